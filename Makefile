@@ -1,0 +1,53 @@
+# The door to the project. `make help` lists what it opens.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help serve test test-fast lint format bench lock clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One environment for everything, from the locked list. A machine whose Python lacks venv gets it from apt.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "preparing $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Trow needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: $(STAMP) ## run the registry on http://127.0.0.1:8000 with data in ./data
+	@exec $(BIN)/trow serve --data-dir ./data $(ARGS)
+
+test: $(STAMP) ## install what the tests need and run all of them
+	@$(BIN)/python -m tests.tools.install
+	@$(BIN)/pytest -n auto --dist loadgroup tests $(ARGS)
+
+test-fast: $(STAMP) ## the tests for every edit (< 60 s)
+	@$(BIN)/pytest -n auto -q tests/unit tests/contract tests/http tests/arch $(ARGS)
+
+lint: $(STAMP) ## style, types, layers, dependencies
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/deptry src
+
+format: $(STAMP) ## write the style
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure against the peers, side by side; writes docs/benchmarks.md
+	@$(BIN)/python -m tests.tools.install --bench
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: $(STAMP) ## renew requirements.lock from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
+		--group dev --group build pyproject.toml --output-file requirements.lock
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
