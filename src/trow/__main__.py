@@ -1,0 +1,5 @@
+import sys
+
+from trow.cli import main
+
+sys.exit(main())

@@ -1,0 +1,40 @@
+"""The command line: one module per command group. `main` is the program `trow`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from trow.cli import config, fsck, serve, version
+from trow.cli.parser import Parser
+from trow.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code of the process."""
+    args = command_line().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"trow: error: {problem}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def command_line() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="trow",
+        description="Image management for Kubernetes: an OCI registry that is small, durable and fast.",
+        epilog="`trow COMMAND --help` explains one command. `trow serve` needs no configuration.",
+    )
+    top.add_argument("--version", action="version", version=version.summary(), help="print versions and exit")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (serve, config, fsck, version):
+        group.add(commands)
+    return top

@@ -1,0 +1,68 @@
+"""`trow config`: look at the configuration without serving."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+from trow.cli import options
+from trow.config import DEFAULT, SETTINGS, ConfigError, Resolved, yaml_text
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from trow.cli.parser import Commands, Parser
+
+
+def add(commands: Commands) -> None:
+    group = commands.add_parser("config", help="check or show the configuration")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = actions.add_parser(
+        "check",
+        help="say whether `trow serve` would accept the configuration",
+        description="Say whether `trow serve` would accept the configuration; exit code 0 if so, 1 if not.",
+        epilog="example:\n  trow config check --config trow.yaml\n",
+    )
+    show = actions.add_parser(
+        "show",
+        help="print every setting and where its value comes from",
+        description="Print every setting and where its value comes from. The output is a valid configuration file.",
+        epilog="example:\n  TROW_LOG_LEVEL=debug trow config show --config trow.yaml\n",
+    )
+    _complete(check, run_check)
+    _complete(show, run_show)
+
+
+def _complete(parser: Parser, run: object) -> None:
+    options.add_config(parser)
+    options.add_settings(parser)
+    parser.set_defaults(run=run)
+
+
+def run_check(args: argparse.Namespace) -> int:
+    try:
+        resolved = options.resolved(args)
+    except ConfigError as error:
+        print(error)
+        return 1
+    written = sum(source != DEFAULT for source in resolved.sources.values())
+    print(f"ok: {written} of {len(SETTINGS)} settings are set, the others have their defaults")
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    print("\n".join(_lines(options.resolved(args))))
+    return 0
+
+
+def _lines(resolved: Resolved) -> Iterator[str]:
+    """YAML with the source of each value as comment; a password is never in a Config, only the name of its file."""
+    shown = ""
+    for key in SETTINGS:
+        section, _, name = key.rpartition(".")
+        if section not in ("", shown):
+            yield f"{section}:"
+        shown = section
+        value = yaml_text(operator.attrgetter(key)(resolved.config))
+        yield f"{'  ' if section else ''}{name}: {value}  # {resolved.sources[key]}"

@@ -1,0 +1,64 @@
+"""`trow fsck`: compare what is stored with its digests."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trow.cli import options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trow.app import FsckReport
+    from trow.cli.parser import Commands
+
+EXIT_CLEAN = 0
+EXIT_PROBLEMS = 1
+EXIT_FAILED = 2
+
+_EXAMPLES = """\
+exit code: 0 nothing found, 1 problems found, 2 the check could not run
+
+examples:
+  trow fsck --data-dir ./data                  report what does not match its digest
+  trow fsck --data-dir ./data --quarantine     and move it out of the way
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "fsck",
+        help="check every stored blob and manifest against its digest",
+        description="Read every stored blob and manifest again and compare it with its digest.",
+        epilog=_EXAMPLES,
+    )
+    options.add_config(parser)
+    options.add_data_dir(parser)
+    parser.add_argument("--quarantine", action="store_true", help="move what does not match to DIR/quarantine")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = options.resolved(args).config
+    if not config.data_dir.is_dir():
+        print(f"trow: error: {config.data_dir} is not a directory; give --data-dir", file=sys.stderr)
+        return EXIT_FAILED
+    from trow.app import fsck  # noqa: PLC0415 (the engines are loaded only when they are needed)
+
+    report = fsck(config, quarantine=args.quarantine, progress=_progress)
+    print(msgspec.json.encode(report).decode() if args.json else _summary(report))
+    return EXIT_PROBLEMS if report.problems else EXIT_CLEAN
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
+def _summary(report: FsckReport) -> str:
+    found = "nothing wrong" if not report.problems else f"{len(report.problems)} problems"
+    return "\n".join([*map(str, report.problems), f"{report.checked} objects checked, {found}"])

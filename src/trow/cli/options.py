@@ -1,0 +1,93 @@
+"""The flags that give settings a value, shared by the commands that need a configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trow.config import DEFAULT_PORT, SETTINGS, ConfigError, Problem, Resolved, Source, resolve
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from trow.cli.parser import Parser
+
+# Flags that only pass a value on: key, metavar, short form.
+_PLAIN = [
+    ("listen.tls", "CERT,KEY", None),
+    ("listen.cors", "ORIGINS", None),
+    ("data_dir", "DIR", "-d"),
+    ("registry.max_manifest_size", "SIZE", None),
+    ("registry.max_blob_size", "SIZE", None),
+    ("auth.user", "USER", "-u"),
+    ("auth.password_file", "FILE", None),
+    ("auth.anonymous", "ACCESS", None),
+    ("log.level", "LEVEL", None),
+]
+_MEBIBYTES = {"registry.max_manifest_size", "registry.max_blob_size"}
+_NOTES = {
+    "listen.cors": " Separate several by commas.",
+    **dict.fromkeys(_MEBIBYTES, " A number without unit means MiB here."),
+}
+
+
+def add_config(parser: Parser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="YAML file with settings (or TROW_CONFIG)")
+
+
+def add_data_dir(parser: Parser) -> None:
+    _add(parser, "data_dir", "DIR", "-d")
+
+
+def add_settings(parser: Parser) -> None:
+    """Every flag that gives a setting a value."""
+    group = parser.add_argument_group("settings", "These win over TROW_ variables, which win over the file.")
+    group.add_argument(
+        "--bind", metavar="HOST:PORT", action="append", help="listen here, such as [::]:8000; may be repeated"
+    )
+    group.add_argument("--host", action="append", help="listen on this host; may be repeated; not with --bind")
+    group.add_argument("--port", help=f"port for --host (default {DEFAULT_PORT}; 0: any free one)")
+    for plain in _PLAIN:
+        _add(group, *plain)
+    group.add_argument("--no-access-log", action="store_true", help="do not log every request")
+
+
+def resolved(args: argparse.Namespace) -> Resolved:
+    """The configuration of this command line with this process's environment."""
+    return resolve(args.config, os.environ, dict(_flags(args)))
+
+
+def _add(group: argparse._ActionsContainer, key: str, metavar: str, short: str | None) -> None:
+    names = [name for name in (short, SETTINGS[key].flag) if name]
+    text = SETTINGS[key].description + _NOTES.get(key, "")
+    group.add_argument(*names, dest=key, metavar=metavar, help=text.replace("`", "").replace("%", "%%"))
+
+
+def _flags(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Flags as (key, text); commands that offer fewer flags simply give fewer."""
+    given = vars(args)
+    if binds := _binds(args):
+        yield "listen.bind", binds
+    for key, _, _ in _PLAIN:
+        if (text := given.get(key)) is not None:
+            yield key, f"{text}MiB" if key in _MEBIBYTES and text.isdecimal() else text
+    if given.get("no_access_log"):
+        yield "log.access", "false"
+
+
+def _binds(args: argparse.Namespace) -> str | None:
+    given = vars(args)
+    hosts, port, binds = given.get("host"), given.get("port"), given.get("bind")
+    if hosts is None and port is None:
+        return ",".join(binds) if binds else None
+    if binds:
+        source = Source("flag", "--host" if hosts else "--port")
+        raise ConfigError([Problem(source, "listen.bind", "contradicts --bind", "give --bind HOST:PORT alone")])
+    # Bind.parse judges the result, so that a mistake is reported like any other.
+    return ",".join(_join(host.strip("[]"), port or str(DEFAULT_PORT)) for host in hosts or ["127.0.0.1"])
+
+
+def _join(host: str, port: str) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,42 @@
+"""`trow serve`: run the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trow.cli import options
+from trow.cli.banner import banner
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trow.cli.parser import Commands
+
+_EXAMPLES = """\
+examples:
+  trow serve                                   on http://127.0.0.1:8000, data in ./data
+  trow serve --bind '[::]:8000'                on every address, IPv4 and IPv6
+  trow serve --bind '[::]:8443' --tls cert.pem,key.pem --user admin --password-file password.txt
+  trow serve --config trow.yaml --dry-run      show what would be served
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "serve", help="run the registry", description="Run the registry until SIGTERM or SIGINT.", epilog=_EXAMPLES
+    )
+    options.add_config(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would be served and exit")
+    options.add_settings(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = options.resolved(args).config
+    if args.dry_run:
+        print(banner(config, config.listen.bind))
+        return 0
+    # The server and its engines are loaded only when they are needed: the other commands answer at once.
+    from trow.app import serve  # noqa: PLC0415
+
+    return serve(config, announce=lambda addresses: print(banner(config, addresses), flush=True))

@@ -1,0 +1,40 @@
+"""`trow version`: what runs, for a bug report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import TYPE_CHECKING
+
+import apsw
+
+import trow
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trow.cli.parser import Commands
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "version",
+        help="print the versions of Trow and of what it stands on",
+        description="Print the versions of Trow and of what it stands on.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(_args: argparse.Namespace) -> int:
+    print(summary())
+    return 0
+
+
+def summary() -> str:
+    parts = {
+        "trow": trow.__version__,
+        "python": platform.python_version(),
+        "sqlite": apsw.sqlite_lib_version(),
+        "granian": importlib.metadata.version("granian"),
+    }
+    return "\n".join(f"{name:8}{number}" for name, number in parts.items())

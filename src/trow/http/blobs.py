@@ -1,0 +1,153 @@
+"""Blobs in the OCI Distribution Specification: download, delete, upload in every way it knows, mount."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trow.http.response import Answer, FileResponse, Headers, Response
+from trow.http.v2 import matches
+from trow.oci.digest import CANONICAL, Digest, parse_algorithm
+from trow.oci.errors import BlobUnknown, ChunkOutOfOrder
+from trow.oci.names import Repository, UploadId
+from trow.oci.ranges import ByteRange, parse_chunk, parse_range
+from trow.registry.ports import LocalFile, Permission
+from trow.registry.push import Chunk
+
+if TYPE_CHECKING:
+    from trow.http.request import Request
+    from trow.registry.ports import Authorizer, Metadata
+    from trow.registry.pull import Blob, Pull
+    from trow.registry.push import Push
+
+
+class BlobHandlers:
+    """Handlers; each reads the request, calls one use case and words the answer."""
+
+    def __init__(self, pull: Pull, push: Push, metadata: Metadata, authorizer: Authorizer) -> None:
+        self._pull = pull
+        self._push = push
+        self._metadata = metadata
+        self._authorizer = authorizer
+
+    async def get(self, request: Request) -> Answer:
+        """end-2, end-10: a blob or a range of it."""
+        repository = Repository.parse(request.parameters["repository"])
+        digest = Digest.parse(request.parameters["digest"])
+        blob = await self._pull.blob(repository, digest)
+        etag = f'"{digest}"'
+        headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
+        if matches(request.header("if-none-match"), etag):
+            return Response(304, headers)
+        headers.append(("content-type", "application/octet-stream"))
+        wanted = _wanted(request, blob.size, etag)
+        if wanted is not None:
+            headers.append(("content-range", f"bytes {wanted.start}-{wanted.end - 1}/{blob.size}"))
+        return _content(blob, wanted, headers)
+
+    async def delete(self, request: Request) -> Response:
+        """end-10: take a blob from the repository."""
+        repository = Repository.parse(request.parameters["repository"])
+        digest = Digest.parse(request.parameters["digest"])
+        if not await self._metadata.unlink_blob(repository, digest):
+            raise BlobUnknown("the repository has no such blob", {"digest": digest})
+        return Response(202)
+
+    async def begin(self, request: Request) -> Response:
+        """end-4a, 4b, 4c, 11: open an upload, receive a whole blob, or mount one."""
+        repository = Repository.parse(request.parameters["repository"])
+        mount = request.query("mount")
+        if mount is not None and await self._mount(request, repository, Digest.parse(mount)):
+            return _created(repository, Digest.parse(mount))
+        digest = request.query("digest")
+        if digest is not None:
+            return await self._receive_whole(request, repository, Digest.parse(digest))
+        algorithm = parse_algorithm(request.query("digest-algorithm") or CANONICAL)
+        upload = await self._push.begin(repository, request.identity.name, algorithm)
+        return Response(202, _upload_headers(repository, upload, 0))
+
+    async def _mount(self, request: Request, repository: Repository, digest: Digest) -> bool:
+        source = request.query("from")
+
+        async def readable(candidate: Repository) -> bool:
+            return await self._authorizer.allows(request.identity, Permission.PULL, candidate)
+
+        return await self._push.mount(repository, digest, Repository.parse(source) if source else None, readable)
+
+    async def _receive_whole(self, request: Request, repository: Repository, digest: Digest) -> Response:
+        await self._push.whole(repository, Chunk(request.body(), None, request.content_length), digest)
+        return _created(repository, digest)
+
+    async def append(self, request: Request) -> Response:
+        """end-5: a chunk, or the whole as a stream."""
+        repository, upload = _session(request)
+        try:
+            offset = await self._push.append(repository, request.identity.name, upload, _chunk(request))
+        except ChunkOutOfOrder as error:
+            error.location = _location(repository, upload)
+            raise
+        return Response(202, _upload_headers(repository, upload, offset))
+
+    async def finish(self, request: Request) -> Response:
+        """end-6: the last chunk, and the digest of the whole."""
+        repository, upload = _session(request)
+        digest = Digest.parse(request.query("digest") or "")
+        try:
+            await self._push.finish(repository, request.identity.name, upload, _chunk(request), digest)
+        except ChunkOutOfOrder as error:
+            error.location = _location(repository, upload)
+            raise
+        return _created(repository, digest)
+
+    async def status(self, request: Request) -> Response:
+        """end-13: how far an upload has come."""
+        repository, upload = _session(request)
+        offset = await self._push.status(repository, request.identity.name, upload)
+        return Response(204, _upload_headers(repository, upload, offset))
+
+    async def cancel(self, request: Request) -> Response:
+        """end-14: give an upload up."""
+        repository, upload = _session(request)
+        await self._push.cancel(repository, request.identity.name, upload)
+        return Response(204)
+
+
+def _wanted(request: Request, size: int, etag: str) -> ByteRange | None:
+    """The range a GET asks for; RFC 9110 has HEAD ignore it, and ``If-Range`` guards it (sections 14.2, 13.1.5)."""
+    header = request.header("range")
+    if header is None or request.method != "GET":
+        return None
+    guard = request.header("if-range")
+    return parse_range(header, size) if guard is None or guard.strip() == etag else None
+
+
+def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:
+    start, end = (wanted.start, wanted.end) if wanted else (0, blob.size)
+    status = 206 if wanted else 200
+    if isinstance(blob.source, LocalFile):
+        return FileResponse(status, headers, blob.source.path, start, end, whole=wanted is None)
+    return Response(status, headers, blob.source[start:end] if wanted else blob.source)
+
+
+def _session(request: Request) -> tuple[Repository, UploadId]:
+    return Repository.parse(request.parameters["repository"]), UploadId.parse(request.parameters["upload"])
+
+
+def _chunk(request: Request) -> Chunk:
+    place = request.header("content-range")
+    return Chunk(request.body(), parse_chunk(place) if place else None, request.content_length)
+
+
+def _location(repository: Repository, upload: UploadId) -> str:
+    return f"/v2/{repository}/blobs/uploads/{upload}"
+
+
+def _upload_headers(repository: Repository, upload: UploadId, offset: int) -> Headers:
+    return [
+        ("location", _location(repository, upload)),
+        ("range", f"0-{max(0, offset - 1)}"),
+        ("docker-upload-uuid", upload),
+    ]
+
+
+def _created(repository: Repository, digest: Digest) -> Response:
+    return Response(201, [("location", f"/v2/{repository}/blobs/{digest}"), ("docker-content-digest", digest)])

@@ -1,0 +1,130 @@
+"""From a request to an answer: limit, route, identify, authorise, handle, and word whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+from trow.http import errors
+from trow.http.request import Request
+from trow.http.v2 import warning
+from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.oci.names import Repository
+from trow.registry.ports import Permission
+
+if TYPE_CHECKING:
+    from trow.http.accesslog import AccessLog
+    from trow.http.cors import Cors
+    from trow.http.limits import RateLimit
+    from trow.http.metrics import Metrics
+    from trow.http.request import Scope, Transport
+    from trow.http.response import Answer, Headers, Response
+    from trow.http.routes import Route, Router
+    from trow.registry.ports import Authenticator, Authorizer
+
+log = logging.getLogger(__name__)
+
+_API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
+# A refused request's body is read up to here: a client that is still sending would not see the answer otherwise.
+_DRAIN: Final = 1024 * 1024
+_NO_ROUTE: Final = "(none)"
+
+
+class Dispatcher:
+    """The application that the server calls for every request."""
+
+    def __init__(  # noqa: PLR0913 - the composition root's one call
+        self,
+        router: Router,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        *,
+        metrics: Metrics,
+        rate_limit: RateLimit,
+        cors: Cors,
+        access_log: AccessLog | None,
+        body_timeout: float,
+        notice: str,
+    ) -> None:
+        self._router = router
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._metrics = metrics
+        self._rate_limit = rate_limit
+        self._cors = cors
+        self._access_log = access_log
+        self._body_timeout = body_timeout
+        self._v2_headers: Headers = [_API_VERSION, *([("warning", warning(notice))] if notice else [])]
+
+    async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
+        """Answer one request (RSGI)."""
+        started = time.perf_counter()
+        request = Request(scope, transport, self._body_timeout)
+        route: Route | None = None
+        try:
+            if self._rate_limit.active:
+                self._rate_limit.take(request.client)
+            preflight = self._cors.preflight(request) if self._cors.active else None
+            if preflight is None:
+                route, request.parameters = self._router.find(request.method, request.path)
+                answer = await self._handle(route, request)
+            else:
+                answer = preflight
+        except OciError as error:
+            answer = await self._refuse(request, error)
+        except Exception:  # noqa: BLE001 - logged with its traceback, and the client gets the number of the log line
+            answer = self._fail(request)
+        self._send(request, transport, answer)
+        self._note(request, route, answer, time.perf_counter() - started)
+
+    async def _handle(self, route: Route, request: Request) -> Answer:
+        if route.permission is not Permission.OPEN:
+            await self._authorise(route, request)
+        return await route.handler(request)
+
+    async def _authorise(self, route: Route, request: Request) -> None:
+        request.identity = await self._authenticator.identify(request.header("authorization"))
+        name = request.parameters.get("repository")
+        repository = Repository.parse(name) if name is not None else None
+        if await self._authorizer.allows(request.identity, route.permission, repository):
+            return
+        if request.identity.anonymous:
+            raise Unauthorized("log in to do this", {"permission": route.permission.value})
+        raise Denied("you may not do this", {"permission": route.permission.value})
+
+    async def _refuse(self, request: Request, error: OciError) -> Response:
+        if request.has_body and not request.body_read:
+            await self._drain(request)
+        return errors.to_response(error, self._authenticator.challenge)
+
+    @staticmethod
+    async def _drain(request: Request) -> None:
+        try:
+            async for _ in request.body():
+                if request.received > _DRAIN:
+                    return
+        except OciError:
+            return
+
+    def _fail(self, request: Request) -> Response:
+        number = secrets.token_hex(8)
+        log.error("request failed", extra={"request": number, "method": request.method, "path": request.path})
+        return errors.to_response(OciError("something went wrong here", {"request": number}), "")
+
+    def _send(self, request: Request, transport: Transport, answer: Answer) -> None:
+        if request.path.startswith("/v2"):
+            answer.headers.extend(self._v2_headers)
+        if self._cors.active:
+            answer.headers.extend(self._cors.headers(request))
+        answer.send(transport, head=request.method == "HEAD")
+
+    def _note(self, request: Request, route: Route | None, answer: Answer, seconds: float) -> None:
+        sent = 0 if request.method == "HEAD" else answer.length
+        method = request.method if route is not None else "(other)"
+        self._metrics.request(
+            route.path if route else _NO_ROUTE, method, answer.status, seconds, request.received, sent
+        )
+        if self._access_log is not None:
+            self._access_log.request(request, answer.status, sent, seconds)

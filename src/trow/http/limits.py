@@ -1,0 +1,53 @@
+"""How often one client may ask."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from trow.oci.errors import TooManyRequests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Clients that are remembered; who was silent for longest is forgotten first, and then has a full bucket again.
+_MOST_CLIENTS: Final = 10_000
+
+
+class RateLimit:
+    """A token bucket for each client address.
+
+    Args:
+        per_second: how many requests a client may send on average; 0 allows any number.
+        burst: how many it may send at once after a pause.
+    """
+
+    def __init__(self, per_second: int, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = float(max(burst, 1))
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._per_second > 0
+
+    def take(self, client: str) -> None:
+        """Count a request.
+
+        Raises:
+            TooManyRequests: the client is over its rate.
+        """
+        now = self._clock()
+        tokens, then = self._buckets.pop(client, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - then) * self._per_second)
+        if tokens < 1:
+            self._buckets[client] = (tokens, now)
+            wait = math.ceil((1 - tokens) / self._per_second)
+            raise TooManyRequests(f"more than {self._per_second} requests a second", retry_after=max(1, wait))
+        self._buckets[client] = (tokens - 1, now)
+        if len(self._buckets) > _MOST_CLIENTS:
+            self._buckets.popitem(last=False)

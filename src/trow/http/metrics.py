@@ -1,0 +1,114 @@
+"""Numbers for Prometheus.
+
+What a request adds is counted in plain numbers by the one thread that serves; the client library words them when they
+are asked for (https://prometheus.github.io/client_python/collector/custom/).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from prometheus_client.core import Metric
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class _Histogram:
+    """Counts of durations by bucket, and their sum."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_SECONDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(_SECONDS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts, as the format wants them."""
+        running, result = 0, []
+        for bound, count in zip([*map(str, _SECONDS), "+Inf"], self.counts, strict=True):
+            running += count
+            result.append((bound, float(running)))
+        return result
+
+
+class Metrics(Collector):
+    """All numbers of one server.
+
+    Args:
+        gauges: what is looked up when the numbers are asked for: name → (description, value).
+    """
+
+    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+        self._gauges = gauges
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._durations: dict[tuple[str, ...], _Histogram] = {}
+        self._database: dict[tuple[str, ...], _Histogram] = {}
+        self._received = 0
+        self._sent = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def request(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
+        """Count an answered request; ``seconds`` until the answer began."""
+        key = (route, method, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        histogram = self._durations.get(key[:2])
+        if histogram is None:
+            histogram = self._durations[key[:2]] = _Histogram()
+        histogram.add(seconds)
+        self._received += received
+        self._sent += sent
+
+    def database(self, operation: str, seconds: float) -> None:
+        """Count time spent in the database."""
+        self._database.setdefault((operation,), _Histogram()).add(seconds)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """What the client library asks for."""
+        yield self._request_counts()
+        yield _histograms(
+            "trow_http_request_duration_seconds",
+            "Seconds until the answer began",
+            ("route", "method"),
+            self._durations,
+        )
+        received = CounterMetricFamily("trow_http_received_bytes", "Bytes of request bodies", value=self._received)
+        sent = CounterMetricFamily("trow_http_sent_bytes", "Bytes of response bodies", value=self._sent)
+        yield from (received, sent)
+        yield _histograms("trow_database_seconds", "Seconds spent in the database", ("operation",), self._database)
+        for name, (description, value) in self._gauges.items():
+            yield GaugeMetricFamily(name, description, value=value())
+
+    def _request_counts(self) -> Metric:
+        family = CounterMetricFamily("trow_http_requests", "Answered requests", labels=("route", "method", "status"))
+        for (route, method, status), count in self._requests.items():
+            family.add_metric((route, method, str(status)), count)
+        return family
+
+
+def _histograms(
+    name: str, description: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], _Histogram]
+) -> Metric:
+    family = HistogramMetricFamily(name, description, labels=labels)
+    for key, histogram in values.items():
+        family.add_metric(key, histogram.buckets(), histogram.total)
+    return family

@@ -1,0 +1,52 @@
+"""What operators ask: is it alive, is it ready, how much does it do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trow.http.metrics import CONTENT_TYPE
+from trow.http.response import Response, json_response
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from trow.http.metrics import Metrics
+    from trow.http.request import Request
+
+
+class Operations:
+    """Handlers.
+
+    Args:
+        checks: what has to work before requests should come; each raises `Unavailable` when it does not.
+    """
+
+    def __init__(self, checks: Mapping[str, Callable[[], Awaitable[None]]], metrics: Metrics) -> None:
+        self._checks = checks
+        self._metrics = metrics
+
+    async def healthz(self, request: Request) -> Response:
+        """The process answers."""
+        del request
+        return json_response(200, {"status": "ok"})
+
+    async def readiness(self, request: Request) -> Response:
+        """Storage and database take reads and writes."""
+        del request
+        results = {name: await _result(check) for name, check in self._checks.items()}
+        ready = all(result == "ok" for result in results.values())
+        return json_response(200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": results})
+
+    async def metrics(self, request: Request) -> Response:
+        """Numbers for Prometheus."""
+        del request
+        return Response(200, [("content-type", CONTENT_TYPE)], self._metrics.text())
+
+
+async def _result(check: Callable[[], Awaitable[None]]) -> str:
+    try:
+        await check()
+    except Unavailable as error:
+        return error.message
+    return "ok"

@@ -1,0 +1,167 @@
+"""A request as handlers see it: parsed once, every part bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import parse_qsl
+
+from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid
+from trow.registry.ports import ANONYMOUS, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+_MOST_PARAMETERS: Final = 1000
+_LONGEST_HEADER: Final = 8192
+_LENGTH_DIGITS: Final = 18
+
+
+class Headers(Protocol):
+    """The header collection of the server."""
+
+    def get(self, key: str, default: str | None = None) -> str | None: ...
+    def get_all(self, key: str) -> list[str]: ...
+
+
+class Scope(Protocol):
+    """What the server tells of a request (RSGI). ``path`` is percent-decoded: only the strict parsers may read it."""
+
+    method: str
+    path: str
+    query_string: str
+    client: str
+    scheme: str
+    http_version: str
+    headers: Headers
+
+
+class Transport(Protocol):
+    """How the server takes the answer and gives the body (RSGI)."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
+    def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None: ...
+    def response_file_range(
+        self, status: int, headers: list[tuple[str, str]], file: str, start: int, end: int
+    ) -> None: ...
+
+
+class Request:
+    """One request.
+
+    Attributes:
+        method: HEAD, GET, …
+        path: the decoded path.
+        parameters: what the route's pattern found in the path; still the client's words.
+        identity: who sends it, set before the handler runs.
+        received: bytes of the body that have arrived.
+    """
+
+    __slots__ = ("_body_timeout", "_headers", "_query", "_scope", "_transport", "body_read", "identity", "method",
+                 "parameters", "path", "received")  # fmt: skip
+
+    def __init__(self, scope: Scope, transport: Transport, body_timeout: float) -> None:
+        self._scope = scope
+        self._transport = transport
+        self._body_timeout = body_timeout
+        self._headers: Headers = scope.headers
+        self._query: list[tuple[str, str]] | None = None
+        self.method = scope.method
+        self.path = scope.path
+        self.parameters: Mapping[str, str] = {}
+        self.identity: Identity = ANONYMOUS
+        self.received = 0
+        self.body_read = False
+
+    @property
+    def client(self) -> str:
+        """The address the request came from, without its port."""
+        return self._scope.client.rpartition(":")[0].strip("[]")
+
+    def header(self, name: str) -> str | None:
+        """A header that may stand once.
+
+        Raises:
+            RequestInvalid: it stands there more than once, or is too long.
+        """
+        values = self._headers.get_all(name)
+        if not values:
+            return None
+        if len(values) > 1 or len(values[0]) > _LONGEST_HEADER:
+            raise RequestInvalid(f"the header {name} is too long or stands there more than once")
+        return values[0]
+
+    def query(self, name: str) -> str | None:
+        """A query parameter that may stand once.
+
+        Raises:
+            RequestInvalid: it stands there more than once.
+        """
+        values = self.query_all(name)
+        if len(values) > 1:
+            raise RequestInvalid(f"the query parameter {name} stands there more than once")
+        return values[0] if values else None
+
+    def query_all(self, name: str) -> list[str]:
+        """All values of a query parameter, in order."""
+        if self._query is None:
+            self._query = self._parse_query()
+        return [value for key, value in self._query if key == name]
+
+    def _parse_query(self) -> list[tuple[str, str]]:
+        text = self._scope.query_string
+        if not text:
+            return []
+        try:
+            return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="strict")
+        except ValueError:
+            raise RequestInvalid("the query cannot be read") from None
+
+    @property
+    def content_length(self) -> int | None:
+        """The announced length of the body, None for a chunked one.
+
+        Raises:
+            RequestInvalid: it is not a number.
+        """
+        text = self.header("content-length")
+        if text is None:
+            return None
+        if not text.isascii() or not text.isdigit() or len(text) > _LENGTH_DIGITS:
+            raise RequestInvalid("Content-Length is not a number")
+        return int(text)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body was announced."""
+        return self._headers.get("transfer-encoding") is not None or self._headers.get("content-length") not in (
+            None,
+            "0",
+        )
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body in pieces as they arrive.
+
+        Raises:
+            BodyTimeout: nothing came for too long.
+            BodyIncomplete: the client went away; what has come was given out before.
+        """
+        self.body_read = True
+        expected = self.content_length
+        pieces = aiter(self._transport)
+        while (piece := await self._next(pieces)) is not None:
+            if piece:
+                self.received += len(piece)
+                yield piece
+        # The server ends the body in the same way whether the client is done or gone.
+        if expected is not None and self.received < expected:
+            raise BodyIncomplete(f"the body has {self.received} of {expected} bytes")
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                return await anext(pieces, None)
+        except TimeoutError:
+            raise BodyTimeout(f"no byte of the body arrived for {self._body_timeout:g} seconds") from None

@@ -1,0 +1,106 @@
+"""The whole surface on one screen: method, path, handler, permission.
+
+``{repository}`` may contain slashes, the others may not. Where two patterns fit, the first counts; the first lines are
+those that are asked for most.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.oci.errors import EndpointUnknown, MethodUnsupported
+from trow.registry.ports import Permission
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from trow.http.api import Api
+    from trow.http.blobs import BlobHandlers
+    from trow.http.ops import Operations
+    from trow.http.request import Request
+    from trow.http.response import Answer
+    from trow.http.v2 import V2
+
+Handler: TypeAlias = "Callable[[Request], Awaitable[Answer]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the table. A route for GET answers HEAD too."""
+
+    method: str
+    path: str
+    handler: Handler
+    permission: Permission
+
+
+def table(v2: V2, blobs: BlobHandlers, api: Api, ops: Operations) -> tuple[Route, ...]:
+    """All routes."""
+    return (
+        Route("GET", "/v2/{repository}/manifests/{reference}", v2.get_manifest, Permission.PULL),
+        Route("GET", "/v2/{repository}/blobs/{digest}", blobs.get, Permission.PULL),
+        Route("PATCH", "/v2/{repository}/blobs/uploads/{upload}", blobs.append, Permission.PUSH),
+        Route("PUT", "/v2/{repository}/blobs/uploads/{upload}", blobs.finish, Permission.PUSH),
+        Route("POST", "/v2/{repository}/blobs/uploads/", blobs.begin, Permission.PUSH),
+        Route("POST", "/v2/{repository}/blobs/uploads", blobs.begin, Permission.PUSH),
+        Route("GET", "/v2/", v2.ping, Permission.PING),
+        Route("GET", "/v2", v2.ping, Permission.PING),
+        Route("GET", "/v2/_catalog", v2.list_repositories, Permission.CATALOG),
+        Route("PUT", "/v2/{repository}/manifests/{reference}", v2.put_manifest, Permission.PUSH),
+        Route("DELETE", "/v2/{repository}/manifests/{reference}", v2.delete_manifest, Permission.DELETE),
+        Route("GET", "/v2/{repository}/tags/list", v2.list_tags, Permission.PULL),
+        Route("GET", "/v2/{repository}/referrers/{digest}", v2.list_referrers, Permission.PULL),
+        Route("GET", "/v2/{repository}/blobs/uploads/{upload}", blobs.status, Permission.PUSH),
+        Route("DELETE", "/v2/{repository}/blobs/uploads/{upload}", blobs.cancel, Permission.PUSH),
+        Route("DELETE", "/v2/{repository}/blobs/{digest}", blobs.delete, Permission.DELETE),
+        Route("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", api.tag_history, Permission.PULL),
+        Route("GET", "/healthz", ops.healthz, Permission.OPEN),
+        Route("GET", "/readiness", ops.readiness, Permission.OPEN),
+        Route("GET", "/metrics", ops.metrics, Permission.OPEN),
+    )
+
+
+_Methods: TypeAlias = "dict[str, Route]"
+_PARTS: Final = re.compile(r"([^{]*)(?:\{(\w+)\})?")
+
+
+class Router:
+    """Finds the route of a request."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        methods: dict[str, _Methods] = {}
+        for route in routes:
+            methods.setdefault(route.path, {})[route.method] = route
+        self._patterns = [(_compile(path), by_method) for path, by_method in methods.items()]
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The route and what its pattern found in the path.
+
+        Raises:
+            EndpointUnknown: no route has this path.
+            MethodUnsupported: one has, with other methods.
+        """
+        allowed: set[str] = set()
+        for pattern, by_method in self._patterns:
+            match = pattern(path)
+            if match is None:
+                continue
+            route = by_method.get("GET" if method == "HEAD" else method)
+            if route is not None:
+                return route, match.groupdict()
+            allowed.update(by_method)
+        if allowed:
+            names = sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
+            raise MethodUnsupported("this end-point does not support the method", allowed=tuple(names))
+        raise EndpointUnknown("there is no such end-point")
+
+
+def _compile(path: str) -> Callable[[str], re.Match[str] | None]:
+    """A pattern for a path in which only names in braces vary."""
+    expression = ""
+    for literal, name in _PARTS.findall(path):
+        wanted = ".+" if name == "repository" else "[^/]+"
+        expression += re.escape(literal) + (f"(?P<{name}>{wanted})" if name else "")
+    return re.compile(expression, re.DOTALL).fullmatch

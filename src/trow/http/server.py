@@ -1,0 +1,199 @@
+"""The HTTP server: granian's embedded one, in this process and on this event loop, one for each address.
+
+Receiving, TLS and sending files happen in its own threads; Python sees parsed requests. Renewed certificates are taken
+up by a second listener on the same port that takes over before the first one ends its requests and goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.server.embed import Server as Granian
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trow.http.dispatch import Dispatcher
+
+log = logging.getLogger(__name__)
+
+_RECEIVE_BUFFER: Final = 1024 * 1024
+_BACKLOG: Final = 1024
+_HEADER_SECONDS: Final = 30
+_CERTIFICATE_POLL_SECONDS: Final = 5.0
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the message says which and why."""
+
+
+class _NotOnThisMachine(ListenError):
+    """The address belongs to another machine, or to a protocol that this one lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Certificate chain and key in PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address to listen on, reserved by a bound socket that never listens itself."""
+
+    host: str
+    port: int
+    reservation: socket.socket
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def reserve(host: str, port: int) -> list[Address]:
+    """Turn a host name or address into addresses, and hold their ports; port 0 lets the kernel choose one for all.
+
+    Raises:
+        ListenError: the name has no address, or a port is taken or forbidden.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ListenError(f"{host} has no address to listen on ({error.strerror})") from None
+    addresses: list[Address] = []
+    for ip in dict.fromkeys(str(entry[4][0]) for entry in found):
+        with contextlib.suppress(_NotOnThisMachine):
+            addresses.append(_reserve_one(ip, port or (addresses[0].port if addresses else 0)))
+    if not addresses:
+        raise ListenError(f"this machine has no address of {host}")
+    return addresses
+
+
+def _reserve_one(ip: str, port: int) -> Address:
+    # The server shares its port with its own next listener, so a port that another program has is refused here.
+    if port:
+        _bind(ip, port, shared=False).close()
+    holder = _bind(ip, port, shared=True)
+    return Address(ip, holder.getsockname()[1], holder)
+
+
+def _bind(ip: str, port: int, *, shared: bool) -> socket.socket:
+    holder = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind((ip, port))
+    except OSError as error:
+        holder.close()
+        kind = _NotOnThisMachine if error.errno == errno.EADDRNOTAVAIL else ListenError
+        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}") from None
+    return holder
+
+
+class HttpServer:
+    """Serves an application on some addresses until it is told to stop."""
+
+    def __init__(self, application: Dispatcher, addresses: Sequence[Address], tls: TlsFiles | None) -> None:
+        self._application = application
+        self._addresses = addresses
+        self._tls = tls
+        self._listeners: list[tuple[Granian, asyncio.Task[None]]] = []
+
+    async def start(self) -> None:
+        """Listen on all addresses; returns when connections are taken."""
+        for address in self._addresses:
+            self._listeners.append(self._listen(address))
+        for address in self._addresses:
+            await _accepting(address)
+
+    def _listen(self, address: Address) -> tuple[Granian, asyncio.Task[None]]:
+        listener = Granian(
+            self._application,
+            address=address.host,
+            port=address.port,
+            interface=Interfaces.RSGI,
+            http=HTTPModes.auto,
+            websockets=False,
+            backlog=_BACKLOG,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_RECEIVE_BUFFER),
+            http2_settings=HTTP2Settings(max_headers_size=64 * 1024, adaptive_window=True),
+            log_enabled=False,
+            ssl_cert=self._tls.certificate if self._tls else None,
+            ssl_key=self._tls.key if self._tls else None,
+            ssl_protocol_min=SSLProtocols.tls12,
+        )
+        return listener, asyncio.get_running_loop().create_task(listener.serve())
+
+    async def renew(self) -> None:
+        """Let listeners with the files as they are now take over."""
+        fresh = [self._listen(address) for address in self._addresses]
+        old, self._listeners = self._listeners, fresh
+        await asyncio.sleep(0.1)
+        await _stop(old)
+
+    async def watch_certificate(self, changed: Callable[[], None] = lambda: None) -> None:
+        """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken."""
+        if self._tls is None:
+            return
+        seen = _stamp(self._tls)
+        while True:
+            await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
+            now = _stamp(self._tls)
+            if now is None or now == seen:
+                continue
+            seen = now
+            try:
+                await self.renew()
+                log.info("certificate renewed")
+                changed()
+            except Exception:
+                log.exception("the new certificate cannot be used; the old one stays")
+
+    async def stop(self, grace: float) -> bool:
+        """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""
+        try:
+            async with asyncio.timeout(grace):
+                await _stop(self._listeners)
+        except TimeoutError:
+            return False
+        return True
+
+
+async def _stop(listeners: Sequence[tuple[Granian, asyncio.Task[None]]]) -> None:
+    for listener, _ in listeners:
+        listener.stop()  # type: ignore[no-untyped-call]
+    await asyncio.gather(*(asyncio.shield(task) for _, task in listeners))
+
+
+async def _accepting(address: Address) -> None:
+    """Wait until the server takes connections: it listens from a thread of its own."""
+    loop = asyncio.get_running_loop()
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
+            probe.setblocking(False)
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_connect(probe, (_reachable(address.host), address.port))
+                return
+        await asyncio.sleep(0.001)
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def _stamp(tls: TlsFiles) -> tuple[bytes, bytes] | None:
+    try:
+        return tls.certificate.read_bytes(), tls.key.read_bytes()
+    except OSError:
+        return None

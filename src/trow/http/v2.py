@@ -1,0 +1,179 @@
+"""The OCI Distribution Specification but for blobs: ping, manifests, tags, referrers, catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import msgspec
+
+from trow.http.response import Headers, Response, json_response
+from trow.oci import media
+from trow.oci.digest import Digest
+from trow.oci.errors import ManifestTooLarge, RequestInvalid
+from trow.oci.names import Repository, Tag, parse_reference
+from trow.oci.page import PageRequest, next_link, parse_page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trow.http.request import Request
+    from trow.oci.page import Page
+    from trow.registry.browse import Browse
+    from trow.registry.ports import Referrer
+    from trow.registry.publish import Publish, Published
+    from trow.registry.pull import Pull
+
+_LONGEST_LAST: Final = 512
+
+
+class V2:
+    """Handlers; each reads the request, calls one use case and words the answer."""
+
+    def __init__(
+        self,
+        pull: Pull,
+        publish: Publish,
+        browse: Browse,
+        *,
+        max_manifest_size: int,
+        page_size: int,
+        max_page_size: int,
+    ) -> None:
+        self._pull = pull
+        self._publish = publish
+        self._browse = browse
+        self._max_manifest_size = max_manifest_size
+        self._page_size = page_size
+        self._max_page_size = max_page_size
+
+    async def ping(self, request: Request) -> Response:
+        """end-1: this is a registry, and the credentials are good."""
+        del request
+        return json_response(200, {})
+
+    async def get_manifest(self, request: Request) -> Response:
+        """end-3: a manifest by tag or digest."""
+        repository = Repository.parse(request.parameters["repository"])
+        record = await self._pull.manifest(repository, parse_reference(request.parameters["reference"]))
+        etag = f'"{record.digest}"'
+        headers = [("docker-content-digest", record.digest), ("etag", etag)]
+        if matches(request.header("if-none-match"), etag):
+            return Response(304, headers)
+        headers.append(("content-type", record.media_type))
+        return Response(200, headers, record.content)
+
+    async def put_manifest(self, request: Request) -> Response:
+        """end-7a, end-7b: store a manifest by tag, or by digest with any number of tags."""
+        repository = Repository.parse(request.parameters["repository"])
+        reference = parse_reference(request.parameters["reference"])
+        tags = [Tag.parse(tag) for tag in dict.fromkeys(request.query_all("tag"))]
+        raw = await self._read_manifest(request)
+        content_type = request.header("content-type") or ""
+        published = await self._publish.put(repository, reference, tags, content_type, raw, request.identity.name)
+        return Response(201, _published_headers(repository, published, tags))
+
+    async def _read_manifest(self, request: Request) -> bytes:
+        if (request.content_length or 0) > self._max_manifest_size:
+            raise self._too_large()
+        body = bytearray()
+        async for piece in request.body():
+            body += piece
+            if len(body) > self._max_manifest_size:
+                raise self._too_large()
+        return bytes(body)
+
+    def _too_large(self) -> ManifestTooLarge:
+        return ManifestTooLarge(
+            f"the manifest is larger than {self._max_manifest_size} bytes (registry.max_manifest_size)"
+        )
+
+    async def delete_manifest(self, request: Request) -> Response:
+        """end-9: delete a tag, or a manifest with its tags."""
+        repository = Repository.parse(request.parameters["repository"])
+        reference = parse_reference(request.parameters["reference"])
+        await self._publish.delete(repository, reference, request.identity.name)
+        return Response(202)
+
+    async def list_tags(self, request: Request) -> Response:
+        """end-8a, end-8b: a repository's tags in byte order."""
+        repository = Repository.parse(request.parameters["repository"])
+        page = self._page(request)
+        tags = await self._browse.tags(repository, page)
+        return json_response(200, {"name": repository, "tags": tags.items}, _link(request, page, tags))
+
+    async def list_repositories(self, request: Request) -> Response:
+        """``_catalog``: the names of all repositories in byte order."""
+        page = self._page(request)
+        repositories = await self._browse.repositories(page)
+        return json_response(200, {"repositories": repositories.items}, _link(request, page, repositories))
+
+    async def list_referrers(self, request: Request) -> Response:
+        """end-12a, end-12b: an index of the manifests that refer to a digest."""
+        repository = Repository.parse(request.parameters["repository"])
+        subject = Digest.parse(request.parameters["digest"])
+        artifact_type = request.query("artifactType") or None
+        page = self._page(request)
+        found = await self._browse.referrers(repository, subject, artifact_type, page)
+        headers: Headers = [("content-type", media.OCI_INDEX)]
+        filters = {} if artifact_type is None else {"artifactType": artifact_type}
+        if artifact_type is not None:
+            headers.append(("oci-filters-applied", "artifactType"))
+        if found.more:
+            following = {**filters, "n": str(page.limit), "last": found.items[-1].digest}
+            headers.append(("link", next_link(request.path, following)))
+        return Response(200, headers, msgspec.json.encode(_index(found)))
+
+    def _page(self, request: Request) -> PageRequest:
+        last = request.query("last")
+        if last is not None and len(last) > _LONGEST_LAST:
+            raise RequestInvalid("last is longer than any name")
+        return parse_page(request.query("n"), last, default=self._page_size, most=self._max_page_size)
+
+
+def matches(condition: str | None, etag: str) -> bool:
+    """Whether ``If-None-Match`` names the entity (RFC 9110, section 13.1.2; weak comparison)."""
+    if condition is None:
+        return False
+    return any(each.strip().removeprefix("W/") in (etag, "*") for each in condition.split(","))
+
+
+def _published_headers(repository: Repository, published: Published, tags: list[Tag]) -> Headers:
+    headers: Headers = [
+        ("location", f"/v2/{repository}/manifests/{published.digest}"),
+        ("docker-content-digest", published.digest),
+    ]
+    if published.subject is not None:
+        headers.append(("oci-subject", published.subject))
+    headers.extend(("oci-tag", tag) for tag in tags)
+    headers.extend(("warning", warning(remark)) for remark in published.remarks)
+    return headers
+
+
+def warning(text: str) -> str:
+    """A ``Warning`` header value (RFC 7234, section 5.5, as the distribution specification wants it)."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{escaped}"'
+
+
+def _link(request: Request, page: PageRequest, found: Page[str]) -> Headers:
+    if not found.more:
+        return []
+    return [("link", next_link(quote(request.path), {"n": str(page.limit), "last": found.items[-1]}))]
+
+
+def _index(found: Page[Referrer]) -> Mapping[str, object]:
+    return {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [_descriptor(each) for each in found.items]}
+
+
+def _descriptor(referrer: Referrer) -> Mapping[str, object]:
+    descriptor: dict[str, object] = {
+        "mediaType": referrer.media_type,
+        "digest": referrer.digest,
+        "size": referrer.size,
+    }
+    if referrer.artifact_type is not None:
+        descriptor["artifactType"] = referrer.artifact_type
+    if referrer.annotations:
+        descriptor["annotations"] = referrer.annotations
+    return descriptor

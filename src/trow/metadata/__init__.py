@@ -1,0 +1,1 @@
+"""Metadata: one set of SQL, a driver for each database engine."""

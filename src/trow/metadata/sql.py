@@ -1,0 +1,103 @@
+"""The statements, in the common subset of SQLite and PostgreSQL: written once, named, with ``?`` for parameters."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANIFEST: Final = "SELECT digest, media_type, content FROM manifest WHERE repository = ? AND digest = ?"
+
+TAGGED_MANIFEST: Final = """
+    SELECT manifest.digest, manifest.media_type, manifest.content
+    FROM tag JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest
+    WHERE tag.repository = ? AND tag.name = ?
+"""
+
+HAS_REPOSITORY: Final = "SELECT 1 FROM repository WHERE name = ?"
+ADD_REPOSITORY: Final = "INSERT INTO repository (name) VALUES (?) ON CONFLICT DO NOTHING"
+DROP_EMPTY_REPOSITORY: Final = """
+    DELETE FROM repository WHERE name = ?
+    AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.repository = repository.name)
+"""
+REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? ORDER BY name LIMIT ?"
+
+ADD_MANIFEST: Final = """
+    INSERT INTO manifest (repository, digest, media_type, size, subject, artifact_type, annotations,
+                          pushed_at, pushed_by, content)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type
+"""
+HAS_MANIFEST: Final = "SELECT size FROM manifest WHERE repository = ? AND digest = ?"
+DELETE_MANIFEST: Final = "DELETE FROM manifest WHERE repository = ? AND digest = ? RETURNING 1"
+
+REFERRERS: Final = """
+    SELECT digest, media_type, size, artifact_type, annotations
+    FROM manifest WHERE repository = ? AND subject = ? AND digest > ? ORDER BY digest LIMIT ?
+"""
+REFERRERS_OF_TYPE: Final = """
+    SELECT digest, media_type, size, artifact_type, annotations
+    FROM manifest WHERE repository = ? AND subject = ? AND digest > ? AND artifact_type = ? ORDER BY digest LIMIT ?
+"""
+
+TAGS: Final = "SELECT name FROM tag WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"
+TAG: Final = "SELECT digest FROM tag WHERE repository = ? AND name = ?"
+TAGS_OF: Final = "SELECT name FROM tag WHERE repository = ? AND digest = ?"
+SET_TAG: Final = """
+    INSERT INTO tag (repository, name, digest) VALUES (?, ?, ?)
+    ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest
+"""
+DELETE_TAG: Final = "DELETE FROM tag WHERE repository = ? AND name = ? RETURNING 1"
+
+LAST_TAG_EVENT: Final = "SELECT max(sequence) FROM tag_event WHERE repository = ? AND tag = ?"
+ADD_TAG_EVENT: Final = """
+    INSERT INTO tag_event (repository, tag, sequence, digest, at, subject) VALUES (?, ?, ?, ?, ?, ?)
+"""
+TRIM_TAG_EVENTS: Final = "DELETE FROM tag_event WHERE repository = ? AND tag = ? AND sequence <= ?"
+TAG_EVENTS: Final = """
+    SELECT sequence, digest, at, subject FROM tag_event
+    WHERE repository = ? AND tag = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?
+"""
+
+BLOB: Final = """
+    SELECT blob.size, blob.content FROM blob_link JOIN blob ON blob.digest = blob_link.digest
+    WHERE blob_link.repository = ? AND blob_link.digest = ?
+"""
+BLOB_SIZE: Final = """
+    SELECT blob.size FROM blob_link JOIN blob ON blob.digest = blob_link.digest
+    WHERE blob_link.repository = ? AND blob_link.digest = ?
+"""
+ADD_BLOB: Final = "INSERT INTO blob (digest, size, content) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+KNOWN_BLOB: Final = "SELECT 1 FROM blob WHERE digest = ?"
+LINK_BLOB: Final = "INSERT INTO blob_link (repository, digest) VALUES (?, ?) ON CONFLICT DO NOTHING"
+UNLINK_BLOB: Final = "DELETE FROM blob_link WHERE repository = ? AND digest = ? RETURNING 1"
+DROP_UNLINKED_CONTENT: Final = """
+    DELETE FROM blob WHERE digest = ? AND content IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM blob_link WHERE blob_link.digest = blob.digest)
+"""
+HAS_BLOB: Final = "SELECT 1 FROM blob_link WHERE repository = ? AND digest = ?"
+REPOSITORIES_WITH: Final = "SELECT repository FROM blob_link WHERE digest = ? ORDER BY repository LIMIT ?"
+
+COUNT_UPLOADS: Final = "SELECT count(*) FROM upload"
+ADD_UPLOAD: Final = "INSERT INTO upload (id, repository, subject, algorithm, used_at) VALUES (?, ?, ?, ?, ?)"
+UPLOAD: Final = "SELECT repository, subject, algorithm, used_at FROM upload WHERE id = ?"
+TOUCH_UPLOAD: Final = "UPDATE upload SET used_at = ? WHERE id = ?"
+END_UPLOAD: Final = "DELETE FROM upload WHERE id = ? RETURNING 1"
+EXPIRE_UPLOADS: Final = "DELETE FROM upload WHERE used_at < ? RETURNING id"
+PROBE_WRITE: Final = "UPDATE upload SET used_at = used_at WHERE id = ''"
+END_ALL_UPLOADS: Final = "DELETE FROM upload"
+
+ALL_BLOBS: Final = "SELECT digest, size, content FROM blob WHERE digest > ? ORDER BY digest LIMIT ?"
+ALL_MANIFESTS: Final = """
+    SELECT repository, digest, content FROM manifest
+    WHERE repository > ? OR (repository = ? AND digest > ?) ORDER BY repository, digest LIMIT ?
+"""
+DANGLING_LINKS: Final = """
+    SELECT blob_link.repository, blob_link.digest FROM blob_link
+    WHERE NOT EXISTS (SELECT 1 FROM blob WHERE blob.digest = blob_link.digest)
+"""
+DANGLING_TAGS: Final = """
+    SELECT tag.repository, tag.name, tag.digest FROM tag WHERE NOT EXISTS (
+        SELECT 1 FROM manifest WHERE manifest.repository = tag.repository AND manifest.digest = tag.digest)
+"""
+DROP_BLOB_LINKS: Final = "DELETE FROM blob_link WHERE digest = ?"
+DROP_BLOB: Final = "DELETE FROM blob WHERE digest = ?"
+DROP_TAGS_OF: Final = "DELETE FROM tag WHERE repository = ? AND digest = ?"

@@ -1,0 +1,345 @@
+"""Metadata in SQLite: reads on the event loop, writes on one thread that commits for everybody who waits.
+
+A commit costs one flush of the write-ahead log, whatever it holds. The writer therefore takes all transactions that
+wait, runs each under a savepoint of its own (so that one can fail alone) and commits them together; who pushes a small
+blob while seven others do the same pays an eighth of a flush. https://www.sqlite.org/wal.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import apsw
+
+from trow.metadata import migrations, transactions
+from trow.oci.errors import StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+
+    from trow.metadata.transactions import Transaction
+    from trow.oci.digest import Digest
+    from trow.oci.names import Repository, Tag, UploadId
+    from trow.oci.page import Page, PageRequest
+    from trow.registry.ports import (
+        BlobRecord,
+        ManifestRecord,
+        Missing,
+        Publication,
+        Referrer,
+        TagEvent,
+        Upload,
+    )
+
+Result = TypeVar("Result")
+
+_MOST_IN_A_COMMIT: Final = 512
+_BUSY_MILLISECONDS: Final = 5_000
+# Reads run on the event loop, which must not stand still; in WAL mode they hardly ever wait.
+_READ_BUSY_MILLISECONDS: Final = 100
+_CHECKPOINT_PAGES: Final = 4_000
+_FULL: Final = (apsw.FullError,)
+
+
+class SchemaError(Exception):
+    """The database's schema cannot be used; the message says what to do."""
+
+
+def _connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags, statementcachesize=100)
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    return connection
+
+
+def _open_writer(path: Path) -> apsw.Connection:
+    connection = _connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection
+
+
+def migrate(connection: apsw.Connection) -> int:
+    """Bring the schema up to date, each step in a transaction of its own; returns the number of the last step.
+
+    Raises:
+        SchemaError: the database was written by a newer Trow.
+    """
+    steps = migrations.load(bytes_type="BLOB", text_type="TEXT")
+    (current,) = next(iter(connection.execute("PRAGMA user_version")))
+    if current > len(steps):
+        raise SchemaError(
+            f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
+        )
+    for step in steps[current:]:
+        with connection:
+            for statement in step.statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {step.number}")
+    return len(steps)
+
+
+def _run(connection: apsw.Connection, transaction: Transaction[Result]) -> Result:
+    try:
+        statement, values = next(transaction)
+        while True:
+            rows: Any = connection.execute(statement, values).fetchall()
+            statement, values = transaction.send(rows)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
+def _translate(error: apsw.Error | OSError) -> Unavailable:
+    if isinstance(error, _FULL):
+        return StorageFull("the registry's database has no space left; free some or enlarge its volume")
+    return Unavailable("the registry's database does not work at the moment; try again")
+
+
+class _Write:
+    """A transaction that waits for the writer."""
+
+    __slots__ = ("durable", "error", "future", "result", "transaction")
+
+    def __init__(self, transaction: Transaction[Any], future: asyncio.Future[Any], *, durable: bool) -> None:
+        self.transaction = transaction
+        self.future = future
+        self.durable = durable
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """The one thread that writes."""
+
+    def __init__(self, path: Path, observe: Callable[[float], None]) -> None:
+        self._path = path
+        self._observe = observe
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._connection = _open_writer(path)
+        migrate(self._connection)
+        self._full_sync = True
+        self._thread = threading.Thread(target=self._work, name="trow-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, transaction: Transaction[Result], *, durable: bool = True) -> Result:
+        """Run a transaction and wait until it is committed.
+
+        Raises:
+            Unavailable, StorageFull: it was not.
+        """
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Write(transaction, future, durable=durable))
+        return await future
+
+    def close(self) -> None:
+        """Finish what waits, write the log back and close."""
+        self._queue.put(None)
+        self._thread.join()
+        with contextlib.suppress(apsw.Error):
+            self._connection.execute("PRAGMA optimize")
+        self._connection.close()
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            more = self._drain(batch)
+            started = time.perf_counter()
+            self._commit(batch)
+            self._observe(time.perf_counter() - started)
+            self._answer(batch)
+            del first, batch
+            if not more:
+                return
+
+    def _drain(self, batch: list[_Write]) -> bool:
+        """Add what waits already; False when the end was among it."""
+        while len(batch) < _MOST_IN_A_COMMIT:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return True
+            if item is None:
+                return False
+            batch.append(item)
+        return True
+
+    def _commit(self, batch: list[_Write]) -> None:
+        try:
+            self._set_sync(full=any(write.durable for write in batch))
+            self._connection.execute("BEGIN IMMEDIATE")
+            for write in batch:
+                self._apply(write)
+            self._connection.execute("COMMIT")
+        except (apsw.Error, OSError) as error:
+            self._roll_back()
+            for write in batch:
+                write.error = write.error or _translate(error)
+
+    def _set_sync(self, *, full: bool) -> None:
+        # Only with FULL does a commit flush; what is committed without is flushed by the next one that has it.
+        if full != self._full_sync:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full_sync = full
+
+    def _apply(self, write: _Write) -> None:
+        self._connection.execute("SAVEPOINT one")
+        try:
+            write.result = _run(self._connection, write.transaction)
+        except (apsw.Error, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to the request that waits for it
+            write.error = error
+            self._connection.execute("ROLLBACK TO one")
+        self._connection.execute("RELEASE one")
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(apsw.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    @staticmethod
+    def _answer(batch: list[_Write]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            batch[0].future.get_loop().call_soon_threadsafe(_resolve, batch)
+
+
+def _resolve(batch: list[_Write]) -> None:
+    for write in batch:
+        if write.future.done():
+            continue
+        if write.error is not None:
+            write.future.set_exception(write.error)
+        else:
+            write.future.set_result(write.result)
+
+
+class SqliteMetadata:
+    """The `Metadata` of the embedded default. Made and used on one event loop."""
+
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, observe: Callable[[str, float], None] | None = None
+    ) -> None:
+        self._clock = clock
+        self._observe = observe or (lambda _kind, _seconds: None)
+        self._writer = Writer(path, lambda seconds: self._observe("commit", seconds))
+        self._reader = _connect(path, readonly=True)
+        self._reader.set_busy_timeout(_READ_BUSY_MILLISECONDS)
+
+    def close(self) -> None:
+        """Finish what waits and close both connections."""
+        self._reader.close()
+        self._writer.close()
+
+    def read(self, transaction: Transaction[Result]) -> Result:
+        """Run a transaction that only reads, at once."""
+        try:
+            return _run(self._reader, transaction)
+        except apsw.Error as error:
+            raise _translate(error) from error
+
+    def check(self) -> None:
+        """Whether the database answers; raises `Unavailable` when not."""
+        self.read(transactions.count_uploads())
+
+    async def check_writable(self) -> None:
+        """Whether the database takes writes; raises `Unavailable` when not."""
+        await self._writer.run(transactions.probe_write(), durable=False)
+
+    def open_uploads(self) -> int:
+        """How many sessions are open."""
+        return self.read(transactions.count_uploads())
+
+    def knows_blob(self, digest: Digest) -> bool:
+        """Whether any commit of this blob was finished."""
+        return self.read(transactions.known_blob(digest))
+
+    async def end_all_uploads(self) -> None:
+        """Close every session, after a crash."""
+        await self._writer.run(transactions.end_all_uploads())
+
+    async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
+        """See `Metadata.manifest`."""
+        return self.read(transactions.manifest(repository, digest))
+
+    async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
+        """See `Metadata.tagged_manifest`."""
+        return self.read(transactions.tagged_manifest(repository, tag))
+
+    async def publish(self, publication: Publication) -> Missing:
+        """See `Metadata.publish`."""
+        return await self._writer.run(transactions.publish(publication, self._clock()))
+
+    async def delete_manifest(self, repository: Repository, digest: Digest, subject: str, history: int) -> bool:
+        """See `Metadata.delete_manifest`."""
+        return await self._writer.run(transactions.delete_manifest(repository, digest, subject, history, self._clock()))
+
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> bool:
+        """See `Metadata.delete_tag`."""
+        return await self._writer.run(transactions.delete_tag(repository, tag, subject, history, self._clock()))
+
+    async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
+        """See `Metadata.tags`."""
+        return self.read(transactions.tags(repository, page))
+
+    async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
+        """See `Metadata.tag_history`."""
+        return self.read(transactions.tag_history(repository, tag, page))
+
+    async def repositories(self, page: PageRequest) -> Page[str]:
+        """See `Metadata.repositories`."""
+        return self.read(transactions.repositories(page))
+
+    async def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
+    ) -> Page[Referrer]:
+        """See `Metadata.referrers`."""
+        return self.read(transactions.referrers(repository, subject, artifact_type, page, most_bytes))
+
+    async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
+        """See `Metadata.blob`."""
+        return self.read(transactions.blob(repository, digest))
+
+    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
+        """See `Metadata.link_blob`."""
+        await self._writer.run(transactions.link_blob(repository, digest, record, upload))
+
+    async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
+        """See `Metadata.mount_blob`."""
+        return await self._writer.run(transactions.mount_blob(repository, digest, sources))
+
+    async def repositories_with(self, digest: Digest, most: int) -> Sequence[Repository]:
+        """See `Metadata.repositories_with`."""
+        return self.read(transactions.repositories_with(digest, most))
+
+    async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
+        """See `Metadata.unlink_blob`."""
+        return await self._writer.run(transactions.unlink_blob(repository, digest))
+
+    async def begin_upload(self, upload: Upload, most: int) -> bool:
+        """See `Metadata.begin_upload`."""
+        return await self._writer.run(transactions.begin_upload(upload, most), durable=False)
+
+    async def upload(self, upload: UploadId) -> Upload | None:
+        """See `Metadata.upload`."""
+        return self.read(transactions.upload(upload))
+
+    async def touch_upload(self, upload: UploadId, at: float) -> None:
+        """See `Metadata.touch_upload`."""
+        await self._writer.run(transactions.touch_upload(upload, at), durable=False)
+
+    async def end_upload(self, upload: UploadId) -> bool:
+        """See `Metadata.end_upload`."""
+        return await self._writer.run(transactions.end_upload(upload), durable=False)
+
+    async def expire_uploads(self, before: float) -> Sequence[UploadId]:
+        """See `Metadata.expire_uploads`."""
+        return await self._writer.run(transactions.expire_uploads(before), durable=False)

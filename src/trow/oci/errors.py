@@ -1,0 +1,233 @@
+"""Everything that can be wrong with a request, in the words of the OCI Distribution Specification.
+
+    OciError
+    ├── NameInvalid · NameUnknown
+    ├── TagInvalid · TagUnknown
+    ├── DigestInvalid · DigestMismatch · DigestUnsupported
+    ├── ManifestInvalid · ManifestUnknown · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
+    ├── BlobUnknown · BlobTooLarge · SizeInvalid
+    ├── UploadUnknown · UploadInvalid · UploadBusy · ChunkOutOfOrder · BodyTimeout · BodyIncomplete
+    ├── RangeNotSatisfiable
+    ├── RequestInvalid · EndpointUnknown · MethodUnsupported
+    ├── Unauthorized · Denied
+    ├── TooManyRequests
+    └── Unavailable
+        └── StorageFull
+
+Use cases raise them; ``trow.http.errors`` alone turns them into responses. ``code`` is the specification's error code
+(https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class OciError(Exception):
+    """A refusal that the client is told about.
+
+    Attributes:
+        code: the error code of the specification.
+        message: a sentence for people: what is wrong and, where it can be said, the fix.
+        detail: facts for programs, small and free of secrets.
+        others: further errors of the same request (one for each missing blob, for example).
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(
+        self, message: str, detail: Mapping[str, object] | None = None, others: tuple[OciError, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.others = others
+
+
+class NameInvalid(OciError):
+    """The repository name is outside the grammar."""
+
+    code = "NAME_INVALID"
+
+
+class NameUnknown(OciError):
+    """The repository is not known here."""
+
+    code = "NAME_UNKNOWN"
+
+
+class TagInvalid(OciError):
+    """The tag is outside the grammar; the specification has no code of its own for it."""
+
+    code = "MANIFEST_INVALID"
+
+
+class TagUnknown(OciError):
+    """The repository never had this tag."""
+
+    code = "MANIFEST_UNKNOWN"
+
+
+class DigestInvalid(OciError):
+    """The digest is not well-formed."""
+
+    code = "DIGEST_INVALID"
+
+
+class DigestUnsupported(DigestInvalid):
+    """The digest is well-formed, its algorithm is not supported here."""
+
+
+class DigestMismatch(DigestInvalid):
+    """The content does not have the digest that was claimed for it."""
+
+
+class ManifestInvalid(OciError):
+    """The manifest breaks a rule of the image specification, or of its own media type."""
+
+    code = "MANIFEST_INVALID"
+
+
+class ManifestTooLarge(ManifestInvalid):
+    """The manifest is over the configured limit."""
+
+
+class TooManyTags(ManifestInvalid):
+    """More ``tag=`` parameters than one push may carry."""
+
+
+class ManifestUnknown(OciError):
+    """The repository has no such manifest."""
+
+    code = "MANIFEST_UNKNOWN"
+
+
+class ManifestBlobUnknown(OciError):
+    """The manifest refers to content that the repository does not have."""
+
+    code = "MANIFEST_BLOB_UNKNOWN"
+
+
+class BlobUnknown(OciError):
+    """The repository has no such blob."""
+
+    code = "BLOB_UNKNOWN"
+
+
+class SizeInvalid(OciError):
+    """The size that was claimed is not the size of the content."""
+
+    code = "SIZE_INVALID"
+
+
+class BlobTooLarge(SizeInvalid):
+    """The blob is over the configured limit."""
+
+
+class UploadUnknown(OciError):
+    """There is no such upload session in this repository, or it has expired."""
+
+    code = "BLOB_UPLOAD_UNKNOWN"
+
+
+class UploadInvalid(OciError):
+    """The upload cannot go on like this."""
+
+    code = "BLOB_UPLOAD_INVALID"
+
+
+class UploadBusy(UploadInvalid):
+    """Another request is writing to the same upload session."""
+
+
+class BodyTimeout(UploadInvalid):
+    """The client sent nothing for too long in the middle of a body."""
+
+
+class BodyIncomplete(UploadInvalid):
+    """The body ended before its announced length."""
+
+
+class ChunkOutOfOrder(UploadInvalid):
+    """A chunk does not start where the last one ended.
+
+    Attributes:
+        offset: how many bytes the session holds, hence where the next chunk has to start.
+        location: the session's path, set by the use case that knows it.
+    """
+
+    def __init__(self, message: str, *, offset: int, location: str = "") -> None:
+        super().__init__(message, {"offset": offset})
+        self.offset = offset
+        self.location = location
+
+
+class RangeNotSatisfiable(OciError):
+    """The requested range lies outside the content (RFC 9110, section 15.5.17)."""
+
+    code = "SIZE_INVALID"
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message, {"size": size})
+        self.size = size
+
+
+class RequestInvalid(OciError):
+    """The request itself cannot be understood (a query parameter, a header)."""
+
+    code = "UNSUPPORTED"
+
+
+class EndpointUnknown(OciError):
+    """There is no such end-point."""
+
+    code = "UNSUPPORTED"
+
+
+class MethodUnsupported(OciError):
+    """The end-point exists, not with this method."""
+
+    code = "UNSUPPORTED"
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(message, {"allowed": list(allowed)})
+        self.allowed = allowed
+
+
+class Unauthorized(OciError):
+    """Credentials are missing or wrong."""
+
+    code = "UNAUTHORIZED"
+
+
+class Denied(OciError):
+    """The credentials are good, the permission is missing."""
+
+    code = "DENIED"
+
+
+class TooManyRequests(OciError):
+    """The client is over a limit.
+
+    Attributes:
+        retry_after: whole seconds after which the request may be repeated.
+    """
+
+    code = "TOOMANYREQUESTS"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(OciError):
+    """Storage or database cannot do their work now; nothing was changed."""
+
+    code = "UNAVAILABLE"
+
+
+class StorageFull(Unavailable):
+    """There is no space left for the content."""

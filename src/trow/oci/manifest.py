@@ -1,0 +1,219 @@
+"""Manifests: read once, strictly, and kept byte for byte as they were pushed.
+
+Rules of the image specification (manifest.md, image-index.md, descriptor.md) that matter to a registry, and two that
+security asks for: a document that could be read both as an image and as an index is refused (CVE-2021-41190), and so is
+one in which a member stands twice, also in another letter case, because clients disagree which of them counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+
+from trow.oci import media
+from trow.oci.digest import Digest
+from trow.oci.errors import DigestInvalid, ManifestInvalid
+
+_MEMBERS: Final = frozenset(
+    {"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"}
+)
+_FOLDED: Final = {name.casefold(): name for name in _MEMBERS}
+_SCHEMA_VERSION: Final = 2
+_LARGEST_SIZE: Final = 2**63 - 1
+
+Shape = TypeVar("Shape", bound="_Document")
+
+
+class _Descriptor(msgspec.Struct, frozen=True):
+    mediaType: str  # noqa: N815 - the specification's name
+    digest: str
+    size: int
+    artifactType: str | None = None  # noqa: N815
+    annotations: dict[str, str] | None = None
+    urls: list[str] | None = None
+    data: str | None = None
+
+
+class _Document(msgspec.Struct, frozen=True):
+    schemaVersion: int  # noqa: N815
+    mediaType: str | None = None  # noqa: N815
+    artifactType: str | None = None  # noqa: N815
+    subject: _Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Image(_Document, frozen=True, kw_only=True):
+    config: _Descriptor
+    layers: list[_Descriptor]
+
+
+class _Index(_Document, frozen=True, kw_only=True):
+    manifests: list[_Descriptor]
+
+
+_IMAGE: Final = msgspec.json.Decoder(_Image)
+_INDEX: Final = msgspec.json.Decoder(_Index)
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a manifest says of other content; ``size`` is in bytes."""
+
+    digest: Digest
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that keeps the rules.
+
+    Attributes:
+        raw: the bytes as pushed; never serialised anew.
+        media_type: what it is served as.
+        blobs: config and layers that the registry is expected to hold (no foreign layers).
+        children: the manifests of an index.
+        subject: the manifest that this one refers to, if any.
+        artifact_type: what the referrers list shows (an image without one has its config's media type there).
+        annotations: the document's own annotations.
+        foreign: whether it has layers that live elsewhere.
+    """
+
+    raw: bytes
+    media_type: str
+    blobs: tuple[Descriptor, ...]
+    children: tuple[Descriptor, ...]
+    subject: Digest | None
+    artifact_type: str | None
+    annotations: dict[str, str] | None
+    foreign: bool
+
+
+def parse(raw: bytes, content_type: str) -> Manifest:
+    """Read a manifest that was pushed with ``content_type`` ("" when the client sent none).
+
+    Raises:
+        ManifestInvalid: it breaks a rule; the message says which and where.
+    """
+    members = _members(raw)
+    media_type = _media_type(members, media.essence(content_type))
+    if media_type in media.IMAGES:
+        return _image(raw, media_type, _decode(_IMAGE, raw))
+    return _index(raw, media_type, _decode(_INDEX, raw))
+
+
+def _members(raw: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ManifestInvalid(f"the manifest is not valid JSON: {_short(error)}") from None
+    if not isinstance(document, dict):
+        raise ManifestInvalid("the manifest is not a JSON object")
+    for name in document:
+        known = _FOLDED.get(name.casefold())
+        if known is not None and known != name:
+            raise ManifestInvalid(f"the manifest has a member {name!r}; clients may take it for {known!r}")
+    if "manifests" in document and ("layers" in document or "config" in document):
+        raise ManifestInvalid("the manifest is both an image and an index")
+    return document
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice in one object")
+    return members
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _media_type(members: dict[str, object], content_type: str) -> str:
+    declared = members.get("mediaType")
+    if declared is not None and content_type and declared != content_type:
+        raise ManifestInvalid(
+            "Content-Type and mediaType disagree",
+            {"Content-Type": content_type[:128], "mediaType": str(declared)[:128]},
+        )
+    media_type = content_type or declared
+    if not isinstance(media_type, str) or media_type not in media.MANIFESTS:
+        raise ManifestInvalid(
+            f"the manifest's media type is not supported; use one of {', '.join(sorted(media.MANIFESTS))}",
+            {"mediaType": str(media_type)[:128]},
+        )
+    return media_type
+
+
+def _decode(decoder: msgspec.json.Decoder[Shape], raw: bytes) -> Shape:
+    try:
+        document = decoder.decode(raw)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ManifestInvalid(f"the manifest breaks the image specification: {_short(error)}") from None
+    if document.schemaVersion != _SCHEMA_VERSION:
+        raise ManifestInvalid("schemaVersion is not 2; older schemas are not supported, push the image anew")
+    return document
+
+
+def _image(raw: bytes, media_type: str, image: _Image) -> Manifest:
+    config = _descriptor(image.config, "config")
+    layers = [(_descriptor(layer, f"layers[{i}]"), layer) for i, layer in enumerate(image.layers)]
+    held = tuple(d for d, _ in layers if not media.is_foreign_layer(d.media_type))
+    return Manifest(
+        raw=raw,
+        media_type=media_type,
+        blobs=(config, *held),
+        children=(),
+        subject=_subject(image),
+        artifact_type=image.artifactType or config.media_type,
+        annotations=image.annotations,
+        foreign=len(held) < len(layers),
+    )
+
+
+def _index(raw: bytes, media_type: str, index: _Index) -> Manifest:
+    return Manifest(
+        raw=raw,
+        media_type=media_type,
+        blobs=(),
+        children=tuple(_descriptor(child, f"manifests[{i}]") for i, child in enumerate(index.manifests)),
+        subject=_subject(index),
+        artifact_type=index.artifactType or None,
+        annotations=index.annotations,
+        foreign=False,
+    )
+
+
+def _subject(document: _Document) -> Digest | None:
+    return None if document.subject is None else _descriptor(document.subject, "subject").digest
+
+
+def _descriptor(descriptor: _Descriptor, where: str) -> Descriptor:
+    try:
+        digest = Digest.parse(descriptor.digest)
+    except DigestInvalid as error:
+        raise ManifestInvalid(f"{where}.digest: {error.message}") from None
+    if not 0 <= descriptor.size <= _LARGEST_SIZE:
+        raise ManifestInvalid(f"{where}.size is out of range")
+    if descriptor.data is not None:
+        _check_data(descriptor.data, digest, descriptor.size, where)
+    return Descriptor(digest, descriptor.size, descriptor.mediaType)
+
+
+def _check_data(data: str, digest: Digest, size: int, where: str) -> None:
+    # descriptor.md: embedded data must be the content that the digest and the size speak of.
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise ManifestInvalid(f"{where}.data is not base64") from None
+    if len(content) != size or Digest.of(content, digest.algorithm) != digest:
+        raise ManifestInvalid(f"{where}.data is not the content that its digest and size name")
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:200] or type(error).__name__

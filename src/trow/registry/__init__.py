@@ -1,0 +1,1 @@
+"""What a registry does, as use cases over ports: pull, push, publish, browse."""

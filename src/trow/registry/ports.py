@@ -1,0 +1,279 @@
+"""What the use cases need from the outside: bytes by digest, and who links what.
+
+"Absent" is None here; which OCI error that is, the use case decides. Every port raises `Unavailable` (or `StorageFull`)
+when it cannot do its work, and then nothing has changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.oci.digest import Digest
+    from trow.oci.manifest import Manifest
+    from trow.oci.names import Repository, Tag, UploadId
+    from trow.oci.page import Page, PageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A blob that is a file on this machine."""
+
+    path: Path
+    size: int
+
+
+BlobSource: TypeAlias = bytes | LocalFile
+"""Where a blob's bytes are: at hand, or in a file that the server sends by itself."""
+
+
+class Staged(Protocol):
+    """Bytes of one upload session. Nobody sees them before `commit`; after it they are a blob and no longer staged."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are staged."""
+
+    async def write(self, chunks: AsyncIterable[bytes]) -> None:
+        """Append all chunks; back-pressure is kept, so memory stays bounded whatever the sender's speed.
+
+        Whatever ends the stream early, bytes that arrived before count, and `offset` tells how many.
+        """
+
+    async def content(self) -> bytes:
+        """All staged bytes; for small content only."""
+
+    async def digest(self, algorithm: str) -> Digest:
+        """The digest of all staged bytes."""
+
+    async def commit(self, digest: Digest) -> None:
+        """Make the staged bytes the blob ``digest``, durably: when this returns it survives a power cut.
+
+        The caller has compared `digest` before. Committing a blob that exists already keeps the one that is there.
+        """
+
+    async def discard(self) -> None:
+        """Forget the bytes. Does nothing after `commit`."""
+
+    async def suspend(self) -> None:
+        """Let go of memory and files between requests; the bytes stay."""
+
+
+class Blobs(Protocol):
+    """Bytes by digest. No repository names in here: who may read what is `Metadata`'s to know."""
+
+    async def stage(self, upload: UploadId, algorithm: str) -> Staged:
+        """Start or resume the staged bytes of a session; its digest is computed with ``algorithm`` on the way."""
+
+    async def locate(self, digest: Digest, size: int) -> BlobSource | None:
+        """Where the blob's bytes are, None when they are not here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload session, bound to the repository and the subject that opened it (CVE-2026-32589).
+
+    Attributes:
+        algorithm: the digest algorithm that the client announced.
+        used_at: when it was last noted as used, in seconds since 1970.
+    """
+
+    id: UploadId
+    repository: Repository
+    subject: str
+    algorithm: str
+    used_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRecord:
+    """What metadata knows of a blob: its size in bytes, and its content where it is small enough to be kept there."""
+
+    size: int
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRecord:
+    """A stored manifest."""
+
+    digest: Digest
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """One entry of a referrers list."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    artifact_type: str | None
+    annotations: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagEvent:
+    """One line of a tag's history; ``digest`` is None where the tag was deleted, ``at`` is seconds since 1970."""
+
+    sequence: int
+    digest: Digest | None
+    at: float
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A manifest on its way into a repository.
+
+    Attributes:
+        require_blobs: refuse it when the repository lacks one of its blobs.
+        require_children: refuse it when the repository lacks one of its children.
+        history: how many lines of history each tag keeps.
+    """
+
+    repository: Repository
+    digest: Digest
+    manifest: Manifest
+    tags: Sequence[Tag]
+    subject: str
+    require_blobs: bool
+    require_children: bool
+    history: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a published manifest refers to and the repository does not have."""
+
+    blobs: tuple[Digest, ...] = ()
+    children: tuple[Digest, ...] = ()
+
+
+class Metadata(Protocol):
+    """Who links what: repositories, tags, manifests, blob links and upload sessions.
+
+    Writes are atomic, and durable when they return unless said otherwise. Reads see every write that has returned.
+    """
+
+    # manifests
+    async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
+        """The manifest with this digest, if this repository has it."""
+
+    async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
+        """The manifest that the tag points at now."""
+
+    async def publish(self, publication: Publication) -> Missing:
+        """Store a manifest and point its tags at it, all or nothing.
+
+        Raises:
+            ManifestBlobUnknown: something it refers to is missing and required.
+            ManifestInvalid: it gives one of its blobs another size than the blob has.
+        """
+
+    async def delete_manifest(self, repository: Repository, digest: Digest, subject: str, history: int) -> bool:
+        """Forget a manifest and every tag that points at it; False when there was none."""
+
+    # tags
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> bool:
+        """Forget a tag, not what it points at; False when there was none."""
+
+    async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
+        """The repository's tags in byte order, None when there is no such repository."""
+
+    async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
+        """What the tag pointed at, newest first (``last`` is a sequence number), None when it never existed."""
+
+    async def repositories(self, page: PageRequest) -> Page[str]:
+        """The names of all repositories that have a manifest, in byte order."""
+
+    async def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
+    ) -> Page[Referrer]:
+        """The manifests that refer to ``subject``, by digest; a page ends early before it has ``most_bytes``."""
+
+    # blobs
+    async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
+        """What is known of a blob, if this repository links it."""
+
+    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
+        """Give the repository a blob whose bytes are durable, or come along in ``record``; the session ends."""
+
+    async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
+        """Link a blob that one of ``sources`` has; False when none has it."""
+
+    async def repositories_with(self, digest: Digest, most: int) -> Sequence[Repository]:
+        """Some repositories that link the blob, at most ``most``."""
+
+    async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Take a blob from the repository; False when it had none."""
+
+    # upload sessions; these writes are not durable: after a crash the client begins anew
+    async def begin_upload(self, upload: Upload, most: int) -> bool:
+        """Open a session; False when ``most`` sessions are open already."""
+
+    async def upload(self, upload: UploadId) -> Upload | None:
+        """An open session."""
+
+    async def touch_upload(self, upload: UploadId, at: float) -> None:
+        """Note that the session was used at ``at``."""
+
+    async def end_upload(self, upload: UploadId) -> bool:
+        """Close a session; False when there was none."""
+
+    async def expire_uploads(self, before: float) -> Sequence[UploadId]:
+        """Close all sessions that were last used before ``before`` and name them."""
+
+
+class Permission(Enum):
+    """What a route needs; `OPEN` and `PING` concern no repository."""
+
+    OPEN = "open"
+    PING = "ping"
+    CATALOG = "catalog"
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who sends a request; "" is anonymous."""
+
+    name: str
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody has said who it is."""
+        return not self.name
+
+
+ANONYMOUS: Final = Identity("")
+
+
+class Authenticator(Protocol):
+    """Finds out who sends a request."""
+
+    @property
+    def challenge(self) -> str:
+        """The ``WWW-Authenticate`` value for those who have to say who they are, "" where that is impossible."""
+
+    async def identify(self, authorization: str | None) -> Identity:
+        """Read an ``Authorization`` header.
+
+        Raises:
+            Unauthorized: the credentials are wrong.
+        """
+
+
+class Authorizer(Protocol):
+    """Decides who may do what."""
+
+    async def allows(self, identity: Identity, permission: Permission, repository: Repository | None) -> bool:
+        """Whether the identity has the permission, on the repository where the permission concerns one."""

@@ -1,0 +1,141 @@
+"""The second half of ``docker push``: a manifest becomes visible, with its tags, in short steps.
+
+Read and check it (pure), hold it against its digest, then store it in one transaction that also looks for what it
+refers to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.oci import manifest as manifests
+from trow.oci.digest import Digest
+from trow.oci.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, TooManyTags
+from trow.registry.ports import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trow.oci.manifest import Manifest
+    from trow.oci.names import Reference, Repository, Tag
+    from trow.registry.ports import Metadata, Missing
+
+# Reading a manifest of this size takes about a millisecond; larger ones are read beside the event loop.
+_LARGE: Final = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a push: the digest it is stored under, its subject, and remarks for the one who pushed."""
+
+    digest: Digest
+    subject: Digest | None
+    tags: Sequence[Tag]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRules:
+    """What the operator decided about manifests.
+
+    Attributes:
+        sparse_images: accept images some of whose blobs the repository lacks.
+        sparse_indexes: accept indexes some of whose manifests the repository lacks.
+        history: how many lines of history each tag keeps.
+        most_tags: how many ``tag=`` parameters one push may carry.
+    """
+
+    sparse_images: bool
+    sparse_indexes: bool
+    history: int
+    most_tags: int
+
+
+class Publish:
+    """Stores and deletes manifests and tags."""
+
+    def __init__(self, metadata: Metadata, rules: PublishRules) -> None:
+        self._metadata = metadata
+        self._rules = rules
+
+    async def put(
+        self,
+        repository: Repository,
+        reference: Reference,
+        tags: Sequence[Tag],
+        content_type: str,
+        raw: bytes,
+        subject: str,
+    ) -> Published:
+        """Store a manifest under its digest and point tags at it.
+
+        Raises:
+            ManifestInvalid, DigestMismatch, ManifestBlobUnknown, TooManyTags: nothing was stored.
+        """
+        self._check_tags(reference, tags)
+        manifest = await _parse(raw, content_type)
+        digest = _digest(raw, reference)
+        pointing = tags if isinstance(reference, Digest) else (reference,)
+        missing = await self._metadata.publish(self._publication(repository, digest, manifest, pointing, subject))
+        return Published(digest, manifest.subject, pointing, tuple(_remarks(manifest, missing)))
+
+    async def delete(self, repository: Repository, reference: Reference, subject: str) -> None:
+        """Delete a tag, or a manifest with all its tags.
+
+        Raises:
+            ManifestUnknown: there is none.
+        """
+        if isinstance(reference, Digest):
+            found = await self._metadata.delete_manifest(repository, reference, subject, self._rules.history)
+        else:
+            found = await self._metadata.delete_tag(repository, reference, subject, self._rules.history)
+        if not found:
+            raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
+
+    def _check_tags(self, reference: Reference, tags: Sequence[Tag]) -> None:
+        if tags and not isinstance(reference, Digest):
+            raise ManifestInvalid("tag parameters go with a push by digest; this one is by tag")
+        if len(tags) > self._rules.most_tags:
+            raise TooManyTags(f"{len(tags)} tag parameters are too many; send at most {self._rules.most_tags}")
+
+    def _publication(
+        self, repository: Repository, digest: Digest, manifest: Manifest, tags: Sequence[Tag], subject: str
+    ) -> Publication:
+        return Publication(
+            repository=repository,
+            digest=digest,
+            manifest=manifest,
+            tags=tags,
+            subject=subject,
+            require_blobs=not self._rules.sparse_images,
+            require_children=not self._rules.sparse_indexes,
+            history=self._rules.history,
+        )
+
+
+async def _parse(raw: bytes, content_type: str) -> Manifest:
+    if len(raw) < _LARGE:
+        return manifests.parse(raw, content_type)
+    return await asyncio.to_thread(manifests.parse, raw, content_type)
+
+
+def _digest(raw: bytes, reference: Reference) -> Digest:
+    if not isinstance(reference, Digest):
+        return Digest.of(raw)
+    actual = Digest.of(raw, reference.algorithm)
+    if actual != reference:
+        raise DigestMismatch("the manifest does not have this digest", {"claimed": reference, "actual": actual})
+    return actual
+
+
+def _remarks(manifest: Manifest, missing: Missing) -> list[str]:
+    remarks = []
+    if missing.blobs:
+        remarks.append(f"{len(missing.blobs)} blobs of this manifest are not in the repository")
+    if missing.children:
+        remarks.append(f"{len(missing.children)} manifests of this index are not in the repository")
+    if manifest.foreign:
+        remarks.append("non-distributable layers are deprecated and stay where their urls point")
+    return remarks

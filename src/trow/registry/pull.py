@@ -1,0 +1,63 @@
+"""``docker pull``: from a name to bytes. Two steps each time: does this repository have it, and where are its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trow.oci.digest import Digest
+from trow.oci.errors import BlobUnknown, ManifestUnknown
+
+if TYPE_CHECKING:
+    from trow.oci.names import Reference, Repository
+    from trow.registry.ports import Blobs, BlobSource, ManifestRecord, Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob that may be read: ``size`` bytes at ``source``."""
+
+    size: int
+    source: BlobSource
+
+
+class Pull:
+    """Reads manifests and blobs."""
+
+    def __init__(self, blobs: Blobs, metadata: Metadata) -> None:
+        self._blobs = blobs
+        self._metadata = metadata
+
+    async def manifest(self, repository: Repository, reference: Reference) -> ManifestRecord:
+        """The manifest that a tag or digest names.
+
+        Raises:
+            ManifestUnknown: this repository has none.
+        """
+        if isinstance(reference, Digest):
+            record = await self._metadata.manifest(repository, reference)
+        else:
+            record = await self._metadata.tagged_manifest(repository, reference)
+        if record is None:
+            raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
+        return record
+
+    async def blob(self, repository: Repository, digest: Digest) -> Blob:
+        """The blob, if this repository links it: knowing a digest is no right to read it (CVE-2024-39897).
+
+        Raises:
+            BlobUnknown: this repository has none, or its bytes are lost.
+        """
+        record = await self._metadata.blob(repository, digest)
+        if record is None:
+            raise _unknown(digest)
+        if record.content is not None:
+            return Blob(record.size, record.content)
+        source = await self._blobs.locate(digest, record.size)
+        if source is None:
+            raise _unknown(digest)
+        return Blob(record.size, source)
+
+
+def _unknown(digest: Digest) -> BlobUnknown:
+    return BlobUnknown("the repository has no such blob", {"digest": digest})

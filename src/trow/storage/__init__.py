@@ -1,0 +1,1 @@
+"""Blobs: bytes by digest, in memory and on a filesystem."""

@@ -1,0 +1,340 @@
+"""Blobs as files.
+
+    <data>/
+      blobs/<algorithm>/<first two digits>/<digits>   what was committed; never changed, named by its content
+      uploads/<session>                               staged bytes of an open session
+      uploads/<session>@<algorithm>:<digits>          … while they become a blob
+      quarantine/<algorithm>:<digits>                 what ``trow fsck`` found to be damaged
+
+A commit flushes the staged file, names it ``<session>@<digest>``, links it to its place among the blobs and flushes
+that folder. The second name goes only when the metadata points at the blob. A crash in between leaves a file under both
+names, and the next start knows which blob nobody was told about, without looking through all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from trow.oci.digest import Digest
+from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
+from trow.registry.ports import BlobSource, LocalFile
+from trow.storage.lanes import Feed, Lane, LanePool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterator
+    from hashlib import _Hash
+    from pathlib import Path
+
+    from trow.oci.names import UploadId
+
+# Content up to this size is written and hashed on the spot: starting two threads would take longer.
+_SMALL: Final = 64 * 1024
+# How often the kernel is asked to begin writing back, so that the final flush finds little left to do.
+_WRITE_BACK: Final = 16 * 1024 * 1024
+_READ: Final = 1024 * 1024
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+Result = TypeVar("Result")
+
+
+def translate(error: OSError) -> OciError:
+    """What an operating system's error means to a client; names no path."""
+    if error.errno in _FULL:
+        return StorageFull("the registry has no space left for this content; free some or enlarge its volume")
+    return Unavailable(f"the registry's storage does not work: {os.strerror(error.errno or errno.EIO)}")
+
+
+def _begin_write_back() -> Callable[[int, int, int], object]:
+    """Linux's sync_file_range(2), which starts writing and does not wait; elsewhere nothing."""
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):  # pragma: no cover - other systems
+        return lambda _fd, _offset, _length: None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return lambda fd, offset, length: call(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+
+_write_back: Final = _begin_write_back()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class FilesystemBlobs:
+    """The `Blobs` of the embedded default."""
+
+    def __init__(self, directory: Path) -> None:
+        self._blobs = directory / "blobs"
+        self._uploads = directory / "uploads"
+        self._quarantine = directory / "quarantine"
+        self._lanes = LanePool()
+
+    def prepare(self) -> None:
+        """Make the folders where they are missing. Raises OSError when that is impossible."""
+        for folder in (self._blobs, self._uploads, self._quarantine):
+            folder.mkdir(parents=True, exist_ok=True)
+        for algorithm in hashlib.algorithms_available & {"sha256", "sha512"}:
+            (self._blobs / algorithm).mkdir(exist_ok=True)
+        sync_directory(self._blobs)
+        sync_directory(self._blobs.parent)
+
+    async def stage(self, upload: UploadId, algorithm: str) -> FileStaged:
+        """See `Blobs.stage`."""
+        return FileStaged(self, self._uploads / upload, algorithm, self._lanes)
+
+    async def locate(self, digest: Digest, size: int) -> BlobSource | None:
+        """See `Blobs.locate`; the file's size is checked, for a short file must not be sent as if it were whole."""
+        path = self.path(digest)
+        try:
+            return LocalFile(path, size) if path.stat().st_size == size else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise translate(error) from error
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, or would be."""
+        return self._blobs / digest.algorithm / digest.encoded[:2] / digest.encoded
+
+    def publish(self, staged: Path, digest: Digest, size: int) -> Path:
+        """Link a staged file to its place among the blobs, durably; returns the staged file's new name."""
+        place = self.path(digest)
+        marked = staged.with_name(f"{staged.name}@{digest}")
+        if not place.parent.exists():
+            place.parent.mkdir(exist_ok=True)
+            sync_directory(place.parent.parent)
+        staged.rename(marked)
+        try:
+            os.link(marked, place)
+        except FileExistsError:
+            if place.stat().st_size != size:
+                marked.replace(place)  # what is there is damaged: this push heals it
+        sync_directory(place.parent)
+        return marked
+
+    def staged(self) -> Iterator[Path]:
+        """All files under ``uploads``."""
+        yield from self._uploads.iterdir()
+
+    def discard_staged(self, path: Path, known: Callable[[Digest], bool]) -> None:
+        """Remove a file that a crash left under ``uploads``, and the blob it had become if nobody was told about it.
+
+        Only while nothing else uses the folder: at start.
+        """
+        _, _, digest = path.name.partition("@")
+        if digest and path.stat().st_nlink > 1 and not known(Digest.parse(digest)):
+            self.path(Digest.parse(digest)).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[Digest]:
+        """All blobs that are files, for ``trow fsck``."""
+        for algorithm in sorted(self._blobs.iterdir()):
+            for folder in sorted(algorithm.iterdir()):
+                for file in sorted(folder.iterdir()):
+                    yield Digest.parse(f"{algorithm.name}:{file.name}")
+
+    def rehash(self, digest: Digest) -> tuple[Digest, int]:
+        """Read a blob anew: the digest and the size it really has."""
+        hasher = hashlib.new(digest.algorithm)
+        size = 0
+        with self.path(digest).open("rb", buffering=0) as file:
+            while chunk := file.read(_READ):
+                hasher.update(chunk)
+                size += len(chunk)
+        return Digest.from_hash(hasher), size
+
+    def quarantine(self, digest: Digest) -> Path:
+        """Move a damaged blob out of the way, so that a new push can replace it."""
+        place = self._quarantine / digest
+        self.path(digest).replace(place)
+        return place
+
+    def check(self) -> None:
+        """Whether the storage takes writes; raises `Unavailable` or `StorageFull` when not."""
+        probe = self._uploads / ".readiness"
+        try:
+            probe.write_bytes(b"ready")
+            probe.unlink()
+        except OSError as error:
+            raise translate(error) from error
+
+    def open_uploads(self) -> int:
+        """How many sessions have staged bytes on disk."""
+        return sum(1 for _ in self._uploads.iterdir())
+
+    def space(self) -> tuple[int, int]:
+        """Bytes used and bytes free on the volume."""
+        volume = os.statvfs(self._blobs)
+        return (volume.f_blocks - volume.f_bfree) * volume.f_frsize, volume.f_bavail * volume.f_frsize
+
+    def close(self) -> None:
+        """End the idle threads."""
+        self._lanes.close()
+
+
+class FileStaged:
+    """`Staged` bytes: in memory while they are few, in a file from then on and between requests."""
+
+    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, lanes: LanePool) -> None:
+        self._blobs = blobs
+        self._path = path
+        self._lanes = lanes
+        self._fd: int | None = None
+        self._buffer = bytearray()
+        self._hasher: _Hash | None = hashlib.new(algorithm)
+        self._hashed = 0
+        self._written = self._stored_size()
+        self._synced = 0
+        self._linked = False
+
+    @property
+    def offset(self) -> int:
+        """See `Staged.offset`."""
+        return self._written + len(self._buffer)
+
+    async def write(self, chunks: AsyncIterable[bytes]) -> None:
+        """See `Staged.write`."""
+        head = aiter(chunks)
+        try:
+            async for chunk in head:
+                self._take_small(chunk)
+                if self.offset > _SMALL:
+                    await self._stream(head)
+        except OSError as error:
+            self._forget_hash()
+            raise translate(error) from error
+
+    def _take_small(self, chunk: bytes) -> None:
+        if self._hasher is not None and self._hashed == self.offset:
+            self._hasher.update(chunk)
+            self._hashed += len(chunk)
+        self._buffer += chunk
+
+    async def _stream(self, chunks: AsyncIterable[bytes]) -> None:
+        """Go on through the lanes until the body ends."""
+        self._spill()
+        works: list[tuple[Lane, Callable[[bytes], object]]] = [(self._lanes.take(), self._append)]
+        if self._hasher is not None and self._hashed == self._written:
+            works.append((self._lanes.take(), self._hash))
+        try:
+            await Feed(works).run(chunks)
+        finally:
+            for lane, _ in works:
+                self._lanes.give(lane)
+
+    def _hash(self, chunk: bytes) -> None:
+        if self._hasher is not None:
+            self._hasher.update(chunk)
+            self._hashed += len(chunk)
+
+    def _append(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        fd = self._open()
+        while view:
+            count = os.write(fd, view)
+            self._written += count
+            view = view[count:]
+        if self._written - self._synced >= _WRITE_BACK:
+            _write_back(fd, self._synced, self._written - self._synced)
+            self._synced = self._written
+
+    def _spill(self) -> None:
+        buffer, self._buffer = bytes(self._buffer), bytearray()
+        if buffer:
+            self._append(buffer)
+
+    def _open(self) -> int:
+        if self._fd is None:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return self._fd
+
+    def _stored_size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _forget_hash(self) -> None:
+        # After a failed write hash and file may have parted; the file is the truth and is read again.
+        self._hasher = None
+        with contextlib.suppress(OSError):
+            self._written = self._stored_size()
+
+    async def content(self) -> bytes:
+        """See `Staged.content`."""
+        if not self._written:
+            return bytes(self._buffer)
+        return await _in_thread(lambda: self._path.read_bytes() + bytes(self._buffer))
+
+    async def digest(self, algorithm: str) -> Digest:
+        """See `Staged.digest`; read from the file where the bytes were not hashed on their way in."""
+        if self._hasher is not None and self._hasher.name == algorithm and self._hashed == self.offset:
+            return Digest.from_hash(self._hasher)
+        if not self._written:
+            return Digest.of(self._buffer, algorithm)
+        return await _in_thread(lambda: self._read_digest(algorithm))
+
+    def _read_digest(self, algorithm: str) -> Digest:
+        hasher = hashlib.new(algorithm)
+        with self._path.open("rb", buffering=0) as file:
+            while chunk := file.read(_READ):
+                hasher.update(chunk)
+        hasher.update(self._buffer)
+        return Digest.from_hash(hasher)
+
+    async def commit(self, digest: Digest) -> None:
+        """See `Staged.commit`."""
+        await _in_thread(lambda: self._commit(digest))
+
+    def _commit(self, digest: Digest) -> None:
+        if self._linked:
+            return  # a second try, after the metadata could not be written
+        self._spill()
+        os.fsync(self._open())
+        self._close()
+        self._path = self._blobs.publish(self._path, digest, self._written)
+        self._linked = True
+
+    async def discard(self) -> None:
+        """See `Staged.discard`. After `commit` it removes the second name, which is no longer needed."""
+        self._close()
+        self._buffer.clear()
+        if self._written or self._linked:
+            await _in_thread(lambda: self._path.unlink(missing_ok=True))
+
+    async def suspend(self) -> None:
+        """See `Staged.suspend`."""
+        try:
+            self._spill()
+        except OSError as error:
+            self._forget_hash()
+            raise translate(error) from error
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+    except FileNotFoundError as error:
+        raise BlobUnknown("the staged bytes are gone") from error
+    except OSError as error:
+        raise translate(error) from error

@@ -1,0 +1,73 @@
+"""Blobs in memory: the twin that fast tests use, with the same contract as the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trow.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from trow.oci.names import UploadId
+    from trow.registry.ports import BlobSource
+
+
+class MemoryBlobs:
+    """`Blobs` that are gone with the process."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, bytes] = {}
+        self._staged: dict[UploadId, bytearray] = {}
+
+    async def stage(self, upload: UploadId, algorithm: str) -> MemoryStaged:
+        """See `Blobs.stage`."""
+        del algorithm
+        return MemoryStaged(self._blobs, self._staged, upload)
+
+    async def locate(self, digest: Digest, size: int) -> BlobSource | None:
+        """See `Blobs.locate`."""
+        content = self._blobs.get(digest)
+        return content if content is not None and len(content) == size else None
+
+
+class MemoryStaged:
+    """`Staged` bytes in a dictionary."""
+
+    def __init__(self, blobs: dict[Digest, bytes], staged: dict[UploadId, bytearray], upload: UploadId) -> None:
+        self._blobs = blobs
+        self._staged = staged
+        self._upload = upload
+
+    @property
+    def _bytes(self) -> bytearray:
+        return self._staged.setdefault(self._upload, bytearray())
+
+    @property
+    def offset(self) -> int:
+        """See `Staged.offset`."""
+        return len(self._bytes)
+
+    async def write(self, chunks: AsyncIterable[bytes]) -> None:
+        """See `Staged.write`."""
+        async for chunk in chunks:
+            self._bytes.extend(chunk)
+
+    async def content(self) -> bytes:
+        """See `Staged.content`."""
+        return bytes(self._bytes)
+
+    async def digest(self, algorithm: str) -> Digest:
+        """See `Staged.digest`."""
+        return Digest.of(self._bytes, algorithm)
+
+    async def commit(self, digest: Digest) -> None:
+        """See `Staged.commit`."""
+        self._blobs.setdefault(digest, bytes(self._bytes))
+
+    async def discard(self) -> None:
+        """See `Staged.discard`."""
+        self._staged.pop(self._upload, None)
+
+    async def suspend(self) -> None:
+        """See `Staged.suspend`; there is nothing to let go of."""
