@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import apsw
 import msgspec
 
 from trow.cli import options
+from trow.datadir import DataDirectoryError
 
 if TYPE_CHECKING:
     import argparse
@@ -45,13 +47,20 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
     if not config.data_dir.is_dir():
-        print(f"trow: error: {config.data_dir} is not a directory; give --data-dir", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(f"{config.data_dir} is not a directory; give --data-dir")
     from trow.app import fsck  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
-    report = fsck(config, quarantine=args.quarantine, progress=_progress)
+    try:
+        report = fsck(config, quarantine=args.quarantine, progress=_progress)
+    except (DataDirectoryError, OSError, apsw.Error) as error:
+        return _failed(str(error))
     print(msgspec.json.encode(report).decode() if args.json else _summary(report))
     return EXIT_PROBLEMS if report.problems else EXIT_CLEAN
+
+
+def _failed(reason: str) -> int:
+    print(f"trow: error: {reason}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _progress(text: str) -> None:
@@ -60,5 +69,9 @@ def _progress(text: str) -> None:
 
 
 def _summary(report: FsckReport) -> str:
-    found = "nothing wrong" if not report.problems else f"{len(report.problems)} problems"
-    return "\n".join([*map(str, report.problems), f"{report.checked} objects checked, {found}"])
+    lines = [*report.problems, f"{report.checked} blobs and manifests checked, {len(report.problems)} problems"]
+    if report.quarantined:
+        lines.append(f"{report.quarantined} moved to quarantine; push them again")
+    if report.unreferenced:
+        lines.append(f"{report.unreferenced} files belong to no repository; they only take space")
+    return "\n".join(lines)

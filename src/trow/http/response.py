@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -70,6 +70,10 @@ class FileResponse:
 Answer: TypeAlias = Response | FileResponse
 
 
+# Names and digests are kinds of text.
+encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+
+
 def json_response(status: int, value: Any, headers: Headers | None = None) -> Response:
     """An answer in JSON."""
-    return Response(status, [("content-type", "application/json"), *(headers or [])], msgspec.json.encode(value))
+    return Response(status, [("content-type", "application/json"), *(headers or [])], encode(value))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
 from granian.server.embed import Server as Granian
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _RECEIVE_BUFFER: Final = 1024 * 1024
 _BACKLOG: Final = 1024
 _HEADER_SECONDS: Final = 30
 _CERTIFICATE_POLL_SECONDS: Final = 5.0
+# Its errors go where all our lines go.
+_GRANIAN_LOGS: Final = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
 
 class ListenError(Exception):
@@ -128,7 +131,8 @@ class HttpServer:
             backlog=_BACKLOG,
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_RECEIVE_BUFFER),
             http2_settings=HTTP2Settings(max_headers_size=64 * 1024, adaptive_window=True),
-            log_enabled=False,
+            log_level=LogLevels.error,
+            log_dictconfig=_GRANIAN_LOGS,
             ssl_cert=self._tls.certificate if self._tls else None,
             ssl_key=self._tls.key if self._tls else None,
             ssl_protocol_min=SSLProtocols.tls12,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-import msgspec
-
-from trow.http.response import Headers, Response, json_response
+from trow.http.response import Headers, Response, encode, json_response
 from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import ManifestTooLarge, RequestInvalid
@@ -122,7 +120,7 @@ class V2:
         if found.more:
             following = {**filters, "n": str(page.limit), "last": found.items[-1].digest}
             headers.append(("link", next_link(request.path, following)))
-        return Response(200, headers, msgspec.json.encode(_index(found)))
+        return Response(200, headers, encode(_index(found)))
 
     def _page(self, request: Request) -> PageRequest:
         last = request.query("last")
