@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
@@ -12,8 +13,10 @@ import msgspec
 if TYPE_CHECKING:
     from trow.http.request import Request
 
-# When the reader of the log is slower than this many lines, lines are dropped and counted rather than memory filled.
-_MOST_WAITING: Final = 100_000
+# Lines are handed over in batches: waking a thread for each would cost more than wording it.
+_FLUSH_SECONDS: Final = 0.1
+# When the log's reader is slower than this many batches, lines are dropped rather than memory filled.
+_MOST_WAITING: Final = 200
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -31,55 +34,40 @@ class _Line(msgspec.Struct, gc=False):
 
 
 class AccessLog:
-    """Writes the lines to ``stream``."""
+    """Writes the lines to ``stream``. Made and used on one event loop."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._encode = msgspec.json.Encoder().encode
-        self._lines: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
+        self._lines: list[bytes] = []
+        self._batches: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._write, name="trow-access-log", daemon=True)
         self._thread.start()
 
     def request(self, request: Request, status: int, sent: int, seconds: float) -> None:
         """Note an answered request."""
-        if self._lines.qsize() >= _MOST_WAITING:
-            return
-        self._lines.put(
-            _Line(
-                time.time(),
-                "info",
-                "request",
-                request.client,
-                request.identity.name,
-                request.method,
-                request.path,
-                status,
-                request.received,
-                sent,
-                round(seconds, 6),
-            )
-        )
+        if not self._lines:
+            self._loop.call_later(_FLUSH_SECONDS, self._flush)
+        line = _Line(
+            time.time(), "info", "request", request.client, request.identity.name, request.method, request.path,
+            status, request.received, sent, seconds,
+        )  # fmt: skip
+        self._lines.append(self._encode(line))
 
     def close(self) -> None:
         """Write what waits."""
-        self._lines.put(None)
+        self._flush()
+        self._batches.put(None)
         self._thread.join(timeout=5)
 
-    def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            output = bytearray(self._encode(line))
-            output += b"\n"
-            output += self._waiting()
-            self._stream.write(output)
-            self._stream.flush()
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines and self._batches.qsize() < _MOST_WAITING:
+            self._batches.put(lines)
 
-    def _waiting(self) -> bytes:
-        """What else is there, so that a busy server writes many lines at once."""
-        lines = []
-        for _ in range(min(self._lines.qsize(), 1000)):
-            line = self._lines.get()
-            if line is None:
-                self._lines.put(None)
-                break
-            lines.append(self._encode(line))
-        return b"\n".join([*lines, b""]) if lines else b""
+    def _write(self) -> None:
+        while (lines := self._batches.get()) is not None:
+            lines.append(b"")
+            self._stream.write(b"\n".join(lines))
+            self._stream.flush()

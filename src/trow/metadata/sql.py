@@ -7,9 +7,8 @@ from typing import Final
 MANIFEST: Final = "SELECT digest, media_type, content FROM manifest WHERE repository = ? AND digest = ?"
 
 TAGGED_MANIFEST: Final = """
-    SELECT manifest.digest, manifest.media_type, manifest.content
-    FROM tag JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest
-    WHERE tag.repository = ? AND tag.name = ?
+    SELECT digest, media_type, content FROM manifest
+    WHERE repository = ? AND digest = (SELECT digest FROM tag WHERE repository = ? AND name = ?)
 """
 
 HAS_REPOSITORY: Final = "SELECT 1 FROM repository WHERE name = ?"
@@ -58,12 +57,12 @@ TAG_EVENTS: Final = """
 """
 
 BLOB: Final = """
-    SELECT blob.size, blob.content FROM blob_link JOIN blob ON blob.digest = blob_link.digest
-    WHERE blob_link.repository = ? AND blob_link.digest = ?
+    SELECT size, content FROM blob
+    WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
 """
 BLOB_SIZE: Final = """
-    SELECT blob.size FROM blob_link JOIN blob ON blob.digest = blob_link.digest
-    WHERE blob_link.repository = ? AND blob_link.digest = ?
+    SELECT size FROM blob
+    WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
 """
 ADD_BLOB: Final = "INSERT INTO blob (digest, size, content) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 KNOWN_BLOB: Final = "SELECT 1 FROM blob WHERE digest = ?"

@@ -144,8 +144,6 @@ class Writer:
         """Finish what waits, write the log back and close."""
         self._queue.put(None)
         self._thread.join()
-        with contextlib.suppress(apsw.Error):
-            self._connection.execute("PRAGMA optimize")
         self._connection.close()
 
     def _work(self) -> None:

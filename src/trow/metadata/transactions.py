@@ -75,7 +75,7 @@ def manifest(repository: Repository, digest: Digest) -> Transaction[ManifestReco
 
 def tagged_manifest(repository: Repository, tag: Tag) -> Transaction[ManifestRecord | None]:
     """See `Metadata.tagged_manifest`."""
-    rows = yield sql.TAGGED_MANIFEST, (repository, tag)
+    rows = yield sql.TAGGED_MANIFEST, (repository, repository, tag)
     return _manifest(rows[0]) if rows else None
 
 
