@@ -150,7 +150,7 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         expiry=config.registry.upload_expiry,
     )
     if mark.found():
-        await _recover(metadata, blobs)
+        _recover(metadata, blobs)
     mark.set()
     access_log = AccessLog(sys.stderr.buffer) if config.log.access else None
     try:
@@ -164,9 +164,8 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
             access_log.close()
 
 
-async def _recover(metadata: SqliteMetadata, blobs: FilesystemBlobs) -> None:
+def _recover(metadata: SqliteMetadata, blobs: FilesystemBlobs) -> None:
     """Clear away what a crash left half done; nobody was told that it had succeeded."""
-    await metadata.end_all_uploads()
     count = 0
     for path in blobs.staged():
         blobs.discard_staged(path, metadata.knows_blob)
@@ -235,7 +234,7 @@ def _checks(metadata: SqliteMetadata, blobs: FilesystemBlobs) -> Mapping[str, Ca
     async def storage() -> None:
         await asyncio.to_thread(blobs.check)
 
-    return {"storage": storage, "database": metadata.check_writable}
+    return {"storage": storage, "database": metadata.check}
 
 
 def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -> FsckReport:

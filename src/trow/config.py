@@ -152,8 +152,9 @@ class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bind: Annotated[
         tuple[Bind, ...],
         _setting(
-            "Addresses to listen on. A host name stands for all its addresses (`localhost` is both loopbacks); `[::]`"
-            " is every address, IPv4 and IPv6; port 0 lets the kernel choose; an address without port gets 8000.",
+            "Addresses to listen on. A host name stands for all addresses it has on this machine, as `localhost` may"
+            " be both loopbacks; `[::]` is every address, IPv4 and IPv6; port 0 lets the kernel choose; an address"
+            " without port gets 8000.",
             flag="--bind",
         ),
     ] = (Bind("127.0.0.1:8000"),)

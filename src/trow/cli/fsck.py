@@ -69,9 +69,9 @@ def _progress(text: str) -> None:
 
 
 def _summary(report: FsckReport) -> str:
-    lines = [*report.problems, f"{report.checked} blobs and manifests checked, {len(report.problems)} problems"]
+    lines = [*report.problems, f"blobs and manifests checked: {report.checked}, problems: {len(report.problems)}"]
     if report.quarantined:
-        lines.append(f"{report.quarantined} moved to quarantine; push them again")
+        lines.append(f"moved to quarantine: {report.quarantined}; push them again")
     if report.unreferenced:
-        lines.append(f"{report.unreferenced} files belong to no repository; they only take space")
+        lines.append(f"files that no repository knows: {report.unreferenced}; they only take space")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import apsw
 
 from trow.metadata import migrations, transactions
+from trow.metadata.sessions import UploadSessions
 from trow.oci.errors import StorageFull, Unavailable
 
 if TYPE_CHECKING:
@@ -107,12 +108,11 @@ def _translate(error: apsw.Error | OSError) -> Unavailable:
 class _Write:
     """A transaction that waits for the writer."""
 
-    __slots__ = ("durable", "error", "future", "result", "transaction")
+    __slots__ = ("error", "future", "result", "transaction")
 
-    def __init__(self, transaction: Transaction[Any], future: asyncio.Future[Any], *, durable: bool) -> None:
+    def __init__(self, transaction: Transaction[Any], future: asyncio.Future[Any]) -> None:
         self.transaction = transaction
         self.future = future
-        self.durable = durable
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -125,26 +125,37 @@ class Writer:
         self._observe = observe
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._connection = _open_writer(path)
-        migrate(self._connection)
-        self._full_sync = True
+        try:
+            migrate(self._connection)
+            self.sessions = UploadSessions(self._alone(transactions.take_uploads()))
+        except BaseException:
+            self._connection.close()
+            raise
         self._thread = threading.Thread(target=self._work, name="trow-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, transaction: Transaction[Result], *, durable: bool = True) -> Result:
+    async def run(self, transaction: Transaction[Result]) -> Result:
         """Run a transaction and wait until it is committed.
 
         Raises:
             Unavailable, StorageFull: it was not.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Write(transaction, future, durable=durable))
+        self._queue.put(_Write(transaction, future))
         return await future
 
     def close(self) -> None:
         """Finish what waits, write the log back and close."""
         self._queue.put(None)
         self._thread.join()
+        with contextlib.suppress(apsw.Error):
+            self._alone(transactions.put_uploads(self.sessions.all()))
         self._connection.close()
+
+    def _alone(self, transaction: Transaction[Result]) -> Result:
+        """Run a transaction while the thread does not."""
+        with self._connection:
+            return _run(self._connection, transaction)
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -172,7 +183,6 @@ class Writer:
 
     def _commit(self, batch: list[_Write]) -> None:
         try:
-            self._set_sync(full=any(write.durable for write in batch))
             self._connection.execute("BEGIN IMMEDIATE")
             for write in batch:
                 self._apply(write)
@@ -181,12 +191,6 @@ class Writer:
             self._roll_back()
             for write in batch:
                 write.error = write.error or _translate(error)
-
-    def _set_sync(self, *, full: bool) -> None:
-        # Only with FULL does a commit flush; what is committed without is flushed by the next one that has it.
-        if full != self._full_sync:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-            self._full_sync = full
 
     def _apply(self, write: _Write) -> None:
         self._connection.execute("SAVEPOINT one")
@@ -229,6 +233,7 @@ class SqliteMetadata:
         self._clock = clock
         self._observe = observe or (lambda _kind, _seconds: None)
         self._writer = Writer(path, lambda seconds: self._observe("commit", seconds))
+        self._sessions = self._writer.sessions
         self._reader = _connect(path, readonly=True)
         self._reader.set_busy_timeout(_READ_BUSY_MILLISECONDS)
 
@@ -244,25 +249,17 @@ class SqliteMetadata:
         except apsw.Error as error:
             raise _translate(error) from error
 
-    def check(self) -> None:
-        """Whether the database answers; raises `Unavailable` when not."""
-        self.read(transactions.count_uploads())
-
-    async def check_writable(self) -> None:
+    async def check(self) -> None:
         """Whether the database takes writes; raises `Unavailable` when not."""
-        await self._writer.run(transactions.probe_write(), durable=False)
+        await self._writer.run(transactions.probe_write())
 
     def open_uploads(self) -> int:
         """How many sessions are open."""
-        return self.read(transactions.count_uploads())
+        return len(self._sessions)
 
     def knows_blob(self, digest: Digest) -> bool:
         """Whether any commit of this blob was finished."""
         return self.read(transactions.known_blob(digest))
-
-    async def end_all_uploads(self) -> None:
-        """Close every session, after a crash."""
-        await self._writer.run(transactions.end_all_uploads())
 
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
         """See `Metadata.manifest`."""
@@ -308,7 +305,8 @@ class SqliteMetadata:
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
         """See `Metadata.link_blob`."""
-        await self._writer.run(transactions.link_blob(repository, digest, record, upload))
+        await self._writer.run(transactions.link_blob(repository, digest, record))
+        self._sessions.end(upload)
 
     async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
         """See `Metadata.mount_blob`."""
@@ -324,20 +322,20 @@ class SqliteMetadata:
 
     async def begin_upload(self, upload: Upload, most: int) -> bool:
         """See `Metadata.begin_upload`."""
-        return await self._writer.run(transactions.begin_upload(upload, most), durable=False)
+        return self._sessions.begin(upload, most)
 
     async def upload(self, upload: UploadId) -> Upload | None:
         """See `Metadata.upload`."""
-        return self.read(transactions.upload(upload))
+        return self._sessions.get(upload)
 
     async def touch_upload(self, upload: UploadId, at: float) -> None:
         """See `Metadata.touch_upload`."""
-        await self._writer.run(transactions.touch_upload(upload, at), durable=False)
+        self._sessions.touch(upload, at)
 
     async def end_upload(self, upload: UploadId) -> bool:
         """See `Metadata.end_upload`."""
-        return await self._writer.run(transactions.end_upload(upload), durable=False)
+        return self._sessions.end(upload)
 
     async def expire_uploads(self, before: float) -> Sequence[UploadId]:
         """See `Metadata.expire_uploads`."""
-        return await self._writer.run(transactions.expire_uploads(before), durable=False)
+        return self._sessions.expire(before)

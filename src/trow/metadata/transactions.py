@@ -271,11 +271,10 @@ def blob(repository: Repository, digest: Digest) -> Transaction[BlobRecord | Non
     return BlobRecord(_number(rows[0][0]), _optional_bytes(rows[0][1])) if rows else None
 
 
-def link_blob(repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> Transaction[None]:
+def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:
     """See `Metadata.link_blob`."""
     yield sql.ADD_BLOB, (digest, record.size, record.content)
     yield sql.LINK_BLOB, (repository, digest)
-    yield sql.END_UPLOAD, (upload,)
 
 
 def mount_blob(repository: Repository, digest: Digest, sources: Collection[Repository]) -> Transaction[bool]:
@@ -309,51 +308,21 @@ def known_blob(digest: Digest) -> Transaction[bool]:
 # ---- upload sessions
 
 
-def begin_upload(upload: Upload, most: int) -> Transaction[bool]:
-    """See `Metadata.begin_upload`."""
-    rows = yield sql.COUNT_UPLOADS, ()
-    if _number(rows[0][0]) >= most:
-        return False
-    yield sql.ADD_UPLOAD, (upload.id, upload.repository, upload.subject, upload.algorithm, upload.used_at)
-    return True
+def take_uploads() -> Transaction[Sequence[Upload]]:
+    """Take all sessions out of the database."""
+    rows = yield sql.TAKE_UPLOADS, ()
+    return [
+        Upload(UploadId(_text(i)), Repository(_text(repository)), _text(subject), _text(algorithm), _float(used_at))
+        for i, repository, subject, algorithm, used_at in rows
+    ]
 
 
-def upload(session: UploadId) -> Transaction[Upload | None]:
-    """See `Metadata.upload`."""
-    rows = yield sql.UPLOAD, (session,)
-    if not rows:
-        return None
-    repository, subject, algorithm, used_at = rows[0]
-    return Upload(session, Repository(_text(repository)), _text(subject), _text(algorithm), _float(used_at))
-
-
-def touch_upload(session: UploadId, at: float) -> Transaction[None]:
-    """See `Metadata.touch_upload`."""
-    yield sql.TOUCH_UPLOAD, (at, session)
-
-
-def end_upload(session: UploadId) -> Transaction[bool]:
-    """See `Metadata.end_upload`."""
-    return bool((yield sql.END_UPLOAD, (session,)))
-
-
-def expire_uploads(before: float) -> Transaction[Sequence[UploadId]]:
-    """See `Metadata.expire_uploads`."""
-    rows = yield sql.EXPIRE_UPLOADS, (before,)
-    return [UploadId(_text(row[0])) for row in rows]
-
-
-def end_all_uploads() -> Transaction[None]:
-    """Close every session, after a crash."""
-    yield sql.END_ALL_UPLOADS, ()
+def put_uploads(uploads: Sequence[Upload]) -> Transaction[None]:
+    """Put sessions into the database."""
+    for each in uploads:
+        yield sql.ADD_UPLOAD, (each.id, each.repository, each.subject, each.algorithm, each.used_at)
 
 
 def probe_write() -> Transaction[None]:
     """A write that changes nothing but needs the database to take writes."""
     yield sql.PROBE_WRITE, ()
-
-
-def count_uploads() -> Transaction[int]:
-    """How many sessions are open."""
-    rows = yield sql.COUNT_UPLOADS, ()
-    return _number(rows[0][0])

@@ -55,6 +55,7 @@ CREATE TABLE blob_link (
 
 CREATE INDEX blob_link_digest ON blob_link (digest, repository);
 
+-- Upload sessions while no process has them in its hands.
 CREATE TABLE upload (
     id         {text} PRIMARY KEY,
     repository {text} NOT NULL,
@@ -62,5 +63,3 @@ CREATE TABLE upload (
     algorithm  {text} NOT NULL,
     used_at    DOUBLE PRECISION NOT NULL
 );
-
-CREATE INDEX upload_used_at ON upload (used_at);
