@@ -47,7 +47,10 @@ log = logging.getLogger(__name__)
 
 _DATABASE: Final = "trow.db"
 _EXPIRE_EVERY_SECONDS: Final = 60.0
-EXIT_FAILED: Final = 1
+
+
+class StartError(Exception):
+    """The registry cannot run; the message says why and what to do."""
 
 
 def serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
@@ -56,16 +59,18 @@ def serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
     Args:
         config: what to serve.
         announce: called with the addresses once requests are taken.
+
+    Raises:
+        StartError: it cannot be served; the message says why and what to do.
     """
     logs.configure(config.log.level)
     try:
         with hold(config.data_dir):
             return uvloop.run(_serve(config, announce))
-    except (DataDirectoryError, ListenError, SchemaError):
-        pass
-    except (OSError, apsw.Error):
-        pass
-    return EXIT_FAILED
+    except (DataDirectoryError, ListenError, SchemaError) as error:
+        raise StartError(str(error)) from error
+    except (OSError, apsw.Error) as error:
+        raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 
 
 async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:

@@ -35,17 +35,22 @@ class Cors:
         """The answer to an OPTIONS request that a browser sends first, None when this is no such request."""
         if request.method != "OPTIONS" or request.header("access-control-request-method") is None:
             return None
-        headers = self.headers(request)
-        if headers:
-            headers += [
+        if not self._allows(request.header("origin")):
+            return Response(204)
+        return Response(
+            204,
+            [
                 ("access-control-allow-methods", _METHODS),
                 ("access-control-allow-headers", _HEADERS),
                 ("access-control-max-age", _MAX_AGE_SECONDS),
-            ]
-        return Response(204, headers)
+            ],
+        )
+
+    def _allows(self, origin: str | None) -> bool:
+        return origin is not None and (origin in self._origins or "*" in self._origins)
 
     def headers(self, request: Request) -> Headers:
-        """What to add to an answer."""
+        """What to add to every answer, a preflight's too."""
         origin = request.header("origin")
         if origin is None:
             return []

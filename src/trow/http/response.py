@@ -30,14 +30,13 @@ class Response:
 
     def send(self, transport: Transport, *, head: bool) -> None:
         """Hand it to the server; ``head`` leaves the body out and says how long it is (RFC 9110, section 9.3.2)."""
-        if head:
-            if self.status not in (204, 304):
-                self.headers.append(("content-length", str(len(self.body))))
-            transport.response_empty(self.status, self.headers)
-        elif self.body:
+        if self.body and not head:
             transport.response_bytes(self.status, self.headers, self.body)
-        else:
-            transport.response_empty(self.status, self.headers)
+            return
+        # Said here because HTTP/2 adds no length to an empty body.
+        if self.status not in (204, 304):
+            self.headers.append(("content-length", str(len(self.body))))
+        transport.response_empty(self.status, self.headers)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Longer credentials are refused before they are looked at (CVE-2025-30204).
 _LONGEST: Final = 4096
-_READING: Final = frozenset({Permission.PULL, Permission.CATALOG})
+_READING: Final = frozenset({Permission.PING, Permission.PULL, Permission.CATALOG})
 
 
 class NoAuthenticator:
@@ -44,9 +44,11 @@ class SingleUser:
 
     async def identify(self, authorization: str | None) -> Identity:
         """See `Authenticator.identify`."""
-        if authorization is None:
+        credentials = b":" if authorization is None else _basic(authorization)
+        # Some clients send empty credentials when they have none.
+        if credentials == b":":
             return ANONYMOUS
-        if hmac.compare_digest(self._hash(_basic(authorization)), self._expected):
+        if hmac.compare_digest(self._hash(credentials), self._expected):
             return self._identity
         raise Unauthorized("the user name or the password is wrong")
 

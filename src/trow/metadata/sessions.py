@@ -1,7 +1,7 @@
 """Upload sessions of a single process: in memory while it runs, in the database while it does not.
 
-A session need not survive a crash, only a restart. Keeping it out of the write-ahead log saves the first request of every
-upload from waiting for the flush that somebody else's commit is in the middle of.
+A session need not survive a crash, only a restart. Keeping it out of the write-ahead log saves the first request of
+every upload from waiting for the flush that somebody else's commit is in the middle of.
 """
 
 from __future__ import annotations

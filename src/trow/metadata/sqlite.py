@@ -154,8 +154,10 @@ class Writer:
 
     def _alone(self, transaction: Transaction[Result]) -> Result:
         """Run a transaction while the thread does not."""
-        with self._connection:
-            return _run(self._connection, transaction)
+        self._connection.execute("BEGIN IMMEDIATE")
+        result = _run(self._connection, transaction)
+        self._connection.execute("COMMIT")
+        return result
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -2,7 +2,7 @@
 
     OciError
     ├── NameInvalid · NameUnknown
-    ├── TagInvalid · TagUnknown
+    ├── TagInvalid
     ├── DigestInvalid · DigestMismatch · DigestUnsupported
     ├── ManifestInvalid · ManifestUnknown · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
     ├── BlobUnknown · BlobTooLarge · SizeInvalid
@@ -63,12 +63,6 @@ class TagInvalid(OciError):
     """The tag is outside the grammar; the specification has no code of its own for it."""
 
     code = "MANIFEST_INVALID"
-
-
-class TagUnknown(OciError):
-    """The repository never had this tag."""
-
-    code = "MANIFEST_UNKNOWN"
 
 
 class DigestInvalid(OciError):

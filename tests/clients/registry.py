@@ -1,0 +1,104 @@
+"""A live registry as these tests see it: over the wire, with no client between."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import urllib3
+
+from clients.image import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, digest
+
+if TYPE_CHECKING:
+    from support.server import Trow
+
+ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
+
+
+@dataclass(frozen=True)
+class Login:
+    name: str
+    password: str
+
+
+ALICE: Final = Login("alice", "correct-horse")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A manifest as the registry serves it, all content of which has been fetched and hashed."""
+
+    media_type: str
+    manifest: bytes
+
+    @property
+    def digest(self) -> str:
+        return digest(self.manifest)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.manifest)
+        return document
+
+
+class Registry:
+    def __init__(self, trow: Trow, login: Login | None = None) -> None:
+        self.host = trow.host
+        self.login = login
+        self.trow = trow
+        self._pool = urllib3.PoolManager(ca_certs=str(trow.ca) if trow.tls else None, retries=False)
+        self._headers = urllib3.make_headers(basic_auth=f"{login.name}:{login.password}") if login else {}
+
+    def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """One request; `path` may be a Location, with or without the host."""
+        url = path if path.startswith("http") else self.trow.url + path
+        headers = {**self._headers, **options.pop("headers", {})}
+        return self._pool.request(method, url, headers=headers, timeout=20, redirect=False, **options)
+
+    def manifest(self, repository: str, reference: str) -> Stored:
+        answer = self.request("GET", f"/v2/{repository}/manifests/{reference}", headers={"Accept": ACCEPT})
+        assert answer.status == 200, answer.data
+        assert answer.headers["Docker-Content-Digest"] == digest(answer.data)
+        return Stored(answer.headers["Content-Type"], answer.data)
+
+    def blob(self, repository: str, name: str) -> bytes:
+        answer = self.request("GET", f"/v2/{repository}/blobs/{name}")
+        assert answer.status == 200, answer.data
+        assert digest(answer.data) == name
+        return answer.data
+
+    def has(self, repository: str, reference: str) -> bool:
+        return self.request("HEAD", f"/v2/{repository}/manifests/{reference}", headers={"Accept": ACCEPT}).status == 200
+
+    def tags(self, repository: str) -> list[str]:
+        answer = self.request("GET", f"/v2/{repository}/tags/list")
+        tags: list[str] = answer.json()["tags"]
+        return tags
+
+    def complete(self, repository: str, reference: str) -> Stored:
+        """The manifest under the reference, after every blob and manifest it leads to came back unharmed."""
+        stored = self.manifest(repository, reference)
+        document = stored.document
+        for child in document.get("manifests", ()):
+            assert self.complete(repository, child["digest"]).digest == child["digest"]
+        for part in (*document.get("layers", ()), *([document["config"]] if "config" in document else ())):
+            assert len(self.blob(repository, part["digest"])) == part["size"]
+        return stored
+
+    def push(self, repository: str, image: Image, reference: str) -> None:
+        """Put an image there without any client."""
+        for child in image.children:
+            self.push(repository, child, child.digest)
+        for blob in image.blobs:
+            location = self.request("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
+            joiner = "&" if "?" in location else "?"
+            put = self.request("PUT", f"{location}{joiner}digest={digest(blob)}", body=blob)
+            assert put.status == 201, put.data
+        put = self.request(
+            "PUT",
+            f"/v2/{repository}/manifests/{reference}",
+            body=image.manifest,
+            headers={"Content-Type": image.media_type},
+        )
+        assert put.status == 201, put.data

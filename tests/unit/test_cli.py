@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apsw
+import pytest
+
+import trow
+from trow.cli import main
+from trow.cli.banner import banner
+from trow.config import Config, load
+from trow.metadata.sqlite import SqliteMetadata
+from trow.oci.digest import Digest
+from trow.storage.filesystem import FilesystemBlobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("TROW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def shown(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, str]:
+    """The lines of `trow config show`, by the name of the setting."""
+    assert main(["config", "show", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return dict(line.strip().split(": ", 1) for line in lines if not line.endswith(":"))
+
+
+# trow config
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "line"),
+    [
+        ([], "bind", "['127.0.0.1:8000']  # default"),
+        (["--bind", "[::]:80", "--bind", "10.0.0.1"], "bind", "['[::]:80', '10.0.0.1:8000']  # flag --bind"),
+        (["--host", "::", "--host", "localhost"], "bind", "['[::]:8000', 'localhost:8000']  # flag --bind"),
+        (["--host", "[::1]", "--port", "0"], "bind", "['[::1]:0']  # flag --bind"),
+        (["--port", "81"], "bind", "['127.0.0.1:81']  # flag --bind"),
+        (["--cors", "https://a.example,https://b.example"], "cors", "['https://a.example', 'https://b.example']"),
+        (["-d", "/srv"], "data_dir", "/srv  # flag --data-dir"),
+        (["--max-manifest-size", "8"], "max_manifest_size", "8MiB  # flag --max-manifest-size"),
+        (["--max-blob-size", "8192"], "max_blob_size", "8GiB  # flag --max-blob-size"),
+        (["--max-blob-size", "10GB"], "max_blob_size", "10GB"),
+        (["--anonymous", "pull"], "anonymous", "pull  # flag --anonymous"),
+        (["--log-level", "error"], "level", "error  # flag --log-level"),
+        (["--no-access-log"], "access", "false  # flag --no-access-log"),
+    ],
+)
+def test_flags_give_settings(capsys: pytest.CaptureFixture[str], flags: list[str], name: str, line: str) -> None:
+    assert shown(capsys, *flags)[name].startswith(line)
+
+
+def test_show_names_each_source_and_reads_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("trow.yaml").write_text("limits: {burst: 5}\nlisten: {cors: ['*']}\n", "utf-8")
+    monkeypatch.setenv("TROW_LOG_LEVEL", "debug")
+    assert main(["config", "show", "-c", "trow.yaml", "-d", "/srv"]) == 0
+    text = capsys.readouterr().out
+    assert "  burst: 5  # trow.yaml\n" in text
+    assert "  level: debug  # variable TROW_LOG_LEVEL\n" in text
+    Path("shown.yaml").write_text(text, "utf-8")
+    monkeypatch.delenv("TROW_LOG_LEVEL")
+    config = load(Path("shown.yaml"), {}, {})
+    assert (config.limits.burst, config.log.level, config.data_dir) == (5, "debug", Path("/srv"))
+
+
+def test_show_keeps_the_password_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("password").write_text("correct horse\n", "utf-8")
+    assert shown(capsys, "-u", "admin", "--password-file", "password")["user"] == "admin  # flag --user"
+    assert main(["serve", "--dry-run", "-u", "admin", "--password-file", "password"]) == 0
+    assert "horse" not in capsys.readouterr().out
+
+
+def test_check_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", "--log-level", "debug", "--port", "0"]) == 0
+    assert capsys.readouterr().out.startswith("ok: 2 of ")
+
+
+def test_check_prints_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("trow.yaml").write_text("limits: {burst: 0}\nloud: 1\n", "utf-8")
+    assert main(["config", "check", "-c", "trow.yaml"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "trow.yaml: loud: unknown setting; remove it",
+        "trow.yaml: limits.burst: 0 is less than 1; write a whole number of at least 1",
+    ]
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["config"], "the following arguments are required: COMMAND"),
+        (["sevre"], "invalid choice: 'sevre'"),
+        (["serve", "--confi", "x"], "unrecognized arguments: --confi x"),
+    ],
+)
+def test_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("trow: error: ")
+    assert message in output.err
+    assert not output.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bind", "a:1", "--host", "a"], "flag --host: listen.bind: contradicts --bind; give --bind HOST:PORT alone"),
+        (["--bind", "a:1", "--port", "1"], "flag --port: listen.bind: contradicts --bind; give --bind HOST:PORT alone"),
+        (["--port", "http"], "flag --bind: listen.bind: '127.0.0.1:http' is not an address"),
+        (["--host", "10.0.0.1:80"], "flag --bind: listen.bind: '[10.0.0.1:80]:8000' names no valid host"),
+        (["--user", "admin"], "flag --user: auth.user: has no password; set auth.password_file too"),
+        (["-c", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_wrong_configuration_exits_with_2(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+    assert main(["serve", "--dry-run", *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"trow: error: {message}")
+
+
+# trow version, help, fsck
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["version"]])
+def test_versions_are_printed(argv: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "trow", *argv], check=True, capture_output=True, text=True)
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["trow", "python", "sqlite", "granian"]
+    assert done.stdout.splitlines()[0].split()[1] == trow.__version__
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["serve"], ["config"], ["config", "check"], ["config", "show"], ["fsck"], ["version"]],
+    ids=" ".join,
+)
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: trow {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_light_commands_do_not_load_the_server() -> None:
+    code = "import sys, trow.cli; trow.cli.main(['config', 'check']); sys.exit('trow.app' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_fsck_without_a_registry_could_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fsck", "--data-dir", "missing"]) == 2
+    assert capsys.readouterr().err == "trow: error: missing is not a directory; give --data-dir\n"
+    Path("empty").mkdir()
+    assert main(["fsck", "--data-dir", "empty"]) == 2
+    assert capsys.readouterr().err.startswith("trow: error: empty holds no registry")
+
+
+@pytest.fixture
+def damaged() -> str:
+    """A data directory with one small blob whose content is not what its digest says; returns the digest."""
+    data = Path("data")
+    FilesystemBlobs(data).prepare()
+    SqliteMetadata(data / "trow.db").close()
+    digest = Digest.of(b"whole")
+    with apsw.Connection(str(data / "trow.db")) as database:
+        database.execute("INSERT INTO blob (digest, size, content) VALUES (?, 5, ?)", (digest, b"whale"))
+    return digest
+
+
+def test_fsck_reports_what_is_damaged(capsys: pytest.CaptureFixture[str], damaged: str) -> None:
+    assert main(["fsck"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"blob {damaged}: its content in the database is damaged",
+        "blobs and manifests checked: 1, problems: 1",
+    ]
+    assert main(["fsck", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["checked"] == 1
+
+
+def test_fsck_quarantines_what_is_damaged(capsys: pytest.CaptureFixture[str], damaged: str) -> None:
+    assert main(["fsck", "--quarantine"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "moved to quarantine: 1; push them again"
+    assert (Path("data/quarantine") / damaged).read_bytes() == b"whale"
+    assert main(["fsck"]) == 0
+    assert capsys.readouterr().out == "blobs and manifests checked: 0, problems: 0\n"
+
+
+# The banner
+
+
+def lines_of(config: Config, addresses: Sequence[str]) -> list[str]:
+    return banner(config, addresses).splitlines()
+
+
+def test_banner_names_every_address_and_how_to_push() -> None:
+    lines = lines_of(Config(), ["127.0.0.1:41234", "[::1]:41235"])
+    assert lines[0] == f"Trow {trow.__version__}"
+    assert "  listening   http://127.0.0.1:41234" in lines
+    assert "  listening   http://[::1]:41235" in lines
+    assert "  push        docker push 127.0.0.1:41234/NAME:TAG" in lines
+    assert "  data        " + str(Path.cwd() / "data") in lines
+
+
+@pytest.mark.parametrize(
+    ("addresses", "warned"),
+    [
+        (["127.0.0.1:80"], False),
+        (["[::1]:80", "localhost:80"], False),
+        (["[::]:80"], True),
+        (["127.0.0.1:80", "192.0.2.1:80"], True),
+        (["registry.example.com:80"], True),
+    ],
+)
+def test_banner_warns_when_everybody_may_push_from_elsewhere(addresses: list[str], *, warned: bool) -> None:
+    assert ("WARNING: everybody" in banner(Config(), addresses)) == warned
+
+
+def test_banner_with_a_user() -> None:
+    Path("password").write_text("p", "utf-8")
+    config = load(None, {}, {"auth.user": "admin", "auth.password_file": "password", "auth.anonymous": "pull"})
+    text = banner(config, ["[::]:80"])
+    assert "  access      user admin may do everything\n  access      without credentials: pull\n" in text
+    assert "WARNING: passwords cross the network unencrypted" in text
+    assert "WARNING: everybody" not in text
+    assert "docker push localhost:80/NAME:TAG" in text
+
+
+def test_dry_run_prints_the_banner_and_serves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--dry-run", "--port", "0"]) == 0
+    assert "listening   http://127.0.0.1:0\n" in capsys.readouterr().out
+    assert not Path("data").exists()
