@@ -155,7 +155,8 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         expiry=config.registry.upload_expiry,
     )
     if mark.found():
-        _recover(metadata, blobs)
+        count = await blobs.recover(metadata.knows_blob)
+        log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": count})
     mark.set()
     access_log = AccessLog(sys.stderr.buffer) if config.log.access else None
     try:
@@ -167,15 +168,6 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         blobs.close()
         if access_log is not None:
             access_log.close()
-
-
-def _recover(metadata: SqliteMetadata, blobs: FilesystemBlobs) -> None:
-    """Clear away what a crash left half done; nobody was told that it had succeeded."""
-    count = 0
-    for path in blobs.staged():
-        blobs.discard_staged(path, metadata.knows_blob)
-        count += 1
-    log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": count})
 
 
 def _gauges(metadata: SqliteMetadata, blobs: FilesystemBlobs) -> Mapping[str, tuple[str, Callable[[], float]]]:

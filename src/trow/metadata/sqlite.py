@@ -259,10 +259,6 @@ class SqliteMetadata:
         """How many sessions are open."""
         return len(self._sessions)
 
-    def knows_blob(self, digest: Digest) -> bool:
-        """Whether any commit of this blob was finished."""
-        return self.read(transactions.known_blob(digest))
-
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
         """See `Metadata.manifest`."""
         return self.read(transactions.manifest(repository, digest))
@@ -309,6 +305,10 @@ class SqliteMetadata:
         """See `Metadata.link_blob`."""
         await self._writer.run(transactions.link_blob(repository, digest, record))
         self._sessions.end(upload)
+
+    async def knows_blob(self, digest: Digest) -> bool:
+        """See `Metadata.knows_blob`."""
+        return self.read(transactions.knows_blob(digest))
 
     async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
         """See `Metadata.mount_blob`."""

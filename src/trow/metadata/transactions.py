@@ -300,8 +300,8 @@ def unlink_blob(repository: Repository, digest: Digest) -> Transaction[bool]:
     return bool(unlinked)
 
 
-def known_blob(digest: Digest) -> Transaction[bool]:
-    """Whether any commit of this blob was finished."""
+def knows_blob(digest: Digest) -> Transaction[bool]:
+    """See `Metadata.knows_blob`."""
     return bool((yield sql.KNOWN_BLOB, (digest,)))
 
 

@@ -57,8 +57,14 @@ class Staged(Protocol):
         The caller has compared `digest` before. Committing a blob that exists already keeps the one that is there.
         """
 
+    def revoke(self) -> None:
+        """Take a commit back that nobody was told of: the bytes are staged again.
+
+        Only while no other session commits the same blob and the metadata does not know it.
+        """
+
     async def discard(self) -> None:
-        """Forget the bytes. Does nothing after `commit`."""
+        """Forget the bytes, but not what `commit` has made of them."""
 
     async def suspend(self) -> None:
         """Let go of memory and files between requests; the bytes stay."""
@@ -204,6 +210,9 @@ class Metadata(Protocol):
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
         """Give the repository a blob whose bytes are durable, or come along in ``record``; the session ends."""
+
+    async def knows_blob(self, digest: Digest) -> bool:
+        """Whether the registry holds the blob, linked or not."""
 
     async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
         """Link a blob that one of ``sources`` has; False when none has it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ from trow.oci.errors import (
     BlobTooLarge,
     DigestMismatch,
     TooManyRequests,
+    Unavailable,
     UploadBusy,
     UploadUnknown,
 )
@@ -79,6 +80,7 @@ class Push:
         self._most_bytes = most_bytes
         self._expiry = expiry
         self._live: OrderedDict[UploadId, _Live] = OrderedDict()
+        self._committing: Counter[Digest] = Counter()
 
     async def begin(self, repository: Repository, subject: str, algorithm: str = CANONICAL) -> UploadId:
         """Open a session.
@@ -233,11 +235,25 @@ class Push:
         size = staged.offset
         if size <= INLINE:
             record = BlobRecord(size, await staged.content())
+            await self._metadata.link_blob(repository, digest, record, upload)
         else:
-            await staged.commit(digest)
-            record = BlobRecord(size, None)
-        await self._metadata.link_blob(repository, digest, record, upload)
+            await self._store_file(repository, upload, staged, digest)
         await staged.discard()
+
+    async def _store_file(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
+        self._committing[digest] += 1
+        try:
+            await staged.commit(digest)
+            await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None), upload)
+        except Unavailable:
+            # No blob may stay that nobody knows of, unless somebody else is about to link the same one.
+            if not await self._metadata.knows_blob(digest) and self._committing[digest] == 1:
+                staged.revoke()
+            raise
+        finally:
+            self._committing[digest] -= 1
+            if not self._committing[digest]:
+                del self._committing[digest]
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,7 @@ from trow.registry.ports import BlobSource, LocalFile
 from trow.storage.lanes import Feed, Lane, LanePool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
     from hashlib import _Hash
     from pathlib import Path
 
@@ -71,6 +71,19 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _link(source: Path, place: Path, size: int) -> bool:
+    """Give a file a second name; False when that name is taken by a whole file already."""
+    try:
+        os.link(source, place)
+    except FileExistsError:
+        if place.stat().st_size == size:
+            return False
+        # What is there is damaged: this push heals it. One name after the other, for a rename would take the first away.
+        place.unlink()
+        os.link(source, place)
+    return True
 
 
 class FilesystemBlobs:
@@ -117,27 +130,38 @@ class FilesystemBlobs:
             place.parent.mkdir(exist_ok=True)
             sync_directory(place.parent.parent)
         staged.rename(marked)
+        created = False
         try:
-            os.link(marked, place)
-        except FileExistsError:
-            if place.stat().st_size != size:
-                marked.replace(place)  # what is there is damaged: this push heals it
-        sync_directory(place.parent)
+            created = _link(marked, place, size)
+            sync_directory(place.parent)
+        except OSError:
+            if created:
+                place.unlink(missing_ok=True)
+            marked.rename(staged)
+            raise
         return marked
 
-    def staged(self) -> Iterator[Path]:
-        """All files under ``uploads``."""
-        yield from self._uploads.iterdir()
+    def withdraw(self, marked: Path, digest: Digest) -> Path:
+        """Undo `publish`; returns the staged file's old name."""
+        staged = marked.with_name(marked.name.partition("@")[0])
+        with contextlib.suppress(OSError):
+            self.path(digest).unlink(missing_ok=True)
+            marked.rename(staged)
+        return staged
 
-    def discard_staged(self, path: Path, known: Callable[[Digest], bool]) -> None:
-        """Remove a file that a crash left under ``uploads``, and the blob it had become if nobody was told about it.
+    async def recover(self, known: Callable[[Digest], Awaitable[bool]]) -> int:
+        """Remove what a crash left under ``uploads``, and blobs that nobody was told of; returns how many files.
 
         Only while nothing else uses the folder: at start.
         """
-        _, _, digest = path.name.partition("@")
-        if digest and path.stat().st_nlink > 1 and not known(Digest.parse(digest)):
-            self.path(Digest.parse(digest)).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        count = 0
+        for path in self._uploads.iterdir():
+            _, _, digest = path.name.partition("@")
+            if digest and path.stat().st_nlink > 1 and not await known(Digest.parse(digest)):
+                self.path(Digest.parse(digest)).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            count += 1
+        return count
 
     def digests(self) -> Iterator[Digest]:
         """All blobs that are files, for ``trow fsck``."""
@@ -198,7 +222,7 @@ class FileStaged:
         self._hashed = 0
         self._written = self._stored_size()
         self._synced = 0
-        self._linked = False
+        self._committed: Digest | None = None
 
     @property
     def offset(self) -> int:
@@ -300,19 +324,30 @@ class FileStaged:
         await _in_thread(lambda: self._commit(digest))
 
     def _commit(self, digest: Digest) -> None:
-        if self._linked:
-            return  # a second try, after the metadata could not be written
         self._spill()
-        os.fsync(self._open())
+        try:
+            os.fsync(self._open())
+        except OSError:
+            # The kernel has dropped what it could not write, and a second flush would not say so.
+            self._close()
+            self._path.unlink(missing_ok=True)
+            self._forget_hash()
+            raise
         self._close()
         self._path = self._blobs.publish(self._path, digest, self._written)
-        self._linked = True
+        self._committed = digest
+
+    def revoke(self) -> None:
+        """See `Staged.revoke`."""
+        if self._committed is not None:
+            self._path = self._blobs.withdraw(self._path, self._committed)
+            self._committed = None
 
     async def discard(self) -> None:
         """See `Staged.discard`. After `commit` it removes the second name, which is no longer needed."""
         self._close()
         self._buffer.clear()
-        if self._written or self._linked:
+        if self._written:
             await _in_thread(lambda: self._path.unlink(missing_ok=True))
 
     async def suspend(self) -> None:

@@ -65,6 +65,10 @@ class MemoryStaged:
         """See `Staged.commit`."""
         self._blobs.setdefault(digest, bytes(self._bytes))
 
+    def revoke(self) -> None:
+        """See `Staged.revoke`."""
+        self._blobs.pop(Digest.of(self._bytes), None)
+
     async def discard(self) -> None:
         """See `Staged.discard`."""
         self._staged.pop(self._upload, None)
