@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.http.response import json_response
 from trow.oci.errors import RequestInvalid
-from trow.oci.names import Repository, Tag
+from trow.oci.names import Tag
 from trow.oci.page import PageRequest, next_link, parse_page
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Api:
 
     async def tag_history(self, request: Request) -> Response:
         """What a tag pointed at, newest first; ``n`` and ``last`` (a sequence number) page through it."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         tag = Tag.parse(request.parameters["tag"])
         page = self._page(request)
         events = await self._browse.history(repository, tag, page)

@@ -31,7 +31,7 @@ class BlobHandlers:
 
     async def get(self, request: Request) -> Answer:
         """end-2, end-10: a blob or a range of it."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         digest = Digest.parse(request.parameters["digest"])
         blob = await self._pull.blob(repository, digest)
         etag = f'"{digest}"'
@@ -46,7 +46,7 @@ class BlobHandlers:
 
     async def delete(self, request: Request) -> Response:
         """end-10: take a blob from the repository."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         digest = Digest.parse(request.parameters["digest"])
         if not await self._metadata.unlink_blob(repository, digest):
             raise BlobUnknown("the repository has no such blob", {"digest": digest})
@@ -54,7 +54,7 @@ class BlobHandlers:
 
     async def begin(self, request: Request) -> Response:
         """end-4a, 4b, 4c, 11: open an upload, receive a whole blob, or mount one."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         mount = request.query("mount")
         if mount is not None and await self._mount(request, repository, Digest.parse(mount)):
             return _created(repository, Digest.parse(mount))
@@ -129,7 +129,7 @@ def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:
 
 
 def _session(request: Request) -> tuple[Repository, UploadId]:
-    return Repository.parse(request.parameters["repository"]), UploadId.parse(request.parameters["upload"])
+    return request.repository, UploadId.parse(request.parameters["upload"])
 
 
 def _chunk(request: Request) -> Chunk:

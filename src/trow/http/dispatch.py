@@ -87,8 +87,9 @@ class Dispatcher:
     async def _authorise(self, route: Route, request: Request) -> None:
         request.identity = await self._authenticator.identify(request.header("authorization"))
         name = request.parameters.get("repository")
-        repository = Repository.parse(name) if name is not None else None
-        if await self._authorizer.allows(request.identity, route.permission, repository):
+        if name is not None:
+            request.repository = Repository.parse(name)
+        if await self._authorizer.allows(request.identity, route.permission, request.repository):
             return
         if request.identity.anonymous:
             raise Unauthorized("log in to do this", {"permission": route.permission.value})

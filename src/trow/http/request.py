@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl
 
 from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid
+from trow.oci.names import Repository
 from trow.registry.ports import ANONYMOUS, Identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+# What requests have that concern no repository.
+NO_REPOSITORY: Final = Repository("")
 _MOST_PARAMETERS: Final = 1000
 _LONGEST_HEADER: Final = 8192
 _LENGTH_DIGITS: Final = 18
@@ -55,12 +58,13 @@ class Request:
         method: HEAD, GET, …
         path: the decoded path.
         parameters: what the route's pattern found in the path; still the client's words.
+        repository: the repository that the path names, set before the handler runs.
         identity: who sends it, set before the handler runs.
         received: bytes of the body that have arrived.
     """
 
     __slots__ = ("_body_timeout", "_headers", "_query", "_scope", "_transport", "body_read", "identity", "method",
-                 "parameters", "path", "received")  # fmt: skip
+                 "parameters", "path", "received", "repository")  # fmt: skip
 
     def __init__(self, scope: Scope, transport: Transport, body_timeout: float) -> None:
         self._scope = scope
@@ -71,6 +75,7 @@ class Request:
         self.method = scope.method
         self.path = scope.path
         self.parameters: Mapping[str, str] = {}
+        self.repository = NO_REPOSITORY
         self.identity: Identity = ANONYMOUS
         self.received = 0
         self.body_read = False

@@ -52,7 +52,7 @@ class V2:
 
     async def get_manifest(self, request: Request) -> Response:
         """end-3: a manifest by tag or digest."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         record = await self._pull.manifest(repository, parse_reference(request.parameters["reference"]))
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
@@ -63,7 +63,7 @@ class V2:
 
     async def put_manifest(self, request: Request) -> Response:
         """end-7a, end-7b: store a manifest by tag, or by digest with any number of tags."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         reference = parse_reference(request.parameters["reference"])
         tags = [Tag.parse(tag) for tag in dict.fromkeys(request.query_all("tag"))]
         raw = await self._read_manifest(request)
@@ -88,14 +88,14 @@ class V2:
 
     async def delete_manifest(self, request: Request) -> Response:
         """end-9: delete a tag, or a manifest with its tags."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         reference = parse_reference(request.parameters["reference"])
         await self._publish.delete(repository, reference, request.identity.name)
         return Response(202)
 
     async def list_tags(self, request: Request) -> Response:
         """end-8a, end-8b: a repository's tags in byte order."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         page = self._page(request)
         tags = await self._browse.tags(repository, page)
         return json_response(200, {"name": repository, "tags": tags.items}, _link(request, page, tags))
@@ -108,7 +108,7 @@ class V2:
 
     async def list_referrers(self, request: Request) -> Response:
         """end-12a, end-12b: an index of the manifests that refer to a digest."""
-        repository = Repository.parse(request.parameters["repository"])
+        repository = request.repository
         subject = Digest.parse(request.parameters["digest"])
         artifact_type = request.query("artifactType") or None
         page = self._page(request)

@@ -79,7 +79,7 @@ class SingleAuthorizer:
             # A client learns on the ping that it can log in; one that may only pull never needs the ping.
             self._granted -= {Permission.PING}
 
-    async def allows(self, identity: Identity, permission: Permission, repository: Repository | None) -> bool:
+    async def allows(self, identity: Identity, permission: Permission, repository: Repository) -> bool:
         """See `Authorizer.allows`."""
         del repository
         return not identity.anonymous or permission in self._granted

@@ -284,5 +284,5 @@ class Authenticator(Protocol):
 class Authorizer(Protocol):
     """Decides who may do what."""
 
-    async def allows(self, identity: Identity, permission: Permission, repository: Repository | None) -> bool:
-        """Whether the identity has the permission, on the repository where the permission concerns one."""
+    async def allows(self, identity: Identity, permission: Permission, repository: Repository) -> bool:
+        """Whether the identity has the permission; ``repository`` is "" where the permission concerns none."""

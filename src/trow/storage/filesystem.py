@@ -80,7 +80,7 @@ def _link(source: Path, place: Path, size: int) -> bool:
     except FileExistsError:
         if place.stat().st_size == size:
             return False
-        # What is there is damaged: this push heals it. One name after the other, for a rename would take the first away.
+        # What is there is damaged: this push heals it. A rename would take the first name away.
         place.unlink()
         os.link(source, place)
     return True
