@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -31,6 +32,7 @@ from trow.http.server import HttpServer, ListenError, TlsFiles, reserve
 from trow.http.v2 import V2
 from trow.identity.single import NoAuthenticator, SingleAuthorizer, SingleUser
 from trow.metadata.sqlite import SchemaError, SqliteMetadata
+from trow.oci.errors import OciError
 from trow.registry.browse import Browse
 from trow.registry.publish import Publish, PublishRules
 from trow.registry.pull import Pull
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DATABASE: Final = "trow.db"
-_EXPIRE_EVERY_SECONDS: Final = 60.0
+_HOUSE_SECONDS: Final = 60.0
 
 
 class StartError(Exception):
@@ -87,7 +89,7 @@ async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> i
         announce([str(address) for address in addresses])
         background = [
             asyncio.create_task(server.watch_certificate()),
-            asyncio.create_task(_expire_uploads(application.push)),
+            asyncio.create_task(_keep_house(application)),
         ]
         await stopping.wait()
         for task in background:
@@ -119,22 +121,25 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-async def _expire_uploads(push: Push) -> None:
+async def _keep_house(application: Application) -> None:
+    """What has to be done every minute."""
     while True:
-        await asyncio.sleep(_EXPIRE_EVERY_SECONDS)
         try:
-            if count := await push.expire():
+            await application.count_stored()
+            if count := await application.push.expire():
                 log.info("upload sessions expired", extra={"count": count})
-        except Exception:
-            log.exception("upload sessions could not be expired")
+        except OciError:
+            log.exception("storage or database did not answer; trying again in a minute")
+        await asyncio.sleep(_HOUSE_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
 class Application:
     """What a server needs of the registry."""
 
-    def __init__(self, dispatcher: Dispatcher, push: Push) -> None:
-        self.dispatcher = dispatcher
-        self.push = push
+    dispatcher: Dispatcher
+    push: Push
+    count_stored: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -143,10 +148,9 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
     mark = RunningMark(config.data_dir)
     blobs = FilesystemBlobs(config.data_dir)
     blobs.prepare()
-    gauges: dict[str, tuple[str, Callable[[], float]]] = {}
-    metrics = Metrics(gauges)
+    metrics = Metrics()
     metadata = SqliteMetadata(config.data_dir / _DATABASE, observe=metrics.database)
-    gauges |= _gauges(metadata, blobs)
+    _add_gauges(metrics, metadata, blobs)
     push = Push(
         blobs,
         metadata,
@@ -160,7 +164,12 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
     mark.set()
     access_log = AccessLog(sys.stderr.buffer) if config.log.access else None
     try:
-        yield Application(_dispatcher(config, blobs, metadata, push, metrics, access_log), push)
+
+        async def count_stored() -> None:
+            stored = await metadata.stored()
+            metrics.stored(stored.blobs, stored.bytes)
+
+        yield Application(_dispatcher(config, blobs, metadata, push, metrics, access_log), push, count_stored)
         await push.close()
         mark.clear()
     finally:
@@ -170,12 +179,10 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
             access_log.close()
 
 
-def _gauges(metadata: SqliteMetadata, blobs: FilesystemBlobs) -> Mapping[str, tuple[str, Callable[[], float]]]:
-    return {
-        "trow_uploads_open": ("Open upload sessions", lambda: float(metadata.open_uploads())),
-        "trow_storage_used_bytes": ("Bytes used on the volume of the data directory", lambda: float(blobs.space()[0])),
-        "trow_storage_free_bytes": ("Bytes free on the volume of the data directory", lambda: float(blobs.space()[1])),
-    }
+def _add_gauges(metrics: Metrics, metadata: SqliteMetadata, blobs: FilesystemBlobs) -> None:
+    metrics.add_gauge("trow_uploads_open", "Open upload sessions", metadata.open_uploads)
+    metrics.add_gauge("trow_storage_used_bytes", "Bytes used on the data directory's volume", lambda: blobs.space()[0])
+    metrics.add_gauge("trow_storage_free_bytes", "Bytes free on the data directory's volume", lambda: blobs.space()[1])
 
 
 def _dispatcher(

@@ -45,14 +45,10 @@ class _Histogram:
 
 
 class Metrics(Collector):
-    """All numbers of one server.
+    """All numbers of one server."""
 
-    Args:
-        gauges: what is looked up when the numbers are asked for: name → (description, value).
-    """
-
-    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        self._gauges = gauges
+    def __init__(self) -> None:
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._requests: dict[tuple[str, str, int], int] = {}
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
@@ -77,6 +73,15 @@ class Metrics(Collector):
     def database(self, operation: str, seconds: float) -> None:
         """Count time spent in the database."""
         self._database.setdefault((operation,), _Histogram()).add(seconds)
+
+    def stored(self, blobs: int, size: int) -> None:
+        """Note how much the registry holds."""
+        self.add_gauge("trow_blobs", "Blobs stored, as of the last minute", lambda: blobs)
+        self.add_gauge("trow_blob_bytes", "Bytes of all blobs stored, as of the last minute", lambda: size)
+
+    def add_gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Add something that is looked up when the numbers are asked for."""
+        self._gauges[name] = (description, value)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -65,6 +65,7 @@ BLOB_SIZE: Final = """
     WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
 """
 ADD_BLOB: Final = "INSERT INTO blob (digest, size, content) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+STORED: Final = "SELECT count(*), coalesce(sum(size), 0) FROM blob"
 KNOWN_BLOB: Final = "SELECT 1 FROM blob WHERE digest = ?"
 LINK_BLOB: Final = "INSERT INTO blob_link (repository, digest) VALUES (?, ?) ON CONFLICT DO NOTHING"
 UNLINK_BLOB: Final = "DELETE FROM blob_link WHERE repository = ? AND digest = ? RETURNING 1"

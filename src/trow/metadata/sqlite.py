@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Missing,
         Publication,
         Referrer,
+        Stored,
         TagEvent,
         Upload,
     )
@@ -232,6 +233,7 @@ class SqliteMetadata:
     def __init__(
         self, path: Path, clock: Callable[[], float] = time.time, observe: Callable[[str, float], None] | None = None
     ) -> None:
+        self._path = path
         self._clock = clock
         self._observe = observe or (lambda _kind, _seconds: None)
         self._writer = Writer(path, lambda seconds: self._observe("commit", seconds))
@@ -254,6 +256,19 @@ class SqliteMetadata:
     async def check(self) -> None:
         """Whether the database takes writes; raises `Unavailable` when not."""
         await self._writer.run(transactions.probe_write())
+
+    async def stored(self) -> Stored:
+        """How much the registry holds. Takes time with many blobs, hence in a thread on a connection of its own."""
+        return await asyncio.to_thread(self._count_stored)
+
+    def _count_stored(self) -> Stored:
+        connection = _connect(self._path, readonly=True)
+        try:
+            return _run(connection, transactions.stored())
+        except apsw.Error as error:
+            raise _translate(error) from error
+        finally:
+            connection.close()
 
     def open_uploads(self) -> int:
         """How many sessions are open."""

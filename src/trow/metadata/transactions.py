@@ -22,6 +22,7 @@ from trow.registry.ports import (
     Missing,
     Publication,
     Referrer,
+    Stored,
     TagEvent,
     Upload,
 )
@@ -303,6 +304,12 @@ def unlink_blob(repository: Repository, digest: Digest) -> Transaction[bool]:
 def knows_blob(digest: Digest) -> Transaction[bool]:
     """See `Metadata.knows_blob`."""
     return bool((yield sql.KNOWN_BLOB, (digest,)))
+
+
+def stored() -> Transaction[Stored]:
+    """How many blobs there are, and their bytes."""
+    rows = yield sql.STORED, ()
+    return Stored(_number(rows[0][0]), _number(rows[0][1]))
 
 
 # ---- upload sessions

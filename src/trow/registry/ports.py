@@ -105,6 +105,14 @@ class BlobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """How many blobs the registry holds, and how many bytes they have."""
+
+    blobs: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestRecord:
     """A stored manifest."""
 

@@ -47,6 +47,9 @@ CREATE TABLE blob (
     content {bytes}
 );
 
+-- How much is stored is summed from this index alone.
+CREATE INDEX blob_size ON blob (size);
+
 CREATE TABLE blob_link (
     repository {text} NOT NULL,
     digest     {text} NOT NULL,
