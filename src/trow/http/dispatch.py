@@ -85,7 +85,8 @@ class Dispatcher:
         return await route.handler(request)
 
     async def _authorise(self, route: Route, request: Request) -> None:
-        request.identity = await self._authenticator.identify(request.header("authorization"))
+        if self._authenticator.challenge:
+            request.identity = await self._authenticator.identify(request.header("authorization"))
         name = request.parameters.get("repository")
         if name is not None:
             request.repository = Repository.parse(name)

@@ -91,12 +91,12 @@ class Request:
         Raises:
             RequestInvalid: it stands there more than once, or is too long.
         """
-        values = self._headers.get_all(name)
-        if not values:
+        value = self._headers.get(name)
+        if value is None:
             return None
-        if len(values) > 1 or len(values[0]) > _LONGEST_HEADER:
+        if len(value) > _LONGEST_HEADER or len(self._headers.get_all(name)) > 1:
             raise RequestInvalid(f"the header {name} is too long or stands there more than once")
-        return values[0]
+        return value
 
     def query(self, name: str) -> str | None:
         """A query parameter that may stand once.

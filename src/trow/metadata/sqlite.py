@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import apsw
 
 from trow.metadata import migrations, transactions
+from trow.metadata.hot import HotManifests
 from trow.metadata.sessions import UploadSessions
 from trow.oci.errors import StorageFull, Unavailable
 
@@ -109,11 +110,14 @@ def _translate(error: apsw.Error | OSError) -> Unavailable:
 class _Write:
     """A transaction that waits for the writer."""
 
-    __slots__ = ("error", "future", "result", "transaction")
+    __slots__ = ("changed", "error", "future", "result", "transaction")
 
-    def __init__(self, transaction: Transaction[Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, transaction: Transaction[Any], future: asyncio.Future[Any], changed: Callable[[], None] | None
+    ) -> None:
         self.transaction = transaction
         self.future = future
+        self.changed = changed
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -135,14 +139,18 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="trow-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, transaction: Transaction[Result]) -> Result:
+    async def run(self, transaction: Transaction[Result], changed: Callable[[], None] | None = None) -> Result:
         """Run a transaction and wait until it is committed.
+
+        Args:
+            transaction: what to do.
+            changed: called on the event loop after the commit, before anybody is answered.
 
         Raises:
             Unavailable, StorageFull: it was not.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Write(transaction, future))
+        self._queue.put(_Write(transaction, future, changed))
         return await future
 
     def close(self) -> None:
@@ -219,6 +227,9 @@ class Writer:
 
 def _resolve(batch: list[_Write]) -> None:
     for write in batch:
+        if write.changed is not None:
+            write.changed()
+    for write in batch:
         if write.future.done():
             continue
         if write.error is not None:
@@ -238,6 +249,7 @@ class SqliteMetadata:
         self._observe = observe or (lambda _kind, _seconds: None)
         self._writer = Writer(path, lambda seconds: self._observe("commit", seconds))
         self._sessions = self._writer.sessions
+        self._hot = HotManifests()
         self._reader = _connect(path, readonly=True)
         self._reader.set_busy_timeout(_READ_BUSY_MILLISECONDS)
 
@@ -274,25 +286,41 @@ class SqliteMetadata:
         """How many sessions are open."""
         return len(self._sessions)
 
+    async def _change(self, repository: Repository, transaction: Transaction[Result]) -> Result:
+        """Write something that concerns the repository's manifests or tags."""
+        return await self._writer.run(transaction, lambda: self._hot.forget(repository))
+
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
         """See `Metadata.manifest`."""
-        return self.read(transactions.manifest(repository, digest))
+        record = self._hot.get(repository, digest)
+        if record is None:
+            record = self.read(transactions.manifest(repository, digest))
+            if record is not None:
+                self._hot.keep(repository, digest, record)
+        return record
 
     async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
         """See `Metadata.tagged_manifest`."""
-        return self.read(transactions.tagged_manifest(repository, tag))
+        record = self._hot.get(repository, tag)
+        if record is None:
+            record = self.read(transactions.tagged_manifest(repository, tag))
+            if record is not None:
+                self._hot.keep(repository, tag, record)
+        return record
 
     async def publish(self, publication: Publication) -> Missing:
         """See `Metadata.publish`."""
-        return await self._writer.run(transactions.publish(publication, self._clock()))
+        return await self._change(publication.repository, transactions.publish(publication, self._clock()))
 
     async def delete_manifest(self, repository: Repository, digest: Digest, subject: str, history: int) -> bool:
         """See `Metadata.delete_manifest`."""
-        return await self._writer.run(transactions.delete_manifest(repository, digest, subject, history, self._clock()))
+        return await self._change(
+            repository, transactions.delete_manifest(repository, digest, subject, history, self._clock())
+        )
 
     async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> bool:
         """See `Metadata.delete_tag`."""
-        return await self._writer.run(transactions.delete_tag(repository, tag, subject, history, self._clock()))
+        return await self._change(repository, transactions.delete_tag(repository, tag, subject, history, self._clock()))
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
         """See `Metadata.tags`."""

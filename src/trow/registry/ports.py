@@ -279,7 +279,7 @@ class Authenticator(Protocol):
 
     @property
     def challenge(self) -> str:
-        """The ``WWW-Authenticate`` value for those who have to say who they are, "" where that is impossible."""
+        """The ``WWW-Authenticate`` value for those who have to say who they are, "" where everybody is anonymous."""
 
     async def identify(self, authorization: str | None) -> Identity:
         """Read an ``Authorization`` header.

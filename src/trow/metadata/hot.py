@@ -1,0 +1,50 @@
+"""Manifests that are asked for again and again, kept beside the database.
+
+A roll-out asks a thousand times for one tag, and each look-up in the database lets go of the interpreter lock several
+times. Only one process writes to an embedded database, so what is kept here can be exact: whatever changes a
+repository's manifests or tags empties its part before the change is answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from trow.oci.names import Reference, Repository
+    from trow.registry.ports import ManifestRecord
+
+_MOST_BYTES: Final = 16 * 1024 * 1024
+_LARGEST: Final = 64 * 1024
+# What an entry takes beside its content, roughly.
+_OVERHEAD: Final = 1024
+
+
+class HotManifests:
+    """Found manifests by repository and reference, within a budget of bytes."""
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._found: dict[Repository, dict[Reference, ManifestRecord]] = {}
+
+    def get(self, repository: Repository, reference: Reference) -> ManifestRecord | None:
+        """What was found last time, if nothing has changed since."""
+        found = self._found.get(repository)
+        return None if found is None else found.get(reference)
+
+    def keep(self, repository: Repository, reference: Reference, record: ManifestRecord) -> None:
+        """Remember what was found just now. A spent budget empties everything: what is hot comes back at once."""
+        size = len(record.content) + _OVERHEAD
+        if len(record.content) > _LARGEST:
+            return
+        if self._bytes + size > self._most_bytes:
+            self._found.clear()
+            self._bytes = 0
+        self._found.setdefault(repository, {})[reference] = record
+        self._bytes += size
+
+    def forget(self, repository: Repository) -> None:
+        """Something in the repository has changed."""
+        found = self._found.pop(repository, None)
+        if found is not None:
+            self._bytes -= sum(len(record.content) + _OVERHEAD for record in found.values())
