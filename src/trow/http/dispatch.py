@@ -62,27 +62,25 @@ class Dispatcher:
         """Answer one request (RSGI)."""
         started = time.perf_counter()
         request = Request(scope, transport, self._body_timeout)
-        route: Route | None = None
         try:
-            if self._rate_limit.active:
-                self._rate_limit.take(request.client)
-            preflight = self._cors.preflight(request) if self._cors.active else None
-            if preflight is None:
-                route, request.parameters = self._router.find(request.method, request.path)
-                answer = await self._handle(route, request)
-            else:
-                answer = preflight
-        except OciError as error:
-            answer = await self._refuse(request, error)
+            answer = await self._answer(request)
         except Exception:  # noqa: BLE001 - logged with its traceback, and the client gets the number of the log line
             answer = self._fail(request)
         self._send(request, transport, answer)
-        self._note(request, route, answer, time.perf_counter() - started)
+        self._note(request, answer, time.perf_counter() - started)
 
-    async def _handle(self, route: Route, request: Request) -> Answer:
-        if route.permission is not Permission.OPEN:
-            await self._authorise(route, request)
-        return await route.handler(request)
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            if self._rate_limit.active:
+                self._rate_limit.take(request.client)
+            if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
+                return preflight
+            request.route, request.parameters = route, _ = self._router.find(request.method, request.path)
+            if route.permission is not Permission.OPEN:
+                await self._authorise(route, request)
+            return await route.handler(request)
+        except OciError as error:
+            return await self._refuse(request, error)
 
     async def _authorise(self, route: Route, request: Request) -> None:
         if self._authenticator.challenge:
@@ -122,11 +120,10 @@ class Dispatcher:
             answer.headers.extend(self._cors.headers(request))
         answer.send(transport, head=request.method == "HEAD")
 
-    def _note(self, request: Request, route: Route | None, answer: Answer, seconds: float) -> None:
+    def _note(self, request: Request, answer: Answer, seconds: float) -> None:
         sent = 0 if request.method == "HEAD" else answer.length
-        method = request.method if route is not None else "(other)"
-        self._metrics.request(
-            route.path if route else _NO_ROUTE, method, answer.status, seconds, request.received, sent
-        )
+        # Without a route path and method are whatever a client makes up: no labels for these.
+        path, method = (request.route.path, request.method) if request.route else (_NO_ROUTE, _NO_ROUTE)
+        self._metrics.request(path, method, answer.status, seconds, request.received, sent)
         if self._access_log is not None:
             self._access_log.request(request, answer.status, sent, seconds)

@@ -13,6 +13,8 @@ from trow.registry.ports import ANONYMOUS, Identity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from trow.http.routes import Route
+
 # What requests have that concern no repository.
 NO_REPOSITORY: Final = Repository("")
 _MOST_PARAMETERS: Final = 1000
@@ -59,12 +61,13 @@ class Request:
         path: the decoded path.
         parameters: what the route's pattern found in the path; still the client's words.
         repository: the repository that the path names, set before the handler runs.
+        route: the line of the table that the request leads to, None while or where there is none.
         identity: who sends it, set before the handler runs.
         received: bytes of the body that have arrived.
     """
 
     __slots__ = ("_body_timeout", "_headers", "_query", "_scope", "_transport", "body_read", "identity", "method",
-                 "parameters", "path", "received", "repository")  # fmt: skip
+                 "parameters", "path", "received", "repository", "route")  # fmt: skip
 
     def __init__(self, scope: Scope, transport: Transport, body_timeout: float) -> None:
         self._scope = scope
@@ -76,6 +79,7 @@ class Request:
         self.path = scope.path
         self.parameters: Mapping[str, str] = {}
         self.repository = NO_REPOSITORY
+        self.route: Route | None = None
         self.identity: Identity = ANONYMOUS
         self.received = 0
         self.body_read = False

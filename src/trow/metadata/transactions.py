@@ -38,6 +38,8 @@ Transaction: TypeAlias = Generator[Statement, list[Row], Result]
 
 _ANNOTATIONS: Final = msgspec.json.Decoder(dict[str, str])
 _MOST_ERRORS: Final = 100
+# What a descriptor has beside its values.
+_ENTRY_BYTES: Final = 200
 _SEQUENCE_END: Final = 2**62
 
 
@@ -246,7 +248,7 @@ def _fitting(rows: list[Row], most_bytes: int) -> int:
     """How many of the rows a page may have; at least one, so that every page moves on."""
     total = 0
     for count, row in enumerate(rows):
-        total += sum(len(value) for value in row if isinstance(value, str)) + 200
+        total += sum(len(value.encode()) for value in row if isinstance(value, str)) + _ENTRY_BYTES
         if total > most_bytes:
             return max(1, count)
     return len(rows)

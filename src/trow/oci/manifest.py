@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -19,10 +19,20 @@ from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, ManifestInvalid
 
-_MEMBERS: Final = frozenset(
-    {"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _folded(*names: str) -> dict[str, str]:
+    return {name.casefold(): name for name in names}
+
+
+_MEMBERS: Final = _folded(
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"
 )
-_FOLDED: Final = {name.casefold(): name for name in _MEMBERS}
+_DESCRIPTOR_MEMBERS: Final = _folded(
+    "mediaType", "digest", "size", "artifactType", "annotations", "urls", "data", "platform"
+)
 _SCHEMA_VERSION: Final = 2
 _LARGEST_SIZE: Final = 2**63 - 1
 
@@ -109,15 +119,16 @@ def parse(raw: bytes, content_type: str) -> Manifest:
 
 def _members(raw: bytes) -> dict[str, object]:
     try:
-        document = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+        # The one parser is strict about the text (UTF-8, lone surrogates, constants), the other can tell of duplicates.
+        msgspec.json.decode(raw)
+        document = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"the manifest is not valid JSON: {_short(error)}") from None
     if not isinstance(document, dict):
         raise ManifestInvalid("the manifest is not a JSON object")
-    for name in document:
-        known = _FOLDED.get(name.casefold())
-        if known is not None and known != name:
-            raise ManifestInvalid(f"the manifest has a member {name!r}; clients may take it for {known!r}")
+    _check_letter_case(document, _MEMBERS)
+    for descriptor in _descriptors(document):
+        _check_letter_case(descriptor, _DESCRIPTOR_MEMBERS)
     if "manifests" in document and ("layers" in document or "config" in document):
         raise ManifestInvalid("the manifest is both an image and an index")
     return document
@@ -130,8 +141,19 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+def _descriptors(document: dict[str, object]) -> Iterator[dict[str, object]]:
+    for name in ("config", "subject", "layers", "manifests"):
+        value = document.get(name)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield each
+
+
+def _check_letter_case(members: dict[str, object], known: dict[str, str]) -> None:
+    for name in members:
+        meant = known.get(name.casefold())
+        if meant is not None and meant != name:
+            raise ManifestInvalid(f"the manifest has a member {name!r}; clients may take it for {meant!r}")
 
 
 def _media_type(members: dict[str, object], content_type: str) -> str:

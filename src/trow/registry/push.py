@@ -18,6 +18,8 @@ from trow.oci.digest import CANONICAL
 from trow.oci.errors import (
     BlobTooLarge,
     DigestMismatch,
+    OciError,
+    SizeInvalid,
     TooManyRequests,
     Unavailable,
     UploadBusy,
@@ -166,7 +168,10 @@ class Push:
 
     async def expire(self) -> int:
         """End the sessions that were idle for too long; returns how many."""
-        expired = await self._metadata.expire_uploads(time.time() - self._expiry)
+        now = time.time()
+        for upload in [each for each, live in self._live.items() if live.lock.locked()]:
+            await self._metadata.touch_upload(upload, now)  # bytes are arriving
+        expired = await self._metadata.expire_uploads(now - self._expiry)
         for upload in expired:
             live = self._live.pop(upload, None)
             staged = live.staged if live else await self._blobs.stage(upload, CANONICAL)
@@ -184,16 +189,17 @@ class Push:
         """The staged bytes of a session, for this request alone."""
         record = await self._metadata.upload(upload)
         if record is None or (record.repository, record.subject) != (repository, subject):
-            raise UploadUnknown("there is no such upload session; it may have expired", {"upload": upload})
-        now = time.time()
-        if now - record.used_at > self._expiry / 10:
-            await self._metadata.touch_upload(upload, now)
+            raise _unknown(upload)
         live = self._live.get(upload)
         if live is None:
             live = _Live(await self._blobs.stage(upload, record.algorithm))
             await self._keep(upload, live)
         async with _exclusive(live.lock):
+            if await self._metadata.upload(upload) is None:  # it ended while this request waited
+                self._live.pop(upload, None)
+                raise _unknown(upload)
             yield live.staged
+            await self._metadata.touch_upload(upload, time.time())
 
     async def _keep(self, upload: UploadId, live: _Live) -> None:
         self._live[upload] = live
@@ -212,20 +218,13 @@ class Push:
         if chunk.place is not None:
             check_chunk(chunk.place, staged.offset, chunk.length)
         room = self._most_bytes - staged.offset
+        over: OciError = BlobTooLarge(f"the blob is larger than {self._most_bytes} bytes (registry.max_blob_size)")
         if chunk.length is not None and chunk.length > room:
-            raise self._too_large()
+            raise over
+        if chunk.place is not None and chunk.place.length < room:
+            room, over = chunk.place.length, SizeInvalid("the chunk is longer than its Content-Range")
         if chunk.length != 0:
-            await staged.write(self._within(chunk.body, room))
-
-    async def _within(self, body: AsyncIterable[bytes], room: int) -> AsyncIterator[bytes]:
-        async for piece in body:
-            room -= len(piece)
-            if room < 0:
-                raise self._too_large()
-            yield piece
-
-    def _too_large(self) -> BlobTooLarge:
-        return BlobTooLarge(f"the blob is larger than {self._most_bytes} bytes (registry.max_blob_size)")
+            await staged.write(_within(chunk.body, room, over))
 
     async def _store(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
         """Verify, make durable, link: in this order, so that no name ever points at bytes that are not there."""
@@ -254,6 +253,19 @@ class Push:
             self._committing[digest] -= 1
             if not self._committing[digest]:
                 del self._committing[digest]
+
+
+async def _within(body: AsyncIterable[bytes], room: int, over: OciError) -> AsyncIterator[bytes]:
+    """The body, as long as it has no more than ``room`` bytes."""
+    async for piece in body:
+        room -= len(piece)
+        if room < 0:
+            raise over
+        yield piece
+
+
+def _unknown(upload: UploadId) -> UploadUnknown:
+    return UploadUnknown("there is no such upload session; it may have expired", {"upload": upload})
 
 
 @contextlib.asynccontextmanager
