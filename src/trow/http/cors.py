@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trow.http.response import Headers, Response
+from trow.oci.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,7 +36,7 @@ class Cors:
         """The answer to an OPTIONS request that a browser sends first, None when this is no such request."""
         if request.method != "OPTIONS" or request.header("access-control-request-method") is None:
             return None
-        if not self._allows(request.header("origin")):
+        if not self._allows(_origin(request)):
             return Response(204)
         return Response(
             204,
@@ -51,7 +52,7 @@ class Cors:
 
     def headers(self, request: Request) -> Headers:
         """What to add to every answer, a preflight's too."""
-        origin = request.header("origin")
+        origin = _origin(request)
         if origin is None:
             return []
         if origin in self._origins:
@@ -65,3 +66,11 @@ class Cors:
         if "*" in self._origins:
             return [("access-control-allow-origin", "*"), ("access-control-expose-headers", _EXPOSED)]
         return [("vary", "Origin")]
+
+
+def _origin(request: Request) -> str | None:
+    """The one origin a browser names; none where the header is not what a browser sends."""
+    try:
+        return request.header("origin")
+    except RequestInvalid:
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -28,7 +30,8 @@ log = logging.getLogger(__name__)
 
 _API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
 # A refused request's body is read up to here: a client that is still sending would not see the answer otherwise.
-_DRAIN: Final = 1024 * 1024
+_DRAIN_BYTES: Final = 1024 * 1024
+_DRAIN_SECONDS: Final = 2.0
 _NO_ROUTE: Final = "(none)"
 
 
@@ -64,8 +67,8 @@ class Dispatcher:
         request = Request(scope, transport, self._body_timeout)
         try:
             answer = await self._answer(request)
-        except Exception:  # noqa: BLE001 - logged with its traceback, and the client gets the number of the log line
-            answer = self._fail(request)
+        except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
+            answer = self._fail(request, error)
         self._send(request, transport, answer)
         self._note(request, answer, time.perf_counter() - started)
 
@@ -101,16 +104,17 @@ class Dispatcher:
 
     @staticmethod
     async def _drain(request: Request) -> None:
-        try:
-            async for _ in request.body():
-                if request.received > _DRAIN:
-                    return
-        except OciError:
-            return
+        with contextlib.suppress(OciError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                async for _ in request.body():
+                    if request.received > _DRAIN_BYTES:
+                        return
 
-    def _fail(self, request: Request) -> Response:
+    @staticmethod
+    def _fail(request: Request, error: Exception) -> Response:
         number = secrets.token_hex(8)
-        log.error("request failed", extra={"request": number, "method": request.method, "path": request.path})
+        extra = {"request": number, "method": request.method, "path": request.path}
+        log.error("request failed", exc_info=error, extra=extra)
         return errors.to_response(OciError("something went wrong here", {"request": number}), "")
 
     def _send(self, request: Request, transport: Transport, answer: Answer) -> None:

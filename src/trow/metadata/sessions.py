@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class UploadSessions:
-    """The open sessions, least recently used first."""
+    """The open sessions."""
 
     def __init__(self, uploads: Iterable[Upload]) -> None:
-        self._open: dict[UploadId, Upload] = {upload.id: upload for upload in sorted(uploads, key=_used_at)}
+        self._open: dict[UploadId, Upload] = {upload.id: upload for upload in uploads}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -38,7 +38,7 @@ class UploadSessions:
 
     def touch(self, upload: UploadId, at: float) -> None:
         """See `Metadata.touch_upload`."""
-        session = self._open.pop(upload, None)
+        session = self._open.get(upload)
         if session is not None:
             self._open[upload] = replace(session, used_at=at)
 
@@ -48,18 +48,11 @@ class UploadSessions:
 
     def expire(self, before: float) -> Sequence[UploadId]:
         """See `Metadata.expire_uploads`."""
-        expired = []
-        for upload in list(self._open.values()):
-            if upload.used_at >= before:
-                break
-            expired.append(upload.id)
-            del self._open[upload.id]
+        expired = [upload.id for upload in self._open.values() if upload.used_at < before]
+        for upload in expired:
+            del self._open[upload]
         return expired
 
     def all(self) -> Sequence[Upload]:
         """All open sessions."""
         return list(self._open.values())
-
-
-def _used_at(upload: Upload) -> float:
-    return upload.used_at

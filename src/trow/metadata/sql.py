@@ -28,13 +28,16 @@ ADD_MANIFEST: Final = """
 HAS_MANIFEST: Final = "SELECT size FROM manifest WHERE repository = ? AND digest = ?"
 DELETE_MANIFEST: Final = "DELETE FROM manifest WHERE repository = ? AND digest = ? RETURNING 1"
 
+# What each entry of a referrers list will take, so that a page's rows are only fetched when they fit.
+REFERRER_SIZES: Final = """
+    SELECT digest, octet_length(coalesce(annotations, '')) + octet_length(coalesce(artifact_type, ''))
+    FROM manifest WHERE repository = ? AND subject = ? AND digest > ? AND (? = '' OR artifact_type = ?)
+    ORDER BY digest LIMIT ?
+"""
 REFERRERS: Final = """
     SELECT digest, media_type, size, artifact_type, annotations
-    FROM manifest WHERE repository = ? AND subject = ? AND digest > ? ORDER BY digest LIMIT ?
-"""
-REFERRERS_OF_TYPE: Final = """
-    SELECT digest, media_type, size, artifact_type, annotations
-    FROM manifest WHERE repository = ? AND subject = ? AND digest > ? AND artifact_type = ? ORDER BY digest LIMIT ?
+    FROM manifest WHERE repository = ? AND subject = ? AND digest > ? AND digest <= ? AND (? = '' OR artifact_type = ?)
+    ORDER BY digest
 """
 
 TAGS: Final = "SELECT name FROM tag WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"

@@ -38,8 +38,8 @@ Transaction: TypeAlias = Generator[Statement, list[Row], Result]
 
 _ANNOTATIONS: Final = msgspec.json.Decoder(dict[str, str])
 _MOST_ERRORS: Final = 100
-# What a descriptor has beside its values.
-_ENTRY_BYTES: Final = 200
+# What a descriptor has beside its type and its annotations, with room to spare.
+_ENTRY_BYTES: Final = 500
 _SEQUENCE_END: Final = 2**62
 
 
@@ -235,23 +235,24 @@ def referrers(
     repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
 ) -> Transaction[Page[Referrer]]:
     """See `Metadata.referrers`."""
-    key = (repository, subject, page.last)
-    if artifact_type is None:
-        rows = yield sql.REFERRERS, (*key, page.limit + 1)
-    else:
-        rows = yield sql.REFERRERS_OF_TYPE, (*key, artifact_type, page.limit + 1)
-    fitting = rows[: _fitting(rows[: page.limit], most_bytes)]
-    return Page([_referrer(row) for row in fitting], more=page.limit > 0 and len(rows) > len(fitting))
+    kind = artifact_type or ""
+    sizes = yield sql.REFERRER_SIZES, (repository, subject, page.last, kind, kind, page.limit + 1)
+    fitting = _fitting([_number(row[1]) for row in sizes[: page.limit]], most_bytes)
+    if not fitting:
+        return Page([], more=False)
+    until = _text(sizes[fitting - 1][0])
+    rows = yield sql.REFERRERS, (repository, subject, page.last, until, kind, kind)
+    return Page([_referrer(row) for row in rows], more=len(sizes) > fitting)
 
 
-def _fitting(rows: list[Row], most_bytes: int) -> int:
-    """How many of the rows a page may have; at least one, so that every page moves on."""
+def _fitting(sizes: list[int], most_bytes: int) -> int:
+    """How many entries a page may have; at least one, so that every page moves on."""
     total = 0
-    for count, row in enumerate(rows):
-        total += sum(len(value.encode()) for value in row if isinstance(value, str)) + _ENTRY_BYTES
+    for count, size in enumerate(sizes):
+        total += size + _ENTRY_BYTES
         if total > most_bytes:
             return max(1, count)
-    return len(rows)
+    return len(sizes)
 
 
 def _referrer(row: Row) -> Referrer:
