@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from conformance.summary import pytest_terminal_summary
+from support.ids import pytest_make_parametrize_id
+from support.loop import pytest_pyfunc_call
 
-__all__ = ["pytest_terminal_summary"]
+__all__ = ["pytest_make_parametrize_id", "pytest_pyfunc_call", "pytest_terminal_summary"]

@@ -47,7 +47,7 @@ PARSER_STATUSES: Final = frozenset({400, 414, 431})
 OWNER: Final = "victim/vault"
 ATTACKER: Final = "attacker/box"
 OWN: Final = b"the attacker's own"
-_CONFIG: Final = "limits: {body_timeout: 1s}\n"
+_CONFIG: Final = "limits: {body_timeout: 1s, page_size: 2, max_page_size: 3}\n"
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,18 @@ class Target:
         }
         return next((name for name, kept in checks.items() if not kept), None)
 
-    def check_unharmed(self) -> None:
-        """The registry serves as before; nothing was written that it would not write by itself."""
+    def check_serving(self) -> None:
+        """The registry serves what it has, as before."""
         with Client(self.trow.host) as client:
             assert client.ask("GET", "/v2/").status == 200
             assert client.get_blob(OWNER, self.small).body == self.treasure.small
             assert client.get_blob(OWNER, self.large).body == self.treasure.large
             assert client.get_manifest(OWNER, "latest").body == self.treasure.manifest
             assert client.offset(self.session) == len(self.treasure.small)
+
+    def check_unharmed(self) -> None:
+        """It serves, is whole, and has written nothing that it would not write by itself."""
+        self.check_serving()
         assert strangers(self.data) == []
         assert {path.name for path in self.folder.iterdir()} == {"data", "stderr.log", "trow.yaml"}
         assert [place for place in self._escapes() if place.exists()] == []

@@ -1,7 +1,4 @@
-"""Tests that are coroutines run on the event loop that the product uses, each on one of its own.
-
-A `conftest.py` imports the hook: ``from support.loop import pytest_pyfunc_call``.
-"""
+"""Tests that are coroutines run on the event loop that the product uses, each on one of its own."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from trow.http import request
+
 HeaderList = list[tuple[str, str]]
 
 
@@ -34,7 +36,7 @@ class Scope:
     client: str = "192.0.2.1:1234"
     scheme: str = "http"
     http_version: str = "1.1"
-    headers: Headers = field(default_factory=lambda: Headers([]))
+    headers: request.Headers = field(default_factory=lambda: Headers([]))
 
 
 class Transport:

@@ -75,9 +75,17 @@ class Incoming:
     def head(self) -> tuple[int, Mapping[str, list[str]]]:
         """Status and headers of the next final answer; its body is still to be read."""
         while True:
-            status_line, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
-            if (status := int(status_line.split(" ")[1])) >= 200:
-                return status, _headers(lines)
+            status, headers = self._any_head()
+            if status >= 200:
+                return status, headers
+
+    def interim(self) -> int:
+        """The status of an interim answer (1xx), or of a final one that came in its place."""
+        return self._any_head()[0]
+
+    def _any_head(self) -> tuple[int, Mapping[str, list[str]]]:
+        status_line, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        return int(status_line.split(" ")[1]), _headers(lines)
 
     def read(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
@@ -181,6 +189,10 @@ class Wire:
     def receive_all(self) -> bytes:
         """Everything until the server ends the connection."""
         return b"".join(iter(self.receive, b""))
+
+    def wait_until_read(self) -> None:
+        """After a request with ``Expect: 100-continue``: its handler has begun to read the body."""
+        assert self.incoming.interim() == 100
 
     def answer(self, method: str = "GET") -> Answer:
         """See `Incoming.answer`."""

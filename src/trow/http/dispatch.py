@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
 # A refused request's body is read up to here: a client that is still sending would not see the answer otherwise.
-_DRAIN_BYTES: Final = 1024 * 1024
+_DRAIN_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
 _NO_ROUTE: Final = "(none)"
 

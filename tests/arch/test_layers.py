@@ -1,0 +1,134 @@
+"""Who knows whom: dependencies point inward, adapters know nobody beside them, and nothing calls out."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import trow
+from trow.identity.single import NoAuthenticator, SingleAuthorizer, SingleUser
+from trow.metadata.sqlite import SqliteMetadata
+from trow.registry import ports
+from trow.storage.filesystem import FileStaged, FilesystemBlobs
+from trow.storage.memory import MemoryBlobs, MemoryStaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE: Final = Path(inspect.getfile(trow)).parent
+MODULES: Final = sorted(SOURCE.rglob("*.py"))
+# From the inside out.
+LAYERS: Final = (
+    {"oci"},
+    {"registry"},
+    {"storage", "metadata", "identity"},
+    {"http", "config", "datadir", "logs", "fsck"},
+    {"app"},
+    {"cli", "__main__"},
+)
+ADAPTERS: Final = {"storage", "metadata", "identity"}
+# Modules beside the packages that their neighbours may use.
+SHARED: Final = {("fsck", "storage"), ("fsck", "metadata")}
+LONGEST_FUNCTION: Final = 40
+CALLING_OUT: Final = {"aiohttp", "ftplib", "http.client", "httpx", "requests", "smtplib", "urllib.request", "urllib3"}
+
+
+def name(module: Path) -> str:
+    return str(module.relative_to(SOURCE))
+
+
+def part(module: Path) -> str:
+    """The package below ``trow`` that a module is in, or its own name."""
+    return module.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@functools.cache
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text("utf-8"))
+
+
+def imports(module: Path) -> Iterator[str]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parts_known(module: Path) -> set[str]:
+    own = {path.stem if path.suffix else path.name for path in SOURCE.iterdir()}
+    known = {imported.split(".")[1] for imported in imports(module) if imported.startswith("trow.")}
+    return (known & own) - {part(module)}
+
+
+def level(of: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if of in layer)
+
+
+def test_modules_are_found() -> None:
+    assert len(MODULES) > 40
+    assert {part(module) for module in MODULES} - {"__init__"} <= set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_dependencies_point_inward(module: Path) -> None:
+    if module != SOURCE / "__init__.py":
+        outward = {known for known in parts_known(module) if level(known) > level(part(module))}
+        assert outward == set()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) in ADAPTERS], ids=name)
+def test_adapter_does_not_know_another(module: Path) -> None:
+    assert parts_known(module) & ADAPTERS == set()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) not in {"app", *ADAPTERS}], ids=name)
+def test_adapters_are_known_to_the_composition_root_alone(module: Path) -> None:
+    known = {(part(module), adapter) for adapter in parts_known(module) & ADAPTERS}
+    assert known <= SHARED
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_nothing_calls_another_machine(module: Path) -> None:
+    assert not [each for each in imports(module) if any(f"{each}.".startswith(f"{other}.") for other in CALLING_OUT)]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) != "metadata"], ids=name)
+def test_statements_are_in_the_metadata_alone(module: Path) -> None:
+    texts = [node.value for node in ast.walk(tree(module)) if isinstance(node, ast.Constant)]
+    assert not [text for text in texts if re.match(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM) ", str(text))]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_functions_are_small(module: Path) -> None:
+    functions = [node for node in ast.walk(tree(module)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    lengths = {node.name: (node.end_lineno or node.lineno) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize(
+    ("port", "adapter"),
+    [
+        (ports.Blobs, MemoryBlobs),
+        (ports.Blobs, FilesystemBlobs),
+        (ports.Staged, MemoryStaged),
+        (ports.Staged, FileStaged),
+        (ports.Metadata, SqliteMetadata),
+        (ports.Authenticator, NoAuthenticator),
+        (ports.Authenticator, SingleUser),
+        (ports.Authorizer, SingleAuthorizer),
+    ],
+)
+def test_adapter_has_the_methods_of_its_port_as_they_are_written_there(port: type, adapter: type) -> None:
+    methods = {name: method for name, method in vars(port).items() if inspect.isfunction(method) and name[0] != "_"}
+    assert methods
+    for method_name, wanted in methods.items():
+        found = getattr(adapter, method_name)
+        assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)
+        assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(wanted)

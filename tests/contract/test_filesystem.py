@@ -1,0 +1,287 @@
+"""What the store on a filesystem does beyond its port: its files, and what it makes of damage."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+import factories
+from support.core import digest, pieces
+from trow.oci.errors import BlobUnknown, StorageFull, Unavailable
+from trow.oci.names import UploadId
+from trow.registry.ports import LocalFile
+from trow.storage.filesystem import FilesystemBlobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from factories import Blob
+    from trow.oci.digest import Digest
+    from trow.storage.filesystem import FileStaged
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Iterator[FilesystemBlobs]:
+    store = FilesystemBlobs(tmp_path)
+    store.prepare()
+    yield store
+    store.close()
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process grows beyond ``size`` bytes meanwhile: a full disk that needs no mount."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def stage(blobs: FilesystemBlobs, blob: Blob) -> FileStaged:
+    staged = await blobs.stage(UploadId.new(), "sha256")
+    await staged.write(pieces(blob.content))
+    return staged
+
+
+async def commit(blobs: FilesystemBlobs, blob: Blob) -> FileStaged:
+    """As far as a push comes before the metadata knows of it."""
+    staged = await stage(blobs, blob)
+    await staged.commit(digest(blob.digest))
+    return staged
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+async def nothing_known(_: Digest) -> bool:
+    return False
+
+
+async def all_known(_: Digest) -> bool:
+    return True
+
+
+# Files
+
+
+async def test_blob_has_its_place(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blob = factories.blob(100_000)
+    encoded = blob.digest.partition(":")[2]
+    staged = await commit(blobs, blob)
+    place = f"blobs/sha256/{encoded[:2]}/{encoded}"
+    upload = next((tmp_path / "uploads").iterdir()).name
+    assert files(tmp_path) == sorted([place, f"uploads/{upload}"])
+    assert upload.endswith(f"@{blob.digest}")
+    await staged.discard()
+    assert files(tmp_path) == [place]
+    assert blobs.path(digest(blob.digest)) == tmp_path / place
+    assert (tmp_path / place).stat().st_nlink == 1
+    assert (tmp_path / place).stat().st_mode & 0o007 == 0
+
+
+async def test_few_bytes_stay_in_memory_until_they_have_to_go(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    staged = await stage(blobs, factories.blob(factories.INLINE))
+    assert files(tmp_path) == []
+    await staged.suspend()
+    assert len(files(tmp_path / "uploads")) == 1
+    await staged.discard()
+    assert files(tmp_path) == []
+
+
+def test_folders_are_made_as_often_as_asked_for(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blobs.prepare()
+    assert {"blobs", "uploads", "quarantine"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_folders_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "blobs").touch()
+    with pytest.raises(OSError, match="blobs"):
+        FilesystemBlobs(tmp_path).prepare()
+
+
+async def test_second_commit_keeps_the_file_that_is_there(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    place = blobs.path(digest(blob.digest))
+    await (await commit(blobs, blob)).discard()
+    first = place.stat().st_ino
+    await (await commit(blobs, blob)).discard()
+    assert (place.stat().st_ino, place.stat().st_nlink) == (first, 1)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("damaged", [b"", b"short"])
+async def test_damaged_file_is_healed_by_the_next_push(blobs: FilesystemBlobs, tmp_path: Path, damaged: bytes) -> None:
+    blob = factories.blob(100_000)
+    await (await commit(blobs, blob)).discard()
+    place = blobs.path(digest(blob.digest))
+    place.write_bytes(damaged)
+    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    await (await commit(blobs, blob)).discard()
+    assert await blobs.locate(digest(blob.digest), blob.size) == LocalFile(place, blob.size)
+    assert place.read_bytes() == blob.content
+    assert files(tmp_path / "uploads") == []
+
+
+async def test_lost_file_is_not_here_and_comes_back(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    await (await commit(blobs, blob)).discard()
+    place = blobs.path(digest(blob.digest))
+    place.unlink()
+    place.parent.rmdir()
+    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    await (await commit(blobs, blob)).discard()
+    assert place.read_bytes() == blob.content
+
+
+async def test_what_is_found_when_blobs_are_read_anew(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    good, bad = factories.blob(100_000), factories.blob(100_000)
+    for blob in (good, bad):
+        await (await commit(blobs, blob)).discard()
+    blobs.path(digest(bad.digest)).write_bytes(good.content)
+    assert set(blobs.digests()) == {good.digest, bad.digest}
+    assert blobs.rehash(digest(good.digest)) == (good.digest, good.size)
+    assert blobs.rehash(digest(bad.digest)) == (good.digest, good.size)
+    assert blobs.quarantine(digest(bad.digest)) == tmp_path / "quarantine" / bad.digest
+    assert list(blobs.digests()) == [good.digest]
+    assert (tmp_path / "quarantine" / bad.digest).read_bytes() == good.content
+    assert await blobs.locate(digest(bad.digest), bad.size) is None
+
+
+# Trouble
+
+
+@pytest.mark.parametrize("step", [10_000, 400_000])
+async def test_full_disk_loses_nothing_that_was_taken(blobs: FilesystemBlobs, step: int) -> None:
+    blob = factories.blob(3_000_000)
+    staged = await blobs.stage(UploadId.new(), "sha256")
+    parts = [blob.content[i : i + step] for i in range(0, blob.size, step)]
+    with largest_file(1_000_000), pytest.raises(StorageFull):
+        await staged.write(pieces(*parts))
+    taken = staged.offset
+    assert taken <= 1_000_000
+    assert await staged.digest("sha256") == factories.digest_of(blob.content[:taken])
+    await staged.write(pieces(blob.content[taken:]))
+    assert await staged.digest("sha256") == blob.digest
+    await staged.commit(digest(blob.digest))
+    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+    await staged.discard()
+
+
+async def test_full_disk_when_few_bytes_have_to_be_put_aside(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    staged = await stage(blobs, factories.blob(1000))
+    with largest_file(10), pytest.raises(StorageFull):
+        await staged.suspend()
+    size = sum(path.stat().st_size for path in (tmp_path / "uploads").iterdir())
+    assert staged.offset == size
+    await staged.discard()
+    assert files(tmp_path) == []
+
+
+async def test_staged_bytes_that_somebody_removed(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blob = factories.blob(100_000)
+    staged = await stage(blobs, blob)
+    for path in (tmp_path / "uploads").iterdir():
+        path.unlink()
+    with pytest.raises(BlobUnknown):
+        await staged.digest("sha512")
+    await staged.discard()
+
+
+async def test_storage_that_does_not_work_is_not_taken_for_an_absent_blob(
+    blobs: FilesystemBlobs, tmp_path: Path
+) -> None:
+    (tmp_path / "blobs" / "sha256").rmdir()
+    (tmp_path / "blobs" / "sha256").touch()
+    with pytest.raises(Unavailable) as caught:
+        await blobs.locate(digest(factories.blob().digest), 200)
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_readiness(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blobs.check()
+    assert files(tmp_path) == []
+    (tmp_path / "uploads").rmdir()
+    with pytest.raises(Unavailable):
+        blobs.check()
+
+
+def test_readiness_of_a_full_disk(blobs: FilesystemBlobs) -> None:
+    with largest_file(0), pytest.raises(StorageFull):
+        blobs.check()
+
+
+def test_space(blobs: FilesystemBlobs) -> None:
+    used, free = blobs.space()
+    assert used > 0
+    assert free > 0
+
+
+# After a crash
+
+
+async def test_recovery_removes_what_was_staged(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    for size in (10, 100_000):
+        await (await stage(blobs, factories.blob(size))).suspend()
+    assert await blobs.recover(all_known) == 2
+    assert files(tmp_path) == []
+
+
+async def test_recovery_removes_a_blob_that_nobody_was_told_of(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blob = factories.blob(100_000)
+    await commit(blobs, blob)
+    asked = []
+
+    async def known(name: Digest) -> bool:
+        asked.append(name)
+        return False
+
+    assert await blobs.recover(known) == 1
+    assert asked == [blob.digest]
+    assert files(tmp_path) == []
+
+
+async def test_recovery_keeps_a_blob_that_is_known(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    await commit(blobs, blob)
+    assert await blobs.recover(all_known) == 1
+    assert await blobs.locate(digest(blob.digest), blob.size) is not None
+    assert blobs.path(digest(blob.digest)).stat().st_nlink == 1
+
+
+async def test_recovery_keeps_what_another_session_had_committed(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    await (await commit(blobs, blob)).discard()
+    await commit(blobs, blob)
+    assert await blobs.recover(all_known) == 1
+    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+
+
+async def test_recovery_of_one_blob_from_two_sessions(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blob = factories.blob(100_000)
+    for _ in range(2):
+        await commit(blobs, blob)
+    assert await blobs.recover(nothing_known) == 2
+    assert files(tmp_path) == []
+
+
+async def test_recovery_after_healing(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    await (await commit(blobs, blob)).discard()
+    place = blobs.path(digest(blob.digest))
+    place.write_bytes(b"short")
+    await commit(blobs, blob)
+    await blobs.recover(all_known)
+    assert place.read_bytes() == blob.content
+
+
+async def test_recovery_of_nothing(blobs: FilesystemBlobs) -> None:
+    assert await blobs.recover(nothing_known) == 0

@@ -1,0 +1,688 @@
+"""What every database of metadata does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+import factories
+from factories import DOCKER_IMAGE, OCI_IMAGE
+from support.core import OTHER, REPO, digest, publication, tag
+from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid
+from trow.oci.names import Repository, Tag, UploadId
+from trow.oci.page import Page, PageRequest
+from trow.registry.ports import BlobRecord, ManifestRecord, Missing, Publication, Referrer, TagEvent, Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from contract.conftest import Clock, Database, Open
+    from factories import Blob, Manifest
+    from trow.oci.digest import Digest
+
+ALL = PageRequest(1000)
+MOST_BYTES = 4_000_000
+HISTORY = 10
+
+
+def name(of: Blob | Manifest) -> Digest:
+    return digest(of.digest)
+
+
+def record(blob: Blob, *, inline: bool = True) -> BlobRecord:
+    return BlobRecord(blob.size, blob.content if inline else None)
+
+
+async def link(metadata: Database, repository: Repository, *blobs: Blob, inline: bool = True) -> None:
+    for blob in blobs:
+        await metadata.link_blob(repository, name(blob), record(blob, inline=inline), UploadId.new())
+
+
+async def history(metadata: Database, of: str, page: PageRequest = ALL) -> list[TagEvent] | None:
+    found = await metadata.tag_history(REPO, tag(of), page)
+    return None if found is None else [*found.items]
+
+
+# Manifests
+
+
+async def test_manifest_is_kept_byte_for_byte(metadata: Database) -> None:
+    image = factories.image()
+    kept = ManifestRecord(name(image), OCI_IMAGE, image.raw)
+    assert await metadata.manifest(REPO, name(image)) is None
+    assert await metadata.tagged_manifest(REPO, tag("v1")) is None
+    await metadata.publish(publication(REPO, image, "v1"))
+    assert await metadata.manifest(REPO, name(image)) == kept
+    assert await metadata.tagged_manifest(REPO, tag("v1")) == kept
+    assert await metadata.manifest(OTHER, name(image)) is None
+    assert await metadata.tagged_manifest(OTHER, tag("v1")) is None
+    assert await metadata.tagged_manifest(REPO, tag("v2")) is None
+
+
+async def test_manifest_that_is_pushed_again(metadata: Database) -> None:
+    raw = factories.encode({name: value for name, value in factories.image().document.items() if name != "mediaType"})
+    for media_type in (OCI_IMAGE, OCI_IMAGE, DOCKER_IMAGE):
+        image = factories.Manifest(raw, media_type)
+        await metadata.publish(publication(REPO, image, "v1"))
+        found = await metadata.manifest(REPO, name(image))
+        assert found is not None
+        assert (found.media_type, found.content) == (media_type, raw)
+
+
+async def test_same_manifest_in_two_repositories(metadata: Database) -> None:
+    image = factories.image()
+    for repository in (REPO, OTHER):
+        await metadata.publish(publication(repository, image))
+    await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    assert await metadata.manifest(REPO, name(image)) is None
+    assert await metadata.manifest(OTHER, name(image)) is not None
+
+
+async def test_tag_moves(metadata: Database) -> None:
+    first, second = factories.image(), factories.image()
+    for image in (first, second):
+        await metadata.publish(publication(REPO, image, "v1"))
+    found = await metadata.tagged_manifest(REPO, tag("v1"))
+    assert found is not None
+    assert found.digest == second.digest
+    assert await metadata.manifest(REPO, name(first)) is not None
+
+
+async def test_reader_sees_every_change_at_once(metadata: Database) -> None:
+    """Whatever is remembered of an answer is forgotten with the next change."""
+    first, second = factories.image(), factories.image()
+    docker = factories.Manifest(factories.encode({**first.document, "mediaType": None}), DOCKER_IMAGE)
+
+    async def seen() -> list[str | None]:
+        found = [await metadata.tagged_manifest(REPO, tag(each)) for each in ("a", "b")]
+        found += [await metadata.manifest(REPO, name(each)) for each in (first, second)]
+        return [None if each is None else each.digest for each in found]
+
+    assert await seen() == [None, None, None, None]
+    await metadata.publish(publication(REPO, first, "a", "b"))
+    assert await seen() == [first.digest, first.digest, first.digest, None]
+    await metadata.publish(publication(REPO, second, "a"))
+    assert await seen() == [second.digest, first.digest, first.digest, second.digest]
+    await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    assert await seen() == [None, first.digest, first.digest, second.digest]
+    await metadata.delete_manifest(REPO, name(first), "", HISTORY)
+    assert await seen() == [None, None, None, second.digest]
+    for media_type in (OCI_IMAGE, DOCKER_IMAGE):
+        image = factories.Manifest(docker.raw, media_type)
+        await metadata.publish(publication(REPO, image, "a"))
+        found = await metadata.tagged_manifest(REPO, tag("a"))
+        assert found is not None
+        assert found.media_type == media_type
+
+
+async def test_reader_never_sees_what_was_before_a_finished_write(metadata: Database) -> None:
+    images = [factories.image() for _ in range(30)]
+    order = {image.digest: number for number, image in enumerate(images)}
+    written = -1
+
+    async def write() -> None:
+        nonlocal written
+        for number, image in enumerate(images):
+            await metadata.publish(publication(REPO, image, "v1"))
+            written = number
+
+    async def read() -> int:
+        count = 0
+        while written < len(images) - 1:
+            since = written
+            found = await metadata.tagged_manifest(REPO, tag("v1"))
+            if found is not None:
+                assert order[found.digest] >= since
+                count += 1
+            await asyncio.sleep(0)
+        return count
+
+    counts, _ = await asyncio.gather(read(), write())
+    assert counts > 0
+
+
+async def test_many_tags_at_once(metadata: Database) -> None:
+    names = [f"v{number}" for number in range(100)]
+    await metadata.publish(publication(REPO, factories.image(), *names))
+    assert await metadata.tags(REPO, ALL) == Page(sorted(names), more=False)
+
+
+async def test_delete_of_a_manifest(metadata: Database) -> None:
+    image, other = factories.image(), factories.image()
+    await metadata.publish(publication(REPO, image, "a", "b"))
+    await metadata.publish(publication(REPO, other, "c"))
+    assert not await metadata.delete_manifest(OTHER, name(image), "", HISTORY)
+    assert await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    assert not await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    assert await metadata.manifest(REPO, name(image)) is None
+    assert await metadata.tagged_manifest(REPO, tag("a")) is None
+    assert await metadata.tags(REPO, ALL) == Page(["c"], more=False)
+
+
+async def test_repository_goes_with_its_last_manifest(metadata: Database) -> None:
+    image, other = factories.image(), factories.image()
+    for each in (image, other):
+        await metadata.publish(publication(REPO, each))
+    await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    assert await metadata.repositories(ALL) == Page([REPO], more=False)
+    await metadata.delete_manifest(REPO, name(other), "", HISTORY)
+    assert await metadata.repositories(ALL) == Page([], more=False)
+    assert await metadata.tags(REPO, ALL) is None
+    await metadata.publish(publication(REPO, image))
+    assert await metadata.repositories(ALL) == Page([REPO], more=False)
+
+
+async def test_delete_of_a_tag(metadata: Database) -> None:
+    image = factories.image()
+    await metadata.publish(publication(REPO, image, "a", "b"))
+    assert not await metadata.delete_tag(OTHER, tag("a"), "", HISTORY)
+    assert await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    assert not await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    assert await metadata.tagged_manifest(REPO, tag("a")) is None
+    assert await metadata.manifest(REPO, name(image)) is not None
+    await metadata.delete_tag(REPO, tag("b"), "", HISTORY)
+    assert await metadata.tags(REPO, ALL) == Page([], more=False)
+
+
+# What a manifest refers to
+
+
+async def test_missing_content_is_told(metadata: Database) -> None:
+    image, index = factories.image(2), factories.index()
+    await link(metadata, REPO, image.blobs[0])
+    await link(metadata, OTHER, image.blobs[1])
+    expected = Missing(blobs=tuple(map(name, image.blobs[1:])))
+    assert await metadata.publish(publication(REPO, image)) == expected
+    assert await metadata.publish(publication(REPO, index)) == Missing(children=tuple(map(name, index.children)))
+    await link(metadata, REPO, *image.blobs)
+    for child in index.children:
+        await metadata.publish(publication(REPO, child))
+    assert await metadata.publish(publication(REPO, image)) == Missing()
+    assert await metadata.publish(publication(REPO, index)) == Missing()
+
+
+async def test_missing_content_that_is_required(metadata: Database) -> None:
+    image, index = factories.image(2), factories.index()
+    for each in (
+        publication(REPO, image, "v1", require_blobs=True),
+        publication(REPO, index, "v1", require_children=True),
+    ):
+        with pytest.raises(ManifestBlobUnknown):
+            await metadata.publish(each)
+    await metadata.publish(publication(OTHER, image, require_children=True))
+    await metadata.publish(publication(OTHER, index, require_blobs=True))
+    assert await metadata.tags(REPO, ALL) is None
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_size_that_contradicts_the_blob(metadata: Database, inline: bool) -> None:  # noqa: FBT001
+    image = factories.image(1)
+    layer = image.blobs[1]
+    await metadata.link_blob(REPO, name(layer), BlobRecord(layer.size + 1, b"" if inline else None), UploadId.new())
+    with pytest.raises(ManifestInvalid):
+        await metadata.publish(publication(REPO, image, "v1"))
+    assert await metadata.manifest(REPO, name(image)) is None
+
+
+async def test_publication_that_fails_leaves_nothing(metadata: Database) -> None:
+    """No half of a push is ever seen: the failure comes when the manifest and the first tag have been written."""
+    image = factories.image()
+    good = publication(REPO, image, "a")
+    bad = Publication(
+        repository=REPO,
+        digest=good.digest,
+        manifest=good.manifest,
+        tags=[tag("a"), Tag("\ud800")],  # no database can store it
+        subject="",
+        require_blobs=False,
+        require_children=False,
+        history=HISTORY,
+    )
+    with pytest.raises(Exception, match="surrogate"):
+        await metadata.publish(bad)
+    assert await metadata.manifest(REPO, name(image)) is None
+    assert await metadata.tags(REPO, ALL) is None
+    assert await history(metadata, "a") is None
+    await metadata.publish(good)
+    assert await metadata.tags(REPO, ALL) == Page(["a"], more=False)
+
+
+# Lists
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 100])
+async def test_pages_are_in_byte_order(metadata: Database, limit: int) -> None:
+    names = ["A", "Z", "_", "a", "a-b", "a.b", "a0", "aa"]
+    await metadata.publish(publication(REPO, factories.image(), *reversed(names)))
+    found: list[str] = []
+    for _ in names:
+        page = await metadata.tags(REPO, PageRequest(limit, found[-1] if found else ""))
+        assert page is not None
+        assert 1 <= len(page.items) <= limit
+        found += page.items
+        if not page.more:
+            break
+    assert found == names == sorted(names)
+
+
+async def test_pages_of_repositories(metadata: Database) -> None:
+    names = ["a", "a-b/c", "a/b", "a0", "b"]
+    for each in reversed(names):
+        await metadata.publish(publication(Repository.parse(each), factories.image()))
+    assert names == sorted(names)
+    assert await metadata.repositories(PageRequest(3)) == Page(names[:3], more=True)
+    assert await metadata.repositories(PageRequest(2, names[2])) == Page(names[3:], more=False)
+    assert await metadata.repositories(PageRequest(2, "a.")) == Page(names[2:4], more=True)  # after what is not there
+    assert await metadata.repositories(PageRequest(2, "c")) == Page([], more=False)
+
+
+async def test_page_of_no_entries(metadata: Database) -> None:
+    image = factories.image()
+    await metadata.publish(publication(REPO, image, "a"))
+    await metadata.publish(publication(REPO, factories.artifact(subject=image)))
+    none = PageRequest(0)
+    empty: Page[object] = Page([], more=False)
+    assert await metadata.tags(REPO, none) == empty
+    assert await metadata.repositories(none) == empty
+    assert await metadata.referrers(REPO, name(image), None, none, MOST_BYTES) == empty
+    assert await metadata.tag_history(REPO, tag("a"), none) == empty
+
+
+async def test_tags_of_another_repository_are_not_listed(metadata: Database) -> None:
+    await metadata.publish(publication(REPO, factories.image(), "a"))
+    await metadata.publish(publication(OTHER, factories.image(), "b"))
+    assert await metadata.tags(REPO, ALL) == Page(["a"], more=False)
+
+
+# History of a tag
+
+
+async def test_history_tells_who_when_and_what(metadata: Database, clock: Clock) -> None:
+    first, second = factories.image(), factories.image()
+    start = clock.now
+    assert await history(metadata, "v1") is None
+    await metadata.publish(publication(REPO, first, "v1", subject="alice"))
+    clock.now += 10
+    await metadata.publish(publication(REPO, second, "v1", subject=""))
+    clock.now += 10
+    await metadata.delete_tag(REPO, tag("v1"), "bob", HISTORY)
+    clock.now += 10
+    await metadata.publish(publication(REPO, first, "v1", subject="carol"))
+    clock.now += 10.5
+    await metadata.delete_manifest(REPO, name(first), "dave", HISTORY)
+    assert await history(metadata, "v1") == [
+        TagEvent(5, None, start + 40.5, "dave"),
+        TagEvent(4, name(first), start + 30, "carol"),
+        TagEvent(3, None, start + 20, "bob"),
+        TagEvent(2, name(second), start + 10, ""),
+        TagEvent(1, name(first), start, "alice"),
+    ]
+
+
+async def test_push_that_changes_nothing_adds_no_line(metadata: Database) -> None:
+    image = factories.image()
+    for _ in range(3):
+        await metadata.publish(publication(REPO, image, "v1"))
+    assert len(await history(metadata, "v1") or []) == 1
+
+
+async def test_history_keeps_as_many_lines_as_asked_for(metadata: Database) -> None:
+    for _ in range(7):
+        await metadata.publish(publication(REPO, factories.image(), "v1", history=3))
+    assert [event.sequence for event in await history(metadata, "v1") or []] == [7, 6, 5]
+    await metadata.delete_tag(REPO, tag("v1"), "", 2)
+    assert [event.sequence for event in await history(metadata, "v1") or []] == [8, 7]
+
+
+async def test_no_history_is_kept_where_none_is_wanted(metadata: Database) -> None:
+    images = [factories.image() for _ in range(3)]
+    for image in images:
+        await metadata.publish(publication(REPO, image, "v1", history=0))
+    found = await metadata.tagged_manifest(REPO, tag("v1"))
+    assert found is not None
+    assert found.digest == images[-1].digest
+    assert not await history(metadata, "v1")
+
+
+async def test_history_page_by_page(metadata: Database) -> None:
+    for _ in range(5):
+        await metadata.publish(publication(REPO, factories.image(), "v1"))
+    pages = []
+    for last in ("", "4", "2"):
+        page = await metadata.tag_history(REPO, tag("v1"), PageRequest(2, last))
+        assert page is not None
+        pages.append(([event.sequence for event in page.items], page.more))
+    assert pages == [([5, 4], True), ([3, 2], True), ([1], False)]
+    assert await metadata.tag_history(REPO, tag("v1"), PageRequest(2, "1")) == Page([], more=False)
+
+
+async def test_history_of_each_tag_is_its_own(metadata: Database) -> None:
+    image = factories.image()
+    await metadata.publish(publication(REPO, image, "a", "b"))
+    await metadata.publish(publication(OTHER, image, "a"))
+    await metadata.publish(publication(REPO, factories.image(), "b"))
+    assert len(await history(metadata, "a") or []) == 1
+    assert len(await history(metadata, "b") or []) == 2
+
+
+# Referrers
+
+
+async def test_referrers_are_told_of_in_order(metadata: Database) -> None:
+    subject = factories.image()
+    made = [
+        factories.artifact("application/a", subject=subject, annotations={"org.example": "é"}),
+        factories.image(subject=subject),
+        factories.index([], subject=subject, artifact_type="application/b"),
+        factories.index([], subject=subject),
+    ]
+    types = ["application/a", factories.OCI_CONFIG, "application/b", None]
+    expected = [
+        Referrer(name(each), each.media_type, each.size, kind, each.document.get("annotations"))
+        for each, kind in zip(made, types, strict=True)
+    ]
+    for each in made:
+        await metadata.publish(publication(REPO, each))
+    found = await metadata.referrers(REPO, name(subject), None, ALL, MOST_BYTES)
+    assert found == Page(sorted(expected, key=lambda referrer: referrer.digest), more=False)
+    assert (await metadata.referrers(OTHER, name(subject), None, ALL, MOST_BYTES)).items == []
+    assert (await metadata.referrers(REPO, name(made[0]), None, ALL, MOST_BYTES)).items == []
+
+
+async def test_referrers_of_one_type(metadata: Database) -> None:
+    subject = factories.image()
+    for kind in ("application/a", "application/b", "application/a"):
+        await metadata.publish(publication(REPO, factories.artifact(kind, subject=subject)))
+    for kind, count in (("application/a", 2), ("application/b", 1), ("application/c", 0), ("application/A", 0)):
+        found = await metadata.referrers(REPO, name(subject), kind, ALL, MOST_BYTES)
+        assert [referrer.artifact_type for referrer in found.items] == [kind] * count
+
+
+@pytest.mark.parametrize("kind", [None, "application/a"])
+@pytest.mark.parametrize("limit", [1, 2, 5, 6])
+async def test_referrers_page_by_page(metadata: Database, kind: str | None, limit: int) -> None:
+    subject = factories.image()
+    made = [factories.artifact("application/a", subject=subject) for _ in range(5)]
+    for each in (*made, factories.artifact("application/b", subject=subject)):
+        await metadata.publish(publication(REPO, each))
+    everything = {*await all_referrers(metadata, subject, kind, PageRequest(limit), MOST_BYTES)}
+    assert len(everything) == (6 if kind is None else 5)
+    assert set(map(name, made)) <= everything
+
+
+async def all_referrers(
+    metadata: Database, subject: Manifest, kind: str | None, page: PageRequest, most_bytes: int
+) -> list[Digest]:
+    found: list[Digest] = []
+    while True:
+        part = await metadata.referrers(
+            REPO, name(subject), kind, PageRequest(page.limit, found[-1] if found else ""), most_bytes
+        )
+        count, size = len(part.items), size_of(part.items)
+        assert 1 <= count <= page.limit
+        assert count == 1 or size <= most_bytes
+        found += [referrer.digest for referrer in part.items]
+        if not part.more:
+            return found
+
+
+def size_of(referrers: Sequence[Referrer]) -> int:
+    """Bytes that the least of all answers needs for them."""
+    documents = [
+        {"mediaType": r.media_type, "size": r.size, "digest": r.digest, "annotations": r.annotations} for r in referrers
+    ]
+    return len(json.dumps(documents, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "€", "😀", '"', "\\", "\n", "\x01"], ids=ascii)
+async def test_page_of_referrers_has_a_bound_in_bytes(metadata: Database, letter: str) -> None:
+    subject = factories.image()
+    for _ in range(12):
+        artifact = factories.artifact(subject=subject, annotations={"filling": letter * 10_000})
+        await metadata.publish(publication(REPO, artifact))
+    for most_bytes in (100, 25_000, 100_000):
+        assert len(await all_referrers(metadata, subject, None, ALL, most_bytes)) == 12
+
+
+async def test_page_of_referrers_takes_memory_for_what_it_tells(metadata: Database) -> None:
+    """Whoever may push could otherwise make every reader's answer cost gigabytes."""
+    subject = factories.image()
+    for _ in range(30):
+        artifact = factories.artifact(subject=subject, annotations={"filling": "x" * 1_000_000})
+        await metadata.publish(publication(REPO, artifact))
+    tracemalloc.start()
+    try:
+        page = await metadata.referrers(REPO, name(subject), None, ALL, 2_500_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(page.items), page.more) == (2, True)
+    assert peak < 15_000_000
+
+
+async def test_referrer_that_is_deleted_is_told_of_no_more(metadata: Database) -> None:
+    subject = factories.image()
+    artifact = factories.artifact(subject=subject)
+    await metadata.publish(publication(REPO, subject))
+    await metadata.publish(publication(REPO, artifact))
+    await metadata.delete_manifest(REPO, name(subject), "", HISTORY)
+    assert len((await metadata.referrers(REPO, name(subject), None, ALL, MOST_BYTES)).items) == 1
+    await metadata.delete_manifest(REPO, name(artifact), "", HISTORY)
+    assert len((await metadata.referrers(REPO, name(subject), None, ALL, MOST_BYTES)).items) == 0
+
+
+# Blobs
+
+
+@pytest.mark.parametrize("size", [0, 1, 60_000])
+@pytest.mark.parametrize("inline", [True, False])
+async def test_blob_is_known_where_it_is_linked(metadata: Database, size: int, inline: bool) -> None:  # noqa: FBT001
+    blob = factories.blob(size)
+    assert await metadata.blob(REPO, name(blob)) is None
+    assert not await metadata.knows_blob(name(blob))
+    for _ in range(2):
+        await link(metadata, REPO, blob, inline=inline)
+        assert await metadata.blob(REPO, name(blob)) == record(blob, inline=inline)
+        assert await metadata.blob(OTHER, name(blob)) is None
+        assert await metadata.knows_blob(name(blob))
+
+
+async def test_link_ends_the_session(metadata: Database) -> None:
+    upload = Upload(UploadId.new(), REPO, "", "sha256", 1.0)
+    await metadata.begin_upload(upload, 10)
+    blob = factories.blob()
+    await metadata.link_blob(REPO, name(blob), record(blob), upload.id)
+    assert await metadata.upload(upload.id) is None
+
+
+async def test_mount(metadata: Database) -> None:
+    blob = factories.blob()
+    third = Repository.parse("third")
+    assert not await metadata.mount_blob(OTHER, name(blob), [REPO, third])
+    assert not await metadata.mount_blob(OTHER, name(blob), [])
+    await link(metadata, REPO, blob)
+    assert not await metadata.mount_blob(OTHER, name(blob), [third])
+    assert await metadata.blob(OTHER, name(blob)) is None
+    for _ in range(2):
+        assert await metadata.mount_blob(OTHER, name(blob), [third, REPO])
+        assert await metadata.blob(OTHER, name(blob)) == record(blob)
+
+
+async def test_repositories_with_a_blob(metadata: Database) -> None:
+    blob = factories.blob()
+    repositories = [Repository.parse(each) for each in ("a", "b", "c")]
+    assert await metadata.repositories_with(name(blob), 10) == []
+    for each in repositories:
+        await link(metadata, each, blob)
+    assert set(await metadata.repositories_with(name(blob), 10)) == set(repositories)
+    few = await metadata.repositories_with(name(blob), 2)
+    assert len(few) == 2
+    assert set(few) < set(repositories)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_unlink(metadata: Database, inline: bool) -> None:  # noqa: FBT001
+    blob = factories.blob()
+    for each in (REPO, OTHER):
+        await link(metadata, each, blob, inline=inline)
+    assert await metadata.unlink_blob(REPO, name(blob))
+    assert not await metadata.unlink_blob(REPO, name(blob))
+    assert await metadata.blob(REPO, name(blob)) is None
+    assert await metadata.blob(OTHER, name(blob)) == record(blob, inline=inline)
+
+
+async def test_content_goes_with_the_last_link(metadata: Database) -> None:
+    inside, outside = factories.blob(), factories.blob()
+    await link(metadata, REPO, inside)
+    await link(metadata, OTHER, inside)
+    await link(metadata, REPO, outside, inline=False)
+    await metadata.unlink_blob(REPO, name(inside))
+    assert await metadata.knows_blob(name(inside))
+    await metadata.unlink_blob(OTHER, name(inside))
+    assert not await metadata.knows_blob(name(inside))
+    await metadata.unlink_blob(REPO, name(outside))
+    assert await metadata.knows_blob(name(outside))  # its file is there, and whoever removes that has to know
+    await link(metadata, REPO, inside)
+    assert await metadata.blob(REPO, name(inside)) == record(inside)
+
+
+# Upload sessions
+
+
+def upload_at(at: float, subject: str = "alice") -> Upload:
+    return Upload(UploadId.new(), REPO, subject, "sha512", at)
+
+
+async def test_upload_session(metadata: Database) -> None:
+    upload = upload_at(5.5)
+    assert await metadata.upload(upload.id) is None
+    assert await metadata.begin_upload(upload, 10)
+    assert await metadata.upload(upload.id) == upload
+    await metadata.touch_upload(upload.id, 7.25)
+    touched = await metadata.upload(upload.id)
+    assert touched is not None
+    assert touched.used_at == 7.25
+    assert await metadata.end_upload(upload.id)
+    assert not await metadata.end_upload(upload.id)
+    assert await metadata.upload(upload.id) is None
+    await metadata.touch_upload(upload.id, 8.0)
+    assert await metadata.upload(upload.id) is None
+
+
+async def test_so_many_sessions_and_no_more(metadata: Database) -> None:
+    uploads = [upload_at(1.0) for _ in range(3)]
+    assert [await metadata.begin_upload(upload, 2) for upload in uploads] == [True, True, False]
+    assert await metadata.upload(uploads[2].id) is None
+    await metadata.end_upload(uploads[0].id)
+    assert await metadata.begin_upload(uploads[2], 2)
+
+
+async def test_sessions_expire(metadata: Database) -> None:
+    old, touched, edge, new = (upload_at(at) for at in (10.0, 11.0, 20.0, 30.0))
+    for upload in (old, touched, edge, new):
+        await metadata.begin_upload(upload, 10)
+    await metadata.touch_upload(touched.id, 31.0)
+    assert await metadata.expire_uploads(20.0) == [old.id]
+    assert await metadata.expire_uploads(20.0) == []
+    assert await metadata.upload(old.id) is None
+    assert set(await metadata.expire_uploads(1000.0)) == {touched.id, edge.id, new.id}
+
+
+async def test_sessions_expire_whatever_the_clock_did(metadata: Database) -> None:
+    """A clock that was wrong for a while must not keep all later sessions open."""
+    ahead, later = upload_at(5000.0), upload_at(10.0)
+    for upload in (ahead, later):
+        await metadata.begin_upload(upload, 10)
+    assert await metadata.expire_uploads(100.0) == [later.id]
+    assert await metadata.upload(ahead.id) == ahead
+
+
+# Many at once
+
+
+async def test_many_writers(metadata: Database) -> None:
+    """Each gets its own answer, and one that fails fails alone."""
+    images = [factories.image(1) for _ in range(60)]
+
+    async def push(number: int, image: Manifest) -> str:
+        repository = Repository.parse(f"r{number % 7}")
+        if number % 3:
+            await link(metadata, repository, *image.blobs)
+        try:
+            await metadata.publish(publication(repository, image, f"v{number}", require_blobs=True))
+        except ManifestBlobUnknown:
+            return "refused"
+        found = await metadata.tagged_manifest(repository, tag(f"v{number}"))
+        return "stored" if found is not None and found.content == image.raw else "lost"
+
+    answers = await asyncio.gather(*(push(number, image) for number, image in enumerate(images)))
+    assert answers == ["stored" if number % 3 else "refused" for number in range(60)]
+
+
+async def test_many_writers_of_one_tag(metadata: Database) -> None:
+    images = [factories.image() for _ in range(40)]
+    await asyncio.gather(*(metadata.publish(publication(REPO, image, "v1", history=100)) for image in images))
+    events = await history(metadata, "v1")
+    assert events is not None
+    assert [event.sequence for event in events] == list(range(40, 0, -1))
+    assert {event.digest for event in events} == set(map(name, images))
+    found = await metadata.tagged_manifest(REPO, tag("v1"))
+    assert found is not None
+    assert found.digest == events[0].digest
+
+
+async def test_link_and_unlink_at_once(metadata: Database) -> None:
+    blob = factories.blob()
+
+    async def turn(number: int) -> None:
+        repository = Repository.parse(f"r{number}")
+        for _ in range(5):
+            await link(metadata, repository, blob)
+            assert await metadata.blob(repository, name(blob)) == record(blob)
+            await metadata.unlink_blob(repository, name(blob))
+
+    await asyncio.gather(*map(turn, range(8)))
+    assert not await metadata.knows_blob(name(blob))
+
+
+async def test_request_that_is_cancelled_disturbs_nobody(metadata: Database) -> None:
+    images = [factories.image() for _ in range(20)]
+    writes = [asyncio.create_task(metadata.publish(publication(REPO, image))) for image in images]
+    await asyncio.sleep(0)
+    for write in writes[::2]:
+        write.cancel()
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert answers[1::2] == [Missing(blobs=tuple(map(name, image.blobs))) for image in images[1::2]]
+    for image in images[1::2]:
+        assert await metadata.manifest(REPO, name(image)) is not None
+
+
+# A restart
+
+
+async def test_everything_is_there_after_a_restart(reopen: Open) -> None:
+    image, blob = factories.image(), factories.blob()
+    artifact = factories.artifact(subject=image)
+    upload = upload_at(3.5)
+    before = reopen()
+    await before.publish(publication(REPO, image, "v1"))
+    await before.publish(publication(REPO, artifact))
+    await link(before, REPO, blob)
+    await before.begin_upload(upload, 10)
+    for _ in range(2):
+        after = reopen()
+        found = await after.tagged_manifest(REPO, tag("v1"))
+        assert found is not None
+        assert found.content == image.raw
+        assert [each.digest for each in (await after.referrers(REPO, name(image), None, ALL, MOST_BYTES)).items] == [
+            artifact.digest
+        ]
+        assert await after.blob(REPO, name(blob)) == record(blob)
+        assert len(await history(after, "v1") or []) == 1
+        assert await after.upload(upload.id) == upload
+    await reopen().end_upload(upload.id)
+    assert await reopen().upload(upload.id) is None

@@ -1,0 +1,319 @@
+"""Clients that stop in the middle, crawl, vanish, come back, or get in each other's way."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from faults.process import becomes, memory, open_files, sockets
+from support.client import IMAGE, Client, digest_of, image
+from support.server import Trow
+from support.store import assert_clean, staged
+from support.wire import Wire, chunked, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MIB: Final = 2**20
+REPOSITORY: Final = "fickle/clients"
+CONTENT: Final = random.Random(1).randbytes(600_000)
+HALF: Final = len(CONTENT) // 2
+DIGEST: Final = digest_of(CONTENT)
+WHOLE: Final = f"/v2/{REPOSITORY}/blobs/uploads/?digest={DIGEST}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fickle")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Trow]:
+    config = folder / "trow.yaml"
+    config.write_text("limits: {body_timeout: 1s}\n", "utf-8")
+    with Trow.start(folder, "--config", str(config)) as trow:
+        yield trow
+    assert_clean(folder / "data")
+
+
+@pytest.fixture
+def trow(server: Trow, folder: Path) -> Iterator[Trow]:
+    """A registry that every test leaves without open uploads and without the blob."""
+    yield server
+    with Client(server.host) as client:
+        assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{DIGEST}").status in {202, 404}
+    assert becomes(lambda: staged(folder / "data") == [])
+
+
+@pytest.fixture
+def client(trow: Trow) -> Iterator[Client]:
+    with Client(trow.host) as client:
+        yield client
+
+
+def announced(method: str, target: str, length: int) -> bytes:
+    """The head of a request whose client waits until it is told to send the body."""
+    return request(method, target, [("Content-Length", str(length)), ("Expect", "100-continue")])
+
+
+# ---- truncated
+
+
+@pytest.mark.parametrize("sent", [0, 1, 1000, HALF])
+@pytest.mark.parametrize("vanish", [Wire.close, Wire.reset])
+def test_a_blob_that_ends_early_leaves_nothing(
+    sent: int, vanish: Callable[[Wire], None], trow: Trow, folder: Path
+) -> None:
+    with Wire(trow.host) as wire:
+        wire.send(announced("POST", WHOLE, len(CONTENT)))
+        wire.wait_until_read()
+        wire.send(CONTENT[:sent])
+        vanish(wire)
+    assert becomes(lambda: staged(folder / "data") == [])
+    with Client(trow.host) as client:
+        assert client.get_blob(REPOSITORY, DIGEST).status == 404
+        assert client.push_whole(REPOSITORY, CONTENT).status == 201
+
+
+def test_a_chunked_blob_that_ends_early_leaves_nothing(client: Client, trow: Trow, folder: Path) -> None:
+    with Wire(trow.host) as wire:
+        headers = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]
+        wire.send(request("POST", WHOLE, headers))
+        wire.wait_until_read()
+        wire.send(chunked(CONTENT[:HALF], end=False) + b"fffff\r\nonly this")
+    assert becomes(lambda: staged(folder / "data") == [])
+    assert client.get_blob(REPOSITORY, DIGEST).status == 404
+
+
+def test_a_manifest_that_ends_early_is_not_there(client: Client, trow: Trow) -> None:
+    manifest = image(b"x")
+    with Wire(trow.host) as wire:
+        headers = [("Content-Type", IMAGE), ("Content-Length", str(len(manifest) + 1)), ("Expect", "100-continue")]
+        wire.send(request("PUT", f"/v2/{REPOSITORY}/manifests/early", headers))
+        wire.wait_until_read()
+        wire.send(manifest)
+    with Wire(trow.host) as wire:
+        wire.send(
+            request("PUT", f"/v2/{REPOSITORY}/manifests/early", [("Content-Type", IMAGE), ("Content-Length", "9")])
+        )
+        assert wire.answer("PUT").status == 408  # sent after the other one and answered a second later
+    assert client.get_manifest(REPOSITORY, "early").status == 404
+
+
+@pytest.mark.parametrize("vanish", [Wire.close, Wire.reset])
+def test_a_session_goes_on_where_a_vanished_client_stopped(
+    vanish: Callable[[Wire], None], client: Client, trow: Trow
+) -> None:
+    session = client.begin(REPOSITORY)
+    with Wire(trow.host) as wire:
+        wire.send(announced("PATCH", session, len(CONTENT)))
+        wire.wait_until_read()
+        wire.send(CONTENT[:HALF])
+        vanish(wire)
+    offset = client.offset(session)
+    assert 0 < offset <= HALF or vanish is Wire.reset
+    assert client.append(session, CONTENT[offset:], offset).status == 202
+    assert client.finish(session, DIGEST).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+def test_a_chunked_session_goes_on_where_a_vanished_client_stopped(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    for part in (CONTENT[:100_000], CONTENT[100_000:HALF]):
+        with Wire(trow.host) as wire:
+            wire.send(request("PATCH", session, [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]))
+            wire.wait_until_read()
+            wire.send(chunked(part, end=False))
+    offset = client.offset(session)
+    assert offset == HALF
+    assert client.finish(session, DIGEST, CONTENT[offset:]).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+def test_a_finish_that_ends_early_can_be_repeated(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    with Wire(trow.host) as wire:
+        wire.send(announced("PUT", f"{session}?digest={DIGEST}", len(CONTENT)))
+        wire.wait_until_read()
+        wire.send(CONTENT[:HALF])
+    offset = client.offset(session)
+    assert client.finish(session, DIGEST, CONTENT[offset:]).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+# ---- slow
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", f"blobs/uploads/?digest={DIGEST}"), ("PUT", "manifests/slow"), ("GET", "manifests/slow"), ("PATCH", "")],
+)
+def test_a_body_that_does_not_come_is_not_waited_for(method: str, path: str, client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    target = f"/v2/{REPOSITORY}/{path}" if path else session
+    with Wire(trow.host) as wire:
+        wire.send(request(method, target, [("Content-Type", IMAGE), ("Content-Length", "5000")]) + b"the first bytes")
+        answer = wire.answer(method)
+        assert answer.codes
+        assert answer.status == (404 if method == "GET" else 408)
+        assert wire.receive() == b""
+    assert client.ask("DELETE", session).status == 204
+
+
+def test_a_session_goes_on_after_a_timeout(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    with Wire(trow.host) as wire:
+        wire.send(request("PATCH", session, [("Content-Length", str(len(CONTENT)))]) + CONTENT[:HALF])
+        assert wire.answer("PATCH").status == 408
+    assert client.offset(session) == HALF
+    assert client.finish(session, DIGEST, CONTENT[HALF:]).status == 201
+
+
+# ---- vanished in the middle of a download
+
+
+@pytest.fixture(scope="module")
+def large(server: Trow) -> str:
+    """The path of a blob of 50 MiB."""
+    content = random.Random(2).randbytes(50 * MIB)
+    with Client(server.host) as client:
+        assert client.push_whole("large/blobs", content).status == 201
+    return f"/v2/large/blobs/blobs/{digest_of(content)}"
+
+
+def test_vanished_downloads_leave_no_file_and_no_memory(large: str, trow: Trow) -> None:
+    pid = trow.process.pid
+    vanish_amid_downloads(trow, large, 30)
+    assert becomes(lambda: sockets(pid) <= 10)
+    files, held = open_files(pid), memory(pid)
+    vanish_amid_downloads(trow, large, 300)
+    assert becomes(lambda: len(open_files(pid)) <= len(files)), set(open_files(pid)) - set(files)
+    assert memory(pid) - held < 32 * MIB
+
+
+def vanish_amid_downloads(trow: Trow, path: str, count: int) -> None:
+    def vanish(number: int) -> None:
+        with Wire(trow.host, receive_buffer=64 * 1024) as wire:
+            headers = [("Range", "bytes=1000-")] if number % 2 else []
+            wire.send(request("GET", path, headers))
+            assert wire.incoming.head()[0] in {200, 206}
+            wire.incoming.read(number * 1000)
+            wire.reset()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(vanish, range(count)))
+
+
+def test_stalled_downloads_hold_no_memory_and_delay_nobody(large: str, client: Client, trow: Trow) -> None:
+    held = memory(trow.process.pid)
+    stalled = [Wire(trow.host, receive_buffer=64 * 1024) for _ in range(64)]
+    for wire in stalled:
+        wire.send(request("GET", large))
+        assert wire.incoming.head()[0] == 200
+    assert memory(trow.process.pid) - held < 200 * MIB
+    assert client.push_whole(REPOSITORY, CONTENT).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+    for wire in stalled:
+        wire.reset()
+
+
+def test_vanished_uploads_leave_no_file_and_no_memory(trow: Trow, folder: Path) -> None:
+    pid = trow.process.pid
+    vanish_amid_uploads(trow, 30)
+    assert becomes(lambda: sockets(pid) <= 10)
+    files, held = open_files(pid), memory(pid)
+    vanish_amid_uploads(trow, 300)
+    assert becomes(lambda: len(open_files(pid)) <= len(files)), set(open_files(pid)) - set(files)
+    assert memory(pid) - held < 32 * MIB
+    assert becomes(lambda: staged(folder / "data") == [])
+
+
+def vanish_amid_uploads(trow: Trow, count: int) -> None:
+    def vanish(number: int) -> None:
+        with Wire(trow.host) as wire:
+            wire.send(announced("POST", WHOLE, len(CONTENT)))
+            wire.wait_until_read()
+            wire.send(CONTENT[: number * 1500])
+            wire.reset()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(vanish, range(count)))
+
+
+# ---- two at once in one session
+
+
+def test_a_second_writer_waits_or_is_refused(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    with Wire(trow.host) as first, Wire(trow.host) as second:
+        first.send(announced("PATCH", session, HALF))
+        first.wait_until_read()
+        second.send(request("PATCH", session, [], CONTENT[HALF:]))
+        first.send(CONTENT[:HALF])
+        assert first.answer("PATCH").status == 202
+        assert second.answer("PATCH").status == 202
+    assert client.finish(session, DIGEST).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+def test_of_many_writers_at_one_place_one_wins(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    contents = [random.Random(number).randbytes(200_000) for number in range(8)]
+
+    def append(content: bytes) -> int:
+        with Client(trow.host) as other:
+            return other.append(session, content, 0).status
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        statuses = list(pool.map(append, contents))
+    assert sorted(statuses) == [202, *[416] * (len(contents) - 1)]
+    winner = contents[statuses.index(202)]
+    assert client.finish(session, digest_of(winner)).status == 201
+    assert client.get_blob(REPOSITORY, digest_of(winner)).body == winner
+
+
+@pytest.mark.parametrize("ending", ["finish", "cancel"])
+def test_a_session_that_ended_meanwhile_takes_nothing_more(
+    ending: str, client: Client, trow: Trow, folder: Path
+) -> None:
+    """The second request finds the session, then waits for the first one, which ends it."""
+    session = client.begin(REPOSITORY)
+    finish = f"{session}?digest={DIGEST}"
+    with Wire(trow.host) as first, Wire(trow.host) as second, Wire(trow.host) as third:
+        if ending == "finish":
+            first.send(announced("PUT", finish, len(CONTENT)))
+        else:
+            first.send(announced("PATCH", session, len(CONTENT)))
+        first.wait_until_read()
+        if ending == "cancel":
+            second.send(request("DELETE", session))
+            assert client.ask("GET", "/v2/").status == 200
+        third.send(request("PATCH", session, (), CONTENT))
+        for _ in range(3):
+            assert client.ask("GET", "/v2/").status == 200
+        first.send(CONTENT)
+        assert first.answer("PUT").status == (201 if ending == "finish" else 202)
+        if ending == "cancel":
+            assert second.answer("DELETE").status == 204
+        assert third.answer("PATCH").codes == ["BLOB_UPLOAD_UNKNOWN"]
+    assert client.ask("GET", session).status == 404
+    assert becomes(lambda: staged(folder / "data") == [])
+    assert client.get_blob(REPOSITORY, DIGEST).status == (200 if ending == "finish" else 404)
+
+
+def test_a_finish_sent_twice_at_once_is_whole(client: Client, trow: Trow) -> None:
+    for size in (100, 60_000, 200_000):
+        content = random.Random(size).randbytes(size)
+        session = client.begin(REPOSITORY)
+        assert client.append(session, content, 0).status == 202
+        with Wire(trow.host) as first, Wire(trow.host) as second:
+            for wire in (first, second):
+                wire.send(request("PUT", f"{session}?digest={digest_of(content)}", (), b""))
+            statuses = {first.answer("PUT").status, second.answer("PUT").status}
+        assert 201 in statuses
+        assert statuses <= {201, 404}
+        assert client.get_blob(REPOSITORY, digest_of(content)).body == content

@@ -1,0 +1,134 @@
+"""A stop that finishes what is under way, within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import socket
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from faults.process import becomes
+from support.client import Client, digest_of
+from support.server import Trow
+from support.store import assert_clean, staged
+from support.wire import Wire, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIB: Final = 2**20
+REPOSITORY: Final = "stopped/server"
+SIZE: Final = 100 * MIB
+STOP_SECONDS: Final = 20
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return random.Random(1).randbytes(SIZE)
+
+
+def begin_download(trow: Trow, path: str) -> tuple[Wire, hashlib._Hash]:
+    """A client that has read a little and whose buffers are full."""
+    wire = Wire(trow.host, receive_buffer=64 * 1024)
+    wire.send(request("GET", path))
+    assert wire.incoming.head()[0] == 200
+    return wire, hashlib.sha256(wire.incoming.read(MIB))
+
+
+def begin_upload(trow: Trow, target: str, content: bytes) -> Wire:
+    """A client that has sent half of a body."""
+    wire = Wire(trow.host)
+    wire.send(request("PUT", target, [("Content-Length", str(len(content))), ("Expect", "100-continue")]))
+    wire.wait_until_read()
+    wire.send(content[: len(content) // 2])
+    return wire
+
+
+def takes_no_connections(trow: Trow) -> bool:
+    host, _, port = trow.host.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) != 0
+
+
+def ended(trow: Trow) -> int:
+    """The exit code of a server that was told to stop."""
+    trow.process.communicate(timeout=STOP_SECONDS)
+    return trow.process.returncode
+
+
+def test_requests_in_flight_are_finished(tmp_path: Path, content: bytes) -> None:
+    uploaded = content[: SIZE // 2]
+    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+        assert client.push_whole(REPOSITORY, content).status == 201
+        session = client.begin(REPOSITORY)
+        upload = begin_upload(trow, f"{session}?digest={digest_of(uploaded)}", uploaded)
+        download, hasher = begin_download(trow, f"/v2/{REPOSITORY}/blobs/{digest_of(content)}")
+        trow.process.terminate()
+        assert becomes(lambda: takes_no_connections(trow))
+        with download, upload:
+            hasher.update(download.incoming.read(SIZE - MIB))
+            assert f"sha256:{hasher.hexdigest()}" == digest_of(content)
+            upload.send(uploaded[len(uploaded) // 2 :])
+            assert upload.answer("PUT").status == 201
+        assert ended(trow) == 0
+    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+        assert client.get_blob(REPOSITORY, digest_of(uploaded)).body == uploaded
+    assert_clean(tmp_path / "data")
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Trow]:
+    config = tmp_path / "trow.yaml"
+    config.write_text("listen: {shutdown_grace: 1s}\n", "utf-8")
+    with Trow.start(tmp_path, "--config", str(config)) as trow:
+        yield trow
+
+
+def test_a_stop_does_not_wait_longer_than_its_grace(hasty: Trow, tmp_path: Path, content: bytes) -> None:
+    uploaded = content[: 10 * MIB]
+    with Client(hasty.host) as client:
+        assert client.push_whole(REPOSITORY, content).status == 201
+        session = client.begin(REPOSITORY)
+    upload = begin_upload(hasty, f"{session}?digest={digest_of(uploaded)}", uploaded)
+    download, _ = begin_download(hasty, f"/v2/{REPOSITORY}/blobs/{digest_of(content)}")
+    with download, upload:
+        hasty.process.terminate()
+        assert ended(hasty) == 0
+    assert b"shutdown_grace" in hasty.stderr.read_bytes()
+    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+        assert client.get_blob(REPOSITORY, digest_of(uploaded)).status == 404
+        assert client.get_blob(REPOSITORY, digest_of(content)).body == content
+        client.ask("DELETE", session)
+        assert staged(tmp_path / "data") == []
+    assert_clean(tmp_path / "data")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_connections_delay_no_stop(number: signal.Signals, tmp_path: Path) -> None:
+    with Trow.start(tmp_path) as trow:
+        idle = [Wire(trow.host) for _ in range(10)]
+        for wire in idle[:5]:
+            assert wire.ask("GET", "/v2/").status == 200
+        trow.process.send_signal(number)
+        assert ended(trow) == 0
+        for wire in idle:
+            wire.close()
+
+
+@pytest.mark.parametrize("size", [1, 1000, 65_536, 65_537, 500_000])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_sessions_go_on_after_a_stop(algorithm: str, size: int, tmp_path: Path) -> None:
+    content = random.Random(size).randbytes(2 * size)
+    digest = digest_of(content, algorithm)
+    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+        session = client.begin(REPOSITORY)
+        assert client.append(session, content[:size], 0).status == 202
+    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+        assert client.offset(session) == size
+        assert client.finish(session, digest, content[size:]).status == 201
+        assert client.get_blob(REPOSITORY, digest).body == content
+        assert staged(tmp_path / "data") == []

@@ -1,0 +1,255 @@
+"""Durability to the system call: what is flushed before an answer, calls that fail, and kill -9 at any of them."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from faults.process import becomes
+from faults.strace import deadly, failing, strace
+from support.client import Client, digest_of, image
+from support.server import Trow
+from support.store import assert_clean, staged
+from support.wire import ConnectionEnded, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.wire import Answer
+
+REPOSITORY: Final = "flushed/blobs"
+SMALL: Final = b"small"
+LARGE: Final = random.Random(1).randbytes(300_000)
+FOLDER: Final = digest_of(LARGE).removeprefix("sha256:")[:2]
+FLUSH: Final = "fsync,fdatasync"
+KEPT: Final = image(b"kept")
+
+
+@pytest.fixture
+def trow(tmp_path: Path) -> Iterator[Trow]:
+    """A registry that has done all this before, so that folders and log are there."""
+    with Trow.start(tmp_path) as trow:
+        with Client(trow.host) as client:
+            assert client.push_whole(REPOSITORY, b"before").status == 201
+            assert client.push_whole(REPOSITORY, LARGE[1:]).status == 201
+            assert client.put_manifest(REPOSITORY, "kept", KEPT).status == 201
+        (tmp_path / "data" / "blobs" / "sha256" / FOLDER).mkdir(exist_ok=True)
+        yield trow
+
+
+@pytest.fixture
+def client(trow: Trow) -> Iterator[Client]:
+    with Client(trow.host) as client:
+        yield client
+
+
+@pytest.fixture
+def wal(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "trow.db-wal"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "strace.log"
+
+
+def push_whole(client: Client, content: bytes) -> Answer:
+    return client.push_whole(REPOSITORY, content)
+
+
+def push_in_a_session(client: Client, content: bytes) -> Answer:
+    session = client.begin(REPOSITORY)
+    assert client.append(session, content[:-1], 0).status == 202
+    return client.finish(session, digest_of(content), content[-1:])
+
+
+def put_manifest(client: Client, content: bytes) -> Answer:
+    return client.put_manifest(REPOSITORY, "new", image(content))
+
+
+# ---- what is flushed before an answer
+
+
+@pytest.mark.parametrize("push", [push_whole, push_in_a_session])
+def test_a_blob_is_flushed_before_its_answer(
+    push: Callable[[Client, bytes], Answer], trow: Trow, client: Client, log: Path
+) -> None:
+    with strace(trow, log, "-e", "trace=fsync,fdatasync,link,write,writev,sendto,sendmsg"):
+        assert push(client, LARGE).status == 201
+    assert_order(
+        log, r"fsync\(\S+/uploads/", r"link\(", rf"fsync\(\S+/{FOLDER}>", r"sync\(\S+trow\.db-wal>", r"\b201 Created"
+    )
+
+
+def test_what_lives_in_the_database_is_flushed_before_its_answer(trow: Trow, client: Client, log: Path) -> None:
+    manifest = f"/v2/{REPOSITORY}/manifests/kept"
+    for ask, status in (
+        (lambda: push_whole(client, SMALL), "201 Created"),
+        (lambda: put_manifest(client, SMALL), "201 Created"),
+        (lambda: client.ask("DELETE", manifest), "202 Accepted"),
+    ):
+        with strace(trow, log, "-e", "trace=fsync,fdatasync,write,writev,sendto,sendmsg"):
+            assert ask().status in {201, 202}
+        assert_order(log, r"sync\(\S+trow\.db-wal>", rf"\b{status}")
+
+
+def assert_order(log: Path, *patterns: str) -> None:
+    """These calls came one after the other, each begun when the one before had ended."""
+    text, place = log.read_text("utf-8"), 0
+    for pattern in patterns:
+        found = re.compile(pattern).search(text, place)
+        assert found, f"no {pattern} after\n{text[:place][-500:]}\nin\n{text}"
+        place = found.end()
+
+
+# ---- calls that fail
+
+
+@pytest.mark.parametrize("push", [push_whole, push_in_a_session])
+@pytest.mark.parametrize("where", ["everywhere", "folder", "database"])
+def test_a_blob_that_cannot_be_flushed_is_refused(
+    where: str,
+    push: Callable[[Client, bytes], Answer],
+    trow: Trow,
+    client: Client,
+    tmp_path: Path,
+    wal: Path,
+    log: Path,
+) -> None:
+    path = {"everywhere": None, "folder": tmp_path / "data/blobs/sha256" / FOLDER, "database": wal}[where]
+    with failing(trow, log, FLUSH, "EIO", path):
+        assert_refused(push(client, LARGE))
+        assert client.get_blob(REPOSITORY, digest_of(LARGE)).status == 404
+    assert push_whole(client, LARGE).status == 201
+    assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
+    assert_clean(tmp_path / "data")
+
+
+def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: Client, tmp_path: Path, log: Path) -> None:
+    with failing(trow, log, FLUSH, "EIO"):
+        assert_refused(push_whole(client, SMALL))
+        assert_refused(put_manifest(client, SMALL))
+        assert_refused(client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept"))
+        assert client.get_blob(REPOSITORY, digest_of(SMALL)).status == 404
+        assert client.get_manifest(REPOSITORY, "new").status == 404
+        assert client.get_manifest(REPOSITORY, digest_of(image(SMALL))).status == 404
+        assert client.get_manifest(REPOSITORY, "kept").body == KEPT
+    assert push_whole(client, SMALL).status == 201
+    assert put_manifest(client, SMALL).status == 201
+    assert client.get_manifest(REPOSITORY, "new").body == image(SMALL)
+    assert_clean(tmp_path / "data")
+
+
+def test_a_flush_that_failed_is_not_believed_the_second_time(trow: Trow, client: Client, log: Path) -> None:
+    """The kernel reports a lost write once; the bytes that the session had are gone."""
+    session = client.begin(REPOSITORY)
+    assert client.append(session, LARGE, 0).status == 202
+    with failing(trow, log, FLUSH, "EIO"):
+        assert_refused(client.finish(session, digest_of(LARGE)))
+    assert client.finish(session, digest_of(LARGE)).status in {400, 404}
+    assert client.get_blob(REPOSITORY, digest_of(LARGE)).status == 404
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("call", ["mkdir", "rename", "link"])
+def test_a_blob_that_cannot_be_named_is_refused_and_can_be_finished_later(
+    call: str, error: str, trow: Trow, client: Client, tmp_path: Path, log: Path
+) -> None:
+    folder = tmp_path / "data" / "blobs" / "sha256" / FOLDER
+    if call == "mkdir":
+        folder.rmdir()
+    session = client.begin(REPOSITORY)
+    assert client.append(session, LARGE, 0).status == 202
+    with failing(trow, log, call, error):
+        assert_refused(client.finish(session, digest_of(LARGE)), 507 if error == "ENOSPC" else 503)
+        assert client.get_blob(REPOSITORY, digest_of(LARGE)).status == 404
+    assert client.offset(session) == len(LARGE)
+    assert client.finish(session, digest_of(LARGE)).status == 201
+    assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
+    assert staged(tmp_path / "data") == []
+    assert_clean(tmp_path / "data")
+
+
+@pytest.mark.parametrize("push", [push_whole, push_in_a_session])
+def test_a_blob_that_is_stored_is_acknowledged_even_if_tidying_up_fails(
+    push: Callable[[Client, bytes], Answer], trow: Trow, client: Client, log: Path
+) -> None:
+    with failing(trow, log, "unlink", "EIO"):
+        assert push(client, LARGE).status == 201
+    assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
+
+
+def assert_refused(answer: Answer, status: int = 503) -> None:
+    assert (answer.status, answer.codes) == (status, ["UNAVAILABLE"]), answer
+    assert int(answer.header("retry-after")) > 0
+
+
+def test_no_more_open_files_than_allowed(trow: Trow, client: Client) -> None:
+    """Connections above the limit wait or fail; when others end, the registry serves as before."""
+    allowed = len(list((trow.process.pid, *range(40))))
+    subprocess.run(["prlimit", f"--pid={trow.process.pid}", f"--nofile={allowed}"], check=True, timeout=30)
+    idle = [Wire(trow.host) for _ in range(100)]
+    for wire in idle:
+        wire.close()
+    assert becomes(lambda: answers(trow))
+    assert push_whole(client, LARGE).status == 201
+    assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
+
+
+def answers(trow: Trow) -> bool:
+    try:
+        with Wire(trow.host) as wire:
+            return wire.ask("GET", "/v2/").status == 200
+    except (OSError, ConnectionEnded):
+        return False
+
+
+# ---- kill -9 at a call
+
+
+@pytest.mark.parametrize("push", [push_whole, push_in_a_session])
+@pytest.mark.parametrize("call", ["fsync", "mkdir", "rename", "link", "folder", "fdatasync", "unlink"])
+def test_kill_9_at_any_step_of_a_blob(
+    call: str, push: Callable[[Client, bytes], Answer], trow: Trow, client: Client, tmp_path: Path, log: Path
+) -> None:
+    folder = tmp_path / "data" / "blobs" / "sha256" / FOLDER
+    if call == "mkdir":
+        folder.rmdir()
+    fatal = deadly(trow, log, "fsync", folder) if call == "folder" else deadly(trow, log, call)
+    with fatal, pytest.raises(ConnectionEnded):
+        push(client, LARGE)
+    with Trow.start(tmp_path) as again, Client(again.host) as other:
+        answer = other.get_blob(REPOSITORY, digest_of(LARGE))
+        # The commit may have reached the database before the flush that the answer waits for.
+        assert answer.status in {"fdatasync": {200, 404}, "unlink": {200}}.get(call, {404})
+        assert answer.status == 404 or answer.body == LARGE
+        assert staged(tmp_path / "data") == []
+        assert_clean(tmp_path / "data")
+        assert push_whole(other, LARGE).status == 201
+        assert other.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
+    assert_clean(tmp_path / "data")
+
+
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
+@pytest.mark.parametrize("push", [push_whole, put_manifest])
+def test_kill_9_at_any_step_of_the_database(
+    push: Callable[[Client, bytes], Answer], call: str, trow: Trow, client: Client, tmp_path: Path, log: Path
+) -> None:
+    with deadly(trow, log, call), pytest.raises(ConnectionEnded):
+        push(client, SMALL)
+    with Trow.start(tmp_path) as again, Client(again.host) as other:
+        assert other.get_blob(REPOSITORY, digest_of(SMALL)).body in {
+            SMALL,
+            other.get_blob("no/such", digest_of(SMALL)).body,
+        }
+        tagged = other.get_manifest(REPOSITORY, "new")
+        assert tagged.status == other.get_manifest(REPOSITORY, digest_of(image(SMALL))).status
+        assert tagged.status == 404 or tagged.body == image(SMALL)
+        assert other.get_manifest(REPOSITORY, "kept").body == KEPT
+        assert push(other, SMALL).status == 201
+    assert_clean(tmp_path / "data")

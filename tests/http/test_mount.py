@@ -1,0 +1,78 @@
+"""end-11: a blob that another repository has, without its bytes being sent again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import factories
+
+if TYPE_CHECKING:
+    from support.registry import Client, Repository
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_blob_is_mounted(
+    client: Client,
+    repository: Repository,
+    other: Repository,
+    named: bool,  # noqa: FBT001
+    size: int,
+) -> None:
+    blob = factories.blob(size)
+    repository.push_blob(blob)
+    source = f"&from={repository.name}" if named else ""
+    for _ in range(2):
+        reply = client.post(f"{other.uploads}?mount={blob.digest}{source}")
+        assert reply.status == 201
+        assert reply.headers["location"] == other.blob(blob.digest)
+        assert reply.headers["docker-content-digest"] == blob.digest
+    assert client.get(other.blob(blob.digest)).body == blob.content
+
+
+def test_mounted_blob_outlives_its_source(client: Client, repository: Repository, other: Repository) -> None:
+    blob = factories.blob(100_000)
+    repository.push_blob(blob)
+    client.post(f"{other.uploads}?mount={blob.digest}&from={repository.name}")
+    assert client.delete(repository.blob(blob.digest)).status == 202
+    assert client.get(other.blob(blob.digest)).body == blob.content
+    assert client.post(f"{repository.uploads}?mount={blob.digest}&from={repository.name}").status == 202
+
+
+@pytest.mark.parametrize("source", ["", "&from={repository}", "&from=http/nowhere", "&from={other}"])
+def test_what_cannot_be_mounted_becomes_an_upload(
+    client: Client, repository: Repository, other: Repository, source: str
+) -> None:
+    blob = factories.blob()
+    query = source.format(repository=repository.name, other=other.name)
+    reply = client.post(f"{other.uploads}?mount={blob.digest}{query}")
+    assert reply.status == 202
+    assert client.put(f"{reply.headers['location']}?digest={blob.digest}", blob.content).status == 201
+    assert client.get(other.blob(blob.digest)).body == blob.content
+
+
+def test_source_that_lacks_the_blob(client: Client, repository: Repository, other: Repository) -> None:
+    """The named source counts, also where a third repository has the blob."""
+    blob = factories.blob()
+    repository.push_blob(blob)
+    reply = client.post(f"{other.uploads}?mount={blob.digest}&from={other.name}/third")
+    assert reply.status == 202
+    assert client.head(other.blob(blob.digest)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("mount=sha256:abc", "DIGEST_INVALID"),
+        ("mount=md5:00", "DIGEST_INVALID"),
+        ("mount=", "DIGEST_INVALID"),
+        ("mount={digest}&from=A", "NAME_INVALID"),
+        ("mount={digest}&from=../x", "NAME_INVALID"),
+        ("mount={digest}&mount={digest}", "UNSUPPORTED"),
+    ],
+)
+def test_mount_that_cannot_be_understood(client: Client, repository: Repository, query: str, code: str) -> None:
+    query = query.format(digest=factories.blob().digest)
+    assert client.post(f"{repository.uploads}?{query}").refusal == (400, code)

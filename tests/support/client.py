@@ -1,0 +1,125 @@
+"""A registry client in the words of the specification, on a connection that can be looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+
+from support.wire import Answer, ConnectionEnded, Wire, chunked, request
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
+INDEX: Final = "application/vnd.oci.image.index.v1+json"
+CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def descriptor(content: bytes, media_type: str = LAYER) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+
+def image(config: bytes, layers: Sequence[bytes] = (), **members: Any) -> bytes:
+    """An image manifest over content that is at hand."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": IMAGE,
+        "config": descriptor(config, CONFIG),
+        "layers": [descriptor(layer) for layer in layers],
+    }
+    return json.dumps(document | members).encode()
+
+
+class Client:
+    """Requests on one connection, opened anew when the server has ended it."""
+
+    def __init__(self, host: str, tls: ssl.SSLContext | None = None) -> None:
+        self._host = host
+        self._tls = tls
+        self._wire: Wire | None = None
+
+    @property
+    def wire(self) -> Wire:
+        """The connection of the next request."""
+        self._wire = self._wire or Wire(self._host, self._tls)
+        return self._wire
+
+    def send(self, data: bytes, method: str) -> Answer:
+        """Send the bytes of a request and read its answer.
+
+        Raises:
+            ConnectionEnded: no answer came; whether the request took effect is unknown.
+        """
+        try:
+            self.wire.send_what_it_takes(data)
+            answer = self.wire.answer(method)
+        except (OSError, ConnectionEnded) as error:
+            self.close()
+            raise ConnectionEnded(str(error)) from error
+        if answer.status >= 400:
+            self.close()  # the server need not read what it refuses, and ends the connection then
+        return answer
+
+    def ask(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None
+    ) -> Answer:
+        return self.send(request(method, target, headers, body), method)
+
+    def get_blob(self, repository: str, digest: str) -> Answer:
+        return self.ask("GET", f"/v2/{repository}/blobs/{digest}")
+
+    def get_manifest(self, repository: str, reference: str) -> Answer:
+        return self.ask("GET", f"/v2/{repository}/manifests/{reference}")
+
+    def push_whole(self, repository: str, content: bytes) -> Answer:
+        """POST alone."""
+        return self.ask("POST", f"/v2/{repository}/blobs/uploads/?digest={digest_of(content)}", body=content)
+
+    def begin(self, repository: str) -> str:
+        """POST; the path of the session."""
+        answer = self.ask("POST", f"/v2/{repository}/blobs/uploads/", body=b"")
+        assert answer.status == 202, answer
+        return urlsplit(answer.header("location")).path
+
+    def append(self, session: str, chunk: bytes, offset: int) -> Answer:
+        """PATCH with the chunk's place."""
+        place = ("Content-Range", f"{offset}-{offset + len(chunk) - 1}")
+        return self.ask("PATCH", session, [place], chunk)
+
+    def stream(self, session: str, pieces: Iterable[bytes]) -> Answer:
+        """PATCH in HTTP chunks."""
+        headers = [("Transfer-Encoding", "chunked")]
+        return self.send(request("PATCH", session, headers) + chunked(*pieces), "PATCH")
+
+    def finish(self, session: str, digest: str, rest: bytes = b"") -> Answer:
+        """PUT."""
+        return self.ask("PUT", f"{session}?digest={digest}", body=rest)
+
+    def offset(self, session: str) -> int:
+        """GET of the session: how many bytes it has (the specification cannot tell none from one)."""
+        answer = self.ask("GET", session)
+        assert answer.status == 204, answer
+        return int(answer.header("range").partition("-")[2]) + 1
+
+    def put_manifest(self, repository: str, reference: str, manifest: bytes, media_type: str = IMAGE) -> Answer:
+        return self.ask("PUT", f"/v2/{repository}/manifests/{reference}", [("Content-Type", media_type)], manifest)
+
+    def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

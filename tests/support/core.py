@@ -1,0 +1,72 @@
+"""What the use cases are given: values of the vocabulary made of plain words, and bodies that arrive piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from trow.oci import manifest as manifests
+from trow.oci.digest import Digest
+from trow.oci.names import Repository, Tag
+from trow.registry.ports import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from factories import Manifest
+
+REPO = Repository.parse("library/one")
+OTHER = Repository.parse("library/other")
+
+
+def tag(name: str) -> Tag:
+    return Tag.parse(name)
+
+
+def digest(text: str) -> Digest:
+    return Digest.parse(text)
+
+
+async def pieces(*chunks: bytes, then: BaseException | None = None) -> AsyncIterator[bytes]:
+    """A body that arrives in these pieces, and perhaps ends with an error."""
+    for chunk in chunks:
+        yield chunk
+    if then is not None:
+        raise then
+
+
+class Stalled:
+    """A body whose sender stops after the first piece until it is told to go on."""
+
+    def __init__(self, first: bytes, rest: bytes = b"") -> None:
+        self._first, self._rest = first, rest
+        self.stopped = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._first
+        self.stopped.set()
+        await self.go_on.wait()
+        if self._rest:
+            yield self._rest
+
+
+def publication(
+    repository: Repository,
+    manifest: Manifest,
+    *tags: str,
+    subject: str = "alice",
+    require_blobs: bool = False,
+    require_children: bool = False,
+    history: int = 10,
+) -> Publication:
+    return Publication(
+        repository=repository,
+        digest=digest(manifest.digest),
+        manifest=manifests.parse(manifest.raw, manifest.media_type),
+        tags=[tag(each) for each in tags],
+        subject=subject,
+        require_blobs=require_blobs,
+        require_children=require_children,
+        history=history,
+    )

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from trow.http.metrics import Metrics
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Every line of the exposition, by name and labels; a line outside the format fails here."""
+    lines = [line for line in metrics.text().decode().splitlines() if not line.startswith("#")]
+    matches = [re.fullmatch(r'([a-z_]+(?:\{(?:[a-z_]+="[^"]*",?)*\})?) ([-+0-9.eEInfNa]+)', line) for line in lines]
+    assert all(matches)
+    return {match[1]: float(match[2]) for match in matches if match}
+
+
+def test_requests_are_counted_by_route_method_and_status() -> None:
+    metrics = Metrics()
+    metrics.request("/v2/", "GET", 200, 0.003, 10, 100)
+    metrics.request("/v2/", "GET", 200, 0.003, 10, 100)
+    metrics.request("/v2/", "GET", 401, 0.2, 0, 7)
+    found = samples(metrics)
+    assert found['trow_http_requests_total{method="GET",route="/v2/",status="200"}'] == 2
+    assert found['trow_http_requests_total{method="GET",route="/v2/",status="401"}'] == 1
+    assert found["trow_http_received_bytes_total"] == 20
+    assert found["trow_http_sent_bytes_total"] == 207
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first"),
+    [(0.0, "0.0005"), (0.0005, "0.0005"), (0.00051, "0.001"), (0.3, "0.5"), (60.0, "60.0"), (61.0, "+Inf")],
+)
+def test_duration_is_in_its_bucket_and_all_above(seconds: float, first: str) -> None:
+    metrics = Metrics()
+    metrics.request("/v2/", "GET", 200, seconds, 0, 0)
+    name = "trow_http_request_duration_seconds"
+    labels = 'method="GET",route="/v2/"'
+    found = samples(metrics)
+    buckets = {
+        match[1]: value
+        for key, value in found.items()
+        if (match := re.fullmatch(rf'{name}_bucket\{{le="([^"]+)",{re.escape(labels)}\}}', key))
+    }
+    filled = [bound for bound, value in buckets.items() if value]
+    assert filled[0] == first
+    assert filled == list(buckets)[list(buckets).index(first) :]
+    assert buckets["+Inf"] == found[f"{name}_count{{{labels}}}"] == 1
+    assert found[f"{name}_sum{{{labels}}}"] == seconds
+
+
+def test_database_time() -> None:
+    metrics = Metrics()
+    metrics.database("commit", 0.25)
+    metrics.database("commit", 0.5)
+    found = samples(metrics)
+    assert found['trow_database_seconds_sum{operation="commit"}'] == 0.75
+    assert found['trow_database_seconds_count{operation="commit"}'] == 2
+
+
+def test_gauges_are_read_when_asked() -> None:
+    value = 1.0
+    metrics = Metrics()
+    metrics.add_gauge("trow_things", "Things", lambda: value)
+    assert samples(metrics)["trow_things"] == 1
+    value = 2.0
+    assert samples(metrics)["trow_things"] == 2
+
+
+def test_what_is_stored_is_known_once_it_was_counted() -> None:
+    metrics = Metrics()
+    assert not any(name.startswith("trow_blob") for name in samples(metrics))
+    for blobs, size in ((1, 10), (3, 500)):
+        metrics.stored(blobs, size)
+        found = samples(metrics)
+        assert (found["trow_blobs"], found["trow_blob_bytes"]) == (blobs, size)
+
+
+def test_process_and_collector_are_described() -> None:
+    text = Metrics().text().decode()
+    for name in ("process_resident_memory_bytes", "process_open_fds", "python_gc_collections_total", "python_info"):
+        assert re.search(rf"^{name}\b", text, re.MULTILINE)
+
+
+def test_two_servers_count_for_themselves() -> None:
+    one, other = Metrics(), Metrics()
+    one.request("/v2/", "GET", 200, 0, 5, 0)
+    assert samples(one)["trow_http_received_bytes_total"] == 5
+    assert samples(other)["trow_http_received_bytes_total"] == 0

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.requests import Headers, Scope, Transport
+from trow.http.request import Request
+from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def request(
+    *pieces: bytes, headers: list[tuple[str, str]] | None = None, query: str = "", client: str = "192.0.2.1:1"
+) -> Request:
+    scope = Scope(query_string=query, headers=Headers(headers or []), client=client)
+    return Request(scope, Transport(*pieces), 5)
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [("192.0.2.1:80", "192.0.2.1"), ("[2001:db8::1]:80", "2001:db8::1"), ("2001:db8::1:80", "2001:db8::1")],
+)
+def test_client_is_an_address_without_port(client: str, address: str) -> None:
+    assert request(client=client).client == address
+
+
+def test_header_that_stands_once() -> None:
+    asked = request(headers=[("range", "bytes=0-1")])
+    assert (asked.header("range"), asked.header("if-range")) == ("bytes=0-1", None)
+
+
+@pytest.mark.parametrize("values", [["a", "b"], ["a", "a"], ["a" * 8193]])
+def test_header_that_is_refused(values: list[str]) -> None:
+    with pytest.raises(RequestInvalid):
+        request(headers=[("range", value) for value in values]).header("range")
+
+
+def test_query() -> None:
+    asked = request(query="tag=a&tag=b%2Bc&n=&last=%C3%A9+x&digest=sha256:0")
+    assert asked.query_all("tag") == ["a", "b+c"]
+    assert (asked.query("n"), asked.query("last"), asked.query("digest")) == ("", "é x", "sha256:0")
+    assert asked.query("none") is None
+    with pytest.raises(RequestInvalid):
+        asked.query("tag")
+
+
+@pytest.mark.parametrize("query", ["last=%ff", "&".join("tag=a" for _ in range(1001))])
+def test_query_that_cannot_be_read(query: str) -> None:
+    with pytest.raises(RequestInvalid):
+        request(query=query).query("last")
+
+
+@pytest.mark.parametrize("text", ["-1", "+1", "1.0", "0x10", "", " ", "٣", "9" * 19, "1, 1"])
+def test_content_length_that_is_no_number(text: str) -> None:
+    with pytest.raises(RequestInvalid):
+        _ = request(headers=[("content-length", text)]).content_length
+
+
+def test_content_length() -> None:
+    assert request(headers=[("content-length", "12")]).content_length == 12
+    assert request().content_length is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "has_body"),
+    [
+        ([], False),
+        ([("content-length", "0")], False),
+        ([("content-length", "1")], True),
+        ([("transfer-encoding", "chunked")], True),
+    ],
+)
+def test_body_that_was_announced(headers: list[tuple[str, str]], has_body: bool) -> None:  # noqa: FBT001
+    assert request(headers=headers).has_body is has_body
+
+
+async def test_body_comes_in_pieces() -> None:
+    asked = request(b"ab", b"", b"c", headers=[("content-length", "3")])
+    assert [piece async for piece in asked.body()] == [b"ab", b"c"]
+    assert asked.body_read
+    assert asked.received == 3
+
+
+async def test_body_that_ends_early_gives_what_came_and_then_an_error() -> None:
+    asked = request(b"ab", headers=[("content-length", "3")])
+    body = asked.body()
+    assert await anext(body) == b"ab"
+    with pytest.raises(BodyIncomplete, match="2 of 3"):
+        await anext(body)
+
+
+async def test_silence_in_the_middle_of_a_body() -> None:
+    class Silent(Transport):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"ab"
+            await asyncio.Event().wait()
+
+    asked = Request(Scope(), Silent(), 0.01)
+    body = asked.body()
+    assert await anext(body) == b"ab"
+    with pytest.raises(BodyTimeout):
+        await anext(body)
+    assert asked.received == 2

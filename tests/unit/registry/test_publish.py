@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import factories
+from factories import OCI_IMAGE
+from support.core import OTHER, REPO, digest, pieces, tag
+from trow.oci.errors import (
+    DigestMismatch,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    TooManyTags,
+)
+from trow.oci.page import PageRequest
+from trow.registry.browse import Browse
+from trow.registry.publish import Publish, Published, PublishRules
+from trow.registry.push import Chunk, Push
+
+if TYPE_CHECKING:
+    from factories import Manifest
+    from trow.metadata.sqlite import SqliteMetadata
+    from trow.oci.names import Reference, Repository
+    from trow.registry.pull import Pull
+
+
+class Shelf:
+    """The use cases under test, with less to write."""
+
+    def __init__(self, push: Push, pull: Pull, metadata: SqliteMetadata, **rules: int) -> None:
+        given = {"sparse_images": 1, "sparse_indexes": 1, "history": 10, "most_tags": 3} | rules
+        self.pull = pull
+        self.browse = Browse(metadata)
+        self._push = push
+        self._publish = Publish(
+            metadata,
+            PublishRules(
+                sparse_images=bool(given["sparse_images"]),
+                sparse_indexes=bool(given["sparse_indexes"]),
+                history=given["history"],
+                most_tags=given["most_tags"],
+            ),
+        )
+
+    async def put(self, manifest: Manifest, reference: str = "", *tags: str) -> Published:
+        target: Reference = tag(reference) if reference else digest(manifest.digest)
+        return await self._publish.put(
+            REPO, target, [tag(each) for each in tags], manifest.media_type, manifest.raw, "alice"
+        )
+
+    async def put_raw(self, raw: bytes, reference: Reference) -> Published:
+        return await self._publish.put(REPO, reference, [], OCI_IMAGE, raw, "alice")
+
+    async def push(self, manifest: Manifest, repository: Repository = REPO) -> None:
+        for blob in manifest.blobs:
+            await self._push.whole(repository, Chunk(pieces(blob.content)), digest(blob.digest))
+
+    async def delete(self, reference: Reference) -> None:
+        await self._publish.delete(REPO, reference, "alice")
+
+    async def tags(self) -> list[str]:
+        try:
+            return [*(await self.browse.tags(REPO, PageRequest(100))).items]
+        except NameUnknown:
+            return []
+
+    async def has(self, reference: Reference) -> bool:
+        try:
+            return bool((await self.pull.manifest(REPO, reference)).content)
+        except ManifestUnknown:
+            return False
+
+
+@pytest.fixture
+def shelf(push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
+    return Shelf(push, pull, metadata)
+
+
+@pytest.fixture
+def strict(push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
+    return Shelf(push, pull, metadata, sparse_images=0, sparse_indexes=0)
+
+
+async def test_manifest_is_read_as_it_was_pushed(strict: Shelf) -> None:
+    image = factories.image()
+    await strict.push(image)
+    assert await strict.put(image, "v1") == Published(digest(image.digest), None, (tag("v1"),), ())
+    for reference in (tag("v1"), digest(image.digest)):
+        record = await strict.pull.manifest(REPO, reference)
+        assert (record.digest, record.media_type, record.content) == (image.digest, OCI_IMAGE, image.raw)
+        with pytest.raises(ManifestUnknown):
+            await strict.pull.manifest(OTHER, reference)
+
+
+async def test_large_manifest(shelf: Shelf) -> None:
+    """Read beside the event loop."""
+    image = factories.sized_image(1_000_000)
+    await shelf.put(image, "large")
+    assert (await shelf.pull.manifest(REPO, tag("large"))).content == image.raw
+
+
+async def test_sha512_reference_is_the_manifests_digest(shelf: Shelf) -> None:
+    image = factories.image()
+    published = await shelf.put_raw(image.raw, digest(image.sha512))
+    assert published.digest == image.sha512
+    assert await shelf.has(digest(image.sha512))
+    assert not await shelf.has(digest(image.digest))
+
+
+async def test_push_by_digest_points_all_its_tags(shelf: Shelf) -> None:
+    image = factories.image()
+    published = await shelf.put(image, "", "b", "a", "c")
+    assert published.tags == ["b", "a", "c"]
+    assert await shelf.tags() == ["a", "b", "c"]
+
+
+async def test_push_by_digest_without_tags(shelf: Shelf) -> None:
+    await shelf.put(factories.image())
+    assert await shelf.tags() == []
+
+
+async def test_too_many_tags_store_nothing(shelf: Shelf) -> None:
+    image = factories.image()
+    with pytest.raises(TooManyTags, match="4 tag parameters are too many; send at most 3"):
+        await shelf.put(image, "", "a", "b", "c", "d")
+    assert not await shelf.has(digest(image.digest))
+
+
+async def test_tag_parameters_go_with_a_digest(shelf: Shelf) -> None:
+    image = factories.image()
+    with pytest.raises(ManifestInvalid, match="by digest"):
+        await shelf.put(image, "v1", "v2")
+    assert not await shelf.has(digest(image.digest))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_wrong_digest_stores_nothing(shelf: Shelf, algorithm: str) -> None:
+    image = factories.image()
+    claimed = digest(factories.digest_of(b"other", algorithm))
+    with pytest.raises(DigestMismatch):
+        await shelf.put_raw(image.raw, claimed)
+    assert not await shelf.has(claimed)
+    assert not await shelf.has(digest(image.digest))
+
+
+async def test_invalid_manifest_stores_nothing(shelf: Shelf) -> None:
+    with pytest.raises(ManifestInvalid):
+        await shelf.put_raw(b"{}", tag("v1"))
+    assert await shelf.tags() == []
+
+
+# What it refers to
+
+
+async def test_missing_blobs_are_named_one_by_one(strict: Shelf) -> None:
+    image = factories.image(3)
+    with pytest.raises(ManifestBlobUnknown) as caught:
+        await strict.put(image, "v1")
+    errors = [caught.value, *caught.value.others]
+    assert [error.detail for error in errors] == [{"digest": blob.digest} for blob in image.blobs]
+    assert not await strict.has(tag("v1"))
+    await strict.push(image)
+    await strict.put(image, "v1")
+    assert await strict.has(tag("v1"))
+
+
+async def test_blob_of_another_repository_is_missing(strict: Shelf) -> None:
+    image = factories.image()
+    await strict.push(image, OTHER)
+    with pytest.raises(ManifestBlobUnknown):
+        await strict.put(image)
+
+
+async def test_missing_children_are_named(strict: Shelf) -> None:
+    index = factories.index()
+    with pytest.raises(ManifestBlobUnknown) as caught:
+        await strict.put(index)
+    named = [error.detail for error in (caught.value, *caught.value.others)]
+    assert named == [{"digest": child.digest} for child in index.children]
+    for child in index.children:
+        await strict.push(child)
+        await strict.put(child)
+    assert (await strict.put(index)).remarks == ()
+
+
+async def test_errors_about_missing_blobs_are_bounded(strict: Shelf) -> None:
+    with pytest.raises(ManifestBlobUnknown) as caught:
+        await strict.put(factories.image(300))
+    assert len(caught.value.others) < 300
+
+
+@pytest.mark.parametrize(
+    ("rules", "image_stays", "index_stays"),
+    [
+        ({"sparse_images": 0, "sparse_indexes": 1}, False, True),
+        ({"sparse_images": 1, "sparse_indexes": 0}, True, False),
+    ],
+)
+async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
+    push: Push,
+    pull: Pull,
+    metadata: SqliteMetadata,
+    rules: dict[str, int],
+    image_stays: bool,  # noqa: FBT001
+    index_stays: bool,  # noqa: FBT001
+) -> None:
+    shelf = Shelf(push, pull, metadata, **rules)
+    for manifest, stays in ((factories.image(), image_stays), (factories.index(), index_stays)):
+        try:
+            await shelf.put(manifest)
+        except ManifestBlobUnknown:
+            assert not stays
+        assert await shelf.has(digest(manifest.digest)) == stays
+
+
+async def test_remarks_say_what_is_missing(shelf: Shelf) -> None:
+    image = factories.image(2)
+    assert (await shelf.put(image)).remarks == ("3 blobs of this manifest are not in the repository",)
+    await shelf.push(image)
+    assert (await shelf.put(image)).remarks == ()
+    index = factories.index([image, factories.image()])
+    assert (await shelf.put(index)).remarks == ("1 manifests of this index are not in the repository",)
+
+
+async def test_foreign_layers_are_never_missing_and_remarked_on(strict: Shelf) -> None:
+    foreign = factories.blob(10, "application/vnd.oci.image.layer.nondistributable.v1.tar")
+    config = factories.blob(10, factories.OCI_CONFIG)
+    raw = factories.encode(
+        {
+            "schemaVersion": 2,
+            "config": config.descriptor,
+            "layers": [foreign.descriptor | {"urls": ["https://a.example"]}],
+        }
+    )
+    image = factories.Manifest(raw, OCI_IMAGE, (config,))
+    await strict.push(image)
+    (remark,) = (await strict.put(image)).remarks
+    assert "non-distributable" in remark
+
+
+@pytest.mark.parametrize("difference", [-1, 1])
+async def test_size_that_contradicts_what_is_here(shelf: Shelf, difference: int) -> None:
+    layer, config = factories.blob(50), factories.blob(10, factories.OCI_CONFIG)
+    wrong = layer.descriptor | {"size": layer.size + difference}
+    raw = factories.encode({"schemaVersion": 2, "config": config.descriptor, "layers": [wrong]})
+    image = factories.Manifest(raw, OCI_IMAGE, (config, layer))
+    await shelf.push(image)
+    with pytest.raises(ManifestInvalid, match=f"{layer.size + difference} bytes; it has {layer.size}"):
+        await shelf.put(image, "v1")
+    assert await shelf.tags() == []
+
+
+async def test_size_of_a_child_that_contradicts_what_is_here(shelf: Shelf) -> None:
+    child = factories.image()
+    await shelf.put(child)
+    raw = factories.index([child]).raw.replace(b'"size": %d' % child.size, b'"size": 7')
+    with pytest.raises(ManifestInvalid):
+        await shelf.put(factories.Manifest(raw, factories.OCI_INDEX))
+
+
+async def test_subject_need_not_be_here(strict: Shelf) -> None:
+    subject = factories.image()
+    artifact = factories.artifact(subject=subject)
+    await strict.push(artifact)
+    assert (await strict.put(artifact)).subject == subject.digest
+
+
+# Deleting
+
+
+async def test_delete_of_a_tag_keeps_the_manifest(shelf: Shelf) -> None:
+    image = factories.image()
+    await shelf.put(image, "", "a", "b")
+    await shelf.delete(tag("a"))
+    assert await shelf.tags() == ["b"]
+    assert await shelf.has(digest(image.digest))
+
+
+async def test_delete_of_a_manifest_takes_its_tags_along(shelf: Shelf) -> None:
+    image, other = factories.image(), factories.image()
+    await shelf.put(image, "", "a", "b")
+    await shelf.put(other, "c")
+    await shelf.delete(digest(image.digest))
+    assert await shelf.tags() == ["c"]
+    assert not await shelf.has(digest(image.digest))
+
+
+async def test_delete_of_what_is_not_there(shelf: Shelf) -> None:
+    await shelf.put(factories.image(), "a")
+    for reference in (tag("b"), digest(factories.image().digest)):
+        with pytest.raises(ManifestUnknown):
+            await shelf.delete(reference)

@@ -1,0 +1,531 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+import factories
+from factories import INLINE
+from support.core import OTHER, REPO, Stalled, digest, pieces
+from trow.metadata.sqlite import SqliteMetadata
+from trow.oci.errors import (
+    BlobTooLarge,
+    BlobUnknown,
+    BodyIncomplete,
+    ChunkOutOfOrder,
+    DigestMismatch,
+    OciError,
+    SizeInvalid,
+    TooManyRequests,
+    Unavailable,
+    UploadBusy,
+    UploadUnknown,
+)
+from trow.oci.names import Repository, UploadId
+from trow.oci.ranges import ByteRange
+from trow.registry import push as push_module
+from trow.registry.ports import LocalFile
+from trow.registry.pull import Pull
+from trow.registry.push import Chunk, Push
+from trow.storage.memory import MemoryBlobs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trow.oci.digest import Digest
+    from trow.registry.ports import BlobRecord
+    from unit.registry.conftest import LocalBlobs
+
+SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, 300_000]
+EMPTY = Chunk(pieces(), None, 0)
+
+
+def chunk(content: bytes, at: int | None = None, *, announced: bool = True) -> Chunk:
+    """All bytes in pieces of a few kilobytes; ``at`` says where they belong."""
+    parts = [content[i : i + 5000] for i in range(0, len(content), 5000)]
+    place = None if at is None else ByteRange(at, at + len(content))
+    return Chunk(pieces(*parts), place, len(content) if announced else None)
+
+
+async def read(pull: Pull, repository: Repository, name: Digest) -> bytes:
+    found = await pull.blob(repository, name)
+    content = found.source.path.read_bytes() if isinstance(found.source, LocalFile) else found.source
+    assert len(content) == found.size
+    return content
+
+
+async def absent(pull: Pull, repository: Repository, name: Digest) -> bool:
+    try:
+        await pull.blob(repository, name)
+    except BlobUnknown:
+        return True
+    return False
+
+
+def left(blobs: LocalBlobs) -> list[str]:
+    """Names of what is staged: neither a blob nor forgotten."""
+    if isinstance(blobs, MemoryBlobs):
+        return list(blobs._staged)  # noqa: SLF001 - there is no other way to look
+    return [path.name for path in blobs._uploads.iterdir()]  # noqa: SLF001
+
+
+# In one request
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_whole_blob(push: Push, pull: Pull, blobs: LocalBlobs, size: int) -> None:
+    for algorithm in ("sha256", "sha512"):
+        blob = factories.blob(size)
+        name = digest(factories.digest_of(blob.content, algorithm))
+        await push.whole(REPO, chunk(blob.content), name)
+        assert await read(pull, REPO, name) == blob.content
+        assert await absent(pull, OTHER, name)
+    assert left(blobs) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_whole_blob_with_another_digest_is_not_kept(push: Push, pull: Pull, blobs: LocalBlobs, size: int) -> None:
+    claimed, sent = factories.blob(100), factories.blob(size)
+    with pytest.raises(DigestMismatch) as caught:
+        await push.whole(REPO, chunk(sent.content), digest(claimed.digest))
+    assert caught.value.detail == {"claimed": claimed.digest, "actual": sent.digest}
+    assert await absent(pull, REPO, digest(claimed.digest))
+    assert await absent(pull, REPO, digest(sent.digest))
+    assert left(blobs) == []
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_blob_above_the_limit(push: Push, blobs: LocalBlobs, announced: bool) -> None:  # noqa: FBT001
+    largest, larger = factories.blob(1_000_000), factories.blob(1_000_001)
+    await push.whole(REPO, chunk(largest.content, announced=announced), digest(largest.digest))
+    with pytest.raises(BlobTooLarge, match=r"1000000 bytes \(registry.max_blob_size\)"):
+        await push.whole(REPO, chunk(larger.content, announced=announced), digest(larger.digest))
+    assert left(blobs) == []
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_whole_blob_whose_sender_vanishes(push: Push, blobs: LocalBlobs, size: int) -> None:
+    blob = factories.blob(size)
+    with pytest.raises(BodyIncomplete):
+        await push.whole(REPO, Chunk(pieces(blob.content, then=BodyIncomplete("gone"))), digest(blob.digest))
+    assert left(blobs) == []
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_whole_blob_whose_request_is_cancelled(push: Push, blobs: LocalBlobs, size: int) -> None:
+    body = Stalled(factories.blob(size).content)
+    request = asyncio.create_task(push.whole(REPO, Chunk(body), digest(factories.blob().digest)))
+    await body.stopped.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert left(blobs) == []
+
+
+async def test_same_blob_from_many_at_once(push: Push, pull: Pull, blobs: LocalBlobs) -> None:
+    blob = factories.blob(200_000)
+    repositories = [Repository.parse(f"r{number}") for number in range(16)]
+    await asyncio.gather(*(push.whole(each, chunk(blob.content), digest(blob.digest)) for each in repositories))
+    for each in repositories:
+        assert await read(pull, each, digest(blob.digest)) == blob.content
+    assert left(blobs) == []
+
+
+# In a session
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("announced", ["sha256", "sha512"])
+@pytest.mark.parametrize("sizes", [[], [0], [1], [10, 10, 10], [INLINE, 1], [1, INLINE], [300_000, 5, 300_000]])
+async def test_chunks_become_a_blob(
+    push: Push, pull: Pull, blobs: LocalBlobs, sizes: list[int], announced: str, algorithm: str
+) -> None:
+    upload = await push.begin(REPO, "alice", announced)
+    content = b""
+    for size in sizes:
+        more = factories.blob(size).content
+        content += more
+        assert await push.append(REPO, "alice", upload, chunk(more)) == len(content)
+        assert await push.status(REPO, "alice", upload) == len(content)
+    name = digest(factories.digest_of(content, algorithm))
+    await push.finish(REPO, "alice", upload, EMPTY, name)
+    assert await read(pull, REPO, name) == content
+    assert left(blobs) == []
+
+
+async def test_last_chunk_may_come_with_the_digest(push: Push, pull: Pull) -> None:
+    blob = factories.blob(100_000)
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(blob.content[:60_000], 0))
+    await push.finish(REPO, "", upload, chunk(blob.content[60_000:], 60_000), digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+async def test_chunk_out_of_order_adds_nothing(push: Push, pull: Pull) -> None:
+    blob = factories.blob(100)
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(blob.content[:40], 0))
+    for at in (0, 39, 41):
+        with pytest.raises(ChunkOutOfOrder) as caught:
+            await push.append(REPO, "", upload, chunk(blob.content[40:], at))
+        assert caught.value.offset == 40
+        with pytest.raises(ChunkOutOfOrder):
+            await push.finish(REPO, "", upload, chunk(blob.content[40:], at), digest(blob.digest))
+    await push.finish(REPO, "", upload, chunk(blob.content[40:], 40), digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+@pytest.mark.parametrize("length", [9, 11])
+async def test_chunk_is_as_long_as_its_place(push: Push, length: int) -> None:
+    upload = await push.begin(REPO, "")
+    with pytest.raises(SizeInvalid):
+        await push.append(REPO, "", upload, Chunk(pieces(b"x" * length), ByteRange(0, 10), length))
+    assert await push.status(REPO, "", upload) == 0
+
+
+async def test_chunk_of_unannounced_length_is_not_longer_than_its_place(push: Push) -> None:
+    upload = await push.begin(REPO, "")
+    with pytest.raises(OciError):
+        await push.append(REPO, "", upload, Chunk(pieces(b"x" * 9, b"x" * 2), ByteRange(0, 10), None))
+    assert await push.status(REPO, "", upload) <= 10
+
+
+async def test_session_above_the_limit(push: Push) -> None:
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(b"x" * 999_999))
+    for announced in (True, False):
+        with pytest.raises(BlobTooLarge):
+            await push.append(REPO, "", upload, chunk(b"xx", announced=announced))
+    assert await push.status(REPO, "", upload) <= 1_000_000
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_wrong_digest_ends_the_session(push: Push, pull: Pull, blobs: LocalBlobs, size: int) -> None:
+    blob, claimed = factories.blob(size), factories.blob()
+    upload = await push.begin(REPO, "")
+    with pytest.raises(DigestMismatch):
+        await push.finish(REPO, "", upload, chunk(blob.content), digest(claimed.digest))
+    with pytest.raises(UploadUnknown):
+        await push.status(REPO, "", upload)
+    assert await absent(pull, REPO, digest(blob.digest))
+    assert left(blobs) == []
+
+
+async def test_finished_session_is_unknown(push: Push) -> None:
+    blob = factories.blob()
+    upload = await push.begin(REPO, "")
+    await push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest))
+    with pytest.raises(UploadUnknown):
+        await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+
+
+@pytest.mark.parametrize(
+    ("repository", "subject", "known"),
+    [(OTHER, "alice", True), (REPO, "bob", True), (REPO, "", True), (REPO, "alice", False)],
+)
+async def test_session_is_known_to_those_who_opened_it(
+    push: Push,
+    repository: Repository,
+    subject: str,
+    known: bool,  # noqa: FBT001
+) -> None:
+    """CVE-2026-32589: whoever learns a session's name cannot take it over."""
+    blob = factories.blob()
+    mine = await push.begin(REPO, "alice")
+    upload = mine if known else UploadId.new()
+    for attempt in (
+        push.status(repository, subject, upload),
+        push.append(repository, subject, upload, chunk(blob.content)),
+        push.finish(repository, subject, upload, chunk(blob.content), digest(blob.digest)),
+        push.cancel(repository, subject, upload),
+    ):
+        with pytest.raises(UploadUnknown):
+            await attempt
+    assert await push.status(REPO, "alice", mine) == 0
+
+
+@pytest.mark.parametrize("size", [0, 10, 300_000])
+async def test_cancelled_session_leaves_nothing(push: Push, blobs: LocalBlobs, size: int) -> None:
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(b"x" * size))
+    await push.cancel(REPO, "", upload)
+    with pytest.raises(UploadUnknown):
+        await push.append(REPO, "", upload, chunk(b"x"))
+    assert left(blobs) == []
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_broken_connection_keeps_what_arrived(push: Push, pull: Pull, size: int) -> None:
+    blob = factories.blob(2 * size)
+    upload = await push.begin(REPO, "")
+    with pytest.raises(BodyIncomplete):
+        await push.append(
+            REPO, "", upload, Chunk(pieces(blob.content[:size], then=BodyIncomplete("gone")), None, 2 * size)
+        )
+    assert await push.status(REPO, "", upload) == size
+    await push.finish(REPO, "", upload, chunk(blob.content[size:], size), digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+async def test_too_many_sessions(push: Push) -> None:
+    uploads = [await push.begin(REPO, "") for _ in range(10)]
+    with pytest.raises(TooManyRequests) as caught:
+        await push.begin(REPO, "")
+    assert caught.value.retry_after > 0
+    blob = factories.blob()
+    await push.finish(REPO, "", uploads[0], chunk(blob.content), digest(blob.digest))
+    await push.begin(REPO, "")
+    await push.cancel(REPO, "", uploads[1])
+    await push.begin(REPO, "")
+    await push.whole(REPO, chunk(blob.content), digest(blob.digest))  # opens none
+
+
+# Two requests for one session
+
+
+async def test_second_request_waits_for_the_first(push: Push) -> None:
+    upload = await push.begin(REPO, "")
+    body = Stalled(b"a" * 10, b"b" * 10)
+    first = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
+    await body.stopped.wait()
+    second = asyncio.create_task(push.append(REPO, "", upload, chunk(b"c" * 10)))
+    await asyncio.sleep(0)
+    assert not second.done()
+    body.go_on.set()
+    assert [await first, await second] == [20, 30]
+
+
+async def test_session_that_stays_busy(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "_BUSY_SECONDS", 0.01)
+    upload = await push.begin(REPO, "")
+    body = Stalled(b"a" * 10)
+    first = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
+    await body.stopped.wait()
+    for attempt in (
+        push.append(REPO, "", upload, chunk(b"c")),
+        push.status(REPO, "", upload),
+        push.cancel(REPO, "", upload),
+    ):
+        with pytest.raises(UploadBusy):
+            await attempt
+    body.go_on.set()
+    assert await first == 10
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize("end", ["finish", "mismatch", "cancel"])
+async def test_session_that_ended_while_a_request_waited_for_it(
+    push: Push, pull: Pull, blobs: LocalBlobs, end: str, size: int
+) -> None:
+    blob, other = factories.blob(size), factories.blob()
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(blob.content))
+    body = Stalled(b"")
+    holding = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
+    await body.stopped.wait()
+    ending = asyncio.create_task(
+        push.cancel(REPO, "", upload)
+        if end == "cancel"
+        else push.finish(REPO, "", upload, EMPTY, digest(blob.digest if end == "finish" else other.digest))
+    )
+    late = asyncio.create_task(push.append(REPO, "", upload, chunk(b"late")))
+    await asyncio.sleep(0)
+    body.go_on.set()
+    await asyncio.gather(holding, ending, return_exceptions=True)
+    with pytest.raises(UploadUnknown):
+        await late
+    assert left(blobs) == []
+    if end == "finish":
+        assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+# Time
+
+
+async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("trow.registry.push.time.time", lambda: now)
+    idle, used = await push.begin(REPO, ""), await push.begin(REPO, "")
+    await push.append(REPO, "", idle, chunk(b"x" * 300_000))
+    now += 3000
+    assert await push.expire() == 0
+    await push.append(REPO, "", used, chunk(b"x"))
+    now += 1000
+    assert await push.expire() == 1
+    with pytest.raises(UploadUnknown):
+        await push.status(REPO, "", idle)
+    assert await push.status(REPO, "", used) == 1
+    assert str(idle) not in left(blobs)
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_session_does_not_expire_while_bytes_arrive(
+    push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A slow upload takes longer than an idle one may: what was acknowledged has to be there."""
+    now = 1_000_000.0
+    monkeypatch.setattr("trow.registry.push.time.time", lambda: now)
+    blob = factories.blob(2 * size)
+    upload = await push.begin(REPO, "")
+    body = Stalled(blob.content[:size], blob.content[size:])
+    request = asyncio.create_task(push.finish(REPO, "", upload, Chunk(body, None, 2 * size), digest(blob.digest)))
+    await body.stopped.wait()
+    now += 4000
+    await push.expire()
+    body.go_on.set()
+    await request
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("trow.registry.push.time.time", lambda: now)
+    upload = await push.begin(REPO, "")
+    body = Stalled(b"x")
+    request = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
+    await body.stopped.wait()
+    now += 3000
+    body.go_on.set()
+    await request
+    now += 3000
+    assert await push.expire() == 0
+    now += 1000
+    assert await push.expire() == 1
+
+
+async def test_expired_session_of_another_run_leaves_nothing(
+    blobs: LocalBlobs, metadata: SqliteMetadata, push: Push
+) -> None:
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(b"x" * 300_000))
+    await push.close()
+    again = Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=-1)
+    assert await again.expire() == 1
+    assert left(blobs) == []
+
+
+# Sessions that are put aside
+
+
+@pytest.mark.parametrize("size", [10, INLINE, 100_000])
+async def test_session_goes_on_after_a_restart(
+    blobs: LocalBlobs, metadata: SqliteMetadata, push: Push, pull: Pull, size: int
+) -> None:
+    blob = factories.blob(2 * size)
+    upload = await push.begin(REPO, "alice")
+    await push.append(REPO, "alice", upload, chunk(blob.content[:size]))
+    await push.close()
+    again = Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    assert await again.status(REPO, "alice", upload) == size
+    await again.finish(REPO, "alice", upload, chunk(blob.content[size:], size), digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+    assert left(blobs) == []
+
+
+async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "_LIVE", 2)
+    contents = [factories.blob(size) for size in (5, 100, 70_000, 150_000, 300_000)]
+    uploads = [await push.begin(REPO, "") for _ in contents]
+    for part in range(5):
+        for blob, upload in zip(contents, uploads, strict=True):
+            step = blob.size // 5
+            await push.append(REPO, "", upload, chunk(blob.content[part * step : (part + 1) * step]))
+            assert len(push._live) <= 2  # noqa: SLF001 - the bound is the point
+    for blob, upload in zip(contents, uploads, strict=True):
+        await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+        assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "_LIVE", 1)
+    blob = factories.blob(200_000)
+    upload = await push.begin(REPO, "")
+    body = Stalled(blob.content[:100_000], blob.content[100_000:])
+    request = asyncio.create_task(push.finish(REPO, "", upload, Chunk(body), digest(blob.digest)))
+    await body.stopped.wait()
+    others = [await push.begin(REPO, "") for _ in range(3)]
+    assert [await push.append(REPO, "", other, chunk(b"x")) for other in others] == [1, 1, 1]
+    body.go_on.set()
+    await request
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+# When the database does not work
+
+
+class Failing(SqliteMetadata):
+    """A database that fails once."""
+
+    fails = True
+
+    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
+        if self.fails:
+            self.fails = False
+            raise Unavailable("not now")
+        await super().link_blob(repository, digest, record, upload)
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_finish_can_be_tried_again(blobs: LocalBlobs, tmp_path: Path, size: int) -> None:
+    metadata = Failing(tmp_path / "failing.db")
+    push = Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    blob = factories.blob(size)
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(blob.content))
+    with pytest.raises(Unavailable):
+        await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    assert await read(Pull(blobs, metadata), REPO, digest(blob.digest)) == blob.content
+    assert left(blobs) == []
+    metadata.close()
+
+
+# Mounts
+
+
+async def everybody(_: Repository) -> bool:
+    return True
+
+
+async def nobody(_: Repository) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_mount(push: Push, pull: Pull, size: int) -> None:
+    blob = factories.blob(size)
+    name = digest(blob.digest)
+    await push.whole(REPO, chunk(blob.content), name)
+    assert not await push.mount(OTHER, name, Repository.parse("library/none"), everybody)
+    assert not await push.mount(OTHER, name, REPO, nobody)
+    assert await absent(pull, OTHER, name)
+    assert await push.mount(OTHER, name, REPO, everybody)
+    assert await read(pull, OTHER, name) == blob.content
+
+
+async def test_mount_from_anywhere_is_from_where_the_client_may_read(push: Push, pull: Pull) -> None:
+    blob = factories.blob()
+    name = digest(blob.digest)
+    target = Repository.parse("target")
+    asked: list[Repository] = []
+
+    async def other_only(candidate: Repository) -> bool:
+        asked.append(candidate)
+        return candidate == OTHER
+
+    assert not await push.mount(target, name, None, everybody)
+    await push.whole(REPO, chunk(blob.content), name)
+    assert not await push.mount(target, name, None, other_only)
+    assert await absent(pull, target, name)
+    await push.whole(OTHER, chunk(blob.content), name)
+    assert await push.mount(target, name, None, other_only)
+    assert await read(pull, target, name) == blob.content
+    assert set(asked) == {REPO, OTHER}
+
+
+async def test_mount_of_a_blob_that_is_there_already(push: Push, pull: Pull) -> None:
+    blob = factories.blob()
+    await push.whole(REPO, chunk(blob.content), digest(blob.digest))
+    assert await push.mount(REPO, digest(blob.digest), None, everybody)
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
