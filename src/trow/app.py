@@ -31,6 +31,7 @@ from trow.http.routes import Router, table
 from trow.http.server import HttpServer, ListenError, TlsFiles, reserve
 from trow.http.v2 import V2
 from trow.identity.single import NoAuthenticator, SingleAuthorizer, SingleUser
+from trow.memory import return_memory
 from trow.metadata.sqlite import SchemaError, SqliteMetadata
 from trow.oci.errors import OciError
 from trow.registry.browse import Browse
@@ -91,6 +92,7 @@ async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> i
         background = [
             asyncio.create_task(server.watch_certificate()),
             asyncio.create_task(_keep_house(application)),
+            asyncio.create_task(return_memory(lambda: application.metrics.answered)),
         ]
         await stopping.wait()
         for task in background:
@@ -141,6 +143,7 @@ class Application:
 
     dispatcher: Dispatcher
     push: Push
+    metrics: Metrics
     count_stored: Callable[[], Awaitable[None]]
 
 
@@ -171,7 +174,7 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
             stored = await metadata.stored()
             metrics.stored(stored.blobs, stored.bytes)
 
-        yield Application(_dispatcher(config, blobs, metadata, push, metrics, access_log), push, count_stored)
+        yield Application(_dispatcher(config, blobs, metadata, push, metrics, access_log), push, metrics, count_stored)
         await push.close()
         mark.clear()
     finally:

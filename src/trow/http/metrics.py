@@ -54,6 +54,7 @@ class Metrics(Collector):
         self._database: dict[tuple[str, ...], _Histogram] = {}
         self._received = 0
         self._sent = 0
+        self.answered = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -61,6 +62,7 @@ class Metrics(Collector):
 
     def request(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count an answered request; ``seconds`` until the answer began."""
+        self.answered += 1
         key = (route, method, status)
         self._requests[key] = self._requests.get(key, 0) + 1
         histogram = self._durations.get(key[:2])

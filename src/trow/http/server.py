@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _RECEIVE_BUFFER: Final = 1024 * 1024
 _BACKLOG: Final = 1024
+# Threads that read the files being sent. The default, 512, spends a tenth more processor time on waking them up.
+_FILE_THREADS: Final = 4
 _HEADER_SECONDS: Final = 30
 _CERTIFICATE_POLL_SECONDS: Final = 5.0
 # Its errors go where all our lines go.
@@ -129,6 +131,7 @@ class HttpServer:
             http=HTTPModes.auto,
             websockets=False,
             backlog=_BACKLOG,
+            runtime_blocking_threads=_FILE_THREADS,
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_RECEIVE_BUFFER),
             http2_settings=HTTP2Settings(max_headers_size=64 * 1024, adaptive_window=True),
             log_level=LogLevels.error,
