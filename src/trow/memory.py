@@ -1,7 +1,7 @@
 """Memory goes back to the system when there is nothing to do.
 
-A push of many streams leaves the C library with free buffers that it keeps for the next one. In a cluster the idle hours
-count, so they are returned once the server has been quiet for a while.
+A push of many streams leaves the C library with free buffers that it keeps for the next one. In a cluster the idle
+hours count, so they are returned once the server has been quiet for a while.
 """
 
 from __future__ import annotations
