@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from factories import Blob
     from trow.oci.digest import Digest
@@ -157,6 +157,19 @@ async def test_what_is_found_when_blobs_are_read_anew(blobs: FilesystemBlobs, tm
 
 
 # Trouble
+
+
+async def test_no_file_stays_open(blobs: FilesystemBlobs) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    await (await commit(blobs, factories.blob(100_000))).discard()
+    before = count()
+    for _ in range(10):
+        await (await stage(blobs, factories.blob(100_000))).discard()
+        await (await stage(blobs, factories.blob(100_000))).suspend()
+        await (await commit(blobs, factories.blob(100_000))).discard()
+    assert count() == before
 
 
 @pytest.mark.parametrize("step", [10_000, 400_000])

@@ -20,15 +20,24 @@ def strace(trow: Trow, log: Path, *expressions: str) -> Iterator[None]:
     program = shutil.which("strace")
     assert program, "strace is missing; run `python -m tests.tools.install`"
     argv = [program, "-f", "-y", "-s", "64", "-o", str(log), "-p", str(trow.process.pid), *expressions]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as tracer:
-        try:
-            assert tracer.stderr is not None
-            attached = tracer.stderr.readline()
-            assert "attached" in attached, attached
-            yield
-        finally:
-            tracer.terminate()
-            tracer.communicate(timeout=30)
+    tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    try:
+        assert tracer.stderr is not None
+        attached = tracer.stderr.readline()
+        assert "attached" in attached, attached
+        yield
+    finally:
+        if trow.process.poll() is None:
+            tracer.terminate()  # it lets go of the server and ends
+        end(tracer)
+
+
+def end(tracer: subprocess.Popen[str]) -> None:
+    try:
+        tracer.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        tracer.kill()  # the kernel lets go for it
+        tracer.communicate()
 
 
 @contextlib.contextmanager
@@ -46,5 +55,5 @@ def deadly(trow: Trow, log: Path, calls: str, path: Path | None = None) -> Itera
     where = [] if path is None else ["-P", str(path)]
     with strace(trow, log, *where, "-e", f"trace={calls}", "-e", f"inject={calls}:signal=SIGKILL"):
         yield
-    trow.process.wait(30)
+        trow.process.wait(30)
     trow.kill()

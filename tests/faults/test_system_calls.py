@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from faults.process import becomes
+from faults.process import becomes, open_files
 from faults.strace import deadly, failing, strace
 from support.client import Client, digest_of, image
 from support.server import Trow
@@ -88,14 +88,15 @@ def test_a_blob_is_flushed_before_its_answer(
 
 def test_what_lives_in_the_database_is_flushed_before_its_answer(trow: Trow, client: Client, log: Path) -> None:
     manifest = f"/v2/{REPOSITORY}/manifests/kept"
-    for ask, status in (
-        (lambda: push_whole(client, SMALL), "201 Created"),
-        (lambda: put_manifest(client, SMALL), "201 Created"),
-        (lambda: client.ask("DELETE", manifest), "202 Accepted"),
-    ):
+    asks: list[Callable[[], Answer]] = [
+        lambda: push_whole(client, SMALL),
+        lambda: put_manifest(client, SMALL),
+        lambda: client.ask("DELETE", manifest),
+    ]
+    for ask in asks:
         with strace(trow, log, "-e", "trace=fsync,fdatasync,write,writev,sendto,sendmsg"):
             assert ask().status in {201, 202}
-        assert_order(log, r"sync\(\S+trow\.db-wal>", rf"\b{status}")
+        assert_order(log, r"sync\(\S+trow\.db-wal>", r"\b20[12] (Created|Accepted)")
 
 
 def assert_order(log: Path, *patterns: str) -> None:
@@ -191,7 +192,7 @@ def assert_refused(answer: Answer, status: int = 503) -> None:
 
 def test_no_more_open_files_than_allowed(trow: Trow, client: Client) -> None:
     """Connections above the limit wait or fail; when others end, the registry serves as before."""
-    allowed = len(list((trow.process.pid, *range(40))))
+    allowed = len(open_files(trow.process.pid)) + 10
     subprocess.run(["prlimit", f"--pid={trow.process.pid}", f"--nofile={allowed}"], check=True, timeout=30)
     idle = [Wire(trow.host) for _ in range(100)]
     for wire in idle:
@@ -243,10 +244,8 @@ def test_kill_9_at_any_step_of_the_database(
     with deadly(trow, log, call), pytest.raises(ConnectionEnded):
         push(client, SMALL)
     with Trow.start(tmp_path) as again, Client(again.host) as other:
-        assert other.get_blob(REPOSITORY, digest_of(SMALL)).body in {
-            SMALL,
-            other.get_blob("no/such", digest_of(SMALL)).body,
-        }
+        blob = other.get_blob(REPOSITORY, digest_of(SMALL))
+        assert blob.status == 404 or blob.body == SMALL
         tagged = other.get_manifest(REPOSITORY, "new")
         assert tagged.status == other.get_manifest(REPOSITORY, digest_of(image(SMALL))).status
         assert tagged.status == 404 or tagged.body == image(SMALL)

@@ -154,18 +154,21 @@ def test_quiet_log(tmp_path: Path) -> None:
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    image, blob = factories.image(), factories.blob(300_000)
+    image, blobs = factories.image(), [factories.blob(size) for size in (1000, 300_000)]
     with Trow.start(tmp_path) as trow, Client(trow.url) as client:
         repository = Repository(client, "a")
         repository.push(image, "v1")
-        location = repository.begin()
-        client.patch(location, blob.content[:200_000])
+        locations = [repository.begin() for _ in blobs]
+        for location, blob in zip(locations, blobs, strict=True):
+            client.patch(location, blob.content[:-100])
     with Trow.start(tmp_path) as trow, Client(trow.url) as client:
         repository = Repository(client, "a")
         assert client.get(repository.manifest("v1")).body == image.raw
-        assert client.get(location).headers["range"] == "0-199999"
-        reply = client.put(f"{location}?digest={blob.digest}", blob.content[200_000:], content_range="200000-299999")
-        assert reply.status == 201
-        assert client.get(repository.blob(blob.digest)).body == blob.content
+        for location, blob in zip(locations, blobs, strict=True):
+            assert client.get(location).headers["range"] == f"0-{blob.size - 101}"
+            place = f"{blob.size - 100}-{blob.size - 1}"
+            reply = client.put(f"{location}?digest={blob.digest}", blob.content[-100:], content_range=place)
+            assert reply.status == 201
+            assert client.get(repository.blob(blob.digest)).body == blob.content
     assert [*(tmp_path / "data" / "uploads").iterdir()] == []
     assert not (tmp_path / "data" / "trow.running").exists()

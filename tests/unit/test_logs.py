@@ -38,6 +38,13 @@ def test_extra_stands_beside_the_message() -> None:
     assert (found["path"], found["error"]) == ("/a", "x")
 
 
+def test_what_other_formatters_leave_in_a_record_is_not_written() -> None:
+    record = logging.LogRecord("a", logging.INFO, __file__, 1, "m", (), None)
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+    record.taskName = "Task-1"
+    assert set(json.loads(JsonFormatter().format(record))) == {"time", "level", "event", "logger"}
+
+
 @pytest.mark.parametrize("text", ["two\nlines", 'a "quote"', "\x1b[31m", "\u2028", "é"])
 def test_no_text_makes_two_lines(text: str) -> None:
     found = line("%s", text, extra_text=text)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,7 @@ from trow.registry.push import Chunk, Push
 from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trow.oci.digest import Digest
@@ -446,8 +448,11 @@ async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypat
     await body.stopped.wait()
     others = [await push.begin(REPO, "") for _ in range(3)]
     assert [await push.append(REPO, "", other, chunk(b"x")) for other in others] == [1, 1, 1]
+    second = asyncio.create_task(push.append(REPO, "", upload, chunk(b"x")))
     body.go_on.set()
     await request
+    with pytest.raises(UploadUnknown):  # it waited for the first one, and that was the last
+        await second
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
 
 
@@ -455,30 +460,64 @@ async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypat
 
 
 class Failing(SqliteMetadata):
-    """A database that fails once."""
+    """A database that fails once, when it is told to."""
 
-    fails = True
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked = asyncio.Event()
+        self.fail = asyncio.Event()
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
-        if self.fails:
-            self.fails = False
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.fail.wait()
             raise Unavailable("not now")
         await super().link_blob(repository, digest, record, upload)
 
 
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[Failing]:
+    with contextlib.closing(Failing(tmp_path / "failing.db")) as metadata:
+        yield metadata
+
+
 @pytest.mark.parametrize("size", [10, 300_000])
-async def test_finish_can_be_tried_again(blobs: LocalBlobs, tmp_path: Path, size: int) -> None:
-    metadata = Failing(tmp_path / "failing.db")
-    push = Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+async def test_finish_can_be_tried_again(blobs: LocalBlobs, failing: Failing, size: int) -> None:
+    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    failing.fail.set()
     blob = factories.blob(size)
     upload = await push.begin(REPO, "")
     await push.append(REPO, "", upload, chunk(blob.content))
     with pytest.raises(Unavailable):
         await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    assert await blobs.locate(digest(blob.digest), size) is None  # nothing stays that nobody knows of
+    assert await push.status(REPO, "", upload) == size
     await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
-    assert await read(Pull(blobs, metadata), REPO, digest(blob.digest)) == blob.content
+    assert await read(Pull(blobs, failing), REPO, digest(blob.digest)) == blob.content
     assert left(blobs) == []
-    metadata.close()
+
+
+async def test_whole_blob_that_could_not_be_linked_leaves_nothing(blobs: LocalBlobs, failing: Failing) -> None:
+    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    failing.fail.set()
+    blob = factories.blob(300_000)
+    with pytest.raises(Unavailable):
+        await push.whole(REPO, chunk(blob.content), digest(blob.digest))
+    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    assert left(blobs) == []
+
+
+async def test_failure_takes_nothing_from_who_pushes_the_same_blob(blobs: LocalBlobs, failing: Failing) -> None:
+    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    blob = factories.blob(300_000)
+    unlucky = asyncio.create_task(push.whole(REPO, chunk(blob.content), digest(blob.digest)))
+    await failing.asked.wait()
+    await push.whole(OTHER, chunk(blob.content), digest(blob.digest))
+    failing.fail.set()
+    with pytest.raises(Unavailable):
+        await unlucky
+    assert await read(Pull(blobs, failing), OTHER, digest(blob.digest)) == blob.content
+    assert left(blobs) == []
 
 
 # Mounts
