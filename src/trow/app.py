@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _DATABASE: Final = "trow.db"
 _HOUSE_SECONDS: Final = 60.0
-_COLLECT_AFTER: Final = 20_000
+_COLLECT_AFTER: Final = 5_000
 
 
 class StartError(Exception):
@@ -172,7 +172,7 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
 
         async def count_stored() -> None:
             stored = await metadata.stored()
-            metrics.stored(stored.blobs, stored.bytes)
+            metrics.note_stored(stored.blobs, stored.bytes)
 
         yield Application(_dispatcher(config, blobs, metadata, push, metrics, access_log), push, metrics, count_stored)
         await push.close()

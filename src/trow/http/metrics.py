@@ -48,7 +48,11 @@ class Metrics(Collector):
     """All numbers of one server."""
 
     def __init__(self) -> None:
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._stored = (0, 0)
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "trow_blobs": ("Blobs stored, as of the last minute", lambda: self._stored[0]),
+            "trow_blob_bytes": ("Bytes of all blobs stored, as of the last minute", lambda: self._stored[1]),
+        }
         self._requests: dict[tuple[str, str, int], int] = {}
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
@@ -76,10 +80,9 @@ class Metrics(Collector):
         """Count time spent in the database."""
         self._database.setdefault((operation,), _Histogram()).add(seconds)
 
-    def stored(self, blobs: int, size: int) -> None:
+    def note_stored(self, blobs: int, size: int) -> None:
         """Note how much the registry holds."""
-        self.add_gauge("trow_blobs", "Blobs stored, as of the last minute", lambda: blobs)
-        self.add_gauge("trow_blob_bytes", "Bytes of all blobs stored, as of the last minute", lambda: size)
+        self._stored = (blobs, size)
 
     def add_gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Add something that is looked up when the numbers are asked for."""

@@ -19,7 +19,7 @@ import apsw
 from trow.metadata import migrations, transactions
 from trow.metadata.hot import HotManifests
 from trow.metadata.sessions import UploadSessions
-from trow.oci.errors import StorageFull, Unavailable
+from trow.oci.errors import OciError, StorageFull, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -209,6 +209,10 @@ class Writer:
             write.result = _run(self._connection, write.transaction)
         except (apsw.Error, OSError):
             raise
+        except OciError as error:
+            # Without its traceback, which leads to the request that waits and hence back to the error.
+            write.error = error.with_traceback(None)
+            self._connection.execute("ROLLBACK TO one")
         except Exception as error:  # noqa: BLE001 - handed to the request that waits for it
             write.error = error
             self._connection.execute("ROLLBACK TO one")

@@ -18,7 +18,6 @@ from trow.oci.digest import CANONICAL
 from trow.oci.errors import (
     BlobTooLarge,
     DigestMismatch,
-    OciError,
     SizeInvalid,
     TooManyRequests,
     Unavailable,
@@ -218,13 +217,25 @@ class Push:
         if chunk.place is not None:
             check_chunk(chunk.place, staged.offset, chunk.length)
         room = self._most_bytes - staged.offset
-        over: OciError = BlobTooLarge(f"the blob is larger than {self._most_bytes} bytes (registry.max_blob_size)")
         if chunk.length is not None and chunk.length > room:
-            raise over
-        if chunk.place is not None and chunk.place.length < room:
-            room, over = chunk.place.length, SizeInvalid("the chunk is longer than its Content-Range")
+            raise self._too_large()
         if chunk.length != 0:
-            await staged.write(_within(chunk.body, room, over))
+            await staged.write(self._within(chunk, room))
+
+    async def _within(self, chunk: Chunk, room: int) -> AsyncIterator[bytes]:
+        """The chunk's bytes, as long as they fit into the blob and into the place that the client named."""
+        place = chunk.place.length if chunk.place is not None else room
+        received = 0
+        async for piece in chunk.body:
+            received += len(piece)
+            if received > room:
+                raise self._too_large()
+            if received > place:
+                raise SizeInvalid("the chunk is longer than its Content-Range")
+            yield piece
+
+    def _too_large(self) -> BlobTooLarge:
+        return BlobTooLarge(f"the blob is larger than {self._most_bytes} bytes (registry.max_blob_size)")
 
     async def _store(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
         """Verify, make durable, link: in this order, so that no name ever points at bytes that are not there."""
@@ -253,15 +264,6 @@ class Push:
             self._committing[digest] -= 1
             if not self._committing[digest]:
                 del self._committing[digest]
-
-
-async def _within(body: AsyncIterable[bytes], room: int, over: OciError) -> AsyncIterator[bytes]:
-    """The body, as long as it has no more than ``room`` bytes."""
-    async for piece in body:
-        room -= len(piece)
-        if room < 0:
-            raise over
-        yield piece
 
 
 def _unknown(upload: UploadId) -> UploadUnknown:

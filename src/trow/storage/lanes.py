@@ -81,8 +81,16 @@ class Feed:
                     break
         finally:
             await self._until(0)
-        if self.error is not None:
-            raise self.error
+        self._raise()
+
+    def _raise(self) -> None:
+        """Raise the first error; one that its own traceback leads to would keep the connection until a collection."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error (called by a lane)."""
