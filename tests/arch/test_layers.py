@@ -28,7 +28,7 @@ LAYERS: Final = (
     {"oci"},
     {"registry"},
     {"storage", "metadata", "identity"},
-    {"http", "config", "datadir", "logs", "fsck"},
+    {"http", "config", "datadir", "logs", "memory", "fsck"},
     {"app"},
     {"cli", "__main__"},
 )

@@ -260,6 +260,19 @@ def test_a_second_writer_waits_or_is_refused(client: Client, trow: Trow) -> None
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
+def test_a_second_writer_is_refused_while_the_first_one_takes_long(tmp_path: Path) -> None:
+    with Trow.start(tmp_path) as patient, Client(patient.host) as client, Wire(patient.host) as first:
+        session = client.begin(REPOSITORY)
+        first.send(announced("PATCH", session, HALF))
+        first.wait_until_read()
+        refused = client.append(session, CONTENT[:HALF], 0)
+        assert (refused.status, refused.codes) == (409, ["BLOB_UPLOAD_INVALID"])
+        first.send(CONTENT[:HALF])
+        assert first.answer("PATCH").status == 202
+        assert client.finish(session, DIGEST, CONTENT[HALF:]).status == 201
+        assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
 def test_of_many_writers_at_one_place_one_wins(client: Client, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     contents = [random.Random(number).randbytes(200_000) for number in range(8)]

@@ -69,9 +69,9 @@ def test_gauges_are_read_when_asked() -> None:
 
 def test_what_is_stored_is_known_once_it_was_counted() -> None:
     metrics = Metrics()
-    assert not any(name.startswith("trow_blob") for name in samples(metrics))
+    assert (samples(metrics)["trow_blobs"], samples(metrics)["trow_blob_bytes"]) == (0, 0)
     for blobs, size in ((1, 10), (3, 500)):
-        metrics.stored(blobs, size)
+        metrics.note_stored(blobs, size)
         found = samples(metrics)
         assert (found["trow_blobs"], found["trow_blob_bytes"]) == (blobs, size)
 
