@@ -21,7 +21,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from trow.oci.digest import Digest
+from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
 from trow.registry.ports import BlobSource, LocalFile
 from trow.storage.lanes import Feed, Lane, LanePool
@@ -99,7 +99,7 @@ class FilesystemBlobs:
         """Make the folders where they are missing. Raises OSError when that is impossible."""
         for folder in (self._blobs, self._uploads, self._quarantine):
             folder.mkdir(parents=True, exist_ok=True)
-        for algorithm in hashlib.algorithms_available & {"sha256", "sha512"}:
+        for algorithm in ALGORITHMS:
             (self._blobs / algorithm).mkdir(exist_ok=True)
         sync_directory(self._blobs)
         sync_directory(self._blobs.parent)
@@ -195,10 +195,6 @@ class FilesystemBlobs:
         except OSError as error:
             raise translate(error) from error
 
-    def open_uploads(self) -> int:
-        """How many sessions have staged bytes on disk."""
-        return sum(1 for _ in self._uploads.iterdir())
-
     def space(self) -> tuple[int, int]:
         """Bytes used and bytes free on the volume."""
         volume = os.statvfs(self._blobs)
@@ -249,7 +245,8 @@ class FileStaged:
 
     async def _stream(self, chunks: AsyncIterable[bytes]) -> None:
         """Go on through the lanes until the body ends."""
-        self._spill()
+        # Not on the event loop: a disk that is busy makes even a short write wait.
+        await asyncio.get_running_loop().run_in_executor(None, self._spill)
         works: list[tuple[Lane, Callable[[bytes], object]]] = [(self._lanes.take(), self._append)]
         if self._hasher is not None and self._hashed == self._written:
             works.append((self._lanes.take(), self._hash))
