@@ -163,9 +163,10 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         most_bytes=config.registry.max_blob_size,
         expiry=config.registry.upload_expiry,
     )
-    if mark.found():
-        count = await blobs.recover(metadata.knows_blob)
-        log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": count})
+    crashed = mark.found()
+    removed = await blobs.recover(metadata.knows_blob, crashed=crashed)
+    if crashed:
+        log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
     mark.set()
     access_log = AccessLog(sys.stderr.buffer) if config.log.access else None
     try:

@@ -58,5 +58,6 @@ class RunningMark:
         self._path.touch()
 
     def clear(self) -> None:
-        """Note that it has ended well."""
-        self._path.unlink(missing_ok=True)
+        """Note that it has ended well. Where that cannot be written, the next start clears up as after a crash."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)

@@ -244,7 +244,7 @@ def test_space(blobs: FilesystemBlobs) -> None:
 async def test_recovery_removes_what_was_staged(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     for size in (10, 100_000):
         await (await stage(blobs, factories.blob(size))).suspend()
-    assert await blobs.recover(all_known) == 2
+    assert await blobs.recover(all_known, crashed=True) == 2
     assert files(tmp_path) == []
 
 
@@ -257,7 +257,7 @@ async def test_recovery_removes_a_blob_that_nobody_was_told_of(blobs: Filesystem
         asked.append(name)
         return False
 
-    assert await blobs.recover(known) == 1
+    assert await blobs.recover(known, crashed=True) == 1
     assert asked == [blob.digest]
     assert files(tmp_path) == []
 
@@ -265,7 +265,7 @@ async def test_recovery_removes_a_blob_that_nobody_was_told_of(blobs: Filesystem
 async def test_recovery_keeps_a_blob_that_is_known(blobs: FilesystemBlobs) -> None:
     blob = factories.blob(100_000)
     await commit(blobs, blob)
-    assert await blobs.recover(all_known) == 1
+    assert await blobs.recover(all_known, crashed=True) == 1
     assert await blobs.locate(digest(blob.digest), blob.size) is not None
     assert blobs.path(digest(blob.digest)).stat().st_nlink == 1
 
@@ -274,7 +274,7 @@ async def test_recovery_keeps_what_another_session_had_committed(blobs: Filesyst
     blob = factories.blob(100_000)
     await (await commit(blobs, blob)).discard()
     await commit(blobs, blob)
-    assert await blobs.recover(all_known) == 1
+    assert await blobs.recover(all_known, crashed=True) == 1
     assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
 
 
@@ -282,7 +282,7 @@ async def test_recovery_of_one_blob_from_two_sessions(blobs: FilesystemBlobs, tm
     blob = factories.blob(100_000)
     for _ in range(2):
         await commit(blobs, blob)
-    assert await blobs.recover(nothing_known) == 2
+    assert await blobs.recover(nothing_known, crashed=True) == 2
     assert files(tmp_path) == []
 
 
@@ -292,9 +292,9 @@ async def test_recovery_after_healing(blobs: FilesystemBlobs) -> None:
     place = blobs.path(digest(blob.digest))
     place.write_bytes(b"short")
     await commit(blobs, blob)
-    await blobs.recover(all_known)
+    await blobs.recover(all_known, crashed=True)
     assert place.read_bytes() == blob.content
 
 
 async def test_recovery_of_nothing(blobs: FilesystemBlobs) -> None:
-    assert await blobs.recover(nothing_known) == 0
+    assert await blobs.recover(nothing_known, crashed=True) == 0

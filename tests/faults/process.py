@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -17,7 +18,11 @@ _KIB: Final = 1024
 
 def open_files(pid: int) -> list[str]:
     """What the file descriptors of a process stand for."""
-    return sorted(str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink())
+    names = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            names.append(str(entry.readlink()))
+    return sorted(names)
 
 
 def sockets(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -69,5 +70,7 @@ class AccessLog:
     def _write(self) -> None:
         while (lines := self._batches.get()) is not None:
             lines.append(b"")
-            self._stream.write(b"\n".join(lines))
-            self._stream.flush()
+            # Lines that cannot be written (a full volume) are lost; the next ones may fare better.
+            with contextlib.suppress(OSError):
+                self._stream.write(b"\n".join(lines))
+                self._stream.flush()

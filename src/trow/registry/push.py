@@ -248,7 +248,9 @@ class Push:
             await self._metadata.link_blob(repository, digest, record, upload)
         else:
             await self._store_file(repository, upload, staged, digest)
-        await staged.discard()
+        # The blob is there, whatever becomes of its second name; the next start removes what stays of it.
+        with contextlib.suppress(Unavailable):
+            await staged.discard()
 
     async def _store_file(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
         self._committing[digest] += 1

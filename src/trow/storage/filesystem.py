@@ -149,14 +149,16 @@ class FilesystemBlobs:
             marked.rename(staged)
         return staged
 
-    async def recover(self, known: Callable[[Digest], Awaitable[bool]]) -> int:
-        """Remove what a crash left under ``uploads``, and blobs that nobody was told of; returns how many files.
+    async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
+        """Remove commits that came to no end, with blobs that nobody was told of; after a crash open sessions too.
 
-        Only while nothing else uses the folder: at start.
+        Only while nothing else uses the folder: at start. Returns how many files were removed.
         """
         count = 0
         for path in self._uploads.iterdir():
             _, _, digest = path.name.partition("@")
+            if not digest and not crashed:
+                continue
             if digest and path.stat().st_nlink > 1 and not await known(Digest.parse(digest)):
                 self.path(Digest.parse(digest)).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -190,8 +192,10 @@ class FilesystemBlobs:
         """Whether the storage takes writes; raises `Unavailable` or `StorageFull` when not."""
         probe = self._uploads / ".readiness"
         try:
-            probe.write_bytes(b"ready")
-            probe.unlink()
+            try:
+                probe.write_bytes(b"ready")
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise translate(error) from error
 
@@ -217,6 +221,7 @@ class FileStaged:
         self._hasher: _Hash | None = hashlib.new(algorithm)
         self._hashed = 0
         self._written = self._stored_size()
+        self._on_disk = self._written > 0
         self._synced = 0
         self._committed: Digest | None = None
 
@@ -279,6 +284,7 @@ class FileStaged:
 
     def _open(self) -> int:
         if self._fd is None:
+            self._on_disk = True
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         return self._fd
 
@@ -344,7 +350,7 @@ class FileStaged:
         """See `Staged.discard`. After `commit` it removes the second name, which is no longer needed."""
         self._close()
         self._buffer.clear()
-        if self._written:
+        if self._on_disk:
             await _in_thread(lambda: self._path.unlink(missing_ok=True))
 
     async def suspend(self) -> None:
