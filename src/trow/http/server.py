@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RECEIVE_BUFFER: Final = 1024 * 1024
+# What a connection may buffer. 1 MiB makes a push a twentieth faster, and 64 of them take 100 MB more.
+_RECEIVE_BUFFER: Final = 640 * 1024
 _BACKLOG: Final = 1024
 _RUNTIME_THREADS: Final = min(4, os.cpu_count() or 1)
 # Threads that read the files being sent. The default, 512, spends a tenth more processor time on waking them up.
 _FILE_THREADS: Final = 4
 _HEADER_SECONDS: Final = 30
 _CERTIFICATE_POLL_SECONDS: Final = 5.0
+# So long both the old and the new listener take connections.
+_TAKE_OVER_SECONDS: Final = 0.1
 # Its errors go where all our lines go.
 _GRANIAN_LOGS: Final = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
@@ -136,10 +139,9 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen on all addresses; returns when connections are taken."""
-        for address in self._addresses:
-            self._listeners.append(self._listen(address))
-        for address in self._addresses:
-            await _accepting(address)
+        self._listeners = [self._listen(address) for address in self._addresses]
+        for address, (_, serving) in zip(self._addresses, self._listeners, strict=True):
+            await _accepting(address, serving)
 
     def _listen(self, address: Address) -> tuple[Granian, asyncio.Task[None]]:
         listener = Granian(
@@ -165,11 +167,12 @@ class HttpServer:
     async def renew(self) -> None:
         """Let listeners with the files as they are now take over."""
         fresh = [self._listen(address) for address in self._addresses]
-        old, self._listeners = self._listeners, fresh
-        await asyncio.sleep(0.1)
+        old, self._listeners = self._listeners, [*fresh, *self._listeners]
+        await asyncio.sleep(_TAKE_OVER_SECONDS)
         await _stop(old)
+        self._listeners = fresh
 
-    async def watch_certificate(self, changed: Callable[[], None] = lambda: None) -> None:
+    async def watch_certificate(self) -> None:
         """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken."""
         if self._tls is None:
             return
@@ -183,7 +186,6 @@ class HttpServer:
             try:
                 await self.renew()
                 log.info("certificate renewed")
-                changed()
             except Exception:
                 log.exception("the new certificate cannot be used; the old one stays")
 
@@ -203,16 +205,17 @@ async def _stop(listeners: Sequence[tuple[Granian, asyncio.Task[None]]]) -> None
     await asyncio.gather(*(asyncio.shield(task) for _, task in listeners))
 
 
-async def _accepting(address: Address) -> None:
+async def _accepting(address: Address, serving: asyncio.Task[None]) -> None:
     """Wait until the server takes connections: it listens from a thread of its own."""
     loop = asyncio.get_running_loop()
-    while True:
+    while not serving.done():
         with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
             probe.setblocking(False)
             with contextlib.suppress(ConnectionError):
                 await loop.sock_connect(probe, (_reachable(address.host), address.port))
                 return
         await asyncio.sleep(0.001)
+    raise ListenError(f"cannot listen on {address}: {serving.exception() or 'the server ended'}")
 
 
 def _reachable(host: str) -> str:

@@ -256,7 +256,7 @@ class FileStaged:
         if self._hasher is not None and self._hashed == self._written:
             works.append((self._lanes.take(), self._hash))
         try:
-            await Feed(works).run(chunks)
+            await Feed(works, self._lanes).run(chunks)
         finally:
             for lane, _ in works:
                 self._lanes.give(lane)

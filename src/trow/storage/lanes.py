@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
 
-# Chunks of about 400 kB that may be under way in a lane. Two keep it busy; more only cost memory.
+# Chunks of about 400 kB that may be under way in a lane. Two keep it busy; more only cost memory. With so many lanes
+# that they keep all cores busy together, one is enough.
 _IN_FLIGHT: Final = 2
+_MANY_LANES: Final = 16
 
 _Work = tuple["Feed", "Callable[[bytes], object]", bytes]
 
@@ -53,9 +55,10 @@ class Lane:
 class Feed:
     """The event loop's end of the lanes during one request: hands chunks out and waits when too many are under way."""
 
-    def __init__(self, works: list[tuple[Lane, Callable[[bytes], object]]]) -> None:
+    def __init__(self, works: list[tuple[Lane, Callable[[bytes], object]]], lanes: LanePool) -> None:
         self._loop = asyncio.get_running_loop()
         self._works = works
+        self._lanes = lanes
         self._lock = threading.Lock()
         self._pending = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -68,7 +71,6 @@ class Feed:
         Raises:
             OSError: what a lane's work raised.
         """
-        most = (_IN_FLIGHT - 1) * len(self._works)
         try:
             async for chunk in chunks:
                 with self._lock:
@@ -76,7 +78,7 @@ class Feed:
                 for lane, work in self._works:
                     lane.put(self, work, chunk)
                 del chunk
-                await self._until(most)
+                await self._until((self._lanes.in_flight - 1) * len(self._works))
                 if self.error is not None:
                     break
         finally:
@@ -132,13 +134,21 @@ class LanePool:
     def __init__(self, keep: int = 32) -> None:
         self._idle: list[Lane] = []
         self._keep = keep
+        self._busy = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many chunks may be under way in each lane."""
+        return _IN_FLIGHT if self._busy <= _MANY_LANES else 1
 
     def take(self) -> Lane:
         """A lane, new if none is idle."""
+        self._busy += 1
         return self._idle.pop() if self._idle else Lane()
 
     def give(self, lane: Lane) -> None:
         """Return a lane that has nothing left to do."""
+        self._busy -= 1
         if len(self._idle) < self._keep:
             self._idle.append(lane)
         else:
