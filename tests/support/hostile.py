@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from support.client import Client, digest_of, image
+from support.codes import CODES
 from support.server import Trow
 from support.store import assert_clean, strangers
 from support.wire import ConnectionEnded, Incoming, Wire, request
@@ -23,25 +24,6 @@ if TYPE_CHECKING:
 
     from support.wire import Answer
 
-# spec.md, "Error Codes".
-CODES: Final = frozenset(
-    {
-        "BLOB_UNKNOWN",
-        "BLOB_UPLOAD_INVALID",
-        "BLOB_UPLOAD_UNKNOWN",
-        "DENIED",
-        "DIGEST_INVALID",
-        "MANIFEST_BLOB_UNKNOWN",
-        "MANIFEST_INVALID",
-        "MANIFEST_UNKNOWN",
-        "NAME_INVALID",
-        "NAME_UNKNOWN",
-        "SIZE_INVALID",
-        "TOOMANYREQUESTS",
-        "UNAUTHORIZED",
-        "UNSUPPORTED",
-    }
-)
 # What the HTTP parser answers by itself to what is no HTTP, or too much of it.
 PARSER_STATUSES: Final = frozenset({400, 414, 431})
 OWNER: Final = "victim/vault"

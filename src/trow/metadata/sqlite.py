@@ -126,7 +126,6 @@ class Writer:
     """The one thread that writes."""
 
     def __init__(self, path: Path, observe: Callable[[float], None]) -> None:
-        self._path = path
         self._observe = observe
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._connection = _open_writer(path)
