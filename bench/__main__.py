@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import servers
-from bench.cases import blob_get, blob_push, images, lists, manifest_get, manifest_head, memory, start
+from bench.cases import (
+    access,
+    audit_search,
+    blob_get,
+    blob_push,
+    images,
+    lists,
+    manifest_get,
+    manifest_head,
+    memory,
+    pulls,
+    start,
+)
 from bench.machine import describe
 from bench.measure import QUICK, Case, Setting, Sizes
 from bench.report import markdown
@@ -23,7 +35,19 @@ if TYPE_CHECKING:
 
 CASES = {
     module.CASE.name: module.CASE
-    for module in (manifest_get, manifest_head, blob_get, blob_push, images, lists, memory, start)
+    for module in (
+        manifest_get,
+        manifest_head,
+        access,
+        pulls,
+        blob_get,
+        blob_push,
+        images,
+        lists,
+        audit_search,
+        memory,
+        start,
+    )
 }
 REPORT = Path("docs/benchmarks.md")
 

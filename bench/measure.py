@@ -27,6 +27,8 @@ class Sizes:
     tags: int = 500_000
     repositories: int = 100_000
     blobs: int = 1_000_000
+    pulls: int = 1_000
+    records: int = 1_000_000
 
 
 QUICK = Sizes(
@@ -38,6 +40,8 @@ QUICK = Sizes(
     tags=5_000,
     repositories=1_000,
     blobs=10_000,
+    pulls=100,
+    records=20_000,
 )
 
 

@@ -17,7 +17,7 @@ from bench.tools import tool
 from bench.wire import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -110,12 +110,17 @@ class Server:
 
 
 class Trow(Server):
+    """`flags` are for the next start."""
+
     name = "Trow"
+    ready = "/healthz"
     program = Path(sys.executable).with_name("trow")
+    flags: Sequence[str] = ()
 
     def command(self) -> list[str]:
         self.port = 0
-        return [str(self.program), "serve", "--data-dir", str(self.data), "--host", HOST, "--port", "0"]
+        place = ["--data-dir", str(self.data), "--host", HOST, "--port", "0"]
+        return [str(self.program), "serve", *place, *self.flags]
 
     @classmethod
     def version(cls) -> str:
@@ -144,15 +149,29 @@ health:
 """
 
 
+HTPASSWD = """\
+auth:
+  htpasswd: {{realm: bench, path: {path}}}
+"""
+
+
 class Distribution(Server):
-    """With the configuration and the environment of its own image."""
+    """With the configuration and the environment of its own image; `htpasswd`, a file's text, is for the next start."""
 
     name = "distribution"
+    # It answers without credentials where it wants some.
+    ready = "/"
+    htpasswd = ""
 
     def command(self) -> list[str]:
         self.port = free_port()
         config = self.home / "config.yml"
-        config.write_text(DISTRIBUTION.format(data=self.data, host=HOST, port=self.port))
+        text = DISTRIBUTION.format(data=self.data, host=HOST, port=self.port)
+        if self.htpasswd:
+            users = self.home / "htpasswd"
+            users.write_text(self.htpasswd)
+            text += HTPASSWD.format(path=users)
+        config.write_text(text)
         return [str(tool("registry")), "serve", str(config)]
 
     def environment(self) -> Mapping[str, str]:

@@ -15,6 +15,8 @@ from bench.measure import Case, Goal, Result, Setting, interleaved
 from bench.tools import tool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from bench.servers import Server
 
 METHOD = """\
@@ -35,7 +37,8 @@ def run(setting: Setting) -> list[Result]:
     ]
 
 
-def requests_a_second(server: Server, seconds: float, _: int) -> float:
+def requests_a_second(server: Server, seconds: float, _: int, headers: Callable[[], Sequence[str]] = tuple) -> float:
+    """``headers`` are lines to send along, asked for anew in each round."""
     url = f"http://{server.address[0]}:{server.address[1]}/v2/{REPOSITORY}/manifests/{TAG}"
     command = [
         str(tool("wrk")),
@@ -44,6 +47,7 @@ def requests_a_second(server: Server, seconds: float, _: int) -> float:
         f"-d{max(1, round(seconds))}s",
         "-H",
         f"Accept: {MANIFEST}",
+        *(word for line in headers() for word in ("-H", line)),
         url,
     ]
     began, used = time.monotonic(), _children_cpu()

@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
 import pytest
 import urllib3
 import yaml
 
 from support.pages import PAGES, ROOT, Block, blocks, name, prose
 from support.server import Trow
+from trow.audit.queries import Query
+from trow.audit.record import Actor, Client, Place, Record
 from trow.cli import command_line, reference
-from trow.config import SETTINGS, Config, ConfigError, load
+from trow.config import SETTINGS, AccessRule, Config, ConfigError, load
 from trow.http.errors import status_of
 from trow.http.routes import table
-from trow.oci.errors import OciError
+from trow.identity.rbac import RbacAuthorizer, RepositoryMap
+from trow.kube.reviews import AccessReviewStatus
+from trow.oci.errors import OciError, RequestInvalid
+from trow.oci.names import Repository
+from trow.policy.access import ACTIONS, Permission
+from trow.policy.globs import RepositoryGlob
+from trow.policy.identity import Identity, Method
+from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 BLOCKS: Final = [block for page in PAGES for block in blocks(page)]
@@ -98,14 +109,28 @@ def keys(document: dict[str, Any]) -> Iterator[str]:
 
 @blocks_in("yaml")
 def test_configuration_in_a_page_is_accepted(block: Block, tmp_path: Path) -> None:
+    documents = list(yaml.safe_load_all(block.code))
+    if not set(documents[0]) <= {key.partition(".")[0] for key in SETTINGS}:
+        assert block.file, "what is no configuration of Trow has the name of its file beside the language"
+        return
     file = tmp_path / "trow.yaml"
     file.write_text(block.code, "utf-8")
+    # Only the files that the reader is to provide may be missing.
+    assert [wrong for wrong in wrongs(file) if not wrong.endswith("(No such file or directory)")] == []
+
+
+def wrongs(file: Path) -> list[str]:
     try:
         load(file, {}, {})
     except ConfigError as error:
-        # Only the files that the reader is to provide may be missing.
-        wrongs = {(problem.key, problem.wrong.rpartition(" (")[2]) for problem in error.problems}
-        assert wrongs <= {(key, "No such file or directory)") for key in ("listen.tls", "auth.password_file")}
+        return [problem.wrong for problem in error.problems]
+    return []
+
+
+@blocks_in("yaml")
+def test_kubernetes_object_in_a_page_is_one(block: Block) -> None:
+    for document in yaml.safe_load_all(block.code):
+        assert "apiVersion" not in document or {"kind", "metadata"} <= set(document)
 
 
 @blocks_in("json")
@@ -116,15 +141,31 @@ def test_json_in_a_page_is_json(block: Block) -> None:
 @blocks_in("sh")
 def test_trow_command_in_a_page_is_understood(block: Block) -> None:
     for line in block.code.replace("\\\n", " ").splitlines():
-        for command in re.findall(r"(?:^|\s)trow ([^|]+)", line):
-            command_line().parse_args(shlex.split(command, comments=True))
+        for command in trow_commands(line):
+            command_line().parse_args(command)
+
+
+def trow_commands(line: str) -> Iterator[list[str]]:
+    """The arguments of each `trow` in a line, which may be a pipe and begin with variables."""
+    words = shlex.shlex(re.sub(r'"\$\(.*?\)"', "a" * 12, line), posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    for is_pipe, command in groupby(words, lambda word: word in ("|", "&&", ";", "(", ")")):
+        arguments = list(takewhile(lambda word: word[0] not in "<>", command))
+        while arguments and re.match(r"[A-Z_]+=", arguments[0]):
+            arguments.pop(0)
+        if not is_pipe and arguments[:1] == ["trow"]:
+            yield arguments[1:]
+
+
+# What looks like the name of a setting and is something else.
+NO_SETTINGS: Final = {action.value for action in Action} | {"audit.db", "audit.pem", "kubernetes.io"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_setting_named_in_a_page_exists(page: Path) -> None:
     sections = "|".join({key.partition(".")[0] for key in SETTINGS if "." in key})
     named = re.findall(rf"`((?:{sections})\.\w+)`", prose(page))
-    assert set(named) <= set(SETTINGS)
+    assert set(named) - NO_SETTINGS <= set(SETTINGS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -138,7 +179,7 @@ def test_make_target_named_in_a_page_exists(page: Path) -> None:
 
 def test_every_route_is_documented_and_no_other() -> None:
     anything = cast("Any", type("Anything", (), {"__getattr__": lambda *_: None})())
-    routes = {(route.method, route.path.rstrip("/")) for route in table(anything, anything, anything, anything)}
+    routes = {(route.method, route.path.rstrip("/")) for route in table(*[anything] * 5)}
     page = prose(ROOT / "docs" / "reference" / "http-api.md")
     documented = re.findall(r"`([A-Z]+) (/[^`\s]*)`", page)
     assert {(method, path.rstrip("/")) for method, path in documented} == routes
@@ -182,3 +223,133 @@ def test_every_metric_and_log_member_is_documented(tmp_path: Path) -> None:
         )
     )
     assert members == set(access[0])
+
+
+def test_every_parameter_of_the_audit_search_is_documented() -> None:
+    section = prose(ROOT / "docs" / "reference" / "http-api.md").partition("## Audit")[2].partition("\n## ")[0]
+    named = " ".join(re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE))
+    with pytest.raises(RequestInvalid) as refused:
+        Query.parse({"nothing": ""}, 0)
+    assert set(re.findall(r"`(\w+)`", named)) == set(refused.value.message.partition("use ")[2].split(", "))
+
+
+# Rules and records
+
+
+def first_cells(page: str, title: str) -> list[str]:
+    """What stands in code in the first column of the table below a title."""
+    text = (ROOT / "docs" / "reference" / page).read_text("utf-8")
+    section = text.partition(f"# {title}\n")[2].partition("\n#")[0]
+    cells = " ".join(re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE))
+    return re.findall(r"`([^`]+)`", cells)
+
+
+def test_every_member_of_a_rule_is_documented() -> None:
+    assert first_cells("access-rules.md", "Members of a rule") == list(AccessRule.__struct_fields__)
+
+
+def test_every_action_of_a_rule_is_documented() -> None:
+    assert first_cells("access-rules.md", "Actions") == [action.value for action in ACTIONS]
+
+
+def test_documented_globs_cover_what_is_said() -> None:
+    page = (ROOT / "docs" / "reference" / "access-rules.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| (.*) \| (.*?) ?\|$", page.partition("## Globs")[2], re.MULTILINE)
+    assert len(rows) == 5
+    for glob, covered, others in rows:
+        parsed = RepositoryGlob.parse(glob)
+        for names, wanted in ((covered, True), (others, False)):
+            for each in re.findall(r"`(.+?)`", names):
+                assert parsed.covers(Repository.parse(each)) is wanted, (glob, each)
+
+
+@pytest.mark.parametrize(
+    ("title", "struct"), [("Members", Record), ("actor", Actor), ("workload", Place), ("client", Client)]
+)
+def test_every_member_of_a_record_is_documented(title: str, struct: type[msgspec.Struct]) -> None:
+    assert sorted(first_cells("audit-record.md", title)) == sorted(struct.__struct_fields__)
+
+
+@pytest.mark.parametrize(("title", "words"), [("Actions", Action), ("Outcomes", Outcome)])
+def test_every_action_and_outcome_of_a_record_is_documented(title: str, words: type[Action | Outcome]) -> None:
+    assert first_cells("audit-record.md", title) == [word.value for word in words]
+
+
+def test_documented_record_is_one() -> None:
+    shown = [block for block in BLOCKS if "record" in block.words]
+    assert shown
+    for block in shown:
+        msgspec.json.decode(block.code, type=Record)
+
+
+def test_actions_of_the_guide_are_those_of_the_reference() -> None:
+    guide = (ROOT / "docs" / "how-to" / "audit.md").read_text("utf-8")
+    rows = " ".join(re.findall(r"^\| (`.+) \|$", guide.partition("### One")[0], re.MULTILINE))
+    named = set(re.findall(r"`([a-z.]+)`", rows)) - {"audit.fail_closed"}
+    assert named == {action.value for action in Action} - {"admission", "collection"}
+
+
+# Kubernetes
+
+
+def kubernetes_table(title: str) -> list[list[str]]:
+    page = (ROOT / "docs" / "how-to" / "kubernetes-rbac.md").read_text("utf-8")
+    section = page.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*) \|$", section, re.MULTILINE)
+    return [[cell.strip(" `") for cell in row.split("|")] for row in rows][1:]
+
+
+def test_documented_repositories_are_where_the_page_says() -> None:
+    places = RepositoryMap()
+    for repository, resource, namespace, named in kubernetes_table("Which namespace"):
+        place = places.locate(Repository.parse(repository))
+        if not resource:
+            assert place is None
+            continue
+        wanted = "" if namespace.startswith("none") else namespace
+        assert place == (resource, wanted, named)
+
+
+class Asked:
+    """An API server that allows nothing and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.questions: list[tuple[str, str]] = []
+
+    async def access(
+        self, user: str, uid: str, groups: Sequence[str], extra: object, attributes: Mapping[str, str]
+    ) -> AccessReviewStatus:
+        resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource", ""))))
+        self.questions.append((attributes["verb"], resource))
+        return AccessReviewStatus(allowed=False)
+
+
+@pytest.mark.parametrize("row", range(9))
+async def test_the_cluster_is_asked_what_the_page_says(row: int) -> None:
+    permission, exists, beside = ROWS[row]
+    asked = Asked()
+
+    async def there(_: Repository) -> bool:
+        return exists
+
+    rbac = RbacAuthorizer(asked, RepositoryMap(), there)
+    somebody = Identity("alice", Method.PASSWORD)
+    repository = "" if permission in (Permission.AUDIT, Permission.ADMIN) else "team-a/app"
+    await rbac.decide(somebody, permission, Repository(repository))
+    _, verb, resource, _ = kubernetes_table("What is asked")[row]
+    assert (verb, resource) in asked.questions
+    assert len(asked.questions) == 1 + beside
+
+
+# In the order of the page: what is asked for, whether the repository is there, and how many other rights would do.
+ROWS: Final = [
+    (Permission.PULL, True, 0),
+    (Permission.PUSH, True, 0),
+    (Permission.PUSH, False, 0),
+    (Permission.ATTACH, True, 1),
+    (Permission.TAG_OVERWRITE, True, 0),
+    (Permission.DELETE, True, 0),
+    (Permission.LIST, True, 0),
+    (Permission.AUDIT, True, 0),
+    (Permission.ADMIN, True, 0),
+]

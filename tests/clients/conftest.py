@@ -1,19 +1,25 @@
-"""Three live registries for each worker, and a home of its own for each test."""
+"""Live registries for each worker, what clients need to talk to them, and a home of its own for each test."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from clients.box import Box
-from clients.registry import ALICE, Registry
+from clients.box import Box, DaemonError
+from clients.daemons import Containerd, Docker, docker_socket, start_containerd, start_dockerd
+from clients.drivers import ALONE, ContainerdDriver, DockerDriver, Driver
+from clients.registry import ALICE, CAROL, Registry
+from conformance.summary import JUDGE
 from support.server import Trow
+from trow.identity import htpasswd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+Connect: TypeAlias = "Callable[[str, Registry], Driver]"
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +38,74 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """TLS with an authority of its own, and a password."""
-    user = (ALICE.name, ALICE.password)
-    with Trow.start(tmp_path_factory.mktemp("private"), tls=True, user=user) as trow:
+    """TLS with an authority of its own, and users, who are sent to the token service."""
+    with start_private(tmp_path_factory.mktemp("private")) as trow:
         yield Registry(trow, ALICE)
+
+
+@pytest.fixture(scope="session")
+def basic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """The same, but users are asked for their password with each request."""
+    with start_private(tmp_path_factory.mktemp("basic"), "--challenge=basic") as trow:
+        yield Registry(trow, ALICE, "basic")
+
+
+def start_private(folder: Path, *flags: str, **config: object) -> Trow:
+    """ALICE may do everything, CAROL may do nothing that these tests want."""
+    users = folder / "users"
+    users.write_text(f"{CAROL.name}:{htpasswd.hash_password(CAROL.password)}\n", encoding="utf-8")
+    users.chmod(0o600)
+    rule = {"users": [CAROL.name], "repositories": ["carol/**"], "actions": ["pull"]}
+    known = {"auth": {"users_file": str(users)}, "access": {"rules": [rule]}}
+    return Trow.start(folder, *flags, tls=True, user=(ALICE.name, ALICE.password), config=known | config)
+
+
+@pytest.fixture(params=["bearer", "basic"])
+def challenging(request: pytest.FixtureRequest) -> Registry:
+    """A private registry, with each way to ask for credentials."""
+    registry: Registry = request.getfixturevalue({"bearer": "private", "basic": "basic"}[request.param])
+    return registry
+
+
+@pytest.fixture(scope="session")
+def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | DaemonError]:
+    """The socket of a dockerd, or its log."""
+    home = tmp_path_factory.mktemp("docker")
+    try:
+        with start_dockerd(home):
+            yield docker_socket(home)
+    except DaemonError as error:
+        yield error
+
+
+@pytest.fixture
+def docker(box: Box, dockerd: Path | DaemonError, record_property: Callable[[str, object], None]) -> Docker:
+    """The one client that may be missing: a machine may not let dockerd start, and then the log says why."""
+    if isinstance(dockerd, DaemonError):
+        record_property(JUDGE, f"docker: NOT TESTED, {dockerd}")
+        pytest.skip(str(dockerd))
+    return Docker(box, dockerd)
+
+
+@pytest.fixture(scope="session")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    home = tmp_path_factory.mktemp("containerd")
+    with start_containerd(home):
+        yield Containerd(Box(home))
+
+
+@pytest.fixture
+def connect(request: pytest.FixtureRequest, box: Box) -> Connect:
+    """A client by its name, told of a registry. Daemons are started when a test has use for them."""
+
+    def connected(client: str, registry: Registry) -> Driver:
+        if client == "docker":
+            return DockerDriver(request.getfixturevalue("docker"), registry)
+        if client == "ctr":
+            return ContainerdDriver(request.getfixturevalue("containerd"), registry)
+        return ALONE[client](box, registry)
+
+    return connected
 
 
 @pytest.fixture

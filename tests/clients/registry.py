@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -11,6 +12,9 @@ import urllib3
 from clients.image import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clients.authority import Certificate
     from support.server import Trow
 
 ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
@@ -22,7 +26,8 @@ class Login:
     password: str
 
 
-ALICE: Final = Login("alice", "correct-horse")
+ALICE: Final = Login("alice", "correct-horse")  # may do everything
+CAROL: Final = Login("carol", "battery-staple")  # may do next to nothing
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,48 @@ class Stored:
 
 
 class Registry:
-    def __init__(self, trow: Trow, login: Login | None = None) -> None:
-        self.host = trow.host
+    """A server, and the user whose eyes look into it; that user's password goes with each request."""
+
+    def __init__(
+        self,
+        trow: Trow,
+        login: Login | None = None,
+        challenge: str = "bearer",
+        *,
+        url: str = "",
+        certificate: Certificate | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.challenge = challenge
+        self.url = url or trow.url
+        self.host = self.url.partition("://")[2]
         self.login = login
         self.trow = trow
-        self._pool = urllib3.PoolManager(ca_certs=str(trow.ca) if trow.tls else None, retries=False)
-        self._headers = urllib3.make_headers(basic_auth=f"{login.name}:{login.password}") if login else {}
+        self._pool = urllib3.PoolManager(
+            ca_certs=str(trow.ca) if trow.tls else None,
+            cert_file=str(certificate.file) if certificate else None,
+            key_file=str(certificate.key) if certificate else None,
+            retries=False,
+        )
+        self._headers = (
+            urllib3.make_headers(basic_auth=f"{login.name}:{login.password}") if login else dict(headers or {})
+        )
+
+    @cached_property
+    def robot(self) -> Login:
+        """A token of `trow token create` in the place of a password; the name says nothing."""
+        grants = ("--repository=clients/**", "--action=pull,push")
+        return Login("any-name", self.trow.command("token", "create", "--name=ci", *grants).strip())
+
+    @property
+    def connections(self) -> int:
+        """How many were made."""
+        pool: urllib3.HTTPConnectionPool = self._pool.connection_from_url(self.url)
+        return pool.num_connections
 
     def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         """One request; `path` may be a Location, with or without the host."""
-        url = path if path.startswith("http") else self.trow.url + path
+        url = path if path.startswith("http") else self.url + path
         headers = {**self._headers, **options.pop("headers", {})}
         return self._pool.request(method, url, headers=headers, timeout=20, redirect=False, **options)
 
@@ -69,7 +106,9 @@ class Registry:
         return answer.data
 
     def has(self, repository: str, reference: str) -> bool:
-        return self.request("HEAD", f"/v2/{repository}/manifests/{reference}", headers={"Accept": ACCEPT}).status == 200
+        answer = self.request("HEAD", f"/v2/{repository}/manifests/{reference}", headers={"Accept": ACCEPT})
+        assert answer.status in (200, 404), answer.status
+        return answer.status == 200
 
     def tags(self, repository: str) -> list[str]:
         answer = self.request("GET", f"/v2/{repository}/tags/list")

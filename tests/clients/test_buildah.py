@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clients.image import HELLO, TAG, hello, image
-from clients.registry import ALICE
 
 if TYPE_CHECKING:
     from clients.box import Box
@@ -72,14 +71,3 @@ def test_a_file_builds_upon_an_image_of_the_registry(plain: Registry, buildah: B
     stored = plain.complete(f"{repository}/upon", TAG)
     assert len(stored.document["layers"]) == 3
     assert buildah.read(f"docker://{plain.host}/{repository}/upon:{TAG}") == hello(repository)
-
-
-def test_credentials_open_what_a_wrong_password_does_not(private: Registry, buildah: Buildah, repository: str) -> None:
-    buildah.commit("localhost/made:1", hello(repository))
-    push = ("push", f"--cert-dir={private.trow.ca.parent}")
-    names = ("localhost/made:1", f"docker://{private.host}/{repository}:{TAG}")
-    assert "unauthorized" in buildah.refused(*push, *names)
-    assert "unauthorized" in buildah.refused(*push, f"--creds={ALICE.name}:wrong", *names)
-    assert not private.has(repository, TAG)
-    buildah.run(*push, f"--creds={ALICE.name}:{ALICE.password}", *names)
-    private.complete(repository, TAG)

@@ -4,7 +4,6 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from clients.image import HELLO, TAG, hello, image, index, tar
-from clients.registry import ALICE
 
 if TYPE_CHECKING:
     from clients.box import Box
@@ -73,16 +72,3 @@ def test_tls_is_trusted_with_the_authority_only(secure: Registry, box: Box, repo
     box.run("crane", "push", layout, remote, env=trust)
     assert secure.complete(repository, TAG).manifest == made.manifest
     box.run("crane", "validate", f"--remote={remote}", env=trust)
-
-
-def test_login_opens_what_a_wrong_password_does_not(private: Registry, box: Box, repository: str) -> None:
-    made = image(repository)
-    layout = made.write(box.home / "in")
-    push = ("push", layout, f"{private.host}/{repository}:{TAG}")
-    login = ("auth", "login", private.host, "--username", ALICE.name, "--password-stdin")
-    trust = {"SSL_CERT_FILE": private.trow.ca}
-    box.run("crane", *login, stdin=b"wrong", env=trust)  # stores it unseen
-    assert "unauthorized" in box.refused("crane", *push, env=trust).lower()
-    box.run("crane", *login, stdin=ALICE.password.encode(), env=trust)
-    box.run("crane", *push, env=trust)
-    assert private.complete(repository, TAG).manifest == made.manifest

@@ -4,7 +4,6 @@ import json
 from typing import TYPE_CHECKING
 
 from clients.image import TAG, image
-from clients.registry import ALICE
 
 if TYPE_CHECKING:
     from clients.box import Box
@@ -80,15 +79,3 @@ def test_tls_is_trusted_with_the_authority_only(secure: Registry, box: Box, repo
     secure.complete(repository, TAG)
     box.run("oras", "pull", trust, "--output=out", remote)
     assert (box.home / "out" / "notes.txt").read_text(encoding="utf-8") == "over TLS\n"
-
-
-def test_login_opens_what_a_wrong_password_does_not(private: Registry, box: Box, repository: str) -> None:
-    (box.home / "notes.txt").write_text("private\n", encoding="utf-8")
-    trust = f"--ca-file={private.trow.ca}"
-    login = ("login", trust, f"--username={ALICE.name}", "--password-stdin", private.host)
-    push = ("push", trust, f"{private.host}/{repository}:{TAG}", "notes.txt:text/plain")
-    assert "credential not found" in box.refused("oras", *push)
-    assert "unauthorized" in box.refused("oras", *login, stdin=b"wrong")
-    box.run("oras", *login, stdin=ALICE.password.encode())
-    box.run("oras", *push)
-    private.complete(repository, TAG)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clients.image import DOCKER_MANIFEST, TAG, Image, image, index
-from clients.registry import ALICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,17 +78,3 @@ def test_tls_is_trusted_with_the_authority_only(secure: Registry, box: Box, repo
     assert secure.complete(repository, TAG).manifest == made.manifest
     box.run("skopeo", "copy", f"--src-cert-dir={trust}", remote, f"oci:{box.home / 'out'}:{TAG}")
     assert layout_content(box.home / "out") == made.content
-
-
-def test_login_opens_what_a_wrong_password_does_not(private: Registry, box: Box, repository: str) -> None:
-    made = image(repository)
-    layout = made.write(box.home / "in")
-    remote = f"docker://{private.host}/{repository}:{TAG}"
-    certificates = f"--cert-dir={private.trow.ca.parent}"
-    push = ("copy", f"--dest-cert-dir={private.trow.ca.parent}", f"oci:{layout}:{TAG}", remote)
-    login = ("login", certificates, f"--username={ALICE.name}")
-    assert "unauthorized" in box.refused("skopeo", *push).lower()
-    assert "invalid username/password" in box.refused("skopeo", *login, "--password=wrong", private.host)
-    box.run("skopeo", *login, "--password-stdin", private.host, stdin=ALICE.password.encode())
-    box.run("skopeo", *push)
-    assert private.complete(repository, TAG).manifest == made.manifest

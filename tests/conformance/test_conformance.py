@@ -90,14 +90,22 @@ def over_tls(tmp_path: Path) -> tuple[Trow, dict[str, str]]:
     return trow, {"OCI_TLS": "enabled", "SSL_CERT_FILE": str(trow.ca)}
 
 
-def with_password(tmp_path: Path) -> tuple[Trow, dict[str, str]]:
+def logging_in(tmp_path: Path, challenge: str) -> tuple[Trow, dict[str, str]]:
     """Without the cache of credentials every request is challenged first."""
     login = {"OCI_USERNAME": "alice", "OCI_PASSWORD": "correct horse"}
-    trow = Trow.start(tmp_path, user=(login["OCI_USERNAME"], login["OCI_PASSWORD"]))
+    trow = Trow.start(tmp_path, "--challenge", challenge, user=(login["OCI_USERNAME"], login["OCI_PASSWORD"]))
     return trow, login | {"OCI_TLS": "disabled", "OCI_CACHE_AUTH": "false"}
 
 
-@pytest.mark.parametrize("served", [over_http, over_tls, with_password])
+def with_basic(tmp_path: Path) -> tuple[Trow, dict[str, str]]:
+    return logging_in(tmp_path, "basic")
+
+
+def with_bearer(tmp_path: Path) -> tuple[Trow, dict[str, str]]:
+    return logging_in(tmp_path, "bearer")
+
+
+@pytest.mark.parametrize("served", [over_http, over_tls, with_basic, with_bearer])
 def test_nothing_fails_and_nothing_is_skipped(
     served: Callable[[Path], tuple[Trow, dict[str, str]]],
     tmp_path: Path,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pytest
 
+from support.clock import Clock
 from trow.metadata.sqlite import SqliteMetadata
-from trow.registry.ports import Blobs, Metadata
+from trow.registry.ports import Blobs, Metadata, RobotTokens
 from trow.storage.filesystem import FilesystemBlobs
 from trow.storage.memory import MemoryBlobs
 
@@ -16,19 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Database(Metadata, Protocol):
-    """Metadata that can be closed."""
+class Database(Metadata, RobotTokens, Protocol):
+    """Metadata that can be closed, with the credentials of programs beside it."""
 
     def close(self) -> None: ...
-
-
-class Clock:
-    """Seconds since 1970 as the test wants them."""
-
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 Open: TypeAlias = "Callable[[], Database]"

@@ -12,16 +12,28 @@ import pytest
 import factories
 from factories import DOCKER_IMAGE, OCI_IMAGE
 from support.core import OTHER, REPO, digest, publication, tag
-from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid
+from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid, TagExists
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
-from trow.registry.ports import BlobRecord, ManifestRecord, Missing, Publication, Referrer, TagEvent, Upload
+from trow.registry.ports import (
+    BlobRecord,
+    ManifestRecord,
+    Missing,
+    Publication,
+    PublicationResult,
+    Referrer,
+    RepositoryRecord,
+    TagEvent,
+    TagMove,
+    Upload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from contract.conftest import Clock, Database, Open
+    from contract.conftest import Database, Open
     from factories import Blob, Manifest
+    from support.clock import Clock
     from trow.oci.digest import Digest
 
 ALL = PageRequest(1000)
@@ -155,9 +167,9 @@ async def test_delete_of_a_manifest(metadata: Database) -> None:
     image, other = factories.image(), factories.image()
     await metadata.publish(publication(REPO, image, "a", "b"))
     await metadata.publish(publication(REPO, other, "c"))
-    assert not await metadata.delete_manifest(OTHER, name(image), "", HISTORY)
-    assert await metadata.delete_manifest(REPO, name(image), "", HISTORY)
-    assert not await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    assert await metadata.delete_manifest(OTHER, name(image), "", HISTORY) is None
+    assert sorted(await metadata.delete_manifest(REPO, name(image), "", HISTORY) or []) == ["a", "b"]
+    assert await metadata.delete_manifest(REPO, name(image), "", HISTORY) is None
     assert await metadata.manifest(REPO, name(image)) is None
     assert await metadata.tagged_manifest(REPO, tag("a")) is None
     assert await metadata.tags(REPO, ALL) == Page(["c"], more=False)
@@ -179,13 +191,105 @@ async def test_repository_goes_with_its_last_manifest(metadata: Database) -> Non
 async def test_delete_of_a_tag(metadata: Database) -> None:
     image = factories.image()
     await metadata.publish(publication(REPO, image, "a", "b"))
-    assert not await metadata.delete_tag(OTHER, tag("a"), "", HISTORY)
-    assert await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
-    assert not await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    assert await metadata.delete_tag(OTHER, tag("a"), "", HISTORY) is None
+    assert await metadata.delete_tag(REPO, tag("a"), "", HISTORY) == image.digest
+    assert await metadata.delete_tag(REPO, tag("a"), "", HISTORY) is None
     assert await metadata.tagged_manifest(REPO, tag("a")) is None
     assert await metadata.manifest(REPO, name(image)) is not None
     await metadata.delete_tag(REPO, tag("b"), "", HISTORY)
     assert await metadata.tags(REPO, ALL) == Page([], more=False)
+
+
+async def test_delete_of_a_manifest_without_tags_is_no_missing_manifest(metadata: Database) -> None:
+    image = factories.image()
+    await metadata.publish(publication(REPO, image))
+    assert await metadata.delete_manifest(REPO, name(image), "", HISTORY) == []
+
+
+# Moves
+
+
+async def test_publication_tells_which_tags_moved_and_from_where(metadata: Database) -> None:
+    first, second = factories.image(), factories.image()
+    created = await metadata.publish(publication(REPO, first, "a", "b"))
+    assert created.moves == (TagMove(tag("a"), None), TagMove(tag("b"), None))
+    assert (await metadata.publish(publication(REPO, first, "a"))).moves == ()
+    moved = await metadata.publish(publication(REPO, second, "a", "c"))
+    assert moved.moves == (TagMove(tag("a"), name(first)), TagMove(tag("c"), None))
+    await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    assert (await metadata.publish(publication(REPO, first, "a"))).moves == (TagMove(tag("a"), None),)
+
+
+async def test_tag_that_may_not_move_refuses_the_whole_publication(metadata: Database) -> None:
+    first, second = factories.image(), factories.image()
+    await metadata.publish(publication(REPO, first, "b"))
+    with pytest.raises(TagExists, match="the tag b exists"):
+        await metadata.publish(publication(REPO, second, "a", "b", "c", overwrite=False))
+    assert await metadata.manifest(REPO, name(second)) is None
+    assert await metadata.tags(REPO, ALL) == Page(["b"], more=False)
+    found = await metadata.tagged_manifest(REPO, tag("b"))
+    assert found is not None
+    assert found.digest == first.digest
+    assert len(await history(metadata, "b") or []) == 1
+    assert await history(metadata, "a") is None
+
+
+async def test_tag_that_may_not_move_may_be_made_and_may_stay(metadata: Database) -> None:
+    image = factories.image()
+    for _ in range(2):
+        await metadata.publish(publication(REPO, image, "a", overwrite=False))
+    assert await metadata.tags(REPO, ALL) == Page(["a"], more=False)
+
+
+async def test_of_many_who_may_only_create_a_tag_one_does(metadata: Database) -> None:
+    images = [factories.image() for _ in range(30)]
+    writes = (metadata.publish(publication(REPO, image, "v1", overwrite=False)) for image in images)
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert sum(isinstance(answer, TagExists) for answer in answers) == 29
+    assert len(await history(metadata, "v1") or []) == 1
+
+
+# Repositories
+
+
+async def test_repository_knows_since_when_it_exists_and_who_made_it(metadata: Database, clock: Clock) -> None:
+    assert await metadata.repository(REPO) is None
+    first = RepositoryRecord(clock.now, "alice")
+    await metadata.publish(publication(REPO, factories.image(), "v1", subject="alice"))
+    assert await metadata.repository(REPO) == first
+    assert await metadata.repository(OTHER) is None
+    clock.now += 60
+    await metadata.publish(publication(REPO, factories.image(), "v1", subject="bob"))
+    await metadata.delete_tag(REPO, tag("v1"), "bob", HISTORY)
+    assert await metadata.repository(REPO) == first
+
+
+async def test_repository_that_was_gone_is_another_one(metadata: Database, clock: Clock) -> None:
+    one, two = factories.image(), factories.image()
+    for image in (one, two):
+        await metadata.publish(publication(REPO, image, subject="alice"))
+    await metadata.delete_manifest(REPO, name(one), "", HISTORY)
+    assert await metadata.repository(REPO) is not None
+    await metadata.delete_manifest(REPO, name(two), "", HISTORY)
+    assert await metadata.repository(REPO) is None
+    clock.now += 0.25
+    await metadata.publish(publication(REPO, one, subject="bob"))
+    assert await metadata.repository(REPO) == RepositoryRecord(clock.now, "bob")
+
+
+async def test_repository_is_not_made_by_a_publication_that_fails(metadata: Database) -> None:
+    with pytest.raises(ManifestBlobUnknown):
+        await metadata.publish(publication(REPO, factories.image(), require_blobs=True))
+    assert await metadata.repository(REPO) is None
+
+
+async def test_repository_is_known_after_a_restart(reopen: Open, clock: Clock) -> None:
+    await reopen().publish(publication(REPO, factories.image(), subject="alice"))
+    assert await reopen().repository(REPO) == RepositoryRecord(clock.now, "alice")
+
+
+async def test_robot_token_that_nobody_made_is_absent(metadata: Database) -> None:
+    assert await metadata.robot_token("aaaaaaaaaaaa") is None
 
 
 # What a manifest refers to
@@ -196,13 +300,14 @@ async def test_missing_content_is_told(metadata: Database) -> None:
     await link(metadata, REPO, image.blobs[0])
     await link(metadata, OTHER, image.blobs[1])
     expected = Missing(blobs=tuple(map(name, image.blobs[1:])))
-    assert await metadata.publish(publication(REPO, image)) == expected
-    assert await metadata.publish(publication(REPO, index)) == Missing(children=tuple(map(name, index.children)))
+    assert await metadata.publish(publication(REPO, image)) == PublicationResult(expected)
+    found = await metadata.publish(publication(REPO, index))
+    assert found == PublicationResult(Missing(children=tuple(map(name, index.children))))
     await link(metadata, REPO, *image.blobs)
     for child in index.children:
         await metadata.publish(publication(REPO, child))
-    assert await metadata.publish(publication(REPO, image)) == Missing()
-    assert await metadata.publish(publication(REPO, index)) == Missing()
+    assert await metadata.publish(publication(REPO, image)) == PublicationResult(Missing())
+    assert await metadata.publish(publication(REPO, index)) == PublicationResult(Missing())
 
 
 async def test_missing_content_that_is_required(metadata: Database) -> None:
@@ -508,7 +613,7 @@ async def test_mount(metadata: Database) -> None:
     assert not await metadata.mount_blob(OTHER, name(blob), [third])
     assert await metadata.blob(OTHER, name(blob)) is None
     for _ in range(2):
-        assert await metadata.mount_blob(OTHER, name(blob), [third, REPO])
+        assert await metadata.mount_blob(OTHER, name(blob), [third, REPO]) == REPO
         assert await metadata.blob(OTHER, name(blob)) == record(blob)
 
 
@@ -656,7 +761,7 @@ async def test_request_that_is_cancelled_disturbs_nobody(metadata: Database) -> 
     for write in writes[::2]:
         write.cancel()
     answers = await asyncio.gather(*writes, return_exceptions=True)
-    assert answers[1::2] == [Missing(blobs=tuple(map(name, image.blobs))) for image in images[1::2]]
+    assert answers[1::2] == [PublicationResult(Missing(blobs=tuple(map(name, image.blobs)))) for image in images[1::2]]
     for image in images[1::2]:
         assert await metadata.manifest(REPO, name(image)) is not None
 

@@ -11,17 +11,22 @@ import pytest
 
 import factories
 from support.core import REPO, digest, publication, tag
-from trow.metadata import migrations, sql, sqlite
-from trow.metadata.sqlite import SchemaError, SqliteMetadata, migrate
+from trow.metadata import migrations, sql, sqlite, transactions
+from trow.metadata.sqlite import SchemaError, SqliteMetadata, migrate, run_beside
 from trow.oci.errors import ManifestBlobUnknown, Unavailable
 from trow.oci.names import UploadId
-from trow.registry.ports import BlobRecord, Upload
+from trow.oci.page import Page, PageRequest
+from trow.policy.access import Permission
+from trow.policy.globs import RepositoryGlob
+from trow.policy.identity import Grant
+from trow.registry.ports import BlobRecord, RepositoryRecord, RobotToken, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trow.registry.ports import Missing
+    from trow.metadata.transactions import Transaction
+    from trow.registry.ports import PublicationResult
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def test_fresh_database_has_the_newest_schema(path: Path) -> None:
     SqliteMetadata(path).close()
     version, names = schema(path)
     assert version == len(migrations.load(bytes_type="", text_type=""))
-    assert names >= {"repository", "manifest", "tag", "tag_event", "blob", "blob_link", "upload"}
+    assert names >= {"repository", "manifest", "tag", "tag_event", "blob", "blob_link", "upload", "robot_token"}
 
 
 def test_migration_that_has_been_done_is_not_done_again(path: Path) -> None:
@@ -112,6 +117,40 @@ def test_migrations_go_on_from_where_they_are(monkeypatch: pytest.MonkeyPatch) -
     assert names == ["t1", "t2", "t3"]
 
 
+async def test_database_of_the_first_version_keeps_its_content(path: Path) -> None:
+    image, blob, upload = factories.image(), factories.blob(), UploadId.new()
+    (first, *_) = migrations.load(bytes_type="BLOB", text_type="TEXT")
+    rows: dict[str, tuple[str | bytes | float | None, ...]] = {
+        "repository": (REPO,),
+        "manifest": (REPO, image.digest, image.media_type, image.size, None, None, None, 5.0, "alice", image.raw),
+        "tag": (REPO, "v1", image.digest),
+        "tag_event": (REPO, "v1", 1, image.digest, 5.0, "alice"),
+        "blob": (blob.digest, blob.size, blob.content),
+        "blob_link": (REPO, blob.digest),
+        "upload": (upload, REPO, "alice", "sha256", 6.0),
+    }
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        for statement in first.statements:
+            connection.execute(statement)
+        for table, row in rows.items():
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        connection.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with contextlib.closing(SqliteMetadata(path)) as metadata:
+            found = await metadata.tagged_manifest(REPO, tag("v1"))
+            assert found is not None
+            assert found.content == image.raw
+            assert await metadata.blob(REPO, digest(blob.digest)) == BlobRecord(blob.size, blob.content)
+            assert await metadata.upload(upload) == Upload(upload, REPO, "alice", "sha256", 6.0)
+            assert await metadata.repositories(PageRequest(9)) == Page([REPO], more=False)
+            events = await metadata.tag_history(REPO, tag("v1"), PageRequest(9))
+            assert events is not None
+            assert [event.subject for event in events.items] == ["alice"]
+            # Nobody knows since when it exists: it is as old as can be, so that no token is older.
+            assert await metadata.repository(REPO) == RepositoryRecord(0.0, "")
+            assert metadata.read(transactions.robot_tokens()) == []
+
+
 def test_what_is_no_database(path: Path) -> None:
     path.write_bytes(b"this is not a database, whatever its name says" * 100)
     with pytest.raises(apsw.NotADBError):
@@ -119,9 +158,10 @@ def test_what_is_no_database(path: Path) -> None:
 
 
 LOOKUPS: Final = (
-    sql.MANIFEST, sql.TAGGED_MANIFEST, sql.HAS_MANIFEST, sql.REFERRERS, sql.REFERRER_SIZES, sql.HAS_REPOSITORY,
+    sql.MANIFEST, sql.TAGGED_MANIFEST, sql.HAS_MANIFEST, sql.REFERRERS, sql.REFERRER_SIZES, sql.REPOSITORY,
     sql.REPOSITORIES, sql.TAGS, sql.TAG, sql.TAGS_OF, sql.TAG_EVENTS, sql.LAST_TAG_EVENT, sql.BLOB, sql.BLOB_SIZE,
-    sql.HAS_BLOB, sql.KNOWN_BLOB, sql.REPOSITORIES_WITH, sql.UNLINK_BLOB, sql.DROP_UNLINKED_CONTENT,
+    sql.HAS_BLOB, sql.KNOWN_BLOB, sql.REPOSITORIES_WITH, sql.UNLINK_BLOB, sql.DROP_UNLINKED_CONTENT, sql.ROBOT,
+    sql.REVOKE_ROBOT,
 )  # fmt: skip
 
 
@@ -133,6 +173,112 @@ async def test_table_is_reached_by_its_key(metadata: SqliteMetadata, path: Path,
         plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()]
     assert plan
     assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step]
+
+
+# Robot tokens, and what other processes write
+
+
+def token(name: str = "aaaaaaaaaaaa", at: float = 1.0, expires_at: float | None = None) -> RobotToken:
+    grants = (
+        Grant(RepositoryGlob.parse("team-a/**"), frozenset({Permission.PULL, Permission.PUSH})),
+        Grant(RepositoryGlob.parse("**"), frozenset({Permission.LIST})),
+    )
+    return RobotToken(name, "ci", "f" * 64, grants, at, "alice", expires_at)
+
+
+@pytest.mark.parametrize("expires_at", [None, 2_000_000_000.5])
+async def test_robot_token_is_kept_as_it_was_made(
+    metadata: SqliteMetadata, path: Path, expires_at: float | None
+) -> None:
+    made = token(expires_at=expires_at)
+    run_beside(path, transactions.add_robot_token(made))
+    assert await metadata.robot_token(made.id) == made
+    assert await metadata.robot_token("bbbbbbbbbbbb") is None
+
+
+def test_robot_tokens_are_listed_from_the_oldest(path: Path) -> None:
+    tokens = [token("cccccccccccc", 1.0), token("aaaaaaaaaaaa", 2.0), token("bbbbbbbbbbbb", 2.0)]
+    assert run_beside(path, transactions.robot_tokens()) == []
+    for each in reversed(tokens):
+        run_beside(path, transactions.add_robot_token(each))
+    assert run_beside(path, transactions.robot_tokens()) == tokens
+
+
+def test_robot_token_of_the_same_id_is_refused_and_the_first_stays(path: Path) -> None:
+    run_beside(path, transactions.add_robot_token(token()))
+    with pytest.raises(apsw.ConstraintError):
+        run_beside(path, transactions.add_robot_token(token(at=5.0)))
+    assert run_beside(path, transactions.robot_tokens()) == [token()]
+
+
+async def test_robot_token_is_revoked_once_and_a_running_server_sees_it_at_once(
+    metadata: SqliteMetadata, path: Path
+) -> None:
+    run_beside(path, transactions.add_robot_token(token()))
+    run_beside(path, transactions.add_robot_token(token("bbbbbbbbbbbb")))
+    assert await metadata.robot_token(token().id) == token()
+    assert run_beside(path, transactions.revoke_robot_token(token().id, 7.5, "bob"))
+    found = await metadata.robot_token(token().id)
+    assert found is not None
+    assert found.revoked_at == 7.5
+    assert not run_beside(path, transactions.revoke_robot_token(token().id, 9.0, "bob"))
+    assert not run_beside(path, transactions.revoke_robot_token("cccccccccccc", 9.0, "bob"))
+    assert await metadata.robot_token(token().id) == found
+    assert await metadata.robot_token("bbbbbbbbbbbb") == token("bbbbbbbbbbbb")
+
+
+async def test_what_commands_did_waits_for_the_record_until_it_is_there(metadata: SqliteMetadata, path: Path) -> None:
+    assert await metadata.pending_events() == []
+    run_beside(path, transactions.add_robot_token(token(at=1.0)))
+    run_beside(path, transactions.revoke_robot_token(token().id, 2.0, "bob"))
+    run_beside(path, transactions.revoke_robot_token(token().id, 3.0, "bob"))  # changes nothing
+    made, revoked = await metadata.pending_events()
+    assert (made.at, made.actor, revoked.at, revoked.actor) == (1.0, "alice", 2.0, "bob")
+    assert made.detail == "robot token aaaaaaaaaaaa (ci) made: pull,push on team-a/**; list on **"
+    assert revoked.detail == "robot token aaaaaaaaaaaa revoked"
+    assert "f" * 64 not in made.detail
+    await metadata.drop_pending_events([made])
+    assert await metadata.pending_events() == [revoked]
+    await metadata.drop_pending_events([made, revoked])
+    assert await metadata.pending_events() == []
+
+
+async def test_other_process_and_the_server_write_in_turn(metadata: SqliteMetadata, path: Path) -> None:
+    images = [factories.image() for _ in range(30)]
+    writes = [asyncio.create_task(metadata.publish(publication(REPO, image))) for image in images]
+    names = [f"{number:a>12}" for number in range(10)]
+    await asyncio.gather(
+        *(asyncio.to_thread(run_beside, path, transactions.add_robot_token(token(name))) for name in names)
+    )
+    await asyncio.gather(*writes)
+    assert {each.id for each in metadata.read(transactions.robot_tokens())} == set(names)
+    for image in images:
+        assert await metadata.manifest(REPO, digest(image.digest)) is not None
+
+
+def test_write_without_a_server_makes_the_database(path: Path) -> None:
+    run_beside(path, transactions.add_robot_token(token()))
+    with contextlib.closing(SqliteMetadata(path)) as metadata:
+        assert metadata.read(transactions.robot_tokens()) == [token()]
+
+
+def test_write_beside_a_newer_version_is_refused(path: Path) -> None:
+    SqliteMetadata(path).close()
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    with pytest.raises(SchemaError, match="start the newer version"):
+        run_beside(path, transactions.robot_tokens())
+
+
+def test_write_that_fails_leaves_nothing_and_no_lock(path: Path) -> None:
+    def half() -> Transaction[None]:
+        yield from transactions.add_robot_token(token())
+        yield "SELECT 1 FROM there_is_no_such_table", ()
+
+    with pytest.raises(apsw.SQLError):
+        run_beside(path, half())
+    assert run_beside(path, transactions.robot_tokens()) == []
+    assert run_beside(path, transactions.pending_events()) == []
 
 
 # Commits
@@ -151,7 +297,7 @@ async def test_writes_that_wait_share_a_commit(path: Path) -> None:
 
 async def test_one_write_of_a_shared_commit_fails_alone(metadata: SqliteMetadata) -> None:
     images = [factories.image() for _ in range(50)]
-    answers: list[Missing | BaseException] = await asyncio.gather(
+    answers: list[PublicationResult | BaseException] = await asyncio.gather(
         *(
             metadata.publish(publication(REPO, image, f"v{number}", require_blobs=number == 25))
             for number, image in enumerate(images)

@@ -60,12 +60,12 @@ def test_a_start_on_a_read_only_volume_says_so(folder: str, tmp_path: Path) -> N
 
 
 def test_a_volume_that_is_remounted_read_only_and_back(tmp_path: Path) -> None:
-    """The database, which is always open for writing, lies beside it: the kernel remounts no volume in use."""
+    """The databases, which are always open for writing, lie beside it: the kernel remounts no volume in use."""
     aside, large = tmp_path / "aside", random.Random(2).randbytes(200_000)
     aside.mkdir()
     with tmpfs(tmp_path / "volume", 16 * MIB) as volume:
         volume.data.mkdir()
-        for name in ("trow.db", "trow.lock"):
+        for name in ("trow.db", "trow.lock", "audit.db"):
             (volume.data / name).symlink_to(aside / name)
         with volume.start(tmp_path) as trow, Client(trow.host) as client:
             furnish(trow)

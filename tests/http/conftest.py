@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from support.issuer import Issuer
 from support.registry import Client, Repository
 from support.server import Trow
+from support.team import Team
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,3 +88,24 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
     """A server with a user, where everybody else may pull."""
     with Trow.start(tmp_path_factory.mktemp("public"), "--anonymous", "pull", user=ALICE) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[Issuer]:
+    """An OIDC issuer."""
+    with Issuer.start() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Team]:
+    """A server where everybody has rights of their own; in the end it must have written no secret down."""
+    with Team(tmp_path_factory.mktemp("team"), issuer) as team:
+        yield team
+
+
+@pytest.fixture(scope="session")
+def open_team(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Team]:
+    """The same, where everybody else may pull."""
+    with Team(tmp_path_factory.mktemp("open-team"), issuer, auth={"anonymous": "pull"}) as team:
+        yield team

@@ -175,7 +175,11 @@ def test_cve_2026_32589_a_session_belongs_to_one_repository(target: Target, clie
 
 def test_cve_2026_32589_a_session_belongs_to_one_user(tmp_path: Path) -> None:
     content = b"of alice"
-    with Trow.start(tmp_path, "--anonymous", "all", user=ALICE) as trow, Client(trow.host) as client:
+    everybody = {"anonymous": True, "repositories": ["shared/*"], "actions": ["pull", "push"]}
+    with (
+        Trow.start(tmp_path, user=ALICE, config={"access": {"rules": [everybody]}}) as trow,
+        Client(trow.host) as client,
+    ):
         opened = client.ask("POST", "/v2/shared/repository/blobs/uploads/", AS_ALICE, b"")
         session = opened.header("location")
         for method in ("GET", "PATCH", "DELETE"):
@@ -190,7 +194,7 @@ def test_cve_2025_30204_long_credentials_are_refused_unread(tmp_path: Path) -> N
             answer = client.ask("GET", "/v2/", [("Authorization", value)])
             assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
         answer = client.ask("GET", "/v2/", [("Authorization", "Bearer " + "." * 500_000)])
-        assert (answer.status, answer.codes) == (400, ["UNSUPPORTED"])
+        assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
         assert client.ask("GET", "/v2/", AS_ALICE).status == 200
 
 
@@ -250,9 +254,9 @@ def test_zot_3183_nothing_of_the_registry_is_shown_to_strangers(tmp_path: Path) 
             ("GET", "/v2/a/blobs/uploads/0123456789abcdef0123456789abcdef"),
             ("GET", "/api/v1/repositories/a/tags/latest/history"),
         ):
-            for headers in ([], [("Authorization", "Basic YTpi")], [("Authorization", "Basic")]):
+            for headers in ([], [("Authorization", "Basic")], [("Authorization", "Bearer x")]):
                 answer = client.ask(method, path, headers)
-                assert (answer.status, answer.header("www-authenticate")[:5]) == (401, "Basic"), path
+                assert (answer.status, answer.header("www-authenticate")[:7]) == (401, "Bearer "), path
 
 
 def test_zot_3980_every_origin_never_goes_with_credentials(tmp_path: Path) -> None:

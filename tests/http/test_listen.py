@@ -47,13 +47,13 @@ def serving(tmp_path: Path, *flags: str) -> Iterator[list[str]]:
     assert code == 0, stderr.read_text("utf-8")
 
 
-def refused(tmp_path: Path, *flags: str) -> str:
+def refused(tmp_path: Path, *flags: str, code: int = 1) -> str:
     """What a server says that cannot start."""
     done = subprocess.run(
         command(tmp_path, *flags), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
         timeout=START_SECONDS, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
     return done.stderr
 
@@ -71,7 +71,7 @@ def test_ipv6(tmp_path: Path) -> None:
 
 
 def test_wildcard_is_both_families(tmp_path: Path) -> None:
-    with serving(tmp_path, "--bind", "[::]:0") as urls:
+    with serving(tmp_path, "--bind", "[::]:0", "--allow-anonymous-push") as urls:
         port = urlsplit(urls[0]).port
         assert all(answers(f"http://{host}:{port}") for host in ("127.0.0.1", "[::1]"))
 
@@ -91,7 +91,7 @@ def test_several_addresses(tmp_path: Path) -> None:
 
 
 def test_client_of_the_other_family_has_its_own_address_in_the_log(tmp_path: Path) -> None:
-    with serving(tmp_path, "--bind", "[::]:0") as urls:
+    with serving(tmp_path, "--bind", "[::]:0", "--allow-anonymous-push") as urls:
         port = urlsplit(urls[0]).port
         assert all(answers(f"http://{host}:{port}") for host in ("127.0.0.1", "[::1]"))
     log = (tmp_path / "stderr.log").read_text("utf-8")
@@ -118,7 +118,38 @@ def test_port_that_another_trow_has(tmp_path: Path) -> None:
 
 
 def test_address_of_another_machine(tmp_path: Path) -> None:
-    assert "192.0.2.1" in refused(tmp_path, "--bind", "192.0.2.1:0")
+    assert "192.0.2.1" in refused(tmp_path, "--bind", "192.0.2.1:0", "--allow-anonymous-push")
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+def test_other_machines_are_let_in_only_where_somebody_logs_in_or_in_so_many_words(tmp_path: Path, bind: str) -> None:
+    """CVE-2026-4404 and its like: no default lets strangers push."""
+    said = refused(tmp_path, "--bind", bind, code=2)
+    assert "everybody could push and delete" in said
+    assert "--allow-anonymous-push" in said
+    for flags in (["--anonymous", "pull"], ["--allow-anonymous-push"]):
+        done = subprocess.run(
+            command(tmp_path, "--dry-run", "--bind", bind, *flags),
+            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=START_SECONDS, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_everybody_may_do_everything_on_loopback_and_the_banner_says_so(tmp_path: Path) -> None:
+    with Trow.start(tmp_path) as trow, Client(trow.url) as nobody:
+        assert nobody.get("/v2/").status == 200
+        assert nobody.post("/v2/a/blobs/uploads/").status == 202
+    done = subprocess.run(
+        command(tmp_path, "--dry-run"),
+        stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=START_SECONDS, check=True,
+    )  # fmt: skip
+    assert "open to all: nobody has to log in" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["all", "push", "everything"])
+def test_anonymous_access_is_none_or_pull(tmp_path: Path, words: str) -> None:
+    said = refused(tmp_path, "--anonymous", words, code=2)
+    assert "write one of none, pull" in said
 
 
 def test_data_directory_that_another_trow_has(tmp_path: Path) -> None:

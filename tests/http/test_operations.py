@@ -122,7 +122,8 @@ def test_access_log(tmp_path: Path) -> None:
         alice.head(Repository(alice, "a").blob(blob.digest))
     lines = [line for line in log(tmp_path) if line["event"] == "request"]
     members = {
-        "time", "level", "event", "client", "user", "method", "path", "status", "received", "sent", "seconds",
+        "time", "level", "event", "request", "client", "user", "method", "path", "status", "received", "sent",
+        "seconds",
     }  # fmt: skip
     assert all(set(line) == members for line in lines)
     assert all(started <= line["time"] <= time.time() and 0 <= line["seconds"] < 60 for line in lines)

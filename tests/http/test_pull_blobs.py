@@ -9,6 +9,7 @@ import pytest
 
 import factories
 from factories import INLINE
+from support.registry import described
 
 if TYPE_CHECKING:
     from factories import Blob
@@ -57,7 +58,7 @@ def test_head_says_what_get_says(client: Client, repository: Repository, size: i
     path = repository.blob(blob.digest)
     head, get = client.head(path), client.get(path)
     assert (head.status, head.body) == (200, b"")
-    assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+    assert described(head) == described(get)
 
 
 @pytest.mark.parametrize(

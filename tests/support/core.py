@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
+from trow.oci.errors import Denied
 from trow.oci.names import Repository, Tag
 from trow.registry.ports import Publication
+from trow.registry.publish import Author
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from factories import Manifest
+    from trow.policy.access import Permission
 
 REPO = Repository.parse("library/one")
 OTHER = Repository.parse("library/other")
@@ -59,6 +62,7 @@ def publication(
     require_blobs: bool = False,
     require_children: bool = False,
     history: int = 10,
+    overwrite: bool = True,
 ) -> Publication:
     return Publication(
         repository=repository,
@@ -69,4 +73,22 @@ def publication(
         require_blobs=require_blobs,
         require_children=require_children,
         history=history,
+        overwrite=overwrite,
     )
+
+
+class Rights:
+    """What somebody may do in a repository, and what of it was asked for."""
+
+    def __init__(self, *held: Permission, everything: bool = False) -> None:
+        self.held = set(held)
+        self.everything = everything
+        self.asked: list[Permission] = []
+
+    async def require(self, permission: Permission) -> None:
+        self.asked.append(permission)
+        if not self.everything and permission not in self.held:
+            raise Denied("you may not do this", {"permission": permission.value})
+
+    def author(self, name: str = "alice") -> Author:
+        return Author(name, self.require)

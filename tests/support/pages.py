@@ -1,4 +1,10 @@
-"""The project's documents, and the code blocks in them."""
+"""The project's documents, and the code blocks in them.
+
+The words after a block's language say what it is for: `run` blocks are commands that a test runs in order, a name such
+as `trow.yaml` is the file that the block is to be saved as, and `output` is what the commands before it print. With
+`run` may stand: `fails`, when the commands are to be refused; `soon`, when it takes a while until they do what they
+should; `stopped`, when the registry has to be stopped; `kubernetes`, when they need a cluster. `serve` starts Trow.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +29,11 @@ class Block:
     language: str
     words: frozenset[str]
     code: str
+
+    @property
+    def file(self) -> str:
+        """The file that the reader saves it as, "" for none."""
+        return next((word for word in self.words if "." in word), "")
 
 
 def blocks(page: Path) -> Iterator[Block]:

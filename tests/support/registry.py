@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -56,11 +57,42 @@ class Reply:
         return found["path"]
 
 
+def basic(user: str, secret: str) -> str:
+    """The ``Authorization`` header for a name and a password (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{user}:{secret}'.encode()).decode()}"
+
+
+def described(reply: Reply) -> dict[str, str]:
+    """What the headers say of the content; the rest differs from one answer to the next."""
+    return {name: value for name, value in reply.headers.items() if name.lower() not in {"date", "x-request-id"}}
+
+
 class Client:
     """One server as one user sees it, over a connection that stays open."""
 
-    def __init__(self, url: str, user: tuple[str, str] | None = None) -> None:
-        self._headers = urllib3.make_headers(basic_auth=":".join(user)) if user else {}
+    def __init__(
+        self,
+        url: str,
+        user: tuple[str, str] | None = None,
+        *,
+        bearer: str | None = None,
+        address: str | None = None,
+    ) -> None:
+        """Connect as a user, or with a token.
+
+        Args:
+            url: the server's.
+            user: name and password, sent with each request.
+            bearer: a token, sent with each request.
+            address: where the client seems to be, for a server that trusts this machine as a proxy.
+        """
+        self._headers = {}
+        if user:
+            self._headers["authorization"] = basic(*user)
+        if bearer:
+            self._headers["authorization"] = f"Bearer {bearer}"
+        if address:
+            self._headers["x-forwarded-for"] = address
         self._pool = urllib3.connection_from_url(url, timeout=SECONDS, retries=False, maxsize=4)
 
     def request(

@@ -36,6 +36,7 @@ class Scope:
     client: str = "192.0.2.1:1234"
     scheme: str = "http"
     http_version: str = "1.1"
+    authority: str | None = None
     headers: request.Headers = field(default_factory=lambda: Headers([]))
 
 

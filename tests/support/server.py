@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import trustme
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -43,22 +45,39 @@ class Tls:
 
 
 class Trow:
-    """`with Trow.start(tmp_path) as trow:` serves `tmp_path/data` at `trow.url` until the block ends."""
+    """`with Trow.start(tmp_path) as trow:` serves `tmp_path/data` at `trow.url` until the block ends.
 
-    def __init__(self, process: subprocess.Popen[str], url: str, stderr: Path, tls: Tls | None) -> None:
+    Attributes:
+        urls: of all listeners; that for client certificates is the last one.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], urls: Sequence[str], folder: Path, tls: Tls | None) -> None:
         self.process = process
-        self.url = url
-        self.host = url.partition("://")[2]
-        self.stderr = stderr
+        self.urls = tuple(urls)
+        self.url = urls[0]
+        self.host = self.url.partition("://")[2]
+        self.folder = folder
+        self.stderr = folder / "stderr.log"
         self.tls = tls
         self._killed = False
 
     @classmethod
-    def start(cls, tmp_path: Path, *flags: str, tls: bool = False, user: tuple[str, str] | None = None) -> Trow:
+    def start(
+        cls,
+        tmp_path: Path,
+        *flags: str,
+        tls: bool = False,
+        user: tuple[str, str] | None = None,
+        config: Mapping[str, object] | None = None,
+    ) -> Trow:
+        """Start it; `config` is what stands in its configuration file, beside what these flags say."""
         tmp_path.mkdir(parents=True, exist_ok=True)
         issued = Tls.issue(tmp_path / "tls") if tls else None
         argv = [sys.executable, "-m", "trow", "serve", "--host", "127.0.0.1", "--port", "0"]
         argv += ["--data-dir", str(tmp_path / "data")]
+        if config is not None:
+            (tmp_path / "trow.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+            argv += ["--config", str(tmp_path / "trow.yaml")]
         if issued:
             argv += ["--tls", f"{issued.certificate},{issued.key}"]
         if user:
@@ -71,13 +90,26 @@ class Trow:
             process = subprocess.Popen(
                 [*argv, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
             )
-        return cls(process, listening(process, stderr), stderr, issued)
+        return cls(process, listeners(process, stderr), tmp_path, issued)
 
     @property
     def ca(self) -> Path:
         """The certificate of the authority that clients have to be told of."""
         assert self.tls is not None, "this server was started without tls=True"
         return self.tls.ca
+
+    def command(self, *arguments: str) -> str:
+        """What another `trow` says beside this one, which is told of the same data."""
+        done = subprocess.run(
+            [sys.executable, "-m", "trow", *arguments, "--data-dir", str(self.folder / "data")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"trow {' '.join(arguments)} ended with {done.returncode}\n{done.stderr}"
+        return done.stdout
 
     def stop(self) -> None:
         """Ask it to end and see that it ends well; a server that has been stopped or killed stays so."""
@@ -126,6 +158,18 @@ def listening(process: subprocess.Popen[str], stderr: Path) -> str:
     process.stdout.close()
     code = process.wait()
     raise AssertionError(f"trow did not start within {START_SECONDS} s (exit code {code})\n{tail(stderr)}")
+
+
+def listeners(process: subprocess.Popen[str], stderr: Path) -> list[str]:
+    """All URLs of the start banner, which is one piece: its last line is the command to push."""
+    urls = [listening(process, stderr)]
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := LISTENING.search(line):
+            urls.append(found["url"].rstrip("/"))
+        if line.startswith("  push"):
+            break
+    return urls
 
 
 def tail(log: Path, size: int = 4000) -> str:

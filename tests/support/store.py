@@ -18,6 +18,8 @@ FSCK_SECONDS: Final = 120
 # Every file that a registry may make in its data directory.
 _OURS: Final = re.compile(
     r"trow\.(lock|running|db|db-wal|db-shm)"
+    r"|audit\.db(-wal|-shm)?"
+    r"|keys/(audit|token-[0-9]{4})\.pem"
     r"|blobs/sha256/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{62}"
     r"|blobs/sha512/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{126}"
     r"|uploads/[0-9a-f]{32}(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?"

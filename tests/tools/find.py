@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from .versions import APT_TOOLS, GO_TOOLS
+from .versions import GO_TOOLS, TOOLS
 
 # Debian's own folders first, so that a client and its daemon come from the same package; `sbin` is not in every PATH.
 SYSTEM_PATH: Final = os.pathsep.join(("/usr/sbin", "/usr/bin", "/sbin", "/bin"))
@@ -40,7 +40,7 @@ def search(name: str) -> Path | None:
 
 def tool(name: str) -> Path:
     """The path of a tool in the table of versions."""
-    if all(name != known.name for known in (*GO_TOOLS, *APT_TOOLS)):
+    if all(name != known.name for known in TOOLS):
         raise LookupError(f"{name} is not in tests/tools/versions.py")
     found = search(name)
     if found is None:

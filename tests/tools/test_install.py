@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tools import find, install
-from tools.versions import APT_TOOLS, GO_TOOLS
+from tools.versions import GO_TOOLS, TOOLS, WrappedTool
 
 ROOT = Path(__file__).parents[2]
-NEEDED = [tool.name for tool in (*APT_TOOLS, *GO_TOOLS) if not tool.bench]
+NEEDED = [tool.name for tool in TOOLS if not tool.bench]
+WRAPPED = [tool for tool in GO_TOOLS if isinstance(tool, WrappedTool)]
 
 
 @pytest.fixture
@@ -32,6 +34,20 @@ def test_an_unknown_tool_is_a_mistake_in_the_test() -> None:
 def test_a_missing_tool_says_how_to_get_it(empty_cache: Path) -> None:
     with pytest.raises(find.ToolMissingError, match=r"python -m tests\.tools\.install"):
         find.tool("crane")
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED, ids=lambda wrapped: wrapped.name)
+def test_a_wrapped_tool_has_the_version_of_its_module(wrapped: WrappedTool) -> None:
+    required = re.findall(r"^\t(\S+) (v\S+)$", (install.WRAPPER / "go.mod").read_text("utf-8"), re.MULTILINE)
+    versions = [version for module, version in required if f"{wrapped.package}/".startswith(f"{module}/")]
+    assert versions == [wrapped.version]
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED, ids=lambda wrapped: wrapped.name)
+def test_a_wrapped_tool_knows_its_version(wrapped: WrappedTool) -> None:
+    asked = ("version", "--client") if wrapped.name == "kubectl" else ("--version",)
+    done = subprocess.run([find.tool(wrapped.name), *asked], capture_output=True, encoding="utf-8", check=True)
+    assert re.search(rf"\bv?{re.escape(wrapped.version.removeprefix('v'))}$", done.stdout, re.MULTILINE)
 
 
 def test_a_failed_build_leaves_nothing(empty_cache: Path) -> None:

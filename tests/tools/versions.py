@@ -21,6 +21,21 @@ class GoTool:
 
 
 @dataclass(frozen=True)
+class WrappedTool(GoTool):
+    """A program whose module replaces others, which `go install` refuses: built in `kube/`, whose go.mod pins them."""
+
+    stamped: tuple[str, ...] = ()  # packages that learn their version from the linker
+
+    @property
+    def linked(self) -> str:
+        """The flags of the linker."""
+        major, minor, _ = self.version.removeprefix("v").split(".")
+        values = {"gitVersion": self.version, "gitMajor": major, "gitMinor": minor}
+        stamps = (f"-X {package}.{key}={value}" for package in self.stamped for key, value in values.items())
+        return " ".join(("-s -w", *stamps))
+
+
+@dataclass(frozen=True)
 class AptTool:
     """A command of a Debian package; a machine that has the command from elsewhere needs no package."""
 
@@ -29,7 +44,11 @@ class AptTool:
     bench: bool = False
 
 
-GO_TOOLS: Final = (
+KUBERNETES: Final = "v1.37.2"
+# Unstamped, kubectl cannot read its own version and refuses `kubectl version`.
+KUBERNETES_STAMPED: Final = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+
+GO_TOOLS: Final[tuple[GoTool, ...]] = (
     GoTool(
         "conformance",
         "github.com/opencontainers/distribution-spec/conformance",
@@ -39,6 +58,11 @@ GO_TOOLS: Final = (
     GoTool("oras", "oras.land/oras/cmd/oras", "v1.3.6"),
     GoTool("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7"),
     GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
+    *(
+        WrappedTool(name, f"k8s.io/kubernetes/cmd/{name}", KUBERNETES, stamped=KUBERNETES_STAMPED)
+        for name in ("kube-apiserver", "kube-controller-manager", "kubectl")
+    ),
+    WrappedTool("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
     GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2", bench=True),
 )
 
@@ -57,6 +81,8 @@ APT_TOOLS: Final = (
     AptTool("wrk", "wrk", bench=True),
     AptTool("nginx", "nginx-light", bench=True),
 )
+
+TOOLS: Final[tuple[AptTool | GoTool, ...]] = (*APT_TOOLS, *GO_TOOLS)
 
 # The highest `go` line among the modules above: an older toolchain refuses to build them.
 GO_MINIMUM: Final = (1, 26, 7)

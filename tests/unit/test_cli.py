@@ -30,35 +30,62 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, str]:
-    """The lines of `trow config show`, by the name of the setting."""
+    """The lines of `trow config show`, by the key of the setting."""
     assert main(["config", "show", *flags]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    return dict(line.strip().split(": ", 1) for line in lines if not line.endswith(":"))
+    found, section = {}, ""
+    for line in capsys.readouterr().out.splitlines():
+        name, _, value = line.strip().partition(": ")
+        if line.endswith(":"):
+            section = line.removesuffix(":")
+        else:
+            found[f"{section}.{name}" if line.startswith(" ") else name] = value
+    return found
 
 
 # trow config
 
 
 @pytest.mark.parametrize(
-    ("flags", "name", "line"),
+    ("flags", "key", "line"),
     [
-        ([], "bind", "['127.0.0.1:8000']  # default"),
-        (["--bind", "[::]:80", "--bind", "10.0.0.1"], "bind", "['[::]:80', '10.0.0.1:8000']  # flag --bind"),
-        (["--host", "::", "--host", "localhost"], "bind", "['[::]:8000', 'localhost:8000']  # flag --bind"),
-        (["--host", "[::1]", "--port", "0"], "bind", "['[::1]:0']  # flag --bind"),
-        (["--port", "81"], "bind", "['127.0.0.1:81']  # flag --bind"),
-        (["--cors", "https://a.example,https://b.example"], "cors", "['https://a.example', 'https://b.example']"),
+        ([], "listen.bind", "['127.0.0.1:8000']  # default"),
+        (["--bind", "[::1]:80", "--bind", "127.0.0.2"], "listen.bind", "['[::1]:80', '127.0.0.2:8000']  # flag --bind"),
+        (["--host", "::1", "--host", "localhost"], "listen.bind", "['[::1]:8000', 'localhost:8000']  # flag --bind"),
+        (["--host", "[::1]", "--port", "0"], "listen.bind", "['[::1]:0']  # flag --bind"),
+        (["--port", "81"], "listen.bind", "['127.0.0.1:81']  # flag --bind"),
+        (["--public-url", "https://r.example/"], "listen.public_url", "https://r.example  # flag --public-url"),
+        (
+            ["--trusted-proxies", "10.0.0.0/8,fd00::/8"],
+            "listen.trusted_proxies",
+            "[10.0.0.0/8, 'fd00::/8']  # flag --trusted-proxies",
+        ),
+        (
+            ["--cors", "https://a.example,https://b.example"],
+            "listen.cors",
+            "['https://a.example', 'https://b.example']",
+        ),
         (["-d", "/srv"], "data_dir", "/srv  # flag --data-dir"),
-        (["--max-manifest-size", "8"], "max_manifest_size", "8MiB  # flag --max-manifest-size"),
-        (["--max-blob-size", "8192"], "max_blob_size", "8GiB  # flag --max-blob-size"),
-        (["--max-blob-size", "10GB"], "max_blob_size", "10GB"),
-        (["--anonymous", "pull"], "anonymous", "pull  # flag --anonymous"),
-        (["--log-level", "error"], "level", "error  # flag --log-level"),
-        (["--no-access-log"], "access", "false  # flag --no-access-log"),
+        (["--max-manifest-size", "8"], "registry.max_manifest_size", "8MiB  # flag --max-manifest-size"),
+        (["--max-blob-size", "8192"], "registry.max_blob_size", "8GiB  # flag --max-blob-size"),
+        (["--max-blob-size", "10GB"], "registry.max_blob_size", "10GB"),
+        (["--anonymous", "pull"], "auth.anonymous", "pull  # flag --anonymous"),
+        (["--allow-anonymous-push"], "auth.allow_anonymous_push", "true  # flag --allow-anonymous-push"),
+        (["--challenge", "basic"], "auth.challenge", "basic  # flag --challenge"),
+        (["--kubernetes-audiences", "a,b"], "kubernetes.audiences", "[a, b]  # flag --kubernetes-audiences"),
+        (["--kubernetes-authorization"], "kubernetes.authorization", "true  # flag --kubernetes-authorization"),
+        (["--no-audit"], "audit.enabled", "false  # flag --no-audit"),
+        (["--log-level", "error"], "log.level", "error  # flag --log-level"),
+        (["--no-access-log"], "log.access", "false  # flag --no-access-log"),
     ],
 )
-def test_flags_give_settings(capsys: pytest.CaptureFixture[str], flags: list[str], name: str, line: str) -> None:
-    assert shown(capsys, *flags)[name].startswith(line)
+def test_flags_give_settings(capsys: pytest.CaptureFixture[str], flags: list[str], key: str, line: str) -> None:
+    assert shown(capsys, *flags)[key].startswith(line)
+
+
+def test_flag_gives_the_users_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("users").touch()
+    monkeypatch.setenv("TROW_ACCESS_RULES", "[{users: ['*'], actions: [pull]}]")
+    assert shown(capsys, "--users-file", "users")["auth.users_file"] == "users  # flag --users-file"
 
 
 def test_show_names_each_source_and_reads_back(
@@ -76,9 +103,25 @@ def test_show_names_each_source_and_reads_back(
     assert (config.limits.burst, config.log.level, config.data_dir) == (5, "debug", Path("/srv"))
 
 
+def test_shown_values_of_several_parts_read_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {
+        "TROW_AUTH_OIDC": "[{name: a, issuer: 'https://a.example/', audiences: [x], required_claims: {r: 'a: b # c'}}]",
+        "TROW_ACCESS_RULES": "[{issuer: a, claims: {sub: 'repo:x/*'}, repositories: ['t/**'], actions: [pull, list]}]",
+        "TROW_KUBERNETES_NAMESPACES": "{images: team-a, 'no': 'yes'}",
+        "TROW_KUBERNETES_SHARED_PREFIXES": "",
+    }
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    assert main(["config", "show"]) == 0
+    Path("shown.yaml").write_text(capsys.readouterr().out, "utf-8")
+    assert load(Path("shown.yaml"), {}, {}) == load(None, variables, {})
+
+
 def test_show_keeps_the_password_secret(capsys: pytest.CaptureFixture[str]) -> None:
     Path("password").write_text("correct horse\n", "utf-8")
-    assert shown(capsys, "-u", "admin", "--password-file", "password")["user"] == "admin  # flag --user"
+    assert shown(capsys, "-u", "admin", "--password-file", "password")["auth.user"] == "admin  # flag --user"
     assert main(["serve", "--dry-run", "-u", "admin", "--password-file", "password"]) == 0
     assert "horse" not in capsys.readouterr().out
 
@@ -127,6 +170,11 @@ def test_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str], arg
         (["--port", "http"], "flag --bind: listen.bind: '127.0.0.1:http' is not an address"),
         (["--host", "10.0.0.1:80"], "flag --bind: listen.bind: '[10.0.0.1:80]:8000' names no valid host"),
         (["--user", "admin"], "flag --user: auth.user: has no password; set auth.password_file too"),
+        (
+            ["--host", "::"],
+            "flag --bind: listen.bind: lets other machines in, and everybody could push and delete; set",
+        ),
+        (["--trusted-proxies", "proxy"], "flag --trusted-proxies: listen.trusted_proxies: 'proxy' is not a network"),
         (["-c", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
     ],
 )
@@ -229,6 +277,36 @@ def test_banner_names_every_address_and_how_to_push() -> None:
 )
 def test_banner_warns_when_everybody_may_push_from_elsewhere(addresses: list[str], *, warned: bool) -> None:
     assert ("WARNING: everybody" in banner(Config(), addresses)) == warned
+
+
+def test_banner_tells_that_nobody_has_to_log_in() -> None:
+    assert "  access      open to all: nobody has to log in" in lines_of(Config(), ["127.0.0.1:80"])
+
+
+def test_banner_tells_every_way_to_log_in_and_who_decides() -> None:
+    Path("users").touch()
+    environment = {
+        "TROW_AUTH_OIDC": "[{name: a, issuer: 'https://a.example', audiences: [x]}]",
+        "TROW_AUTH_USERS_FILE": "users",
+        "TROW_KUBERNETES_AUDIENCES": "trow,registry.example.com",
+        "TROW_KUBERNETES_AUTHORIZATION": "true",
+        "TROW_AUTH_ANONYMOUS": "pull",
+    }
+    access = [line for line in lines_of(load(None, environment, {}), ["127.0.0.1:80"]) if line.startswith("  access")]
+    assert [line.removeprefix("  access      ") for line in access] == [
+        "users of users",
+        "tokens of https://a.example",
+        "ServiceAccount tokens for trow, registry.example.com",
+        "the cluster's RBAC decides what access.rules do not allow",
+        "without credentials: pull",
+    ]
+
+
+def test_banner_of_a_registry_that_everybody_may_push_to() -> None:
+    config = load(None, {}, {"listen.bind": "0.0.0.0", "auth.allow_anonymous_push": "true"})
+    text = banner(config, ["0.0.0.0:8000"])
+    assert "open to all" in text
+    assert "WARNING: everybody who reaches this address may push and delete" in text
 
 
 def test_banner_with_a_user() -> None:

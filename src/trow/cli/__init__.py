@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from trow.cli import config, fsck, serve, version
+from trow.cli import access, audit, config, fsck, keys, serve, token, user, version
 from trow.cli.parser import Parser
 from trow.config import ConfigError
+from trow.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 
@@ -24,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"trow: error: {problem}", file=sys.stderr)
         return EXIT_USAGE
+    except StartError as error:
+        print(f"trow: error: {error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def command_line() -> Parser:
@@ -35,6 +40,6 @@ def command_line() -> Parser:
     )
     top.add_argument("--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serve, config, fsck, version):
+    for group in (serve, config, access, user, token, keys, audit, fsck, version):
         group.add(commands)
     return top

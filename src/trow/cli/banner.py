@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 import trow
-from trow.config import Bind
+from trow.config import Bind, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trow.config import Auth, Config
+    from trow.config import Config
 
 _OTHERS = {"none": "do nothing", "pull": "pull", "all": "pull, push and delete"}
 
@@ -29,7 +28,7 @@ def banner(config: Config, addresses: Sequence[str]) -> str:
         *[("listening", f"{scheme}://{bind}") for bind in binds],
         ("data", str(config.data_dir.absolute())),
         ("TLS", f"certificate {config.listen.tls.certificate}" if config.listen.tls else "off"),
-        *[("access", text) for text in _access(config.auth)],
+        *[("access", text) for text in _access(config)],
         ("limits", ", ".join(_limits(config))),
         ("push", f"docker push {_reachable(binds[0])}/NAME:TAG"),
     ]
@@ -38,10 +37,21 @@ def banner(config: Config, addresses: Sequence[str]) -> str:
     )
 
 
-def _access(auth: Auth) -> Iterator[str]:
+def _access(config: Config) -> Iterator[str]:
+    auth, kubernetes = config.auth, config.kubernetes
+    if not config.authenticated:
+        yield "open to all: nobody has to log in"
+        return
     if auth.user is not None:
         yield f"user {auth.user} may do everything"
-    yield f"without credentials: {_OTHERS[auth.anonymous_access]}"
+    if auth.users_file is not None:
+        yield f"users of {auth.users_file}"
+    yield from (f"tokens of {issuer.issuer}" for issuer in auth.oidc)
+    if kubernetes.audiences:
+        yield f"ServiceAccount tokens for {', '.join(kubernetes.audiences)}"
+    if kubernetes.authorization:
+        yield "the cluster's RBAC decides what access.rules do not allow"
+    yield f"without credentials: {_OTHERS[config.anonymous_access]}"
 
 
 def _limits(config: Config) -> Iterator[str]:
@@ -52,17 +62,12 @@ def _limits(config: Config) -> Iterator[str]:
 
 
 def _warnings(config: Config, binds: Sequence[Bind]) -> Iterator[str]:
-    if config.auth.anonymous_access == "all" and not all(map(_is_loopback, binds)):
+    if all(is_loopback(bind.host) for bind in binds):
+        return
+    if config.open_to_all:
         yield "WARNING: everybody who reaches this address may push and delete; set --user and --password-file."
-    if config.auth.user is not None and config.listen.tls is None and not all(map(_is_loopback, binds)):
+    if config.authenticated and config.listen.tls is None:
         yield "WARNING: passwords cross the network unencrypted; set --tls, or put a proxy with TLS in front."
-
-
-def _is_loopback(bind: Bind) -> bool:
-    try:
-        return ipaddress.ip_address(bind.host).is_loopback
-    except ValueError:
-        return bind.host == "localhost"
 
 
 def _reachable(bind: Bind) -> str:

@@ -17,18 +17,30 @@ if TYPE_CHECKING:
 # Flags that only pass a value on: key, metavar, short form.
 _PLAIN = [
     ("listen.tls", "CERT,KEY", None),
+    ("listen.public_url", "URL", None),
+    ("listen.trusted_proxies", "NETWORKS", None),
     ("listen.cors", "ORIGINS", None),
     ("data_dir", "DIR", "-d"),
     ("registry.max_manifest_size", "SIZE", None),
     ("registry.max_blob_size", "SIZE", None),
     ("auth.user", "USER", "-u"),
     ("auth.password_file", "FILE", None),
+    ("auth.users_file", "FILE", None),
     ("auth.anonymous", "ACCESS", None),
+    ("auth.challenge", "KIND", None),
+    ("kubernetes.audiences", "NAMES", None),
     ("log.level", "LEVEL", None),
 ]
+# Flags that stand alone: key, the value they give it, help.
+_SWITCHES = {
+    "--allow-anonymous-push": ("auth.allow_anonymous_push", "true", "let everybody pull, push and delete, anywhere"),
+    "--kubernetes-authorization": ("kubernetes.authorization", "true", "let the cluster's RBAC decide"),
+    "--no-audit": ("audit.enabled", "false", "keep no record of who did what"),
+    "--no-access-log": ("log.access", "false", "do not log every request"),
+}
 _MEBIBYTES = {"registry.max_manifest_size", "registry.max_blob_size"}
 _NOTES = {
-    "listen.cors": " Separate several by commas.",
+    **dict.fromkeys(("listen.cors", "listen.trusted_proxies", "kubernetes.audiences"), " Separate several by commas."),
     **dict.fromkeys(_MEBIBYTES, " A number without unit means MiB here."),
 }
 
@@ -51,7 +63,8 @@ def add_settings(parser: Parser) -> None:
     group.add_argument("--port", help=f"port for --host (default {DEFAULT_PORT}; 0: any free one)")
     for plain in _PLAIN:
         _add(group, *plain)
-    group.add_argument("--no-access-log", action="store_true", help="do not log every request")
+    for flag, (key, _, text) in _SWITCHES.items():
+        group.add_argument(flag, action="store_true", dest=key, help=text)
 
 
 def resolved(args: argparse.Namespace) -> Resolved:
@@ -73,8 +86,7 @@ def _flags(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     for key, _, _ in _PLAIN:
         if (text := given.get(key)) is not None:
             yield key, f"{text}MiB" if key in _MEBIBYTES and text.isdecimal() else text
-    if given.get("no_access_log"):
-        yield "log.access", "false"
+    yield from ((key, value) for key, value, _ in _SWITCHES.values() if given.get(key))
 
 
 def _binds(args: argparse.Namespace) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trow.cli import options
 from trow.cli.banner import banner
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
     import argparse
 
     from trow.cli.parser import Commands
-
-EXIT_FAILED: Final = 1
 
 _EXAMPLES = """\
 examples:
@@ -40,10 +37,6 @@ def run(args: argparse.Namespace) -> int:
         print(banner(config, config.listen.bind))
         return 0
     # The server and its engines are loaded only when they are needed: the other commands answer at once.
-    from trow.app import StartError, serve  # noqa: PLC0415
+    from trow.app import serve  # noqa: PLC0415
 
-    try:
-        return serve(config, announce=lambda addresses: print(banner(config, addresses), flush=True))
-    except StartError as error:
-        print(f"trow: error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    return serve(config, announce=lambda addresses: print(banner(config, addresses), flush=True))

@@ -24,6 +24,7 @@ class _Line(msgspec.Struct, gc=False):
     time: float
     level: str
     event: str
+    request: str
     client: str
     user: str
     method: str
@@ -51,8 +52,8 @@ class AccessLog:
         if not self._lines:
             self._loop.call_later(_FLUSH_SECONDS, self._flush)
         line = _Line(
-            time.time(), "info", "request", request.client, request.identity.name, request.method, request.path,
-            status, request.received, sent, seconds,
+            time.time(), "info", "request", request.number, request.client, request.identity.name, request.method,
+            request.path, status, request.received, sent, seconds,
         )  # fmt: skip
         self._lines.append(self._encode(line))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from trow.http.response import json_response
 from trow.oci.errors import RequestInvalid
 from trow.oci.names import Tag
-from trow.oci.page import PageRequest, next_link, parse_page
+from trow.oci.page import PageRequest, PageSizes, next_link, parse_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from trow.http.request import Request
     from trow.http.response import Response
     from trow.registry.browse import Browse
+    from trow.registry.events import Records
     from trow.registry.ports import TagEvent
 
 _SEQUENCE_DIGITS: Final = 18
@@ -24,10 +27,10 @@ _SEQUENCE_DIGITS: Final = 18
 class Api:
     """Handlers."""
 
-    def __init__(self, browse: Browse, *, page_size: int, max_page_size: int) -> None:
+    def __init__(self, browse: Browse, records: Records, pages: PageSizes) -> None:
         self._browse = browse
-        self._page_size = page_size
-        self._max_page_size = max_page_size
+        self._records = records
+        self._pages = pages
 
     async def tag_history(self, request: Request) -> Response:
         """What a tag pointed at, newest first; ``n`` and ``last`` (a sequence number) page through it."""
@@ -42,11 +45,18 @@ class Api:
         body = {"name": repository, "tag": tag, "history": [_line(event) for event in events.items]}
         return json_response(200, body, headers)
 
+    async def audit(self, request: Request) -> Response:
+        """What is on record, newest first."""
+        given = {name: value for name in request.query_names() if (value := request.query(name))}
+        found = await self._records.search(given)
+        headers = [("link", next_link(request.path, given | {"last": found.next}))] if found.next else []
+        return json_response(200, {"records": [msgspec.Raw(record) for record in found.records]}, headers)
+
     def _page(self, request: Request) -> PageRequest:
         last = request.query("last")
         if last is not None and not (last.isascii() and last.isdigit() and len(last) <= _SEQUENCE_DIGITS):
             raise RequestInvalid("last is not the sequence number of a line of history")
-        return parse_page(request.query("n"), last, default=self._page_size, most=self._max_page_size)
+        return parse_page(request.query("n"), last, self._pages)
 
 
 def _line(event: TagEvent) -> Mapping[str, object]:

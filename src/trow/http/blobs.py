@@ -10,12 +10,15 @@ from trow.oci.digest import CANONICAL, Digest, parse_algorithm
 from trow.oci.errors import BlobUnknown, ChunkOutOfOrder
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
-from trow.registry.ports import LocalFile, Permission
+from trow.registry.events import Action
+from trow.registry.ports import LocalFile
 from trow.registry.push import Chunk
 
 if TYPE_CHECKING:
+    from trow.http.gate import Gate
+    from trow.http.recorder import Recorder
     from trow.http.request import Request
-    from trow.registry.ports import Authorizer, Metadata
+    from trow.registry.ports import Metadata
     from trow.registry.pull import Blob, Pull
     from trow.registry.push import Push
 
@@ -23,11 +26,12 @@ if TYPE_CHECKING:
 class BlobHandlers:
     """Handlers; each reads the request, calls one use case and words the answer."""
 
-    def __init__(self, pull: Pull, push: Push, metadata: Metadata, authorizer: Authorizer) -> None:
+    def __init__(self, pull: Pull, push: Push, metadata: Metadata, gate: Gate, recorder: Recorder) -> None:
         self._pull = pull
         self._push = push
         self._metadata = metadata
-        self._authorizer = authorizer
+        self._gate = gate
+        self._recorder = recorder
 
     async def get(self, request: Request) -> Answer:
         """end-2, end-10: a blob or a range of it."""
@@ -42,14 +46,17 @@ class BlobHandlers:
         wanted = _wanted(request, blob.size, etag)
         if wanted is not None:
             headers.append(("content-range", f"bytes {wanted.start}-{wanted.end - 1}/{blob.size}"))
-        return _content(blob, wanted, headers)
+        answer = _content(blob, wanted, headers)
+        await self._recorder.blob(request, digest, answer.length)
+        return answer
 
     async def delete(self, request: Request) -> Response:
         """end-10: take a blob from the repository."""
         repository = request.repository
         digest = Digest.parse(request.parameters["digest"])
-        if not await self._metadata.unlink_blob(repository, digest):
-            raise BlobUnknown("the repository has no such blob", {"digest": digest})
+        async with self._recorder.doing(request, Action.BLOB_DELETE, digest=digest):
+            if not await self._metadata.unlink_blob(repository, digest):
+                raise BlobUnknown("the repository has no such blob", {"digest": digest})
         return Response(202)
 
     async def begin(self, request: Request) -> Response:
@@ -66,15 +73,22 @@ class BlobHandlers:
         return Response(202, _upload_headers(repository, upload, 0))
 
     async def _mount(self, request: Request, repository: Repository, digest: Digest) -> bool:
+        """A source that may not be read is like one that has no such blob: the client uploads instead."""
         source = request.query("from")
 
         async def readable(candidate: Repository) -> bool:
-            return await self._authorizer.allows(request.identity, Permission.PULL, candidate)
+            return await self._gate.may_mount_from(request, candidate)
 
-        return await self._push.mount(repository, digest, Repository.parse(source) if source else None, readable)
+        await self._recorder.intend(request, Action.MOUNT, digest=digest)
+        found = await self._push.mount(repository, digest, Repository.parse(source) if source else None, readable)
+        if found is not None:
+            self._recorder.done(request, Action.MOUNT, digest=digest, source=found)
+        return found is not None
 
     async def _receive_whole(self, request: Request, repository: Repository, digest: Digest) -> Response:
+        await self._recorder.intend(request, Action.PUSH, digest=digest)
         await self._push.whole(repository, Chunk(request.body(), None, request.content_length), digest)
+        self._recorder.received(request, request.received)
         return _created(repository, digest)
 
     async def append(self, request: Request) -> Response:
@@ -91,11 +105,13 @@ class BlobHandlers:
         """end-6: the last chunk, and the digest of the whole."""
         repository, upload = _session(request)
         digest = Digest.parse(request.query("digest") or "")
+        await self._recorder.intend(request, Action.PUSH, digest=digest)
         try:
-            await self._push.finish(repository, request.identity.name, upload, _chunk(request), digest)
+            size = await self._push.finish(repository, request.identity.name, upload, _chunk(request), digest)
         except ChunkOutOfOrder as error:
             error.location = _location(repository, upload)
             raise
+        self._recorder.received(request, size)
         return _created(repository, digest)
 
     async def status(self, request: Request) -> Response:

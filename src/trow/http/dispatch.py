@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
 from trow.http import errors
 from trow.http.request import Request
 from trow.http.v2 import warning
-from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.oci.errors import OciError, Unauthorized
 from trow.oci.names import Repository
-from trow.registry.ports import Permission
+from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from trow.http.accesslog import AccessLog
     from trow.http.cors import Cors
+    from trow.http.gate import Gate
     from trow.http.limits import RateLimit
     from trow.http.metrics import Metrics
+    from trow.http.peers import Peers
     from trow.http.request import Scope, Transport
     from trow.http.response import Answer, Headers, Response
-    from trow.http.routes import Route, Router
-    from trow.registry.ports import Authenticator, Authorizer
+    from trow.http.routes import Router
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Dispatcher:
     def __init__(  # noqa: PLR0913 - the composition root's one call
         self,
         router: Router,
-        authenticator: Authenticator,
-        authorizer: Authorizer,
+        gate: Gate,
+        peers: Peers,
         *,
         metrics: Metrics,
         rate_limit: RateLimit,
@@ -52,8 +52,8 @@ class Dispatcher:
         notice: str,
     ) -> None:
         self._router = router
-        self._authenticator = authenticator
-        self._authorizer = authorizer
+        self._gate = gate
+        self._peers = peers
         self._metrics = metrics
         self._rate_limit = rate_limit
         self._cors = cors
@@ -64,7 +64,7 @@ class Dispatcher:
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request (RSGI)."""
         started = time.perf_counter()
-        request = Request(scope, transport, self._body_timeout)
+        request = Request(scope, transport, self._peers, self._body_timeout)
         try:
             answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
@@ -80,27 +80,18 @@ class Dispatcher:
                 return preflight
             request.route, request.parameters = route, _ = self._router.find(request.method, request.path)
             if route.permission is not Permission.OPEN:
-                await self._authorise(route, request)
+                name = request.parameters.get("repository")
+                if name is not None:
+                    request.repository = Repository.parse(name)
+                await self._gate.admit(request, route.permission)
             return await route.handler(request)
         except OciError as error:
             return await self._refuse(request, error)
 
-    async def _authorise(self, route: Route, request: Request) -> None:
-        if self._authenticator.challenge:
-            request.identity = await self._authenticator.identify(request.header("authorization"))
-        name = request.parameters.get("repository")
-        if name is not None:
-            request.repository = Repository.parse(name)
-        if await self._authorizer.allows(request.identity, route.permission, request.repository):
-            return
-        if request.identity.anonymous:
-            raise Unauthorized("log in to do this", {"permission": route.permission.value})
-        raise Denied("you may not do this", {"permission": route.permission.value})
-
     async def _refuse(self, request: Request, error: OciError) -> Response:
         if request.has_body and not request.body_read:
             await self._drain(request)
-        return errors.to_response(error, self._authenticator.challenge)
+        return errors.to_response(error, self._gate.challenge(request) if isinstance(error, Unauthorized) else "")
 
     @staticmethod
     async def _drain(request: Request) -> None:
@@ -112,7 +103,7 @@ class Dispatcher:
 
     @staticmethod
     def _fail(request: Request, error: Exception) -> Response:
-        number = secrets.token_hex(8)
+        number = request.number
         extra = {"request": number, "method": request.method, "path": request.path}
         log.error("request failed", exc_info=error, extra=extra)
         return errors.to_response(OciError("something went wrong here", {"request": number}), "")
@@ -120,6 +111,7 @@ class Dispatcher:
     def _send(self, request: Request, transport: Transport, answer: Answer) -> None:
         if request.path.startswith("/v2"):
             answer.headers.extend(self._v2_headers)
+        answer.headers.append(("x-request-id", request.number))
         if self._cors.active:
             answer.headers.extend(self._cors.headers(request))
         answer.send(transport, head=request.method == "HEAD")

@@ -69,7 +69,7 @@ def _entry(error: errors.OciError) -> dict[str, object]:
 def _headers(error: errors.OciError, challenge: str) -> Iterator[tuple[str, str]]:
     match error:
         case errors.Unauthorized():
-            yield "www-authenticate", challenge or 'Basic realm="Trow"'
+            yield "www-authenticate", challenge
         case errors.MethodUnsupported(allowed=allowed):
             yield "allow", ", ".join(allowed)
         case errors.TooManyRequests(retry_after=seconds):

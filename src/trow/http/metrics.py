@@ -56,6 +56,7 @@ class Metrics(Collector):
         self._requests: dict[tuple[str, str, int], int] = {}
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
+        self._kubernetes: dict[tuple[str, ...], _Histogram] = {}
         self._received = 0
         self._sent = 0
         self.answered = 0
@@ -79,6 +80,10 @@ class Metrics(Collector):
     def database(self, operation: str, seconds: float) -> None:
         """Count time spent in the database."""
         self._database.setdefault((operation,), _Histogram()).add(seconds)
+
+    def kubernetes(self, operation: str, seconds: float) -> None:
+        """Count a question to the API server."""
+        self._kubernetes.setdefault((operation,), _Histogram()).add(seconds)
 
     def note_stored(self, blobs: int, size: int) -> None:
         """Note how much the registry holds."""
@@ -105,6 +110,9 @@ class Metrics(Collector):
         sent = CounterMetricFamily("trow_http_sent_bytes", "Bytes of response bodies", value=self._sent)
         yield from (received, sent)
         yield _histograms("trow_database_seconds", "Seconds spent in the database", ("operation",), self._database)
+        yield _histograms(
+            "trow_kubernetes_seconds", "Seconds until the API server answered", ("operation",), self._kubernetes
+        )
         for name, (description, value) in self._gauges.items():
             yield GaugeMetricFamily(name, description, value=value())
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
+import secrets
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl
 
-from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid
+from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
-from trow.registry.ports import ANONYMOUS, Identity
+from trow.policy.identity import ANONYMOUS, Identity
+from trow.registry.events import Origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from trow.http.peers import Peer, Peers
     from trow.http.routes import Route
+    from trow.registry.ports import ClientCertificate
 
 # What requests have that concern no repository.
 NO_REPOSITORY: Final = Repository("")
 _MOST_PARAMETERS: Final = 1000
 _LONGEST_HEADER: Final = 8192
 _LENGTH_DIGITS: Final = 18
+_LONGEST_AGENT: Final = 256
+# W3C Trace Context, section 3.2: version, trace-id, parent-id, flags.
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_PREFIX: Final = f"{secrets.token_hex(4)}-"
+_numbers: Final = itertools.count(1)
 
 
 class Headers(Protocol):
@@ -38,6 +49,7 @@ class Scope(Protocol):
     client: str
     scheme: str
     http_version: str
+    authority: str | None
     headers: Headers
 
 
@@ -60,21 +72,29 @@ class Request:
         method: HEAD, GET, …
         path: the decoded path.
         parameters: what the route's pattern found in the path; still the client's words.
+        client: the address the request came from, behind trusted proxies, without port.
+        number: what the request is called in answers, logs and records.
         repository: the repository that the path names, set before the handler runs.
         route: the line of the table that the request leads to, None while or where there is none.
         identity: who sends it, set before the handler runs.
         received: bytes of the body that have arrived.
     """
 
-    __slots__ = ("_body_timeout", "_headers", "_query", "_scope", "_transport", "body_read", "identity", "method",
-                 "parameters", "path", "received", "repository", "route")  # fmt: skip
+    __slots__ = (
+        "_body_timeout", "_headers", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
+        "identity", "method", "number", "parameters", "path", "received", "repository", "route",
+    )  # fmt: skip
 
-    def __init__(self, scope: Scope, transport: Transport, body_timeout: float) -> None:
+    def __init__(self, scope: Scope, transport: Transport, peers: Peers, body_timeout: float) -> None:
         self._scope = scope
         self._transport = transport
+        self._peers = peers
+        self._peer: Peer | None = None
         self._body_timeout = body_timeout
         self._headers: Headers = scope.headers
         self._query: list[tuple[str, str]] | None = None
+        self.client = peers.address(scope)
+        self.number = _PREFIX + format(next(_numbers), "x")
         self.method = scope.method
         self.path = scope.path
         self.parameters: Mapping[str, str] = {}
@@ -85,9 +105,35 @@ class Request:
         self.body_read = False
 
     @property
-    def client(self) -> str:
-        """The address the request came from, without its port."""
-        return self._scope.client.rpartition(":")[0].strip("[]")
+    def peer(self) -> Peer:
+        """The other end of the connection."""
+        if self._peer is None:
+            self._peer = self._peers.of(self._scope)
+        return self._peer
+
+    @property
+    def origin(self) -> Origin:
+        """Where the request came from, for the record."""
+        trace = _TRACE.fullmatch(self._headers.get("traceparent") or "")
+        agent = (self._headers.get("user-agent") or "")[:_LONGEST_AGENT]
+        return Origin(self.client, self.peer.forwarded, agent, self.number, trace[1] if trace else "")
+
+    @property
+    def authorization(self) -> str | None:
+        """The credentials, which have a parser and a limit of their own.
+
+        Raises:
+            Unauthorized: there are several.
+        """
+        values = self._headers.get_all("authorization")
+        if len(values) > 1:
+            raise Unauthorized("the request has more than one Authorization header; send one")
+        return values[0] if values else None
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        """The verified client certificate of the connection."""
+        return self._peers.certificate(self._scope)
 
     def header(self, name: str) -> str | None:
         """A header that may stand once.
@@ -112,6 +158,12 @@ class Request:
         if len(values) > 1:
             raise RequestInvalid(f"the query parameter {name} stands there more than once")
         return values[0] if values else None
+
+    def query_names(self) -> list[str]:
+        """The names of all query parameters, in order."""
+        if self._query is None:
+            self._query = self._parse_query()
+        return list(dict.fromkeys(name for name, _ in self._query))
 
     def query_all(self, name: str) -> list[str]:
         """All values of a query parameter, in order."""

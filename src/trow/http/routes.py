@@ -1,7 +1,8 @@
 """The whole surface on one screen: method, path, handler, permission.
 
 ``{repository}`` may contain slashes, the others may not. Where two patterns fit, the first counts; the first lines are
-those that are asked for most.
+those that are asked for most. Whoever may push may attach; what a push does beyond attaching is asked for by its
+handler, and the token service identifies and authorises by itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.oci.errors import EndpointUnknown, MethodUnsupported
-from trow.registry.ports import Permission
+from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trow.http.ops import Operations
     from trow.http.request import Request
     from trow.http.response import Answer
+    from trow.http.token import TokenService
     from trow.http.v2 import V2
 
 Handler: TypeAlias = "Callable[[Request], Awaitable[Answer]]"
@@ -36,26 +38,29 @@ class Route:
     permission: Permission
 
 
-def table(v2: V2, blobs: BlobHandlers, api: Api, ops: Operations) -> tuple[Route, ...]:
+def table(v2: V2, blobs: BlobHandlers, token: TokenService, api: Api, ops: Operations) -> tuple[Route, ...]:
     """All routes."""
     return (
         Route("GET", "/v2/{repository}/manifests/{reference}", v2.get_manifest, Permission.PULL),
         Route("GET", "/v2/{repository}/blobs/{digest}", blobs.get, Permission.PULL),
-        Route("PATCH", "/v2/{repository}/blobs/uploads/{upload}", blobs.append, Permission.PUSH),
-        Route("PUT", "/v2/{repository}/blobs/uploads/{upload}", blobs.finish, Permission.PUSH),
-        Route("POST", "/v2/{repository}/blobs/uploads/", blobs.begin, Permission.PUSH),
-        Route("POST", "/v2/{repository}/blobs/uploads", blobs.begin, Permission.PUSH),
+        Route("PATCH", "/v2/{repository}/blobs/uploads/{upload}", blobs.append, Permission.ATTACH),
+        Route("PUT", "/v2/{repository}/blobs/uploads/{upload}", blobs.finish, Permission.ATTACH),
+        Route("POST", "/v2/{repository}/blobs/uploads/", blobs.begin, Permission.ATTACH),
+        Route("POST", "/v2/{repository}/blobs/uploads", blobs.begin, Permission.ATTACH),
         Route("GET", "/v2/", v2.ping, Permission.PING),
         Route("GET", "/v2", v2.ping, Permission.PING),
-        Route("GET", "/v2/_catalog", v2.list_repositories, Permission.CATALOG),
-        Route("PUT", "/v2/{repository}/manifests/{reference}", v2.put_manifest, Permission.PUSH),
+        Route("GET", "/v2/_catalog", v2.list_repositories, Permission.LIST),
+        Route("PUT", "/v2/{repository}/manifests/{reference}", v2.put_manifest, Permission.ATTACH),
         Route("DELETE", "/v2/{repository}/manifests/{reference}", v2.delete_manifest, Permission.DELETE),
         Route("GET", "/v2/{repository}/tags/list", v2.list_tags, Permission.PULL),
         Route("GET", "/v2/{repository}/referrers/{digest}", v2.list_referrers, Permission.PULL),
-        Route("GET", "/v2/{repository}/blobs/uploads/{upload}", blobs.status, Permission.PUSH),
-        Route("DELETE", "/v2/{repository}/blobs/uploads/{upload}", blobs.cancel, Permission.PUSH),
+        Route("GET", "/v2/{repository}/blobs/uploads/{upload}", blobs.status, Permission.ATTACH),
+        Route("DELETE", "/v2/{repository}/blobs/uploads/{upload}", blobs.cancel, Permission.ATTACH),
         Route("DELETE", "/v2/{repository}/blobs/{digest}", blobs.delete, Permission.DELETE),
         Route("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", api.tag_history, Permission.PULL),
+        Route("GET", "/api/v1/audit", api.audit, Permission.AUDIT),
+        Route("GET", "/token", token.get, Permission.OPEN),
+        Route("POST", "/token", token.post, Permission.OPEN),
         Route("GET", "/healthz", ops.healthz, Permission.OPEN),
         Route("GET", "/readiness", ops.readiness, Permission.OPEN),
         Route("GET", "/metrics", ops.metrics, Permission.OPEN),

@@ -21,7 +21,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server as Granian
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from trow.http.dispatch import Dispatcher
@@ -193,8 +193,12 @@ class HttpServer:
         await _stop(old)
         self._listeners = fresh
 
-    async def watch_certificate(self) -> None:
-        """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken."""
+    async def watch_certificate(self, renewed: Callable[[], None]) -> None:
+        """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken.
+
+        Args:
+            renewed: called after each time.
+        """
         if self._tls is None:
             return
         seen = _stamp(self._tls)
@@ -206,6 +210,7 @@ class HttpServer:
             seen = now
             try:
                 await self.renew()
+                renewed()
                 log.info("certificate renewed")
             except Exception:
                 log.exception("the new certificate cannot be used; the old one stays")

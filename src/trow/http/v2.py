@@ -15,8 +15,10 @@ from trow.oci.page import PageRequest, next_link, parse_page
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trow.http.gate import Gate
+    from trow.http.recorder import Recorder
     from trow.http.request import Request
-    from trow.oci.page import Page
+    from trow.oci.page import Page, PageSizes
     from trow.registry.browse import Browse
     from trow.registry.ports import Referrer
     from trow.registry.publish import Publish, Published
@@ -33,30 +35,35 @@ class V2:
         pull: Pull,
         publish: Publish,
         browse: Browse,
+        gate: Gate,
+        recorder: Recorder,
         *,
         max_manifest_size: int,
-        page_size: int,
-        max_page_size: int,
+        pages: PageSizes,
     ) -> None:
         self._pull = pull
         self._publish = publish
         self._browse = browse
+        self._gate = gate
+        self._recorder = recorder
         self._max_manifest_size = max_manifest_size
-        self._page_size = page_size
-        self._max_page_size = max_page_size
+        self._pages = pages
 
     async def ping(self, request: Request) -> Response:
         """end-1: this is a registry, and the credentials are good."""
-        del request
+        await self._recorder.logged_in(request)
         return json_response(200, {})
 
     async def get_manifest(self, request: Request) -> Response:
         """end-3: a manifest by tag or digest."""
         repository = request.repository
-        record = await self._pull.manifest(repository, parse_reference(request.parameters["reference"]))
+        reference = parse_reference(request.parameters["reference"])
+        record = await self._pull.manifest(repository, reference)
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
-        if matches(request.header("if-none-match"), etag):
+        unchanged = matches(request.header("if-none-match"), etag)
+        await self._recorder.manifest(request, reference, record, sent=not unchanged)
+        if unchanged:
             return Response(304, headers)
         headers.append(("content-type", record.media_type))
         return Response(200, headers, record.content)
@@ -68,7 +75,10 @@ class V2:
         tags = [Tag.parse(tag) for tag in dict.fromkeys(request.query_all("tag"))]
         raw = await self._read_manifest(request)
         content_type = request.header("content-type") or ""
-        published = await self._publish.put(repository, reference, tags, content_type, raw, request.identity.name)
+        author = self._gate.author(request)
+        async with self._recorder.pushing(request, reference, len(raw)) as done:
+            published = await self._publish.put(repository, reference, tags, content_type, raw, author)
+            done(published)
         return Response(201, _published_headers(repository, published, tags))
 
     async def _read_manifest(self, request: Request) -> bytes:
@@ -90,7 +100,8 @@ class V2:
         """end-9: delete a tag, or a manifest with its tags."""
         repository = request.repository
         reference = parse_reference(request.parameters["reference"])
-        await self._publish.delete(repository, reference, request.identity.name)
+        async with self._recorder.deleting(request, reference) as done:
+            done(await self._publish.delete(repository, reference, request.identity.name))
         return Response(202)
 
     async def list_tags(self, request: Request) -> Response:
@@ -101,9 +112,9 @@ class V2:
         return json_response(200, {"name": repository, "tags": tags.items}, _link(request, page, tags))
 
     async def list_repositories(self, request: Request) -> Response:
-        """``_catalog``: the names of all repositories in byte order."""
+        """``_catalog``: the names of all repositories that the client may pull, in byte order."""
         page = self._page(request)
-        repositories = await self._browse.repositories(page)
+        repositories = await self._browse.repositories(page, self._gate.visible_to(request))
         return json_response(200, {"repositories": repositories.items}, _link(request, page, repositories))
 
     async def list_referrers(self, request: Request) -> Response:
@@ -126,7 +137,7 @@ class V2:
         last = request.query("last")
         if last is not None and len(last) > _LONGEST_LAST:
             raise RequestInvalid("last is longer than any name")
-        return parse_page(request.query("n"), last, default=self._page_size, most=self._max_page_size)
+        return parse_page(request.query("n"), last, self._pages)
 
 
 def matches(condition: str | None, etag: str) -> bool:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from trow.oci.names import Reference, Repository
-    from trow.registry.ports import ManifestRecord
+    from trow.registry.ports import ManifestRecord, RepositoryRecord
 
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _LARGEST: Final = 64 * 1024
 # What an entry takes beside its content, roughly.
 _OVERHEAD: Final = 1024
+_MOST_REPOSITORIES: Final = 10_000
 
 
 class HotManifests:
@@ -26,6 +27,7 @@ class HotManifests:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._found: dict[Repository, dict[Reference, ManifestRecord]] = {}
+        self._repositories: dict[Repository, RepositoryRecord] = {}
 
     def get(self, repository: Repository, reference: Reference) -> ManifestRecord | None:
         """What was found last time, if nothing has changed since."""
@@ -43,8 +45,19 @@ class HotManifests:
         self._found.setdefault(repository, {})[reference] = record
         self._bytes += size
 
+    def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """What was found about the repository itself last time, if nothing has changed since."""
+        return self._repositories.get(repository)
+
+    def keep_repository(self, repository: Repository, record: RepositoryRecord) -> None:
+        """Remember what was found about the repository just now."""
+        if len(self._repositories) >= _MOST_REPOSITORIES:
+            self._repositories.clear()
+        self._repositories[repository] = record
+
     def forget(self, repository: Repository) -> None:
         """Something in the repository has changed."""
+        self._repositories.pop(repository, None)
         found = self._found.pop(repository, None)
         if found is not None:
             self._bytes -= sum(len(record.content) + _OVERHEAD for record in found.values())

@@ -11,8 +11,8 @@ TAGGED_MANIFEST: Final = """
     WHERE repository = ? AND digest = (SELECT digest FROM tag WHERE repository = ? AND name = ?)
 """
 
-HAS_REPOSITORY: Final = "SELECT 1 FROM repository WHERE name = ?"
-ADD_REPOSITORY: Final = "INSERT INTO repository (name) VALUES (?) ON CONFLICT DO NOTHING"
+REPOSITORY: Final = "SELECT created_at, created_by FROM repository WHERE name = ?"
+ADD_REPOSITORY: Final = "INSERT INTO repository (name, created_at, created_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 DROP_EMPTY_REPOSITORY: Final = """
     DELETE FROM repository WHERE name = ?
     AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.repository = repository.name)
@@ -47,7 +47,7 @@ SET_TAG: Final = """
     INSERT INTO tag (repository, name, digest) VALUES (?, ?, ?)
     ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest
 """
-DELETE_TAG: Final = "DELETE FROM tag WHERE repository = ? AND name = ? RETURNING 1"
+DELETE_TAG: Final = "DELETE FROM tag WHERE repository = ? AND name = ? RETURNING digest"
 
 LAST_TAG_EVENT: Final = "SELECT max(sequence) FROM tag_event WHERE repository = ? AND tag = ?"
 ADD_TAG_EVENT: Final = """
@@ -78,6 +78,23 @@ DROP_UNLINKED_CONTENT: Final = """
 """
 HAS_BLOB: Final = "SELECT 1 FROM blob_link WHERE repository = ? AND digest = ?"
 REPOSITORIES_WITH: Final = "SELECT repository FROM blob_link WHERE digest = ? ORDER BY repository LIMIT ?"
+
+ADD_ROBOT: Final = """
+    INSERT INTO robot_token (id, name, secret_hash, grants, created_at, created_by, expires_at, revoked_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+ROBOT: Final = """
+    SELECT id, name, secret_hash, grants, created_at, created_by, expires_at, revoked_at FROM robot_token WHERE id = ?
+"""
+ROBOTS: Final = """
+    SELECT id, name, secret_hash, grants, created_at, created_by, expires_at, revoked_at FROM robot_token
+    ORDER BY created_at, id
+"""
+REVOKE_ROBOT: Final = "UPDATE robot_token SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL RETURNING 1"
+
+ADD_PENDING_EVENT: Final = "INSERT INTO pending_event (id, at, actor, detail) VALUES (?, ?, ?, ?)"
+PENDING_EVENTS: Final = "SELECT id, at, actor, detail FROM pending_event ORDER BY at, id LIMIT 100"
+DROP_PENDING_EVENT: Final = "DELETE FROM pending_event WHERE id = ?"
 
 ADD_UPLOAD: Final = "INSERT INTO upload (id, repository, subject, algorithm, used_at) VALUES (?, ?, ?, ?, ?)"
 TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at"

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from trow.registry.ports import (
         BlobRecord,
         ManifestRecord,
-        Missing,
+        PendingEvent,
         Publication,
+        PublicationResult,
         Referrer,
+        RepositoryRecord,
+        RobotToken,
         Stored,
         TagEvent,
         Upload,
@@ -105,6 +108,25 @@ def _translate(error: apsw.Error | OSError) -> Unavailable:
     if isinstance(error, _FULL):
         return StorageFull("the registry's database has no space left; free some or enlarge its volume")
     return Unavailable("the registry's database does not work at the moment; try again")
+
+
+def run_beside(path: Path, transaction: Transaction[Result]) -> Result:
+    """Run one transaction from another process than the server's, which may be running or not.
+
+    Only for what no server keeps in memory.
+
+    Raises:
+        SchemaError, apsw.Error: it was not run.
+    """
+    connection = _open_writer(path)
+    try:
+        migrate(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        result = _run(connection, transaction)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    return result
 
 
 class _Write:
@@ -293,6 +315,15 @@ class SqliteMetadata:
         """Write something that concerns the repository's manifests or tags."""
         return await self._writer.run(transaction, lambda: self._hot.forget(repository))
 
+    async def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """See `Metadata.repository`."""
+        record = self._hot.repository(repository)
+        if record is None:
+            record = self.read(transactions.repository(repository))
+            if record is not None:
+                self._hot.keep_repository(repository, record)
+        return record
+
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
         """See `Metadata.manifest`."""
         record = self._hot.get(repository, digest)
@@ -311,17 +342,19 @@ class SqliteMetadata:
                 self._hot.keep(repository, tag, record)
         return record
 
-    async def publish(self, publication: Publication) -> Missing:
+    async def publish(self, publication: Publication) -> PublicationResult:
         """See `Metadata.publish`."""
         return await self._change(publication.repository, transactions.publish(publication, self._clock()))
 
-    async def delete_manifest(self, repository: Repository, digest: Digest, subject: str, history: int) -> bool:
+    async def delete_manifest(
+        self, repository: Repository, digest: Digest, subject: str, history: int
+    ) -> Sequence[Tag] | None:
         """See `Metadata.delete_manifest`."""
         return await self._change(
             repository, transactions.delete_manifest(repository, digest, subject, history, self._clock())
         )
 
-    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> bool:
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> Digest | None:
         """See `Metadata.delete_tag`."""
         return await self._change(repository, transactions.delete_tag(repository, tag, subject, history, self._clock()))
 
@@ -356,7 +389,9 @@ class SqliteMetadata:
         """See `Metadata.knows_blob`."""
         return self.read(transactions.knows_blob(digest))
 
-    async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
+    async def mount_blob(
+        self, repository: Repository, digest: Digest, sources: Collection[Repository]
+    ) -> Repository | None:
         """See `Metadata.mount_blob`."""
         return await self._writer.run(transactions.mount_blob(repository, digest, sources))
 
@@ -367,6 +402,18 @@ class SqliteMetadata:
     async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
         """See `Metadata.unlink_blob`."""
         return await self._writer.run(transactions.unlink_blob(repository, digest))
+
+    async def robot_token(self, token: str) -> RobotToken | None:
+        """See `RobotTokens.robot_token`."""
+        return self.read(transactions.robot_token(token))
+
+    async def pending_events(self) -> Sequence[PendingEvent]:
+        """What commands beside the server did and nobody has taken down yet."""
+        return self.read(transactions.pending_events())
+
+    async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
+        """These are in the audit trail."""
+        await self._writer.run(transactions.drop_pending_events(events))
 
     async def begin_upload(self, upload: Upload, most: int) -> bool:
         """See `Metadata.begin_upload`."""

@@ -6,6 +6,7 @@ runs on a synchronous engine (SQLite) and on an asynchronous one. The driver mak
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -13,17 +14,25 @@ import msgspec
 
 from trow.metadata import sql
 from trow.oci.digest import Digest
-from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid, OciError
+from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid, OciError, TagExists
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
+from trow.policy.access import Permission
+from trow.policy.globs import RepositoryGlob
+from trow.policy.identity import Grant
 from trow.registry.ports import (
     BlobRecord,
     ManifestRecord,
     Missing,
+    PendingEvent,
     Publication,
+    PublicationResult,
     Referrer,
+    RepositoryRecord,
+    RobotToken,
     Stored,
     TagEvent,
+    TagMove,
     Upload,
 )
 
@@ -87,14 +96,21 @@ def _manifest(row: Row) -> ManifestRecord:
     return ManifestRecord(Digest(_text(digest)), _text(media_type), _optional_bytes(content) or b"")
 
 
-def publish(publication: Publication, now: float) -> Transaction[Missing]:
+def repository(name: Repository) -> Transaction[RepositoryRecord | None]:
+    """See `Metadata.repository`."""
+    rows = yield sql.REPOSITORY, (name,)
+    return RepositoryRecord(_float(rows[0][0]), _text(rows[0][1])) if rows else None
+
+
+def publish(publication: Publication, now: float) -> Transaction[PublicationResult]:
     """See `Metadata.publish`."""
     missing = yield from _check_references(publication)
-    yield sql.ADD_REPOSITORY, (publication.repository,)
+    yield sql.ADD_REPOSITORY, (publication.repository, now, publication.subject)
     yield from _add_manifest(publication, now)
+    moves: list[TagMove] = []
     for tag in publication.tags:
-        yield from _point_tag(publication, tag, now)
-    return missing
+        moves += yield from _point_tag(publication, tag, now)
+    return PublicationResult(missing, tuple(moves))
 
 
 def _check_references(publication: Publication) -> Transaction[Missing]:
@@ -153,12 +169,17 @@ def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
     )
 
 
-def _point_tag(publication: Publication, tag: Tag, now: float) -> Transaction[None]:
+def _point_tag(publication: Publication, tag: Tag, now: float) -> Transaction[list[TagMove]]:
     rows = yield sql.TAG, (publication.repository, tag)
-    if rows and rows[0][0] == publication.digest:
-        return
+    previous = Digest(_text(rows[0][0])) if rows else None
+    if previous == publication.digest:
+        return []
+    # Decided here, where nothing can come between: a right to create is none to overwrite (CVE-2026-31801).
+    if previous is not None and not publication.overwrite:
+        raise TagExists(f"the tag {tag} exists, and you may not point it at something else", {"tag": tag})
     yield sql.SET_TAG, (publication.repository, tag, publication.digest)
     yield from _record(publication.repository, tag, publication.digest, now, publication.subject, publication.history)
+    return [TagMove(tag, previous)]
 
 
 def _record(
@@ -173,24 +194,26 @@ def _record(
 
 def delete_manifest(
     repository: Repository, digest: Digest, subject: str, history: int, now: float
-) -> Transaction[bool]:
+) -> Transaction[Sequence[Tag] | None]:
     """See `Metadata.delete_manifest`."""
     deleted = yield sql.DELETE_MANIFEST, (repository, digest)
     if not deleted:
-        return False
-    tags = yield sql.TAGS_OF, (repository, digest)
-    for row in tags:
-        yield from delete_tag(repository, Tag(_text(row[0])), subject, history, now)
+        return None
+    rows = yield sql.TAGS_OF, (repository, digest)
+    tags = [Tag(_text(row[0])) for row in rows]
+    for tag in tags:
+        yield from delete_tag(repository, tag, subject, history, now)
     yield sql.DROP_EMPTY_REPOSITORY, (repository,)
-    return True
+    return tags
 
 
-def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now: float) -> Transaction[bool]:
+def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now: float) -> Transaction[Digest | None]:
     """See `Metadata.delete_tag`."""
     deleted = yield sql.DELETE_TAG, (repository, tag)
-    if deleted:
-        yield from _record(repository, tag, None, now, subject, history)
-    return bool(deleted)
+    if not deleted:
+        return None
+    yield from _record(repository, tag, None, now, subject, history)
+    return Digest(_text(deleted[0][0]))
 
 
 # ---- lists
@@ -198,7 +221,7 @@ def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now
 
 def tags(repository: Repository, page: PageRequest) -> Transaction[Page[str] | None]:
     """See `Metadata.tags`."""
-    if not (yield sql.HAS_REPOSITORY, (repository,)):
+    if not (yield sql.REPOSITORY, (repository,)):
         return None
     rows = yield sql.TAGS, (repository, page.last, page.limit + 1)
     return _names(rows, page)
@@ -281,13 +304,15 @@ def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Tra
     yield sql.LINK_BLOB, (repository, digest)
 
 
-def mount_blob(repository: Repository, digest: Digest, sources: Collection[Repository]) -> Transaction[bool]:
+def mount_blob(
+    repository: Repository, digest: Digest, sources: Collection[Repository]
+) -> Transaction[Repository | None]:
     """See `Metadata.mount_blob`."""
     for source in sources:
         if (yield sql.HAS_BLOB, (source, digest)):
             yield sql.LINK_BLOB, (repository, digest)
-            return True
-    return False
+            return source
+    return None
 
 
 def repositories_with(digest: Digest, most: int) -> Transaction[Sequence[Repository]]:
@@ -313,6 +338,95 @@ def stored() -> Transaction[Stored]:
     """How many blobs there are, and their bytes."""
     rows = yield sql.STORED, ()
     return Stored(_number(rows[0][0]), _number(rows[0][1]))
+
+
+# ---- robot tokens
+
+
+def add_robot_token(token: RobotToken) -> Transaction[None]:
+    """Keep a new token."""
+    grants = msgspec.json.encode(
+        [_StoredGrant(g.repositories, sorted(p.value for p in g.permissions)) for g in token.grants], enc_hook=str
+    )
+    yield (
+        sql.ADD_ROBOT,
+        (
+            token.id,
+            token.name,
+            token.secret_hash,
+            grants.decode(),
+            token.created_at,
+            token.created_by,
+            token.expires_at,
+            token.revoked_at,
+        ),
+    )
+    grants_said = "; ".join(
+        f"{','.join(sorted(p.value for p in grant.permissions))} on {grant.repositories}" for grant in token.grants
+    )
+    yield from _note(token.created_at, token.created_by, f"robot token {token.id} ({token.name}) made: {grants_said}")
+
+
+def robot_token(token: str) -> Transaction[RobotToken | None]:
+    """See `RobotTokens.robot_token`."""
+    rows = yield sql.ROBOT, (token,)
+    return _robot_token(rows[0]) if rows else None
+
+
+def robot_tokens() -> Transaction[Sequence[RobotToken]]:
+    """All tokens, oldest first."""
+    rows = yield sql.ROBOTS, ()
+    return [_robot_token(row) for row in rows]
+
+
+def revoke_robot_token(token: str, at: float, by: str) -> Transaction[bool]:
+    """Let a token be good no more; False when there is no such token, or it was revoked before."""
+    revoked = yield sql.REVOKE_ROBOT, (at, token)
+    if revoked:
+        yield from _note(at, by, f"robot token {token} revoked")
+    return bool(revoked)
+
+
+def _note(at: float, actor: str, detail: str) -> Transaction[None]:
+    yield sql.ADD_PENDING_EVENT, (secrets.token_hex(16), at, actor, detail)
+
+
+def pending_events() -> Transaction[Sequence[PendingEvent]]:
+    """What waits for the audit trail, oldest first."""
+    rows = yield sql.PENDING_EVENTS, ()
+    return [PendingEvent(_text(row[0]), _float(row[1]), _text(row[2]), _text(row[3])) for row in rows]
+
+
+def drop_pending_events(events: Sequence[PendingEvent]) -> Transaction[None]:
+    """These are on record."""
+    for event in events:
+        yield sql.DROP_PENDING_EVENT, (event.id,)
+
+
+class _StoredGrant(msgspec.Struct):
+    repositories: str
+    permissions: list[str]
+
+
+_GRANTS: Final = msgspec.json.Decoder(list[_StoredGrant])
+
+
+def _robot_token(row: Row) -> RobotToken:
+    token, name, secret_hash, grants, created_at, created_by, expires_at, revoked_at = row
+    return RobotToken(
+        _text(token),
+        _text(name),
+        _text(secret_hash),
+        tuple(_grant(each) for each in _GRANTS.decode(_text(grants))),
+        _float(created_at),
+        _text(created_by),
+        None if expires_at is None else _float(expires_at),
+        None if revoked_at is None else _float(revoked_at),
+    )
+
+
+def _grant(stored: _StoredGrant) -> Grant:
+    return Grant(RepositoryGlob(stored.repositories), frozenset(map(Permission, stored.permissions)))
 
 
 # ---- upload sessions

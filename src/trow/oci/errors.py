@@ -9,7 +9,7 @@
     ├── UploadUnknown · UploadInvalid · UploadBusy · ChunkOutOfOrder · BodyTimeout · BodyIncomplete
     ├── RangeNotSatisfiable
     ├── RequestInvalid · EndpointUnknown · MethodUnsupported
-    ├── Unauthorized · Denied
+    ├── Unauthorized · Denied · TagExists
     ├── TooManyRequests
     └── Unavailable
         └── StorageFull
@@ -201,6 +201,10 @@ class Denied(OciError):
     """The credentials are good, the permission is missing."""
 
     code = "DENIED"
+
+
+class TagExists(Denied):
+    """The tag points at something else already, and the right to overwrite is missing."""
 
 
 class TooManyRequests(OciError):

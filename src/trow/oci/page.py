@@ -26,6 +26,14 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PageSizes:
+    """How many items a page has when nobody asks, and at most."""
+
+    default: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
     """One page, and whether more items follow it."""
 
@@ -33,17 +41,17 @@ class Page(Generic[Item]):
     more: bool
 
 
-def parse_page(n: str | None, last: str | None, *, default: int, most: int) -> PageRequest:
+def parse_page(n: str | None, last: str | None, sizes: PageSizes) -> PageRequest:
     """Read ``n`` and ``last``; a huge ``n`` is clamped, never refused (CVE-2023-2253).
 
     Raises:
         RequestInvalid: ``n`` is not a number.
     """
     if n is None:
-        return PageRequest(default, last or "")
+        return PageRequest(sizes.default, last or "")
     if not _NUMBER.fullmatch(n):
         raise RequestInvalid("n is not a number; leave it out or give how many items the page may have")
-    limit = most if len(n) > _MOST_DIGITS else min(int(n), most)
+    limit = sizes.most if len(n) > _MOST_DIGITS else min(int(n), sizes.most)
     return PageRequest(limit, last or "")
 
 

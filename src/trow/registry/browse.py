@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
-from trow.oci.errors import ManifestUnknown, NameUnknown
+from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
+from trow.oci.names import Repository
+from trow.oci.page import Page, PageRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from trow.oci.digest import Digest
-    from trow.oci.names import Repository, Tag
-    from trow.oci.page import Page, PageRequest
+    from trow.oci.names import Tag
     from trow.registry.ports import Metadata, Referrer, TagEvent
 
 # distribution-spec, "Listing Referrers": the answer is an index, and 4 MiB is what a manifest may have.
 _MOST_REFERRER_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
+
+# How much of the list of repositories one request may read to find those that the client may see.
+_LEAST_READ: Final = 1000
+_MOST_READS: Final = 1000
 
 
 class Browse:
@@ -22,9 +30,27 @@ class Browse:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
-    async def repositories(self, page: PageRequest) -> Page[str]:
-        """Repositories that have a manifest."""
-        return await self._metadata.repositories(page)
+    async def repositories(
+        self, page: PageRequest, visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]]
+    ) -> Page[str]:
+        """Repositories that have a manifest and are visible to the client.
+
+        What is not visible is read over, also between pages: not even its name may show up in a link.
+
+        Raises:
+            Unavailable: too many were read in vain.
+        """
+        found: list[str] = []
+        at, size = page.last, max(page.limit + 1, _LEAST_READ)
+        for _ in range(_MOST_READS):
+            read = await self._metadata.repositories(PageRequest(size, at))
+            names = [Repository(name) for name in read.items]
+            found += [name for name, shown in zip(names, await visible(names), strict=True) if shown]
+            if len(found) > page.limit or not read.more:
+                return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
+            at = read.items[-1]
+            await asyncio.sleep(0)  # others get their turn
+        raise Unavailable("this list goes through too many repositories that you may not see")
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str]:
         """A repository's tags.

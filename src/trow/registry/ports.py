@@ -7,8 +7,7 @@ when it cannot do its work, and then nothing has changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Collection, Mapping, Sequence
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from trow.oci.manifest import Manifest
     from trow.oci.names import Repository, Tag, UploadId
     from trow.oci.page import Page, PageRequest
+    from trow.policy.access import Decision, Permission
+    from trow.policy.identity import Grant, Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ class Publication:
         require_blobs: refuse it when the repository lacks one of its blobs.
         require_children: refuse it when the repository lacks one of its children.
         history: how many lines of history each tag keeps.
+        overwrite: whether a tag that points at something else may be moved.
     """
 
     repository: Repository
@@ -160,6 +162,7 @@ class Publication:
     require_blobs: bool
     require_children: bool
     history: int
+    overwrite: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +173,38 @@ class Missing:
     children: tuple[Digest, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TagMove:
+    """A tag that points at something new; ``previous`` is None where it did not exist."""
+
+    tag: Tag
+    previous: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationResult:
+    """What a publication changed, and what it refers to in vain."""
+
+    missing: Missing
+    moves: tuple[TagMove, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord:
+    """Since when a repository exists (seconds since 1970), and who pushed its first manifest."""
+
+    created_at: float
+    created_by: str
+
+
 class Metadata(Protocol):
     """Who links what: repositories, tags, manifests, blob links and upload sessions.
 
     Writes are atomic, and durable when they return unless said otherwise. Reads see every write that has returned.
     """
+
+    async def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """The repository, None while it has no manifest."""
 
     # manifests
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
@@ -183,20 +213,23 @@ class Metadata(Protocol):
     async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
         """The manifest that the tag points at now."""
 
-    async def publish(self, publication: Publication) -> Missing:
+    async def publish(self, publication: Publication) -> PublicationResult:
         """Store a manifest and point its tags at it, all or nothing.
 
         Raises:
+            TagExists: a tag points at something else and may not be moved.
             ManifestBlobUnknown: something it refers to is missing and required.
             ManifestInvalid: it gives one of its blobs another size than the blob has.
         """
 
-    async def delete_manifest(self, repository: Repository, digest: Digest, subject: str, history: int) -> bool:
-        """Forget a manifest and every tag that points at it; False when there was none."""
+    async def delete_manifest(
+        self, repository: Repository, digest: Digest, subject: str, history: int
+    ) -> Sequence[Tag] | None:
+        """Forget a manifest and every tag that points at it, and name these; None when there was none."""
 
     # tags
-    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> bool:
-        """Forget a tag, not what it points at; False when there was none."""
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> Digest | None:
+        """Forget a tag, not what it pointed at, which is returned; None when there was none."""
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
         """The repository's tags in byte order, None when there is no such repository."""
@@ -222,8 +255,10 @@ class Metadata(Protocol):
     async def knows_blob(self, digest: Digest) -> bool:
         """Whether the registry holds the blob, linked or not."""
 
-    async def mount_blob(self, repository: Repository, digest: Digest, sources: Collection[Repository]) -> bool:
-        """Link a blob that one of ``sources`` has; False when none has it."""
+    async def mount_blob(
+        self, repository: Repository, digest: Digest, sources: Collection[Repository]
+    ) -> Repository | None:
+        """Link a blob that one of ``sources`` has, and name that one; None when none has it."""
 
     async def repositories_with(self, digest: Digest, most: int) -> Sequence[Repository]:
         """Some repositories that link the blob, at most ``most``."""
@@ -248,49 +283,125 @@ class Metadata(Protocol):
         """Close all sessions that were last used before ``before`` and name them."""
 
 
-class Permission(Enum):
-    """What a route needs; `OPEN` and `PING` concern no repository."""
+@dataclass(frozen=True, slots=True)
+class RobotToken:
+    """A credential for a program, as it is stored: its secret only as a hash.
 
-    OPEN = "open"
-    PING = "ping"
-    CATALOG = "catalog"
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
+    Attributes:
+        id: what the token begins with; not secret.
+        name: what people call it.
+        secret_hash: SHA-256 of the secret part, in hexadecimal; the secret has 256 random bits, so no salt is needed.
+        grants: what it may do.
+        created_at, expires_at, revoked_at: seconds since 1970; None is never.
+    """
+
+    id: str
+    name: str
+    secret_hash: str
+    grants: tuple[Grant, ...]
+    created_at: float
+    created_by: str
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+
+class RobotTokens(Protocol):
+    """Where robot tokens are kept."""
+
+    async def robot_token(self, token: str) -> RobotToken | None:
+        """The token with this identifier, revoked and expired ones included."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Who sends a request; "" is anonymous."""
+class PendingEvent:
+    """What a command beside the server did (``at`` is seconds since 1970), until it is in the audit trail."""
+
+    id: str
+    at: float
+    actor: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A client certificate that the TLS layer has verified up to a configured authority.
+
+    Attributes:
+        name: its subject's common name, or its first URI (SPIFFE) where it has one.
+        organizations: its subject's organisations, which are its groups.
+        fingerprint: SHA-256 of its DER form, in hexadecimal.
+    """
 
     name: str
-
-    @property
-    def anonymous(self) -> bool:
-        """Whether nobody has said who it is."""
-        return not self.name
+    organizations: tuple[str, ...]
+    fingerprint: str
 
 
-ANONYMOUS: Final = Identity("")
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a request shows of who sends it.
+
+    Attributes:
+        authorization: the ``Authorization`` header; None where there is none.
+        client: the address that the request comes from, behind trusted proxies; failed attempts count against it.
+        certificate: the verified client certificate of the connection.
+    """
+
+    authorization: str | None
+    client: str
+    certificate: ClientCertificate | None = None
 
 
 class Authenticator(Protocol):
     """Finds out who sends a request."""
 
-    @property
-    def challenge(self) -> str:
-        """The ``WWW-Authenticate`` value for those who have to say who they are, "" where everybody is anonymous."""
-
-    async def identify(self, authorization: str | None) -> Identity:
-        """Read an ``Authorization`` header.
+    async def identify(self, proof: Proof) -> Identity:
+        """Who shows this.
 
         Raises:
-            Unauthorized: the credentials are wrong.
+            Unauthorized: the credentials are malformed, wrong, expired, revoked or meant for somebody else.
+            TooManyRequests: too many wrong ones came from there.
+            Unavailable: who would know does not answer.
         """
+
+    async def verify_secret(self, user: str, secret: str, client: str) -> Identity:
+        """Who has this password or token; ``user`` counts only where the secret is a password. Raises as above."""
 
 
 class Authorizer(Protocol):
     """Decides who may do what."""
 
-    async def allows(self, identity: Identity, permission: Permission, repository: Repository) -> bool:
-        """Whether the identity has the permission; ``repository`` is "" where the permission concerns none."""
+    async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+        """Whether the identity has the permission; ``repository`` is "" where the permission concerns none.
+
+        Raises:
+            Unavailable: who would know does not answer, or does not know.
+        """
+
+    async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
+        """Which of these repositories the identity may list and pull."""
+
+
+class IssuedToken(NamedTuple):
+    """A token of our own: its text, the time it counts from (since 1970), and its life from now on, in seconds."""
+
+    text: str
+    issued_at: float
+    expires_in: int
+
+
+class Tokens(Protocol):
+    """Makes tokens that `Authenticator.identify` accepts."""
+
+    def issue(
+        self,
+        identity: Identity,
+        grants: tuple[tuple[Repository, frozenset[Permission]], ...],
+        lists: frozenset[str],
+    ) -> IssuedToken:
+        """A token that carries these of its holder's permissions.
+
+        Raises:
+            Denied: they are too many for a token.
+            Unauthorized: the token that the identity came with has ended.
+        """

@@ -7,20 +7,22 @@ refers to.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
-from trow.oci.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, TooManyTags
-from trow.registry.ports import Publication
+from trow.oci.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, TagExists, TooManyTags
+from trow.policy.access import Permission
+from trow.registry.ports import Publication, TagMove
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from trow.oci.manifest import Manifest
     from trow.oci.names import Reference, Repository, Tag
-    from trow.registry.ports import Metadata, Missing
+    from trow.registry.ports import Metadata, Missing, PublicationResult
 
 # Reading a manifest of this size takes about a millisecond; larger ones are read beside the event loop.
 _LARGE: Final = 128 * 1024
@@ -28,12 +30,26 @@ _LARGE: Final = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a push: the digest it is stored under, its subject, and remarks for the one who pushed."""
+    """What became of a push: the digest it is stored under, remarks for the one who pushed, and the tags that moved."""
 
     digest: Digest
+    media_type: str
     subject: Digest | None
     tags: Sequence[Tag]
     remarks: tuple[str, ...]
+    moves: tuple[TagMove, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who publishes.
+
+    Attributes:
+        require: raises `Denied` (or `Unauthorized`) unless the author has the permission for the repository.
+    """
+
+    name: str
+    require: Callable[[Permission], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +83,53 @@ class Publish:
         tags: Sequence[Tag],
         content_type: str,
         raw: bytes,
-        subject: str,
+        author: Author,
     ) -> Published:
         """Store a manifest under its digest and point tags at it.
 
         Raises:
-            ManifestInvalid, DigestMismatch, ManifestBlobUnknown, TooManyTags: nothing was stored.
+            ManifestInvalid, DigestMismatch, ManifestBlobUnknown, TooManyTags, Denied: nothing was stored.
         """
         self._check_tags(reference, tags)
         manifest = await _parse(raw, content_type)
         digest = _digest(raw, reference)
         pointing = tags if isinstance(reference, Digest) else (reference,)
-        missing = await self._metadata.publish(self._publication(repository, digest, manifest, pointing, subject))
-        return Published(digest, manifest.subject, pointing, tuple(_remarks(manifest, missing)))
+        if manifest.subject is None or pointing:  # anything but attaching something to what is there
+            await author.require(Permission.PUSH)
+        result = await self._store(self._publication(repository, digest, manifest, pointing, author.name), author)
+        remarks = tuple(_remarks(manifest, result.missing))
+        return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves)
 
-    async def delete(self, repository: Repository, reference: Reference, subject: str) -> None:
-        """Delete a tag, or a manifest with all its tags.
+    async def _store(self, publication: Publication, author: Author) -> PublicationResult:
+        """Ask for the right to overwrite only where there is something to overwrite."""
+        if not await self._overwrites(publication):
+            with contextlib.suppress(TagExists):  # it came between the look and the transaction
+                return await self._metadata.publish(publication)
+        await author.require(Permission.TAG_OVERWRITE)
+        return await self._metadata.publish(replace(publication, overwrite=True))
+
+    async def _overwrites(self, publication: Publication) -> bool:
+        for tag in publication.tags:
+            present = await self._metadata.tagged_manifest(publication.repository, tag)
+            if present is not None and present.digest != publication.digest:
+                return True
+        return False
+
+    async def delete(self, repository: Repository, reference: Reference, subject: str) -> Sequence[TagMove]:
+        """Delete a tag, or a manifest with all its tags; each tag that is gone comes with the digest it had.
 
         Raises:
             ManifestUnknown: there is none.
         """
         if isinstance(reference, Digest):
-            found = await self._metadata.delete_manifest(repository, reference, subject, self._rules.history)
+            tags = await self._metadata.delete_manifest(repository, reference, subject, self._rules.history)
+            if tags is not None:
+                return [TagMove(tag, reference) for tag in tags]
         else:
-            found = await self._metadata.delete_tag(repository, reference, subject, self._rules.history)
-        if not found:
-            raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
+            digest = await self._metadata.delete_tag(repository, reference, subject, self._rules.history)
+            if digest is not None:
+                return [TagMove(reference, digest)]
+        raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
 
     def _check_tags(self, reference: Reference, tags: Sequence[Tag]) -> None:
         if tags and not isinstance(reference, Digest):
@@ -112,6 +149,7 @@ class Publish:
             require_blobs=not self._rules.sparse_images,
             require_children=not self._rules.sparse_indexes,
             history=self._rules.history,
+            overwrite=False,
         )
 
 

@@ -105,10 +105,8 @@ class Push:
             await self._write(staged, chunk)
             return staged.offset
 
-    async def finish(
-        self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk, digest: Digest
-    ) -> None:
-        """Add the last chunk, which may be empty, and make the whole a blob of the repository.
+    async def finish(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk, digest: Digest) -> int:
+        """Add the last chunk, which may be empty, and make the whole a blob of the repository; returns its size.
 
         Raises:
             DigestMismatch: the bytes are not what ``digest`` says; the session is over.
@@ -116,12 +114,14 @@ class Push:
         """
         async with self._session(repository, subject, upload) as staged:
             await self._write(staged, chunk)
+            size = staged.offset
             try:
                 await self._store(repository, upload, staged, digest)
             except DigestMismatch:
                 await self._end(upload, staged)
                 raise
             self._live.pop(upload, None)
+            return size
 
     async def whole(self, repository: Repository, chunk: Chunk, digest: Digest) -> None:
         """Receive a blob in a single request, without a session that anybody could come back to.
@@ -154,8 +154,8 @@ class Push:
         digest: Digest,
         source: Repository | None,
         readable: Callable[[Repository], Awaitable[bool]],
-    ) -> bool:
-        """Link a blob of another repository that the client may read; False when there is none.
+    ) -> Repository | None:
+        """Link a blob of another repository that the client may read, and name that one; None when there is none.
 
         Without ``source`` any repository that has the blob will do.
         """
@@ -163,7 +163,7 @@ class Push:
             await self._metadata.repositories_with(digest, _MOUNT_CANDIDATES) if source is None else [source]
         )
         allowed = [candidate for candidate in sources if await readable(candidate)]
-        return bool(allowed) and await self._metadata.mount_blob(repository, digest, allowed)
+        return await self._metadata.mount_blob(repository, digest, allowed) if allowed else None
 
     async def expire(self) -> int:
         """End the sessions that were idle for too long; returns how many."""

@@ -11,12 +11,13 @@ import pytest
 from support.requests import Scope, Transport
 from trow.http import accesslog
 from trow.http.accesslog import AccessLog
+from trow.http.peers import Peers
 from trow.http.request import Request
-from trow.registry.ports import Identity
+from trow.policy.identity import Identity
 
 
 def request(path: str = "/v2/", client: str = "192.0.2.1:1234") -> Request:
-    return Request(Scope(path=path, client=client), Transport(), 1)
+    return Request(Scope(path=path, client=client), Transport(), Peers(), 1)
 
 
 async def test_line_says_who_asked_what_and_how_it_went() -> None:
@@ -33,6 +34,7 @@ async def test_line_says_who_asked_what_and_how_it_went() -> None:
     assert record == {
         "level": "info",
         "event": "request",
+        "request": asked.number,
         "client": "2001:db8::1",
         "user": "alice",
         "method": "GET",

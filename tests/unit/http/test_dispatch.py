@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support import gates
 from support.requests import Headers, Scope, Transport
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
@@ -13,37 +14,25 @@ from trow.http.limits import RateLimit
 from trow.http.metrics import Metrics
 from trow.http.response import Response
 from trow.http.routes import Route, Router
-from trow.identity.single import SingleAuthorizer, SingleUser
 from trow.oci.errors import BlobUnknown
-from trow.registry.ports import Permission
+from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from support.gates import World
     from trow.http.request import Request
-    from trow.registry.ports import Authorizer
+    from unit.http.conftest import Make
 
-ALICE = ("authorization", "Basic YWxpY2U6c2VjcmV0")  # alice:secret
-
-
-class Nobody:
-    """An authorizer who refuses everybody."""
-
-    async def allows(self, *_: object) -> bool:
-        return False
+ALICE = ("authorization", gates.ALICE)
+BOB = ("authorization", gates.BOB)
+PATH = "/v2/team-a/app/tags/list"
 
 
 class Application:
     """A dispatcher with three routes, and what they were asked."""
 
-    def __init__(
-        self,
-        *,
-        authorizer: Authorizer | None = None,
-        per_second: int = 0,
-        origins: Sequence[str] = (),
-        notice: str = "",
-    ) -> None:
+    def __init__(self, world: World, *, per_second: int = 0, origins: Sequence[str] = (), notice: str = "") -> None:
         self.metrics = Metrics()
         self.handled: list[str] = []
         routes = (
@@ -55,8 +44,8 @@ class Application:
         )
         self.dispatcher = Dispatcher(
             Router(routes),
-            SingleUser("alice", "secret"),
-            authorizer or SingleAuthorizer("none", has_user=True),
+            world.gate,
+            world.peers,
             metrics=self.metrics,
             rate_limit=RateLimit(per_second, 1),
             cors=Cors(origins),
@@ -90,45 +79,48 @@ class Application:
         return next(line for line in self.metrics.text().decode().splitlines() if line.startswith(name))
 
 
+@pytest.fixture
+def application(world: World) -> Application:
+    return Application(world)
+
+
 def refusal(got: Transport) -> tuple[int, str]:
     (error,) = json.loads(got.body)["errors"]
     return got.status, error["code"]
 
 
-async def test_user_is_known_to_the_handler() -> None:
-    application = Application()
-    got = await application.ask("GET", "/v2/a/b/tags/list", ALICE)
+async def test_user_is_known_to_the_handler(application: Application) -> None:
+    got = await application.ask("GET", PATH, ALICE)
     assert (got.status, got.body) == (200, b"body")
-    assert application.handled == ["alice:a/b"]
+    assert application.handled == ["alice:team-a/app"]
 
 
-async def test_nobody_gets_a_challenge_and_no_handler_runs() -> None:
-    application = Application()
-    got = await application.ask("GET", "/v2/a/tags/list")
+async def test_nobody_gets_a_challenge_and_no_handler_runs(application: Application) -> None:
+    got = await application.ask("GET", PATH, ("host", "registry.example"))
     assert refusal(got) == (401, "UNAUTHORIZED")
-    assert dict(got.headers)["www-authenticate"].startswith("Basic")
+    assert dict(got.headers)["www-authenticate"] == (
+        'Bearer realm="http://registry.example/token",service="trow",scope="repository:team-a/app:pull"'
+    )
     assert application.handled == []
 
 
-async def test_user_without_the_permission_is_denied() -> None:
-    application = Application(authorizer=Nobody())
-    got = await application.ask("GET", "/v2/a/tags/list", ALICE)
+async def test_user_without_the_permission_is_denied(application: Application) -> None:
+    got = await application.ask("GET", PATH, BOB)
     assert refusal(got) == (403, "DENIED")
     assert "www-authenticate" not in dict(got.headers)
     assert application.handled == []
 
 
-async def test_wrong_credentials_are_refused_also_where_none_are_needed() -> None:
-    application = Application(authorizer=SingleAuthorizer("all", has_user=True))
+async def test_wrong_credentials_are_refused_also_where_none_are_needed(make: Make) -> None:
+    application = Application(make(anonymous="pull"))
     wrong = ("authorization", "Basic AAAA")
-    assert refusal(await application.ask("GET", "/v2/a/tags/list", wrong)) == (401, "UNAUTHORIZED")
-    assert (await application.ask("GET", "/v2/a/tags/list")).status == 200
+    assert refusal(await application.ask("GET", PATH, wrong)) == (401, "UNAUTHORIZED")
+    assert (await application.ask("GET", PATH)).status == 200
     # What operators ask is open to everybody, whatever they send.
     assert (await application.ask("GET", "/healthz", wrong)).status == 200
 
 
-async def test_handler_is_not_asked_for_a_name_outside_the_grammar() -> None:
-    application = Application()
+async def test_handler_is_not_asked_for_a_name_outside_the_grammar(application: Application) -> None:
     assert refusal(await application.ask("GET", "/v2/../tags/list", ALICE)) == (400, "NAME_INVALID")
     assert application.handled == []
 
@@ -137,34 +129,36 @@ async def test_handler_is_not_asked_for_a_name_outside_the_grammar() -> None:
     ("method", "path", "status"),
     [("GET", "/nowhere", 404), ("GET", "/v2/lost", 404), ("PATCH", "/healthz", 405), ("BREW", "/healthz", 405)],
 )
-async def test_refusal_has_the_form_of_the_specification(method: str, path: str, status: int) -> None:
-    got = await Application().ask(method, path)
+async def test_refusal_has_the_form_of_the_specification(
+    application: Application, method: str, path: str, status: int
+) -> None:
+    got = await application.ask(method, path)
     assert got.status == status
     assert set(json.loads(got.body)) == {"errors"}
 
 
-async def test_head_of_a_refusal_has_no_body() -> None:
-    got = await Application().ask("HEAD", "/v2/lost")
+async def test_head_of_a_refusal_has_no_body(application: Application) -> None:
+    got = await application.ask("HEAD", "/v2/lost")
     assert (got.status, got.body) == (404, b"")
     assert int(dict(got.headers)["content-length"]) > 0
 
 
 async def test_mistake_of_ours_is_logged_with_the_number_that_the_client_gets(
-    caplog: pytest.LogCaptureFixture,
+    application: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        got = await Application().ask("GET", "/v2/broken")
+        got = await application.ask("GET", "/v2/broken")
     assert refusal(got) == (500, "UNKNOWN")
     (record,) = caplog.records
     details: dict[str, Any] = json.loads(got.body)["errors"][0]["detail"]
-    assert record.__dict__["request"] == details["request"]
+    assert record.__dict__["request"] == details["request"] == dict(got.headers)["x-request-id"]
     assert "ZeroDivisionError" not in got.body.decode()
     assert record.exc_info is not None, "the log line has no traceback"
     assert record.exc_info[0] is ZeroDivisionError
 
 
-async def test_headers_of_the_registry_interface() -> None:
-    application = Application(notice='back "soon"')
+async def test_headers_of_the_registry_interface(world: World) -> None:
+    application = Application(world, notice='back "soon"')
     for path in ("/v2/lost", "/v2/nowhere", "/v2/broken"):
         headers = dict((await application.ask("GET", path)).headers)
         assert headers["docker-distribution-api-version"] == "registry/2.0"
@@ -173,12 +167,29 @@ async def test_headers_of_the_registry_interface() -> None:
     assert not {"docker-distribution-api-version", "warning"} & set(headers)
 
 
-async def test_no_notice_no_warning() -> None:
-    assert "warning" not in dict((await Application().ask("GET", "/v2/lost")).headers)
+async def test_no_notice_no_warning(application: Application) -> None:
+    assert "warning" not in dict((await application.ask("GET", "/v2/lost")).headers)
 
 
-async def test_rate_is_counted_for_each_client() -> None:
-    application = Application(per_second=1)
+async def test_every_answer_has_the_number_of_its_request(application: Application) -> None:
+    asked = [("GET", PATH), ("GET", "/v2/lost"), ("GET", "/v2/broken"), ("GET", "/nowhere"), ("HEAD", "/healthz")]
+    numbers = [dict((await application.ask(*each)).headers)["x-request-id"] for each in asked]
+    assert len(set(numbers)) == len(asked)
+
+
+async def test_client_cannot_choose_the_number_of_its_request(application: Application) -> None:
+    got = await application.ask("GET", "/healthz", ("x-request-id", "mine"))
+    assert [value for name, value in got.headers if name == "x-request-id"] != ["mine"]
+
+
+async def test_what_is_open_asks_nobody_who_they_are(application: Application, world: World) -> None:
+    for _ in range(100):
+        assert (await application.ask("GET", "/healthz", ("authorization", "Bearer wrong"))).status == 200
+    assert world.audit.events == []
+
+
+async def test_rate_is_counted_for_each_client(world: World) -> None:
+    application = Application(world, per_second=1)
     assert (await application.ask("GET", "/healthz", client="192.0.2.1:1")).status == 200
     got = await application.ask("GET", "/healthz", client="192.0.2.1:2")
     assert refusal(got) == (429, "TOOMANYREQUESTS")
@@ -186,16 +197,14 @@ async def test_rate_is_counted_for_each_client() -> None:
     assert (await application.ask("GET", "/healthz", client="192.0.2.2:1")).status == 200
 
 
-async def test_body_of_a_refused_request_is_read_so_that_the_client_sees_the_answer() -> None:
-    application = Application()
+async def test_body_of_a_refused_request_is_read_so_that_the_client_sees_the_answer(application: Application) -> None:
     pieces = [b"x" * 1000] * 10
     length = ("content-length", "10000")
     assert (await application.ask("PUT", "/v2/a/manifests/1", length, body=pieces)).status == 401
     assert application.counted("trow_http_received_bytes_total") == "trow_http_received_bytes_total 10000.0"
 
 
-async def test_body_of_a_refused_request_is_not_read_without_end() -> None:
-    application = Application()
+async def test_body_of_a_refused_request_is_not_read_without_end(application: Application) -> None:
     pieces = [b"x" * 1024 * 1024] * 64
     length = ("content-length", str(64 * 1024 * 1024))
     assert (await application.ask("PUT", "/v2/a/manifests/1", length, body=pieces)).status == 401
@@ -203,23 +212,21 @@ async def test_body_of_a_refused_request_is_not_read_without_end() -> None:
     assert received <= 16 * 1024 * 1024
 
 
-async def test_series_do_not_grow_with_what_clients_make_up() -> None:
-    application = Application()
+async def test_series_do_not_grow_with_what_clients_make_up(application: Application) -> None:
     for number in range(20):
         await application.ask(f"BREW{number}", f"/nowhere/{number}")
     lines = [line for line in application.metrics.text().decode().splitlines() if "trow_http_requests_total{" in line]
     assert lines == ['trow_http_requests_total{method="(none)",route="(none)",status="404"} 20.0']
 
 
-async def test_sent_bytes_are_those_of_bodies() -> None:
-    application = Application()
+async def test_sent_bytes_are_those_of_bodies(application: Application) -> None:
     await application.ask("GET", "/healthz")
     await application.ask("HEAD", "/healthz")
     assert application.counted("trow_http_sent_bytes_total") == "trow_http_sent_bytes_total 4.0"
 
 
-async def test_browser_of_a_named_origin() -> None:
-    application = Application(origins=["https://ui.example.com"])
+async def test_browser_of_a_named_origin(world: World) -> None:
+    application = Application(world, origins=["https://ui.example.com"])
     origin = ("origin", "https://ui.example.com")
     asks = ("access-control-request-method", "PUT")
     preflight = await application.ask("OPTIONS", "/v2/a/manifests/1", origin, asks)
@@ -231,8 +238,8 @@ async def test_browser_of_a_named_origin() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v2/lost", "/healthz"])
-async def test_every_request_is_answered_whatever_its_origin_says(path: str) -> None:
-    application = Application(origins=["https://ui.example.com"])
+async def test_every_request_is_answered_whatever_its_origin_says(world: World, path: str) -> None:
+    application = Application(world, origins=["https://ui.example.com"])
     twice = [("origin", "https://ui.example.com")] * 2
     assert 200 <= (await application.ask("GET", path, *twice)).status < 500
     assert 200 <= (await application.ask("GET", path, ("origin", "x" * 10_000))).status < 500

@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.requests import Headers, Scope, Transport
+from trow.http.peers import Peers
 from trow.http.request import Request
-from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid
+from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
+from trow.registry.events import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 
 def request(
-    *pieces: bytes, headers: list[tuple[str, str]] | None = None, query: str = "", client: str = "192.0.2.1:1"
+    *pieces: bytes,
+    headers: list[tuple[str, str]] | None = None,
+    query: str = "",
+    client: str = "192.0.2.1:1",
+    proxies: Sequence[str] = (),
 ) -> Request:
     scope = Scope(query_string=query, headers=Headers(headers or []), client=client)
-    return Request(scope, Transport(*pieces), 5)
+    return Request(scope, Transport(*pieces), Peers(proxies), 5)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +105,59 @@ async def test_silence_in_the_middle_of_a_body() -> None:
             yield b"ab"
             await asyncio.Event().wait()
 
-    asked = Request(Scope(), Silent(), 0.01)
+    asked = Request(Scope(), Silent(), Peers(), 0.01)
     body = asked.body()
     assert await anext(body) == b"ab"
     with pytest.raises(BodyTimeout):
         await anext(body)
     assert asked.received == 2
+
+
+# Who asks
+
+
+def test_credentials_stand_once_and_may_be_long() -> None:
+    assert request().authorization is None
+    long = "Bearer " + "a" * 15_000  # longer than other headers may be
+    assert request(headers=[("authorization", long)]).authorization == long
+    with pytest.raises(Unauthorized, match="more than one"):
+        _ = request(headers=[("authorization", "Basic YTpi")] * 2).authorization
+
+
+def test_numbers_of_requests_are_all_different() -> None:
+    numbers = {request().number for _ in range(1000)}
+    assert len(numbers) == 1000
+    assert len({number.partition("-")[0] for number in numbers}) == 1, "one process, one prefix"
+    assert all(number.isascii() and number.isprintable() and len(number) < 40 for number in numbers)
+
+
+def test_client_behind_a_proxy_that_is_trusted() -> None:
+    asked = request(headers=[("x-forwarded-for", "203.0.113.7, 10.0.0.1")], client="10.0.0.2:1", proxies=["10.0.0.0/8"])
+    assert asked.client == "203.0.113.7"
+    assert asked.origin == Origin("203.0.113.7", "203.0.113.7, 10.0.0.1", "", asked.number, "")
+
+
+def test_origin_of_a_request() -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = [("user-agent", "docker/27"), ("traceparent", f"00-{trace}-00f067aa0ba902b7-01")]
+    asked = request(headers=headers)
+    assert asked.origin == Origin("192.0.2.1", "", "docker/27", asked.number, trace)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        "x" * 10_000,
+    ],
+)
+def test_what_is_no_trace_is_left_out(text: str) -> None:
+    assert request(headers=[("traceparent", text)]).origin.trace == ""
+
+
+def test_name_of_the_client_program_is_bounded() -> None:
+    assert request(headers=[("user-agent", "x" * 10_000)]).origin.agent == "x" * 256

@@ -6,14 +6,17 @@ import pytest
 
 from trow.http.routes import Router, table
 from trow.oci.errors import EndpointUnknown, MethodUnsupported
-from trow.registry.ports import Permission
+from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from trow.http.routes import Route
 
 DIGEST: Final = "sha256:" + "a" * 64
 UPLOAD: Final = "0" * 32
-READING: Final = {Permission.OPEN, Permission.PING, Permission.CATALOG, Permission.PULL}
+READING: Final = {Permission.OPEN, Permission.PING, Permission.LIST, Permission.PULL, Permission.AUDIT}
+OF_A_REPOSITORY: Final = {Permission.PULL, Permission.ATTACH, Permission.DELETE}
+# What operators ask, and the token service, which has to be reached by who has no token.
+OPEN: Final = {"/healthz", "/readiness", "/metrics", "/token"}
 
 
 class Named:
@@ -24,7 +27,7 @@ class Named:
 
 
 HANDLERS: Final = cast("Any", Named())
-ROUTES: Final = table(HANDLERS, HANDLERS, HANDLERS, HANDLERS)
+ROUTES: Final = table(*[HANDLERS] * 5)
 ROUTER: Final = Router(ROUTES)
 
 
@@ -40,10 +43,10 @@ def name(route: Route) -> str:
 @pytest.mark.parametrize("route", ROUTES, ids=name)
 def test_every_route_names_the_permission_it_needs(route: Route) -> None:
     assert isinstance(route.permission, Permission)
-    assert (route.permission in READING) == (route.method == "GET" and "uploads" not in route.path)
-    assert ("{repository}" in route.path) == (route.permission in {Permission.PULL, Permission.PUSH, Permission.DELETE})
-    # What needs no permission is what operators ask, and only that.
-    assert (route.permission is Permission.OPEN) == (route.path in {"/healthz", "/readiness", "/metrics"})
+    reads = (route.method == "GET" and "uploads" not in route.path) or route.path == "/token"
+    assert (route.permission in READING) == reads
+    assert ("{repository}" in route.path) == (route.permission in OF_A_REPOSITORY)
+    assert (route.permission is Permission.OPEN) == (route.path in OPEN)
 
 
 def test_no_route_stands_twice() -> None:
@@ -71,6 +74,9 @@ def test_no_route_stands_twice() -> None:
         ("GET", f"/v2/a/blobs/uploads/{UPLOAD}", "status", {"repository": "a", "upload": UPLOAD}),
         ("DELETE", f"/v2/a/blobs/uploads/{UPLOAD}", "cancel", {"repository": "a", "upload": UPLOAD}),
         ("GET", "/api/v1/repositories/a/b/tags/1/history", "tag_history", {"repository": "a/b", "tag": "1"}),
+        ("GET", "/api/v1/audit", "audit", {}),
+        ("GET", "/token", "get", {}),
+        ("POST", "/token", "post", {}),
         ("HEAD", "/healthz", "healthz", {}),
         ("GET", "/readiness", "readiness", {}),
         ("GET", "/metrics", "metrics", {}),
@@ -124,6 +130,9 @@ def test_repository_with_the_words_of_the_end_points_in_its_name(repository: str
         f"/v2/a/blobs/uploads/{UPLOAD}/",
         "/v2/_catalog/",
         "/healthz/",
+        "/token/",
+        "/v2/token",
+        "/api/v1/audit/",
         "healthz",
         "/V2/",
         "/v2/\n",
@@ -146,6 +155,8 @@ def test_no_such_end_point(method: str, path: str) -> None:
         ("POST", f"/v2/a/blobs/uploads/{UPLOAD}", ("DELETE", "GET", "HEAD", "PATCH", "PUT")),
         ("GET", "/v2/a/blobs/uploads/", ("POST",)),
         ("DELETE", "/metrics", ("GET", "HEAD")),
+        ("PUT", "/token", ("GET", "HEAD", "POST")),
+        ("POST", "/api/v1/audit", ("GET", "HEAD")),
         ("get", "/v2/", ("GET", "HEAD")),
     ],
 )

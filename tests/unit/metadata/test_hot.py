@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import factories
 from support.core import OTHER, REPO, digest, tag
+from trow.metadata import hot as heat
 from trow.metadata.hot import HotManifests
-from trow.registry.ports import ManifestRecord
+from trow.oci.names import Repository
+from trow.registry.ports import ManifestRecord, RepositoryRecord
+
+if TYPE_CHECKING:
+    import pytest
+
+ALICE = RepositoryRecord(1.0, "alice")
 
 
 def record(size: int = 100) -> ManifestRecord:
@@ -54,3 +63,24 @@ def test_large_manifest_is_not_kept() -> None:
     hot = HotManifests()
     hot.keep(REPO, tag("v1"), record(100_000))
     assert hot.get(REPO, tag("v1")) is None
+
+
+def test_repository_is_found_again_until_something_in_it_changes() -> None:
+    hot = HotManifests()
+    assert hot.repository(REPO) is None
+    for repository in (REPO, OTHER):
+        hot.keep_repository(repository, ALICE)
+    assert hot.repository(REPO) is ALICE
+    hot.forget(REPO)
+    assert hot.repository(REPO) is None
+    assert hot.repository(OTHER) is ALICE
+
+
+def test_repositories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heat, "_MOST_REPOSITORIES", 10)
+    hot = HotManifests()
+    names = [Repository.parse(f"r{number}") for number in range(35)]
+    for name in names:
+        hot.keep_repository(name, ALICE)
+        assert hot.repository(name) is ALICE
+        assert sum(hot.repository(each) is not None for each in names) <= 10

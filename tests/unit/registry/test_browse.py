@@ -1,19 +1,58 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 import factories
 from support.core import OTHER, REPO, digest, publication, tag
-from trow.oci.errors import ManifestUnknown, NameUnknown
+from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
+from trow.oci.names import Repository
 from trow.oci.page import Page, PageRequest
+from trow.registry import browse as browsing
 from trow.registry.browse import Browse
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from trow.metadata.sqlite import SqliteMetadata
 
 ALL = PageRequest(1000)
+
+
+async def everything(names: Sequence[Repository]) -> Sequence[bool]:
+    return [True] * len(names)
+
+
+class Seen:
+    """Shows what has a prefix, and keeps what it was asked about."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.asked: list[list[Repository]] = []
+
+    async def __call__(self, names: Sequence[Repository]) -> Sequence[bool]:
+        self.asked.append([*names])
+        return [name.startswith(self.prefix) for name in names]
+
+
+async def fill(metadata: SqliteMetadata, *names: str) -> None:
+    image = factories.image(0)
+    await asyncio.gather(*(metadata.publish(publication(Repository.parse(name), image)) for name in names))
+
+
+async def pages(
+    browse: Browse, limit: int, visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]]
+) -> list[list[str]]:
+    """The list as a client reads it: each page begins after the last name of the one before."""
+    found, last = [], ""
+    while True:
+        page = await browse.repositories(PageRequest(limit, last), visible)
+        found.append([*page.items])
+        if not page.more:
+            return found
+        last = page.items[-1]
 
 
 @pytest.fixture
@@ -22,7 +61,7 @@ def browse(metadata: SqliteMetadata) -> Browse:
 
 
 async def test_nothing_yet(browse: Browse) -> None:
-    assert await browse.repositories(ALL) == Page([], more=False)
+    assert await browse.repositories(ALL, everything) == Page([], more=False)
     assert await browse.referrers(REPO, digest(factories.image().digest), None, ALL) == Page([], more=False)
     with pytest.raises(NameUnknown):
         await browse.tags(REPO, ALL)
@@ -36,7 +75,7 @@ async def test_lists(browse: Browse, metadata: SqliteMetadata) -> None:
     await metadata.publish(publication(REPO, image, "v1", "v2"))
     await metadata.publish(publication(REPO, signature))
     await metadata.publish(publication(OTHER, factories.image()))
-    assert await browse.repositories(ALL) == Page([REPO, OTHER], more=False)
+    assert await browse.repositories(ALL, everything) == Page([REPO, OTHER], more=False)
     assert await browse.tags(REPO, PageRequest(1)) == Page(["v1"], more=True)
     assert await browse.tags(OTHER, ALL) == Page([], more=False)
     assert [event.digest for event in (await browse.history(REPO, tag("v1"), ALL)).items] == [image.digest]
@@ -69,3 +108,57 @@ async def test_page_of_referrers_is_no_larger_than_a_manifest_may_be(browse: Bro
         last = page.items[-1].digest
     assert sum(sizes) == 6
     assert max(sizes) <= 4
+
+
+# What a client may not see
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_no_page_shows_a_name_that_is_not_visible_nor_ends_at_one(
+    browse: Browse, metadata: SqliteMetadata, limit: int
+) -> None:
+    mine = ["mine/a", "mine/b", "mine/c", "mine/d"]
+    await fill(metadata, "hidden/a", "hidden/b", *mine, "other/a", "zzz")
+    found = await pages(browse, limit, Seen("mine/"))
+    assert sum(found, []) == mine  # noqa: RUF017 - few pages
+    assert all(len(page) == min(limit, 4) for page in found[:-1])
+    assert all(found), "a page without names tells that there are others"
+
+
+async def test_page_that_is_full_says_nothing_of_invisible_names_behind_it(
+    browse: Browse, metadata: SqliteMetadata
+) -> None:
+    await fill(metadata, "mine/a", "mine/b", "other/a")
+    assert await browse.repositories(PageRequest(2), Seen("mine/")) == Page(["mine/a", "mine/b"], more=False)
+
+
+async def test_list_of_who_may_see_nothing_is_empty(browse: Browse, metadata: SqliteMetadata) -> None:
+    await fill(metadata, "a", "b")
+    assert await browse.repositories(PageRequest(1), Seen("none/")) == Page([], more=False)
+    assert await browse.repositories(PageRequest(1, "a"), Seen("none/")) == Page([], more=False)
+
+
+async def test_page_of_no_names(browse: Browse, metadata: SqliteMetadata) -> None:
+    await fill(metadata, "a")
+    assert await browse.repositories(PageRequest(0), everything) == Page([], more=False)
+
+
+async def test_many_invisible_names_are_read_over(browse: Browse, metadata: SqliteMetadata) -> None:
+    hidden = [f"h{number:04}" for number in range(2500)]
+    await fill(metadata, *hidden, "mine")
+    seen = Seen("mine")
+    assert await browse.repositories(PageRequest(10), seen) == Page(["mine"], more=False)
+    assert [len(names) for names in seen.asked] == [1000, 1000, 501]
+    assert sum(seen.asked, []) == [*hidden, "mine"]  # noqa: RUF017 - few pages
+
+
+async def test_reading_over_invisible_names_has_an_end(
+    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browsing, "_LEAST_READ", 2)
+    monkeypatch.setattr(browsing, "_MOST_READS", 3)
+    await fill(metadata, *(f"h{number}" for number in range(6)), "mine")
+    seen = Seen("mine")
+    with pytest.raises(Unavailable, match="too many"):
+        await browse.repositories(PageRequest(1), seen)
+    assert len(seen.asked) == 3

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 import factories
 from factories import OCI_IMAGE
-from support.core import OTHER, REPO, digest, pieces, tag
+from support.core import OTHER, REPO, Rights, digest, pieces, publication, tag
+from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.errors import (
+    Denied,
     DigestMismatch,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -16,14 +20,19 @@ from trow.oci.errors import (
     TooManyTags,
 )
 from trow.oci.page import PageRequest
+from trow.policy.access import Permission
 from trow.registry.browse import Browse
+from trow.registry.ports import TagMove
 from trow.registry.publish import Publish, Published, PublishRules
 from trow.registry.push import Chunk, Push
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from factories import Manifest
-    from trow.metadata.sqlite import SqliteMetadata
-    from trow.oci.names import Reference, Repository
+    from trow.oci.names import Reference, Repository, Tag
+    from trow.registry.ports import ManifestRecord
     from trow.registry.pull import Pull
 
 
@@ -34,6 +43,7 @@ class Shelf:
         given = {"sparse_images": 1, "sparse_indexes": 1, "history": 10, "most_tags": 3} | rules
         self.pull = pull
         self.browse = Browse(metadata)
+        self.rights = Rights(everything=True)
         self._push = push
         self._publish = Publish(
             metadata,
@@ -48,18 +58,18 @@ class Shelf:
     async def put(self, manifest: Manifest, reference: str = "", *tags: str) -> Published:
         target: Reference = tag(reference) if reference else digest(manifest.digest)
         return await self._publish.put(
-            REPO, target, [tag(each) for each in tags], manifest.media_type, manifest.raw, "alice"
+            REPO, target, [tag(each) for each in tags], manifest.media_type, manifest.raw, self.rights.author()
         )
 
     async def put_raw(self, raw: bytes, reference: Reference) -> Published:
-        return await self._publish.put(REPO, reference, [], OCI_IMAGE, raw, "alice")
+        return await self._publish.put(REPO, reference, [], OCI_IMAGE, raw, self.rights.author())
 
     async def push(self, manifest: Manifest, repository: Repository = REPO) -> None:
         for blob in manifest.blobs:
             await self._push.whole(repository, Chunk(pieces(blob.content)), digest(blob.digest))
 
-    async def delete(self, reference: Reference) -> None:
-        await self._publish.delete(REPO, reference, "alice")
+    async def delete(self, reference: Reference) -> list[TagMove]:
+        return [*await self._publish.delete(REPO, reference, "alice")]
 
     async def tags(self) -> list[str]:
         try:
@@ -87,7 +97,9 @@ def strict(push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
 async def test_manifest_is_read_as_it_was_pushed(strict: Shelf) -> None:
     image = factories.image()
     await strict.push(image)
-    assert await strict.put(image, "v1") == Published(digest(image.digest), None, (tag("v1"),), ())
+    assert await strict.put(image, "v1") == Published(
+        digest(image.digest), OCI_IMAGE, None, (tag("v1"),), (), (TagMove(tag("v1"), None),)
+    )
     for reference in (tag("v1"), digest(image.digest)):
         record = await strict.pull.manifest(REPO, reference)
         assert (record.digest, record.media_type, record.content) == (image.digest, OCI_IMAGE, image.raw)
@@ -268,13 +280,132 @@ async def test_subject_need_not_be_here(strict: Shelf) -> None:
     assert (await strict.put(artifact)).subject == subject.digest
 
 
+# Rights
+
+
+@pytest.fixture
+def subject() -> Manifest:
+    return factories.image()
+
+
+async def test_push_needs_the_right_to_push(shelf: Shelf) -> None:
+    shelf.rights = Rights(Permission.PULL, Permission.ATTACH, Permission.DELETE)
+    image = factories.image()
+    for reference in ("v1", ""):
+        with pytest.raises(Denied):
+            await shelf.put(image, reference)
+    assert shelf.rights.asked == [Permission.PUSH, Permission.PUSH]
+    assert not await shelf.has(digest(image.digest))
+    assert await shelf.tags() == []
+
+
+async def test_signature_by_digest_needs_no_right_to_push(shelf: Shelf, subject: Manifest) -> None:
+    shelf.rights = Rights()
+    signature = factories.artifact(subject=subject)
+    assert (await shelf.put(signature)).subject == subject.digest
+    assert shelf.rights.asked == []
+    assert await shelf.has(digest(signature.digest))
+
+
+@pytest.mark.parametrize(("reference", "tags"), [("v1", ()), ("", ("v1",))])
+async def test_signature_that_gets_a_tag_is_a_push(
+    shelf: Shelf, subject: Manifest, reference: str, tags: tuple[str, ...]
+) -> None:
+    shelf.rights = Rights(Permission.ATTACH)
+    signature = factories.artifact(subject=subject)
+    with pytest.raises(Denied):
+        await shelf.put(signature, reference, *tags)
+    assert shelf.rights.asked == [Permission.PUSH]
+    assert not await shelf.has(digest(signature.digest))
+
+
+async def test_right_to_overwrite_is_asked_for_only_where_a_tag_moves(shelf: Shelf) -> None:
+    shelf.rights = Rights(Permission.PUSH)
+    first, second = factories.image(), factories.image()
+    for _ in range(2):
+        await shelf.put(first, "v1")  # the second time it is where it was
+    await shelf.put(second, "v2")
+    assert set(shelf.rights.asked) == {Permission.PUSH}
+    with pytest.raises(Denied):
+        await shelf.put(second, "v1")
+    assert shelf.rights.asked[-1] is Permission.TAG_OVERWRITE
+    shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
+    assert (await shelf.put(second, "v1")).moves == (TagMove(tag("v1"), digest(first.digest)),)
+
+
+async def test_denied_overwrite_changes_nothing(shelf: Shelf, metadata: SqliteMetadata) -> None:
+    old, new = factories.image(), factories.image()
+    await shelf.put(old, "b")
+    shelf.rights = Rights(Permission.PUSH)
+    with pytest.raises(Denied):
+        await shelf.put(new, "", "a", "b", "c")
+    assert await shelf.tags() == ["b"]
+    assert not await shelf.has(digest(new.digest))
+    found = await metadata.tagged_manifest(REPO, tag("b"))
+    assert found is not None
+    assert found.digest == old.digest
+    assert len((await shelf.browse.history(REPO, tag("b"), PageRequest(9))).items) == 1
+
+
+class Late(SqliteMetadata):
+    """A database in which somebody else's tag appears between the look and the transaction."""
+
+    theirs: Manifest | None = None
+
+    async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
+        found = await super().tagged_manifest(repository, tag)
+        if self.theirs is not None:
+            theirs, self.theirs = self.theirs, None
+            await self.publish(publication(repository, theirs, tag))
+        return found
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[Late]:
+    with contextlib.closing(Late(tmp_path / "late.db")) as database:
+        yield database
+
+
+async def test_tag_that_appears_in_the_last_moment_is_not_overwritten_without_the_right(
+    push: Push, pull: Pull, late: Late
+) -> None:
+    shelf, ours, theirs = Shelf(push, pull, late), factories.image(), factories.image()
+    shelf.rights = Rights(Permission.PUSH)
+    late.theirs = theirs
+    with pytest.raises(Denied):
+        await shelf.put(ours, "v1")
+    assert shelf.rights.asked == [Permission.PUSH, Permission.TAG_OVERWRITE]
+    found = await late.tagged_manifest(REPO, tag("v1"))
+    assert found is not None
+    assert found.digest == theirs.digest
+    assert await late.manifest(REPO, digest(ours.digest)) is None
+
+
+async def test_tag_that_appears_in_the_last_moment_is_overwritten_with_the_right(
+    push: Push, pull: Pull, late: Late
+) -> None:
+    shelf, ours, theirs = Shelf(push, pull, late), factories.image(), factories.image()
+    shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
+    late.theirs = theirs
+    assert (await shelf.put(ours, "v1")).moves == (TagMove(tag("v1"), digest(theirs.digest)),)
+
+
+async def test_of_many_who_create_a_tag_at_once_one_does(shelf: Shelf) -> None:
+    shelf.rights = Rights(Permission.PUSH)
+    images = [factories.image() for _ in range(20)]
+    answers = await asyncio.gather(*(shelf.put(image, "v1") for image in images), return_exceptions=True)
+    assert sum(isinstance(answer, Published) for answer in answers) == 1
+    assert sum(isinstance(answer, Denied) for answer in answers) == 19
+    assert sum([await shelf.has(digest(image.digest)) for image in images]) == 1
+
+
 # Deleting
 
 
 async def test_delete_of_a_tag_keeps_the_manifest(shelf: Shelf) -> None:
     image = factories.image()
     await shelf.put(image, "", "a", "b")
-    await shelf.delete(tag("a"))
+    assert await shelf.delete(tag("a")) == [TagMove(tag("a"), digest(image.digest))]
     assert await shelf.tags() == ["b"]
     assert await shelf.has(digest(image.digest))
 
@@ -283,7 +414,9 @@ async def test_delete_of_a_manifest_takes_its_tags_along(shelf: Shelf) -> None:
     image, other = factories.image(), factories.image()
     await shelf.put(image, "", "a", "b")
     await shelf.put(other, "c")
-    await shelf.delete(digest(image.digest))
+    gone = await shelf.delete(digest(image.digest))
+    assert sorted(move.tag for move in gone) == ["a", "b"]
+    assert {move.previous for move in gone} == {image.digest}
     assert await shelf.tags() == ["c"]
     assert not await shelf.has(digest(image.digest))
 

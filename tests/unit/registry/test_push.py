@@ -151,7 +151,7 @@ async def test_chunks_become_a_blob(
         assert await push.append(REPO, "alice", upload, chunk(more)) == len(content)
         assert await push.status(REPO, "alice", upload) == len(content)
     name = digest(factories.digest_of(content, algorithm))
-    await push.finish(REPO, "alice", upload, EMPTY, name)
+    assert await push.finish(REPO, "alice", upload, EMPTY, name) == len(content)
     assert await read(pull, REPO, name) == content
     assert left(blobs) == []
 
@@ -539,7 +539,7 @@ async def test_mount(push: Push, pull: Pull, size: int) -> None:
     assert not await push.mount(OTHER, name, Repository.parse("library/none"), everybody)
     assert not await push.mount(OTHER, name, REPO, nobody)
     assert await absent(pull, OTHER, name)
-    assert await push.mount(OTHER, name, REPO, everybody)
+    assert await push.mount(OTHER, name, REPO, everybody) == REPO
     assert await read(pull, OTHER, name) == blob.content
 
 
@@ -558,7 +558,7 @@ async def test_mount_from_anywhere_is_from_where_the_client_may_read(push: Push,
     assert not await push.mount(target, name, None, other_only)
     assert await absent(pull, target, name)
     await push.whole(OTHER, chunk(blob.content), name)
-    assert await push.mount(target, name, None, other_only)
+    assert await push.mount(target, name, None, other_only) == OTHER
     assert await read(pull, target, name) == blob.content
     assert set(asked) == {REPO, OTHER}
 

@@ -1,0 +1,215 @@
+"""Everything a server needs, opened and wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trow.app.audit import Changes, trail
+from trow.app.identity import identities
+from trow.app.robots import DATABASE
+from trow.datadir import RunningMark
+from trow.http.accesslog import AccessLog
+from trow.http.api import Api
+from trow.http.blobs import BlobHandlers
+from trow.http.cors import Cors
+from trow.http.dispatch import Dispatcher
+from trow.http.gate import Gate
+from trow.http.limits import RateLimit
+from trow.http.metrics import Metrics
+from trow.http.ops import Operations
+from trow.http.peers import Peers
+from trow.http.recorder import Recorder
+from trow.http.routes import Router, table
+from trow.http.server import TlsFiles
+from trow.http.token import TokenService
+from trow.http.tunnels import Tunnels
+from trow.http.v2 import V2
+from trow.metadata.sqlite import SqliteMetadata
+from trow.oci.page import PageSizes
+from trow.registry.browse import Browse
+from trow.registry.publish import Publish, PublishRules
+from trow.registry.pull import Pull
+from trow.registry.push import Push
+from trow.registry.transfers import Transfers
+from trow.storage.filesystem import FilesystemBlobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+
+    from trow.app.identity import Identities
+    from trow.config import Config
+    from trow.http.routes import Route
+    from trow.registry.events import Audit, Records
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a server needs of the registry. ``tunnels`` is None where no client certificates are asked for."""
+
+    dispatcher: Dispatcher
+    push: Push
+    transfers: Transfers
+    changes: Changes
+    metrics: Metrics
+    tunnels: Tunnels | None
+    count_stored: Callable[[], Awaitable[None]]
+
+    def renewed(self) -> None:
+        """The server's certificate was renewed."""
+        if self.tunnels is not None:
+            self.tunnels.renew()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is open while the application runs."""
+
+    config: Config
+    blobs: FilesystemBlobs
+    metadata: SqliteMetadata
+    push: Push
+    metrics: Metrics
+    identities: Identities
+    audit: Audit
+    records: Records
+    transfers: Transfers
+    tunnels: Tunnels | None
+    access_log: AccessLog | None
+
+
+@contextlib.asynccontextmanager
+async def application_of(config: Config) -> AsyncIterator[Application]:
+    """Open storage and database, recover from a crash, wire everything together; close it in the end."""
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        blobs, metadata = stack.enter_context(_stores(config, metrics))
+        push = await stack.enter_async_context(_pushing(config, blobs, metadata))
+        audit, records = await stack.enter_async_context(trail(config, metrics))
+        transfers = Transfers(audit, config.audit.pull_idle)
+        stack.callback(lambda: transfers.sweep(everything=True))
+        known = await stack.enter_async_context(identities(config, metadata, metrics.kubernetes))
+        access_log = AccessLog(sys.stderr.buffer) if config.log.access else None
+        if access_log is not None:
+            stack.callback(access_log.close)
+
+        async def count_stored() -> None:
+            stored = await metadata.stored()
+            metrics.note_stored(stored.blobs, stored.bytes)
+
+        tunnels = _tunnels(config)
+        parts = _Parts(config, blobs, metadata, push, metrics, known, audit, records, transfers, tunnels, access_log)
+        changes = Changes(config, metadata, audit)
+        yield Application(_dispatcher(parts), push, transfers, changes, metrics, tunnels, count_stored)
+
+
+@contextlib.contextmanager
+def _stores(config: Config, metrics: Metrics) -> Iterator[tuple[FilesystemBlobs, SqliteMetadata]]:
+    blobs = FilesystemBlobs(config.data_dir)
+    blobs.prepare()
+    metadata = SqliteMetadata(config.data_dir / DATABASE, observe=metrics.database)
+    metrics.add_gauge("trow_uploads_open", "Open upload sessions", metadata.open_uploads)
+    metrics.add_gauge("trow_storage_used_bytes", "Bytes used on the data directory's volume", lambda: blobs.space()[0])
+    metrics.add_gauge("trow_storage_free_bytes", "Bytes free on the data directory's volume", lambda: blobs.space()[1])
+    try:
+        yield blobs, metadata
+    finally:
+        metadata.close()
+        blobs.close()
+
+
+@contextlib.asynccontextmanager
+async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetadata) -> AsyncIterator[Push]:
+    """Uploads: what a crash has left is cleared away; what is open at the end goes on after a restart."""
+    push = Push(
+        blobs,
+        metadata,
+        most_uploads=config.limits.max_uploads,
+        most_bytes=config.registry.max_blob_size,
+        expiry=config.registry.upload_expiry,
+    )
+    mark = RunningMark(config.data_dir)
+    crashed = mark.found()
+    removed = await blobs.recover(metadata.knows_blob, crashed=crashed)
+    if crashed:
+        log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
+    mark.set()
+    yield push
+    await push.close()
+    mark.clear()
+
+
+def _tunnels(config: Config) -> Tunnels | None:
+    settings, tls = config.listen.client_tls, config.listen.tls
+    if settings is None or tls is None:
+        return None
+    return Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl)
+
+
+def _dispatcher(parts: _Parts) -> Dispatcher:
+    config, known = parts.config, parts.identities
+    gate = Gate(
+        known.authenticator,
+        known.authorizer,
+        parts.metadata,
+        parts.transfers,
+        challenge=config.auth.challenge,
+        public_url=config.listen.public_url or "",
+        service=config.tokens.service,
+    )
+    limits = config.limits
+    return Dispatcher(
+        Router(_routes(parts, gate)),
+        gate,
+        Peers(config.listen.trusted_proxies, parts.tunnels.peers if parts.tunnels is not None else None),
+        metrics=parts.metrics,
+        rate_limit=RateLimit(limits.requests_per_second, limits.burst),
+        cors=Cors(config.listen.cors),
+        access_log=parts.access_log,
+        body_timeout=limits.body_timeout,
+        notice=config.registry.notice,
+    )
+
+
+def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
+    config, known = parts.config, parts.identities
+    pull, browse = Pull(parts.blobs, parts.metadata), Browse(parts.metadata)
+    publish = Publish(parts.metadata, _publish_rules(config))
+    recorder = Recorder(parts.audit, parts.transfers)
+    pages = PageSizes(config.limits.page_size, config.limits.max_page_size)
+    return table(
+        V2(pull, publish, browse, gate, recorder, max_manifest_size=config.registry.max_manifest_size, pages=pages),
+        BlobHandlers(pull, parts.push, parts.metadata, gate, recorder),
+        TokenService(
+            known.authenticator,
+            known.authorizer,
+            known.tokens,
+            parts.audit,
+            parts.transfers,
+            anonymous=config.anonymous_access != "none" or config.kubernetes.anonymous,
+        ),
+        Api(browse, parts.records, pages),
+        Operations(_checks(parts), parts.metrics),
+    )
+
+
+def _publish_rules(config: Config) -> PublishRules:
+    return PublishRules(
+        sparse_images=config.registry.sparse_images,
+        sparse_indexes=config.registry.sparse_indexes,
+        history=config.registry.tag_history,
+        most_tags=config.limits.max_tags_per_push,
+    )
+
+
+def _checks(parts: _Parts) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    async def storage() -> None:
+        await asyncio.to_thread(parts.blobs.check)
+
+    return {"storage": storage, "database": parts.metadata.check}

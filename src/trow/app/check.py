@@ -1,0 +1,31 @@
+"""`trow fsck` for a configuration."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from trow.app.robots import DATABASE
+from trow.datadir import hold
+from trow.fsck import Check
+from trow.fsck import FsckReport as FsckReport  # noqa: PLC0414 - part of what this package offers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trow.config import Config
+
+
+def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -> FsckReport:
+    """Read everything that is stored and hold it against its digest.
+
+    Args:
+        config: whose data directory to check.
+        quarantine: move what is damaged to ``quarantine/``; then no server may use the directory.
+        progress: told now and then how far the check has come.
+
+    Raises:
+        DataDirectoryError, SchemaError: the check cannot run.
+    """
+    with hold(config.data_dir) if quarantine else contextlib.nullcontext():
+        return Check(config.data_dir, config.data_dir / DATABASE, progress).run(quarantine=quarantine)

@@ -1,0 +1,182 @@
+"""From settings to who is who and who may do what."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trow.config import read_password
+from trow.identity import keys
+from trow.identity.authenticator import AuthenticatorChain, Verifiers
+from trow.identity.authorizer import Guard
+from trow.identity.oidc import IssuerSettings, OidcIssuer, same_prefix
+from trow.identity.rbac import RbacAuthorizer, RepositoryMap
+from trow.identity.robots import Robots
+from trow.identity.service_accounts import ServiceAccountTokens
+from trow.identity.tokens import RegistryTokens
+from trow.identity.users import AnyOf, SingleUser, UsersFile
+from trow.kube.access import Access
+from trow.kube.client import KubeClient
+from trow.kube.reviews import Reviews
+from trow.policy.access import EVERYTHING, Permission, Rule, Subjects, expand
+from trow.policy.globs import RepositoryGlob
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from trow.config import AccessRule, Config, Kubernetes
+    from trow.config import OidcIssuer as OidcSettings
+    from trow.identity.authenticator import TokenVerifier
+    from trow.identity.users import Passwords
+    from trow.metadata.sqlite import SqliteMetadata
+    from trow.oci.names import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Who is who, who may do what, and tokens. ``authenticator`` is None where nobody has to log in."""
+
+    authenticator: AuthenticatorChain | None
+    authorizer: Guard
+    tokens: RegistryTokens
+
+
+def keys_folder(config: Config) -> Path:
+    """Where the keys of tokens are."""
+    return config.tokens.keys or config.data_dir / "keys"
+
+
+@contextlib.asynccontextmanager
+async def identities(
+    config: Config, metadata: SqliteMetadata, observe: Callable[[str, float], None]
+) -> AsyncIterator[Identities]:
+    """Build it all from the settings.
+
+    Raises:
+        ValueError: a file or a setting cannot be used; the message says what to do.
+    """
+    async with reviews_of(config.kubernetes, observe) as reviews:
+        tokens = RegistryTokens(keys.load_or_create(keys_folder(config)), config.tokens.service, config.tokens.lifetime)
+        authenticator = None
+        if config.authenticated:
+            authenticator = AuthenticatorChain(
+                Verifiers(
+                    tokens=tokens,
+                    robots=Robots(metadata),
+                    passwords=AnyOf(*sources) if (sources := list(_passwords(config))) else None,
+                    issuers=_issuers(config),
+                    kubernetes=_service_accounts(config.kubernetes, reviews),
+                )
+            )
+
+        async def exists(repository: Repository) -> bool:
+            return await metadata.repository(repository) is not None
+
+        yield Identities(authenticator, guard_of(config, exists, reviews), tokens)
+
+
+@contextlib.asynccontextmanager
+async def reviews_of(
+    kubernetes: Kubernetes, observe: Callable[[str, float], None] | None = None
+) -> AsyncIterator[Reviews | None]:
+    """The API server, None where the settings do not ask it anything."""
+    if not kubernetes.audiences and not kubernetes.authorization:
+        yield None
+        return
+    client = KubeClient(_access(kubernetes), total_seconds=kubernetes.timeout, observe=observe)
+    try:
+        yield Reviews(client)
+    finally:
+        await client.close()
+
+
+def _access(kubernetes: Kubernetes) -> Access:
+    if kubernetes.kubeconfig is not None:
+        return Access.from_kubeconfig(kubernetes.kubeconfig)
+    if kubernetes.api_server is not None:
+        return Access(kubernetes.api_server, kubernetes.ca_file, kubernetes.token_file or "")
+    return Access.in_pod(os.environ)
+
+
+def _passwords(config: Config) -> Iterator[Passwords]:
+    password = read_password(config)
+    if config.auth.user is not None and password is not None:
+        yield SingleUser(config.auth.user, password)
+    if config.auth.users_file is not None:
+        yield UsersFile(config.auth.users_file)
+
+
+def _issuers(config: Config) -> dict[str, TokenVerifier]:
+    settings = [_issuer_settings(each) for each in config.auth.oidc]
+    if wrong := same_prefix(settings):
+        raise ValueError(wrong)
+    return {each.url: OidcIssuer(each) for each in settings}
+
+
+def _issuer_settings(issuer: OidcSettings) -> IssuerSettings:
+    return IssuerSettings(
+        name=issuer.name,
+        url=issuer.issuer,
+        audiences=issuer.audiences,
+        algorithms=issuer.algorithms,
+        username_claim=issuer.username_claim,
+        username_prefix=issuer.username_prefix,
+        groups_claim=issuer.groups_claim or "",
+        groups_prefix=issuer.groups_prefix,
+        required=issuer.required_claims,
+        jwks_uri=issuer.jwks_uri or "",
+        ca_file=issuer.ca_file,
+    )
+
+
+def _service_accounts(kubernetes: Kubernetes, reviews: Reviews | None) -> ServiceAccountTokens | None:
+    if reviews is None or not kubernetes.audiences:
+        return None
+    return ServiceAccountTokens(reviews, kubernetes.audiences)
+
+
+def guard_of(config: Config, exists: Callable[[Repository], Awaitable[bool]], reviews: Reviews | None) -> Guard:
+    """Who may do what by these settings; ``exists`` tells whether a repository is there already."""
+    return Guard(
+        list(rules_of(config)),
+        anonymous=config.auth.anonymous or "none",
+        external=_rbac(config.kubernetes, exists, reviews),
+        open_to_all=config.open_to_all,
+    )
+
+
+def _rbac(
+    kubernetes: Kubernetes, exists: Callable[[Repository], Awaitable[bool]], reviews: Reviews | None
+) -> RbacAuthorizer | None:
+    if reviews is None or not kubernetes.authorization:
+        return None
+    places = RepositoryMap(
+        namespaces=kubernetes.namespaces,
+        default_namespace=kubernetes.default_namespace or "",
+        proxied=kubernetes.proxied_prefixes,
+        shared=kubernetes.shared_prefixes,
+    )
+    return RbacAuthorizer(reviews, places, exists, anonymous=kubernetes.anonymous)
+
+
+def rules_of(config: Config) -> Iterator[Rule]:
+    """The rules of the configuration; the one user who needs none comes first."""
+    if config.auth.user is not None:
+        everything = (RepositoryGlob("**"),)
+        yield Rule("auth.user", Subjects(users=frozenset({config.auth.user})), everything, EVERYTHING)
+    for number, rule in enumerate(config.access.rules):
+        name = f"access.rules[{number}]" + (f" ({rule.name})" if rule.name else "")
+        yield Rule(name, _subjects(rule), rule.repositories, expand([Permission(action) for action in rule.actions]))
+
+
+def _subjects(rule: AccessRule) -> Subjects:
+    return Subjects(
+        users=frozenset(rule.users),
+        groups=frozenset(rule.groups),
+        issuer=rule.issuer,
+        claims=tuple(sorted(rule.claims.items())),
+        anonymous=rule.anonymous,
+    )

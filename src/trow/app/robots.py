@@ -1,0 +1,49 @@
+"""Robot tokens from the command line, beside a server that may be running."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import apsw
+
+from trow.errors import StartError
+from trow.metadata import transactions
+from trow.metadata.sqlite import SchemaError, run_beside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trow.config import Config
+    from trow.metadata.transactions import Transaction
+    from trow.registry.ports import RobotToken
+
+DATABASE: Final = "trow.db"
+Result = TypeVar("Result")
+
+
+def add_robot_token(config: Config, token: RobotToken) -> None:
+    """Keep a new token.
+
+    Raises:
+        StartError: the database cannot be used; the message says what to do.
+    """
+    run(config, transactions.add_robot_token(token))
+
+
+def robot_tokens(config: Config) -> Sequence[RobotToken]:
+    """All tokens, oldest first. Raises like `add_robot_token`."""
+    return run(config, transactions.robot_tokens())
+
+
+def revoke_robot_token(config: Config, token: str, at: float, by: str) -> bool:
+    """Let a token be good no more; False when there was none to revoke. Raises like `add_robot_token`."""
+    return run(config, transactions.revoke_robot_token(token, at, by))
+
+
+def run(config: Config, transaction: Transaction[Result]) -> Result:
+    """Run one transaction beside the server. Raises like `add_robot_token`."""
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        return run_beside(config.data_dir / DATABASE, transaction)
+    except (OSError, apsw.Error, SchemaError) as error:
+        raise StartError(f"cannot use {config.data_dir}: {error}; give the server's --data-dir") from error

@@ -1,0 +1,146 @@
+"""The life of a server: start, house-keeping, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from typing import TYPE_CHECKING, Final
+
+import apsw
+import uvloop
+
+from trow import logs
+from trow.app.application import application_of
+from trow.audit.errors import AuditError
+from trow.datadir import DataDirectoryError, hold
+from trow.errors import StartError
+from trow.http.server import HttpServer, ListenError, TlsFiles, reserve
+from trow.identity.files import BrokenFile
+from trow.memory import return_memory
+from trow.metadata.sqlite import SchemaError
+from trow.oci.errors import OciError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from trow.app.application import Application
+    from trow.config import Config
+    from trow.http.server import Address
+
+log = logging.getLogger(__name__)
+
+_HOUSE_SECONDS: Final = 60.0
+_SWEEP_SECONDS: Final = 1.0
+_COLLECT_AFTER: Final = 5_000
+
+
+def serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
+    """Run the registry until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        config: what to serve.
+        announce: called with the addresses once requests are taken.
+
+    Raises:
+        StartError: it cannot be served; the message says why and what to do.
+    """
+    logs.configure(config.log.level)
+    try:
+        with hold(config.data_dir):
+            return uvloop.run(_serve(config, announce))
+    except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ValueError) as error:
+        raise StartError(str(error)) from error
+    except (OSError, apsw.Error) as error:
+        raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
+
+
+async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
+    stopping = _stop_signals()
+    addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port)]
+    async with contextlib.AsyncExitStack() as stack:
+        application = await stack.enter_async_context(application_of(config))
+        tls = config.listen.tls
+        files = TlsFiles(tls.certificate, tls.key) if tls is not None else None
+        server = HttpServer(application.dispatcher, addresses, files)
+        await server.start()
+        inner = await stack.enter_async_context(_client_tls(config, application))
+        _settle_memory()
+        announce([*map(str, addresses), *inner])
+        background = [
+            asyncio.create_task(server.watch_certificate(application.renewed)),
+            asyncio.create_task(_keep_house(application)),
+            asyncio.create_task(_sweep(application)),
+            asyncio.create_task(return_memory(lambda: application.metrics.answered)),
+        ]
+        await stopping.wait()
+        for task in background:
+            task.cancel()
+        return await _stop(server, addresses, config.listen.shutdown_grace)
+
+
+@contextlib.asynccontextmanager
+async def _client_tls(config: Config, application: Application) -> AsyncIterator[Sequence[str]]:
+    """The listener for client certificates, where one is configured, and the HTTP server behind it."""
+    settings, tunnels = config.listen.client_tls, application.tunnels
+    if settings is None or tunnels is None:
+        yield ()
+        return
+    behind = reserve("127.0.0.1", 0)
+    server = HttpServer(application.dispatcher, behind, None)
+    await server.start()
+    fronts = reserve(settings.bind.host, settings.bind.port)
+    for front in fronts:
+        await tunnels.start(front.reservation, (behind[0].host, behind[0].port))
+    try:
+        yield [str(front) for front in fronts]
+    finally:
+        await tunnels.stop()
+        await _stop(server, [*behind, *fronts], config.listen.shutdown_grace)
+
+
+async def _stop(server: HttpServer, addresses: Sequence[Address], grace: float) -> int:
+    log.info("stopping: finishing the requests in flight")
+    finished = await server.stop(grace)
+    for address in addresses:
+        address.reservation.close()
+    if not finished:
+        log.warning("requests were cut off: they took longer than listen.shutdown_grace")
+    return 0
+
+
+def _stop_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _settle_memory() -> None:
+    """What was loaded stays, and requests leave no cycles behind: the collector has little to look for."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
+
+
+async def _keep_house(application: Application) -> None:
+    """What has to be done every minute."""
+    while True:
+        try:
+            await application.count_stored()
+            if count := await application.push.expire():
+                log.info("upload sessions expired", extra={"count": count})
+        except OciError:
+            log.exception("storage or database did not answer; trying again in a minute")
+        await asyncio.sleep(_HOUSE_SECONDS)
+
+
+async def _sweep(application: Application) -> None:
+    """What has to be done every second."""
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        application.transfers.sweep()
+        await application.changes.look()

@@ -1,0 +1,214 @@
+"""What has to be true of a chain, and how it is named when it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from trow.audit import chain
+from trow.audit import record as records
+from trow.audit.chain import CHECKPOINT_RECORDS, Checkpoint, Head, Trim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from trow.audit.chain import Mark, Verifier
+    from trow.audit.record import Record
+
+    Keys: TypeAlias = Mapping[str, Verifier]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is not as it was written."""
+
+    writer: str
+    sequence: int
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"record {self.sequence} of writer {self.writer} {self.what} ({self.where})"
+
+
+class Altered(Exception):
+    """Ends a check at the first problem."""
+
+    def __init__(self, writer: str, sequence: int, what: str, where: str) -> None:
+        self.problem = Problem(writer, sequence, what, where)
+        super().__init__(str(self.problem))
+
+
+@dataclass(slots=True)
+class Chain:
+    """What there is of one writer's chain.
+
+    Attributes:
+        first: the first record; 0 when there is none.
+        last: the last one.
+        retained: the first record that should be there: those before were removed by rule.
+        covered: the last record under a checkpoint.
+    """
+
+    writer: str
+    last: Head
+    first: int = 0
+    retained: int = 1
+    covered: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check has found.
+
+    Attributes:
+        records, checkpoints: how many were read.
+        problem: what is wrong first; None when nothing is.
+        unchecked: what could not be checked, in words.
+    """
+
+    records: int = 0
+    checkpoints: int = 0
+    chains: list[Chain] = field(default_factory=list)
+    problem: Problem | None = None
+    unchecked: list[str] = field(default_factory=list)
+
+
+class ChainCheck:
+    """Follows one writer's chain from record to record. Raises `Altered` at the first problem.
+
+    Args:
+        writer: whose chain it is.
+        keys: public keys by their id; without any, signatures are not checked.
+        anchors: hashes that somebody has kept elsewhere.
+        report: what is found goes there.
+        uncovered: so many records cannot be without a checkpoint.
+    """
+
+    def __init__(
+        self, writer: str, keys: Keys, anchors: Sequence[Head], report: Report, uncovered: int = CHECKPOINT_RECORDS
+    ) -> None:
+        self.found = Chain(writer, Head(writer))
+        report.chains.append(self.found)
+        self._writer = writer
+        self._keys = keys
+        self._report = report
+        self._uncovered = uncovered
+        self._known = {anchor.sequence: (anchor.hash, "the anchor") for anchor in anchors if anchor.writer == writer}
+        self._suspect: Altered | None = None
+
+    def begin(self, last: Head) -> None:
+        """The chain begins after a record that need not be there."""
+        self.found.last = last
+        self._compare(last, "beginning")
+
+    def expect(self, head: Head, who: str) -> None:
+        """A record has to have this hash."""
+        self._known.setdefault(head.sequence, (head.hash, who))
+
+    def record(self, record: Record, where: str) -> None:
+        """The next record, which has the hash that its content asks for."""
+        last = self.found.last
+        self._settle(confirmed=record.prev == last.hash)
+        if record.sequence != last.sequence + 1:
+            raise self.altered(last.sequence + 1, f"is missing; record {record.sequence} stands in its place", where)
+        if record.writer != self._writer:
+            raise self.altered(record.sequence, f"was replaced by one of writer {record.writer}", where)
+        if record.prev != last.hash:
+            self._suspect = self.altered(record.sequence, "was replaced: it does not follow the one before it", where)
+        self._report.records += 1
+        self.found.first = self.found.first or record.sequence
+        self.found.last = Head(self._writer, record.sequence, record.hash)
+        self._compare(self.found.last, where)
+
+    def _settle(self, *, confirmed: bool) -> None:
+        """Of two records that do not fit, what comes next knows which was replaced: not the one that it confirms."""
+        if (suspect := self._suspect) is None:
+            return
+        problem = suspect.problem
+        if confirmed and self.found.first < problem.sequence:
+            what = "was replaced: the one after it follows another one"
+            raise self.altered(problem.sequence - 1, what, problem.where)
+        raise suspect
+
+    def _compare(self, head: Head, where: str) -> None:
+        wanted, who = self._known.pop(head.sequence, (head.hash, ""))
+        if wanted != head.hash:
+            raise self.altered(head.sequence, f"is not the one that {who} names: it or one before was replaced", where)
+
+    def mark(self, mark: Mark, where: str) -> None:
+        """A checkpoint or a trim mark has to be signed."""
+        if doubt := self._doubt(mark):
+            name = "trim mark" if isinstance(mark, Trim) else "checkpoint"
+            raise self.altered(mark.sequence, f"has a {name} {doubt}", where)
+
+    def _doubt(self, mark: Mark) -> str:
+        key = self._keys.get(mark.key)
+        if self._keys and key is None:
+            return f"signed by an unknown key, {mark.key!r}"
+        if key is not None and not chain.is_signed(mark, key):
+            return "that was altered: its signature does not match"
+        return ""
+
+    def checkpoint(self, checkpoint: Checkpoint, where: str) -> None:
+        """A checkpoint over the last record, or one before."""
+        last = self.found.last
+        meets = (checkpoint.sequence, checkpoint.hash) == (last.sequence, last.hash)
+        self._settle(confirmed=meets and not self._doubt(checkpoint))
+        self.mark(checkpoint, where)
+        self._report.checkpoints += 1
+        if checkpoint.sequence > last.sequence:
+            what = f"is missing; a checkpoint says that records up to {checkpoint.sequence} were there"
+            raise self.altered(last.sequence + 1, what, where)
+        if checkpoint.sequence == last.sequence and checkpoint.hash != last.hash:
+            what = "is not the one that its checkpoint names: it was replaced, or all from one before it on"
+            raise self.altered(checkpoint.sequence, what, where)
+        self.found.covered = max(self.found.covered, checkpoint.sequence)
+
+    def end(self, where: str) -> None:
+        """No more comes."""
+        self._settle(confirmed=False)
+        last, covered = self.found.last.sequence, max(self.found.covered, self.found.retained - 1)
+        if last - covered >= self._uncovered:
+            what = "and those after it are under no checkpoint; checkpoints were removed"
+            raise self.altered(covered + 1, what, where)
+        for sequence, (_, who) in sorted(self._known.items()):
+            if sequence > last:
+                raise self.altered(last + 1, f"is missing; {who} names record {sequence}", where)
+            self._report.unchecked.append(f"{who} names record {sequence}, which is not kept any more")
+
+    def altered(self, sequence: int, what: str, where: str) -> Altered:
+        """The problem to raise."""
+        return Altered(self._writer, sequence, what, where)
+
+
+def sealed(text: object, check: ChainCheck, sequence: int, where: str) -> Record:
+    """A record that is what its hash says."""
+    if not isinstance(text, (str, bytes)):
+        raise check.altered(sequence, "was altered: it is no text", where)
+    try:
+        record = records.decode(text)
+    except ValueError as error:
+        raise check.altered(sequence, f"was altered: {error}", where) from None
+    if not chain.is_sealed(record):
+        raise check.altered(sequence, "was altered: it does not have the hash of its content", where)
+    return record
+
+
+def checked(report: Report, keys: Keys, check: Callable[[], None]) -> Report:
+    if not keys:
+        report.unchecked.append("there is no public key, so that signatures were not checked; give --public-key")
+    try:
+        check()
+    except Altered as altered:
+        report.problem = altered.problem
+    return report
+
+
+def refuse_absent(report: Report, anchors: Sequence[Head], where: str) -> None:
+    """An anchor names a writer of which nothing is left."""
+    present = {found.writer for found in report.chains}
+    for anchor in anchors:
+        if anchor.writer not in present:
+            raise Altered(anchor.writer, 1, f"is missing; the anchor names record {anchor.sequence}", where)

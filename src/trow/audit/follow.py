@@ -1,0 +1,174 @@
+"""Files and standard output get the trail from the database, each at its own pace and in a thread of its own.
+
+The database is the queue: an output that is slow, full or stopped for a week delays nothing, takes no memory, and goes
+on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+import apsw
+
+from trow.audit import chain, times
+from trow.audit import record as records
+from trow.audit.chain import Head
+from trow.audit.errors import AuditError
+from trow.audit.reader import TrailReader, checkpoint_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trow.audit.keys import SigningKey
+    from trow.audit.reader import Line
+
+log = logging.getLogger(__name__)
+
+_LINES_AT_ONCE: Final = 500
+_FIRST_RETRY_SECONDS: Final = 0.2
+_LONGEST_RETRY_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 5.0
+
+
+class Output(Protocol):
+    """Where lines go. Used by one thread.
+
+    Attributes:
+        name: what its position is kept under.
+        remembers: whether the output itself tells where it stands, so that its position need not be kept at once.
+    """
+
+    name: str
+    remembers: bool
+
+    def resume(self, writer: str) -> tuple[int, int] | None:
+        """The last record of this writer and the last one covered by a checkpoint that it holds, if it can tell."""
+
+    def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
+        """Take whole lines.
+
+        Args:
+            lines: records and checkpoints.
+            opening: makes the line that a fresh file begins with: a checkpoint over the record before these.
+
+        Raises:
+            OSError: they were not taken and will be offered again.
+        """
+
+    def close(self) -> None:
+        """No more lines come."""
+
+
+class Trail(Protocol):
+    """What a follower needs of the trail."""
+
+    path: Path
+    key: SigningKey
+
+    @property
+    def head(self) -> Head:
+        """The last record that is stored."""
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Have something called whenever records were stored."""
+
+    def position(self, sink: str) -> int | None:
+        """The last record that a sink has had."""
+
+    def move(self, sink: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything up to a record."""
+
+
+class Follower:
+    """Writes the trail to one output."""
+
+    def __init__(self, trail: Trail, output: Output, now: Callable[[], int]) -> None:
+        self._trail = trail
+        self._output = output
+        self._now = now
+        self._reader: TrailReader | None = None
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._tries = 0
+        self._head, self._covered = trail.head, trail.head.sequence
+        if trail.position(output.name) is None:
+            trail.move(output.name, trail.head.sequence, soon=False)
+        trail.tell(self._wake.set)
+        self._wake.set()
+        self._thread = threading.Thread(target=self._work, name=f"trow-audit-{output.name}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what there is, unless that takes too long; the rest follows after the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(_STOP_SECONDS)
+
+    # ---- in the thread
+
+    def _work(self) -> None:
+        stopping = False
+        while not stopping:
+            self._wake.wait()
+            self._wake.clear()
+            stopping = self._stopping.is_set()
+            try:
+                self._catch_up()
+                self._tries = 0
+            except (OSError, AuditError, apsw.Error) as error:
+                self._fail(error)
+        if self._reader is not None:
+            self._reader.close()
+        self._output.close()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._tries:
+            message = "audit records cannot be written to %s; they are kept and tried again: %s"
+            log.error(message, self._output.name, error)
+        self._tries += 1
+        self._wake.set()
+        self._stopping.wait(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(self._tries, 10)))
+
+    def _catch_up(self) -> None:
+        reader = self._reader or self._open()
+        while lines := reader.lines_after(self._head, self._covered, _LINES_AT_ONCE):
+            self._output.write(b"".join(line.content + b"\n" for line in lines), self._opening)
+            self._advance(lines)
+
+    def _open(self) -> TrailReader:
+        reader = TrailReader(self._trail.path)
+        try:
+            self._find_place(reader)
+        except BaseException:
+            reader.close()
+            raise
+        self._reader = reader
+        return reader
+
+    def _find_place(self, reader: TrailReader) -> None:
+        """Where the output stands by its own account, or by ours; a new one begins with what comes next."""
+        held = self._output.resume(self._head.writer)
+        if held is None and (position := self._trail.position(self._output.name)) is not None:
+            held = position, position
+        if held is not None and held[0] <= self._trail.head.sequence:
+            self._head = Head(self._head.writer, held[0], reader.hash_at(held[0]))
+            self._covered = held[1]
+
+    def _advance(self, lines: Sequence[Line]) -> None:
+        last = next((line for line in reversed(lines) if line.is_record), None)
+        if last is not None:
+            if lines[0].sequence > self._head.sequence + 1:
+                log.error("audit records were removed before they were written to %s", self._output.name)
+            self._head = Head(self._head.writer, last.sequence, records.read(last.content).hash)
+            self._trail.move(self._output.name, last.sequence, soon=not self._output.remembers)
+        self._covered = max([self._covered, *(line.sequence for line in lines if not line.is_record)])
+
+    def _opening(self) -> bytes:
+        if not self._head.hash:
+            return b""
+        return (
+            checkpoint_line(chain.checkpoint(self._head, times.written(self._now()), self._trail.key)).content + b"\n"
+        )

@@ -1,0 +1,196 @@
+"""Records in the words of others: CloudEvents 1.0, and the audit events of Kubernetes.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md#4-json-batch-format
+https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from trow.audit import record as records
+from trow.registry.events import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trow.audit.record import Record
+
+_GROUP: Final = "registry.trow.io"
+_IDS: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "audit.trow.io")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a batch is written.
+
+    Attributes:
+        media_type: of the body.
+        item: one record, given as its JSON text, and where it comes from.
+        body: the whole of several items.
+    """
+
+    media_type: str
+    item: Callable[[bytes, str], bytes]
+    body: Callable[[Sequence[bytes]], bytes]
+
+
+def identifier(record: Record) -> str:
+    """Names a record among all of them."""
+    return f"{record.writer}-{record.sequence}"
+
+
+# ---- CloudEvents
+
+
+def _cloud_event(text: bytes, source: str) -> bytes:
+    record = records.read(text)
+    event = {
+        "specversion": "1.0",
+        "id": identifier(record),
+        "source": source,
+        "type": f"io.trow.audit.{record.action}.v1",
+        "time": record.time,
+        "datacontenttype": "application/json",
+        "data": msgspec.Raw(text),
+    }
+    if subject := _subject(record):
+        event["subject"] = subject
+    return _encode(event)
+
+
+def _subject(record: Record) -> str:
+    if record.digest:
+        return f"{record.repository}@{record.digest}"
+    return f"{record.repository}:{record.reference}" if record.reference else record.repository
+
+
+def _batch(items: Sequence[bytes]) -> bytes:
+    return b"[" + b",".join(items) + b"]"
+
+
+# ---- Kubernetes
+
+# The verbs that tools for the audit log of Kubernetes know; our own word is among the annotations.
+_VERBS: Final = {
+    Action.PULL.value: "get",
+    Action.PULL_BEGIN.value: "get",
+    Action.PUSH.value: "create",
+    Action.TAG_MOVE.value: "update",
+    Action.TAG_DELETE.value: "delete",
+    Action.MANIFEST_DELETE.value: "delete",
+    Action.BLOB_DELETE.value: "delete",
+    Action.MOUNT.value: "create",
+    Action.LOGIN.value: "create",
+    Action.TOKEN_ISSUE.value: "create",
+    Action.ACCESS.value: "get",
+    Action.ADMISSION.value: "create",
+    Action.COLLECTION.value: "deletecollection",
+    Action.CONFIGURATION.value: "update",
+    Action.AUDIT_TRIM.value: "deletecollection",
+    Action.AUDIT_LOSS.value: "create",
+}
+_SUBRESOURCES: Final = {
+    Action.PULL.value: "content",
+    Action.PULL_BEGIN.value: "content",
+    Action.PUSH.value: "content",
+    Action.MOUNT.value: "blobs",
+    Action.BLOB_DELETE.value: "blobs",
+    Action.MANIFEST_DELETE.value: "manifests",
+    Action.TAG_MOVE.value: "tags",
+    Action.TAG_DELETE.value: "tags",
+    Action.LOGIN.value: "logins",
+    Action.TOKEN_ISSUE.value: "tokens",
+    Action.ADMISSION.value: "admission",
+}
+_ANNOTATED: Final = (
+    "action", "outcome", "reason", "reference", "digest", "media_type", "previous", "source", "detail", "request",
+    "trace", "hash",
+)  # fmt: skip
+_NUMBERS: Final = ("count", "blobs", "bytes")
+
+
+def _kubernetes_event(text: bytes, source: str) -> bytes:
+    record = records.read(text)
+    event: dict[str, Any] = {
+        "level": "Metadata",
+        "auditID": str(uuid.uuid5(_IDS, identifier(record))),
+        "stage": "ResponseComplete",
+        "requestURI": f"/v2/{record.repository}" if record.repository else "/v2/",
+        "verb": _VERBS.get(record.action, "get"),
+        "user": _user(record),
+        "objectRef": _object(record),
+        "requestReceivedTimestamp": record.started or record.time,
+        "stageTimestamp": record.time,
+        "annotations": _annotations(record, source),
+    }
+    if record.status:
+        event["responseStatus"] = {"metadata": {}, "code": record.status}
+    if record.client is not None:
+        event |= _client(record.client)
+    return _encode(event)
+
+
+def _client(client: records.Client) -> dict[str, Any]:
+    forwarded = [each.strip() for each in client.forwarded.split(",")]
+    addresses = list(dict.fromkeys(each for each in (client.address, *forwarded) if each))
+    members = {"sourceIPs": addresses, "userAgent": client.agent}
+    return {name: value for name, value in members.items() if value}
+
+
+def _user(record: Record) -> dict[str, Any]:
+    actor = record.actor
+    if actor is None:
+        return {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
+    members = {"username": actor.user, "uid": actor.uid, "groups": list(actor.groups), "extra": _extra(record)}
+    return {name: value for name, value in members.items() if value}
+
+
+def _extra(record: Record) -> dict[str, list[str]]:
+    """The keys that the API server itself uses for where a token lives."""
+    place, actor = record.workload or records.Place(), record.actor or records.Actor()
+    members = {
+        "authentication.kubernetes.io/pod-name": place.pod,
+        "authentication.kubernetes.io/pod-uid": place.pod_uid,
+        "authentication.kubernetes.io/node-name": place.node,
+        "authentication.kubernetes.io/node-uid": place.node_uid,
+        "authentication.kubernetes.io/credential-id": actor.credential,
+        f"{_GROUP}/method": actor.method,
+    }
+    return {name: [value] for name, value in members.items() if value}
+
+
+def _object(record: Record) -> dict[str, str]:
+    first, slash, rest = record.repository.partition("/")
+    members = {
+        "apiGroup": _GROUP,
+        "apiVersion": "v1",
+        "resource": "repositories",
+        "namespace": first if slash else "",
+        "name": rest if slash else first,
+        "subresource": _SUBRESOURCES.get(record.action, ""),
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def _annotations(record: Record, source: str) -> dict[str, str]:
+    members = {name: getattr(record, name) for name in _ANNOTATED}
+    members |= {name: str(number) for name in _NUMBERS if (number := getattr(record, name))}
+    members |= {"source-of-record": source, "id": identifier(record), "manifests": ",".join(record.manifests)}
+    return {f"{_GROUP}/{name.replace('_', '-')}": value for name, value in members.items() if value}
+
+
+def _list(items: Sequence[bytes]) -> bytes:
+    head = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
+    return head + b",".join(items) + b"]}"
+
+
+FORMATS: Final = {
+    "cloudevents": Format("application/cloudevents-batch+json; charset=utf-8", _cloud_event, _batch),
+    "kubernetes": Format("application/json", _kubernetes_event, _list),
+}

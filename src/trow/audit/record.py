@@ -1,0 +1,200 @@
+"""One record: its members, how an event becomes one, and the only form that it is written in.
+
+A record holds texts, whole numbers below 2^53 and lists of texts, in members whose names are ASCII. For such a value
+JSON with sorted members and without spaces is the canonical form of RFC 8785; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trow.audit import times
+from trow.policy.identity import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trow.policy.identity import Identity
+    from trow.registry.events import Event, Origin
+
+LONGEST_TEXT: Final = 256
+LONGEST_SENTENCE: Final = 1024
+MOST_IN_A_LIST: Final = 100
+# RFC 8785 writes numbers as ECMAScript does, which is exact up to here.
+LARGEST_NUMBER: Final = 2**53 - 1
+CUT: Final = "…"
+
+
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Who it was; see `trow.policy.identity.Identity`. Absent when nobody said."""
+
+    user: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    method: str = ""
+    credential: str = ""
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Where in the cluster it ran; see `trow.policy.identity.Workload`."""
+
+    namespace: str = ""
+    service_account: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    node: str = ""
+    node_uid: str = ""
+
+
+class Client(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Where the request came from."""
+
+    address: str = ""
+    forwarded: str = ""
+    agent: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What is kept of one event.
+
+    Attributes:
+        writer: which process's chain it belongs to.
+        sequence: its place in that chain, counted from 1.
+        started: when a pull or push began, where that is known.
+        prev: the hash of the record before; absent in the first.
+        hash: see `trow.audit.chain`.
+    """
+
+    time: str
+    writer: str
+    sequence: int
+    action: str
+    outcome: str
+    status: int = 0
+    reason: str = ""
+    actor: Actor | None = None
+    workload: Place | None = None
+    client: Client | None = None
+    repository: str = ""
+    reference: str = ""
+    digest: str = ""
+    media_type: str = ""
+    manifests: tuple[str, ...] = ()
+    previous: str = ""
+    source: str = ""
+    detail: str = ""
+    count: int = 1
+    blobs: int = 0
+    bytes: int = 0
+    started: str = ""
+    request: str = ""
+    trace: str = ""
+    prev: str = ""
+    hash: str = ""
+
+
+# Names and digests are kinds of text.
+encode: Final = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
+# Reads a record of our own; `decode` is for what may have been altered.
+read: Final = msgspec.json.Decoder(Record).decode
+
+
+def decode(text: str | bytes) -> Record:
+    """Read a record in its canonical form, which is the only one it may have.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    record = read(text)
+    if encode(record) != (text.encode() if isinstance(text, str) else text):
+        raise ValueError("it is not in canonical form")
+    return record
+
+
+def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: str) -> Record:
+    """The record of an event.
+
+    Args:
+        event: what happened.
+        writer: whose chain it continues.
+        sequence: its place there.
+        at: when it was reported, in microseconds.
+        prev: the hash of the record before.
+        mark: what holds the place of its own hash.
+    """
+    actor, workload = _who(event.actor)
+    return Record(
+        time=times.written(at),
+        writer=writer,
+        sequence=sequence,
+        action=event.action.value,
+        outcome=event.outcome.value,
+        status=_number(event.status),
+        reason=_text(event.reason, LONGEST_SENTENCE),
+        actor=actor,
+        workload=workload,
+        client=_client(event.origin),
+        repository=_text(event.repository),
+        reference=_text(event.reference),
+        digest=_text(event.digest),
+        media_type=_text(event.media_type),
+        manifests=_texts(event.manifests) if event.manifests else (),
+        previous=_text(event.previous),
+        source=_text(event.source),
+        detail=_text(event.detail, LONGEST_SENTENCE),
+        count=_number(event.count),
+        blobs=_number(event.blobs),
+        bytes=_number(event.bytes),
+        started=times.written(times.microseconds(event.started_at)) if event.started_at else "",
+        request=_text(event.origin.request),
+        trace=_text(event.origin.trace),
+        prev=prev,
+        hash=mark,
+    )
+
+
+def _text(text: str, most: int = LONGEST_TEXT) -> str:
+    if len(text) <= most and text.isascii():
+        return text
+    if len(text) > most:
+        text = text[: most - 1] + CUT
+    # Half a surrogate pair comes from bytes that were no UTF-8, and cannot be written as JSON.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _texts(texts: Sequence[str]) -> tuple[str, ...]:
+    kept = tuple(_text(text) for text in texts[:MOST_IN_A_LIST])
+    return kept if len(texts) <= MOST_IN_A_LIST else (*kept[:-1], CUT)
+
+
+def _number(number: int) -> int:
+    return min(max(number, 0), LARGEST_NUMBER)
+
+
+@functools.lru_cache(maxsize=1024)
+def _who(identity: Identity) -> tuple[Actor | None, Place | None]:
+    if identity.anonymous:
+        return None, None
+    method = "" if identity.method is Method.NONE else identity.method.value
+    actor = Actor(
+        _text(identity.name), _text(identity.uid), _texts(identity.groups), method, _text(identity.credential)
+    )
+    place = identity.workload
+    if place is None:
+        return actor, None
+    names = place.namespace, place.service_account, place.pod, place.pod_uid, place.node, place.node_uid
+    return actor, Place(*map(_text, names))
+
+
+def _client(origin: Origin) -> Client | None:
+    if not (origin.address or origin.forwarded or origin.agent):
+        return None
+    return Client(_text(origin.address), _text(origin.forwarded, LONGEST_SENTENCE), _text(origin.agent))
+
+
+def digests(record: Record) -> frozenset[str]:
+    """What the record can be found by when a digest is asked for."""
+    return frozenset(digest for digest in (record.digest, *record.manifests) if digest and digest != CUT)

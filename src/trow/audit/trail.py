@@ -1,0 +1,145 @@
+"""The audit trail as the rest of Trow knows it: `AuditTrail` is the `Audit` of the port."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.audit import times
+from trow.audit.follow import Follower
+from trow.audit.retention import Retention
+from trow.audit.writing import WEBHOOK, TrailWriter
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trow.audit.chain import Head
+    from trow.audit.follow import Output
+    from trow.audit.keys import SigningKey
+    from trow.registry.events import Event
+
+# About a second of the most that a server can answer, and some tens of megabytes.
+MOST_WAITING: Final = 50_000
+_PATIENCE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the trail counts.
+
+    Attributes:
+        recorded: records written since the start.
+        lost: events since the start that could not be recorded.
+        waiting: events that are not written yet.
+        unsent: records that the webhook has not taken; 0 without one.
+    """
+
+    recorded: int
+    lost: int
+    waiting: int
+    unsent: int
+
+
+class AuditTrail:
+    """Takes events down. `record` may be called from any thread, `record_now` from the event loop.
+
+    Args:
+        path: the database, made when it is not there.
+        key: signs the checkpoints.
+        fail_closed: see `Audit.fail_closed`.
+        retention: how long records are kept.
+        webhook: whether a `Webhook` follows the trail; what it has not taken is kept as long as the size allows.
+        most_waiting: how many events may wait for the database before further ones are lost, and counted.
+        clock: seconds since 1970.
+
+    Raises:
+        AuditError: the database cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: SigningKey,
+        *,
+        fail_closed: bool = False,
+        retention: Retention = Retention(),  # noqa: B008 - frozen
+        webhook: bool = False,
+        most_waiting: int = MOST_WAITING,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self.key = key
+        self.fail_closed = fail_closed
+        self._webhook = webhook
+        self._most = most_waiting
+        self._clock = clock
+        self._closed = False
+        self._followers: list[Follower] = []
+        self._writer = TrailWriter(path, key, retention, clock, webhook=webhook)
+        self._waiting = self._writer.waiting
+        self._writer.start()
+
+    def record(self, event: Event) -> None:
+        """See `Audit.record`."""
+        if len(self._waiting) >= self._most or self._closed:
+            self._writer.lose()
+            return
+        self._waiting.append((self._clock(), event, None))
+        self._writer.wake()
+
+    async def record_now(self, event: Event) -> None:
+        """See `Audit.record_now`. What was refused may still be on record later, when it was already on its way."""
+        if self._writer.failing or self._closed or len(self._waiting) >= self._most:
+            raise Unavailable("the audit trail cannot be written at the moment; try again")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self._clock(), event, future))
+        self._writer.wake(urgent=True)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await future
+        except TimeoutError:
+            raise Unavailable("the audit trail takes too long to write; try again") from None
+
+    def counts(self) -> Counts:
+        """How the trail fares."""
+        writer = self._writer
+        taken = writer.positions.get(WEBHOOK) if self._webhook else None
+        unsent = 0 if taken is None else max(0, writer.head.sequence - taken)
+        return Counts(writer.recorded, writer.lost, len(self._waiting), unsent)
+
+    def close(self) -> None:
+        """Write what waits, with a checkpoint, let the outputs catch up for a moment, and stop."""
+        self._closed = True
+        self._writer.finish()
+        for follower in self._followers:
+            follower.close()
+        self._writer.close()
+
+    # ---- for those who follow the trail
+
+    @property
+    def head(self) -> Head:
+        """The last record that is stored."""
+        return self._writer.head
+
+    def follow(self, output: Output) -> None:
+        """Have records written there as well, from now until `close`."""
+        self._followers.append(Follower(self, output, lambda: times.microseconds(self._clock())))
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Have something called, in another thread, whenever records were stored."""
+        self._writer.tell(callback)
+
+    def position(self, sink: str) -> int | None:
+        """The last record that a sink has had; None when it has never had one."""
+        return self._writer.positions.get(sink)
+
+    def move(self, sink: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything up to a record; kept soon, or with the next records."""
+        self._writer.positions.move(sink, sequence)
+        if soon:
+            self._writer.wake()

@@ -1,0 +1,266 @@
+"""Finding what was altered: the first record, column, checkpoint or mark that is not as it was written, by name.
+
+Without the public key that is every change that was not followed by computing all later hashes anew. With it that is
+found too, as far as the checkpoints reach. Only an anchor kept elsewhere tells that the newest records were cut off
+together with their checkpoints: what is left then is a trail that really was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from typing import TYPE_CHECKING, Final
+
+from trow.audit import database, sql, times
+from trow.audit import record as records
+from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Head
+from trow.audit.checks import Altered, ChainCheck, Report, checked, refuse_absent, sealed
+from trow.audit.errors import AuditError
+from trow.audit.outputs import read_line
+from trow.audit.reader import checkpoint_line
+from trow.audit.record import Record
+from trow.audit.store import checkpoint_of, columns, trim_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import apsw
+
+    from trow.audit.checks import Keys
+    from trow.audit.database import Row
+
+_ROWS_AT_ONCE: Final = 1000
+_END: Final = 2**62
+_LONGEST_LINE: Final = 2**20
+# In a file the lines of one commit may still be on their way, and its checkpoint is the last of them.
+_UNCOVERED_IN_A_FILE: Final = 4 * CHECKPOINT_RECORDS
+_ROTATED: Final = re.compile(r"(.+)\.([1-9][0-9]{0,5})", re.ASCII)
+_COLUMNS: Final = ("writer", "sequence", "at", "action", "outcome", "subject", "namespace", "repository", "digest")
+
+
+# ---- in a database
+
+
+def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Report:
+    """Check everything in a database, which may be in use.
+
+    Args:
+        path: the database.
+        keys: public keys by their id.
+        anchors: hashes that were kept elsewhere.
+
+    Raises:
+        AuditError: it cannot be read.
+    """
+    report = Report()
+    with contextlib.closing(database.open_reader(path)) as connection, database.snapshot(connection):
+
+        def check() -> None:
+            for (writer,) in database.rows(connection, sql.WRITERS):
+                _DatabaseCheck(connection, ChainCheck(str(writer), keys, anchors, report), str(writer)).run()
+            refuse_absent(report, anchors, str(path))
+            for writer, sequence in database.rows(connection, sql.STRAY_DIGEST):
+                raise Altered(str(writer), sequence, "is not there, but its digest is", "table record_digest")
+
+        return checked(report, keys, check)
+
+
+class _DatabaseCheck:
+    """One writer's records in a database."""
+
+    def __init__(self, connection: apsw.Connection, check: ChainCheck, writer: str) -> None:
+        self._connection = connection
+        self._check = check
+        self._writer = writer
+
+    def run(self) -> None:
+        self._begin()
+        found = self._check.found
+        after, checked = found.last.sequence, -_END
+        while rows := database.rows(self._connection, sql.FULL_RECORDS_AFTER, self._writer, after, _ROWS_AT_ONCE):
+            until = rows[-1][1]
+            self._some(rows, self._digests(after, until), self._checkpoints(checked, until))
+            after = checked = until
+        for checkpoint in self._checkpoints(checked, _END):
+            self._check.checkpoint(checkpoint, "table checkpoint")
+        if not found.first:
+            raise self._check.altered(found.retained, "is missing, and so is all after it", "table record")
+        self._check.end("table record")
+
+    def _begin(self) -> None:
+        """Before the first record: what the trim mark says, or what a trim has not come round to remove."""
+        if not (row := database.one(self._connection, sql.TRIM, self._writer)):
+            return
+        mark = self._read(trim_of, row, "table trim")
+        self._check.mark(mark, "table trim")
+        self._check.found.retained = mark.sequence
+        last = Head(self._writer, mark.sequence - 1, mark.prev)
+        (first,) = database.one(self._connection, sql.FIRST_SEQUENCE, self._writer)
+        if first is None or first > last.sequence:
+            self._check.begin(last)
+        else:
+            self._check.expect(last, "the trim mark")
+            self._check.begin(Head(self._writer, first - 1, self._record(first).prev))
+
+    def _record(self, sequence: int) -> Record:
+        (text,) = database.one(self._connection, sql.RECORD, self._writer, sequence)
+        return sealed(text, self._check, sequence, "table record")
+
+    def _some(
+        self, rows: Sequence[Row], digests: Mapping[int, set[tuple[object, object]]], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        waiting = list(reversed(checkpoints))
+        for row in rows:
+            sequence = row[1]
+            while waiting and waiting[-1].sequence < sequence:
+                self._check.checkpoint(waiting.pop(), "table checkpoint")
+            self._row(row, digests.get(sequence, set()))
+        while waiting:
+            self._check.checkpoint(waiting.pop(), "table checkpoint")
+
+    def _row(self, row: Row, digests: set[tuple[object, object]]) -> None:
+        *given, text = row
+        sequence = given[1]
+        record = sealed(text, self._check, sequence, "table record")
+        if record.writer == self._writer and record.sequence != sequence:
+            what = f"is not in its place; record {record.sequence} is there"
+            raise self._check.altered(sequence, what, "table record")
+        at = times.read(record.time)
+        for name, value, wanted in zip(_COLUMNS, given, columns(record, at), strict=True):
+            if value != wanted or type(value) is not type(wanted):
+                raise self._check.altered(sequence, f"has another {name} in its column", "table record")
+        self._check.record(record, "table record")
+        if digests != {(digest, at) for digest in records.digests(record)}:
+            raise self._check.altered(sequence, "is listed under other digests", "table record_digest")
+
+    def _digests(self, after: int, until: int) -> dict[int, set[tuple[object, object]]]:
+        found: dict[int, set[tuple[object, object]]] = {}
+        for sequence, digest, at in database.rows(self._connection, sql.DIGESTS_BETWEEN, self._writer, after, until):
+            found.setdefault(sequence, set()).add((digest, at))
+        return found
+
+    def _checkpoints(self, after: int, until: int) -> list[Checkpoint]:
+        rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, self._writer, after, until)
+        return [self._read(checkpoint_of, row, "table checkpoint") for row in rows]
+
+    def _read(self, read: Callable[[Row], AnyMark], row: Row, where: str) -> AnyMark:
+        try:
+            return read(row)
+        except (ValueError, OverflowError, TypeError):
+            raise self._check.altered(row[1], "has a checkpoint or trim mark that cannot be read", where) from None
+
+
+# ---- in files
+
+
+def in_order(paths: Sequence[Path]) -> list[Path]:
+    """The oldest first, where the names are those of a rotated set; else as they are."""
+    ages = {path: int(match[2]) for path in paths if (match := _ROTATED.fullmatch(path.name)) is not None}
+    bases = {path.with_name(_ROTATED.sub(r"\1", path.name)) if path in ages else path for path in paths}
+    return sorted(paths, key=lambda path: -ages.get(path, 0)) if len(bases) == 1 else list(paths)
+
+
+def verify_files(paths: Sequence[Path], keys: Keys, anchors: Sequence[Head] = ()) -> Report:
+    """Check files of JSON lines that follow each other, the oldest first.
+
+    Args:
+        paths: the files; a set of rotated ones is put in order.
+        keys: public keys by their id.
+        anchors: hashes that were kept elsewhere.
+
+    Raises:
+        AuditError: one cannot be read.
+    """
+    report = Report()
+    files = in_order(paths)
+
+    def check() -> None:
+        _FileCheck(files, keys, anchors, report).run()
+        refuse_absent(report, anchors, files[-1].name)
+
+    return checked(report, keys, check)
+
+
+class _FileCheck:
+    """The records in files."""
+
+    def __init__(self, files: Sequence[Path], keys: Keys, anchors: Sequence[Head], report: Report) -> None:
+        self._files = files
+        self._keys = keys
+        self._anchors = anchors
+        self._report = report
+        self._checks: dict[str, ChainCheck] = {}
+        self._current: ChainCheck | None = None
+
+    def run(self) -> None:
+        lines = _lines(self._files)
+        for where, line in lines:
+            read = self._read(line, where)
+            check = self._current = self._of(read, where)
+            if isinstance(read, Checkpoint):
+                check.checkpoint(read, where)
+                continue
+            record = sealed(line, check, check.found.last.sequence + 1, where)
+            self._look_ahead(check, record, lines, where)
+            check.record(record, where)
+        for check in self._checks.values():
+            check.end(self._files[-1].name)
+
+    def _read(self, line: bytes, where: str) -> Record | Checkpoint:
+        try:
+            read = read_line(line)
+        except ValueError as error:
+            raise self._unreadable(str(error), where) from None
+        if isinstance(read, Checkpoint) and checkpoint_line(read).content != line:
+            raise self._unreadable("it is not in canonical form", where)
+        return read
+
+    def _unreadable(self, why: str, where: str) -> Altered:
+        if (check := self._current) is None:
+            return Altered("?", 1, f"was altered: {why}", where)
+        return check.altered(check.found.last.sequence + 1, f"was altered: {why}", where)
+
+    def _of(self, read: Record | Checkpoint, where: str) -> ChainCheck:
+        """The check of this line's writer; a file that begins in the middle has a checkpoint over what is before."""
+        if (check := self._checks.get(read.writer)) is None:
+            if self._current is not None and not self._may_begin(read, where):
+                # A line among those of another writer: its name was altered.
+                return self._current
+            check = self._checks[read.writer] = ChainCheck(
+                read.writer, self._keys, self._anchors, self._report, _UNCOVERED_IN_A_FILE
+            )
+            if isinstance(read, Checkpoint):
+                check.found.retained = read.sequence + 1
+                check.mark(read, where)
+                check.begin(Head(read.writer, read.sequence, read.hash))
+        return check
+
+    @staticmethod
+    def _may_begin(read: Record | Checkpoint, where: str) -> bool:
+        return where.endswith(" line 1") or (isinstance(read, Record) and read.sequence == 1)
+
+    @staticmethod
+    def _look_ahead(check: ChainCheck, record: Record, lines: Iterator[tuple[str, bytes]], where: str) -> None:
+        """Whether the record that should be here comes later, or came before."""
+        wanted = check.found.last.sequence + 1
+        if record.sequence < wanted:
+            raise check.altered(wanted, f"is not here; record {record.sequence} stands here once more", where)
+        for later, line in lines if record.sequence > wanted else ():
+            with contextlib.suppress(ValueError):
+                found = read_line(line)
+                if isinstance(found, Record) and (found.writer, found.sequence) == (record.writer, wanted):
+                    raise check.altered(wanted, f"was moved: it stands in {later}", where)
+
+
+def _lines(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """Each line, without its end, and where it stands."""
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b""), 1):
+                    # A line that has no end was cut off; with an end of its own it is no record's canonical form.
+                    yield f"{path.name} line {number}", line[:-1] if line.endswith(b"\n") else line + b"\n"
+        except OSError as error:
+            raise AuditError(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,295 @@
+"""Sends the trail to a receiver, in batches, at least once.
+
+The database is the queue: what is to be sent is read from it, and how far the receiver has come is kept there, so that
+neither a restart nor a receiver that is away for days loses a record. The position moves after an answer of 2xx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import random
+import re
+import ssl
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
+
+import aiohttp
+import apsw
+from yarl import URL
+
+from trow.audit.errors import AuditError
+from trow.audit.formats import FORMATS
+from trow.audit.reader import TrailReader
+from trow.audit.writing import WEBHOOK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trow.audit.chain import Head
+    from trow.audit.formats import Format
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+MOST_RECORDS: Final = 100
+MOST_BYTES: Final = 2**20
+_LONGEST_PAUSE: Final = 300.0
+# A receiver may ask for patience, not for silence.
+_LONGEST_RETRY_AFTER: Final = 3600.0
+_MOST_DIGITS: Final = 6
+_ANSWER_BYTES: Final = 64 * 1024
+_TOKEN: Final = re.compile(r"[!-~]{1,8192}", re.ASCII)
+_LONGEST_FILE: Final = 2**20
+_TOO_LARGE: Final = 413
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where records are sent. `parse` is its only constructor.
+
+    Attributes:
+        source: where they come from, a URI: the registry's own address for one.
+        ca_file: authorities to trust instead of the system's.
+        token_file: holds a bearer token; read again when it changes, as ``ca_file`` is.
+        timeout: seconds that one request may take.
+    """
+
+    url: URL
+    format: Format
+    source: str
+    ca_file: Path | None = None
+    token_file: Path | None = None
+    timeout: float = 30.0
+
+    @classmethod
+    def parse(
+        cls,
+        url: str,
+        *,
+        format: str = "cloudevents",  # noqa: A002 - the setting's name
+        source: str = "/trow",
+        ca_file: Path | None = None,
+        token_file: Path | None = None,
+        timeout: float = 30.0,
+    ) -> Self:
+        """Read a target as an operator wrote it.
+
+        Raises:
+            ValueError: it cannot be one; the message is for people.
+        """
+        if format not in FORMATS:
+            raise ValueError(f"{format!r} is no format of audit records; use one of {', '.join(FORMATS)}")
+        return cls(_parse_url(url), FORMATS[format], source, ca_file, token_file, timeout)
+
+
+def _parse_url(text: str) -> URL:
+    try:
+        url = URL(text)
+        host = url.host
+    except ValueError:
+        url, host = URL(), None
+    if url.scheme not in ("https", "http") or not host:
+        raise ValueError(f"{text!r} is not a URL to send audit records to; write https://HOST/PATH")
+    if url.user is not None or url.password is not None or url.raw_fragment:
+        raise ValueError("the webhook's URL must not hold a password or a fragment; put a token into a file")
+    if url.scheme == "http" and not _is_loopback(host):
+        raise ValueError(f"audit records would be sent to {host} in the clear; use https")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Watched(Generic[Value]):
+    """What a file says, read again when the file is another one."""
+
+    def __init__(self, path: Path, read: Callable[[bytes], Value]) -> None:
+        self._path = path
+        self._read = read
+        self._seen: tuple[int, int, int] | None = None
+        self._value: Value | None = None
+
+    def get(self) -> Value:
+        """The value by now.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            seen = status.st_ino, status.st_mtime_ns, status.st_size
+            if self._value is None or seen != self._seen:
+                self._value, self._seen = self._read(file.read(_LONGEST_FILE)), seen
+        return self._value
+
+
+def _read_token(content: bytes) -> str:
+    token = content.decode("ascii", "replace").strip()
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("the webhook's token file holds no token")
+    return token
+
+
+def _read_authorities(content: bytes) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=content.decode("ascii", "replace"))
+    except ssl.SSLError:
+        raise ValueError("the webhook's CA file holds no certificate in PEM") from None
+
+
+class Trail(Protocol):
+    """What the webhook needs of the trail."""
+
+    path: Path
+
+    @property
+    def head(self) -> Head:
+        """The last record that is stored."""
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Have something called whenever records were stored."""
+
+    def position(self, sink: str) -> int | None:
+        """The last record that a sink has had."""
+
+    def move(self, sink: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything up to a record."""
+
+
+class _Rejected(Exception):
+    """The receiver did not take a batch."""
+
+    def __init__(self, status: int, retry_after: float) -> None:
+        super().__init__(f"it answered {status}")
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Webhook:
+    """Sends what the trail records. `run` goes on until it is cancelled.
+
+    Attributes:
+        sent: how many records the receiver has taken since the start.
+        failures: how many requests have failed since then.
+    """
+
+    def __init__(self, trail: Trail, target: Target, *, first_pause: float = 1.0) -> None:
+        self.sent = self.failures = 0
+        self._trail = trail
+        self._target = target
+        self._first_pause = first_pause
+        self._tries = 0
+        self._most = MOST_RECORDS
+        self._token = Watched(target.token_file, _read_token) if target.token_file else None
+        self._authorities = Watched(target.ca_file, _read_authorities) if target.ca_file else None
+
+    async def run(self) -> None:
+        """Send whatever comes."""
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(news.set)
+
+        self._trail.tell(tell)
+        async with self._session() as session:
+            while True:
+                news.clear()
+                await self._send_all(session)
+                await news.wait()
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._target.timeout),
+            connector=aiohttp.TCPConnector(limit=1),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def _send_all(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            try:
+                if not await self._send_some(session):
+                    return
+                self._tries, self._most = 0, MOST_RECORDS
+            except (_Rejected, AuditError, apsw.Error, aiohttp.ClientError, OSError, ValueError) as error:
+                await self._pause(error)
+
+    async def _send_some(self, session: aiohttp.ClientSession) -> bool:
+        """Send one batch; False when there is nothing to send."""
+        batch = await asyncio.to_thread(self._next_batch)
+        if batch is None:
+            return False
+        last, count, body = batch
+        await self._post(session, body)
+        self._trail.move(WEBHOOK, last)
+        self.sent += count
+        return True
+
+    def _next_batch(self) -> tuple[int, int, bytes] | None:
+        """The last record of the next batch, how many there are, and the body."""
+        # Opened anew, for a thread cannot be cancelled and would hold on to it.
+        with contextlib.closing(TrailReader(self._trail.path)) as reader:
+            lines = reader.records_after(self._trail.position(WEBHOOK) or 0, self._most)
+        items: list[bytes] = []
+        size = 0
+        for line in lines:
+            item = self._target.format.item(line.content, self._target.source)
+            size += len(item) + 1
+            if items and size > MOST_BYTES:
+                break
+            items.append(item)
+        return (lines[len(items) - 1].sequence, len(items), self._target.format.body(items)) if items else None
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> None:
+        headers = {"Content-Type": self._target.format.media_type, "User-Agent": "trow"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.get()}"
+        context = self._authorities.get() if self._authorities is not None else True
+        async with session.post(
+            self._target.url, data=body, headers=headers, ssl=context, allow_redirects=False
+        ) as answer:
+            if answer.ok and answer.status < 300:  # noqa: PLR2004 - 2xx, what HTTP calls success
+                # Read, so that the connection can be used again.
+                await answer.content.read(_ANSWER_BYTES)
+                return
+            after = _retry_after(answer.headers.get("Retry-After", ""))
+            raise _Rejected(answer.status, after)
+
+    async def _pause(self, error: Exception) -> None:
+        """Wait longer after each failure; differently each time, so that replicas do not come together."""
+        self.failures += 1
+        longest = min(_LONGEST_PAUSE, self._first_pause * 2 ** min(self._tries, 20))
+        pause = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+        if isinstance(error, _Rejected):
+            pause = max(pause, error.retry_after)
+            if error.status == _TOO_LARGE:
+                self._most = max(1, self._most // 2)
+        if not self._tries:
+            reason = str(error) or type(error).__name__
+            log.warning("the audit webhook fails; records are kept and sent again: %s", reason)
+        self._tries += 1
+        await asyncio.sleep(pause)
+
+
+def _retry_after(text: str) -> float:
+    """RFC 9110, section 10.2.3: seconds or a date; 0.0 when it is neither."""
+    if text.isdecimal() and text.isascii():
+        return min(float(text), _LONGEST_RETRY_AFTER) if len(text) <= _MOST_DIGITS else _LONGEST_RETRY_AFTER
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)

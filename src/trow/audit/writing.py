@@ -1,0 +1,321 @@
+"""The one thread that writes the trail: it words, chains and stores what waits, many records to a commit.
+
+Nothing of that happens on the event loop. The interpreter runs one thread at a time, so the wording pauses now and
+then; else a wake-up of the loop could take a whole switch interval (5 ms).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import apsw
+
+from trow.audit import chain, times
+from trow.audit import record as records
+from trow.audit.chain import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, UNSEALED, Head
+from trow.audit.positions import Positions
+from trow.audit.retention import Trimmer
+from trow.audit.store import AuditStore, Changes
+from trow.oci.errors import StorageFull, Unavailable
+from trow.registry.events import Action, Event, Outcome
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trow.audit.chain import Signer
+    from trow.audit.retention import Plan, Retention
+
+    Waiting: TypeAlias = tuple[float, Event, asyncio.Future[None] | None]
+
+log = logging.getLogger(__name__)
+
+WEBHOOK: Final = "webhook"
+
+_FLUSH_SECONDS: Final = 0.1
+_MOST_IN_A_COMMIT: Final = 2_000
+_RECORDS_A_SLICE: Final = 32
+_PAUSE_SECONDS: Final = 0.000_05
+_FIRST_RETRY_SECONDS: Final = 0.1
+_LONGEST_RETRY_SECONDS: Final = 5.0
+# How often a process that stops tries to write what is left.
+_LAST_TRIES: Final = 3
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What goes into one commit; kept as it is until that succeeds."""
+
+    head: Head
+    changes: Changes = field(default_factory=Changes)
+    futures: list[asyncio.Future[None]] = field(default_factory=list)
+    plan: Plan | None = None
+    tried: bool = False
+
+    @property
+    def empty(self) -> bool:
+        changes = self.changes
+        return not (changes.rows or changes.positions or changes.checkpoint or self.futures)
+
+
+class TrailWriter:
+    """The thread, and what it is told.
+
+    Attributes:
+        waiting: what has been reported; anybody may append, and then calls `wake`.
+        head: where the chain has got to.
+        positions: how far each sink has come.
+        recorded: how many records this process has written.
+        lost: how many events could not be recorded.
+
+    Raises:
+        AuditError: the database cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, key: Signer, retention: Retention, clock: Callable[[], float], *, webhook: bool
+    ) -> None:
+        self._store = AuditStore(path)
+        self._key = key
+        self._clock = clock
+        self.waiting: deque[Waiting] = deque()
+        self.head = self._store.head()
+        self.positions = Positions(self._store.positions())
+        self.recorded = self.lost = 0
+        self._tries = 0
+        if webhook and self.positions.get(WEBHOOK) is None:
+            # What was recorded before there was a webhook is not its business.
+            self.positions.move(WEBHOOK, self.head.sequence)
+        self._trimmer = Trimmer(self._store, retention, lambda: self.positions.get(WEBHOOK) if webhook else None)
+        self._covered = self._store.covered()
+        # Whatever a crash has left without a checkpoint gets one at once.
+        self._covered_at = time.monotonic() - CHECKPOINT_SECONDS
+        self._unreported = 0
+        self._losing = threading.Lock()
+        self._batch: _Batch | None = None
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._closing = False
+        self._told: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._work, name="trow-audit", daemon=True)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database did not take the last commit."""
+        return self._tries > 0
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Have something called, in the writer's thread, after each commit."""
+        self._told.append(callback)
+
+    def wake(self, *, urgent: bool = False) -> None:
+        """Something waits."""
+        if urgent:
+            self._urgent.set()
+        # Asking is cheaper than setting, and this is called for every request.
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def lose(self, count: int = 1) -> None:
+        """Events that cannot be recorded; that is put on record as soon as possible."""
+        with self._losing:
+            first = self._unreported == 0
+            self._unreported += count
+            self.lost += count
+        if first:
+            log.error("audit records are being lost: the audit database does not keep up")
+        self.wake()
+
+    def finish(self) -> None:
+        """Write what waits, with a checkpoint, and stop."""
+        self._closing = True
+        self.wake(urgent=True)
+        self._thread.join()
+
+    def close(self) -> None:
+        """Keep the sinks' last positions and close; after `finish`."""
+        changes = Changes(positions=self.positions.take())
+        with contextlib.suppress(apsw.Error):  # then the sinks repeat a few records
+            if changes.positions:
+                self._store.commit(changes)
+        self._store.close()
+
+    # ---- in the thread
+
+    def _work(self) -> None:
+        while True:
+            self._rest()
+            closing = self._closing
+            while self._turn(closing=closing):
+                pass
+            if closing and (not self._tries or self._tries >= _LAST_TRIES):
+                break
+        self._give_up()
+
+    def _rest(self) -> None:
+        """Until there is something to do; what is not urgent waits for company."""
+        if self._tries:
+            time.sleep(_FIRST_RETRY_SECONDS)
+            self._urgent.wait(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(self._tries, 10)))
+        elif self._wake.wait(self._idle_seconds()) and not self._closing:
+            self._urgent.wait(_FLUSH_SECONDS)
+        # Cleared before anything is taken, so that what comes from now on wakes again.
+        self._urgent.clear()
+        self._wake.clear()
+
+    def _idle_seconds(self) -> float:
+        if self._trimmer.busy or self.waiting:
+            return 0.0
+        due = CHECKPOINT_SECONDS
+        if self.head.sequence > self._covered:
+            due = max(0.0, self._covered_at + CHECKPOINT_SECONDS - time.monotonic())
+        return min(due, self._trimmer.seconds_left())
+
+    def _turn(self, *, closing: bool) -> bool:
+        """One commit and one step of a trim; whether there is more to do at once."""
+        try:
+            self._batch = self._batch or self._next_batch(closing=closing)
+            if self._batch is not None:
+                self._commit(self._batch)
+            if self._trimmer.busy and not closing:
+                self._trimmer.step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the trail has to go on
+            self._fail(error)
+            return False
+        if self._tries:
+            self._tries = 0
+            log.warning("the audit database takes records again")
+        return bool(self.waiting) or (self._trimmer.busy and not closing)
+
+    def _next_batch(self, *, closing: bool) -> _Batch | None:
+        batch = _Batch(self.head, plan=None if closing else self._trimmer.plan(self._now()))
+        batch.changes.positions = self.positions.take()
+        self._word(batch)
+        if self._checkpoint_due(batch.head, closing=closing):
+            batch.changes.checkpoint = chain.checkpoint(batch.head, times.written(self._now()), self._key)
+        if batch.plan is not None:
+            batch.changes.trim = chain.trim(batch.plan.last, times.written(self._now()), self._key)
+        return None if batch.empty else batch
+
+    def _now(self) -> int:
+        return times.microseconds(self._clock())
+
+    def _checkpoint_due(self, head: Head, *, closing: bool) -> bool:
+        new = head.sequence - self._covered
+        old = time.monotonic() - self._covered_at >= CHECKPOINT_SECONDS
+        return new >= CHECKPOINT_RECORDS or (new > 0 and (closing or old))
+
+    def _word(self, batch: _Batch) -> None:
+        """Turn what waits into records."""
+        for number in range(1, 1 + min(len(self.waiting), _MOST_IN_A_COMMIT)):
+            at, event, future = self.waiting.popleft()
+            self._add(batch, at, event, future)
+            if number % _RECORDS_A_SLICE == 0:
+                time.sleep(_PAUSE_SECONDS)
+        if self._unreported:
+            with self._losing:
+                count, self._unreported = self._unreported, 0
+            self._add(batch, self._clock(), _loss(count), None)
+        if batch.plan is not None:
+            self._add(batch, self._clock(), batch.plan.event, None)
+
+    def _add(self, batch: _Batch, at: float, event: Event, future: asyncio.Future[None] | None) -> None:
+        if future is not None:
+            batch.futures.append(future)
+        head, moment = batch.head, times.microseconds(at)
+        try:
+            record = records.compose(event, head.writer, head.sequence + 1, moment, head.hash, UNSEALED)
+            content, digest = chain.seal(record)
+        except Exception:
+            # Values of a wrong type, which is a mistake in the program. The trail has to go on.
+            log.exception("an event could not be recorded")
+            self.lose()
+            return
+        batch.changes.add(record, moment, content)
+        batch.head = Head(head.writer, record.sequence, digest)
+
+    def _commit(self, batch: _Batch) -> None:
+        # A commit that seemed to fail may have taken place.
+        if not (batch.tried and batch.changes.rows and self._store.head() == batch.head):
+            batch.tried = True
+            self._store.commit(batch.changes)
+        self._batch, self.head = None, batch.head
+        self.recorded += len(batch.changes.rows)
+        if batch.changes.checkpoint is not None:
+            self._covered, self._covered_at = batch.head.sequence, time.monotonic()
+        if batch.plan is not None:
+            self._begin_trim(batch.plan)
+        _answer(batch.futures, None)
+        for callback in self._told:
+            callback()
+
+    def _begin_trim(self, plan: Plan) -> None:
+        self._trimmer.begin(plan)
+        if plan.unsent:
+            self.positions.move(WEBHOOK, plan.last.sequence)
+            log.error("audit records were removed before the webhook took them", extra={"count": plan.unsent})
+
+    def _fail(self, error: Exception) -> None:
+        if not self._tries:
+            known = isinstance(error, (apsw.Error, OSError))
+            message = "the audit database does not take records; they are kept and tried again: %s"
+            log.error(message, error, exc_info=None if known else error)
+        self._tries += 1
+        if self._batch is not None:
+            _answer(self._batch.futures, _refusal(error))
+            self._batch.futures = []
+
+    def _give_up(self) -> None:
+        left = (len(self._batch.changes.rows) if self._batch is not None else 0) + len(self.waiting)
+        if left:
+            log.error("audit records are lost: the audit database did not take them in the end", extra={"count": left})
+            self.lost += left
+        _answer([future for _, _, future in self.waiting if future is not None], _stopped())
+
+
+def _loss(count: int) -> Event:
+    return Event(
+        Action.AUDIT_LOSS,
+        Outcome.FAILED,
+        reason="the audit database did not keep up",
+        detail=f"{count} events before this one are not on record",
+        count=count,
+    )
+
+
+def _refusal(error: Exception) -> Unavailable:
+    if isinstance(error, apsw.FullError):
+        return StorageFull("the audit database has no space left; free some or enlarge its volume")
+    return Unavailable("the audit trail cannot be written at the moment; try again")
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("the registry is stopping; try again")
+
+
+def _answer(futures: list[asyncio.Future[None]], error: Unavailable | None) -> None:
+    if not futures:
+        return
+    with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+        futures[0].get_loop().call_soon_threadsafe(_resolve, futures, error)
+
+
+def _resolve(futures: list[asyncio.Future[None]], error: Unavailable | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(type(error)(error.message))

@@ -1,0 +1,95 @@
+"""`trow access`: who may do what, and which rule says so."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from trow.cli import options
+from trow.errors import StartError
+from trow.oci.errors import NameInvalid
+from trow.oci.names import Repository
+from trow.policy.access import ACTIONS, Permission
+from trow.policy.identity import ANONYMOUS, Identity, Method
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trow.cli.parser import Commands
+
+EXIT_ALLOWED = 0
+EXIT_DENIED = 1
+EXIT_UNDECIDED = 2
+
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+_EXAMPLES = """\
+exit code: 0 allowed, 1 denied, 2 it could not be decided
+
+examples:
+  trow access can-i --config trow.yaml --as alice pull team-a/app
+  trow access can-i --config trow.yaml --as bob --group dev push team-a/app
+  trow access can-i --config trow.yaml --as robot:ci push team-a/app
+  trow access can-i --config trow.yaml --as system:serviceaccount:team-a:default pull team-b/app
+  trow access can-i --config trow.yaml --as github:acme --issuer github --claim ref=refs/heads/main push a/b
+  trow access can-i --config trow.yaml pull team-a/app          without credentials
+"""
+
+
+def add(commands: Commands) -> None:
+    group = commands.add_parser("access", help="explain who may do what")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser = actions.add_parser(
+        "can-i",
+        help="say whether somebody may do something, and which rule or RBAC object says so",
+        description="Say whether somebody may do something, and which rule or RBAC object says so.",
+        epilog=_EXAMPLES,
+    )
+    options.add_config(parser)
+    options.add_settings(parser)
+    parser.add_argument("--as", dest="user", metavar="USER", default="", help="the name; without it, nobody")
+    parser.add_argument("--group", metavar="G", action="append", default=[], help="a group of theirs; may be repeated")
+    parser.add_argument("--issuer", metavar="NAME", default="", help="the OIDC issuer whose token they show")
+    parser.add_argument("--claim", metavar="NAME=VALUE", action="append", default=[], help="a claim of that token")
+    parser.add_argument("action", choices=[action.value for action in ACTIONS], help="what they want to do")
+    parser.add_argument("repository", nargs="?", default="", help="where; list, audit and admin need none")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = options.resolved(args).config
+    from trow.app import can_i  # noqa: PLC0415 (the engines are loaded only when they are needed)
+
+    try:
+        repository = Repository.parse(args.repository) if args.repository else Repository("")
+        permission = Permission(args.action)
+        if not repository and permission not in (Permission.LIST, Permission.AUDIT, Permission.ADMIN):
+            return _undecided(f"{permission.value} concerns a repository; name one")
+        decision = can_i(config, identity(args), permission, repository)
+    except (StartError, NameInvalid) as error:
+        return _undecided(str(error))
+    print(f"{'yes' if decision.allowed else 'no'}: {decision.reason}")
+    return EXIT_ALLOWED if decision.allowed else EXIT_DENIED
+
+
+def _undecided(reason: str) -> int:
+    print(f"trow: error: {reason}", file=sys.stderr)
+    return EXIT_UNDECIDED
+
+
+def identity(args: argparse.Namespace) -> Identity:
+    """Who is asked about. A ServiceAccount has the groups that the API server gives it."""
+    name, groups = str(args.user), list(args.group)
+    if not name:
+        return ANONYMOUS
+    if name.startswith(_SERVICE_ACCOUNT):
+        namespace = name.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
+        groups += ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+        return Identity(name, Method.KUBERNETES, groups=tuple(groups))
+    if args.issuer:
+        claims: dict[str, tuple[str, ...]] = {"issuer": (args.issuer,)}
+        for claim in args.claim:
+            key, _, value = claim.partition("=")
+            claims[key] = (*claims.get(key, ()), value)
+        return Identity(name, Method.OIDC, groups=tuple(groups), extra=tuple(sorted(claims.items())))
+    method = Method.ROBOT if name.startswith("robot:") else Method.PASSWORD
+    return Identity(name, method, groups=tuple(groups))

@@ -1,0 +1,255 @@
+"""`trow audit`: search the audit trail, see who runs an image, verify that nobody has changed the trail."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import apsw
+import msgspec
+
+from trow.audit import database, keys, sql, times
+from trow.audit import record as records
+from trow.audit.chain import Head
+from trow.audit.errors import AuditError
+from trow.audit.queries import Query, image_of, opened, search, who_runs
+from trow.audit.store import checkpoint_of
+from trow.audit.verify import verify_database, verify_files
+from trow.cli import options
+from trow.oci.digest import Digest
+from trow.oci.errors import DigestInvalid, RequestInvalid
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from trow.audit.checks import Report
+    from trow.audit.keys import PublicKey
+    from trow.audit.record import Record
+    from trow.cli.parser import Commands, Parser
+
+EXIT_DONE: Final = 0
+EXIT_ALTERED: Final = 1
+EXIT_FAILED: Final = 2
+
+_KEY: Final = Path("keys") / "audit.pem"
+_FILTERS: Final = {
+    "repository": ("--repo", "NAME", "a repository, or 'team-a/*' for all below team-a"),
+    "user": ("--user", "USER", "who did it"),
+    "namespace": ("--namespace", "NS", "the namespace of the workload that did it"),
+    "digest": ("--digest", "DIGEST", "a manifest, or one of the platforms pulled with it"),
+    "action": ("--action", "ACTION", "what was done, such as pull, push, tag.delete"),
+    "outcome": ("--outcome", "OUTCOME", "how it ended: ok, intent, denied, failed"),
+    "since": ("--since", "TIME", "not before; a time such as 2026-01-31T08:00:00Z, or how long ago, such as 24h"),
+    "until": ("--until", "TIME", "before; written in the same way"),
+    "n": ("--limit", "N", "how many records at most (default 100)"),
+}
+_LONGEST_CELL: Final = 60
+_SHORT_DIGEST: Final = len("sha256:") + 12
+
+_SEARCH: Final = """\
+examples:
+  trow audit search --since 24h --outcome denied
+  trow audit search --repo 'team-a/*' --action push --json
+"""
+_VERIFY: Final = """\
+exit code: 0 as it was written, 1 altered, 2 it could not be checked
+
+Signatures are checked with the key in the data directory unless --public-key is given. Who can change the trail can
+often change that key as well: keep what trow audit anchor prints elsewhere.
+
+examples:
+  trow audit verify --data-dir ./data --public-key audit.pub --anchor 0a1b2c3d:4711:9f86d081...
+  trow audit verify --public-key audit.pub --file audit.jsonl audit.jsonl.1
+"""
+
+
+def add(commands: Commands) -> None:
+    top = commands.add_parser("audit", help="search and verify the audit trail", description=__doc__)
+    parts = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_search(parts)
+    _add_verify(parts)
+    who = _command(parts, "who-runs", "list the workloads that pulled an image, from the record")
+    who.add_argument("digest", metavar="DIGEST", help="of the manifest, the index or one of its platforms")
+    who.add_argument("--json", action="store_true", help="print JSON lines")
+    who.set_defaults(run=_run_who_runs)
+    anchor = _command(parts, "anchor", "print where the trail has got to, and the public key, to be kept elsewhere")
+    anchor.set_defaults(run=_run_anchor)
+
+
+def _command(parts: Commands, name: str, what: str, epilog: str | None = None) -> Parser:
+    parser = parts.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=epilog)
+    options.add_config(parser)
+    options.add_data_dir(parser)
+    return parser
+
+
+def _add_search(parts: Commands) -> None:
+    parser = _command(parts, "search", "list records, the newest first", _SEARCH)
+    for name, (flag, metavar, what) in _FILTERS.items():
+        parser.add_argument(flag, dest=f"filter_{name}", metavar=metavar, help=what)
+    parser.add_argument("--json", action="store_true", help="print the records as they were hashed, as JSON lines")
+    parser.set_defaults(run=_run_search)
+
+
+def _add_verify(parts: Commands) -> None:
+    parser = _command(parts, "verify", "find the first record that was altered, removed or moved", _VERIFY)
+    parser.add_argument(
+        "--public-key", metavar="FILE", type=Path, action="append", help="the key of the checkpoints; may be repeated"
+    )
+    parser.add_argument(
+        "--anchor", metavar="W:S:H", action="append", default=[], help="a record that has to be there; may be repeated"
+    )
+    parser.add_argument("--file", metavar="FILE", type=Path, nargs="+", help="check these JSON lines instead")
+    parser.set_defaults(run=_run_verify)
+
+
+# ---- search
+
+
+def _run_search(args: argparse.Namespace) -> int:
+    given = {name: text for name in _FILTERS if (text := getattr(args, f"filter_{name}")) is not None}
+    try:
+        query = Query.parse(given, times.microseconds(time.time()))
+        with opened(_directory(args) / database.FILE_NAME) as connection:
+            found = search(connection, query)
+    except (RequestInvalid, AuditError, apsw.Error) as error:
+        return _failed(error)
+    if args.json:
+        _print(found.records)
+    else:
+        _print(_table(_HEADS, [_cells(records.read(text)) for text in found.records]))
+        if found.more:
+            print("there are more; narrow the search or raise --limit", file=sys.stderr)
+    return EXIT_DONE
+
+
+_HEADS: Final = ("TIME", "ACTION", "OUTCOME", "USER", "WORKLOAD", "IMAGE", "DIGEST", "BYTES")
+
+
+def _cells(record: Record) -> Sequence[str]:
+    return (
+        record.time,
+        record.action,
+        record.outcome,
+        record.actor.user if record.actor is not None else "",
+        _place(record.workload or records.Place()),
+        image_of(record),
+        record.digest[:_SHORT_DIGEST],
+        str(record.bytes or ""),
+    )
+
+
+def _place(place: records.Place) -> str:
+    name = f"{place.namespace}/{place.pod or place.service_account}" if place.namespace else ""
+    return f"{name}@{place.node}" if place.node else name
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    shown = [list(heads), *([_cell(text) for text in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cell(text: str) -> str:
+    # What clients write reaches a terminal here: nothing of it may be taken for a command to that.
+    harmless = "".join(each if each.isprintable() else "?" for each in text) or "-"
+    return harmless if len(harmless) <= _LONGEST_CELL else harmless[: _LONGEST_CELL - 1] + "…"
+
+
+# ---- who-runs
+
+
+def _run_who_runs(args: argparse.Namespace) -> int:
+    try:
+        digest = Digest.parse(args.digest)
+        with opened(_directory(args) / database.FILE_NAME) as connection:
+            found = who_runs(connection, digest)
+    except (DigestInvalid, AuditError, apsw.Error) as error:
+        return _failed(error)
+    if args.json:
+        _print(msgspec.json.encode(each).decode() for each in found)
+        return EXIT_DONE
+    heads = ("NAMESPACE", "SERVICE ACCOUNT", "POD", "NODE", "USER", "ADDRESS", "IMAGE", "FIRST", "LAST", "PULLS")
+    rows = [
+        (w.namespace, w.service_account, w.pod, w.node, w.user, w.address, w.image, w.first, w.last, str(w.count))
+        for w in found
+    ]
+    _print(_table(heads, rows))
+    note = "from the record: who pulled it; a node that has an image already starts it without a pull"
+    print(note, file=sys.stderr)
+    return EXIT_DONE
+
+
+# ---- verify and anchor
+
+
+def _run_verify(args: argparse.Namespace) -> int:
+    try:
+        anchors = [Head.parse(text) for text in args.anchor]
+        known = _public_keys(args)
+        if args.file:
+            report = verify_files(args.file, known, anchors)
+        else:
+            report = verify_database(_directory(args) / database.FILE_NAME, known, anchors)
+    except (ValueError, AuditError, apsw.Error) as error:
+        return _failed(error)
+    _print(_summary(report))
+    if report.problem is not None:
+        return EXIT_ALTERED
+    return EXIT_FAILED if report.unchecked else EXIT_DONE
+
+
+def _public_keys(args: argparse.Namespace) -> Mapping[str, PublicKey]:
+    if args.public_key:
+        found = [keys.PublicKey.load(path) for path in args.public_key]
+    else:
+        path = _directory(args) / _KEY
+        found = [keys.SigningKey.load(path).public] if path.exists() else []
+    return {key.id: key for key in found}
+
+
+def _summary(report: Report) -> Iterable[str]:
+    if report.problem is not None:
+        yield f"ALTERED: {_harmless(str(report.problem))}"
+    for found in report.chains:
+        yield f"writer {found.writer}: records {found.first} to {found.last.sequence}, signed up to {found.covered}"
+    for text in report.unchecked:
+        yield f"not checked: {text}"
+    yield f"records checked: {report.records}, checkpoints: {report.checkpoints}"
+
+
+def _harmless(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _run_anchor(args: argparse.Namespace) -> int:
+    directory = _directory(args)
+    try:
+        key = keys.SigningKey.load(directory / _KEY)
+        with opened(directory / database.FILE_NAME) as connection:
+            found = [checkpoint_of(row) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
+    except (AuditError, apsw.Error) as error:
+        return _failed(error)
+    if not found:
+        return _failed(AuditError("the trail has no checkpoint yet; try again in a minute"))
+    _print(str(Head(each.writer, each.sequence, each.hash)) for each in found)
+    print(key.public.pem, end="")
+    return EXIT_DONE
+
+
+def _directory(args: argparse.Namespace) -> Path:
+    return options.resolved(args).config.data_dir
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _failed(error: Exception) -> int:
+    print(f"trow: error: {error}", file=sys.stderr)
+    return EXIT_FAILED

@@ -1,0 +1,78 @@
+"""`trow keys`: the keys that sign registry tokens."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from trow.cli import options
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from trow.cli.parser import Commands
+
+EXIT_FAILED = 2
+_ROTATE = """\
+Tokens live for minutes, so nobody has to log in again. Do it once in a while, and at once when a key may have leaked;
+then remove the older files too.
+
+example:
+  trow keys rotate --data-dir ./data
+"""
+
+
+def add(commands: Commands) -> None:
+    group = commands.add_parser("keys", help="list and rotate the keys of registry tokens")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    rotate = actions.add_parser(
+        "rotate",
+        help="make a new key",
+        description="Make a new key, which signs from two minutes later; older ones go when nothing needs them.",
+        epilog=_ROTATE,
+    )
+    listing = actions.add_parser("list", help="list the keys", description="List the keys, the newest first.")
+    for parser, run in ((rotate, run_rotate), (listing, run_list)):
+        options.add_config(parser)
+        options.add_data_dir(parser)
+        parser.set_defaults(run=run)
+
+
+def run_rotate(args: argparse.Namespace) -> int:
+    from trow.identity import keys  # noqa: PLC0415 (loaded only when it is needed)
+    from trow.identity.files import BrokenFile  # noqa: PLC0415
+
+    try:
+        created, gone = keys.rotate(_folder(args), time.time())
+    except (BrokenFile, OSError) as error:
+        return _failed(str(error))
+    print("\n".join([f"created: {created}", *(f"removed: {path}" for path in gone)]))
+    return 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    from trow.identity import keys  # noqa: PLC0415 (loaded only when it is needed)
+    from trow.identity.files import BrokenFile  # noqa: PLC0415
+
+    try:
+        ring = keys.KeyRing.in_folder(_folder(args))
+    except BrokenFile as error:
+        return _failed(str(error))
+    signing = ring.signing()
+    for key in ring.ring().keys:
+        created = datetime.fromtimestamp(key.created_at, UTC).isoformat(timespec="seconds")
+        print(f"{key.path.name}  {key.id}  {created}  {'signs' if key is signing else 'verifies'}")
+    return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    config = options.resolved(args).config
+    return config.tokens.keys or config.data_dir / "keys"
+
+
+def _failed(reason: str) -> int:
+    print(f"trow: error: {reason}", file=sys.stderr)
+    return EXIT_FAILED

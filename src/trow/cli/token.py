@@ -1,0 +1,223 @@
+"""`trow token`: credentials for programs, each good for some repositories and actions."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import re
+import socket
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trow.cli import options
+from trow.errors import StartError
+from trow.policy.access import ACTIONS, Permission, expand
+from trow.policy.globs import RepositoryGlob
+from trow.policy.identity import Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trow.cli.parser import Commands, Parser
+    from trow.registry.ports import RobotToken
+
+EXIT_NOT_FOUND = 1
+EXIT_FAILED = 2
+_DEFAULT_DAYS: Final = 90
+_UNITS: Final = {"h": 3600, "d": 86400, "w": 7 * 86400}
+_LONGEST: Final = 10 * 366 * 86400
+_NEVER: Final = "never"
+_CREATE: Final = """\
+The token is printed once and stored only as a hash. It stands where a password stands; any user name will do.
+
+example:
+  trow token create --name ci --repository 'team-a/**' --action pull,push --expires 30d
+"""
+
+
+def add(commands: Commands) -> None:
+    group = commands.add_parser("token", help="make, list and revoke tokens for programs")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    create = actions.add_parser("create", help="make a token", description="Make a token.", epilog=_CREATE)
+    _add_create(create)
+    listing = actions.add_parser("list", help="list the tokens", description="List the tokens, without their secrets.")
+    listing.add_argument("--json", action="store_true", help="print them as one JSON list")
+    revoke = actions.add_parser("revoke", help="make a token useless", description="Make a token useless, at once.")
+    revoke.add_argument("id", metavar="ID", type=_id, help="the token's id, as `trow token list` shows it")
+    for parser, run in ((create, run_create), (listing, run_list), (revoke, run_revoke)):
+        options.add_config(parser)
+        options.add_data_dir(parser)
+        parser.set_defaults(run=run)
+
+
+def _add_create(parser: Parser) -> None:
+    words = ", ".join(action.value for action in ACTIONS)
+    parser.add_argument("--name", required=True, help="what the token is for, such as ci")
+    parser.add_argument(
+        "--repository", metavar="GLOB", required=True, action="append", type=_glob, help="such as team-a/**; repeatable"
+    )
+    parser.add_argument(
+        "--action",
+        metavar="ACTIONS",
+        required=True,
+        action="extend",
+        type=_actions,
+        help=f"separated by commas: {words}",
+    )
+    parser.add_argument(
+        "--expires",
+        metavar="WHEN",
+        type=_seconds,
+        default=_DEFAULT_DAYS * _UNITS["d"],
+        help=f"hours, days or weeks such as 12h, 30d or 8w, or never (default {_DEFAULT_DAYS}d)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the token and what is known of it as one JSON object"
+    )
+
+
+def run_create(args: argparse.Namespace) -> int:
+    config = options.resolved(args).config
+    from trow.app import add_robot_token  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.identity.robots import new_token  # noqa: PLC0415
+
+    now = time.time()
+    grants = [Grant(glob, expand(args.action)) for glob in args.repository]
+    try:
+        text, token = new_token(args.name, grants, None if args.expires is None else now + args.expires, _me(), now)
+        add_robot_token(config, token)
+    except (ValueError, StartError) as error:
+        return _failed(str(error))
+    if args.json:
+        print(_json({"token": text, **_facts(token, now)}))
+    else:
+        print(text)
+        print(f"This is shown only now. `trow token revoke {token.id}` makes it useless.", file=sys.stderr)
+    return 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    config = options.resolved(args).config
+    from trow.app import robot_tokens  # noqa: PLC0415 (the engines are loaded only when they are needed)
+
+    try:
+        tokens = sorted(robot_tokens(config), key=lambda token: token.created_at)
+    except StartError as error:
+        return _failed(str(error))
+    now = time.time()
+    print(_json([_facts(token, now) for token in tokens]) if args.json else _table(tokens, now))
+    return 0
+
+
+def run_revoke(args: argparse.Namespace) -> int:
+    config = options.resolved(args).config
+    from trow.app import revoke_robot_token  # noqa: PLC0415 (the engines are loaded only when they are needed)
+
+    try:
+        found = revoke_robot_token(config, args.id, time.time(), _me())
+    except StartError as error:
+        return _failed(str(error))
+    if not found:
+        print(f"trow: error: there is no token {args.id} to revoke; see `trow token list`", file=sys.stderr)
+        return EXIT_NOT_FOUND
+    print(f"revoked: {args.id}")
+    return 0
+
+
+def _failed(reason: str) -> int:
+    print(f"trow: error: {reason}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _me() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user often has none.
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(r"[a-z2-7]{12}", text):
+        # What was given is not repeated: it may be the whole token.
+        raise argparse.ArgumentTypeError("is not an id: write only the 12 characters after 'trow_'")
+    return text
+
+
+def _glob(text: str) -> RepositoryGlob:
+    try:
+        return RepositoryGlob.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _actions(text: str) -> Sequence[Permission]:
+    known = {action.value: action for action in ACTIONS}
+    words = text.split(",")
+    if unknown := [word for word in words if word not in known]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not an action; write some of {', '.join(known)}")
+    return [known[word] for word in words]
+
+
+def _seconds(text: str) -> int | None:
+    if text == _NEVER:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([hdw])", text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write such as 12h, 30d or 8w, up to ten years, or never"
+        )
+    return seconds
+
+
+def _facts(token: RobotToken, now: float) -> dict[str, object]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "state": _state(token, now),
+        "grants": [
+            {"repositories": str(grant.repositories), "actions": sorted(each.value for each in grant.permissions)}
+            for grant in token.grants
+        ],
+        "created_at": _time(token.created_at),
+        "created_by": token.created_by,
+        "expires_at": _time(token.expires_at),
+        "revoked_at": _time(token.revoked_at),
+    }
+
+
+def _state(token: RobotToken, now: float) -> str:
+    if token.revoked_at is not None:
+        return "revoked"
+    return "expired" if token.expires_at is not None and token.expires_at <= now else "good"
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _table(tokens: Sequence[RobotToken], now: float) -> str:
+    rows = [("ID", "NAME", "STATE", "EXPIRES", "MAY")]
+    rows += [
+        (token.id, token.name, _state(token, now), (_time(token.expires_at) or _NEVER)[:10], _may(token))
+        for token in tokens
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _may(token: RobotToken) -> str:
+    return "; ".join(
+        f"{','.join(sorted(each.value for each in grant.permissions))} {grant.repositories}" for grant in token.grants
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,210 @@
+"""`trow user`: the lines of a users file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import getpass
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trow.cli.parser import Commands, Parser
+
+EXIT_NOT_FOUND = 1
+EXIT_FAILED = 2
+_LONGEST_PASSWORD: Final = 1024
+_SET: Final = """\
+A running `trow serve` takes the change up within seconds.
+
+examples:
+  trow user set alice --file users --group dev
+  trow user set ci --file users < password.txt
+"""
+
+
+class _Refused(Exception):
+    """The command cannot do what was asked; the message says why."""
+
+
+def add(commands: Commands) -> None:
+    group = commands.add_parser("user", help="edit a file of users and hash passwords")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    hashing = actions.add_parser(
+        "hash",
+        help="print a line for a users file",
+        description="Print a line for a users file. The password is asked for, or read from standard input.",
+        epilog="example:\n  trow user hash alice >> users\n",
+    )
+    setting = actions.add_parser(
+        "set",
+        help="add a user to a file, or give one another password",
+        description="Add a user, or give one another password. It is asked for, or read from standard input.",
+        epilog=_SET,
+    )
+    remove = actions.add_parser("remove", help="remove a user from a file", description="Remove a user from a file.")
+    for parser, run in ((hashing, run_hash), (setting, run_set), (remove, run_remove)):
+        _complete(parser, run)
+
+
+def _complete(parser: Parser, run: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("name", metavar="NAME", type=_name, help="the user")
+    if run is not run_remove:
+        parser.add_argument(
+            "--group", action="append", type=_group, help="a group of the user; repeatable (default: those it has)"
+        )
+    if run is not run_hash:
+        parser.add_argument("--file", metavar="FILE", type=Path, required=True, help="the users file")
+    parser.set_defaults(run=_reported(run))
+
+
+def _reported(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    def reporting(args: argparse.Namespace) -> int:
+        from trow.identity.files import BrokenFile  # noqa: PLC0415 (loaded only when it is needed)
+
+        try:
+            return run(args)
+        except (_Refused, BrokenFile) as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
+        print(f"trow: error: {reason}", file=sys.stderr)
+        return EXIT_FAILED
+
+    return reporting
+
+
+def run_hash(args: argparse.Namespace) -> int:
+    from trow.identity import htpasswd  # noqa: PLC0415 (loaded only when it is needed)
+
+    print(htpasswd.User(args.name, htpasswd.hash_password(_password()), tuple(args.group or ())).line())
+    return 0
+
+
+def run_set(args: argparse.Namespace) -> int:
+    from trow.identity import htpasswd  # noqa: PLC0415 (loaded only when it is needed)
+
+    hashed = htpasswd.hash_password(_password())
+    with _editing(args.file, create=True) as (content, write):
+        old = htpasswd.parse(content, str(args.file)).get(args.name)
+        groups = args.group if args.group is not None else old.groups if old else ()
+        changed = htpasswd.with_user(content, htpasswd.User(args.name, hashed, tuple(groups)), str(args.file))
+        htpasswd.parse(changed, str(args.file))
+        write(changed)
+    print(f"{'changed' if old else 'added'}: {args.name}")
+    return 0
+
+
+def run_remove(args: argparse.Namespace) -> int:
+    from trow.identity import htpasswd  # noqa: PLC0415 (loaded only when it is needed)
+
+    with _editing(args.file, create=False) as (content, write):
+        found = args.name in htpasswd.parse(content, str(args.file))
+        if found:
+            write(htpasswd.without_user(content, args.name, str(args.file)))
+    if not found:
+        print(f"trow: error: {args.file} has no user {args.name!r}", file=sys.stderr)
+        return EXIT_NOT_FOUND
+    print(f"removed: {args.name}")
+    return 0
+
+
+def _name(text: str) -> str:
+    from trow.identity.htpasswd import check_name  # noqa: PLC0415 (loaded only when it is needed)
+
+    return _checked(check_name, text)
+
+
+def _group(text: str) -> str:
+    from trow.identity.htpasswd import check_group  # noqa: PLC0415 (loaded only when it is needed)
+
+    return _checked(check_group, text)
+
+
+def _checked(check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _password() -> str:
+    password = _asked() if sys.stdin.isatty() else _piped()
+    if not password:
+        raise _Refused("the password is empty")
+    if len(password) > _LONGEST_PASSWORD or not password.isprintable():
+        raise _Refused(f"the password is longer than {_LONGEST_PASSWORD} characters or has control characters")
+    return password
+
+
+def _asked() -> str:
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Once more: ")
+    except EOFError:
+        return ""
+    if password != again:
+        raise _Refused("the two passwords differ; nothing was changed")
+    return password
+
+
+def _piped() -> str:
+    try:
+        # One character more than is allowed, and one line break, which is not part of it.
+        text = sys.stdin.read(_LONGEST_PASSWORD + 3)
+    except UnicodeDecodeError:
+        raise _Refused("the password is not UTF-8") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+@contextlib.contextmanager
+def _editing(path: Path, *, create: bool) -> Iterator[tuple[bytes, Callable[[bytes], None]]]:
+    """The file's content, and what replaces all of it at once; two editors wait for each other."""
+    from trow.identity.files import read_bounded  # noqa: PLC0415 (loaded only when it is needed)
+    from trow.identity.htpasswd import LONGEST_FILE  # noqa: PLC0415
+
+    # Behind a symbolic link the file is replaced, not the link.
+    file = path.resolve()
+    with _locked(file.parent):
+        content = b"" if create and not file.exists() else read_bounded(file, LONGEST_FILE)
+        yield content, lambda changed: _replace(file, changed)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
+        new = Path(temporary.name)
+        try:
+            temporary.write(content)
+            temporary.flush()
+            _like(file, temporary.fileno())
+            os.fsync(temporary.fileno())
+            new.replace(file)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+
+def _like(file: Path, fd: int) -> None:
+    """Give the new file the owner and the mode of the old one; a first one is for its owner alone."""
+    with contextlib.suppress(FileNotFoundError):
+        facts = file.stat()
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, facts.st_uid, facts.st_gid)
+        os.fchmod(fd, facts.st_mode & 0o777)

@@ -1,0 +1,44 @@
+"""The configuration: every setting, where its value comes from, and the errors that stop a start.
+
+``schema`` has the structs: names, types, defaults and descriptions. Values come, by rising precedence, from these
+defaults, the YAML file, ``TROW_`` environment variables and command line flags (``sources``); ``check`` looks for what
+contradicts itself.
+"""
+
+from trow.config.check import read_password
+from trow.config.errors import DEFAULT, ConfigError, Problem, Source
+from trow.config.schema import AccessRule, Audit, Auth, Config, Kubernetes, OidcIssuer
+from trow.config.settings import SECTIONS, SETTINGS, Setting, yaml_text
+from trow.config.sources import Given, Resolved, load, resolve
+from trow.config.values import DEFAULT_PORT, Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, is_loopback
+
+__all__ = [
+    "DEFAULT",
+    "DEFAULT_PORT",
+    "SECTIONS",
+    "SETTINGS",
+    "AccessRule",
+    "Audit",
+    "Auth",
+    "Bind",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "ExactUrl",
+    "Given",
+    "Kubernetes",
+    "Network",
+    "OidcIssuer",
+    "Problem",
+    "Resolved",
+    "Setting",
+    "Size",
+    "Source",
+    "WebOrigin",
+    "WebUrl",
+    "is_loopback",
+    "load",
+    "read_password",
+    "resolve",
+    "yaml_text",
+]

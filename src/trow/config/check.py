@@ -1,0 +1,186 @@
+"""What is wrong between settings, and between a setting and the machine."""
+
+from __future__ import annotations
+
+import functools
+import re
+import ssl
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from trow.config.errors import Problem
+from trow.config.values import Bind, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.config.errors import Source
+    from trow.config.schema import AccessRule, Config, Tls
+
+# Beginnings of names that each belong to one way of logging in.
+_RESERVED: Final = ("system:", "robot:", "certificate:")
+
+
+def read_password(config: Config) -> str | None:
+    """The user's password; None when no password file is set."""
+    if config.auth.password_file is None:
+        return None
+    return config.auth.password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+
+
+def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """What is wrong between settings, and between a setting and the machine."""
+    problem = functools.partial(_problem_at, sources)
+    if not config.listen.bind:
+        yield problem("listen.bind", "is empty", f"write {Bind.form}")
+    if config.limits.page_size > config.limits.max_page_size:
+        yield problem("limits.page_size", "is larger than limits.max_page_size", "lower it or raise the other")
+    notice = config.registry.notice
+    if notice and not (notice.isascii() and notice.isprintable()):
+        yield problem("registry.notice", "cannot be sent in a header", "write printable ASCII on one line")
+    yield from _contradictions_of_auth(config, problem)
+    yield from _contradictions_of_oidc(config, problem)
+    yield from _contradictions_of_access(config, problem)
+    yield from _contradictions_of_audit(config, problem)
+    yield from _unreadable(config, problem)
+    if config.listen.client_tls and not config.listen.tls:
+        yield problem("listen.client_tls", "has no certificate of its own to show", "set listen.tls too")
+    if config.listen.tls and (wrong := _wrong_with_tls(config.listen.tls)):
+        yield problem("listen.tls", wrong, "give a PEM certificate chain and its unencrypted PEM key")
+
+
+def _unreadable(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    client_tls = config.listen.client_tls
+    files: Sequence[tuple[str, Path | None]] = (
+        ("auth.users_file", config.auth.users_file),
+        ("kubernetes.kubeconfig", config.kubernetes.kubeconfig),
+        ("kubernetes.ca_file", config.kubernetes.ca_file),
+        ("kubernetes.token_file", config.kubernetes.token_file),
+        ("audit.webhook_token_file", config.audit.webhook_token_file),
+        ("audit.webhook_ca_file", config.audit.webhook_ca_file),
+        *(("auth.oidc", issuer.ca_file) for issuer in config.auth.oidc),
+        *(("listen.client_tls", path) for path in ((client_tls.client_ca, client_tls.crl) if client_tls else ())),
+    )
+    for key, path in files:
+        try:
+            if path is not None:
+                path.read_bytes()
+        except OSError as error:
+            yield problem(key, f"{path} cannot be read ({error.strerror})", "give a readable file")
+
+
+def _problem_at(sources: Mapping[str, Source], key: str, wrong: str, fix: str) -> Problem:
+    return Problem(sources[key], key, wrong, fix)
+
+
+def _contradictions_of_auth(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    auth = config.auth
+    if auth.user is not None and (not auth.user or ":" in auth.user or not auth.user.isprintable()):
+        yield problem("auth.user", f"{auth.user!r} is not a user name", "write a name without colon")
+    if auth.user is not None and auth.password_file is None:
+        yield problem("auth.user", "has no password", "set auth.password_file too")
+    if auth.user is None and auth.password_file is not None:
+        yield problem("auth.password_file", "is set without a user", "set auth.user too")
+    if wrong := _wrong_with_password(config):
+        yield problem("auth.password_file", f"{auth.password_file} {wrong}", "give a file that holds the password")
+    if not config.loopback and not config.authenticated and not auth.allow_anonymous_push:
+        yield problem(
+            "listen.bind",
+            "lets other machines in, and everybody could push and delete",
+            "set auth.user, auth.users_file or another way to log in, or give --allow-anonymous-push",
+        )
+    if auth.anonymous is not None and auth.allow_anonymous_push:
+        yield problem("auth.anonymous", "contradicts auth.allow_anonymous_push", "set one of them")
+    if auth.users_file is not None and not config.access.rules and not config.kubernetes.authorization:
+        yield problem("auth.users_file", "has users who may do nothing", "write a rule for them into access.rules")
+
+
+def _contradictions_of_oidc(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    names = [issuer.name for issuer in config.auth.oidc]
+    if len(set(names)) != len(names):
+        yield problem("auth.oidc", "has a name twice", "give each issuer a name of its own")
+    for issuer in config.auth.oidc:
+        if not re.fullmatch(r"[a-z0-9-]+", issuer.name) or not issuer.audiences or not issuer.algorithms:
+            yield problem(
+                "auth.oidc",
+                f"{issuer.name!r} lacks a name of lower-case letters, digits and '-', an audience or an algorithm",
+                "complete it: without an audience a token for anybody would be good here",
+            )
+        for prefix in (issuer.username_prefix, issuer.groups_prefix):
+            if prefix is not None and (not prefix or prefix.startswith(_RESERVED)):
+                yield problem(
+                    "auth.oidc", f"prefix {prefix!r} could name other users", "write one such as github: instead"
+                )
+        for url in filter(None, (issuer.issuer, issuer.jwks_uri)):
+            if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
+                yield problem("auth.oidc", f"{url} is not HTTPS", "write https://")
+
+
+def _contradictions_of_access(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    issuers = {issuer.name for issuer in config.auth.oidc}
+    for number, rule in enumerate(config.access.rules):
+        if wrong := _wrong_with_rule(rule, issuers):
+            yield problem("access.rules", f"[{number}] {wrong[0]}", wrong[1])
+    kubernetes = config.kubernetes
+    if kubernetes.anonymous and not kubernetes.authorization:
+        yield problem("kubernetes.anonymous", "needs kubernetes.authorization", "switch that on too")
+    if kubernetes.kubeconfig and (kubernetes.api_server or kubernetes.token_file or kubernetes.ca_file):
+        yield problem("kubernetes.kubeconfig", "stands beside api_server, token_file or ca_file", "keep one way")
+
+
+def _wrong_with_rule(rule: AccessRule, issuers: set[str]) -> tuple[str, str] | None:
+    return _wrong_with_subjects(rule, issuers) or _wrong_with_grant(rule)
+
+
+def _wrong_with_subjects(rule: AccessRule, issuers: set[str]) -> tuple[str, str] | None:
+    if not (rule.users or rule.groups or rule.issuer or rule.anonymous):
+        return "names nobody", "add users, groups, an issuer with claims, or anonymous: true"
+    if rule.claims and not rule.issuer:
+        return "has claims without an issuer", "say whose claims: write the issuer's name from auth.oidc"
+    if rule.issuer and rule.issuer not in issuers:
+        return f"names the issuer {rule.issuer!r}", "write the name of an entry of auth.oidc"
+    if rule.issuer and not rule.claims and not rule.users and not rule.groups:
+        return "lets every subject of an issuer in", "add claims, users or groups"
+    return None
+
+
+def _wrong_with_grant(rule: AccessRule) -> tuple[str, str] | None:
+    if {"audit", "admin"} & set(rule.actions) and any(glob != "**" for glob in rule.repositories):
+        return "grants audit or admin on some repositories", "they concern all of them: write repositories: ['**']"
+    if not rule.actions or not rule.repositories:
+        return "grants nothing", "write repositories and actions"
+    return None
+
+
+def _contradictions_of_audit(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    audit = config.audit
+    if audit.fail_closed and not audit.enabled:
+        yield problem("audit.fail_closed", "demands a record that audit.enabled switches off", "switch one of them")
+    for key in ("webhook_token_file", "webhook_ca_file"):
+        if audit.webhook is None and getattr(audit, key) is not None:
+            yield problem(f"audit.{key}", "is of no use without audit.webhook", "set that too, or remove this")
+
+
+def _wrong_with_password(config: Config) -> str | None:
+    try:
+        password = read_password(config)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    return "is empty" if password == "" else None
+
+
+def _wrong_with_tls(tls: Tls) -> str | None:
+    for path in (tls.certificate, tls.key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
+    try:
+        # The password keeps OpenSSL from asking for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        return f"{tls.certificate} and {tls.key} cannot be used ({getattr(error, 'reason', None) or error})"
+    return None

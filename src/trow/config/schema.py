@@ -1,0 +1,405 @@
+"""The structs below are the whole schema: names, types, defaults and descriptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from trow.config.values import Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, is_loopback
+from trow.policy.globs import RepositoryGlob
+
+
+def _setting(text: str, *, flag: str = "", minimum: float | None = None, maximum: float | None = None) -> Meta:
+    return Meta(description=text, extra={"flag": flag, "minimum": minimum, "maximum": maximum})
+
+
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificate chain and private key, both PEM."""
+
+    form: ClassVar = "both files, certificate and key; in a variable or flag CERT,KEY"
+    certificate: Path
+    key: Path
+
+
+class ClientTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where client certificates are asked for, and the authorities (PEM) that may have issued them."""
+
+    form: ClassVar = "bind (HOST:PORT) and client_ca (a PEM file); crl (PEM) may follow"
+    bind: Bind
+    client_ca: Path
+    crl: Path | None = None
+
+
+class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where and how to listen."""
+
+    bind: Annotated[
+        tuple[Bind, ...],
+        _setting(
+            "Addresses to listen on. A host name stands for all addresses it has on this machine, as `localhost` may"
+            " be both loopbacks; `[::]` is every address, IPv4 and IPv6; port 0 lets the kernel choose; an address"
+            " without port gets 8000.",
+            flag="--bind",
+        ),
+    ] = (Bind("127.0.0.1:8000"),)
+    tls: Annotated[
+        Tls | None,
+        _setting(
+            "PEM files `certificate` (the whole chain) and `key`. Null serves plain HTTP. Renewed files are taken up"
+            " without a restart.",
+            flag="--tls",
+        ),
+    ] = None
+    client_tls: Annotated[
+        ClientTls | None,
+        _setting(
+            "A further address, `bind`, that demands a client certificate of an authority in `client_ca`. It uses the"
+            " certificate of listen.tls."
+        ),
+    ] = None
+    public_url: Annotated[
+        WebUrl | None,
+        _setting(
+            "The URL that clients use, for the address of the token service. Null takes it from each request.",
+            flag="--public-url",
+        ),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[Network, ...],
+        _setting(
+            "Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are believed. From anybody else these are ignored.",
+            flag="--trusted-proxies",
+        ),
+    ] = ()
+    cors: Annotated[
+        tuple[WebOrigin, ...],
+        _setting(
+            "Origins whose pages may call the registry from a browser. `*` is every origin, then without credentials.",
+            flag="--cors",
+        ),
+    ] = ()
+    shutdown_grace: Annotated[
+        Duration, _setting("How long a stop waits for requests in flight before it cuts them off.", minimum=0)
+    ] = Duration(30)
+
+
+class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the registry accepts and keeps."""
+
+    max_manifest_size: Annotated[
+        Size,
+        _setting("Largest manifest accepted; a larger one is answered 413.", flag="--max-manifest-size", minimum=1),
+    ] = Size(4 * 2**20)
+    max_blob_size: Annotated[
+        Size, _setting("Largest blob accepted; a larger one is answered 413.", flag="--max-blob-size", minimum=1)
+    ] = Size(2**40)
+    sparse_indexes: Annotated[
+        bool, _setting("Accept an index that lists manifests which the repository does not hold.")
+    ] = True
+    sparse_images: Annotated[
+        bool, _setting("Accept an image manifest that lists blobs which the repository does not hold.")
+    ] = True
+    upload_expiry: Annotated[Duration, _setting("An upload session ends this long after its last byte.", minimum=1)] = (
+        Duration(3600)
+    )
+    tag_history: Annotated[int, _setting("Entries of history kept for each tag.", minimum=0)] = 100
+    notice: Annotated[
+        str, _setting("A text sent as `Warning` header with every answer under `/v2/`; clients show it. Empty: none.")
+    ] = ""
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client may ask for."""
+
+    requests_per_second: Annotated[
+        int,
+        _setting(
+            "Requests a second allowed to one client address; above it the answer is 429 with `Retry-After`."
+            " 0: no limit.",
+            minimum=0,
+        ),
+    ] = 0
+    burst: Annotated[
+        int, _setting("Requests that one client address may send at once before its rate counts.", minimum=1)
+    ] = 100
+    max_uploads: Annotated[
+        int, _setting("Open upload sessions; a new one above this number is answered 429.", minimum=1)
+    ] = 10000
+    page_size: Annotated[int, _setting("Entries in one page of a list when the request gives no `n`.", minimum=1)] = (
+        1000
+    )
+    max_page_size: Annotated[
+        int, _setting("Largest page of a list; a larger `n` is answered with this many.", minimum=1)
+    ] = 10000
+    max_tags_per_push: Annotated[
+        int, _setting("`tag` parameters that one manifest push may carry; above it the answer is 414.", minimum=1)
+    ] = 64
+    body_timeout: Annotated[
+        Duration, _setting("Silence allowed in the middle of a request's body; after it the answer is 408.", minimum=1)
+    ] = Duration(60)
+
+
+Anonymous: TypeAlias = Literal["none", "pull"]
+
+
+class OidcIssuer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An issuer of OpenID Connect tokens."""
+
+    form: ClassVar = "a mapping with name, issuer and audiences, such as {name: github, issuer: ..., audiences: [...]}"
+    name: str
+    issuer: ExactUrl
+    audiences: tuple[str, ...]
+    algorithms: tuple[
+        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
+    ] = ("RS256", "ES256")
+    username_claim: str = "sub"
+    username_prefix: str | None = None
+    groups_claim: str | None = None
+    groups_prefix: str | None = None
+    required_claims: dict[str, str] = {}
+    jwks_uri: ExactUrl | None = None
+    ca_file: Path | None = None
+
+
+class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is who. Without any of these everybody may do everything, which only loopback addresses allow."""
+
+    user: Annotated[
+        str | None, _setting("A user who may do everything, with the password in auth.password_file.", flag="--user")
+    ] = None
+    password_file: Annotated[
+        Path | None,
+        _setting("File with that user's password; one trailing newline is not part of it.", flag="--password-file"),
+    ] = None
+    users_file: Annotated[
+        Path | None,
+        _setting(
+            "File of users, in the form of htpasswd: `NAME:HASH` lines with bcrypt or argon2 hashes, and perhaps"
+            " `:GROUP,GROUP`. Changes are taken up without a restart.",
+            flag="--users-file",
+        ),
+    ] = None
+    anonymous: Annotated[
+        Anonymous | None,
+        _setting(
+            "What a request without credentials may do: `none` or `pull`. Null is `none` where there is a way to log"
+            " in; setting either demands a login for everything else.",
+            flag="--anonymous",
+        ),
+    ] = None
+    allow_anonymous_push: Annotated[
+        bool,
+        _setting(
+            "Let everybody pull, push and delete without credentials, on any address.", flag="--allow-anonymous-push"
+        ),
+    ] = False
+    challenge: Annotated[
+        Literal["bearer", "basic"],
+        _setting(
+            "What a request without credentials is asked for: `bearer` sends clients to the token service, `basic`"
+            " asks for a password with each request. Both are always accepted.",
+            flag="--challenge",
+        ),
+    ] = "bearer"
+    oidc: Annotated[
+        tuple[OidcIssuer, ...],
+        _setting(
+            "Issuers whose tokens are accepted: `name`, `issuer`, `audiences`, and perhaps `algorithms`,"
+            " `username_claim`, `username_prefix` (default `NAME:`), `groups_claim`, `groups_prefix` (the same),"
+            " `required_claims`, `jwks_uri`, `ca_file`. Algorithms are RS256 and ES256 unless named; the user's name is"
+            " the claim `sub`; groups are read only where their claim is named."
+        ),
+    ] = ()
+
+
+class Tokens(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tokens that Trow itself issues, at `/token`."""
+
+    service: Annotated[str, _setting("The name of this registry in its tokens; replicas of one registry share it.")] = (
+        "trow"
+    )
+    lifetime: Annotated[
+        Duration,
+        _setting(
+            "How long a token is good for. A right that was taken away can be used for so long at most.",
+            minimum=10,
+            maximum=3600,
+        ),
+    ] = Duration(300)
+    keys: Annotated[
+        Path | None,
+        _setting(
+            "Directory of the signing keys, shared by the replicas of one registry; the newest key signs. Null is"
+            " `keys` in the data directory, where a first key is made."
+        ),
+    ] = None
+
+
+class AccessRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One rule: subjects, repositories, actions."""
+
+    form: ClassVar = (
+        "a mapping with users, groups, claims or anonymous, and with repositories and actions, such as"
+        " {groups: [dev], repositories: [team-a/**], actions: [pull, push]}"
+    )
+    name: str = ""
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    issuer: str = ""
+    claims: dict[str, str] = {}
+    anonymous: bool = False
+    repositories: tuple[RepositoryGlob, ...] = (RepositoryGlob("**"),)
+    actions: tuple[Literal["pull", "push", "attach", "tag-overwrite", "delete", "list", "audit", "admin"], ...]
+
+
+class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what. What no rule allows is denied."""
+
+    rules: Annotated[
+        tuple[AccessRule, ...],
+        _setting(
+            "Rules, each with subjects (`users`, `groups`, or an OIDC `issuer` with `claims`, or `anonymous: true`),"
+            " `repositories` (globs by components: `*`, `**`) and `actions` (`pull`, `push`, `attach`,"
+            " `tag-overwrite`, `delete`, `list`, `audit`, `admin`)."
+        ),
+    ] = ()
+
+
+class Kubernetes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cluster whose ServiceAccounts are users and whose RBAC decides."""
+
+    audiences: Annotated[
+        tuple[str, ...],
+        _setting(
+            "Audiences that a ServiceAccount's token must be meant for, such as the name of the registry. Empty: no"
+            " such tokens are accepted.",
+            flag="--kubernetes-audiences",
+        ),
+    ] = ()
+    authorization: Annotated[
+        bool,
+        _setting(
+            "Ask the API server (SubjectAccessReview on `repositories.registry.trow.io`) whatever access.rules do not"
+            " allow.",
+            flag="--kubernetes-authorization",
+        ),
+    ] = False
+    anonymous: Annotated[
+        bool,
+        _setting("Let bindings to the group `system:unauthenticated` decide what may be pulled without credentials."),
+    ] = False
+    api_server: Annotated[
+        WebUrl | None, _setting("URL of the API server. Null is that of the cluster that Trow runs in.")
+    ] = None
+    ca_file: Annotated[
+        Path | None, _setting("Authority of the API server's certificate, PEM. Null is that of the Pod.")
+    ] = None
+    token_file: Annotated[
+        Path | None, _setting("Trow's own token for the API server, read again when it changes. Null is the Pod's.")
+    ] = None
+    kubeconfig: Annotated[
+        Path | None, _setting("A kubeconfig file instead of these three, for a Trow outside of the cluster.")
+    ] = None
+    timeout: Annotated[Duration, _setting("How long the API server may take for an answer.", minimum=0.1)] = Duration(5)
+    namespaces: Annotated[
+        dict[str, str],
+        _setting(
+            "Namespaces of repositories by prefix, where the first component is not the namespace, such as"
+            " `{legacy/web: team-a}`. The longest prefix counts."
+        ),
+    ] = {}
+    default_namespace: Annotated[
+        str | None, _setting("Namespace of repositories that have one component only. Null: nobody may use these.")
+    ] = None
+    proxied_prefixes: Annotated[
+        tuple[str, ...], _setting("First components under which other registries are proxied; no namespaces.")
+    ] = ("f",)
+    shared_prefixes: Annotated[
+        tuple[str, ...], _setting("First components that belong to the whole cluster; no namespaces.")
+    ] = ("shared",)
+
+
+class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of who did what."""
+
+    enabled: Annotated[bool, _setting("Keep the record.", flag="--no-audit")] = True
+    fail_closed: Annotated[
+        bool, _setting("Do nothing that cannot be recorded: requests wait for the record and fail without it.")
+    ] = False
+    retention: Annotated[Duration, _setting("Records older than this are removed.", minimum=60)] = Duration(90 * 86400)
+    max_size: Annotated[Size, _setting("Above this the oldest records are removed.", minimum=2**20)] = Size(4 * 2**30)
+    pull_idle: Annotated[
+        Duration, _setting("A pull ends, and is recorded, when nothing was asked for this long.", minimum=0.1)
+    ] = Duration(10)
+    stdout: Annotated[bool, _setting("Write each record to standard output too, one JSON object a line.")] = False
+    file: Annotated[Path | None, _setting("Write each record to this file too, one JSON object a line.")] = None
+    file_size: Annotated[Size, _setting("A new file is begun at this size.", minimum=4096)] = Size(100 * 2**20)
+    file_keep: Annotated[int, _setting("Files kept beside the current one.", minimum=0)] = 10
+    webhook: Annotated[ExactUrl | None, _setting("Send each record to this URL too.")] = None
+    webhook_format: Annotated[
+        Literal["cloudevents", "kubernetes"],
+        _setting("Bodies sent: CloudEvents 1.0 in batches, or an `EventList` of `audit.k8s.io/v1`."),
+    ] = "cloudevents"
+    webhook_token_file: Annotated[
+        Path | None, _setting("File with a bearer token for that URL, read again when it changes.")
+    ] = None
+    webhook_ca_file: Annotated[Path | None, _setting("Authority of that URL's certificate, PEM.")] = None
+
+
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to standard error, one JSON object a line."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _setting("Least severe level that is written.", flag="--log-level"),
+    ] = "info"
+    access: Annotated[bool, _setting("Write one line for every request.", flag="--no-access-log")] = True
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration."""
+
+    listen: Listen = Listen()
+    data_dir: Annotated[
+        Path, _setting("Directory of everything stored; made when it does not exist.", flag="--data-dir")
+    ] = Path("data")
+    registry: Registry = Registry()
+    limits: Limits = Limits()
+    auth: Auth = Auth()
+    tokens: Tokens = Tokens()
+    access: Access = Access()
+    kubernetes: Kubernetes = Kubernetes()
+    audit: Audit = Audit()
+    log: Log = Log()
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether anybody has to say who they are for anything."""
+        auth = self.auth
+        return bool(
+            auth.user
+            or auth.users_file
+            or auth.anonymous
+            or auth.oidc
+            or self.kubernetes.audiences
+            or self.kubernetes.authorization
+            or self.listen.client_tls
+            or self.access.rules
+        )
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether requests without credentials may do everything."""
+        return self.auth.allow_anonymous_push or not self.authenticated
+
+    @property
+    def anonymous_access(self) -> Literal["none", "pull", "all"]:
+        """What a request without credentials may do."""
+        return "all" if self.open_to_all else self.auth.anonymous or "none"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return all(is_loopback(bind.host) for bind in self.listen.bind)

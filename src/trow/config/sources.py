@@ -1,0 +1,205 @@
+"""Where values come from: the YAML file, ``TROW_`` environment variables and flags, by rising precedence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+
+from trow.config.check import contradictions
+from trow.config.errors import DEFAULT, ConfigError, Problem, Source
+from trow.config.schema import Config, Tls
+from trow.config.settings import SECTIONS, SETTINGS, Setting
+from trow.policy.globs import RepositoryGlob
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Given:
+    """A raw value and the place it was written."""
+
+    value: object
+    source: Source
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice; YAML readers usually keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        names: set[str] = set()
+        for name, _ in node.value:
+            if str(name.value) in names:
+                raise yaml.MarkedYAMLError(problem=f"key {name.value!r} is written twice", problem_mark=name.start_mark)
+            names.add(str(name.value))
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(path: Path) -> object:
+    source = Source("file", str(path))
+    try:
+        return yaml.load(path.read_bytes(), Loader=_StrictLoader)  # noqa: S506 (a safe loader made stricter)
+    except OSError as error:
+        problem = Problem(source, "", f"cannot be read ({error.strerror})", "give the path of a readable file")
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = Problem(source, line, str(error.problem or error), "correct the YAML")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = Problem(source, "", f"is not YAML ({str(error).splitlines()[0]})", "correct the file")
+    raise ConfigError([problem])
+
+
+def _from_file(path: Path, problems: list[Problem]) -> dict[str, Given]:
+    source = Source("file", str(path))
+    document = _read_yaml(path)
+    if not isinstance(document, dict | None):
+        raise ConfigError(
+            [Problem(source, "", "is not a mapping", "write sections such as `listen:` at the top level")]
+        )
+    values: dict[str, object] = {}
+    for name, content in (document or {}).items():
+        if name not in SECTIONS:
+            values[str(name)] = content
+        elif isinstance(content, dict):
+            values |= {f"{name}.{field}": value for field, value in content.items()}
+        elif content is not None:  # a section whose lines are all commented out is fine
+            problems.append(Problem(source, name, "is not a mapping", "write its settings below it, indented"))
+    problems += [
+        _unknown(source, key, [*SETTINGS, *([] if "." in key else SECTIONS)]) for key in values if key not in SETTINGS
+    ]
+    return {key: Given(value, source) for key, value in values.items() if key in SETTINGS}
+
+
+# Kubernetes gives every container variables for each Service of its namespace; one named "trow" makes these.
+_SERVICE_VARIABLE = re.compile(
+    r"TROW_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)=.*|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.*|PORT_\d+_\w+_(PROTO|PORT|ADDR)=.*)"
+)
+
+
+def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -> dict[str, Given]:
+    keys = {setting.environment: key for key, setting in SETTINGS.items()}
+    given: dict[str, Given] = {}
+    for name, text in environment.items():
+        source = Source("environment", name)
+        if name in keys:
+            given[keys[name]] = Given(_from_text(SETTINGS[keys[name]], text), source)
+        elif name.startswith("TROW_") and name != "TROW_CONFIG" and not _SERVICE_VARIABLE.fullmatch(f"{name}={text}"):
+            problems.append(_unknown(source, "", [*keys, "TROW_CONFIG"]))
+    return given
+
+
+def _from_flags(flags: Mapping[str, str]) -> dict[str, Given]:
+    return {
+        key: Given(_from_text(SETTINGS[key], text), Source("flag", SETTINGS[key].flag)) for key, text in flags.items()
+    }
+
+
+def _from_text(setting: Setting, text: str) -> object:
+    """The YAML value that a variable or flag stands for: a list is separated by commas, empty is null."""
+    if setting.optional and not text:
+        return None
+    if setting.kind is Tls:
+        return dict(zip(("certificate", "key"), text.split(","), strict=False)) if text.count(",") == 1 else text
+    if setting.structured:
+        return _flow(text) if text else setting.default
+    if setting.many:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _flow(text: str) -> object:
+    """A value of several parts, as YAML on one line; what is no YAML stays text, for the conversion to refuse."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader made stricter)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text
+
+
+def _unknown(source: Source, key: str, known: Sequence[str]) -> Problem:
+    near = difflib.get_close_matches(key or source.name, known, n=1, cutoff=0.71)  # more alike than a shared section
+    kind = "setting" if key else "variable"
+    return Problem(source, key, f"unknown {kind}", f"did you mean {near[0]}?" if near else "remove it")
+
+
+# From raw values to a Config.
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and where each of its values was written."""
+
+    config: Config
+    sources: Mapping[str, Source]
+
+
+def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Config:
+    """The configuration from all sources, or a `ConfigError` with every problem.
+
+    Args:
+        path: the YAML file; without one the variable TROW_CONFIG may name it.
+        environment: environment variables, such as `os.environ`.
+        flags: values from the command line by dotted key, such as `{"listen.bind": "[::]:80"}`.
+    """
+    return resolve(path, environment, flags).config
+
+
+def resolve(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Resolved:
+    """Like `load`, and says where each value came from."""
+    problems: list[Problem] = []
+    if path is None and environment.get("TROW_CONFIG"):
+        path = Path(environment["TROW_CONFIG"])
+    given = _from_file(path, problems) if path else {}
+    given |= _from_environment(environment, problems)
+    given |= _from_flags(flags)
+    config = _build({key: _convert(SETTINGS[key], raw, problems) for key, raw in given.items()})
+    sources = {key: given[key].source if key in given else DEFAULT for key in SETTINGS}
+    # Rules about several settings would only repeat what a bad value has already said.
+    problems = problems or list(contradictions(config, sources))
+    if problems:
+        raise ConfigError(problems)
+    return Resolved(config, sources)
+
+
+def _convert(setting: Setting, raw: Given, problems: list[Problem]) -> Any:
+    try:
+        value = msgspec.convert(raw.value, setting.type, strict=raw.source.kind == "file", dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        wrong, _, where = str(error).partition(" - at `$")
+        place = f"at {where.rstrip('`').lstrip('.')}: " if where and setting.structured else ""
+        problems.append(Problem(raw.source, setting.key, place + wrong, f"write {setting.form}"))
+        return setting.default
+    if outside := _outside(setting, value):
+        problems.append(Problem(raw.source, setting.key, f"{raw.value!r} {outside}", f"write {setting.form}"))
+    return value
+
+
+def _outside(setting: Setting, value: Any) -> str:
+    if setting.minimum is not None and value < setting.minimum:
+        return f"is less than {setting.minimum}"
+    if setting.maximum is not None and value > setting.maximum:
+        return f"is more than {setting.maximum}"
+    return ""
+
+
+def _decode(kind: Any, raw: object) -> object:
+    if kind is RepositoryGlob and not isinstance(raw, str):
+        raise ValueError(f"{raw!r} is not a glob of repositories")
+    if kind is not Path:
+        return kind.parse(raw)
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise ValueError(f"{raw!r} is not a path")
+    return Path(raw)
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    sections: dict[str, Any] = {}
+    for name in SECTIONS:
+        fields = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+        sections[name] = type(getattr(Config(), name))(**fields)
+    return Config(**sections, **{key: value for key, value in values.items() if "." not in key})

@@ -1,0 +1,189 @@
+"""Who may pass: identify, authorise, and word what a client has to show when it may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.policy.access import Permission
+from trow.registry.events import Action, Event, Outcome
+from trow.registry.ports import Proof
+from trow.registry.publish import Author
+from trow.registry.transfers import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from trow.http.request import Request
+    from trow.oci.names import Repository
+    from trow.policy.identity import Identity
+    from trow.registry.ports import Authenticator, Authorizer, Metadata
+    from trow.registry.transfers import Transfers
+
+# What a token has to carry, in the words of the token service (distribution, "Token Scope Documentation").
+_SCOPES: Final = {
+    Permission.PULL: "pull",
+    Permission.PUSH: "pull,push",
+    Permission.ATTACH: "pull,push",
+    Permission.TAG_OVERWRITE: "pull,push",
+    Permission.DELETE: "delete",
+}
+_LISTS: Final = {Permission.LIST: "catalog", Permission.AUDIT: "audit", Permission.ADMIN: "admin"}
+BASIC: Final = 'Basic realm="Trow", charset="UTF-8"'
+
+
+class Gate:
+    """Lets requests through.
+
+    Args:
+        authenticator: None where nobody has to say who they are; then credentials are ignored.
+        challenge: what a request without good credentials is asked for.
+        public_url: where clients reach this registry; "" takes it from each request.
+        service: the name of this registry in its tokens.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator | None,
+        authorizer: Authorizer,
+        metadata: Metadata,
+        transfers: Transfers,
+        *,
+        challenge: Literal["bearer", "basic"],
+        public_url: str,
+        service: str,
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._metadata = metadata
+        self._transfers = transfers
+        self._bearer = challenge == "bearer"
+        self._public_url = public_url
+        self._service = service
+
+    async def admit(self, request: Request, permission: Permission) -> None:
+        """Identify who sends the request and see that they may.
+
+        Raises:
+            Unauthorized, Denied, TooManyRequests, Unavailable: they may not, or nobody knows.
+        """
+        if self._authenticator is not None:
+            request.identity = await self._identify(request)
+        await self.require(request, permission, request.repository)
+
+    async def _identify(self, request: Request) -> Identity:
+        assert self._authenticator is not None  # noqa: S101 - checked by the caller
+        try:
+            return await self._authenticator.identify(Proof(request.authorization, request.client, request.certificate))
+        except OciError as error:
+            self._transfers.refused(_refusal(request, Action.LOGIN, error))
+            raise
+
+    async def require(self, request: Request, permission: Permission, repository: Repository) -> None:
+        """See that the request's identity has the permission.
+
+        Raises:
+            Unauthorized, Denied, Unavailable: it has not, or nobody knows.
+        """
+        identity = request.identity
+        if identity.delegation is not None and repository:
+            await self._check_age(request, repository)
+        decision = await self._authorizer.decide(identity, permission, repository)
+        if decision.allowed:
+            return
+        error = await self._error(identity, permission, repository, decision.reason)
+        if not identity.anonymous:
+            self._transfers.refused(_refusal(request, Action.ACCESS, error, str(repository)))
+        raise error
+
+    async def may_mount_from(self, request: Request, repository: Repository) -> bool:
+        """Whether the request's identity may pull from the source of a mount.
+
+        The holder's own right counts, not what a token carries: nobody can ask for a token for a source that the client
+        leaves to the registry (decision 0010).
+        """
+        holder = request.identity.undelegated()
+        return (await self._authorizer.decide(holder, Permission.PULL, repository)).allowed
+
+    def visible_to(self, request: Request) -> Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]]:
+        """Tells which repositories the request's identity may see."""
+
+        async def visible(repositories: Sequence[Repository]) -> Sequence[bool]:
+            return await self._authorizer.visible(request.identity, repositories)
+
+        return visible
+
+    async def _check_age(self, request: Request, repository: Repository) -> None:
+        """A token for a repository that was deleted is not one for its namesake (Harbor issue 22900)."""
+        delegation = request.identity.delegation
+        record = await self._metadata.repository(repository)
+        if record is None or delegation is None or delegation.issued_at >= record.created_at:
+            return
+        if record.created_by != request.identity.name:
+            error = Unauthorized("the token is older than the repository; ask for a new one", {"name": repository})
+            self._transfers.refused(_refusal(request, Action.ACCESS, error, str(repository)))
+            raise error
+
+    async def _error(
+        self, identity: Identity, permission: Permission, repository: Repository, reason: str
+    ) -> Unauthorized | Denied:
+        """401 where other credentials, or another token, would help; else 403."""
+        detail = {"permission": permission.value, "reason": reason}
+        if identity.anonymous:
+            return Unauthorized("log in to do this", {"permission": permission.value})
+        if identity.delegation is not None:
+            own = await self._authorizer.decide(identity.undelegated(), permission, repository)
+            if own.allowed:
+                return Unauthorized("the token does not cover this; ask for one that does", detail)
+        return Denied("you may not do this", detail)
+
+    def author(self, request: Request) -> Author:
+        """The request's identity as somebody who publishes."""
+
+        async def require(permission: Permission) -> None:
+            await self.require(request, permission, request.repository)
+
+        return Author(request.identity.name, require)
+
+    def challenge(self, request: Request) -> str:
+        """The ``WWW-Authenticate`` value for a request that is not let through (RFC 6750, section 3)."""
+        if not self._bearer or request.path == "/token":
+            return BASIC
+        parts = [f'realm="{self.address(request)}/token"', f'service="{self._service}"']
+        permission = request.route.permission if request.route else Permission.PING
+        if request.repository and permission in _SCOPES:
+            parts.append(f'scope="repository:{request.repository}:{_SCOPES[permission]}"')
+        elif permission in _LISTS:
+            parts.append(f'scope="registry:{_LISTS[permission]}:*"')
+        if request.identity.delegation is not None:
+            parts.append('error="insufficient_scope"')
+        return f"Bearer {','.join(parts)}"
+
+    def address(self, request: Request) -> str:
+        """Where the client reaches this registry."""
+        if self._public_url:
+            return self._public_url
+        # A host that is no host would break out of the header.
+        host = request.peer.host if request.peer.host.replace(".", "").isascii() else ""
+        safe = "".join(letter for letter in host if letter.isalnum() or letter in ".:-[]_")
+        return f"{request.peer.scheme}://{safe}"
+
+
+def caller(request: Request) -> Caller:
+    """Who transfers something, for the record."""
+    return Caller(request.identity, request.client, lambda: request.origin)
+
+
+def _refusal(request: Request, action: Action, error: OciError, repository: str = "") -> Event:
+    reason = str((error.detail or {}).get("reason") or error.message)
+    parameters = request.parameters
+    return Event(
+        action,
+        Outcome.DENIED if isinstance(error, Unauthorized | Denied) else Outcome.FAILED,
+        request.identity,
+        request.origin,
+        reason=reason,
+        repository=repository or parameters.get("repository", ""),
+        reference=parameters.get("reference") or parameters.get("digest", ""),
+        detail=f"{request.method} {request.route.path}" if request.route else request.method,
+    )

@@ -1,0 +1,114 @@
+"""Who is at the other end: the client behind trusted proxies, or behind our own listener for client certificates."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from trow.http.request import Scope
+    from trow.registry.ports import ClientCertificate
+
+# Addresses in X-Forwarded-For that are looked at; what stands further left was said by nobody we know.
+_MOST_HOPS: Final = 16
+_LONGEST_CHAIN: Final = 1024
+_HOP: Final = re.compile(r"(?:\[([^\[\]]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a request.
+
+    Attributes:
+        address: the client's address without port.
+        forwarded: the chain of addresses as proxies told it, "" without one.
+        scheme: what the client used, http or https.
+        host: the name that the client used for us, perhaps with a port.
+        certificate: the verified client certificate.
+    """
+
+    address: str
+    forwarded: str
+    scheme: str
+    host: str
+    certificate: ClientCertificate | None = None
+
+
+class Peers:
+    """Finds the client of a request.
+
+    Args:
+        proxies: networks of trusted proxies; what others say in ``X-Forwarded-*`` is ignored.
+        tunnels: connections of our own listener for client certificates, by their address on this machine.
+    """
+
+    def __init__(self, proxies: Collection[str] = (), tunnels: Mapping[str, Peer] | None = None) -> None:
+        self._networks = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
+        self._tunnels: Mapping[str, Peer] = {} if tunnels is None else tunnels
+        self._trusted = functools.lru_cache(maxsize=4096)(self._look_up)
+
+    def address(self, scope: Scope) -> str:
+        """The client's address; nothing more is worked out."""
+        if self._tunnels or self._networks:
+            return self.of(scope).address
+        return _without_port(scope.client)
+
+    def certificate(self, scope: Scope) -> ClientCertificate | None:
+        """The verified client certificate of the connection."""
+        tunnel = self._tunnels.get(scope.client) if self._tunnels else None
+        return None if tunnel is None else tunnel.certificate
+
+    def of(self, scope: Scope) -> Peer:
+        """Everything about the client."""
+        tunnel = self._tunnels.get(scope.client)
+        # HTTP/2 has the host in a pseudo-header.
+        host = scope.headers.get("host") or scope.authority or ""
+        if tunnel is not None:
+            return Peer(tunnel.address, "", "https", host, tunnel.certificate)
+        address = _without_port(scope.client)
+        if not self._networks or not self._trusted(address):
+            return Peer(address, "", scope.scheme, host)
+        return self._behind(scope, address, host)
+
+    def _behind(self, scope: Scope, proxy: str, host: str) -> Peer:
+        # Cut off on the left: the right end is what our own proxies have added.
+        chain = ", ".join(scope.headers.get_all("x-forwarded-for"))[-_LONGEST_CHAIN:]
+        address = self._client(chain) or proxy
+        scheme = scope.headers.get("x-forwarded-proto") or scope.scheme
+        named = scope.headers.get("x-forwarded-host") or host
+        return Peer(address, chain, "https" if scheme == "https" else "http", named)
+
+    def _client(self, chain: str) -> str:
+        """The rightmost address that is no trusted proxy: what stands left of it can be made up by the client."""
+        found = ""
+        for hop in reversed(chain.split(",")[-_MOST_HOPS:]):
+            try:
+                found = _hop(hop.strip())
+            except ValueError:
+                return found
+            if not self._trusted(found):
+                return found
+        return found
+
+    def _look_up(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(parsed, "ipv4_mapped", None)
+        return any((mapped or parsed) in network for network in self._networks)
+
+
+def _hop(text: str) -> str:
+    """An address as proxies write it, perhaps in brackets and perhaps with a port."""
+    match = _HOP.fullmatch(text)
+    return str(ipaddress.ip_address(match[1] or match[2] if match else text))
+
+
+def _without_port(client: str) -> str:
+    return client.rpartition(":")[0].strip("[]")

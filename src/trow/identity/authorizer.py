@@ -1,0 +1,166 @@
+"""Who may do what: what a token carries, what a robot was granted, what the rules say, what the cluster says."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Final, Literal
+
+from trow.policy import access
+from trow.policy.access import READING, Decision, Permission
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trow.oci.names import Repository
+    from trow.policy.access import Rule
+    from trow.policy.globs import RepositoryGlob
+    from trow.policy.identity import Delegation, Grant, Identity
+    from trow.registry.ports import Authorizer
+
+# The names under which registry tokens carry what concerns no one repository.
+LISTS: Final[Mapping[Permission, str]] = {
+    Permission.LIST: "catalog",
+    Permission.AUDIT: "audit",
+    Permission.ADMIN: "admin",
+}
+_GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
+_MOST_REMEMBERED: Final = 8192
+_OPEN: Final = Decision(allowed=True, reason="open to everybody")
+_LOGGED_IN: Final = Decision(allowed=True, reason="logged in")
+_NOT_LOGGED_IN: Final = Decision(allowed=False, reason="nobody is logged in")
+_OPEN_TO_ALL: Final = Decision(allowed=True, reason="open to all: no authentication is configured")
+_EVERYBODY: Final = Decision(allowed=True, reason="everybody may pull: auth.anonymous")
+_LIST_EXTERNAL: Final = Decision(allowed=True, reason="what is listed is decided for each repository")
+
+
+class Guard:
+    """Decides in this order; what says nothing about a request leaves it to the next.
+
+    1. What is open to everybody, or needs no more than an identity.
+    2. A registry token: it carries some of its holder's rights. For pull, push, attach and delete it decides alone; for
+       the rest it has to carry the list (or push, to overwrite a tag), and then the holder's own right decides.
+    3. What everybody may do; who may pull anonymously may pull logged in.
+    4. A robot's grants, which decide alone.
+    5. The rules.
+    6. Another authorizer, such as the cluster's.
+
+    Args:
+        rules: they are fixed; other rules are another guard.
+        anonymous: what is allowed without credentials, and so to everybody.
+        external: asked for all that is not yet allowed, save for robots.
+        open_to_all: allow everything, where no authentication is configured.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        anonymous: Literal["none", "pull"] = "none",
+        external: Authorizer | None = None,
+        open_to_all: bool = False,
+    ) -> None:
+        self._rules = tuple(rules)
+        self._public: frozenset[Permission] = READING if anonymous == "pull" else frozenset()
+        self._external = external
+        self._open_to_all = open_to_all
+        # Rules never change and decisions follow from the arguments alone, so they are good for as long as the guard.
+        self._by_rules = functools.lru_cache(_MOST_REMEMBERED)(functools.partial(access.decide, self._rules))
+
+    async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+        """See `Authorizer.decide`."""
+        if (decision := self._at_once(identity, permission)) is not None:
+            return decision
+        if identity.delegation is not None:
+            decision = _delegated(identity.delegation, permission, repository)
+            if decision is not None:
+                return decision
+            identity = identity.undelegated()
+        own = self._own(identity, permission, repository)
+        if own.allowed or self._external is None or identity.grants is not None:
+            return own
+        if permission is Permission.LIST and not repository and not identity.anonymous:
+            return _LIST_EXTERNAL
+        asked = await self._external.decide(identity, permission, repository)
+        return asked if asked.allowed else Decision(allowed=False, reason=f"{own.reason}; {asked.reason}")
+
+    async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
+        """See `Authorizer.visible`; by the holder's own rights, whatever the token is for."""
+        if self._open_to_all or self._public:
+            return [True] * len(repositories)
+        holder = identity.undelegated()
+        if holder.grants is not None:
+            return _seen([(grant.permissions, (grant.repositories,)) for grant in holder.grants], repositories)
+        # Whom a rule is about is found out once, not for each repository.
+        mine = [(rule.permissions, rule.repositories) for rule in self._rules if rule.subjects.include(holder)]
+        own = _seen(mine, repositories)
+        left = [repository for repository, seen in zip(repositories, own, strict=True) if not seen]
+        if self._external is None or not left:
+            return own
+        answers = dict(zip(left, await self._external.visible(holder, left), strict=True))
+        return [seen or answers[repository] for repository, seen in zip(repositories, own, strict=True)]
+
+    def _at_once(self, identity: Identity, permission: Permission) -> Decision | None:
+        if permission is Permission.OPEN:
+            return _OPEN
+        if self._open_to_all:
+            return _OPEN_TO_ALL
+        if permission is Permission.PING:
+            return _NOT_LOGGED_IN if identity.anonymous and identity.delegation is None else _LOGGED_IN
+        return None
+
+    def _own(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+        if permission in self._public:
+            return _EVERYBODY
+        if identity.grants is not None:
+            return _granted(identity, identity.grants, permission, repository)
+        decision = self._by_rules(identity, permission, repository)
+        return decision if decision.allowed else _missing("no rule allows", identity, permission, repository)
+
+
+def _delegated(delegation: Delegation, permission: Permission, repository: Repository) -> Decision | None:
+    """What a token says; None where it lets the holder's own right decide."""
+    if permission in LISTS:
+        name = LISTS[permission]
+        return None if name in delegation.lists else _not_carried(f"the list {name!r}")
+    if permission is Permission.TAG_OVERWRITE:
+        return None if delegation.covers(Permission.PUSH, repository) else _not_carried(f"'push' on {repository}")
+    # Pushing includes attaching.
+    attached = permission is Permission.ATTACH and delegation.covers(Permission.PUSH, repository)
+    if attached or delegation.covers(permission, repository):
+        return Decision(allowed=True, reason=f"allowed by registry token {delegation.id}")
+    return _not_carried(f"{permission.value!r} on {repository}")
+
+
+def _not_carried(what: str) -> Decision:
+    return Decision(allowed=False, reason=f"the registry token does not carry {what}; ask for a token that does")
+
+
+def _granted(identity: Identity, grants: Sequence[Grant], permission: Permission, repository: Repository) -> Decision:
+    for grant in grants:
+        if permission in grant.permissions and _concerns(grant, permission, repository):
+            return Decision(allowed=True, reason=f"allowed by robot token {identity.credential}")
+    return _missing("the robot token has no grant for", identity, permission, repository)
+
+
+def _concerns(grant: Grant, permission: Permission, repository: Repository) -> bool:
+    if repository:
+        return grant.repositories.covers(repository)
+    # Lists show what may be seen; audit and admin concern all there is.
+    return permission not in _GLOBAL or grant.repositories == "**"
+
+
+def _missing(why: str, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+    where = f" on {repository}" if repository else ""
+    who = "nobody in particular" if identity.anonymous else identity.name
+    return Decision(allowed=False, reason=f"{why} {permission.value!r}{where} (asked by {who})")
+
+
+def _seen(
+    allowed: Sequence[tuple[frozenset[Permission], Sequence[RepositoryGlob]]], repositories: Sequence[Repository]
+) -> Sequence[bool]:
+    """Which repositories may be both listed and pulled."""
+    sides = [
+        [glob for permissions, globs in allowed if side in permissions for glob in globs]
+        for side in (Permission.LIST, Permission.PULL)
+    ]
+    return [all(any(glob.covers(repository) for glob in side) for side in sides) for repository in repositories]

@@ -1,0 +1,48 @@
+"""JSON Web Tokens before anybody has verified them: whether it is one, and who shall verify it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What is longer is no token: it is not split, decoded or asked about (CVE-2025-30204).
+LONGEST_TOKEN: Final = 16 * 1024
+# "eyJ" is how a JSON object begins in base64: a password with two dots in it stays a password.
+_JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+
+
+def is_jwt(text: str) -> bool:
+    """Whether it has the form of a JWT."""
+    return len(text) <= LONGEST_TOKEN and _JWT.fullmatch(text) is not None
+
+
+def unverified_header(token: str) -> Mapping[str, object]:
+    """What a token says of how it is signed; empty when that cannot be read."""
+    return _part(token, 0)
+
+
+def unverified_claims(token: str) -> Mapping[str, object]:
+    """What a token says, whoever wrote it; empty when that cannot be read."""
+    return _part(token, 1)
+
+
+def issuer_of(token: str) -> str | None:
+    """Who a token says has issued it; None where it says nothing that can be read."""
+    issuer = unverified_claims(token).get("iss")
+    return issuer if isinstance(issuer, str) and issuer else None
+
+
+def _part(token: str, number: int) -> Mapping[str, object]:
+    if not is_jwt(token):
+        return {}
+    text = token.split(".")[number]
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=dict[str, Any])
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return {}

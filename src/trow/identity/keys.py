@@ -1,0 +1,230 @@
+"""Keys that sign registry tokens: Ed25519, each in a PEM file of its own.
+
+In a folder they are called ``token-0001.pem``, ``token-0002.pem`` and so on: the highest number is the newest. A new
+key signs only after `SETTLING` seconds, when every replica that shares the folder has seen it; the older ones go on
+verifying what they have signed, until `rotate` removes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from trow.identity.files import BrokenFile, Watched, read_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+# No registry token lives longer, whatever the configuration says.
+LONGEST_TOKEN_LIFE: Final = 3600.0
+# Longer than a kubelet takes to bring a changed Secret to every pod.
+SETTLING: Final = 120.0
+_SLACK: Final = 60.0
+_LONGEST_FILE: Final = 16 * 1024
+_MOST_KEYS: Final = 32
+_NAME: Final = re.compile(r"token-([0-9]{4,9})\.pem")
+_MOST_LOOKS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key and the file it came from."""
+
+    id: str
+    path: Path
+    private: Ed25519PrivateKey = field(repr=False)
+    public: Ed25519PublicKey = field(repr=False)
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ring:
+    """All keys as of now. Another version of the files is another ring."""
+
+    keys: tuple[Key, ...]
+    by_id: Mapping[str, Key]
+
+
+class KeyRing:
+    """The keys of one registry, read again when their files change.
+
+    Args:
+        paths: the files, or what names them; the first key signs, all verify.
+        settling: how old, in seconds, a key has to be before it signs, as long as there is another. Without it, add a
+            key at the end first, and move it to the front when all replicas have it.
+
+    Raises:
+        BrokenFile: there is no key, or one that cannot be used.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path] | Callable[[], Sequence[Path]],
+        settling: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settling = settling
+        self._clock = clock
+        self._files = Watched(paths if callable(paths) else lambda: paths, _read)
+
+    @classmethod
+    def in_folder(cls, folder: Path, clock: Callable[[], float] = time.time) -> Self:
+        """The keys of a folder, the newest first.
+
+        Raises:
+            BrokenFile: there is no key, or one that cannot be used.
+        """
+        return cls(lambda: _files(folder), SETTLING, clock)
+
+    def ring(self) -> Ring:
+        """The keys as of now, the same object until a file changes."""
+        return self._files.get()
+
+    def signing(self) -> Key:
+        """The key to sign with."""
+        keys = self.ring().keys
+        if not self._settling:
+            return keys[0]
+        before = self._clock() - self._settling
+        return next((key for key in keys if key.created_at <= before), keys[0])
+
+    def verifying(self, id: str) -> Key | None:  # noqa: A002 - the word of RFC 7515
+        """The key with this ``kid``; this is the only place where one is looked up."""
+        # Another replica may have signed with a key that came a moment ago.
+        return self._files.get().by_id.get(id) or self._files.get(_MOST_LOOKS).by_id.get(id)
+
+
+def load_or_create(folder: Path, clock: Callable[[], float] = time.time) -> KeyRing:
+    """The keys of a folder, with a first one made where there is none.
+
+    Raises:
+        BrokenFile: a key cannot be used, or not be made.
+    """
+    if not _files(folder):
+        with contextlib.suppress(FileExistsError):
+            _create(folder, 1)
+    return KeyRing.in_folder(folder, clock)
+
+
+def rotate(folder: Path, now: float) -> tuple[Path, Sequence[Path]]:
+    """Make a newer key and remove those that cannot have signed any token that is still good.
+
+    Returns:
+        The new file, and those that are gone.
+
+    Raises:
+        BrokenFile: a key cannot be used, or not be made.
+    """
+    keys = _read(files).keys if (files := _files(folder)) else ()
+    created = _create(folder, _number(files[0]) + 1 if files else 1)
+    # A key stops signing when its successor has settled; what it signed last has gone a token's life later.
+    before = now - LONGEST_TOKEN_LIFE - SETTLING - _SLACK
+    gone = [old.path for newer, old in itertools.pairwise(keys) if newer.created_at < before]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return created, gone
+
+
+def thumbprint(public: Ed25519PublicKey) -> str:
+    """The key's identifier: RFC 7638, with the members that RFC 8037 names."""
+    x = _base64url(public.public_bytes_raw())
+    return _base64url(hashlib.sha256(b'{"crv":"Ed25519","kty":"OKP","x":"%b"}' % x.encode()).digest())
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _number(path: Path) -> int:
+    name = _NAME.fullmatch(path.name)
+    return int(name[1]) if name else 0
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    """The files of keys, the newest first."""
+    try:
+        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    except OSError:
+        found = []
+    return sorted(found, key=_number, reverse=True)
+
+
+def _read(paths: Sequence[Path]) -> Ring:
+    if not paths:
+        raise BrokenFile("there is no key to sign tokens with; make one with `trow keys rotate`")
+    if len(paths) > _MOST_KEYS:
+        raise BrokenFile(f"there are more than {_MOST_KEYS} keys in {paths[0].parent}; remove the oldest ones")
+    keys = tuple(map(_key, paths))
+    return Ring(keys, {key.id: key for key in keys})
+
+
+def _key(path: Path) -> Key:
+    content = read_bounded(path, _LONGEST_FILE)
+    try:
+        private = serialization.load_pem_private_key(content, password=None)
+        created_at = path.stat().st_mtime
+    except (ValueError, TypeError, UnsupportedAlgorithm, OSError):
+        raise BrokenFile(f"{path} is not an unencrypted private key in PEM; make one with `trow keys rotate`") from None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise BrokenFile(f"{path} is not an Ed25519 key; make one with `trow keys rotate`")
+    public = private.public_key()
+    return Key(thumbprint(public), path, private, public, created_at)
+
+
+def _create(folder: Path, number: int) -> Path:
+    """Make a key file: all of it or none, and never over another."""
+    path = folder / f"token-{number:04}.pem"
+    if folder.exists() and not folder.is_dir():
+        raise BrokenFile(f"{folder} is not a folder; keys need one")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _written(folder / f".{path.name}.{secrets.token_hex(8)}", _pem()) as temporary:
+            # Unlike a rename, a link fails where another process was faster.
+            os.link(temporary, path)
+        _sync(folder)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise BrokenFile(f"{path} cannot be written ({error.strerror}); check the folder's permissions") from None
+    return path
+
+
+@contextlib.contextmanager
+def _written(path: Path, content: bytes) -> Iterator[Path]:
+    """A durable file for the owner alone, gone again when the context ends."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink()
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

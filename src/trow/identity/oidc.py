@@ -1,0 +1,306 @@
+"""People and programs of an OIDC issuer: GitHub Actions, GitLab, Keycloak, another cluster's ServiceAccounts.
+
+A token is believed because a key of its issuer signed it, and the key is found in the issuer's own list by its id; what
+a token says of keys is refused (CVE-2025-24976).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+import jwt
+
+from trow.identity.credentials import Stale
+from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_header
+from trow.identity.oidc_keys import KEY_OF, IssuerKeys, may_fetch
+from trow.oci.errors import Unauthorized
+from trow.policy.globs import matches
+from trow.policy.identity import Identity, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.identity.oidc_keys import PublicKey
+
+# RFC 9068 names access tokens; other kinds of JWT (logout, events) are no credentials.
+_TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
+_KEY_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"})
+
+_RESERVED: Final = ("system:", "robot:", "certificate:")
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LONGEST_NAME: Final = 256
+
+_MOST_CLAIMS: Final = 64
+_LONGEST_CLAIM: Final = 1024
+# Facts about the token rather than its holder, and keys that have a meaning of their own here.
+_NO_FACTS: Final = frozenset({"exp", "iat", "nbf", "jti", "issuer"})
+_CLUSTER_FACTS: Final = "authentication.kubernetes.io/"
+_CLUSTER_CLAIM: Final = "kubernetes.io"
+_DEEPEST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSettings:
+    """One issuer that is believed, and what is made of its tokens.
+
+    Attributes:
+        name: what rules call the issuer.
+        url: its ``iss``, to the letter.
+        audiences: whom tokens may be meant for; any of them has to be in ``aud``.
+        algorithms: the only ones that are accepted.
+        username_claim, username_prefix: what the identity's name is made of; the prefix is ``NAME:`` by default.
+        groups_claim, groups_prefix: the same for groups; "" reads none.
+        required: claims that a token needs; ``*`` in a value stands for anything.
+        jwks_uri: where its keys are; "" asks the issuer, which then has to have them at its own address.
+        ca_file: who signed the issuer's certificate, where the system does not know.
+        leeway_seconds: how far clocks may differ.
+        max_life_seconds: tokens that live longer are refused; None allows any life.
+
+    Raises:
+        ValueError: something contradicts, or could make a name that is somebody else's.
+    """
+
+    name: str
+    url: str
+    audiences: tuple[str, ...]
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    username_claim: str = "sub"
+    username_prefix: str | None = None
+    groups_claim: str = ""
+    groups_prefix: str | None = None
+    required: Mapping[str, str] = field(default_factory=dict)
+    jwks_uri: str = ""
+    ca_file: Path | None = None
+    leeway_seconds: float = 30.0
+    max_life_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """See Raises."""
+        for problem in self._problems():
+            raise ValueError(f"OIDC issuer {self.name!r}: {problem}")
+
+    @property
+    def user_prefix(self) -> str:
+        """What the names of its users begin with."""
+        return f"{self.name}:" if self.username_prefix is None else self.username_prefix
+
+    @property
+    def group_prefix(self) -> str:
+        """What the names of its groups begin with."""
+        return f"{self.name}:" if self.groups_prefix is None else self.groups_prefix
+
+    def _problems(self) -> Iterator[str]:
+        if not _NAME.fullmatch(self.name):
+            yield "its name has to be of lower-case letters, digits and '-'"
+        if not self.audiences or not all(self.audiences):
+            yield "audiences are missing: name whom its tokens are meant for, else those for others would be accepted"
+        unknown = [name for name in self.algorithms if name not in KEY_OF]
+        if unknown or not self.algorithms:
+            yield f"algorithms may only be of {', '.join(KEY_OF)}, not {', '.join(unknown) or 'none at all'}"
+        if not self.username_claim:
+            yield "username_claim is empty; 'sub' is the usual one"
+        for key, prefix in (("username_prefix", self.user_prefix), ("groups_prefix", self.group_prefix)):
+            if ":" not in prefix or any(prefix.startswith(own) or own.startswith(prefix) for own in _RESERVED):
+                yield (
+                    f"{key} {prefix!r} could make names that are somebody else's; it has to contain ':' and may not"
+                    f" begin like {', '.join(_RESERVED)}"
+                )
+        for key, url in (("url", self.url), ("jwks_uri", self.jwks_uri)):
+            if (url or key == "url") and not may_fetch(url):
+                yield f"{key} {url!r} has to be https://HOST/... (http only on loopback), without user and query"
+
+
+def same_prefix(issuers: Sequence[IssuerSettings]) -> str | None:
+    """What is wrong between issuers, if anything: a name must show which of them knows it."""
+    for number, one in enumerate(issuers):
+        for other in issuers[number + 1 :]:
+            if one.url == other.url:
+                return f"OIDC issuers {one.name!r} and {other.name!r} have the same URL"
+            for a, b in ((one.user_prefix, other.user_prefix), (one.group_prefix, other.group_prefix)):
+                if a.startswith(b) or b.startswith(a):
+                    return f"OIDC issuers {one.name!r} and {other.name!r}: prefix {a!r} begins like {b!r}"
+    return None
+
+
+class OidcIssuer:
+    """Verifies the tokens of one issuer.
+
+    Raises:
+        ValueError: the CA file is not usable.
+    """
+
+    def __init__(self, settings: IssuerSettings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._keys = IssuerKeys(settings, clock)
+
+    @property
+    def url(self) -> str:
+        """The ``iss`` of its tokens."""
+        return self._settings.url
+
+    async def verify(self, token: str) -> Identity:
+        """Who the token speaks for.
+
+        Raises:
+            Unauthorized: it is malformed, not this issuer's, or meant for somebody else.
+            Stale: it has expired.
+            Unavailable: the issuer's keys cannot be had.
+        """
+        if not is_jwt(token):
+            raise Unauthorized(f"the credential is no JWT of at most {LONGEST_TOKEN} bytes")
+        kid, algorithm = self._header(token)
+        key = await self._keys.find(kid, algorithm)
+        claims = self._signed(token, key, algorithm)
+        self._check_times(claims)
+        facts = _Facts(claims)
+        for claim, wanted in self._settings.required.items():
+            if not any(matches(wanted, value) for value in facts.values(claim)):
+                raise Unauthorized(f"the token's claim {claim!r} is not the one that {self._settings.name} needs")
+        return self._identity(token, claims, facts)
+
+    def _header(self, token: str) -> tuple[str, str]:
+        header = unverified_header(token)
+        kid, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "")
+        if not isinstance(algorithm, str) or algorithm not in self._settings.algorithms:
+            raise Unauthorized(f"the token is not signed with {', '.join(self._settings.algorithms)}")
+        if not _KEY_HEADERS.isdisjoint(header):
+            raise Unauthorized("the token's header brings its own key or extensions; neither is accepted")
+        if not isinstance(kind, str) or kind.lower() not in _TYPES:
+            raise Unauthorized("the token is of a type that is no credential")
+        if not isinstance(kid, str) or not kid:
+            raise Unauthorized("the token's header does not name its key (kid)")
+        return kid, algorithm
+
+    def _signed(self, token: str, key: PublicKey, algorithm: str) -> Mapping[str, object]:
+        settings = self._settings
+        try:
+            claims: dict[str, object] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=list(settings.audiences),
+                issuer=settings.url,
+                # Times are checked below, by the clock that everything else goes by.
+                options={
+                    "require": ["iss", "aud", "exp", "iat"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+        except jwt.InvalidAudienceError:
+            raise Unauthorized(f"the token is for another audience than {' or '.join(settings.audiences)}") from None
+        except jwt.InvalidIssuerError:
+            raise Unauthorized(f"the token is not issued by {settings.url}") from None
+        except jwt.MissingRequiredClaimError as error:
+            raise Unauthorized(f"the token has no claim {error.claim!r}") from None
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise Unauthorized("the token or its signature is not valid") from None
+        return claims
+
+    def _check_times(self, claims: Mapping[str, object]) -> None:
+        now, leeway = self._clock(), self._settings.leeway_seconds
+        issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
+        if expires + leeway <= now:
+            raise Stale("the token has expired; get a new one")
+        if issued - leeway > now or ("nbf" in claims and _seconds(claims, "nbf") - leeway > now):
+            raise Unauthorized("the token is not valid yet; compare the clocks of the issuer and of this registry")
+        longest = self._settings.max_life_seconds
+        if longest is not None and expires - issued > longest:
+            raise Unauthorized(f"the token is valid for longer than the {longest:g} s that are accepted")
+
+    def _identity(self, token: str, claims: Mapping[str, object], facts: _Facts) -> Identity:
+        settings = self._settings
+        subject, token_id = claims.get("sub"), claims.get("jti")
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        return Identity(
+            settings.user_prefix + self._username(claims),
+            Method.OIDC,
+            uid=subject if _is_name(subject) else "",
+            groups=self._groups(claims),
+            extra=facts.bounded(settings.name),
+            credential=token_id if _is_name(token_id) else f"sha256:{digest[:16]}",
+        )
+
+    def _username(self, claims: Mapping[str, object]) -> str:
+        claim = self._settings.username_claim
+        name = claims.get(claim)
+        if not _is_name(name):
+            raise Unauthorized(f"the token's claim {claim!r} is no name of at most {_LONGEST_NAME} characters")
+        if claim == "email" and claims.get("email_verified", True) is not True:
+            raise Unauthorized("the token's e-mail address is not verified")
+        return name
+
+    def _groups(self, claims: Mapping[str, object]) -> tuple[str, ...]:
+        claim = self._settings.groups_claim
+        found = claims.get(claim, []) if claim else []
+        names = [found] if isinstance(found, str) else found
+        if not isinstance(names, list) or not all(_is_name(name) for name in names):
+            raise Unauthorized(f"the token's claim {claim!r} is no list of names")
+        return tuple(sorted({self._settings.group_prefix + name for name in names}))
+
+
+class _Facts:
+    """A token's claims as strings, as far as they are scalars or lists of strings."""
+
+    def __init__(self, claims: Mapping[str, object]) -> None:
+        self._values = dict(_flat(claims))
+
+    def values(self, claim: str) -> tuple[str, ...]:
+        return self._values.get(claim, ())
+
+    def bounded(self, issuer: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Bounded and sorted. What is too long is left out: shortened, it could be taken for something else."""
+        kept = [
+            (claim, values)
+            for claim, values in sorted(self._values.items())
+            if claim not in _NO_FACTS
+            and not claim.startswith(_CLUSTER_FACTS)
+            and len(claim) + sum(map(len, values)) <= _LONGEST_CLAIM
+        ]
+        return tuple(sorted([("issuer", (issuer,)), *kept[: _MOST_CLAIMS - 1]]))
+
+
+def _flat(claims: Mapping[str, object], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for claim, value in claims.items():
+        name = prefix + claim
+        values = value if isinstance(value, list) else [value]
+        texts = tuple(text for each in values if (text := _text(each)) is not None)
+        if _is_text(name) and texts and len(texts) == len(values):
+            yield name, texts
+        # Where a ServiceAccount of another cluster runs: kubernetes.io.pod.name and the like.
+        elif isinstance(value, dict) and depth < _DEEPEST and (depth or claim == _CLUSTER_CLAIM):
+            yield from _flat(value, f"{name}.", depth + 1)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    return value if isinstance(value, str) and _is_text(value) else None
+
+
+def _is_text(value: str) -> bool:
+    # JSON can spell halves of characters, which nothing can write down again.
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    # Printable: it is written into logs and headers.
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
+
+
+def _seconds(claims: Mapping[str, object], claim: str) -> float:
+    value = claims[claim]
+    # Infinity is a number to JSON's reader, and would never expire.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise Unauthorized(f"the token's claim {claim!r} is no time")
+    return value

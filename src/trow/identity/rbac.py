@@ -1,0 +1,347 @@
+"""The cluster's own rights: Role and RoleBinding decide.
+
+The API server is asked (SubjectAccessReview). Its answers are remembered for less than a minute, so that a pull asks
+once, and so that pulls go on for that long when it is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from trow.identity.flights import Flights
+from trow.identity.recent import Recent
+from trow.oci.errors import OciError, Unavailable
+from trow.policy.access import Decision, Permission
+from trow.policy.identity import Identity, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+
+    from trow.oci.names import Repository
+    from trow.policy.identity import Extra
+
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_GROUP: Final = "registry.trow.io"
+_ALLOWED_SECONDS: Final = 30.0
+_DENIED_SECONDS: Final = 5.0
+_MOST_REMEMBERED: Final = 10_000
+_QUESTIONS_AT_ONCE: Final = 16
+_LONGEST_REASON: Final = 1024
+
+Key = TypeVar("Key", bound="Hashable")
+
+
+class AccessStatus(Protocol):
+    """What a SubjectAccessReview comes back with."""
+
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def denied(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def evaluation_error(self) -> str: ...
+
+
+class AccessReviews(Protocol):
+    """Knows who may do what. Raises `Unavailable`."""
+
+    async def access(
+        self, user: str, uid: str, groups: Sequence[str], extra: Extra, attributes: Mapping[str, str]
+    ) -> AccessStatus: ...
+
+
+class Place(NamedTuple):
+    """What a repository is to RBAC; ``namespace`` "" is the whole cluster."""
+
+    resource: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryMap:
+    """Where repositories belong.
+
+    The first component is the namespace and the rest the name: ``team-a/web/api`` is ``web/api`` in ``team-a``. Where
+    the namespace comes from elsewhere the name is the whole repository, so that no two repositories share one.
+
+    Attributes:
+        namespaces: the namespaces of repositories at and below some prefixes, for layouts that existed before.
+        default_namespace: that of repositories of one component; "" denies them.
+        proxied: prefixes of copies from elsewhere: cluster-wide ``proxiedrepositories``, named as they are there.
+        shared: prefixes that belong to no namespace: cluster-wide ``repositories``, named by the whole repository.
+
+    Raises:
+        ValueError: a prefix stands for two things, or a namespace cannot exist.
+    """
+
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    default_namespace: str = ""
+    proxied: tuple[str, ...] = ("f",)
+    shared: tuple[str, ...] = ("shared",)
+
+    def __post_init__(self) -> None:
+        """See Raises."""
+        prefixes = [*self.namespaces, *self.proxied, *self.shared]
+        for prefix in prefixes:
+            if prefixes.count(prefix) > 1 or not prefix or prefix.strip("/") != prefix:
+                raise ValueError(f"the prefix {prefix!r} stands twice or is none; write components, such as old/team")
+        for namespace in filter(None, (*self.namespaces.values(), self.default_namespace)):
+            if not _NAMESPACE.fullmatch(namespace):
+                raise ValueError(f"{namespace!r} cannot be a namespace: it has to be of a-z, 0-9 and '-'")
+
+    def locate(self, repository: Repository) -> Place | None:
+        """The place of a repository; None when it belongs to no namespace."""
+        whole = str(repository)
+        components = whole.split("/")
+        # The longest prefix counts, by components: team is no prefix of team-a/web.
+        for length in range(len(components), 0, -1):
+            prefix, rest = "/".join(components[:length]), "/".join(components[length:])
+            if prefix in self.namespaces:
+                return Place("repositories", self.namespaces[prefix], whole)
+            if prefix in self.proxied and rest:
+                return Place("proxiedrepositories", "", rest)
+            if prefix in self.shared:
+                return Place("repositories", "", whole)
+        if len(components) > 1:
+            return Place("repositories", components[0], "/".join(components[1:]))
+        return Place("repositories", self.default_namespace, whole) if self.default_namespace else None
+
+
+class Question(NamedTuple):
+    """May somebody do this?"""
+
+    verb: str
+    resource: str
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        """In the words of a Role."""
+        resource = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        name = f' "{self.name}"' if self.name else ""
+        where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
+        return f"{self.verb} {resource}{name} {where}"
+
+    def attributes(self) -> Mapping[str, str]:
+        """As the API server wants it."""
+        given = {"group": _GROUP, "version": "v1"} | self._asdict()
+        return {key: value for key, value in given.items() if value}
+
+
+class _Asker(NamedTuple):
+    """Somebody in the cluster's words."""
+
+    user: str
+    uid: str
+    groups: tuple[str, ...]
+    extra: Extra
+
+
+class _Answer(NamedTuple):
+    allowed: bool
+    vetoed: bool
+    reason: str
+
+
+_ANONYMOUS: Final = _Asker("system:anonymous", "", ("system:unauthenticated",), ())
+_READING: Final = frozenset({Permission.PULL, Permission.LIST})
+_VERBS: Final[Mapping[Permission, tuple[str, str]]] = {
+    Permission.PULL: ("get", "content"),
+    Permission.TAG_OVERWRITE: ("update", "tags"),
+    Permission.DELETE: ("delete", "content"),
+}
+
+
+class RbacAuthorizer:
+    """Asks the cluster whether somebody may do something to what it calls ``repositories`` of `registry.trow.io`.
+
+    What an identity's own grants and delegation allow is not looked at here.
+
+    Args:
+        reviews: whom to ask.
+        repositories: where repositories belong.
+        exists: whether a repository is there already; making one is another right than writing to it.
+        anonymous: whether the cluster is asked for those without credentials at all, and then only to pull and list.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        reviews: AccessReviews,
+        repositories: RepositoryMap,
+        exists: Callable[[Repository], Awaitable[bool]],
+        *,
+        anonymous: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reviews = reviews
+        self._map = repositories
+        self._exists = exists
+        self._anonymous = anonymous
+        self._clock = clock
+        # Apart, so that somebody who is denied often makes nobody forget what is allowed.
+        self._allowed: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
+        self._denied: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
+        self._flights: Flights[_Answer] = Flights()
+
+    async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+        """See `Authorizer.decide`."""
+        if permission is Permission.OPEN:
+            return Decision(allowed=True, reason="open to everybody")
+        asker = self._asker(identity)
+        if asker is None or (identity.anonymous and permission not in _READING):
+            return Decision(allowed=False, reason=f"{_who(identity)} has no rights in the cluster; log in")
+        if permission is Permission.PING:
+            return Decision(allowed=True, reason="logged in")
+        questions = await self._questions(permission, repository)
+        if not questions:
+            reason = f"repository {repository!r} belongs to no namespace: name it NAMESPACE/NAME"
+            return Decision(allowed=False, reason=reason)
+        return await self._first(asker, questions)
+
+    async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
+        """See `Authorizer.visible`."""
+        asker = self._asker(identity)
+        if asker is None:
+            return [False] * len(repositories)
+        places = [self._map.locate(repository) for repository in repositories]
+        seen = await self._seen(asker, {place for place in places if place is not None})
+        return [place in seen for place in places]
+
+    def _asker(self, identity: Identity) -> _Asker | None:
+        if identity.anonymous:
+            return _ANONYMOUS if self._anonymous else None
+        if identity.method is Method.KUBERNETES:
+            return _Asker(identity.name, identity.uid, identity.groups, identity.extra)
+        # Only the cluster itself says who is system:…; certificates and issuers could claim to be its masters.
+        if identity.name.startswith("system:"):
+            return None
+        groups = tuple(group for group in identity.groups if not group.startswith("system:"))
+        return _Asker(identity.name, identity.uid, groups, identity.extra)
+
+    async def _questions(self, permission: Permission, repository: Repository) -> Sequence[Question]:
+        """What to ask, until one is allowed."""
+        if permission is Permission.AUDIT:
+            return (Question("get", "registries", "audit"),)
+        if permission is Permission.ADMIN:
+            return (Question("update", "registries"),)
+        if permission is Permission.LIST and not repository:
+            return (Question("list", "repositories"),)
+        place = self._map.locate(repository) if repository else None
+        if place is None:
+            return ()
+        if permission in (Permission.PUSH, Permission.ATTACH):
+            exists = await self._exists(repository)
+            push = _on(place, "update", "content") if exists else _on(place, "create")
+            return (push, _on(place, "create", "referrers")) if permission is Permission.ATTACH else (push,)
+        return (_simple(place, permission),)
+
+    async def _first(self, asker: _Asker, questions: Sequence[Question]) -> Decision:
+        reasons = []
+        for question in questions:
+            answer = await self._ask(asker, question)
+            if answer.allowed:
+                return Decision(allowed=True, reason=answer.reason)
+            reasons.append(answer.reason)
+            if answer.vetoed:
+                break
+        return Decision(allowed=False, reason="; ".join(reasons))
+
+    async def _ask(self, asker: _Asker, question: Question) -> _Answer:
+        # A hash, because what an identity says of itself may be long.
+        asked = (asker.user, asker.uid, sorted(asker.groups), asker.extra, question)
+        key = hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
+        now = self._clock()
+        answer = self._allowed.get(key, now) or self._denied.get(key, now)
+        return answer or await self._flights.share(key, lambda: self._review(asker, question, key))
+
+    async def _review(self, asker: _Asker, question: Question, key: bytes) -> _Answer:
+        status = await self._reviews.access(*asker, question.attributes())
+        if status.denied:
+            answer = _Answer(allowed=False, vetoed=True, reason=_denial(asker, question, status.reason))
+        elif status.allowed:
+            answer = _Answer(allowed=True, vetoed=False, reason=_shortened(status.reason) or f"allowed to {question}")
+        elif status.evaluation_error:
+            # Not sure is not no: the client shall try again.
+            raise Unavailable(f"the Kubernetes API server cannot tell whether {asker.user} may {question}")
+        else:
+            answer = _Answer(allowed=False, vetoed=False, reason=_denial(asker, question, status.reason))
+        now = self._clock()
+        if answer.allowed:
+            self._allowed.put(key, answer, now, now + _ALLOWED_SECONDS)
+        else:
+            self._denied.put(key, answer, now, now + _DENIED_SECONDS)
+        return answer
+
+    async def _seen(self, asker: _Asker, places: Collection[Place]) -> Collection[Place]:
+        """Those that may be listed and pulled, from the widest question to the narrowest."""
+        areas = {(place.resource, place.namespace) for place in places}
+        clusters = {area: (area[0], "") for area in areas}
+        everywhere = await self._listed(asker, set(clusters.values()))
+        everywhere = await self._pullable(asker, everywhere)
+        narrow = {area for area in areas if clusters[area] not in everywhere}
+        listed = await self._listed(asker, narrow)
+        whole = await self._pullable(asker, listed)
+        single = {place for place in places if place[:2] in listed - whole}
+        named = await self._granted(asker, {place: _on(place, "get", "content") for place in single})
+        wide = (areas - narrow) | whole
+        return named | {place for place in places if place[:2] in wide}
+
+    async def _listed(self, asker: _Asker, areas: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        return await self._granted(
+            asker, {area: Question("list", resource=area[0], namespace=area[1]) for area in areas}
+        )
+
+    async def _pullable(self, asker: _Asker, areas: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        return await self._granted(asker, {area: Question("get", area[0], "content", area[1]) for area in areas})
+
+    async def _granted(self, asker: _Asker, questions: Mapping[Key, Question]) -> set[Key]:
+        gate = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+
+        async def allowed(question: Question) -> bool:
+            async with gate:
+                return (await self._ask(asker, question)).allowed
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {key: group.create_task(allowed(question)) for key, question in questions.items()}
+        except BaseExceptionGroup as errors:
+            known = [error for error in errors.exceptions if isinstance(error, OciError)]
+            if known:
+                raise known[0] from None
+            raise
+        return {key for key, task in tasks.items() if task.result()}
+
+
+def _on(place: Place, verb: str, subresource: str = "") -> Question:
+    return Question(verb, place.resource, subresource, place.namespace, place.name)
+
+
+def _simple(place: Place, permission: Permission) -> Question:
+    if permission is Permission.LIST:
+        return Question("list", place.resource, namespace=place.namespace)
+    return _on(place, *_VERBS[permission])
+
+
+def _denial(asker: _Asker, question: Question, reason: str) -> str:
+    why = f" ({_shortened(reason)})" if reason else ""
+    return f"{asker.user} may not {question}, API group {_GROUP}{why}"
+
+
+def _shortened(reason: str) -> str:
+    return reason[:_LONGEST_REASON]
+
+
+def _who(identity: Identity) -> str:
+    return identity.name or "who is not logged in"

@@ -1,0 +1,105 @@
+"""Robot tokens, the credentials of programs: ``trow_ID_SECRET``. Only a hash of the secret is stored."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from trow.identity.credentials import Stale
+from trow.oci.errors import Unauthorized
+from trow.policy.access import Permission
+from trow.policy.identity import Identity, Method
+from trow.registry.ports import RobotToken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trow.policy.identity import Grant
+    from trow.registry.ports import RobotTokens
+
+PREFIX: Final = "trow_"
+ID: Final = re.compile(r"[a-z2-7]{12}")
+_TEXT: Final = re.compile(r"trow_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_MOST_GRANTS: Final = 100
+# Grants travel in registry tokens, and those in a header.
+_LONGEST_GLOBS: Final = 2048
+_GLOBAL: Final = frozenset({Permission.ADMIN, Permission.AUDIT})
+# What a token that does not exist is compared with: no secret has this hash, as far as anybody knows.
+_NOBODY: Final = "0" * 64
+
+
+def new_token(
+    name: str, grants: Sequence[Grant], expires_at: float | None, created_by: str, now: float
+) -> tuple[str, RobotToken]:
+    """Draw a token: what its holder is told once, and what is stored.
+
+    Raises:
+        ValueError: such a token would be of no use, or of too much.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError("a token's name has up to 64 lower-case letters, digits, and '.', '_', '-' between them")
+    if expires_at is not None and expires_at <= now:
+        raise ValueError("the token would expire before it is made")
+    _check(grants)
+    id = base64.b32encode(secrets.token_bytes(8)).decode()[:12].lower()  # noqa: A001 - as the port calls it
+    secret = secrets.token_urlsafe(32)
+    token = RobotToken(id, name, _hash(secret), tuple(grants), now, created_by, expires_at)
+    return f"{PREFIX}{id}_{secret}", token
+
+
+class Robots:
+    """Verifies robot tokens against the stored ones, each time anew: a revoked one is of no use at once."""
+
+    def __init__(self, tokens: RobotTokens, clock: Callable[[], float] = time.time) -> None:
+        self._tokens = tokens
+        self._clock = clock
+
+    async def verify(self, token: str) -> Identity:
+        """Whose token this is.
+
+        Raises:
+            Unauthorized: it is malformed, unknown or wrong.
+            Stale: it has expired or was revoked.
+            Unavailable: the store does not answer.
+        """
+        text = _TEXT.fullmatch(token)
+        if text is None:
+            raise Unauthorized("the robot token is malformed; was all of it copied?")
+        stored = await self._tokens.robot_token(text[1])
+        expected = _NOBODY if stored is None else stored.secret_hash
+        if not hmac.compare_digest(_hash(text[2]).encode(), expected.encode()) or stored is None:
+            raise Unauthorized("the robot token is not known here")
+        self._check_still_good(stored)
+        return Identity(f"robot:{stored.name}", Method.ROBOT, stored.id, credential=stored.id, grants=stored.grants)
+
+    def _check_still_good(self, token: RobotToken) -> None:
+        # Only who has the secret learns this.
+        if token.revoked_at is not None:
+            raise Stale(f"the robot token {token.id} was revoked; ask for another")
+        if token.expires_at is not None and self._clock() >= token.expires_at:
+            day = datetime.fromtimestamp(token.expires_at, UTC).isoformat(timespec="minutes")
+            raise Stale(f"the robot token {token.id} expired at {day}; make another with `trow token create`")
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _check(grants: Sequence[Grant]) -> None:
+    if not any(grant.permissions for grant in grants):
+        raise ValueError("the token would allow nothing; give it repositories and actions")
+    if len(grants) > _MOST_GRANTS or sum(len(grant.repositories) for grant in grants) > _LONGEST_GLOBS:
+        raise ValueError(
+            f"the token would name more than {_MOST_GRANTS} repositories, or {_LONGEST_GLOBS} characters of them;"
+            " use * or **, or several tokens"
+        )
+    for grant in grants:
+        if grant.permissions & _GLOBAL and grant.repositories != "**":
+            raise ValueError("admin and audit concern all repositories: grant them on '**' alone")

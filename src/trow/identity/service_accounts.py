@@ -1,0 +1,143 @@
+"""The cluster's own accounts: a ServiceAccount's token is a password.
+
+The API server says whose token it is. Its answers are remembered for at most a minute, so that a pull asks once, and so
+that pulls go on for that long when it is down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trow.identity.flights import Flights
+from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_claims
+from trow.identity.recent import Recent
+from trow.oci.errors import Unauthorized
+from trow.policy.identity import Identity, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_ACCOUNT: Final = re.compile(rf"system:serviceaccount:{_LABEL}:{_LABEL}(?:\.{_LABEL})*")
+_CREDENTIAL: Final = "authentication.kubernetes.io/credential-id"
+_ACCEPTED_SECONDS: Final = 60.0
+_REFUSED_SECONDS: Final = 5.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+class TokenUser(Protocol):
+    """Whom a token belongs to."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def groups(self) -> Sequence[str]: ...
+    @property
+    def extra(self) -> Mapping[str, tuple[str, ...]]: ...
+
+
+class TokenStatus(Protocol):
+    """What a TokenReview comes back with."""
+
+    @property
+    def authenticated(self) -> bool: ...
+    @property
+    def user(self) -> TokenUser: ...
+    @property
+    def audiences(self) -> Sequence[str]: ...
+
+
+class TokenReviews(Protocol):
+    """Knows whose a token is. Raises `Unavailable`."""
+
+    async def token(self, token: str, audiences: Sequence[str]) -> TokenStatus: ...
+
+
+class ServiceAccountTokens:
+    """Tokens of the cluster's ServiceAccounts, as kubelets and ``kubectl create token`` get them.
+
+    Args:
+        reviews: whom to ask.
+        audiences: what tokens have to be meant for. Those for the API server itself are not wanted: with them a
+            registry could act as whoever pulls.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, reviews: TokenReviews, audiences: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+        if not audiences or not all(audiences):
+            raise ValueError("audiences of ServiceAccount tokens are missing: name the registry's host, for example")
+        self._reviews = reviews
+        self._audiences = tuple(audiences)
+        self._clock = clock
+        # Apart, so that a flood of wrong tokens makes nobody forget the right ones.
+        self._accepted: Recent[bytes, Identity] = Recent(_MOST_REMEMBERED)
+        self._refused: Recent[bytes, str] = Recent(_MOST_REMEMBERED)
+        self._flights: Flights[Identity] = Flights()
+
+    async def verify(self, token: str) -> Identity:
+        """Whose token this is.
+
+        Raises:
+            Unauthorized: nobody's, or not for this registry.
+            Unavailable: the API server does not say.
+        """
+        if not is_jwt(token):
+            raise Unauthorized(f"the credential is no ServiceAccount token: no JWT of at most {LONGEST_TOKEN} bytes")
+        key = hashlib.sha256(token.encode()).digest()
+        identity = self._accepted.get(key, self._clock())
+        if identity is not None:
+            return identity
+        refusal = self._refused.get(key, self._clock())
+        if refusal is not None:
+            raise Unauthorized(refusal)
+        return await self._flights.share(key, lambda: self._review(token, key))
+
+    async def _review(self, token: str, key: bytes) -> Identity:
+        status = await self._reviews.token(token, self._audiences)
+        refusal = self._refusal(status)
+        now = self._clock()
+        if refusal:
+            self._refused.put(key, refusal, now, now + _REFUSED_SECONDS)
+            raise Unauthorized(refusal)
+        identity = _identity(status.user, key)
+        self._accepted.put(key, identity, now, min(now + _ACCEPTED_SECONDS, _expiry(token)))
+        return identity
+
+    def _refusal(self, status: TokenStatus) -> str:
+        wanted = " or ".join(self._audiences)
+        if not status.authenticated:
+            return (
+                "the cluster refuses the ServiceAccount token: it has expired, its Pod or ServiceAccount is gone, or it"
+                f" is for another audience than {wanted}; get one with kubectl create token NAME --audience"
+                f" {self._audiences[0]}"
+            )
+        if set(self._audiences).isdisjoint(status.audiences):
+            return f"the token is for the API server; get one with kubectl create token NAME --audience {wanted}"
+        if not _ACCOUNT.fullmatch(status.user.username):
+            return "the token is not a ServiceAccount's; people log in by OIDC or with a password"
+        return ""
+
+
+def _identity(user: TokenUser, key: bytes) -> Identity:
+    credential = next(iter(user.extra.get(_CREDENTIAL, ())), "")
+    return Identity(
+        user.username,
+        Method.KUBERNETES,
+        uid=user.uid,
+        groups=tuple(sorted(user.groups)),
+        extra=tuple(sorted((name, tuple(values)) for name, values in user.extra.items())),
+        # Clusters before 1.32 do not name the token; a part of its hash tells it from others and opens nothing.
+        credential=credential or f"sha256:{key.hex()[:16]}",
+    )
+
+
+def _expiry(token: str) -> float:
+    """When the token ends by its own words, which the cluster has just verified; such of Secrets do not end."""
+    expiry = unverified_claims(token).get("exp", math.inf)
+    return float(expiry) if isinstance(expiry, (int, float)) else -math.inf

@@ -1,0 +1,112 @@
+"""Failed logins make the next ones wait, so that passwords cannot be guessed in bulk."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from trow.oci.errors import TooManyRequests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+_WINDOW: Final = 15 * 60.0
+_LONGEST_WAIT: Final = 300
+_FREE_PER_USER: Final = 5
+_FREE_PER_SOURCE: Final = 50
+# What is remembered; what was idle for longest is forgotten first.
+_MOST: Final = 10_000
+_LONGEST_NAME: Final = 128
+Key = TypeVar("Key", bound="Hashable")
+
+
+class Throttle:
+    """Counts failures by source and user, and by source.
+
+    A window of 15 minutes opens with the first failure. The first 5 of a user from one source, and the first 50 from
+    one source, cost nothing; after each further one that has to pass: 1, 2, 4, … seconds, and at most 300.
+
+    Attempts that run at the same time may all pass before the first has failed. How many, the authenticators limit:
+    few passwords are checked at a time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._users: _Failures[tuple[str, str]] = _Failures(_FREE_PER_USER)
+        self._sources: _Failures[str] = _Failures(_FREE_PER_SOURCE)
+
+    def check(self, source: str, user: str) -> None:
+        """Before an attempt; the user is "" where a token says who it is.
+
+        Raises:
+            TooManyRequests: it has to wait.
+        """
+        key = _key(source, user)
+        free_at = max(self._users.free_at(key), self._sources.free_at(key[0]))
+        wait = free_at - self._clock()
+        if wait > 0:
+            seconds = math.ceil(wait)
+            raise TooManyRequests(f"too many failed logins; try again in {seconds} s", retry_after=seconds)
+
+    def failed(self, source: str, user: str) -> None:
+        """After a wrong attempt."""
+        key = _key(source, user)
+        now = self._clock()
+        self._users.count(key, now)
+        self._sources.count(key[0], now)
+
+    def succeeded(self, source: str, user: str) -> None:
+        """After a right one; the source's count stays, for whoever guesses may well have an account too."""
+        self._users.forget(_key(source, user))
+
+
+@dataclass(slots=True)
+class _Count:
+    since: float
+    failures: int = 0
+    free_at: float = 0.0
+
+
+class _Failures(Generic[Key]):
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._counts: OrderedDict[Key, _Count] = OrderedDict()
+
+    def free_at(self, key: Key) -> float:
+        count = self._counts.get(key)
+        return count.free_at if count else -math.inf
+
+    def count(self, key: Key, now: float) -> None:
+        count = self._counts.pop(key, None)
+        if count is None or now - count.since >= _WINDOW:
+            count = _Count(now)
+        count.failures += 1
+        if count.failures >= self._free:
+            count.free_at = now + min(_LONGEST_WAIT, 2 ** min(count.failures - self._free, 9))
+        self._counts[key] = count
+        if len(self._counts) > _MOST:
+            self._counts.popitem(last=False)
+
+    def forget(self, key: Key) -> None:
+        self._counts.pop(key, None)
+
+
+def _key(source: str, user: str) -> tuple[str, str]:
+    return _network(source[:_LONGEST_NAME]), user[:_LONGEST_NAME]
+
+
+@functools.lru_cache(maxsize=4096)
+def _network(source: str) -> str:
+    """The source that counts: whoever has one address of IPv6 has all of its /64."""
+    if ":" not in source:
+        return source
+    try:
+        address = ipaddress.IPv6Address(source.partition("%")[0])
+    except ValueError:
+        return source
+    return str(address.ipv4_mapped or ipaddress.IPv6Address(int(address) >> 64 << 64))

@@ -1,0 +1,155 @@
+"""Users with passwords: one from the configuration, many from a file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trow.identity import htpasswd
+from trow.identity.files import Watched, read_bounded
+from trow.identity.recent import Recent
+from trow.oci.errors import Unavailable
+from trow.policy.identity import Identity, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.identity.htpasswd import User
+
+# Hashes are slow on purpose: more at once would take the processor from everybody else.
+_AT_ONCE: Final = 2
+_MOST_WAITING: Final = 32
+_REMEMBERED_FOR: Final = 300.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+class Passwords(Protocol):
+    """Knows passwords."""
+
+    async def verify(self, user: str, secret: str) -> Identity | None:
+        """The user, None where the name or the password is wrong.
+
+        Raises:
+            Unavailable: it cannot be told now.
+        """
+
+
+class SingleUser:
+    """One user with one password.
+
+    Raises:
+        ValueError: nobody may have this name.
+    """
+
+    def __init__(self, user: str, password: str) -> None:
+        self._identity = Identity(htpasswd.check_name(user), Method.PASSWORD)
+        # Keyed hashes of equal length make the comparison's time independent of the credentials' content and length.
+        self._hash = _Hash()
+        self._expected = self._hash(user, password)
+
+    async def verify(self, user: str, secret: str) -> Identity | None:
+        """See `Passwords.verify`."""
+        return self._identity if hmac.compare_digest(self._hash(user, secret), self._expected) else None
+
+
+class AnyOf:
+    """Several sources, asked in turn."""
+
+    def __init__(self, *sources: Passwords) -> None:
+        self._sources = sources
+
+    async def verify(self, user: str, secret: str) -> Identity | None:
+        """See `Passwords.verify`."""
+        for source in self._sources:
+            if (identity := await source.verify(user, secret)) is not None:
+                return identity
+        return None
+
+
+class UsersFile:
+    """The users of a file, which is read again when it changes.
+
+    Raises:
+        BrokenFile: the file cannot be used at the start.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._hash = _Hash()
+        self._file = Watched(lambda: [path], _read, clock)
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._running: dict[bytes, asyncio.Task[bool]] = {}
+
+    async def verify(self, user: str, secret: str) -> Identity | None:
+        """See `Passwords.verify`; a right password is remembered for minutes, and not beyond a change of the file."""
+        loaded = self._file.get()
+        if not loaded.users:
+            return None
+        key = self._hash(user, secret)
+        known = loaded.verified.get(key, self._clock())
+        if known is not None:
+            return known
+        found = loaded.users.get(user)
+        right = await self._compared(key, found or self._somebody(user, loaded), secret)
+        if found is None or not right:
+            return None
+        identity = Identity(user, Method.PASSWORD, groups=found.groups)
+        now = self._clock()
+        loaded.verified.put(key, identity, now, now + _REMEMBERED_FOR)
+        return identity
+
+    def _somebody(self, user: str, loaded: _Loaded) -> User:
+        # An unknown user costs what a known one does, and the same one always the same: no name can be told by time.
+        number = int.from_bytes(self._hash(user, "")[:8], "big")
+        return loaded.listed[number % len(loaded.listed)]
+
+    async def _compared(self, key: bytes, user: User, secret: str) -> bool:
+        # A client's parallel requests with the same password are one comparison. A hash may change in between.
+        key += user.hash.encode()
+        task = self._running.get(key)
+        if task is None:
+            if len(self._running) >= _MOST_WAITING:
+                raise Unavailable("too many passwords are being checked; try again in some seconds")
+            task = asyncio.ensure_future(self._compare(user, secret))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        # Who hangs up does not take the answer from the others.
+        return await asyncio.shield(task)
+
+    async def _compare(self, user: User, secret: str) -> bool:
+        async with self._free:
+            return await asyncio.to_thread(htpasswd.matches, user.hash, secret)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A version of the file, and who has shown a password of it."""
+
+    users: Mapping[str, User]
+    listed: Sequence[User]
+    verified: Recent[bytes, Identity] = field(default_factory=lambda: Recent(_MOST_REMEMBERED))
+
+
+def _read(paths: Sequence[Path]) -> _Loaded:
+    (path,) = paths
+    users = htpasswd.parse(read_bounded(path, htpasswd.LONGEST_FILE), str(path))
+    return _Loaded(users, list(users.values()))
+
+
+class _Hash:
+    """A hash of a user and a password that only this process can make."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def __call__(self, user: str, secret: str) -> bytes:
+        name = user.encode("utf-8", "surrogatepass")
+        # The length keeps "a:b" with "c" apart from "a" with "b:c".
+        content = b"%d:%b%b" % (len(name), name, secret.encode("utf-8", "surrogatepass"))
+        return hashlib.blake2b(content, key=self._key).digest()

@@ -1,0 +1,1 @@
+"""Rules as pure values: no I/O, no clock."""

@@ -1,0 +1,82 @@
+"""Globs over repository names: by components, never by raw prefix (gatekeeper-library issues 80 and 529).
+
+``*`` stands for anything within one component, ``**`` for any number of whole components; at the end of a glob for at
+least one. ``team-a/**`` covers what is below ``team-a`` and never ``team-abc/x``.
+
+Clients choose the names that are matched, so matching takes no longer than the product of both lengths: no regular
+expression, which a glob of many stars would send back and forth for ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trow.oci.names import Repository
+
+_COMPONENT: Final = re.compile(r"\*\*|[a-z0-9._*-]+")
+_LONGEST: Final = 255
+Part = TypeVar("Part")
+
+
+class RepositoryGlob(str):
+    """A glob over repository names. `parse` is its only constructor."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a glob as an operator wrote it.
+
+        Raises:
+            ValueError: no repository name could ever match it.
+        """
+        parts = text.split("/")
+        if len(text) > _LONGEST or not all(_COMPONENT.fullmatch(part) for part in parts):
+            raise ValueError(
+                f"{text!r} is not a glob of repositories: write lower-case components separated by '/', with * for"
+                " anything in one component and ** for any components, such as team-a/**"
+            )
+        if any("**" in part and part != "**" for part in parts):
+            raise ValueError(f"{text!r} mixes ** with other characters; ** stands for whole components")
+        return cls(text)
+
+    def covers(self, repository: Repository) -> bool:
+        """Whether the repository is one of those meant."""
+        return _fits(_parts(self), repository.split("/"), "**", matches)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parts(glob: str) -> Sequence[str]:
+    parts = glob.split("/")
+    return [*parts[:-1], "*", "**"] if parts[-1] == "**" else parts
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the text is like the pattern, in which ``*`` stands for anything, also for nothing."""
+    if "*" not in pattern:
+        return pattern == text
+    return _fits(pattern, text, "*", str.__eq__)
+
+
+def _fits(pattern: Sequence[Part], given: Sequence[Part], star: Part, like: Callable[[Part, Part], bool]) -> bool:
+    """Greedy matching: only the last star that was met ever has to take more than it did."""
+    at = here = 0
+    last_star, taken = -1, 0
+    while here < len(given):
+        if at < len(pattern) and pattern[at] == star:
+            last_star, taken = at, here
+            at += 1
+        elif at < len(pattern) and like(pattern[at], given[here]):
+            at += 1
+            here += 1
+        elif last_star >= 0:
+            taken += 1
+            at, here = last_star + 1, taken
+        else:
+            return False
+    return all(part == star for part in pattern[at:])

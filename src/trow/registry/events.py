@@ -1,0 +1,143 @@
+"""What the audit trail records, and the port it is recorded through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from trow.policy.identity import ANONYMOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trow.policy.identity import Identity
+
+
+class Action(Enum):
+    """What was done, or asked for."""
+
+    PULL = "pull"
+    PULL_BEGIN = "pull.begin"
+    PUSH = "push"
+    TAG_MOVE = "tag.move"
+    TAG_DELETE = "tag.delete"
+    MANIFEST_DELETE = "manifest.delete"
+    BLOB_DELETE = "blob.delete"
+    MOUNT = "mount"
+    LOGIN = "login"
+    TOKEN_ISSUE = "token.issue"  # noqa: S105 - a word, not a secret
+    ACCESS = "access"
+    ADMISSION = "admission"
+    COLLECTION = "collection"
+    CONFIGURATION = "configuration"
+    AUDIT_TRIM = "audit.trim"
+    AUDIT_LOSS = "audit.loss"
+
+
+class Outcome(Enum):
+    """How it ended."""
+
+    OK = "ok"
+    INTENT = "intent"
+    DENIED = "denied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from, in its own words but for the address.
+
+    Attributes:
+        address: the client, behind trusted proxies.
+        forwarded: the chain of addresses that trusted proxies told of.
+        agent: ``User-Agent``.
+        request: the number of the request, also in the access log.
+        trace: the trace id of ``traceparent`` (W3C Trace Context).
+    """
+
+    address: str = ""
+    forwarded: str = ""
+    agent: str = ""
+    request: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision or effect; what does not apply stays empty.
+
+    Attributes:
+        reason: the rule or object that decided, or what went wrong. Never a secret.
+        status: the HTTP status answered; 0 where no request is behind it.
+        reference: the tag or digest as it was asked for.
+        digest: what that was, or what was stored.
+        manifests: digests of further manifests of the same pull (the platforms of an index).
+        previous: what a tag pointed at before.
+        source: where a mount came from.
+        detail: what else there is to say, in words.
+        count: how many equal events this one stands for.
+        blobs, bytes: how many blobs and bytes went through; of a pull as answered, of a push as received.
+        started_at: when the first request of a pull or push came, seconds since 1970; 0.0 is now.
+    """
+
+    action: Action
+    outcome: Outcome = Outcome.OK
+    actor: Identity = ANONYMOUS
+    origin: Origin = Origin()
+    status: int = 0
+    reason: str = ""
+    repository: str = ""
+    reference: str = ""
+    digest: str = ""
+    media_type: str = ""
+    manifests: tuple[str, ...] = ()
+    previous: str = ""
+    source: str = ""
+    detail: str = ""
+    count: int = 1
+    blobs: int = 0
+    bytes: int = 0
+    started_at: float = 0.0
+
+
+class Audit(Protocol):
+    """Takes down what happens."""
+
+    @property
+    def fail_closed(self) -> bool:
+        """Whether nothing may happen that is not on record."""
+
+    def record(self, event: Event) -> None:
+        """Take it down soon; never blocks and never fails."""
+
+    async def record_now(self, event: Event) -> None:
+        """Take it down; when this returns it survives a power cut.
+
+        Raises:
+            Unavailable: it could not be taken down.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Records as JSON objects, newest first, and where the next page begins; "" after the last one."""
+
+    records: Sequence[bytes]
+    next: str
+
+
+class Records(Protocol):
+    """What is on record."""
+
+    async def search(self, given: Mapping[str, str]) -> RecordPage:
+        """The records that fit.
+
+        Args:
+            given: by what to search, as somebody wrote it: repository, user, namespace, digest, action, outcome, since,
+                until, and n and last for pages.
+
+        Raises:
+            RequestInvalid: a name or a value is not understood.
+            Unavailable: the records cannot be read now.
+        """

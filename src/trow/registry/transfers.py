@@ -1,0 +1,315 @@
+"""One record for one pull and one for one push, whatever number of requests they take.
+
+A client that pulls an image asks for a manifest by tag, perhaps for another one by digest, then for blobs, each in a
+request of its own. The requests of one caller in one repository are gathered here by what the manifests refer to, and
+recorded once, when nothing was asked for some seconds. Refusals that repeat are gathered too, so that nobody can fill
+the record with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.oci import manifest as manifests
+from trow.oci.errors import OciError
+from trow.registry.events import Action, Event, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from trow.oci.digest import Digest
+    from trow.oci.names import Reference, Repository
+    from trow.policy.identity import Identity
+    from trow.registry.events import Audit, Origin
+    from trow.registry.ports import ManifestRecord
+
+# Transfers gathered at a time; above it the oldest is recorded as it is.
+_MOST: Final = 10_000
+_MOST_OF_A_CALLER: Final = 64
+_LONGEST_SECONDS: Final = 300.0
+# Larger manifests are read beside the event loop.
+_LARGE: Final = 128 * 1024
+# Manifests named in one record; more are only counted.
+_MOST_MANIFESTS: Final = 64
+_PUSH_IDLE_SECONDS: Final = 600.0
+_REFUSALS_SECONDS: Final = 60.0
+# Different refusals of one client that are recorded one by one within that time.
+_REFUSALS_OF_A_CLIENT: Final = 60
+
+Key: TypeAlias = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who transfers something: an identity, and from where. ``origin`` is worked out only when a record begins."""
+
+    identity: Identity
+    address: str
+    origin: Callable[[], Origin]
+
+    def key(self, repository: Repository) -> Key:
+        """What the requests of one transfer have in common."""
+        return self.identity.name, self.identity.credential, self.address, repository
+
+
+@dataclass(slots=True, eq=False)
+class _Pull:
+    """A pull under way."""
+
+    begun: Event
+    reference: Reference
+    digest: Digest
+    touched: float
+    expected: set[Digest] = field(default_factory=set)
+    fetched: dict[Digest, None] = field(default_factory=dict)
+    manifests: int = 0
+    checks: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    recording: asyncio.Task[None] | None = None
+
+    @property
+    def on_record(self) -> bool:
+        """Whether its begin is on record, where that is asked for."""
+        task = self.recording
+        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
+
+    def event(self) -> Event:
+        """The summary."""
+        parts = [f"{self.manifests} manifest requests", *([f"{self.checks} checks (HEAD)"] if self.checks else [])]
+        others = [digest for digest in self.fetched if digest != self.digest]
+        return replace(
+            self.begun,
+            action=Action.PULL,
+            outcome=Outcome.OK,
+            manifests=tuple(others[:_MOST_MANIFESTS]),
+            detail=", ".join(parts) if self.manifests or self.checks else "",
+            blobs=self.blobs,
+            bytes=self.bytes,
+        )
+
+
+@dataclass(slots=True)
+class _Push:
+    """Blobs that were received and wait for a manifest."""
+
+    begun: Event
+    touched: float
+    blobs: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """Equal refusals since the last record of them."""
+
+    event: Event
+    since: float
+    count: int = 0
+
+
+class Transfers:
+    """Gathers requests into records.
+
+    Args:
+        audit: where records go.
+        idle: seconds after which a pull has ended.
+    """
+
+    def __init__(self, audit: Audit, idle: float, clock: Callable[[], float] = time.time) -> None:
+        self._audit = audit
+        self._idle = idle
+        self._clock = clock
+        self._pulls: OrderedDict[Key, list[_Pull]] = OrderedDict()
+        self._pushes: OrderedDict[Key, _Push] = OrderedDict()
+        self._refusals: OrderedDict[tuple[object, ...], _Refusals] = OrderedDict()
+        self._refused: Counter[str] = Counter()
+
+    async def manifest(
+        self, caller: Caller, repository: Repository, reference: Reference, record: ManifestRecord, size: int | None
+    ) -> None:
+        """A manifest is about to be sent; ``size`` is how much of it, None for HEAD.
+
+        Raises:
+            Unavailable: nothing may happen that is not on record, and this cannot be recorded.
+        """
+        key = caller.key(repository)
+        pull = self._find(key, reference, record.digest)
+        if pull is None:
+            event = self._event(caller, repository, reference, record.digest, record.media_type)
+            pull = self._open(key, _Pull(event, reference, record.digest, self._clock()))
+        await self._begun(key, pull)
+        pull.touched = self._clock()
+        if size is None:
+            pull.checks += 1
+            return
+        pull.manifests += 1
+        pull.bytes += size
+        if record.digest not in pull.fetched:
+            pull.fetched[record.digest] = None
+            pull.expected |= await _references(record)
+
+    async def blob(self, caller: Caller, repository: Repository, digest: Digest, size: int) -> None:
+        """Bytes of a blob are about to be sent. Raises like `manifest`."""
+        key = caller.key(repository)
+        pull = next((each for each in reversed(self._pulls.get(key, ())) if digest in each.expected), None)
+        if pull is None:  # no manifest was asked for
+            event = self._event(caller, repository, digest, digest, "")
+            pull = self._open(key, _Pull(event, digest, digest, self._clock(), {digest}))
+        await self._begun(key, pull)
+        pull.touched = self._clock()
+        pull.blobs += 1
+        pull.bytes += size
+
+    def _find(self, key: Key, reference: Reference, digest: Digest) -> _Pull | None:
+        for pull in reversed(self._pulls.get(key, ())):
+            if pull.digest == digest and reference in (pull.reference, digest):
+                return pull
+            if reference == digest and digest in pull.expected:
+                return pull
+        return None
+
+    def _event(
+        self, caller: Caller, repository: Repository, reference: Reference, digest: Digest, media_type: str
+    ) -> Event:
+        return Event(
+            Action.PULL_BEGIN,
+            Outcome.INTENT,
+            caller.identity,
+            caller.origin(),
+            200,
+            repository=repository,
+            reference=reference,
+            digest=digest,
+            media_type=media_type,
+            started_at=self._clock(),
+        )
+
+    def _open(self, key: Key, pull: _Pull) -> _Pull:
+        pulls = self._pulls.setdefault(key, [])
+        pulls.append(pull)
+        if len(pulls) > _MOST_OF_A_CALLER:
+            self._finish([pulls.pop(0)])
+        if len(self._pulls) > _MOST:
+            self._finish(self._pulls.popitem(last=False)[1])
+        if self._audit.fail_closed:
+            pull.recording = asyncio.create_task(self._audit.record_now(pull.begun))
+        return pull
+
+    async def _begun(self, key: Key, pull: _Pull) -> None:
+        """Wait until the begin is on record, also for those that did not open the pull but send what belongs to it."""
+        if pull.recording is None:
+            return
+        try:
+            await asyncio.shield(pull.recording)
+        except OciError:
+            self._forget(key, pull)
+            raise
+
+    def _forget(self, key: Key, pull: _Pull) -> None:
+        pulls = self._pulls.get(key, [])
+        if pull in pulls:
+            pulls.remove(pull)
+        if not pulls:
+            self._pulls.pop(key, None)
+
+    def _finish(self, pulls: Sequence[_Pull]) -> None:
+        for pull in pulls:
+            if pull.on_record:
+                self._audit.record(pull.event())
+
+    def received(self, caller: Caller, repository: Repository, size: int) -> None:
+        """A blob was received and stored."""
+        key, now = caller.key(repository), self._clock()
+        push = self._pushes.get(key)
+        if push is None:
+            event = Event(
+                Action.PUSH, Outcome.OK, caller.identity, caller.origin(), 201, repository=repository, started_at=now
+            )
+            push = self._pushes[key] = _Push(event, now)
+            if len(self._pushes) > _MOST:
+                self._abandon(self._pushes.popitem(last=False)[1])
+        push.touched = now
+        push.blobs += 1
+        push.bytes += size
+
+    def pushed(self, caller: Caller, repository: Repository, event: Event) -> None:
+        """A manifest was stored: the end of a push, with the blobs that came before it."""
+        push = self._pushes.pop(caller.key(repository), None)
+        if push is not None:
+            event = replace(event, blobs=push.blobs, bytes=event.bytes + push.bytes, started_at=push.begun.started_at)
+        self._audit.record(event)
+
+    def _abandon(self, push: _Push) -> None:
+        self._audit.record(
+            replace(push.begun, blobs=push.blobs, bytes=push.bytes, detail="blobs only; no manifest followed")
+        )
+
+    def refused(self, event: Event) -> None:
+        """Something was refused. The first of equal refusals is recorded at once, the others are counted."""
+        address = event.origin.address
+        key: tuple[object, ...] = (address, event.actor.name, event.action, event.repository, event.reason)
+        if key not in self._refusals and self._refused[address] >= _REFUSALS_OF_A_CLIENT:
+            key = (address,)
+            event = replace(event, repository="", reference="", reason="many different refusals of this client")
+        tally = self._refusals.get(key)
+        if tally is not None:
+            tally.count += 1
+            return
+        self._refusals[key] = _Refusals(event, self._clock())
+        self._refused[address] += 1
+        self._audit.record(event)
+        if len(self._refusals) > _MOST:
+            self._settle(next(iter(self._refusals)))
+
+    def sweep(self, *, everything: bool = False) -> None:
+        """Record what has ended; call it every second or so, and with ``everything`` at the end."""
+        now = self._clock()
+        for key, pulls in list(self._pulls.items()):
+            ended = [pull for pull in pulls if everything or self._has_ended(pull, now)]
+            self._finish(ended)
+            pulls[:] = [pull for pull in pulls if pull not in ended]
+            if not pulls:
+                del self._pulls[key]
+        for key in [k for k, push in self._pushes.items() if everything or push.touched < now - _PUSH_IDLE_SECONDS]:
+            self._abandon(self._pushes.pop(key))
+        for old in list(self._old_refusals(now, everything=everything)):
+            self._settle(old)
+
+    def _has_ended(self, pull: _Pull, now: float) -> bool:
+        if pull.recording is not None and not pull.recording.done():
+            return False
+        # A caller that never stops asking is recorded now and then.
+        return pull.touched < now - self._idle or pull.begun.started_at < now - _LONGEST_SECONDS
+
+    def _old_refusals(self, now: float, *, everything: bool) -> Iterator[tuple[object, ...]]:
+        for key, tally in self._refusals.items():
+            if everything or tally.since < now - _REFUSALS_SECONDS:
+                yield key
+            else:
+                return
+
+    def _settle(self, key: tuple[object, ...]) -> None:
+        tally = self._refusals.pop(key)
+        address = tally.event.origin.address
+        self._refused[address] -= 1
+        if not self._refused[address]:
+            del self._refused[address]
+        if tally.count:
+            self._audit.record(replace(tally.event, count=tally.count, started_at=tally.since))
+
+
+async def _references(record: ManifestRecord) -> set[Digest]:
+    """Digests of what a manifest refers to; none where it cannot be read."""
+    try:
+        if len(record.content) < _LARGE:
+            parsed = manifests.parse(record.content, record.media_type)
+        else:
+            parsed = await asyncio.to_thread(manifests.parse, record.content, record.media_type)
+    except OciError:
+        return set()
+    return {descriptor.digest for descriptor in (*parsed.children, *parsed.blobs)}

@@ -1,0 +1,184 @@
+"""Certificates as credentials: the listener that demands them, and what is behind it."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import urllib3
+
+from clients.authority import Authority, Certificate
+from clients.image import TAG, digest, image
+from clients.registry import ALICE, Registry
+from conformance.summary import JUDGE
+from support.server import Trow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from clients.conftest import Connect
+
+CLIENTS: Final = ("buildah", "ctr", "helm", "oras", "podman", "regctl", "skopeo")
+LARGE: Final = 64 << 20
+REQUESTS: Final = 300
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A registry with a listener for client certificates, and certificates for it."""
+
+    trow: Trow
+    puller: Certificate
+    pusher: Certificate
+    revoked: Certificate
+    foreign: Certificate
+
+    def seen(self, certificate: Certificate | None) -> Registry:
+        """The registry through that listener, by whoever has the certificate."""
+        return Registry(self.trow, url=self.trow.urls[1], certificate=certificate)
+
+    @property
+    def owner(self) -> Registry:
+        """The registry through its other listener, with a password."""
+        return Registry(self.trow, ALICE)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    authority, other = Authority(folder / "authority"), Authority(folder / "other")
+    puller, revoked = authority.issue("node-1"), authority.issue("node-1")
+    demanded = {
+        "bind": "127.0.0.1:0",
+        "client_ca": str(authority.file),
+        "crl": str(authority.revoke(revoked)),
+    }
+    rules = [
+        {"users": ["certificate:node-1"], "actions": ["pull"]},
+        {"groups": ["certificate:builders"], "actions": ["pull", "push"]},
+    ]
+    config = {"listen": {"client_tls": demanded}, "access": {"rules": rules}}
+    with Trow.start(folder, tls=True, user=(ALICE.name, ALICE.password), config=config) as trow:
+        yield Guarded(trow, puller, authority.issue("build-7", "builders"), revoked, other.issue("node-1"))
+
+
+def hidden_port(trow: Trow) -> int:
+    """The one that listens and is not in the banner."""
+    descriptors = Path(f"/proc/{trow.process.pid}/fd").iterdir()
+    links = [link for descriptor in descriptors if (link := _target(descriptor)).startswith("socket:")]
+    own = {re.sub(r"\D", "", link) for link in links}
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    listening = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in own}
+    (port,) = listening - {int(url.rpartition(":")[2]) for url in trow.urls}
+    return port
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:  # a connection that has just ended
+        return ""
+
+
+def test_a_rule_about_a_certificates_name_lets_its_holder_pull_and_no_more(guarded: Guarded, repository: str) -> None:
+    made = image(repository)
+    guarded.owner.push(repository, made, TAG)
+    node = guarded.seen(guarded.puller)
+    assert node.complete(repository, TAG).digest == made.digest
+    refused = node.request("POST", f"/v2/{repository}/blobs/uploads/")
+    assert (refused.status, refused.json()["errors"][0]["code"]) == (403, "DENIED")
+
+
+def test_a_rule_about_a_certificates_organization_lets_its_members_push(guarded: Guarded, repository: str) -> None:
+    builder = guarded.seen(guarded.pusher)
+    builder.push(repository, image(repository), TAG)
+    assert builder.complete(repository, TAG).digest == image(repository).digest
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another authority's", "revoked"])
+def test_without_a_good_certificate_there_is_no_connection(guarded: Guarded, whose: str) -> None:
+    shown = {"nobody's": None, "another authority's": guarded.foreign, "revoked": guarded.revoked}[whose]
+    with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):
+        guarded.seen(shown).request("GET", "/healthz")
+    assert guarded.seen(guarded.puller).request("GET", "/healthz").status == 200
+
+
+def test_a_connection_keeps_its_identity_and_two_do_not_mix(guarded: Guarded, repository: str) -> None:
+    guarded.owner.push(repository, image(repository), TAG)
+    manifest, uploads = f"/v2/{repository}/manifests/{TAG}", f"/v2/{repository}/blobs/uploads/"
+    node, builder = guarded.seen(guarded.puller), guarded.seen(guarded.pusher)
+    for _ in range(REQUESTS // 3):
+        assert node.request("GET", manifest).status == 200
+        assert node.request("POST", uploads).status == 403
+        started = builder.request("POST", uploads)
+        assert started.status == 202
+        assert builder.request("DELETE", started.headers["Location"]).status == 204
+    assert (node.connections, builder.connections) == (1, 1)
+
+
+def test_behind_the_listener_a_plain_request_has_no_identity(guarded: Guarded, repository: str) -> None:
+    guarded.owner.push(repository, image(repository), TAG)
+    path = f"/v2/{repository}/manifests/{TAG}"
+    pretended = {
+        "X-Forwarded-Client-Cert": "Subject=CN=node-1",
+        "X-SSL-Client-S-DN": "CN=node-1",
+        "X-Forwarded-For": guarded.trow.urls[1].partition("://")[2],
+    }
+    node = guarded.seen(guarded.puller)
+    with urllib3.PoolManager(retries=False) as http:
+        for headers in ({}, pretended):
+            assert node.request("GET", path).status == 200  # its connection stays open meanwhile
+            url = f"http://127.0.0.1:{hidden_port(guarded.trow)}{path}"
+            assert http.request("GET", url, headers=headers).status == 401
+
+
+def test_a_password_counts_before_the_certificate(guarded: Guarded, repository: str) -> None:
+    node = guarded.seen(guarded.puller)
+    headers = urllib3.make_headers(basic_auth=f"{ALICE.name}:{ALICE.password}")
+    assert node.request("POST", f"/v2/{repository}/blobs/uploads/", headers=headers).status == 202
+    wrong = urllib3.make_headers(basic_auth=f"{ALICE.name}:wrong")
+    assert node.request("GET", "/v2/", headers=wrong).status == 401
+
+
+def test_a_token_for_a_certificate_is_good_at_the_other_listener(guarded: Guarded, repository: str) -> None:
+    guarded.owner.push(repository, image(repository), TAG)
+    answer = guarded.seen(guarded.puller).request("GET", f"/token?service=trow&scope=repository:{repository}:pull,push")
+    assert answer.json()["scope"] == f"repository:{repository}:pull"
+    bearer = {"Authorization": f"Bearer {answer.json()['token']}"}
+    anybody = Registry(guarded.trow)
+    assert anybody.request("GET", f"/v2/{repository}/manifests/{TAG}").status == 401
+    assert anybody.request("GET", f"/v2/{repository}/manifests/{TAG}", headers=bearer).status == 200
+
+
+def test_a_large_blob_goes_through_both_ways(
+    guarded: Guarded, repository: str, record_property: Callable[[str, object], None]
+) -> None:
+    content = random.Random(repository).randbytes(LARGE)
+    rates = {}
+    for way, registry in (("with a certificate", guarded.seen(guarded.pusher)), ("without", guarded.owner)):
+        name = f"{repository}/{way.partition(' ')[0]}"
+        began = time.perf_counter()
+        pushed = registry.request("POST", f"/v2/{name}/blobs/uploads/?digest={digest(content)}", body=content)
+        sent = time.perf_counter()
+        assert pushed.status == 201, pushed.data
+        assert registry.request("GET", f"/v2/{name}/blobs/{digest(content)}").data == content
+        rates[way] = [f"{LARGE / 2**20 / seconds:.0f}" for seconds in (sent - began, time.perf_counter() - sent)]
+    told = "; ".join(f"{up} up and {down} down {way}" for way, (up, down) in rates.items())
+    record_property(JUDGE, f"client certificates, 64 MiB, MiB/s: {told}")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_clients_push_and_pull_with_a_certificate_alone(
+    guarded: Guarded, client: str, connect: Connect, repository: str
+) -> None:
+    driver = connect(client, guarded.seen(guarded.pusher))
+    said = driver.push_refused(repository)
+    assert re.search(r"remote error: tls|EOF|reset by peer|broken pipe|conn could not be established", said)
+    driver.know_certificate(guarded.pusher)
+    driver.push(repository)
+    assert driver.pull(repository) == guarded.owner.complete(*driver.pushed(repository)).digest

@@ -1,0 +1,94 @@
+"""Every client with every kind of credential, whether it is sent to the token service or asked for a password."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import pytest
+
+from clients.drivers import CLIENTS, TOKENS
+from clients.registry import ALICE, CAROL, Login
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clients.conftest import Connect
+    from clients.registry import Registry
+
+
+class Words(NamedTuple):
+    """What a client says without credentials, with wrong ones, and when its user may not pull."""
+
+    without: str
+    wrong: str
+    denied: str
+
+
+CONTAINERS: Final = Words("unauthorized", "invalid username/password", "denied: you may not do this")
+ORAS: Final = Words("unauthorized: log in to get a token", "unauthorized: the user name or", "denied: you may not")
+CRANE: Final = Words("UNAUTHORIZED: log in to get a token", "UNAUTHORIZED: the user name or", "DENIED: you may not")
+TOKEN: Final[Mapping[str, Words]] = {
+    "buildah": CONTAINERS,
+    "crane": CRANE,
+    "ctr": Words("401 Unauthorized", "401 Unauthorized", "403 Forbidden"),
+    "docker": ORAS,
+    "helm": ORAS,
+    "oras": ORAS,
+    "podman": CONTAINERS,
+    "regctl": Words("unauthorized", "unauthorized", '"code":"DENIED","message":"you may not do this"'),
+    "skopeo": CONTAINERS,
+}
+PASSWORD: Final[Mapping[str, Words]] = {
+    **TOKEN,
+    "crane": TOKEN["crane"]._replace(without="401 Unauthorized"),
+    "docker": TOKEN["docker"]._replace(without="no basic auth credentials", wrong="401 Unauthorized"),
+    "helm": TOKEN["helm"]._replace(without="basic credential not found"),
+    "oras": TOKEN["oras"]._replace(without="basic credential not found"),
+}
+
+
+def words(registry: Registry, client: str) -> Words:
+    return (PASSWORD if registry.challenge == "basic" else TOKEN)[client]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("kind", ["password", "robot"])
+def test_what_was_pushed_is_what_is_pulled(
+    kind: str, client: str, challenging: Registry, connect: Connect, repository: str
+) -> None:
+    driver = connect(client, challenging)
+    driver.login(ALICE if kind == "password" else challenging.robot)
+    driver.push(repository)
+    assert driver.pull(repository) == challenging.complete(*driver.pushed(repository)).digest
+
+
+@pytest.mark.parametrize(("kind", "client"), TOKENS)
+def test_a_token_stands_where_clients_keep_tokens(
+    kind: str, client: str, private: Registry, connect: Connect, repository: str
+) -> None:
+    driver = connect(client, private)
+    driver.know_token(kind, private.robot.password)
+    driver.push(repository)
+    assert driver.pull(repository) == private.complete(*driver.pushed(repository)).digest
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_nothing_is_taken_without_credentials_or_with_wrong_ones(
+    client: str, challenging: Registry, connect: Connect, repository: str
+) -> None:
+    driver = connect(client, challenging)
+    assert words(challenging, client).without in driver.push_refused(repository)
+    # A name of its own for each: ctr tries a password five times, and for a sixth time it would have to wait.
+    assert words(challenging, client).wrong in driver.login_refused(Login(f"nobody-{client}", "wrong"))
+    assert not challenging.has(*driver.pushed(repository))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_who_may_not_pull_is_told_so_and_has_nothing(
+    client: str, challenging: Registry, connect: Connect, repository: str
+) -> None:
+    driver = connect(client, challenging)
+    driver.login(ALICE)
+    driver.push(repository)
+    driver.login(CAROL)
+    assert words(challenging, client).denied in driver.pull_refused(repository)

@@ -1,0 +1,221 @@
+"""`trow audit` on trails in a data directory, also while they are written."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from trow.audit.keys import SigningKey
+from trow.audit.outputs import FileOutput
+from trow.audit.trail import AuditTrail
+from trow.cli import audit
+from trow.cli.parser import Parser
+from trow.policy.identity import Identity, Method
+from trow.registry.events import Action, Event, Origin, Outcome
+from unit.audit.trails import Clock, digest, full, read, sql, texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with four records: three pulls and a push that was denied."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    clock = Clock()
+    trail = AuditTrail(folder / "audit.db", SigningKey.load_or_make(folder / "keys" / "audit.pem"), clock=clock)
+    trail.follow(FileOutput(folder / "audit.jsonl"))
+    for number in (1, 2, 1):
+        trail.record(full(number))
+        clock.now += 1
+    robot = Identity("robot:ci\x1b[31m", Method.ROBOT)
+    trail.record(Event(Action.PUSH, Outcome.DENIED, robot, Origin("10.1.1.1"), 403, repository="team-b/app"))
+    trail.close()
+    return folder
+
+
+class Ran:
+    """What a command has answered."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+        self.lines = out.splitlines()
+
+
+@pytest.fixture
+def trow(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(data.parent)
+
+    def run(command: str, *arguments: str, folder: Path = data) -> Ran:
+        parser = Parser(prog="trow")
+        audit.add(parser.add_subparsers(required=True))
+        args = parser.parse_args(["audit", command, "--data-dir", str(folder), *arguments])
+        code = args.run(args)
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+# search
+
+
+def test_search_shows_a_table_newest_first(trow: Any) -> None:
+    ran = trow("search")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[0].split() == ["TIME", "ACTION", "OUTCOME", "USER", "WORKLOAD", "IMAGE", "DIGEST", "BYTES"]
+    assert [line.split()[1] for line in ran.lines[1:]] == ["push", "pull", "pull", "pull"]
+    assert ran.lines[4].split() == [
+        "2023-11-14T22:13:20.250000Z", "pull", "ok", "system:serviceaccount:team-a:builder", "team-a/pod-1@node-1",
+        "team-a/app-1:v1", digest(1)[:19], "4000",
+    ]  # fmt: skip
+
+
+def test_what_clients_write_is_no_command_to_the_terminal(trow: Any) -> None:
+    assert "\x1b" not in trow("search").out
+    assert "robot:ci?[31m" in trow("search").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "sequences"),
+    [
+        (["--repo", "team-a/app-1"], [3, 1]),
+        (["--repo", "team-a/*"], [3, 2, 1]),
+        (["--user", "system:serviceaccount:team-a:builder"], [3, 2, 1]),
+        (["--namespace", "team-a"], [3, 2, 1]),
+        (["--digest", digest(1001)], [3, 1]),
+        (["--action", "push"], [4]),
+        (["--outcome", "denied", "--repo", "team-b/*"], [4]),
+        (["--since", "2023-11-14T22:13:22Z"], [4, 3]),
+        (["--until", "2023-11-14T22:13:22Z"], [2, 1]),
+        (["--since", "24h"], []),
+        (["--limit", "2"], [4, 3]),
+    ],
+)
+def test_search_by(trow: Any, data: Path, flags: list[str], sequences: list[int]) -> None:
+    ran = trow("search", "--json", *flags)
+    assert ran.code == 0
+    assert ran.lines == [texts(data / "audit.db")[sequence - 1] for sequence in sequences]
+
+
+def test_search_says_when_there_is_more(trow: Any) -> None:
+    assert trow("search", "--limit", "2").err == "there are more; narrow the search or raise --limit\n"
+
+
+@pytest.mark.parametrize("flags", [["--repo", "A"], ["--digest", "1"], ["--since", "x"], ["--limit", "x"]])
+def test_search_that_is_not_understood_is_refused(trow: Any, flags: list[str]) -> None:
+    ran = trow("search", *flags)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("trow: error: ")
+
+
+@pytest.mark.parametrize("command", [["search"], ["verify"], ["who-runs", digest(1)], ["anchor"]])
+def test_directory_without_a_trail_is_named(trow: Any, tmp_path: Path, command: list[str]) -> None:
+    ran = trow(*command, folder=tmp_path)
+    assert ran.code == 2
+    assert str(tmp_path) in ran.err
+
+
+def test_commands_work_while_the_trail_is_written(trow: Any, data: Path) -> None:
+    with contextlib.closing(AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))) as trail:
+        trail.record(full(9))
+        assert trow("search").code == trow("verify").code == trow("anchor").code == 0
+
+
+# who-runs
+
+
+def test_who_runs_lists_workloads(trow: Any) -> None:
+    ran = trow("who-runs", digest(1))
+    assert ran.code == 0
+    (line,) = ran.lines[1:]
+    assert line.split() == [
+        "team-a", "builder", "pod-1", "node-1", "system:serviceaccount:team-a:builder", "-", "team-a/app-1:v1",
+        "2023-11-14T22:13:20.250000Z", "2023-11-14T22:13:22.250000Z", "4",
+    ]  # fmt: skip
+    assert "who pulled it" in ran.err
+    assert trow("who-runs", digest(2002)).lines[1].split()[2] == "pod-2"
+
+
+def test_who_runs_as_json(trow: Any) -> None:
+    (line,) = trow("who-runs", digest(1), "--json").lines
+    assert msgspec.json.decode(line)["node"] == "node-1"
+
+
+def test_who_runs_wants_a_digest(trow: Any) -> None:
+    assert trow("who-runs", "v1").code == 2
+
+
+# verify and anchor
+
+
+def test_verify_finds_nothing_in_a_trail_as_it_was_written(trow: Any) -> None:
+    ran = trow("verify")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[-1] == "records checked: 4, checkpoints: 1"
+
+
+def test_verify_names_what_was_altered(trow: Any, data: Path) -> None:
+    writer = read(data / "audit.db")[0].writer
+    sql(data / "audit.db", "UPDATE record SET content = replace(content, 'pod-2', 'pod-3') WHERE sequence = 2")
+    ran = trow("verify")
+    assert ran.code == 1
+    assert ran.lines[0].startswith(f"ALTERED: record 2 of writer {writer} was altered")
+
+
+def test_anchor_is_what_verify_takes(trow: Any, data: Path, tmp_path: Path) -> None:
+    ran = trow("anchor")
+    anchor, *pem = ran.lines
+    last = read(data / "audit.db")[-1]
+    assert anchor == f"{last.writer}:4:{last.hash}"
+    public = tmp_path / "audit.pub"
+    public.write_text("\n".join(pem) + "\n")
+    for flags in ([], ["--file", str(data / "audit.jsonl")]):
+        assert trow("verify", "--public-key", str(public), "--anchor", anchor, *flags).code == 0
+    for table in ("record", "record_digest", "checkpoint"):
+        sql(data / "audit.db", f"DELETE FROM {table} WHERE sequence > 2")
+    assert trow("verify").code == 0
+    assert trow("verify", "--public-key", str(public), "--anchor", anchor).code == 1
+
+
+def test_verify_with_somebody_elses_key_finds_an_unknown_one(trow: Any, tmp_path: Path) -> None:
+    public = tmp_path / "other.pub"
+    public.write_text(SigningKey.load_or_make(tmp_path / "other.pem").public.pem)
+    ran = trow("verify", "--public-key", str(public))
+    assert ran.code == 1
+    assert "unknown key" in ran.out
+
+
+def test_verify_says_when_it_could_not_check_everything(trow: Any, data: Path) -> None:
+    (data / "keys" / "audit.pem").unlink()
+    ran = trow("verify")
+    assert ran.code == 2
+    assert "not checked: there is no public key" in ran.out
+
+
+@pytest.mark.parametrize("flags", [["--anchor", "x"], ["--public-key", "none"], ["--file", "none"]])
+def test_verify_that_cannot_begin(trow: Any, flags: list[str]) -> None:
+    ran = trow("verify", *flags)
+    assert ran.code == 2
+    assert ran.err.startswith("trow: error: ")
+
+
+def test_verify_of_a_file_names_the_line(trow: Any, data: Path) -> None:
+    file = data / "audit.jsonl"
+    assert trow("verify", "--file", str(file)).code == 0
+    file.write_text(file.read_text().replace("pod-2", "pod-3"))
+    ran = trow("verify", "--file", str(file))
+    assert ran.code == 1
+    assert "(audit.jsonl line 2)" in ran.lines[0]
+
+
+def test_trail_without_a_checkpoint_has_no_anchor(trow: Any, data: Path) -> None:
+    sql(data / "audit.db", "DELETE FROM checkpoint")
+    ran = trow("anchor")
+    assert ran.code == 2
+    assert "no checkpoint yet" in ran.err

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trow.audit import times
+
+LAST = 253_402_300_799 * 1_000_000
+
+
+@given(st.integers(0, LAST))
+def test_what_is_written_is_read(at: int) -> None:
+    text = times.written(at)
+    assert len(text) == len("2026-01-31T08:00:00.000000Z")
+    assert times.read(text) == at
+
+
+@given(st.integers(0, LAST), st.integers(0, LAST))
+def test_texts_sort_as_times_do(first: int, second: int) -> None:
+    assert (times.written(first) < times.written(second)) == (first < second)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:01.5Z", 1_500_000),
+        ("1970-01-01t01:00:00.000001+01:00", 1),
+        ("1970-01-02 00:00:00z", 86_400_000_000),
+    ],
+)
+def test_forms_of_rfc_3339_are_read(text: str, at: int) -> None:
+    assert times.read(text) == at
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "2026-01-31", "2026-01-31T08:00:00", "2026-13-01T08:00:00Z", "2026-02-30T08:00:00Z", "20260131T080000Z",
+     "2026-01-31T08:00:00Z\n", "٢026-01-31T08:00:00Z", "2026-01-31T25:00:00Z", "2026-01-31T08:00:00+99:00"],
+)  # fmt: skip
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        times.read(text)
+    with pytest.raises(ValueError, match="such as 24h"):
+        times.read_point(text, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("4w", 2_419_200)]
+)
+def test_time_may_be_how_long_ago_it_was(text: str, seconds: int) -> None:
+    now = 1_700_000_000_000_000
+    assert times.read_point(text, now) == now - seconds * 1_000_000
+    assert times.read_point(text, 5) == 0
+
+
+def test_times_beyond_all_years_are_kept_to_the_last() -> None:
+    assert times.microseconds(1e300) == times.read("9999-12-31T23:59:59Z")
+    assert times.microseconds(-5) == 0

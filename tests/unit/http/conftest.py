@@ -1,0 +1,37 @@
+"""Worlds to live in, which end with the test."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from support.gates import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Make(Protocol):
+    """Makes a world of the arguments of `World`."""
+
+    def __call__(self, **settings: Any) -> World: ...
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    with contextlib.ExitStack() as stack:
+
+        def made(**settings: Any) -> World:
+            folder = tmp_path / f"world{len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            return stack.enter_context(contextlib.closing(World(folder, **settings)))
+
+        yield made
+
+
+@pytest.fixture
+def world(make: Make) -> World:
+    return make()

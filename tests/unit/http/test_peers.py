@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from support.requests import Headers, Scope
+from trow.http.peers import Peer, Peers
+from trow.registry.ports import ClientCertificate
+
+PROXY: Final = "10.0.0.2:443"
+PROXIES: Final = ("10.0.0.0/8", "fd00::/8")
+CLIENT: Final = "203.0.113.7"
+
+
+def scope(client: str = PROXY, *forwarded: str, **headers: str) -> Scope:
+    pairs = [("x-forwarded-for", each) for each in forwarded]
+    pairs += [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return Scope(client=client, headers=Headers(pairs))
+
+
+def address(*forwarded: str, client: str = PROXY) -> str:
+    asked, peers = scope(client, *forwarded), Peers(PROXIES)
+    assert peers.address(asked) == peers.of(asked).address
+    return peers.address(asked)
+
+
+# The client's address
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        (["203.0.113.7"], CLIENT),
+        (["203.0.113.7, 10.0.0.1"], CLIENT),
+        (["203.0.113.7,10.0.0.1 ,\t10.0.0.9"], CLIENT),
+        (["203.0.113.7", "10.0.0.1"], CLIENT),  # a proxy may add a line of its own
+        (["198.51.100.1, 203.0.113.7"], CLIENT),  # spoofed by the client
+        (["10.0.0.1, 203.0.113.7"], CLIENT),  # spoofed as one of our own
+        (["198.51.100.1", "203.0.113.7, 10.0.0.1"], CLIENT),
+        (["garbage, 203.0.113.7"], CLIENT),
+        ([",,, 203.0.113.7"], CLIENT),
+        (["203.0.113.7:54321"], CLIENT),
+        (["203.0.113.7:54321, 10.0.0.1:80"], CLIENT),
+        (["2001:db8::7"], "2001:db8::7"),
+        (["[2001:db8::7]"], "2001:db8::7"),
+        (["[2001:db8::7]:54321, [fd00::1]:443"], "2001:db8::7"),
+        (["2001:DB8:0:0::7, fd00::1"], "2001:db8::7"),
+        (["203.0.113.7, ::ffff:10.0.0.1"], CLIENT),
+        (["10.0.0.5"], "10.0.0.5"),  # the client is in the proxies' network
+        (["10.0.0.5, 10.0.0.1"], "10.0.0.5"),
+        # What cannot be read was said by nobody we know: the last proxy before it is as far as can be told.
+        (["203.0.113.7, garbage"], "10.0.0.2"),
+        (["203.0.113.7, unknown, 10.0.0.1"], "10.0.0.1"),
+        (["203.0.113.7, _hidden, 10.0.0.1"], "10.0.0.1"),
+        (["203.0.113.7, 10.0.0.1,"], "10.0.0.2"),
+        ([""], "10.0.0.2"),
+        (["203.0.113.999"], "10.0.0.2"),
+        (["203.0.113.7:"], "10.0.0.2"),
+        (["203.0.113.7:x"], "10.0.0.2"),
+        (["[203.0.113.7"], "10.0.0.2"),
+        (["203.0.113.7/8"], "10.0.0.2"),
+        (["203.0.113.7\r\nx: y"], "10.0.0.2"),
+        (["1"], "10.0.0.2"),
+        ([], "10.0.0.2"),
+    ],
+)
+def test_client_is_the_last_address_that_no_proxy_of_ours_has(forwarded: list[str], expected: str) -> None:
+    assert address(*forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        ("192.0.2.1:80", "192.0.2.1"),
+        ("11.0.0.1:80", "11.0.0.1"),
+        ("[2001:db8::9]:80", "2001:db8::9"),
+        ("unix:", "unix"),
+    ],
+)
+def test_nobody_else_is_believed(client: str, expected: str) -> None:
+    headers = {"x_forwarded_proto": "https", "x_forwarded_host": "evil.example", "host": "good.example"}
+    asked = scope(client, "203.0.113.7", **headers)
+    for peers in (Peers(PROXIES), Peers()):
+        assert peers.of(asked) == Peer(expected, "", "http", "good.example")
+        assert peers.address(asked) == expected
+
+
+@pytest.mark.parametrize("client", ["[fd00::1]:443", "[::ffff:10.0.0.2]:443", "::ffff:10.0.0.2:443"])
+def test_proxy_is_known_by_whatever_form_its_address_has(client: str) -> None:
+    assert address(CLIENT, client=client) == CLIENT
+
+
+def test_spoofed_addresses_cannot_push_the_true_one_out() -> None:
+    """The client sends as much as it likes; our proxy adds the truth at the right end."""
+    for spoofed in ("198.51.100.1, " * 10_000, "x" * 5_000 + ", ", "," * 5_000):
+        assert address(f"{spoofed}{CLIENT}") == CLIENT
+        assert address(spoofed, CLIENT) == CLIENT
+
+
+def test_so_many_hops_are_looked_at_and_no_more() -> None:
+    assert address(", ".join([CLIENT, *["10.0.0.1"] * 15])) == CLIENT
+    assert address(", ".join([CLIENT, *["10.0.0.1"] * 16])) == "10.0.0.1"
+    assert address(", ".join([CLIENT, *["10.0.0.1"] * 10_000])) == "10.0.0.1"
+
+
+def test_chain_on_record_is_bounded_and_keeps_its_right_end() -> None:
+    chain = Peers(PROXIES).of(scope(PROXY, "198.51.100.1, " * 10_000 + CLIENT)).forwarded
+    assert len(chain) <= 1024
+    assert chain.endswith(CLIENT)
+
+
+# Scheme and host
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme", "host"),
+    [
+        ({"host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_proto": "https", "host": "trow:8000"}, "https", "trow:8000"),
+        ({"x_forwarded_proto": "http"}, "http", ""),
+        ({"x_forwarded_proto": "javascript"}, "http", ""),
+        ({"x_forwarded_host": "registry.example.com", "host": "trow:8000"}, "http", "registry.example.com"),
+        ({"x_forwarded_host": "", "host": "trow:8000"}, "http", "trow:8000"),
+    ],
+)
+def test_scheme_and_host_are_those_that_the_client_used(headers: dict[str, str], scheme: str, host: str) -> None:
+    peer = Peers(PROXIES).of(scope_of(headers))
+    assert (peer.scheme, peer.host) == (scheme, host)
+
+
+def scope_of(headers: dict[str, str]) -> Scope:
+    return scope(PROXY, CLIENT, **headers)
+
+
+def test_scheme_of_our_own_listener() -> None:
+    asked = scope("192.0.2.1:1", host="registry.example.com")
+    asked.scheme = "https"
+    assert Peers(PROXIES).of(asked).scheme == Peers().of(asked).scheme == "https"
+
+
+def test_host_of_a_request_over_http_2_is_its_authority() -> None:
+    asked = scope("192.0.2.1:1")
+    asked.authority = "registry.example.com:443"
+    assert Peers().of(asked).host == "registry.example.com:443"
+
+
+# Client certificates
+
+
+def test_certificate_belongs_to_the_connection_and_no_header_can_say_otherwise() -> None:
+    certificate = ClientCertificate("node-1", ("nodes",), "ab" * 32)
+    tunnels = {"127.0.0.1:5000": Peer(CLIENT, "", "https", "", certificate)}
+    peers = Peers(("127.0.0.0/8",), tunnels)
+    forged = {"x_forwarded_host": "evil.example", "x_forwarded_proto": "http", "host": "good.example"}
+    asked = scope("127.0.0.1:5000", "198.51.100.1", **forged)
+    assert peers.of(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
+    assert peers.address(asked) == CLIENT
+    other = scope("127.0.0.1:5001", "198.51.100.1", **forged)
+    assert peers.of(other).certificate is None
+    del tunnels["127.0.0.1:5000"]
+    assert peers.of(asked).certificate is None, "the connection is closed and its address may be anybody's"

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.loop import run
+from trow.identity.authorizer import Guard
+from trow.oci.errors import Unavailable
+from trow.oci.names import Repository
+from trow.policy.access import ACTIONS, READING, Decision, Permission, Rule, Subjects, expand
+from trow.policy.globs import RepositoryGlob
+from trow.policy.identity import ANONYMOUS, Delegation, Grant, Identity, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+NONE = Repository("")
+APP, OTHER = Repository.parse("team-a/app"), Repository.parse("team-b/app")
+P = Permission
+ALICE = Identity("alice", Method.PASSWORD, groups=("dev",))
+BOB = Identity("bob", Method.PASSWORD)
+GLOBAL = {P.OPEN, P.PING, P.LIST, P.AUDIT, P.ADMIN}
+
+
+def glob(text: str) -> RepositoryGlob:
+    return RepositoryGlob.parse(text)
+
+
+def rule(name: str, subjects: Subjects, repositories: str, *permissions: Permission) -> Rule:
+    return Rule(name, subjects, (glob(repositories),), expand(permissions))
+
+
+DEV = rule("dev", Subjects(groups=frozenset({"dev"})), "team-a/**", P.PULL, P.PUSH, P.LIST)
+
+
+def robot(*grants: tuple[str, Sequence[Permission]]) -> Identity:
+    found = tuple(Grant(glob(each), expand(permissions)) for each, permissions in grants)
+    return Identity("robot:ci", Method.ROBOT, "id", credential="id", grants=found)
+
+
+def delegated(
+    holder: Identity, *grants: tuple[Repository, Collection[Permission]], lists: Collection[str] = ()
+) -> Identity:
+    found = tuple((repository, frozenset(permissions)) for repository, permissions in grants)
+    delegation = Delegation("jti", 0.0, found, frozenset(lists))
+    return Identity(
+        holder.name,
+        holder.method,
+        holder.uid,
+        holder.groups,
+        holder.extra,
+        holder.credential,
+        holder.grants,
+        delegation,
+    )
+
+
+class Cluster:
+    """Another authorizer that allows some identities to do everything."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.asked: list[tuple[Identity, object, object]] = []
+
+    async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+        self.asked.append((identity, permission, repository))
+        if "down" in self.names:
+            raise Unavailable("no answer")
+        return Decision(identity.name in self.names, "the cluster says so")
+
+    async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
+        self.asked.append((identity, None, tuple(repositories)))
+        return [identity.name in self.names for _ in repositories]
+
+
+def decide(guard: Guard, identity: Identity, permission: Permission, repository: Repository = APP) -> Decision:
+    return run(guard.decide(identity, permission, NONE if permission in GLOBAL else repository))
+
+
+def allowed(guard: Guard, identity: Identity, repository: Repository = APP) -> set[Permission]:
+    return {each for each in Permission if decide(guard, identity, each, repository).allowed}
+
+
+def visible(guard: Guard, identity: Identity, *repositories: Repository) -> list[bool]:
+    return list(run(guard.visible(identity, repositories)))
+
+
+# without a token
+
+
+@pytest.mark.parametrize(
+    ("identity", "repository", "expected"),
+    [
+        (ALICE, APP, {P.OPEN, P.PING, P.PULL, P.PUSH, P.ATTACH, P.LIST}),
+        (ALICE, OTHER, {P.OPEN, P.PING, P.LIST}),
+        (BOB, APP, {P.OPEN, P.PING}),
+        (ANONYMOUS, APP, {P.OPEN}),
+        (robot(("team-a/*", [P.PULL])), APP, {P.OPEN, P.PING, P.PULL}),
+        (robot(("team-a/*", [P.PULL])), OTHER, {P.OPEN, P.PING}),
+        (
+            robot(("team-a/*", [P.PULL]), ("team-b/**", [P.PUSH, P.LIST])),
+            OTHER,
+            {P.OPEN, P.PING, P.PUSH, P.ATTACH, P.LIST},
+        ),
+        (robot(("team-a/*", [P.TAG_OVERWRITE])), APP, {P.OPEN, P.PING, P.TAG_OVERWRITE}),
+        (robot(("**", [P.ADMIN])), APP, set(Permission)),
+        (robot(("team-a/**", [P.ADMIN])), APP, set(Permission) - {P.AUDIT, P.ADMIN}),
+        (robot(), APP, {P.OPEN, P.PING}),
+    ],
+)
+def test_what_rules_and_grants_allow(identity: Identity, repository: Repository, expected: set[Permission]) -> None:
+    assert allowed(Guard([DEV]), identity, repository) == expected
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        (ANONYMOUS, {P.OPEN, P.PULL, P.LIST}),  # a client learns on the ping that it can log in
+        (BOB, {P.OPEN, P.PING, P.PULL, P.LIST}),
+        (robot(("team-b/*", [P.PUSH])), {P.OPEN, P.PING, P.PULL, P.LIST}),
+    ],
+)
+def test_who_may_pull_anonymously_may_pull_logged_in(identity: Identity, expected: set[Permission]) -> None:
+    assert allowed(Guard([], anonymous="pull"), identity) == expected
+
+
+def test_open_to_all_without_authentication() -> None:
+    guard = Guard([], open_to_all=True)
+    assert allowed(guard, ANONYMOUS) == set(Permission)
+    assert decide(guard, ANONYMOUS, P.PUSH).reason == "open to all: no authentication is configured"
+    assert visible(guard, ANONYMOUS, APP, OTHER) == [True, True]
+
+
+def test_without_anything_everything_is_denied() -> None:
+    for identity in (ANONYMOUS, BOB, delegated(BOB), robot()):
+        assert allowed(Guard([]), identity) <= {P.OPEN, P.PING}
+
+
+def test_anonymous_may_be_in_a_rule() -> None:
+    public = rule("public", Subjects(anonymous=True), "public/*", P.PULL)
+    guard = Guard([public])
+    assert allowed(guard, ANONYMOUS, Repository.parse("public/x")) == {P.OPEN, P.PULL}
+    assert allowed(guard, ANONYMOUS, APP) == {P.OPEN}
+
+
+def test_zot_31801_no_permission_follows_from_another() -> None:
+    guard = Guard([DEV])
+    for permission in (P.DELETE, P.TAG_OVERWRITE, P.AUDIT, P.ADMIN):
+        assert not decide(guard, ALICE, permission).allowed
+
+
+def test_harbor_23675_a_name_is_no_right() -> None:
+    guard = Guard([rule("robots", Subjects(users=frozenset({"robot:ci"})), "**", P.ADMIN)])
+    assert allowed(guard, robot(("team-b/*", [P.PULL])), APP) == {P.OPEN, P.PING}  # its grants decide alone
+
+
+def test_reasons_name_what_allowed_and_what_is_missing() -> None:
+    guard = Guard([DEV])
+    assert decide(guard, ALICE, P.PULL).reason == "allowed by dev"
+    assert decide(guard, BOB, P.PULL).reason == "no rule allows 'pull' on team-a/app (asked by bob)"
+    assert decide(guard, ANONYMOUS, P.LIST).reason == "no rule allows 'list' (asked by nobody in particular)"
+    assert decide(guard, ANONYMOUS, P.PING).reason == "nobody is logged in"
+    assert "robot token id" in decide(guard, robot(("team-a/*", [P.PULL])), P.PULL).reason
+    assert "no grant for 'push' on team-a/app" in decide(guard, robot(), P.PUSH).reason
+    assert "does not carry 'push' on team-a/app" in decide(guard, delegated(ALICE, (APP, {P.PULL})), P.PUSH).reason
+    assert "'push' on team-a/app" in decide(guard, delegated(ALICE), P.TAG_OVERWRITE).reason
+    assert "list 'catalog'" in decide(guard, delegated(ALICE), P.LIST).reason
+    assert "registry token jti" in decide(guard, delegated(ALICE, (APP, {P.PULL})), P.PULL).reason
+
+
+# with a token
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        (delegated(ALICE), set()),
+        (delegated(ALICE, (APP, {P.PULL})), {P.PULL}),
+        (delegated(ALICE, (APP, {P.PUSH})), {P.PUSH, P.ATTACH}),
+        (delegated(ALICE, (APP, {P.ATTACH})), {P.ATTACH}),
+        (delegated(ALICE, (OTHER, {P.PULL, P.PUSH})), set()),
+        (delegated(ALICE, (APP, {P.DELETE})), {P.DELETE}),
+        (delegated(BOB, (APP, {P.PULL})), {P.PULL}),  # what it was given is not judged again
+        (delegated(ALICE, (APP, {P.TAG_OVERWRITE})), set()),
+        (delegated(ALICE, lists={"catalog", "audit", "admin"}), {P.LIST}),
+        (delegated(BOB, lists={"catalog", "audit", "admin"}), set()),
+        (delegated(ALICE, lists={"everything", "*"}), set()),
+        (delegated(robot(("**", [P.ADMIN])), (APP, {P.PUSH})), {P.PUSH, P.ATTACH, P.TAG_OVERWRITE}),
+        (delegated(robot(("**", [P.ADMIN])), (APP, {P.PULL})), {P.PULL}),
+        (delegated(robot(("**", [P.ADMIN])), lists={"audit"}), {P.AUDIT}),
+        (delegated(robot(("**", [P.PULL])), (APP, {P.PUSH})), {P.PUSH, P.ATTACH}),
+    ],
+)
+def test_a_token_limits_what_may_be_done(identity: Identity, expected: set[Permission]) -> None:
+    assert allowed(Guard([DEV]), identity) == expected | {P.OPEN, P.PING}
+
+
+def test_nobody_may_ping_with_a_token() -> None:
+    token = delegated(ANONYMOUS, (APP, {P.PULL}))
+    assert allowed(Guard([]), token) == {P.OPEN, P.PING, P.PULL}
+    assert allowed(Guard([], anonymous="pull"), delegated(ANONYMOUS)) == {P.OPEN, P.PING}
+
+
+def test_overwriting_a_tag_takes_the_holders_right_too() -> None:
+    owner = rule("owner", Subjects(users=frozenset({"alice"})), "team-a/*", P.TAG_OVERWRITE)
+    token = delegated(ALICE, (APP, {P.PUSH}))
+    assert not decide(Guard([DEV]), token, P.TAG_OVERWRITE).allowed
+    assert decide(Guard([owner]), token, P.TAG_OVERWRITE).reason == "allowed by owner"
+    cluster = Cluster("alice")
+    assert decide(Guard([], external=cluster), token, P.TAG_OVERWRITE).allowed
+    assert cluster.asked == [(ALICE, P.TAG_OVERWRITE, APP)]
+
+
+# another authorizer
+
+
+def test_the_cluster_is_asked_for_what_no_rule_allows() -> None:
+    cluster = Cluster("bob")
+    guard = Guard([DEV], external=cluster)
+    assert decide(guard, ALICE, P.PULL).reason == "allowed by dev"
+    assert not cluster.asked
+    assert decide(guard, BOB, P.PULL).reason == "the cluster says so"
+    assert decide(guard, BOB, P.ADMIN).allowed
+    denied = decide(guard, ALICE, P.DELETE)
+    assert denied.reason == "no rule allows 'delete' on team-a/app (asked by alice); the cluster says so"
+
+
+def test_the_cluster_is_not_asked_for_robots_nor_for_what_a_token_says() -> None:
+    cluster = Cluster("robot:ci", "alice")
+    guard = Guard([], external=cluster)
+    assert not decide(guard, robot(), P.PULL).allowed
+    assert not decide(guard, delegated(ALICE), P.PULL).allowed
+    assert decide(guard, delegated(ALICE, (APP, {P.PULL})), P.PULL).allowed
+    assert decide(guard, ALICE, P.PING).allowed
+    assert visible(guard, robot(), APP) == [False]
+    assert not cluster.asked
+
+
+def test_the_cluster_decides_for_each_repository_what_is_listed() -> None:
+    cluster = Cluster()
+    guard = Guard([], external=cluster)
+    assert decide(guard, BOB, P.LIST).allowed
+    assert not decide(guard, delegated(BOB), P.LIST).allowed
+    assert not cluster.asked
+
+
+def test_the_cluster_is_asked_whether_everybody_may_list() -> None:
+    cluster = Cluster()
+    assert not decide(Guard([], external=cluster), ANONYMOUS, P.LIST).allowed
+    assert cluster.asked
+
+
+def test_no_answer_is_no_denial() -> None:
+    with pytest.raises(Unavailable):
+        decide(Guard([], external=Cluster("down")), BOB, P.PULL)
+
+
+# what is visible
+
+
+LISTER = rule("lister", Subjects(users=frozenset({"bob"})), "**", P.LIST)
+PULLER = rule("puller", Subjects(users=frozenset({"bob"})), "team-b/*", P.PULL)
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        (ALICE, [True, False]),
+        (BOB, [False, True]),  # list by one rule, pull by another
+        (ANONYMOUS, [False, False]),
+        (robot(("team-a/*", [P.PULL])), [False, False]),
+        (robot(("team-a/*", [P.PULL]), ("**", [P.LIST])), [True, False]),
+        (delegated(ALICE, (OTHER, {P.PULL})), [True, False]),  # by the holder's own rights
+        (delegated(ANONYMOUS, (OTHER, READING)), [False, False]),
+    ],
+)
+def test_visible_is_what_may_be_listed_and_pulled(identity: Identity, expected: list[bool]) -> None:
+    assert visible(Guard([DEV, LISTER, PULLER]), identity, APP, OTHER) == expected
+
+
+def test_visible_to_all_where_all_may_pull() -> None:
+    for identity in (ANONYMOUS, BOB, robot(), delegated(BOB)):
+        assert visible(Guard([], anonymous="pull"), identity, APP, OTHER) == [True, True]
+
+
+def test_the_cluster_is_asked_for_what_the_rules_leave_open() -> None:
+    cluster = Cluster("alice")
+    assert visible(Guard([DEV], external=cluster), delegated(ALICE), OTHER, APP, OTHER) == [True, True, True]
+    assert cluster.asked == [(ALICE, None, (OTHER, OTHER))]
+    assert visible(Guard([DEV], external=Cluster()), ALICE, OTHER, APP) == [False, True]
+    assert visible(Guard([DEV], external=cluster), ALICE, APP) == [True]
+    assert visible(Guard([DEV], external=cluster), ALICE) == []
+    assert len(cluster.asked) == 1
+
+
+# memory
+
+
+def test_decisions_are_remembered_for_the_very_identity() -> None:
+    guard = Guard([DEV])
+    assert decide(guard, ALICE, P.PULL).allowed
+    without = Identity("alice", Method.PASSWORD)
+    assert not decide(guard, without, P.PULL).allowed  # of the same name and credential, with other groups
+    assert decide(guard, ALICE, P.PULL).allowed
+    for number in range(20_000):
+        guard._by_rules(ALICE, P.PULL, Repository(f"team-a/{number}"))  # noqa: SLF001
+    assert guard._by_rules.cache_info().currsize <= 8192  # noqa: SLF001
+
+
+def test_every_action_has_an_answer() -> None:
+    guard = Guard([DEV], external=Cluster())
+    for identity in (ALICE, ANONYMOUS, robot(), delegated(ALICE)):
+        for permission in ACTIONS:
+            assert decide(guard, identity, permission).reason

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from trow.identity import throttle as module
+from trow.identity.throttle import Throttle
+from trow.oci.errors import TooManyRequests
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def throttle(clock: Clock) -> Throttle:
+    return Throttle(clock)
+
+
+def wait(throttle: Throttle, source: str = "10.0.0.1", user: str = "alice") -> int:
+    try:
+        throttle.check(source, user)
+    except TooManyRequests as error:
+        return error.retry_after
+    return 0
+
+
+def test_the_error_says_how_long(throttle: Throttle) -> None:
+    fail(throttle, 6)
+    with pytest.raises(TooManyRequests, match="again in 2 s"):
+        throttle.check("10.0.0.1", "alice")
+
+
+def fail(throttle: Throttle, times: int, source: str = "10.0.0.1", user: str = "alice") -> None:
+    for _ in range(times):
+        throttle.failed(source, user)
+
+
+def test_four_failures_cost_nothing(throttle: Throttle) -> None:
+    fail(throttle, 4)
+    assert wait(throttle) == 0
+
+
+def test_from_the_fifth_on_each_failure_doubles_the_wait(throttle: Throttle, clock: Clock) -> None:
+    fail(throttle, 4)
+    for seconds in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        fail(throttle, 1)
+        assert wait(throttle) == seconds
+        clock.now += seconds - 0.1
+        assert wait(throttle) == 1
+        clock.now += 0.1
+        assert wait(throttle) == 0
+    fail(throttle, 1)
+    assert wait(throttle) == 300
+    fail(throttle, 1000)
+    assert wait(throttle) == 300
+
+
+def test_a_window_of_15_minutes_begins_with_the_first_failure(throttle: Throttle, clock: Clock) -> None:
+    fail(throttle, 4)
+    clock.now = 899
+    fail(throttle, 1)
+    assert wait(throttle) == 1
+    clock.now = 900
+    fail(throttle, 1)  # the first of another
+    assert wait(throttle) == 0
+
+
+def test_others_do_not_wait(throttle: Throttle) -> None:
+    fail(throttle, 10)
+    assert wait(throttle) > 0
+    assert wait(throttle, user="bob") == 0
+    assert wait(throttle, user="") == 0
+    assert wait(throttle, source="10.0.0.2") == 0
+
+
+def test_success_clears_the_pair_alone(throttle: Throttle) -> None:
+    fail(throttle, 10)
+    throttle.succeeded("10.0.0.1", "bob")
+    assert wait(throttle) > 0
+    throttle.succeeded("10.0.0.1", "alice")
+    assert wait(throttle) == 0
+
+
+def test_fifty_failures_of_one_source_make_all_its_users_wait(throttle: Throttle) -> None:
+    for number in range(49):
+        throttle.failed("10.0.0.1", f"user{number}")
+    assert wait(throttle, user="carol") == 0
+    throttle.failed("10.0.0.1", "user49")
+    throttle.succeeded("10.0.0.1", "carol")
+    assert wait(throttle, user="carol") == 1
+    assert wait(throttle, source="10.0.0.2", user="carol") == 0
+
+
+def test_one_network_of_ipv6_is_one_source(throttle: Throttle) -> None:
+    fail(throttle, 5, source="2001:db8::1")
+    assert wait(throttle, source="2001:db8:0:0:ffff::2") == 1
+    assert wait(throttle, source="2001:db8:0:1::1") == 0
+    fail(throttle, 5, source="fe80::1%eth0")
+    assert wait(throttle, source="fe80::2") == 1
+    fail(throttle, 5, source="::ffff:10.0.0.9")
+    assert wait(throttle, source="10.0.0.9") == 1
+    assert wait(throttle, source="::ffff:10.0.0.8") == 0
+
+
+@pytest.mark.parametrize("source", ["", "unix:", ":::", "host:80", "x" * 10_000])
+def test_any_source_counts(throttle: Throttle, source: str) -> None:
+    fail(throttle, 5, source=source)
+    assert wait(throttle, source=source) == 1
+
+
+def test_memory_is_bounded(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST", 100)
+    fail(throttle, 5, source="10.9.9.9", user="x" * 10_000)
+    for number in range(200):
+        throttle.failed("10.0.0.1", f"user{number}")
+    assert wait(throttle, source="10.9.9.9", user="x" * 10_000) == 0  # the pair was forgotten for others
+    assert wait(throttle, user="anybody") > 0  # names do not push the source out
+    for counts in (throttle._users, throttle._sources):  # noqa: SLF001
+        assert len(counts._counts) <= 100  # noqa: SLF001
+    assert max(len(user) for _, user in throttle._users._counts) <= 128  # noqa: SLF001
+
+
+def test_guessing_is_slow() -> None:
+    clock = Clock()
+    throttle = Throttle(clock)
+    guesses = 0
+    while clock.now < 86400:
+        throttle.check("10.0.0.1", "alice")
+        throttle.failed("10.0.0.1", "alice")
+        guesses += 1
+        clock.now += max(wait(throttle), 0.001)
+    assert guesses < 1500
+    assert math.isfinite(clock.now)
