@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,10 +39,12 @@ def _with_grants(config: Config, identity: Identity) -> Identity:
     if identity.method is not Method.ROBOT:
         return identity
     named = [token for token in robot_tokens(config) if f"robot:{token.name}" == identity.name]
-    good = [token for token in named if token.revoked_at is None]
+    now = time.time()
+    good = [token for token in named if token.revoked_at is None and (token.expires_at or math.inf) > now]
     if not good:
         raise StartError(f"there is no good token of {identity.name}; `trow token list` shows which there are")
-    return replace(identity, grants=tuple(grant for token in good for grant in token.grants))
+    grants = tuple(grant for token in good for grant in token.grants)
+    return replace(identity, credential=", ".join(token.id for token in good), grants=grants)
 
 
 async def _decide(config: Config, identity: Identity, permission: Permission, repository: Repository) -> Decision:

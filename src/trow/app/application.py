@@ -192,11 +192,17 @@ def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
             known.tokens,
             parts.audit,
             parts.transfers,
-            anonymous=config.anonymous_access != "none" or config.kubernetes.anonymous,
+            anonymous=_anonymous_tokens(config),
         ),
         Api(browse, parts.records, pages),
         Operations(_checks(parts), parts.metrics),
     )
+
+
+def _anonymous_tokens(config: Config) -> bool:
+    """Whether anything can be allowed to those without credentials."""
+    by_rule = any(rule.anonymous for rule in config.access.rules)
+    return by_rule or config.kubernetes.anonymous or config.anonymous_access != "none"
 
 
 def _publish_rules(config: Config) -> PublishRules:

@@ -93,7 +93,7 @@ async def _client_tls(config: Config, application: Application) -> AsyncIterator
     await server.start()
     fronts = reserve(settings.bind.host, settings.bind.port)
     for front in fronts:
-        await tunnels.start(front.reservation, (behind[0].host, behind[0].port))
+        tunnels.start(front.reservation, (behind[0].host, behind[0].port))
     try:
         yield [str(front) for front in fronts]
     finally:

@@ -332,7 +332,7 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_size: Annotated[Size, _setting("Above this the oldest records are removed.", minimum=2**20)] = Size(4 * 2**30)
     pull_idle: Annotated[
         Duration, _setting("A pull ends, and is recorded, when nothing was asked for this long.", minimum=0.1)
-    ] = Duration(10)
+    ] = Duration(30)
     stdout: Annotated[bool, _setting("Write each record to standard output too, one JSON object a line.")] = False
     file: Annotated[Path | None, _setting("Write each record to this file too, one JSON object a line.")] = None
     file_size: Annotated[Size, _setting("A new file is begun at this size.", minimum=4096)] = Size(100 * 2**20)

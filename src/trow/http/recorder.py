@@ -41,8 +41,13 @@ class Recorder:
     async def logged_in(self, request: Request) -> None:
         """A ping with credentials of its own; a token's holder has logged in before."""
         identity = request.identity
-        if not identity.anonymous and identity.delegation is None:
-            self._audit.record(Event(Action.LOGIN, Outcome.OK, identity, request.origin, 200))
+        if identity.anonymous or identity.delegation is not None:
+            return
+        event = Event(Action.LOGIN, Outcome.OK, identity, request.origin, 200)
+        if self._audit.fail_closed:
+            await self._audit.record_now(event)
+        else:
+            self._audit.record(event)
 
     def received(self, request: Request, size: int) -> None:
         """A blob was stored."""
@@ -86,7 +91,11 @@ class Recorder:
     async def doing(self, request: Request, action: Action, *, digest: str) -> AsyncIterator[None]:
         """Something is done inside of the block."""
         await self.intend(request, action, digest=digest)
-        yield
+        try:
+            yield
+        except OciError as error:
+            self._failed(request, action, digest, error)
+            raise
         self.done(request, action, digest=digest)
 
     @contextlib.asynccontextmanager
@@ -140,14 +149,18 @@ class Recorder:
         """A manifest or a tag is deleted inside of the block."""
         action = Action.MANIFEST_DELETE if isinstance(reference, Digest) else Action.TAG_DELETE
         await self.intend(request, action, reference=reference)
-        yield lambda gone: self._deleted(request, action, reference, gone)
+        try:
+            yield lambda gone: self._deleted(request, action, reference, gone)
+        except OciError as error:
+            self._failed(request, action, reference, error)
+            raise
 
     def _deleted(self, request: Request, action: Action, reference: Reference, gone: Sequence[TagMove]) -> None:
         if action is Action.MANIFEST_DELETE:
             self.done(request, action, digest=reference)
         self._moved(request, Action.TAG_DELETE, gone, "")
 
-    def _failed(self, request: Request, action: Action, reference: Reference, error: OciError) -> None:
+    def _failed(self, request: Request, action: Action, reference: str, error: OciError) -> None:
         self._audit.record(
             Event(
                 action,

@@ -22,6 +22,7 @@ from trow.registry.ports import ClientCertificate
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from trow.http.server import TlsFiles
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_CONNECTIONS: Final = 1_000
+_BACKLOG: Final = 1_024
+_PAUSE_SECONDS: Final = 1.0
 _HANDSHAKE_SECONDS: Final = 10.0
 _PIECE: Final = 256 * 1024
 _MOST_ORGANIZATIONS: Final = 16
@@ -48,60 +51,91 @@ class Tunnels:
         self.peers: dict[str, Peer] = {}
         self._tls = tls
         self._context = _context(tls, client_ca, crl)
-        self._server: asyncio.Server | None = None
-        self._upstream = ("", 0)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, listening: socket.socket, upstream: tuple[str, int]) -> None:
+    def start(self, listening: socket.socket, upstream: tuple[str, int]) -> None:
         """Take connections on a bound socket; ``upstream`` is where the HTTP server listens on loopback."""
-        self._upstream = upstream
-        self._server = await asyncio.start_server(
-            self._serve,
-            sock=listening,
-            ssl=self._context,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-            limit=_PIECE,
-        )
+        listening.setblocking(False)
+        listening.listen(_BACKLOG)
+        self._run(self._accept(listening, upstream))
 
     def renew(self) -> None:
         """Take up a renewed certificate of our own, for connections to come."""
         self._context.load_cert_chain(self._tls.certificate, self._tls.key)
 
     async def stop(self) -> None:
-        """Take no more connections. Those that are open end with the HTTP server behind them."""
-        if self._server is not None:
-            self._server.close()
+        """Take no more connections, and end those that are open."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listening: socket.socket, upstream: tuple[str, int]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError:  # out of files, or a client that is gone already
+                log.exception("a connection could not be taken")
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            if len(self._tasks) > _MOST_CONNECTIONS:
+                accepted.close()
+                continue
+            self._run(self._serve(accepted, str(address[0]), upstream))
+
+    async def _serve(self, accepted: socket.socket, client: str, upstream: tuple[str, int]) -> None:
+        """One connection. Accepted by ourselves, because a server object tells nobody why a handshake has failed."""
         try:
-            if len(self.peers) < _MOST_CONNECTIONS:
-                await self._pass_on(reader, writer)
-        except (OSError, ValueError, ssl.SSLError) as error:
-            log.info("a connection with a client certificate ended", extra={"reason": str(error)})
+            reader, writer = await self._secured(accepted)
+        except (OSError, ValueError) as error:
+            accepted.close()
+            log.warning("no client certificate that is good", extra={"client": client, "reason": str(error)})
+            return
+        try:
+            await self._pass_on(reader, writer, Peer(client, "", "https", "", _certificate(writer)), upstream)
+        except (OSError, ValueError) as error:
+            log.info("a connection with a client certificate ended", extra={"client": client, "reason": str(error)})
         finally:
             writer.close()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(writer.get_extra_info("peername")[0], "", "https", "", _certificate(writer))
-        from_server, to_server = await asyncio.open_connection(*self._upstream, limit=_PIECE)
+    async def _secured(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(_PIECE, loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, accepted, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, upstream: tuple[str, int]
+    ) -> None:
+        from_server, to_server = await asyncio.open_connection(*upstream, limit=_PIECE)
         host, port = to_server.get_extra_info("sockname")[:2]
         self.peers[f"{host}:{port}"] = peer
+        sending = asyncio.create_task(_pump(reader, to_server, half_close=True))
         try:
-            ways = {asyncio.create_task(_pump(reader, to_server)), asyncio.create_task(_pump(from_server, writer))}
-            _, pending = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in pending:
-                way.cancel()
-            await asyncio.wait(ways)
+            await _pump(from_server, writer)
         finally:
-            to_server.close()
+            sending.cancel()
             # The address may be somebody else's as soon as the connection is closed.
             del self.peers[f"{host}:{port}"]
+            to_server.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError):
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, half_close: bool = False) -> None:
+    with contextlib.suppress(OSError):
         while piece := await reader.read(_PIECE):
             writer.write(piece)
             await writer.drain()
+        if half_close:  # whoever has said all may still wait for the answer
+            writer.write_eof()
 
 
 def _context(tls: TlsFiles, client_ca: Path, crl: Path | None) -> ssl.SSLContext:

@@ -90,7 +90,7 @@ class AuthenticatorChain:
             raise Unauthorized(f"the credentials are longer than {LONGEST // 1024} KiB")
         if self._is_token(secret):
             return await self._token(secret, client)
-        return await self._throttled(lambda: self._password(user, secret), client, user)
+        return await self._throttled(lambda: self._password(user, secret), client, user, secret)
 
     def _is_token(self, secret: str) -> bool:
         return is_jwt(secret) or (self._by.robots is not None and secret.startswith(PREFIX))
@@ -99,7 +99,7 @@ class AuthenticatorChain:
         if self._by.tokens is not None and self._by.tokens.is_ours(token):
             return self._by.tokens.verify(token)
         verifier = self._verifier(token)
-        return await self._throttled(lambda: verifier.verify(token), client, "")
+        return await self._throttled(lambda: verifier.verify(token), client, "", token)
 
     def _verifier(self, token: str) -> TokenVerifier:
         if self._by.robots is not None and token.startswith(PREFIX):
@@ -119,14 +119,16 @@ class AuthenticatorChain:
             raise Unauthorized("the user name or the password is wrong")
         return identity
 
-    async def _throttled(self, verify: Callable[[], Awaitable[Identity]], client: str, user: str) -> Identity:
+    async def _throttled(
+        self, verify: Callable[[], Awaitable[Identity]], client: str, user: str, secret: str
+    ) -> Identity:
         self._throttle.check(client, user)
         try:
             identity = await verify()
         except Stale:
             raise
         except Unauthorized:
-            self._throttle.failed(client, user)
+            self._throttle.failed(client, user, secret)
             raise
         self._throttle.succeeded(client, user)
         return identity

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import ipaddress
 import math
+import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -28,8 +30,9 @@ Key = TypeVar("Key", bound="Hashable")
 class Throttle:
     """Counts failures by source and user, and by source.
 
-    A window of 15 minutes opens with the first failure. The first 5 of a user from one source, and the first 50 from
-    one source, cost nothing; after each further one that has to pass: 1, 2, 4, … seconds, and at most 300.
+    A window of 15 minutes opens with the first failure. From the fifth of a user from one source, and the fiftieth
+    from one source, each has to be followed by a pause: 1, 2, 4, … seconds, and at most 300. The same
+    wrong secret again is no further guess: a kubelet with an old pull secret sends it for ever.
 
     Attempts that run at the same time may all pass before the first has failed. How many, the authenticators limit:
     few passwords are checked at a time.
@@ -39,6 +42,7 @@ class Throttle:
         self._clock = clock
         self._users: _Failures[tuple[str, str]] = _Failures(_FREE_PER_USER)
         self._sources: _Failures[str] = _Failures(_FREE_PER_SOURCE)
+        self._key = secrets.token_bytes(32)
 
     def check(self, source: str, user: str) -> None:
         """Before an attempt; the user is "" where a token says who it is.
@@ -51,14 +55,17 @@ class Throttle:
         wait = free_at - self._clock()
         if wait > 0:
             seconds = math.ceil(wait)
-            raise TooManyRequests(f"too many failed logins; try again in {seconds} s", retry_after=seconds)
+            raise TooManyRequests("too many failed logins; wait as Retry-After says", retry_after=seconds)
 
-    def failed(self, source: str, user: str) -> None:
+    def failed(self, source: str, user: str, secret: str) -> None:
         """After a wrong attempt."""
         key = _key(source, user)
         now = self._clock()
-        self._users.count(key, now)
-        self._sources.count(key[0], now)
+        # With the user: one password tried on many users is many guesses.
+        text = f"{user}:{secret}".encode("utf-8", "surrogatepass")
+        guess = hashlib.blake2b(text, digest_size=16, key=self._key).digest()
+        if self._users.count(key, now, guess):
+            self._sources.count(key[0], now, guess)
 
     def succeeded(self, source: str, user: str) -> None:
         """After a right one; the source's count stays, for whoever guesses may well have an account too."""
@@ -70,6 +77,7 @@ class _Count:
     since: float
     failures: int = 0
     free_at: float = 0.0
+    last: bytes = b""
 
 
 class _Failures(Generic[Key]):
@@ -81,16 +89,22 @@ class _Failures(Generic[Key]):
         count = self._counts.get(key)
         return count.free_at if count else -math.inf
 
-    def count(self, key: Key, now: float) -> None:
+    def count(self, key: Key, now: float, guess: bytes) -> bool:
+        """Count a guess; False where it is the one from before."""
+        count = self._counts.get(key)
+        if count is not None and count.last == guess and now - count.since < _WINDOW:
+            return False
         count = self._counts.pop(key, None)
         if count is None or now - count.since >= _WINDOW:
             count = _Count(now)
         count.failures += 1
+        count.last = guess
         if count.failures >= self._free:
             count.free_at = now + min(_LONGEST_WAIT, 2 ** min(count.failures - self._free, 9))
         self._counts[key] = count
         if len(self._counts) > _MOST:
             self._counts.popitem(last=False)
+        return True
 
     def forget(self, key: Key) -> None:
         self._counts.pop(key, None)

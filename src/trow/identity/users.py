@@ -95,9 +95,12 @@ class UsersFile:
         known = loaded.verified.get(key, self._clock())
         if known is not None:
             return known
+        if loaded.refused.get(key, self._clock()):
+            return None
         found = loaded.users.get(user)
         right = await self._compared(key, found or self._somebody(user, loaded), secret)
         if found is None or not right:
+            loaded.refused.put(key, True, self._clock(), self._clock() + _REMEMBERED_FOR)
             return None
         identity = Identity(user, Method.PASSWORD, groups=found.groups)
         now = self._clock()
@@ -134,6 +137,8 @@ class _Loaded:
     users: Mapping[str, User]
     listed: Sequence[User]
     verified: Recent[bytes, Identity] = field(default_factory=lambda: Recent(_MOST_REMEMBERED))
+    # The same wrong password again costs nothing, however often a client repeats it.
+    refused: Recent[bytes, bool] = field(default_factory=lambda: Recent(_MOST_REMEMBERED))
 
 
 def _read(paths: Sequence[Path]) -> _Loaded:

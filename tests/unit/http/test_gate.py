@@ -134,8 +134,8 @@ async def test_two_authorization_headers_are_refused(world: World) -> None:
 
 
 async def test_guessing_has_an_end(world: World) -> None:
-    for _ in range(5):
-        assert await outcome(world, world.request(basic("alice", "wrong")), Permission.PULL) == 401
+    for number in range(5):
+        assert await outcome(world, world.request(basic("alice", f"wrong {number}")), Permission.PULL) == 401
     with pytest.raises(TooManyRequests):
         await outcome(world, world.request(ALICE), Permission.PULL)
     (*_, last) = world.audit.events

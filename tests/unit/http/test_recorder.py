@@ -120,14 +120,17 @@ async def test_deleted_tag_is_on_record_with_what_it_was(world: World, recorder:
     assert found == [(Action.TAG_DELETE, "v1", NAME)]
 
 
-async def test_what_was_not_there_to_be_deleted_is_not_on_record(world: World, recorder: Recorder) -> None:
+async def test_what_could_not_be_deleted_is_on_record_as_failed(world: World, recorder: Recorder) -> None:
     with pytest.raises(ManifestUnknown):
         async with recorder.deleting(await asked(world, "DELETE"), tag("v1")):
             raise ManifestUnknown("none")
     with pytest.raises(BlobUnknown):
         async with recorder.doing(await asked(world, "DELETE"), Action.BLOB_DELETE, digest=LAYER):
             raise BlobUnknown("none")
-    assert events(world) == []
+    assert [(event.action, event.outcome, event.reason) for event in events(world)] == [
+        (Action.TAG_DELETE, Outcome.FAILED, "none"),
+        (Action.BLOB_DELETE, Outcome.FAILED, "none"),
+    ]
 
 
 async def test_deleted_blob_and_mount(world: World, recorder: Recorder) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -37,13 +38,32 @@ def wait(throttle: Throttle, source: str = "10.0.0.1", user: str = "alice") -> i
 
 def test_the_error_says_how_long(throttle: Throttle) -> None:
     fail(throttle, 6)
-    with pytest.raises(TooManyRequests, match="again in 2 s"):
+    with pytest.raises(TooManyRequests, match="too many failed logins") as caught:
         throttle.check("10.0.0.1", "alice")
+    assert caught.value.retry_after == 2
+
+
+def test_the_same_wrong_secret_again_is_no_further_guess(throttle: Throttle) -> None:
+    for _ in range(100):
+        throttle.failed("10.0.0.1", "alice", "an old pull secret")
+    assert wait(throttle) == 0
+    fail(throttle, 4)
+    assert wait(throttle) == 1
+
+
+def test_one_password_tried_on_many_users_is_many_guesses(throttle: Throttle) -> None:
+    for number in range(50):
+        throttle.failed("10.0.0.1", f"user{number}", "password1")
+    assert wait(throttle, user="carol") == 1
+
+
+guesses = itertools.count()
 
 
 def fail(throttle: Throttle, times: int, source: str = "10.0.0.1", user: str = "alice") -> None:
+    """As many different guesses."""
     for _ in range(times):
-        throttle.failed(source, user)
+        throttle.failed(source, user, f"guess {next(guesses)}")
 
 
 def test_four_failures_cost_nothing(throttle: Throttle) -> None:
@@ -94,9 +114,9 @@ def test_success_clears_the_pair_alone(throttle: Throttle) -> None:
 
 def test_fifty_failures_of_one_source_make_all_its_users_wait(throttle: Throttle) -> None:
     for number in range(49):
-        throttle.failed("10.0.0.1", f"user{number}")
+        throttle.failed("10.0.0.1", f"user{number}", "guess")
     assert wait(throttle, user="carol") == 0
-    throttle.failed("10.0.0.1", "user49")
+    throttle.failed("10.0.0.1", "user49", "guess")
     throttle.succeeded("10.0.0.1", "carol")
     assert wait(throttle, user="carol") == 1
     assert wait(throttle, source="10.0.0.2", user="carol") == 0
@@ -123,7 +143,7 @@ def test_memory_is_bounded(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_MOST", 100)
     fail(throttle, 5, source="10.9.9.9", user="x" * 10_000)
     for number in range(200):
-        throttle.failed("10.0.0.1", f"user{number}")
+        throttle.failed("10.0.0.1", f"user{number}", "guess")
     assert wait(throttle, source="10.9.9.9", user="x" * 10_000) == 0  # the pair was forgotten for others
     assert wait(throttle, user="anybody") > 0  # names do not push the source out
     for counts in (throttle._users, throttle._sources):  # noqa: SLF001
@@ -134,11 +154,11 @@ def test_memory_is_bounded(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) 
 def test_guessing_is_slow() -> None:
     clock = Clock()
     throttle = Throttle(clock)
-    guesses = 0
+    tries = 0
     while clock.now < 86400:
         throttle.check("10.0.0.1", "alice")
-        throttle.failed("10.0.0.1", "alice")
-        guesses += 1
+        throttle.failed("10.0.0.1", "alice", f"guess {tries}")
+        tries += 1
         clock.now += max(wait(throttle), 0.001)
-    assert guesses < 1500
+    assert tries < 1500
     assert math.isfinite(clock.now)
