@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+import socket
+import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import pytest
 import urllib3
@@ -106,6 +109,26 @@ def test_without_a_good_certificate_there_is_no_connection(guarded: Guarded, who
     with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):
         guarded.seen(shown).request("GET", "/healthz")
     assert guarded.seen(guarded.puller).request("GET", "/healthz").status == 200
+
+
+def test_the_operator_is_told_why_there_is_no_connection(guarded: Guarded) -> None:
+    with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):
+        guarded.seen(guarded.revoked).request("GET", "/healthz")
+    said = [line for line in guarded.trow.stderr.read_text("utf-8").splitlines() if "no client certificate" in line]
+    assert any("certificate revoked" in line and '"client":"127.0.0.1"' in line for line in said)
+
+
+def test_a_client_that_has_said_all_still_gets_its_answer(guarded: Guarded) -> None:
+    context = ssl.create_default_context(cafile=guarded.trow.ca)
+    context.load_cert_chain(guarded.puller.file, guarded.puller.key)
+    address = urlsplit(guarded.trow.urls[1])
+    with (
+        socket.create_connection((str(address.hostname), address.port or 0), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        secured.sendall(b"GET /healthz HTTP/1.1\r\nhost: trow\r\nconnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: secured.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_connection_keeps_its_identity_and_two_do_not_mix(guarded: Guarded, repository: str) -> None:

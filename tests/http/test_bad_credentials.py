@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.issuer import Issuer
+    from support.registry import Reply
     from support.wire import Answer
 
 # The HTTP parser takes headers up to some size in all; what is above it never reaches the registry.
@@ -431,8 +432,14 @@ def test_clocks_may_differ_a_little(vault: Team, seconds: int) -> None:
 
 def test_passwords_cannot_be_guessed_in_bulk(vault: Team) -> None:
     guesser = vault.user("puller", secrets.token_urlsafe())
-    assert [guesser.get("/v2/").status for _ in range(5)] == [401] * 5
-    reply = guesser.get("/v2/")
+    assert [guesser.get("/v2/").status for _ in range(9)] == [401] * 9, "the same again is no further guess"
+
+    def guess() -> Reply:
+        wrong = basic("puller", vault.secret(secrets.token_urlsafe()))
+        return guesser.request("GET", "/v2/", headers={"authorization": wrong})
+
+    assert [guess().status for _ in range(4)] == [401] * 4
+    reply = guess()
     assert reply.refusal == (429, "TOOMANYREQUESTS")
     assert 1 <= int(reply.headers["retry-after"]) <= 300
     there = {"x-forwarded-for": guesser.address}

@@ -14,6 +14,7 @@ import pytest
 
 import factories
 from support.registry import Client, Repository
+from support.server import Trow
 from support.team import Team
 
 if TYPE_CHECKING:
@@ -283,3 +284,20 @@ def test_issued_time_is_now(team: Team) -> None:
     said = claims(team.token(team.root))
     assert abs(said["iat"] - time.time()) < 60
     assert said["nbf"] <= said["iat"] < said["exp"]
+
+
+def test_a_rule_for_everybody_gives_tokens_to_those_without_credentials(tmp_path: Path) -> None:
+    rules = [{"anonymous": True, "repositories": ["public/**"], "actions": ["pull"]}]
+    alice = ("alice", "correct horse")
+    with Trow.start(tmp_path, user=alice, config={"access": {"rules": rules}}) as trow:
+        image = factories.image()
+        with Client(trow.url, alice) as owner:
+            for name in ("public/app", "private/app"):
+                Repository(owner, name).push(image, "v1")
+        with Client(trow.url) as nobody:
+            scopes = "scope=repository:public/app:pull&scope=repository:private/app:pull"
+            token = nobody.get(f"/token?{scopes}").json["token"]
+        with Client(trow.url, bearer=token) as nobody:
+            assert nobody.get("/v2/").status == 200
+            assert nobody.get("/v2/public/app/manifests/v1").status == 200
+            assert nobody.get("/v2/private/app/manifests/v1").status == 401

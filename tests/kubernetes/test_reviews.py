@@ -277,7 +277,7 @@ async def test_each_role_is_enough_by_itself(
 
 
 async def test_an_auditor_reads_the_record_and_nothing_else(cluster: Cluster, access: Access, namespace: str) -> None:
-    binding = ("create", "clusterrolebinding", f"auditor-{namespace}", "--clusterrole", "trow-auditor")
+    binding = ("create", "clusterrolebinding", f"auditor-{namespace}", "--clusterrole", "trow-image-auditor")
     cluster.kubectl(*binding, f"--user=corp:{namespace}")
     auditor = Identity(f"corp:{namespace}", Method.OIDC)
     async with registry(access) as trow:
