@@ -43,8 +43,8 @@ def run(setting: Setting) -> list[Result]:
         fill(trow.data, setting.sizes.records, end)
         with trow:
             (ours,) = interleaved(setting, "ms", {"Trow": partial(slowest_search, trow, end)})
-    case = f"audit search, {setting.sizes.records:,} records".replace(",", " ")
-    return [Result(case, "ms", ours, must=MUST)]
+    count = f"{setting.sizes.records:,}".replace(",", " ")
+    return [Result(f"audit search at {count} records", "ms", ours, must=MUST)]
 
 
 def fill(data: Path, count: int, end: float) -> None:

@@ -117,7 +117,7 @@ BEFORE: Final = "({table}.at, {table}.writer, {table}.sequence) < (?, ?, ?)"
 
 COUNT_PREFIX: Final = """
     SELECT count(*) FROM (
-        SELECT 1 FROM record WHERE repository >= ? AND repository < ? LIMIT ?) AS some
+        SELECT 1 FROM record WHERE repository >= ? AND repository < ? LIMIT ?) AS found
 """
 PULLS_OF: Final = """
     SELECT record.content FROM record_digest

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import apsw
+
 from trow.audit import database, sql, times
 from trow.audit import record as records
 from trow.audit.chain import Checkpoint, Head, Trim
+from trow.audit.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +81,15 @@ class AuditStore:
 
     def __init__(self, path: Path) -> None:
         self._connection = database.open_writer(path)
-        self.writer = database.writer_of(self._connection)
+        try:
+            self.writer = database.writer_of(self._connection)
+            self.head()
+        except (apsw.Error, ValueError, IndexError) as error:
+            self._connection.close()
+            what = "run trow audit verify, then move it away to begin a new one"
+            raise AuditError(
+                f"the audit database {path} has no end that a record can follow ({error}); {what}"
+            ) from None
 
     def close(self) -> None:
         """Write the log back and close."""

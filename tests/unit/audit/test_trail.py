@@ -183,6 +183,14 @@ def test_file_that_is_no_database_is_named(path: Path, content: bytes) -> None:
         AuditTrail(path, KEY)
 
 
+@pytest.mark.parametrize("damage", ["UPDATE record SET content = '{}'", "DROP TABLE record", "DELETE FROM setting"])
+def test_database_that_no_record_can_be_added_to_is_refused(path: Path, damage: str) -> None:
+    write(path, [full(1)])
+    sql(path, damage)
+    with pytest.raises(AuditError, match="trow audit verify"):
+        AuditTrail(path, KEY)
+
+
 def test_database_of_a_newer_version_is_refused(path: Path) -> None:
     write(path, [])
     sql(path, "PRAGMA user_version = 99")
