@@ -5,22 +5,15 @@ import math
 
 import pytest
 
+from support.clock import Clock
 from trow.identity import throttle as module
 from trow.identity.throttle import Throttle
 from trow.oci.errors import TooManyRequests
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture
@@ -152,7 +145,7 @@ def test_memory_is_bounded(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_guessing_is_slow() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     throttle = Throttle(clock)
     tries = 0
     while clock.now < 86400:

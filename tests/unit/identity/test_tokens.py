@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support.clock import Clock
 from trow.identity import tokens as module
 from trow.identity.credentials import Stale
 from trow.identity.jwts import is_jwt, issuer_of
@@ -46,17 +47,9 @@ ROBOT = Identity(
 )
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.25
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_700_000_000.25)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support.clock import Clock
 from support.loop import run
 from trow.identity import htpasswd, users
 from trow.identity.files import BrokenFile
@@ -42,17 +43,9 @@ def cheap(secret: str, kind: str = "2b") -> str:
 ALICE = cheap(SECRET)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
