@@ -17,7 +17,6 @@ from trow.audit.outputs import FileOutput, StreamOutput
 from trow.audit.queries import AuditQueries, Query
 from trow.audit.retention import Retention
 from trow.audit.trail import AuditTrail
-from trow.audit.webhook import Target, Webhook
 from trow.oci.errors import OciError, RequestInvalid
 from trow.policy.identity import Identity
 from trow.registry.events import Action, Event, RecordPage
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
+    from trow.audit.webhook import Webhook
     from trow.config import Config
     from trow.http.metrics import Metrics
     from trow.metadata.sqlite import SqliteMetadata
@@ -116,6 +116,9 @@ async def _webhook(config: Config, kept: AuditTrail) -> AsyncIterator[Webhook | 
     if audit.webhook is None:
         yield None
         return
+    # It brings an HTTP client that takes as much memory as all else.
+    from trow.audit.webhook import Target, Webhook  # noqa: PLC0415
+
     target = Target.parse(
         audit.webhook,
         format=audit.webhook_format,

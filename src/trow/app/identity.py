@@ -11,15 +11,11 @@ from trow.config import read_password
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.authorizer import Guard
-from trow.identity.oidc import IssuerSettings, OidcIssuer, same_prefix
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.robots import Robots
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyOf, SingleUser, UsersFile
-from trow.kube.access import Access
-from trow.kube.client import KubeClient
-from trow.kube.reviews import Reviews
 from trow.policy.access import EVERYTHING, Permission, Rule, Subjects, expand
 from trow.policy.globs import RepositoryGlob
 
@@ -30,7 +26,10 @@ if TYPE_CHECKING:
     from trow.config import AccessRule, Config, Kubernetes
     from trow.config import OidcIssuer as OidcSettings
     from trow.identity.authenticator import TokenVerifier
+    from trow.identity.oidc import IssuerSettings
     from trow.identity.users import Passwords
+    from trow.kube.access import Access
+    from trow.kube.reviews import Reviews
     from trow.metadata.sqlite import SqliteMetadata
     from trow.oci.names import Repository
 
@@ -86,6 +85,10 @@ async def reviews_of(
     if not kubernetes.audiences and not kubernetes.authorization:
         yield None
         return
+    # The client takes as much memory as all else: it is loaded where it is used.
+    from trow.kube.client import KubeClient  # noqa: PLC0415
+    from trow.kube.reviews import Reviews  # noqa: PLC0415
+
     client = KubeClient(_access(kubernetes), total_seconds=kubernetes.timeout, observe=observe)
     try:
         yield Reviews(client)
@@ -94,6 +97,8 @@ async def reviews_of(
 
 
 def _access(kubernetes: Kubernetes) -> Access:
+    from trow.kube.access import Access  # noqa: PLC0415 - see above
+
     if kubernetes.kubeconfig is not None:
         return Access.from_kubeconfig(kubernetes.kubeconfig)
     if kubernetes.api_server is not None:
@@ -110,6 +115,10 @@ def _passwords(config: Config) -> Iterator[Passwords]:
 
 
 def _issuers(config: Config) -> dict[str, TokenVerifier]:
+    if not config.auth.oidc:
+        return {}
+    from trow.identity.oidc import OidcIssuer, same_prefix  # noqa: PLC0415 - like the API server's client
+
     settings = [_issuer_settings(each) for each in config.auth.oidc]
     if wrong := same_prefix(settings):
         raise ValueError(wrong)
@@ -117,6 +126,8 @@ def _issuers(config: Config) -> dict[str, TokenVerifier]:
 
 
 def _issuer_settings(issuer: OidcSettings) -> IssuerSettings:
+    from trow.identity.oidc import IssuerSettings  # noqa: PLC0415 - see above
+
     return IssuerSettings(
         name=issuer.name,
         url=issuer.issuer,

@@ -102,7 +102,7 @@ class WebUrl(str):
     @classmethod
     def parse(cls, raw: object) -> Self:
         match = re.fullmatch(
-            r"https?://([^/?#@\s:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^?#\s]*)?", str(raw), re.ASCII
+            r'https?://([^/?#@\s:\[\]"\\]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^?#\s"\\]*)?', str(raw), re.ASCII
         )
         if not isinstance(raw, str) or match is None:
             raise ValueError(f"{raw!r} is not a URL")

@@ -76,7 +76,7 @@ class Gate:
         try:
             return await self._authenticator.identify(Proof(request.authorization, request.client, request.certificate))
         except OciError as error:
-            self._transfers.refused(_refusal(request, Action.LOGIN, error))
+            self._transfers.gather(_refusal(request, Action.LOGIN, error))
             raise
 
     async def require(self, request: Request, permission: Permission, repository: Repository) -> None:
@@ -93,7 +93,7 @@ class Gate:
             return
         error = await self._error(identity, permission, repository, decision.reason)
         if not identity.anonymous:
-            self._transfers.refused(_refusal(request, Action.ACCESS, error, str(repository)))
+            self._transfers.gather(_refusal(request, Action.ACCESS, error, str(repository)))
         raise error
 
     async def may_mount_from(self, request: Request, repository: Repository) -> bool:
@@ -121,7 +121,7 @@ class Gate:
             return
         if record.created_by != request.identity.name:
             error = Unauthorized("the token is older than the repository; ask for a new one", {"name": repository})
-            self._transfers.refused(_refusal(request, Action.ACCESS, error, str(repository)))
+            self._transfers.gather(_refusal(request, Action.ACCESS, error, str(repository)))
             raise error
 
     async def _error(

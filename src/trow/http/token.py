@@ -100,7 +100,7 @@ class TokenService:
             request.identity = await ask(self._authenticator)
         except OciError as error:
             outcome = Outcome.DENIED if isinstance(error, Unauthorized | Denied) else Outcome.FAILED
-            self._transfers.refused(
+            self._transfers.gather(
                 Event(Action.LOGIN, outcome, ANONYMOUS, request.origin, reason=error.message, detail="/token")
             )
             raise
@@ -121,6 +121,8 @@ class TokenService:
         event = _event(request, granted, lists, refused)
         if self._audit.fail_closed:
             await self._audit.record_now(event)
+        elif identity.anonymous:  # whoever has no name could fill the record
+            self._transfers.gather(event)
         else:
             self._audit.record(event)
         issued_at = datetime.fromtimestamp(token.issued_at, tz=UTC).isoformat(timespec="milliseconds")

@@ -249,8 +249,11 @@ class Transfers:
             replace(push.begun, blobs=push.blobs, bytes=push.bytes, detail="blobs only; no manifest followed")
         )
 
-    def refused(self, event: Event) -> None:
-        """Something was refused. The first of equal refusals is recorded at once, the others are counted."""
+    def gather(self, event: Event) -> None:
+        """Something happened that anybody can repeat at will, such as a refusal.
+
+        The first of equal events is recorded at once, the others are counted.
+        """
         address = event.origin.address
         key: tuple[object, ...] = (address, event.actor.name, event.action, event.repository, event.reason)
         if key not in self._refusals and self._refused[address] >= _REFUSALS_OF_A_CLIENT:

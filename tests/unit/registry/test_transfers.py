@@ -411,19 +411,19 @@ def refusal(reason: str = "no rule allows it", address: str = "192.0.2.1", repos
 
 async def test_first_refusal_is_recorded_at_once_and_its_repetitions_are_counted(registry: Registry) -> None:
     began = registry.clock.now
-    registry.transfers.refused(refusal())
+    registry.transfers.gather(refusal())
     assert registry.audit.taken() == [refusal()]
     for _ in range(7):
-        registry.transfers.refused(refusal())
+        registry.transfers.gather(refusal())
     assert registry.after(60) == []
     (event,) = registry.after(1)
     assert (event.count, event.started_at, event.reason) == (7, began, "no rule allows it")
-    registry.transfers.refused(refusal())
+    registry.transfers.gather(refusal())
     assert registry.audit.taken() == [refusal()]
 
 
 async def test_refusal_that_is_not_repeated_is_one_record(registry: Registry) -> None:
-    registry.transfers.refused(refusal())
+    registry.transfers.gather(refusal())
     assert registry.at_the_end() == [refusal()]
 
 
@@ -432,21 +432,21 @@ async def test_refusal_that_is_not_repeated_is_one_record(registry: Registry) ->
 )
 async def test_different_refusals_are_recorded_apart(registry: Registry, other: Event) -> None:
     for event in (refusal(), other):
-        registry.transfers.refused(event)
+        registry.transfers.gather(event)
     assert registry.audit.taken() == [refusal(), other]
 
 
 async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: Registry) -> None:
     for number in range(1000):
-        registry.transfers.refused(refusal(repository=f"r{number}"))
+        registry.transfers.gather(refusal(repository=f"r{number}"))
     events = registry.audit.taken()
     assert len(events) == 61
     assert (events[-1].repository, events[-1].reason) == ("", "many different refusals of this client")
-    registry.transfers.refused(refusal(address="192.0.2.2"))
+    registry.transfers.gather(refusal(address="192.0.2.2"))
     assert len(registry.audit.taken()) == 1, "another client is not concerned"
     (rest,) = registry.after(61)
     assert rest.count == 1000 - 61
-    registry.transfers.refused(refusal(repository="r999"))
+    registry.transfers.gather(refusal(repository="r999"))
     assert [event.repository for event in registry.audit.taken()] == ["r999"]
 
 
@@ -454,7 +454,7 @@ async def test_refusals_are_bounded_and_none_is_lost(registry: Registry, monkeyp
     monkeypatch.setattr(transfers, "_MOST", 10)
     for number in range(25):
         for _ in range(3):
-            registry.transfers.refused(refusal(address=f"192.0.2.{number}"))
+            registry.transfers.gather(refusal(address=f"192.0.2.{number}"))
     early = registry.audit.taken()
     assert len(early) == 25 + 15
     assert sum(event.count for event in (*early, *registry.at_the_end())) == 75
@@ -466,7 +466,7 @@ async def test_nothing_is_kept_of_what_has_ended(registry: Registry) -> None:
         by = caller(address=f"192.0.2.{number}")
         await registry.get(by, image, "v1")
         registry.transfers.received(by, REPO, 1)
-        registry.transfers.refused(refusal(address=by.address))
+        registry.transfers.gather(refusal(address=by.address))
     registry.after(10_000)
     kept = vars(registry.transfers)
     assert not any(kept[name] for name in ("_pulls", "_pushes", "_refusals", "_refused"))
