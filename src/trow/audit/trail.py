@@ -12,6 +12,7 @@ from trow.audit.follow import Follower
 from trow.audit.retention import Retention
 from trow.audit.writing import WEBHOOK, TrailWriter
 from trow.oci.errors import Unavailable
+from trow.registry.events import Action
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,8 @@ class AuditTrail:
             self._writer.lose()
             return
         self._waiting.append((self._clock(), event, None))
-        self._writer.wake()
+        # The summary of a pull is made long after it.
+        self._writer.wake(late=event.action is Action.PULL)
 
     async def record_now(self, event: Event) -> None:
         """See `Audit.record_now`. What was refused may still be on record later, when it was already on its way."""

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 WEBHOOK: Final = "webhook"
 
 _FLUSH_SECONDS: Final = 0.1
+_LATE_SECONDS: Final = 1.0
 _MOST_IN_A_COMMIT: Final = 2_000
 _RECORDS_A_SLICE: Final = 32
 _PAUSE_SECONDS: Final = 0.000_05
@@ -101,6 +102,7 @@ class TrailWriter:
         self._losing = threading.Lock()
         self._batch: _Batch | None = None
         self._wake = threading.Event()
+        self._prompt = threading.Event()
         self._urgent = threading.Event()
         self._closing = False
         self._told: list[Callable[[], None]] = []
@@ -119,10 +121,18 @@ class TrailWriter:
         """Have something called, in the writer's thread, after each commit."""
         self._told.append(callback)
 
-    def wake(self, *, urgent: bool = False) -> None:
-        """Something waits."""
+    def wake(self, *, urgent: bool = False, late: bool = False) -> None:
+        """Something waits.
+
+        Args:
+            urgent: somebody waits for it.
+            late: it is of the past already, and may wait for more of its kind: each commit takes a moment from the
+                requests that are being answered.
+        """
         if urgent:
             self._urgent.set()
+        if not late and not self._prompt.is_set():
+            self._prompt.set()
         # Asking is cheaper than setting, and this is called for every request.
         if not self._wake.is_set():
             self._wake.set()
@@ -168,10 +178,11 @@ class TrailWriter:
         if self._tries:
             time.sleep(_FIRST_RETRY_SECONDS)
             self._urgent.wait(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(self._tries, 10)))
-        elif self._wake.wait(self._idle_seconds()) and not self._closing:
+        elif self._wake.wait(self._idle_seconds()) and not self._closing and self._prompt.wait(_LATE_SECONDS):
             self._urgent.wait(_FLUSH_SECONDS)
         # Cleared before anything is taken, so that what comes from now on wakes again.
         self._urgent.clear()
+        self._prompt.clear()
         self._wake.clear()
 
     def _idle_seconds(self) -> float:
