@@ -27,7 +27,7 @@ class Sizes:
     tags: int = 500_000
     repositories: int = 100_000
     blobs: int = 1_000_000
-    pulls: int = 1_000
+    pulls: int = 1_500
     records: int = 1_000_000
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _HOUSE_SECONDS: Final = 60.0
-_SWEEP_SECONDS: Final = 1.0
+_SWEEP_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 1.0
 _COLLECT_AFTER: Final = 5_000
 
 
@@ -73,6 +74,7 @@ async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> i
             asyncio.create_task(server.watch_certificate(application.renewed)),
             asyncio.create_task(_keep_house(application)),
             asyncio.create_task(_sweep(application)),
+            asyncio.create_task(_watch_changes(application)),
             asyncio.create_task(return_memory(lambda: application.metrics.answered)),
         ]
         await stopping.wait()
@@ -139,8 +141,14 @@ async def _keep_house(application: Application) -> None:
 
 
 async def _sweep(application: Application) -> None:
-    """What has to be done every second."""
+    """Records what has ended, a little at a time."""
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
         application.transfers.sweep()
+
+
+async def _watch_changes(application: Application) -> None:
+    """Takes over what other processes have done."""
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
         await application.changes.look()

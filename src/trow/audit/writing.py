@@ -1,7 +1,7 @@
 """The one thread that writes the trail: it words, chains and stores what waits, many records to a commit.
 
-Nothing of that happens on the event loop. The interpreter runs one thread at a time, so the wording pauses now and
-then; else a wake-up of the loop could take a whole switch interval (5 ms).
+Nothing of that happens on the event loop. The interpreter runs one thread at a time, so the wording pauses often; else
+a wake-up of the loop could take a whole switch interval (5 ms).
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ _LATE_SECONDS: Final = 1.0
 _MOST_IN_A_COMMIT: Final = 2_000
 _RECORDS_A_SLICE: Final = 32
 _PAUSE_SECONDS: Final = 0.000_05
+# Where nobody waits and there are few, each record has a pause of its own: no request meets more than one of them.
+_FEW: Final = 200
+_LONG_PAUSE_SECONDS: Final = 0.002
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LONGEST_RETRY_SECONDS: Final = 5.0
 # How often a process that stops tries to write what is left.
@@ -229,10 +232,13 @@ class TrailWriter:
 
     def _word(self, batch: _Batch) -> None:
         """Turn what waits into records."""
-        for number in range(1, 1 + min(len(self.waiting), _MOST_IN_A_COMMIT)):
+        count = min(len(self.waiting), _MOST_IN_A_COMMIT)
+        for number in range(1, 1 + count):
             at, event, future = self.waiting.popleft()
             self._add(batch, at, event, future)
-            if number % _RECORDS_A_SLICE == 0:
+            if count < _FEW and not self._closing:
+                self._urgent.wait(_LONG_PAUSE_SECONDS)
+            elif number % _RECORDS_A_SLICE == 0:
                 time.sleep(_PAUSE_SECONDS)
         if self._unreported:
             with self._losing:

@@ -9,6 +9,8 @@ the record with them.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field, replace
@@ -124,7 +126,10 @@ class Transfers:
         self._audit = audit
         self._idle = idle
         self._clock = clock
-        self._pulls: OrderedDict[Key, list[_Pull]] = OrderedDict()
+        self._pulls: dict[Key, list[_Pull]] = {}
+        # When to look next whether a pull has ended; each pull under way is in here, once.
+        self._looks: list[tuple[float, int, Key, _Pull]] = []
+        self._numbers = itertools.count()
         self._pushes: OrderedDict[Key, _Push] = OrderedDict()
         self._refusals: OrderedDict[tuple[object, ...], _Refusals] = OrderedDict()
         self._refused: Counter[str] = Counter()
@@ -194,8 +199,9 @@ class Transfers:
         pulls.append(pull)
         if len(pulls) > _MOST_OF_A_CALLER:
             self._finish([pulls.pop(0)])
-        if len(self._pulls) > _MOST:
-            self._finish(self._pulls.popitem(last=False)[1])
+        self._look_later(key, pull)
+        if len(self._looks) > _MOST:
+            self._end_first()
         if self._audit.fail_closed:
             pull.recording = asyncio.create_task(self._audit.record_now(pull.begun))
         return pull
@@ -210,12 +216,15 @@ class Transfers:
             self._forget(key, pull)
             raise
 
-    def _forget(self, key: Key, pull: _Pull) -> None:
+    def _forget(self, key: Key, pull: _Pull) -> bool:
+        """Whether it was still under way."""
         pulls = self._pulls.get(key, [])
-        if pull in pulls:
-            pulls.remove(pull)
+        if pull not in pulls:
+            return False
+        pulls.remove(pull)
         if not pulls:
-            self._pulls.pop(key, None)
+            del self._pulls[key]
+        return True
 
     def _finish(self, pulls: Sequence[_Pull]) -> None:
         for pull in pulls:
@@ -233,6 +242,7 @@ class Transfers:
             push = self._pushes[key] = _Push(event, now)
             if len(self._pushes) > _MOST:
                 self._abandon(self._pushes.popitem(last=False)[1])
+        self._pushes.move_to_end(key)
         push.touched = now
         push.blobs += 1
         push.bytes += size
@@ -270,18 +280,33 @@ class Transfers:
             self._settle(next(iter(self._refusals)))
 
     def sweep(self, *, everything: bool = False) -> None:
-        """Record what has ended; call it every second or so, and with ``everything`` at the end."""
+        """Record what has ended; call it many times a second, and with ``everything`` at the end.
+
+        What has ended since the last call is worded here, on the event loop: a little at a time delays nobody.
+        """
         now = self._clock()
-        for key, pulls in list(self._pulls.items()):
-            ended = [pull for pull in pulls if everything or self._has_ended(pull, now)]
-            self._finish(ended)
-            pulls[:] = [pull for pull in pulls if pull not in ended]
-            if not pulls:
-                del self._pulls[key]
-        for key in [k for k, push in self._pushes.items() if everything or push.touched < now - _PUSH_IDLE_SECONDS]:
+        while self._looks and (everything or self._looks[0][0] < now):
+            _, _, key, pull = self._looks[0]
+            if everything or self._has_ended(pull, now):
+                self._end_first()
+            else:
+                heapq.heappop(self._looks)
+                self._look_later(key, pull)
+        for key, push in list(self._pushes.items()):
+            if not everything and push.touched >= now - _PUSH_IDLE_SECONDS:
+                break
             self._abandon(self._pushes.pop(key))
         for old in list(self._old_refusals(now, everything=everything)):
             self._settle(old)
+
+    def _end_first(self) -> None:
+        _, _, key, pull = heapq.heappop(self._looks)
+        if self._forget(key, pull):
+            self._finish([pull])
+
+    def _look_later(self, key: Key, pull: _Pull) -> None:
+        due = min(pull.touched + self._idle, pull.begun.started_at + _LONGEST_SECONDS)
+        heapq.heappush(self._looks, (max(due, self._clock()), next(self._numbers), key, pull))
 
     def _has_ended(self, pull: _Pull, now: float) -> bool:
         if pull.recording is not None and not pull.recording.done():

@@ -469,4 +469,4 @@ async def test_nothing_is_kept_of_what_has_ended(registry: Registry) -> None:
         registry.transfers.gather(refusal(address=by.address))
     registry.after(10_000)
     kept = vars(registry.transfers)
-    assert not any(kept[name] for name in ("_pulls", "_pushes", "_refusals", "_refused"))
+    assert not any(kept[name] for name in ("_pulls", "_looks", "_pushes", "_refusals", "_refused"))
