@@ -1,0 +1,322 @@
+"""May this run: all policies that apply are asked about each image, and every one of them has to be content.
+
+So a policy of a namespace can only tighten what the cluster's policies allow. Nothing here looks anything up: what the
+registry knows of an image is handed in as `Facts`, and what is not known counts against the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from trow.policy import images
+from trow.policy.images import InvalidImage
+from trow.policy.rules import Effect, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from trow.oci.digest import Digest
+    from trow.policy.images import ImageReference
+    from trow.policy.patterns import ImagePattern
+    from trow.policy.pods import ImageUse
+    from trow.policy.rules import Policy, Requirements, Rule
+
+# What findings name where no rule does.
+DEFAULT: Final = "default"
+INVALID: Final = "invalid-image"
+REQUIRE_DIGEST: Final = "require.digest"
+REQUIRE_EXISTS: Final = "require.exists"
+REQUIRE_AGE: Final = "require.maxAge"
+REQUIRE_PLATFORM: Final = "require.platforms"
+FORBID_NEVER: Final = "require.forbidPullPolicyNever"
+LONGEST_EXEMPTION: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What this registry knows of an image.
+
+    Attributes:
+        exists: whether it is here.
+        digest: what the reference stands for at the moment.
+        created: when it was made, in seconds of Unix time; None: it does not say.
+        platforms: what it can run on, such as ``linux/amd64`` or ``linux/arm/v7``.
+    """
+
+    exists: bool
+    digest: Digest | None = None
+    created: float | None = None
+    platforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """Leave to run certain images against certain policies for a short time.
+
+    Attributes:
+        approver: who approved; "" as long as nobody did.
+        begins: seconds of Unix time.
+        duration: seconds, of which no more than `LONGEST_EXEMPTION` count.
+        policies: their titles.
+    """
+
+    name: str
+    reason: str
+    requester: str
+    approver: str
+    begins: float
+    duration: float
+    namespaces: frozenset[str]
+    policies: frozenset[str]
+    patterns: tuple[ImagePattern, ...]
+
+    @property
+    def ends(self) -> float:
+        """When it is over, in seconds of Unix time."""
+        return self.begins + min(self.duration, LONGEST_EXEMPTION)
+
+    def active(self, now: float) -> bool:
+        """Whether it was approved by somebody else, and is not over."""
+        return self.approver not in ("", self.requester) and now < self.ends
+
+    def excuses(self, policy: Policy, namespace: str, image: ImageReference) -> bool:
+        """Whether this image may run against this policy in this namespace."""
+        return (
+            policy.title in self.policies
+            and namespace in self.namespaces
+            and any(pattern.covers(image, trusting=True) for pattern in self.patterns)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one policy says of one image.
+
+    Attributes:
+        policy: its title.
+        rule: the rule, the requirement or `DEFAULT` that made it so.
+        mode: what comes of it if it is a denial.
+        reason: what is the matter, in words.
+        remedy: what would make it pass, in words.
+        exemption: the name of the exception that turned a denial round; "" for none.
+    """
+
+    policy: str
+    rule: str
+    mode: Mode
+    use: ImageUse
+    image: ImageReference | None
+    allowed: bool
+    reason: str
+    remedy: str = ""
+    exemption: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return (
+            f"{self.use.owner}: {self.image or repr(self.use.text)} {self.reason} ({self.policy}, {self.rule}){remedy}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What all policies say of all images."""
+
+    findings: tuple[Finding, ...] = field(default=())
+
+    def denials(self, mode: Mode) -> tuple[Finding, ...]:
+        """What is not allowed by policies of this mode."""
+        return tuple(finding for finding in self.findings if not finding.allowed and finding.mode is mode)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may run: no policy that is enforced is against it."""
+        return not any(not finding.allowed and finding.mode is Mode.ENFORCE for finding in self.findings)
+
+    @property
+    def excused(self) -> tuple[Finding, ...]:
+        """What runs only because of an exception."""
+        return tuple(finding for finding in self.findings if finding.exemption)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Images that somebody wants to run.
+
+    Attributes:
+        namespace: where.
+        uses: each field that names an image.
+        running: whether these are Pods; else it is something that makes Pods.
+    """
+
+    namespace: str
+    uses: tuple[ImageUse, ...]
+    running: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All there is to decide by."""
+
+    policies: tuple[Policy, ...] = ()
+    exemptions: tuple[Exemption, ...] = ()
+
+    def applying(self, namespace: str) -> tuple[Policy, ...]:
+        """The policies that are about what is in this namespace."""
+        return tuple(policy for policy in self.policies if policy.applies(namespace))
+
+
+def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:
+    """The images whose `Facts` are needed: nothing is looked up that a rule decides alone."""
+    wanted = [policy for policy in rules.applying(request.namespace) if policy.require.of_content]
+    return frozenset(
+        image
+        for image in map(_parsed, request.uses)
+        if image and any(policy.decide(image)[0] is Effect.ALLOW for policy in wanted)
+    )
+
+
+def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, Facts], now: float) -> Verdict:
+    """Ask every policy that applies about every image.
+
+    Args:
+        rules: all policies and exceptions.
+        request: what is to run.
+        facts: what is known of the images that `asks_about` names; what is missing counts as unknown, so it is denied.
+        now: seconds of Unix time.
+    """
+    exemptions = [exemption for exemption in rules.exemptions if exemption.active(now)]
+    return Verdict(
+        tuple(
+            finding
+            for policy in rules.applying(request.namespace)
+            for finding in _of_policy(policy, request, facts, now, exemptions)
+        )
+    )
+
+
+def unreadable(rules: Rules, request: Request, why: str) -> Verdict:
+    """The verdict on something whose images cannot be told: every policy is against it.
+
+    Args:
+        rules: all policies and exceptions.
+        request: its one use says where the trouble is.
+        why: in words.
+    """
+    return Verdict(
+        tuple(
+            Finding(policy.title, INVALID, _mode(policy, request), use, None, allowed=False, reason=why)
+            for policy in rules.applying(request.namespace)
+            for use in request.uses
+        )
+    )
+
+
+def _parsed(use: ImageUse) -> ImageReference | None:
+    try:
+        return images.parse(use.text)
+    except InvalidImage:
+        return None
+
+
+def _mode(policy: Policy, request: Request) -> Mode:
+    return policy.mode if request.running else policy.mode.at_most(policy.controllers)
+
+
+def _of_policy(
+    policy: Policy,
+    request: Request,
+    facts: Mapping[ImageReference, Facts],
+    now: float,
+    exemptions: Sequence[Exemption],
+) -> Iterator[Finding]:
+    mode = _mode(policy, request)
+    for use in request.uses:
+        finding = _of_image(policy, mode, use, facts, now)
+        yield finding if finding.allowed else _excused(finding, policy, request.namespace, exemptions)
+
+
+def _of_image(policy: Policy, mode: Mode, use: ImageUse, facts: Mapping[ImageReference, Facts], now: float) -> Finding:
+    try:
+        image = images.parse(use.text)
+    except InvalidImage as error:
+        return Finding(policy.title, INVALID, mode, use, None, allowed=False, reason=f"cannot be read: {error}")
+    effect, rule = policy.decide(image)
+    name = rule.name if rule else DEFAULT
+    if effect is Effect.DENY:
+        return _denied(policy, mode, use, image, rule)
+    for requirement, reason, remedy in _unmet(policy.require, use, image, facts.get(image), now):
+        return Finding(policy.title, requirement, mode, use, image, allowed=False, reason=reason, remedy=remedy)
+    return Finding(policy.title, name, mode, use, image, allowed=True, reason="is allowed")
+
+
+def _denied(policy: Policy, mode: Mode, use: ImageUse, image: ImageReference, rule: Rule | None) -> Finding:
+    if rule is not None:
+        remedy = "use an image that this rule does not match"
+        return Finding(policy.title, rule.name, mode, use, image, allowed=False, reason="is denied", remedy=remedy)
+    reason = "is allowed by no rule"
+    return Finding(
+        policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=_allowed_images(policy)
+    )
+
+
+_SHOWN: Final = 3
+
+
+def _allowed_images(policy: Policy) -> str:
+    patterns = [pattern for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns]
+    if not patterns:
+        return "this policy allows nothing yet: it needs a rule with the action Allow"
+    more = f" or {len(patterns) - _SHOWN} more" if len(patterns) > _SHOWN else ""
+    return f"allowed are {', '.join(map(str, patterns[:_SHOWN]))}{more}"
+
+
+def _unmet(
+    require: Requirements, use: ImageUse, image: ImageReference, facts: Facts | None, now: float
+) -> Iterator[tuple[str, str, str]]:
+    """Requirements that are not fulfilled: name, reason and remedy."""
+    if require.digest and image.digest is None:
+        yield REQUIRE_DIGEST, "has no digest", f"write {image}@sha256:..."
+    if require.never_forbidden and use.pull_policy == "Never":
+        yield FORBID_NEVER, "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
+    if not require.of_content:
+        return
+    if facts is None:
+        yield REQUIRE_EXISTS, "is not known: this registry could not be asked about it", "try again"
+    elif not facts.exists:
+        yield REQUIRE_EXISTS, "is not in this registry", "push it first"
+    else:
+        yield from _unmet_by_content(require, facts, now)
+
+
+def _unmet_by_content(require: Requirements, facts: Facts, now: float) -> Iterator[tuple[str, str, str]]:
+    if require.max_age is not None:
+        if facts.created is None:
+            yield REQUIRE_AGE, "does not say when it was made", "build it with a date of creation"
+        elif not now - require.max_age <= facts.created <= now + _CLOCKS_DIFFER:
+            yield REQUIRE_AGE, "is too old, or of the future", "build it anew"
+    if require.platforms and not _offers(facts.platforms, require.platforms):
+        wanted = ", ".join(require.platforms)
+        yield REQUIRE_PLATFORM, f"is for none of the platforms allowed ({wanted})", f"build it for {wanted}"
+
+
+# Between whoever built an image and this machine.
+_CLOCKS_DIFFER: Final = 3600.0
+
+
+def _offers(offered: Collection[str], wanted: Sequence[str]) -> bool:
+    """Whether one of the platforms is wanted; ``linux/arm`` stands for all its variants."""
+    return any(each == want or each.startswith(f"{want}/") for each in offered for want in wanted)
+
+
+def _excused(finding: Finding, policy: Policy, namespace: str, exemptions: Sequence[Exemption]) -> Finding:
+    """The denial, or what becomes of it by an exception that covers all of it by itself."""
+    image = finding.image
+    if image is None:
+        return finding
+    for exemption in exemptions:
+        if exemption.excuses(policy, namespace, image):
+            reason = f"{finding.reason}, but {exemption.name} excepts it: {exemption.reason}"
+            return replace(finding, allowed=True, reason=reason, exemption=exemption.name)
+    return finding

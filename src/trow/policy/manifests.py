@@ -1,0 +1,251 @@
+"""Policies and exceptions as Kubernetes objects (`policy.trow.io/v1alpha1`), read strictly.
+
+The API server checks the same by the schema of the definitions. It is checked here again, because files are read that
+no API server has seen, and because a field that is not understood must never be a condition that silently does not hold
+(CVE-2025-29778).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from trow.policy.decide import LONGEST_EXEMPTION, Exemption
+from trow.policy.globs import matches
+from trow.policy.patterns import ANY, ImagePattern
+from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Mutations, Namespaces, Policy, Requirements, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GROUP: Final = "policy.trow.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+EXCEPTION: Final = "PolicyException"
+KINDS: Final = (CLUSTER, NAMESPACED, EXCEPTION)
+
+RULES_AT_MOST: Final = 1000
+IMAGES_AT_MOST: Final = 100
+ENTRIES_AT_MOST: Final = 50
+_RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
+_NAMESPACE_GLOB: Final = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?\Z"
+_AGE: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION: Final = re.compile(r"(?=.)(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
+_PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
+
+NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
+Value = TypeVar("Value", str, float)
+
+
+class ManifestError(ValueError):
+    """An object that is no policy or exception of ours; the message names it and the field."""
+
+
+class _Images(Struct, frozen=True, forbid_unknown_fields=True):
+    registry: Annotated[str, Meta(min_length=1, max_length=261)]
+    repository: str = "**"
+    tag: str = ANY
+    digest: str = ""
+
+    def pattern(self) -> ImagePattern:
+        return ImagePattern.parse(self.registry, self.repository, self.tag, self.digest)
+
+
+class _Rule(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
+    action: Literal["Allow", "Deny"]
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=IMAGES_AT_MOST)]
+
+    def rule(self) -> Rule:
+        return Rule(self.name, Effect(self.action), tuple(each.pattern() for each in self.images))
+
+
+class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    digest: bool = False
+    exists: bool = False
+    max_age: str = ""
+    forbid_pull_policy_never: bool = False
+    platforms: tuple[Annotated[str, Meta(pattern=_PLATFORM)], ...] = ()
+
+    def requirements(self) -> Requirements:
+        age = age_of(self.max_age) if self.max_age else None
+        return Requirements(self.digest, self.exists, age, self.forbid_pull_policy_never, self.platforms)
+
+
+class _Mutate(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    pin_digests: bool = False
+    pull_through: bool = False
+
+
+class _Namespaces(Struct, frozen=True, forbid_unknown_fields=True):
+    include: Annotated[tuple[NamespaceGlob, ...], Meta(min_length=1)] = (ANY,)
+    exclude: tuple[NamespaceGlob, ...] = ()
+
+
+class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    default: Literal["Allow", "Deny"]
+    mode: Literal["enforce", "warn", "audit"] = "enforce"
+    controllers: Literal["enforce", "warn", "ignore"] = "warn"
+    rules: Annotated[tuple[_Rule, ...], Meta(max_length=RULES_AT_MOST)] = ()
+    require: _Require = _Require()
+    mutate: _Mutate = _Mutate()
+
+    def policy(self, kind: str, name: str, namespace: str, namespaces: Namespaces) -> Policy:
+        counted = Counter(rule.name for rule in self.rules)
+        if repeated := next((each for each, count in counted.items() if count > 1), None):
+            raise ValueError(f"spec.rules: two rules have the name {repeated!r}; give each its own")
+        return Policy(
+            kind,
+            name,
+            Effect(self.default),
+            tuple(rule.rule() for rule in self.rules),
+            namespace,
+            Mode(self.mode),
+            Mode(self.controllers),
+            namespaces,
+            self.require.requirements(),
+            Mutations(self.mutate.pin_digests, self.mutate.pull_through),
+        )
+
+
+class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True):
+    namespaces: _Namespaces = _Namespaces()
+
+
+class _PolicyException(Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(min_length=10, max_length=1000)]
+    requester: Annotated[str, Meta(min_length=1)]
+    duration: str
+    namespaces: Annotated[tuple[str, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    policies: Annotated[tuple[str, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    approver: str = ""
+
+
+class _Metadata(Struct, frozen=True, rename="camel"):
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    namespace: str = ""
+    creation_timestamp: str | None = None
+
+
+class _Manifest(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    api_version: str
+    kind: str
+    metadata: _Metadata
+    spec: dict[str, object]
+    status: object = None
+
+
+def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
+    """Read a `ClusterImagePolicy` or an `ImagePolicy`.
+
+    Args:
+        item: the object as the API server or a file has it.
+        namespace: that of a namespaced policy which does not say where it is.
+
+    Raises:
+        ManifestError: it is none, or not a valid one.
+    """
+    manifest = _manifest(item, (CLUSTER, NAMESPACED))
+    kind, name = manifest.kind, manifest.metadata.name
+    try:
+        if kind == CLUSTER:
+            cluster = msgspec.convert(manifest.spec, _ClusterImagePolicy)
+            namespaces = Namespaces(cluster.namespaces.include, cluster.namespaces.exclude)
+            return cluster.policy(kind, name, "", namespaces)
+        where = _present(manifest.metadata.namespace or namespace, "metadata.namespace is missing")
+        return msgspec.convert(manifest.spec, _ImagePolicy).policy(kind, name, where, Namespaces())
+    except ValueError as error:
+        raise ManifestError(f"{kind}/{name}: {_readable(error)}") from None
+
+
+def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exemption:
+    """Read a `PolicyException`.
+
+    Args:
+        item: the object as the API server or a file has it.
+        begins: when it was made, in seconds of Unix time, if the object does not say.
+
+    Raises:
+        ManifestError: it is none, or not a valid one.
+    """
+    manifest = _manifest(item, (EXCEPTION,))
+    name, created = manifest.metadata.name, manifest.metadata.creation_timestamp
+    try:
+        spec = msgspec.convert(manifest.spec, _PolicyException)
+        at = datetime.fromisoformat(created).timestamp() if created else begins
+        return Exemption(
+            name,
+            spec.reason,
+            spec.requester,
+            spec.approver,
+            _present(at, "metadata.creationTimestamp is missing, from which its duration is counted"),
+            duration_of(spec.duration),
+            frozenset(spec.namespaces),
+            frozenset(spec.policies),
+            tuple(each.pattern() for each in spec.images),
+        )
+    except ValueError as error:
+        raise ManifestError(f"{EXCEPTION}/{name}: {_readable(error)}") from None
+
+
+def _present(value: Value | None, otherwise: str) -> Value:
+    if not value:
+        raise ValueError(otherwise)
+    return value
+
+
+def is_ours(item: Mapping[str, object]) -> bool:
+    """Whether the object is of the group of the policies, whatever else it is."""
+    version = item.get("apiVersion")
+    return isinstance(version, str) and matches(f"{GROUP}/*", version)
+
+
+def age_of(text: str) -> float:
+    """Seconds of an age such as ``90d``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if match := _AGE.fullmatch(text):
+        return float(match[1]) * _UNITS[match[2]]
+    raise ValueError(f"spec.require.maxAge: {text!r} is no age; write a number and s, m, h, d or w, such as 90d")
+
+
+def duration_of(text: str) -> float:
+    """Seconds of a duration such as ``4h`` or ``1h30m``, at most 24 hours.
+
+    Raises:
+        ValueError: it is none, or too long.
+    """
+    match = _DURATION.fullmatch(text)
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if not 0 < seconds <= LONGEST_EXEMPTION:
+        raise ValueError(f"spec.duration: {text!r} is not between 1s and 24h; write hours and minutes, such as 4h")
+    return seconds
+
+
+def _manifest(item: Mapping[str, object], kinds: Sequence[str]) -> _Manifest:
+    try:
+        manifest = msgspec.convert(item, _Manifest)
+    except msgspec.ValidationError as error:
+        raise ManifestError(f"{item.get('kind') or 'the object'}: {_readable(error)}") from None
+    if manifest.api_version != API_VERSION or manifest.kind not in kinds:
+        wanted = " or ".join(kinds)
+        raise ManifestError(f"{manifest.api_version} {manifest.kind} is not a {wanted} of {API_VERSION}")
+    return manifest
+
+
+def _readable(error: Exception) -> str:
+    """What msgspec says, with the path in front as people write it."""
+    text = str(error)
+    what, found, path = text.partition(" - at `$")
+    return f"spec{path.removesuffix('`')}: {what}" if found else text

@@ -1,0 +1,154 @@
+"""Which images an object names: every field of a Pod, or of a template of Pods, that makes a node fetch something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Json: TypeAlias = "Mapping[str, object]"
+
+POD: Final = "Pod"
+_TEMPLATE: Final = ("spec", "template", "spec")
+# Where the Pod's specification is, in each built-in kind that has one.
+POD_SPECS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
+    ("", POD): ("spec",),
+    ("", "PodTemplate"): ("template", "spec"),
+    ("", "ReplicationController"): _TEMPLATE,
+    ("apps", "Deployment"): _TEMPLATE,
+    ("apps", "ReplicaSet"): _TEMPLATE,
+    ("apps", "StatefulSet"): _TEMPLATE,
+    ("apps", "DaemonSet"): _TEMPLATE,
+    ("batch", "Job"): _TEMPLATE,
+    ("batch", "CronJob"): ("spec", "jobTemplate", *_TEMPLATE),
+}
+# Fields of a Pod's specification, and what people call an entry.
+_CONTAINERS: Final = (
+    ("initContainers", "init container"),
+    ("containers", "container"),
+    ("ephemeralContainers", "ephemeral container"),
+)
+# More in one object than any node could run; each costs a look at every policy.
+MOST_IMAGES: Final = 1000
+
+
+class UnreadableObject(ValueError):
+    """An object whose images cannot be told; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """One field that names an image.
+
+    Attributes:
+        field: where it is in the object, such as ``spec.containers[0].image``.
+        owner: what uses it, in words, such as ``container web``.
+        text: the field's value, as it was written.
+        pull_policy: `Always`, `IfNotPresent` or `Never`; "" where it is left to the API server.
+    """
+
+    field: str
+    owner: str
+    text: str
+    pull_policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an object is, as the API server says."""
+
+    group: str
+    name: str
+
+    @classmethod
+    def of(cls, item: Json) -> Kind:
+        """Read `apiVersion` and `kind` of a manifest."""
+        version, name = item.get("apiVersion"), item.get("kind")
+        if not isinstance(version, str) or not isinstance(name, str):
+            raise UnreadableObject("the object has no apiVersion and kind")
+        return cls(version.rpartition("/")[0], name)
+
+    @property
+    def is_pod(self) -> bool:
+        """Whether it is what runs, not what makes it."""
+        return self == _POD
+
+    @property
+    def known(self) -> bool:
+        """Whether it is built in and has a Pod's specification."""
+        return (self.group, self.name) in POD_SPECS
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.name}" if self.group else self.name
+
+
+_POD: Final = Kind("", POD)
+
+
+def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:
+    """Every image that the object names, init containers first; none for kinds without a Pod's specification.
+
+    Raises:
+        UnreadableObject: a field is not what the Kubernetes API says it is.
+    """
+    path = POD_SPECS.get((kind.group, kind.name))
+    if path is None:
+        return ()
+    at: Json = item
+    for number, key in enumerate(path):
+        at = _mapping(at.get(key), ".".join(path[: number + 1]))
+    return images_of_spec(at, ".".join(path))
+
+
+def images_of_spec(spec: Json, path: str) -> tuple[ImageUse, ...]:
+    """Every image in a Pod's specification. Raises like `images_of`."""
+    found = (*_of_containers(spec, path), *_of_volumes(spec, f"{path}.volumes"))
+    if len(found) > MOST_IMAGES:
+        raise UnreadableObject(f"{path} names {len(found)} images, more than {MOST_IMAGES}")
+    return found
+
+
+def _of_containers(spec: Json, path: str) -> Iterator[ImageUse]:
+    for key, title in _CONTAINERS:
+        for number, container in enumerate(_list(spec.get(key), f"{path}.{key}")):
+            at = f"{path}.{key}[{number}]"
+            fields = _mapping(container, at)
+            owner = f"{title} {_text(fields, 'name', at) or number}"
+            yield ImageUse(f"{at}.image", owner, _text(fields, "image", at), _text(fields, "imagePullPolicy", at))
+
+
+def _of_volumes(spec: Json, path: str) -> Iterator[ImageUse]:
+    for number, volume in enumerate(_list(spec.get("volumes"), path)):
+        at = f"{path}[{number}]"
+        fields = _mapping(volume, at)
+        if fields.get("image") is None:
+            continue
+        source = _mapping(fields["image"], f"{at}.image")
+        owner = f"image volume {_text(fields, 'name', at) or number}"
+        reference, policy = _text(source, "reference", f"{at}.image"), _text(source, "pullPolicy", f"{at}.image")
+        yield ImageUse(f"{at}.image.reference", owner, reference, policy)
+
+
+def _mapping(value: object, where: str) -> Json:
+    if not isinstance(value, dict):
+        raise UnreadableObject(f"{where} is not an object")
+    return value
+
+
+def _list(value: object, where: str) -> Sequence[object]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise UnreadableObject(f"{where} is not a list")
+    return value
+
+
+def _text(fields: Json, key: str, where: str) -> str:
+    value = fields.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UnreadableObject(f"{where}.{key} is not a text")
+    return value

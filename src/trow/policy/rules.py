@@ -1,0 +1,198 @@
+"""Policies over images: what they are made of, and how the rules of one are looked up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from trow.policy.globs import matches
+from trow.policy.patterns import ANY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from trow.policy.images import ImageReference
+    from trow.policy.patterns import ImagePattern
+
+CLUSTER: Final = "ClusterImagePolicy"
+NAMESPACED: Final = "ImagePolicy"
+# The policy of the configuration file.
+CONFIGURED: Final = "image_validation"
+
+
+class Effect(Enum):
+    """What a rule does with the images it matches."""
+
+    ALLOW = "Allow"
+    DENY = "Deny"
+
+
+class Mode(Enum):
+    """What comes of a denial: nothing is refused but in `ENFORCE`."""
+
+    IGNORE = "ignore"
+    AUDIT = "audit"
+    WARN = "warn"
+    ENFORCE = "enforce"
+
+    def at_most(self, other: Mode) -> Mode:
+        """The milder of both."""
+        return min(self, other, key=_MILDEST.index)
+
+
+_MILDEST: Final = (Mode.IGNORE, Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Images, and whether they are allowed."""
+
+    name: str
+    effect: Effect
+    patterns: tuple[ImagePattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What an image has to fulfil that the rules allow.
+
+    Attributes:
+        digest: it is named with a digest.
+        exists: it is in this registry.
+        max_age: seconds since it was made, at most; None: any.
+        never_forbidden: it may not be run with `imagePullPolicy: Never`.
+        platforms: it is for at least one of these, such as ``linux/amd64``; empty: for any.
+    """
+
+    digest: bool = False
+    exists: bool = False
+    max_age: float | None = None
+    never_forbidden: bool = False
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def of_content(self) -> bool:
+        """Whether the registry has to be asked about the image."""
+        return self.exists or self.max_age is not None or bool(self.platforms)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutations:
+    """What is written into the Pods that the policy is about."""
+
+    pin_digests: bool = False
+    pull_through: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """Namespaces by name; ``*`` stands for anything in a name. Labels do not count: their owners may change them."""
+
+    include: tuple[str, ...] = (ANY,)
+    exclude: tuple[str, ...] = ()
+
+    def cover(self, namespace: str) -> bool:
+        """Whether the namespace is one of those meant."""
+        return _any(self.include, namespace) and not _any(self.exclude, namespace)
+
+
+def _any(globs: Sequence[str], name: str) -> bool:
+    return any(matches(glob, name) for glob in globs)
+
+
+class Index:
+    """Rules of one effect, found by the literal beginning of their patterns: many cost no more than few."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._found: dict[tuple[str, str], list[tuple[int, ImagePattern, Rule]]] = defaultdict(list)
+        for number, rule in enumerate(rules):
+            for pattern in rule.patterns:
+                registry = ANY if "*" in pattern.registry else pattern.registry
+                self._found[registry, _literal(pattern.repository)].append((number, pattern, rule))
+
+    def find(self, image: ImageReference, *, trusting: bool) -> Rule | None:
+        """The first rule that matches, in the order of the policy."""
+        hits = (
+            (number, rule)
+            for number, pattern, rule in self._candidates(image)
+            if pattern.covers(image, trusting=trusting)
+        )
+        first = min(hits, key=lambda hit: hit[0], default=None)
+        return first[1] if first else None
+
+    def _candidates(self, image: ImageReference) -> Iterator[tuple[int, ImagePattern, Rule]]:
+        for beginning in _beginnings(image.repository):
+            yield from self._found.get((image.registry, beginning), ())
+            yield from self._found.get((ANY, beginning), ())
+
+
+def _literal(glob: str) -> str:
+    """The components in front of the first with a star."""
+    literal: list[str] = []
+    for part in glob.split("/"):
+        if "*" in part:
+            break
+        literal.append(part)
+    return "/".join(literal)
+
+
+def _beginnings(repository: str) -> Iterator[str]:
+    yield ""
+    end = repository.find("/")
+    while end >= 0:
+        yield repository[:end]
+        end = repository.find("/", end + 1)
+    yield repository
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy: where it applies, what it allows, how strict it is.
+
+    Attributes:
+        kind: `CLUSTER`, `NAMESPACED` or `CONFIGURED`.
+        namespace: where a namespaced policy is; "" for the others.
+        controllers: at most so strict with objects that only make Pods, such as Deployments.
+        default: for images that no rule matches.
+    """
+
+    kind: str
+    name: str
+    default: Effect
+    rules: tuple[Rule, ...] = ()
+    namespace: str = ""
+    mode: Mode = Mode.ENFORCE
+    controllers: Mode = Mode.WARN
+    namespaces: Namespaces = Namespaces()
+    require: Requirements = Requirements()
+    mutate: Mutations = Mutations()
+
+    @property
+    def title(self) -> str:
+        """What people call it, and what exceptions name it by."""
+        return self.name if self.kind == CONFIGURED else f"{self.kind}/{self.name}"
+
+    def applies(self, namespace: str) -> bool:
+        """Whether it is about what is in this namespace."""
+        if self.kind == NAMESPACED:
+            return namespace == self.namespace
+        return self.namespaces.cover(namespace)
+
+    def decide(self, image: ImageReference) -> tuple[Effect, Rule | None]:
+        """What the rules say, and the one that says it; None where it is the default. Deny wins over allow."""
+        if rule := self._denying.find(image, trusting=False):
+            return Effect.DENY, rule
+        if rule := self._allowing.find(image, trusting=True):
+            return Effect.ALLOW, rule
+        return self.default, None
+
+    @cached_property
+    def _denying(self) -> Index:
+        return Index(rule for rule in self.rules if rule.effect is Effect.DENY)
+
+    @cached_property
+    def _allowing(self) -> Index:
+        return Index(rule for rule in self.rules if rule.effect is Effect.ALLOW)
