@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 from trow.config.errors import Problem
 from trow.config.values import Bind, is_loopback
+from trow.policy.configured import patterns_of
+from trow.policy.images import registry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trow.config.errors import Source
@@ -43,6 +45,7 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
     yield from _contradictions_of_oidc(config, problem)
     yield from _contradictions_of_access(config, problem)
     yield from _contradictions_of_audit(config, problem)
+    yield from _contradictions_of_admission(config, problem)
     yield from _unreadable(config, problem)
     if config.listen.client_tls and not config.listen.tls:
         yield problem("listen.client_tls", "has no certificate of its own to show", "set listen.tls too")
@@ -160,6 +163,29 @@ def _contradictions_of_audit(config: Config, problem: functools.partial[Problem]
     for key in ("webhook_token_file", "webhook_ca_file"):
         if audit.webhook is None and getattr(audit, key) is not None:
             yield problem(f"audit.{key}", "is of no use without audit.webhook", "set that too, or remove this")
+
+
+def _contradictions_of_admission(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    validation, admission = config.image_validation, config.admission
+    for key, entries in (("allow", validation.allow), ("deny", validation.deny)):
+        for entry in entries:
+            if wrong := _wrong_with(patterns_of, entry):
+                yield problem(f"image_validation.{key}", wrong, "correct the entry")
+        if entries and validation.default is None:
+            yield problem(f"image_validation.{key}", "has no default beside it", "write default: Deny, or Allow")
+    for name in (*admission.registries, *admission.pull_through):
+        if wrong := _wrong_with(registry_of, name):
+            yield problem("admission.registries", wrong, "write a host, perhaps with a port")
+    if (admission.pull_groups or admission.pull_users) and not admission.registries:
+        yield problem("admission.registries", "is empty, so no pulled image has a name", "write this registry's host")
+
+
+def _wrong_with(parse: Callable[[str], object], text: str) -> str | None:
+    try:
+        parse(text)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _wrong_with_password(config: Config) -> str | None:

@@ -348,6 +348,80 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     webhook_ca_file: Annotated[Path | None, _setting("Authority of that URL's certificate, PEM.")] = None
 
 
+class ImageValidation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which images may run: one policy, for all namespaces. Prefixes end where a component of a name ends."""
+
+    default: Annotated[
+        Literal["Allow", "Deny"] | None,
+        _setting("What is done with images that no entry covers. Null: there is no such policy."),
+    ] = None
+    allow: Annotated[
+        tuple[str, ...],
+        _setting(
+            "Images that may run, such as `quay.io`, `docker.io/acme/`, `docker.io/nginx` or `quay.io/org/app:1.2`."
+        ),
+    ] = ()
+    deny: Annotated[tuple[str, ...], _setting("Images that may not run, whatever is allowed.")] = ()
+    mode: Annotated[
+        Literal["enforce", "warn", "audit"],
+        _setting("What comes of a denial: a refusal, a warning for the user, or only a record."),
+    ] = "enforce"
+
+
+class ExtraKind(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A kind of object that makes Pods, and where in it images or specifications of Pods are."""
+
+    form: ClassVar = (
+        "a mapping with group, kind and paths, such as {group: argoproj.io, kind: Rollout, paths: [spec.template.spec]}"
+    )
+    group: str
+    kind: str
+    paths: tuple[str, ...]
+
+
+class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the policies of images are enforced in a cluster."""
+
+    policies: Annotated[
+        bool,
+        _setting(
+            "Follow the policies that the cluster has: `ClusterImagePolicy`, `ImagePolicy`, `PolicyException`.",
+            flag="--admission-policies",
+        ),
+    ] = False
+    registries: Annotated[
+        tuple[str, ...],
+        _setting(
+            "Hosts by which images name this registry, such as `registry.example.com`; their images are looked up here."
+        ),
+    ] = ()
+    deadline: Annotated[
+        Duration,
+        _setting("How long a review may take; keep it below the webhook's `timeoutSeconds`.", minimum=0.1),
+    ] = Duration(3)
+    extra_kinds: Annotated[
+        tuple[ExtraKind, ...],
+        _setting(
+            "Further kinds that name images: their `group`, `kind` and `paths` to an image (`spec.image`), to images"
+            " (`spec.steps[*].image`) or to a specification of Pods (`spec.template.spec`)."
+        ),
+    ] = ()
+    pull_through: Annotated[
+        dict[str, str],
+        _setting(
+            "Registries and the prefix of names by which their images are pulled through this one, such as"
+            " `{docker.io: registry.example.com/f/docker.io}`, for policies that rewrite."
+        ),
+    ] = {}
+    pull_groups: Annotated[
+        tuple[str, ...],
+        _setting("Groups, such as `system:nodes`, whose pulls from this registry the policies decide too."),
+    ] = ()
+    pull_users: Annotated[
+        tuple[str, ...], _setting("Users whose pulls from this registry the policies decide too.")
+    ] = ()
+
+
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is written to standard error, one JSON object a line."""
 
@@ -372,6 +446,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     access: Access = Access()
     kubernetes: Kubernetes = Kubernetes()
     audit: Audit = Audit()
+    image_validation: ImageValidation = ImageValidation()
+    admission: Admission = Admission()
     log: Log = Log()
 
     @property
