@@ -32,6 +32,7 @@ LAYERS: Final = (
     {"oci"},
     {"policy"},
     {"registry"},
+    {"admission"},
     {"storage", "metadata", "identity", "audit", "kube"},
     {"http", "config", "datadir", "errors", "logs", "memory", "fsck"},
     {"app"},

@@ -23,6 +23,7 @@ from trow.registry.ports import (
     PublicationResult,
     Referrer,
     RepositoryRecord,
+    Stretch,
     TagEvent,
     TagMove,
     Upload,
@@ -383,6 +384,81 @@ async def test_pages_of_repositories(metadata: Database) -> None:
     assert await metadata.repositories(PageRequest(2, names[2])) == Page(names[3:], more=False)
     assert await metadata.repositories(PageRequest(2, "a.")) == Page(names[2:4], more=True)  # after what is not there
     assert await metadata.repositories(PageRequest(2, "c")) == Page([], more=False)
+
+
+# Search in the names of repositories
+
+
+async def fill(metadata: Database, *names: str) -> None:
+    image = factories.image(0)
+    await asyncio.gather(*(metadata.publish(publication(Repository(each), image)) for each in names))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ["a", "a-b/c", "a.b", "a/b", "a0", "a_b", "b"]),
+        ("a", ["a", "a-b/c", "a.b", "a/b", "a0", "a_b"]),
+        ("b", ["a-b/c", "a.b", "a/b", "a_b", "b"]),
+        ("/", ["a-b/c", "a/b"]),
+        ("a/b", ["a/b"]),
+        ("-b/c", ["a-b/c"]),
+        ("a_b", ["a_b"]),
+        ("_", ["a_b"]),
+        (".", ["a.b"]),
+        ("a.b", ["a.b"]),
+        ("a-b/c/", []),
+        ("//", []),
+        ("__", []),
+        ("a__b", []),
+        ("a" * 255, []),
+        ("_" * 255, []),
+        # No name has these, and none of them stands for what a name has.
+        *[(text, []) for text in ("%", "a%", "%b", "!", "!_", "a!_b", "\\", "\\_", "*", "?", "[ab]", "'", "\x7f")],
+    ],
+)
+async def test_search_finds_the_text_and_nothing_that_it_could_stand_for(
+    metadata: Database, text: str, found: list[str]
+) -> None:
+    await fill(metadata, "b", "a_b", "a0", "a/b", "a.b", "a-b/c", "a")
+    assert await metadata.search_repositories(text, ALL) == Stretch(found, None)
+
+
+@pytest.mark.parametrize("text", ["%", "_", "!", "!%", "%_!", "a%"])
+async def test_search_takes_every_character_for_itself(metadata: Database, text: str) -> None:
+    """Whatever grammar names may have one day."""
+    await fill(metadata, f"a{text}b", f"a{'x' * len(text)}b", "a")
+    assert await metadata.search_repositories(text, ALL) == Stretch([f"a{text}b"], None)
+
+
+async def test_search_looks_at_one_stretch_at_a_time(metadata: Database) -> None:
+    await fill(metadata, "a", "b1", "c", "d1", "e1", "f", "g", "h1")
+    for page, stretch in [
+        (PageRequest(3), Stretch(["b1"], "c")),
+        (PageRequest(3, "c"), Stretch(["d1", "e1"], "f")),
+        (PageRequest(3, "f"), Stretch(["h1"], None)),
+        (PageRequest(2, "e1"), Stretch([], "g")),  # found nothing, and is not at the end
+        (PageRequest(1, "a"), Stretch(["b1"], "b1")),
+        (PageRequest(1, "g"), Stretch(["h1"], None)),
+        (PageRequest(1, "h1"), Stretch([], None)),
+        (PageRequest(7), Stretch(["b1", "d1", "e1"], "g")),
+        (PageRequest(8), Stretch(["b1", "d1", "e1", "h1"], None)),
+        (PageRequest(2, "b2"), Stretch(["d1"], "d1")),  # after what is not there
+        (PageRequest(2, "zzz"), Stretch([], None)),
+    ]:
+        assert await metadata.search_repositories("1", page) == stretch, page
+
+
+async def test_search_finds_repositories_as_the_list_has_them(metadata: Database) -> None:
+    """Those with nothing but blobs are not there, nor are those whose last manifest is gone."""
+    image, blob = factories.image(), factories.blob()
+    await metadata.publish(publication(REPO, image, "v1"))
+    await link(metadata, OTHER, blob)
+    for _ in range(2):
+        assert await metadata.search_repositories("/", ALL) == Stretch([REPO], None)
+        await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+        assert await metadata.search_repositories("/", ALL) == Stretch([], None)
+        await metadata.publish(publication(REPO, image))
 
 
 async def test_page_of_no_entries(metadata: Database) -> None:

@@ -83,6 +83,7 @@ def test_nobody_may_do_nothing_where_a_user_is_set(private: Trow, method: str, r
         ("/v2/", ""),
         ("/v2", ""),
         ("/v2/_catalog", "registry:catalog:*"),
+        ("/api/v1/repositories", "registry:catalog:*"),
         ("/api/v1/repositories/a/b/tags/c/history", "repository:a/b:pull"),
         ("/api/v1/audit", "registry:audit:*"),
     ],

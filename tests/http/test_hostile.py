@@ -247,6 +247,7 @@ def test_zot_3183_nothing_of_the_registry_is_shown_to_strangers(tmp_path: Path) 
         for method, path in (
             ("GET", "/v2/"),
             ("GET", "/v2/_catalog"),
+            ("GET", "/api/v1/repositories"),
             ("GET", "/v2/a/tags/list"),
             ("HEAD", "/v2/a/manifests/latest"),
             ("GET", f"/v2/a/blobs/{ABSENT}"),

@@ -94,12 +94,13 @@ FORMS: Final = st.sampled_from(
         f"/v2/{ATTACKER}/blobs/{{}}",
         f"/v2/{ATTACKER}/blobs/uploads/{{}}",
         "/api/v1/repositories/{}/tags/{}/history",
+        "/api/v1/repositories",
         "/v2/{}",
         "/{}/{}/{}/{}",
     ]
 )
 PARAMETERS: Final = st.tuples(
-    st.sampled_from(["n", "last", "digest", "mount", "from", "tag", "artifactType", "digest-algorithm", "", "x"]),
+    st.sampled_from(["n", "last", "q", "digest", "mount", "from", "tag", "artifactType", "digest-algorithm", "", "x"]),
     SEGMENTS,
 ).map("=".join)
 HEADERS: Final = st.tuples(

@@ -57,7 +57,9 @@ def test_huge_page_is_made_smaller(client: Client, tagged: Repository, n: str) -
 @pytest.mark.parametrize(
     "query", ["n=abc", "n=-1", "n=1.5", "n=", "n=%2B1", "n=1&n=2", "last=a&last=b", "last=" + "x" * 600]
 )
-@pytest.mark.parametrize("path", ["/v2/{name}/tags/list", "/v2/_catalog", "/v2/{name}/referrers/{digest}"])
+@pytest.mark.parametrize(
+    "path", ["/v2/{name}/tags/list", "/v2/_catalog", "/v2/{name}/referrers/{digest}", "/api/v1/repositories"]
+)
 def test_page_that_cannot_be_understood(client: Client, tagged: Repository, path: str, query: str) -> None:
     target = path.format(name=tagged.name, digest=factories.image().digest)
     assert client.get(f"{target}?{query}").refusal == (400, "UNSUPPORTED")

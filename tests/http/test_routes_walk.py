@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -12,6 +13,7 @@ import pytest
 import factories
 from support.codes import CODES
 from support.registry import Client, Repository
+from trow.http.admission import AdmissionHandlers
 from trow.http.api import Api
 from trow.http.blobs import BlobHandlers
 from trow.http.ops import Operations
@@ -66,11 +68,15 @@ cancel               401    401    401 204  403  204  204  204 403 403  403 204 
 ping                 401    401    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 ping without slash   401    401    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 catalogue            401    200    401 200  403  403  403  403 403 200  403 200 403   403  401   401  403   200   401
+search               401    200    401 200  403  403  403  403 403 200  403 200 403   403  401   401  403   200   401
 audit                401    401    401 200  403  403  403  403 403 403  200 200 403   403  401   401  403   200   401
 token                401    200    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 token by form        400    400    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 health               200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 readiness            200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
+admission            200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
+mutation             200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
+validate image       200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 metrics              200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 """
 HERE: Final = "team-a/walk"
@@ -349,6 +355,11 @@ def catalogue(walk: Walk, caller: Caller) -> Reply:
     return caller.client.get("/v2/_catalog")
 
 
+@probe("search", "GET", "/api/v1/repositories")
+def search(walk: Walk, caller: Caller) -> Reply:
+    return caller.client.get("/api/v1/repositories?q=walk")
+
+
 @probe("audit", "GET", "/api/v1/audit")
 def audit(walk: Walk, caller: Caller) -> Reply:
     return caller.client.get("/api/v1/audit?n=1")
@@ -373,6 +384,27 @@ def health(walk: Walk, caller: Caller) -> Reply:
 @probe("readiness", "GET", "/readiness")
 def readiness(walk: Walk, caller: Caller) -> Reply:
     return caller.client.get("/readiness")
+
+
+def review(walk: Walk, caller: Caller, path: str) -> Reply:
+    request = {"uid": "1", "kind": {"version": "v1", "kind": "Pod"}, "operation": "DELETE", "namespace": "team-a"}
+    body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    return caller.client.post(path, json.dumps(body).encode(), **{"content-type": "application/json"})
+
+
+@probe("admission", "POST", "/admission/validate")
+def admission(walk: Walk, caller: Caller) -> Reply:
+    return review(walk, caller, "/admission/validate")
+
+
+@probe("mutation", "POST", "/admission/mutate")
+def mutation(walk: Walk, caller: Caller) -> Reply:
+    return review(walk, caller, "/admission/mutate")
+
+
+@probe("validate image", "POST", "/validate-image")
+def validate_image(walk: Walk, caller: Caller) -> Reply:
+    return review(walk, caller, "/validate-image")
 
 
 @probe("metrics", "GET", "/metrics")
@@ -522,7 +554,12 @@ def check_refusal(row: str, reply: Reply) -> None:
 
 def test_every_route_is_in_the_table() -> None:
     routes = table(
-        cast("Any", V2), cast("Any", BlobHandlers), cast("Any", TokenService), cast("Any", Api), cast("Any", Operations)
+        cast("Any", V2),
+        cast("Any", BlobHandlers),
+        cast("Any", TokenService),
+        cast("Any", Api),
+        cast("Any", AdmissionHandlers),
+        cast("Any", Operations),
     )
     assert {(route.method, route.path) for route in routes} == set(ROUTES.values())
     assert all(set(PROBES) == set(answers) for answers in TABLE.values())
@@ -532,10 +569,18 @@ def test_every_route_is_in_the_table() -> None:
 def test_zot_3183_what_is_open_to_all_is_no_part_of_the_registry() -> None:
     """A route without a permission would be open; the ones that are meant to be are named here."""
     routes = table(
-        cast("Any", V2), cast("Any", BlobHandlers), cast("Any", TokenService), cast("Any", Api), cast("Any", Operations)
+        cast("Any", V2),
+        cast("Any", BlobHandlers),
+        cast("Any", TokenService),
+        cast("Any", Api),
+        cast("Any", AdmissionHandlers),
+        cast("Any", Operations),
     )
     assert {route.path for route in routes if route.permission is Permission.OPEN} == {
         "/token",
+        "/admission/validate",  # the API server shows no credentials
+        "/admission/mutate",
+        "/validate-image",
         "/healthz",
         "/readiness",
         "/metrics",

@@ -20,6 +20,7 @@ from support.records import until
 from support.registry import Client, Repository
 from support.wire import Wire, chunked, request
 from trow.config import SETTINGS
+from trow.http.admission import AdmissionHandlers
 from trow.http.api import Api
 from trow.http.blobs import BlobHandlers
 from trow.http.ops import Operations
@@ -222,10 +223,13 @@ def test_cve_2022_31667_no_id_of_another_repository_leads_anywhere(team: Team) -
 
 def test_cve_2024_22278_no_route_changes_settings_rights_or_credentials() -> None:
     """So there is no second way to any of them. Whoever adds one decides here what it needs."""
-    handlers = (V2, BlobHandlers, TokenService, Api, Operations)
+    handlers = (V2, BlobHandlers, TokenService, Api, AdmissionHandlers, Operations)
     routes = table(*(cast("Any", each) for each in handlers))
     assert {route.path for route in routes if route.method != "GET"} == {
         "/token",
+        "/admission/validate",
+        "/admission/mutate",
+        "/validate-image",
         "/v2/{repository}/blobs/uploads",
         "/v2/{repository}/blobs/uploads/",
         "/v2/{repository}/blobs/uploads/{upload}",

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import sys
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from trow.app.admission import admission_of
 from trow.app.audit import Changes, trail
 from trow.app.identity import identities
 from trow.app.robots import DATABASE
@@ -41,12 +43,16 @@ from trow.storage.filesystem import FilesystemBlobs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from trow.app.admission import Admission
     from trow.app.identity import Identities
     from trow.config import Config
     from trow.http.routes import Route
     from trow.registry.events import Audit, Records
 
 log = logging.getLogger(__name__)
+
+# An owner that made no Pod for so long gets the tag's digest of the day.
+_PINS_SECONDS: Final = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class Application:
     metrics: Metrics
     tunnels: Tunnels | None
     count_stored: Callable[[], Awaitable[None]]
+    forget_pins: Callable[[], Awaitable[None]]
 
     def renewed(self) -> None:
         """The server's certificate was renewed."""
@@ -81,6 +88,7 @@ class _Parts:
     records: Records
     transfers: Transfers
     tunnels: Tunnels | None
+    admission: Admission
     access_log: AccessLog | None
 
 
@@ -103,10 +111,17 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
             stored = await metadata.stored()
             metrics.note_stored(stored.blobs, stored.bytes)
 
+        async def forget_pins() -> None:
+            await metadata.drop_old_pins(time.time() - _PINS_SECONDS)
+
         tunnels = _tunnels(config)
-        parts = _Parts(config, blobs, metadata, push, metrics, known, audit, records, transfers, tunnels, access_log)
+        pull = Pull(blobs, metadata)
+        admission = await stack.enter_async_context(admission_of(config, pull, metadata, audit, metrics))
+        parts = _Parts(
+            config, blobs, metadata, push, metrics, known, audit, records, transfers, tunnels, admission, access_log
+        )
         changes = Changes(config, metadata, audit)
-        yield Application(_dispatcher(parts), push, transfers, changes, metrics, tunnels, count_stored)
+        yield Application(_dispatcher(parts), push, transfers, changes, metrics, tunnels, count_stored, forget_pins)
 
 
 @contextlib.contextmanager
@@ -162,6 +177,7 @@ def _dispatcher(parts: _Parts) -> Dispatcher:
         challenge=config.auth.challenge,
         public_url=config.listen.public_url or "",
         service=config.tokens.service,
+        pulls=parts.admission.pulls,
     )
     limits = config.limits
     return Dispatcher(
@@ -194,7 +210,8 @@ def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
             parts.transfers,
             anonymous=_anonymous_tokens(config),
         ),
-        Api(browse, parts.records, pages),
+        Api(browse, parts.records, gate, pages),
+        parts.admission.handlers,
         Operations(_checks(parts), parts.metrics),
     )
 
@@ -218,4 +235,5 @@ def _checks(parts: _Parts) -> Mapping[str, Callable[[], Awaitable[None]]]:
     async def storage() -> None:
         await asyncio.to_thread(parts.blobs.check)
 
-    return {"storage": storage, "database": parts.metadata.check}
+    followed = {"policies": parts.admission.check} if parts.config.admission.policies else {}
+    return {"storage": storage, "database": parts.metadata.check, **followed}

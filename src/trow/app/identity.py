@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trow.app.kubernetes import client_of
 from trow.config import read_password
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from trow.identity.authenticator import TokenVerifier
     from trow.identity.oidc import IssuerSettings
     from trow.identity.users import Passwords
-    from trow.kube.access import Access
     from trow.kube.reviews import Reviews
     from trow.metadata.sqlite import SqliteMetadata
     from trow.oci.names import Repository
@@ -85,25 +84,10 @@ async def reviews_of(
     if not kubernetes.audiences and not kubernetes.authorization:
         yield None
         return
-    # The client takes as much memory as all else: it is loaded where it is used.
-    from trow.kube.client import KubeClient  # noqa: PLC0415
-    from trow.kube.reviews import Reviews  # noqa: PLC0415
+    from trow.kube.reviews import Reviews  # noqa: PLC0415 - see trow.app.kubernetes
 
-    client = KubeClient(_access(kubernetes), total_seconds=kubernetes.timeout, observe=observe)
-    try:
+    async with client_of(kubernetes, observe) as client:
         yield Reviews(client)
-    finally:
-        await client.close()
-
-
-def _access(kubernetes: Kubernetes) -> Access:
-    from trow.kube.access import Access  # noqa: PLC0415 - see above
-
-    if kubernetes.kubeconfig is not None:
-        return Access.from_kubeconfig(kubernetes.kubeconfig)
-    if kubernetes.api_server is not None:
-        return Access(kubernetes.api_server, kubernetes.ca_file, kubernetes.token_file or "")
-    return Access.in_pod(os.environ)
 
 
 def _passwords(config: Config) -> Iterator[Passwords]:

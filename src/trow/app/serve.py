@@ -135,6 +135,7 @@ async def _keep_house(application: Application) -> None:
             await application.count_stored()
             if count := await application.push.expire():
                 log.info("upload sessions expired", extra={"count": count})
+            await application.forget_pins()
         except OciError:
             log.exception("storage or database did not answer; trying again in a minute")
         await asyncio.sleep(_HOUSE_SECONDS)

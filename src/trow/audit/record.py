@@ -17,7 +17,7 @@ from trow.policy.identity import Method
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.policy.identity import Identity
+    from trow.policy.identity import Identity, Workload
     from trow.registry.events import Event, Origin
 
 LONGEST_TEXT: Final = 256
@@ -125,7 +125,7 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
         prev: the hash of the record before.
         mark: what holds the place of its own hash.
     """
-    actor, workload = _who(event.actor)
+    actor, home = _who(event.actor)
     return Record(
         time=times.written(at),
         writer=writer,
@@ -135,7 +135,7 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
         status=_number(event.status),
         reason=_text(event.reason, LONGEST_SENTENCE),
         actor=actor,
-        workload=workload,
+        workload=_place(event.workload) if event.workload is not None else home,
         client=_client(event.origin),
         repository=_text(event.repository),
         reference=_text(event.reference),
@@ -182,11 +182,12 @@ def _who(identity: Identity) -> tuple[Actor | None, Place | None]:
     actor = Actor(
         _text(identity.name), _text(identity.uid), _texts(identity.groups), method, _text(identity.credential)
     )
-    place = identity.workload
-    if place is None:
-        return actor, None
-    names = place.namespace, place.service_account, place.pod, place.pod_uid, place.node, place.node_uid
-    return actor, Place(*map(_text, names))
+    return actor, None if identity.workload is None else _place(identity.workload)
+
+
+def _place(where: Workload) -> Place:
+    names = where.namespace, where.service_account, where.pod, where.pod_uid, where.node, where.node_uid
+    return Place(*map(_text, names))
 
 
 def _client(origin: Origin) -> Client | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +14,9 @@ from trow.oci.names import Tag
 from trow.oci.page import PageRequest, PageSizes, next_link, parse_page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from trow.http.gate import Gate
     from trow.http.request import Request
     from trow.http.response import Response
     from trow.registry.browse import Browse
@@ -22,15 +24,37 @@ if TYPE_CHECKING:
     from trow.registry.ports import TagEvent
 
 _SEQUENCE_DIGITS: Final = 18
+_LONGEST_LAST: Final = 512
+# What may stand in a repository's name (distribution-spec, "Pull"), in any order.
+_PART_OF_A_NAME: Final = re.compile(r"[a-z0-9._/-]{1,255}")
+
+
+class Repositories(msgspec.Struct, frozen=True):
+    """The answer to a search: names in byte order."""
+
+    repositories: Sequence[str]
 
 
 class Api:
     """Handlers."""
 
-    def __init__(self, browse: Browse, records: Records, pages: PageSizes) -> None:
+    def __init__(self, browse: Browse, records: Records, gate: Gate, pages: PageSizes) -> None:
         self._browse = browse
         self._records = records
+        self._gate = gate
         self._pages = pages
+
+    async def repositories(self, request: Request) -> Response:
+        """Repositories that the client may pull with ``q`` in their names; ``n`` and ``last`` page through them."""
+        text = _text(request.query("q"))
+        page = parse_page(request.query("n"), _last_name(request.query("last")), self._pages)
+        found = await self._browse.repositories(page, self._gate.visible_to(request), text)
+        headers = []
+        if found.more:
+            asked = {"q": text} if text else {}
+            following = asked | {"n": str(page.limit), "last": found.items[-1]}
+            headers.append(("link", next_link(request.path, following)))
+        return json_response(200, Repositories(found.items), headers)
 
     async def tag_history(self, request: Request) -> Response:
         """What a tag pointed at, newest first; ``n`` and ``last`` (a sequence number) page through it."""
@@ -57,6 +81,22 @@ class Api:
         if last is not None and not (last.isascii() and last.isdigit() and len(last) <= _SEQUENCE_DIGITS):
             raise RequestInvalid("last is not the sequence number of a line of history")
         return parse_page(request.query("n"), last, self._pages)
+
+
+def _text(q: str | None) -> str:
+    """What to search for; "" is in every name."""
+    if q is None or _PART_OF_A_NAME.fullmatch(q):
+        return q or ""
+    raise RequestInvalid(
+        "q is no part of a repository name; leave it out, or give lower-case letters, digits, '.', '_', '-' and '/', "
+        "at most 255 characters"
+    )
+
+
+def _last_name(last: str | None) -> str | None:
+    if last is not None and len(last) > _LONGEST_LAST:
+        raise RequestInvalid("last is longer than any name")
+    return last
 
 
 def _line(event: TagEvent) -> Mapping[str, object]:

@@ -32,6 +32,7 @@ STATUS: Final[Mapping[type[errors.OciError], int]] = {
     errors.ChunkOutOfOrder: 416,
     errors.RangeNotSatisfiable: 416,
     errors.RequestInvalid: 400,
+    errors.RequestTooLarge: 413,
     errors.EndpointUnknown: 404,
     errors.MethodUnsupported: 405,
     errors.Unauthorized: 401,

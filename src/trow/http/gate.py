@@ -14,10 +14,11 @@ from trow.registry.transfers import Caller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from trow.admission.pulls import PullGuard
     from trow.http.request import Request
-    from trow.oci.names import Repository
+    from trow.oci.names import Reference, Repository
     from trow.policy.identity import Identity
-    from trow.registry.ports import Authenticator, Authorizer, Metadata
+    from trow.registry.ports import Authenticator, Authorizer, ManifestRecord, Metadata
     from trow.registry.transfers import Transfers
 
 # What a token has to carry, in the words of the token service (distribution, "Token Scope Documentation").
@@ -40,9 +41,10 @@ class Gate:
         challenge: what a request without good credentials is asked for.
         public_url: where clients reach this registry; "" takes it from each request.
         service: the name of this registry in its tokens.
+        pulls: asks the policies of images about pulls; None where they are not enforced here.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root's one call
         self,
         authenticator: Authenticator | None,
         authorizer: Authorizer,
@@ -52,6 +54,7 @@ class Gate:
         challenge: Literal["bearer", "basic"],
         public_url: str,
         service: str,
+        pulls: PullGuard | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -60,6 +63,7 @@ class Gate:
         self._bearer = challenge == "bearer"
         self._public_url = public_url
         self._service = service
+        self._pulls = pulls
 
     async def admit(self, request: Request, permission: Permission) -> None:
         """Identify who sends the request and see that they may.
@@ -95,6 +99,20 @@ class Gate:
         if not identity.anonymous:
             self._transfers.gather(_refusal(request, Action.ACCESS, error, str(repository)))
         raise error
+
+    async def require_policy(self, request: Request, reference: Reference, record: ManifestRecord) -> None:
+        """See that the policies of images let this run, where the request comes from somebody who runs images.
+
+        Raises:
+            Denied, Unavailable: they do not, or nobody knows.
+        """
+        if self._pulls is None or not self._pulls.concerns(request.identity):
+            return
+        try:
+            await self._pulls.check(request.identity, request.peer.host, request.repository, reference, record)
+        except OciError as error:
+            self._transfers.gather(_refusal(request, Action.ADMISSION, error, str(request.repository)))
+            raise
 
     async def may_mount_from(self, request: Request, repository: Repository) -> bool:
         """Whether the request's identity may pull from the source of a mount.

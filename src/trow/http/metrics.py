@@ -57,6 +57,8 @@ class Metrics(Collector):
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
         self._kubernetes: dict[tuple[str, ...], _Histogram] = {}
+        self._reviews: dict[tuple[str, ...], _Histogram] = {}
+        self._decisions: dict[tuple[str, str, str, str], int] = {}
         self._received = 0
         self._sent = 0
         self.answered = 0
@@ -84,6 +86,15 @@ class Metrics(Collector):
     def kubernetes(self, operation: str, seconds: float) -> None:
         """Count a question to the API server."""
         self._kubernetes.setdefault((operation,), _Histogram()).add(seconds)
+
+    def reviewed(self, kind: str, seconds: float) -> None:
+        """Count a review of the API server."""
+        self._reviews.setdefault((kind,), _Histogram()).add(seconds)
+
+    def decided(self, policy: str, rule: str, mode: str, verdict: str) -> None:
+        """Count what one policy said of one image."""
+        key = (policy, rule, mode, verdict)
+        self._decisions[key] = self._decisions.get(key, 0) + 1
 
     def note_stored(self, blobs: int, size: int) -> None:
         """Note how much the registry holds."""
@@ -113,6 +124,10 @@ class Metrics(Collector):
         yield _histograms(
             "trow_kubernetes_seconds", "Seconds until the API server answered", ("operation",), self._kubernetes
         )
+        yield _histograms(
+            "trow_admission_duration_seconds", "Seconds until a review was answered", ("kind",), self._reviews
+        )
+        yield self._decision_counts()
         for name, (description, value) in self._gauges.items():
             yield GaugeMetricFamily(name, description, value=value())
 
@@ -120,6 +135,13 @@ class Metrics(Collector):
         family = CounterMetricFamily("trow_http_requests", "Answered requests", labels=("route", "method", "status"))
         for (route, method, status), count in self._requests.items():
             family.add_metric((route, method, str(status)), count)
+        return family
+
+    def _decision_counts(self) -> Metric:
+        labels = ("policy", "rule", "mode", "verdict")
+        family = CounterMetricFamily("trow_admission_decisions", "What policies said of images", labels=labels)
+        for key, count in self._decisions.items():
+            family.add_metric(key, count)
         return family
 
 

@@ -17,6 +17,7 @@ from trow.policy.access import Permission
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from trow.http.admission import AdmissionHandlers
     from trow.http.api import Api
     from trow.http.blobs import BlobHandlers
     from trow.http.ops import Operations
@@ -38,7 +39,9 @@ class Route:
     permission: Permission
 
 
-def table(v2: V2, blobs: BlobHandlers, token: TokenService, api: Api, ops: Operations) -> tuple[Route, ...]:
+def table(
+    v2: V2, blobs: BlobHandlers, token: TokenService, api: Api, admission: AdmissionHandlers, ops: Operations
+) -> tuple[Route, ...]:
     """All routes."""
     return (
         Route("GET", "/v2/{repository}/manifests/{reference}", v2.get_manifest, Permission.PULL),
@@ -57,8 +60,12 @@ def table(v2: V2, blobs: BlobHandlers, token: TokenService, api: Api, ops: Opera
         Route("GET", "/v2/{repository}/blobs/uploads/{upload}", blobs.status, Permission.ATTACH),
         Route("DELETE", "/v2/{repository}/blobs/uploads/{upload}", blobs.cancel, Permission.ATTACH),
         Route("DELETE", "/v2/{repository}/blobs/{digest}", blobs.delete, Permission.DELETE),
+        Route("GET", "/api/v1/repositories", api.repositories, Permission.LIST),
         Route("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", api.tag_history, Permission.PULL),
         Route("GET", "/api/v1/audit", api.audit, Permission.AUDIT),
+        Route("POST", "/admission/validate", admission.validate, Permission.OPEN),
+        Route("POST", "/admission/mutate", admission.mutate, Permission.OPEN),
+        Route("POST", "/validate-image", admission.validate, Permission.OPEN),
         Route("GET", "/token", token.get, Permission.OPEN),
         Route("POST", "/token", token.post, Permission.OPEN),
         Route("GET", "/healthz", ops.healthz, Permission.OPEN),

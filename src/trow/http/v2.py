@@ -59,6 +59,7 @@ class V2:
         repository = request.repository
         reference = parse_reference(request.parameters["reference"])
         record = await self._pull.manifest(repository, reference)
+        await self._gate.require_policy(request, reference, record)
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
         unchanged = matches(request.header("if-none-match"), etag)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 import msgspec
 
+from trow.kube.bearer import BearerToken
+from trow.kube.errors import Status, TooLarge, refusal
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from trow.kube.access import Access
 
@@ -23,10 +25,28 @@ Answer = TypeVar("Answer")
 
 _AT_ONCE: Final = 32
 _MOST_BYTES: Final = 1 << 20
-_LONGEST_TOKEN: Final = 64 << 10
-# RFC 6750, section 2.1: what a bearer token is made of; anything else would be another header.
-_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "trow"}
+_DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of the API server.
+
+    Attributes:
+        path: with its query, as it is written in a URL.
+        repeatable: whether it does no harm twice.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    content_type: str = "application/json"
+    repeatable: bool = True
+
+    def __str__(self) -> str:
+        """For people, without the query."""
+        return f"{self.method} {self.path.partition('?')[0]}"
 
 
 class KubeClient:
@@ -54,7 +74,7 @@ class KubeClient:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
         self._total_seconds = total_seconds
         self._observe = observe
-        self._token = _Token(access.token)
+        self._token = BearerToken(access.token)
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._lazy_session: aiohttp.ClientSession | None = None
 
@@ -64,20 +84,54 @@ class KubeClient:
         Raises:
             Unavailable: there is none that can be relied upon.
         """
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(self._total_seconds), self._gate:
-                status, raw = await self._repeatable("POST", path, msgspec.json.encode(question))
-        except TimeoutError:
-            raise self._trouble(f"does not answer within {self._total_seconds:g} s") from None
-        finally:
-            if self._observe:
-                self._observe(operation, time.monotonic() - began)
+        request = Request("POST", path, msgspec.json.encode(question))
+        status, raw = await self._exchange(operation, request, self._total_seconds, _MOST_BYTES)
         self._check(status, path)
         try:
             return msgspec.json.decode(raw, type=answer)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise self._trouble(f"answers to {path} with something else than {_name(answer)}") from None
+
+    async def send(self, operation: str, request: Request, *, seconds: float, most_bytes: int) -> bytes:
+        """Have a request done, and read what it is answered.
+
+        Args:
+            operation: what `observe` is told.
+            request: what to do.
+            seconds: how long it may take with everything, its wait for others included.
+            most_bytes: how large the answer may be.
+
+        Raises:
+            KubeRefused: the API server will not do it.
+            Unavailable: there is no answer, or the API server has troubles of its own.
+            TooLarge: the answer is larger than that.
+        """
+        status, raw = await self._exchange(operation, request, seconds, most_bytes)
+        if status not in _DONE:
+            raise self._failure(request, status, raw)
+        return raw
+
+    @asynccontextmanager
+    async def lines(
+        self, request: Request, *, seconds: float, idle_seconds: float, longest: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Have an answer that goes on and on, line by line, beside the requests that are counted.
+
+        Args:
+            request: a GET.
+            seconds: how long it may take until the answer begins.
+            idle_seconds: how long it may take until the next line is complete.
+            longest: bytes of a line.
+
+        Raises:
+            KubeRefused: the API server will not do it.
+            Unavailable: there is no answer, it is silent for too long, or it breaks off.
+            TooLarge: a line is longer than that.
+        """
+        async with AsyncExitStack() as stack:
+            response = await self._opened(stack, request, seconds)
+            async with aclosing(self._lines_of(response, idle_seconds, longest)) as lines:
+                yield lines
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -89,7 +143,7 @@ class KubeClient:
         if self._lazy_session is None:
             # Nothing of the environment (proxies, netrc), no cookies, and sizes are counted as they are sent.
             self._lazy_session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_AT_ONCE, ssl=self._tls or True),
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),  # the gate counts
                 timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -97,25 +151,59 @@ class KubeClient:
             )
         return self._lazy_session
 
-    async def _repeatable(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, operation: str, request: Request, seconds: float, most_bytes: int) -> tuple[int, bytes]:
+        began = time.monotonic()
         try:
-            return await self._once(method, path, body)
+            async with asyncio.timeout(seconds), self._gate:
+                return await self._answer(request, most_bytes)
+        except TimeoutError:
+            raise self._trouble(f"does not answer within {seconds:g} s") from None
+        finally:
+            if self._observe:
+                self._observe(operation, time.monotonic() - began)
+
+    async def _answer(self, request: Request, most_bytes: int) -> tuple[int, bytes]:
+        try:
+            return await self._once(request, most_bytes)
         except _Vanished:
             # The server may have closed a connection that lay unused, just as it was used again.
-            pass
+            if not request.repeatable:
+                raise self._trouble(f"closes the connection and may have done {request} or not") from None
         try:
-            return await self._once(method, path, body)
+            return await self._once(request, most_bytes)
         except _Vanished:
             raise self._trouble("closes the connection without an answer") from None
 
-    async def _once(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} | self._token.header()
-        url = self._access.url.rstrip("/") + path
+    async def _once(self, request: Request, most_bytes: int) -> tuple[int, bytes]:
+        with self._in_words():
+            async with self._asked(request) as response:
+                return response.status, await self._read(response, most_bytes)
+
+    async def _opened(self, stack: AsyncExitStack, request: Request, seconds: float) -> aiohttp.ClientResponse:
         try:
-            async with self._session().request(
-                method, url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return response.status, await self._read(response)
+            async with asyncio.timeout(seconds):
+                with self._in_words():
+                    response = await stack.enter_async_context(self._asked(request))
+                    if response.status not in _DONE:
+                        raw = await self._read(response, _MOST_BYTES)
+                        raise self._failure(request, response.status, raw)
+        except TimeoutError:
+            raise self._trouble(f"does not answer within {seconds:g} s") from None
+        except _Vanished:
+            raise self._trouble("closes the connection without an answer") from None
+        return response
+
+    def _asked(self, request: Request) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers = self._token.header() | ({"Content-Type": request.content_type} if request.body else {})
+        url = self._access.url.rstrip("/") + request.path
+        return self._session().request(
+            request.method, url, data=request.body or None, headers=headers, allow_redirects=False
+        )
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError:
             raise self._trouble(f"cannot be connected to within {self._timeout.sock_connect:g} s") from None
         except aiohttp.ClientConnectorCertificateError as error:
@@ -129,14 +217,38 @@ class KubeClient:
         except aiohttp.ClientError as error:
             raise self._trouble(f"does not speak HTTP as expected ({type(error).__name__})") from None
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         read = bytearray()
         async for chunk in response.content.iter_any():
             read += chunk
-            if len(read) > _MOST_BYTES:
+            if len(read) > most_bytes:
                 response.close()
-                raise self._trouble(f"answers with more than {_MOST_BYTES} bytes")
+                raise TooLarge(self._sentence(f"answers with more than {most_bytes} bytes"))
         return bytes(read)
+
+    async def _lines_of(
+        self, response: aiohttp.ClientResponse, idle_seconds: float, longest: int
+    ) -> AsyncGenerator[bytes, None]:
+        now = asyncio.get_running_loop().time
+        line, deadline = bytearray(), now() + idle_seconds
+        while chunk := await self._chunk(response, deadline):
+            first, *others = chunk.split(b"\n")
+            line += first
+            for other in others:
+                yield bytes(line)
+                line, deadline = bytearray(other), now() + idle_seconds
+            if len(line) > longest:
+                raise TooLarge(self._sentence(f"writes a line of more than {longest} bytes"))
+
+    async def _chunk(self, response: aiohttp.ClientResponse, deadline: float) -> bytes:
+        """What comes next, b"" at the end."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await response.content.readany()
+        except TimeoutError:
+            raise self._trouble("has been silent for too long") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._trouble(f"breaks off its answer ({type(error).__name__})") from None
 
     def _check(self, status: int, path: str) -> None:
         if status in (HTTPStatus.OK, HTTPStatus.CREATED):
@@ -154,6 +266,17 @@ class KubeClient:
             raise self._trouble("is asked too often (429); try again later")
         raise self._trouble(f"answers to {path} with status {status}")
 
+    def _failure(self, request: Request, code: int, raw: bytes) -> Exception:
+        status = Status.parse(raw)
+        if refused := refusal(str(request), code, status):
+            return refused
+        if code == HTTPStatus.UNAUTHORIZED:
+            return self._trouble(
+                "does not accept Trow's own credentials (401): give it the token of a ServiceAccount that exists"
+            )
+        said = f": {status.words()}" if status.message else ""
+        return self._trouble(f"answers {request} with status {code}{said}")
+
     def _renew_trust(self) -> None:
         # The authority's file may have been renewed since the start; the next connection shall know.
         try:
@@ -163,49 +286,14 @@ class KubeClient:
             raise self._trouble("cannot be verified: the CA file is no longer readable") from None
 
     def _trouble(self, what: str) -> Unavailable:
-        return Unavailable(f"the Kubernetes API server at {self._access.url} {what}")
+        return Unavailable(self._sentence(what))
+
+    def _sentence(self, what: str) -> str:
+        return f"the Kubernetes API server at {self._access.url} {what}"
 
 
 class _Vanished(Exception):
     """The connection ended before the answer."""
-
-
-class _Token:
-    """A bearer token that is read again when its file has changed: projected tokens rotate."""
-
-    def __init__(self, source: Path | str) -> None:
-        self._source = source
-        self._seen: tuple[int, int, int] | None = None
-        self._header: dict[str, str] = {}
-        if isinstance(source, str) and source:
-            self._header = self._checked(source, "the configured token")
-
-    def header(self) -> dict[str, str]:
-        if isinstance(self._source, Path):
-            try:
-                self._renew(self._source)
-            except OSError as error:
-                raise Unavailable(
-                    f"Trow's own token cannot be read from {self._source} ({error.strerror}); mount a ServiceAccount's"
-                    " token there"
-                ) from None
-        return self._header
-
-    def _renew(self, path: Path) -> None:
-        found = path.stat()
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if seen != self._seen:
-            with path.open("rb") as file:
-                text = file.read(_LONGEST_TOKEN).decode("ascii", "replace")
-            self._header = self._checked(text, str(path))
-            self._seen = seen
-
-    @staticmethod
-    def _checked(text: str, where: str) -> dict[str, str]:
-        token = text.strip()
-        if not _TOKEN.fullmatch(token):
-            raise Unavailable(f"{where} is no bearer token; have Kubernetes write it anew")
-        return {"Authorization": f"Bearer {token}"}
 
 
 def _name(answer: type[object]) -> str:

@@ -18,6 +18,12 @@ DROP_EMPTY_REPOSITORY: Final = """
     AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.repository = repository.name)
 """
 REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? ORDER BY name LIMIT ?"
+# Where a stretch of the list ends, and a second row when more follows it.
+END_OF_REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? ORDER BY name LIMIT 2 OFFSET ?"
+# LIKE ignores case in SQLite alone, and names are all lower-case. '!' is in no name, and means the same everywhere.
+SEARCH_REPOSITORIES: Final = """
+    SELECT name FROM repository WHERE name > ? AND name <= ? AND name LIKE ? ESCAPE '!' ORDER BY name
+"""
 
 ADD_MANIFEST: Final = """
     INSERT INTO manifest (repository, digest, media_type, size, subject, artifact_type, annotations,
@@ -95,6 +101,12 @@ REVOKE_ROBOT: Final = "UPDATE robot_token SET revoked_at = ? WHERE id = ? AND re
 ADD_PENDING_EVENT: Final = "INSERT INTO pending_event (id, at, actor, detail) VALUES (?, ?, ?, ?)"
 PENDING_EVENTS: Final = "SELECT id, at, actor, detail FROM pending_event ORDER BY at, id LIMIT 100"
 DROP_PENDING_EVENT: Final = "DELETE FROM pending_event WHERE id = ?"
+
+PIN: Final = """
+    INSERT INTO pin (owner, image, digest, used_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (owner, image) DO UPDATE SET used_at = excluded.used_at RETURNING digest
+"""
+DROP_OLD_PINS: Final = "DELETE FROM pin WHERE used_at < ?"
 
 ADD_UPLOAD: Final = "INSERT INTO upload (id, repository, subject, algorithm, used_at) VALUES (?, ?, ?, ?, ?)"
 TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at"

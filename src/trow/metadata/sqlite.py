@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
-from trow.metadata import migrations, transactions
+from trow.metadata import migrations, search, transactions
 from trow.metadata.hot import HotManifests
 from trow.metadata.sessions import UploadSessions
 from trow.oci.errors import OciError, StorageFull, Unavailable
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         RepositoryRecord,
         RobotToken,
         Stored,
+        Stretch,
         TagEvent,
         Upload,
     )
@@ -370,6 +371,10 @@ class SqliteMetadata:
         """See `Metadata.repositories`."""
         return self.read(transactions.repositories(page))
 
+    async def search_repositories(self, text: str, page: PageRequest) -> Stretch:
+        """See `Metadata.search_repositories`."""
+        return self.read(search.repositories(text, page))
+
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
     ) -> Page[Referrer]:
@@ -414,6 +419,14 @@ class SqliteMetadata:
     async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
         """These are in the audit trail."""
         await self._writer.run(transactions.drop_pending_events(events))
+
+    async def pin(self, owner: str, image: str, digest: Digest) -> Digest:
+        """See `Pins.pin`."""
+        return await self._writer.run(transactions.pin(owner, image, digest, time.time()))
+
+    async def drop_old_pins(self, before: float) -> None:
+        """Forget the digests of owners that made no Pod since then, in seconds of Unix time."""
+        await self._writer.run(transactions.drop_old_pins(before))
 
     async def begin_upload(self, upload: Upload, most: int) -> bool:
         """See `Metadata.begin_upload`."""

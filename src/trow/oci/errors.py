@@ -8,7 +8,7 @@
     ├── BlobUnknown · BlobTooLarge · SizeInvalid
     ├── UploadUnknown · UploadInvalid · UploadBusy · ChunkOutOfOrder · BodyTimeout · BodyIncomplete
     ├── RangeNotSatisfiable
-    ├── RequestInvalid · EndpointUnknown · MethodUnsupported
+    ├── RequestInvalid · RequestTooLarge · EndpointUnknown · MethodUnsupported
     ├── Unauthorized · Denied · TagExists
     ├── TooManyRequests
     └── Unavailable
@@ -173,6 +173,10 @@ class RequestInvalid(OciError):
     """The request itself cannot be understood (a query parameter, a header)."""
 
     code = "UNSUPPORTED"
+
+
+class RequestTooLarge(RequestInvalid):
+    """The request's body is larger than anything that is sent there."""
 
 
 class EndpointUnknown(OciError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
 from trow.oci.names import Repository
 from trow.oci.page import Page, PageRequest
+from trow.registry.ports import Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # distribution-spec, "Listing Referrers": the answer is an index, and 4 MiB is what a manifest may have.
 _MOST_REFERRER_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
 
-# How much of the list of repositories one request may read to find those that the client may see.
+# How much of the list of repositories one request may read to find those that it shows.
 _LEAST_READ: Final = 1000
 _MOST_READS: Final = 1000
 
@@ -31,9 +32,12 @@ class Browse:
         self._metadata = metadata
 
     async def repositories(
-        self, page: PageRequest, visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]]
+        self,
+        page: PageRequest,
+        visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]],
+        text: str = "",
     ) -> Page[str]:
-        """Repositories that have a manifest and are visible to the client.
+        """Repositories that have a manifest, are visible to the client and have ``text`` in their names.
 
         What is not visible is read over, also between pages: not even its name may show up in a link.
 
@@ -43,14 +47,20 @@ class Browse:
         found: list[str] = []
         at, size = page.last, max(page.limit + 1, _LEAST_READ)
         for _ in range(_MOST_READS):
-            read = await self._metadata.repositories(PageRequest(size, at))
-            names = [Repository(name) for name in read.items]
+            stretch = await self._stretch(text, PageRequest(size, at))
+            names = [Repository(name) for name in stretch.names]
             found += [name for name, shown in zip(names, await visible(names), strict=True) if shown]
-            if len(found) > page.limit or not read.more:
+            if len(found) > page.limit or stretch.end is None:
                 return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
-            at = read.items[-1]
+            at = stretch.end
             await asyncio.sleep(0)  # others get their turn
-        raise Unavailable("this list goes through too many repositories that you may not see")
+        raise Unavailable("this list goes through too many repositories that it does not show")
+
+    async def _stretch(self, text: str, page: PageRequest) -> Stretch:
+        if text:
+            return await self._metadata.search_repositories(text, page)
+        read = await self._metadata.repositories(page)
+        return Stretch(read.items, read.items[-1] if read.more else None)
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str]:
         """A repository's tags.

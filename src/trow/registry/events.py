@@ -11,7 +11,7 @@ from trow.policy.identity import ANONYMOUS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.policy.identity import Identity
+    from trow.policy.identity import Identity, Workload
 
 
 class Action(Enum):
@@ -78,6 +78,7 @@ class Event:
         detail: what else there is to say, in words.
         count: how many equal events this one stands for.
         blobs, bytes: how many blobs and bytes went through; of a pull as answered, of a push as received.
+        workload: where in the cluster it is about; None: where the actor's own credential lives.
         started_at: when the first request of a pull or push came, seconds since 1970; 0.0 is now.
     """
 
@@ -98,6 +99,7 @@ class Event:
     count: int = 1
     blobs: int = 0
     bytes: int = 0
+    workload: Workload | None = None
     started_at: float = 0.0
 
 

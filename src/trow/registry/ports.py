@@ -197,6 +197,19 @@ class RepositoryRecord:
     created_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What a search has found in one stretch of the list of repositories.
+
+    Attributes:
+        names: those found, in byte order.
+        end: the last name that was looked at, found or not; None when none follows it.
+    """
+
+    names: Sequence[str]
+    end: str | None
+
+
 class Metadata(Protocol):
     """Who links what: repositories, tags, manifests, blob links and upload sessions.
 
@@ -239,6 +252,12 @@ class Metadata(Protocol):
 
     async def repositories(self, page: PageRequest) -> Page[str]:
         """The names of all repositories that have a manifest, in byte order."""
+
+    async def search_repositories(self, text: str, page: PageRequest) -> Stretch:
+        """Which of the next ``limit`` names of that list contain ``text``; nothing behind these is looked at.
+
+        The limit is at least 1. The text is of the characters that names are of, and each stands for itself.
+        """
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int

@@ -31,7 +31,7 @@ class Shelf:
 
 
 async def ask(world: World, shelf: Shelf, query: str = "") -> tuple[object, dict[str, str]]:
-    api = Api(Browse(world.metadata), shelf, PageSizes(default=10, most=100))
+    api = Api(Browse(world.metadata), shelf, world.gate, PageSizes(default=10, most=100))
     answer = await api.audit(world.request(None, Permission.AUDIT, path="/api/v1/audit", query=query))
     return json.loads(answer.body), dict(answer.headers)
 

@@ -16,7 +16,8 @@ UPLOAD: Final = "0" * 32
 READING: Final = {Permission.OPEN, Permission.PING, Permission.LIST, Permission.PULL, Permission.AUDIT}
 OF_A_REPOSITORY: Final = {Permission.PULL, Permission.ATTACH, Permission.DELETE}
 # What operators ask, and the token service, which has to be reached by who has no token.
-OPEN: Final = {"/healthz", "/readiness", "/metrics", "/token"}
+ADMISSION: Final = {"/admission/validate", "/admission/mutate", "/validate-image"}
+OPEN: Final = {"/healthz", "/readiness", "/metrics", "/token", *ADMISSION}
 
 
 class Named:
@@ -27,7 +28,7 @@ class Named:
 
 
 HANDLERS: Final = cast("Any", Named())
-ROUTES: Final = table(*[HANDLERS] * 5)
+ROUTES: Final = table(*[HANDLERS] * 6)
 ROUTER: Final = Router(ROUTES)
 
 
@@ -43,7 +44,7 @@ def name(route: Route) -> str:
 @pytest.mark.parametrize("route", ROUTES, ids=name)
 def test_every_route_names_the_permission_it_needs(route: Route) -> None:
     assert isinstance(route.permission, Permission)
-    reads = (route.method == "GET" and "uploads" not in route.path) or route.path == "/token"
+    reads = (route.method == "GET" and "uploads" not in route.path) or route.path in {"/token", *ADMISSION}
     assert (route.permission in READING) == reads
     assert ("{repository}" in route.path) == (route.permission in OF_A_REPOSITORY)
     assert (route.permission is Permission.OPEN) == (route.path in OPEN)
@@ -73,6 +74,7 @@ def test_no_route_stands_twice() -> None:
         ("PUT", f"/v2/a/blobs/uploads/{UPLOAD}", "finish", {"repository": "a", "upload": UPLOAD}),
         ("GET", f"/v2/a/blobs/uploads/{UPLOAD}", "status", {"repository": "a", "upload": UPLOAD}),
         ("DELETE", f"/v2/a/blobs/uploads/{UPLOAD}", "cancel", {"repository": "a", "upload": UPLOAD}),
+        ("GET", "/api/v1/repositories", "repositories", {}),
         ("GET", "/api/v1/repositories/a/b/tags/1/history", "tag_history", {"repository": "a/b", "tag": "1"}),
         ("GET", "/api/v1/audit", "audit", {}),
         ("GET", "/token", "get", {}),
@@ -136,6 +138,7 @@ def test_repository_with_the_words_of_the_end_points_in_its_name(repository: str
         "healthz",
         "/V2/",
         "/v2/\n",
+        "/api/v1/repositories/",
         "/api/v1/repositories/a/tags/1",
     ],
 )
@@ -157,6 +160,7 @@ def test_no_such_end_point(method: str, path: str) -> None:
         ("DELETE", "/metrics", ("GET", "HEAD")),
         ("PUT", "/token", ("GET", "HEAD", "POST")),
         ("POST", "/api/v1/audit", ("GET", "HEAD")),
+        ("DELETE", "/api/v1/repositories", ("GET", "HEAD")),
         ("get", "/v2/", ("GET", "HEAD")),
     ],
 )

@@ -43,12 +43,12 @@ async def fill(metadata: SqliteMetadata, *names: str) -> None:
 
 
 async def pages(
-    browse: Browse, limit: int, visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]]
+    browse: Browse, limit: int, visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]], text: str = ""
 ) -> list[list[str]]:
     """The list as a client reads it: each page begins after the last name of the one before."""
     found, last = [], ""
     while True:
-        page = await browse.repositories(PageRequest(limit, last), visible)
+        page = await browse.repositories(PageRequest(limit, last), visible, text)
         found.append([*page.items])
         if not page.more:
             return found
@@ -162,3 +162,59 @@ async def test_reading_over_invisible_names_has_an_end(
     with pytest.raises(Unavailable, match="too many"):
         await browse.repositories(PageRequest(1), seen)
     assert len(seen.asked) == 3
+
+
+# A search
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_search_shows_what_is_visible_and_has_the_text(
+    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(browsing, "_LEAST_READ", 2)
+    await fill(
+        metadata, "hidden/app", "mine/app", "mine/base", "mine/c/app", "mine/d", "mine/e", "mine/app-2", "zz/app"
+    )
+    wanted = ["mine/app", "mine/app-2", "mine/c/app"]
+    found = await pages(browse, limit, Seen("mine/"), "app")
+    assert sum(found, []) == wanted  # noqa: RUF017 - few pages
+    assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
+    assert all(found), "a page without names tells that there are others"
+
+
+async def test_search_asks_only_about_what_has_the_text(browse: Browse, metadata: SqliteMetadata) -> None:
+    await fill(metadata, "a/app", "b/base", "c/app")
+    seen = Seen("a/")
+    assert await browse.repositories(ALL, seen, "app") == Page(["a/app"], more=False)
+    assert seen.asked == [["a/app", "c/app"]]
+
+
+async def test_search_is_read_a_stretch_at_a_time_and_others_get_their_turn(
+    browse: Browse, metadata: SqliteMetadata
+) -> None:
+    await fill(metadata, *(f"r{number:04}" for number in range(3500)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    seen = Seen("")
+    assert await browse.repositories(PageRequest(10), seen, "r3499") == Page(["r3499"], more=False)
+    task.cancel()
+    assert [len(names) for names in seen.asked] == [0, 0, 0, 1]
+    assert turns == 3
+
+
+async def test_search_that_finds_nothing_has_an_end(
+    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browsing, "_LEAST_READ", 2)
+    monkeypatch.setattr(browsing, "_MOST_READS", 3)
+    await fill(metadata, *(f"r{number}" for number in range(7)))
+    with pytest.raises(Unavailable, match="too many"):
+        await browse.repositories(PageRequest(1), everything, "r6")
+    assert await browse.repositories(PageRequest(1, "r0"), everything, "r6") == Page(["r6"], more=False)

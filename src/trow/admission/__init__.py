@@ -1,0 +1,1 @@
+"""Kubernetes asks whether something may run; the policies answer."""

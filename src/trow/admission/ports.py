@@ -1,0 +1,57 @@
+"""What admission needs of the world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from trow.oci.digest import Digest
+    from trow.policy.decide import Facts, Rules
+    from trow.policy.images import ImageReference
+
+
+class NotReady(Exception):
+    """There is nothing to decide by yet; the message says why and what to do."""
+
+
+class RuleBook(Protocol):
+    """The policies in force."""
+
+    def rules(self) -> Rules:
+        """All policies and exceptions.
+
+        Raises:
+            NotReady: they are not known yet.
+        """
+
+
+class KnownImages(Protocol):
+    """What the registry can tell of an image."""
+
+    async def facts(self, image: ImageReference) -> Facts:
+        """What is known here.
+
+        Raises:
+            Unavailable: nobody can say at the moment.
+        """
+
+
+class Pins(Protocol):
+    """Digests that stay the same for all Pods of one owner, whatever happens to the tag."""
+
+    async def pin(self, owner: str, image: str, digest: Digest) -> Digest:
+        """The digest that this owner's Pods were given before; else the one given becomes it.
+
+        Raises:
+            Unavailable: nobody can say at the moment.
+        """
+
+
+class Tally(Protocol):
+    """Counts what was decided."""
+
+    def decided(self, policy: str, rule: str, mode: str, verdict: str) -> None:
+        """One policy has spoken about one image."""
+
+    def reviewed(self, kind: str, seconds: float) -> None:
+        """One review was answered; ``kind`` is `validate` or `mutate`."""

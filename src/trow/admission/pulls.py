@@ -1,0 +1,132 @@
+"""The policies at pull time: what no webhook sees, such as static Pods, still has to come from here."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from trow.admission.ports import NotReady
+from trow.oci import manifest as manifests
+from trow.oci import media
+from trow.oci.digest import Digest
+from trow.oci.errors import Denied, Unavailable
+from trow.policy import images
+from trow.policy.decide import Request
+from trow.policy.images import ImageReference, InvalidImage
+from trow.policy.pods import ImageUse
+from trow.policy.rules import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from trow.admission.ports import RuleBook, Tally
+    from trow.admission.validate import Validation
+    from trow.oci.names import Reference, Repository
+    from trow.policy.identity import Identity
+    from trow.registry.ports import ManifestRecord
+
+# What a runtime asks for after it has asked for a tag, it asks for within this time.
+_FOLLOWS_SECONDS: Final = 600.0
+_MOST_FOLLOWING: Final = 20_000
+
+
+class PullGuard:
+    """Decides whether those who run images may have a manifest.
+
+    Args:
+        registries: the names of this registry, the one that most images have first.
+        users: whose pulls are decided.
+        groups: whose pulls are decided, too.
+        clock: any that goes forward, in seconds.
+    """
+
+    def __init__(
+        self,
+        book: RuleBook,
+        validation: Validation,
+        tally: Tally,
+        *,
+        registries: Sequence[str],
+        users: Collection[str],
+        groups: Collection[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._book = book
+        self._validation = validation
+        self._tally = tally
+        self._registries = registries
+        self._users = frozenset(users)
+        self._groups = frozenset(groups)
+        self._clock = clock
+        self._following: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    def concerns(self, identity: Identity) -> bool:
+        """Whether this is somebody who runs images."""
+        return identity.name in self._users or not self._groups.isdisjoint(identity.groups)
+
+    async def check(
+        self, identity: Identity, host: str, repository: Repository, reference: Reference, record: ManifestRecord
+    ) -> None:
+        """See that the policies let the image run.
+
+        A runtime asks for a tag first and then for what that stands for by digest: the answer to the first goes for
+        those too. Where the caller is no Pod's ServiceAccount, nobody knows the namespace; then all policies of the
+        cluster count that are about every namespace, whatever they exclude.
+
+        Args:
+            identity: who pulls.
+            host: the name of this registry in the request; another than the known ones is a mirror's.
+            repository: where the image is.
+            reference: as it was asked for.
+            record: what that stands for.
+
+        Raises:
+            Denied: a policy is against it.
+            Unavailable: the policies are not known, or what they ask for is not.
+        """
+        if self._follows(identity, repository, record.digest):
+            return
+        image = self._image(host, repository, reference)
+        workload = identity.workload
+        request = Request(workload.namespace if workload else "", (ImageUse("", "pull", str(image)),))
+        try:
+            verdict = await self._validation.judge(self._book.rules(), request)
+        except NotReady as error:
+            raise Unavailable(str(error)) from None
+        for finding in verdict.findings:
+            self._tally.decided(
+                finding.policy, finding.rule, finding.mode.value, "allow" if finding.allowed else "deny"
+            )
+        if not verdict.allowed:
+            reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
+            raise Denied("a policy does not let this image run", {"reason": reason})
+        self._let_follow(identity, repository, record)
+
+    def _image(self, host: str, repository: Repository, reference: Reference) -> ImageReference:
+        registry = self._named(host)
+        if isinstance(reference, Digest):
+            return ImageReference(registry, repository, None, reference)
+        return ImageReference(registry, repository, reference, None)
+
+    def _named(self, host: str) -> str:
+        try:
+            name = images.registry_of(host)
+        except InvalidImage:
+            name = ""
+        return name if name in self._registries else self._registries[0]
+
+    def _follows(self, identity: Identity, repository: Repository, digest: Digest) -> bool:
+        until = self._following.get((identity.name, repository, digest))
+        return until is not None and self._clock() < until
+
+    def _let_follow(self, identity: Identity, repository: Repository, record: ManifestRecord) -> None:
+        digests = [record.digest]
+        if record.media_type in media.INDEXES:
+            digests += [child.digest for child in manifests.parse(record.content, record.media_type).children]
+        until = self._clock() + _FOLLOWS_SECONDS
+        for digest in digests:
+            self._following[identity.name, repository, digest] = until
+            self._following.move_to_end((identity.name, repository, digest))
+        while len(self._following) > _MOST_FOLLOWING:
+            self._following.popitem(last=False)

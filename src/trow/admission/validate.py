@@ -1,0 +1,177 @@
+"""May this be stored: the answer to the validating webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from trow.admission.ports import NotReady
+from trow.admission.review import Ruling
+from trow.admission.subjects import whole
+from trow.oci.errors import OciError
+from trow.policy.decide import Verdict, asks_about, judge, unreadable
+from trow.policy.identity import Identity, Method, Workload
+from trow.policy.pods import UnreadableObject
+from trow.policy.rules import Mode
+from trow.registry.events import Action, Event, Origin, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from trow.admission.ports import KnownImages, RuleBook, Tally
+    from trow.admission.review import Review
+    from trow.admission.subjects import Subjects
+    from trow.policy.decide import Facts, Finding, Request, Rules
+    from trow.policy.images import ImageReference
+    from trow.registry.events import Audit
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NOTE: Final = 1024
+_FAILED: Final = "the policies could not be asked; the log of the registry says why"
+
+
+class Inquiry:
+    """Finds out what the policies need to know of images, within a time.
+
+    Args:
+        images: asked only about what no rule decides alone.
+        deadline: seconds, for all images of a review together.
+    """
+
+    def __init__(self, images: KnownImages, deadline: float) -> None:
+        self._images = images
+        self._deadline = deadline
+
+    async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, Facts]:
+        """What could be found out in time; what is missing is not known."""
+        found: dict[ImageReference, Facts] = {}
+        try:
+            async with asyncio.timeout(self._deadline):
+                for image in wanted:
+                    found[image] = await self._images.facts(image)
+        except (TimeoutError, OciError) as error:
+            log.warning("images could not be looked up for a review: %s", str(error) or "no answer in time")
+        return found
+
+
+class Validation:
+    """Answers reviews.
+
+    Args:
+        clock: seconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        book: RuleBook,
+        subjects: Subjects,
+        inquiry: Inquiry,
+        audit: Audit,
+        tally: Tally,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book = book
+        self._subjects = subjects
+        self._inquiry = inquiry
+        self._audit = audit
+        self._tally = tally
+        self._clock = clock
+
+    async def answer(self, review: Review, origin: Origin) -> Ruling:
+        """Decide, put it on record, and word it. Whatever goes wrong is a denial."""
+        began = time.perf_counter()
+        try:
+            rules = self._book.rules()
+            verdict = await self._verdict(rules, review)
+        except NotReady as error:
+            return Ruling(allowed=False, message=str(error))
+        except Exception:
+            log.exception("a review failed", extra={"object": review.title, "request": origin.request})
+            return Ruling(allowed=False, message=_FAILED)
+        finally:
+            self._tally.reviewed("validate", time.perf_counter() - began)
+        if verdict is None:
+            return Ruling(allowed=True)
+        self._count(verdict)
+        if not review.dry_run:
+            self._put_on_record(review, origin, verdict)
+        return ruling_of(verdict)
+
+    async def _verdict(self, rules: Rules, review: Review) -> Verdict | None:
+        try:
+            request = self._subjects.of(review)
+        except UnreadableObject as error:
+            return unreadable(rules, whole(review), f"cannot be read: {error}")
+        return None if request is None else await self.judge(rules, request)
+
+    async def judge(self, rules: Rules, request: Request) -> Verdict:
+        """The verdict on images, with everything looked up that it takes."""
+        wanted = asks_about(rules, request)
+        facts = await self._inquiry.facts(wanted) if wanted else {}
+        return judge(rules, request, facts, self._clock())
+
+    def _count(self, verdict: Verdict) -> None:
+        for finding in verdict.findings:
+            word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
+            self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
+
+    def _put_on_record(self, review: Review, origin: Origin, verdict: Verdict) -> None:
+        for finding in verdict.excused:
+            log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
+        self._audit.record(event_of(review, origin, verdict))
+
+
+def ruling_of(verdict: Verdict) -> Ruling:
+    """What the API server is told."""
+    denials = verdict.denials(Mode.ENFORCE)
+    warnings = (*verdict.denials(Mode.WARN), *verdict.excused)
+    return Ruling(
+        allowed=verdict.allowed,
+        message="; ".join(dict.fromkeys(map(str, denials))),
+        warnings=tuple(dict.fromkeys(map(str, warnings))),
+        notes=_notes(verdict),
+    )
+
+
+def _notes(verdict: Verdict) -> dict[str, str]:
+    """For the API server's own audit trail, which puts the webhook's name in front of the keys."""
+    parts = {
+        "verdict": "allowed" if verdict.allowed else "denied",
+        "denied-by": _titles(finding for finding in verdict.findings if not finding.allowed),
+        "excepted-by": ", ".join(dict.fromkeys(finding.exemption for finding in verdict.excused)),
+    }
+    return {key: text[:_LONGEST_NOTE] for key, text in parts.items() if text}
+
+
+def _titles(findings: Iterable[Finding]) -> str:
+    return ", ".join(dict.fromkeys(f"{each.policy}:{each.rule} ({each.mode.value})" for each in findings))
+
+
+def event_of(review: Review, origin: Origin, verdict: Verdict) -> Event:
+    """One record of one review: who wanted to run what where, and the first thing that was said against it."""
+    findings = verdict.findings
+    against = next((finding for finding in findings if not finding.allowed), None)
+    chosen = against or next(iter(verdict.excused), findings[0] if findings else None)
+    image = chosen.image if chosen else None
+    images = dict.fromkeys(str(finding.image or finding.use.text) for finding in findings)
+    return Event(
+        Action.ADMISSION,
+        Outcome.OK if verdict.allowed else Outcome.DENIED,
+        _actor(review),
+        origin,
+        200,
+        reason=str(chosen) if chosen else "no policy applies",
+        repository=f"{image.registry}/{image.repository}" if image else "",
+        reference=str(image.digest or image.tag) if image else "",
+        digest=str(image.digest or "") if image else "",
+        workload=Workload(review.namespace or "", pod=review.object_name if review.of.is_pod else ""),
+        detail=f"{review.operation} {review.title}: {', '.join(images)}",
+    )
+
+
+def _actor(review: Review) -> Identity:
+    user = review.user_info
+    return Identity(user.username, Method.KUBERNETES, uid=user.uid, groups=tuple(user.groups or ()))

@@ -1,0 +1,105 @@
+"""The policies of images, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trow.admission.book import Book
+from trow.admission.mutate import Mutation
+from trow.admission.paths import Path
+from trow.admission.pulls import PullGuard
+from trow.admission.subjects import Subjects
+from trow.admission.validate import Inquiry, Validation
+from trow.app.kubernetes import client_of
+from trow.http.admission import AdmissionHandlers
+from trow.oci.errors import Unavailable
+from trow.policy import configured
+from trow.policy.images import registry_of
+from trow.policy.pods import Kind
+from trow.policy.rules import Effect, Mode
+from trow.registry.known import LocalImages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trow.admission.ports import Pins
+    from trow.config import Config
+    from trow.http.metrics import Metrics
+    from trow.policy.rules import Policy
+    from trow.registry.events import Audit
+    from trow.registry.pull import Pull
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What decides about images while a server runs."""
+
+    book: Book
+    handlers: AdmissionHandlers
+    pulls: PullGuard | None
+
+    async def check(self) -> None:
+        """Whether reviews can be answered, as far as that is expected.
+
+        Raises:
+            Unavailable: the cluster's policies are not known yet.
+        """
+        if self.book.waiting:
+            raise Unavailable("the cluster's policies of images have not been read yet")
+
+
+@contextlib.asynccontextmanager
+async def admission_of(
+    config: Config, pull: Pull, pins: Pins, audit: Audit, metrics: Metrics
+) -> AsyncIterator[Admission]:
+    """Build it all from the settings, and follow the cluster's policies where that is wanted.
+
+    Raises:
+        AccessError: the cluster cannot be reached with these settings.
+    """
+    settings = config.admission
+    book = Book(configured_policy(config), following=settings.policies)
+    subjects = Subjects({Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds})
+    registries = [*map(registry_of, settings.registries)]
+    inquiry = Inquiry(LocalImages(pull, registries), settings.deadline)
+    validation = Validation(book, subjects, inquiry, audit, metrics)
+    mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through)
+    guard = PullGuard(
+        book, validation, metrics, registries=registries, users=settings.pull_users, groups=settings.pull_groups
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.policies:
+            await stack.enter_async_context(_followed(config, book, metrics))
+        enforced = bool(settings.pull_users or settings.pull_groups)
+        yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None)
+
+
+@contextlib.asynccontextmanager
+async def _followed(config: Config, book: Book, metrics: Metrics) -> AsyncIterator[None]:
+    from trow.kube.objects import Objects  # noqa: PLC0415 - see trow.app.kubernetes
+    from trow.kube.policies import PolicyFollower  # noqa: PLC0415
+
+    async with client_of(config.kubernetes, metrics.kubernetes) as client:
+        follower = PolicyFollower(Objects(client), book.replace, ())
+        metrics.add_gauge(
+            "trow_policies_failing",
+            "1 while the cluster's policies cannot be followed, else 0",
+            lambda: float(bool(follower.failing)),
+        )
+        following = asyncio.create_task(follower.run())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+def configured_policy(config: Config) -> Policy | None:
+    """The policy of `image_validation`; None where there is none."""
+    given = config.image_validation
+    if given.default is None:
+        return None
+    return configured.policy_of(Effect(given.default), given.allow, given.deny, Mode(given.mode))

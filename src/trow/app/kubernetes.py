@@ -1,0 +1,43 @@
+"""The API server, reached as the settings say."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from trow.config.schema import Kubernetes
+    from trow.kube.access import Access
+    from trow.kube.client import KubeClient
+
+
+@contextlib.asynccontextmanager
+async def client_of(
+    settings: Kubernetes, observe: Callable[[str, float], None] | None = None
+) -> AsyncIterator[KubeClient]:
+    """A client, closed in the end.
+
+    Raises:
+        AccessError: a file of the settings cannot be used.
+    """
+    # The client takes as much memory as all else: it is loaded where it is used.
+    from trow.kube.client import KubeClient  # noqa: PLC0415
+
+    client = KubeClient(_access(settings), total_seconds=settings.timeout, observe=observe)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _access(settings: Kubernetes) -> Access:
+    from trow.kube.access import Access  # noqa: PLC0415 - see above
+
+    if settings.kubeconfig is not None:
+        return Access.from_kubeconfig(settings.kubeconfig)
+    if settings.api_server is not None:
+        return Access(settings.api_server, settings.ca_file, settings.token_file or "")
+    return Access.in_pod(os.environ)

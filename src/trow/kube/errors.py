@@ -1,0 +1,140 @@
+"""What the API server says instead of doing what it was asked.
+
+    Unavailable                  no answer, or one that asks for patience: the same request may succeed later
+    └── BadAnswer                an answer that cannot be used
+        └── TooLarge             … because it is over a limit
+    KubeRefused                  an answer that will be the same until somebody changes something
+    ├── Forbidden · NotFound · Conflict · Invalid
+    └── Expired
+
+https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#http-status-codes
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST_MESSAGE: Final = 2000
+# The one place where the API server says which right was missing; an admission plugin's 403 has other words.
+_MISSING_RIGHT: Final = re.compile(
+    r'cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+
+
+class BadAnswer(Unavailable):
+    """The API server answers with something else than was asked for."""
+
+
+class TooLarge(BadAnswer):
+    """An answer, or one line of it, is larger than is taken."""
+
+
+class KubeRefused(Exception):
+    """The API server will not do it.
+
+    Attributes:
+        status: the HTTP status.
+        reason: the API's word for it, such as ``AlreadyExists``; "" when it has none.
+        message: a sentence for people, with the API server's own.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class Forbidden(KubeRefused):
+    """A right is missing, or an admission plugin is against it."""
+
+
+class NotFound(KubeRefused):
+    """There is no such object, or no such kind of objects."""
+
+
+class Conflict(KubeRefused):
+    """It exists already, has changed meanwhile, or a field belongs to another manager."""
+
+
+class Invalid(KubeRefused):
+    """The object breaks a rule of its schema or of an admission plugin."""
+
+
+class Expired(KubeRefused):
+    """The version asked for is no longer kept: everything has to be listed anew."""
+
+
+class Status(Struct, frozen=True):
+    """The API's object for failures."""
+
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+    @classmethod
+    def parse(cls, raw: bytes | msgspec.Raw) -> Status:
+        """What a body says; an empty status where it is no such object."""
+        try:
+            return msgspec.json.decode(raw, type=cls)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return cls()
+
+    def words(self) -> str:
+        """The message, no longer than is good for a log."""
+        return self.message[:_LONGEST_MESSAGE]
+
+
+_KINDS: Final[Mapping[int, type[KubeRefused]]] = {
+    HTTPStatus.FORBIDDEN: Forbidden,
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.CONFLICT: Conflict,
+    HTTPStatus.GONE: Expired,
+    HTTPStatus.UNPROCESSABLE_ENTITY: Invalid,
+}
+# Said of a kind of objects, or, without the API's object for failures, of a whole group.
+_UNKNOWN_KIND: Final = ("", "the server could not find the requested resource")
+_PATIENCE: Final = {HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+def refusal(asked: str, code: int, status: Status) -> KubeRefused | None:
+    """The error for a status; None for one that is the server's own trouble rather than a refusal.
+
+    Args:
+        asked: method and path.
+        code: the HTTP status.
+        status: what was said with it.
+    """
+    if not HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR or code in _PATIENCE:
+        return None
+    words = status.words() or "no reason is given"
+    message = f"the Kubernetes API server refuses {asked} ({code}): {words}{_hint(code, status.message)}"
+    return _KINDS.get(code, KubeRefused)(code, status.reason, message)
+
+
+def _hint(code: int, message: str) -> str:
+    if code == HTTPStatus.FORBIDDEN:
+        return _missing_right(message)
+    if code == HTTPStatus.NOT_FOUND and message in _UNKNOWN_KIND:
+        return "; is its CustomResourceDefinition installed?"
+    return ""
+
+
+def _missing_right(message: str) -> str:
+    found = _MISSING_RIGHT.search(message)
+    if found is None:
+        return ""
+    role = f"a Role in namespace {found['namespace']}" if found["namespace"] else "a ClusterRole"
+    rule = f'{{apiGroups: ["{found["group"]}"], resources: [{found["resource"]}], verbs: [{found["verb"]}]}}'
+    return f"; bind {role} with {rule} to Trow's ServiceAccount"

@@ -1,0 +1,315 @@
+"""Objects of the API, each by its path: read, listed, watched and written.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing, asynccontextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from trow.kube.client import Request
+from trow.kube.errors import BadAnswer, NotFound, Status, TooLarge, refusal
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+    from trow.kube.client import KubeClient
+
+Manifest: TypeAlias = dict[str, object]
+Key: TypeAlias = tuple[str, str]  # namespace, "" for what belongs to none, and name
+
+_MOST_PAGE_BYTES: Final = 16 << 20
+_MOST_LIST_BYTES: Final = 128 << 20
+_MOST_PAGES: Final = 1000
+# An API server takes no larger request than 3 MiB; what it adds to the object, the managers of fields, is less.
+_LONGEST_LINE: Final = 8 << 20
+_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
+# Of a name in a path the API forbids little more than a slash; these are the characters that names are made of.
+_PATH: Final = re.compile(r"/api(/v[a-z0-9]+|s/[a-z0-9.-]+/v[a-z0-9]+)(/(?!\.{1,2}(/|$))[A-Za-z0-9._:-]+){1,5}")
+
+_Answer = TypeVar("_Answer")
+# An empty one would mean any.
+_Version: TypeAlias = Annotated[str, Meta(min_length=1)]
+
+
+class Change(StrEnum):
+    """What has happened to a collection; a bookmark is only about the version reached."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+class Patch(StrEnum):
+    """How a change is written: RFC 6902, a list of operations, or RFC 7396, the members to set."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+
+
+class Event(Struct, frozen=True):
+    """One line of a watch.
+
+    Attributes:
+        key: of the object; empty for a bookmark.
+        version: from where a watch can go on.
+        manifest: the object, for a deletion as it was last.
+    """
+
+    change: Change
+    key: Key
+    version: str
+    manifest: Manifest
+
+
+class Collection(Struct, frozen=True):
+    """All objects at one moment.
+
+    Attributes:
+        version: from where a watch misses nothing.
+    """
+
+    version: str
+    objects: dict[Key, Manifest]
+
+
+class _ListMeta(Struct, rename="camel"):
+    resource_version: _Version
+    next: str = field(default="", name="continue")
+
+
+class _Page(Struct, rename="camel"):
+    api_version: str
+    kind: str
+    metadata: _ListMeta
+    items: list[Manifest] | None = None
+
+    def objects(self, path: str) -> dict[Key, Manifest]:
+        """The items as they are when they stand alone: a list of a built-in kind leaves out what its head says."""
+        head: Manifest = {"apiVersion": self.api_version, "kind": self.kind.removesuffix("List")}
+        return {_metadata(item, path)[0]: head | item for item in self.items or ()}
+
+
+class _Metadata(Struct, rename="camel"):
+    resource_version: _Version
+    namespace: str = ""
+    name: str = ""
+
+
+class _Object(Struct):
+    metadata: _Metadata
+
+
+class _Line(Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class Objects:
+    """Asks the API server; paths are those of the API, such as ``/api/v1/namespaces/web/configmaps/colours``.
+
+    All methods raise `KubeRefused`, one of its kinds where there is one, when the API server will not do it,
+    `Unavailable` when there is no answer to rely upon, and `ValueError` for what is no path of the API.
+
+    Args:
+        seconds: how long one request may take, and how much later than promised a watch may be heard of.
+    """
+
+    def __init__(self, client: KubeClient, *, seconds: float = 30.0) -> None:
+        self._client = client
+        self._seconds = seconds
+
+    async def get(self, path: str) -> Manifest | None:
+        """The object; None where there is none."""
+        try:
+            return await self._manifest("get", Request("GET", _url(path)))
+        except NotFound:
+            return None
+
+    async def list_all(self, path: str, *, limit: int = 500) -> Collection:
+        """A collection, in pages of at most ``limit`` objects and 16 MiB.
+
+        Raises:
+            Expired: it took so long that the API server no longer knows what it was like in the beginning.
+            TooLarge: there are more than 128 MiB or 1000 pages of it.
+        """
+        objects: dict[Key, Manifest] = {}
+        version, token, size = "", "", 0
+        for _ in range(_MOST_PAGES):
+            raw, limit = await self._page(path, token, limit)
+            size += len(raw)
+            if size > _MOST_LIST_BYTES:
+                break
+            page = _decoded(raw, _Page, path)
+            objects |= page.objects(path)
+            # All pages show the same moment. If they did not, a watch from the first one's would tell what is missing.
+            version, token = version or page.metadata.resource_version, page.metadata.next
+            if not token:
+                return Collection(version, objects)
+        raise TooLarge(f"{path} of the Kubernetes API holds more than {_MOST_LIST_BYTES} bytes or {_MOST_PAGES} pages")
+
+    @asynccontextmanager
+    async def watch(self, path: str, version: str, *, seconds: int = 120) -> AsyncIterator[AsyncGenerator[Event, None]]:
+        """What happens to a collection after a version, until the API server ends it after about so many seconds.
+
+        Raises:
+            Expired: the version is no longer known; list anew.
+            BadAnswer: something else than an event comes.
+        """
+        query = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        request = Request("GET", _url(path, watch="true", **query))
+        # It may be silent until its end: bookmarks are not promised.
+        idle = seconds + self._seconds
+        opened = self._client.lines(request, seconds=self._seconds, idle_seconds=idle, longest=_LONGEST_LINE)
+        async with opened as lines, aclosing(_events(path, lines)) as events:
+            yield events
+
+    async def create(self, path: str, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Create an object in a collection.
+
+        Args:
+            path: of the collection.
+            manifest: what it shall be.
+            dry_run: ask only whether it would be allowed, and what would come of it.
+
+        Raises:
+            Conflict: there is one of that name.
+        """
+        url = _url(path, fieldManager="trow", **_dry(dry_run))
+        request = Request("POST", url, msgspec.json.encode(manifest), repeatable=False)
+        return await self._manifest("create", request)
+
+    async def apply(
+        self,
+        path: str,
+        manifest: Manifest,
+        *,
+        field_manager: str = "trow",
+        force: bool = True,
+        dry_run: bool = False,
+    ) -> Manifest:
+        """Have an object be so, created or not: server-side apply (KEP-555).
+
+        Args:
+            path: of the object.
+            manifest: apiVersion, kind and name, and the fields that are to have a value; those set by an earlier
+                call of the same manager and missing now are removed.
+            field_manager: whose fields they are.
+            force: take fields away from other managers, whose next update does not know.
+            dry_run: ask only whether it would be allowed, and what would come of it.
+
+        Raises:
+            Conflict: a field belongs to another manager.
+        """
+        query = {"fieldManager": field_manager, "force": str(force).lower()}
+        url = _url(path, **query, **_dry(dry_run))
+        return await self._manifest("apply", Request("PATCH", url, msgspec.json.encode(manifest), _APPLY))
+
+    async def apply_status(
+        self, path: str, manifest: Manifest, *, field_manager: str = "trow", force: bool = True
+    ) -> Manifest:
+        """`apply` for the status of an object that exists; nothing else of the manifest counts."""
+        return await self.apply(f"{path}/status", manifest, field_manager=field_manager, force=force)
+
+    async def patch(
+        self, path: str, body: Manifest | Sequence[Manifest], kind: Patch, *, dry_run: bool = False
+    ) -> Manifest:
+        """Change an object that exists.
+
+        Raises:
+            Conflict: a ``resourceVersion`` in the patch is no longer the present one.
+            Invalid: a JSON patch's test fails, or the result breaks a rule.
+        """
+        url = _url(path, fieldManager="trow", **_dry(dry_run))
+        request = Request("PATCH", url, msgspec.json.encode(body), kind.value, repeatable=kind is Patch.MERGE)
+        return await self._manifest("patch", request)
+
+    async def delete(self, path: str) -> bool:
+        """Delete an object, or ask its finalizers to; False where there is none."""
+        try:
+            await self._send("delete", Request("DELETE", _url(path)))
+        except NotFound:
+            return False
+        return True
+
+    async def _page(self, path: str, token: str, limit: int) -> tuple[bytes, int]:
+        """A page and the limit that it took: whoever writes large objects shall not keep others from being read."""
+        while True:
+            query = {"limit": str(limit)} | ({"continue": token} if token else {})
+            try:
+                return await self._send("list", Request("GET", _url(path, **query))), limit
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 4)
+
+    async def _manifest(self, operation: str, request: Request) -> Manifest:
+        return _decoded(await self._send(operation, request), dict[str, object], str(request))
+
+    async def _send(self, operation: str, request: Request) -> bytes:
+        return await self._client.send(operation, request, seconds=self._seconds, most_bytes=_MOST_PAGE_BYTES)
+
+
+def _url(path: str, **query: str) -> str:
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"{path!r} is no path of an object or a collection of the Kubernetes API")
+    return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+
+
+def _dry(dry_run: bool) -> Mapping[str, str]:  # noqa: FBT001 - the API's own name
+    return {"dryRun": "All"} if dry_run else {}
+
+
+async def _events(path: str, lines: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
+    async for raw in lines:
+        line = _decoded(raw, _Line, path)
+        if line.type == "ERROR":
+            raise _error(path, Status.parse(line.object))
+        try:
+            change = Change(line.type)
+        except ValueError:
+            raise BadAnswer(f"the Kubernetes API server tells an unknown event of {path}") from None
+        yield _event(path, change, _decoded(line.object, dict[str, object], path))
+
+
+def _event(path: str, change: Change, manifest: Manifest) -> Event:
+    if change is Change.BOOKMARK:
+        return Event(change, ("", ""), _converted(manifest, path).resource_version, manifest)
+    return Event(change, *_metadata(manifest, path), manifest)
+
+
+def _error(path: str, status: Status) -> Exception:
+    words = status.words() or "no reason is given"
+    return refusal(f"to go on with {path}", status.code, status) or Unavailable(
+        f"the Kubernetes API server breaks off the watch of {path}: {words}"
+    )
+
+
+def _metadata(manifest: Manifest, path: str) -> tuple[Key, str]:
+    found = _converted(manifest, path)
+    if not found.name:
+        raise BadAnswer(f"the Kubernetes API server shows an object without a name in {path}")
+    return (found.namespace, found.name), found.resource_version
+
+
+def _converted(manifest: Manifest, path: str) -> _Metadata:
+    try:
+        return msgspec.convert(manifest, _Object).metadata
+    except msgspec.ValidationError as error:
+        raise BadAnswer(f"the Kubernetes API server shows something else than an object in {path} ({error})") from None
+
+
+def _decoded(raw: bytes | msgspec.Raw, kind: type[_Answer], where: str) -> _Answer:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise BadAnswer(f"the Kubernetes API server answers {where} with something else than is expected") from None

@@ -1,0 +1,202 @@
+"""The policies that the cluster has: followed, read, and told what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.statuses import Condition, status_of, written
+from trow.kube.watching import Watched
+from trow.oci.errors import Unavailable
+from trow.policy.manifests import GROUP, VERSION, ManifestError, exemption_of, policy_of
+from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from trow.kube.objects import Key, Manifest, Objects
+    from trow.policy.decide import Exemption
+
+log = logging.getLogger(__name__)
+
+_BASE: Final = f"/apis/{GROUP}/{VERSION}"
+_RESOURCES: Final = {CLUSTER: "clusterimagepolicies", NAMESPACED: "imagepolicies"}
+_EXCEPTIONS: Final = "policyexceptions"
+# Exceptions run out without anything changing in the cluster.
+_LOOK_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A policy and the object it was read from; ``error`` says why that could not be read, else it is ""."""
+
+    item: Manifest
+    path: str
+    policy: Policy
+    error: str = ""
+
+
+class Enforcement(Protocol):
+    """What enforces policies without being asked, such as the API server itself."""
+
+    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+        """Bring it in step; what is to be said of each policy, by the path of its object.
+
+        Raises:
+            KubeRefused, Unavailable: it could not be brought in step.
+        """
+
+
+class PolicyFollower:
+    """Follows the cluster's policies. `run` goes on until it is cancelled.
+
+    A policy that cannot be read counts as it was when it could; one that never could denies everything in its
+    namespaces, for a mistake must not open what it was to close (CVE-2025-46342).
+
+    Args:
+        objects: the API.
+        take: called with everything that is in force, after each change.
+        enforcements: what else has to know.
+        clock: seconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        take: Callable[[Sequence[Policy], Sequence[Exemption]], None],
+        enforcements: Sequence[Enforcement],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._objects = objects
+        self._take = take
+        self._enforcements = enforcements
+        self._clock = clock
+        self._watched = {
+            kind: Watched(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
+        }
+        self._exceptions = Watched(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
+        self._good: dict[tuple[str, Key], Policy] = {}
+        self._woken = asyncio.Event()
+        self._sources: tuple[Source, ...] = ()
+        self._exemptions: tuple[Exemption, ...] = ()
+
+    @property
+    def failing(self) -> str:
+        """Why the policies cannot be followed, "" while they can."""
+        return next((each.failing for each in self._all() if each.failing), "")
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The policies in force."""
+        return self._sources
+
+    async def run(self) -> None:
+        """Keep up."""
+        async with asyncio.TaskGroup() as group:
+            for watched in self._all():
+                group.create_task(watched.run())
+            group.create_task(self._reconcile())
+
+    def _all(self) -> Iterator[Watched]:
+        yield from self._watched.values()
+        yield self._exceptions
+
+    def _changed(self) -> None:
+        if not all(watched.synced for watched in self._all()):
+            return
+        self._sources = tuple(
+            self._read(kind, key, item)
+            for kind, watched in self._watched.items()
+            for key, item in sorted(watched.objects.items())
+        )
+        present = {(kind, key) for kind, watched in self._watched.items() for key in watched.objects}
+        self._good = {key: policy for key, policy in self._good.items() if key in present}
+        self._exemptions = tuple(self._readable_exceptions())
+        self._take([source.policy for source in self._sources], self._exemptions)
+        self._woken.set()
+
+    def _read(self, kind: str, key: Key, item: Manifest) -> Source:
+        namespace, name = key
+        middle = f"/namespaces/{namespace}" if namespace else ""
+        path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
+        try:
+            policy = self._good[kind, key] = policy_of(item)
+        except ManifestError as error:
+            log.warning("a policy cannot be read: %s", error)
+            closed = Policy(kind, name, Effect.DENY, namespace=namespace)
+            return Source(item, path, self._good.get((kind, key), closed), str(error))
+        return Source(item, path, policy)
+
+    def _readable_exceptions(self) -> Iterator[Exemption]:
+        for _, item in sorted(self._exceptions.objects.items()):
+            try:
+                yield exemption_of(item)
+            except ManifestError as error:
+                log.warning("a policy exception cannot be read, and excepts nothing: %s", error)
+
+    # ---- what is told in return
+
+    async def _reconcile(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            if not all(watched.synced for watched in self._all()):
+                continue
+            try:
+                await self._tell()
+            except (KubeRefused, Unavailable) as error:
+                log.warning("the cluster could not be told what became of its policies: %s", error)
+            except Exception:
+                log.exception("the cluster could not be told what became of its policies")
+
+    async def _tell(self) -> None:
+        now = self._clock()
+        active = [exemption for exemption in self._exemptions if exemption.active(now)]
+        kept = [await enforcement.keep(self._sources, active) for enforcement in self._enforcements]
+        for source in self._sources:
+            conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
+            await self._set_status(source.path, status_of(source.item, conditions, now))
+        for (_, name), item in sorted(self._exceptions.objects.items()):
+            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(item, now))
+
+    async def _set_status(self, path: str, wanted: Manifest | None) -> None:
+        if wanted is None:
+            return
+        try:
+            await self._objects.apply_status(path, wanted)
+        except NotFound:
+            log.debug("%s has gone meanwhile", path)
+
+
+def _ready(source: Source) -> Condition:
+    if source.error:
+        return Condition("Ready", holds=False, reason="Invalid", message=source.error)
+    return Condition("Ready", holds=True, reason="InForce", message="Trow decides by this policy")
+
+
+def _exception_status(item: Manifest, now: float) -> Manifest | None:
+    try:
+        exemption = exemption_of(item)
+    except ManifestError as error:
+        return status_of(item, [Condition("Active", holds=False, reason="Invalid", message=str(error))], now)
+    condition = _active(exemption, now)
+    return status_of(item, [condition], now, expiresAt=written(exemption.ends))
+
+
+def _active(exemption: Exemption, now: float) -> Condition:
+    until = written(exemption.ends)
+    if now >= exemption.ends:
+        return Condition("Active", holds=False, reason="Expired", message=f"it was over at {until}")
+    if not exemption.active(now):
+        waiting = f"somebody else than {exemption.requester} has to set spec.approver to their own name"
+        return Condition("Active", holds=False, reason="WaitingForApproval", message=waiting)
+    message = f"approved by {exemption.approver}, until {until}"
+    return Condition("Active", holds=True, reason="Active", message=message)

@@ -1,0 +1,78 @@
+"""What Trow says about an object in its `status`: conditions, as the API conventions want them.
+
+https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trow.kube.objects import Manifest
+
+LONGEST_MESSAGE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One statement about an object; ``reason`` is a word for programs, ``message`` a sentence for people."""
+
+    type: str
+    holds: bool
+    reason: str
+    message: str
+
+
+def written(seconds: float) -> str:
+    """A time as the API writes it, without fractions (RFC 3339)."""
+    return datetime.fromtimestamp(int(seconds), tz=UTC).isoformat().replace("+00:00", "Z")
+
+
+def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **further: object) -> Manifest | None:
+    """The object with the status it should have, as `Objects.apply_status` takes it; None where it has that already.
+
+    Args:
+        item: the object as it is.
+        conditions: what is to be said of it.
+        now: seconds of Unix time; a condition that holds as before keeps the time since when it does.
+        further: other members of the status.
+    """
+    metadata = _mapping(item.get("metadata"))
+    generation = metadata.get("generation")
+    before = {each.get("type"): each for each in _conditions(item)}
+    wanted: dict[str, object] = {
+        "observedGeneration": generation,
+        "conditions": [_condition(each, before.get(each.type, {}), generation, now) for each in conditions],
+        **further,
+    }
+    present = _mapping(item.get("status"))
+    if all(present.get(key) == value for key, value in wanted.items()):
+        return None
+    names = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
+    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": names, "status": wanted}
+
+
+def _condition(wanted: Condition, before: Mapping[str, object], generation: object, now: float) -> Manifest:
+    status = "True" if wanted.holds else "False"
+    since = before.get("lastTransitionTime") if before.get("status") == status else None
+    return {
+        "type": wanted.type,
+        "status": status,
+        "reason": wanted.reason,
+        "message": wanted.message[:LONGEST_MESSAGE],
+        "lastTransitionTime": since or written(now),
+        "observedGeneration": generation,
+    }
+
+
+def _conditions(item: Manifest) -> Sequence[Mapping[str, object]]:
+    found = _mapping(item.get("status")).get("conditions")
+    return [_mapping(each) for each in found] if isinstance(found, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
