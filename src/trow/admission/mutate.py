@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from trow.admission.notices import controller_of
 from trow.admission.ports import NotReady
 from trow.admission.review import Patch, Ruling
 from trow.oci.errors import OciError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from trow.policy.pods import ImageUse
 
 log = logging.getLogger(__name__)
-
-_CONTROLLED: Final = "controller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +107,11 @@ class Mutation:
         """What the tag stands for, or stood for when the first Pod of the same owner was made."""
         if facts is None or facts.digest is None:
             return None
-        owner = _owner(review.metadata)
+        owner = controller_of(review.metadata)
         if owner is None or review.dry_run:
             return facts.digest
         try:
-            return await self._pins.pin(f"{review.namespace}/{owner}", str(image), facts.digest)
+            return await self._pins.pin(f"{review.namespace}/{owner.uid}", str(image), facts.digest)
         except OciError:
             log.warning("a digest could not be kept for the Pods of one owner", extra={"object": review.title})
             return facts.digest
@@ -128,15 +127,6 @@ def _parsed(use: ImageUse) -> ImageReference | None:
 def _tagged(text: str, image: ImageReference) -> str:
     """With the tag written out: it stays beside the digest for people and for tools that compare."""
     return text if text.endswith(f":{image.tag}") else f"{text}:{image.tag}"
-
-
-def _owner(metadata: Mapping[str, object]) -> str | None:
-    """The uid of the controller that makes the Pod, such as a ReplicaSet."""
-    owners = metadata.get("ownerReferences")
-    for owner in owners if isinstance(owners, list) else ():
-        if isinstance(owner, dict) and owner.get(_CONTROLLED) is True and isinstance(owner.get("uid"), str):
-            return str(owner["uid"])
-    return None
 
 
 def _pointer(field: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +13,34 @@ if TYPE_CHECKING:
 
 class NotReady(Exception):
     """There is nothing to decide by yet; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The object in the cluster that a notice is about."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the owner of a workload should see.
+
+    Attributes:
+        subject: what made, or would have made, the Pod.
+        reason: one word for programs, such as ``ImageDenied``.
+        message: a sentence for people.
+        bad: whether something does not run because of it.
+    """
+
+    namespace: str
+    subject: Subject
+    reason: str
+    message: str
+    bad: bool
 
 
 class RuleBook(Protocol):
@@ -45,6 +74,13 @@ class Pins(Protocol):
         Raises:
             Unavailable: nobody can say at the moment.
         """
+
+
+class Herald(Protocol):
+    """Tells those who look at the cluster, not at the registry."""
+
+    def tell(self, notice: Notice) -> None:
+        """Tell it soon; never blocks and never fails."""
 
 
 class Tally(Protocol):

@@ -63,6 +63,11 @@ class Review(Struct, frozen=True, rename="camel"):
         return Kind(self.kind.group, self.kind.kind)
 
     @property
+    def api_version(self) -> str:
+        """Group and version, as manifests have it."""
+        return f"{self.kind.group}/{self.kind.version}" if self.kind.group else self.kind.version
+
+    @property
     def metadata(self) -> Mapping[str, object]:
         """The object's metadata; empty where there is none."""
         found = self.item.get("metadata") if self.item is not None else None

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from trow.admission.notices import notices_of
 from trow.admission.ports import NotReady
 from trow.admission.review import Ruling
 from trow.admission.subjects import whole
@@ -20,7 +21,7 @@ from trow.registry.events import Action, Event, Origin, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from trow.admission.ports import KnownImages, RuleBook, Tally
+    from trow.admission.ports import Herald, KnownImages, RuleBook, Tally
     from trow.admission.review import Review
     from trow.admission.subjects import Subjects
     from trow.policy.decide import Facts, Finding, Request, Rules
@@ -61,6 +62,7 @@ class Validation:
     """Answers reviews.
 
     Args:
+        herald: None where there is no cluster to tell.
         clock: seconds of Unix time.
     """
 
@@ -71,6 +73,7 @@ class Validation:
         inquiry: Inquiry,
         audit: Audit,
         tally: Tally,
+        herald: Herald | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book = book
@@ -78,6 +81,7 @@ class Validation:
         self._inquiry = inquiry
         self._audit = audit
         self._tally = tally
+        self._herald = herald
         self._clock = clock
 
     async def answer(self, review: Review, origin: Origin) -> Ruling:
@@ -122,6 +126,9 @@ class Validation:
         for finding in verdict.excused:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
         self._audit.record(event_of(review, origin, verdict))
+        if self._herald is not None:
+            for notice in notices_of(review, verdict):
+                self._herald.tell(notice)
 
 
 def ruling_of(verdict: Verdict) -> Ruling:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trow.admission.book import Book
 from trow.admission.mutate import Mutation
+from trow.admission.notices import Heralds
 from trow.admission.paths import Path
 from trow.admission.pulls import PullGuard
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
-from trow.app.kubernetes import client_of
 from trow.http.admission import AdmissionHandlers
 from trow.oci.errors import Unavailable
 from trow.policy import configured
@@ -65,36 +64,19 @@ async def admission_of(
     subjects = Subjects({Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds})
     registries = [*map(registry_of, settings.registries)]
     inquiry = Inquiry(LocalImages(pull, registries), settings.deadline)
-    validation = Validation(book, subjects, inquiry, audit, metrics)
+    heralds = Heralds()
+    validation = Validation(book, subjects, inquiry, audit, metrics, heralds)
     mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through)
     guard = PullGuard(
         book, validation, metrics, registries=registries, users=settings.pull_users, groups=settings.pull_groups
     )
     async with contextlib.AsyncExitStack() as stack:
         if settings.policies:
-            await stack.enter_async_context(_followed(config, book, metrics))
+            from trow.app.controller import controlled  # noqa: PLC0415 - see trow.app.kubernetes
+
+            await stack.enter_async_context(controlled(config, book, validation, subjects, heralds, metrics))
         enforced = bool(settings.pull_users or settings.pull_groups)
         yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None)
-
-
-@contextlib.asynccontextmanager
-async def _followed(config: Config, book: Book, metrics: Metrics) -> AsyncIterator[None]:
-    from trow.kube.objects import Objects  # noqa: PLC0415 - see trow.app.kubernetes
-    from trow.kube.policies import PolicyFollower  # noqa: PLC0415
-
-    async with client_of(config.kubernetes, metrics.kubernetes) as client:
-        follower = PolicyFollower(Objects(client), book.replace, ())
-        metrics.add_gauge(
-            "trow_policies_failing",
-            "1 while the cluster's policies cannot be followed, else 0",
-            lambda: float(bool(follower.failing)),
-        )
-        following = asyncio.create_task(follower.run())
-        try:
-            yield
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
 
 
 def configured_policy(config: Config) -> Policy | None:

@@ -413,6 +413,14 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " `{docker.io: registry.example.com/f/docker.io}`, for policies that rewrite."
         ),
     ] = {}
+    scan_interval: Annotated[
+        Duration,
+        _setting(
+            "Where admission.policies is on: how often what runs already is held against the policies, for"
+            " PolicyReports. 0: never.",
+            minimum=0,
+        ),
+    ] = Duration(600)
     pull_groups: Annotated[
         tuple[str, ...],
         _setting("Groups, such as `system:nodes`, whose pulls from this registry the policies decide too."),

@@ -1,0 +1,74 @@
+"""What runs beside the server in a cluster: policies are followed, and the cluster is told what comes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+from trow.app.kubernetes import client_of
+from trow.kube.announcements import Announcer
+from trow.kube.objects import Objects
+from trow.kube.policies import PolicyFollower
+from trow.kube.scan import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+
+    from trow.admission.book import Book
+    from trow.admission.notices import Heralds
+    from trow.admission.subjects import Subjects
+    from trow.admission.validate import Validation
+    from trow.config import Config
+    from trow.http.metrics import Metrics
+    from trow.policy.decide import Exemption
+    from trow.policy.rules import Policy
+
+
+@contextlib.asynccontextmanager
+async def controlled(
+    config: Config, book: Book, validation: Validation, subjects: Subjects, heralds: Heralds, metrics: Metrics
+) -> AsyncIterator[None]:
+    """Follow the cluster's policies, report what runs against them, and write Events, until the end.
+
+    Raises:
+        AccessError: the cluster cannot be reached with these settings.
+    """
+    async with client_of(config.kubernetes, metrics.kubernetes) as client:
+        objects = Objects(client)
+        announcer = Announcer(objects, socket.gethostname())
+        heralds.add(announcer)
+        scan = Scan(objects, book.rules, validation, subjects, config.admission.scan_interval)
+
+        def take(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
+            book.replace(policies, exemptions)
+            scan.look()
+
+        follower = PolicyFollower(objects, take, ())
+        _add_gauges(metrics, follower, scan)
+        work = [follower.run(), announcer.run(), *([scan.run()] if config.admission.scan_interval else [])]
+        async with _beside(work):
+            yield
+
+
+def _add_gauges(metrics: Metrics, follower: PolicyFollower, scan: Scan) -> None:
+    metrics.add_gauge(
+        "trow_policies_failing",
+        "1 while the cluster's policies cannot be followed, else 0",
+        lambda: float(bool(follower.failing)),
+    )
+    metrics.add_gauge(
+        "trow_policy_violations", "Images that run against a policy, as of the last look", lambda: scan.violations
+    )
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Sequence[Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
