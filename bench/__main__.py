@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bench import servers
 from bench.cases import (
     access,
+    admission,
     audit_search,
     blob_get,
     blob_push,
@@ -39,6 +40,7 @@ CASES = {
         manifest_get,
         manifest_head,
         access,
+        admission,
         pulls,
         blob_get,
         blob_push,

@@ -28,6 +28,7 @@ class Sizes:
     repositories: int = 100_000
     blobs: int = 1_000_000
     pulls: int = 1_500
+    reviews: int = 2_000
     records: int = 1_000_000
 
 
@@ -41,6 +42,7 @@ QUICK = Sizes(
     repositories=1_000,
     blobs=10_000,
     pulls=100,
+    reviews=200,
     records=20_000,
 )
 

@@ -40,16 +40,12 @@ def run(setting: Setting) -> list[Result]:
 def requests_a_second(server: Server, seconds: float, _: int, headers: Callable[[], Sequence[str]] = tuple) -> float:
     """``headers`` are lines to send along, asked for anew in each round."""
     url = f"http://{server.address[0]}:{server.address[1]}/v2/{REPOSITORY}/manifests/{TAG}"
-    command = [
-        str(tool("wrk")),
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{max(1, round(seconds))}s",
-        "-H",
-        f"Accept: {MANIFEST}",
-        *(word for line in headers() for word in ("-H", line)),
-        url,
-    ]
+    return wrk(url, seconds, ["-H", f"Accept: {MANIFEST}", *(word for line in headers() for word in ("-H", line))])
+
+
+def wrk(url: str, seconds: float, options: Sequence[str]) -> float:
+    """Requests a second over 32 connections, all of which have to be answered 200."""
+    command = [str(tool("wrk")), "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", *options, url]
     began, used = time.monotonic(), _children_cpu()
     report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     share = (_children_cpu() - used) / (time.monotonic() - began)
