@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.admission.ports import NotReady
 from trow.policy.decide import Rules
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from trow.policy.decide import Exemption
     from trow.policy.rules import Policy
 
-_NONE: str = (
+_NONE: Final = (
     "no policy of images is configured: set image_validation.default, or admission.policies to follow the cluster's"
 )
-_UNREAD: str = "the cluster's policies of images have not been read yet; try again"
+_UNREAD: Final = "the cluster's policies of images have not been read yet; try again"
 
 
 class Book:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import controller_of
 from trow.admission.ports import NotReady
@@ -20,7 +20,7 @@ from trow.policy.images import InvalidImage
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from trow.admission.ports import Pins, RuleBook, Tally
     from trow.admission.review import Review
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from trow.oci.digest import Digest
     from trow.policy.decide import Facts
     from trow.policy.images import ImageReference
-    from trow.policy.pods import ImageUse
 
 log = logging.getLogger(__name__)
+
+# What the controllers of StatefulSets and DaemonSets write on each Pod, as that of a Deployment makes a new ReplicaSet.
+_REVISION: Final = "controller-revision-hash"
+_LONGEST_OWNER: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,44 +85,52 @@ class Mutation:
             return ()
         asked = [policy.mutate for policy in self._book.rules().applying(request.namespace)]
         wishes = _Wishes(any(each.pin_digests for each in asked), any(each.pull_through for each in asked))
-        parsed = {use: image for use in request.uses if (image := _parsed(use)) is not None}
-        unpinned = {image for image in parsed.values() if image.digest is None} if wishes.pin else set()
-        facts = await self._inquiry.facts(unpinned) if unpinned else {}
+        wanted = [self._renamed(use.text) if wishes.pull_through else use.text for use in request.uses]
+        if wishes.pin:
+            wanted = await self._pinned(review, wanted)
         patches: list[Patch] = []
-        for use, image in parsed.items():
-            wanted = self._renamed(use.text, image) if wishes.pull_through else use.text
-            if image in unpinned and (digest := await self._digest(review, image, facts.get(image))):
-                wanted = f"{_tagged(wanted, image)}@{digest}"
-            if wanted != use.text:
+        for use, text in zip(request.uses, wanted, strict=True):
+            if text != use.text:
                 at = _pointer(use.field)
-                patches += (Patch("test", at, use.text), Patch("replace", at, wanted))
+                patches += (Patch("test", at, use.text), Patch("replace", at, text))
         return tuple(patches)
 
-    def _renamed(self, text: str, image: ImageReference) -> str:
-        prefix = self._prefixes.get(image.registry)
-        if prefix is None:
+    def _renamed(self, text: str) -> str:
+        image = _parsed(text)
+        prefix = self._prefixes.get(image.registry) if image else None
+        if image is None or prefix is None:
             return text
         tag = f":{image.tag}" if image.tag else ""
         digest = f"@{image.digest}" if image.digest else ""
         return f"{prefix}/{image.repository}{tag}{digest}"
 
+    async def _pinned(self, review: Review, texts: Sequence[str]) -> list[str]:
+        """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
+        unpinned = {text: image for text in texts if (image := _parsed(text)) is not None and image.digest is None}
+        facts = await self._inquiry.facts(frozenset(unpinned.values())) if unpinned else {}
+        pinned: dict[str, str] = {}
+        for text, image in unpinned.items():
+            if digest := await self._digest(review, image, facts.get(image)):
+                pinned[text] = f"{_tagged(text, image)}@{digest}"
+        return [pinned.get(text, text) for text in texts]
+
     async def _digest(self, review: Review, image: ImageReference, facts: Facts | None) -> Digest | None:
         """What the tag stands for, or stood for when the first Pod of the same owner was made."""
         if facts is None or facts.digest is None:
             return None
-        owner = controller_of(review.metadata)
+        owner = _owner(review.metadata)
         if owner is None or review.dry_run:
             return facts.digest
         try:
-            return await self._pins.pin(f"{review.namespace}/{owner.uid}", str(image), facts.digest)
+            return await self._pins.pin(f"{review.namespace}/{owner}", str(image), facts.digest)
         except OciError:
             log.warning("a digest could not be kept for the Pods of one owner", extra={"object": review.title})
             return facts.digest
 
 
-def _parsed(use: ImageUse) -> ImageReference | None:
+def _parsed(text: str) -> ImageReference | None:
     try:
-        return images.parse(use.text)
+        return images.parse(text)
     except InvalidImage:
         return None
 
@@ -127,6 +138,18 @@ def _parsed(use: ImageUse) -> ImageReference | None:
 def _tagged(text: str, image: ImageReference) -> str:
     """With the tag written out: it stays beside the digest for people and for tools that compare."""
     return text if text.endswith(f":{image.tag}") else f"{text}:{image.tag}"
+
+
+def _owner(metadata: Mapping[str, object]) -> str | None:
+    """What makes the Pod, and by which of its templates: of a StatefulSet or DaemonSet those change, not its uid."""
+    owner = controller_of(metadata)
+    if owner is None:
+        return None
+    labels = metadata.get("labels")
+    revision = labels.get(_REVISION) if isinstance(labels, dict) else None
+    title = f"{owner.uid}/{revision}" if isinstance(revision, str) else owner.uid
+    # Nobody has checked the object yet, and what is kept has to be bounded.
+    return title if len(title) <= _LONGEST_OWNER else None
 
 
 def _pointer(field: str) -> str:

@@ -17,7 +17,7 @@ _MOST_STEPS: Final = 32
 
 
 class Path(tuple[tuple[str, bool], ...]):
-    """Members of objects, each with whether it is a list or a mapping of which every entry is meant."""
+    """Members of objects, each with whether it is a list of which every entry is meant."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Path(tuple[tuple[str, bool], ...]):
 
 
 def images_at(item: Json, path: Path) -> tuple[ImageUse, ...]:
-    """The images at a path: a text is one, an object is a specification of Pods or has an `image`.
+    """The images at a path: a text is one, an object is a specification of Pods or a container, which has an `image`.
 
     Raises:
         UnreadableObject: what is there is something else.
@@ -72,5 +72,15 @@ def _read(where: str, value: object) -> tuple[ImageUse, ...]:
     if isinstance(value, str):
         return (ImageUse(where, where, value),)
     if isinstance(value, dict):
-        return images_of_spec(value, where)
+        # Read as a container, a specification has no image, and the other way round: nothing is left out.
+        return (*images_of_spec(value, where), *_of_container(value, where))
     raise UnreadableObject(f"{where} is neither an image nor a specification of Pods")
+
+
+def _of_container(value: Json, where: str) -> tuple[ImageUse, ...]:
+    image, policy = value.get("image"), value.get("imagePullPolicy") or ""
+    if image is None:
+        return ()
+    if not isinstance(image, str) or not isinstance(policy, str):
+        raise UnreadableObject(f"{where}.image or its imagePullPolicy is not a text")
+    return (ImageUse(f"{where}.image", where, image, policy),)

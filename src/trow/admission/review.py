@@ -28,7 +28,6 @@ class User(Struct, frozen=True):
     username: str = ""
     uid: str = ""
     groups: tuple[str, ...] | None = ()
-    extra: dict[str, tuple[str, ...]] | None = None
 
 
 class _Gvk(Struct, frozen=True):
@@ -76,7 +75,8 @@ class Review(Struct, frozen=True, rename="camel"):
     @property
     def object_name(self) -> str:
         """Its name, which may still be the beginning of one."""
-        return str(self.name or self.metadata.get("name") or self.metadata.get("generateName") or "")
+        given = (self.name, self.metadata.get("name"), self.metadata.get("generateName"))
+        return next((name for name in given if isinstance(name, str) and name), "")
 
     @property
     def title(self) -> str:
@@ -100,7 +100,7 @@ def decode(body: bytes) -> Review:
     try:
         envelope = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestInvalid(f"the body is no AdmissionReview: {error}") from None
+        raise RequestInvalid(f"the body is no AdmissionReview: {_cut(str(error), LONGEST_WARNING)}") from None
     if envelope.kind != "AdmissionReview" or envelope.api_version != API_VERSION:
         raise RequestInvalid(f"the body is no AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
     if envelope.request is None:

@@ -35,9 +35,9 @@ class Subjects:
         Raises:
             UnreadableObject: a field is not what the Kubernetes API says it is.
         """
-        if review.operation not in ("CREATE", "UPDATE") or review.item is None:
+        if review.operation not in ("CREATE", "UPDATE"):
             return None
-        uses = self.uses(review.of, review.item)
+        uses = self.uses(review.of, review.item or {})
         if review.operation == "UPDATE" and review.old_item is not None:
             known = self._known(review.of, review.old_item)
             uses = tuple(use for use in uses if (use.text, use.pull_policy) not in known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import notices_of
@@ -19,7 +20,7 @@ from trow.policy.rules import Mode
 from trow.registry.events import Action, Event, Origin, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from trow.admission.ports import Herald, KnownImages, RuleBook, Tally
     from trow.admission.review import Review
@@ -53,6 +54,8 @@ class Inquiry:
             async with asyncio.timeout(self._deadline):
                 for image in wanted:
                     found[image] = await self._images.facts(image)
+                    # The database answers at once: only here can time run out, and others get their turn.
+                    await asyncio.sleep(0)
         except (TimeoutError, OciError) as error:
             log.warning("images could not be looked up for a review: %s", str(error) or "no answer in time")
         return found
@@ -88,28 +91,36 @@ class Validation:
         """Decide, put it on record, and word it. Whatever goes wrong is a denial."""
         began = time.perf_counter()
         try:
-            rules = self._book.rules()
-            verdict = await self._verdict(rules, review)
-        except NotReady as error:
-            return Ruling(allowed=False, message=str(error))
+            return await self._ruling(review, origin)
+        except (NotReady, OciError) as error:
+            return self._refused(review, origin, str(error))
         except Exception:
             log.exception("a review failed", extra={"object": review.title, "request": origin.request})
-            return Ruling(allowed=False, message=_FAILED)
+            return self._refused(review, origin, _FAILED)
         finally:
             self._tally.reviewed("validate", time.perf_counter() - began)
-        if verdict is None:
-            return Ruling(allowed=True)
-        self._count(verdict)
-        if not review.dry_run:
-            self._put_on_record(review, origin, verdict)
-        return ruling_of(verdict)
 
-    async def _verdict(self, rules: Rules, review: Review) -> Verdict | None:
+    async def _ruling(self, review: Review, origin: Origin) -> Ruling:
         try:
             request = self._subjects.of(review)
         except UnreadableObject as error:
-            return unreadable(rules, whole(review), f"cannot be read: {error}")
-        return None if request is None else await self.judge(rules, request)
+            request = whole(review)
+            verdict = unreadable(self._book.rules(), request, f"cannot be read: {error}")
+        else:
+            # Before any policy is known: controllers have to be able to finish what runs nothing new.
+            if request is None:
+                return Ruling(allowed=True)
+            verdict = await self.judge(self._book.rules(), request)
+        self._count(verdict)
+        if not review.dry_run:
+            await self._put_on_record(review, request, origin, verdict)
+        return ruling_of(verdict)
+
+    def _refused(self, review: Review, origin: Origin, why: str) -> Ruling:
+        """A denial that no policy has a part in."""
+        if not review.dry_run:
+            self._audit.record(_event(review, origin, Outcome.FAILED, why))
+        return Ruling(allowed=False, message=why)
 
     async def judge(self, rules: Rules, request: Request) -> Verdict:
         """The verdict on images, with everything looked up that it takes."""
@@ -122,10 +133,14 @@ class Validation:
             word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
             self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
 
-    def _put_on_record(self, review: Review, origin: Origin, verdict: Verdict) -> None:
+    async def _put_on_record(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
+        event = event_of(review, request, origin, verdict)
+        if self._audit.fail_closed:
+            await self._audit.record_now(event)
+        else:
+            self._audit.record(event)
         for finding in verdict.excused:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
-        self._audit.record(event_of(review, origin, verdict))
         if self._herald is not None:
             for notice in notices_of(review, verdict):
                 self._herald.tell(notice)
@@ -147,7 +162,7 @@ def _notes(verdict: Verdict) -> dict[str, str]:
     """For the API server's own audit trail, which puts the webhook's name in front of the keys."""
     parts = {
         "verdict": "allowed" if verdict.allowed else "denied",
-        "denied-by": _titles(finding for finding in verdict.findings if not finding.allowed),
+        "denied-by": _titles(_against(verdict)),
         "excepted-by": ", ".join(dict.fromkeys(finding.exemption for finding in verdict.excused)),
     }
     return {key: text[:_LONGEST_NOTE] for key, text in parts.items() if text}
@@ -157,25 +172,44 @@ def _titles(findings: Iterable[Finding]) -> str:
     return ", ".join(dict.fromkeys(f"{each.policy}:{each.rule} ({each.mode.value})" for each in findings))
 
 
-def event_of(review: Review, origin: Origin, verdict: Verdict) -> Event:
-    """One record of one review: who wanted to run what where, and the first thing that was said against it."""
-    findings = verdict.findings
-    against = next((finding for finding in findings if not finding.allowed), None)
-    chosen = against or next(iter(verdict.excused), findings[0] if findings else None)
+def _against(verdict: Verdict) -> Iterator[Finding]:
+    """What was said against it, first what counted most."""
+    for mode in (Mode.ENFORCE, Mode.WARN, Mode.AUDIT):
+        yield from verdict.denials(mode)
+
+
+def event_of(review: Review, request: Request, origin: Origin, verdict: Verdict) -> Event:
+    """One record of one review: who wanted to run what where, and what counted most against it."""
+    chosen = next(iter((*_against(verdict), *verdict.excused, *verdict.findings)), None)
+    images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]
+    event = _event(
+        review,
+        origin,
+        Outcome.OK if verdict.allowed else Outcome.DENIED,
+        str(chosen) if chosen else "no policy applies",
+        ", ".join(filter(None, dict.fromkeys(images))),
+    )
     image = chosen.image if chosen else None
-    images = dict.fromkeys(str(finding.image or finding.use.text) for finding in findings)
+    if image is None:
+        return event
+    return replace(
+        event,
+        repository=f"{image.registry}/{image.repository}",
+        reference=str(image.digest or image.tag),
+        digest=str(image.digest or ""),
+    )
+
+
+def _event(review: Review, origin: Origin, outcome: Outcome, reason: str, images: str = "") -> Event:
     return Event(
         Action.ADMISSION,
-        Outcome.OK if verdict.allowed else Outcome.DENIED,
+        outcome,
         _actor(review),
         origin,
         200,
-        reason=str(chosen) if chosen else "no policy applies",
-        repository=f"{image.registry}/{image.repository}" if image else "",
-        reference=str(image.digest or image.tag) if image else "",
-        digest=str(image.digest or "") if image else "",
+        reason=reason,
         workload=Workload(review.namespace or "", pod=review.object_name if review.of.is_pod else ""),
-        detail=f"{review.operation} {review.title}: {', '.join(images)}",
+        detail=f"{review.operation} {review.title}{images and f': {images}'}",
     )
 
 

@@ -13,12 +13,11 @@ from trow.admission.paths import Path
 from trow.admission.pulls import PullGuard
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
+from trow.app.policies_in_force import configured_policy
 from trow.http.admission import AdmissionHandlers
 from trow.oci.errors import Unavailable
-from trow.policy import configured
 from trow.policy.images import registry_of
 from trow.policy.pods import Kind
-from trow.policy.rules import Effect, Mode
 from trow.registry.known import LocalImages
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from trow.admission.ports import Pins
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.policy.rules import Policy
     from trow.registry.events import Audit
     from trow.registry.pull import Pull
 
@@ -77,11 +75,3 @@ async def admission_of(
             await stack.enter_async_context(controlled(config, book, validation, subjects, heralds, metrics))
         enforced = bool(settings.pull_users or settings.pull_groups)
         yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None)
-
-
-def configured_policy(config: Config) -> Policy | None:
-    """The policy of `image_validation`; None where there is none."""
-    given = config.image_validation
-    if given.default is None:
-        return None
-    return configured.policy_of(Effect(given.default), given.allow, given.deny, Mode(given.mode))

@@ -8,7 +8,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from trow.app.kubernetes import client_of
+from trow.app.policies_in_force import adapted, configured_policy
 from trow.kube.announcements import Announcer
+from trow.kube.compiled import CompiledPolicies
 from trow.kube.objects import Objects
 from trow.kube.policies import PolicyFollower
 from trow.kube.scan import Scan
@@ -45,9 +47,14 @@ async def controlled(
             book.replace(policies, exemptions)
             scan.look()
 
-        follower = PolicyFollower(objects, take, ())
+        compiled = CompiledPolicies(objects, configured_policy(config), config.admission.spared_namespaces)
+        enforcements = (compiled,) if config.admission.compiled else ()
+        follower = PolicyFollower(objects, take, enforcements, adapted(config))
+        compiled.on_change(follower.wake)
         _add_gauges(metrics, follower, scan)
-        work = [follower.run(), announcer.run(), *([scan.run()] if config.admission.scan_interval else [])]
+        work = [follower.run(), announcer.run()]
+        work += [scan.run()] if config.admission.scan_interval else []
+        work += compiled.work() if config.admission.compiled else []
         async with _beside(work):
             yield
 

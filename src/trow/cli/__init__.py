@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from trow.cli import access, audit, config, fsck, keys, serve, token, user, version
+from trow.cli import access, audit, config, fsck, keys, policy, serve, token, user, version
 from trow.cli.parser import Parser
 from trow.config import ConfigError
 from trow.errors import StartError
@@ -40,6 +40,6 @@ def command_line() -> Parser:
     )
     top.add_argument("--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serve, config, access, user, token, keys, audit, fsck, version):
+    for group in (serve, config, access, policy, user, token, keys, audit, fsck, version):
         group.add(commands)
     return top

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import re
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from trow.config.errors import Problem
 from trow.config.values import Bind, is_loopback
+from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
 from trow.policy.images import registry_of
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from trow.config.errors import Source
     from trow.config.schema import AccessRule, Config, Tls
 
+Given = TypeVar("Given")
 # Beginnings of names that each belong to one way of logging in.
 _RESERVED: Final = ("system:", "robot:", "certificate:")
 
@@ -173,16 +175,18 @@ def _contradictions_of_admission(config: Config, problem: functools.partial[Prob
                 yield problem(f"image_validation.{key}", wrong, "correct the entry")
         if entries and validation.default is None:
             yield problem(f"image_validation.{key}", "has no default beside it", "write default: Deny, or Allow")
-    for name in (*admission.registries, *admission.pull_through):
+    for name in admission.registries:
         if wrong := _wrong_with(registry_of, name):
             yield problem("admission.registries", wrong, "write a host, perhaps with a port")
+    if wrong := _wrong_with(aliases_of, admission.pull_through):
+        yield problem("admission.pull_through", wrong, "correct the entry")
     if (admission.pull_groups or admission.pull_users) and not admission.registries:
         yield problem("admission.registries", "is empty, so no pulled image has a name", "write this registry's host")
 
 
-def _wrong_with(parse: Callable[[str], object], text: str) -> str | None:
+def _wrong_with(parse: Callable[[Given], object], given: Given) -> str | None:
     try:
-        parse(text)
+        parse(given)
     except ValueError as error:
         return str(error)
     return None

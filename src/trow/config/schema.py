@@ -413,6 +413,20 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " `{docker.io: registry.example.com/f/docker.io}`, for policies that rewrite."
         ),
     ] = {}
+    compiled: Annotated[
+        bool,
+        _setting(
+            "Where admission.policies is on: have the API server enforce what it can of the policies by itself"
+            " (`ValidatingAdmissionPolicy`), also while no Trow runs."
+        ),
+    ] = True
+    spared_namespaces: Annotated[
+        tuple[str, ...],
+        _setting(
+            "Namespaces that the compiled policies leave alone, whatever they say: those without which nothing starts."
+            " The webhooks have a selector of their own."
+        ),
+    ] = ("kube-system", "trow")
     scan_interval: Annotated[
         Duration,
         _setting(

@@ -61,6 +61,7 @@ class PolicyFollower:
         objects: the API.
         take: called with everything that is in force, after each change.
         enforcements: what else has to know.
+        adapt: what is done with each policy that was read.
         clock: seconds of Unix time.
     """
 
@@ -69,11 +70,13 @@ class PolicyFollower:
         objects: Objects,
         take: Callable[[Sequence[Policy], Sequence[Exemption]], None],
         enforcements: Sequence[Enforcement],
+        adapt: Callable[[Policy], Policy],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
         self._take = take
         self._enforcements = enforcements
+        self._adapt = adapt
         self._clock = clock
         self._watched = {
             kind: Watched(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
@@ -93,6 +96,10 @@ class PolicyFollower:
     def sources(self) -> Sequence[Source]:
         """The policies in force."""
         return self._sources
+
+    def wake(self) -> None:
+        """Something else has changed that has to be brought in step."""
+        self._woken.set()
 
     async def run(self) -> None:
         """Keep up."""
@@ -124,7 +131,7 @@ class PolicyFollower:
         middle = f"/namespaces/{namespace}" if namespace else ""
         path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
         try:
-            policy = self._good[kind, key] = policy_of(item)
+            policy = self._good[kind, key] = self._adapt(policy_of(item))
         except ManifestError as error:
             log.warning("a policy cannot be read: %s", error)
             closed = Policy(kind, name, Effect.DENY, namespace=namespace)

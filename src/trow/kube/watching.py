@@ -99,14 +99,16 @@ class Watched:
             await self._watch()
         except Unavailable as error:
             self._fail(error.message, anew=isinstance(error, BadAnswer))
+        except Expired as error:
+            self._fail_again(error.message)
+            self._version = ""
         except KubeRefused as error:
-            # A version expires, sooner or later. Only when that is all that comes something is wrong.
-            quiet = isinstance(error, Expired) and not self._tries
-            self._fail("" if quiet else error.message, anew=True)
+            self._fail(error.message, anew=True)
         else:
             if time.monotonic() - began >= self._first_pause:
                 self._settle()
                 return 0.0
+            self._fail_again(f"the Kubernetes API server ends each watch of {self._path} at once")
         return self._pause()
 
     async def _list(self) -> None:
@@ -160,9 +162,14 @@ class Watched:
     def _fail(self, reason: str, *, anew: bool) -> None:
         if anew:
             self._version = ""
-        if reason and not self.failing:
+        if not self.failing:
             log.warning("%s cannot be followed; what is known of it stays in use: %s", self._path, reason)
-        self.failing = reason or self.failing
+        self.failing = reason
+
+    def _fail_again(self, reason: str) -> None:
+        # Once is in the nature of watches; when nothing else comes it is a failure.
+        if self._tries:
+            self._fail(reason, anew=False)
 
     def _settle(self) -> None:
         self._tries = 0

@@ -422,7 +422,7 @@ class SqliteMetadata:
 
     async def pin(self, owner: str, image: str, digest: Digest) -> Digest:
         """See `Pins.pin`."""
-        return await self._writer.run(transactions.pin(owner, image, digest, time.time()))
+        return await self._writer.run(transactions.pin(owner, image, digest, self._clock()))
 
     async def drop_old_pins(self, before: float) -> None:
         """Forget the digests of owners that made no Pod since then, in seconds of Unix time."""

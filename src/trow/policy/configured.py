@@ -9,7 +9,7 @@ from trow.oci.errors import OciError
 from trow.oci.names import Repository, Tag
 from trow.policy import images
 from trow.policy.images import DOCKER_HUB, InvalidImage
-from trow.policy.patterns import ImagePattern
+from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import CONFIGURED, Effect, Mode, Policy, Rule
 
 if TYPE_CHECKING:
@@ -42,15 +42,15 @@ def patterns_of(entry: str) -> tuple[ImagePattern, ...]:
     Raises:
         ValueError: it cannot be read.
     """
-    host, path = _split(entry)
     try:
+        host, path = _split(entry)
         registry = images.registry_of(host)
         if not path:
             return (ImagePattern(registry),)
         name, at, digest = path.partition("@")
         name, colon, tag = name.partition(":")
         if at or colon:
-            return (_version(registry, name, tag if colon else "", digest if at else ""),)
+            return (_version(registry, name, tag if colon else None, digest if at else None),)
         return tuple(_below(registry, name))
     except (InvalidImage, OciError, ValueError) as error:
         raise ValueError(f"{entry!r} is no prefix of images ({error}); {_HOW}") from None
@@ -61,16 +61,23 @@ def _split(entry: str) -> tuple[str, str]:
     host, path = images.split_host(entry)
     if host or not entry:
         return host, path
-    if "/" not in entry and (entry == "localhost" or "." in entry or ":" in entry):
+    name, colon, _ = entry.partition(":")
+    if "/" in entry or "@" in entry:
+        return DOCKER_HUB, entry
+    if "." in name or name == "localhost" or name.startswith("["):
         return entry, ""
+    if colon:
+        raise ValueError(f"it may be a registry's port or an image's tag: write {entry}/ or {DOCKER_HUB}/{entry}")
     return DOCKER_HUB, entry
 
 
-def _version(registry: str, name: str, tag: str, digest: str) -> ImagePattern:
+def _version(registry: str, name: str, tag: str | None, digest: str | None) -> ImagePattern:
+    """One tag or digest; with both, the digest alone decides, as it does when the image is pulled."""
     repository = Repository.parse(images.official(registry, name))
-    if digest:
-        return ImagePattern.parse(registry, repository, digest=Digest.parse(digest))
-    return ImagePattern.parse(registry, repository, Tag.parse(tag))
+    wanted = ANY if tag is None else Tag.parse(tag)
+    if digest is None:
+        return ImagePattern.parse(registry, repository, wanted)
+    return ImagePattern.parse(registry, repository, digest=Digest.parse(digest))
 
 
 def _below(registry: str, path: str) -> Iterator[ImagePattern]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.policy import images
 from trow.policy.images import InvalidImage
+from trow.policy.pods import ImageUse
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from trow.oci.digest import Digest
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
-    from trow.policy.pods import ImageUse
     from trow.policy.rules import Policy, Requirements, Rule
 
 # What findings name where no rule does.
@@ -31,6 +31,7 @@ REQUIRE_AGE: Final = "require.maxAge"
 REQUIRE_PLATFORM: Final = "require.platforms"
 FORBID_NEVER: Final = "require.forbidPullPolicyNever"
 LONGEST_EXEMPTION: Final = 24 * 3600.0
+_WHOLE: Final = ImageUse("", "the object", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ class Exemption:
         return self.begins + min(self.duration, LONGEST_EXEMPTION)
 
     def active(self, now: float) -> bool:
-        """Whether it was approved by somebody else, and is not over."""
-        return self.approver not in ("", self.requester) and now < self.ends
+        """Whether it was approved by somebody else, has begun and is not over."""
+        return self.approver not in ("", self.requester) and self.begins <= now < self.ends
 
     def excuses(self, policy: Policy, namespace: str, image: ImageReference) -> bool:
         """Whether this image may run against this policy in this namespace."""
@@ -201,14 +202,14 @@ def unreadable(rules: Rules, request: Request, why: str) -> Verdict:
 
     Args:
         rules: all policies and exceptions.
-        request: its one use says where the trouble is.
+        request: its one use says where the trouble is; without any, it is in the whole object.
         why: in words.
     """
     return Verdict(
         tuple(
             Finding(policy.title, INVALID, _mode(policy, request), use, None, allowed=False, reason=why)
             for policy in rules.applying(request.namespace)
-            for use in request.uses
+            for use in request.uses or (_WHOLE,)
         )
     )
 

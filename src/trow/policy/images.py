@@ -2,7 +2,7 @@
 
 What cannot be read with certainty is refused, never repaired: a name that two programs read differently is how images
 get past a policy. The grammar is that of distribution/reference, which containerd and docker use; what is narrower here
-(ports, trailing dots, characters outside of ASCII) does not reach a registry in any other way.
+(ports, numeric hosts, trailing dots, characters outside of ASCII) does not reach a registry in any other way.
 """
 
 from __future__ import annotations
@@ -20,17 +20,33 @@ from trow.oci.names import Repository, Tag
 DOCKER_HUB: Final = "docker.io"
 LATEST: Final = Tag("latest")
 # All of them are answered by the same registry.
-_HUB_NAMES: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+HUB_NAMES: Final = frozenset(
+    {
+        DOCKER_HUB,
+        "index.docker.io",
+        "registry-1.docker.io",
+        "registry.docker.io",
+        "registry.hub.docker.com",
+        "registry.ipv6.docker.com",
+    }
+)
 _HUB_OFFICIAL: Final = "library/"
 _DEFAULT_PORTS: Final = frozenset({"", "443", "80"})
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+# Resolvers take these for addresses, though 127.1 and 2130706433 are 127.0.0.1 to some of them only.
+_NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_IPV6: Final = re.compile(r"\[([0-9a-f:]+)\]")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _HIGHEST_PORT: Final = 65535
-_LONGEST_NAME: Final = 253
+_LONGEST_HOST: Final = 253
+# Host and repository together: older releases of containerd count so, newer ones the repository alone.
+_LONGEST_NAME: Final = 255
 # Host, repository, tag and digest at their longest.
-_LONGEST: Final = 1024
-_BARE_IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}")
+LONGEST: Final = 1024
+# Nodes look these up among the images that they have: `sha256:...` runs what anybody pulled, from wherever.
+_IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}|sha(?:256|384|512):[^/]*")
+_EXAMPLE: Final = "registry.example.com/team/app:1.0"
 
 
 class InvalidImage(ValueError):
@@ -54,9 +70,11 @@ class ImageReference:
     digest: Digest | None
 
     def __str__(self) -> str:
+        # Without a dot or a port, a host would be read as the first part of a repository of Docker Hub.
+        host = self.registry if split_host(f"{self.registry}/")[0] else f"{self.registry}:443"
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
-        return f"{self.registry}/{self.repository}{tag}{digest}"
+        return f"{host}/{self.repository}{tag}{digest}"
 
 
 @lru_cache(maxsize=8192)
@@ -66,14 +84,7 @@ def parse(text: str) -> ImageReference:
     Raises:
         InvalidImage: it is outside the grammar, or programs may disagree on what it means.
     """
-    if not text:
-        raise InvalidImage("no image is named")
-    if len(text) > _LONGEST:
-        raise InvalidImage(f"an image's name is at most {_LONGEST} characters long")
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise InvalidImage(f"{text!r} has characters that no image's name may have")
-    if _BARE_IDENTIFIER.fullmatch(text):
-        raise InvalidImage(f"{text!r} is an identifier, which names no registry; write the image's name")
+    _check_text(text)
     name, at, digest = text.partition("@")
     host, rest = split_host(name)
     path, colon, tag = rest.partition(":")
@@ -81,12 +92,27 @@ def parse(text: str) -> ImageReference:
     try:
         return ImageReference(
             registry=registry,
-            repository=_repository(registry, path),
+            repository=_repository(host or DOCKER_HUB, registry, path),
             tag=Tag.parse(tag) if colon else (None if at else LATEST),
             digest=Digest.parse(digest) if at else None,
         )
     except OciError as error:
         raise InvalidImage(f"{text!r} is not the name of an image: {error}") from None
+
+
+def _check_text(text: str) -> None:
+    if not text:
+        raise InvalidImage(f"no image is named; write one, such as {_EXAMPLE}")
+    if len(text) > LONGEST:
+        raise InvalidImage(f"an image's name is at most {LONGEST} characters long; write it shorter")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise InvalidImage(
+            f"{text!a} has characters that no image's name may have; write letters and digits of ASCII, and ./:@_- only"
+        )
+    if _IDENTIFIER.fullmatch(text):
+        raise InvalidImage(
+            f"{text!r} is an identifier, which names no registry; write the image's name, such as {_EXAMPLE}"
+        )
 
 
 def split_host(name: str) -> tuple[str, str]:
@@ -107,33 +133,36 @@ def registry_of(host: str) -> str:
     Raises:
         InvalidImage: it is not a host with at most a port.
     """
-    name, port = _split_port(host.lower())
+    name, port = split_port(host.lower() if host.isascii() else "")
     if port not in _DEFAULT_PORTS and not (_PORT.fullmatch(port) and int(port) <= _HIGHEST_PORT):
-        raise InvalidImage(f"{host!r} has no port between 1 and {_HIGHEST_PORT}")
-    if name.startswith("["):
-        name = _ipv6(host, name)
-    elif len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
-        raise InvalidImage(f"{host!r} is not the host of a registry")
+        raise InvalidImage(f"{host!r} has no port between 1 and {_HIGHEST_PORT}; write HOST:PORT, or HOST alone")
+    canonical = _host(name)
+    if canonical is None:
+        raise InvalidImage(f"{host!a} is not the host of a registry; write HOST or HOST:PORT, such as quay.io")
     if port in _DEFAULT_PORTS:
-        return DOCKER_HUB if name in _HUB_NAMES else name
-    return f"{name}:{port}"
+        return DOCKER_HUB if canonical in HUB_NAMES else canonical
+    return f"{canonical}:{port}"
 
 
-def _split_port(host: str) -> tuple[str, str]:
-    """Name and port; what follows the last colon is a port, except in an IPv6 address."""
+def split_port(host: str) -> tuple[str, str]:
+    """Name and port, "" where there is none; what follows the last colon is a port, except in an IPv6 address."""
     name, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         return host, ""
     return name, port or "none"
 
 
-def _ipv6(host: str, name: str) -> str:
+def _host(name: str) -> str | None:
+    """The one spelling of a name or address in lower case; None where it has none that all programs agree on."""
     try:
-        if name.endswith("]") and "%" not in name:
-            return f"[{ipaddress.IPv6Address(name[1:-1])}]"
+        if match := _IPV6.fullmatch(name):
+            address = ipaddress.IPv6Address(match[1])
+            return None if address.ipv4_mapped else f"[{address}]"
+        if _NUMERIC.fullmatch(name):
+            return str(ipaddress.IPv4Address(name))
     except ValueError:
-        pass
-    raise InvalidImage(f"{host!r} is not the host of a registry")
+        return None
+    return name if len(name) <= _LONGEST_HOST and _NAME.fullmatch(name) else None
 
 
 def official(registry: str, path: str) -> str:
@@ -141,5 +170,8 @@ def official(registry: str, path: str) -> str:
     return _HUB_OFFICIAL + path if registry == DOCKER_HUB and "/" not in path else path
 
 
-def _repository(registry: str, path: str) -> Repository:
-    return Repository.parse(official(registry, path) if path else path)
+def _repository(host: str, registry: str, path: str) -> Repository:
+    repository = Repository.parse(official(registry, path) if path else path)
+    if len(f"{host}/{repository}") > _LONGEST_NAME:
+        raise InvalidImage(f"registry and repository are at most {_LONGEST_NAME} characters long; write a shorter name")
+    return repository

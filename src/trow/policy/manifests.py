@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import datetime
+from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -40,6 +40,8 @@ _DURATION: Final = re.compile(r"(?=.)(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-
 _PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
 
 NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
+# Of what may be left out but, once there, has to say something: an empty value would be a condition that always holds.
+Something = Annotated[str, Meta(min_length=1)]
 Value = TypeVar("Value", str, float)
 
 
@@ -49,12 +51,16 @@ class ManifestError(ValueError):
 
 class _Images(Struct, frozen=True, forbid_unknown_fields=True):
     registry: Annotated[str, Meta(min_length=1, max_length=261)]
-    repository: str = "**"
-    tag: str = ANY
-    digest: str = ""
+    repository: Something = "**"
+    tag: Something = ANY
+    digest: Something = ""
 
-    def pattern(self) -> ImagePattern:
-        return ImagePattern.parse(self.registry, self.repository, self.tag, self.digest)
+
+def _patterns(images: Sequence[_Images], where: str) -> tuple[ImagePattern, ...]:
+    try:
+        return tuple(ImagePattern.parse(each.registry, each.repository, each.tag, each.digest) for each in images)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 class _Rule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,13 +69,13 @@ class _Rule(Struct, frozen=True, forbid_unknown_fields=True):
     images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=IMAGES_AT_MOST)]
 
     def rule(self) -> Rule:
-        return Rule(self.name, Effect(self.action), tuple(each.pattern() for each in self.images))
+        return Rule(self.name, Effect(self.action), _patterns(self.images, f"spec.rules, images of {self.name!r}"))
 
 
 class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     digest: bool = False
     exists: bool = False
-    max_age: str = ""
+    max_age: Something = ""
     forbid_pull_policy_never: bool = False
     platforms: tuple[Annotated[str, Meta(pattern=_PLATFORM)], ...] = ()
 
@@ -131,7 +137,7 @@ class _PolicyException(Struct, frozen=True, forbid_unknown_fields=True):
 class _Metadata(Struct, frozen=True, rename="camel"):
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     namespace: str = ""
-    creation_timestamp: str | None = None
+    creation_timestamp: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class _Manifest(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -159,10 +165,12 @@ def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
             cluster = msgspec.convert(manifest.spec, _ClusterImagePolicy)
             namespaces = Namespaces(cluster.namespaces.include, cluster.namespaces.exclude)
             return cluster.policy(kind, name, "", namespaces)
-        where = _present(manifest.metadata.namespace or namespace, "metadata.namespace is missing")
+        where = _present(
+            manifest.metadata.namespace or namespace, "metadata.namespace is missing; write where it is in force"
+        )
         return msgspec.convert(manifest.spec, _ImagePolicy).policy(kind, name, where, Namespaces())
     except ValueError as error:
-        raise ManifestError(f"{kind}/{name}: {_readable(error)}") from None
+        raise ManifestError(f"{kind}/{name}: {_readable(error, 'spec')}") from None
 
 
 def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exemption:
@@ -179,24 +187,24 @@ def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exe
     name, created = manifest.metadata.name, manifest.metadata.creation_timestamp
     try:
         spec = msgspec.convert(manifest.spec, _PolicyException)
-        at = datetime.fromisoformat(created).timestamp() if created else begins
+        at = created.timestamp() if created else begins
         return Exemption(
             name,
             spec.reason,
             spec.requester,
             spec.approver,
-            _present(at, "metadata.creationTimestamp is missing, from which its duration is counted"),
+            _present(at, "metadata.creationTimestamp is missing, from which its duration is counted; write one"),
             duration_of(spec.duration),
             frozenset(spec.namespaces),
             frozenset(spec.policies),
-            tuple(each.pattern() for each in spec.images),
+            _patterns(spec.images, "spec.images"),
         )
     except ValueError as error:
-        raise ManifestError(f"{EXCEPTION}/{name}: {_readable(error)}") from None
+        raise ManifestError(f"{EXCEPTION}/{name}: {_readable(error, 'spec')}") from None
 
 
 def _present(value: Value | None, otherwise: str) -> Value:
-    if not value:
+    if value is None or value == "":
         raise ValueError(otherwise)
     return value
 
@@ -244,8 +252,8 @@ def _manifest(item: Mapping[str, object], kinds: Sequence[str]) -> _Manifest:
     return manifest
 
 
-def _readable(error: Exception) -> str:
-    """What msgspec says, with the path in front as people write it."""
-    text = str(error)
-    what, found, path = text.partition(" - at `$")
-    return f"spec{path.removesuffix('`')}: {what}" if found else text
+def _readable(error: Exception, root: str = "") -> str:
+    """What msgspec says, with the path in front as people write it; what we say has it already."""
+    what, _, path = str(error).partition(" - at `$")
+    where = f"{root}{path.removesuffix('`')}".removeprefix(".")
+    return f"{where}: {what}" if where and isinstance(error, msgspec.ValidationError) else str(error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from trow.oci.digest import Digest
 from trow.oci.errors import OciError
+from trow.oci.names import Repository
 from trow.policy import images
 from trow.policy.globs import RepositoryGlob, matches
 from trow.policy.images import InvalidImage
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 ANY: Final = "*"
 _ALL_REPOSITORIES: Final = RepositoryGlob("**")
-_HOST_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9.*-]*[a-z0-9*])?(?::(?:\*|[1-9][0-9]{0,4}))?")
-_TAG_GLOB: Final = re.compile(r"[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}")
-_LONGEST_HOST: Final = 261
+_TAG_GLOB: Final = re.compile(r"(?!.*\*\*)[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}")
+# What may stand for a star: a number in an address, a letter elsewhere.
+_ANYTHING: Final = ("x", "1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class ImagePattern:
     """Images that are like this in every part. `parse` is its constructor.
 
     Attributes:
-        registry: a host with its port; ``*`` stands for anything within one label, alone for any registry.
+        registry: a host with its port; ``*`` stands for anything within one label, as the port for any port or none,
+            alone for any registry.
         repository: a glob by components.
         tag: a glob; ``*`` is any tag, and any digest too.
         digest: exactly this content; then there is no tag.
@@ -81,11 +83,20 @@ class ImagePattern:
 
 
 def covers_registry(glob: str, registry: str) -> bool:
-    """Whether a registry is one of those meant: by labels, so that ``*.example.com`` has exactly one more in front."""
+    """Whether a registry is one of those meant: by labels, so that ``*.example.com`` has exactly one more in front.
+
+    An address of IPv6 has no labels; it is written out, or covered by ``*`` alone.
+    """
     if glob == ANY or "*" not in glob:
         return glob in (ANY, registry)
-    wanted, given = glob.split("."), registry.split(".")
-    return len(wanted) == len(given) and all(map(matches, wanted, given))
+    (host, port), (given, its_port) = images.split_port(glob), images.split_port(registry)
+    wanted, labels = host.split("."), given.split(".")
+    return (
+        matches(port, its_port)
+        and len(wanted) == len(labels)
+        and all(map(matches, wanted, labels))
+        and not given.startswith("[")
+    )
 
 
 def _host_glob(text: str) -> str:
@@ -94,21 +105,45 @@ def _host_glob(text: str) -> str:
             return images.registry_of(text)
     except InvalidImage as error:
         raise ValueError(str(error)) from None
-    lower = text.lower().removesuffix(":443").removesuffix(":80")
-    if len(lower) > _LONGEST_HOST or not _HOST_GLOB.fullmatch(lower) or ".." in lower or "**" in lower:
+    glob = text.lower().removesuffix(":443").removesuffix(":80")
+    if (glob == ANY) != (text == ANY) or not _is_host_glob(text):
         raise ValueError(
             f"{text!r} is not a glob of registries: write a host with * for anything in one label, such as"
             " *.example.com, or * for every registry"
         )
-    return lower
+    if glob != ANY and any(covers_registry(glob, name) for name in images.HUB_NAMES - {images.DOCKER_HUB}):
+        raise ValueError(f"{text!r} is about names of Docker Hub, which has one name here: write {images.DOCKER_HUB}")
+    return glob
+
+
+def _is_host_glob(text: str) -> bool:
+    """Whether it is like some registry; a port is a number or a star."""
+    host, port = images.split_port(text)
+    if "**" in text or "[" in text or ("*" in port and port != ANY):
+        return False
+    end = "" if port in ("", ANY) else f":{port}"
+    return any(_is_registry(host.replace("*", each) + end) for each in _ANYTHING)
+
+
+def _is_registry(text: str) -> bool:
+    try:
+        images.registry_of(text)
+    except InvalidImage:
+        return False
+    return True
 
 
 def _repository_glob(registry: str, text: str) -> RepositoryGlob:
-    return RepositoryGlob.parse(text if text == _ALL_REPOSITORIES else images.official(registry, text))
+    glob = RepositoryGlob.parse(text if text == _ALL_REPOSITORIES else images.official(registry, text))
+    try:
+        Repository.parse(glob.replace("**", "x").replace("*", "x"))
+    except OciError as error:
+        raise ValueError(f"{text!r} is not a glob of repositories: {error}") from None
+    return glob
 
 
 def _digest(text: str) -> Digest | None:
     try:
         return Digest.parse(text) if text else None
     except OciError as error:
-        raise ValueError(f"{text!r} is {error}") from None
+        raise ValueError(f"{text!r} is no digest to compare with: {error}") from None

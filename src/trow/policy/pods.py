@@ -80,6 +80,12 @@ class Kind:
         """Whether it is built in and has a Pod's specification."""
         return (self.group, self.name) in POD_SPECS
 
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds objects with a Pod's specification, as ``kubectl get --output yaml`` writes them."""
+        of = self.name.removesuffix("List")
+        return of != self.name and (not of or Kind(self.group, of).known)
+
     def __str__(self) -> str:
         return f"{self.group}/{self.name}" if self.group else self.name
 
@@ -91,15 +97,20 @@ def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:
     """Every image that the object names, init containers first; none for kinds without a Pod's specification.
 
     Raises:
-        UnreadableObject: a field is not what the Kubernetes API says it is.
+        UnreadableObject: a field is not what the Kubernetes API says it is, or it is a list of such objects.
     """
+    if kind.is_list:
+        raise UnreadableObject(f"{kind} is a list of objects; hand them in one by one")
     path = POD_SPECS.get((kind.group, kind.name))
     if path is None:
         return ()
     at: Json = item
     for number, key in enumerate(path):
         at = _mapping(at.get(key), ".".join(path[: number + 1]))
-    return images_of_spec(at, ".".join(path))
+    where = ".".join(path)
+    if at.get("containers") in (None, []):
+        raise UnreadableObject(f"{where}.containers is empty; a Pod has at least one")
+    return images_of_spec(at, where)
 
 
 def images_of_spec(spec: Json, path: str) -> tuple[ImageUse, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ import msgspec
 
 from trow.oci import manifest as manifests
 from trow.oci import media
+from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, ManifestUnknown
 from trow.policy.decide import Facts
 from trow.registry.ports import LocalFile
@@ -27,6 +29,19 @@ _ABSENT: Final = Facts(exists=False)
 _LARGEST_CONFIGURATION: Final = 4 * 1024 * 1024
 # Platforms of one index that are looked at.
 _MOST_PLATFORMS: Final = 64
+# What no runtime takes out of an index, in exactly this form: attestations of BuildKit, beside the images.
+_NO_PLATFORM: Final = {"architecture": "unknown", "os": "unknown"}
+
+
+class _Child(msgspec.Struct, frozen=True):
+    digest: str
+    platform: object = None
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """The members of an index by which runtimes choose (image-spec, image-index.md)."""
+
+    manifests: tuple[_Child, ...]
 
 
 class _Configuration(msgspec.Struct, frozen=True):
@@ -39,18 +54,23 @@ class _Configuration(msgspec.Struct, frozen=True):
 
     @property
     def platform(self) -> str:
-        """Such as ``linux/arm/v7``; "" for what is no image, such as an attestation beside one."""
+        """Such as ``linux/arm/v7``; "" where none is named."""
         if self.os in ("", "unknown"):
             return ""
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
     @property
     def created_at(self) -> float | None:
-        """Seconds of Unix time."""
+        """Seconds of Unix time; without an offset (RFC 3339) it says nothing."""
         try:
-            return datetime.fromisoformat(self.created).timestamp() if self.created else None
+            created = datetime.fromisoformat(self.created) if self.created else None
+            return created.timestamp() if created and created.tzinfo else None
         except (ValueError, OverflowError):
             return None
+
+
+# Something that runs perhaps, and does not say what it is.
+_SILENT: Final = _Configuration()
 
 
 class LocalImages:
@@ -78,39 +98,40 @@ class LocalImages:
         except ManifestUnknown:
             return _ABSENT
         found = await self._configurations(image.repository, record)
-        # The oldest of its platforms says how old the image is; if one does not say, nobody knows.
-        dates = [each.created_at for each in found]
-        known = [date for date in dates if date is not None]
-        created = min(known) if known and len(known) == len(dates) else None
-        return Facts(
-            exists=True, digest=record.digest, created=created, platforms=tuple(each.platform for each in found)
-        )
+        platforms = tuple(each.platform for each in found if each.platform)
+        return Facts(exists=True, digest=record.digest, created=_oldest(found), platforms=platforms)
 
     async def _configurations(self, repository: Repository, record: ManifestRecord) -> Sequence[_Configuration]:
-        """The configuration of each platform that is here."""
+        """The configuration of each platform that is here: what is not here runs from nowhere."""
         if record.media_type not in media.INDEXES:
-            found = [await self._configuration(repository, record)]
-        else:
-            children = manifests.parse(record.content, record.media_type).children[:_MOST_PLATFORMS]
-            found = []
-            for child in children:
-                try:
-                    image = await self._pull.manifest(repository, child.digest)
-                except ManifestUnknown:
-                    continue
-                if image.media_type in media.IMAGES:
-                    found.append(await self._configuration(repository, image))
-        return [each for each in found if each is not None and each.platform]
+            return [await self._configuration(repository, record)]
+        listed = msgspec.json.decode(record.content, type=_Index).manifests
+        children = [child for child in listed if child.platform != _NO_PLATFORM]
+        found: list[_Configuration] = []
+        for child in children[:_MOST_PLATFORMS]:
+            with contextlib.suppress(ManifestUnknown):
+                image = await self._pull.manifest(repository, Digest.parse(child.digest))
+                found.append(await self._configuration(repository, image))
+        return found if len(children) <= _MOST_PLATFORMS else [*found, _SILENT]
 
-    async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration | None:
+    async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration:
+        if image.media_type not in media.IMAGES:
+            return _SILENT  # an index in an index
         described = manifests.parse(image.content, image.media_type).blobs[0]
-        if described.size > _LARGEST_CONFIGURATION:
-            return None
         try:
             blob = await self._pull.blob(repository, described.digest)
+            if blob.size > _LARGEST_CONFIGURATION:
+                return _SILENT
             return msgspec.json.decode(await _content(blob.source), type=_Configuration)
-        except (BlobUnknown, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
+        except (BlobUnknown, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _SILENT
+
+
+def _oldest(found: Sequence[_Configuration]) -> float | None:
+    """When the oldest platform was made, which is how old the image is; if one does not say, nobody knows."""
+    dates = [each.created_at for each in found]
+    known = [date for date in dates if date is not None]
+    return min(known) if known and len(known) == len(dates) else None
 
 
 async def _content(source: BlobSource) -> bytes:

@@ -1,0 +1,149 @@
+"""What comes out of an import: policies as objects of Kubernetes, and what is to be said about them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from trow.policy.manifests import API_VERSION
+from trow.policy.patterns import ANY
+from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trow.policy.patterns import ImagePattern
+
+_NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
+_LONGEST_RULE: Final = 63
+_LONGEST_NAME: Final = 253
+
+
+class Kind(Enum):
+    """How much a remark matters: whether what it is about is the same, is something else, or is gone."""
+
+    NOTE = "note"
+    CHANGED = "changed"
+    LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to know about what was imported.
+
+    Attributes:
+        where: in the source, in words.
+        text: completes the sentence.
+    """
+
+    kind: Kind
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.where}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRule:
+    """A rule, and the entry of the source that it comes from, after which it is named."""
+
+    entry: str
+    effect: Effect
+    patterns: tuple[ImagePattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A policy that has not been written down yet.
+
+    Attributes:
+        namespace: where a namespaced policy is; "" leaves that to whoever applies it; None: it is of the cluster.
+        digest: whether images have to be named with a digest.
+    """
+
+    name: str
+    default: Effect
+    rules: tuple[DraftRule, ...]
+    mode: Mode = Mode.ENFORCE
+    namespace: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    digest: bool = False
+
+    def manifest(self) -> dict[str, object]:
+        """The object."""
+        name = _NO_NAME.sub("-", self.name.lower())[:_LONGEST_NAME].strip("-.") or "imported"
+        metadata = {"name": name, **({"namespace": self.namespace} if self.namespace else {})}
+        spec: dict[str, object] = {} if self.mode is Mode.ENFORCE else {"mode": self.mode.value}
+        if namespaces := {key: [*names] for key in ("include", "exclude") if (names := getattr(self, key))}:
+            spec["namespaces"] = namespaces
+        spec["default"] = self.default.value
+        if self.rules:
+            spec["rules"] = list(_rules(self.rules))
+        if self.digest:
+            spec["require"] = {"digest": True}
+        kind = CLUSTER if self.namespace is None else NAMESPACED
+        return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _rules(rules: Sequence[DraftRule]) -> Iterator[dict[str, object]]:
+    taken: set[str] = set()
+    for rule in rules:
+        name = _free(_NO_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower()), taken)
+        taken.add(name)
+        yield {"name": name, "action": rule.effect.value, "images": [_image(pattern) for pattern in rule.patterns]}
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    base, name, number = wanted[:_LONGEST_RULE].strip("-."), "", 1
+    while not name or name in taken:
+        end = "" if number == 1 else f"-{number}"
+        name = base[: _LONGEST_RULE - len(end)].strip("-.") + end
+        number += 1
+    return name
+
+
+def _image(pattern: ImagePattern) -> dict[str, str]:
+    image = {"registry": pattern.registry}
+    if pattern.repository != "**":
+        image["repository"] = pattern.repository[:]
+    if pattern.digest:
+        image["digest"] = str(pattern.digest)
+    elif pattern.tag != ANY:
+        image["tag"] = pattern.tag
+    return image
+
+
+@dataclass(slots=True)
+class Imported:
+    """What was made of a source."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+
+    def add(self, other: Imported) -> None:
+        """Take over what was made of another part of the source."""
+        self.drafts += other.drafts
+        self.remarks += other.remarks
+
+    def finish(self, draft: Draft, entries: int) -> None:
+        """Take a policy up, unless nothing is left of its entries: it would stop everything, or nothing."""
+        if entries and not draft.rules:
+            self.left_out(draft.name, "nothing is left of it, so there is no policy")
+        else:
+            self.drafts.append(draft)
+
+    def note(self, where: str, text: str) -> None:
+        """Something that is the same, and worth knowing."""
+        self.remarks.append(Remark(Kind.NOTE, where, text))
+
+    def changed(self, where: str, text: str) -> None:
+        """Something that means something else now."""
+        self.remarks.append(Remark(Kind.CHANGED, where, text))
+
+    def left_out(self, where: str, text: str) -> None:
+        """Something that is not there any more."""
+        self.remarks.append(Remark(Kind.LEFT_OUT, where, text))

@@ -1,0 +1,99 @@
+"""From "the most specific entry decides" to "deny wins", in which order means nothing.
+
+A deny entry is dropped where it says no more than the default does: kept, it would beat the more specific entries that
+were exceptions from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trow.app.importing.drafts import DraftRule, Imported
+from trow.policy.rules import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trow.app.importing.globs import Meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a source whose most specific line decides.
+
+    Attributes:
+        text: as it was written.
+        glob: over whole names, as the source matches it; tells whether two entries can meet.
+        rank: how specific it is; of two that are equal, deny wins.
+        meaning: what it means here.
+    """
+
+    text: str
+    glob: str
+    rank: tuple[int, ...]
+    effect: Effect
+    meaning: Meaning
+
+    def beats(self, other: Entry) -> bool:
+        """Whether it decides where both match."""
+        return self.rank > other.rank or (self.rank == other.rank and self.effect is Effect.DENY)
+
+
+def settled(entries: Sequence[Entry], default: Effect, into: Imported) -> tuple[DraftRule, ...]:
+    """Rules that decide the same by "deny wins", as far as no remark says otherwise."""
+    allowing = [entry for entry in entries if entry.effect is Effect.ALLOW]
+    dropped = {
+        entry.text for entry in entries if entry.effect is Effect.DENY and _drops(entry, allowing, default, into)
+    }
+    return tuple(
+        DraftRule(entry.text, entry.effect, entry.meaning.patterns)
+        for entry in entries
+        if entry.effect is Effect.ALLOW or entry.text not in dropped
+    )
+
+
+def _drops(deny: Entry, allowing: Sequence[Entry], default: Effect, into: Imported) -> bool:
+    met = [allow for allow in allowing if meet(deny.glob, allow.glob)]
+    exceptions = [allow for allow in met if not deny.beats(allow)]
+    if not exceptions:
+        return False
+    if default is Effect.DENY and len(exceptions) == len(met):
+        into.note(
+            f"deny {deny.text!r}", "is not written down: the default denies the same, and leaves its exceptions be"
+        )
+        return True
+    for allow in exceptions:
+        into.changed(
+            f"allow {allow.text!r}",
+            f"has no effect where deny {deny.text!r} matches too: it was the more specific one, but deny always wins here",
+        )
+    return False
+
+
+def meet(one: str, other: str) -> bool:
+    """Whether some text is like both globs, in which ``*`` stands for any characters."""
+    seen, reached = {(0, 0)}, [(0, 0)]
+    while reached:
+        at, there = reached.pop()
+        if at == len(one) and there == len(other):
+            return True
+        for step in _steps(one, at, other, there):
+            if step not in seen:
+                seen.add(step)
+                reached.append(step)
+    return False
+
+
+def _steps(one: str, at: int, other: str, there: int) -> Iterator[tuple[int, int]]:
+    here, its = one[at : at + 1], other[there : there + 1]
+    if here == "*":
+        yield at + 1, there
+        if its not in ("", "*"):
+            yield at, there + 1
+    if its == "*":
+        yield at, there + 1
+        if here not in ("", "*"):
+            yield at + 1, there
+    if here and here == its != "*":
+        yield at + 1, there + 1

@@ -1,0 +1,34 @@
+"""From the settings to policies as they are decided by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trow.policy import configured
+from trow.policy.aliases import aliases_of, under_all_names
+from trow.policy.rules import Effect, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trow.config import Config
+    from trow.policy.rules import Policy
+
+
+def adapted(config: Config) -> Callable[[Policy], Policy]:
+    """What makes a policy one about images by all the names that they have here."""
+    aliases = aliases_of(config.admission.pull_through)
+
+    def adapt(policy: Policy) -> Policy:
+        return under_all_names(policy, aliases)
+
+    return adapt
+
+
+def configured_policy(config: Config) -> Policy | None:
+    """The policy of `image_validation`; None where there is none."""
+    given = config.image_validation
+    if given.default is None:
+        return None
+    policy = configured.policy_of(Effect(given.default), given.allow, given.deny, Mode(given.mode))
+    return adapted(config)(policy)

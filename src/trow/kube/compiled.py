@@ -1,0 +1,167 @@
+"""Policies inside the API server: compiled, applied, and kept in step with what they were compiled from.
+
+Any number of replicas may do this side by side: they apply the same things, and server-side apply of what is there
+already changes nothing (KEP-555).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.policies import Source
+from trow.kube.statuses import Condition
+from trow.kube.watching import Watched
+from trow.policy.export import LABELS, SOURCE, compile_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+
+    from trow.kube.objects import Manifest, Objects
+    from trow.policy.decide import Exemption
+    from trow.policy.export import Compiled
+    from trow.policy.rules import Policy
+
+log = logging.getLogger(__name__)
+
+_BASE: Final = "/apis/admissionregistration.k8s.io/v1"
+_POLICIES: Final = f"{_BASE}/validatingadmissionpolicies"
+_BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
+# For the policy of the configuration file, which no object stands for.
+_NO_PATH: Final = ""
+
+
+class CompiledPolicies:
+    """Keeps `ValidatingAdmissionPolicy` objects and their bindings.
+
+    Args:
+        objects: the API.
+        configured: the policy of the configuration file, which is compiled too.
+        spared: namespaces that are left alone whatever a policy says.
+        clock: seconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        configured: Policy | None,
+        spared: Collection[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._objects = objects
+        self._configured = [Source({}, _NO_PATH, configured)] if configured else []
+        self._spared = spared
+        self._clock = clock
+        self._watched = {path: Watched(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
+        self._listeners: list[Callable[[], None]] = []
+        # What was applied last: a fingerprint, and the generation that it had then.
+        self._applied: dict[str, tuple[str, object]] = {}
+
+    def work(self) -> Iterator[Coroutine[None, None, None]]:
+        """What has to run beside `keep`."""
+        for watched in self._watched.values():
+            yield watched.run()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have something called when somebody else has changed what is kept here."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+        """See `Enforcement.keep`."""
+        if not all(watched.synced for watched in self._watched.values()):
+            return {}
+        conditions: dict[str, Condition] = {}
+        wanted: set[str] = set()
+        for source in (*self._configured, *sources):
+            compiled = self._compile(source, exemptions)
+            wanted |= {*_paths(compiled)}
+            conditions[source.path] = await self._apply_all(source, compiled)
+        await self._remove_others(wanted)
+        conditions.pop(_NO_PATH, None)
+        return conditions
+
+    def _compile(self, source: Source, exemptions: Sequence[Exemption]) -> Compiled:
+        metadata = source.item.get("metadata")
+        generation = metadata.get("generation") if isinstance(metadata, dict) else 0
+        number = generation if isinstance(generation, int) else 0
+        return compile_policy(
+            source.policy, generation=number, spared=self._spared, exemptions=exemptions, now=self._clock()
+        )
+
+    async def _apply_all(self, source: Source, compiled: Compiled) -> Condition:
+        try:
+            for path, manifest in _paths(compiled).items():
+                await self._apply(path, manifest)
+        except KubeRefused as error:
+            log.warning("%s is not enforced in the API server: %s", source.policy.title, error)
+            return Condition("Compiled", holds=False, reason="Refused", message=error.message)
+        left_out = "; ".join(compiled.left_out)
+        if not compiled.policies:
+            return Condition("Compiled", holds=False, reason="NotCompiled", message=f"left out: {left_out}")
+        message = "the API server enforces it too, also while no Trow runs"
+        return Condition(
+            "Compiled",
+            holds=True,
+            reason="Partly" if left_out else "InStep",
+            message=f"{message}, but for: {left_out}" if left_out else message,
+        )
+
+    async def _apply(self, path: str, manifest: Mapping[str, object]) -> None:
+        """Apply it unless it is there as it was applied last."""
+        fingerprint = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
+        if self._applied.get(path) == (fingerprint, self._generation(path)):
+            return
+        stored = await self._objects.apply(path, dict(manifest))
+        self._applied[path] = fingerprint, _generation(stored)
+
+    def _generation(self, path: str) -> object:
+        collection, _, name = path.rpartition("/")
+        present = self._watched[collection].objects.get(("", name))
+        return _generation(present) if present is not None else None
+
+    async def _remove_others(self, wanted: Collection[str]) -> None:
+        """What was compiled from policies that are no more; bindings first, for they put the others in force."""
+        for collection in (_BINDINGS, _POLICIES):
+            for (_, name), item in list(self._watched[collection].objects.items()):
+                path = f"{collection}/{name}"
+                if path in wanted or not _is_ours(item):
+                    continue
+                self._applied.pop(path, None)
+                try:
+                    await self._objects.delete(path)
+                except NotFound:
+                    continue
+
+
+def _paths(compiled: Compiled) -> dict[str, Mapping[str, object]]:
+    """Each manifest by its path, in the order in which they are applied."""
+    parts = ((_POLICIES, compiled.policies), (_BINDINGS, compiled.bindings))
+    return {f"{collection}/{_name(manifest)}": manifest for collection, manifests in parts for manifest in manifests}
+
+
+def _name(manifest: Mapping[str, object]) -> str:
+    metadata = manifest["metadata"]
+    return str(metadata["name"]) if isinstance(metadata, dict) else ""
+
+
+def _generation(item: Manifest) -> object:
+    metadata = item.get("metadata")
+    return metadata.get("generation") if isinstance(metadata, dict) else None
+
+
+def _is_ours(item: Manifest) -> bool:
+    """Whether a controller of this kind has written it: nothing else is ever removed."""
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict):
+        return False
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return LABELS.items() <= labels.items() and SOURCE in annotations

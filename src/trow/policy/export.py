@@ -1,0 +1,253 @@
+"""Policies as `ValidatingAdmissionPolicy`, which the API server enforces by itself: also while no Trow runs.
+
+Their verdict is that of `decide.judge` on Pods and on what makes them, with three limits. What an image is in the
+registry (`require.exists`, `maxAge`, `platforms`) only the registry knows. Nothing is changed. Kinds that others have
+defined are left to the webhook.
+
+An exception is a clause that lets its images through. The API server's expressions have no clock: the clause holds
+until the policy is compiled anew without it, which is to be done at `Compiled.until`. So an exception whose time is
+over stays open while no Trow runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+from trow.policy.cel import matches
+from trow.policy.expressions import glob
+from trow.policy.patterns import ANY
+from trow.policy.pods import POD, POD_SPECS
+from trow.policy.program import program_of
+from trow.policy.rules import CONFIGURED, NAMESPACED, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from trow.policy.decide import Exemption
+    from trow.policy.rules import Policy
+
+Manifest: TypeAlias = "Mapping[str, object]"
+
+API_VERSION: Final = "admissionregistration.k8s.io/v1"
+POLICY: Final = "ValidatingAdmissionPolicy"
+BINDING: Final = "ValidatingAdmissionPolicyBinding"
+LABELS: Final = {"app.kubernetes.io/managed-by": "trow"}
+SOURCE: Final = "policy.trow.io/source"
+GENERATION: Final = "policy.trow.io/generation"
+EXCEPTIONS: Final = "policy.trow.io/exceptions"
+# KEP-5793: what is read from the API server's disk has names of its own.
+STATIC: Final = ".static.k8s.io"
+# etcd takes 1.5 MiB, of which some is for who wrote which field.
+LARGEST: Final = 1_000_000
+_NAMESPACE: Final = "kubernetes.io/metadata.name"
+_READABLE: Final = 180
+_ACTIONS: Final = {Mode.ENFORCE: ["Deny", "Audit"], Mode.WARN: ["Warn", "Audit"], Mode.AUDIT: ["Audit"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One policy for the API server.
+
+    Attributes:
+        policies: `ValidatingAdmissionPolicy`; none if it would be too large.
+        bindings: what puts them in force, to be applied after them.
+        left_out: what these do not do, in words.
+        until: seconds of Unix time at which it has to be compiled again, for an exception ends; None: never.
+    """
+
+    policies: tuple[Manifest, ...]
+    bindings: tuple[Manifest, ...]
+    left_out: tuple[str, ...]
+    until: float | None = None
+
+
+def compile_policy(
+    policy: Policy,
+    *,
+    generation: int = 0,
+    spared: Collection[str] = (),
+    exemptions: Sequence[Exemption] = (),
+    now: float = inf,
+    static: bool = False,
+) -> Compiled:
+    """Write a policy for the API server.
+
+    Args:
+        policy: any.
+        generation: which version of its source this is.
+        spared: namespaces that are left alone whatever the policy says, such as Trow's own.
+        exemptions: all exceptions; those that are active and name the policy are compiled in.
+        now: seconds of Unix time; without it no exception is active.
+        static: for files on the API server's disk (KEP-5793), which nobody exchanges when an exception ends.
+    """
+    active = [each for each in exemptions if _concerns(each, policy) and each.active(now)]
+    counting = [] if static else sorted(active, key=lambda each: (each.ends, each.name))
+    left_out = (*_left_out(policy), *_on_exceptions(active, static=static))
+    metadata = _metadata(policy, generation, counting, static=static)
+    compiled = _policy(policy, metadata, spared, counting)
+    if (size := len(msgspec.json.encode(compiled))) > LARGEST:
+        return Compiled((), (), (f"all of it: it would have {size} bytes, and etcd takes about {LARGEST}", *left_out))
+    until = counting[0].ends if counting else None
+    return Compiled((compiled,), tuple(_bindings(policy, metadata)), left_out, until)
+
+
+def _left_out(policy: Policy) -> Iterator[str]:
+    require, mutate = policy.require, policy.mutate
+    unknown = "the API server does not know"
+    if require.exists:
+        yield f"require.exists: {unknown} which images are in this registry"
+    if require.max_age is not None:
+        yield f"require.maxAge: {unknown} when an image was made"
+    if require.platforms:
+        yield f"require.platforms: {unknown} what an image is for"
+    if mutate.pin_digests:
+        yield "mutate.pinDigests: nothing is changed"
+    if mutate.pull_through:
+        yield "mutate.pullThrough: nothing is changed"
+
+
+def _concerns(exemption: Exemption, policy: Policy) -> bool:
+    return policy.title in exemption.policies and any(map(policy.applies, exemption.namespaces))
+
+
+def _on_exceptions(active: Sequence[Exemption], *, static: bool) -> Iterator[str]:
+    for each in active:
+        if static:
+            yield f"exception {each.name}: files on the API server's disk would not be exchanged when it ends"
+        else:
+            yield f"exception {each.name}: its end at {_time(each.ends)}, if no Trow runs at that time"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# Manifests
+
+
+def _metadata(policy: Policy, generation: int, exemptions: Sequence[Exemption], *, static: bool) -> dict[str, object]:
+    annotations = {SOURCE: _source(policy), GENERATION: str(generation)}
+    if exemptions:
+        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {_time(each.ends)}" for each in exemptions)
+    return {"name": name_of(policy) + (STATIC if static else ""), "labels": LABELS, "annotations": annotations}
+
+
+def _source(policy: Policy) -> str:
+    if policy.kind == CONFIGURED:
+        return policy.name
+    return "/".join(part for part in (policy.kind, policy.namespace, policy.name) if part)
+
+
+def name_of(policy: Policy) -> str:
+    """The name of what it is compiled to: one that people recognise, and that no other policy has."""
+    source = _source(policy)
+    readable = re.sub(r"[^a-z0-9.-]", "-", policy.name.lower())[:_READABLE].strip("-.")
+    return f"trow-{readable}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
+
+
+def _policy(
+    policy: Policy, metadata: Mapping[str, object], spared: Collection[str], exemptions: Sequence[Exemption]
+) -> Manifest:
+    program = program_of(policy, exemptions)
+    spec: dict[str, object] = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [*_rules(_controllers(policy))], **_selector(policy, spared)},
+        "matchConditions": [*_conditions(policy)],
+        "variables": [variable._asdict() for variable in program.variables],
+        "validations": [
+            {
+                "expression": validation.expression,
+                "messageExpression": validation.message,
+                "message": validation.otherwise,
+                "reason": "Forbidden",
+            }
+            for validation in program.validations
+        ],
+    }
+    return {"apiVersion": API_VERSION, "kind": POLICY, "metadata": metadata, "spec": spec}
+
+
+def _bindings(policy: Policy, metadata: Mapping[str, object]) -> Iterator[Manifest]:
+    """One for Pods and one for what makes them, or one for both if the same comes of it."""
+    milder = _controllers(policy)
+    if milder is policy.mode:
+        yield _binding(metadata, "", milder, ())
+        return
+    yield _binding(metadata, "pods.", policy.mode, _rules_of_pods())
+    if milder is not Mode.IGNORE:
+        yield _binding(metadata, "controllers.", milder, _rules_of_controllers())
+
+
+def _binding(metadata: Mapping[str, object], prefix: str, mode: Mode, rules: Sequence[Manifest]) -> Manifest:
+    spec: dict[str, object] = {"policyName": metadata["name"], "validationActions": _ACTIONS[mode]}
+    if rules:
+        spec["matchResources"] = {"resourceRules": [*rules]}
+    named = {**metadata, "name": f"{prefix}{metadata['name']}"}
+    return {"apiVersion": API_VERSION, "kind": BINDING, "metadata": named, "spec": spec}
+
+
+# What is judged
+
+
+def _controllers(policy: Policy) -> Mode:
+    return policy.mode.at_most(policy.controllers)
+
+
+def _rules(controllers: Mode) -> Sequence[Manifest]:
+    return _rules_of_pods() if controllers is Mode.IGNORE else (*_rules_of_pods(), *_rules_of_controllers())
+
+
+def _rules_of_pods() -> Sequence[Manifest]:
+    return _rule("", "pods"), _rule("", "pods/ephemeralcontainers")
+
+
+def _rules_of_controllers() -> Sequence[Manifest]:
+    groups = dict.fromkeys(group for group, _ in POD_SPECS)
+    return tuple(
+        _rule(group, *(f"{kind.lower()}s" for of, kind in POD_SPECS if of == group and kind != POD)) for group in groups
+    )
+
+
+def _rule(group: str, *resources: str) -> Manifest:
+    return {
+        "apiGroups": [group],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [*resources],
+    }
+
+
+def _selector(policy: Policy, spared: Collection[str]) -> Manifest:
+    """Namespaces by exact name: nothing needs to be evaluated, and owners of namespaces cannot change this label."""
+    include, exclude = _namespaces(policy)
+    exact = sorted({*spared, *(name for name in exclude if "*" not in name)})
+    expressions = [{"key": _NAMESPACE, "operator": "NotIn", "values": exact}] if exact else []
+    if not any("*" in name for name in include):
+        expressions.append({"key": _NAMESPACE, "operator": "In", "values": sorted(set(include))})
+    return {"namespaceSelector": {"matchExpressions": expressions}} if expressions else {}
+
+
+def _conditions(policy: Policy) -> Iterator[Manifest]:
+    """Namespaces by globs."""
+    include, exclude = _namespaces(policy)
+    if ANY not in include and any("*" in name for name in include):
+        yield {"name": "included", "expression": _among(include)}
+    if globs := [name for name in exclude if "*" in name]:
+        yield {"name": "not-excluded", "expression": f"!{_among(globs)}"}
+
+
+def _namespaces(policy: Policy) -> tuple[Sequence[str], Sequence[str]]:
+    if policy.kind == NAMESPACED:
+        return (policy.namespace,), ()
+    return policy.namespaces.include, policy.namespaces.exclude
+
+
+def _among(globs: Sequence[str]) -> str:
+    return matches("request.namespace", "|".join(map(glob, globs)))

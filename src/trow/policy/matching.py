@@ -1,0 +1,131 @@
+"""Which rules match an image, as expressions of the API server.
+
+An expression may cost so much: one million for each, ten million for all of a policy (KEP-3488). Matching costs the
+length of the text times that of the regular expression. So patterns are found in maps by the beginning of a name, as
+`rules.Index` does it, and only those are matched. Where many have the same beginning, there is an expression for as
+many as it can afford; it is compiled in advance, while those in maps are compiled whenever they are used.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
+
+from trow.policy.cel import Variable, matches, regex, sequence, text
+from trow.policy.expressions import HEADS, anchored, any_of, expression_of
+from trow.policy.rules import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from trow.policy.expressions import Expression
+    from trow.policy.rules import Policy
+
+    # By beginning and rule.
+    Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[Expression]]]
+
+# Characters of regular expressions with the same beginning, up to which they are looked up in maps.
+_FEW: Final = 1000
+# Of one that is compiled in advance: with it 50 images of 80 characters cost half a million.
+_LONGEST_REGEX: Final = 4000
+# cel-go reads expressions of 100 000 characters.
+_LONGEST_MAP: Final = 60_000
+_HEADS: Final = sequence(("''", *(f"u[2].find({regex(head)})" for head in HEADS)))
+_MATCHES: Final = "u[2].substring(h.size()).matches(r[1])"
+Item = TypeVar("Item")
+
+
+class Matching(NamedTuple):
+    """The patterns of all rules of one effect.
+
+    Attributes:
+        variables: what the expressions use, beside the list of images that they are asked about.
+        condition: whether an image ``u`` is covered, as an expression.
+        rules: the names of those that cover it, as an expression of a text; only of what denies.
+    """
+
+    variables: tuple[Variable, ...]
+    condition: str
+    rules: str
+
+
+def matching(policy: Policy, effect: Effect, images: Variable) -> Matching:
+    """Expressions of what `Policy.decide` looks up, over images whose third part is the name."""
+    groups, name = _grouped(policy, effect), effect.value.lower()
+    many = {head: rules for head, rules in groups.items() if _length(rules) > _FEW}
+    maps = tuple(_maps(name, {head: rules for head, rules in groups.items() if head not in many}))
+    lists = tuple(_lists(f"{name}_many", many, images))
+    names = tuple(_maps(f"{name}_rules", many)) if effect is Effect.DENY else ()
+    looked_up = f"{sequence(maps)}.exists(m, {_HEADS}.exists(h, h in m && m[h].exists(r, {_MATCHES})))"
+    conditions = ([looked_up] if maps else []) + [f"u in {each}" for each in lists]
+    return Matching((*maps, *lists, *names), " || ".join(conditions) or "false", _rules((*maps, *names)))
+
+
+def _grouped(policy: Policy, effect: Effect) -> Groups:
+    """Which rule it is matters only where one denies."""
+    found: dict[str, dict[str, list[Expression]]] = defaultdict(lambda: defaultdict(list))
+    for rule in policy.rules:
+        for pattern in rule.patterns if rule.effect is effect else ():
+            expression = expression_of(pattern, trusting=effect is Effect.ALLOW)
+            found[expression.head][rule.name if effect is Effect.DENY else ""].append(expression)
+    return found
+
+
+def _maps(name: str, groups: Groups) -> Iterator[Variable]:
+    """By beginning, rules with their regular expressions for the rest of the name."""
+    entries = [
+        (head, sequence((text(rule), regex(anchored(expression)))))
+        for head, rules in groups.items()
+        for rule, found in rules.items()
+        for expression in _regexes(found)
+    ]
+    for number, chunk in enumerate(_chunks(entries, lambda entry: sum(map(len, entry)), _LONGEST_MAP)):
+        members: dict[str, list[str]] = defaultdict(list)
+        for head, entry in chunk:
+            members[head].append(entry)
+        listed = ",\n".join(f"{text(head)}: {sequence(found)}" for head, found in members.items())
+        yield Variable(f"{name}{number}", f"{{{listed}}}")
+
+
+def _lists(name: str, groups: Groups, images: Variable) -> Iterator[Variable]:
+    """The images that are covered by some of the patterns with the same beginning."""
+    expressions = (
+        (head, expression)
+        for head, rules in groups.items()
+        for expression in _regexes([each for found in rules.values() for each in found])
+    )
+    for number, (head, expression) in enumerate(expressions):
+        rest = f"u[2].startsWith({text(head)}) && u[2].substring({len(head)})" if head else "u[2]"
+        yield Variable(f"{name}{number}", f"{images}.filter(u, {matches(rest, expression)})")
+
+
+def _regexes(found: Sequence[Expression]) -> Iterator[str]:
+    return map(any_of, _chunks(found, _size, _LONGEST_REGEX))
+
+
+def _length(rules: Mapping[str, Sequence[Expression]]) -> int:
+    return sum(_size(each) for found in rules.values() for each in found)
+
+
+def _size(expression: Expression) -> int:
+    return len(expression.path) + len(expression.version)
+
+
+def _chunks(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """In order, as many together as are not larger than so much; one alone may be."""
+    chunk: list[Item] = []
+    taken = 0
+    for item in items:
+        if chunk and taken + size(item) > most:
+            yield chunk
+            chunk, taken = [], 0
+        chunk.append(item)
+        taken += size(item)
+    if chunk:
+        yield chunk
+
+
+def _rules(maps: Sequence[Variable]) -> str:
+    named = f"m[h].filter(r, {_MATCHES}).map(r, r[0]).join(', ')"
+    of_map = f"{_HEADS}.filter(h, h in m).map(h, {named}).filter(n, n != '').join(', ')"
+    return f"{sequence(maps)}.map(m, {of_map}).filter(n, n != '').join(', ')"

@@ -1,0 +1,245 @@
+"""The verdict of `decide.judge` in the API server's own language, as far as rules alone decide.
+
+Images pass through named expressions as lists of texts: who uses the image, its pull policy, and its name, first as it
+was written, then in the form that is compared (`images.ImageReference`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from trow.policy import images
+from trow.policy.cel import Variable, matches, regex, text, texts
+from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_DIGEST
+from trow.policy.expressions import (
+    BEFORE_VERSION,
+    HOSTED,
+    IDENTIFIER,
+    IPV4,
+    LONGEST,
+    LONGEST_NAME,
+    NAME,
+    NUMERIC,
+    OFFICIAL,
+    expression_of,
+    whole,
+)
+from trow.policy.images import DOCKER_HUB, HUB_NAMES
+from trow.policy.matching import matching
+from trow.policy.pods import MOST_IMAGES, POD_SPECS
+from trow.policy.rules import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trow.policy.decide import Exemption
+    from trow.policy.matching import Matching
+    from trow.policy.rules import Policy
+
+_LIBRARY: Final = images.official(DOCKER_HUB, "")
+# A message of more than 5 KiB is replaced by one that names nothing; a character has four bytes at most.
+_LONGEST_MESSAGE: Final = 1200
+_LONGEST_SHOWN: Final = 200
+_SHOWN: Final = 3
+# In the order of `pods.images_of`.
+_CONTAINERS: Final = (
+    ("initContainers", "init container"),
+    ("containers", "container"),
+    ("ephemeralContainers", "ephemeral container"),
+)
+
+
+class Validation(NamedTuple):
+    """What has to be true.
+
+    Attributes:
+        expression: true if nothing is the matter.
+        message: what is, as an expression of a text; evaluated in any case.
+        otherwise: the same in a text that is always short enough.
+    """
+
+    expression: str
+    message: str
+    otherwise: str
+
+
+class Program(NamedTuple):
+    """All that the API server evaluates for one policy."""
+
+    variables: tuple[Variable, ...]
+    validations: tuple[Validation, ...]
+
+
+def program_of(policy: Policy, exemptions: Sequence[Exemption]) -> Program:
+    """The policy in expressions.
+
+    Args:
+        policy: any; what it asks of an image's content is left out.
+        exemptions: those that are to count, until this is written anew.
+    """
+    excused = tuple(_excused(exemptions))
+    judged = Variable("judged", f"variables.images.filter(u, {_none_of(excused)})")
+    denying = matching(policy, Effect.DENY, judged)
+    allowing = matching(policy, Effect.ALLOW, judged) if policy.default is Effect.DENY else None
+    checks = tuple(_checks(policy, denying, allowing))
+    rules = (*denying.variables, *(allowing.variables if allowing else ()))
+    variables = (*_reading(), *excused, judged, *rules, *_findings(checks, judged))
+    return Program(variables, tuple(_validations(policy, checks)))
+
+
+def _none_of(variables: Sequence[Variable]) -> str:
+    return " && ".join(f"!(u in {each})" for each in variables) or "true"
+
+
+# Which images there are
+
+
+def _reading() -> Iterator[Variable]:
+    """An update is asked about what the stored object does not have yet."""
+    yield Variable("spec", _spec("object"))
+    yield Variable("before", f"request.operation == 'UPDATE' ? ({_spec('oldObject')}) : dyn({{}})")
+    yield Variable("named", _uses("variables.spec"))
+    yield Variable("kept", f"({_uses('variables.before')}).map(u, [u[1], u[2]])")
+    yield Variable("uses", "variables.named.filter(u, !([u[1], u[2]] in variables.kept))")
+    yield Variable("readable", f"variables.uses.filter(u, {_readable('u[2]')})")
+    yield Variable("unreadable", "variables.uses.filter(u, !(u in variables.readable))")
+    yield Variable("images", f"variables.readable{_canonical()}")
+
+
+def _spec(item: str) -> str:
+    """Where the specification of Pods is, by kind."""
+    kinds = defaultdict(list)
+    for (_, kind), path in POD_SPECS.items():
+        kinds[".".join((f"dyn({item})", *path))].append(kind)
+    usual = max(kinds, key=lambda path: len(kinds[path]))
+    others = [f"request.kind.kind in {texts(kinds[path])} ? {path} : " for path in kinds if path != usual]
+    return "".join(others) + usual
+
+
+def _uses(spec: str) -> str:
+    containers = [
+        f"{spec}.?{key}.orValue([]).map(c,"
+        f" [{text(f'{title} ')} + c.name, string(c.?imagePullPolicy.orValue('')), string(c.?image.orValue(''))])"
+        for key, title in _CONTAINERS
+    ]
+    volumes = (
+        f"{spec}.?volumes.orValue([]).filter(v, has(v.image)).map(v,"
+        " ['image volume ' + v.name, string(v.image.?pullPolicy.orValue('')), string(v.image.?reference.orValue(''))])"
+    )
+    return " + ".join((*containers, volumes))
+
+
+def _readable(name: str) -> str:
+    """What `images.parse` reads."""
+    return (
+        f"{name}.size() <= {LONGEST} && {matches(name, NAME)} && !{matches(name, IDENTIFIER)}"
+        f" && (!{matches(name, NUMERIC)} || {matches(name, IPV4)})"
+        f" && (!{name}.startsWith('[') || isIP({name}.substring(1, {name}.indexOf(']'))))"
+        f" && [{_hosted(name)}].all(n, n.find({regex(BEFORE_VERSION)}).size()"
+        f" + ({matches('n', OFFICIAL)} ? {len(_LIBRARY)} : 0) <= {LONGEST_NAME})"
+    )
+
+
+def _hosted(name: str) -> str:
+    return f"({matches(name, HOSTED)} ? {name} : '{DOCKER_HUB}/' + {name})"
+
+
+def _canonical() -> str:
+    """The steps to the form that is compared. A colon in front of a slash is that of a port."""
+    address = "'[' + string(ip(u[2].substring(1, u[2].indexOf(']')))) + u[2].substring(u[2].indexOf(']'))"
+    tag = "(u[3].matches('[:@]') ? '' : ':latest')"
+    steps = (
+        f"{_hosted('u[2]')}.replace(':443/', '/', 1).replace(':80/', '/', 1)",
+        "u[2].substring(0, u[2].indexOf('/')).lowerAscii(), u[2].substring(u[2].indexOf('/') + 1)",
+        f"u[2] in {texts(sorted(HUB_NAMES))} ? '{DOCKER_HUB}' : u[2].startsWith('[') ? {address} : u[2], u[3]",
+        f"u[2] + '/' + (u[2] == '{DOCKER_HUB}' && !u[3].contains('/') ? '{_LIBRARY}' : '') + u[3] + {tag}",
+    )
+    return "".join(f".map(u, [u[0], u[1], {step}])" for step in steps)
+
+
+def _excused(exemptions: Sequence[Exemption]) -> Iterator[Variable]:
+    """Images that an exception lets through; they are judged no further."""
+    for number, exemption in enumerate(exemptions):
+        covered = whole(expression_of(pattern, trusting=True) for pattern in exemption.patterns)
+        found = f"variables.images.filter(u, {matches('u[2]', covered)})"
+        yield Variable(f"excused{number}", f"request.namespace in {texts(sorted(exemption.namespaces))} ? {found} : []")
+
+
+# What is said of them
+
+
+class _Check(NamedTuple):
+    """What is asked of each image.
+
+    Attributes:
+        name: of the variable with the images that do not pass.
+        condition: whether an image ``u`` does not pass, as an expression.
+        rule: what names the rule or requirement, as an expression of a text.
+        reason: in words, after the image's name.
+        remedy: in words.
+    """
+
+    name: str
+    condition: str
+    rule: str
+    reason: str
+    remedy: str
+
+
+def _checks(policy: Policy, denying: Matching, allowing: Matching | None) -> Iterator[_Check]:
+    if denying.variables:
+        remedy = "use an image that this rule does not match"
+        yield _Check("denied", f"({denying.condition})", denying.rules, "is denied", remedy)
+    if allowing:
+        remedy = _allowed_images(policy)
+        yield _Check("unlisted", f"!({allowing.condition})", text(DEFAULT), "is allowed by no rule", remedy)
+    if policy.require.digest:
+        remedy = "write it with @sha256:..."
+        yield _Check("undigested", "!u[2].contains('@')", text(REQUIRE_DIGEST), "has no digest", remedy)
+    if policy.require.never_forbidden:
+        reason, remedy = "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
+        yield _Check("never", "u[1] == 'Never'", text(FORBID_NEVER), reason, remedy)
+
+
+def _findings(checks: Sequence[_Check], judged: Variable) -> Iterator[Variable]:
+    """Only the first thing that is the matter with an image is told."""
+    before: list[Variable] = []
+    for check in checks:
+        before.append(Variable(check.name, f"{judged}.filter(u, {_none_of(before)} && {check.condition})"))
+        yield before[-1]
+
+
+def _validations(policy: Policy, checks: Sequence[_Check]) -> Iterator[Validation]:
+    many = f"the object names more than {MOST_IMAGES} images ({policy.title}, {INVALID})"
+    yield Validation(f"variables.named.size() <= {MOST_IMAGES}", text(many), many)
+    shown = f"strings.quote(u[2].size() > {_LONGEST_SHOWN} ? u[2].substring(0, {_LONGEST_SHOWN}) + '...' : u[2])"
+    wrong = f"is not the name of an image ({policy.title}, {INVALID})"
+    message = _message("variables.unreadable", f"u[0] + ': ' + {shown} + {text(f' {wrong}')}")
+    yield Validation("variables.unreadable.size() == 0", message, f"what is written {wrong}")
+    for check in checks:
+        yield _validation(policy, check)
+
+
+def _validation(policy: Policy, check: _Check) -> Validation:
+    found = f"variables.{check.name}"
+    before, after = f" {check.reason} ({policy.title}, ", f"); {check.remedy}"
+    # As `ImageReference` is shown: without a dot or a port, a host would be read as part of the repository.
+    name = f"({matches('u[2]', HOSTED)} ? u[2] : u[2].replace('/', ':443/', 1))"
+    message = _message(found, f"u[0] + ': ' + {name} + {text(before)} + {check.rule} + {text(after)}")
+    return Validation(f"{found}.size() == 0", message, f"an image {check.reason} ({policy.title}); {check.remedy}")
+
+
+def _message(found: str, of_one: str) -> str:
+    """What is said of the first image, and how many more there are."""
+    cut = f"m.size() > {_LONGEST_MESSAGE} ? m.substring(0, {_LONGEST_MESSAGE}) + '...' : m"
+    more = f"({found}.size() > 1 ? '; and ' + string({found}.size() - 1) + ' more' : '')"
+    return f"{found}.size() == 0 ? '' : [{found}[0]].map(u, {of_one}).map(m, {cut})[0] + {more}"
+
+
+def _allowed_images(policy: Policy) -> str:
+    patterns = [str(each) for rule in policy.rules if rule.effect is Effect.ALLOW for each in rule.patterns]
+    if not patterns:
+        return "this policy allows nothing yet: it needs a rule with the action Allow"
+    more = f" or {len(patterns) - _SHOWN} more" if len(patterns) > _SHOWN else ""
+    return f"allowed are {', '.join(patterns[:_SHOWN])}{more}"
