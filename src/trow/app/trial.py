@@ -189,13 +189,27 @@ def tried(files: Sequence[str], judge: Judge, subjects: Subjects, namespace: str
     Raises:
         UnreadableFile: a file is neither YAML nor JSON, or empty.
     """
-    trial = Trial()
+    found: list[Document] = []
     for file in files:
         documents = read(file)
         if not documents:
             raise UnreadableFile(f"{'standard input' if file == '-' else file}: is empty, so there is nothing to test")
-        for document in objects(documents):
-            _try(trial, document, judge, subjects, namespace)
+        found += objects(documents)
+    return try_all(found, judge, subjects, namespace)
+
+
+def try_all(documents: Iterable[Document], judge: Judge, subjects: Subjects, namespace: str) -> Trial:
+    """Judge every object.
+
+    Args:
+        documents: objects; lists were taken apart.
+        judge: by whose rules.
+        subjects: finds images.
+        namespace: that of objects which do not say where they are.
+    """
+    trial = Trial()
+    for document in documents:
+        _try(trial, document, judge, subjects, namespace)
     return trial
 
 

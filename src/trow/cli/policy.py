@@ -7,19 +7,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+import yaml
+
+from trow.cli import simulate
+from trow.cli.printing import EXIT_ALLOWED, aligned, exit_code, failed, harmless, say
 from trow.errors import StartError
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from trow.app.trial import JudgedImage, JudgedObject, Outcome, Trial
+    from trow.app.trial import JudgedImage, JudgedObject, Trial
     from trow.cli.parser import Commands, Parser
 
-EXIT_ALLOWED: Final = 0
-EXIT_DENIED: Final = 1
-EXIT_UNDECIDED: Final = 2
 EXIT_LEFT_OUT: Final = 3
 
 _POLICY: Final = (
@@ -43,6 +45,26 @@ exit code: 0 allowed, 1 denied, 2 it could not be decided or read
 example:
   trow policy explain -f policies/ --namespace team-a docker.io/nginx:1.27
 """
+_IMPORT: Final = """\
+exit code: 0 it means the same, 3 something means something else or is left out, 2 it could not be read
+
+The policies go to standard output. What means something else, and what is left out, is told on standard error.
+
+examples:
+  trow policy import old-trow.yaml > policies.yaml
+  kubectl get k8sallowedrepos -o yaml | trow policy import - > policies.yaml
+  trow policy import --from kyverno policies/*.yaml > policies.yaml
+"""
+_EXPORT: Final = """\
+exit code: 0 written, 2 it could not be read
+
+What the API server cannot enforce by itself is told on standard error.
+
+examples:
+  trow policy export -f policies/ | kubectl apply -f -
+  trow policy export -f policies/ --static > /etc/kubernetes/admission/images.yaml
+"""
+SOURCES: Final = ("trow", "connaisseur", "kyverno", "gatekeeper")
 
 
 def add(commands: Commands) -> None:
@@ -50,6 +72,9 @@ def add(commands: Commands) -> None:
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_test(actions)
     _add_explain(actions)
+    _add_import(actions)
+    _add_export(actions)
+    simulate.add(_command(actions, "simulate", "say what would break if policies were on", simulate.EPILOG))
 
 
 def _add_test(actions: Commands) -> None:
@@ -65,6 +90,29 @@ def _add_explain(actions: Commands) -> None:
     parser = _command(actions, "explain", "say how an image is read and what each policy makes of it", _EXPLAIN)
     parser.add_argument("image", metavar="IMAGE", help="as a Pod would name it")
     parser.set_defaults(run=run_explain)
+
+
+def _add_import(actions: Commands) -> None:
+    what = "write policies of other programs as ClusterImagePolicy and ImagePolicy"
+    parser = actions.add_parser("import", help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=_IMPORT)
+    parser.add_argument("--from", dest="source", choices=SOURCES, help="whose they are; without it, their form says so")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="YAML or JSON; - is standard input")
+    parser.set_defaults(run=run_import)
+
+
+def _add_export(actions: Commands) -> None:
+    parser = _command(actions, "export", "write policies as ValidatingAdmissionPolicy, for API servers", _EXPORT)
+    parser.add_argument(
+        "--static", action="store_true", help="for files on the API server's disk, which it reads when it starts"
+    )
+    parser.add_argument(
+        "--spare",
+        metavar="NS",
+        action="append",
+        help="leave a namespace alone, whatever the policies say; may be repeated (default: that of"
+        " admission.spared_namespaces)",
+    )
+    parser.set_defaults(run=run_export)
 
 
 def _command(actions: Commands, name: str, what: str, epilog: str) -> Parser:
@@ -92,28 +140,25 @@ def run_test(args: argparse.Namespace) -> int:
         policies = policies_from(args.policies, args.namespace)
         trial = tried(args.files, Judge(policies.rules, time.time()), policies.subjects, args.namespace)
     except (StartError, UnreadableObject) as error:
-        return _failed(error)
+        return failed(error)
     if args.output == "table":
-        _print(_table(trial))
+        say(_table(trial))
     else:
         print(as_json(trial) if args.output == "json" else as_junit(trial))
     for unreadable in trial.unreadable:
-        print(f"trow: error: {_harmless(str(unreadable))}", file=sys.stderr)
-    return _exit_code(trial.outcome)
-
-
-def _exit_code(outcome: Outcome) -> int:
-    return {"denied": EXIT_DENIED, "undecided": EXIT_UNDECIDED}.get(outcome.value, EXIT_ALLOWED)
+        print(f"trow: error: {harmless(str(unreadable))}", file=sys.stderr)
+    return exit_code(trial.outcome)
 
 
 _LONGEST_CELL: Final = 72
+_YAML_WIDTH: Final = 120
 _HEADS: Final = ("VERDICT", "FILE", "OBJECT", "USED BY", "IMAGE", "POLICY", "RULE")
 
 
 def _table(trial: Trial) -> Iterator[str]:
     rows = [(judged, image) for judged in trial.judged for image in judged.images]
     if rows:
-        yield from _aligned([_HEADS, *(_cells(judged, image) for judged, image in rows)])
+        yield from aligned([_HEADS, *(_cells(judged, image) for judged, image in rows)])
         yield ""
     for judged, image in rows:
         for opinion in image.opinions:
@@ -141,12 +186,6 @@ def _summary(trial: Trial) -> str:
     return f"{images} {noun}{': ' if counts else ''}{', '.join(counts)}{skipped}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-
-
 # ---- explain
 
 
@@ -159,23 +198,56 @@ def run_explain(args: argparse.Namespace) -> int:
         namespace_of(args.namespace)
         rules = policies_from(args.policies, args.namespace).rules
     except (StartError, UnreadableObject) as error:
-        return _failed(error)
+        return failed(error)
     outcome, lines = explained(rules, args.namespace, args.image, time.time())
-    _print(lines)
-    return _exit_code(outcome)
+    say(lines)
+    return exit_code(outcome)
 
 
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(_harmless(line))
+# ---- import
 
 
-def _harmless(text: str) -> str:
-    """What files say reaches a terminal here: nothing of it may be taken for a command to that."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+def run_import(args: argparse.Namespace) -> int:
+    from trow.app.importing import Kind, imported  # noqa: PLC0415 (the engines are loaded only when they are needed)
+
+    try:
+        manifests, remarks = imported(args.files, args.source)
+    except StartError as error:
+        return failed(error)
+    for remark in remarks:
+        print(harmless(str(remark)), file=sys.stderr)
+    _print_yaml(manifests)
+    return EXIT_LEFT_OUT if any(remark.kind is not Kind.NOTE for remark in remarks) else EXIT_ALLOWED
 
 
-def _failed(error: Exception) -> int:
-    for line in str(error).splitlines():
-        print(f"trow: error: {_harmless(line)}", file=sys.stderr)
-    return EXIT_UNDECIDED
+# ---- export
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from trow.app.policies import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app.trial import namespace_of  # noqa: PLC0415
+    from trow.policy.export import compile_policy  # noqa: PLC0415
+
+    try:
+        for name in (args.namespace, *(args.spare or ())):
+            namespace_of(name)
+        read = policies_from(args.policies, args.namespace)
+    except (StartError, UnreadableObject) as error:
+        return failed(error)
+    spared, now = args.spare or read.spared, time.time()
+    manifests: list[Mapping[str, object]] = []
+    for policy in read.rules.policies:
+        compiled = compile_policy(policy, spared=spared, exemptions=read.rules.exemptions, now=now, static=args.static)
+        manifests += [*compiled.policies, *compiled.bindings]
+        for left_out in compiled.left_out:
+            print(harmless(f"left out: {policy.title}: {left_out}"), file=sys.stderr)
+    _print_yaml(manifests)
+    return EXIT_ALLOWED
+
+
+def _print_yaml(manifests: Sequence[Mapping[str, object]]) -> None:
+    if manifests:
+        plain = msgspec.json.decode(
+            msgspec.json.encode(manifests)
+        )  # no shared parts, which YAML would write as aliases
+        print(yaml.safe_dump_all(plain, sort_keys=False, explicit_start=True, width=_YAML_WIDTH), end="")

@@ -34,9 +34,10 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
     if args.dry_run:
-        print(banner(config, config.listen.bind))
+        webhooks = [config.admission.bind] if config.admission.bind else []
+        print(banner(config, config.listen.bind, webhooks))
         return 0
     # The server and its engines are loaded only when they are needed: the other commands answer at once.
     from trow.app import serve  # noqa: PLC0415
 
-    return serve(config, announce=lambda addresses: print(banner(config, addresses), flush=True))
+    return serve(config, announce=lambda *addresses: print(banner(config, *addresses), flush=True))

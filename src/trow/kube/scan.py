@@ -34,7 +34,7 @@ _MOST_RESULTS: Final = 500
 _LONGEST_MESSAGE: Final = 1_000
 # Everything that runs or makes something run; what another one of these manages is in its manager's template too, but
 # for Pods, which may have become different.
-_COLLECTIONS: Final[Mapping[str, Kind]] = {
+COLLECTIONS: Final[Mapping[str, Kind]] = {
     "/api/v1/pods": Kind("", "Pod"),
     "/api/v1/replicationcontrollers": Kind("", "ReplicationController"),
     "/apis/apps/v1/deployments": Kind("apps", "Deployment"),
@@ -134,16 +134,19 @@ class Scan:
             await asyncio.sleep(0)  # reviews come first
         self.violations = sum(len(_failed(each.verdict)) for all_ in found.values() for each in all_)
         try:
-            await self._report(found)
+            present = await self._present()
         except NotFound as error:
             if not self._unwanted:
                 log.warning("PolicyReports are not written: %s", error)
             self._unwanted = True
+            return
+        self._unwanted = False
+        await self._report(found, present)
 
     async def _workloads(self) -> AsyncIterator[tuple[Kind, Manifest]]:
-        for path, kind in _COLLECTIONS.items():
+        for path, kind in COLLECTIONS.items():
             for item in (await self._objects.list_all(path)).objects.values():
-                if kind.is_pod or not _managed(item):
+                if not _ended(item) if kind.is_pod else not _managed(item):
                     yield kind, item
 
     async def _verdict(self, rules: Rules, kind: Kind, namespace: str, item: Manifest) -> Verdict:
@@ -157,21 +160,28 @@ class Scan:
 
     # ---- reports
 
-    async def _report(self, found: Mapping[str, Sequence[_Found]]) -> None:
-        present = {
-            namespace: item
-            for (namespace, name), item in (await self._objects.list_all(f"{_GROUP}/policyreports")).objects.items()
-            if name == _NAME
-        }
-        for namespace, objects in found.items():
-            report = self._report_of(namespace, objects)
-            if not _same(report, present.get(namespace)):
-                await self._objects.apply(_path(namespace), report)
-        for namespace in set(present) - set(found):
+    async def _present(self) -> Mapping[str, Manifest]:
+        """The reports that are there, by namespace."""
+        reports = (await self._objects.list_all(f"{_GROUP}/policyreports")).objects
+        return {namespace: item for (namespace, name), item in reports.items() if name == _NAME}
+
+    async def _report(self, found: Mapping[str, Sequence[_Found]], present: Mapping[str, Manifest]) -> None:
+        refusals: list[KubeRefused] = []
+        for namespace in (*found, *(set(present) - set(found))):
             try:
-                await self._objects.delete(_path(namespace))
-            except NotFound:
-                continue
+                await self._bring_up_to_date(namespace, found.get(namespace, ()), present.get(namespace))
+            except KubeRefused as error:
+                refusals.append(error)  # in a namespace that ends nothing can be written, and that may last
+        if refusals:
+            log.warning("%s PolicyReports could not be written, the first because: %s", len(refusals), refusals[0])
+
+    async def _bring_up_to_date(self, namespace: str, found: Sequence[_Found], present: Manifest | None) -> None:
+        if not found:
+            await self._objects.delete(_path(namespace))
+            return
+        report = self._report_of(namespace, found)
+        if not _same(report, present):
+            await self._objects.apply(_path(namespace), report)
 
     def _report_of(self, namespace: str, objects: Sequence[_Found]) -> Manifest:
         results = [
@@ -247,8 +257,17 @@ def _managed(item: Manifest) -> bool:
     )
 
 
+def _ended(pod: Manifest) -> bool:
+    """Whether it runs no more, and is only kept to be looked at."""
+    return _member(pod, "status").get("phase") in ("Succeeded", "Failed")
+
+
 def _metadata(item: Manifest) -> Mapping[str, object]:
-    found = item.get("metadata")
+    return _member(item, "metadata")
+
+
+def _member(item: Manifest, name: str) -> Mapping[str, object]:
+    found = item.get(name)
     return found if isinstance(found, dict) else {}
 
 

@@ -1,0 +1,41 @@
+"""How commands print: tables, errors, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from trow.app.trial import Outcome
+
+EXIT_ALLOWED: Final = 0
+EXIT_DENIED: Final = 1
+EXIT_UNDECIDED: Final = 2
+
+
+def exit_code(outcome: Outcome) -> int:
+    return {"denied": EXIT_DENIED, "undecided": EXIT_UNDECIDED}.get(outcome.value, EXIT_ALLOWED)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(harmless(line))
+
+
+def harmless(text: str) -> str:
+    """What files say reaches a terminal here: nothing of it may be taken for a command to that."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def failed(error: Exception) -> int:
+    for line in str(error).splitlines():
+        print(f"trow: error: {harmless(line)}", file=sys.stderr)
+    return EXIT_UNDECIDED
