@@ -1,4 +1,4 @@
-"""A server on loopback that answers reviews as a test says: slowly, wrongly, or not at all.
+"""A server on loopback that answers reviews and questions about objects as a test says: slowly, wrongly, or not at all.
 
 What a real API server answers is asked of a real one (tests/kubernetes); this is for what it would not do on demand.
 """
@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import uvloop
 from aiohttp import web
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Loopback:
         delay: seconds until each answer.
         broken: connections end without an answer.
         requests: what was asked, by path.
-        busiest: the most requests that were here at once.
+        busy: how many requests are here.
+        busiest: the most there were at once.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -49,9 +51,10 @@ class Loopback:
         self.broken = False
         self.requests: Counter[str] = Counter()
         self.busiest = 0
-        self._busy = 0
+        self.busy = 0
         self._tls = tls
-        self._loop = asyncio.new_event_loop()
+        # The loop of asyncio forgets a connection that was accepted just as the server ended.
+        self._loop = uvloop.new_event_loop()
         self._release = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._port = 0
@@ -86,9 +89,18 @@ class Loopback:
         """What to answer to a request."""
         raise NotImplementedError
 
+    async def respond(self, request: web.BaseRequest, raw: bytes) -> web.StreamResponse:
+        """The whole answer to a request with its body."""
+        return (await self.answer(request.path, json.loads(raw) if raw else None, dict(request.headers))).response()
+
+    async def until_down(self, seconds: float | None = None) -> None:
+        """As long as the server is up, or for some seconds; it ends with the server, so that no test waits for it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._release.wait(), seconds)
+
     async def _serve(self) -> None:
         self._release.clear()
-        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
+        self._runner = web.ServerRunner(web.Server(self._handle, handler_cancellation=True), shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls, reuse_address=True)
         await site.start()
@@ -102,23 +114,20 @@ class Loopback:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests[request.path] += 1
-        self._busy += 1
-        self.busiest = max(self.busiest, self._busy)
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
         try:
             return await self._answered(request)
         finally:
-            self._busy -= 1
+            self.busy -= 1
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         raw = await request.read()
         if self.delay:
-            # Ends early when the server does, so that no test waits for it.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._release.wait(), self.delay)
+            await self.until_down(self.delay)
         if self.broken and request.transport:
             request.transport.abort()
-        answer = await self.answer(request.path, json.loads(raw) if raw else None, dict(request.headers))
-        return answer.response()
+        return await self.respond(request, raw)
 
     def __enter__(self) -> Self:
         return self
@@ -147,3 +156,62 @@ class ApiServer(Loopback):
         self.authorizations.append(headers.get("Authorization", ""))
         replied = self.reply(document["kind"], document["spec"])
         return replied if isinstance(replied, Answer) else Answer({**document, "status": replied}, status=201)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request about objects."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    content_type: str
+    body: Any
+
+    @property
+    def watch(self) -> bool:
+        return "watch" in self.query
+
+
+@dataclass(frozen=True)
+class Lines:
+    """An answer that goes on: what is written, each a chunk, and after some seconds `end`, `stay` or `break`."""
+
+    chunks: tuple[bytes, ...] = ()
+    ending: str = "end"
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, *events: dict[str, Any], ending: str = "end", seconds: float = 0.0) -> Lines:
+        return cls(tuple(json.dumps(event).encode() + b"\n" for event in events), ending, seconds)
+
+
+class ObjectServer(Loopback):
+    """Answers requests about objects with `reply`.
+
+    Attributes:
+        asked: what was asked.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
+        self.reply: Callable[[Asked], Answer | Lines] = lambda asked: Answer({}, 404)
+        self.asked: list[Asked] = []
+
+    async def respond(self, request: web.BaseRequest, raw: bytes) -> web.StreamResponse:
+        media, body = request.headers.get("Content-Type", ""), json.loads(raw) if raw else None
+        asked = Asked(request.method, request.path, dict(request.query), media, body)
+        self.asked.append(asked)
+        replied = self.reply(asked)
+        return replied.response() if isinstance(replied, Answer) else await self._write(request, replied)
+
+    async def _write(self, request: web.BaseRequest, lines: Lines) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for chunk in lines.chunks:
+            await response.write(chunk)
+        if lines.ending == "stay" or lines.seconds:
+            await self.until_down(None if lines.ending == "stay" else lines.seconds)
+        if lines.ending == "break" and request.transport:
+            request.transport.abort()
+        return response

@@ -184,6 +184,7 @@ class KubeClient:
             async with asyncio.timeout(seconds):
                 with self._in_words():
                     response = await stack.enter_async_context(self._asked(request))
+                    stack.callback(_abort, response)
                     if response.status not in _DONE:
                         raw = await self._read(response, _MOST_BYTES)
                         raise self._failure(request, response.status, raw)
@@ -294,6 +295,13 @@ class KubeClient:
 
 class _Vanished(Exception):
     """The connection ended before the answer."""
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """End the connection of an answer that has not come to its end, without waiting for a farewell."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def _name(answer: type[object]) -> str:

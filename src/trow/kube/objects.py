@@ -173,7 +173,7 @@ class Objects:
         async with opened as lines, aclosing(_events(path, lines)) as events:
             yield events
 
-    async def create(self, path: str, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+    async def create(self, path: str, manifest: Mapping[str, object], *, dry_run: bool = False) -> Manifest:
         """Create an object in a collection.
 
         Args:
@@ -191,7 +191,7 @@ class Objects:
     async def apply(
         self,
         path: str,
-        manifest: Manifest,
+        manifest: Mapping[str, object],
         *,
         field_manager: str = "trow",
         force: bool = True,
@@ -215,13 +215,18 @@ class Objects:
         return await self._manifest("apply", Request("PATCH", url, msgspec.json.encode(manifest), _APPLY))
 
     async def apply_status(
-        self, path: str, manifest: Manifest, *, field_manager: str = "trow", force: bool = True
+        self, path: str, manifest: Mapping[str, object], *, field_manager: str = "trow", force: bool = True
     ) -> Manifest:
-        """`apply` for the status of an object that exists; nothing else of the manifest counts."""
+        """`apply` for the status of an object that exists; a ``spec`` in the manifest does not count."""
         return await self.apply(f"{path}/status", manifest, field_manager=field_manager, force=force)
 
     async def patch(
-        self, path: str, body: Manifest | Sequence[Manifest], kind: Patch, *, dry_run: bool = False
+        self,
+        path: str,
+        body: Mapping[str, object] | Sequence[Mapping[str, object]],
+        kind: Patch,
+        *,
+        dry_run: bool = False,
     ) -> Manifest:
         """Change an object that exists.
 
