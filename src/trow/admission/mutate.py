@@ -6,6 +6,7 @@ does not compare. Each change is preceded by a test, so that a Pod that somebody
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from trow.admission.subjects import Subjects
     from trow.admission.validate import Inquiry
     from trow.oci.digest import Digest
-    from trow.policy.decide import Facts
     from trow.policy.images import ImageReference
 
 log = logging.getLogger(__name__)
@@ -108,24 +108,25 @@ class Mutation:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
         unpinned = {text: image for text in texts if (image := _parsed(text)) is not None and image.digest is None}
         facts = await self._inquiry.facts(frozenset(unpinned.values())) if unpinned else {}
-        pinned: dict[str, str] = {}
-        for text, image in unpinned.items():
-            if digest := await self._digest(review, image, facts.get(image)):
-                pinned[text] = f"{_tagged(text, image)}@{digest}"
+        digests = {image: found.digest for image, found in facts.items() if found.digest}
+        owner = _owner(review.metadata)
+        if owner is not None and digests and not review.dry_run:
+            digests |= await self._kept(f"{review.namespace}/{owner}", digests)
+        pinned = {
+            text: f"{_tagged(text, image)}@{digests[image]}" for text, image in unpinned.items() if image in digests
+        }
         return [pinned.get(text, text) for text in texts]
 
-    async def _digest(self, review: Review, image: ImageReference, facts: Facts | None) -> Digest | None:
-        """What the tag stands for, or stood for when the first Pod of the same owner was made."""
-        if facts is None or facts.digest is None:
-            return None
-        owner = _owner(review.metadata)
-        if owner is None or review.dry_run:
-            return facts.digest
+    async def _kept(self, owner: str, digests: Mapping[ImageReference, Digest]) -> Mapping[ImageReference, Digest]:
+        """What the tags stood for when the first Pod of the same owner was made, where that is found in time."""
+        kept: dict[ImageReference, Digest] = {}
         try:
-            return await self._pins.pin(f"{review.namespace}/{owner}", str(image), facts.digest)
-        except OciError:
-            log.warning("a digest could not be kept for the Pods of one owner", extra={"object": review.title})
-            return facts.digest
+            async with asyncio.timeout(self._inquiry.deadline):
+                for image, digest in digests.items():
+                    kept[image] = await self._pins.pin(owner, str(image), digest)
+        except (TimeoutError, OciError):
+            log.warning("a digest could not be kept for the Pods of one owner", extra={"owner": owner})
+        return kept
 
 
 def _parsed(text: str) -> ImageReference | None:

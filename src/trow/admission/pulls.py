@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.ports import NotReady
@@ -12,7 +13,7 @@ from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
 from trow.policy import images
-from trow.policy.decide import Request
+from trow.policy.decide import Request, Rules
 from trow.policy.images import ImageReference, InvalidImage
 from trow.policy.pods import ImageUse
 from trow.policy.rules import Mode
@@ -60,6 +61,7 @@ class PullGuard:
         self._groups = frozenset(groups)
         self._clock = clock
         self._following: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._rules = Rules()  # by which that was decided
 
     def concerns(self, identity: Identity) -> bool:
         """Whether this is somebody who runs images."""
@@ -71,8 +73,9 @@ class PullGuard:
         """See that the policies let the image run.
 
         A runtime asks for a tag first and then for what that stands for by digest: the answer to the first goes for
-        those too. Where the caller is no Pod's ServiceAccount, nobody knows the namespace; then all policies of the
-        cluster count that are about every namespace, whatever they exclude.
+        those too, as long as the policies stay the same. Where the caller is no Pod's ServiceAccount, nobody knows the
+        namespace; then all policies of the cluster count that are about every namespace, whatever they exclude, and
+        exceptions for any namespace, for what they let in has to be pulled.
 
         Args:
             identity: who pulls.
@@ -85,23 +88,35 @@ class PullGuard:
             Denied: a policy is against it.
             Unavailable: the policies are not known, or what they ask for is not.
         """
-        if self._follows(identity, repository, record.digest):
-            return
-        image = self._image(host, repository, reference)
-        workload = identity.workload
-        request = Request(workload.namespace if workload else "", (ImageUse("", "pull", str(image)),))
+        rules = self._current()
+        until = (
+            self._following.get((identity.name, repository, record.digest)) if isinstance(reference, Digest) else None
+        )
+        if until is None or self._clock() >= until:
+            await self._judge(rules, identity, self._image(host, repository, reference))
+            until = self._clock() + _FOLLOWS_SECONDS
+        self._let_follow(identity, repository, record, until)
+
+    def _current(self) -> Rules:
         try:
-            verdict = await self._validation.judge(self._book.rules(), request)
+            rules = self._book.rules()
         except NotReady as error:
             raise Unavailable(str(error)) from None
+        if rules != self._rules:
+            self._following.clear()
+            self._rules = rules
+        return rules
+
+    async def _judge(self, rules: Rules, identity: Identity, image: ImageReference) -> None:
+        namespace = identity.workload.namespace if identity.workload else ""
+        request = Request(namespace, (ImageUse("", "pull", str(image)),))
+        verdict = await self._validation.judge(rules if namespace else _anywhere(rules), request)
         for finding in verdict.findings:
-            self._tally.decided(
-                finding.policy, finding.rule, finding.mode.value, "allow" if finding.allowed else "deny"
-            )
+            word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
+            self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
         if not verdict.allowed:
             reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
             raise Denied("a policy does not let this image run", {"reason": reason})
-        self._let_follow(identity, repository, record)
 
     def _image(self, host: str, repository: Repository, reference: Reference) -> ImageReference:
         registry = self._named(host)
@@ -116,17 +131,18 @@ class PullGuard:
             name = ""
         return name if name in self._registries else self._registries[0]
 
-    def _follows(self, identity: Identity, repository: Repository, digest: Digest) -> bool:
-        until = self._following.get((identity.name, repository, digest))
-        return until is not None and self._clock() < until
-
-    def _let_follow(self, identity: Identity, repository: Repository, record: ManifestRecord) -> None:
+    def _let_follow(self, identity: Identity, repository: Repository, record: ManifestRecord, until: float) -> None:
         digests = [record.digest]
         if record.media_type in media.INDEXES:
             digests += [child.digest for child in manifests.parse(record.content, record.media_type).children]
-        until = self._clock() + _FOLLOWS_SECONDS
         for digest in digests:
             self._following[identity.name, repository, digest] = until
             self._following.move_to_end((identity.name, repository, digest))
         while len(self._following) > _MOST_FOLLOWING:
             self._following.popitem(last=False)
+
+
+def _anywhere(rules: Rules) -> Rules:
+    """With exceptions that count where no namespace is known."""
+    exemptions = tuple(replace(each, namespaces=each.namespaces | {""}) for each in rules.exemptions)
+    return Rules(rules.policies, exemptions)

@@ -12,7 +12,7 @@ from trow.admission.notices import notices_of
 from trow.admission.ports import NotReady
 from trow.admission.review import Ruling
 from trow.admission.subjects import whole
-from trow.oci.errors import OciError
+from trow.oci.errors import OciError, Unavailable
 from trow.policy.decide import Verdict, asks_about, judge, unreadable
 from trow.policy.identity import Identity, Method, Workload
 from trow.policy.pods import UnreadableObject
@@ -45,13 +45,13 @@ class Inquiry:
 
     def __init__(self, images: KnownImages, deadline: float) -> None:
         self._images = images
-        self._deadline = deadline
+        self.deadline = deadline
 
     async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, Facts]:
         """What could be found out in time; what is missing is not known."""
         found: dict[ImageReference, Facts] = {}
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self.deadline):
                 for image in wanted:
                     found[image] = await self._images.facts(image)
                     # The database answers at once: only here can time run out, and others get their turn.
@@ -136,7 +136,7 @@ class Validation:
     async def _put_on_record(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
         event = event_of(review, request, origin, verdict)
         if self._audit.fail_closed:
-            await self._audit.record_now(event)
+            await self._record_now(event)
         else:
             self._audit.record(event)
         for finding in verdict.excused:
@@ -144,6 +144,13 @@ class Validation:
         if self._herald is not None:
             for notice in notices_of(review, verdict):
                 self._herald.tell(notice)
+
+    async def _record_now(self, event: Event) -> None:
+        try:
+            async with asyncio.timeout(self._inquiry.deadline):
+                await self._audit.record_now(event)
+        except TimeoutError:
+            raise Unavailable("the audit trail takes too long to write; try again") from None
 
 
 def ruling_of(verdict: Verdict) -> Ruling:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.app.admission import admission_of
 from trow.app.audit import Changes, trail
+from trow.app.certificates import WEBHOOK_PATHS, Webhooks, webhook_front
 from trow.app.identity import identities
 from trow.app.robots import DATABASE
 from trow.datadir import RunningMark
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from trow.app.admission import Admission
+    from trow.app.certificates import WebhookFront
     from trow.app.identity import Identities
     from trow.config import Config
     from trow.http.routes import Route
@@ -57,7 +59,12 @@ _PINS_SECONDS: Final = 30 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a server needs of the registry. ``tunnels`` is None where no client certificates are asked for."""
+    """What a server needs of the registry.
+
+    Attributes:
+        tunnels: None where no client certificates are asked for.
+        webhooks: None where they have no listener of their own.
+    """
 
     dispatcher: Dispatcher
     push: Push
@@ -65,6 +72,7 @@ class Application:
     changes: Changes
     metrics: Metrics
     tunnels: Tunnels | None
+    webhooks: Webhooks | None
     count_stored: Callable[[], Awaitable[None]]
     forget_pins: Callable[[], Awaitable[None]]
 
@@ -89,6 +97,7 @@ class _Parts:
     transfers: Transfers
     tunnels: Tunnels | None
     admission: Admission
+    webhook_front: WebhookFront | None
     access_log: AccessLog | None
 
 
@@ -114,14 +123,27 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         async def forget_pins() -> None:
             await metadata.drop_old_pins(time.time() - _PINS_SECONDS)
 
-        tunnels = _tunnels(config)
+        tunnels, front = _tunnels(config), webhook_front(config)
         pull = Pull(blobs, metadata)
         admission = await stack.enter_async_context(admission_of(config, pull, metadata, audit, metrics))
         parts = _Parts(
-            config, blobs, metadata, push, metrics, known, audit, records, transfers, tunnels, admission, access_log
+            config,
+            blobs,
+            metadata,
+            push,
+            metrics,
+            known,
+            audit,
+            records,
+            transfers,
+            tunnels,
+            admission,
+            front,
+            access_log,
         )
         changes = Changes(config, metadata, audit)
-        yield Application(_dispatcher(parts), push, transfers, changes, metrics, tunnels, count_stored, forget_pins)
+        dispatcher, webhooks = _dispatchers(parts)
+        yield Application(dispatcher, push, transfers, changes, metrics, tunnels, webhooks, count_stored, forget_pins)
 
 
 @contextlib.contextmanager
@@ -167,9 +189,15 @@ def _tunnels(config: Config) -> Tunnels | None:
     return Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl)
 
 
-def _dispatcher(parts: _Parts) -> Dispatcher:
+def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Webhooks | None]:
+    gate = _gate(parts)
+    routes = _routes(parts, gate)
+    return _dispatcher(parts, gate, routes), _webhooks(parts, gate, routes)
+
+
+def _gate(parts: _Parts) -> Gate:
     config, known = parts.config, parts.identities
-    gate = Gate(
+    return Gate(
         known.authenticator,
         known.authorizer,
         parts.metadata,
@@ -179,9 +207,12 @@ def _dispatcher(parts: _Parts) -> Dispatcher:
         service=config.tokens.service,
         pulls=parts.admission.pulls,
     )
-    limits = config.limits
+
+
+def _dispatcher(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Dispatcher:
+    config, limits = parts.config, parts.config.limits
     return Dispatcher(
-        Router(_routes(parts, gate)),
+        Router(routes),
         gate,
         Peers(config.listen.trusted_proxies, parts.tunnels.peers if parts.tunnels is not None else None),
         metrics=parts.metrics,
@@ -191,6 +222,24 @@ def _dispatcher(parts: _Parts) -> Dispatcher:
         body_timeout=limits.body_timeout,
         notice=config.registry.notice,
     )
+
+
+def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | None:
+    front = parts.webhook_front
+    if front is None:
+        return None
+    dispatcher = Dispatcher(
+        Router([route for route in routes if route.path in WEBHOOK_PATHS]),
+        gate,
+        Peers((), front.tunnels.peers),
+        metrics=parts.metrics,
+        rate_limit=RateLimit(0, 1),  # a limit of clients is none of the API server, which speaks for all of them
+        cors=Cors(()),
+        access_log=parts.access_log,
+        body_timeout=parts.config.limits.body_timeout,
+        notice="",
+    )
+    return Webhooks(dispatcher, front)
 
 
 def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
@@ -235,5 +284,9 @@ def _checks(parts: _Parts) -> Mapping[str, Callable[[], Awaitable[None]]]:
     async def storage() -> None:
         await asyncio.to_thread(parts.blobs.check)
 
-    followed = {"policies": parts.admission.check} if parts.config.admission.policies else {}
-    return {"storage": storage, "database": parts.metadata.check, **followed}
+    checks = {"storage": storage, "database": parts.metadata.check}
+    if parts.config.admission.policies:
+        checks["policies"] = parts.admission.check
+    if parts.webhook_front is not None:
+        checks["webhooks"] = parts.webhook_front.check
+    return checks

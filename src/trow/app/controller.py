@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.app.kubernetes import client_of
 from trow.app.policies_in_force import adapted, configured_policy
@@ -16,7 +17,7 @@ from trow.kube.policies import PolicyFollower
 from trow.kube.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from trow.admission.book import Book
     from trow.admission.notices import Heralds
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from trow.http.metrics import Metrics
     from trow.policy.decide import Exemption
     from trow.policy.rules import Policy
+
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS: Final = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -52,9 +58,15 @@ async def controlled(
         follower = PolicyFollower(objects, take, enforcements, adapted(config))
         compiled.on_change(follower.wake)
         _add_gauges(metrics, follower, scan)
-        work = [follower.run(), announcer.run()]
-        work += [scan.run()] if config.admission.scan_interval else []
-        work += compiled.work() if config.admission.compiled else []
+
+        async def keep_compiled() -> None:
+            async with asyncio.TaskGroup() as group:
+                for each in compiled.work():
+                    group.create_task(each)
+
+        work = [follower.run, announcer.run]
+        work += [scan.run] if config.admission.scan_interval else []
+        work += [keep_compiled] if config.admission.compiled else []
         async with _beside(work):
             yield
 
@@ -71,11 +83,21 @@ def _add_gauges(metrics: Metrics, follower: PolicyFollower, scan: Scan) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Sequence[Coroutine[None, None, None]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in work]
+async def _beside(work: Sequence[Callable[[], Coroutine[None, None, None]]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_lasting(each)) for each in work]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _lasting(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Begin again after what nobody has thought of: else policies would stay as they are, and nobody would know."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("a part of the controller failed, and is begun again")
+        await asyncio.sleep(_AGAIN_SECONDS)

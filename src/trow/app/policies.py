@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
 
-import msgspec
+import yaml
 
 from trow.admission.paths import Path as FieldPath
 from trow.admission.subjects import Subjects
 from trow.app.documents import UnreadableFile, objects, read
-from trow.config import ConfigError, load
-from trow.config.schema import ExtraKind, ImageValidation
-from trow.policy import configured
+from trow.app.policies_in_force import adapted, configured_policy
+from trow.config import Config, ConfigError, load
 from trow.policy.decide import Exemption, Rules
 from trow.policy.manifests import API_VERSION, EXCEPTION, KINDS, ManifestError, exemption_of, is_ours, policy_of
 from trow.policy.pods import Kind
-from trow.policy.rules import Effect, Mode, Policy
+from trow.policy.rules import CONFIGURED, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from trow.app.documents import Document
 
@@ -37,12 +37,14 @@ class Policies:
     """What was read.
 
     Attributes:
-        rules: policies and exceptions.
-        subjects: finds images in the kinds that are built in and in those that the configuration names.
+        rules: policies and exceptions; with a configuration, about images by all the names that it gives them.
+        subjects: finds images in the kinds that are built in and in those that a configuration names.
+        spared: namespaces that compiled policies leave alone.
     """
 
     rules: Rules
     subjects: Subjects
+    spared: tuple[str, ...] = ()
 
 
 def rules_from(path: Path, namespace: str = "") -> Rules:
@@ -60,24 +62,29 @@ def rules_from(path: Path, namespace: str = "") -> Rules:
 
 
 def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
-    """Like `rules_from`, of several, with the kinds that a configuration adds. Raises like it."""
+    """Like `rules_from`, of several files and directories, with what a configuration says beside. Raises like it."""
     read_all = [_read(file, namespace) for path in paths for file in _files(path)]
-    policies = [policy for each in read_all for policy in each.policies]
-    exemptions = [exemption for each in read_all for exemption in each.exemptions]
     names = ", ".join(map(str, paths))
+    configs = [each.config for each in read_all if each.config is not None]
+    if len(configs) > 1:
+        raise UnreadableFile(f"{names}: {len(configs)} configurations; a Trow has one")
+    config = configs[0] if configs else Config()
+    adapt = adapted(config)
+    policies = [policy if each.config else adapt(policy) for each in read_all for policy in each.policies]
+    exemptions = [exemption for each in read_all for exemption in each.exemptions]
     if not policies:
-        raise UnreadableFile(f"{names}: has no policy; write {' or '.join(KINDS[:2])}, or image_validation.default")
+        raise UnreadableFile(f"{names}: no policy is there; write {' or '.join(KINDS[:2])}, or {CONFIGURED}.default")
     _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
     _refuse_twins(names, [(f"{EXCEPTION}/{exemption.name}", "") for exemption in exemptions])
-    kinds = {kind: where for each in read_all for kind, where in each.kinds.items()}
-    return Policies(Rules(tuple(policies), tuple(exemptions)), Subjects(kinds))
+    kinds = {Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in config.admission.extra_kinds}
+    return Policies(Rules(tuple(policies), tuple(exemptions)), Subjects(kinds), config.admission.spared_namespaces)
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
     policies: tuple[Policy, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
-    kinds: Mapping[Kind, Sequence[FieldPath]] = field(default_factory=dict)
+    config: Config | None = None
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -115,25 +122,23 @@ def _is_configuration(value: object) -> TypeGuard[dict[str, object]]:
 
 
 def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
+    config = _config(file, document)
+    policy = configured_policy(config)
+    return _Read((policy,) if policy else (), config=config)
+
+
+def _config(file: Path, document: Mapping[str, object]) -> Config:
     try:
-        load(file, {}, {})
+        return load(file, {}, {})
     except ConfigError as error:
         wrong = [problem for problem in error.problems if not problem.wrong.endswith(_ELSEWHERE)]
         if wrong:
             raise UnreadableFile("\n".join(map(str, wrong))) from None
-    validation = msgspec.convert(document.get("image_validation") or {}, ImageValidation)
-    admission = document.get("admission")
-    extra = msgspec.convert(admission.get("extra_kinds") or [] if isinstance(admission, dict) else [], list[ExtraKind])
-    return _Read(
-        _configured(validation), kinds={Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in extra}
-    )
-
-
-def _configured(validation: ImageValidation) -> tuple[Policy, ...]:
-    if validation.default is None:
-        return ()
-    effect, mode = Effect(validation.default), Mode(validation.mode)
-    return (configured.policy_of(effect, validation.allow, validation.deny, mode),)
+    sections = {name: document[name] for name in (CONFIGURED, "admission") if name in document}
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yaml") as copy:
+        yaml.safe_dump(sections, copy)
+        copy.flush()
+        return load(Path(copy.name), {}, {})
 
 
 def _from_manifest(document: Document, namespace: str) -> Policy | Exemption:

@@ -14,6 +14,7 @@ import uvloop
 
 from trow import logs
 from trow.app.application import application_of
+from trow.app.certificates import certified
 from trow.audit.errors import AuditError
 from trow.datadir import DataDirectoryError, hold
 from trow.errors import StartError
@@ -36,14 +37,16 @@ _HOUSE_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 1.0
 _COLLECT_AFTER: Final = 5_000
+# API servers let go of a connection that is idle for 90 s. If Trow did so first, it could cross with a review.
+_WEBHOOK_IDLE_SECONDS: Final = 120
 
 
-def serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
+def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None]) -> int:
     """Run the registry until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         config: what to serve.
-        announce: called with the addresses once requests are taken.
+        announce: called once requests are taken, with the addresses and those for webhooks alone.
 
     Raises:
         StartError: it cannot be served; the message says why and what to do.
@@ -58,7 +61,7 @@ def serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 
 
-async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> int:
+async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None]) -> int:
     stopping = _stop_signals()
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port)]
     async with contextlib.AsyncExitStack() as stack:
@@ -68,8 +71,9 @@ async def _serve(config: Config, announce: Callable[[Sequence[str]], None]) -> i
         server = HttpServer(application.dispatcher, addresses, files)
         await server.start()
         inner = await stack.enter_async_context(_client_tls(config, application))
+        webhooks = await stack.enter_async_context(_webhooks(config, application))
         _settle_memory()
-        announce([*map(str, addresses), *inner])
+        announce([*map(str, addresses), *inner], webhooks)
         background = [
             asyncio.create_task(server.watch_certificate(application.renewed)),
             asyncio.create_task(_keep_house(application)),
@@ -101,6 +105,29 @@ async def _client_tls(config: Config, application: Application) -> AsyncIterator
     finally:
         await tunnels.stop()
         await _stop(server, [*behind, *fronts], config.listen.shutdown_grace)
+
+
+@contextlib.asynccontextmanager
+async def _webhooks(config: Config, application: Application) -> AsyncIterator[Sequence[str]]:
+    """The listener for webhooks alone, where one is configured, and the HTTP server behind it."""
+    bind, webhooks = config.admission.bind, application.webhooks
+    if bind is None or webhooks is None:
+        yield ()
+        return
+    behind = reserve("127.0.0.1", 0)
+    server = HttpServer(webhooks.dispatcher, behind, None, idle_seconds=_WEBHOOK_IDLE_SECONDS)
+    await server.start()
+    fronts = reserve(bind.host, bind.port)
+    webhooks.front.place(fronts, behind[0])
+    try:
+        async with certified(config, webhooks.front, application.metrics):
+            yield [str(front) for front in fronts]
+    finally:
+        # Reviews in flight are answered before their connections end.
+        await _stop(server, behind, config.listen.shutdown_grace)
+        await webhooks.front.tunnels.stop()
+        for front in fronts:
+            front.reservation.close()
 
 
 async def _stop(server: HttpServer, addresses: Sequence[Address], grace: float) -> int:

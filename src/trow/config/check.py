@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 import ssl
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.config.errors import Source
-    from trow.config.schema import AccessRule, Config, Tls
+    from trow.config.schema import AccessRule, Admission, Config, Tls
 
 Given = TypeVar("Given")
 # Beginnings of names that each belong to one way of logging in.
 _RESERVED: Final = ("system:", "robot:", "certificate:")
+# RFC 1123, as Kubernetes has it: a label, and labels with dots between them, which is the name of an object or a host.
+_LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_OBJECT: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL.pattern}(?:\.{_LABEL.pattern})*")
 
 
 def read_password(config: Config) -> str | None:
@@ -182,6 +186,42 @@ def _contradictions_of_admission(config: Config, problem: functools.partial[Prob
         yield problem("admission.pull_through", wrong, "correct the entry")
     if (admission.pull_groups or admission.pull_users) and not admission.registries:
         yield problem("admission.registries", "is empty, so no pulled image has a name", "write this registry's host")
+    yield from _contradictions_of_webhooks(admission, problem)
+
+
+def _contradictions_of_webhooks(admission: Admission, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    if admission.bind is not None and not admission.tls and not admission.service:
+        fix = "set admission.service, for a certificate that Trow keeps, or admission.tls"
+        yield problem("admission.bind", "has no certificate", fix)
+    for key in ("tls", "service", "names"):
+        if admission.bind is None and getattr(admission, key):
+            yield problem(f"admission.{key}", "is of no use without admission.bind", "set that too, or remove this")
+    if admission.tls and admission.service:
+        yield problem("admission.service", "is of no use beside admission.tls", "keep one of them")
+    if admission.tls and (wrong := _wrong_with_tls(admission.tls)):
+        yield problem("admission.tls", wrong, "give a PEM certificate chain and its unencrypted PEM key")
+    if admission.authority_lifetime < 2 * admission.certificate_lifetime:
+        wrong = "is less than twice admission.certificate_lifetime"
+        yield problem("admission.authority_lifetime", wrong, "raise it, or lower the other")
+    yield from _wrong_names(admission, problem)
+
+
+def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    namespace, _, service = (admission.service or "a/b").partition("/")
+    if not (_LABEL.fullmatch(namespace) and _LABEL.fullmatch(service)):
+        yield problem("admission.service", f"{admission.service!r} names no Service", "write NAMESPACE/NAME")
+    if not _OBJECT.fullmatch(admission.secret):
+        yield problem("admission.secret", f"{admission.secret!r} is no name of a Secret", "write its name alone")
+    for name in admission.webhooks:
+        if not _OBJECT.fullmatch(name):
+            yield problem("admission.webhooks", f"{name!r} is no name of a configuration", "write metadata.name of it")
+    for name in admission.names:
+        if not _is_address(name) and not _OBJECT.fullmatch(name):
+            yield problem("admission.names", f"{name!r} is no name of a host", "write it without scheme and port")
+
+
+def _is_address(text: str) -> bool:
+    return _wrong_with(ipaddress.ip_address, text) is None
 
 
 def _wrong_with(parse: Callable[[Given], object], given: Given) -> str | None:

@@ -442,6 +442,49 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pull_users: Annotated[
         tuple[str, ...], _setting("Users whose pulls from this registry the policies decide too.")
     ] = ()
+    bind: Annotated[
+        Bind | None,
+        _setting(
+            "A further address, always HTTPS, that serves the webhooks and nothing else, beside `/healthz` and"
+            " `/readiness`. The webhooks are on the ordinary addresses in any case.",
+            flag="--admission-bind",
+        ),
+    ] = None
+    tls: Annotated[
+        Tls | None,
+        _setting(
+            "PEM files `certificate` and `key` for that address, as cert-manager writes them. Renewed files are taken"
+            " up without a restart. Null lets Trow keep a certificate of its own in the cluster."
+        ),
+    ] = None
+    service: Annotated[
+        str | None,
+        _setting(
+            "`NAMESPACE/NAME` of the Service by which the API server calls the webhooks, for the names in that"
+            " certificate."
+        ),
+    ] = None
+    names: Annotated[
+        tuple[str, ...],
+        _setting("Further names and addresses in it, for configurations that call the webhooks by `url`."),
+    ] = ()
+    secret: Annotated[str, _setting("The Secret, in the Service's namespace, that the replicas keep it in.")] = (
+        "trow-webhook"  # noqa: S105 - a name
+    )
+    webhooks: Annotated[
+        tuple[str, ...],
+        _setting(
+            "Names of the ValidatingWebhookConfigurations and MutatingWebhookConfigurations whose `caBundle` is kept."
+        ),
+    ] = ("trow",)
+    certificate_lifetime: Annotated[
+        Duration,
+        _setting("How long that certificate is good; it is renewed with a third of that left.", minimum=10),
+    ] = Duration(30 * 86400)
+    authority_lifetime: Annotated[
+        Duration,
+        _setting("How long its authority is good; another one takes over with a third of that left.", minimum=20),
+    ] = Duration(365 * 86400)
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

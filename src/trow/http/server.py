@@ -21,7 +21,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server as Granian
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from pathlib import Path
 
     from trow.http.dispatch import Dispatcher
@@ -146,12 +146,24 @@ def _cores() -> frozenset[int]:
 
 
 class HttpServer:
-    """Serves an application on some addresses until it is told to stop."""
+    """Serves an application on some addresses until it is told to stop.
 
-    def __init__(self, application: Dispatcher, addresses: Sequence[Address], tls: TlsFiles | None) -> None:
+    Args:
+        idle_seconds: how long a connection may take for the next request's headers, its silence before them included.
+    """
+
+    def __init__(
+        self,
+        application: Dispatcher,
+        addresses: Sequence[Address],
+        tls: TlsFiles | None,
+        *,
+        idle_seconds: int = _HEADER_SECONDS,
+    ) -> None:
         self._application = application
         self._addresses = addresses
         self._tls = tls
+        self._idle_seconds = idle_seconds
         self._cores = _cores()
         self._listeners: list[_Listener] = []
 
@@ -175,7 +187,9 @@ class HttpServer:
             websockets=False,
             backlog=_BACKLOG,
             runtime_blocking_threads=_FILE_THREADS,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_RECEIVE_BUFFER),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=self._idle_seconds * 1000, max_buffer_size=_RECEIVE_BUFFER
+            ),
             http2_settings=HTTP2Settings(max_headers_size=64 * 1024, adaptive_window=True),
             log_level=LogLevels.error,
             log_dictconfig=_GRANIAN_LOGS,
@@ -199,21 +213,13 @@ class HttpServer:
         Args:
             renewed: called after each time.
         """
-        if self._tls is None:
-            return
-        seen = _stamp(self._tls)
-        while True:
-            await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
-            now = _stamp(self._tls)
-            if now is None or now == seen:
-                continue
-            seen = now
-            try:
-                await self.renew()
-                renewed()
-                log.info("certificate renewed")
-            except Exception:
-                log.exception("the new certificate cannot be used; the old one stays")
+
+        async def renew() -> None:
+            await self.renew()
+            renewed()
+
+        if self._tls is not None:
+            await watch(self._tls, renew)
 
     async def stop(self, grace: float) -> bool:
         """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""
@@ -223,6 +229,22 @@ class HttpServer:
         except TimeoutError:
             return False
         return True
+
+
+async def watch(tls: TlsFiles, renew: Callable[[], Awaitable[None]]) -> None:
+    """Have files taken whenever they change, for ever; those that ``renew`` cannot take are reported."""
+    seen = _stamp(tls)
+    while True:
+        await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
+        now = _stamp(tls)
+        if now is None or now == seen:
+            continue
+        seen = now
+        try:
+            await renew()
+            log.info("certificate renewed")
+        except Exception:
+            log.exception("the new certificate cannot be used; the old one stays")
 
 
 async def _stop(listeners: Sequence[_Listener]) -> None:

@@ -1,6 +1,7 @@
-"""The listener for client certificates.
+"""Listeners of our own that end TLS, for what the HTTP server's cannot do.
 
-The HTTP server verifies client certificates but does not tell who showed which. So a listener of our own ends the TLS
+It verifies client certificates but does not tell who showed which, and takes up a renewed certificate by another
+listener, which ends connections that a client may be about to use again. So a listener of our own ends the TLS
 connection, and passes its bytes on to the HTTP server over a loopback connection of this process. The port that this
 connection comes from says to which client it belongs: no header carries an identity, so none can be forged.
 """
@@ -39,29 +40,42 @@ _LONGEST_NAME: Final = 256
 
 
 class Tunnels:
-    """Connections with verified client certificates, by the address they have at the HTTP server.
+    """Connections by the address they have at the HTTP server, with client certificates where these are asked for.
 
     Args:
-        tls: certificate and key of this side.
-        client_ca: the authorities that may have issued a client's certificate, PEM.
+        tls: certificate and key of this side; they need to be there when `start` is called.
+        client_ca: the authorities that may have issued a client's certificate, PEM; None asks for no certificate.
         crl: certificates that they have revoked, PEM; one list for each authority.
     """
 
-    def __init__(self, tls: TlsFiles, client_ca: Path, crl: Path | None) -> None:
+    def __init__(self, tls: TlsFiles, client_ca: Path | None = None, crl: Path | None = None) -> None:
         self.peers: dict[str, Peer] = {}
         self._tls = tls
-        self._context = _context(tls, client_ca, crl)
+        self._client_ca = client_ca
+        self._context = _context(client_ca, crl)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listening: socket.socket, upstream: tuple[str, int]) -> None:
-        """Take connections on a bound socket; ``upstream`` is where the HTTP server listens on loopback."""
+        """Take connections on a bound socket; ``upstream`` is where the HTTP server listens on loopback.
+
+        Raises:
+            OSError: certificate and key cannot be used.
+        """
+        self.renew()
         listening.setblocking(False)
         listening.listen(_BACKLOG)
         self._run(self._accept(listening, upstream))
 
     def renew(self) -> None:
-        """Take up a renewed certificate of our own, for connections to come."""
-        self._context.load_cert_chain(self._tls.certificate, self._tls.key)
+        """Take up a renewed certificate of our own, for connections to come; those that are open stay.
+
+        Raises:
+            OSError: certificate and key cannot be used; the old ones stay.
+        """
+        # Tried elsewhere first: two that do not fit together would leave connections to come without a key.
+        for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._context):
+            # The password keeps OpenSSL from asking for one at the terminal.
+            context.load_cert_chain(self._tls.certificate, self._tls.key, password="")
 
     async def stop(self) -> None:
         """Take no more connections, and end those that are open."""
@@ -95,12 +109,14 @@ class Tunnels:
             reader, writer = await self._secured(accepted)
         except (OSError, ValueError) as error:
             accepted.close()
-            log.warning("no client certificate that is good", extra={"client": client, "reason": str(error)})
+            what = "no client certificate that is good" if self._client_ca else "no TLS connection came about"
+            log.warning(what, extra={"client": client, "reason": str(error)})
             return
         try:
-            await self._pass_on(reader, writer, Peer(client, "", "https", "", _certificate(writer)), upstream)
+            certificate = _certificate(writer) if self._client_ca else None
+            await self._pass_on(reader, writer, Peer(client, "", "https", "", certificate), upstream)
         except (OSError, ValueError) as error:
-            log.info("a connection with a client certificate ended", extra={"client": client, "reason": str(error)})
+            log.info("a TLS connection ended", extra={"client": client, "reason": str(error)})
         finally:
             writer.close()
 
@@ -138,12 +154,12 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, h
             writer.write_eof()
 
 
-def _context(tls: TlsFiles, client_ca: Path, crl: Path | None) -> ssl.SSLContext:
+def _context(client_ca: Path | None, crl: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(client_ca)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
     if crl is not None:
         context.load_verify_locations(crl)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ _SERIES_SECONDS: Final = 3_000.0
 _PAUSE_SECONDS: Final = 0.1
 # A Kubernetes Event's message is cut at this length by its validation.
 _LONGEST_MESSAGE: Final = 1_024
+# Events about what belongs to no namespace are kept here.
+_ELSEWHERE: Final = "default"
+_UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(slots=True)
@@ -93,10 +97,10 @@ class Announcer:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _write(self, series: _Series) -> None:
-        path = f"/api/v1/namespaces/{series.notice.namespace}/events/{series.name}"
+        path = f"/api/v1/namespaces/{series.notice.namespace or _ELSEWHERE}/events/{series.name}"
         try:
             await self._objects.apply(path, self._event(series))
-        except (KubeRefused, Unavailable) as error:
+        except (KubeRefused, Unavailable, ValueError) as error:
             if not self._failing:
                 log.warning("an Event could not be written, and others may be missing too: %s", error)
             self._failing = True
@@ -108,7 +112,7 @@ class Announcer:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": series.name, "namespace": notice.namespace},
+            "metadata": {"name": series.name, "namespace": notice.namespace or _ELSEWHERE},
             "involvedObject": {
                 "apiVersion": subject.api_version,
                 "kind": subject.kind,
@@ -134,5 +138,5 @@ def _key(notice: Notice) -> str:
 
 
 def _short(name: str) -> str:
-    """Names of Events are names of their subjects and more, at most 253 characters."""
-    return name[:200].rstrip(".-")
+    """Names of Events begin with that of their subject; who makes a Pod can name any owner, and it is not checked."""
+    return _UNFIT.sub("-", name)[:200].strip("-") or "object"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.kube.errors import KubeRefused, NotFound
-from trow.kube.statuses import Condition, status_of, written
+from trow.kube.statuses import Condition, generation_of, status_of, written
 from trow.kube.watching import Watched
 from trow.oci.errors import Unavailable
 from trow.policy.manifests import GROUP, VERSION, ManifestError, exemption_of, policy_of
@@ -86,6 +86,7 @@ class PolicyFollower:
         self._woken = asyncio.Event()
         self._sources: tuple[Source, ...] = ()
         self._exemptions: tuple[Exemption, ...] = ()
+        self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
 
     @property
     def failing(self) -> str:
@@ -123,7 +124,10 @@ class PolicyFollower:
         present = {(kind, key) for kind, watched in self._watched.items() for key in watched.objects}
         self._good = {key: policy for key, policy in self._good.items() if key in present}
         self._exemptions = tuple(self._readable_exceptions())
-        self._take([source.policy for source in self._sources], self._exemptions)
+        in_force = [source.policy for source in self._sources], self._exemptions
+        if in_force != self._taken:  # what is told in return is a change, too
+            self._take(*in_force)
+            self._taken = in_force
         self._woken.set()
 
     def _read(self, kind: str, key: Key, item: Manifest) -> Source:
@@ -150,7 +154,7 @@ class PolicyFollower:
     async def _reconcile(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(_LOOK_SECONDS):
+                async with asyncio.timeout(self._pause()):
                     await self._woken.wait()
             except TimeoutError:
                 pass
@@ -159,28 +163,44 @@ class PolicyFollower:
                 continue
             try:
                 await self._tell()
-            except (KubeRefused, Unavailable) as error:
+            except Unavailable as error:
                 log.warning("the cluster could not be told what became of its policies: %s", error)
             except Exception:
                 log.exception("the cluster could not be told what became of its policies")
 
+    def _pause(self) -> float:
+        """Seconds until something has to be told although nothing changes in the cluster."""
+        now = self._clock()
+        return min([_LOOK_SECONDS, *(each.ends - now for each in self._exemptions if each.active(now))])
+
     async def _tell(self) -> None:
         now = self._clock()
         active = [exemption for exemption in self._exemptions if exemption.active(now)]
-        kept = [await enforcement.keep(self._sources, active) for enforcement in self._enforcements]
+        kept = [await self._kept(enforcement, active) for enforcement in self._enforcements]
         for source in self._sources:
             conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
-            await self._set_status(source.path, status_of(source.item, conditions, now))
+            wanted = status_of(source.item, conditions, now, observedGeneration=generation_of(source.item))
+            await self._set_status(source.path, wanted)
         for (_, name), item in sorted(self._exceptions.objects.items()):
             await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(item, now))
 
+    async def _kept(self, enforcement: Enforcement, active: Sequence[Exemption]) -> dict[str, Condition]:
+        try:
+            return await enforcement.keep(self._sources, active)
+        except KubeRefused as error:
+            log.warning("policies could not be brought in step where they are enforced besides: %s", error)
+            return {}
+
     async def _set_status(self, path: str, wanted: Manifest | None) -> None:
+        """Tell about one object; a refusal is no reason not to tell about others."""
         if wanted is None:
             return
         try:
             await self._objects.apply_status(path, wanted)
         except NotFound:
             log.debug("%s has gone meanwhile", path)
+        except KubeRefused as error:
+            log.warning("the cluster could not be told what became of a policy: %s", error)
 
 
 def _ready(source: Source) -> Condition:

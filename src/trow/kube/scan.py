@@ -176,8 +176,9 @@ class Scan:
             log.warning("%s PolicyReports could not be written, the first because: %s", len(refusals), refusals[0])
 
     async def _bring_up_to_date(self, namespace: str, found: Sequence[_Found], present: Manifest | None) -> None:
-        if not found:
-            await self._objects.delete(_path(namespace))
+        if not any(each.verdict.findings for each in found):  # nothing is there, or no policy is about it
+            if present is not None:
+                await self._objects.delete(_path(namespace))
             return
         report = self._report_of(namespace, found)
         if not _same(report, present):

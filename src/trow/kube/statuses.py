@@ -39,13 +39,12 @@ def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **fur
         item: the object as it is.
         conditions: what is to be said of it.
         now: seconds of Unix time; a condition that holds as before keeps the time since when it does.
-        further: other members of the status.
+        further: other members of the status; none that the definition of the kind does not have.
     """
     metadata = _mapping(item.get("metadata"))
-    generation = metadata.get("generation")
+    generation = generation_of(item)
     before = {each.get("type"): each for each in _conditions(item)}
     wanted: dict[str, object] = {
-        "observedGeneration": generation,
         "conditions": [_condition(each, before.get(each.type, {}), generation, now) for each in conditions],
         **further,
     }
@@ -54,6 +53,11 @@ def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **fur
         return None
     names = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
     return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": names, "status": wanted}
+
+
+def generation_of(item: Manifest) -> object:
+    """The number of the specification, which the API server counts up."""
+    return _mapping(item.get("metadata")).get("generation")
 
 
 def _condition(wanted: Condition, before: Mapping[str, object], generation: object, now: float) -> Manifest:

@@ -73,7 +73,7 @@ def _split(entry: str) -> tuple[str, str]:
 
 def _version(registry: str, name: str, tag: str | None, digest: str | None) -> ImagePattern:
     """One tag or digest; with both, the digest alone decides, as it does when the image is pulled."""
-    repository = Repository.parse(images.official(registry, name))
+    repository = Repository.parse(name)
     wanted = ANY if tag is None else Tag.parse(tag)
     if digest is None:
         return ImagePattern.parse(registry, repository, wanted)

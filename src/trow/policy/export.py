@@ -57,7 +57,7 @@ class Compiled:
 
     Attributes:
         policies: `ValidatingAdmissionPolicy`; none if it would be too large.
-        bindings: what puts them in force, to be applied after them.
+        bindings: what puts them in force.
         left_out: what these do not do, in words.
         until: seconds of Unix time at which it has to be compiled again, for an exception ends; None: never.
     """
@@ -66,6 +66,11 @@ class Compiled:
     bindings: tuple[Manifest, ...]
     left_out: tuple[str, ...]
     until: float | None = None
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Everything, in the order in which it is to be applied."""
+        return (*self.policies, *self.bindings)
 
 
 def compile_policy(

@@ -109,19 +109,12 @@ def _either(alternatives: Iterable[str]) -> str:
 
 
 def _registry(text: str) -> str:
-    """`patterns.covers_registry`: a star is within one label; as the port it is any port, or none."""
+    """`patterns.covers_registry`: a star is within a label, and never in IPv6; as the port it is any or none."""
     if text == ANY:
         return r"[^/]+"
     host, port = split_port(text)
-    if port == ANY:
-        return _host(host) + r"(?::[0-9]+)?"
-    return _host(host) + (f":{glob(port, '[0-9]*')}" if port else "")
-
-
-def _host(text: str) -> str:
-    if text.startswith("["):
-        return glob(text, r"[0-9a-f:]*")
-    return r"(?:[^./:]+|\[[0-9a-f:]+\])" if text == ANY else glob(text, r"[^./:]*")
+    end = r"(?::[0-9]+)?" if port == ANY else f":{port}" if port else ""
+    return glob(host, r"[^./:]*") + end
 
 
 def _path(parts: list[str]) -> str:

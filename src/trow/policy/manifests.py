@@ -18,7 +18,18 @@ from msgspec import Meta, Struct
 from trow.policy.decide import LONGEST_EXEMPTION, Exemption
 from trow.policy.globs import matches
 from trow.policy.patterns import ANY, ImagePattern
-from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Mutations, Namespaces, Policy, Requirements, Rule
+from trow.policy.rules import (
+    CLUSTER,
+    CONFIGURED,
+    NAMESPACED,
+    Effect,
+    Mode,
+    Mutations,
+    Namespaces,
+    Policy,
+    Requirements,
+    Rule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,13 +44,25 @@ RULES_AT_MOST: Final = 1000
 IMAGES_AT_MOST: Final = 100
 ENTRIES_AT_MOST: Final = 50
 _RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
+_NAMESPACE: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
+_TITLE: Final = rf"^((Cluster)?ImagePolicy/[a-z0-9]([-a-z0-9.]*[a-z0-9])?|{CONFIGURED})\Z"
 _NAMESPACE_GLOB: Final = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?\Z"
 _AGE: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_DURATION: Final = re.compile(r"(?=.)(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
+_DURATION: Final = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
 _PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
 
+# What msgspec does not say of a value that is none of them.
+_CHOICES: Final = {
+    "default": "Allow or Deny",
+    "action": "Allow or Deny",
+    "mode": "enforce, warn or audit",
+    "controllers": "enforce, warn or ignore",
+}
+
 NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
+NamespaceName = Annotated[str, Meta(pattern=_NAMESPACE, max_length=63)]
+PolicyTitle = Annotated[str, Meta(pattern=_TITLE, max_length=82)]
 # Of what may be left out but, once there, has to say something: an empty value would be a condition that always holds.
 Something = Annotated[str, Meta(min_length=1)]
 Value = TypeVar("Value", str, float)
@@ -128,8 +151,8 @@ class _PolicyException(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=10, max_length=1000)]
     requester: Annotated[str, Meta(min_length=1)]
     duration: str
-    namespaces: Annotated[tuple[str, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
-    policies: Annotated[tuple[str, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    namespaces: Annotated[tuple[NamespaceName, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    policies: Annotated[tuple[PolicyTitle, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
     images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
     approver: str = ""
 
@@ -256,4 +279,7 @@ def _readable(error: Exception, root: str = "") -> str:
     """What msgspec says, with the path in front as people write it; what we say has it already."""
     what, _, path = str(error).partition(" - at `$")
     where = f"{root}{path.removesuffix('`')}".removeprefix(".")
-    return f"{where}: {what}" if where and isinstance(error, msgspec.ValidationError) else str(error)
+    if not where or not isinstance(error, msgspec.ValidationError):
+        return str(error)
+    choices = _CHOICES.get(where.rpartition(".")[2]) if "enum" in what else None
+    return f"{where}: {what}; write {choices}" if choices else f"{where}: {what}"

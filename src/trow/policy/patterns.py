@@ -119,7 +119,7 @@ def _host_glob(text: str) -> str:
 def _is_host_glob(text: str) -> bool:
     """Whether it is like some registry; a port is a number or a star."""
     host, port = images.split_port(text)
-    if "**" in text or "[" in text or ("*" in port and port != ANY):
+    if "**" in text or "[" in text:
         return False
     end = "" if port in ("", ANY) else f":{port}"
     return any(_is_registry(host.replace("*", each) + end) for each in _ANYTHING)

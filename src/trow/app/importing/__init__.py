@@ -1,0 +1,95 @@
+"""Policies of other programs, brought over: what means the same, what means something else, what is left out.
+
+Nothing gets wider without a word: what cannot be said exactly is made narrower or left out, and a remark says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from trow.app.documents import UnreadableFile, objects, read
+from trow.app.importing import connaisseur, gatekeeper, kyverno, trow
+from trow.app.importing.drafts import Draft, Imported, Kind, Remark
+from trow.app.importing.kyverno_signed import drafts_of
+from trow.app.importing.values import UnreadableSource
+from trow.policy.manifests import ManifestError, policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trow.app.documents import Document
+
+__all__ = ["SOURCES", "Kind", "Remark", "imported"]
+
+_MODULES: Final = MappingProxyType(
+    {"trow": trow, "connaisseur": connaisseur, "kyverno": kyverno, "gatekeeper": gatekeeper}
+)
+SOURCES: Final = tuple(_MODULES)
+
+
+def imported(
+    files: Sequence[str], source: str | None = None
+) -> tuple[tuple[Mapping[str, object], ...], tuple[Remark, ...]]:
+    """Policies as objects of Kubernetes, and what is to be said about them.
+
+    Args:
+        files: paths, or `-` for standard input.
+        source: one of `SOURCES`; without it, each document says by its form what it is.
+
+    Raises:
+        UnreadableFile: a file cannot be read, or there is nothing of these programs in it.
+        UnreadableSource: something has not the form that its program reads.
+    """
+    into, found = Imported(), 0
+    for file in files:
+        for document in objects(read(file)):
+            found += _document(document, source, into)
+    if not found:
+        names = ", ".join("standard input" if file == "-" else file for file in files)
+        raise UnreadableFile(f"{names}: has no policy of {source or ', '.join(SOURCES)}")
+    into.drafts += drafts_of(into.signed)
+    manifests = tuple(_manifests(_named_apart(into.drafts), into))
+    return manifests, tuple(into.remarks)
+
+
+def _document(document: Document, source: str | None, into: Imported) -> bool:
+    """Whether there was something in it."""
+    item, place = document.value, document.place
+    if not isinstance(item, dict):
+        raise UnreadableFile(f"{place}: is no mapping")
+    module = next(
+        (_MODULES[name] for name in SOURCES if source in (None, name) and _MODULES[name].recognised(item)), None
+    )
+    if module is None:
+        into.left_out(str(place), f"{item.get('kind') or 'it'} is no policy of {source or ', '.join(SOURCES)}")
+        return False
+    try:
+        made = module.imported(item)
+    except UnreadableSource as error:
+        raise UnreadableSource(f"{place}: {error}") from None
+    made.remarks = [replace(remark, where=f"{place}: {remark.where}") for remark in made.remarks]
+    into.add(made)
+    return True
+
+
+def _named_apart(drafts: Sequence[Draft]) -> Iterator[Draft]:
+    seen: Counter[tuple[str | None, str]] = Counter()
+    for draft in drafts:
+        seen[draft.namespace, draft.object_name] += 1
+        number = seen[draft.namespace, draft.object_name]
+        yield draft if number == 1 else replace(draft, name=f"{draft.object_name}-{number}")
+
+
+def _manifests(drafts: Iterator[Draft], into: Imported) -> Iterator[Mapping[str, object]]:
+    for draft in drafts:
+        manifest = draft.manifest()
+        try:
+            # Where a namespaced policy does not say where it is, whoever applies it does.
+            policy_of(manifest, "default")
+        except ManifestError as error:
+            into.left_out(draft.name, str(error))
+        else:
+            yield manifest

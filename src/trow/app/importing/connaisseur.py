@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trow.app.importing.drafts import Draft, DraftRule, Imported
+from trow.app.importing.drafts import Draft, Imported
 from trow.app.importing.globs import Form, Inexpressible, Meaning, meaning_of
 from trow.app.importing.precedence import Entry, settled
 from trow.app.importing.values import mapping, sequence, text
-from trow.policy.images import HUB_NAMES, split_host
+from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -60,16 +60,8 @@ def imported(item: Mapping[str, object]) -> Imported:
     default = _default(rules, into)
     entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, into)]
     mode = _features(mapping(values.get("features"), "features"), into)
-    into.finish(Draft(_NAME, default, _settled(entries, default, into), mode), 0)
+    into.finish(Draft(_NAME, default, settled(entries, default, into), mode), len(entries))
     return into
-
-
-def _settled(entries: Sequence[Entry], default: Effect, into: Imported) -> tuple[DraftRule, ...]:
-    """Without rules that deny what the default denies anyhow, to keep the policy short."""
-    rules = settled(entries, default, into)
-    if default is Effect.ALLOW or any(rule.effect is Effect.ALLOW for rule in rules):
-        return rules
-    return ()
 
 
 def _rules(values: Mapping[str, object]) -> Iterator[_Rule]:
@@ -112,35 +104,45 @@ def _entries(rule: _Rule, into: Imported) -> Iterator[Entry]:
         return
     for remark in meaning.remarks:
         into.changed(rule.where, remark)
-    yield Entry(rule.pattern, _whole(rule.pattern), _rank(rule.pattern), rule.effect, meaning)
+    yield Entry(rule.pattern, _compared(rule), _rank(rule.pattern), rule.effect, meaning, bool(rule.signed))
 
 
-def _whole(pattern: str) -> str:
-    """What is compared: the pattern with a star on both sides."""
-    return f"{'' if pattern.startswith('*') else '*'}{pattern}{'' if pattern.endswith('*') else '*'}"
+def _compared(rule: _Rule) -> str:
+    """What is compared: the pattern with a star at its end, and in front too.
+
+    That in front makes no difference for Docker Hub, whose names are one name here, and is not wanted for what is
+    allowed: whoever allows `example.com/app` does not mean `notexample.com/app`.
+    """
+    pattern = rule.pattern if rule.pattern.endswith("*") else f"{rule.pattern}*"
+    host, path = split_host(pattern)
+    if host in HUB_NAMES:
+        return f"{DOCKER_HUB}/{path}"
+    return pattern if rule.effect is Effect.ALLOW or pattern.startswith("*") else f"*{pattern}"
 
 
 def _rank(pattern: str) -> tuple[int, ...]:
-    """Components, then how much of each is no star, then how long each is."""
+    """Components, then how much of each begins like the image, then how long each is.
+
+    What is compared begins with ``index.docker.io`` for Docker Hub, which no other name of it begins like.
+    """
     parts = pattern.split("/")
-    return (len(parts), *(len(part.partition("*")[0]) for part in parts), *map(len, parts))
+    alike = [len(part.partition("*")[0]) for part in parts]
+    if parts[0] in HUB_NAMES - {"index.docker.io"}:
+        alike[0] = 0
+    return (len(parts), *alike, *map(len, parts))
 
 
 def _denied(rule: _Rule) -> Meaning:
-    """As it is compared; names of Docker Hub are one name here."""
-    host = split_host(rule.pattern)[0]
-    whole = _whole(rule.pattern)
-    return meaning_of(whole.removeprefix("*") if host in HUB_NAMES else whole, Form.FULL, trusting=False)
+    return meaning_of(_compared(rule), Form.FULL, trusting=False)
 
 
 def _allowed(rule: _Rule) -> Meaning:
-    """As it is written: whoever allows `example.com/app:v1` means neither `notexample.com` nor `app:v10`."""
+    """As it is written: whoever allows the tag `v1` does not mean `v10`."""
     pattern = rule.pattern
     host = split_host(pattern)[0]
     last = pattern.rpartition("/")[2]
     form = Form.FULL if host or pattern.startswith("*") else Form.WRITTEN
-    open_end = pattern.endswith("*") or ":" in last or "@" in last
-    meaning = meaning_of(pattern if open_end else f"{pattern}*", form, trusting=True)
+    meaning = meaning_of(pattern if ":" in last or "@" in last else _compared(rule), form, trusting=True)
     return Meaning(meaning.patterns, (*meaning.remarks, *_narrowed(pattern, host)))
 
 

@@ -8,17 +8,18 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.manifests import API_VERSION
-from trow.policy.patterns import ANY
+from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trow.policy.patterns import ImagePattern
+    from trow.app.importing.kyverno_signed import Signed
 
 _NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_RULE: Final = 63
-_LONGEST_NAME: Final = 253
+# Less than the 253 of Kubernetes: a number may follow.
+_LONGEST_NAME: Final = 200
 
 
 class Kind(Enum):
@@ -73,10 +74,21 @@ class Draft:
     exclude: tuple[str, ...] = ()
     digest: bool = False
 
+    @property
+    def allows_all(self) -> bool:
+        """Whether no image is denied by it."""
+        every = any(ImagePattern(ANY) in rule.patterns for rule in self.rules if rule.effect is Effect.ALLOW)
+        denying = any(rule.effect is Effect.DENY for rule in self.rules)
+        return (every or self.default is Effect.ALLOW) and not denying and not self.digest
+
+    @property
+    def object_name(self) -> str:
+        """The name, as Kubernetes allows it."""
+        return _NO_NAME.sub("-", self.name.lower())[:_LONGEST_NAME].strip("-.") or "imported"
+
     def manifest(self) -> dict[str, object]:
         """The object."""
-        name = _NO_NAME.sub("-", self.name.lower())[:_LONGEST_NAME].strip("-.") or "imported"
-        metadata = {"name": name, **({"namespace": self.namespace} if self.namespace else {})}
+        metadata = {"name": self.object_name, **({"namespace": self.namespace} if self.namespace else {})}
         spec: dict[str, object] = {} if self.mode is Mode.ENFORCE else {"mode": self.mode.value}
         if namespaces := {key: [*names] for key in ("include", "exclude") if (names := getattr(self, key))}:
             spec["namespaces"] = namespaces
@@ -119,20 +131,30 @@ def _image(pattern: ImagePattern) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Imported:
-    """What was made of a source."""
+    """What was made of a source.
+
+    Attributes:
+        signed: references to images whose signatures it verified; policies come of all of them together.
+    """
 
     drafts: list[Draft] = field(default_factory=list)
+    signed: list[Signed] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
 
     def add(self, other: Imported) -> None:
         """Take over what was made of another part of the source."""
         self.drafts += other.drafts
+        self.signed += other.signed
         self.remarks += other.remarks
 
     def finish(self, draft: Draft, entries: int) -> None:
-        """Take a policy up, unless nothing is left of its entries: it would stop everything, or nothing."""
+        """Take a policy up, unless nothing is left of its entries, or nothing is left for it to deny."""
         if entries and not draft.rules:
             self.left_out(draft.name, "nothing is left of it, so there is no policy")
+        elif draft.allows_all:
+            self.left_out(
+                draft.name, "it allows every image, so there is no policy; how a name is written is all one here"
+            )
         else:
             self.drafts.append(draft)
 

@@ -1,4 +1,4 @@
-"""Constraints of Gatekeeper's library that are about images: `K8sAllowedRepos`, `K8sAllowedReposv2`, `K8sDisallowedRepos`.
+"""Constraints of Gatekeeper's library about images: `K8sAllowedRepos`, `K8sAllowedReposv2`, `K8sDisallowedRepos`.
 
 They compare what is written in a Pod, character by character. https://github.com/open-policy-agent/gatekeeper-library
 and, for `match`, https://open-policy-agent.github.io/gatekeeper/website/docs/howto.

@@ -23,6 +23,8 @@ _MORE_LABELS: Final = 3
 _MOST_PATTERNS: Final = 64
 _STARS: Final = re.compile(r"\*+")
 _STRANGE: Final = frozenset("?[]{}\\!|&<> ")
+# What may stand in the text of a digest, behind a star.
+_IN_A_DIGEST: Final = re.compile(r"\*[0-9a-fhs]+(?:[*:]|$)")
 _WHOLE_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
@@ -96,7 +98,7 @@ def meaning_of(glob: str, form: Form, *, trusting: bool) -> Meaning:
         parts = [each for each in parts if not each.is_short]
     patterns, wrong = _patterns(parts)
     if not patterns:
-        raise Nothing(wrong or f"{glob!r} is like no image's name")
+        raise Inexpressible(wrong) if wrong else Nothing(f"{glob!r} is like no image's name")
     remarks = [wrong] if wrong else []
     for host, path in splits:
         remarks += _remarks(text, host, path, form, trusting=trusting)
@@ -120,93 +122,105 @@ def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
 
 
 def _splits(text: str, form: Form, *, trusting: bool) -> Sequence[tuple[str, str]]:
-    """Globs of the host and what follows it; more than one where a star may be on both sides."""
+    """Globs of the host and what follows it: it ends at the first slash, and a star may stand for that too."""
     first, slash, rest = text.partition("/")
-    if first.startswith("*"):
-        return _of_star(text, first, rest)
-    if split_host(text)[0] or (form is not Form.WRITTEN and slash):
-        return _hosted(text, first, rest)
-    if first.endswith("*") and not slash:
-        return _of_beginning(text, form, trusting=trusting)
-    if form is not Form.WRITTEN:
-        raise Nothing(f"{text!r} {_NO_REGISTRY}")
-    return [(DOCKER_HUB, text)]
+    name, _, port = first.partition(":")
+    if form is Form.WRITTEN and not (first.startswith("*") or (split_host(text)[0] if slash else _is_name(name))):
+        # Whoever wrote a star to allow something meant names of Docker Hub, not registries that begin so.
+        others = () if trusting or "*" not in first else _hosted(text, name, port, rest, trusting=False)
+        return [(DOCKER_HUB, text), *others]
+    if "*" not in first and not (rest and (_is_name(name) or port)):
+        if form is Form.WRITTEN and not slash:
+            return [(DOCKER_HUB, text)]
+        raise Nothing(f"{text!r} begins with no registry, as every name does that it is compared with")
+    return _hosted(text, name, port, rest, trusting=trusting)
 
 
-_NO_REGISTRY: Final = "begins with no registry, as every name does that it is compared with"
+def _hosted(text: str, name: str, port: str, rest: str, *, trusting: bool) -> Sequence[tuple[str, str]]:
+    if "*" not in name and "*" in port and (port != "*" or not rest):
+        return _at_some_port(text, name, port.removesuffix("*"), rest, trusting=trusting)
+    found = list(_ends(text))
+    if not trusting or "*" not in name:
+        return found
+    if not rest and not name.startswith("*"):
+        if not _is_name(name.removesuffix("*")) or port or name.count("*") > 1:
+            raise Inexpressible(f"{text!r} is about every registry whose name begins so, whoever has it")
+        return [(name.removesuffix("*"), "*")]
+    if name.startswith("*"):
+        # Whoever allows `*.example.com/x` means registries, not repositories of others that are called so.
+        return found[:1] if _is_name(name) and rest else [split for split in found if split[0] in (ANY, name)]
+    return found
 
 
-def _of_star(text: str, first: str, rest: str) -> Sequence[tuple[str, str]]:
-    """A star that begins a glob takes in the host, and as many components as it likes."""
-    if not rest:
-        return [(ANY, text)]
-    if first == "*":
-        return [(ANY, rest if rest == "*" else f"**/{rest}")]
-    return [(first, rest)] if _is_host(first) else [(ANY, text), (first, rest)]
+def _ends(text: str) -> Iterator[tuple[str, str]]:
+    first, slash, rest = text.partition("/")
+    if slash and not first.endswith("*"):
+        yield first, rest
+    for at, character in enumerate(first if slash else first.partition(":")[0].partition("@")[0]):
+        if character == "*":
+            host, tail = text[: at + 1], text[at + 1 :]
+            yield host, "*" if tail in ("", "/*") else f"**{tail}" if tail.startswith("/") else f"*{tail}"
 
 
-def _hosted(text: str, host: str, path: str) -> Sequence[tuple[str, str]]:
-    if not path or not (_is_host(host) or "*" in host):
-        raise Nothing(f"{text!r} {_NO_REGISTRY}")
-    return [(host, path)]
+def _at_some_port(text: str, name: str, port: str, rest: str, *, trusting: bool) -> Sequence[tuple[str, str]]:
+    """A port is written out here, or any."""
+    if not trusting:
+        return [(f"{name}:*", rest or "*")]
+    if rest or not port.isdecimal():
+        raise Inexpressible(f"{text!r} has a part of a port; a port is written out, or * for any")
+    return [(f"{name}:{port}", "*")]
 
 
-def _of_beginning(text: str, form: Form, *, trusting: bool) -> Sequence[tuple[str, str]]:
-    """A glob without a slash that ends with a star: names of Docker Hub, or of registries that begin so."""
-    beginning = text.removesuffix("*")
-    name, port, _ = beginning.partition(":")
-    host = f"{name}:*" if port else text
-    if _is_host(beginning) and (form is not Form.WRITTEN or _is_host(name)):
-        return [(beginning if trusting else host, "*")]
-    if form is Form.WRITTEN:
-        # Whoever wrote it to allow something meant the former.
-        both = not trusting and (not port or port.isdecimal())
-        return [(DOCKER_HUB, text), (host, "*")] if both else [(DOCKER_HUB, text)]
-    if port:
-        raise Nothing(f"{text!r} {_NO_REGISTRY}")
-    if trusting:
-        raise Inexpressible(f"{text!r} is about every registry whose name begins so, whoever has it")
-    return [(text, "*")]
-
-
-def _is_host(text: str) -> bool:
-    name, colon, port = text.partition(":")
-    return ("." in name or name == "localhost" or bool(colon)) and (not colon or port.isdecimal())
+def _is_name(text: str) -> bool:
+    """Whether it is told by a dot that this is a registry."""
+    return "." in text or text == "localhost"
 
 
 # What one glob is in parts
 
 
 def _variants(host: str, path: str, form: Form) -> Iterator[_Parts]:
-    repository, tag, digest = _version(path, form)
-    for each in _hosts(host):
-        for glob in _repositories(repository):
-            yield _Parts(each, glob, tag, digest)
+    for repository, tag, digest in _versions(path, form):
+        for each in _hosts(host):
+            for glob in _repositories(repository):
+                yield _Parts(each, glob, tag, digest)
 
 
-def _version(path: str, form: Form) -> tuple[str, str, str]:
+def _versions(path: str, form: Form) -> Sequence[tuple[str, str, str]]:
     """Repository, tag and digest; the tag is "*" where there may be any."""
     head, at, digest = path.partition("@")
     start = head.rfind("/") + 1
     name, colon, tag = head[start:].partition(":")
-    repository = head[:start] + name
     if at and not _WHOLE_DIGEST.fullmatch(digest):
         raise Inexpressible(f"{path!r} asks for any digest; require: {{digest: true}} does, of a whole policy")
     if at or colon:
-        return repository, ANY if at else tag, digest
+        return [(head[:start] + name, ANY if at else tag, digest)]
     if path.endswith("*"):
-        return repository, ANY, ""
-    if form is not Form.WRITTEN:
+        return [(path, ANY, ""), *_up_to_stars(path, start)]
+    found = [(path, "latest", "")] if form is Form.WRITTEN else []
+    if not found and "*" not in name:
         raise Nothing(f"{path!r} has no tag, as every name has that it is compared with; write :* behind it")
-    return repository, "latest", ""
+    return [*found, *_up_to_stars(path, start)]
 
 
-def _hosts(glob: str) -> Sequence[str]:
+def _up_to_stars(path: str, start: int) -> Iterator[tuple[str, str, str]]:
+    """A star in the last component may stand for the end of the repository and the beginning of the tag."""
+    for at in range(start, len(path) - 1):
+        if path[at] == "*":
+            yield path[: at + 1], path[at:], ""
+
+
+def _hosts(glob: str) -> Iterator[str]:
     """The glob by labels: a star may stand for dots too, and at the end for a port."""
     if glob == ANY or "*" not in glob.removesuffix(":*"):
-        return (glob,)
+        yield glob
+        return
     port = ":*" if glob.endswith("*") else ""
-    return [glob.replace("*", "*" + ".*" * more, 1) + port for more in range(_MORE_LABELS + 1)]
+    first, *others = glob.removesuffix(":*").split("*")
+    for more in product(range(_MORE_LABELS + 1), repeat=len(others)):
+        if sum(more) <= _MORE_LABELS:
+            stars = ("*" + ".*" * labels for labels in more)
+            yield first + "".join(f"{star}{other}" for star, other in zip(stars, others, strict=True)) + port
 
 
 def _repositories(glob: str) -> Iterator[str]:
@@ -245,16 +259,27 @@ def _cores(part: str) -> Sequence[str]:
 
 
 def _remarks(text: str, host: str, path: str, form: Form, *, trusting: bool) -> Iterator[str]:
-    repository, tag, digest = _version(path, form)
+    repository, tag, digest = _versions(path, form)[0]
+    first = text.partition("/")[0]
     if host in HUB_NAMES - {DOCKER_HUB} and form is not Form.WRITTEN:
         yield f"{host} is Docker Hub, so that it is about all images of {DOCKER_HUB} here"
-    if "/" not in text and trusting and text.endswith("*") and host != ANY and ":" not in path:
+    if trusting and "*" not in host and ("*" in first.partition(":")[0] or first == f"{host}*"):
         yield f"it is about {host} alone, no longer about registries whose names begin so"
+    elif trusting and host == ANY and "*" in first.partition(":")[0][1:]:
+        yield "it is about repositories, no longer about registries that are called so"
     elif host.endswith(":*"):
         yield f"it is about {host.removesuffix(':*')} at every port"
     elif "*" in host and host != ANY:
-        yield "a star in a registry stands for at most four labels or any port here, and for no slash"
+        yield "a star in a registry stands for at most four labels here"
     if tag == ANY and not digest and ":" in path and not repository.endswith("*"):
         yield "it covers images that are named by a digest alone, too"
-    if trusting and form is not Form.HOSTED and tag != ANY and tag.endswith("*"):
+    if trusting and form is not Form.HOSTED and _begins_a_tag(path):
         yield "images that are named with a digest beside the tag are not allowed by it: nothing vouches for the tag"
+    if not trusting and _IN_A_DIGEST.search(text):
+        yield "a part of a digest is not compared"
+
+
+def _begins_a_tag(path: str) -> bool:
+    """Whether a star at the end stands for the end of a tag, and what may follow that."""
+    name, colon, tag = path.rpartition("/")[2].partition(":")
+    return tag not in ("", "*") and tag.endswith("*") if colon else "*" in name[:-1] and name.endswith("*")

@@ -27,6 +27,7 @@ class Entry:
         glob: over whole names, as the source matches it; tells whether two entries can meet.
         rank: how specific it is; of two that are equal, deny wins.
         meaning: what it means here.
+        implied: it denies only because what it asks for cannot be had here; not worth a rule if the default denies too.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Entry:
     rank: tuple[int, ...]
     effect: Effect
     meaning: Meaning
+    implied: bool = False
 
     def beats(self, other: Entry) -> bool:
         """Whether it decides where both match."""
@@ -43,32 +45,28 @@ class Entry:
 def settled(entries: Sequence[Entry], default: Effect, into: Imported) -> tuple[DraftRule, ...]:
     """Rules that decide the same by "deny wins", as far as no remark says otherwise."""
     allowing = [entry for entry in entries if entry.effect is Effect.ALLOW]
-    dropped = {
-        entry.text for entry in entries if entry.effect is Effect.DENY and _drops(entry, allowing, default, into)
-    }
     return tuple(
         DraftRule(entry.text, entry.effect, entry.meaning.patterns)
         for entry in entries
-        if entry.effect is Effect.ALLOW or entry.text not in dropped
+        if entry.effect is Effect.ALLOW or _stays(entry, allowing, default, into)
     )
 
 
-def _drops(deny: Entry, allowing: Sequence[Entry], default: Effect, into: Imported) -> bool:
+def _stays(deny: Entry, allowing: Sequence[Entry], default: Effect, into: Imported) -> bool:
     met = [allow for allow in allowing if meet(deny.glob, allow.glob)]
     exceptions = [allow for allow in met if not deny.beats(allow)]
-    if not exceptions:
+    if default is Effect.DENY and len(exceptions) == len(met) and (exceptions or deny.implied):
+        if not deny.implied:
+            into.note(
+                f"deny {deny.text!r}", "is not written down: the default denies the same, save for its exceptions"
+            )
         return False
-    if default is Effect.DENY and len(exceptions) == len(met):
-        into.note(
-            f"deny {deny.text!r}", "is not written down: the default denies the same, and leaves its exceptions be"
-        )
-        return True
     for allow in exceptions:
         into.changed(
             f"allow {allow.text!r}",
-            f"has no effect where deny {deny.text!r} matches too: it was the more specific one, but deny always wins here",
+            f"has no effect where deny {deny.text!r} matches too: it was more specific, but deny always wins here",
         )
-    return False
+    return True
 
 
 def meet(one: str, other: str) -> bool:

@@ -1,0 +1,206 @@
+"""The listener for webhooks alone, and its certificate: from files, or kept in the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.app.kubernetes import client_of
+from trow.http.server import TlsFiles, watch
+from trow.http.tunnels import Tunnels
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from pathlib import Path
+
+    from trow.config import Config
+    from trow.config.schema import Admission
+    from trow.http.dispatch import Dispatcher
+    from trow.http.metrics import Metrics
+    from trow.http.server import Address
+    from trow.kube.authority import Leaf
+    from trow.kube.certificates import Plan
+
+log = logging.getLogger(__name__)
+
+# Everything that is served there; the rest of the registry is nothing to the API server.
+WEBHOOK_PATHS: Final = frozenset(
+    {"/admission/validate", "/admission/mutate", "/validate-image", "/healthz", "/readiness"}
+)
+# Certificate and key in one file, below the data directory.
+_KEPT: Final = ("keys", "webhook.pem")
+
+
+class WebhookFront:
+    """Ends TLS for the webhooks: from the first certificate on, and with each other one from the next connection on.
+
+    Args:
+        files: certificate and key; they may come later.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self.files = files
+        self.tunnels = Tunnels(files)
+        self._addresses: Sequence[Address] = ()
+        self._upstream = ("", 0)
+        self._listening = False
+
+    def place(self, addresses: Sequence[Address], upstream: Address) -> None:
+        """Say where to listen, and where the HTTP server is."""
+        self._addresses, self._upstream = addresses, (upstream.host, upstream.port)
+
+    def show(self) -> None:
+        """Take up the files as they are now.
+
+        Raises:
+            OSError: they cannot be used; what was shown before is shown on.
+        """
+        self.tunnels.renew()
+        if not self._listening:
+            for address in self._addresses:
+                self.tunnels.start(address.reservation, self._upstream)
+            self._listening = True
+
+    async def check(self) -> None:
+        """Whether the API server can call.
+
+        Raises:
+            Unavailable: there was no certificate yet.
+        """
+        if not self._listening:
+            raise Unavailable("there is no certificate for the webhooks yet; the log says why")
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """What the listener for webhooks needs."""
+
+    dispatcher: Dispatcher
+    front: WebhookFront
+
+
+def webhook_front(config: Config) -> WebhookFront | None:
+    """The listener as the settings say, which listens on nothing yet; None where none is wanted."""
+    settings = config.admission
+    if settings.bind is None:
+        return None
+    if settings.tls is not None:
+        return WebhookFront(TlsFiles(settings.tls.certificate, settings.tls.key))
+    kept = config.data_dir.joinpath(*_KEPT)
+    return WebhookFront(TlsFiles(kept, kept))
+
+
+@contextlib.asynccontextmanager
+async def certified(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncIterator[None]:
+    """Have the listener show a good certificate until the end.
+
+    Raises:
+        AccessError: the cluster cannot be reached with these settings.
+    """
+    if config.admission.tls is not None:
+        front.show()
+
+        async def show() -> None:
+            front.show()
+
+        async with _beside(watch(front.files, show)):
+            yield
+        return
+    async with _kept(config, front, metrics):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncIterator[None]:
+    from trow.kube.certificates import WebhookCertificates  # noqa: PLC0415 - see trow.app.kubernetes
+    from trow.kube.objects import Objects  # noqa: PLC0415
+
+    plan = _plan(config.admission)
+    copy = _Copy(front, plan.names)
+    metrics.add_gauge(
+        "trow_webhook_certificate_expiry_timestamp_seconds",
+        "When the webhooks' certificate ends, in seconds since 1970; 0 while there is none",
+        lambda: copy.expires,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_of(config.kubernetes, metrics.kubernetes))
+        await stack.enter_async_context(_beside(WebhookCertificates(Objects(client), plan, copy.take).run()))
+        yield
+
+
+def _plan(settings: Admission) -> Plan:
+    from trow.kube.authority import Lifetimes  # noqa: PLC0415
+    from trow.kube.certificates import Plan  # noqa: PLC0415
+
+    namespace, _, name = (settings.service or "").partition("/")
+    in_cluster = (f"{name}.{namespace}.svc", f"{name}.{namespace}", f"{name}.{namespace}.svc.cluster.local")
+    life = settings.certificate_lifetime
+    lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().slack, life / 10))
+    return Plan(namespace, settings.secret, (*in_cluster, *settings.names), settings.webhooks, lifetimes)
+
+
+class _Copy:
+    """The certificate of the cluster in a file, with which a start does not have to wait for the API server.
+
+    Attributes:
+        expires: when the certificate ends, 0 without one.
+    """
+
+    def __init__(self, front: WebhookFront, names: Sequence[str]) -> None:
+        self.expires = 0.0
+        self._front = front
+        self._path = front.files.certificate
+        self._shown = self._left_over(names)
+
+    def take(self, leaf: Leaf) -> None:
+        """Show this one from now on.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if leaf.pem == self._shown:
+            return
+        _write(self._path, leaf.pem)
+        self._front.show()
+        self._shown, self.expires = leaf.pem, leaf.end
+
+    def _left_over(self, names: Sequence[str]) -> bytes:
+        """What the last run has left, and is shown now if it is still good; else b""."""
+        from trow.kube.authority import Leaf  # noqa: PLC0415
+
+        try:
+            found = self._path.read_bytes()
+            leaf = Leaf.read(found, found)
+            if leaf.end <= time.time() or not leaf.covers(names):
+                return b""
+            self._front.show()
+        except (OSError, ValueError):
+            return b""
+        self.expires = leaf.end
+        return leaf.pem
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whoever reads sees the old file or the new one. It is a copy: after a crash it is as good not to have it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+    fresh.replace(path)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,117 @@
+"""Kyverno's policies, as far as they say where images may come from.
+
+Patterns on `image` come over, rule by rule. References to images whose signatures are verified come over as a list of
+what may run, without the verification. https://kyverno.io/docs/policy-types and, for how names are compared,
+`pkg/utils/image` and `ext/wildcard` of https://github.com/kyverno/kyverno.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trow.app.importing.drafts import Draft, Imported
+from trow.app.importing.kyverno_images import image_of, ruled
+from trow.app.importing.kyverno_scope import Scope, scope_of
+from trow.app.importing.kyverno_signed import signed_by_policy, signed_by_rule
+from trow.app.importing.values import mapping, sequence, text
+from trow.policy.rules import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_GROUPS: Final = ("kyverno.io/", "policies.kyverno.io/")
+_RULED: Final = ("ClusterPolicy", "Policy")
+_SIGNED: Final = ("ImageValidatingPolicy", "NamespacedImageValidatingPolicy")
+_LIMITS: Final = ("preconditions", "celPreconditions", "context", "imageExtractors")
+_OTHERS: Final = ("mutate", "generate")
+
+
+def recognised(item: Mapping[str, object]) -> bool:
+    """Whether it is an object of Kyverno."""
+    return str(item.get("apiVersion")).startswith(_GROUPS)
+
+
+def imported(item: Mapping[str, object]) -> Imported:
+    """The policies that a policy comes to.
+
+    Raises:
+        UnreadableSource: it has not the form that Kyverno asks for.
+    """
+    into = Imported()
+    kind, metadata = str(item.get("kind")), mapping(item.get("metadata"), "metadata")
+    name = text(metadata.get("name"), "metadata.name")
+    where = f"{kind}/{name}"
+    spec = mapping(item.get("spec"), "spec")
+    of_namespace = kind in ("Policy", "NamespacedImageValidatingPolicy")
+    namespace = text(metadata.get("namespace"), "metadata.namespace") if of_namespace else None
+    if kind in _SIGNED:
+        signed_by_policy(spec, where, namespace, into)
+    elif kind in _RULED:
+        for number, each in enumerate(sequence(spec.get("rules"), "spec.rules")):
+            rule = mapping(each, f"spec.rules[{number}]")
+            _rule(rule, spec, where, name, namespace, into)
+    else:
+        into.left_out(where, f"is none of {', '.join((*_RULED, *_SIGNED))}")
+    return into
+
+
+def _rule(
+    rule: Mapping[str, object],
+    spec: Mapping[str, object],
+    policy: str,
+    name: str,
+    namespace: str | None,
+    into: Imported,
+) -> None:
+    title = text(rule.get("name"), f"{policy}, name of a rule")
+    where = f"{policy}, rule {title}"
+    if others := [key for key in _OTHERS if rule.get(key)]:
+        into.left_out(where, f"{', '.join(others)}: says nothing of what may run")
+        return
+    if limits := [key for key in _LIMITS if rule.get(key) and not _only_about_operations(key, rule[key])]:
+        into.left_out(where, f"{', '.join(limits)}: there are no such conditions here")
+        return
+    scope = scope_of(rule, namespace, where, into)
+    if scope is None:
+        return
+    mode = _mode(rule, spec, where, into)
+    if rule.get("verifyImages"):
+        signed_by_rule(rule, scope, mode, where, into)
+    else:
+        _validated(rule, scope, mode, where, f"{name}-{title}", into)
+
+
+def _validated(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str, name: str, into: Imported) -> None:
+    image = image_of(mapping(rule.get("validate"), f"{where}, validate"), where, into)
+    if image is None:
+        return
+    found = ruled(image, where, into)
+    if found is not None:
+        default, rules, digest = found
+        draft = Draft(name, default, rules, mode, scope.namespace, scope.include, scope.exclude, digest=digest)
+        into.finish(draft, 0 if digest else 1)
+
+
+def _only_about_operations(key: str, conditions: object) -> bool:
+    """Whether conditions are about what is done to the object: nothing is judged here but what would newly run."""
+    if key != "preconditions":
+        return False
+    groups = [conditions] if isinstance(conditions, list) else list(mapping(conditions, "preconditions").values())
+    each = [mapping(one, "preconditions") for group in groups for one in sequence(group, "preconditions")]
+    return all("request.operation" in str(one.get("key")) for one in each)
+
+
+def _mode(rule: Mapping[str, object], spec: Mapping[str, object], where: str, into: Imported) -> Mode:
+    """Enforced if anything of it is: a policy has one mode here."""
+    own = [mapping(rule.get("validate"), "validate")]
+    own += [mapping(each, "verifyImages") for each in sequence(rule.get("verifyImages"), "verifyImages")]
+    actions = {str(each["failureAction"]).lower() for each in own if each.get("failureAction")}
+    actions = actions or {str(spec.get("validationFailureAction") or "Audit").lower()}
+    overrides = [each for part in (spec, *own) for key in _OVERRIDES for each in sequence(part.get(key), key)]
+    if overrides:
+        actions |= {str(mapping(each, "an override").get("action")).lower() for each in overrides}
+        into.changed(where, "other actions for some namespaces: the strictest of them is for all of them here")
+    return Mode.AUDIT if actions == {"audit"} or spec.get("admission") is False else Mode.ENFORCE
+
+
+_OVERRIDES: Final = ("validationFailureActionOverrides", "failureActionOverrides")

@@ -1,0 +1,113 @@
+"""Patterns on `image` in Kyverno's rules: ``eu.foo.io/* | bar.io/*``, ``!*:latest``, ``*@sha256:*``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.app.importing.drafts import DraftRule
+from trow.app.importing.globs import Form, Inexpressible, meaning_of
+from trow.app.importing.values import mapping, sequence
+from trow.policy.rules import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trow.app.importing.drafts import Imported
+
+Ruled: TypeAlias = "tuple[Effect, tuple[DraftRule, ...], bool]"
+
+_LISTS: Final = ("containers", "initContainers", "ephemeralContainers")
+# `=(initContainers)`: if there are any.
+_IF_THERE: Final = re.compile(r"=\((\w+)\)")
+_LOOPED: Final = re.compile(r"request\.object\.spec\.(\w+|\[[\w, ]+\]\[\])")
+_ANY_NAME: Final = ("*", "?*")
+_DIGEST: Final = re.compile(r"@(?:sha256:)?\*")
+
+
+def image_of(validate: Mapping[str, object], where: str, into: Imported) -> str | None:
+    """The pattern that every container's image has to be like; None if that is not what is asked, which is noted."""
+    try:
+        found = dict(_patterned(validate) or _looped(validate))
+    except Inexpressible as error:
+        into.left_out(where, str(error))
+        return None
+    if not found:
+        into.left_out(where, "is no pattern on the images of containers")
+        return None
+    if len(set(found.values())) > 1:
+        into.left_out(where, "has other patterns for other kinds of containers, which no policy here can tell apart")
+        return None
+    if missing := [name for name in _LISTS if name not in found]:
+        into.changed(where, f"is about images of {', '.join(missing)} too")
+    return next(iter(found.values()))
+
+
+def _patterned(validate: Mapping[str, object]) -> Sequence[tuple[str, str]]:
+    pattern = mapping(validate.get("pattern"), "validate.pattern")
+    if not pattern:
+        return ()
+    spec = mapping(pattern.get("spec"), "validate.pattern.spec")
+    fields = {_IF_THERE.sub(r"\1", key): value for key, value in spec.items()}
+    if set(pattern) != {"spec"} or not fields or not set(fields) <= set(_LISTS):
+        raise Inexpressible("validate.pattern is about more than the images of containers")
+    return [(key, _image(value)) for key, value in fields.items()]
+
+
+def _image(containers: object) -> str:
+    found = [mapping(each, "a container") for each in sequence(containers, "containers")]
+    if len(found) != 1 or found[0].get("name", "*") not in _ANY_NAME:
+        raise Inexpressible("validate.pattern tells containers apart, which no policy here can")
+    return _single({key: value for key, value in found[0].items() if key != "name"})
+
+
+def _single(fields: Mapping[str, object]) -> str:
+    wanted = {_IF_THERE.sub(r"\1", key): value for key, value in fields.items()}
+    image = wanted.get("image")
+    if set(wanted) != {"image"} or not isinstance(image, str):
+        raise Inexpressible("validate is about more than the images of containers")
+    return image
+
+
+def _looped(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for each in sequence(validate.get("foreach"), "validate.foreach"):
+        loop = mapping(each, "validate.foreach")
+        match = _LOOPED.fullmatch(str(loop.get("list")))
+        lists = re.findall(r"\w+", match[1]) if match else []
+        if not lists or not set(lists) <= set(_LISTS) or not set(loop) <= {"list", "pattern", "elementScope"}:
+            raise Inexpressible("validate.foreach is no pattern on the images of containers")
+        image = _single(mapping(loop.get("pattern"), "validate.foreach.pattern"))
+        yield from ((name, image) for name in lists)
+
+
+def ruled(image: str, where: str, into: Imported) -> Ruled | None:
+    """Default and rules of a pattern, and whether a digest is asked for; None if there are none, which is noted."""
+    either = [part.strip() for part in image.split("|")]
+    each = [part.strip() for part in image.split("&")]
+    if all(part.startswith("!") for part in each) and len(either) == 1:
+        rules = tuple(_rules([part[1:].strip() for part in each], Effect.DENY, where, into))
+        return Effect.ALLOW, rules, False
+    digest = all(_DIGEST.search(part) for part in either)
+    globs = [_any_version(part) for part in either] if digest else either
+    if digest and "*" in globs:
+        return Effect.ALLOW, (), True
+    return Effect.DENY, tuple(_rules(globs, Effect.ALLOW, where, into)), digest
+
+
+def _any_version(glob: str) -> str:
+    """The same without the digest, which the policy asks for."""
+    name = _DIGEST.sub("", glob)
+    return name if name.endswith("*") or ":" in name.rpartition("/")[2] else f"{name}:*"
+
+
+def _rules(globs: Sequence[str], effect: Effect, where: str, into: Imported) -> Iterator[DraftRule]:
+    for glob in globs:
+        place = f"{where}, image {glob!r}"
+        try:
+            meaning = meaning_of(glob, Form.WRITTEN, trusting=effect is Effect.ALLOW)
+        except Inexpressible as error:
+            into.left_out(place, str(error))
+            continue
+        for remark in meaning.remarks:
+            into.changed(place, remark)
+        yield DraftRule(glob, effect, meaning.patterns)

@@ -1,0 +1,86 @@
+"""`match` and `exclude` of Kyverno's rules: here a policy is about namespaces, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.app.importing.values import mapping, sequence, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trow.app.importing.drafts import Imported
+
+# What may stand beside namespaces: which objects it is about, which is always the same here.
+_HARMLESS: Final = frozenset({"kinds", "operations", "namespaces"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a policy is in force.
+
+    Attributes:
+        namespace: that of a namespaced policy; None: it is of the cluster.
+    """
+
+    namespace: str | None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, into: Imported) -> Scope | None:
+    """Where a rule is in force; None if that cannot be said here, which is then noted."""
+    filters = _filters(rule.get("match"), f"{where}, match")
+    if filters is None or not all(map(_simple, filters)):
+        into.left_out(where, "match: conditions other than kinds, operations and namespaces cannot be said here")
+        return None
+    if not any(_pods(each) for each in filters):
+        into.changed(where, "match has no Pods, but here they are what is judged in the end")
+    named = [texts(_resources(each).get("namespaces"), f"{where}, namespaces") for each in filters]
+    include = [] if not all(named) else [name for names in named for name in names]
+    exclude = _excluded(rule, where, into)
+    if namespace is not None:
+        return Scope(namespace)
+    return Scope(None, tuple(dict.fromkeys(include)), tuple(dict.fromkeys(exclude)))
+
+
+def _excluded(rule: Mapping[str, object], where: str, into: Imported) -> Sequence[str]:
+    filters = _filters(rule.get("exclude"), f"{where}, exclude")
+    found: list[str] = []
+    for each in filters or []:
+        names = texts(_resources(each).get("namespaces"), f"{where}, namespaces")
+        if _simple(each) and names and _pods(each):
+            found += names
+        else:
+            into.changed(where, "exclude: it applies there too, for only namespaces can be excluded here")
+    if filters is None:
+        into.changed(where, "exclude: it applies there too, for conditions cannot be joined here")
+    return found
+
+
+def _filters(value: object, where: str) -> Sequence[Mapping[str, object]] | None:
+    """What any of has to hold; None if several have to hold together."""
+    block = mapping(value, where)
+    if not block:
+        return []
+    if "any" in block and len(block) == 1:
+        return [mapping(each, where) for each in sequence(block["any"], where)]
+    if "all" in block and len(block) == 1:
+        every = [mapping(each, where) for each in sequence(block["all"], where)]
+        return every if len(every) == 1 else None
+    return [block] if not {"any", "all"} & set(block) else None
+
+
+def _resources(each: Mapping[str, object]) -> Mapping[str, object]:
+    return mapping(each.get("resources"), "resources")
+
+
+def _simple(each: Mapping[str, object]) -> bool:
+    """Whether it asks for nothing but kinds, operations and namespaces."""
+    return set(each) <= {"resources"} and set(_resources(each)) <= _HARMLESS
+
+
+def _pods(each: Mapping[str, object]) -> bool:
+    kinds = texts(_resources(each).get("kinds"), "kinds")
+    return not kinds or any(kind.rpartition("/")[2] in ("Pod", "*") for kind in kinds)

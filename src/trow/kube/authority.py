@@ -1,0 +1,398 @@
+"""An authority of one's own and the certificate that it issues, as they succeed one another without a gap.
+
+Whoever calls trusts the authorities of a bundle, and learns of another bundle later than it is published. So a new
+authority is first only published, beside the old one; it issues when everybody has had the time to learn of it; and
+the old one leaves the bundle when the last certificate that it issued is over (RFC 5280).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+# What the parts are called in a Secret; two of them are those of the type kubernetes.io/tls.
+CA_CERTIFICATES: Final = "ca.crt"
+CA_KEYS: Final = "ca.key"
+CERTIFICATE: Final = "tls.crt"
+KEY: Final = "tls.key"
+PREVIOUS: Final = "previous.crt"
+PARTS: Final = (CA_CERTIFICATES, CA_KEYS, CERTIFICATE, KEY, PREVIOUS)
+
+DAY: Final = 86400.0
+# Clocks differ: what is issued now is good also for those whose clocks are behind.
+_SKEW: Final = timedelta(minutes=5)
+# With a third of its life left it is renewed.
+_LAST_PART: Final = 3
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_UNUSABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+
+Parts: TypeAlias = "Mapping[str, bytes]"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """For how long, in seconds, an authority and its certificates are good.
+
+    Attributes:
+        slack: for so long after its end a certificate may still be in use somewhere.
+    """
+
+    authority: float = 365 * DAY
+    certificate: float = 30 * DAY
+    slack: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who issues; without a key, who has issued."""
+
+    certificate: x509.Certificate
+    key: EllipticCurvePrivateKey | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def make(cls, now: float, life: float) -> Self:
+        """A new one."""
+        key = generate_private_key(SECP256R1())
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        # Two of them in one bundle are told apart by their names.
+        name = _name(f"Trow webhooks {own.digest.hex()[:8]}")
+        builder = _builder(name, name, key, now, _time(now + life))
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+        return cls(builder.add_extension(own, critical=False).sign(key, hashes.SHA256()), key)
+
+    @property
+    def end(self) -> float:
+        """Until when it is good, in seconds of Unix time."""
+        return _end(self.certificate)
+
+    def issued(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate is of this authority."""
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (*_UNUSABLE, InvalidSignature):
+            return False
+        return True
+
+    def issue(self, names: Sequence[str], now: float, life: float) -> Leaf:
+        """A new certificate for a server of these names, no longer good than the authority itself.
+
+        Raises:
+            ValueError: there is no key to issue with.
+        """
+        if self.key is None:
+            raise ValueError("this authority has no key any more")
+        key = generate_private_key(SECP256R1())
+        builder = _builder(self.certificate.subject, _name("Trow webhooks"), key, now, _time(min(now + life, self.end)))
+        extensions: Sequence[tuple[x509.ExtensionType, bool]] = (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_usage(signs_certificates=False), True),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+            (x509.SubjectAlternativeName([*map(_general_name, names)]), False),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False),
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return Leaf(builder.sign(self.key, hashes.SHA256()), key)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What a server shows, and its key."""
+
+    certificate: x509.Certificate
+    key: EllipticCurvePrivateKey = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, certificate: bytes, key: bytes) -> Self:
+        """Read both from PEM; the two may stand in one text.
+
+        Raises:
+            ValueError: they cannot be read or do not belong together.
+        """
+        try:
+            found = x509.load_pem_x509_certificate(certificate)
+            (private,) = _keys(key)
+        except _UNUSABLE:
+            raise ValueError("there is no certificate with its key in PEM") from None
+        if not _same(found.public_key(), private.public_key()):
+            raise ValueError("certificate and key do not belong together")
+        return cls(found, private)
+
+    @property
+    def end(self) -> float:
+        """Until when it is good, in seconds of Unix time."""
+        return _end(self.certificate)
+
+    @property
+    def pem(self) -> bytes:
+        """Certificate and key in one text, so that neither is ever seen without the other."""
+        return _certificate_pem(self.certificate) + _key_pem(self.key)
+
+    def covers(self, names: Sequence[str]) -> bool:
+        """Whether it is good for all these names."""
+        return set(map(_canonical, names)) <= set(map(_canonical, self.names))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that it is good for."""
+        try:
+            found = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (x509.ExtensionNotFound, ValueError):
+            return ()
+        addresses = map(str, found.get_values_for_type(x509.IPAddress))
+        return (*found.get_values_for_type(x509.DNSName), *addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """All that there is at one moment.
+
+    Attributes:
+        authorities: those to be trusted, the oldest first; the last one is to issue from now on, or soon.
+        leaf: what is shown.
+        previous: the last certificate of the authority that issued before, as long as it is good.
+    """
+
+    authorities: tuple[Authority, ...] = ()
+    leaf: Leaf | None = None
+    previous: x509.Certificate | None = None
+
+    @classmethod
+    def read(cls, parts: Parts) -> tuple[Self, Sequence[str]]:
+        """What is written in a Secret, as far as it can be used, and a sentence for whatever cannot."""
+        wrong: list[str] = []
+        authorities, leaf, previous = _authorities(parts, wrong), _leaf(parts, wrong), _previous(parts, wrong)
+        if leaf is not None and not any(each.issued(leaf.certificate) for each in authorities):
+            wrong.append(f"{CERTIFICATE} is of no authority in {CA_CERTIFICATES}")
+        return cls(authorities, leaf, previous), wrong
+
+    @property
+    def parts(self) -> dict[str, bytes]:
+        """As they are written in a Secret; what there is none of is empty."""
+        keys = [each.key for each in self.authorities if each.key is not None]
+        return {
+            CA_CERTIFICATES: self.bundle,
+            CA_KEYS: b"".join(map(_key_pem, keys)),
+            CERTIFICATE: _certificate_pem(self.leaf.certificate) if self.leaf else b"",
+            KEY: _key_pem(self.leaf.key) if self.leaf else b"",
+            PREVIOUS: _certificate_pem(self.previous) if self.previous else b"",
+        }
+
+    @property
+    def bundle(self) -> bytes:
+        """What callers have to trust, in PEM."""
+        return b"".join(_certificate_pem(each.certificate) for each in self.authorities)
+
+
+def ahead(
+    present: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, settled: bool
+) -> Certificates:
+    """What there has to be now.
+
+    Args:
+        present: what there is.
+        now: seconds of Unix time.
+        names: those of the server.
+        lifetimes: of what is made now.
+        settled: whether every caller has known the last authority for long enough.
+    """
+    kept = _without_the_past(present, now, lifetimes)
+    if not _can_go_on(kept.authorities, now, lifetimes):
+        fresh = Authority.make(now, lifetimes.authority)
+        kept, settled = replace(kept, authorities=(*kept.authorities, fresh)), False
+    return _served(kept, now, names, lifetimes, settled=settled)
+
+
+def _without_the_past(given: Certificates, now: float, lifetimes: Lifetimes) -> Certificates:
+    before = now - lifetimes.slack
+    previous = given.previous if given.previous is not None and _end(given.previous) > before else None
+    leaf = given.leaf.certificate if given.leaf else None
+    shown = [each for each in (leaf, previous) if each and _end(each) > before]
+    needed = tuple(
+        each
+        for each in given.authorities
+        if each.end > now and (each is given.authorities[-1] or any(map(each.issued, shown)))
+    )
+    return replace(given, authorities=needed, previous=previous)
+
+
+def _can_go_on(authorities: Sequence[Authority], now: float, lifetimes: Lifetimes) -> bool:
+    """Whether the last one will do for a while."""
+    if not authorities or authorities[-1].key is None:
+        return False
+    return authorities[-1].end - now > lifetimes.authority / _LAST_PART
+
+
+def _served(
+    given: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, settled: bool
+) -> Certificates:
+    newest, leaf = given.authorities[-1], given.leaf
+    present = next((each for each in given.authorities if leaf and each.issued(leaf.certificate)), None)
+    if leaf is None or present is None or leaf.end <= now:
+        return _with_leaf(
+            given, newest, newest.issue(names, now, lifetimes.certificate)
+        )  # nobody accepts what there is
+    issuer = newest if settled else present
+    due = leaf.end - now < lifetimes.certificate / _LAST_PART and issuer.end > leaf.end
+    if issuer.key is None or (issuer is present and not due and leaf.covers(names)):
+        return given
+    # While replicas are told of other names one after the other, those of all of them are needed.
+    wanted = names if leaf.covers(names) else [*dict.fromkeys([*names, *leaf.names])]
+    return _with_leaf(given, issuer, issuer.issue(wanted, now, lifetimes.certificate))
+
+
+def _with_leaf(given: Certificates, issuer: Authority, leaf: Leaf) -> Certificates:
+    """Who has issued before does not do so any more, and loses the key."""
+    older = [*itertools.takewhile(lambda each: each is not issuer, given.authorities)]
+    authorities = (*(Authority(each.certificate) for each in older), *given.authorities[len(older) :])
+    last = given.leaf.certificate if given.leaf else None
+    previous = last if last is not None and not issuer.issued(last) else given.previous
+    return Certificates(authorities, leaf, previous)
+
+
+def _authorities(parts: Parts, wrong: list[str]) -> tuple[Authority, ...]:
+    found = parts.get(CA_CERTIFICATES, b"")
+    if not found:
+        return ()
+    try:
+        certificates = x509.load_pem_x509_certificates(found)
+    except _UNUSABLE:
+        wrong.append(f"{CA_CERTIFICATES} is not made of certificates in PEM")
+        return ()
+    keys = {_public(key.public_key()): key for key in _readable_keys(parts, wrong)}
+    authorities = tuple(Authority(each, keys.get(_public(each.public_key()))) for each in certificates)
+    if authorities[-1].key is None:
+        wrong.append(f"{CA_KEYS} does not have the key of the last authority in {CA_CERTIFICATES}")
+    return authorities
+
+
+def _readable_keys(parts: Parts, wrong: list[str]) -> Sequence[EllipticCurvePrivateKey]:
+    try:
+        return [*_keys(parts.get(CA_KEYS, b""))]
+    except _UNUSABLE:
+        wrong.append(f"{CA_KEYS} is not made of private keys in PEM")
+        return ()
+
+
+def _leaf(parts: Parts, wrong: list[str]) -> Leaf | None:
+    certificate, key = parts.get(CERTIFICATE, b""), parts.get(KEY, b"")
+    if not certificate and not key:
+        return None
+    try:
+        return Leaf.read(certificate, key)
+    except ValueError as error:
+        wrong.append(f"{CERTIFICATE} and {KEY} cannot be used: {error}")
+        return None
+
+
+def _previous(parts: Parts, wrong: list[str]) -> x509.Certificate | None:
+    found = parts.get(PREVIOUS, b"")
+    try:
+        return x509.load_pem_x509_certificate(found) if found else None
+    except _UNUSABLE:
+        wrong.append(f"{PREVIOUS} is no certificate in PEM")
+        return None
+
+
+def _keys(pem: bytes) -> Iterator[EllipticCurvePrivateKey]:
+    for block in _PEM.finditer(pem):
+        if block[1].endswith(b"PRIVATE KEY"):
+            key = load_pem_private_key(block[0], password=None)
+            if not isinstance(key, EllipticCurvePrivateKey):
+                raise TypeError("this is another kind of key")
+            yield key
+
+
+def _builder(
+    issuer: x509.Name, subject: x509.Name, key: EllipticCurvePrivateKey, now: float, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .subject_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_time(now) - _SKEW)
+        .not_valid_after(end)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _canonical(name: str) -> str:
+    """A name as it is compared."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name.lower()
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), tz=UTC)
+
+
+def _end(certificate: x509.Certificate) -> float:
+    return certificate.not_valid_after_utc.timestamp()
+
+
+def _certificate_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _public(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _same(one: PublicKeyTypes, other: PublicKeyTypes) -> bool:
+    return _public(one) == _public(other)
