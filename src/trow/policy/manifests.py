@@ -41,7 +41,7 @@ EXCEPTION: Final = "PolicyException"
 KINDS: Final = (CLUSTER, NAMESPACED, EXCEPTION)
 
 RULES_AT_MOST: Final = 1000
-IMAGES_AT_MOST: Final = 100
+IMAGES_AT_MOST: Final = 40
 ENTRIES_AT_MOST: Final = 50
 _RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
 _NAMESPACE: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"

@@ -1,0 +1,137 @@
+"""Policies over images as values: builders, and strategies over a world so small that things often meet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import strategies as st
+
+from trow.policy.decide import Exemption, Request
+from trow.policy.images import parse
+from trow.policy.patterns import ImagePattern
+from trow.policy.pods import ImageUse
+from trow.policy.rules import (
+    CLUSTER,
+    CONFIGURED,
+    NAMESPACED,
+    Effect,
+    Mode,
+    Namespaces,
+    Policy,
+    Requirements,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from trow.policy.images import ImageReference
+
+SHA256: Final = "sha256:" + "a" * 64
+OTHER: Final = "sha256:" + "b" * 64
+SHA512: Final = "sha512:" + "c" * 128
+NOW: Final = 1_800_000_000.0
+HOUR: Final = 3600.0
+OURS: Final = ImagePattern.parse("registry.example.com")
+
+
+def pattern(registry: str, repository: str = "**", tag: str = "*", digest: str = "") -> ImagePattern:
+    return ImagePattern.parse(registry, repository, tag, digest)
+
+
+def allow(name: str, *patterns: ImagePattern) -> Rule:
+    return Rule(name, Effect.ALLOW, patterns)
+
+
+def deny(name: str, *patterns: ImagePattern) -> Rule:
+    return Rule(name, Effect.DENY, patterns)
+
+
+def cluster_policy(
+    *rules: Rule,
+    name: str = "only-ours",
+    default: Effect = Effect.DENY,
+    require: Requirements | None = None,
+    mode: Mode = Mode.ENFORCE,
+    controllers: Mode = Mode.WARN,
+) -> Policy:
+    required = require or Requirements()
+    return Policy(CLUSTER, name, default, rules, mode=mode, controllers=controllers, require=required)
+
+
+def exemption(
+    *patterns: ImagePattern,
+    name: str = "incident",
+    requester: str = "alice",
+    approver: str = "bob",
+    begins: float = NOW,
+    duration: float = HOUR,
+    namespaces: frozenset[str] = frozenset({"team-a"}),
+    policies: frozenset[str] = frozenset({"ClusterImagePolicy/only-ours"}),
+) -> Exemption:
+    reason = "the registry is down"
+    return Exemption(name, reason, requester, approver, begins, duration, namespaces, policies, patterns)
+
+
+def pod(*texts: str, namespace: str = "team-a", pull_policy: str = "", running: bool = True) -> Request:
+    """A Pod whose containers c0, c1 ... run these images."""
+    uses = [
+        ImageUse(f"spec.containers[{number}].image", f"container c{number}", text, pull_policy)
+        for number, text in enumerate(texts)
+    ]
+    return Request(namespace, tuple(uses), running)
+
+
+# the small world
+
+COMPONENTS: Final = st.sampled_from(["a", "b", "ab", "app"])
+REPOSITORIES: Final = st.lists(COMPONENTS, min_size=1, max_size=3).map("/".join)
+HOSTS: Final = st.sampled_from(
+    ["docker.io", "quay.io", "a.example.com", "b.example.com:5000", "example.com", "localhost:5000", "[::1]:5000"]
+)
+VERSIONS: Final = st.sampled_from(["", ":1", ":v2", f"@{SHA256}", f":1@{SHA256}", f":v2@{OTHER}"])
+TEXTS: Final = st.tuples(HOSTS, REPOSITORIES, VERSIONS).map(lambda parts: f"{parts[0]}/{parts[1]}{parts[2]}")
+IMAGES: Final[st.SearchStrategy[ImageReference]] = TEXTS.map(parse)
+
+_GLOB_PARTS: Final = st.sampled_from(["a", "b", "ab", "app", "*", "a*", "*p", "**"])
+GLOBS: Final = st.lists(_GLOB_PARTS, min_size=1, max_size=3).map("/".join)
+HOST_GLOBS: Final = st.one_of(HOSTS, st.sampled_from(["*", "*.io", "*.example.com", "*.example.com:*", "*:5000"]))
+PATTERNS: Final = st.one_of(
+    st.builds(pattern, HOST_GLOBS, GLOBS, st.sampled_from(["*", "1", "v*", "latest"])),
+    st.builds(pattern, HOST_GLOBS, GLOBS, st.just("*"), st.sampled_from([SHA256, OTHER])),
+)
+RULES: Final = st.builds(
+    Rule,
+    st.text("abc", min_size=1, max_size=3),
+    st.sampled_from(Effect),
+    st.lists(PATTERNS, min_size=1, max_size=3).map(tuple),
+)
+NAMESPACES: Final = st.sampled_from(["team-a", "team-b", "kube-system"])
+_REQUIREMENTS: Final = st.builds(
+    Requirements,
+    digest=st.booleans(),
+    exists=st.booleans(),
+    max_age=st.sampled_from([None, HOUR]),
+    never_forbidden=st.booleans(),
+    platforms=st.sampled_from([(), ("linux/amd64",)]),
+)
+POLICIES: Final = st.builds(
+    Policy,
+    kind=st.sampled_from([CLUSTER, NAMESPACED, CONFIGURED]),
+    name=st.sampled_from(["one", "two"]),
+    default=st.sampled_from(Effect),
+    rules=st.lists(RULES, max_size=4).map(tuple),
+    namespace=NAMESPACES,
+    mode=st.sampled_from([Mode.AUDIT, Mode.WARN, Mode.ENFORCE]),
+    controllers=st.sampled_from([Mode.IGNORE, Mode.WARN, Mode.ENFORCE]),
+    namespaces=st.sampled_from([Namespaces(), Namespaces(("team-*",)), Namespaces(exclude=("kube-*",))]),
+    require=_REQUIREMENTS,
+)
+EXEMPTIONS: Final = st.builds(
+    exemption,
+    PATTERNS,
+    name=st.sampled_from(["incident", "other"]),
+    approver=st.sampled_from(["", "alice", "bob"]),
+    begins=st.sampled_from([NOW - 2 * HOUR, NOW, NOW + HOUR]),
+    duration=st.sampled_from([0.0, HOUR, 25 * HOUR]),
+    namespaces=st.frozensets(NAMESPACES, max_size=2),
+    policies=st.frozensets(st.sampled_from(["ClusterImagePolicy/one", "ImagePolicy/two", CONFIGURED]), max_size=2),
+)

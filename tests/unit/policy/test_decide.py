@@ -1,0 +1,582 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.verdicts import (
+    EXEMPTIONS,
+    HOUR,
+    NAMESPACES,
+    NOW,
+    OURS,
+    POLICIES,
+    SHA256,
+    TEXTS,
+    allow,
+    cluster_policy,
+    deny,
+    exemption,
+    pattern,
+    pod,
+)
+from trow.oci.digest import Digest
+from trow.policy.configured import policy_of
+from trow.policy.decide import (
+    DEFAULT,
+    FORBID_NEVER,
+    INVALID,
+    LONGEST_EXEMPTION,
+    REQUIRE_AGE,
+    REQUIRE_DIGEST,
+    REQUIRE_EXISTS,
+    REQUIRE_PLATFORM,
+    Exemption,
+    Facts,
+    Request,
+    Rules,
+    Verdict,
+    asks_about,
+    judge,
+    unreadable,
+)
+from trow.policy.images import parse
+from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, Requirements
+
+if TYPE_CHECKING:
+    from trow.policy.decide import Finding
+
+NGINX: Final = "docker.io/library/nginx:1.27"
+OURS_ONLY: Final = cluster_policy(allow("ours", OURS))
+OPEN: Final = cluster_policy(name="open", default=Effect.ALLOW)
+HERE: Final = Facts(exists=True, digest=Digest(SHA256), created=NOW, platforms=("linux/amd64",))
+
+
+def verdict(request: Request, *policies: Policy, exemptions: tuple[Exemption, ...] = (), now: float = NOW) -> Verdict:
+    return judge(Rules(policies, exemptions), request, {}, now)
+
+
+def only(found: Verdict) -> Finding:
+    (finding,) = found.findings
+    return finding
+
+
+# All policies have to be content
+
+
+def test_without_a_policy_nothing_is_against_it() -> None:
+    assert verdict(pod(NGINX)) == Verdict()
+    assert verdict(pod(NGINX)).allowed
+
+
+def test_an_object_without_images_is_allowed() -> None:
+    assert verdict(pod(), OURS_ONLY).allowed
+
+
+def test_what_a_rule_allows_is_allowed() -> None:
+    finding = only(verdict(pod("registry.example.com/x"), OURS_ONLY))
+    assert (finding.policy, finding.rule, finding.allowed) == ("ClusterImagePolicy/only-ours", "ours", True)
+    assert finding.image == parse("registry.example.com/x")
+
+
+def test_what_no_rule_allows_is_denied_by_default() -> None:
+    found = verdict(pod(NGINX), OURS_ONLY)
+    assert not found.allowed
+    assert only(found).rule == DEFAULT
+    assert only(found).reason == "is allowed by no rule"
+    assert only(found).remedy == "allowed are registry.example.com/**"
+
+
+def test_a_policy_without_rules_denies_all_by_default() -> None:
+    found = verdict(pod(NGINX), cluster_policy())
+    assert not found.allowed
+    assert only(found).remedy == "this policy allows nothing yet: it needs a rule with the action Allow"
+
+
+def test_no_more_than_three_of_the_allowed_images_are_shown() -> None:
+    rules = [allow(name, pattern(f"{name}.io")) for name in ("a", "b", "c", "d", "e")]
+    finding = only(verdict(pod(NGINX), cluster_policy(*rules, deny("f", pattern("f.io")))))
+    assert finding.remedy == "allowed are a.io/**, b.io/**, c.io/** or 2 more"
+    finding = only(verdict(pod(NGINX), cluster_policy(*rules[:3])))
+    assert finding.remedy == "allowed are a.io/**, b.io/**, c.io/**"
+
+
+def test_what_a_rule_denies_is_denied_by_its_name() -> None:
+    found = verdict(pod(NGINX), cluster_policy(deny("no-hub", pattern("docker.io")), default=Effect.ALLOW))
+    assert not found.allowed
+    assert (only(found).rule, only(found).reason) == ("no-hub", "is denied")
+    assert only(found).remedy == "use an image that this rule does not match"
+
+
+def test_deny_wins_over_an_allow_that_is_longer() -> None:
+    rules = (allow("nginx", pattern("docker.io", "library/nginx", "1.27")), deny("no-hub", pattern("docker.io")))
+    assert not verdict(pod(NGINX), cluster_policy(*rules)).allowed
+    assert not verdict(pod(NGINX), policy_of(Effect.ALLOW, ["docker.io/library/nginx:1.27"], ["docker.io"])).allowed
+
+
+def test_one_denied_image_is_enough() -> None:
+    found = verdict(pod("registry.example.com/x", NGINX, "registry.example.com/y"), OURS_ONLY)
+    assert not found.allowed
+    assert [finding.allowed for finding in found.findings] == [True, False, True]
+
+
+def test_one_policy_that_is_against_it_is_enough() -> None:
+    assert not verdict(pod(NGINX), OPEN, OURS_ONLY).allowed
+    assert not verdict(pod(NGINX), OURS_ONLY, OPEN).allowed
+    assert verdict(pod("registry.example.com/x"), OPEN, OURS_ONLY).allowed
+
+
+def test_a_policy_of_another_namespace_says_nothing() -> None:
+    elsewhere = Policy(NAMESPACED, "strict", Effect.DENY, namespace="team-b")
+    assert verdict(pod(NGINX), elsewhere).findings == ()
+    assert not verdict(pod(NGINX, namespace="team-b"), elsewhere).allowed
+    left_out = replace(OURS_ONLY, namespaces=Namespaces(exclude=("team-a",)))
+    assert verdict(pod(NGINX), left_out).findings == ()
+
+
+@pytest.mark.parametrize("text", ["", "docker.io./nginx", "nginx ", f"sha256:{'a' * 64}", "NGINX"])
+def test_what_cannot_be_read_is_denied_by_every_policy(text: str) -> None:
+    finding = only(verdict(pod(text), OPEN))
+    assert (finding.rule, finding.allowed, finding.image) == (INVALID, False, None)
+    assert finding.reason.startswith("cannot be read: ")
+
+
+def test_what_cannot_be_told_is_denied_by_every_policy_that_applies() -> None:
+    elsewhere = Policy(NAMESPACED, "strict", Effect.DENY, namespace="team-b")
+    found = unreadable(Rules((OPEN, OURS_ONLY, elsewhere)), pod(""), "spec.containers is not a list")
+    assert not found.allowed
+    assert [finding.policy for finding in found.findings] == ["ClusterImagePolicy/open", "ClusterImagePolicy/only-ours"]
+    assert {finding.reason for finding in found.findings} == {"spec.containers is not a list"}
+    assert {finding.rule for finding in found.findings} == {INVALID}
+
+
+def test_what_cannot_be_told_is_denied_though_nothing_was_found_in_it() -> None:
+    found = unreadable(Rules((OPEN,)), pod(), "spec is not an object")
+    assert not found.allowed
+    assert str(only(found)) == "the object: '' spec is not an object (ClusterImagePolicy/open, invalid-image)"
+
+
+@given(POLICIES, st.lists(POLICIES, max_size=3), st.lists(TEXTS, max_size=2), NAMESPACES)
+def test_one_more_policy_never_allows_more(
+    more: Policy, policies: list[Policy], texts: list[str], namespace: str
+) -> None:
+    """The policies of a namespace can only tighten those of the cluster."""
+    request = pod(*texts, namespace=namespace)
+    before, after = verdict(request, *policies), verdict(request, *policies, more)
+    assert before.allowed or not after.allowed
+    for mode in Mode:
+        assert set(before.denials(mode)) <= set(after.denials(mode))
+
+
+@given(st.lists(POLICIES, max_size=3), st.lists(TEXTS, max_size=2))
+def test_the_order_of_policies_means_nothing(policies: list[Policy], texts: list[str]) -> None:
+    one, other = verdict(pod(*texts), *policies), verdict(pod(*texts), *reversed(policies))
+    assert one.allowed == other.allowed
+    assert set(one.findings) == set(other.findings)
+
+
+# Modes
+
+
+@pytest.mark.parametrize(
+    ("mode", "controllers", "of_a_pod", "of_a_controller"),
+    [
+        (Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE),
+        (Mode.ENFORCE, Mode.WARN, Mode.ENFORCE, Mode.WARN),
+        (Mode.ENFORCE, Mode.IGNORE, Mode.ENFORCE, Mode.IGNORE),
+        (Mode.WARN, Mode.ENFORCE, Mode.WARN, Mode.WARN),
+        (Mode.WARN, Mode.IGNORE, Mode.WARN, Mode.IGNORE),
+        (Mode.AUDIT, Mode.ENFORCE, Mode.AUDIT, Mode.AUDIT),
+        (Mode.AUDIT, Mode.WARN, Mode.AUDIT, Mode.AUDIT),
+        (Mode.AUDIT, Mode.IGNORE, Mode.AUDIT, Mode.IGNORE),
+    ],
+)
+def test_what_comes_of_a_denial(mode: Mode, controllers: Mode, of_a_pod: Mode, of_a_controller: Mode) -> None:
+    policy = replace(OURS_ONLY, mode=mode, controllers=controllers)
+    for running, expected in ((True, of_a_pod), (False, of_a_controller)):
+        for found in (
+            verdict(pod(NGINX, running=running), policy),
+            verdict(pod("NGINX", running=running), policy),
+            unreadable(Rules((policy,)), pod("", running=running), "is no object"),
+        ):
+            assert only(found).mode is expected
+            assert found.allowed is (expected is not Mode.ENFORCE)
+            assert found.denials(expected) == found.findings
+            assert all(found.denials(other) == () for other in Mode if other is not expected)
+
+
+def test_a_policy_that_warns_takes_nothing_from_one_that_is_enforced() -> None:
+    warning = replace(OURS_ONLY, mode=Mode.WARN)
+    found = verdict(pod(NGINX), warning, cluster_policy(name="strict"))
+    assert not found.allowed
+    assert [finding.policy for finding in found.denials(Mode.WARN)] == ["ClusterImagePolicy/only-ours"]
+    assert [finding.policy for finding in found.denials(Mode.ENFORCE)] == ["ClusterImagePolicy/strict"]
+
+
+def test_what_is_allowed_is_in_no_list_of_denials() -> None:
+    found = verdict(pod("registry.example.com/x"), OURS_ONLY)
+    assert all(found.denials(mode) == () for mode in Mode)
+
+
+# Requirements
+
+
+@pytest.mark.parametrize(
+    ("require", "facts", "rule", "reason"),
+    [
+        # zero of what is asked for is not enough: what is unknown, absent or says nothing is denied (CVE-2022-35930)
+        (Requirements(exists=True), None, REQUIRE_EXISTS, "is not known"),
+        (Requirements(max_age=HOUR), None, REQUIRE_EXISTS, "is not known"),
+        (Requirements(platforms=("linux/amd64",)), None, REQUIRE_EXISTS, "is not known"),
+        (Requirements(exists=True), Facts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (Requirements(max_age=HOUR), Facts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (Requirements(platforms=("linux/amd64",)), Facts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (Requirements(max_age=HOUR), Facts(exists=True), REQUIRE_AGE, "does not say when it was made"),
+        (
+            Requirements(platforms=("linux/amd64",)),
+            Facts(exists=True),
+            REQUIRE_PLATFORM,
+            "is for none of the platforms",
+        ),
+        # facts of an absent image are worth nothing
+        (Requirements(exists=True), replace(HERE, exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        # at the very second
+        (Requirements(max_age=HOUR), replace(HERE, created=NOW - HOUR - 0.001), REQUIRE_AGE, "is too old"),
+        (Requirements(max_age=HOUR), replace(HERE, created=NOW + HOUR + 0.001), REQUIRE_AGE, "or of the future"),
+        (Requirements(max_age=HOUR), replace(HERE, created=float("nan")), REQUIRE_AGE, "is too old"),
+        (Requirements(max_age=HOUR), replace(HERE, created=float("-inf")), REQUIRE_AGE, "is too old"),
+        (Requirements(max_age=HOUR), replace(HERE, created=float("inf")), REQUIRE_AGE, "or of the future"),
+        (Requirements(max_age=HOUR), replace(HERE, created=0.0), REQUIRE_AGE, "is too old"),
+        # platforms
+        (Requirements(platforms=("linux/arm64",)), HERE, REQUIRE_PLATFORM, "(linux/arm64)"),
+        (
+            Requirements(platforms=("linux/arm64", "windows/amd64")),
+            HERE,
+            REQUIRE_PLATFORM,
+            "linux/arm64, windows/amd64",
+        ),
+        (
+            Requirements(platforms=("linux/arm/v7",)),
+            replace(HERE, platforms=("linux/arm",)),
+            REQUIRE_PLATFORM,
+            "arm/v7",
+        ),
+        (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("linux/arm64",)), REQUIRE_PLATFORM, "arm"),
+        (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("xlinux/arm",)), REQUIRE_PLATFORM, "arm"),
+        # one of several that is not fulfilled
+        (Requirements(digest=True, exists=True), HERE, REQUIRE_DIGEST, "has no digest"),
+        (Requirements(exists=True, max_age=1.0), replace(HERE, created=NOW - 2), REQUIRE_AGE, "is too old"),
+    ],
+)
+def test_requirements_that_are_not_fulfilled(
+    require: Requirements, facts: Facts | None, rule: str, reason: str
+) -> None:
+    policy = cluster_policy(allow("hub", pattern("docker.io")), require=require)
+    found = judge(Rules((policy,)), pod(NGINX), {parse(NGINX): facts} if facts else {}, NOW)
+    assert not found.allowed
+    assert only(found).rule == rule
+    assert reason in only(found).reason
+    assert only(found).remedy
+
+
+@pytest.mark.parametrize(
+    ("require", "facts"),
+    [
+        (Requirements(exists=True), Facts(exists=True)),
+        (Requirements(max_age=HOUR), replace(HERE, created=NOW - HOUR)),
+        (Requirements(max_age=0.0), HERE),
+        (Requirements(max_age=HOUR), replace(HERE, created=NOW + HOUR)),  # clocks differ
+        (Requirements(platforms=("linux/amd64",)), HERE),
+        (Requirements(platforms=("linux/arm64", "linux/amd64")), HERE),
+        (Requirements(platforms=("linux/amd64",)), replace(HERE, platforms=("unknown/unknown", "linux/amd64"))),
+        (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("linux/arm/v7",))),
+        (Requirements(platforms=("linux/arm/v7",)), replace(HERE, platforms=("linux/arm/v7",))),
+        (Requirements(exists=True, max_age=HOUR, platforms=("linux/amd64",)), HERE),
+        (Requirements(), Facts(exists=False)),
+    ],
+)
+def test_requirements_that_are_fulfilled(require: Requirements, facts: Facts) -> None:
+    policy = cluster_policy(allow("hub", pattern("docker.io")), require=require)
+    found = judge(Rules((policy,)), pod(NGINX), {parse(NGINX): facts}, NOW)
+    assert found.allowed
+    assert only(found).rule == "hub"
+
+
+def test_requirements_are_asked_of_what_the_default_allows() -> None:
+    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(digest=True))
+    assert only(verdict(pod(NGINX), policy)).rule == REQUIRE_DIGEST
+    assert verdict(pod(f"nginx@{SHA256}"), policy).allowed
+
+
+def test_requirements_do_not_speak_of_what_is_denied_anyhow() -> None:
+    policy = cluster_policy(require=Requirements(digest=True, exists=True))
+    assert only(verdict(pod(NGINX), policy)).rule == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [("nginx", False), ("nginx:1", False), (f"nginx@{SHA256}", True), (f"nginx:1@{SHA256}", True)],
+)
+def test_an_image_that_has_to_have_a_digest(text: str, allowed: bool) -> None:  # noqa: FBT001
+    found = verdict(pod(text), cluster_policy(default=Effect.ALLOW, require=Requirements(digest=True)))
+    assert found.allowed is allowed
+    if not allowed:
+        assert only(found).remedy == f"write {parse(text)}@sha256:..."
+
+
+@pytest.mark.parametrize(
+    ("pull_policy", "allowed"), [("", True), ("Always", True), ("IfNotPresent", True), ("Never", False)]
+)
+def test_an_image_that_may_not_be_left_unpulled(pull_policy: str, allowed: bool) -> None:  # noqa: FBT001
+    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(never_forbidden=True))
+    found = verdict(pod(NGINX, pull_policy=pull_policy), policy)
+    assert found.allowed is allowed
+    if not allowed:
+        assert only(found).rule == FORBID_NEVER
+        assert only(found).remedy == "use another imagePullPolicy than Never"
+
+
+def test_facts_of_one_image_say_nothing_of_another() -> None:
+    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(exists=True))
+    found = judge(Rules((policy,)), pod("nginx:1", "nginx:2"), {parse("nginx:1"): HERE}, NOW)
+    assert [finding.allowed for finding in found.findings] == [True, False]
+
+
+# What is looked up
+
+CONTENT: Final = Requirements(exists=True)
+
+
+@pytest.mark.parametrize(
+    ("policies", "expected"),
+    [
+        ((), []),
+        ((OPEN,), []),
+        ((cluster_policy(allow("hub", pattern("docker.io"))),), []),
+        ((cluster_policy(require=Requirements(digest=True), default=Effect.ALLOW),), []),
+        ((cluster_policy(require=CONTENT),), []),
+        ((cluster_policy(require=CONTENT, default=Effect.ALLOW),), ["nginx:1", "quay.io/x"]),
+        ((cluster_policy(allow("hub", pattern("docker.io")), require=CONTENT),), ["nginx:1"]),
+        ((cluster_policy(deny("hub", pattern("docker.io")), require=CONTENT, default=Effect.ALLOW),), ["quay.io/x"]),
+        ((cluster_policy(require=CONTENT), OPEN), []),
+        ((Policy(NAMESPACED, "x", Effect.ALLOW, namespace="team-b", require=CONTENT),), []),
+        ((Policy(NAMESPACED, "x", Effect.ALLOW, namespace="team-a", require=CONTENT),), ["nginx:1", "quay.io/x"]),
+    ],
+)
+def test_which_images_are_looked_up(policies: tuple[Policy, ...], expected: list[str]) -> None:
+    assert asks_about(Rules(policies), pod("nginx:1", "quay.io/x", "NGINX")) == set(map(parse, expected))
+
+
+@given(st.lists(POLICIES, max_size=3), st.lists(TEXTS, max_size=3))
+def test_nothing_else_has_to_be_looked_up(policies: list[Policy], texts: list[str]) -> None:
+    rules, request = Rules(tuple(policies)), pod(*texts)
+    wanted, everything = asks_about(rules, request), map(parse, texts)
+    facts = dict.fromkeys(everything, HERE)
+    assert judge(rules, request, dict.fromkeys(wanted, HERE), NOW) == judge(rules, request, facts, NOW)
+
+
+# Exceptions
+
+HUB: Final = pattern("docker.io")
+
+
+def test_an_exception_turns_a_denial_round_and_says_so() -> None:
+    found = verdict(pod(NGINX), OURS_ONLY, exemptions=(exemption(HUB),))
+    assert found.allowed
+    assert found.excused == found.findings
+    finding = only(found)
+    assert (finding.rule, finding.exemption) == (DEFAULT, "incident")
+    assert finding.reason == "is allowed by no rule, but incident excepts it: the registry is down"
+
+
+def test_an_exception_says_nothing_of_what_is_allowed_anyhow() -> None:
+    found = verdict(pod("registry.example.com/x"), OURS_ONLY, exemptions=(exemption(pattern("*")),))
+    assert found.excused == ()
+    assert only(found).exemption == ""
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        cluster_policy(deny("no-hub", HUB), default=Effect.ALLOW),
+        cluster_policy(default=Effect.ALLOW, require=Requirements(digest=True, exists=True)),
+        replace(OURS_ONLY, mode=Mode.WARN),
+    ],
+)
+def test_an_exception_is_from_all_that_a_policy_says(policy: Policy) -> None:
+    assert only(verdict(pod(NGINX), policy, exemptions=(exemption(HUB),))).allowed
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        # who
+        exemption(HUB, approver=""),
+        exemption(HUB, approver="alice"),
+        exemption(HUB, requester="", approver=""),
+        # when
+        exemption(HUB, begins=NOW - HOUR),
+        exemption(HUB, begins=NOW + 0.001),
+        exemption(HUB, begins=NOW + 1e6),
+        exemption(HUB, duration=0.0),
+        exemption(HUB, duration=-HOUR),
+        exemption(HUB, begins=NOW - 24 * HOUR, duration=25 * HOUR),
+        exemption(HUB, begins=NOW - 24 * HOUR, duration=float("inf")),
+        exemption(HUB, begins=float("nan")),
+        exemption(HUB, duration=float("nan")),
+        # what: a pattern has to cover the image as if it allowed it
+        exemption(),
+        exemption(pattern("quay.io")),
+        exemption(pattern("docker.io", "nginx", "1.28")),
+        exemption(pattern("docker.io", "nginx", digest=SHA256)),
+        # where
+        exemption(HUB, namespaces=frozenset()),
+        exemption(HUB, namespaces=frozenset({"team-b"})),
+        exemption(HUB, namespaces=frozenset({"*", "team-*", "team-"})),
+        exemption(HUB, namespaces=frozenset({"team-abc"})),
+        # from which policy
+        exemption(HUB, policies=frozenset()),
+        exemption(HUB, policies=frozenset({"ClusterImagePolicy/other"})),
+        exemption(HUB, policies=frozenset({"ImagePolicy/only-ours"})),
+        exemption(HUB, policies=frozenset({"only-ours", "*", "ClusterImagePolicy/*", "clusterimagepolicy/only-ours"})),
+    ],
+)
+def test_exceptions_that_do_not_count(tried: Exemption) -> None:
+    found = verdict(pod(NGINX), OURS_ONLY, exemptions=(tried,))
+    assert not found.allowed
+    assert found.excused == ()
+
+
+def test_a_tag_that_may_lie_is_not_excepted() -> None:
+    excepted = (exemption(pattern("docker.io", "nginx", "1.27")),)
+    assert verdict(pod("nginx:1.27"), OURS_ONLY, exemptions=excepted).allowed
+    assert not verdict(pod(f"nginx:1.27@{SHA256}"), OURS_ONLY, exemptions=excepted).allowed
+
+
+def test_what_cannot_be_read_is_not_excepted() -> None:
+    assert not verdict(pod("docker.io./nginx"), OURS_ONLY, exemptions=(exemption(pattern("*")),)).allowed
+
+
+@pytest.mark.parametrize(
+    ("duration", "now", "active"),
+    [
+        (HOUR, NOW - 0.001, False),
+        (HOUR, NOW, True),
+        (HOUR, NOW + HOUR - 0.001, True),
+        (HOUR, NOW + HOUR, False),
+        (HOUR, NOW + HOUR + 1, False),
+        (25 * HOUR, NOW + 24 * HOUR - 0.001, True),
+        (25 * HOUR, NOW + 24 * HOUR, False),
+        (1e9, NOW + LONGEST_EXEMPTION, False),
+    ],
+)
+def test_when_an_exception_is_in_force(duration: float, now: float, active: bool) -> None:  # noqa: FBT001
+    excepted = exemption(HUB, duration=duration)
+    assert excepted.active(now) is active
+    assert verdict(pod(NGINX), OURS_ONLY, exemptions=(excepted,), now=now).allowed is active
+
+
+def test_when_an_exception_ends() -> None:
+    assert exemption(HUB, duration=HOUR).ends == NOW + HOUR
+    assert exemption(HUB, duration=25 * HOUR).ends == NOW + LONGEST_EXEMPTION == NOW + 24 * HOUR
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        # the first is in force and narrow, the second is wide and lacks something (GHSA-gg4x-fgg2-h9w9)
+        (exemption(pattern("quay.io")), exemption(HUB, approver="")),
+        (exemption(pattern("quay.io")), exemption(HUB, approver="alice")),
+        (exemption(pattern("quay.io")), exemption(HUB, begins=NOW - 2 * HOUR)),
+        # each has a part of what it takes
+        (exemption(pattern("quay.io")), exemption(HUB, namespaces=frozenset({"team-b"}))),
+        (exemption(pattern("quay.io")), exemption(HUB, policies=frozenset({"ClusterImagePolicy/other"}))),
+        (
+            exemption(HUB, namespaces=frozenset({"team-b"})),
+            exemption(HUB, policies=frozenset({"ClusterImagePolicy/other"})),
+        ),
+        (exemption(pattern("docker.io", "acme/**")), exemption(pattern("*", "library/nginx", "1.26"))),
+    ],
+)
+def test_two_exceptions_do_not_join(pair: tuple[Exemption, Exemption]) -> None:
+    for excepted in (pair, pair[::-1]):
+        assert not verdict(pod(NGINX), OURS_ONLY, exemptions=excepted).allowed
+
+
+def test_two_exceptions_do_not_follow_one_another() -> None:
+    """The second begins when the first ends, and each counts from its own beginning."""
+    pair = (exemption(HUB), exemption(HUB, begins=NOW + HOUR, approver=""))
+    assert not verdict(pod(NGINX), OURS_ONLY, exemptions=pair, now=NOW + HOUR).allowed
+
+
+@given(
+    st.lists(POLICIES, min_size=1, max_size=3),
+    st.lists(EXEMPTIONS, max_size=3),
+    st.lists(TEXTS, max_size=2),
+    NAMESPACES,
+)
+def test_a_denial_is_excused_by_one_exception_alone_or_not_at_all(
+    policies: list[Policy], exemptions: list[Exemption], texts: list[str], namespace: str
+) -> None:
+    request = pod(*texts, namespace=namespace)
+    together = verdict(request, *policies, exemptions=tuple(exemptions))
+    apart = [verdict(request, *policies, exemptions=(each,)).findings for each in exemptions]
+    without = verdict(request, *policies).findings
+    for place, finding in enumerate(together.findings):
+        assert finding.allowed == (without[place].allowed or any(each[place].allowed for each in apart))
+
+
+@given(st.lists(POLICIES, max_size=3), st.lists(EXEMPTIONS, max_size=3), st.lists(TEXTS, max_size=2))
+def test_only_what_is_in_force_counts(policies: list[Policy], exemptions: list[Exemption], texts: list[str]) -> None:
+    active = tuple(each for each in exemptions if each.active(NOW))
+    everything = verdict(pod(*texts), *policies, exemptions=tuple(exemptions))
+    assert everything == verdict(pod(*texts), *policies, exemptions=active)
+    assert all(finding.exemption in {each.name for each in active} for finding in everything.excused)
+
+
+def test_the_exception_that_is_named_is_the_first_that_covers_it() -> None:
+    excepted = (exemption(pattern("quay.io"), name="no"), exemption(HUB, name="one"), exemption(HUB, name="two"))
+    assert only(verdict(pod(NGINX), OURS_ONLY, exemptions=excepted)).exemption == "one"
+
+
+def test_an_exception_from_the_configured_policy_names_it_alone() -> None:
+    configured = policy_of(Effect.DENY, ["quay.io"], [])
+    assert verdict(
+        pod(NGINX), configured, exemptions=(exemption(HUB, policies=frozenset({"image_validation"})),)
+    ).allowed
+    assert not verdict(pod(NGINX), configured, exemptions=(exemption(HUB),)).allowed
+
+
+def test_an_exception_from_a_namespaced_policy_counts_in_the_namespaces_it_names() -> None:
+    strict = tuple(Policy(NAMESPACED, "strict", Effect.DENY, namespace=name) for name in ("team-a", "team-b"))
+    excepted = (exemption(HUB, policies=frozenset({"ImagePolicy/strict"})),)
+    assert verdict(pod(NGINX, namespace="team-a"), *strict, exemptions=excepted).allowed
+    assert not verdict(pod(NGINX, namespace="team-b"), *strict, exemptions=excepted).allowed
+
+
+# What is said
+
+
+@pytest.mark.parametrize(
+    ("text", "policy", "said"),
+    [
+        (
+            "nginx",
+            OURS_ONLY,
+            "docker.io/library/nginx:latest is allowed by no rule (ClusterImagePolicy/only-ours, default); {}",
+        ),
+        (
+            "",
+            OPEN,
+            "'' cannot be read: no image is named; write one, such as {} (ClusterImagePolicy/open, invalid-image)",
+        ),
+        ("nginx:1", OPEN, "docker.io/library/nginx:1 is allowed (ClusterImagePolicy/open, default)"),
+    ],
+)
+def test_how_a_finding_is_worded(text: str, policy: Policy, said: str) -> None:
+    finding = only(verdict(pod(text), policy))
+    remedy = finding.remedy or "registry.example.com/team/app:1.0"
+    assert str(finding) == f"container c0: {said.format(remedy)}"

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.verdicts import IMAGES, POLICIES, RULES, SHA256, allow, cluster_policy, deny, pattern
+from trow.policy.images import ImageReference, parse
+from trow.policy.rules import (
+    CLUSTER,
+    CONFIGURED,
+    NAMESPACED,
+    Effect,
+    Index,
+    Mode,
+    Mutations,
+    Namespaces,
+    Policy,
+    Requirements,
+    Rule,
+)
+
+# Modes
+
+
+@pytest.mark.parametrize(
+    ("mode", "controllers", "expected"),
+    [
+        (Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE),
+        (Mode.ENFORCE, Mode.WARN, Mode.WARN),
+        (Mode.ENFORCE, Mode.AUDIT, Mode.AUDIT),
+        (Mode.ENFORCE, Mode.IGNORE, Mode.IGNORE),
+        (Mode.WARN, Mode.ENFORCE, Mode.WARN),
+        (Mode.WARN, Mode.WARN, Mode.WARN),
+        (Mode.WARN, Mode.AUDIT, Mode.AUDIT),
+        (Mode.WARN, Mode.IGNORE, Mode.IGNORE),
+        (Mode.AUDIT, Mode.ENFORCE, Mode.AUDIT),
+        (Mode.AUDIT, Mode.WARN, Mode.AUDIT),
+        (Mode.AUDIT, Mode.AUDIT, Mode.AUDIT),
+        (Mode.AUDIT, Mode.IGNORE, Mode.IGNORE),
+        (Mode.IGNORE, Mode.ENFORCE, Mode.IGNORE),
+        (Mode.IGNORE, Mode.WARN, Mode.IGNORE),
+        (Mode.IGNORE, Mode.AUDIT, Mode.IGNORE),
+        (Mode.IGNORE, Mode.IGNORE, Mode.IGNORE),
+    ],
+)
+def test_the_milder_of_two_modes(mode: Mode, controllers: Mode, expected: Mode) -> None:
+    assert mode.at_most(controllers) is expected
+
+
+def test_every_pair_of_modes_has_a_milder_one() -> None:
+    for one, two, three in product(Mode, repeat=3):
+        assert one.at_most(one) is one
+        assert one.at_most(two) is two.at_most(one)
+        assert one.at_most(two).at_most(three) is one.at_most(two.at_most(three))
+
+
+# Namespaces
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "namespace", "expected"),
+    [
+        (("*",), (), "team-a", True),
+        (("*",), ("kube-system",), "kube-system", False),
+        (("*",), ("kube-system",), "kube-system2", True),
+        (("*",), ("kube-*",), "kube-public", False),
+        (("team-*",), (), "team-a", True),
+        (("team-*",), (), "team-", True),
+        (("team-*",), (), "my-team-a", False),
+        (("team-a", "team-b"), (), "team-b", True),
+        (("team-a",), (), "team-abc", False),
+        (("*-ci",), (), "team-ci", True),
+        (("team-*",), ("team-a",), "team-a", False),
+        (("team-a",), ("*",), "team-a", False),
+        ((), (), "team-a", False),
+    ],
+)
+def test_which_namespaces_are_meant(
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    namespace: str,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    assert Namespaces(include, exclude).cover(namespace) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "namespace", "expected"),
+    [
+        (CLUSTER, "team-a", True),
+        (CLUSTER, "kube-system", False),
+        (CONFIGURED, "team-a", True),
+        # where a namespaced policy is decides, whatever else it says
+        (NAMESPACED, "team-a", True),
+        (NAMESPACED, "team-b", False),
+        (NAMESPACED, "team-abc", False),
+        (NAMESPACED, "*", False),
+        (NAMESPACED, "", False),
+    ],
+)
+def test_where_a_policy_applies(kind: str, namespace: str, expected: bool) -> None:  # noqa: FBT001
+    namespaces = Namespaces(("*",), ("kube-system",))
+    policy = Policy(kind, "one", Effect.DENY, namespace="team-a", namespaces=namespaces)
+    assert policy.applies(namespace) is expected
+
+
+def test_a_namespaced_policy_is_never_about_another_namespace() -> None:
+    policy = Policy(NAMESPACED, "one", Effect.DENY, namespace="*", namespaces=Namespaces(("*",)))
+    assert not policy.applies("team-a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"), [(CLUSTER, "ClusterImagePolicy/one"), (NAMESPACED, "ImagePolicy/one"), (CONFIGURED, "one")]
+)
+def test_what_a_policy_is_called(kind: str, title: str) -> None:
+    assert Policy(kind, "one", Effect.DENY).title == title
+
+
+# Rules
+
+OURS = pattern("registry.example.com")
+DRAFTS = pattern("registry.example.com", "team-a/drafts/**")
+
+
+@pytest.mark.parametrize(
+    ("rules", "default", "text", "effect", "name"),
+    [
+        ((), Effect.DENY, "nginx", Effect.DENY, None),
+        ((), Effect.ALLOW, "nginx", Effect.ALLOW, None),
+        ((allow("ours", OURS),), Effect.DENY, "registry.example.com/x", Effect.ALLOW, "ours"),
+        ((allow("ours", OURS),), Effect.DENY, "nginx", Effect.DENY, None),
+        ((deny("not", OURS),), Effect.ALLOW, "registry.example.com/x", Effect.DENY, "not"),
+        ((deny("not", OURS),), Effect.ALLOW, "nginx", Effect.ALLOW, None),
+        # deny wins over allow, in whatever order and however exact each of them is
+        (
+            (allow("ours", OURS), deny("not", DRAFTS)),
+            Effect.DENY,
+            "registry.example.com/team-a/drafts/x",
+            Effect.DENY,
+            "not",
+        ),
+        (
+            (deny("not", DRAFTS), allow("ours", OURS)),
+            Effect.DENY,
+            "registry.example.com/team-a/drafts/x",
+            Effect.DENY,
+            "not",
+        ),
+        (
+            (allow("one", DRAFTS), deny("not", OURS)),
+            Effect.ALLOW,
+            "registry.example.com/team-a/drafts/x",
+            Effect.DENY,
+            "not",
+        ),
+        ((allow("same", OURS), deny("not", OURS)), Effect.ALLOW, "registry.example.com/x", Effect.DENY, "not"),
+        # the first one that says so is named
+        (
+            (allow("one", DRAFTS), allow("two", OURS)),
+            Effect.DENY,
+            "registry.example.com/team-a/drafts/x",
+            Effect.ALLOW,
+            "one",
+        ),
+        (
+            (allow("two", OURS), allow("one", DRAFTS)),
+            Effect.DENY,
+            "registry.example.com/team-a/drafts/x",
+            Effect.ALLOW,
+            "two",
+        ),
+        ((deny("two", pattern("*")), deny("one", OURS)), Effect.DENY, "registry.example.com/x", Effect.DENY, "two"),
+        ((allow("any", pattern("quay.io"), OURS),), Effect.DENY, "registry.example.com/x", Effect.ALLOW, "any"),
+        # a tag that may lie permits nothing, and forbids all the same
+        ((allow("v", pattern("q.io", tag="v*")),), Effect.DENY, f"q.io/x:v1@{SHA256}", Effect.DENY, None),
+        ((deny("v", pattern("q.io", tag="v*")),), Effect.ALLOW, f"q.io/x:v1@{SHA256}", Effect.DENY, "v"),
+    ],
+)
+def test_what_the_rules_of_a_policy_say(
+    rules: tuple[Rule, ...], default: Effect, text: str, effect: Effect, name: str | None
+) -> None:
+    said, rule = cluster_policy(*rules, default=default).decide(parse(text))
+    assert (said, rule.name if rule else None) == (effect, name)
+
+
+def walk(rules: list[Rule], image: ImageReference, *, trusting: bool) -> Rule | None:
+    """All rules in order: what an index has to find."""
+    return next((rule for rule in rules if any(each.covers(image, trusting=trusting) for each in rule.patterns)), None)
+
+
+@given(st.lists(RULES, max_size=8), IMAGES, st.booleans())
+def test_an_index_finds_what_walking_all_rules_finds(rules: list[Rule], image: ImageReference, trusting: bool) -> None:  # noqa: FBT001
+    assert Index(rules).find(image, trusting=trusting) is walk(rules, image, trusting=trusting)
+
+
+@given(POLICIES, IMAGES)
+def test_a_policy_says_what_its_rules_say_one_by_one(policy: Policy, image: ImageReference) -> None:
+    by_effect = {effect: [rule for rule in policy.rules if rule.effect is effect] for effect in Effect}
+    denying = walk(by_effect[Effect.DENY], image, trusting=False)
+    allowing = walk(by_effect[Effect.ALLOW], image, trusting=True)
+    if denying:
+        assert policy.decide(image) == (Effect.DENY, denying)
+    elif allowing:
+        assert policy.decide(image) == (Effect.ALLOW, allowing)
+    else:
+        assert policy.decide(image) == (policy.default, None)
+
+
+@given(POLICIES, RULES, IMAGES)
+def test_one_more_rule_that_denies_allows_nothing_more(policy: Policy, rule: Rule, image: ImageReference) -> None:
+    more = replace(policy, rules=(replace(rule, effect=Effect.DENY), *policy.rules))
+    if policy.decide(image)[0] is Effect.DENY:
+        assert more.decide(image)[0] is Effect.DENY
+
+
+def test_policies_are_compared_by_what_they_say() -> None:
+    one, two = cluster_policy(allow("ours", OURS)), cluster_policy(allow("ours", OURS))
+    one.decide(parse("nginx"))
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != replace(two, mode=Mode.WARN)
+
+
+# Requirements
+
+
+@pytest.mark.parametrize(
+    ("require", "expected"),
+    [
+        (Requirements(), False),
+        (Requirements(digest=True, never_forbidden=True), False),
+        (Requirements(exists=True), True),
+        (Requirements(max_age=1.0), True),
+        (Requirements(max_age=0.0), True),
+        (Requirements(platforms=("linux/amd64",)), True),
+    ],
+)
+def test_what_the_registry_has_to_be_asked_about(require: Requirements, expected: bool) -> None:  # noqa: FBT001
+    assert require.of_content is expected
+
+
+def test_nothing_is_changed_unless_it_is_asked_for() -> None:
+    assert Mutations() == Mutations(pin_digests=False, pull_through=False)
