@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import pytest
 
 from support.clock import Clock
+from trow.admission.ports import Pins
 from trow.metadata.sqlite import SqliteMetadata
 from trow.registry.ports import Blobs, Metadata, RobotTokens
 from trow.storage.filesystem import FilesystemBlobs
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Database(Metadata, RobotTokens, Protocol):
-    """Metadata that can be closed, with the credentials of programs beside it."""
+class Database(Metadata, RobotTokens, Pins, Protocol):
+    """Metadata that can be closed, with the credentials of programs and the digests of owners beside it."""
+
+    async def drop_old_pins(self, before: float) -> None: ...
 
     def close(self) -> None: ...
 

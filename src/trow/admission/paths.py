@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _STEP: Final = re.compile(r"([A-Za-z0-9_-]+)((?:\[\*\])?)")
 _MOST_STEPS: Final = 32
+# What makes an object one that names images; a path to anything else would find none, and let everything through.
+_MEMBERS: Final = frozenset({"image", "containers", "initContainers", "ephemeralContainers"})
 
 
 class Path(tuple[tuple[str, bool], ...]):
@@ -71,10 +73,10 @@ def _values(value: object, path: tuple[tuple[str, bool], ...], where: str) -> It
 def _read(where: str, value: object) -> tuple[ImageUse, ...]:
     if isinstance(value, str):
         return (ImageUse(where, where, value),)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and (not value or not _MEMBERS.isdisjoint(value)):
         # Read as a container, a specification has no image, and the other way round: nothing is left out.
         return (*images_of_spec(value, where), *_of_container(value, where))
-    raise UnreadableObject(f"{where} is neither an image nor a specification of Pods")
+    raise UnreadableObject(f"{where} is no image, container or specification of Pods; correct admission.extra_kinds")
 
 
 def _of_container(value: Json, where: str) -> tuple[ImageUse, ...]:
