@@ -14,6 +14,7 @@ import trow
 from trow.cli import main
 from trow.cli.banner import banner
 from trow.config import Config, load
+from trow.config.schema import Admission, ImageValidation
 from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.digest import Digest
 from trow.storage.filesystem import FilesystemBlobs
@@ -300,6 +301,16 @@ def test_banner_tells_every_way_to_log_in_and_who_decides() -> None:
         "the cluster's RBAC decides what access.rules do not allow",
         "without credentials: pull",
     ]
+
+
+def test_banner_tells_which_images_may_run() -> None:
+    validation = ImageValidation(default="Deny", allow=("quay.io", "ghcr.io"), mode="warn")
+    admission = Admission(policies=True, registries=("r.example.com",), pull_groups=("system:nodes",))
+    text = banner(Config(image_validation=validation, admission=admission), ["127.0.0.1:8000"])
+    assert "  images      2 allowed, 0 denied, else Deny (mode warn)" in text
+    assert "  images      by the policies of the cluster" in text
+    assert "  images      pulls of system:nodes are decided too" in text
+    assert "images  " not in banner(Config(), ["127.0.0.1:8000"])
 
 
 def test_banner_of_a_registry_that_everybody_may_push_to() -> None:

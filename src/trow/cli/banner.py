@@ -31,6 +31,7 @@ def banner(config: Config, addresses: Sequence[str], webhooks: Sequence[str] = (
         ("data", str(config.data_dir.absolute())),
         ("TLS", f"certificate {config.listen.tls.certificate}" if config.listen.tls else "off"),
         *[("access", text) for text in _access(config)],
+        *[("images", text) for text in _images(config)],
         ("limits", ", ".join(_limits(config))),
         ("push", f"docker push {_reachable(binds[0])}/NAME:TAG"),
     ]
@@ -54,6 +55,18 @@ def _access(config: Config) -> Iterator[str]:
     if kubernetes.authorization:
         yield "the cluster's RBAC decides what access.rules do not allow"
     yield f"without credentials: {_OTHERS[config.anonymous_access]}"
+
+
+def _images(config: Config) -> Iterator[str]:
+    """Which images may run; nothing where no cluster is expected to ask."""
+    given, admission = config.image_validation, config.admission
+    if given.default is not None:
+        entries = f"{len(given.allow)} allowed, {len(given.deny)} denied, else {given.default}"
+        yield entries if given.mode == "enforce" else f"{entries} (mode {given.mode})"
+    if admission.policies:
+        yield "by the policies of the cluster"
+    if who := (*admission.pull_groups, *admission.pull_users):
+        yield f"pulls of {', '.join(who)} are decided too"
 
 
 def _limits(config: Config) -> Iterator[str]:

@@ -247,7 +247,6 @@ def run_export(args: argparse.Namespace) -> int:
 
 def _print_yaml(manifests: Sequence[Mapping[str, object]]) -> None:
     if manifests:
-        plain = msgspec.json.decode(
-            msgspec.json.encode(manifests)
-        )  # no shared parts, which YAML would write as aliases
+        # Without shared parts, which YAML would write as aliases.
+        plain = msgspec.json.decode(msgspec.json.encode(manifests))
         print(yaml.safe_dump_all(plain, sort_keys=False, explicit_start=True, width=_YAML_WIDTH), end="")
