@@ -112,9 +112,7 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         transfers = Transfers(audit, config.audit.pull_idle)
         stack.callback(lambda: transfers.sweep(everything=True))
         known = await stack.enter_async_context(identities(config, metadata, metrics.kubernetes))
-        access_log = AccessLog(sys.stderr.buffer) if config.log.access else None
-        if access_log is not None:
-            stack.callback(access_log.close)
+        access_log = stack.enter_context(_access_log(config))
 
         async def count_stored() -> None:
             stored = await metadata.stored()
@@ -144,6 +142,18 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         changes = Changes(config, metadata, audit)
         dispatcher, webhooks = _dispatchers(parts)
         yield Application(dispatcher, push, transfers, changes, metrics, tunnels, webhooks, count_stored, forget_pins)
+
+
+@contextlib.contextmanager
+def _access_log(config: Config) -> Iterator[AccessLog | None]:
+    if not config.log.access:
+        yield None
+        return
+    access_log = AccessLog(sys.stderr.buffer)
+    try:
+        yield access_log
+    finally:
+        access_log.close()
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def _add_gauges(metrics: Metrics, follower: PolicyFollower, scan: Scan) -> None:
 
 @contextlib.asynccontextmanager
 async def _beside(work: Sequence[Callable[[], Coroutine[None, None, None]]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_lasting(each)) for each in work]
+    tasks = [asyncio.create_task(lasting(each)) for each in work]
     try:
         yield
     finally:
@@ -93,11 +93,11 @@ async def _beside(work: Sequence[Callable[[], Coroutine[None, None, None]]]) -> 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _lasting(work: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Begin again after what nobody has thought of: else policies would stay as they are, and nobody would know."""
+async def lasting(work: Callable[[], Coroutine[None, None, None]], pause: float = _AGAIN_SECONDS) -> None:
+    """Begin again some seconds after the end, whatever it was: else policies would stay as they are, unnoticed."""
     while True:
         try:
             await work()
         except Exception:
             log.exception("a part of the controller failed, and is begun again")
-        await asyncio.sleep(_AGAIN_SECONDS)
+        await asyncio.sleep(pause)

@@ -146,7 +146,7 @@ def _from_manifest(document: Document, namespace: str) -> Policy | Exemption:
     if not isinstance(item, dict):
         raise UnreadableFile(f"{document.place}: is no object; write {', '.join(KINDS)} of {API_VERSION}")
     if not is_ours(item):
-        what = f"{item.get('apiVersion')} {item.get('kind')}"
+        what = f"{item.get('apiVersion', '')} {item.get('kind', 'what has no kind')}".strip()
         raise UnreadableFile(f"{document.place}: {what} is no policy; keep {', '.join(KINDS)} in files of their own")
     try:
         if item.get("kind") == EXCEPTION:

@@ -61,7 +61,7 @@ exit code: 0 written, 2 it could not be read
 What the API server cannot enforce by itself is told on standard error.
 
 examples:
-  trow policy export -f policies/ | kubectl apply -f -
+  trow policy export -f policies/ | kubectl apply --server-side -f -
   trow policy export -f policies/ --static > /etc/kubernetes/admission/images.yaml
 """
 SOURCES: Final = ("trow", "connaisseur", "kyverno", "gatekeeper")

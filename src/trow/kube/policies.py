@@ -187,9 +187,11 @@ class PolicyFollower:
     async def _kept(self, enforcement: Enforcement, active: Sequence[Exemption]) -> dict[str, Condition]:
         try:
             return await enforcement.keep(self._sources, active)
-        except KubeRefused as error:
+        except (KubeRefused, Unavailable) as error:
             log.warning("policies could not be brought in step where they are enforced besides: %s", error)
-            return {}
+        except Exception:
+            log.exception("policies could not be brought in step where they are enforced besides")
+        return {}
 
     async def _set_status(self, path: str, wanted: Manifest | None) -> None:
         """Tell about one object; a refusal is no reason not to tell about others."""

@@ -258,14 +258,15 @@ def _denied(policy: Policy, mode: Mode, use: ImageUse, image: ImageReference, ru
         return Finding(policy.title, rule.name, mode, use, image, allowed=False, reason="is denied", remedy=remedy)
     reason = "is allowed by no rule"
     return Finding(
-        policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=_allowed_images(policy)
+        policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=allowed_images(policy)
     )
 
 
 _SHOWN: Final = 3
 
 
-def _allowed_images(policy: Policy) -> str:
+def allowed_images(policy: Policy) -> str:
+    """What would pass, for people: the first patterns of the rules that allow."""
     patterns = [pattern for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns]
     if not patterns:
         return "this policy allows nothing yet: it needs a rule with the action Allow"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.policy import images
 from trow.policy.cel import Variable, matches, regex, text, texts
-from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_DIGEST
+from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_DIGEST, allowed_images
 from trow.policy.expressions import (
     BEFORE_VERSION,
     HOSTED,
@@ -41,7 +41,6 @@ _LIBRARY: Final = images.official(DOCKER_HUB, "")
 # A message of more than 5 KiB is replaced by one that names nothing; a character has four bytes at most.
 _LONGEST_MESSAGE: Final = 1200
 _LONGEST_SHOWN: Final = 200
-_SHOWN: Final = 3
 # In the order of `pods.images_of`.
 _CONTAINERS: Final = (
     ("initContainers", "init container"),
@@ -192,7 +191,7 @@ def _checks(policy: Policy, denying: Matching, allowing: Matching | None) -> Ite
         remedy = "use an image that this rule does not match"
         yield _Check("denied", f"({denying.condition})", denying.rules, "is denied", remedy)
     if allowing:
-        remedy = _allowed_images(policy)
+        remedy = allowed_images(policy)
         yield _Check("unlisted", f"!({allowing.condition})", text(DEFAULT), "is allowed by no rule", remedy)
     if policy.require.digest:
         remedy = "write it with @sha256:..."
@@ -235,11 +234,3 @@ def _message(found: str, of_one: str) -> str:
     cut = f"m.size() > {_LONGEST_MESSAGE} ? m.substring(0, {_LONGEST_MESSAGE}) + '...' : m"
     more = f"({found}.size() > 1 ? '; and ' + string({found}.size() - 1) + ' more' : '')"
     return f"{found}.size() == 0 ? '' : [{found}[0]].map(u, {of_one}).map(m, {cut})[0] + {more}"
-
-
-def _allowed_images(policy: Policy) -> str:
-    patterns = [str(each) for rule in policy.rules if rule.effect is Effect.ALLOW for each in rule.patterns]
-    if not patterns:
-        return "this policy allows nothing yet: it needs a rule with the action Allow"
-    more = f" or {len(patterns) - _SHOWN} more" if len(patterns) > _SHOWN else ""
-    return f"allowed are {', '.join(patterns[:_SHOWN])}{more}"

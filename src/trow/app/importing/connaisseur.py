@@ -13,7 +13,7 @@ from trow.app.importing.drafts import Draft, Imported
 from trow.app.importing.globs import Form, Inexpressible, Meaning, meaning_of
 from trow.app.importing.precedence import Entry, settled
 from trow.app.importing.values import mapping, sequence, text
-from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
+from trow.policy.images import DOCKER_HUB, HUB_NAMES, official, split_host
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def imported(item: Mapping[str, object]) -> Imported:
     into = Imported()
     values = _application(item)
     rules = list(_rules(values))
-    default = _default(rules, into)
-    entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, into)]
+    every = _catch_all(rules, into)
+    default = every.effect if every else Effect.DENY
+    entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, every, into)]
     mode = _features(mapping(values.get("features"), "features"), into)
     into.finish(Draft(_NAME, default, settled(entries, default, into), mode), len(entries))
     return into
@@ -80,21 +81,24 @@ def _rules(values: Mapping[str, object]) -> Iterator[_Rule]:
             yield _Rule(pattern, Effect.DENY, f"{name} ({validator.get('type') or 'unknown'})")
 
 
-def _default(rules: Sequence[_Rule], into: Imported) -> Effect:
+def _catch_all(rules: Sequence[_Rule], into: Imported) -> _Rule | None:
+    """The rule for what no other rule matches; without one, that is denied."""
     every = [rule for rule in rules if rule.pattern in _EVERYTHING]
-    if not every:
-        return Effect.DENY
-    rule = max(every, key=lambda each: len(each.pattern))
-    if rule.signed:
+    rule = max(every, key=lambda each: (len(each.pattern), each.effect is Effect.DENY), default=None)
+    if rule and rule.signed:
         into.left_out(rule.where, _unverified(rule))
-    return rule.effect
+    return rule
 
 
 def _unverified(rule: _Rule) -> str:
     return f"signatures are not verified here, so that what {rule.signed} let in by it is denied"
 
 
-def _entries(rule: _Rule, into: Imported) -> Iterator[Entry]:
+def _entries(rule: _Rule, every: _Rule | None, into: Imported) -> Iterator[Entry]:
+    least, most = (_rank(rule, best=best) for best in (False, True))
+    if every and rule.effect is Effect.ALLOW is not every.effect and least <= _rank(every, best=True):
+        into.left_out(rule.where, f"is no more specific than {every.pattern!r}, by which the same images may be denied")
+        return
     if rule.signed:
         into.left_out(rule.where, _unverified(rule))
     try:
@@ -104,7 +108,7 @@ def _entries(rule: _Rule, into: Imported) -> Iterator[Entry]:
         return
     for remark in meaning.remarks:
         into.changed(rule.where, remark)
-    yield Entry(rule.pattern, _compared(rule), _rank(rule.pattern), rule.effect, meaning, bool(rule.signed))
+    yield Entry(rule.pattern, _compared(rule), least, most, rule.effect, meaning, bool(rule.signed))
 
 
 def _compared(rule: _Rule) -> str:
@@ -117,17 +121,26 @@ def _compared(rule: _Rule) -> str:
     host, path = split_host(pattern)
     if host in HUB_NAMES:
         return f"{DOCKER_HUB}/{path}"
-    return pattern if rule.effect is Effect.ALLOW or pattern.startswith("*") else f"*{pattern}"
+    if rule.effect is Effect.DENY or pattern.startswith("*"):
+        return f"*{pattern.removeprefix('*')}"
+    return pattern if host else f"{DOCKER_HUB}/{official(DOCKER_HUB, pattern)}"
 
 
-def _rank(pattern: str) -> tuple[int, ...]:
-    """Components, then how much of each begins like the image, then how long each is.
+def _rank(rule: _Rule, *, best: bool) -> tuple[int, ...]:
+    """Components, then how much of each begins like that of the image, then how long each is.
 
-    What is compared begins with ``index.docker.io`` for Docker Hub, which no other name of it begins like.
+    The second is certain up to the first star, which may stand for further components, so that those behind it are
+    held against others of the image. What is compared begins with ``index.docker.io`` for Docker Hub, which no other
+    name of it begins like.
     """
-    parts = pattern.split("/")
-    alike = [len(part.partition("*")[0]) for part in parts]
-    if parts[0] in HUB_NAMES - {"index.docker.io"}:
+    host = split_host(rule.pattern)[0]
+    certain = host in HUB_NAMES or (bool(host) and rule.effect is Effect.ALLOW)
+    parts, alike = rule.pattern.split("/"), []
+    for part in parts:
+        beginning, star, _ = part.partition("*")
+        alike.append(len(beginning) if best or certain else 0)
+        certain = certain and not star
+    if host in HUB_NAMES - {"index.docker.io"}:
         alike[0] = 0
     return (len(parts), *alike, *map(len, parts))
 
@@ -142,7 +155,8 @@ def _allowed(rule: _Rule) -> Meaning:
     host = split_host(pattern)[0]
     last = pattern.rpartition("/")[2]
     form = Form.FULL if host or pattern.startswith("*") else Form.WRITTEN
-    meaning = meaning_of(pattern if ":" in last or "@" in last else _compared(rule), form, trusting=True)
+    open_end = pattern.endswith("*") or ":" in last or "@" in last
+    meaning = meaning_of(pattern if open_end else f"{pattern}*", form, trusting=True)
     return Meaning(meaning.patterns, (*meaning.remarks, *_narrowed(pattern, host)))
 
 

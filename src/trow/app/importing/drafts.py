@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_RULE: Final = 63
-# Less than the 253 of Kubernetes: a number may follow.
-_LONGEST_NAME: Final = 200
+# Less than the 63 of a policy's name: a number may follow.
+_LONGEST_NAME: Final = 59
 
 
 class Kind(Enum):

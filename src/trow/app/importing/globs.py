@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
+from trow.policy.manifests import IMAGES_AT_MOST
 from trow.policy.patterns import ANY, ImagePattern
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # Labels that a star in a host may stand for beyond its own: `*.example.com` is tried with up to so many more.
 _MORE_LABELS: Final = 3
-_MOST_PATTERNS: Final = 64
 _STARS: Final = re.compile(r"\*+")
 _STRANGE: Final = frozenset("?[]{}\\!|&<> ")
 # What may stand in the text of a digest, behind a star.
@@ -106,7 +106,7 @@ def meaning_of(glob: str, form: Form, *, trusting: bool) -> Meaning:
 
 
 def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
-    if len(parts) > _MOST_PATTERNS:
+    if len(parts) > IMAGES_AT_MOST:
         raise Inexpressible(f"it would take {len(parts)} patterns; write it with fewer stars")
     found: dict[ImagePattern, None] = {}
     wrong = ""

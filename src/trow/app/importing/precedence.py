@@ -25,21 +25,23 @@ class Entry:
     Attributes:
         text: as it was written.
         glob: over whole names, as the source matches it; tells whether two entries can meet.
-        rank: how specific it is; of two that are equal, deny wins.
+        least: how specific it is, whatever the image; of two that are equal, deny wins.
+        most: the same for the image that it fits best, where that depends on the image.
         meaning: what it means here.
         implied: it denies only because what it asks for cannot be had here; not worth a rule if the default denies too.
     """
 
     text: str
     glob: str
-    rank: tuple[int, ...]
+    least: tuple[int, ...]
+    most: tuple[int, ...]
     effect: Effect
     meaning: Meaning
     implied: bool = False
 
     def beats(self, other: Entry) -> bool:
-        """Whether it decides where both match."""
-        return self.rank > other.rank or (self.rank == other.rank and self.effect is Effect.DENY)
+        """Whether it decides wherever both match."""
+        return self.least > other.most or (self.least == other.most and self.effect is Effect.DENY)
 
 
 def settled(entries: Sequence[Entry], default: Effect, into: Imported) -> tuple[DraftRule, ...]:
@@ -54,18 +56,19 @@ def settled(entries: Sequence[Entry], default: Effect, into: Imported) -> tuple[
 
 def _stays(deny: Entry, allowing: Sequence[Entry], default: Effect, into: Imported) -> bool:
     met = [allow for allow in allowing if meet(deny.glob, allow.glob)]
-    exceptions = [allow for allow in met if not deny.beats(allow)]
+    exceptions = [allow for allow in met if allow.beats(deny)]
     if default is Effect.DENY and len(exceptions) == len(met) and (exceptions or deny.implied):
         if not deny.implied:
             into.note(
                 f"deny {deny.text!r}", "is not written down: the default denies the same, save for its exceptions"
             )
         return False
-    for allow in exceptions:
-        into.changed(
-            f"allow {allow.text!r}",
-            f"has no effect where deny {deny.text!r} matches too: it was more specific, but deny always wins here",
-        )
+    for allow in met:
+        if not deny.beats(allow):
+            into.changed(
+                f"allow {allow.text!r}",
+                f"has no effect where deny {deny.text!r} matches too: it was more specific, but deny always wins here",
+            )
     return True
 
 

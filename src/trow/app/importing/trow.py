@@ -68,7 +68,7 @@ def _entries(section: Mapping[str, object], effect: Effect, into: Imported) -> I
             continue
         for remark in meaning.remarks:
             into.changed(where, remark)
-        yield Entry(text, f"{_hub(text)}*", (len(text),), effect, meaning)
+        yield Entry(text, f"{_hub(text)}*", (len(text),), (len(text),), effect, meaning)
 
 
 def _meaning(text: str, *, trusting: bool) -> Meaning:

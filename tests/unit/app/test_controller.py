@@ -1,0 +1,35 @@
+"""What runs beside the server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from trow.app.controller import lasting
+
+if TYPE_CHECKING:
+    import pytest
+
+
+async def test_what_fails_is_begun_again_and_what_ends_too(caplog: pytest.LogCaptureFixture) -> None:
+    turns = 0
+    done = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            raise RuntimeError("nobody has thought of this")
+        if turns == 2:
+            return
+        done.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(lasting(work, 0.001))
+    await asyncio.wait_for(done.wait(), 20)
+    assert [each.message for each in caplog.records] == ["a part of the controller failed, and is begun again"]
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert turns == 3
