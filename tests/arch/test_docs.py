@@ -286,7 +286,7 @@ def test_actions_of_the_guide_are_those_of_the_reference() -> None:
     guide = (ROOT / "docs" / "how-to" / "audit.md").read_text("utf-8")
     rows = " ".join(re.findall(r"^\| (`.+) \|$", guide.partition("### One")[0], re.MULTILINE))
     named = set(re.findall(r"`([a-z.]+)`", rows)) - {"audit.fail_closed"}
-    assert named == {action.value for action in Action} - {"admission", "collection"}
+    assert named == {action.value for action in Action} - {"collection"}
 
 
 # Kubernetes

@@ -1,9 +1,10 @@
 """The project's documents, and the code blocks in them.
 
 The words after a block's language say what it is for: `run` blocks are commands that a test runs in order, a name such
-as `trow.yaml` is the file that the block is to be saved as, and `output` is what the commands before it print. With
-`run` may stand: `fails`, when the commands are to be refused; `soon`, when it takes a while until they do what they
-should; `stopped`, when the registry has to be stopped; `kubernetes`, when they need a cluster. `serve` starts Trow.
+as `trow.yaml` is the file that the block is to be saved as, and `output` is what the commands before it print, with
+`...` for what is left out. With `run` may stand: `fails`, when the commands are to be refused; `soon`, when it takes a
+while until they do what they should; `stopped`, when the registry has to be stopped; `kubernetes`, when they need a
+cluster. `serve` starts Trow.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from support.server import Trow
 from tools.find import SYSTEM_PATH, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     from support.pages import Block
@@ -32,6 +32,7 @@ POLL_SECONDS: Final = 0.5
 _VARYING: Final = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{8,}\b"), "HEX"),
+    (re.compile(r"\b(\d+[smhd])+\b"), "AGE"),
     (re.compile(r"\b\d+\b"), "NUMBER"),
     (re.compile(r"\s+"), " "),
 )
@@ -132,8 +133,14 @@ class Reader:
         if (done.returncode != 0) != ("fails" in block.words):
             return f"ended with {done.returncode}:\n{done.stdout}"
         printed = {_usual(line) for line in done.stdout.splitlines()}
-        missing = [line for line in self._here(shown).splitlines() if _usual(line) not in printed]
+        missing = [line for line in self._here(shown).splitlines() if not _is_among(printed, line)]
         return f"does not print:\n{chr(10).join(missing)}\nbut:\n{done.stdout}" if missing else ""
+
+
+def _is_among(printed: Iterable[str], line: str) -> bool:
+    """Whether a line was printed; in what a page shows, `...` stands for anything."""
+    wanted = ".*".join(map(re.escape, _usual(line).split("...")))
+    return any(re.fullmatch(wanted, each) for each in printed)
 
 
 def _usual(line: str) -> str:

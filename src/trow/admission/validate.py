@@ -130,6 +130,8 @@ class Validation:
 
     def _count(self, verdict: Verdict) -> None:
         for finding in verdict.findings:
+            if finding.mode is Mode.IGNORE:
+                continue
             word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
             self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
 

@@ -1,0 +1,161 @@
+"""The reference of image policies says what the definitions, the parsers and the decision say."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import yaml
+
+from support.pages import ROOT
+from trow.admission import notices
+from trow.oci.names import Repository, Tag
+from trow.policy import images
+from trow.policy.configured import patterns_of
+from trow.policy.globs import RepositoryGlob, matches
+from trow.policy.images import InvalidImage
+from trow.policy.patterns import ImagePattern, covers_registry
+from trow.policy.rules import CLUSTER, NAMESPACED, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PAGE: Final = (ROOT / "docs" / "reference" / "image-policies.md").read_text("utf-8")
+CRDS: Final = ROOT / "deploy" / "kubernetes" / "crds.yaml"
+SCHEMAS: Final[Mapping[str, dict[str, Any]]] = {
+    crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for crd in yaml.safe_load_all(CRDS.read_text("utf-8"))
+}
+
+
+def table(title: str, number: int = 0) -> list[list[str]]:
+    """The rows of a table below a title, without its heads; cells as they are written."""
+    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\|\n)+", section, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in tables[number].splitlines()[2:]]
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# Fields
+
+
+def fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Everything below: the path, its schema, and whether it is required."""
+    for name, each in schema.get("properties", {}).items():
+        at = f"{path}.{name}"
+        yield at, each, name in schema.get("required", ())
+        items = each.get("items")
+        yield from fields(items, f"{at}[]") if items else fields(each, at)
+
+
+def defined(kind: str, part: str) -> dict[str, tuple[dict[str, Any], bool]]:
+    found = fields(SCHEMAS[kind]["properties"][part], part)
+    return {path: (schema, required) for path, schema, required in found}
+
+
+def documented(title: str) -> list[str]:
+    return [path for row in table(title) for path in codes(row[0])]
+
+
+@pytest.mark.parametrize(
+    ("title", "kind", "part"),
+    [
+        ("Fields of a policy", CLUSTER, "spec"),
+        ("Status of a policy", CLUSTER, "status"),
+        ("Fields of an exception", "PolicyException", "spec"),
+        ("Status of an exception", "PolicyException", "status"),
+    ],
+)
+def test_every_field_is_documented_and_no_other(title: str, kind: str, part: str) -> None:
+    assert sorted(documented(title)) == sorted(defined(kind, part))
+
+
+def test_the_kinds_of_policies_differ_as_the_page_says() -> None:
+    cluster, namespaced = (defined(kind, "spec") for kind in (CLUSTER, NAMESPACED))
+    assert {path for path in cluster if not path.startswith("spec.namespaces")} == set(namespaced)
+    assert defined(CLUSTER, "status") == defined(NAMESPACED, "status")
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"), [("Fields of a policy", CLUSTER), ("Fields of an exception", "PolicyException")]
+)
+def test_documented_values_and_defaults_are_those_of_the_definition(title: str, kind: str) -> None:
+    of_kind = defined(kind, "spec")
+    for field, values, default, _ in table(title):
+        schema, required = of_kind[codes(field)[0]]
+        if "enum" in schema:
+            assert codes(values) == schema["enum"], field
+        for bound in ("minItems", "maxItems"):
+            assert str(schema.get(bound) or "") in values, (field, bound)
+        assert (default == "required") is required, field
+        if "default" in schema and not required:
+            shown = codes(default)[0]
+            assert schema["default"] in (shown, yaml.safe_load(shown.replace("**", "'**'"))), field
+
+
+# Names of images
+
+
+def test_images_are_compared_as_the_page_says() -> None:
+    rows = table("How images are compared")
+    assert len(rows) > 10
+    for written, compared in rows:
+        assert str(images.parse(codes(written)[0])) == codes(compared)[0]
+
+
+def test_what_the_page_says_is_refused() -> None:
+    rows = table("How images are compared", 1)
+    assert len(rows) > 5
+    for written, _ in rows:
+        with pytest.raises(InvalidImage):
+            images.parse(codes(written)[0])
+
+
+def covers(part: str, pattern: str, given: str) -> bool:
+    if part == "registry":
+        return covers_registry(ImagePattern.parse(pattern).registry, given)
+    if part == "repository":
+        return RepositoryGlob.parse(pattern).covers(Repository.parse(given))
+    return matches(pattern, Tag.parse(given))
+
+
+def test_patterns_cover_what_the_page_says() -> None:
+    rows = table("Images")
+    assert {codes(row[0])[0] for row in rows} == {"registry", "repository", "tag"}
+    for part, pattern, covered, others in rows:
+        for cell, wanted in ((covered, True), (others, False)):
+            for given in codes(cell):
+                assert covers(codes(part)[0], codes(pattern)[0], given) is wanted, (pattern, given)
+
+
+def test_prefixes_cover_what_the_page_says() -> None:
+    for prefix, covered, others in table("image_validation", 1):
+        patterns = patterns_of(codes(prefix)[0])
+        for cell, wanted in ((covered, True), (others, False)):
+            assert codes(cell)
+            for given in codes(cell):
+                image = images.parse(given)
+                assert any(each.covers(image, trusting=True) for each in patterns) is wanted, (prefix, given)
+
+
+# Decisions
+
+
+def test_modes_are_combined_as_the_page_says() -> None:
+    rows = [[codes(cell)[0] for cell in row] for row in table("Modes")]
+    policy = defined(CLUSTER, "spec")
+    both = itertools.product(policy["spec.mode"][0]["enum"], policy["spec.controllers"][0]["enum"])
+    assert sorted((mode, controllers) for mode, controllers, *_ in rows) == sorted(both)
+    for mode, controllers, pods, makers in rows:
+        assert pods == mode
+        assert Mode(mode).at_most(Mode(controllers)).value == makers
+
+
+def test_every_event_is_documented() -> None:
+    (told,) = (row[1] for row in table("What is told") if row[0] == "Events")
+    assert {notices.DENIED, notices.WARNED, notices.EXCEPTED} <= set(codes(told))
