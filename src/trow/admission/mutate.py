@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import controller_of
@@ -112,10 +112,18 @@ class Mutation:
         owner = _owner(review.metadata)
         if owner is not None and digests and not review.dry_run:
             digests |= await self._kept(f"{review.namespace}/{owner}", digests)
+        digests |= self._stored(review)
         pinned = {
             text: f"{_tagged(text, image)}@{digests[image]}" for text, image in unpinned.items() if image in digests
         }
         return [pinned.get(text, text) for text in texts]
+
+    def _stored(self, review: Review) -> Mapping[ImageReference, Digest]:
+        """What the tags stand for in the Pod as it is: applying its manifest once more changes nothing in it."""
+        if review.old_item is None:
+            return {}
+        old = [_parsed(use.text) for use in self._subjects.uses(review.of, review.old_item)]
+        return {replace(image, digest=None): image.digest for image in old if image and image.tag and image.digest}
 
     async def _kept(self, owner: str, digests: Mapping[ImageReference, Digest]) -> Mapping[ImageReference, Digest]:
         """What the tags stood for when the first Pod of the same owner was made, where that is found in time."""

@@ -41,14 +41,14 @@ def notices_of(review: Review, verdict: Verdict) -> Iterator[Notice]:
     if subject is None:
         return
     parts = (
-        (DENIED, verdict.denials(Mode.ENFORCE), True),
-        (WARNED, verdict.denials(Mode.WARN), False),
-        (EXCEPTED, verdict.excused, False),
+        (DENIED, verdict.denials(Mode.ENFORCE)),
+        (WARNED, verdict.denials(Mode.WARN)),
+        (EXCEPTED, verdict.excused),
     )
-    for reason, findings, bad in parts:
+    for reason, findings in parts:
         if findings:
             message = "; ".join(dict.fromkeys(map(str, findings)))
-            yield Notice(review.namespace or "", subject, reason, message, bad)
+            yield Notice(review.namespace or "", subject, reason, message)
 
 
 def _subject(review: Review) -> Subject | None:

@@ -33,14 +33,12 @@ class Notice:
         subject: what made, or would have made, the Pod.
         reason: one word for programs, such as ``ImageDenied``.
         message: a sentence for people.
-        bad: whether something does not run because of it.
     """
 
     namespace: str
     subject: Subject
     reason: str
     message: str
-    bad: bool
 
 
 class RuleBook(Protocol):

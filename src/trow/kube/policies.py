@@ -212,12 +212,14 @@ def _ready(source: Source) -> Condition:
 
 
 def _exception_status(item: Manifest, now: float) -> Manifest | None:
+    generation = generation_of(item)
     try:
         exemption = exemption_of(item)
     except ManifestError as error:
-        return status_of(item, [Condition("Active", holds=False, reason="Invalid", message=str(error))], now)
+        invalid = Condition("Active", holds=False, reason="Invalid", message=str(error))
+        return status_of(item, [invalid], now, observedGeneration=generation)
     condition = _active(exemption, now)
-    return status_of(item, [condition], now, expiresAt=written(exemption.ends))
+    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=written(exemption.ends))
 
 
 def _active(exemption: Exemption, now: float) -> Condition:

@@ -160,6 +160,17 @@ async def test_an_update_changes_only_what_is_new(keep: Keep) -> None:
     assert named(changed, "ephemeralContainers") == [f"{APP}:v2@{manifest.digest}"]
 
 
+async def test_a_manifest_applied_once_more_keeps_the_digest_though_the_tag_moves(keep: Keep) -> None:
+    keeper = keep(PINNING)
+    await stored(keeper, "v1", "v2")
+    written = pod(f"{APP}:v1", APP.removesuffix("app") + "gone:v1")
+    before = await keeper.mutated(written)
+    moved = await stored(keeper, "v1")
+    assert await keeper.mutated(written, before) == before
+    assert named(await keeper.mutated(pod(f"{APP}:v2"), before))[0].startswith(f"{APP}:v2@")
+    assert named(await keeper.mutated(written))[0] == f"{APP}:v1@{moved.digest}"
+
+
 async def test_what_cannot_be_read_is_left_to_the_other_webhook(keep: Keep) -> None:
     keeper = keep(PINNING)
     for spec in (None, "x", {}, {"containers": "x"}):

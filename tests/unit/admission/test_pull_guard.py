@@ -1,0 +1,154 @@
+"""May this be pulled: which namespace counts, what the image is called, and for how long an answer goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import factories
+from support.admission import REGISTRY
+from support.clock import Clock
+from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
+from trow.admission.book import Book
+from trow.admission.pulls import PullGuard
+from trow.oci.digest import Digest
+from trow.oci.errors import Denied, Unavailable
+from trow.oci.names import Repository, parse_reference
+from trow.policy.identity import Identity, Method
+from trow.registry.ports import ManifestRecord
+
+if TYPE_CHECKING:
+    from support.admission import Gatekeeper
+    from unit.admission.conftest import Keep
+
+MIRROR: Final = "mirror.example.com"
+NODE: Final = Identity("system:node:n1", Method.KUBERNETES, groups=("system:nodes",))
+APP: Final = Repository.parse("team/app")
+ALIEN: Final = rule("aliens", "Allow", {"registry": "docker.io"})
+V1: Final = rule("v1", "Allow", {"registry": REGISTRY, "tag": "v1"})
+
+
+def account(namespace: str) -> Identity:
+    """Of a Pod that pulls with the token of its ServiceAccount."""
+    return Identity(f"system:serviceaccount:{namespace}:default", Method.KUBERNETES)
+
+
+class Guarded:
+    """A guard, and what it says."""
+
+    def __init__(self, keeper: Gatekeeper, book: Book | None = None) -> None:
+        self.clock = Clock()
+        self.guard = PullGuard(
+            book or keeper.book,
+            keeper.validation,
+            keeper.metrics,
+            registries=[REGISTRY, MIRROR],
+            users=[],
+            groups=["system:nodes"],
+            clock=self.clock,
+        )
+
+    async def pulls(
+        self, manifest: factories.Manifest, reference: str = "", who: Identity = NODE, host: str = REGISTRY
+    ) -> bool:
+        record = ManifestRecord(Digest.parse(manifest.digest), manifest.media_type, manifest.raw)
+        try:
+            await self.guard.check(who, host, APP, parse_reference(reference or manifest.digest), record)
+        except Denied:
+            return False
+        return True
+
+
+def ours(*rules: Any, **fields: Any) -> dict[str, Any]:
+    return document(CLUSTER_POLICY, policy(rules=rules or [rule()], **fields), "only-ours")
+
+
+async def test_a_policy_of_a_namespace_counts_for_its_own_pods(keep: Keep) -> None:
+    guarded = Guarded(keep(ours(), document(POLICY, policy(rules=[ALIEN]), namespace="team-a")))
+    image = factories.image()
+    assert not await guarded.pulls(image, "v1", account("team-a"))
+    assert await guarded.pulls(image, "v1", account("team-b"))
+    assert await guarded.pulls(image, "v1")
+
+
+async def test_where_no_namespace_is_known_policies_about_all_of_them_count(keep: Keep) -> None:
+    image = factories.image()
+    everywhere = Guarded(keep(ours(ALIEN, namespaces={"include": ["*"], "exclude": ["kube-system"]})))
+    assert not await everywhere.pulls(image, "v1")
+    assert not await everywhere.pulls(image, "v1", account("team-a"))
+    assert await everywhere.pulls(image, "v1", account("kube-system"))
+    somewhere = Guarded(keep(ours(ALIEN, namespaces={"include": ["team-*"]})))
+    assert await somewhere.pulls(image, "v1")
+    assert not await somewhere.pulls(image, "v1", account("team-a"))
+
+
+async def test_an_exception_counts_for_its_namespaces_and_where_none_is_known(keep: Keep) -> None:
+    excepted = document(EXCEPTION, exception(approver="bob", images=[{"registry": REGISTRY}], duration="1h"))
+    keeper = keep(ours(ALIEN), excepted)
+    guarded, image = Guarded(keeper), factories.image()
+    assert await guarded.pulls(image, "v1", account("team-a"))
+    assert not await guarded.pulls(image, "v1", account("team-b"))
+    assert await guarded.pulls(image, "v1")
+    keeper.clock.now += 3600
+    assert not await guarded.pulls(image, "v1")
+
+
+async def test_what_follows_a_tag_follows_for_ten_minutes(keep: Keep) -> None:
+    guarded, index = Guarded(keep(ours(V1))), factories.index()
+    assert await guarded.pulls(index, "v1")
+    guarded.clock.now += 599
+    assert await guarded.pulls(index)
+    assert await guarded.pulls(index.children[0])
+    guarded.clock.now += 1  # what was asked for in between makes it no longer
+    for each in (index, *index.children):
+        assert not await guarded.pulls(each)
+
+
+async def test_nothing_follows_once_the_policies_have_changed(keep: Keep) -> None:
+    keeper = keep(ours(V1))
+    guarded, index = Guarded(keeper), factories.index()
+    assert await guarded.pulls(index, "v1")
+    keeper.decree(ours(V1))
+    assert await guarded.pulls(index)  # they are what they were
+    keeper.decree(ours(ALIEN))
+    for each in (index, *index.children):
+        assert not await guarded.pulls(each)
+
+
+async def test_what_follows_for_one_follows_for_nobody_else_and_nowhere_else(keep: Keep) -> None:
+    guarded, image = Guarded(keep(ours(V1))), factories.image()
+    assert await guarded.pulls(image, "v1")
+    assert await guarded.pulls(image)
+    assert not await guarded.pulls(image, who=Identity("system:node:n2", Method.KUBERNETES))
+    assert not await guarded.pulls(image, who=account("team-a"))
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        (REGISTRY, True),
+        (REGISTRY.upper(), True),
+        (f"{REGISTRY}:443", True),
+        (MIRROR, False),
+        ("10.0.0.1:30500", True),  # by which a node calls the first of them
+        ("", True),
+        ("not a host/", True),
+    ],
+)
+async def test_an_image_has_the_name_that_it_is_asked_by(keep: Keep, host: str, *, allowed: bool) -> None:
+    guarded = Guarded(keep(ours()))
+    assert await guarded.pulls(factories.image(), "v1", host=host) == allowed
+
+
+async def test_as_long_as_the_policies_are_unknown_nobody_can_say(keep: Keep) -> None:
+    guarded = Guarded(keep(), Book(None, following=True))
+    with pytest.raises(Unavailable, match="have not been read yet"):
+        await guarded.pulls(factories.image(), "v1")
+
+
+async def test_whose_pulls_are_decided(keep: Keep) -> None:
+    guard = Guarded(keep()).guard
+    assert guard.concerns(NODE)
+    assert not guard.concerns(account("team-a"))
+    assert not guard.concerns(Identity("system:nodes", Method.KUBERNETES))

@@ -1,0 +1,88 @@
+"""Settings of the listener for webhooks: what is wrong between them, and what is no name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from support.server import Tls
+from trow.cli.banner import banner
+from trow.config import ConfigError, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trow.config.errors import Problem
+    from unit.config.conftest import Write
+
+BIND: Final = "bind: '[::]:8443'"
+KEPT: Final = f"{BIND}, service: trow/trow"
+
+
+def problems(write: Write, admission: str) -> list[Problem]:
+    try:
+        load(write(f"admission: {{{admission}}}"), {}, {})
+    except ConfigError as error:
+        return [*error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    "admission",
+    [
+        KEPT,
+        f"{KEPT}, names: [127.0.0.1, '::1', hooks.example.com]",
+        f"{KEPT}, secret: hooks.example, webhooks: [trow, trow.example.com]",
+        f"{KEPT}, certificate_lifetime: 10s, authority_lifetime: 20s",
+        f"{BIND}, service: {'a' * 63}/{'b' * 63}",
+        f"{BIND}, service: 0/1-2, webhooks: []",
+    ],
+)
+def test_a_certificate_of_the_cluster_is_accepted(write: Write, admission: str) -> None:
+    assert problems(write, admission) == []
+
+
+def test_a_certificate_in_files_is_accepted(write: Write, tmp_path: Path) -> None:
+    tls = Tls.issue(tmp_path / "tls")
+    files = f"tls: {{certificate: {tls.certificate}, key: {tls.key}}}"
+    assert problems(write, f"{BIND}, {files}") == []
+    (problem,) = problems(write, f"{KEPT}, {files}")
+    assert str(problem).endswith("admission.service: is of no use beside admission.tls; keep one of them")
+
+
+@pytest.mark.parametrize(
+    ("admission", "key", "wrong"),
+    [
+        (BIND, "bind", "has no certificate"),
+        ("service: trow/trow", "service", "is of no use without admission.bind"),
+        ("names: [localhost]", "names", "is of no use without admission.bind"),
+        (f"{BIND}, tls: {{certificate: /missing, key: /missing}}", "tls", "/missing cannot be read (No such file or"),
+        (f"{BIND}, service: trow", "service", "'trow' names no Service"),
+        (f"{BIND}, service: trow/trow/trow", "service", "'trow/trow/trow' names no Service"),
+        (f"{BIND}, service: Trow/trow", "service", "'Trow/trow' names no Service"),
+        (f"{BIND}, service: trow/-trow", "service", "'trow/-trow' names no Service"),
+        (f'{BIND}, service: "trow/trow\\n"', "service", "'trow/trow\\n' names no Service"),
+        (f"{BIND}, service: trow/{'a' * 64}", "service", f"'trow/{'a' * 64}' names no Service"),
+        (f"{KEPT}, secret: trow/other", "secret", "'trow/other' is no name of a Secret"),
+        (f"{KEPT}, secret: ''", "secret", "'' is no name of a Secret"),
+        (f"{KEPT}, webhooks: [Trow]", "webhooks", "'Trow' is no name of a configuration"),
+        (f"{KEPT}, names: ['https://trow']", "names", "'https://trow' is no name of a host"),
+        (f"{KEPT}, names: ['trow:8443']", "names", "'trow:8443' is no name of a host"),
+        (f"{KEPT}, names: ['*.example.com']", "names", "'*.example.com' is no name of a host"),
+        (f"{KEPT}, authority_lifetime: 59d", "authority_lifetime", "is less than twice admission.certificate_lifetime"),
+        (f"{KEPT}, certificate_lifetime: 9s", "certificate_lifetime", "'9s' is less than 10"),
+    ],
+)
+def test_what_does_not_fit_is_refused(write: Write, admission: str, key: str, wrong: str) -> None:
+    (problem,) = problems(write, admission)
+    assert problem.key == f"admission.{key}"
+    assert problem.wrong.startswith(wrong)
+    assert problem.fix
+
+
+def test_the_banner_shows_the_address(write: Write) -> None:
+    config = load(write(f"admission: {{{KEPT}}}"), {}, {})
+    shown = banner(config, ["127.0.0.1:8000"], ["[::]:8443"]).splitlines()
+    assert shown[1:3] == ["  listening   http://127.0.0.1:8000", "  listening   https://[::]:8443 for webhooks"]
+    assert shown[-1] == "  push        docker push 127.0.0.1:8000/NAME:TAG"
