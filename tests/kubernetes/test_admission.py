@@ -258,6 +258,19 @@ def test_a_tag_is_pinned_to_its_digest(warden: Warden, place: Place) -> None:
     assert images(place) == [f"{image}:v1@{digest}"] * 2
 
 
+def test_a_manifest_that_is_applied_once_more_changes_nothing(warden: Warden, place: Place) -> None:
+    digest = warden.push(f"{place.name}/app")
+    place.decree(default="Allow", mutate={"pinDigests": True}, require={"digest": True})
+    image = f"{warden.host}/{place.name}/app"
+    manifest = pod(f"{image}:v1")
+    place.kubectl("apply", "--filename", "-", given=manifest)
+    warden.push(f"{place.name}/app")
+    place.kubectl("apply", "--filename", "-", given=manifest)
+    assert images(place) == [f"{image}:v1@{digest}"]
+    place.kubectl("set", "image", "pod/web", f"web={image}:v1")
+    assert images(place) == [f"{image}:v1@{digest}"]
+
+
 def test_what_is_not_here_is_not_pinned_and_denied_where_a_digest_is_required(warden: Warden, place: Place) -> None:
     place.decree(default="Allow", mutate={"pinDigests": True}, require={"digest": True})
     image = f"{warden.host}/{place.name}/app:v1"
