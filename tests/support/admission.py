@@ -249,7 +249,7 @@ class Gatekeeper:
     async def mutate(self, item: Json | None, old: Json | None = None, **members: Any) -> Answer:
         """What the mutating webhook says; it never refuses."""
         review = decode(body(item, old, **members))
-        answer = Answer.of(encode(review.uid, await self.mutation.answer(review)))
+        answer = Answer.of(encode(review.uid, await self.mutation.answer(review, ORIGIN)))
         assert answer.allowed
         return answer
 

@@ -21,14 +21,17 @@ from trow.policy.images import InvalidImage
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from trow.admission.foresight import Foresight
     from trow.admission.ports import Pins, RuleBook, Tally
     from trow.admission.review import Review
     from trow.admission.subjects import Subjects
     from trow.admission.validate import Inquiry
     from trow.oci.digest import Digest
     from trow.policy.images import ImageReference
+    from trow.policy.pods import ImageUse
+    from trow.registry.events import Origin
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +61,21 @@ class Mutation:
         pins: Pins,
         tally: Tally,
         pull_through: Mapping[str, str],
+        foresight: Foresight | None = None,
     ) -> None:
         self._book = book
         self._subjects = subjects
         self._inquiry = inquiry
         self._pins = pins
         self._tally = tally
+        self._foresight = foresight
         self._prefixes = {images.registry_of(registry): prefix for registry, prefix in pull_through.items()}
 
-    async def answer(self, review: Review) -> Ruling:
+    async def answer(self, review: Review, origin: Origin) -> Ruling:
         """The changes, if any. What cannot be changed is left for the validating webhook to judge."""
         began = time.perf_counter()
         try:
-            return Ruling(allowed=True, patches=await self._patches(review))
+            return Ruling(allowed=True, patches=await self._patches(review, origin))
         except (NotReady, UnreadableObject):
             return Ruling(allowed=True)
         except Exception:
@@ -79,7 +84,7 @@ class Mutation:
         finally:
             self._tally.reviewed("mutate", time.perf_counter() - began)
 
-    async def _patches(self, review: Review) -> tuple[Patch, ...]:
+    async def _patches(self, review: Review, origin: Origin) -> tuple[Patch, ...]:
         request = self._subjects.of(review) if review.of.is_pod else None
         if request is None:
             return ()
@@ -88,12 +93,9 @@ class Mutation:
         wanted = [self._renamed(use.text) if wishes.pull_through else use.text for use in request.uses]
         if wishes.pin:
             wanted = await self._pinned(review, wanted)
-        patches: list[Patch] = []
-        for use, text in zip(request.uses, wanted, strict=True):
-            if text != use.text:
-                at = _pointer(use.field)
-                patches += (Patch("test", at, use.text), Patch("replace", at, text))
-        return tuple(patches)
+        if self._foresight is not None:
+            await self._foresight.look(review, request, wanted, origin)
+        return tuple(_changes(request.uses, wanted))
 
     def _renamed(self, text: str) -> str:
         image = _parsed(text)
@@ -135,6 +137,14 @@ class Mutation:
         except (TimeoutError, OciError):
             log.warning("a digest could not be kept for the Pods of one owner", extra={"owner": owner})
         return kept
+
+
+def _changes(uses: Sequence[ImageUse], wanted: Sequence[str]) -> Iterator[Patch]:
+    for use, text in zip(uses, wanted, strict=True):
+        if text != use.text:
+            at = _pointer(use.field)
+            yield Patch("test", at, use.text)
+            yield Patch("replace", at, text)
 
 
 def _parsed(text: str) -> ImageReference | None:

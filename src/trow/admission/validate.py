@@ -111,10 +111,18 @@ class Validation:
             if request is None:
                 return Ruling(allowed=True)
             verdict = await self.judge(self._book.rules(), request)
+        await self.report(review, request, origin, verdict)
+        return ruling_of(verdict)
+
+    async def report(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
+        """Count a verdict, put it on record and tell of it; of a dry run it is only counted.
+
+        Raises:
+            Unavailable: nothing may happen that is not on record, and this cannot be recorded.
+        """
         self._count(verdict)
         if not review.dry_run:
             await self._put_on_record(review, request, origin, verdict)
-        return ruling_of(verdict)
 
     def _refused(self, review: Review, origin: Origin, why: str) -> Ruling:
         """A denial that no policy has a part in."""

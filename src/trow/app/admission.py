@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trow.admission.book import Book
+from trow.admission.foresight import Foresight
 from trow.admission.mutate import Mutation
 from trow.admission.notices import Heralds
 from trow.admission.paths import Path
@@ -64,7 +65,9 @@ async def admission_of(
     inquiry = Inquiry(LocalImages(pull, registries), settings.deadline)
     heralds = Heralds()
     validation = Validation(book, subjects, inquiry, audit, metrics, heralds)
-    mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through)
+    compiled = settings.policies and settings.compiled
+    foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
+    mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight)
     guard = PullGuard(
         book, validation, metrics, registries=registries, users=settings.pull_users, groups=settings.pull_groups
     )

@@ -72,7 +72,7 @@ class Judge:
     def __init__(self, rules: Rules, now: float) -> None:
         self._now = now
         self._rules = rules
-        self._here = Rules(tuple(map(_without_content, rules.policies)), rules.exemptions)
+        self._here = Rules(tuple(policy.without_content() for policy in rules.policies), rules.exemptions)
 
     def opinions(self, namespace: str, uses: Sequence[ImageUse]) -> Iterator[Opinion]:
         """What each policy that applies in the namespace says of each image."""
@@ -103,10 +103,6 @@ def of_content(require: Requirements) -> Iterator[str]:
         yield REQUIRE_AGE
     if require.platforms:
         yield REQUIRE_PLATFORM
-
-
-def _without_content(policy: Policy) -> Policy:
-    return replace(policy, require=replace(policy.require, exists=False, max_age=None, platforms=()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class AdmissionHandlers:
 
     async def mutate(self, request: Request) -> Response:
         """What is to be changed in this before it is stored."""
-        return await self._answer(request, self._mutation.answer)
+        return await self._answer(request, lambda review: self._mutation.answer(review, request.origin))
 
     async def _answer(self, request: Request, rule: Callable[[Review], Awaitable[Ruling]]) -> Response:
         body = await _body(request)

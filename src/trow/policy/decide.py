@@ -257,9 +257,7 @@ def _denied(policy: Policy, mode: Mode, use: ImageUse, image: ImageReference, ru
         remedy = "use an image that this rule does not match"
         return Finding(policy.title, rule.name, mode, use, image, allowed=False, reason="is denied", remedy=remedy)
     reason = "is allowed by no rule"
-    return Finding(
-        policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=allowed_images(policy)
-    )
+    return Finding(policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=allowed_images(policy))
 
 
 _SHOWN: Final = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -188,6 +188,11 @@ class Policy:
         if rule := self._allowing.find(image, trusting=True):
             return Effect.ALLOW, rule
         return self.default, None
+
+    def without_content(self) -> Policy:
+        """The policy as far as it can be decided without asking a registry."""
+        require = replace(self.require, exists=False, max_age=None, platforms=())
+        return replace(self, require=require)
 
     @cached_property
     def _denying(self) -> Index:

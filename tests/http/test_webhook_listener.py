@@ -1,0 +1,133 @@
+"""The listener for webhooks alone: what it serves, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pytest
+import urllib3
+
+from support.admission import body, pod
+from support.server import Trow
+from support.webhooks import ALIEN, JSON, OURS, VALIDATION, CertManager, Guard, ask, eventually
+from support.wire import Wire, request
+from trow.http.server import HttpServer, reserve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trow.http.dispatch import Dispatcher
+
+SECONDS: Final = 20
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    folder = tmp_path_factory.mktemp("guard")
+    issuer = CertManager(folder / "issued")
+    config = {
+        "admission": {"bind": "127.0.0.1:0", "tls": issuer.settings},
+        "image_validation": VALIDATION,
+        "limits": {"requests_per_second": 1, "burst": 1},
+    }
+    with Trow.start(folder, config=config) as trow:
+        yield Guard(trow, issuer.context)
+
+
+# What is served
+
+
+@pytest.mark.parametrize("path", ["/admission/validate", "/admission/mutate", "/validate-image"])
+def test_reviews_are_answered(guard: Guard, path: str) -> None:
+    with guard.wire() as wire:
+        assert ask(wire, OURS, path)
+        assert ask(wire, ALIEN, path) == (path == "/admission/mutate")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readiness"])
+def test_probes_are_answered(guard: Guard, path: str) -> None:
+    with guard.wire() as wire:
+        answer = wire.ask("GET", path)
+        assert (answer.status, json.loads(answer.body)["status"]) == (200, "ok")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/", "/v2/_catalog", "/token", "/metrics", "/api/v1/audit", "/v2/a/tags/list", "/"]
+)
+def test_nothing_else_is_served_there(guard: Guard, path: str) -> None:
+    with guard.wire() as wire:
+        assert wire.ask("GET", path).status == 404
+
+
+def test_there_is_no_limit_of_requests(guard: Guard) -> None:
+    with guard.wire() as wire:
+        assert all(ask(wire, OURS) for _ in range(10))
+        assert wire.ask("GET", "/admission/validate").status == 405
+
+
+def test_the_listener_is_always_https(guard: Guard) -> None:
+    assert guard.url.startswith("https://")
+    assert guard.trow.urls[0].startswith("http://")
+    with pytest.raises((urllib3.exceptions.ProtocolError, ConnectionResetError)):
+        urllib3.request("GET", f"http://{guard.host}/healthz", retries=False, timeout=SECONDS)
+
+
+def test_whoever_does_not_trust_the_certificate_is_in_the_log(guard: Guard) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError), Wire(guard.host, ssl.create_default_context()):
+        pass
+    eventually(lambda: guard.logged("no TLS connection came about"))
+    assert guard.logged('"client":"127.0.0.1"')
+
+
+def test_requests_are_in_the_access_log_with_who_sent_them(guard: Guard) -> None:
+    with guard.wire() as wire:
+        assert wire.ask("GET", "/admission/nothing").status == 404
+    eventually(lambda: guard.logged('"path":"/admission/nothing"'))
+    lines = guard.trow.stderr.read_text("utf-8").splitlines()
+    (line,) = [json.loads(each) for each in lines if '"/admission/nothing"' in each]
+    assert line["client"] == "127.0.0.1"
+
+
+# Connections
+
+
+class Echo:
+    async def __rsgi__(self, scope: object, transport: Any) -> None:
+        transport.response_str(200, [], "here")
+
+
+async def test_a_connection_may_be_silent_for_as_long_as_is_said() -> None:
+    (address,) = reserve("127.0.0.1", 0)
+    server = HttpServer(cast("Dispatcher", Echo()), [address], None, idle_seconds=1)
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        began = time.monotonic()
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        async with asyncio.timeout(SECONDS):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            assert (await reader.read()).endswith(b"here")
+        assert time.monotonic() - began > 0.9
+        writer.close()
+    finally:
+        assert await server.stop(SECONDS)
+        address.reservation.close()
+
+
+def test_a_stop_answers_reviews_in_flight(tmp_path: Path) -> None:
+    issuer = CertManager(tmp_path / "issued")
+    config = {"admission": {"bind": "127.0.0.1:0", "tls": issuer.settings}}
+    with Trow.start(tmp_path / "trow", config=config) as trow, Guard(trow, issuer.context).wire() as wire:
+        review = body(pod(OURS))
+        expecting = [*JSON, ("Expect", "100-continue"), ("Content-Length", str(len(review)))]
+        wire.send(request("POST", "/admission/validate", expecting))
+        wire.wait_until_read()
+        trow.process.terminate()
+        eventually(lambda: b"stopping" in trow.stderr.read_bytes())
+        wire.send(review)
+        assert wire.answer("POST").status == 200
