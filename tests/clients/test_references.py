@@ -132,6 +132,7 @@ def read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 @pytest.fixture
 def reader(containerd: Containerd) -> Reader:
+    containerd.forget()  # what other tests have left would be read too
     return Reader(containerd)
 
 

@@ -415,10 +415,11 @@ def conditions(home: Home) -> dict[str, str]:
 
 
 def compiled(home: Home) -> list[str]:
-    """What Trow has put into the API server."""
+    """What Trow has put into the API server for the policy of this place."""
     kinds = "validatingadmissionpolicybindings,validatingadmissionpolicies"
     selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
-    return home.cluster.kubectl("get", kinds, "--selector", selector, "--output", "name").split()
+    found = home.cluster.kubectl("get", kinds, "--selector", selector, "--output", "name").split()
+    return [name for name in found if home.place in name]  # policies of other tests may be there
 
 
 def rules_of(kind: str) -> list[dict[str, Any]]:
