@@ -64,6 +64,16 @@ def test_nothing_else_is_served_there(guard: Guard, path: str) -> None:
         assert wire.ask("GET", path).status == 404
 
 
+@pytest.mark.parametrize("path", ["/admission/validate", "/admission/mutate", "/validate-image"])
+def test_the_ordinary_address_has_no_webhooks_then(guard: Guard, path: str) -> None:
+    def status() -> int:
+        url = guard.trow.url + path
+        return urllib3.request("POST", url, body=body(pod("a")), headers=dict(JSON), retries=False).status
+
+    eventually(lambda: status() != 429)  # there one client may ask once a second
+    eventually(lambda: status() == 404)
+
+
 def test_there_is_no_limit_of_requests(guard: Guard) -> None:
     with guard.wire() as wire:
         assert all(ask(wire, OURS) for _ in range(10))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trow.admission.ports import NotReady
+from trow.admission.ports import NotConfigured, NotReady
 from trow.policy.decide import Rules
 
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ class Book:
         """All policies and exceptions.
 
         Raises:
-            NotReady: nothing is configured, which permits nothing, or the cluster's policies are not known yet.
+            NotConfigured: there are no policies, which permits nothing.
+            NotReady: the cluster's policies are not known yet.
         """
         if self._rules is None:
             raise NotReady(_UNREAD)
         if not self._following and not self._configured:
-            raise NotReady(_NONE)
+            raise NotConfigured(_NONE)
         return self._rules

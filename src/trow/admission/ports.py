@@ -74,6 +74,10 @@ class Pins(Protocol):
         """
 
 
+class NotConfigured(NotReady):
+    """There never will be, unless somebody changes the settings."""
+
+
 class Herald(Protocol):
     """Tells those who look at the cluster, not at the registry."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import notices_of
-from trow.admission.ports import NotReady
+from trow.admission.ports import NotConfigured, NotReady
 from trow.admission.review import Ruling
 from trow.admission.subjects import whole
 from trow.oci.errors import OciError, Unavailable
@@ -92,6 +92,8 @@ class Validation:
         began = time.perf_counter()
         try:
             return await self._ruling(review, origin)
+        except NotConfigured as error:
+            return Ruling(allowed=False, message=str(error))  # no cluster is expected to ask: nothing to put on record
         except (NotReady, OciError) as error:
             return self._refused(review, origin, str(error))
         except Exception:
@@ -232,4 +234,4 @@ def _event(review: Review, origin: Origin, outcome: Outcome, reason: str, images
 
 def _actor(review: Review) -> Identity:
     user = review.user_info
-    return Identity(user.username, Method.KUBERNETES, uid=user.uid, groups=tuple(user.groups or ()))
+    return Identity(user.username, Method.REVIEW, uid=user.uid, groups=tuple(user.groups or ()))

@@ -202,7 +202,12 @@ def _tunnels(config: Config) -> Tunnels | None:
 def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Webhooks | None]:
     gate = _gate(parts)
     routes = _routes(parts, gate)
-    return _dispatcher(parts, gate, routes), _webhooks(parts, gate, routes)
+    ordinary = [route for route in routes if parts.webhook_front is None or not _is_webhook(route)]
+    return _dispatcher(parts, gate, ordinary), _webhooks(parts, gate, routes)
+
+
+def _is_webhook(route: Route) -> bool:
+    return route.method == "POST" and route.path in WEBHOOK_PATHS
 
 
 def _gate(parts: _Parts) -> Gate:

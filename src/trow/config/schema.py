@@ -446,7 +446,7 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Bind | None,
         _setting(
             "A further address, always HTTPS, that serves the webhooks and nothing else, beside `/healthz` and"
-            " `/readiness`. The webhooks are on the ordinary addresses in any case.",
+            " `/readiness`. Without it the webhooks are on the ordinary addresses.",
             flag="--admission-bind",
         ),
     ] = None

@@ -32,6 +32,8 @@ class Method(Enum):
     OIDC = "oidc"
     CERTIFICATE = "certificate"
     KUBERNETES = "kubernetes"
+    # Not at all, here: an AdmissionReview says it, and whoever reaches the webhooks may send one.
+    REVIEW = "review"
 
 
 @dataclass(frozen=True, slots=True)

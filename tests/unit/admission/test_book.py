@@ -8,7 +8,7 @@ import pytest
 
 from support.policies import CLUSTER_POLICY, EXCEPTION, document, exception, policy
 from trow.admission.book import Book
-from trow.admission.ports import NotReady
+from trow.admission.ports import NotConfigured, NotReady
 from trow.policy import configured, manifests
 from trow.policy.decide import Rules
 from trow.policy.rules import Effect
@@ -30,7 +30,7 @@ def test_the_configuration_alone() -> None:
 def test_without_any_policy_nobody_is_told_that_all_is_well() -> None:
     book = Book(None, following=False)
     assert not book.waiting
-    with pytest.raises(NotReady, match=r"image_validation\.default"):
+    with pytest.raises(NotConfigured, match=r"image_validation\.default"):
         book.rules()
 
 

@@ -11,8 +11,10 @@ import pytest
 from support import platforms
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, containers, owned, pod, workload
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
+from trow.admission.book import Book
 from trow.admission.review import Ruling, decode
-from trow.admission.validate import Inquiry
+from trow.admission.subjects import Subjects
+from trow.admission.validate import Inquiry, Validation
 from trow.policy import configured, images
 from trow.policy.decide import Facts
 from trow.policy.identity import Identity, Method, Workload
@@ -319,7 +321,7 @@ async def test_one_record_of_one_review(keep: Keep) -> None:
     assert event == Event(
         Action.ADMISSION,
         Outcome.DENIED,
-        Identity("alice", Method.KUBERNETES, "u-1", ("dev", "system:authenticated")),
+        Identity("alice", Method.REVIEW, "u-1", ("dev", "system:authenticated")),
         ORIGIN,
         200,
         reason=event.reason,
@@ -360,12 +362,21 @@ async def test_the_record_of_what_cannot_be_read(keep: Keep) -> None:
     assert event.detail == f"CREATE Pod {NAMESPACE}/web"
 
 
-async def test_a_refusal_for_want_of_policies_is_on_record(keep: Keep) -> None:
-    keeper = keep(following=False)
-    answer = await keeper.validate(pod(OURS))
+async def test_a_refusal_while_policies_are_not_read_yet_is_on_record(keep: Keep) -> None:
+    keeper = keep()
+    inquiry = Inquiry(LocalImages(Pull(MemoryBlobs(), keeper.metadata), []), 1.0)
+    validation = Validation(Book(None, following=True), Subjects({}), inquiry, keeper.audit, keeper.metrics)
+    ruling = await validation.answer(decode(body(pod(OURS))), ORIGIN)
     event = only(keeper)
-    assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, answer.message)
+    assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, ruling.message)
     assert (event.actor.name, event.workload) == ("alice", Workload(NAMESPACE, pod="web"))
+
+
+async def test_where_no_cluster_is_expected_to_ask_nothing_is_on_record(keep: Keep) -> None:
+    """Or everybody who reaches a registry could fill its trail."""
+    keeper = keep(following=False)
+    assert not (await keeper.validate(pod(OURS))).allowed
+    assert keeper.audit.taken() == []
 
 
 @pytest.mark.parametrize("item", [pod(OURS), pod(THEIRS), pod()])
