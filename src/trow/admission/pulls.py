@@ -21,7 +21,7 @@ from trow.policy.rules import Mode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from trow.admission.ports import RuleBook, Tally
+    from trow.admission.ports import RuleBook
     from trow.admission.validate import Validation
     from trow.oci.names import Reference, Repository
     from trow.policy.identity import Identity
@@ -46,7 +46,6 @@ class PullGuard:
         self,
         book: RuleBook,
         validation: Validation,
-        tally: Tally,
         *,
         registries: Sequence[str],
         users: Collection[str],
@@ -55,7 +54,6 @@ class PullGuard:
     ) -> None:
         self._book = book
         self._validation = validation
-        self._tally = tally
         self._registries = registries
         self._users = frozenset(users)
         self._groups = frozenset(groups)
@@ -111,9 +109,7 @@ class PullGuard:
         namespace = identity.workload.namespace if identity.workload else ""
         request = Request(namespace, (ImageUse("", "pull", str(image)),))
         verdict = await self._validation.judge(rules if namespace else _anywhere(rules), request)
-        for finding in verdict.findings:
-            word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
-            self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
+        self._validation.count(verdict)
         if not verdict.allowed:
             reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
             raise Denied("a policy does not let this image run", {"reason": reason})

@@ -122,7 +122,7 @@ class Validation:
         Raises:
             Unavailable: nothing may happen that is not on record, and this cannot be recorded.
         """
-        self._count(verdict)
+        self.count(verdict)
         if not review.dry_run:
             await self._put_on_record(review, request, origin, verdict)
 
@@ -138,7 +138,8 @@ class Validation:
         facts = await self._inquiry.facts(wanted) if wanted else {}
         return judge(rules, request, facts, self._clock())
 
-    def _count(self, verdict: Verdict) -> None:
+    def count(self, verdict: Verdict) -> None:
+        """Count what each policy has said of each image."""
         for finding in verdict.findings:
             if finding.mode is Mode.IGNORE:
                 continue

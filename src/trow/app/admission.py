@@ -68,9 +68,7 @@ async def admission_of(
     compiled = settings.policies and settings.compiled
     foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
     mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight)
-    guard = PullGuard(
-        book, validation, metrics, registries=registries, users=settings.pull_users, groups=settings.pull_groups
-    )
+    guard = PullGuard(book, validation, registries=registries, users=settings.pull_users, groups=settings.pull_groups)
     async with contextlib.AsyncExitStack() as stack:
         if settings.policies:
             from trow.app.controller import controlled  # noqa: PLC0415 - see trow.app.kubernetes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -10,13 +9,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.http.server import TlsFiles, watch
 from trow.http.tunnels import Tunnels
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from trow.config import Config
@@ -109,7 +109,7 @@ async def certified(config: Config, front: WebhookFront, metrics: Metrics) -> As
         async def show() -> None:
             front.show()
 
-        async with _beside(watch(front.files, show)):
+        async with beside(lambda: watch(front.files, show)):
             yield
         return
     async with _kept(config, front, metrics):
@@ -130,7 +130,7 @@ async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncI
     )
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of(config.kubernetes, metrics.kubernetes))
-        await stack.enter_async_context(_beside(WebhookCertificates(Objects(client), plan, copy.take).run()))
+        await stack.enter_async_context(beside(WebhookCertificates(Objects(client), plan, copy.take).run))
         yield
 
 
@@ -194,13 +194,3 @@ def _write(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(content)
     fresh.replace(path)
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

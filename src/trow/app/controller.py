@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.app.policies_in_force import adapted, configured_policy
 from trow.kube.announcements import Announcer
@@ -17,7 +17,7 @@ from trow.kube.policies import PolicyFollower
 from trow.kube.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from trow.admission.book import Book
     from trow.admission.notices import Heralds
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from trow.http.metrics import Metrics
     from trow.policy.decide import Exemption
     from trow.policy.rules import Policy
-
-
-log = logging.getLogger(__name__)
-
-_AGAIN_SECONDS: Final = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +62,7 @@ async def controlled(
         work = [follower.run, announcer.run]
         work += [scan.run] if config.admission.scan_interval else []
         work += [keep_compiled] if config.admission.compiled else []
-        async with _beside(work):
+        async with beside(*work):
             yield
 
 
@@ -80,24 +75,3 @@ def _add_gauges(metrics: Metrics, follower: PolicyFollower, scan: Scan) -> None:
     metrics.add_gauge(
         "trow_policy_violations", "Images that run against a policy, as of the last look", lambda: scan.violations
     )
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Sequence[Callable[[], Coroutine[None, None, None]]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(lasting(each)) for each in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def lasting(work: Callable[[], Coroutine[None, None, None]], pause: float = _AGAIN_SECONDS) -> None:
-    """Begin again some seconds after the end, whatever it was: else policies would stay as they are, unnoticed."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("a part of the controller failed, and is begun again")
-        await asyncio.sleep(pause)

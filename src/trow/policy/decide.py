@@ -32,6 +32,10 @@ REQUIRE_PLATFORM: Final = "require.platforms"
 FORBID_NEVER: Final = "require.forbidPullPolicyNever"
 LONGEST_EXEMPTION: Final = 24 * 3600.0
 _WHOLE: Final = ImageUse("", "the object", "")
+# Patterns that a denial shows.
+_SHOWN: Final = 3
+# Seconds, between whoever built an image and this machine.
+_CLOCKS_DIFFER: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +264,6 @@ def _denied(policy: Policy, mode: Mode, use: ImageUse, image: ImageReference, ru
     return Finding(policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=allowed_images(policy))
 
 
-_SHOWN: Final = 3
-
-
 def allowed_images(policy: Policy) -> str:
     """What would pass, for people: the first patterns of the rules that allow."""
     patterns = [pattern for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns]
@@ -299,10 +300,6 @@ def _unmet_by_content(require: Requirements, facts: Facts, now: float) -> Iterat
     if require.platforms and not _offers(facts.platforms, require.platforms):
         wanted = ", ".join(require.platforms)
         yield REQUIRE_PLATFORM, f"is for none of the platforms allowed ({wanted})", f"build it for {wanted}"
-
-
-# Between whoever built an image and this machine.
-_CLOCKS_DIFFER: Final = 3600.0
 
 
 def _offers(offered: Collection[str], wanted: Sequence[str]) -> bool:

@@ -42,7 +42,6 @@ class Guarded:
         self.guard = PullGuard(
             book or keeper.book,
             keeper.validation,
-            keeper.metrics,
             registries=[REGISTRY, MIRROR],
             users=[],
             groups=["system:nodes"],

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from support.clock import Clock
+from support.running import running, until
 from support.shelf import Shelf, refusal
 from trow.admission.ports import Notice, Subject
 from trow.kube.access import Access
@@ -20,11 +20,10 @@ from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from support.apiserver import Answer, Asked
 
-SECONDS: Final = 20
 EVENTS: Final = "/api/v1/namespaces/team-a/events"
 # What the API server wants of the name of an Event (RFC 1123).
 NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -32,29 +31,16 @@ NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a
 
 @pytest.fixture
 def shelf() -> Iterator[Shelf]:
-    with Shelf.start() as running:
-        yield running
+    with Shelf.start() as served:
+        yield served
 
 
 @asynccontextmanager
 async def announcer(shelf: Shelf, clock: Clock | None = None) -> AsyncIterator[Announcer]:
     client = KubeClient(Access(shelf.url))
     made = Announcer(Objects(client, seconds=5), "trow-0", clock or Clock())
-    running = asyncio.create_task(made.run())
-    try:
+    async with running(made.run(), client):
         yield made
-        assert not running.done()
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await client.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is about another thread
-            await asyncio.sleep(0.005)
 
 
 def notice(message: str = "no", namespace: str = "team-a", **subject: str) -> Notice:

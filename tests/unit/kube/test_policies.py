@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from support.clock import Clock
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
+from support.running import running, until
 from support.shelf import Shelf, refusal
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from trow.policy.decide import Exemption
     from trow.policy.rules import Policy
 
-SECONDS: Final = 20
 BASE: Final = "/apis/policy.trow.io/v1alpha1"
 RESOURCES: Final = {CLUSTER_POLICY: "clusterimagepolicies", POLICY: "imagepolicies", EXCEPTION: "policyexceptions"}
 OURS: Final = parse("registry.example.com/app:1")
@@ -38,8 +38,8 @@ CREATED: Final = "2023-11-14T22:13:20Z"  # when the clock begins
 
 @pytest.fixture
 def shelf() -> Iterator[Shelf]:
-    with Shelf.start() as running:
-        yield running
+    with Shelf.start() as served:
+        yield served
 
 
 class Follower(PolicyFollower):
@@ -69,21 +69,8 @@ class Follower(PolicyFollower):
 async def follower(shelf: Shelf, clock: Clock | None = None, *enforcements: Enforcement) -> AsyncIterator[Follower]:
     client = KubeClient(Access(shelf.url))
     made = Follower(Objects(client, seconds=5), clock or Clock(), enforcements)
-    running = asyncio.create_task(made.run())
-    try:
+    async with running(made.run(), client):
         yield made
-        assert not running.done()
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await client.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is about another thread too
-            await asyncio.sleep(0.005)
 
 
 def path(kind: str, name: str = "tried") -> str:

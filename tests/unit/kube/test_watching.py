@@ -6,19 +6,20 @@ import asyncio
 import logging
 import math
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from support.apiserver import Answer, Asked, Lines, ObjectServer
+from support.running import running, until
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
 from trow.kube.watching import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 COLLECTION: Final = "/apis/example.com/v1/colours"
 SECONDS: Final = 20
@@ -27,8 +28,8 @@ PAUSE: Final = 0.01
 
 @pytest.fixture
 def server() -> Iterator[ObjectServer]:
-    with ObjectServer.start() as running:
-        yield running
+    with ObjectServer.start() as served:
+        yield served
 
 
 class Copy(Watched):
@@ -50,21 +51,8 @@ class Copy(Watched):
 async def copy(server: ObjectServer, seconds: float = 5.0, **options: Any) -> AsyncIterator[Copy]:
     client = KubeClient(Access(server.url), connect_seconds=seconds)
     watched = Copy(Objects(client, seconds=seconds), **options)
-    running = asyncio.create_task(watched.run())
-    try:
+    async with running(watched.run(), client):
         yield watched
-        assert not running.done()
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await client.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is about another thread too
-            await asyncio.sleep(0.005)
 
 
 def colour(name: str, version: int, **more: Any) -> dict[str, Any]:
@@ -331,12 +319,12 @@ async def test_a_change_that_cannot_be_taken_in_ends_nothing(
 
     client = KubeClient(Access(server.url))
     colours = Clumsy(Objects(client))
-    running = asyncio.create_task(colours.run())
+    task = asyncio.create_task(colours.run())
     await until(lambda: colours.told == 2)
-    assert not running.done()
-    running.cancel()
+    assert not task.done()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await running
+        await task
     await client.close()
     assert caplog.messages == [f"a change of {COLLECTION} could not be taken in"] * 2
 

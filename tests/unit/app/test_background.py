@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from trow.app.controller import lasting
+from trow.app.background import lasting
 
 if TYPE_CHECKING:
     import pytest
@@ -27,7 +27,7 @@ async def test_what_fails_is_begun_again_and_what_ends_too(caplog: pytest.LogCap
 
     task = asyncio.create_task(lasting(work, 0.001))
     await asyncio.wait_for(done.wait(), 20)
-    assert [each.message for each in caplog.records] == ["a part of the controller failed, and is begun again"]
+    assert [each.message for each in caplog.records] == ["work beside the server failed, and is begun again"]
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
