@@ -210,7 +210,7 @@ class TrailWriter:
         if self._tries:
             self._tries = 0
             log.warning("the audit database takes records again")
-        return bool(self.waiting) or (self._trimmer.busy and not closing)
+        return bool(self.waiting or self._unreported) or (self._trimmer.busy and not closing)
 
     def _next_batch(self, *, closing: bool) -> _Batch | None:
         batch = _Batch(self.head, plan=None if closing else self._trimmer.plan(self._now()))
@@ -231,7 +231,8 @@ class TrailWriter:
         return new >= CHECKPOINT_RECORDS or (new > 0 and (closing or old))
 
     def _word(self, batch: _Batch) -> None:
-        """Turn what waits into records."""
+        """Turn what waits into records; what was lost until now stands behind what was waiting then."""
+        lost = self._take_unreported()
         count = min(len(self.waiting), _MOST_IN_A_COMMIT)
         for number in range(1, 1 + count):
             at, event, future = self.waiting.popleft()
@@ -240,12 +241,15 @@ class TrailWriter:
                 self._urgent.wait(_LONG_PAUSE_SECONDS)
             elif number % _RECORDS_A_SLICE == 0:
                 time.sleep(_PAUSE_SECONDS)
-        if self._unreported:
-            with self._losing:
-                count, self._unreported = self._unreported, 0
-            self._add(batch, self._clock(), _loss(count), None)
+        if lost:
+            self._add(batch, self._clock(), _loss(lost), None)
         if batch.plan is not None:
             self._add(batch, self._clock(), batch.plan.event, None)
+
+    def _take_unreported(self) -> int:
+        with self._losing:
+            count, self._unreported = self._unreported, 0
+        return count
 
     def _add(self, batch: _Batch, at: float, event: Event, future: asyncio.Future[None] | None) -> None:
         if future is not None:

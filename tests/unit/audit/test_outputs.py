@@ -15,7 +15,7 @@ import pytest
 from trow.audit.outputs import FileOutput, StreamOutput
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_files
-from unit.audit.trails import KEY, KEYS, full, sql, texts, wait_for
+from unit.audit.trails import KEY, KEYS, content_of, full, sql, texts, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def record(trail: AuditTrail, path: Path, *numbers: int) -> None:
     """Record these, and wait until the last of them is in the file."""
     for number in numbers:
         trail.record(full(number, detail=f"number {number}"))
-    wait_for(lambda: path.exists() and holds(path.read_bytes(), f"number {numbers[-1]}"))
+    wait_for(lambda: holds(content_of(path), f"number {numbers[-1]}"))
 
 
 def holds(content: bytes, text: str) -> bool:

@@ -76,6 +76,14 @@ def full(number: int, **members: Any) -> Event:
     return Event(**values | members)
 
 
+def content_of(path: Path) -> bytes:
+    """What a file holds; nothing while it is not begun, or was moved away a moment ago."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 class Clock:
     """Seconds since 1970, as the test wants them."""
 
