@@ -6,25 +6,23 @@ already changes nothing (KEP-555).
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.policies import Source
 from trow.kube.statuses import Condition
 from trow.kube.watching import Watched
-from trow.policy.export import LABELS, SOURCE, compile_policy
+from trow.policy.export import LABELS, SOURCE, Compiled, compile_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 
     from trow.kube.objects import Manifest, Objects
     from trow.policy.decide import Exemption
-    from trow.policy.export import Compiled
     from trow.policy.rules import Policy
 
 log = logging.getLogger(__name__)
@@ -34,6 +32,9 @@ _POLICIES: Final = f"{_BASE}/validatingadmissionpolicies"
 _BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
 # For the policy of the configuration file, which no object stands for.
 _NO_PATH: Final = ""
+# The API server looks at all of them for each request, and whoever may edit in a namespace may write policies there.
+MOST_OF_A_NAMESPACE: Final = 20
+_TOO_MANY: Final = Compiled((), (), (f"all of it: the API server gets the first {MOST_OF_A_NAMESPACE} of a namespace",))
 
 
 class CompiledPolicies:
@@ -59,8 +60,10 @@ class CompiledPolicies:
         self._clock = clock
         self._watched = {path: Watched(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
         self._listeners: list[Callable[[], None]] = []
-        # What was applied last: a fingerprint, and the generation that it had then.
-        self._applied: dict[str, tuple[str, object]] = {}
+        # By the path of the source: what it was compiled from, and to.
+        self._compiled: dict[str, tuple[Source, Sequence[Exemption], Compiled]] = {}
+        # What was applied last, and the generation that it had then.
+        self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
 
     def work(self) -> Iterator[Coroutine[None, None, None]]:
         """What has to run beside `keep`."""
@@ -81,21 +84,40 @@ class CompiledPolicies:
             return {}
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
-        for source in (*self._configured, *sources):
-            compiled = self._compile(source, exemptions)
+        async for source, compiled in self._all_compiled((*self._configured, *sources), exemptions):
             wanted |= {*_paths(compiled)}
             conditions[source.path] = await self._apply_all(source, compiled)
+        self._compiled = {path: known for path, known in self._compiled.items() if path in conditions}
         await self._remove_others(wanted)
         conditions.pop(_NO_PATH, None)
         return conditions
 
-    def _compile(self, source: Source, exemptions: Sequence[Exemption]) -> Compiled:
+    async def _all_compiled(
+        self, sources: Sequence[Source], exemptions: Sequence[Exemption]
+    ) -> AsyncIterator[tuple[Source, Compiled]]:
+        of_namespace: Counter[str] = Counter()
+        for source in sources:
+            namespace = source.policy.namespace
+            of_namespace[namespace] += bool(namespace)
+            if of_namespace[namespace] > MOST_OF_A_NAMESPACE:
+                yield source, _TOO_MANY
+            else:
+                yield source, await self._compile(source, exemptions)
+
+    async def _compile(self, source: Source, exemptions: Sequence[Exemption]) -> Compiled:
+        """Compile it, unless that was done before: mostly one of many has changed."""
+        known = self._compiled.get(source.path)
+        if known and known[0] is source and known[1] == exemptions:
+            return known[2]
         metadata = source.item.get("metadata")
         generation = metadata.get("generation") if isinstance(metadata, dict) else 0
         number = generation if isinstance(generation, int) else 0
-        return compile_policy(
+        compiled = compile_policy(
             source.policy, generation=number, spared=self._spared, exemptions=exemptions, now=self._clock()
         )
+        self._compiled[source.path] = source, exemptions, compiled
+        await asyncio.sleep(0)  # requests come first
+        return compiled
 
     async def _apply_all(self, source: Source, compiled: Compiled) -> Condition:
         try:
@@ -117,11 +139,10 @@ class CompiledPolicies:
 
     async def _apply(self, path: str, manifest: Mapping[str, object]) -> None:
         """Apply it unless it is there as it was applied last."""
-        fingerprint = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
-        if self._applied.get(path) == (fingerprint, self._generation(path)):
+        if self._applied.get(path) == (manifest, self._generation(path)):
             return
         stored = await self._objects.apply(path, dict(manifest))
-        self._applied[path] = fingerprint, _generation(stored)
+        self._applied[path] = manifest, _generation(stored)
 
     def _generation(self, path: str) -> object:
         collection, _, name = path.rpartition("/")

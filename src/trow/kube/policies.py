@@ -85,6 +85,7 @@ class PolicyFollower:
         self._good: dict[tuple[str, Key], Policy] = {}
         self._woken = asyncio.Event()
         self._sources: tuple[Source, ...] = ()
+        self._sources_by_path: dict[str, Source] = {}
         self._exemptions: tuple[Exemption, ...] = ()
         self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
 
@@ -121,6 +122,7 @@ class PolicyFollower:
             for kind, watched in self._watched.items()
             for key, item in sorted(watched.objects.items())
         )
+        self._sources_by_path = {source.path: source for source in self._sources}
         present = {(kind, key) for kind, watched in self._watched.items() for key in watched.objects}
         self._good = {key: policy for key, policy in self._good.items() if key in present}
         self._exemptions = tuple(self._readable_exceptions())
@@ -134,6 +136,9 @@ class PolicyFollower:
         namespace, name = key
         middle = f"/namespaces/{namespace}" if namespace else ""
         path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
+        # Reading takes its time, and mostly one of many has changed.
+        if (before := self._sources_by_path.get(path)) and before.item is item:
+            return before
         try:
             policy = self._good[kind, key] = self._adapt(policy_of(item))
         except ManifestError as error:

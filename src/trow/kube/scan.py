@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _GROUP: Final = "/apis/wgpolicyk8s.io/v1alpha2"
 _NAME: Final = "trow"
+# After a look so many times as long as it took, however often policies are changed.
+_REST: Final = 9.0
 # Of one namespace; an object of the API has about a megabyte.
 _MOST_RESULTS: Final = 500
 _LONGEST_MESSAGE: Final = 1_000
@@ -106,6 +108,7 @@ class Scan:
         """Look now and then."""
         while True:
             self._woken.clear()
+            began = time.monotonic()
             try:
                 await self.once()
             except NotReady:
@@ -114,6 +117,7 @@ class Scan:
                 log.warning("what runs could not be held against the policies: %s", error)
             except Exception:
                 log.exception("what runs could not be held against the policies")
+            await asyncio.sleep(min(self._interval, (time.monotonic() - began) * _REST))
             try:
                 async with asyncio.timeout(self._interval):
                     await self._woken.wait()

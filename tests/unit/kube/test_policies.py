@@ -134,6 +134,18 @@ async def test_what_is_told_in_return_is_no_change(shelf: Shelf) -> None:
     assert len(following.taken) == 3
 
 
+async def test_what_did_not_change_is_not_read_again(shelf: Shelf) -> None:
+    put(shelf, CLUSTER_POLICY, policy(), "same")
+    put(shelf, CLUSTER_POLICY, policy(), "other")
+    async with follower(shelf) as following:
+        await until(lambda: following.sources and all("status" in each.item for each in following.sources))
+        other, same = (source.policy for source in following.sources)
+        put(shelf, CLUSTER_POLICY, policy(mode="warn"), "other")
+        await until(lambda: following.sources[0].policy.mode is Mode.WARN)
+        assert following.sources[0].policy is not other
+        assert following.sources[1].policy is same
+
+
 async def test_a_policy_that_cannot_be_read_counts_as_it_was_until_it_is_deleted(shelf: Shelf) -> None:
     put(shelf, POLICY, policy(rules=[rule()]))
     async with follower(shelf) as following:

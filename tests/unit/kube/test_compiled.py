@@ -1,0 +1,106 @@
+"""Compiled policies are kept in the API server with no more work than has to be done."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from support.policies import CLUSTER_POLICY, POLICY, document, policy
+from support.running import SECONDS, running
+from support.shelf import Shelf
+from trow.kube import compiled
+from trow.kube.access import Access
+from trow.kube.client import KubeClient
+from trow.kube.compiled import MOST_OF_A_NAMESPACE, CompiledPolicies
+from trow.kube.objects import Objects
+from trow.kube.policies import Source
+from trow.policy.export import compile_policy
+from trow.policy.manifests import policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from trow.kube.statuses import Condition
+    from trow.policy.export import Compiled
+    from trow.policy.rules import Policy
+
+BASE: Final = "/apis/admissionregistration.k8s.io/v1"
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    with Shelf.start() as served:
+        yield served
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of policies, each time that they are compiled."""
+    titles: list[str] = []
+
+    def counted(policy: Policy, **options: object) -> Compiled:
+        titles.append(policy.title)
+        return compile_policy(policy, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compiled, "compile_policy", counted)
+    return titles
+
+
+@asynccontextmanager
+async def kept(shelf: Shelf) -> AsyncIterator[CompiledPolicies]:
+    client = KubeClient(Access(shelf.url))
+    made = CompiledPolicies(Objects(client, seconds=5), None, ())
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in made.work():
+                group.create_task(each)
+
+    async with running(work(), client):
+        yield made
+
+
+def source(name: str, namespace: str = "") -> Source:
+    item = document(POLICY if namespace else CLUSTER_POLICY, policy(), name, namespace)
+    return Source(item, f"/{namespace}/{name}", policy_of(item))
+
+
+def policies(shelf: Shelf) -> list[str]:
+    return [path for path in shelf.objects if path.startswith(f"{BASE}/validatingadmissionpolicies/")]
+
+
+async def settled(shelf: Shelf, keeper: CompiledPolicies, *sources: Source) -> dict[str, Condition]:
+    """What is said of the policies when there is nothing left to write."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            shelf.asked.clear()
+            conditions = await keeper.keep(sources, [])
+            if conditions and not shelf.asked:
+                return conditions
+            await asyncio.sleep(0.005)
+
+
+async def test_what_did_not_change_is_not_compiled_again(shelf: Shelf, compilations: list[str]) -> None:
+    same, other, new = source("same"), source("other"), source("other")
+    async with kept(shelf) as keeper:
+        await settled(shelf, keeper, same, other)
+        await settled(shelf, keeper, same, new)
+        assert compilations == ["ClusterImagePolicy/same", "ClusterImagePolicy/other", "ClusterImagePolicy/other"]
+
+
+async def test_a_namespace_has_a_share_of_the_api_server(shelf: Shelf) -> None:
+    """Its tenants write policies, and the API server looks at each of them at each request of anybody."""
+    many = [source(f"p{number:02}", "team-a") for number in range(MOST_OF_A_NAMESPACE + 2)]
+    others = [source("p", "team-b"), source("everywhere")]
+    async with kept(shelf) as keeper:
+        conditions = await settled(shelf, keeper, *many, *others)
+        assert len(policies(shelf)) == MOST_OF_A_NAMESPACE + len(others)
+        left_out = [path for path, condition in conditions.items() if not condition.holds]
+        assert left_out == [each.path for each in many[MOST_OF_A_NAMESPACE:]]
+        assert conditions[left_out[0]].message == "left out: all of it: the API server gets the first 20 of a namespace"
+        conditions = await settled(shelf, keeper, *many[2:], *others)
+        assert all(condition.holds for condition in conditions.values())
+        assert len(policies(shelf)) == MOST_OF_A_NAMESPACE + len(others)
