@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -334,3 +335,26 @@ def test_dry_run_prints_the_banner_and_serves_nothing(capsys: pytest.CaptureFixt
     assert main(["serve", "--dry-run", "--port", "0"]) == 0
     assert "listening   http://127.0.0.1:0\n" in capsys.readouterr().out
     assert not Path("data").exists()
+
+
+# the end of a command
+
+
+def test_output_that_nobody_reads_any_more_ends_the_command_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does when it has seen enough
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "trow", "config", "show"], check=False, stdout=writing, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_interrupted_command_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trow.cli.version.run", interrupted)
+    assert main(["version"]) == 128 + signal.SIGINT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,13 +17,23 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+# As a shell tells of the signals that would have ended it.
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_UNHEARD = 128 + signal.SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code of the process."""
     args = command_line().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read, such as `head`, has seen enough. What is still to be written at the end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNHEARD
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except ConfigError as error:
         for problem in error.problems:
             print(f"trow: error: {problem}", file=sys.stderr)
@@ -29,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartError as error:
         print(f"trow: error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    return code
 
 
 def command_line() -> Parser:
