@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Whoever may write policies in a namespace names them, and names them anew.
+MOST_DECISION_SERIES: Final = 10_000
+OTHERS: Final = "(others)"
 
 
 class _Histogram:
@@ -94,6 +97,8 @@ class Metrics(Collector):
     def decided(self, policy: str, rule: str, mode: str, verdict: str) -> None:
         """Count what one policy said of one image."""
         key = (policy, rule, mode, verdict)
+        if key not in self._decisions and len(self._decisions) >= MOST_DECISION_SERIES:
+            key = (OTHERS, OTHERS, mode, verdict)
         self._decisions[key] = self._decisions.get(key, 0) + 1
 
     def note_stored(self, blobs: int, size: int) -> None:

@@ -58,6 +58,17 @@ def test_database_time() -> None:
     assert found['trow_database_seconds_count{operation="commit"}'] == 2
 
 
+def test_names_that_somebody_else_gives_are_no_series_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trow.http.metrics.MOST_DECISION_SERIES", 2)
+    metrics = Metrics()
+    for policy in ("one", "other", "third", "one", "fourth"):
+        metrics.decided(policy, "default", "enforce", "deny")
+    found = {key: value for key, value in samples(metrics).items() if key.startswith("trow_admission_decisions_total")}
+    assert sorted(found.values()) == [1, 2, 2]
+    (others,) = (value for key, value in found.items() if "(others)" in key)
+    assert others == 2
+
+
 def test_gauges_are_read_when_asked() -> None:
     value = 1.0
     metrics = Metrics()
