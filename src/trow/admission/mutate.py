@@ -113,7 +113,7 @@ class Mutation:
         digests = {image: found.digest for image, found in facts.items() if found.digest}
         owner = _owner(review.metadata)
         if owner is not None and digests and not review.dry_run:
-            digests |= await self._kept(f"{review.namespace}/{owner}", digests)
+            digests |= await self._kept(review.namespace or "", owner, digests)
         digests |= self._stored(review)
         pinned = {
             text: f"{_tagged(text, image)}@{digests[image]}" for text, image in unpinned.items() if image in digests
@@ -127,15 +127,19 @@ class Mutation:
         old = [_parsed(use.text) for use in self._subjects.uses(review.of, review.old_item)]
         return {replace(image, digest=None): image.digest for image in old if image and image.tag and image.digest}
 
-    async def _kept(self, owner: str, digests: Mapping[ImageReference, Digest]) -> Mapping[ImageReference, Digest]:
+    async def _kept(
+        self, namespace: str, owner: str, digests: Mapping[ImageReference, Digest]
+    ) -> Mapping[ImageReference, Digest]:
         """What the tags stood for when the first Pod of the same owner was made, where that is found in time."""
         kept: dict[ImageReference, Digest] = {}
         try:
             async with asyncio.timeout(self._inquiry.deadline):
                 for image, digest in digests.items():
-                    kept[image] = await self._pins.pin(owner, str(image), digest)
+                    kept[image] = await self._pins.pin(namespace, owner, str(image), digest)
         except (TimeoutError, OciError):
-            log.warning("a digest could not be kept for the Pods of one owner", extra={"owner": owner})
+            log.warning(
+                "a digest could not be kept for the Pods of one owner", extra={"namespace": namespace, "owner": owner}
+            )
         return kept
 
 

@@ -66,7 +66,7 @@ class KnownImages(Protocol):
 class Pins(Protocol):
     """Digests that stay the same for all Pods of one owner, whatever happens to the tag."""
 
-    async def pin(self, owner: str, image: str, digest: Digest) -> Digest:
+    async def pin(self, namespace: str, owner: str, image: str, digest: Digest) -> Digest:
         """The digest that this owner's Pods were given before; else the one given becomes it.
 
         Raises:

@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 # An owner that made no Pod for so long gets the tag's digest of the day.
 _PINS_SECONDS: Final = 30 * 86400.0
+# Of one namespace, whose tenants can claim any number of owners.
+_MOST_PINS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
             metrics.note_stored(stored.blobs, stored.bytes)
 
         async def forget_pins() -> None:
-            await metadata.drop_old_pins(time.time() - _PINS_SECONDS)
+            await metadata.drop_old_pins(time.time() - _PINS_SECONDS, _MOST_PINS)
 
         tunnels, front = _tunnels(config), webhook_front(config)
         pull = Pull(blobs, metadata)

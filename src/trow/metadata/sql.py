@@ -103,10 +103,16 @@ PENDING_EVENTS: Final = "SELECT id, at, actor, detail FROM pending_event ORDER B
 DROP_PENDING_EVENT: Final = "DELETE FROM pending_event WHERE id = ?"
 
 PIN: Final = """
-    INSERT INTO pin (owner, image, digest, used_at) VALUES (?, ?, ?, ?)
-    ON CONFLICT (owner, image) DO UPDATE SET used_at = excluded.used_at RETURNING digest
+    INSERT INTO pin (namespace, owner, image, digest, used_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (namespace, owner, image) DO UPDATE SET used_at = excluded.used_at RETURNING digest
 """
 DROP_OLD_PINS: Final = "DELETE FROM pin WHERE used_at < ?"
+CROWDED_WITH_PINS: Final = "SELECT namespace FROM pin GROUP BY namespace HAVING count(*) > ?"
+DROP_SURPLUS_PINS: Final = """
+    DELETE FROM pin WHERE namespace = ? AND used_at <= (
+        SELECT used_at FROM pin WHERE namespace = ? ORDER BY used_at DESC LIMIT 1 OFFSET ?
+    )
+"""
 
 ADD_UPLOAD: Final = "INSERT INTO upload (id, repository, subject, algorithm, used_at) VALUES (?, ?, ?, ?, ?)"
 TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at"

@@ -420,13 +420,18 @@ class SqliteMetadata:
         """These are in the audit trail."""
         await self._writer.run(transactions.drop_pending_events(events))
 
-    async def pin(self, owner: str, image: str, digest: Digest) -> Digest:
+    async def pin(self, namespace: str, owner: str, image: str, digest: Digest) -> Digest:
         """See `Pins.pin`."""
-        return await self._writer.run(transactions.pin(owner, image, digest, self._clock()))
+        return await self._writer.run(transactions.pin(namespace, owner, image, digest, self._clock()))
 
-    async def drop_old_pins(self, before: float) -> None:
-        """Forget the digests of owners that made no Pod since then, in seconds of Unix time."""
-        await self._writer.run(transactions.drop_old_pins(before))
+    async def drop_old_pins(self, before: float, most: int) -> None:
+        """Forget the digests of owners that made no Pod for long.
+
+        Args:
+            before: seconds of Unix time.
+            most: how many a namespace keeps, those that were used last.
+        """
+        await self._writer.run(transactions.drop_old_pins(before, most))
 
     async def begin_upload(self, upload: Upload, most: int) -> bool:
         """See `Metadata.begin_upload`."""

@@ -397,15 +397,18 @@ def pending_events() -> Transaction[Sequence[PendingEvent]]:
     return [PendingEvent(_text(row[0]), _float(row[1]), _text(row[2]), _text(row[3])) for row in rows]
 
 
-def pin(owner: str, image: str, digest: Digest, at: float) -> Transaction[Digest]:
+def pin(namespace: str, owner: str, image: str, digest: Digest, at: float) -> Transaction[Digest]:
     """The digest that the owner's Pods have for the image; the first one counts."""
-    ((kept,),) = yield sql.PIN, (owner, image, digest, at)
+    ((kept,),) = yield sql.PIN, (namespace, owner, image, digest, at)
     return Digest(_text(kept))
 
 
-def drop_old_pins(before: float) -> Transaction[None]:
-    """Forget what was not used since then."""
+def drop_old_pins(before: float, most: int) -> Transaction[None]:
+    """Forget what was not used since then, and of each namespace all but the `most` used last."""
     yield sql.DROP_OLD_PINS, (before,)
+    crowded = yield sql.CROWDED_WITH_PINS, (most,)
+    for (namespace,) in crowded:
+        yield sql.DROP_SURPLUS_PINS, (namespace, namespace, most)
 
 
 def drop_pending_events(events: Sequence[PendingEvent]) -> Transaction[None]:
