@@ -10,7 +10,8 @@ import pytest
 import trustme
 
 from support.server import Trow
-from support.webhooks import OURS, VALIDATION, CertManager, Guard, ask, eventually, shown
+from support.waiting import until
+from support.webhooks import OURS, VALIDATION, CertManager, Guard, ask, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def test_renewed_files_are_taken_up_and_open_connections_stay(issuer: CertManage
 def test_files_that_do_not_fit_together_are_not_taken(issuer: CertManager, guard: Guard) -> None:
     before = guard.certificate()
     issuer.issue(key=trustme.CA().issue_cert("127.0.0.1").private_key_pem.bytes())
-    eventually(lambda: guard.logged("the old one stays"))
+    until(lambda: guard.logged("the old one stays"))
     assert guard.certificate() == before
     guard.wait_until_shown(issuer.issue())
 

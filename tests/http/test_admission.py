@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.admission import REGISTRY, Answer, body, containers, envelope, pod, request, samples, workload
-from support.records import Records, stored, until
+from support.records import Records, stored
 from support.registry import Client
 from support.server import Trow
+from support.waiting import until
 from support.wire import Wire, chunked
 from support.wire import request as wired
 

@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 import pytest
 
 import factories
-from support.records import Records, stored, until
+from support.records import Records, stored
 from support.registry import Client, Repository
 from support.team import Team
+from support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

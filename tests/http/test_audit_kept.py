@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import factories
-from support.records import Records, stored, until, verified
+from support.records import Records, stored, verified
 from support.registry import Client, Repository
 from support.server import Trow
 from support.team import Watched, new_address
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

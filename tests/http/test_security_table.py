@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import pytest
 
 import factories
-from support.records import until
 from support.registry import Client, Repository
+from support.waiting import until
 from support.wire import Wire, chunked, request
 from trow.config import SETTINGS
 from trow.http.admission import AdmissionHandlers

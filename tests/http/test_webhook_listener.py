@@ -13,7 +13,8 @@ import urllib3
 
 from support.admission import body, pod
 from support.server import Trow
-from support.webhooks import ALIEN, JSON, OURS, VALIDATION, CertManager, Guard, ask, eventually
+from support.waiting import until
+from support.webhooks import ALIEN, JSON, OURS, VALIDATION, CertManager, Guard, ask
 from support.wire import Wire, request
 from trow.http.server import HttpServer, reserve
 
@@ -70,8 +71,8 @@ def test_the_ordinary_address_has_no_webhooks_then(guard: Guard, path: str) -> N
         url = guard.trow.url + path
         return urllib3.request("POST", url, body=body(pod("a")), headers=dict(JSON), retries=False).status
 
-    eventually(lambda: status() != 429)  # there one client may ask once a second
-    eventually(lambda: status() == 404)
+    until(lambda: status() != 429)  # there one client may ask once a second
+    until(lambda: status() == 404)
 
 
 def test_there_is_no_limit_of_requests(guard: Guard) -> None:
@@ -90,14 +91,14 @@ def test_the_listener_is_always_https(guard: Guard) -> None:
 def test_whoever_does_not_trust_the_certificate_is_in_the_log(guard: Guard) -> None:
     with pytest.raises(ssl.SSLCertVerificationError), Wire(guard.host, ssl.create_default_context()):
         pass
-    eventually(lambda: guard.logged("no TLS connection came about"))
+    until(lambda: guard.logged("no TLS connection came about"))
     assert guard.logged('"client":"127.0.0.1"')
 
 
 def test_requests_are_in_the_access_log_with_who_sent_them(guard: Guard) -> None:
     with guard.wire() as wire:
         assert wire.ask("GET", "/admission/nothing").status == 404
-    eventually(lambda: guard.logged('"path":"/admission/nothing"'))
+    until(lambda: guard.logged('"path":"/admission/nothing"'))
     lines = guard.trow.stderr.read_text("utf-8").splitlines()
     (line,) = [json.loads(each) for each in lines if '"/admission/nothing"' in each]
     assert line["client"] == "127.0.0.1"
@@ -138,6 +139,6 @@ def test_a_stop_answers_reviews_in_flight(tmp_path: Path) -> None:
         wire.send(request("POST", "/admission/validate", expecting))
         wire.wait_until_read()
         trow.process.terminate()
-        eventually(lambda: b"stopping" in trow.stderr.read_bytes())
+        until(lambda: b"stopping" in trow.stderr.read_bytes())
         wire.send(review)
         assert wire.answer("POST").status == 200

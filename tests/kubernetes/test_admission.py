@@ -10,8 +10,8 @@ import pytest
 
 import factories
 from support.policies import rule
-from support.records import until
 from support.registry import Repository
+from support.waiting import until
 from support.warden import ALIEN, OURS, REGISTRY, Place, Warden
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.cluster import Cluster
+from support.waiting import eventually
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeRefused, NotFound
@@ -53,12 +54,6 @@ async def following(objects: Objects, path: str, **options: Any) -> AsyncIterato
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SETTLE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is about another process
-            await asyncio.sleep(0.02)
 
 
 def config_map(name: str, **data: str) -> Manifest:
@@ -284,13 +279,13 @@ async def test_a_copy_follows_its_collection(cluster: Cluster, namespace: str) -
         api(cluster, observe=lambda operation, seconds: seen.append(operation)) as objects,
         following(objects, path, watch_seconds=60) as copy,
     ):
-        await until(lambda: copy.synced and "red" in names(copy))
+        await eventually(lambda: copy.synced and "red" in names(copy))
         say(cluster, namespace, "create", "configmap", "blue", "--from-literal=shade=1")
-        await until(lambda: names(copy) == {"red", "blue"})
+        await eventually(lambda: names(copy) == {"red", "blue"})
         say(cluster, namespace, "patch", "configmap", "blue", "--patch", json.dumps({"data": {"shade": "2"}}))
-        await until(lambda: copy.objects[namespace, "blue"]["data"] == {"shade": "2"})
+        await eventually(lambda: copy.objects[namespace, "blue"]["data"] == {"shade": "2"})
         say(cluster, namespace, "delete", "configmap", "red")
-        await until(lambda: names(copy) == {"blue"})
+        await eventually(lambda: names(copy) == {"blue"})
         assert copy.objects[namespace, "blue"]["kind"] == "ConfigMap"
         assert "managedFields" not in str(copy.objects)
         assert copy.failing == ""
@@ -306,12 +301,12 @@ async def test_a_copy_goes_on_from_watch_to_watch(cluster: Cluster, namespace: s
         api(cluster, observe=lambda operation, seconds: seen.append(operation)) as objects,
         following(objects, path, watch_seconds=1, first_pause=0.1) as copy,
     ):
-        await until(lambda: copy.synced)
+        await eventually(lambda: copy.synced)
         began = time.monotonic()
         while time.monotonic() - began < 3.5:
             name = f"colour-{len(seen)}"
             await objects.create(path, config_map(name))
-            await until(lambda name=name: name in names(copy))  # type: ignore[misc]
+            await eventually(lambda name=name: name in names(copy))  # type: ignore[misc]
         assert len(names(copy)) == seen.count("create")
         assert copy.failing == ""
     assert seen.count("list") == 1
@@ -338,14 +333,14 @@ async def test_a_copy_waits_for_its_kind_and_outlives_it(cluster: Cluster, names
     red = {"apiVersion": "example.com/v1", "kind": plural.title(), "metadata": {"name": "red", "namespace": namespace}}
     path = f"/apis/example.com/v1/{plural}"
     async with api(cluster) as objects, following(objects, path, first_pause=0.1) as copy:
-        await until(lambda: "is its CustomResourceDefinition installed?" in copy.failing)
+        await eventually(lambda: "is its CustomResourceDefinition installed?" in copy.failing)
         assert not copy.synced
         await objects.create(definitions, definition(plural))
-        await until(lambda: copy.synced and not copy.failing)
+        await eventually(lambda: copy.synced and not copy.failing)
         await objects.apply(f"/apis/example.com/v1/namespaces/{namespace}/{plural}/red", red)
-        await until(lambda: copy.objects.keys() == {(namespace, "red")})
+        await eventually(lambda: copy.objects.keys() == {(namespace, "red")})
         await objects.delete(f"{definitions}/{plural}.example.com")
-        await until(lambda: "is its CustomResourceDefinition installed?" in copy.failing)
+        await eventually(lambda: "is its CustomResourceDefinition installed?" in copy.failing)
         assert copy.synced
 
 
@@ -355,7 +350,7 @@ async def test_a_copy_of_what_may_not_be_read_waits_for_the_right(
     token = cluster.token(namespace, "default", "https://kubernetes.default.svc")
     path = CONFIG_MAPS.format(namespace)
     async with api(cluster, token) as objects, following(objects, path, first_pause=0.1) as copy:
-        await until(lambda: "verbs: [list]" in copy.failing)
+        await eventually(lambda: "verbs: [list]" in copy.failing)
         assert not copy.synced
         say(
             cluster,
@@ -366,7 +361,7 @@ async def test_a_copy_of_what_may_not_be_read_waits_for_the_right(
             "--clusterrole=view",
             f"--serviceaccount={namespace}:default",
         )
-        await until(lambda: copy.synced and not copy.failing)
+        await eventually(lambda: copy.synced and not copy.failing)
     assert [record.levelname for record in caplog.records if record.name.startswith("trow")] == ["WARNING"]
 
 
@@ -382,16 +377,16 @@ async def test_a_copy_survives_a_restart_of_the_api_server(own: Cluster, caplog:
     path = CONFIG_MAPS.format("default")
     async with api(own) as objects, following(objects, path, first_pause=0.2) as copy:
         say(own, "default", "create", "configmap", "red")
-        await until(lambda: names(copy) == {"red"})
+        await eventually(lambda: names(copy) == {"red"})
         old = (await objects.list_all(path)).version
         await asyncio.to_thread(own.stop_api)
-        await until(lambda: copy.failing)
+        await eventually(lambda: copy.failing)
         assert (copy.synced, names(copy)) == (True, {"red"})
         await asyncio.to_thread(own.start_api)
         say(own, "default", "create", "configmap", "blue")
         say(own, "default", "delete", "configmap", "red")
-        await until(lambda: names(copy) == {"blue"})
-        await until(lambda: not copy.failing)
+        await eventually(lambda: names(copy) == {"blue"})
+        await eventually(lambda: not copy.failing)
         # What was before its start the API server does not know.
         with pytest.raises(Expired, match=f"too old resource version: {old}"):
             await events_of(objects, path, old, 1)
@@ -401,13 +396,13 @@ async def test_a_copy_survives_a_restart_of_the_api_server(own: Cluster, caplog:
 async def test_a_copy_notices_an_api_server_that_hangs(own: Cluster) -> None:
     path = CONFIG_MAPS.format("default")
     async with api(own, seconds=2.0) as objects, following(objects, path, watch_seconds=1, first_pause=0.2) as copy:
-        await until(lambda: copy.synced)
+        await eventually(lambda: copy.synced)
         own.pause_api()
         try:
-            await until(lambda: copy.failing)
+            await eventually(lambda: copy.failing)
             assert copy.age > 1
         finally:
             own.resume_api()
         say(own, "default", "create", "configmap", "red")
-        await until(lambda: names(copy) == {"red"} and not copy.failing)
+        await eventually(lambda: names(copy) == {"red"} and not copy.failing)
         assert copy.age < SETTLE_SECONDS

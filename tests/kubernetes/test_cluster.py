@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import urllib3
 
 from support.cluster import Cluster
+from support.waiting import settles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 AUDIENCE: Final = "registry.example.com"
-SETTLE_SECONDS: Final = 20  # controllers, and the API server's own view of roles, follow a change
 
 
 def pod(namespace: str, node: str) -> str:
@@ -84,15 +82,6 @@ def may_pull(cluster: Cluster, namespace: str, repository: str) -> bool:
     }
     spec = {"user": f"system:serviceaccount:{namespace}:default", "resourceAttributes": asked}
     return bool(status(cluster, "authorization.k8s.io", "SubjectAccessReview", spec)["allowed"])
-
-
-def settles(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + SETTLE_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def test_the_token_of_a_pod_comes_back_with_pod_and_node(cluster: Cluster, namespace: str) -> None:

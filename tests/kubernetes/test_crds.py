@@ -19,8 +19,8 @@ from support.policies import (
     exception,
     policy,
     rule,
-    settles,
 )
+from support.waiting import settles
 from trow.policy.manifests import exemption_of, policy_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from support.admission import samples
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, exception, policy, rule
-from support.records import until
+from support.waiting import until
 from support.warden import ALIEN, OURS, Place, Warden
 
 if TYPE_CHECKING:

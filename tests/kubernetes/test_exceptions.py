@@ -16,8 +16,8 @@ from support.policies import (
     document,
     exception,
     install_crds,
-    settles,
 )
+from support.waiting import settles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

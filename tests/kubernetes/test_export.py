@@ -20,8 +20,8 @@ import urllib3
 
 from support.admission import Gatekeeper
 from support.cluster import Cluster
-from support.policies import settles
 from support.spellings import SHA256, compared, names, pattern
+from support.waiting import settles
 from trow.admission.pulls import PullGuard
 from trow.admission.review import Review
 from trow.admission.subjects import Subjects

@@ -12,7 +12,7 @@ import yaml
 
 from support.cluster import Cluster
 from support.policies import CLUSTER_POLICY, CRDS, EXCEPTION, EXCEPTIONS, POLICY, document, exception, policy, rule
-from support.records import until
+from support.waiting import until
 from support.warden import ALIEN, OURS, ROOT, Place, Warden
 
 if TYPE_CHECKING:

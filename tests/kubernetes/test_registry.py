@@ -19,29 +19,18 @@ from clients.image import OCI_MANIFEST, TAG, Image, descriptor, digest, encode, 
 from clients.registry import ALICE, Login, Registry
 from support.kubernetes import AUDIENCE, bind
 from support.server import Trow
+from support.waiting import SETTLE_SECONDS, settles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from support.cluster import Cluster
 
-SETTLE_SECONDS: Final = (
-    25  # the API server's own view of tokens and roles follows a change, and a refusal holds for 5 s
-)
 ALLOWED_SECONDS: Final = 30  # so long an allowed access may outlive its RoleBinding
 TOKEN_SECONDS: Final = 60  # so long a token may outlive its Pod
 TIMEOUT_SECONDS: Final = 2  # kubernetes.timeout
 ONE_OF_EACH: Final = Counter(tokenreviews=1, subjectaccessreviews=1)
-
-
-def becomes(condition: Callable[[], bool], seconds: float = SETTLE_SECONDS) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +152,7 @@ class Ending:
 
     def ends(self, status_then: int, seconds: float) -> bool:
         left = self.ended + seconds + SETTLE_SECONDS - time.monotonic()
-        return becomes(lambda: status(self.registry, self.path) == status_then, left)
+        return settles(lambda: status(self.registry, self.path) == status_then, left)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -173,7 +162,7 @@ def unbound(cluster: Cluster, owner: Registry) -> Ending:
     path, member = other.image(), team.member()
     assert status(member, path) == 403
     binding = bind(cluster, "trow-image-puller", other.name, f"serviceaccount={team.name}:default")
-    assert becomes(lambda: pulls(member, path))
+    assert settles(lambda: pulls(member, path))
     cluster.kubectl("delete", "rolebinding", binding, "--namespace", other.name)
     return Ending(member, path, time.monotonic())
 
@@ -184,7 +173,7 @@ def orphaned(cluster: Cluster, owner: Registry) -> Ending:
     team = new_team(cluster, owner)
     member = team.member(role="trow-image-puller", pod=team.pod())
     path = team.image()
-    assert becomes(lambda: pulls(member, path))
+    assert settles(lambda: pulls(member, path))
     cluster.kubectl("delete", "pod", "web", "--namespace", team.name, "--force", "--grace-period", "0")
     return Ending(member, path, time.monotonic())
 
@@ -194,7 +183,7 @@ def test_a_pod_pulls_in_its_own_namespace_and_not_in_the_next(team: Team, other:
     bind(team.cluster, "trow-image-puller", team.name, group)
     pod = team.member(pod=team.pod())
     mine, theirs = team.image(), other.image()
-    assert becomes(lambda: pulls(pod, mine))
+    assert settles(lambda: pulls(pod, mine))
     assert pod.complete(f"{team.name}/app", TAG).digest == image(f"{team.name}/app").digest
     assert denied(pod.request("GET", theirs)) == "pull"
     assert denied(pod.request("POST", f"/v2/{team.name}/app/blobs/uploads/")) == "attach"
@@ -204,7 +193,7 @@ def test_a_rolebinding_in_the_next_namespace_opens_that_one(team: Team, other: T
     member, theirs = team.member(), other.image()
     assert denied(member.request("GET", theirs)) == "pull"
     bind(team.cluster, "trow-image-puller", other.name, f"serviceaccount={team.name}:default")
-    assert becomes(lambda: pulls(member, theirs))
+    assert settles(lambda: pulls(member, theirs))
 
 
 def test_a_namespace_that_does_not_exist_is_denied_like_one_that_does(team: Team, other: Team) -> None:
@@ -230,11 +219,11 @@ def test_a_first_push_needs_create_and_later_ones_update(team: Team) -> None:
     creator = team.member("creator", team.role("create", repositories="create", repositories_content="get"))
     updater = team.member("updater", team.role("update", repositories_content="get update"))
     uploads = f"/v2/{name}/blobs/uploads/"
-    assert becomes(lambda: status(updater, f"/v2/{name}/tags/list") == 404)
+    assert settles(lambda: status(updater, f"/v2/{name}/tags/list") == 404)
     assert denied(updater.request("POST", uploads)) == "attach"
-    assert becomes(lambda: status(creator, uploads, "POST") == 202)
+    assert settles(lambda: status(creator, uploads, "POST") == 202)
     creator.push(name, first, "first")
-    assert becomes(lambda: status(updater, uploads, "POST") == 202)
+    assert settles(lambda: status(updater, uploads, "POST") == 202)
     updater.push(name, second, "second")
     assert denied(creator.request("POST", uploads)) == "attach"
     assert denied(put(creator, name, "third", second.manifest)) == "attach"
@@ -245,20 +234,20 @@ def test_a_tag_that_is_there_is_moved_only_with_the_right_to_tags(team: Team) ->
     name = f"{team.name}/app"
     pusher, admin = team.member("pusher", "trow-image-pusher"), team.member("admin", "trow-image-admin")
     before, after = image("before"), image("after")
-    assert becomes(lambda: status(pusher, f"/v2/{name}/blobs/uploads/", "POST") == 202)
+    assert settles(lambda: status(pusher, f"/v2/{name}/blobs/uploads/", "POST") == 202)
     pusher.push(name, before, TAG)
     pusher.push(name, before, TAG)  # the same again moves nothing
     pusher.push(name, after, "new")
     assert denied(put(pusher, name, TAG, after.manifest)) == "tag-overwrite"
     assert team.owner.manifest(name, TAG).digest == before.digest
-    assert becomes(lambda: put(admin, name, TAG, after.manifest).status == 201)
+    assert settles(lambda: put(admin, name, TAG, after.manifest).status == 201)
     assert team.owner.manifest(name, TAG).digest == after.digest
 
 
 def test_tenants_list_and_delete_in_their_own_namespace(team: Team, other: Team) -> None:
     mine, theirs = team.image(), other.image()
     admin = team.member("admin", "trow-image-admin")
-    assert becomes(lambda: pulls(admin, mine))
+    assert settles(lambda: pulls(admin, mine))
     assert admin.tags(f"{team.name}/app") == [TAG]
     assert denied(admin.request("DELETE", theirs)) == "delete"
     assert denied(admin.request("GET", f"/v2/{other.name}/app/tags/list")) == "pull"
@@ -266,7 +255,7 @@ def test_tenants_list_and_delete_in_their_own_namespace(team: Team, other: Team)
     assert team.owner.tags(f"{team.name}/app") == []
     pusher = team.member("pusher", "trow-image-pusher")
     again = team.image(tag="again")
-    assert becomes(lambda: pulls(pusher, again))
+    assert settles(lambda: pulls(pusher, again))
     assert denied(pusher.request("DELETE", again)) == "delete"
 
 
@@ -284,7 +273,7 @@ def test_the_catalogue_shows_what_may_be_pulled(team: Team, other: Team) -> None
     bind(team.cluster, "role/one", other.name, f"serviceaccount={team.name}:default")
     member = team.member(role="trow-image-puller")
     seen = [f"{team.name}/app", f"{team.name}/web/api", single]
-    assert becomes(lambda: catalogue(member) == sorted(seen))
+    assert settles(lambda: catalogue(member) == sorted(seen))
     assert {f"{other.name}/secret", *seen} <= set(catalogue(team.owner))
     assert catalogue(other.member("stranger")) == []
 
@@ -313,7 +302,7 @@ def test_a_signer_attaches_and_pushes_nothing_else(team: Team, tmp_path: Path) -
     name = f"{team.name}/app"
     subject, path = image(name), team.image()
     signer = team.member("signer", team.role("sign", repositories_referrers="create", repositories_content="get"))
-    assert becomes(lambda: pulls(signer, path))
+    assert settles(lambda: pulls(signer, path))
     made = signature(subject, b"signed by hand")
     signer.push(name, made, made.digest)
     assert denied(put(signer, name, "signature", made.manifest)) == "push"
@@ -344,7 +333,7 @@ def test_everybody_pulls_what_a_binding_of_the_unauthenticated_opens(team: Team,
     anybody = Registry(team.owner.trow)
     assert status(anybody, opened) == 401
     bind(team.cluster, "trow-image-puller", team.name, "group=system:unauthenticated")
-    assert becomes(lambda: pulls(anybody, opened))
+    assert settles(lambda: pulls(anybody, opened))
     assert anybody.complete(f"{team.name}/app", TAG).digest == image(f"{team.name}/app").digest
     assert status(anybody, closed) == 401
     assert status(anybody, f"/v2/{team.name}/app/blobs/uploads/", "POST") == 401
@@ -358,7 +347,7 @@ def test_such_a_binding_opens_nothing_where_nobody_may_be_anonymous(
 ) -> None:
     path = team.image()
     bind(team.cluster, "trow-image-puller", team.name, "group=system:unauthenticated")
-    assert becomes(lambda: pulls(Registry(team.owner.trow), path))
+    assert settles(lambda: pulls(Registry(team.owner.trow), path))
     with Trow.start(tmp_path, user=("admin", "pw"), config={"kubernetes": {**settings, "anonymous": False}}) as strict:
         assert status(Registry(strict), path) == 401
         assert status(Registry(strict), "/token") == 401
@@ -393,7 +382,7 @@ def pull_with_skopeo(team: Team, token: str, folder: Path) -> None:
 def test_a_pull_asks_the_cluster_once_who_it_is_and_once_whether_it_may(team: Team, way: str, tmp_path: Path) -> None:
     path = team.image()
     first = team.member(role="trow-image-puller")
-    assert becomes(lambda: pulls(first, path))
+    assert settles(lambda: pulls(first, path))
     token = team.cluster.token(team.name, "default", AUDIENCE, pod=team.pod())  # unlike `first` in what RBAC is told
     before = team.cluster.reviews()
     if way == "skopeo":
@@ -407,7 +396,7 @@ def test_without_an_api_server_what_is_known_goes_on_and_the_rest_is_unavailable
     known, unknown = team.image("known"), team.image("unknown")
     member = team.member(role="trow-image-puller")
     fresh = Registry(team.owner.trow, Login("any-name", team.token()))
-    assert becomes(lambda: pulls(member, known))
+    assert settles(lambda: pulls(member, known))
     team.cluster.stop_api()
     try:
         assert member.complete(f"{team.name}/known", TAG).digest == image(f"{team.name}/known").digest
@@ -416,8 +405,8 @@ def test_without_an_api_server_what_is_known_goes_on_and_the_rest_is_unavailable
         assert pulls(team.owner, unknown)  # who needs no cluster
     finally:
         team.cluster.start_api()
-    assert becomes(lambda: pulls(member, unknown))
-    assert becomes(lambda: pulls(fresh, known))
+    assert settles(lambda: pulls(member, unknown))
+    assert settles(lambda: pulls(fresh, known))
 
 
 def unavailable(answer: urllib3.BaseHTTPResponse) -> bool:
@@ -428,7 +417,7 @@ def unavailable(answer: urllib3.BaseHTTPResponse) -> bool:
 def test_an_api_server_that_does_not_answer_is_given_up_in_time(team: Team) -> None:
     path = team.image()
     member = team.member(role="trow-image-puller")
-    assert becomes(lambda: pulls(member, path))
+    assert settles(lambda: pulls(member, path))
     fresh = Registry(team.owner.trow, Login("any-name", team.token()))
     team.cluster.pause_api()
     try:
@@ -438,7 +427,7 @@ def test_an_api_server_that_does_not_answer_is_given_up_in_time(team: Team) -> N
         assert pulls(member, path)
     finally:
         team.cluster.resume_api()
-    assert becomes(lambda: pulls(fresh, path))
+    assert settles(lambda: pulls(fresh, path))
 
 
 def can_i(team: Team, *question: str) -> tuple[int, str]:
@@ -454,7 +443,7 @@ def can_i(team: Team, *question: str) -> tuple[int, str]:
 def test_can_i_names_the_rolebinding(team: Team, other: Team) -> None:
     bind(team.cluster, "trow-image-puller", other.name, f"serviceaccount={team.name}:default", "pull-from-team")
     asked = ("--as", f"system:serviceaccount:{team.name}:default")
-    assert becomes(lambda: can_i(team, *asked, "pull", f"{other.name}/app")[0] == 0)
+    assert settles(lambda: can_i(team, *asked, "pull", f"{other.name}/app")[0] == 0)
     code, said = can_i(team, *asked, "pull", f"{other.name}/app")
     assert code == 0
     assert f'RoleBinding "pull-from-team/{other.name}"' in said

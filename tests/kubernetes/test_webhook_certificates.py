@@ -18,7 +18,8 @@ import yaml
 
 from support.policies import CLUSTER_POLICY, DEPLOY, document, policy, rule
 from support.server import Trow
-from support.webhooks import ALIEN, OURS, VALIDATION, CertManager, Guard, ask, eventually
+from support.waiting import until
+from support.webhooks import ALIEN, OURS, VALIDATION, CertManager, Guard, ask
 from trow.policy.export import LABELS
 from trow.policy.pods import POD_SPECS
 
@@ -121,7 +122,7 @@ class Home:
         return answer.status, answer.json().get("message", "")
 
     def wait_until_asked(self) -> None:
-        eventually(lambda: "denied the request" in self.create(ALIEN)[1])
+        until(lambda: "denied the request" in self.create(ALIEN)[1])
 
     def bundle(self, kind: str = KINDS[0]) -> bytes:
         """The `caBundle` of the webhooks of that kind."""
@@ -273,14 +274,14 @@ def test_a_deleted_or_spoilt_secret_is_made_anew(home: Home) -> None:
         home.wait_until_asked()
         before = home.part("ca.crt")
         home.cluster.kubectl("delete", "secret", "trow-webhook", "--namespace", home.place)
-        eventually(lambda: home.bundle() != before)
-        eventually(lambda: home.create(OURS) == (201, ""))
+        until(lambda: home.bundle() != before)
+        until(lambda: home.create(OURS) == (201, ""))
 
         patch = json.dumps({"data": {"ca.crt": base64.b64encode(b"garbage").decode()}})
         home.cluster.kubectl("patch", "secret", "trow-webhook", "--namespace", home.place, "--patch", patch)
         guard = Guard(trow, trusting(home.bundle()))
-        eventually(lambda: guard.logged("ca.crt is not made of certificates in PEM; what is needed is made anew"))
-        eventually(lambda: home.create(OURS) == (201, ""))
+        until(lambda: guard.logged("ca.crt is not made of certificates in PEM; what is needed is made anew"))
+        until(lambda: home.create(OURS) == (201, ""))
         assert home.bundle() == home.part("ca.crt")
 
 
@@ -289,7 +290,7 @@ def test_a_secret_made_beforehand_needs_no_right_to_create(home: Home) -> None:
     rules = json.dumps([{"op": "remove", "path": "/rules/1"}])
     target = ("role", "trow-webhook-certificate", "--namespace", home.place)
     home.cluster.kubectl("patch", *target, "--type=json", "--patch", rules)
-    eventually(lambda: not allowed(home, "create", "secrets"))
+    until(lambda: not allowed(home, "create", "secrets"))
     with home.start() as trow:
         home.install(trow)
         home.wait_until_asked()
@@ -299,13 +300,13 @@ def test_a_secret_made_beforehand_needs_no_right_to_create(home: Home) -> None:
 
 def test_without_rights_the_log_says_which_and_the_rest_is_served(home: Home) -> None:
     home.cluster.kubectl("delete", "rolebinding", "trow-webhook-certificate", "--namespace", home.place)
-    eventually(lambda: not allowed(home, "get", "secrets/trow-webhook"))
+    until(lambda: not allowed(home, "get", "secrets/trow-webhook"))
     with home.start() as trow:
         wanted = (
             f'bind a Role in namespace {home.place} with {{apiGroups: [\\"\\"], resources: [secrets], verbs: [get]}}',
             "for which resourceNames: [trow-webhook] will do",
         )
-        eventually(lambda: all(each.encode() in trow.stderr.read_bytes() for each in wanted))
+        until(lambda: all(each.encode() in trow.stderr.read_bytes() for each in wanted))
         assert urllib3.request("GET", f"{trow.url}/v2/").status == 200
         readiness = urllib3.request("GET", f"{trow.url}/readiness")
         assert readiness.status == 503
@@ -323,11 +324,11 @@ def test_a_restart_does_not_wait_for_the_api_server(home: Home) -> None:
     with home.start(server="https://127.0.0.1:1") as trow:
         assert Guard(trow, trusted).certificate() == before
         assert urllib3.request("GET", f"{trow.url}/readiness").status == 200
-        eventually(lambda: Guard(trow, trusted).logged("the present one stays"))
+        until(lambda: Guard(trow, trusted).logged("the present one stays"))
     kept = home.folder / "trow" / "data" / "keys" / "webhook.pem"
     kept.write_bytes(b"garbage")
     with home.start() as trow:
-        eventually(lambda: urllib3.request("GET", f"{trow.url}/readiness").status == 200)
+        until(lambda: urllib3.request("GET", f"{trow.url}/readiness").status == 200)
         assert Guard(trow, trusted).certificate() == before
 
 
@@ -382,7 +383,7 @@ def allowed(home: Home, verb: str, what: str, *, namespace: str = "") -> bool:
     ],
 )
 def test_trow_may_not_do_more_than_it_has_to(home: Home, verb: str, what: str) -> None:
-    eventually(lambda: allowed(home, "get", "secrets/trow-webhook"))
+    until(lambda: allowed(home, "get", "secrets/trow-webhook"))
     assert not allowed(home, verb, what)
     assert not allowed(home, "get", "secrets/trow-webhook", namespace="kube-system")
 
@@ -394,12 +395,12 @@ def test_everything_at_once_finds_the_rights_that_it_needs(home: Home, crds: Non
         home.cluster.apply(json.dumps(document(CLUSTER_POLICY, only, home.place)))
         with home.start(policies=True, scan_interval="1s") as trow:
             home.install(trow)
-            eventually(lambda: home.create(OURS) == (201, ""))
-            eventually(lambda: conditions(home) == {"Ready": "True", "Compiled": "True"})
+            until(lambda: home.create(OURS) == (201, ""))
+            until(lambda: conditions(home) == {"Ready": "True", "Compiled": "True"})
             assert home.create(ALIEN)[0] == 201
-            eventually(lambda: Guard(trow, trusting(home.bundle())).logged("PolicyReports are not written"))
+            until(lambda: Guard(trow, trusting(home.bundle())).logged("PolicyReports are not written"))
             home.cluster.kubectl("delete", CLUSTER_POLICY, home.place)
-            eventually(lambda: not compiled(home))
+            until(lambda: not compiled(home))
         said = [each for each in troubles(trow) if "PolicyReports" not in each]
         assert said == []
         assert all(allowed(home, verb, "events") for verb in ("create", "patch"))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from support.waiting import SETTLE_SECONDS, settles
 
+if TYPE_CHECKING:
     from support.cluster import Cluster
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -19,18 +18,8 @@ GROUP: Final = "policy.trow.io"
 CLUSTER_POLICY: Final = "ClusterImagePolicy"
 POLICY: Final = "ImagePolicy"
 EXCEPTION: Final = "PolicyException"
-SETTLE_SECONDS: Final = 25  # the API server's own view of kinds, policies and roles follows a change
 
 Document: TypeAlias = dict[str, Any]
-
-
-def settles(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + SETTLE_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def install_crds(cluster: Cluster) -> None:

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
+from support.waiting import until
 from trow.audit.keys import SigningKey
 from trow.audit.queries import Query, opened, search
 from trow.audit.verify import verify_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from support.registry import Client
     from support.team import Watched
     from trow.audit.checks import Report
 
-PATIENCE_SECONDS: Final = 20.0
-_PAUSE_SECONDS: Final = 0.02
 AUDIT: Final = "/api/v1/audit"
 
 Record: TypeAlias = "dict[str, Any]"
 Found = TypeVar("Found")
-
-
-def until(look: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
-    """What is found, once something is."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"nothing was found within {seconds:g} s"
-        time.sleep(_PAUSE_SECONDS)
-    return found
 
 
 class Records:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
     from trow.kube.client import KubeClient
-
-SECONDS: Final = 20
 
 
 @asynccontextmanager
@@ -26,9 +24,3 @@ async def running(work: Coroutine[None, None, None], client: KubeClient) -> Asyn
         with suppress(asyncio.CancelledError):
             await task
         await client.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is about another thread too
-            await asyncio.sleep(0.005)

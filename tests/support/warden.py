@@ -15,9 +15,10 @@ import yaml
 import factories
 from support.kubernetes import install
 from support.policies import CLUSTER_POLICY, DEPLOY, EXCEPTION, document, policy
-from support.records import Records, until
+from support.records import Records
 from support.registry import SECONDS, Client, Repository
 from support.server import Trow
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

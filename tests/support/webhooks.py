@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ssl
-import threading
-import time
 from typing import TYPE_CHECKING, Final
 
 import trustme
 
 from support.admission import Answer, body, pod
+from support.waiting import until
 from support.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from support.server import Trow
@@ -23,8 +21,6 @@ ALIEN: Final = "docker.io/library/nginx:1.27"
 # Only ours may run.
 VALIDATION: Final = {"default": "Deny", "allow": ["registry.example.com"]}
 JSON: Final = [("Content-Type", "application/json")]
-SECONDS: Final = 30
-_PAUSE_SECONDS: Final = 0.02
 
 
 class CertManager:
@@ -83,7 +79,7 @@ class Guard:
 
     def wait_until_shown(self, certificate: bytes) -> None:
         """Until new connections are shown this one, in DER."""
-        eventually(lambda: self.certificate() == certificate)
+        until(lambda: self.certificate() == certificate)
 
     def logged(self, text: str) -> int:
         """How often something is in the log."""
@@ -100,10 +96,3 @@ def ask(wire: Wire, image: str, path: str = "/admission/validate") -> bool:
     answer = wire.ask("POST", path, JSON, body(pod(image)))
     assert answer.status == 200, answer
     return Answer.of(answer.body).allowed
-
-
-def eventually(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s"
-        threading.Event().wait(_PAUSE_SECONDS)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from support.waiting import until
 from trow.audit.outputs import FileOutput, StreamOutput
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_files
-from unit.audit.trails import KEY, KEYS, content_of, full, sql, texts, wait_for
+from unit.audit.trails import KEY, KEYS, content_of, full, sql, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def record(trail: AuditTrail, path: Path, *numbers: int) -> None:
     """Record these, and wait until the last of them is in the file."""
     for number in numbers:
         trail.record(full(number, detail=f"number {number}"))
-    wait_for(lambda: holds(content_of(path), f"number {numbers[-1]}"))
+    until(lambda: holds(content_of(path), f"number {numbers[-1]}"))
 
 
 def holds(content: bytes, text: str) -> bool:
@@ -149,7 +150,7 @@ def test_full_disk_delays_the_file_and_nothing_else(path: Path, caplog: pytest.L
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
         try:
             trail.record(full(301, detail="number 301"))
-            wait_for(lambda: "cannot be written to file" in caplog.text)
+            until(lambda: "cannot be written to file" in caplog.text)
             assert path.stat().st_size <= size + 100
             assert trail.counts().recorded == 302
         finally:
@@ -163,9 +164,9 @@ def test_folder_that_cannot_be_made_keeps_nothing_from_being_recorded(path: Path
     path.parent.write_bytes(b"a file, no folder")
     with followed(path) as trail:
         trail.record(full(1))
-        wait_for(lambda: trail.counts().recorded == 1)
+        until(lambda: trail.counts().recorded == 1)
         path.parent.unlink()
-        wait_for(path.exists)
+        until(path.exists)
     assert sequences(path) == [1]
 
 
@@ -187,7 +188,7 @@ def test_reader_that_is_slow_delays_nobody(tmp_path: Path) -> None:
         trail.follow(StreamOutput(pipe))
         for number in range(2000):
             trail.record(full(number))
-        wait_for(lambda: trail.counts().recorded == 2000)
+        until(lambda: trail.counts().recorded == 2000)
         lines: list[bytes] = []
 
         def read() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 
+from support.waiting import until
 from trow.audit import chain
 from trow.audit.errors import AuditError
 from trow.audit.retention import Retention
@@ -21,7 +22,7 @@ from trow.audit.verify import verify_database
 from trow.oci.errors import Unavailable
 from trow.policy.identity import ANONYMOUS
 from trow.registry.events import Action, Event, Outcome
-from unit.audit.trails import KEY, KEYS, Clock, full, read, sql, texts, wait_for, write
+from unit.audit.trails import KEY, KEYS, Clock, full, read, sql, texts, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def test_what_is_recorded_is_there_after_closing(path: Path) -> None:
 def test_records_are_written_soon_without_being_asked_for(path: Path) -> None:
     with opened(path) as trail:
         trail.record(full(1))
-        wait_for(lambda: trail.counts().recorded == 1)
+        until(lambda: trail.counts().recorded == 1)
         assert len(texts(path)) == 1
         assert trail.counts().waiting == 0
 
@@ -86,7 +87,7 @@ def test_any_thread_may_record(path: Path) -> None:
 def test_database_is_nobody_elses(path: Path) -> None:
     with opened(path) as trail:
         trail.record(full(1))
-        wait_for(lambda: trail.counts().recorded == 1)
+        until(lambda: trail.counts().recorded == 1)
         assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
 
 
@@ -162,9 +163,7 @@ def test_checkpoint_comes_with_every_thousand_records_and_at_once_after_a_crash(
     assert all(later - earlier <= 3000 for earlier, later in zip([0, *points], points, strict=False))
     sql(path, "DELETE FROM checkpoint WHERE sequence > 4400")
     with opened(path) as trail:
-        wait_for(
-            lambda: trail.counts().recorded == 0 and sql(path, "SELECT max(sequence) FROM checkpoint") == [(4500,)]
-        )
+        until(lambda: trail.counts().recorded == 0 and sql(path, "SELECT max(sequence) FROM checkpoint") == [(4500,)])
 
 
 async def test_nothing_is_taken_after_closing(path: Path) -> None:
@@ -225,7 +224,7 @@ async def test_records_outlast_a_full_disk(path: Path, caplog: pytest.LogCapture
             with pytest.raises(Unavailable):
                 await trail.record_now(full(200))
             trail.record(full(201))
-        wait_for(lambda: trail.counts().waiting == 0)
+        until(lambda: trail.counts().waiting == 0)
         await trail.record_now(full(202))
     repositories = [record.repository for record in read(path)]
     assert repositories[:2] == ["team-a/app-0", "team-a/app-1"]
@@ -242,14 +241,14 @@ async def test_what_is_lost_is_on_record(path: Path, caplog: pytest.LogCaptureFi
         with contextlib.closing(apsw.Connection(str(path))) as other:
             other.execute("BEGIN IMMEDIATE")
             trail.record(full(0))
-            wait_for(lambda: trail.counts().waiting == 0)  # the writer has it, and waits for the database
+            until(lambda: trail.counts().waiting == 0)  # the writer has it, and waits for the database
             for number in range(1, 26):
                 trail.record(full(number))
             with pytest.raises(Unavailable):
                 await trail.record_now(full(26))
             assert trail.counts().lost == 15
             other.execute("ROLLBACK")
-        wait_for(lambda: trail.counts().recorded == 12)
+        until(lambda: trail.counts().recorded == 12)
     *kept, loss = read(path)
     assert [record.repository for record in kept] == [f"team-a/app-{number}" for number in range(11)]
     assert (loss.action, loss.outcome, loss.count) == ("audit.loss", "failed", 15)
@@ -269,7 +268,7 @@ def test_old_records_leave_from_checkpoint_to_checkpoint_and_on_record(path: Pat
     write(path, [full(number) for number in range(100)], now=1_000_000)
     write(path, [full(number) for number in range(50)], now=1_100_000)
     with opened(path, retention=Retention(seconds=50_000), clock=Clock(1_101_000)):
-        wait_for(lambda: sql(path, "SELECT min(sequence) FROM record") == [(101,)])
+        until(lambda: sql(path, "SELECT min(sequence) FROM record") == [(101,)])
     (trim,) = trims(path)
     assert (trim.sequence, trim.count) == (151, 100)
     assert trim.detail == "records 1 to 100 removed"
@@ -290,9 +289,9 @@ def test_trail_is_kept_to_its_size(path: Path) -> None:
     before = path.stat().st_size
     most = before * 2 // 3
     with opened(path, retention=Retention(most_bytes=most)) as trail:
-        wait_for(lambda: sql(path, "SELECT count(*) FROM trim") == [(1,)])
+        until(lambda: sql(path, "SELECT count(*) FROM trim") == [(1,)])
         (retained,) = sql(path, "SELECT sequence FROM trim")[0]
-        wait_for(lambda: sql(path, "SELECT min(sequence) FROM record") == [(retained,)])
+        until(lambda: sql(path, "SELECT min(sequence) FROM record") == [(retained,)])
         assert trail.counts().recorded == 1
     pages, free, size = (sql(path, f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size"))
     assert (pages - free) * size <= most
@@ -310,7 +309,7 @@ def test_trim_that_was_interrupted_is_no_attack_and_goes_on(path: Path) -> None:
         store.drop_before(700)
         assert intact(path) == 1801
     with opened(path):
-        wait_for(lambda: sql(path, "SELECT min(sequence) FROM record") == [(last.sequence + 1,)])
+        until(lambda: sql(path, "SELECT min(sequence) FROM record") == [(last.sequence + 1,)])
     assert intact(path) == 2500 - last.sequence
 
 
@@ -320,12 +319,12 @@ def test_what_the_webhook_has_not_had_stays_until_the_size_forbids_it(path: Path
             trail.record(full(number))
     with opened(path, webhook=True, retention=Retention(seconds=100), clock=Clock(1_101_000)) as trail:
         trail.record(full(1))
-        wait_for(lambda: trail.counts().recorded == 1)
+        until(lambda: trail.counts().recorded == 1)
         assert trail.counts().unsent == 3001
     assert trims(path) == []
     with opened(path, webhook=True, retention=Retention(most_bytes=1_000_000)) as trail:
-        wait_for(lambda: sql(path, "SELECT count(*) FROM trim") == [(1,)])
-        wait_for(lambda: trail.position("webhook") != 0)
+        until(lambda: sql(path, "SELECT count(*) FROM trim") == [(1,)])
+        until(lambda: trail.position("webhook") != 0)
         retained = sql(path, "SELECT sequence FROM trim")[0][0]
         assert trail.position("webhook") == retained - 1
     (trim,) = trims(path)

@@ -11,6 +11,7 @@ import apsw
 import msgspec
 import pytest
 
+from support.waiting import until
 from trow.audit import chain
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED, Head
@@ -19,7 +20,7 @@ from trow.audit.outputs import FileOutput, read_line
 from trow.audit.record import Record
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_database, verify_files
-from unit.audit.trails import KEY, KEYS, OTHER_KEY, content_of, copy, full, read, sql, texts, wait_for, write
+from unit.audit.trails import KEY, KEYS, OTHER_KEY, content_of, copy, full, read, sql, texts, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -349,7 +350,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     for number in range(1, 33):
         trail.record(full(number))
         if number % 4 == 0:
-            wait_for(lambda: f'"sequence":{number},'.encode() in content_of(current))  # noqa: B023
+            until(lambda: f'"sequence":{number},'.encode() in content_of(current))  # noqa: B023
     trail.close()
     return in_order([folder / "audit.jsonl", folder / "audit.jsonl.1", folder / "audit.jsonl.2"])
 

@@ -17,9 +17,10 @@ import pytest
 import trustme
 from aiohttp import web
 
+from support.waiting import eventually
 from trow.audit.trail import AuditTrail
 from trow.audit.webhook import MOST_BYTES, MOST_RECORDS, Target, Webhook, _retry_after
-from unit.audit.trails import KEY, full, until
+from unit.audit.trails import KEY, full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -91,10 +92,10 @@ async def test_every_record_is_sent_once_and_in_order(tmp_path: Path) -> None:
             async with sending(trail, receiver.url) as webhook:
                 for number in range(1, 251):
                     trail.record(full(number))
-                await until(lambda: webhook.sent == 250)
+                await eventually(lambda: webhook.sent == 250)
                 assert trail.counts().unsent == 0
                 trail.record(full(251))
-                await until(lambda: webhook.sent == 251)
+                await eventually(lambda: webhook.sent == 251)
     assert receiver.sequences == list(range(1, 252))
     assert all(len(msgspec.json.decode(body)) <= MOST_RECORDS for body in receiver.bodies)
     assert receiver.headers[0]["Content-Type"] == "application/cloudevents-batch+json; charset=utf-8"
@@ -108,7 +109,7 @@ async def test_batches_have_a_limit_in_bytes(tmp_path: Path) -> None:
             async with sending(trail, receiver.url) as webhook:
                 for number in range(60):
                     trail.record(full(number, manifests=("\x00" * 256,) * 30, detail="\x00" * 1000))
-                await until(lambda: webhook.sent == 60)
+                await eventually(lambda: webhook.sent == 60)
     assert len(receiver.bodies) > 1
     assert all(len(body) <= MOST_BYTES for body in receiver.bodies)
     assert receiver.sequences == list(range(1, 61))
@@ -122,11 +123,11 @@ async def test_failure_is_repeated_until_it_works_and_waits_longer_each_time(
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url) as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
                 assert webhook.failures == 5
                 pauses = [later - earlier for earlier, later in zip(receiver.times, receiver.times[1:], strict=False)]
                 assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
-                await until(lambda: trail.position("webhook") == 1)
+                await eventually(lambda: trail.position("webhook") == 1)
     assert receiver.sequences == [1]
     assert [record.message for record in caplog.records if "webhook fails" in record.message] == [
         "the audit webhook fails; records are kept and sent again: it answered 500"
@@ -139,7 +140,7 @@ async def test_receiver_may_ask_for_patience(tmp_path: Path) -> None:
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url) as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
     assert receiver.times[1] - receiver.times[0] >= 1
 
 
@@ -161,7 +162,7 @@ async def test_redirect_is_not_followed(tmp_path: Path) -> None:
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url) as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
     assert other.times == []
     assert webhook.failures == 2
 
@@ -173,7 +174,7 @@ async def test_batch_that_is_too_large_is_made_smaller(tmp_path: Path) -> None:
             for number in range(100):
                 trail.record(full(number))
             async with sending(trail, receiver.url) as webhook:
-                await until(lambda: webhook.sent == 100)
+                await eventually(lambda: webhook.sent == 100)
     assert receiver.sequences == list(range(1, 101))
     assert max(len(msgspec.json.decode(body)) for body in receiver.bodies[:1]) <= 50
 
@@ -184,15 +185,15 @@ async def test_receiver_that_was_away_gets_everything(tmp_path: Path) -> None:
         for number in range(1, 4):
             trail.record(full(number))
         async with sending(trail, "http://127.0.0.1:9/audit") as webhook:
-            await until(lambda: webhook.failures >= 2)
+            await eventually(lambda: webhook.failures >= 2)
         assert trail.counts().unsent == 3
     async with listening() as receiver:
         for number in range(2):
             with opened(tmp_path) as trail:
                 async with sending(trail, receiver.url) as webhook:
                     trail.record(full(number))
-                    await until(lambda: 4 + number in receiver.sequences)  # noqa: B023
-                    await until(lambda: trail.counts().unsent == 0)
+                    await eventually(lambda: 4 + number in receiver.sequences)  # noqa: B023
+                    await eventually(lambda: trail.counts().unsent == 0)
         assert receiver.sequences == [1, 2, 3, 4, 5]
 
 
@@ -203,7 +204,7 @@ async def test_first_webhook_begins_with_what_comes_next(tmp_path: Path) -> None
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url) as webhook:
                 trail.record(full(2))
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
     assert receiver.sequences == [2]
 
 
@@ -212,7 +213,7 @@ async def test_receiver_that_never_answers_is_given_up_and_tried_again(tmp_path:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/audit"
         async with sending(trail, url, timeout=0.2) as webhook:
             trail.record(full(1))
-            await until(lambda: webhook.failures >= 2)
+            await eventually(lambda: webhook.failures >= 2)
     assert webhook.sent == 0
 
 
@@ -221,7 +222,7 @@ async def test_kubernetes_format_is_sent(tmp_path: Path) -> None:
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url, format="kubernetes") as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
     assert receiver.headers[0]["Content-Type"] == "application/json"
     assert msgspec.json.decode(receiver.bodies[0])["kind"] == "EventList"
 
@@ -246,13 +247,13 @@ async def test_receiver_is_authenticated_by_a_ca_file_that_may_change(tmp_path: 
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url, ca_file=file) as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.failures > 0)
+                await eventually(lambda: webhook.failures > 0)
                 assert receiver.times == []
                 file.write_text("no certificate")
                 failures = webhook.failures
-                await until(lambda: webhook.failures > failures)
+                await eventually(lambda: webhook.failures > failures)
                 right.replace(file)
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
     assert receiver.sequences == [1]
 
 
@@ -262,7 +263,7 @@ async def test_receiver_that_nobody_vouches_for_gets_nothing(tmp_path: Path) -> 
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url) as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.failures > 0)
+                await eventually(lambda: webhook.failures > 0)
     assert receiver.times == []
 
 
@@ -272,15 +273,15 @@ async def test_token_is_read_from_its_file_whenever_that_changes(tmp_path: Path)
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url, token_file=file) as webhook:
                 trail.record(full(1))
-                await until(lambda: webhook.failures > 0)  # there is no file yet
+                await eventually(lambda: webhook.failures > 0)  # there is no file yet
                 file.write_text("two words")
                 failures = webhook.failures
-                await until(lambda: webhook.failures > failures)
+                await eventually(lambda: webhook.failures > failures)
                 file.write_text("first\n")
-                await until(lambda: webhook.sent == 1)
+                await eventually(lambda: webhook.sent == 1)
                 file.write_text("second")
                 trail.record(full(2))
-                await until(lambda: webhook.sent == 2)
+                await eventually(lambda: webhook.sent == 2)
     assert [headers["Authorization"] for headers in receiver.headers] == ["Bearer first", "Bearer second"]
 
 
@@ -290,7 +291,7 @@ async def test_log_never_holds_the_token(tmp_path: Path, caplog: pytest.LogCaptu
     with opened(tmp_path) as trail:
         async with sending(trail, "http://127.0.0.1:9/", token_file=file) as webhook:
             trail.record(full(1))
-            await until(lambda: webhook.failures > 0)
+            await eventually(lambda: webhook.failures > 0)
     assert "holds no token" in caplog.text
     assert "secret" not in caplog.text
 

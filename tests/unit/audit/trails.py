@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +17,7 @@ from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from trow.audit.record import Record
 
@@ -123,18 +121,3 @@ def texts(path: Path) -> list[str]:
 
 def read(path: Path) -> Sequence[Record]:
     return [records.decode(text) for text in texts(path)]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Another thread is to make it so; a test that waits in vain fails."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.005)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """The same, while the event loop goes on."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other threads as well
-            await asyncio.sleep(0.005)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.clock import Clock
-from support.running import running, until
+from support.running import running
 from support.shelf import Shelf, refusal
+from support.waiting import eventually
 from trow.admission.ports import Notice, Subject
 from trow.kube.access import Access
 from trow.kube.announcements import Announcer
@@ -55,7 +56,7 @@ def events(shelf: Shelf) -> list[dict[str, Any]]:
 async def test_a_notice_becomes_an_event(shelf: Shelf) -> None:
     async with announcer(shelf) as announcing:
         announcing.tell(notice("container web: no"))
-        await until(lambda: events(shelf))
+        await eventually(lambda: events(shelf))
     ((path, found),) = shelf.objects.items()
     name = path.removeprefix(f"{EVENTS}/")
     assert re.fullmatch(r"web-5d\.[0-9a-f]{12}[0-9a-f]+", name)
@@ -88,16 +89,16 @@ async def test_equal_notices_are_one_event_for_some_time(shelf: Shelf) -> None:
     clock = Clock()
     async with announcer(shelf, clock) as announcing:
         announcing.tell(notice())
-        await until(lambda: events(shelf))
+        await eventually(lambda: events(shelf))
         clock.now += 100
         for _ in range(3):
             announcing.tell(notice())
-        await until(lambda: events(shelf)[0]["count"] == 4)
+        await eventually(lambda: events(shelf)[0]["count"] == 4)
         (found,) = events(shelf)
         assert (found["firstTimestamp"], found["lastTimestamp"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:15:00Z")
         clock.now += 3000  # the API server will soon have forgotten it
         announcing.tell(notice())
-        await until(lambda: len(events(shelf)) == 2)
+        await eventually(lambda: len(events(shelf)) == 2)
     assert sorted(each["count"] for each in events(shelf)) == [1, 4]
 
 
@@ -106,14 +107,14 @@ async def test_different_notices_are_different_events(shelf: Shelf) -> None:
     async with announcer(shelf) as announcing:
         for each in told:
             announcing.tell(each)
-        await until(lambda: len(events(shelf)) == len(told))
+        await eventually(lambda: len(events(shelf)) == len(told))
     assert {each["count"] for each in events(shelf)} == {1}
 
 
 async def test_what_belongs_to_no_namespace_is_told_in_default(shelf: Shelf) -> None:
     async with announcer(shelf) as announcing:
         announcing.tell(notice(namespace="", kind="Thing"))
-        await until(lambda: events(shelf))
+        await eventually(lambda: events(shelf))
     ((path, found),) = shelf.objects.items()
     assert path.startswith("/api/v1/namespaces/default/events/")
     assert (found["metadata"]["namespace"], found["involvedObject"]["namespace"]) == ("default", "")
@@ -125,7 +126,7 @@ async def test_what_belongs_to_no_namespace_is_told_in_default(shelf: Shelf) -> 
 async def test_any_name_of_a_subject_will_do(shelf: Shelf, name: str) -> None:
     async with announcer(shelf) as announcing:
         announcing.tell(notice(name=name))
-        await until(lambda: events(shelf))
+        await eventually(lambda: events(shelf))
     ((path, found),) = shelf.objects.items()
     own = path.removeprefix(f"{EVENTS}/")
     assert NAME.fullmatch(own)
@@ -136,7 +137,7 @@ async def test_any_name_of_a_subject_will_do(shelf: Shelf, name: str) -> None:
 async def test_a_long_message_is_cut(shelf: Shelf) -> None:
     async with announcer(shelf) as announcing:
         announcing.tell(notice("x" * 10_000))
-        await until(lambda: events(shelf))
+        await eventually(lambda: events(shelf))
     assert events(shelf)[0]["message"] == "x" * 1024
 
 
@@ -145,7 +146,7 @@ async def test_what_cannot_be_written_keeps_nothing_from_being_written(shelf: Sh
     async with announcer(shelf) as announcing:
         announcing.tell(notice(namespace=namespace))
         announcing.tell(notice("after"))
-        await until(lambda: [each for each in events(shelf) if each["message"] == "after"])
+        await eventually(lambda: [each for each in events(shelf) if each["message"] == "after"])
 
 
 def written(shelf: Shelf, message: str) -> bool:
@@ -163,7 +164,7 @@ async def refused(shelf: Shelf, announcing: Announcer, message: str) -> None:
     shelf.refuse = refuse
     for number in range(3):
         announcing.tell(notice(f"{message}: {number}"))
-    await until(lambda: len(refusals) == 3)
+    await eventually(lambda: len(refusals) == 3)
     shelf.refuse = lambda asked: None
 
 
@@ -177,7 +178,7 @@ async def test_a_refusal_is_logged_once_and_again_after_a_success(
         for turn in (1, 2):
             await refused(shelf, announcing, f"refused {turn}")
             announcing.tell(notice(f"written {turn}"))
-            await until(partial(written, shelf, f"written {turn}"))
+            await eventually(partial(written, shelf, f"written {turn}"))
             assert len(told()) == turn
     assert all("an Event could not be written, and others may be missing too" in each for each in told())
     assert {each.levelno for each in caplog.records if each.name == "trow.kube.announcements"} == {logging.WARNING}
@@ -187,5 +188,5 @@ async def test_of_too_many_notices_the_oldest_are_dropped(shelf: Shelf) -> None:
     async with announcer(shelf) as announcing:
         for number in range(7_000):
             announcing.tell(notice(str(number)))
-        await until(lambda: events(shelf))
+        await eventually(lambda: events(shelf))
     assert events(shelf)[0]["message"] == "6000"

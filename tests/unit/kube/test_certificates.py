@@ -18,6 +18,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from support.apiserver import Answer, Asked, ObjectServer
 from support.clock import Clock
+from support.waiting import eventually
 from trow.kube.access import Access
 from trow.kube.authority import DAY, Authority, Certificates, Leaf, Lifetimes
 from trow.kube.certificates import Plan, WebhookCertificates
@@ -36,7 +37,6 @@ REGISTRATION: Final = "/apis/admissionregistration.k8s.io/v1"
 VALIDATING: Final = f"{REGISTRATION}/validatingwebhookconfigurations/trow"
 MUTATING: Final = f"{REGISTRATION}/mutatingwebhookconfigurations/trow"
 SETTLING: Final = 60.0
-SECONDS: Final = 20
 
 
 class Shop:
@@ -608,23 +608,17 @@ async def test_it_goes_on_after_troubles_and_says_so_once(
     async with replica(shop, clock, lifetimes=Lifetimes(40, 15)) as trow:
         running = asyncio.create_task(trow.run())
         try:
-            await until(lambda: "cannot be reached" in trow.failing)
+            await eventually(lambda: "cannot be reached" in trow.failing)
             shop.server.up()
             clock.now += 1
-            await until(lambda: trow.leaf)
-            await until(lambda: not trow.failing)
+            await eventually(lambda: trow.leaf)
+            await eventually(lambda: not trow.failing)
             assert not running.done()
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
     assert caplog.text.count("the webhooks' certificate cannot be kept; the present one stays") == 1
     assert "the webhooks' certificate is kept again" in caplog.text
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another thread too
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a mistake")])
@@ -634,7 +628,7 @@ async def test_callers_are_told_also_where_the_certificate_cannot_be_shown(
     async with replica(shop, clock) as trow:
         trow.error = error
         running = asyncio.create_task(trow.run())
-        await until(lambda: shop.bundle(MUTATING))
+        await eventually(lambda: shop.bundle(MUTATING))
         assert not running.done()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.policies import CLUSTER_POLICY, POLICY, document, policy
-from support.running import SECONDS, running
+from support.running import running
 from support.shelf import Shelf
+from support.waiting import PATIENCE_SECONDS
 from trow.kube import compiled
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
@@ -74,7 +75,7 @@ def policies(shelf: Shelf) -> list[str]:
 
 async def settled(shelf: Shelf, keeper: CompiledPolicies, *sources: Source) -> dict[str, Condition]:
     """What is said of the policies when there is nothing left to write."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             shelf.asked.clear()
             conditions = await keeper.keep(sources, [])

@@ -10,8 +10,9 @@ import pytest
 
 from support.clock import Clock
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
-from support.running import running, until
+from support.running import running
 from support.shelf import Shelf, refusal
+from support.waiting import eventually
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.errors import Forbidden
@@ -113,10 +114,10 @@ async def test_nothing_is_in_force_before_all_is_known(shelf: Shelf) -> None:
     put(shelf, CLUSTER_POLICY, policy())
     shelf.refuse = lambda asked: refusal(403, "no") if asked.path.endswith(RESOURCES[EXCEPTION]) else None
     async with follower(shelf) as following:
-        await until(lambda: following.failing)
+        await eventually(lambda: following.failing)
         assert following.taken == []
         shelf.refuse = lambda asked: None
-        await until(lambda: following.taken)
+        await eventually(lambda: following.taken)
         assert [each.title for each in following.policies] == ["ClusterImagePolicy/tried"]
 
 
@@ -125,12 +126,12 @@ async def test_what_is_told_in_return_is_no_change(shelf: Shelf) -> None:
     put(shelf, POLICY, policy(mode="warn"))
     put(shelf, EXCEPTION, exception())
     async with follower(shelf) as following:
-        await until(lambda: reason(shelf, CLUSTER_POLICY) and reason(shelf, POLICY) and reason(shelf, EXCEPTION))
+        await eventually(lambda: reason(shelf, CLUSTER_POLICY) and reason(shelf, POLICY) and reason(shelf, EXCEPTION))
         put(shelf, POLICY, policy(mode="audit"))
-        await until(lambda: following.policies[1].mode is Mode.AUDIT)
-        await until(lambda: reason(shelf, POLICY))
+        await eventually(lambda: following.policies[1].mode is Mode.AUDIT)
+        await eventually(lambda: reason(shelf, POLICY))
         put(shelf, CLUSTER_POLICY, policy(default="Allow"))
-        await until(lambda: following.policies[0].default is Effect.ALLOW)
+        await eventually(lambda: following.policies[0].default is Effect.ALLOW)
     assert len(following.taken) == 3
 
 
@@ -138,10 +139,10 @@ async def test_what_did_not_change_is_not_read_again(shelf: Shelf) -> None:
     put(shelf, CLUSTER_POLICY, policy(), "same")
     put(shelf, CLUSTER_POLICY, policy(), "other")
     async with follower(shelf) as following:
-        await until(lambda: following.sources and all("status" in each.item for each in following.sources))
+        await eventually(lambda: following.sources and all("status" in each.item for each in following.sources))
         other, same = (source.policy for source in following.sources)
         put(shelf, CLUSTER_POLICY, policy(mode="warn"), "other")
-        await until(lambda: following.sources[0].policy.mode is Mode.WARN)
+        await eventually(lambda: following.sources[0].policy.mode is Mode.WARN)
         assert following.sources[0].policy is not other
         assert following.sources[1].policy is same
 
@@ -149,15 +150,15 @@ async def test_what_did_not_change_is_not_read_again(shelf: Shelf) -> None:
 async def test_a_policy_that_cannot_be_read_counts_as_it_was_until_it_is_deleted(shelf: Shelf) -> None:
     put(shelf, POLICY, policy(rules=[rule()]))
     async with follower(shelf) as following:
-        await until(lambda: following.taken)
+        await eventually(lambda: following.taken)
         (good,) = following.policies
         put(shelf, POLICY, policy(default="Allow", rulez=[]))
-        await until(lambda: reason(shelf, POLICY) == "Invalid")
+        await eventually(lambda: reason(shelf, POLICY) == "Invalid")
         assert list(following.policies) == [good]
         shelf.drop(path(POLICY))
-        await until(lambda: not following.policies)
+        await eventually(lambda: not following.policies)
         put(shelf, POLICY, policy(default="Allow", rulez=[]))
-        await until(lambda: following.policies)
+        await eventually(lambda: following.policies)
         (closed,) = following.policies
         assert closed.decide(OURS)[0] is Effect.DENY
         assert (closed.namespace, closed.mode) == ("team-a", Mode.ENFORCE)
@@ -167,7 +168,7 @@ async def test_an_exception_that_cannot_be_read_excepts_nothing_and_says_so(shel
     put(shelf, EXCEPTION, exception(approver="bob", duration="forever"))
     put(shelf, EXCEPTION, exception(approver="bob"), "good")
     async with follower(shelf) as following:
-        await until(lambda: reason(shelf, EXCEPTION) == "Invalid" and reason(shelf, EXCEPTION, "good") == "Active")
+        await eventually(lambda: reason(shelf, EXCEPTION) == "Invalid" and reason(shelf, EXCEPTION, "good") == "Active")
         assert [each.name for each in following.exemptions] == ["good"]
     found = condition(shelf, EXCEPTION, type="Active")
     assert (found["status"], "expiresAt" in status(shelf, EXCEPTION)) == ("False", False)
@@ -182,11 +183,11 @@ async def test_an_exception_is_told_to_be_over_when_it_is(shelf: Shelf) -> None:
     clock.now += 3600 - 0.2  # a moment before its end, by the other clock too
     put(shelf, EXCEPTION, exception(approver="bob", duration="1h"))
     async with follower(shelf, clock) as following:
-        await until(lambda: reason(shelf, EXCEPTION) == "Active")
+        await eventually(lambda: reason(shelf, EXCEPTION) == "Active")
         assert following.exemptions[0].active(clock.now)
         began = asyncio.get_running_loop().time()
         clock.now += 0.2
-        await until(lambda: reason(shelf, EXCEPTION) == "Expired")
+        await eventually(lambda: reason(shelf, EXCEPTION) == "Expired")
         assert asyncio.get_running_loop().time() - began < 5  # without a look every ten seconds
     assert status(shelf, EXCEPTION)["expiresAt"] == "2023-11-14T23:13:20Z"
 
@@ -202,7 +203,7 @@ async def test_what_cannot_be_told_of_one_is_told_of_others(shelf: Shelf, caplog
     put(shelf, EXCEPTION, exception())
     shelf.refuse = refusing(422)
     async with follower(shelf) as following:
-        await until(lambda: reason(shelf, CLUSTER_POLICY, "b-second") and reason(shelf, EXCEPTION))
+        await eventually(lambda: reason(shelf, CLUSTER_POLICY, "b-second") and reason(shelf, EXCEPTION))
         assert len(following.policies) == 2
     assert status(shelf, CLUSTER_POLICY, "a-first") == {}
     assert any("could not be told what became of a policy" in each for each in told(caplog))
@@ -212,11 +213,11 @@ async def test_what_could_not_be_told_is_told_later(shelf: Shelf, caplog: pytest
     put(shelf, CLUSTER_POLICY, policy(), "a-first")
     shelf.refuse = refusing(500)
     async with follower(shelf) as following:
-        await until(lambda: told(caplog))
+        await eventually(lambda: told(caplog))
         assert following.policies  # are in force all the same
         shelf.refuse = lambda asked: None
         following.wake()
-        await until(lambda: reason(shelf, CLUSTER_POLICY, "a-first") == "InForce")
+        await eventually(lambda: reason(shelf, CLUSTER_POLICY, "a-first") == "InForce")
 
 
 async def test_what_is_gone_meanwhile_is_no_trouble(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
@@ -224,7 +225,7 @@ async def test_what_is_gone_meanwhile_is_no_trouble(shelf: Shelf, caplog: pytest
     put(shelf, CLUSTER_POLICY, policy(), "b-second")
     shelf.refuse = refusing(404)
     async with follower(shelf):
-        await until(lambda: reason(shelf, CLUSTER_POLICY, "b-second"))
+        await eventually(lambda: reason(shelf, CLUSTER_POLICY, "b-second"))
     assert told(caplog) == []
 
 
@@ -257,13 +258,13 @@ async def test_what_else_enforces_policies_is_told_and_heard(shelf: Shelf) -> No
     put(shelf, EXCEPTION, exception(approver="bob"))
     put(shelf, EXCEPTION, exception(), "waiting")
     async with follower(shelf, clock, enforcer) as following:
-        await until(lambda: reason(shelf, CLUSTER_POLICY, "b-second"))
+        await eventually(lambda: reason(shelf, CLUSTER_POLICY, "b-second"))
         assert condition(shelf, CLUSTER_POLICY, "a-first", "Compiled")["reason"] == "InStep"
         assert condition(shelf, CLUSTER_POLICY, "b-second", "Compiled") == {}
         assert enforcer.exemptions[-1] == ["tried"]
         clock.now += 4 * 3600
         following.wake()
-        await until(lambda: enforcer.exemptions[-1] == [])
+        await eventually(lambda: enforcer.exemptions[-1] == [])
 
 
 @pytest.mark.parametrize("trouble", [Forbidden(403, "Forbidden", "no"), Unavailable("no"), RuntimeError("no")])
@@ -273,8 +274,8 @@ async def test_its_troubles_are_no_reason_to_say_nothing_of_the_policies(
     enforcer = Enforcer(trouble)
     put(shelf, CLUSTER_POLICY, policy())
     async with follower(shelf, None, enforcer) as following:
-        await until(lambda: reason(shelf, CLUSTER_POLICY) == "InForce")
+        await eventually(lambda: reason(shelf, CLUSTER_POLICY) == "InForce")
         assert told(caplog)
         enforcer.failing = None
         following.wake()
-        await until(lambda: condition(shelf, CLUSTER_POLICY, type="Compiled"))
+        await eventually(lambda: condition(shelf, CLUSTER_POLICY, type="Compiled"))

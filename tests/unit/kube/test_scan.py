@@ -12,6 +12,7 @@ import pytest
 from support.clock import Clock
 from support.policies import CLUSTER_POLICY, document, policy, rule
 from support.shelf import Shelf, refusal
+from support.waiting import eventually
 from trow.admission.ports import NotReady
 from trow.admission.subjects import Subjects
 from trow.kube.access import Access
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from support.apiserver import Answer, Asked
 
-SECONDS: Final = 20
 REPORTS: Final = "/apis/wgpolicyk8s.io/v1alpha2"
 OURS, ALIEN = "registry.example.com/app:1", "docker.io/library/nginx:1.27"
 
@@ -67,12 +67,6 @@ async def bench(shelf: Shelf) -> AsyncIterator[Bench]:
         yield Bench(Objects(client, seconds=5))
     finally:
         await client.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is about another thread
-            await asyncio.sleep(0.005)
 
 
 def pod(shelf: Shelf, image: object = ALIEN, namespace: str = "team-a", name: str = "web") -> None:
@@ -214,10 +208,10 @@ async def test_it_goes_on_after_whatever_goes_wrong(shelf: Shelf, caplog: pytest
         shelf.refuse = refusing("/api/v1/pods", 500, "etcd is gone")
         made.rules = rules
         made.scan.look()
-        await until(lambda: told(caplog))
+        await eventually(lambda: told(caplog))
         shelf.refuse = lambda asked: None
         made.scan.look()
-        await until(lambda: reports(shelf))
+        await eventually(lambda: reports(shelf))
         running.cancel()
     assert ["what runs could not be held against the policies" in each for each in told(caplog)] == [True]
 

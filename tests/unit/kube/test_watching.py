@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.apiserver import Answer, Asked, Lines, ObjectServer
-from support.running import running, until
+from support.running import running
+from support.waiting import eventually
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
@@ -102,7 +103,7 @@ async def test_all_is_listed_and_then_followed(server: ObjectServer) -> None:
     script(server, Lines.of(events[0], ending="stay"))
     async with copy(server) as colours:
         assert (colours.synced, colours.age, colours.names) == (False, math.inf, "")
-        await until(lambda: colours.names == "blue red")
+        await eventually(lambda: colours.names == "blue red")
         assert colours.synced
         assert colours.objects["", "red"] == {
             "apiVersion": "example.com/v1",
@@ -111,7 +112,7 @@ async def test_all_is_listed_and_then_followed(server: ObjectServer) -> None:
         }
     script(server, Lines.of(*events, ending="stay"))
     async with copy(server) as colours:
-        await until(lambda: "spec" in colours.objects.get(("", "red"), {}) and colours.names == "red")
+        await eventually(lambda: "spec" in colours.objects.get(("", "red"), {}) and colours.names == "red")
         assert 0 <= colours.age < SECONDS
         assert colours.failing == ""
 
@@ -119,27 +120,27 @@ async def test_all_is_listed_and_then_followed(server: ObjectServer) -> None:
 async def test_what_has_changed_is_told_after_the_list_and_then_for_many_at_once(server: ObjectServer) -> None:
     script(server, Lines(ending="stay"))
     async with copy(server) as colours:
-        await until(lambda: colours.told == 1)
+        await eventually(lambda: colours.told == 1)
     many = (event("ADDED", f"c{number}", 8 + number) for number in range(500))
     script(server, Lines.of(*many, ending="stay"))
     async with copy(server) as colours:
-        await until(lambda: len(colours.objects) == 501)
+        await eventually(lambda: len(colours.objects) == 501)
         before = colours.told
-        await until(lambda: colours.told > before)
+        await eventually(lambda: colours.told > before)
         assert colours.told < 100
 
 
 async def test_a_list_without_objects_is_told_too(server: ObjectServer) -> None:
     script(server, Lines(ending="stay"), listed=page())
     async with copy(server) as colours:
-        await until(lambda: colours.told)
+        await eventually(lambda: colours.told)
         assert (colours.synced, colours.names) == (True, "")
 
 
 async def test_bookmarks_are_no_changes(server: ObjectServer) -> None:
     script(server, Lines.of(event("BOOKMARK", "", 8), event("BOOKMARK", "", 9)), Lines(ending="stay"))
     async with copy(server) as colours:
-        await until(lambda: len(versions(server)) == 2)
+        await eventually(lambda: len(versions(server)) == 2)
         assert (versions(server), colours.told, lists(server)) == (["7", "9"], 1, 1)
 
 
@@ -152,14 +153,14 @@ async def test_a_watch_goes_on_where_it_ended(server: ObjectServer, ending: str)
         Lines.of(event("DELETED", "red", 13), ending="stay"),
     )
     async with copy(server) as colours:
-        await until(lambda: colours.names == "blue")
+        await eventually(lambda: colours.names == "blue")
         assert (versions(server), lists(server)) == (["7", "8", "12"], 1)
 
 
 async def test_after_an_old_version_all_is_listed_anew(server: ObjectServer, caplog: pytest.LogCaptureFixture) -> None:
     script(server, Lines.of(event("ADDED", "blue", 8), EXPIRED), Lines(ending="stay"), listed=page("red", "green"))
     async with copy(server) as colours:
-        await until(lambda: len(versions(server)) == 2)
+        await eventually(lambda: len(versions(server)) == 2)
         assert (versions(server), lists(server), colours.names) == (["7", "7"], 2, "green red")
         assert colours.failing == ""
     assert caplog.messages == []
@@ -168,7 +169,7 @@ async def test_after_an_old_version_all_is_listed_anew(server: ObjectServer, cap
 async def test_versions_that_are_always_old_are_told(server: ObjectServer) -> None:
     script(server, Lines.of(EXPIRED))
     async with copy(server) as colours:
-        await until(lambda: "too old" in colours.failing)
+        await eventually(lambda: "too old" in colours.failing)
         assert colours.names == "red"
 
 
@@ -176,7 +177,7 @@ async def test_a_silent_watch_is_doubted(server: ObjectServer) -> None:
     """An API server whose data was restored from a copy says nothing about the versions that it has lost."""
     script(server, Lines(), Lines(), Lines(ending="stay"))
     async with copy(server):
-        await until(lambda: len(versions(server)) == 3)
+        await eventually(lambda: len(versions(server)) == 3)
         assert lists(server) == 3
 
 
@@ -184,16 +185,16 @@ async def test_a_server_that_is_down_is_waited_for(server: ObjectServer, caplog:
     caplog.set_level(logging.INFO)
     script(server, Lines(ending="stay"))
     async with copy(server) as colours:
-        await until(lambda: versions(server))
+        await eventually(lambda: versions(server))
         await asyncio.to_thread(server.down)
-        await until(lambda: "cannot be reached" in colours.failing)
+        await eventually(lambda: "cannot be reached" in colours.failing)
         tries = colours._tries  # noqa: SLF001 - nothing else shows that it tries
-        await until(lambda: colours._tries > tries + 3)  # noqa: SLF001
+        await eventually(lambda: colours._tries > tries + 3)  # noqa: SLF001
         assert (colours.synced, colours.names) == (True, "red")
         script(server, Lines(ending="stay"), listed=page("red", "blue"))
         await asyncio.to_thread(server.up)
-        await until(lambda: colours.names == "blue red")
-        await until(lambda: not colours.failing)
+        await eventually(lambda: colours.names == "blue red")
+        await eventually(lambda: not colours.failing)
     first, second = told(caplog)
     assert (first.levelname, second.levelname) == ("WARNING", "INFO")
     assert first.getMessage().startswith(f"{COLLECTION} cannot be followed; what is known of it stays in use: ")
@@ -206,10 +207,10 @@ async def test_a_server_that_was_never_there_is_waited_for(
     script(server, Lines(ending="stay"))
     await asyncio.to_thread(server.down)
     async with copy(server) as colours:
-        await until(lambda: colours.failing)
+        await eventually(lambda: colours.failing)
         assert (colours.synced, colours.age, colours.told) == (False, math.inf, 0)
         await asyncio.to_thread(server.up)
-        await until(lambda: colours.synced and not colours.failing)
+        await eventually(lambda: colours.synced and not colours.failing)
     assert [record.levelname for record in told(caplog)] == ["WARNING"]
 
 
@@ -250,12 +251,12 @@ async def test_a_lie_ends_nothing(server: ObjectServer, lie: str, about: str, ca
     caplog.set_level(logging.INFO)
     server.reply = reply
     async with copy(server, seconds=1.0) as colours:
-        await until(lambda: len(server.asked) >= 4)
-        await until(lambda: colours.failing)
+        await eventually(lambda: len(server.asked) >= 4)
+        await eventually(lambda: colours.failing)
         assert colours.synced == (about == "watches")
         server.reply = lambda asked: Lines(ending="stay") if asked.watch else page("blue")
-        await until(lambda: colours.names == "blue")
-        await until(lambda: not colours.failing)
+        await eventually(lambda: colours.names == "blue")
+        await eventually(lambda: not colours.failing)
     # Once for each change of state; a long lie may look like a recovery for a moment.
     levels = [record.levelname for record in told(caplog)]
     assert levels == ["WARNING", "INFO"] * (len(levels) // 2)
@@ -265,9 +266,9 @@ async def test_a_lie_ends_nothing(server: ObjectServer, lie: str, about: str, ca
 async def test_what_was_known_stays_while_a_right_is_missing(server: ObjectServer) -> None:
     script(server, Lines.of(event("ADDED", "blue", 8), EXPIRED))
     async with copy(server) as colours:
-        await until(lambda: colours.names == "blue red")
+        await eventually(lambda: colours.names == "blue red")
         server.reply = lambda asked: Answer({"message": "colours is forbidden"}, 403)
-        await until(lambda: "colours is forbidden" in colours.failing)
+        await eventually(lambda: "colours is forbidden" in colours.failing)
         assert "red" in colours.names
         assert colours.synced
 
@@ -276,17 +277,17 @@ async def test_a_slow_server_is_given_up_and_asked_again(server: ObjectServer) -
     script(server, Lines(ending="stay"))
     server.delay = 30
     async with copy(server, seconds=0.1) as colours:
-        await until(lambda: "does not answer within 0.1 s" in colours.failing)
+        await eventually(lambda: "does not answer within 0.1 s" in colours.failing)
         server.delay = 0
-        await until(lambda: colours.synced and not colours.failing)
+        await eventually(lambda: colours.synced and not colours.failing)
 
 
 async def test_a_connection_that_died_unnoticed_is_noticed(server: ObjectServer) -> None:
     script(server, Lines(ending="stay"))
     async with copy(server, seconds=0.2, watch_seconds=1) as colours:
-        await until(lambda: "silent for too long" in colours.failing)
+        await eventually(lambda: "silent for too long" in colours.failing)
         script(server, Lines.of(event("ADDED", "blue", 8), ending="stay"))
-        await until(lambda: colours.names == "blue red")
+        await eventually(lambda: colours.names == "blue red")
 
 
 @pytest.mark.parametrize("watches", [Lines(), Lines.of(event("BOOKMARK", "", 8)), Answer({}, 500)])
@@ -294,7 +295,7 @@ async def test_a_server_that_ends_each_watch_is_asked_ever_less(server: ObjectSe
     script(server, watches)
     began = time.monotonic()
     async with copy(server, first_pause=0.1):
-        await until(lambda: len(versions(server)) == 6)
+        await eventually(lambda: len(versions(server)) == 6)
     # Half of 0.1 + 0.2 + 0.4 + 0.8 + 1.6.
     assert time.monotonic() - began > 1.5
 
@@ -303,7 +304,7 @@ async def test_a_watch_that_has_lasted_is_begun_anew_at_once(server: ObjectServe
     lasting = [Lines.of(event("BOOKMARK", "", 8 + number), seconds=0.1) for number in range(5)]
     script(server, *lasting, Lines(ending="stay"))
     async with copy(server, first_pause=0.05) as colours:
-        await until(lambda: len(versions(server)) == 6)
+        await eventually(lambda: len(versions(server)) == 6)
         assert (lists(server), colours.failing, colours._tries) == (1, "", 0)  # noqa: SLF001 - no pause can be seen
 
 
@@ -320,7 +321,7 @@ async def test_a_change_that_cannot_be_taken_in_ends_nothing(
     client = KubeClient(Access(server.url))
     colours = Clumsy(Objects(client))
     task = asyncio.create_task(colours.run())
-    await until(lambda: colours.told == 2)
+    await eventually(lambda: colours.told == 2)
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -332,10 +333,10 @@ async def test_a_change_that_cannot_be_taken_in_ends_nothing(
 async def test_an_end_is_an_end(server: ObjectServer) -> None:
     script(server, Lines.of(event("ADDED", "blue", 8), ending="stay"))
     async with copy(server) as colours:
-        await until(lambda: colours.names == "blue red")
+        await eventually(lambda: colours.names == "blue red")
         before = colours.told
     # What was about to be told is not.
     await asyncio.sleep(0)
     assert colours._telling is None  # noqa: SLF001
     assert colours.told == before
-    await until(lambda: server.busy == 0)
+    await eventually(lambda: server.busy == 0)
