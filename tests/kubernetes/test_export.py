@@ -10,6 +10,7 @@ import contextlib
 import json
 import random
 import secrets
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from trow.policy.export import Manifest
     from trow.policy.rules import Policy
 
-NOW: Final = 1_700_000_000.0
+NOW: Final = time.time()  # as the API server takes it to be
 NAMES: Final = 600
 SEED: Final = 7
 # No name of an image, so that every policy that judges refuses it.
@@ -643,6 +644,24 @@ def test_namespaces_by_globs(api: Api) -> None:
     for gate in (spared, *others):
         assert gate.create(pod("docker.io/evil/first:1")).status == 201
     assert [policy.applies(each) for each in namespaces] == [True, True, False, False]
+
+
+def test_an_exception_is_over_in_the_api_server_while_no_trow_runs(api: Api) -> None:
+    """What was compiled a minute ago knows that by now it is over, but for objects that are there already."""
+    gate = opened(api, SPECS["exact"])
+    first, second = (ImagePattern.parse("docker.io", f"evil/{name}", "1") for name in ("first", "second"))
+    over = replace(exemption(gate.namespace, gate.policy, first), duration=50)
+    active = exemption(gate.namespace, gate.policy, second)
+    api.apply(*compile_policy(gate.policy, exemptions=[over, active], now=NOW - 50).manifests)
+    gate.wait()
+    assert gate.create(pod("docker.io/evil/second:1")).status == 201
+    first_again = pod("docker.io/evil/first:1")
+    assert gate.create(first_again).status == 403
+    first_again["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"  # which nobody believes
+    assert gate.create(first_again).status == 403
+    running = pod("docker.io/evil/second:1")
+    assert api.call("POST", path_of(running, gate.namespace), running).status == 201
+    assert gate.update(pod("docker.io/evil/first:1")).status == 200
 
 
 def test_an_exception_is_over_when_the_policy_is_compiled_without_it(api: Api) -> None:

@@ -4,9 +4,9 @@ Their verdict is that of `decide.judge` on Pods and on what makes them, with thr
 registry (`require.exists`, `maxAge`, `platforms`) only the registry knows. Nothing is changed. Kinds that others have
 defined are left to the webhook.
 
-An exception is a clause that lets its images through. The API server's expressions have no clock: the clause holds
-until the policy is compiled anew without it, which is to be done at `Compiled.until`. So an exception whose time is
-over stays open while no Trow runs.
+An exception is a clause that lets its images through. The API server's expressions have no clock, but know when the
+object was created: in what is created after its end, the clause does not count. In what is updated it does, until the
+policy is compiled anew without it, which is to be done at `Compiled.until`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from trow.policy.cel import matches
+from trow.policy.cel import matches, utc
 from trow.policy.expressions import glob
 from trow.policy.patterns import ANY
 from trow.policy.pods import POD, POD_SPECS
@@ -127,11 +126,7 @@ def _on_exceptions(active: Sequence[Exemption], *, static: bool) -> Iterator[str
         if static:
             yield f"exception {each.name}: files on the API server's disk would not be exchanged when it ends"
         else:
-            yield f"exception {each.name}: its end at {_time(each.ends)}, if no Trow runs at that time"
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            yield f"exception {each.name}: its end at {utc(each.ends)} for updates, if no Trow runs at that time"
 
 
 # Manifests
@@ -140,7 +135,7 @@ def _time(seconds: float) -> str:
 def _metadata(policy: Policy, generation: int, exemptions: Sequence[Exemption], *, static: bool) -> dict[str, object]:
     annotations = {SOURCE: _source(policy), GENERATION: str(generation)}
     if exemptions:
-        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {_time(each.ends)}" for each in exemptions)
+        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {utc(each.ends)}" for each in exemptions)
     return {"name": name_of(policy) + (STATIC if static else ""), "labels": LABELS, "annotations": annotations}
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.policy import images
-from trow.policy.cel import Variable, matches, regex, text, texts
+from trow.policy.cel import Variable, matches, regex, text, texts, utc
 from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_DIGEST, allowed_images
 from trow.policy.expressions import (
     BEFORE_VERSION,
@@ -158,11 +158,17 @@ def _canonical() -> str:
 
 
 def _excused(exemptions: Sequence[Exemption]) -> Iterator[Variable]:
-    """Images that an exception lets through; they are judged no further."""
+    """Images that an exception lets through; they are judged no further.
+
+    Expressions have no clock, but what is created bears the time of that (the API server writes it before it asks).
+    """
     for number, exemption in enumerate(exemptions):
         covered = whole(expression_of(pattern, trusting=True) for pattern in exemption.patterns)
         found = f"variables.images.filter(u, {matches('u[2]', covered)})"
-        yield Variable(f"excused{number}", f"request.namespace in {texts(sorted(exemption.namespaces))} ? {found} : []")
+        here = f"request.namespace in {texts(sorted(exemption.namespaces))}"
+        created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{utc(exemption.ends)}')"
+        in_time = f"(request.operation == 'UPDATE' || {created})"
+        yield Variable(f"excused{number}", f"{here} && {in_time} ? {found} : []")
 
 
 # What is said of them

@@ -361,6 +361,7 @@ def test_an_exception_in_force_is_written_with_its_end() -> None:
     assert compiled.until == 4600.0
     assert re.search(r"docker\\.io.*nginx.*1\\.27", variables(compiled)["excused0"])
     assert 'request.namespace in ["team-a"]' in variables(compiled)["excused0"]
+    assert "creationTimestamp) < timestamp('1970-01-01T01:16:40Z')" in variables(compiled)["excused0"]
     assert variables(compiled)["judged"].count("excused") == 2
     annotations = json.loads(json.dumps(compiled.policies))[0]["metadata"]["annotations"]
     ends = "incident-4711 until 1970-01-01T01:16:40Z, later until 1970-01-01T01:33:20Z"
