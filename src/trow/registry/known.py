@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _ABSENT: Final = Facts(exists=False)
 # A configuration has a line for every layer and every variable; what is larger is none.
-_LARGEST_CONFIGURATION: Final = 4 * 1024 * 1024
+_LARGEST_CONFIGURATION: Final = 1024 * 1024
+# Of those that were read: by their digest, which stands for always the same.
+_MOST_REMEMBERED: Final = 4096
 # Platforms of one index that are looked at.
 _MOST_PLATFORMS: Final = 64
 # What no runtime takes out of an index, in exactly this form: attestations of BuildKit, beside the images.
@@ -83,6 +85,7 @@ class LocalImages:
     def __init__(self, pull: Pull, registries: Collection[str]) -> None:
         self._pull = pull
         self._registries = frozenset(registries)
+        self._read: dict[Digest, _Configuration] = {}
 
     async def facts(self, image: ImageReference) -> Facts:
         """What is known of an image; of another registry's image, that it is not here.
@@ -117,14 +120,20 @@ class LocalImages:
     async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration:
         if image.media_type not in media.IMAGES:
             return _SILENT  # an index in an index
-        described = manifests.parse(image.content, image.media_type).blobs[0]
+        name = manifests.parse(image.content, image.media_type).blobs[0].digest
+        if (known := self._read.get(name)) is not None:
+            return known
         try:
-            blob = await self._pull.blob(repository, described.digest)
+            blob = await self._pull.blob(repository, name)
             if blob.size > _LARGEST_CONFIGURATION:
                 return _SILENT
-            return msgspec.json.decode(await _content(blob.source), type=_Configuration)
+            found = msgspec.json.decode(await _content(blob.source), type=_Configuration)
         except (BlobUnknown, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _SILENT
+        if len(self._read) >= _MOST_REMEMBERED:
+            self._read.clear()  # what is asked for again and again comes back at once
+        self._read[name] = found
+        return found
 
 
 def _oldest(found: Sequence[_Configuration]) -> float | None:

@@ -32,7 +32,7 @@ HERE: Final = "registry.example.com"
 NAME: Final = "team/app"
 OLD: Final = "2019-01-01T00:00:00Z"
 ABSENT: Final = Facts(exists=False)
-LARGE: Final = 5 * 2**20
+LARGE: Final = 2 * 2**20
 
 
 def seconds(text: str) -> float:
@@ -185,6 +185,14 @@ async def test_a_configuration_that_is_a_file(known: LocalImages, metadata: Sqli
     await staged.commit(name)
     await metadata.link_blob(Repository(NAME), name, BlobRecord(configuration.size, None), upload)
     await metadata.publish(publication(Repository(NAME), image, "v1"))
+    assert (await facts(known)).created == seconds(MADE)
+
+
+async def test_a_configuration_is_read_once(
+    known: LocalImages, metadata: SqliteMetadata, pull: Pull, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await made_and_for(known, metadata, platforms.image()) == (seconds(MADE), ("linux/amd64",))
+    monkeypatch.setattr(pull, "blob", None)
     assert (await facts(known)).created == seconds(MADE)
 
 
