@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +49,7 @@ class Bench:
 
     def __init__(self, objects: Objects) -> None:
         self.clock = Clock()
+        self.objects = objects
         self.rules: Rules | None = Rules((policy_of(document(CLUSTER_POLICY, policy(rules=[rule()]))),))
         self.scan = Scan(objects, self.current, self, Subjects({}), 3600, self.clock)
 
@@ -224,3 +226,25 @@ async def test_the_policies_are_looked_up_anew_each_time(shelf: Shelf) -> None:
         await made.scan.once()
         assert reports(shelf)["team-a"]["summary"] == {"pass": 1, "fail": 0, "warn": 0, "error": 0, "skip": 0}
         assert made.scan.violations == 0
+
+
+async def test_changes_without_end_leave_most_of_the_time_to_others(shelf: Shelf) -> None:
+    began: list[float] = []
+    ended: list[float] = []
+
+    class Slow(Scan):
+        async def once(self) -> None:
+            began.append(time.monotonic())
+            self.look()  # before it is done, somebody has changed a policy once more
+            await asyncio.sleep(0.02)
+            ended.append(time.monotonic())
+
+    async with bench(shelf) as made:
+        scan = Slow(made.objects, made.current, made, Subjects({}), 3600)
+        running = asyncio.create_task(scan.run())
+        try:
+            await eventually(lambda: len(began) == 3)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert all(next_ - end >= 8 * (end - begin) for begin, end, next_ in zip(began, ended, began[1:], strict=False))
