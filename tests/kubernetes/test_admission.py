@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import factories
+from support import platforms
 from support.policies import rule
 from support.registry import Repository
 from support.waiting import until
@@ -312,30 +313,14 @@ def test_a_renamed_image_is_pinned_at_once(warden: Warden, place: Place) -> None
 
 
 def laborious(warden: Warden, repository: str) -> str:
-    """An image that takes long to look at: each of many platforms has a large configuration."""
-    config = factories.Blob(b'{"created": "2026-01-01T00:00:00Z"%s}' % (b" " * (4 << 20 - 1)), factories.OCI_CONFIG)
-    platforms = [
-        factories.Manifest(
-            factories.encode(
-                {
-                    "schemaVersion": 2,
-                    "mediaType": factories.OCI_IMAGE,
-                    "config": config.descriptor,
-                    "layers": [],
-                    "annotations": {"number": str(number)},
-                }
-            ),
-            factories.OCI_IMAGE,
-            (config,) if number == 0 else (),
-        )
-        for number in range(64)
-    ]
-    Repository(warden.client, repository).push(factories.index(platforms), "v1")
+    """An image that takes long to look at: 64 platforms with configurations as large as they are read."""
+    images = [platforms.image(number=number, filling=[[]] * 240_000) for number in range(64)]
+    Repository(warden.client, repository).push(factories.index(images), "v1")
     return f"{warden.host}/{repository}:v1"
 
 
 def test_who_has_to_wait_too_long_is_told_so(cluster: Cluster, crds: None, tmp_path: Path) -> None:
-    with Warden(cluster, tmp_path, deadline="100ms") as warden, warden.asked():
+    with Warden(cluster, tmp_path, deadline="10ms") as warden, warden.asked():
         place = warden.place()
         image = laborious(warden, "team/app")
         place.decree(default="Allow", require={"maxAge": "90d"})

@@ -397,7 +397,7 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     deadline: Annotated[
         Duration,
-        _setting("How long a review may take; keep it below the webhook's `timeoutSeconds`.", minimum=0.1),
+        _setting("How long a review may take; keep it below the webhook's `timeoutSeconds`.", minimum=0.01),
     ] = Duration(3)
     extra_kinds: Annotated[
         tuple[ExtraKind, ...],

@@ -121,10 +121,10 @@ class LocalImages:
         if image.media_type not in media.IMAGES:
             return _SILENT  # an index in an index
         name = manifests.parse(image.content, image.media_type).blobs[0].digest
-        if (known := self._read.get(name)) is not None:
-            return known
         try:
-            blob = await self._pull.blob(repository, name)
+            blob = await self._pull.blob(repository, name)  # knowing its digest is no right to it
+            if (known := self._read.get(name)) is not None:
+                return known
             if blob.size > _LARGEST_CONFIGURATION:
                 return _SILENT
             found = msgspec.json.decode(await _content(blob.source), type=_Configuration)

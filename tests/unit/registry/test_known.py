@@ -189,11 +189,22 @@ async def test_a_configuration_that_is_a_file(known: LocalImages, metadata: Sqli
 
 
 async def test_a_configuration_is_read_once(
-    known: LocalImages, metadata: SqliteMetadata, pull: Pull, monkeypatch: pytest.MonkeyPatch
+    known: LocalImages, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await made_and_for(known, metadata, platforms.image()) == (seconds(MADE), ("linux/amd64",))
-    monkeypatch.setattr(pull, "blob", None)
+    monkeypatch.setattr("trow.registry.known._content", None)
     assert (await facts(known)).created == seconds(MADE)
+
+
+async def test_a_configuration_of_another_repository_is_not_known_by_its_digest(
+    known: LocalImages, metadata: SqliteMetadata
+) -> None:
+    """Knowing a digest is no right to what it stands for (CVE-2024-39897)."""
+    image = platforms.image()
+    await made_and_for(known, metadata, image)
+    await metadata.publish(publication(Repository("other/app"), image, "v1"))
+    found = await known.facts(parse(f"{HERE}/other/app:v1"))
+    assert found == Facts(exists=True, digest=digest(image.digest))
 
 
 async def test_artifacts_are_no_images_of_any_platform(known: LocalImages, metadata: SqliteMetadata) -> None:
