@@ -14,7 +14,7 @@ Found = TypeVar("Found")
 PATIENCE_SECONDS: Final = 30.0
 # The API server's own view of tokens, kinds, policies and roles follows a change, and a refusal holds for 5 s.
 SETTLE_SECONDS: Final = 25.0
-_PAUSE_SECONDS: Final = 0.005
+_PAUSE_SECONDS: Final = 0.02
 _LONG_PAUSE_SECONDS: Final = 0.1
 
 
