@@ -15,6 +15,7 @@ PATIENCE_SECONDS: Final = 30.0
 # The API server's own view of tokens, kinds, policies and roles follows a change, and a refusal holds for 5 s.
 SETTLE_SECONDS: Final = 25.0
 _PAUSE_SECONDS: Final = 0.02
+_SHORT_PAUSE_SECONDS: Final = 0.005
 _LONG_PAUSE_SECONDS: Final = 0.1
 
 
@@ -31,7 +32,7 @@ async def eventually(look: Callable[[], object], seconds: float = PATIENCE_SECON
     """The same, while the event loop goes on."""
     async with asyncio.timeout(seconds):
         while not look():  # noqa: ASYNC110 - other threads and processes tell of nothing
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_SHORT_PAUSE_SECONDS)
 
 
 def settles(condition: Callable[[], bool], seconds: float = SETTLE_SECONDS) -> bool:

@@ -254,7 +254,8 @@ async def test_a_lie_ends_nothing(server: ObjectServer, lie: str, about: str, ca
         await eventually(lambda: len(server.asked) >= 4)
         await eventually(lambda: colours.failing)
         assert colours.synced == (about == "watches")
-        server.reply = lambda asked: Lines(ending="stay") if asked.watch else page("blue")
+        # It may have listed what was there before, and be about to watch that.
+        server.reply = lambda asked: Lines(ending="stay") if asked.watch and colours.names == "blue" else page("blue")
         await eventually(lambda: colours.names == "blue")
         await eventually(lambda: not colours.failing)
     # Once for each change of state; a long lie may look like a recovery for a moment.
