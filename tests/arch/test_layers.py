@@ -30,6 +30,7 @@ MODULES: Final = sorted(SOURCE.rglob("*.py"))
 # From the inside out.
 LAYERS: Final = (
     {"oci"},
+    {"lib"},
     {"policy"},
     {"registry"},
     {"admission"},

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import ipaddress
 import math
 import secrets
 import time
@@ -12,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from trow.lib.source import source_of
 from trow.oci.errors import TooManyRequests
 
 if TYPE_CHECKING:
@@ -111,16 +110,4 @@ class _Failures(Generic[Key]):
 
 
 def _key(source: str, user: str) -> tuple[str, str]:
-    return _network(source[:_LONGEST_NAME]), user[:_LONGEST_NAME]
-
-
-@functools.lru_cache(maxsize=4096)
-def _network(source: str) -> str:
-    """The source that counts: whoever has one address of IPv6 has all of its /64."""
-    if ":" not in source:
-        return source
-    try:
-        address = ipaddress.IPv6Address(source.partition("%")[0])
-    except ValueError:
-        return source
-    return str(address.ipv4_mapped or ipaddress.IPv6Address(int(address) >> 64 << 64))
+    return source_of(source), user[:_LONGEST_NAME]

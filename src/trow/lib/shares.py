@@ -1,0 +1,183 @@
+"""A number of places for work, shared fairly between those who ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.oci.errors import OciError, TooManyRequests, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_RETRY_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much there is of a resource.
+
+    Attributes:
+        total: places in all.
+        each: places that one source may hold at a time.
+        waiting: how many may wait for a place in all; 0 refuses at once.
+        waiting_each: how many of one source may wait.
+        patience: seconds that one waits at most.
+    """
+
+    total: int
+    each: int
+    waiting: int
+    waiting_each: int
+    patience: float
+
+
+class Shares:
+    """Places for work: a bound for all, a share for each source, and an end to waiting.
+
+    A place that becomes free goes to the sources in turn, so that whoever asks rarely waits for one piece of work of
+    each other source, not for all of a source that asks often. When the queue is full, the newest of the source that
+    waits most often gives way to one that waits less.
+
+    It belongs to one event loop.
+
+    Args:
+        what: what the places are for, as a refusal names it: "password checks".
+    """
+
+    def __init__(self, bounds: Bounds, what: str) -> None:
+        self._bounds = bounds
+        self._what = what
+        self._held: Counter[str] = Counter()
+        self._working = 0
+        # Sources that wait, the one whose turn it is first.
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting = 0
+
+    @property
+    def working(self) -> int:
+        """Places that are held."""
+        return self._working
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return self._waiting
+
+    @contextlib.asynccontextmanager
+    async def hold(self, source: str) -> AsyncIterator[None]:
+        """Hold a place; waits for one if need be.
+
+        Args:
+            source: who asks, as ``source_of`` says it, or a user.
+
+        Raises:
+            TooManyRequests: the source's own share of the queue is full.
+            Unavailable: the queue is full, or nothing became free in time.
+        """
+        if not self._free(source):
+            await self._queue(source)
+        else:
+            self._take(source)
+        try:
+            yield
+        finally:
+            self._give_back(source)
+
+    @contextlib.contextmanager
+    def hold_now(self, source: str) -> Iterator[None]:
+        """Hold a place without waiting.
+
+        Raises:
+            TooManyRequests: the source holds its share.
+            Unavailable: all places are held.
+        """
+        if not self._free(source):
+            raise self._refusal(source)
+        self._take(source)
+        try:
+            yield
+        finally:
+            self._give_back(source)
+
+    def _free(self, source: str) -> bool:
+        return self._working < self._bounds.total and self._held[source] < self._bounds.each
+
+    def _take(self, source: str) -> None:
+        self._working += 1
+        self._held[source] += 1
+
+    def _give_back(self, source: str) -> None:
+        self._working -= 1
+        self._held[source] -= 1
+        if not self._held[source]:
+            del self._held[source]
+        self._next()
+
+    def _next(self) -> None:
+        """Give what is free to the first source in the queue that has not got its share."""
+        for source in self._queues:
+            if self._free(source):
+                turn = self._queues[source][0]
+                self._leave(source, turn)
+                if source in self._queues:
+                    self._queues.move_to_end(source)
+                self._take(source)
+                turn.set_result(None)
+                return
+
+    async def _queue(self, source: str) -> None:
+        self._make_room(source)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(source, deque()).append(turn)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._bounds.patience):
+                await turn
+        except BaseException as error:
+            self._gone(source, turn)
+            if isinstance(error, TimeoutError):
+                raise self._busy() from None
+            raise
+
+    def _gone(self, source: str, turn: asyncio.Future[None]) -> None:
+        """Clear up after one that waits no more: perhaps a place was given to it in the same moment."""
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._give_back(source)
+        elif source in self._queues and turn in self._queues[source]:
+            self._leave(source, turn)
+
+    def _leave(self, source: str, turn: asyncio.Future[None]) -> None:
+        queue = self._queues[source]
+        queue.remove(turn)
+        self._waiting -= 1
+        if not queue:
+            del self._queues[source]
+
+    def _make_room(self, source: str) -> None:
+        own = len(self._queues.get(source, ()))
+        if own >= self._bounds.waiting_each:
+            raise self._refusal(source)
+        if self._waiting < self._bounds.waiting:
+            return
+        longest = max(self._queues, key=lambda each: len(self._queues[each]), default="")
+        if not longest or len(self._queues[longest]) <= own + 1:
+            raise self._busy()
+        newest = self._queues[longest][-1]
+        self._leave(longest, newest)
+        newest.set_exception(self._too_many())
+
+    def _refusal(self, source: str) -> OciError:
+        """The source's own doing, or that of all."""
+        waits = len(self._queues.get(source, ()))
+        own = self._held[source] >= self._bounds.each or 0 < self._bounds.waiting_each <= waits
+        return self._too_many() if own else self._busy()
+
+    def _too_many(self) -> TooManyRequests:
+        return TooManyRequests(f"too many {self._what} of yours are under way", retry_after=_RETRY_SECONDS)
+
+    def _busy(self) -> Unavailable:
+        return Unavailable(f"too many {self._what} are under way here; try again in a moment")
