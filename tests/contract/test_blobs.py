@@ -78,6 +78,7 @@ async def test_discarded_bytes_are_gone(blobs: Blobs, size: int) -> None:
     staged = await blobs.stage(upload, "sha256")
     await staged.write(pieces(blob.content))
     await staged.discard()
+    assert staged.offset == 0
     assert (await blobs.stage(upload, "sha256")).offset == 0
     assert await blobs.locate(digest(blob.digest), size) is None
 

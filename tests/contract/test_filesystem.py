@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,29 +107,71 @@ def test_folders_that_cannot_be_made(tmp_path: Path) -> None:
         FilesystemBlobs(tmp_path).prepare()
 
 
-async def test_second_commit_keeps_the_file_that_is_there(blobs: FilesystemBlobs) -> None:
+async def test_second_commit_takes_the_place_of_the_first(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     blob = factories.blob(100_000)
     place = blobs.path(digest(blob.digest))
     await (await commit(blobs, blob)).discard()
-    first = place.stat().st_ino
+    with place.open("rb") as reading:
+        await (await commit(blobs, blob)).discard()
+        assert os.fstat(reading.fileno()).st_nlink == 0
+        assert reading.read() == blob.content  # who reads the first one reads it to its end
+    assert place.stat().st_nlink == 1
+    assert files(tmp_path / "uploads") == []
+
+
+async def test_blob_is_never_absent_while_another_copy_takes_its_place(
+    blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = factories.blob(100_000)
+    place = blobs.path(digest(blob.digest))
     await (await commit(blobs, blob)).discard()
-    assert (place.stat().st_ino, place.stat().st_nlink) == (first, 1)
+    seen: list[bool] = []
+    really = Path.replace
+
+    def replace(self: Path, target: Path) -> None:
+        seen.append(place.read_bytes() == blob.content)
+        really(self, target)
+        seen.append(place.read_bytes() == blob.content)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    await (await commit(blobs, blob)).discard()
+    assert seen == [True, True]
+
+
+async def test_session_whose_bytes_are_a_blob_that_others_have_cannot_change_it(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    await (await commit(blobs, blob)).discard()
+    staged = await commit(blobs, blob)
+    await staged.discard()
+    assert staged.offset == 0
+    more = factories.blob(100_000)
+    await staged.write(pieces(more.content))
+    assert await staged.digest("sha256") == more.digest
+    await staged.suspend()
+    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
 
 
 # Damage
 
 
-@pytest.mark.parametrize("damaged", [b"", b"short"])
+@pytest.mark.parametrize("damaged", [b"", b"short", bytes(100_000), bytes(100_001)])
 async def test_damaged_file_is_healed_by_the_next_push(blobs: FilesystemBlobs, tmp_path: Path, damaged: bytes) -> None:
     blob = factories.blob(100_000)
     await (await commit(blobs, blob)).discard()
     place = blobs.path(digest(blob.digest))
     place.write_bytes(damaged)
-    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    assert (await blobs.locate(digest(blob.digest), blob.size) is None) == (len(damaged) != blob.size)
     await (await commit(blobs, blob)).discard()
     assert await blobs.locate(digest(blob.digest), blob.size) == LocalFile(place, blob.size)
     assert place.read_bytes() == blob.content
     assert files(tmp_path / "uploads") == []
+
+
+async def test_folder_in_place_of_a_blob_is_no_blob(blobs: FilesystemBlobs) -> None:
+    place = blobs.path(digest(factories.blob().digest))
+    place.mkdir(parents=True)
+    name = digest(f"sha256:{place.name}")
+    assert await blobs.locate(name, place.stat().st_size) is None
 
 
 async def test_lost_file_is_not_here_and_comes_back(blobs: FilesystemBlobs) -> None:

@@ -39,9 +39,9 @@ class Fsck:
     unreferenced: int = 0
 
 
-def fsck(data: Path) -> Fsck:
+def fsck(data: Path, *flags: str) -> Fsck:
     """Run `trow fsck` on a data directory; a server may be using it."""
-    argv = [sys.executable, "-m", "trow", "fsck", "--data-dir", str(data), "--json"]
+    argv = [sys.executable, "-m", "trow", "fsck", "--data-dir", str(data), "--json", *flags]
     done = subprocess.run(argv, capture_output=True, check=False, timeout=FSCK_SECONDS)
     report = msgspec.json.decode(done.stdout or b"{}", type=Fsck)
     return replace(report, code=done.returncode, errors=done.stderr.decode())

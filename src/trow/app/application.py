@@ -262,7 +262,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
 def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
     config, known = parts.config, parts.identities
     pull, browse = Pull(parts.blobs, parts.metadata), Browse(parts.metadata)
-    publish = Publish(parts.metadata, _publish_rules(config))
+    publish = Publish(parts.blobs, parts.metadata, _publish_rules(config))
     recorder = Recorder(parts.audit, parts.transfers)
     pages = PageSizes(config.limits.page_size, config.limits.max_page_size)
     return table(

@@ -29,7 +29,8 @@ ADD_MANIFEST: Final = """
     INSERT INTO manifest (repository, digest, media_type, size, subject, artifact_type, annotations,
                           pushed_at, pushed_by, content)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type
+    ON CONFLICT (repository, digest)
+    DO UPDATE SET media_type = excluded.media_type, size = excluded.size, content = excluded.content
 """
 HAS_MANIFEST: Final = "SELECT size FROM manifest WHERE repository = ? AND digest = ?"
 DELETE_MANIFEST: Final = "DELETE FROM manifest WHERE repository = ? AND digest = ? RETURNING 1"
@@ -73,7 +74,16 @@ BLOB_SIZE: Final = """
     SELECT size FROM blob
     WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
 """
-ADD_BLOB: Final = "INSERT INTO blob (digest, size, content) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+BLOB_FILE_SIZE: Final = """
+    SELECT size FROM blob WHERE content IS NULL
+    AND digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
+"""
+# What was there may be damaged; what comes was verified.
+ADD_BLOB: Final = """
+    INSERT INTO blob (digest, size, content) VALUES (?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET size = excluded.size, content = excluded.content
+    WHERE blob.size <> excluded.size OR blob.content IS DISTINCT FROM excluded.content
+"""
 STORED: Final = "SELECT count(*), coalesce(sum(size), 0) FROM blob"
 KNOWN_BLOB: Final = "SELECT 1 FROM blob WHERE digest = ?"
 LINK_BLOB: Final = "INSERT INTO blob_link (repository, digest) VALUES (?, ?) ON CONFLICT DO NOTHING"

@@ -385,6 +385,10 @@ class SqliteMetadata:
         """See `Metadata.blob`."""
         return self.read(transactions.blob(repository, digest))
 
+    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
+        """See `Metadata.blob_files`."""
+        return self.read(transactions.blob_files(repository, digests))
+
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
         """See `Metadata.link_blob`."""
         await self._writer.run(transactions.link_blob(repository, digest, record))

@@ -14,7 +14,7 @@ import msgspec
 
 from trow.metadata import sql
 from trow.oci.digest import Digest
-from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid, OciError, TagExists
+from trow.oci.errors import ManifestInvalid, TagExists, blobs_unknown
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
 from trow.policy.access import Permission
@@ -46,7 +46,6 @@ Result = TypeVar("Result")
 Transaction: TypeAlias = Generator[Statement, list[Row], Result]
 
 _ANNOTATIONS: Final = msgspec.json.Decoder(dict[str, str])
-_MOST_ERRORS: Final = 100
 # What a descriptor has beside its type and its annotations, with room to spare.
 _ENTRY_BYTES: Final = 500
 _SEQUENCE_END: Final = 2**62
@@ -130,7 +129,7 @@ def _check_references(publication: Publication) -> Transaction[Missing]:
             _check_size(child, _number(rows[0][0]))
     required = (blobs if publication.require_blobs else []) + (children if publication.require_children else [])
     if required:
-        raise _unknown(required)
+        raise blobs_unknown("the repository does not have this content; push it before the manifest", required)
     return Missing(tuple(blobs), tuple(children))
 
 
@@ -140,14 +139,6 @@ def _check_size(descriptor: Descriptor, size: int) -> None:
             f"the manifest says that {descriptor.digest} has {descriptor.size} bytes; it has {size}",
             {"digest": descriptor.digest},
         )
-
-
-def _unknown(digests: Sequence[Digest]) -> OciError:
-    first, *others = (
-        ManifestBlobUnknown("the repository does not have this content; push it before the manifest", {"digest": d})
-        for d in digests[:_MOST_ERRORS]
-    )
-    return ManifestBlobUnknown(first.message, first.detail, tuple(others))
 
 
 def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
@@ -296,6 +287,15 @@ def blob(repository: Repository, digest: Digest) -> Transaction[BlobRecord | Non
     """See `Metadata.blob`."""
     rows = yield sql.BLOB, (repository, digest)
     return BlobRecord(_number(rows[0][0]), _optional_bytes(rows[0][1])) if rows else None
+
+
+def blob_files(repository: Repository, digests: Sequence[Digest]) -> Transaction[Sequence[tuple[Digest, int]]]:
+    """See `Metadata.blob_files`."""
+    found: list[tuple[Digest, int]] = []
+    for digest in digests:
+        rows = yield sql.BLOB_FILE_SIZE, (repository, digest)
+        found += [(digest, _number(row[0])) for row in rows]
+    return found
 
 
 def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:

@@ -20,10 +20,12 @@ Use cases raise them; ``trow.http.errors`` alone turns them into responses. ``co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+_MOST_ERRORS: Final = 100
 
 
 class OciError(Exception):
@@ -103,6 +105,12 @@ class ManifestBlobUnknown(OciError):
     """The manifest refers to content that the repository does not have."""
 
     code = "MANIFEST_BLOB_UNKNOWN"
+
+
+def blobs_unknown(message: str, digests: Sequence[str]) -> ManifestBlobUnknown:
+    """One error that tells of each of these, up to a hundred."""
+    first, *others = (ManifestBlobUnknown(message, {"digest": digest}) for digest in digests[:_MOST_ERRORS])
+    return ManifestBlobUnknown(first.message, first.detail, tuple(others))
 
 
 class BlobUnknown(OciError):

@@ -55,7 +55,8 @@ class Staged(Protocol):
     async def commit(self, digest: Digest) -> None:
         """Make the staged bytes the blob ``digest``, durably: when this returns it survives a power cut.
 
-        The caller has compared `digest` before. Committing a blob that exists already keeps the one that is there.
+        The caller has compared `digest` before. They take the place of the blob that exists already: that one may be
+        damaged, and these were verified a moment ago.
         """
 
     def revoke(self) -> None:
@@ -65,7 +66,7 @@ class Staged(Protocol):
         """
 
     async def discard(self) -> None:
-        """Forget the bytes, but not what `commit` has made of them."""
+        """Forget the bytes, but not what `commit` has made of them; the session is empty."""
 
     async def suspend(self) -> None:
         """Let go of memory and files between requests; the bytes stay."""
@@ -265,11 +266,17 @@ class Metadata(Protocol):
         """The manifests that refer to ``subject``, by digest; a page ends early before it has ``most_bytes``."""
 
     # blobs
+    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
+        """Which of these blobs the repository links and the blob store keeps, with the size they have to have."""
+
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
         """What is known of a blob, if this repository links it."""
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
-        """Give the repository a blob whose bytes are durable, or come along in ``record``; the session ends."""
+        """Give the repository a blob whose bytes are durable, or come along in ``record``; the session ends.
+
+        What was known of the blob before is corrected: the bytes were verified.
+        """
 
     async def knows_blob(self, digest: Digest) -> bool:
         """Whether the registry holds the blob, linked or not."""

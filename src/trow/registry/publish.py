@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Final
 
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
-from trow.oci.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, TagExists, TooManyTags
+from trow.oci.errors import (
+    DigestMismatch,
+    ManifestInvalid,
+    ManifestUnknown,
+    TagExists,
+    TooManyTags,
+    blobs_unknown,
+)
 from trow.policy.access import Permission
 from trow.registry.ports import Publication, TagMove
+from trow.registry.presence import lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from trow.oci.manifest import Manifest
     from trow.oci.names import Reference, Repository, Tag
-    from trow.registry.ports import Metadata, Missing, PublicationResult
+    from trow.registry.ports import Blobs, Metadata, Missing, PublicationResult
 
 # Reading a manifest of this size takes about a millisecond; larger ones are read beside the event loop.
 _LARGE: Final = 128 * 1024
@@ -72,7 +80,8 @@ class PublishRules:
 class Publish:
     """Stores and deletes manifests and tags."""
 
-    def __init__(self, metadata: Metadata, rules: PublishRules) -> None:
+    def __init__(self, blobs: Blobs, metadata: Metadata, rules: PublishRules) -> None:
+        self._blobs = blobs
         self._metadata = metadata
         self._rules = rules
 
@@ -96,9 +105,16 @@ class Publish:
         pointing = tags if isinstance(reference, Digest) else (reference,)
         if manifest.subject is None or pointing:  # anything but attaching something to what is there
             await author.require(Permission.PUSH)
+        await self._check_bytes(repository, manifest)
         result = await self._store(self._publication(repository, digest, manifest, pointing, author.name), author)
         remarks = tuple(_remarks(manifest, result.missing))
         return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves)
+
+    async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
+        """A blob that the repository may lack is one thing, one that it says to have another."""
+        digests = [blob.digest for blob in manifest.blobs]
+        if missing := await lost(self._blobs, self._metadata, repository, digests):
+            raise blobs_unknown("the bytes of this blob are lost here; push it again before the manifest", missing)
 
     async def _store(self, publication: Publication, author: Author) -> PublicationResult:
         """Ask for the right to overwrite only where there is something to overwrite."""

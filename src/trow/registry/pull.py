@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, ManifestUnknown
+from trow.registry.presence import locate
 
 if TYPE_CHECKING:
     from trow.oci.names import Reference, Repository
@@ -51,9 +52,7 @@ class Pull:
         record = await self._metadata.blob(repository, digest)
         if record is None:
             raise _unknown(digest)
-        if record.content is not None:
-            return Blob(record.size, record.content)
-        source = await self._blobs.locate(digest, record.size)
+        source = await locate(self._blobs, digest, record)
         if source is None:
             raise _unknown(digest)
         return Blob(record.size, source)

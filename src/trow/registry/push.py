@@ -27,6 +27,7 @@ from trow.oci.errors import (
 from trow.oci.names import UploadId
 from trow.oci.ranges import ByteRange, check_chunk
 from trow.registry.ports import BlobRecord, Upload
+from trow.registry.presence import locate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
@@ -157,13 +158,23 @@ class Push:
     ) -> Repository | None:
         """Link a blob of another repository that the client may read, and name that one; None when there is none.
 
-        Without ``source`` any repository that has the blob will do.
+        A blob whose bytes are lost is none. Without ``source`` any repository that has the blob will do.
         """
         sources: Sequence[Repository] = (
             await self._metadata.repositories_with(digest, _MOUNT_CANDIDATES) if source is None else [source]
         )
         allowed = [candidate for candidate in sources if await readable(candidate)]
-        return await self._metadata.mount_blob(repository, digest, allowed) if allowed else None
+        if not await self._held(allowed, digest):
+            return None
+        return await self._metadata.mount_blob(repository, digest, allowed)
+
+    async def _held(self, repositories: Sequence[Repository], digest: Digest) -> bool:
+        """Whether one of these has the blob, and its bytes are there: who is told so will not send them."""
+        for repository in repositories:
+            record = await self._metadata.blob(repository, digest)
+            if record is not None:
+                return await locate(self._blobs, digest, record) is not None
+        return False
 
     async def expire(self) -> int:
         """End the sessions that were idle for too long; returns how many."""
@@ -256,16 +267,23 @@ class Push:
         self._committing[digest] += 1
         try:
             await staged.commit(digest)
-            await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None), upload)
-        except Unavailable:
-            # No blob may stay that nobody knows of, unless somebody else is about to link the same one.
-            if not await self._metadata.knows_blob(digest) and self._committing[digest] == 1:
-                staged.revoke()
-            raise
+            try:
+                await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None), upload)
+            except Unavailable:
+                await self._take_back(staged, digest)
+                raise
         finally:
             self._committing[digest] -= 1
             if not self._committing[digest]:
                 del self._committing[digest]
+
+    async def _take_back(self, staged: Staged, digest: Digest) -> None:
+        """No blob may stay that nobody knows of. One that others have, or are about to, must not be written to."""
+        alone = self._committing[digest] == 1
+        if alone and not await self._metadata.knows_blob(digest):
+            staged.revoke()
+        else:
+            await staged.discard()
 
 
 def _unknown(upload: UploadId) -> UploadUnknown:

@@ -19,6 +19,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import stat
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.oci.digest import ALGORITHMS, Digest
@@ -73,16 +74,21 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _link(source: Path, place: Path, size: int) -> bool:
-    """Give a file a second name; False when that name is taken by a whole file already."""
+def _link(source: Path, place: Path, spare: Path) -> bool:
+    """Give a verified file a second name; False when it took the place of another file.
+
+    What was there may be damaged without anybody knowing, and this copy was verified a moment ago. ``spare`` is a name
+    that is free: a rename takes the name away that it starts from, and must not leave the place empty for a moment.
+    """
     try:
         os.link(source, place)
     except FileExistsError:
-        if place.stat().st_size == size:
-            return False
-        # What is there is damaged: this push heals it. A rename would take the first name away.
-        place.unlink()
-        os.link(source, place)
+        os.link(source, spare)
+        try:
+            spare.replace(place)
+        finally:
+            spare.unlink(missing_ok=True)
+        return False
     return True
 
 
@@ -112,38 +118,47 @@ class FilesystemBlobs:
         """See `Blobs.locate`; the file's size is checked, for a short file must not be sent as if it were whole."""
         path = self.path(digest)
         try:
-            return LocalFile(path, size) if path.stat().st_size == size else None
+            found = path.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise translate(error) from error
+        return LocalFile(path, size) if found.st_size == size and stat.S_ISREG(found.st_mode) else None
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
         return self._blobs / digest.algorithm / digest.encoded[:2] / digest.encoded
 
-    def publish(self, staged: Path, digest: Digest, size: int) -> Path:
-        """Link a staged file to its place among the blobs, durably; returns the staged file's new name."""
+    def publish(self, staged: Path, digest: Digest) -> Path:
+        """Link a staged file to its place among the blobs, durably; returns the staged file's new name.
+
+        Raises:
+            OSError: the staged file has its old name. If it had taken another file's place already it stays there,
+                for it is the better one, and is no longer staged: what is a blob must not be written to.
+        """
         place = self.path(digest)
         marked = staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
             place.parent.mkdir(exist_ok=True)
             sync_directory(place.parent.parent)
         staged.rename(marked)
-        created = False
+        created: bool | None = None
         try:
-            created = _link(marked, place, size)
+            created = _link(marked, place, staged)
             sync_directory(place.parent)
         except OSError:
             if created:
                 place.unlink(missing_ok=True)
-            marked.rename(staged)
+            if created is False:
+                marked.unlink(missing_ok=True)
+            else:
+                marked.rename(staged)
             raise
         return marked
 
     def withdraw(self, marked: Path, digest: Digest) -> Path:
         """Undo `publish`; returns the staged file's old name."""
-        staged = marked.with_name(marked.name.partition("@")[0])
+        staged = _unmarked(marked)
         with contextlib.suppress(OSError):
             self.path(digest).unlink(missing_ok=True)
             marked.rename(staged)
@@ -337,7 +352,11 @@ class FileStaged:
             self._forget_hash()
             raise
         self._close()
-        self._path = self._blobs.publish(self._path, digest, self._written)
+        try:
+            self._path = self._blobs.publish(self._path, digest)
+        except OSError:
+            self._forget_hash()
+            raise
         self._committed = digest
 
     def revoke(self) -> None:
@@ -350,8 +369,10 @@ class FileStaged:
         """See `Staged.discard`. After `commit` it removes the second name, which is no longer needed."""
         self._close()
         self._buffer.clear()
+        path, self._path = self._path, _unmarked(self._path)
+        self._written, self._hasher = 0, None
         if self._on_disk:
-            await _in_thread(lambda: self._path.unlink(missing_ok=True))
+            await _in_thread(lambda: path.unlink(missing_ok=True))
 
     async def suspend(self) -> None:
         """See `Staged.suspend`."""
@@ -367,6 +388,11 @@ class FileStaged:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
+
+
+def _unmarked(path: Path) -> Path:
+    """The name of a staged file before it was published."""
+    return path.with_name(path.name.partition("@")[0])
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

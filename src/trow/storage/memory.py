@@ -63,7 +63,7 @@ class MemoryStaged:
 
     async def commit(self, digest: Digest) -> None:
         """See `Staged.commit`."""
-        self._blobs.setdefault(digest, bytes(self._bytes))
+        self._blobs[digest] = bytes(self._bytes)
 
     def revoke(self) -> None:
         """See `Staged.revoke`."""

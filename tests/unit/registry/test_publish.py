@@ -34,18 +34,20 @@ if TYPE_CHECKING:
     from trow.oci.names import Reference, Repository, Tag
     from trow.registry.ports import ManifestRecord
     from trow.registry.pull import Pull
+    from unit.registry.conftest import LocalBlobs
 
 
 class Shelf:
     """The use cases under test, with less to write."""
 
-    def __init__(self, push: Push, pull: Pull, metadata: SqliteMetadata, **rules: int) -> None:
+    def __init__(self, blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata, **rules: int) -> None:
         given = {"sparse_images": 1, "sparse_indexes": 1, "history": 10, "most_tags": 3} | rules
         self.pull = pull
         self.browse = Browse(metadata)
         self.rights = Rights(everything=True)
         self._push = push
         self._publish = Publish(
+            blobs,
             metadata,
             PublishRules(
                 sparse_images=bool(given["sparse_images"]),
@@ -85,13 +87,13 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
-    return Shelf(push, pull, metadata)
+def shelf(blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
+    return Shelf(blobs, push, pull, metadata)
 
 
 @pytest.fixture
-def strict(push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
-    return Shelf(push, pull, metadata, sparse_images=0, sparse_indexes=0)
+def strict(blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
+    return Shelf(blobs, push, pull, metadata, sparse_images=0, sparse_indexes=0)
 
 
 async def test_manifest_is_read_as_it_was_pushed(strict: Shelf) -> None:
@@ -212,6 +214,7 @@ async def test_errors_about_missing_blobs_are_bounded(strict: Shelf) -> None:
     ],
 )
 async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
+    blobs: LocalBlobs,
     push: Push,
     pull: Pull,
     metadata: SqliteMetadata,
@@ -219,7 +222,7 @@ async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
     image_stays: bool,  # noqa: FBT001
     index_stays: bool,  # noqa: FBT001
 ) -> None:
-    shelf = Shelf(push, pull, metadata, **rules)
+    shelf = Shelf(blobs, push, pull, metadata, **rules)
     for manifest, stays in ((factories.image(), image_stays), (factories.index(), index_stays)):
         try:
             await shelf.put(manifest)
@@ -367,9 +370,9 @@ def late(tmp_path: Path) -> Iterator[Late]:
 
 
 async def test_tag_that_appears_in_the_last_moment_is_not_overwritten_without_the_right(
-    push: Push, pull: Pull, late: Late
+    blobs: LocalBlobs, push: Push, pull: Pull, late: Late
 ) -> None:
-    shelf, ours, theirs = Shelf(push, pull, late), factories.image(), factories.image()
+    shelf, ours, theirs = Shelf(blobs, push, pull, late), factories.image(), factories.image()
     shelf.rights = Rights(Permission.PUSH)
     late.theirs = theirs
     with pytest.raises(Denied):
@@ -382,9 +385,9 @@ async def test_tag_that_appears_in_the_last_moment_is_not_overwritten_without_th
 
 
 async def test_tag_that_appears_in_the_last_moment_is_overwritten_with_the_right(
-    push: Push, pull: Pull, late: Late
+    blobs: LocalBlobs, push: Push, pull: Pull, late: Late
 ) -> None:
-    shelf, ours, theirs = Shelf(push, pull, late), factories.image(), factories.image()
+    shelf, ours, theirs = Shelf(blobs, push, pull, late), factories.image(), factories.image()
     shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
     late.theirs = theirs
     assert (await shelf.put(ours, "v1")).moves == (TagMove(tag("v1"), digest(theirs.digest)),)

@@ -520,6 +520,23 @@ async def test_failure_takes_nothing_from_who_pushes_the_same_blob(blobs: LocalB
     assert left(blobs) == []
 
 
+async def test_session_that_could_not_be_linked_cannot_change_the_blob_of_others(
+    blobs: LocalBlobs, failing: Failing
+) -> None:
+    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    blob = factories.blob(300_000)
+    upload = await push.begin(REPO, "")
+    unlucky = asyncio.create_task(push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest)))
+    await failing.asked.wait()
+    await push.whole(OTHER, chunk(blob.content), digest(blob.digest))
+    failing.fail.set()
+    with pytest.raises(Unavailable):
+        await unlucky
+    assert await push.append(REPO, "", upload, chunk(b"more")) == 4
+    await push.cancel(REPO, "", upload)
+    assert await read(Pull(blobs, failing), OTHER, digest(blob.digest)) == blob.content
+
+
 # Mounts
 
 
