@@ -16,6 +16,8 @@ from trow.policy import images
 from trow.policy.configured import patterns_of
 from trow.policy.globs import RepositoryGlob, matches
 from trow.policy.images import InvalidImage
+from trow.policy.kinds import WELL_KNOWN
+from trow.policy.paths import Path
 from trow.policy.patterns import ImagePattern, covers_registry
 from trow.policy.rules import CLUSTER, NAMESPACED, Mode
 
@@ -141,6 +143,19 @@ def test_prefixes_cover_what_the_page_says() -> None:
             for given in codes(cell):
                 image = images.parse(given)
                 assert any(each.covers(image, trusting=True) for each in patterns) is wanted, (prefix, given)
+
+
+# Kinds
+
+
+def test_every_well_known_kind_is_documented_and_no_other() -> None:
+    listed = {(codes(group)[0], kind) for _, group, kinds in table("Kinds of others") for kind in codes(kinds)}
+    assert listed == {(kind.group, kind.name) for kind in WELL_KNOWN}
+
+
+def test_documented_paths_are_paths() -> None:
+    for path, _ in table("Kinds of others", 1):
+        Path.parse(codes(path)[0])
 
 
 # Decisions

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trow.admission.paths import Path as FieldPath
     from trow.admission.ports import KnownImages
+    from trow.policy.paths import Path as FieldPath
     from trow.policy.pods import Kind
     from trow.policy.rules import Policy
 

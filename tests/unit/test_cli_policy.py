@@ -176,6 +176,53 @@ def test_controllers_of_a_milder_policy_are_judged_as_pods(capsys: pytest.Captur
     assert judge(save({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": spec})) == 1
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "spec": {"template": {"spec": pod("nginx")["spec"]}}},
+        {
+            "apiVersion": "extensions/v1beta1",
+            "kind": "Deployment",
+            "spec": {"template": {"spec": pod("nginx")["spec"]}},
+        },
+        {"apiVersion": "tekton.dev/v1", "kind": "Task", "spec": {"steps": [{"image": "nginx"}]}},
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "spec": {"templates": [{"steps": [[{"inline": {"script": {"image": "nginx"}}}]]}]},
+        },
+    ],
+    ids=lambda item: str(item["kind"]),
+)
+def test_well_known_kinds_of_others_are_judged(capsys: pytest.CaptureFixture[str], item: dict[str, Any]) -> None:
+    assert judge(save(item | {"metadata": {"name": "x"}})) == 1
+    assert "docker.io/library/nginx:latest" in capsys.readouterr().out
+
+
+def test_an_image_that_a_controller_fills_in_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"steps": [{"image": "$(params.image)"}]}
+    item = {"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "x"}, "spec": spec}
+    assert judge(save(item)) == 2
+    assert "is filled in when its Pods are made" in capsys.readouterr().out
+
+
+def test_a_kind_that_nobody_told_of_is_warned_of_if_it_seems_to_name_images(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"pods": [{"containers": [{"image": "nginx"}]}]}
+    item = {"apiVersion": "example.com/v1", "kind": "Fleet", "metadata": {"name": "x"}, "spec": spec}
+    assert judge(save(item)) == 0
+    told = capsys.readouterr()
+    assert "objects without images: 1" in told.out
+    assert "trow: warning: app.yaml, document 1: Fleet default/x: has something like images" in told.err
+    assert "admission.extra_kinds" in told.err
+    assert judge("--output", "json", save(item)) == 0
+    (warning,) = report(capsys)["warnings"]
+    assert warning["message"].startswith("Fleet default/x: has something like images")
+    Path("trow.yaml").write_text(
+        "admission: {extra_kinds: [{group: example.com, kind: Fleet, paths: ['spec.pods[*]']}]}\n"
+    )
+    assert judge("-f", "trow.yaml", save(item)) == 1
+
+
 def test_what_a_build_tool_writes(capsys: pytest.CaptureFixture[str]) -> None:
     Path("app.yaml").write_text(
         "# Source: chart/templates/a.yaml\n---\n# empty\n---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\n---\n"
@@ -258,6 +305,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
             }
         ],
         "errors": [],
+        "warnings": [],
     }
 
 

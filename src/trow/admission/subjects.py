@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trow.admission.paths import images_at
 from trow.policy.decide import Request
+from trow.policy.kinds import WELL_KNOWN, is_filled_in
+from trow.policy.paths import Shape
 from trow.policy.pods import ImageUse, UnreadableObject, images_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.admission.paths import Path
     from trow.admission.review import Review
+    from trow.policy.paths import Path
     from trow.policy.pods import Json, Kind
 
 
 class Subjects:
-    """Finds images in objects.
+    """Finds images in objects: of kinds that are built in, that are well known, and that somebody has told of.
 
     Args:
         extra: further kinds, and where in them images are.
     """
 
     def __init__(self, extra: Mapping[Kind, Sequence[Path]]) -> None:
-        self._extra = extra
+        self._extra = {kind: Shape(paths) for kind, paths in extra.items()}
 
     def of(self, review: Review) -> Request | None:
         """What is to be decided; None if nothing new would run.
@@ -41,11 +42,21 @@ class Subjects:
         if review.operation == "UPDATE" and review.old_item is not None:
             known = self._known(review.of, review.old_item)
             uses = tuple(use for use in uses if (use.text, use.pull_policy) not in known)
+        # What is only filled in later is judged in the Pods.
+        uses = tuple(use for use in uses if not is_filled_in(review.of, use.text))
         return Request(review.namespace or "", uses, review.of.is_pod) if uses else None
+
+    def knows(self, kind: Kind) -> bool:
+        """Whether it is known where objects of this kind name images."""
+        return kind.known or kind in WELL_KNOWN or kind in self._extra
 
     def uses(self, kind: Kind, item: Json) -> tuple[ImageUse, ...]:
         """Every field that names an image. Raises like `of`."""
-        return (*images_of(kind, item), *(use for path in self._extra.get(kind, ()) for use in images_at(item, path)))
+        known, extra = WELL_KNOWN.get(kind), self._extra.get(kind)
+        uses = [*images_of(kind, item)]
+        uses += known.shape.images_in(item, strict=False) if known else ()
+        uses += extra.images_in(item, strict=True) if extra else ()
+        return tuple({use.field: use for use in uses}.values())
 
     def _known(self, kind: Kind, item: Json) -> frozenset[tuple[str, str]]:
         try:

@@ -10,7 +10,6 @@ from trow.admission.book import Book
 from trow.admission.foresight import Foresight
 from trow.admission.mutate import Mutation
 from trow.admission.notices import Heralds
-from trow.admission.paths import Path
 from trow.admission.pulls import PullGuard
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
@@ -18,6 +17,7 @@ from trow.app.policies_in_force import configured_policy
 from trow.http.admission import AdmissionHandlers
 from trow.oci.errors import Unavailable
 from trow.policy.images import registry_of
+from trow.policy.paths import Path
 from trow.policy.pods import Kind
 from trow.registry.known import LocalImages
 

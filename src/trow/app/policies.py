@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 import yaml
 
-from trow.admission.paths import Path as FieldPath
 from trow.admission.subjects import Subjects
 from trow.app.documents import UnreadableFile, objects, read
 from trow.app.policies_in_force import adapted, configured_policy
 from trow.config import Config, ConfigError, load
 from trow.policy.decide import Exemption, Rules
 from trow.policy.manifests import API_VERSION, EXCEPTION, KINDS, ManifestError, exemption_of, is_ours, policy_of
+from trow.policy.paths import Path as FieldPath
 from trow.policy.pods import Kind
 from trow.policy.rules import CONFIGURED, Policy
 

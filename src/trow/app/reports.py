@@ -59,7 +59,7 @@ class ObjectResult(Struct, frozen=True):
 
 
 class ErrorResult(Struct, frozen=True):
-    """Something that could not be judged."""
+    """Something that could not be judged, or that was passed over and should be looked at."""
 
     file: str
     document: int
@@ -88,6 +88,7 @@ class Report(Struct, frozen=True):
     summary: Summary
     objects: tuple[ObjectResult, ...]
     errors: tuple[ErrorResult, ...]
+    warnings: tuple[ErrorResult, ...]
 
 
 def as_json(trial: Trial) -> str:
@@ -98,6 +99,7 @@ def as_json(trial: Trial) -> str:
         _summary(trial),
         tuple(map(_object, trial.judged)),
         tuple(map(_error, trial.unreadable)),
+        tuple(map(_error, trial.strange)),
     )
     return msgspec.json.format(msgspec.json.encode(report)).decode()
 

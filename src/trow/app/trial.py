@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from trow.app.documents import UnreadableFile, objects, read
 from trow.policy import images
-from trow.policy.decide import REQUIRE_AGE, REQUIRE_EXISTS, REQUIRE_PLATFORM, Request, Rules, judge
+from trow.policy.decide import INVALID, REQUIRE_AGE, REQUIRE_EXISTS, REQUIRE_PLATFORM, Finding, Request, Rules, judge
 from trow.policy.images import InvalidImage
+from trow.policy.kinds import is_filled_in, seems_to_name_images
 from trow.policy.pods import Kind, UnreadableObject
 from trow.policy.rules import Mode
 
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 
     from trow.admission.subjects import Subjects
     from trow.app.documents import Document, Place
-    from trow.policy.decide import Finding
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
     from trow.policy.rules import Policy, Requirements
 
 NO_NAME: Final = "(no name)"
+_UNTOLD: Final = (
+    "has something like images in it, but nobody has told where in a {kind} they are, so that it was not judged; write"
+    " admission.extra_kinds into a configuration and name that by -f, too"
+)
 # RFC 1123, as Kubernetes has it for namespaces.
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -83,13 +87,26 @@ class Judge:
         for policy, finding, without in zip(asked, full, here, strict=True):
             yield _opinion(policy, finding, without)
 
+    def of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
+        """What each policy that applies says of an image whose name is not finished yet: that depends on the rest."""
+        reason, remedy = "is filled in when its Pods are made", "test what that makes of it"
+        for policy in self._rules.applying(namespace):
+            finding = Finding(
+                policy.title, INVALID, policy.mode, use, None, allowed=False, reason=reason, remedy=remedy
+            )
+            yield Opinion(finding, _undecided(policy.mode))
+
+
+def _undecided(mode: Mode) -> Outcome:
+    return Outcome.UNDECIDED if mode is Mode.ENFORCE else _DENIAL.get(mode, Outcome.AUDITED)
+
 
 def _opinion(policy: Policy, finding: Finding, without: Finding) -> Opinion:
     if finding.allowed:
         return Opinion(finding, Outcome.ALLOWED)
     if not without.allowed:
         return Opinion(without, _DENIAL.get(without.mode, Outcome.AUDITED))
-    outcome = Outcome.UNDECIDED if finding.mode is Mode.ENFORCE else _DENIAL.get(finding.mode, Outcome.AUDITED)
+    outcome = _undecided(finding.mode)
     rule = ", ".join(of_content(policy.require))
     reason, remedy = "cannot be decided without the registry", "ask a cluster, with kubectl apply --dry-run=server"
     return Opinion(replace(finding, rule=rule, reason=reason, remedy=remedy), outcome)
@@ -153,11 +170,13 @@ class Trial:
     """What became of all objects.
 
     Attributes:
+        strange: what looks as if it named images, but is of a kind that nobody has told of.
         skipped: how many objects name no image.
     """
 
     judged: list[JudgedObject] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    strange: list[Unreadable] = field(default_factory=list)
     skipped: int = 0
 
     @property
@@ -223,10 +242,12 @@ def _try(trial: Trial, document: Document, judge: Judge, subjects: Subjects, nam
     except UnreadableObject as error:
         trial.unreadable.append(Unreadable(place, what, str(error)))
         return
-    if not uses:
-        trial.skipped += 1
+    if uses:
+        trial.judged.append(JudgedObject(place, kind, where, name, tuple(_judged(judge, kind, where, uses))))
         return
-    trial.judged.append(JudgedObject(place, kind, where, name, tuple(_judged(judge, where, uses))))
+    trial.skipped += 1
+    if not subjects.knows(kind) and seems_to_name_images(kind, item):
+        trial.strange.append(Unreadable(place, what, _UNTOLD.format(kind=kind)))
 
 
 def _named(item: Mapping[str, object], namespace: str) -> tuple[str, str]:
@@ -250,11 +271,12 @@ def namespace_of(text: str) -> str:
     return text
 
 
-def _judged(judge: Judge, namespace: str, uses: Sequence[ImageUse]) -> Iterator[JudgedImage]:
-    opinions = list(judge.opinions(namespace, uses))
-    for number, use in enumerate(uses):
-        # One policy after the other, each about all images.
-        yield JudgedImage(use, reference_of(use.text), tuple(opinions[number :: len(uses)]))
+def _judged(judge: Judge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[JudgedImage]:
+    for use in uses:
+        of_use = (
+            judge.of_unfinished(namespace, use) if is_filled_in(kind, use.text) else judge.opinions(namespace, [use])
+        )
+        yield JudgedImage(use, reference_of(use.text), tuple(of_use))
 
 
 def reference_of(text: str) -> ImageReference | None:

@@ -145,6 +145,8 @@ def run_test(args: argparse.Namespace) -> int:
         say(_table(trial))
     else:
         print(as_json(trial) if args.output == "json" else as_junit(trial))
+    for strange in trial.strange:
+        print(f"trow: warning: {harmless(str(strange))}", file=sys.stderr)
     for unreadable in trial.unreadable:
         print(f"trow: error: {harmless(str(unreadable))}", file=sys.stderr)
     return exit_code(trial.outcome)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trow.cli.printing import aligned, exit_code, failed, say
+from trow.cli.printing import aligned, exit_code, failed, harmless, say
 from trow.errors import StartError
 from trow.policy.pods import UnreadableObject
 
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         found = simulated(documents, Judge(policies.rules, time.time()), policies.subjects, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
+    for strange in found.trial.strange:
+        print(f"trow: warning: {harmless(str(strange))}", file=sys.stderr)
     say(_lines(found))
     return exit_code(found.trial.outcome)
 

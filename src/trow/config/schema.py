@@ -402,8 +402,8 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     extra_kinds: Annotated[
         tuple[ExtraKind, ...],
         _setting(
-            "Further kinds that name images: their `group`, `kind` and `paths` to an image (`spec.image`), to images"
-            " (`spec.steps[*].image`) or to a specification of Pods (`spec.template.spec`)."
+            "Kinds that name images, beside those that are well known: their `group`, `kind` and `paths` to an image"
+            " (`spec.image`), to images (`spec.steps[*].image`) or to a specification of Pods (`spec.template.spec`)."
         ),
     ] = ()
     pull_through: Annotated[

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support.admission import GROUPS, NAMESPACE, REGISTRY, Gatekeeper, workload
 from support.policies import CLUSTER_POLICY, POLICY, document, policy, rule
-from trow.admission.paths import Path as FieldPath
+from trow.policy.paths import Path as FieldPath
 from trow.policy.pods import POD_SPECS, Kind
 from trow.registry.events import Outcome
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 import pytest
 
 from support.admission import body, containers, owned, pod, workload
-from trow.admission.paths import Path
 from trow.admission.review import decode
 from trow.admission.subjects import Subjects, whole
 from trow.policy.decide import Request
+from trow.policy.paths import Path
 from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, UnreadableObject
 
 Json = dict[str, Any]
@@ -218,8 +218,28 @@ def test_extra_kinds() -> None:
     found = asked(task("a"), subjects=EXTRA)
     assert found is not None
     assert not found.running
-    assert asked(rollout("a")) is None
     assert asked(rollout("a") | {"apiVersion": "example.com/v1"}, subjects=EXTRA) is None
+
+
+def test_well_known_kinds() -> None:
+    assert images(rollout("a", "b")) == ["a", "b"]
+    found = asked(task("a"))
+    assert found is not None
+    assert not found.running
+    assert asked(rollout("a") | {"apiVersion": "example.com/v1"}) is None
+
+
+def test_what_a_controller_fills_in_is_left_to_its_pods() -> None:
+    assert images(task("a", "$(params.image)", "{{inputs.parameters.image}}:1")) == ["a"]
+    assert asked(task("$(params.image)")) is None
+    assert images(pod("$(params.image)")) == ["$(params.image)"]
+
+
+def test_a_kind_that_is_well_known_and_told_of_is_read_by_both() -> None:
+    subjects = Subjects({Kind("argoproj.io", "Rollout"): [Path.parse("spec.template.spec"), Path.parse("spec.extra")]})
+    item = rollout("a")
+    item["spec"]["extra"] = "b"
+    assert images(item, subjects=subjects) == ["a", "b"]
 
 
 def test_updates_of_extra_kinds() -> None:

@@ -7,32 +7,38 @@ from typing import Any
 import pytest
 
 from support.admission import containers
-from trow.admission.paths import Path, images_at
+from trow.policy.paths import Path, Shape
 from trow.policy.pods import MOST_IMAGES, ImageUse, UnreadableObject
 
 
+def images_at(item: dict[str, Any], *paths: str, strict: bool = True) -> tuple[ImageUse, ...]:
+    return Shape(map(Path.parse, paths)).images_in(item, strict=strict)
+
+
 def found(text: str, item: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [(use.field, use.text, use.pull_policy) for use in images_at(item, Path.parse(text))]
+    return [(use.field, use.text, use.pull_policy) for use in images_at(item, text)]
 
 
 def texts(text: str, item: dict[str, Any]) -> list[str]:
-    return [use.text for use in images_at(item, Path.parse(text))]
+    return [use.text for use in images_at(item, text)]
 
 
 @pytest.mark.parametrize(
     ("text", "steps"),
     [
-        ("spec", [("spec", False)]),
-        ("spec.image", [("spec", False), ("image", False)]),
-        ("$.spec.image", [("spec", False), ("image", False)]),
-        (".spec.image", [("spec", False), ("image", False)]),
-        ("spec.steps[*].image", [("spec", False), ("steps", True), ("image", False)]),
-        ("a[*].b[*]", [("a", True), ("b", True)]),
-        ("a-b.c_D.0", [("a-b", False), ("c_D", False), ("0", False)]),
-        (".".join("a" * 32), [("a", False)] * 32),
+        ("spec", ["spec"]),
+        ("spec.image", ["spec", "image"]),
+        ("$.spec.image", ["spec", "image"]),
+        (".spec.image", ["spec", "image"]),
+        ("spec.steps[*].image", ["spec", "steps", "[*]", "image"]),
+        ("a[*].b[*]", ["a", "[*]", "b", "[*]"]),
+        ("a[*][*].b", ["a", "[*]", "[*]", "b"]),
+        ("spec.roles.*.spec", ["spec", "roles", "*", "spec"]),
+        ("a-b.c_D.0", ["a-b", "c_D", "0"]),
+        (".".join("a" * 32), ["a"] * 32),
     ],
 )
-def test_paths(text: str, steps: list[tuple[str, bool]]) -> None:
+def test_paths(text: str, steps: list[str]) -> None:
     assert list(Path.parse(text)) == steps
 
 
@@ -48,13 +54,13 @@ def test_paths(text: str, steps: list[tuple[str, bool]]) -> None:
         "a.",
         "a[*",
         "a[*]b",
-        "a[*][*]",
         "[*]",
         "a.[*]",
         "a[0]",
         "a['b']",
         "a[?(@.b)]",
-        "a.*",
+        "a*",
+        "a.**",
         "$..image",
         "a b",
         "a\n",
@@ -79,6 +85,51 @@ def test_every_entry_of_a_list() -> None:
     assert found("images[*]", {"images": ["a", "b"]}) == [("images[0]", "a", ""), ("images[1]", "b", "")]
     nested = {"a": [{"b": [{"image": "x"}]}, {"b": [{"image": "y"}, {"image": "z"}]}]}
     assert texts("a[*].b[*].image", nested) == ["x", "y", "z"]
+
+
+def test_every_entry_of_lists_in_a_list() -> None:
+    item = {"spec": {"steps": [[{"image": "a"}, {"image": "b"}], [], [{"image": "c"}]]}}
+    assert found("spec.steps[*][*].image", item) == [
+        ("spec.steps[0][0].image", "a", ""),
+        ("spec.steps[0][1].image", "b", ""),
+        ("spec.steps[2][0].image", "c", ""),
+    ]
+
+
+def test_every_member_of_an_object() -> None:
+    item = {"spec": {"roles": {"Master": {"image": "a"}, "Worker": {"image": "b"}, "None": None}}}
+    assert found("spec.roles.*.image", item) == [
+        ("spec.roles.Master.image", "a", ""),
+        ("spec.roles.Worker.image", "b", ""),
+    ]
+
+
+def test_paths_with_the_same_beginning_are_walked_together() -> None:
+    item = {"spec": {"image": "a", "steps": [{"image": "b", "other": "c"}]}}
+    uses = images_at(item, "spec.image", "spec.steps[*].image", "spec.steps[*].other", "spec.image")
+    assert [use.text for use in uses] == ["a", "b", "c"]
+
+
+def test_a_shape_may_be_a_part_of_itself() -> None:
+    template = Shape([Path.parse("image")])
+    template.holding("steps[*].inline", template)
+    item: dict[str, Any] = {"image": "0"}
+    for depth in range(1, 6):
+        item = {"image": str(depth), "steps": [{}, {"inline": item}]}
+    assert [use.text for use in template.images_in(item, strict=True)] == list("543210")
+
+
+def test_where_nobody_insists_an_operator_may_add_the_image() -> None:
+    item = {"spec": {"containers": [{"name": "config-reloader", "resources": {}}, {"name": "x", "image": "a"}, None]}}
+    assert [use.text for use in images_at(item, "spec.containers[*]", strict=False)] == ["a"]
+    assert [use.text for use in images_at({"spec": {"containers": [{"image": ""}]}}, "spec", strict=False)] == []
+    with pytest.raises(UnreadableObject, match="is no image"):
+        images_at(item, "spec.containers[*]")
+
+
+def test_an_object_is_an_image_volume() -> None:
+    item = {"volumes": [{"name": "x", "image": {"reference": "a", "pullPolicy": "Never"}}, {"name": "y"}]}
+    assert found("volumes[*].image", item) == [("volumes[0].image.reference", "a", "Never")]
 
 
 def test_an_object_is_a_specification_of_pods() -> None:
@@ -118,12 +169,12 @@ def test_what_is_absent_names_nothing() -> None:
     templates: list[object] = [None, {}, {"spec": None}, {"spec": {}}]
     items: list[dict[str, Any]] = [{}, {"spec": None}, *({"spec": {"template": each}} for each in templates)]
     for item in items:
-        assert images_at(item, Path.parse("spec.template.spec")) == ()
-    assert images_at({"spec": {"steps": []}}, Path.parse("spec.steps[*].image")) == ()
+        assert images_at(item, "spec.template.spec") == ()
+    assert images_at({"spec": {"steps": []}}, "spec.steps[*].image") == ()
 
 
 def test_an_empty_text_is_an_image_that_cannot_be_read() -> None:
-    assert images_at({"spec": ""}, Path.parse("spec")) == (ImageUse("spec", "spec", ""),)
+    assert images_at({"spec": ""}, "spec") == (ImageUse("spec", "spec", ""),)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +198,7 @@ def test_an_empty_text_is_an_image_that_cannot_be_read() -> None:
 )
 def test_anything_else_cannot_be_read(text: str, item: dict[str, Any], where: str) -> None:
     with pytest.raises(UnreadableObject) as caught:
-        images_at(item, Path.parse(text))
+        images_at(item, text)
     assert where in str(caught.value)
 
 
@@ -155,4 +206,4 @@ def test_too_many_images_cannot_be_read() -> None:
     names = [f"a:{number}" for number in range(MOST_IMAGES + 1)]
     assert texts("images[*]", {"images": names[:-1]}) == names[:-1]
     with pytest.raises(UnreadableObject, match="more than"):
-        images_at({"images": names}, Path.parse("images[*]"))
+        images_at({"images": names}, "images[*]")
