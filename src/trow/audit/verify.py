@@ -157,8 +157,9 @@ class _DatabaseCheck:
 
 def in_order(paths: Sequence[Path]) -> list[Path]:
     """The oldest first, where the names are those of a rotated set; else as they are."""
-    ages = {path: int(match[2]) for path in paths if (match := _ROTATED.fullmatch(path.name)) is not None}
-    bases = {path.with_name(_ROTATED.sub(r"\1", path.name)) if path in ages else path for path in paths}
+    rotated = {path: match for path in paths if (match := _ROTATED.fullmatch(path.name)) is not None}
+    ages = {path: int(match[2]) for path, match in rotated.items()}
+    bases = {path.with_name(rotated[path][1]) if path in rotated else path for path in paths}
     return sorted(paths, key=lambda path: -ages.get(path, 0)) if len(bases) == 1 else list(paths)
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from trow.cli import options
 from trow.errors import StartError
+from trow.identity import robots
 from trow.policy.access import ACTIONS, Permission, expand
 from trow.policy.globs import RepositoryGlob
 from trow.policy.identity import Grant
@@ -144,7 +145,7 @@ def _me() -> str:
 
 
 def _id(text: str) -> str:
-    if not re.fullmatch(r"[a-z2-7]{12}", text):
+    if not robots.ID.fullmatch(text):
         # What was given is not repeated: it may be the whole token.
         raise argparse.ArgumentTypeError("is not an id: write only the 12 characters after 'trow_'")
     return text

@@ -78,8 +78,9 @@ def _from_file(path: Path, problems: list[Problem]) -> dict[str, Given]:
 
 # Kubernetes gives every container variables for each Service of its namespace; one named "trow" makes these.
 _SERVICE_VARIABLE = re.compile(
-    r"TROW_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)=.*|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.*|PORT_\d+_\w+_(PROTO|PORT|ADDR)=.*)"
+    r"TROW_(\w+_)?(SERVICE_(HOST|PORT)=.*|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.*|PORT_\d+_[A-Z]+_(PROTO|PORT|ADDR)=.*)"
 )
+_NAMED_SERVICE_PORT = "_SERVICE_PORT_"
 
 
 def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -> dict[str, Given]:
@@ -89,9 +90,13 @@ def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -
         source = Source("environment", name)
         if name in keys:
             given[keys[name]] = Given(_from_text(SETTINGS[keys[name]], text), source)
-        elif name.startswith("TROW_") and name != "TROW_CONFIG" and not _SERVICE_VARIABLE.fullmatch(f"{name}={text}"):
+        elif name.startswith("TROW_") and name != "TROW_CONFIG" and not _of_a_service(name, text):
             problems.append(_unknown(source, "", [*keys, "TROW_CONFIG"]))
     return given
+
+
+def _of_a_service(name: str, text: str) -> bool:
+    return _NAMED_SERVICE_PORT in name or _SERVICE_VARIABLE.fullmatch(f"{name}={text}") is not None
 
 
 def _from_flags(flags: Mapping[str, str]) -> dict[str, Given]:

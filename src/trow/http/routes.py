@@ -85,7 +85,7 @@ class Router:
         methods: dict[str, _Methods] = {}
         for route in routes:
             methods.setdefault(route.path, {})[route.method] = route
-        self._patterns = [(_compile(path), by_method) for path, by_method in methods.items()]
+        self._patterns = [(expression(path).fullmatch, by_method) for path, by_method in methods.items()]
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """The route and what its pattern found in the path.
@@ -109,10 +109,10 @@ class Router:
         raise EndpointUnknown("there is no such end-point")
 
 
-def _compile(path: str) -> Callable[[str], re.Match[str] | None]:
-    """A pattern for a path in which only names in braces vary."""
-    expression = ""
+def expression(path: str) -> re.Pattern[str]:
+    """What reads a path in which only names in braces vary."""
+    text = ""
     for literal, name in _PARTS.findall(path):
         wanted = ".+" if name == "repository" else "[^/]+"
-        expression += re.escape(literal) + (f"(?P<{name}>{wanted})" if name else "")
-    return re.compile(expression, re.DOTALL).fullmatch
+        text += re.escape(literal) + (f"(?P<{name}>{wanted})" if name else "")
+    return re.compile(text, re.DOTALL)

@@ -45,7 +45,7 @@ DAY: Final = 86400.0
 _SKEW: Final = timedelta(minutes=5)
 # With a third of its life left it is renewed.
 _LAST_PART: Final = 3
-_PEM: Final = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z ]+)-----[^-]*-----END [A-Z ]+-----")
 _UNUSABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm)
 
 Parts: TypeAlias = "Mapping[str, bytes]"

@@ -9,8 +9,12 @@ from typing import Final
 from trow.oci.errors import ChunkOutOfOrder, RangeNotSatisfiable, SizeInvalid, UploadInvalid
 
 # Nineteen digits are more than any file has; longer numbers are refused rather than converted.
-_ONE_RANGE: Final = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGNORECASE | re.ASCII)
-_CHUNK: Final = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/(?:\d{1,19}|\*))?", re.ASCII)
+_ONE_RANGE: Final = re.compile(
+    r"bytes=[ \t]*(?:(\d{1,19})[ \t]*)?-(?:[ \t]*(\d{1,19}))?[ \t]*", re.IGNORECASE | re.ASCII
+)
+_CHUNK: Final = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/(?:\d{1,19}|\*))?", re.IGNORECASE | re.ASCII)
+# Two numbers, their unit and some space; nobody writes more.
+_LONGEST: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,10 @@ def parse_range(header: str, size: int) -> ByteRange | None:
     Raises:
         RangeNotSatisfiable: the range lies outside the content or ends before it starts.
     """
-    match = _ONE_RANGE.fullmatch(header)
-    if match is None or match[1] == match[2] == "":
+    match = _ONE_RANGE.fullmatch(header) if len(header) <= _LONGEST else None
+    if match is None or match[1] is match[2] is None:
         return None
-    if match[1] == "":
+    if match[1] is None:
         start, end = max(0, size - int(match[2])), size
     else:
         start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
@@ -54,7 +58,7 @@ def parse_chunk(header: str) -> ByteRange:
     Raises:
         UploadInvalid: it is not such a range.
     """
-    match = _CHUNK.fullmatch(header.strip())
+    match = _CHUNK.fullmatch(header.strip()) if len(header) <= _LONGEST else None
     if match is None or int(match[2]) < int(match[1]):
         raise UploadInvalid("the Content-Range is invalid; expected <first byte>-<last byte>, both included")
     return ByteRange(int(match[1]), int(match[2]) + 1)

@@ -62,6 +62,10 @@ def test_nothing_has_no_range(header: str) -> None:
         "bytes=٣-٤",
         "bytes=0-" + "9" * 20,
         "bytes=" + "0" * 100_000 + "-",
+        "bytes=" + " " * 100_000,
+        "bytes=" + " " * 100_000 + "0-1",
+        "bytes=0" + "\t" * 100_000 + "-",
+        "bytes=\v0-1",
     ],
 )
 def test_what_is_not_one_range_is_ignored(header: str) -> None:
@@ -105,6 +109,8 @@ def test_no_header_breaks_the_parser(header: str, size: int) -> None:
         ("bytes 5-9/10", ByteRange(5, 10)),
         ("bytes 5-9/*", ByteRange(5, 10)),
         ("bytes=5-9", ByteRange(5, 10)),
+        ("Bytes 5-9/10", ByteRange(5, 10)),
+        ("BYTES=5-9", ByteRange(5, 10)),
     ],
 )
 def test_chunk(header: str, chunk: ByteRange) -> None:
@@ -112,7 +118,22 @@ def test_chunk(header: str, chunk: ByteRange) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["", "-", "5", "5-", "-5", "9-5", "a-b", "5-9,10-12", "5 - 9", "٣-٤", "items 0-1", "0-" + "9" * 20]
+    "header",
+    [
+        "",
+        "-",
+        "5",
+        "5-",
+        "-5",
+        "9-5",
+        "a-b",
+        "5-9,10-12",
+        "5 - 9",
+        "٣-٤",
+        "items 0-1",
+        "0-" + "9" * 20,
+        " " * 200 + "0-1",
+    ],
 )
 def test_what_is_no_chunk(header: str) -> None:
     with pytest.raises(UploadInvalid, match="both included"):

@@ -1,0 +1,93 @@
+"""The event loop is for deciding: whatever one client asks for, everybody else is answered meanwhile.
+
+A row for each request that has been costly, or could be. A new one is a function that prepares the server and returns
+what is asked again and again, with ``@row`` before it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from support.client import IMAGE, INDEX, Client, descriptor, digest_of, image
+from support.server import Trow
+from support.watchdog import Costly, assert_others_are_answered, costly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Prepare = Callable[[Trow], Sequence[Costly]]
+
+MIB: Final = 2**20
+REPOSITORY: Final = "costly/app"
+
+
+@dataclass
+class Row:
+    """What is asked, and what the server is started with."""
+
+    prepare: Prepare
+    start: Mapping[str, Any] = field(default_factory=dict)
+
+
+ROWS: Final[dict[str, Row]] = {}
+
+
+def row(**start: Any) -> Callable[[Prepare], Prepare]:
+    """Add a row; the arguments are those of `Trow.start`."""
+
+    def add(prepare: Prepare) -> Prepare:
+        ROWS[prepare.__name__] = Row(prepare, start)
+        return prepare
+
+    return add
+
+
+@row()
+def ranges_with_spaces(trow: Trow) -> Sequence[Costly]:
+    with Client(trow.host) as client:
+        assert client.push_whole(REPOSITORY, b"x" * 100).status == 201
+    headers = [("Range", f"bytes={' ' * 8000}x")]
+    return [costly("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(b'x' * 100)}", headers=headers)]
+
+
+@row()
+def manifests_of_4_mib(trow: Trow) -> Sequence[Costly]:
+    """Their many small parts are what takes time."""
+    entries = [descriptor(b"%d" % number, IMAGE) for number in range(25_000)]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    assert 3.5 * MIB < len(raw) < 4 * MIB
+    headers = [("Content-Type", INDEX)]
+    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/large", 201, headers, raw)]
+
+
+@row()
+def pages_of_tags(trow: Trow) -> Sequence[Costly]:
+    with Client(trow.host) as client:
+        assert client.push_whole(REPOSITORY, b"{}").status == 201
+        assert client.put_manifest(REPOSITORY, "latest", image(b"{}")).status == 201
+    with closing(sqlite3.connect(trow.folder / "data" / "trow.db")) as database, database:
+        database.executemany(
+            "INSERT INTO tag (repository, name, digest) VALUES (?, ?, ?)",
+            ((REPOSITORY, f"{number:0128}", digest_of(image(b"{}"))) for number in range(20_000)),
+        )
+    return [costly("GET", f"/v2/{REPOSITORY}/tags/list?n=10000")]
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
+    """A server that nobody else asks for anything."""
+    with Trow.start(tmp_path_factory.mktemp("idle")) as trow:
+        yield trow
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_others_are_answered_while_one_asks_for_what_is_costly(what: str, idle: Trow, tmp_path: Path) -> None:
+    with Trow.start(tmp_path, **ROWS[what].start) as trow:
+        assert_others_are_answered(trow.host, idle.host, ROWS[what].prepare(trow))
