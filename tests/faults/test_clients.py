@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
@@ -165,6 +166,51 @@ def test_a_body_that_does_not_come_is_not_waited_for(method: str, path: str, cli
         assert answer.status == (404 if method == "GET" else 408)
         assert wire.receive() == b""
     assert client.ask("DELETE", session).status == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={DIGEST}", "application/octet-stream"),
+        ("PATCH", "", "application/octet-stream"),
+        ("PUT", "", "application/octet-stream"),
+        ("PUT", f"/v2/{REPOSITORY}/manifests/slow", IMAGE),
+        ("POST", "/token", "application/x-www-form-urlencoded"),
+    ],
+)
+@pytest.mark.parametrize("framing", [("Content-Length", "50000"), ("Transfer-Encoding", "chunked")])
+def test_a_body_that_comes_a_byte_now_and_then_is_not_waited_for(
+    method: str, path: str, kind: str, framing: tuple[str, str], client: Client, trow: Trow
+) -> None:
+    session = client.begin(REPOSITORY)
+    target = path or (session if method == "PATCH" else f"{session}?digest={DIGEST}")
+    with Wire(trow.host) as wire:
+        wire.send(request(method, target, [("Content-Type", kind), framing]))
+        sent = trickle(wire, b"x" if framing[0] == "Content-Length" else chunked(b"x", end=False))
+        assert wire.answer(method).status == 408
+        assert wire.receive() == b""
+    assert 10 < sent < 512
+    assert client.ask("DELETE", session).status == 204
+
+
+def trickle(wire: Wire, piece: bytes) -> int:
+    """Send a piece every twentieth of a second until an answer comes; returns how many were sent."""
+    sent = 0
+    while not select.select([wire.socket], [], [], 0.05)[0]:
+        wire.send(piece)
+        sent += 1
+    return sent
+
+
+def test_a_slow_body_that_keeps_its_pace_is_waited_for(client: Client, trow: Trow) -> None:
+    content = CONTENT[:4000]
+    with Wire(trow.host) as wire:
+        path = f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest_of(content)}"
+        wire.send(request("POST", path, [("Content-Length", str(len(content)))]))
+        for at in range(0, len(content), 100):
+            assert not select.select([wire.socket], [], [], 0.05)[0], "answered before it was all there"
+            wire.send(content[at : at + 100])
+        assert wire.answer("POST").status == 201
 
 
 def test_a_session_goes_on_after_a_timeout(client: Client, trow: Trow) -> None:

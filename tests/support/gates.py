@@ -9,6 +9,7 @@ from support.clock import Clock
 from support.registry import basic
 from support.requests import Headers, Scope, Transport
 from trow.http.gate import Gate
+from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request
 from trow.http.routes import Route
@@ -119,7 +120,7 @@ class World:
         if authorization is not None:
             pairs.append(("authorization", authorization))
         scope = Scope(method=method, path=path, query_string=query, headers=Headers(pairs), client=client)
-        request = Request(scope, Transport(*([body] if body else [])), self.peers, 5)
+        request = Request(scope, Transport(*([body] if body else [])), self.peers, Pace(5))
         of_all = permission in {Permission.PING, Permission.LIST, Permission.AUDIT, Permission.ADMIN}
         request.repository = Repository("") if of_all else repository
         request.route = Route(method, path, nothing, permission)

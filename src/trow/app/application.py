@@ -25,6 +25,7 @@ from trow.http.gate import Gate
 from trow.http.limits import RateLimit
 from trow.http.metrics import Metrics
 from trow.http.ops import Operations
+from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.recorder import Recorder
 from trow.http.routes import Router, table
@@ -236,9 +237,13 @@ def _dispatcher(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Dispatche
         rate_limit=RateLimit(limits.requests_per_second, limits.burst),
         cors=Cors(config.listen.cors),
         access_log=parts.access_log,
-        body_timeout=limits.body_timeout,
+        pace=_pace(config),
         notice=config.registry.notice,
     )
+
+
+def _pace(config: Config) -> Pace:
+    return Pace(config.limits.body_timeout, config.limits.body_rate)
 
 
 def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | None:
@@ -253,7 +258,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
         rate_limit=RateLimit(0, 1),  # a limit of clients is none of the API server, which speaks for all of them
         cors=Cors(()),
         access_log=parts.access_log,
-        body_timeout=parts.config.limits.body_timeout,
+        pace=_pace(parts.config),
         notice="",
     )
     return Webhooks(dispatcher, front)

@@ -139,6 +139,15 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_timeout: Annotated[
         Duration, _setting("Silence allowed in the middle of a request's body; after it the answer is 408.", minimum=1)
     ] = Duration(60)
+    body_rate: Annotated[
+        Size,
+        _setting(
+            "Bytes a second that a request's body has to bring on the whole. So many buy one more second of waiting,"
+            " limits.body_timeout at most, so that a body may pause but not come a byte now and then; after that the"
+            " answer is 408. Time that the registry itself takes does not count. 0: any byte is enough.",
+            minimum=0,
+        ),
+    ] = Size(512)
 
 
 Anonymous: TypeAlias = Literal["none", "pull"]

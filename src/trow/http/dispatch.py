@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trow.http.gate import Gate
     from trow.http.limits import RateLimit
     from trow.http.metrics import Metrics
+    from trow.http.pace import Pace
     from trow.http.peers import Peers
     from trow.http.request import Scope, Transport
     from trow.http.response import Answer, Headers, Response
@@ -48,7 +49,7 @@ class Dispatcher:
         rate_limit: RateLimit,
         cors: Cors,
         access_log: AccessLog | None,
-        body_timeout: float,
+        pace: Pace,
         notice: str,
     ) -> None:
         self._router = router
@@ -58,13 +59,13 @@ class Dispatcher:
         self._rate_limit = rate_limit
         self._cors = cors
         self._access_log = access_log
-        self._body_timeout = body_timeout
+        self._pace = pace
         self._v2_headers: Headers = [_API_VERSION, *([("warning", warning(notice))] if notice else [])]
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request (RSGI)."""
         started = time.perf_counter()
-        request = Request(scope, transport, self._peers, self._body_timeout)
+        request = Request(scope, transport, self._peers, self._pace)
         try:
             answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line

@@ -9,6 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl
 
+from trow.http.pace import Pace, Patience
 from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
 from trow.policy.identity import ANONYMOUS, Identity
@@ -81,16 +82,16 @@ class Request:
     """
 
     __slots__ = (
-        "_body_timeout", "_headers", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
+        "_headers", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
         "identity", "method", "number", "parameters", "path", "received", "repository", "route",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, transport: Transport, peers: Peers, body_timeout: float) -> None:
+    def __init__(self, scope: Scope, transport: Transport, peers: Peers, pace: Pace) -> None:
         self._scope = scope
         self._transport = transport
         self._peers = peers
         self._peer: Peer | None = None
-        self._body_timeout = body_timeout
+        self._pace = pace
         self._headers: Headers = scope.headers
         self._query: list[tuple[str, str]] | None = None
         self.client = peers.address(scope)
@@ -206,13 +207,14 @@ class Request:
         """The body in pieces as they arrive.
 
         Raises:
-            BodyTimeout: nothing came for too long.
+            BodyTimeout: it comes too slowly.
             BodyIncomplete: the client went away; what has come was given out before.
         """
         self.body_read = True
         expected = self.content_length
         pieces = aiter(self._transport)
-        while (piece := await self._next(pieces)) is not None:
+        patience = Patience(self._pace)
+        while (piece := await self._next(pieces, patience)) is not None:
             if piece:
                 self.received += len(piece)
                 yield piece
@@ -220,12 +222,20 @@ class Request:
         if expected is not None and self.received < expected:
             raise BodyIncomplete(f"the body has {self.received} of {expected} bytes")
 
-    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+    async def _next(self, pieces: AsyncIterator[bytes], patience: Patience) -> bytes | None:
+        now = asyncio.get_running_loop().time
+        since = now()
         try:
-            async with asyncio.timeout(self._body_timeout):
+            async with asyncio.timeout(patience.left):
                 # Not anext() with a default: CPython 3.11 crashes on the server's own kind of awaitable.
-                return await pieces.__anext__()
+                piece = await pieces.__anext__()
         except StopAsyncIteration:
             return None
         except TimeoutError:
-            raise BodyTimeout(f"no byte of the body arrived for {self._body_timeout:g} seconds") from None
+            raise BodyTimeout(self._too_slow()) from None
+        patience.note(now() - since, len(piece))
+        return piece
+
+    def _too_slow(self) -> str:
+        least = f" and at {self._pace.rate} bytes a second on the whole (limits.body_rate)" if self._pace.rate else ""
+        return f"the body has to come without a break of {self._pace.seconds:g} seconds (limits.body_timeout){least}"

@@ -146,7 +146,7 @@ class UploadBusy(UploadInvalid):
 
 
 class BodyTimeout(UploadInvalid):
-    """The client sent nothing for too long in the middle of a body."""
+    """The body comes too slowly."""
 
 
 class BodyIncomplete(UploadInvalid):

@@ -11,13 +11,14 @@ import pytest
 from support.requests import Scope, Transport
 from trow.http import accesslog
 from trow.http.accesslog import AccessLog
+from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request
 from trow.policy.identity import Identity
 
 
 def request(path: str = "/v2/", client: str = "192.0.2.1:1234") -> Request:
-    return Request(Scope(path=path, client=client), Transport(), Peers(), 1)
+    return Request(Scope(path=path, client=client), Transport(), Peers(), Pace(1))
 
 
 async def test_line_says_who_asked_what_and_how_it_went() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from support.requests import Headers, Scope, Transport
 from trow.http.cors import Cors
+from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request
 
@@ -12,7 +13,7 @@ UI = "https://ui.example.com"
 
 def request(method: str = "GET", **headers: str) -> Request:
     pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return Request(Scope(method=method, headers=Headers(pairs)), Transport(), Peers(), 1)
+    return Request(Scope(method=method, headers=Headers(pairs)), Transport(), Peers(), Pace(1))
 
 
 def test_nothing_without_origins() -> None:

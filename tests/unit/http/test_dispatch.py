@@ -12,6 +12,7 @@ from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
 from trow.http.limits import RateLimit
 from trow.http.metrics import Metrics
+from trow.http.pace import Pace
 from trow.http.response import Response
 from trow.http.routes import Route, Router
 from trow.oci.errors import BlobUnknown
@@ -50,7 +51,7 @@ class Application:
             rate_limit=RateLimit(per_second, 1),
             cors=Cors(origins),
             access_log=None,
-            body_timeout=5,
+            pace=Pace(5),
             notice=notice,
         )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.requests import Headers, Scope, Transport
+from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request
 from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
@@ -23,7 +24,7 @@ def request(
     proxies: Sequence[str] = (),
 ) -> Request:
     scope = Scope(query_string=query, headers=Headers(headers or []), client=client)
-    return Request(scope, Transport(*pieces), Peers(proxies), 5)
+    return Request(scope, Transport(*pieces), Peers(proxies), Pace(5))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +106,36 @@ async def test_silence_in_the_middle_of_a_body() -> None:
             yield b"ab"
             await asyncio.Event().wait()
 
-    asked = Request(Scope(), Silent(), Peers(), 0.01)
+    asked = Request(Scope(), Silent(), Peers(), Pace(0.01))
     body = asked.body()
     assert await anext(body) == b"ab"
     with pytest.raises(BodyTimeout):
         await anext(body)
     assert asked.received == 2
+
+
+class Trickle(Transport):
+    """A body that goes on for ever, a byte at a time."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.001)
+            yield b"x"
+
+
+async def test_body_that_comes_a_byte_now_and_then() -> None:
+    asked = Request(Scope(), Trickle(), Peers(), Pace(0.05, 100_000))
+    with pytest.raises(BodyTimeout, match=r"limits.body_timeout.*100000 bytes a second.*limits.body_rate"):
+        async for _ in asked.body():
+            pass
+    assert asked.received < 1000
+
+
+async def test_time_that_the_registry_takes_does_not_count() -> None:
+    asked = Request(Scope(), Transport(b"a", b"b", b"c"), Peers(), Pace(0.02, 1000))
+    async for _ in asked.body():
+        await asyncio.sleep(0.03)
+    assert asked.received == 3
 
 
 # Who asks
