@@ -2,18 +2,30 @@
 
 ``trow.lock`` is held (flock(2)) while a server or a repairing ``trow fsck`` runs. ``trow.running`` is there from start
 to clean stop: finding it at start tells of a crash, after which staged bytes cannot be trusted and are cleared away.
+
+Nobody else on the machine may read what is here. A group may where that is meant: Kubernetes gives a volume to a Pod's
+``fsGroup`` (setgid, and writable by the group), and an administrator may let a group read who keeps the others out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
-from typing import TYPE_CHECKING
+import pwd
+import stat
+from typing import TYPE_CHECKING, Final
+
+from trow.lib import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_ROOT: Final = 0
 
 
 class DataDirectoryError(Exception):
@@ -22,14 +34,15 @@ class DataDirectoryError(Exception):
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Own the directory while the context lasts.
+    """Own the directory while the context lasts, and keep others out of it.
 
     Raises:
-        DataDirectoryError: it cannot be written, or another process owns it.
+        DataDirectoryError: it cannot be written, is somebody else's, or another process owns it.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path / "trow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        private.make_folder(path)
+        _check_owner(path)
+        fd = os.open(path / "trow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
     except OSError as error:
         raise DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir") from None
     try:
@@ -38,9 +51,72 @@ def hold(path: Path) -> Iterator[None]:
         os.close(fd)
         raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir") from None
     try:
+        _close_to_others(path)
         yield
     finally:
         os.close(fd)
+
+
+def _check_owner(path: Path) -> None:
+    """A directory of root is one too: volumes belong to root, and root can read everything anyway."""
+    found = path.stat()
+    if found.st_uid in {os.geteuid(), _ROOT} or _is_shared_with_us(found):
+        return
+    raise DataDirectoryError(
+        f"{path} belongs to {_user(found.st_uid)}, and this is {_user(os.geteuid())}: run trow as its owner, "
+        f"or change the owner (chown -R {os.geteuid()} {path})"
+    )
+
+
+def _is_shared_with_us(found: os.stat_result) -> bool:
+    return bool(found.st_mode & stat.S_IWGRP) and found.st_gid in {os.getegid(), *os.getgroups()}
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
+
+
+def _close_to_others(path: Path) -> None:
+    """Whatever made the directory, a copy, an older version, may have let everybody read it.
+
+    What is in the folders below is out of reach with them.
+    """
+    mode = path.stat().st_mode
+    unwanted = stat.S_IRWXO if _is_meant_for_its_group(mode) else stat.S_IRWXO | stat.S_IRWXG
+    closed = [each for each in (path, *sorted(path.iterdir())) if _take(each, unwanted)]
+    if closed:
+        log.warning(
+            "others could read the data directory; it is closed to them now",
+            extra={"data_dir": str(path), "changed": [each.name for each in closed]},
+        )
+    if path.stat().st_mode & stat.S_IWOTH:
+        log.warning(
+            "everybody may write to the data directory, and only its owner can change that: chmod o-rwx, or give "
+            "the Pod an fsGroup",
+            extra={"data_dir": str(path)},
+        )
+
+
+def _is_meant_for_its_group(mode: int) -> bool:
+    by_kubelet = mode & stat.S_ISGID and mode & stat.S_IWGRP
+    by_hand = mode & stat.S_IRWXG and not mode & stat.S_IRWXO
+    return bool(by_kubelet or by_hand)
+
+
+def _take(path: Path, unwanted: int) -> bool:
+    """Take permissions from what is ours; whether it had any of them."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid() or not found.st_mode & unwanted:
+        return False
+    try:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~unwanted)
+    except OSError as error:
+        log.warning("others can read %s, which cannot be changed: %s", path, error.strerror)
+        return False
+    return True
 
 
 class RunningMark:
@@ -55,7 +131,7 @@ class RunningMark:
 
     def set(self) -> None:
         """Note that a run has begun."""
-        self._path.touch()
+        private.make_file(self._path)
 
     def clear(self) -> None:
         """Note that it has ended well. Where that cannot be written, the next start clears up as after a crash."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from trow.datadir import DataDirectoryError
+from trow.lib import private
 from trow.metadata import sql
 from trow.oci.digest import Digest
 from trow.storage.filesystem import FilesystemBlobs
@@ -128,7 +129,8 @@ class Check:
         if not self._quarantine:
             return
         if content is not None:
-            self._quarantine_folder.mkdir(exist_ok=True)
+            private.make_folder(self._quarantine_folder)
+            private.make_file(self._quarantine_folder / digest)
             (self._quarantine_folder / digest).write_bytes(content)
         remove()
         self._report.quarantined += 1

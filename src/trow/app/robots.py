@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import apsw
 
 from trow.errors import StartError
+from trow.lib.private import make_folder
 from trow.metadata import transactions
 from trow.metadata.sqlite import SchemaError, run_beside
 
@@ -43,7 +44,7 @@ def revoke_robot_token(config: Config, token: str, at: float, by: str) -> bool:
 def run(config: Config, transaction: Transaction[Result]) -> Result:
     """Run one transaction beside the server. Raises like `add_robot_token`."""
     try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(config.data_dir)
         return run_beside(config.data_dir / DATABASE, transaction)
     except (OSError, apsw.Error, SchemaError) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; give the server's --data-dir") from error

@@ -6,7 +6,6 @@ It is a SQLite file of its own, not the registry's, so that neither's load, dama
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -14,6 +13,7 @@ import apsw
 
 from trow.audit import schema, sql
 from trow.audit.errors import AuditError
+from trow.lib.private import make_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,7 @@ def open_writer(path: Path) -> apsw.Connection:
         AuditError: it cannot be opened.
     """
     try:
-        # Who pulled what is nobody else's business; SQLite gives its other files the mode of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        make_file(path)  # SQLite gives its other files the mode of this one
         connection = apsw.Connection(str(path), statementcachesize=100)
     except (apsw.Error, OSError) as error:
         raise _unusable(path, error) from None

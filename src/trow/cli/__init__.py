@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from trow.config import ConfigError
 from trow.errors import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -26,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code of the process."""
     args = command_line().parse_args(argv)
     try:
-        code = int(args.run(args))
+        with _for_this_user_alone():
+            code = int(args.run(args))
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read, such as `head`, has seen enough. What is still to be written at the end goes nowhere.
@@ -42,6 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"trow: error: {error}", file=sys.stderr)
         return EXIT_FAILED
     return code
+
+
+@contextlib.contextmanager
+def _for_this_user_alone() -> Iterator[None]:
+    """Nobody else may read what is written, by Trow or by a library that it uses."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def command_line() -> Parser:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
+from trow.lib.private import make_file
 from trow.metadata import migrations, search, transactions
 from trow.metadata.hot import HotManifests
 from trow.metadata.sessions import UploadSessions
@@ -66,6 +67,7 @@ def _connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
 
 
 def _open_writer(path: Path) -> apsw.Connection:
+    make_file(path)  # SQLite gives its other files the mode of this one
     connection = _connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

@@ -22,6 +22,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from trow.lib import private
+from trow.lib.private import make_folder
 from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
 from trow.registry.ports import BlobSource, LocalFile
@@ -104,9 +106,9 @@ class FilesystemBlobs:
     def prepare(self) -> None:
         """Make the folders where they are missing. Raises OSError when that is impossible."""
         for folder in (self._blobs, self._uploads, self._quarantine):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         for algorithm in ALGORITHMS:
-            (self._blobs / algorithm).mkdir(exist_ok=True)
+            make_folder(self._blobs / algorithm)
         sync_directory(self._blobs)
         sync_directory(self._blobs.parent)
 
@@ -139,7 +141,7 @@ class FilesystemBlobs:
         place = self.path(digest)
         marked = staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(mode=private.FOLDER, exist_ok=True)
             sync_directory(place.parent.parent)
         staged.rename(marked)
         created: bool | None = None
@@ -300,7 +302,7 @@ class FileStaged:
     def _open(self) -> int:
         if self._fd is None:
             self._on_disk = True
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, private.FILE)
         return self._fd
 
     def _stored_size(self) -> int:
