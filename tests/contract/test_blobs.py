@@ -241,6 +241,36 @@ async def test_slow_store_slows_the_sender_down(blobs: Blobs) -> None:
     assert max(waiting) <= 3
 
 
+@pytest.mark.parametrize("size", [10, INLINE, INLINE + 1, 400_000])
+@pytest.mark.parametrize("kept", [0, 1, 5, INLINE, 100_000])
+@pytest.mark.parametrize("rest", [0, 10, 200_000])
+@pytest.mark.parametrize("aside", [True, False])
+async def test_truncated_bytes_are_as_if_they_had_never_come(
+    blobs: Blobs,
+    size: int,
+    kept: int,
+    rest: int,
+    aside: bool,  # noqa: FBT001
+) -> None:
+    content, more = random.randbytes(size), random.randbytes(rest)
+    upload = UploadId.new()
+    staged = await blobs.stage(upload, "sha256")
+    await staged.write(pieces(content[: size // 3], content[size // 3 :]))
+    if aside:
+        await staged.suspend()
+        staged = await blobs.stage(upload, "sha256")
+    await staged.truncate(kept)
+    expected = content[:kept]
+    assert (staged.offset, await staged.digest("sha256")) == (len(expected), factories.digest_of(expected))
+    await staged.write(pieces(more))
+    expected += more
+    name = await staged.digest("sha256")
+    assert (staged.offset, name) == (len(expected), factories.digest_of(expected))
+    assert await staged.content() == expected
+    await staged.commit(name)
+    assert await read(blobs, name, len(expected)) == expected
+
+
 # Sessions that are put aside
 
 

@@ -138,14 +138,62 @@ def test_a_chunked_session_goes_on_where_a_vanished_client_stopped(client: Clien
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_a_finish_that_ends_early_can_be_repeated(client: Client, trow: Trow) -> None:
-    session = client.begin(REPOSITORY)
+def cut_off(trow: Trow, method: str, target: str, vanish: Callable[[Wire], None] = Wire.close) -> None:
+    """A request with all of the content whose connection breaks in the middle."""
     with Wire(trow.host) as wire:
-        wire.send(announced("PUT", f"{session}?digest={DIGEST}", len(CONTENT)))
+        wire.send(announced(method, target, len(CONTENT)))
         wire.wait_until_read()
         wire.send(CONTENT[:HALF])
+        vanish(wire)
+
+
+def test_a_finish_that_ends_early_can_be_continued(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    cut_off(trow, "PUT", f"{session}?digest={DIGEST}")
     offset = client.offset(session)
     assert client.finish(session, DIGEST, CONTENT[offset:]).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+def test_a_finish_that_ends_early_can_be_continued_with_chunks(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    cut_off(trow, "PUT", f"{session}?digest={DIGEST}")
+    offset = client.offset(session)
+    assert offset == HALF
+    assert client.append(session, CONTENT[offset:], offset).status == 202
+    assert client.finish(session, DIGEST).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+@pytest.mark.parametrize("vanish", [Wire.close, Wire.reset])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_finish_that_ends_early_can_be_repeated(
+    times: int, vanish: Callable[[Wire], None], client: Client, trow: Trow
+) -> None:
+    session = client.begin(REPOSITORY)
+    for _ in range(times):
+        cut_off(trow, "PUT", f"{session}?digest={DIGEST}", vanish)
+    assert client.finish(session, DIGEST, CONTENT).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+def test_a_stream_that_ends_early_can_be_repeated(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    cut_off(trow, "PATCH", session)
+    assert client.ask("PATCH", session, body=CONTENT).status == 202
+    assert client.offset(session) == len(CONTENT)
+    assert client.finish(session, DIGEST).status == 201
+    assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
+
+
+def test_a_chunked_finish_that_ends_early_can_be_repeated(client: Client, trow: Trow) -> None:
+    session = client.begin(REPOSITORY)
+    with Wire(trow.host) as wire:
+        headers = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]
+        wire.send(request("PUT", f"{session}?digest={DIGEST}", headers))
+        wire.wait_until_read()
+        wire.send(chunked(CONTENT[:HALF], end=False))
+    assert client.finish(session, DIGEST, CONTENT).status == 201
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 

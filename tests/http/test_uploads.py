@@ -165,6 +165,27 @@ def test_first_chunk_out_of_order(client: Client, repository: Repository) -> Non
     assert reply.headers["range"] == "0-0"
 
 
+@pytest.mark.parametrize("size", [100, 600_000])
+def test_wrong_last_chunk_is_forgotten(client: Client, repository: Repository, size: int) -> None:
+    blob = factories.blob(size)
+    location, half = repository.begin(), size // 2
+    client.patch(location, blob.content[:half], content_range=f"0-{half - 1}")
+    assert finish(repository, location, blob.digest, b"x" * half).refusal == (400, "DIGEST_INVALID")
+    reply = client.get(location)
+    assert (reply.status, reply.headers["range"]) == (204, f"0-{half - 1}")
+    assert client.patch(location, blob.content[half:], content_range=f"{half}-{size - 1}").status == 202
+    assert_stored(repository, finish(repository, location, blob.digest), blob)
+
+
+def test_put_whose_answer_was_lost_is_answered_again(client: Client, repository: Repository) -> None:
+    blob = factories.blob(600_000)
+    location = repository.begin()
+    for rest in (blob.content, blob.content, b""):
+        assert_stored(repository, finish(repository, location, blob.digest, rest), blob)
+    client.delete(repository.blob(blob.digest))
+    assert finish(repository, location, blob.digest).refusal == (404, "BLOB_UPLOAD_UNKNOWN")
+
+
 # What is refused
 
 
@@ -180,7 +201,8 @@ def test_content_that_does_not_match(client: Client, repository: Repository, siz
         assert reply.refusal == (400, "DIGEST_INVALID")
     for digest in (blob.digest, claimed.digest, claimed.sha512):
         assert client.head(repository.blob(digest)).status == 404
-    assert client.get(location).refusal == (404, "BLOB_UPLOAD_UNKNOWN")
+    assert client.get(location).headers["range"] == "0-0"
+    assert_stored(repository, finish(repository, location, blob.digest, blob.content), blob)
 
 
 @pytest.mark.parametrize("query", ["", "?digest=", "?digest=sha256:abc", "?digest=md5:00", "?digest=x", "?other=1"])

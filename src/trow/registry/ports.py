@@ -46,6 +46,9 @@ class Staged(Protocol):
         Whatever ends the stream early, bytes that arrived before count, and `offset` tells how many.
         """
 
+    async def truncate(self, size: int) -> None:
+        """Forget the bytes behind the first ``size``."""
+
     async def content(self) -> bytes:
         """All staged bytes; for small content only."""
 

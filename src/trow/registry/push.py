@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.oci.digest import CANONICAL
 from trow.oci.errors import (
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 INLINE: Final = 64 * 1024
 # Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
 _LIVE: Final = 256
+# Sessions that are remembered after their end, for clients that lost the answer.
+_FINISHED: Final = 1024
 # How long a request waits for another one that writes to the same session: a client that lost its connection resumes.
 _BUSY_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5
@@ -56,12 +58,50 @@ class Chunk:
     length: int | None = None
 
 
+class _Cut(NamedTuple):
+    """A request that came to no good end: where its bytes begin, and how many it had announced."""
+
+    start: int
+    length: int
+
+
 @dataclass(slots=True)
 class _Live:
-    """A session whose staged bytes are open."""
+    """A session whose staged bytes are open; ``cut`` is what a client may be about to repeat."""
 
     staged: Staged
+    cut: _Cut | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @contextlib.asynccontextmanager
+    async def adding(self, chunk: Chunk) -> AsyncIterator[Staged]:
+        """Add a request's bytes, which are forgotten when they prove wrong, and kept when the request was cut off.
+
+        Clients repeat a request that was cut off: at the same location, from its first byte. Nothing marks it as a
+        repetition, but whoever would go on instead has asked before how much is there, or sends fewer bytes.
+        """
+        cut, self.cut = self.cut, None
+        if cut is not None and chunk.place is None and chunk.length == cut.length:
+            await self.staged.truncate(cut.start)
+        start = self.staged.offset
+        try:
+            yield self.staged
+        except (DigestMismatch, SizeInvalid):
+            await self.staged.truncate(start)
+            raise
+        except BaseException:
+            if chunk.place is None and chunk.length:
+                self.cut = _Cut(start, chunk.length)
+            raise
+
+
+class _Finished(NamedTuple):
+    """What became of a session."""
+
+    repository: Repository
+    subject: str
+    digest: Digest
+    size: int
 
 
 class Push:
@@ -82,6 +122,7 @@ class Push:
         self._most_bytes = most_bytes
         self._expiry = expiry
         self._live: OrderedDict[UploadId, _Live] = OrderedDict()
+        self._finished: OrderedDict[UploadId, _Finished] = OrderedDict()
         self._committing: Counter[Digest] = Counter()
 
     async def begin(self, repository: Repository, subject: str, algorithm: str = CANONICAL) -> UploadId:
@@ -102,27 +143,38 @@ class Push:
         Raises:
             UploadUnknown, UploadBusy, ChunkOutOfOrder, SizeInvalid, BlobTooLarge: nothing was added.
         """
-        async with self._session(repository, subject, upload) as staged:
+        async with self._session(repository, subject, upload) as live, live.adding(chunk) as staged:
             await self._write(staged, chunk)
             return staged.offset
 
     async def finish(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk, digest: Digest) -> int:
         """Add the last chunk, which may be empty, and make the whole a blob of the repository; returns its size.
 
+        A client that never saw the answer may ask once more and gets it again.
+
         Raises:
-            DigestMismatch: the bytes are not what ``digest`` says; the session is over.
+            DigestMismatch: the bytes are not what ``digest`` says; those of this request are forgotten.
             UploadUnknown, UploadBusy, ChunkOutOfOrder, SizeInvalid, BlobTooLarge: nothing was added.
         """
-        async with self._session(repository, subject, upload) as staged:
+        finished = self._finished.get(upload)
+        if finished is not None and finished[:3] == (repository, subject, digest):
+            return await self._repeat(finished, upload, chunk)
+        async with self._session(repository, subject, upload) as live, live.adding(chunk) as staged:
             await self._write(staged, chunk)
             size = staged.offset
-            try:
-                await self._store(repository, upload, staged, digest)
-            except DigestMismatch:
-                await self._end(upload, staged)
-                raise
+            await self._store(repository, upload, staged, digest)
             self._live.pop(upload, None)
+            self._finished[upload] = _Finished(repository, subject, digest, size)
+            if len(self._finished) > _FINISHED:
+                self._finished.popitem(last=False)
             return size
+
+    async def _repeat(self, finished: _Finished, upload: UploadId, chunk: Chunk) -> int:
+        if await self._metadata.blob(finished.repository, finished.digest) is None:
+            raise _unknown(upload)
+        async for _ in chunk.body:
+            pass
+        return finished.size
 
     async def whole(self, repository: Repository, chunk: Chunk, digest: Digest) -> None:
         """Receive a blob in a single request, without a session that anybody could come back to.
@@ -141,13 +193,16 @@ class Push:
 
     async def status(self, repository: Repository, subject: str, upload: UploadId) -> int:
         """How many bytes a session has."""
-        async with self._session(repository, subject, upload) as staged:
-            return staged.offset
+        async with self._session(repository, subject, upload) as live:
+            live.cut = None
+            return live.staged.offset
 
     async def cancel(self, repository: Repository, subject: str, upload: UploadId) -> None:
         """End a session and forget its bytes."""
-        async with self._session(repository, subject, upload) as staged:
-            await self._end(upload, staged)
+        async with self._session(repository, subject, upload) as live:
+            self._live.pop(upload, None)
+            await self._metadata.end_upload(upload)
+            await live.staged.discard()
 
     async def mount(
         self,
@@ -195,8 +250,8 @@ class Push:
             await live.staged.suspend()
 
     @contextlib.asynccontextmanager
-    async def _session(self, repository: Repository, subject: str, upload: UploadId) -> AsyncIterator[Staged]:
-        """The staged bytes of a session, for this request alone."""
+    async def _session(self, repository: Repository, subject: str, upload: UploadId) -> AsyncIterator[_Live]:
+        """A session, for this request alone."""
         record = await self._metadata.upload(upload)
         if record is None or (record.repository, record.subject) != (repository, subject):
             raise _unknown(upload)
@@ -208,7 +263,7 @@ class Push:
             if await self._metadata.upload(upload) is None:  # it ended while this request waited
                 self._live.pop(upload, None)
                 raise _unknown(upload)
-            yield live.staged
+            yield live
             await self._metadata.touch_upload(upload, time.time())
 
     async def _keep(self, upload: UploadId, live: _Live) -> None:
@@ -218,11 +273,6 @@ class Push:
             if idle is None or idle == upload:
                 return
             await self._live.pop(idle).staged.suspend()
-
-    async def _end(self, upload: UploadId, staged: Staged) -> None:
-        self._live.pop(upload, None)
-        await self._metadata.end_upload(upload)
-        await staged.discard()
 
     async def _write(self, staged: Staged, chunk: Chunk) -> None:
         if chunk.place is not None:

@@ -235,6 +235,7 @@ class FileStaged:
         self._lanes = lanes
         self._fd: int | None = None
         self._buffer = bytearray()
+        self._algorithm = algorithm
         self._hasher: _Hash | None = hashlib.new(algorithm)
         self._hashed = 0
         self._written = self._stored_size()
@@ -316,6 +317,23 @@ class FileStaged:
         self._hasher = None
         with contextlib.suppress(OSError):
             self._written = self._stored_size()
+
+    async def truncate(self, size: int) -> None:
+        """See `Staged.truncate`."""
+        if size >= self.offset:
+            return
+        if size < self._written:
+            self._buffer.clear()
+            await _in_thread(lambda: self._shorten(size))
+        else:
+            del self._buffer[size - self._written :]
+        # What stays in a file is read again if need be: the state of a hash does not go back.
+        self._hasher = hashlib.new(self._algorithm, self._buffer) if not self._written else None
+        self._hashed = self.offset
+
+    def _shorten(self, size: int) -> None:
+        os.ftruncate(self._open(), size)
+        self._written, self._synced = size, min(self._synced, size)
 
     async def content(self) -> bytes:
         """See `Staged.content`."""

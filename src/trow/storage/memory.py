@@ -53,6 +53,10 @@ class MemoryStaged:
         async for chunk in chunks:
             self._bytes.extend(chunk)
 
+    async def truncate(self, size: int) -> None:
+        """See `Staged.truncate`."""
+        del self._bytes[size:]
+
     async def content(self) -> bytes:
         """See `Staged.content`."""
         return bytes(self._bytes)

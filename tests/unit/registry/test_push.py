@@ -202,23 +202,134 @@ async def test_session_above_the_limit(push: Push) -> None:
     assert await push.status(REPO, "", upload) <= 1_000_000
 
 
-@pytest.mark.parametrize("size", [10, 300_000])
-async def test_wrong_digest_ends_the_session(push: Push, pull: Pull, blobs: LocalBlobs, size: int) -> None:
-    blob, claimed = factories.blob(size), factories.blob()
+@pytest.mark.parametrize("before", [0, 10, INLINE, 300_000])
+@pytest.mark.parametrize("size", [0, 10, 300_000])
+async def test_wrong_digest_leaves_the_session_as_it_was(
+    push: Push, pull: Pull, blobs: LocalBlobs, before: int, size: int
+) -> None:
+    """distribution-spec does not say; regctl and others repeat the request at the same location."""
+    blob, wrong = factories.blob(before + size), factories.blob(size)
     upload = await push.begin(REPO, "")
-    with pytest.raises(DigestMismatch):
-        await push.finish(REPO, "", upload, chunk(blob.content), digest(claimed.digest))
-    with pytest.raises(UploadUnknown):
-        await push.status(REPO, "", upload)
-    assert await absent(pull, REPO, digest(blob.digest))
+    await push.append(REPO, "", upload, chunk(blob.content[:before]))
+    for _ in range(2):
+        with pytest.raises(DigestMismatch):
+            await push.finish(REPO, "", upload, chunk(wrong.content), digest(factories.blob().digest))
+        assert await push.status(REPO, "", upload) == before
+    assert await push.finish(REPO, "", upload, chunk(blob.content[before:]), digest(blob.digest)) == blob.size
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
     assert left(blobs) == []
 
 
-async def test_finished_session_is_unknown(push: Push) -> None:
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_whoever_named_the_wrong_digest_may_name_the_right_one(push: Push, pull: Pull, size: int) -> None:
+    blob = factories.blob(size)
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(blob.content))
+    with pytest.raises(DigestMismatch):
+        await push.finish(REPO, "", upload, EMPTY, digest(factories.blob().digest))
+    await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+@pytest.mark.parametrize("before", [0, 10, 300_000])
+@pytest.mark.parametrize("size", [20, 400_000])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_request_that_was_cut_off_can_be_repeated_whole(
+    push: Push, pull: Pull, before: int, size: int, times: int
+) -> None:
+    blob = factories.blob(before + size)
+    head, rest = blob.content[:before], blob.content[before:]
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(head))
+    for time in range(times):
+        arrived = rest[: size // 2 + time]
+        with pytest.raises(BodyIncomplete):
+            await push.finish(
+                REPO, "", upload, Chunk(pieces(arrived, then=BodyIncomplete("gone")), None, size), digest(blob.digest)
+            )
+    assert await push.finish(REPO, "", upload, chunk(rest), digest(blob.digest)) == blob.size
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+@pytest.mark.parametrize("size", [20, 400_000])
+async def test_chunk_that_was_cut_off_can_be_repeated_whole(push: Push, pull: Pull, size: int) -> None:
+    blob = factories.blob(size)
+    upload = await push.begin(REPO, "")
+    with pytest.raises(BodyIncomplete):
+        await push.append(REPO, "", upload, Chunk(pieces(blob.content[:7], then=BodyIncomplete("gone")), None, size))
+    assert await push.append(REPO, "", upload, chunk(blob.content)) == size
+    await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+@pytest.mark.parametrize("size", [20, 400_000])
+async def test_who_asks_how_much_is_there_goes_on_with_chunks_of_the_same_length(
+    push: Push, pull: Pull, size: int
+) -> None:
+    blob = factories.blob(size + size // 2)
+    upload = await push.begin(REPO, "")
+    half = size // 2
+    with pytest.raises(BodyIncomplete):
+        await push.append(REPO, "", upload, Chunk(pieces(blob.content[:half], then=BodyIncomplete("gone")), None, size))
+    assert await push.status(REPO, "", upload) == half
+    assert await push.append(REPO, "", upload, chunk(blob.content[half : half + size])) == half + size
+    await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+@pytest.mark.parametrize("how", ["longer than its place", "too large"])
+async def test_bytes_of_a_refused_request_are_forgotten(push: Push, how: str) -> None:
+    upload = await push.begin(REPO, "")
+    await push.append(REPO, "", upload, chunk(b"x" * 100))
+    if how == "too large":
+        with pytest.raises(BlobTooLarge):
+            await push.append(REPO, "", upload, chunk(b"y" * 1_000_000, announced=False))
+    else:
+        with pytest.raises(SizeInvalid):
+            await push.append(REPO, "", upload, Chunk(pieces(b"y" * 9, b"y" * 9), ByteRange(100, 110)))
+    assert await push.status(REPO, "", upload) == 100
+
+
+async def test_finished_session_is_unknown_but_for_its_own_answer(push: Push, pull: Pull) -> None:
+    """Whoever lost the answer asks again, with the body or without; whoever wants something else is too late."""
+    blob, other = factories.blob(100_000), factories.blob()
+    upload = await push.begin(REPO, "alice")
+    await push.finish(REPO, "alice", upload, chunk(blob.content), digest(blob.digest))
+    for again in (EMPTY, chunk(blob.content)):
+        assert await push.finish(REPO, "alice", upload, again, digest(blob.digest)) == blob.size
+    for attempt in (
+        push.finish(REPO, "alice", upload, EMPTY, digest(other.digest)),
+        push.finish(REPO, "bob", upload, EMPTY, digest(blob.digest)),
+        push.finish(OTHER, "alice", upload, EMPTY, digest(blob.digest)),
+        push.append(REPO, "alice", upload, chunk(b"x")),
+        push.status(REPO, "alice", upload),
+        push.cancel(REPO, "alice", upload),
+    ):
+        with pytest.raises(UploadUnknown):
+            await attempt
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+async def test_answer_is_not_given_again_for_a_blob_that_was_deleted(push: Push, metadata: SqliteMetadata) -> None:
     blob = factories.blob()
     upload = await push.begin(REPO, "")
     await push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest))
+    await metadata.unlink_blob(REPO, digest(blob.digest))
     with pytest.raises(UploadUnknown):
+        await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+
+
+async def test_answers_that_can_be_given_again_are_few(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "_FINISHED", 3)
+    blob = factories.blob()
+    uploads = []
+    for _ in range(5):
+        uploads.append(await push.begin(REPO, ""))
+        await push.finish(REPO, "", uploads[-1], chunk(blob.content), digest(blob.digest))
+    for upload in uploads[:2]:
+        with pytest.raises(UploadUnknown):
+            await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    for upload in uploads[2:]:
         await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
 
 
@@ -316,20 +427,18 @@ async def test_session_that_stays_busy(push: Push, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("size", [10, 300_000])
-@pytest.mark.parametrize("end", ["finish", "mismatch", "cancel"])
+@pytest.mark.parametrize("end", ["finish", "cancel"])
 async def test_session_that_ended_while_a_request_waited_for_it(
     push: Push, pull: Pull, blobs: LocalBlobs, end: str, size: int
 ) -> None:
-    blob, other = factories.blob(size), factories.blob()
+    blob = factories.blob(size)
     upload = await push.begin(REPO, "")
     await push.append(REPO, "", upload, chunk(blob.content))
     body = Stalled(b"")
     holding = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
     await body.stopped.wait()
     ending = asyncio.create_task(
-        push.cancel(REPO, "", upload)
-        if end == "cancel"
-        else push.finish(REPO, "", upload, EMPTY, digest(blob.digest if end == "finish" else other.digest))
+        push.cancel(REPO, "", upload) if end == "cancel" else push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
     )
     late = asyncio.create_task(push.append(REPO, "", upload, chunk(b"late")))
     await asyncio.sleep(0)
@@ -482,17 +591,26 @@ def failing(tmp_path: Path) -> Iterator[Failing]:
 
 
 @pytest.mark.parametrize("size", [10, 300_000])
-async def test_finish_can_be_tried_again(blobs: LocalBlobs, failing: Failing, size: int) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["with nothing", "with all of it"])
+async def test_finish_can_be_tried_again(
+    blobs: LocalBlobs,
+    failing: Failing,
+    size: int,
+    whole: bool,  # noqa: FBT001
+) -> None:
     push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
     failing.fail.set()
     blob = factories.blob(size)
     upload = await push.begin(REPO, "")
-    await push.append(REPO, "", upload, chunk(blob.content))
+    if whole:
+        await push.append(REPO, "", upload, chunk(blob.content))
+    last = EMPTY if whole else chunk(blob.content)
     with pytest.raises(Unavailable):
-        await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+        await push.finish(REPO, "", upload, last, digest(blob.digest))
     assert await blobs.locate(digest(blob.digest), size) is None  # nothing stays that nobody knows of
-    assert await push.status(REPO, "", upload) == size
-    await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
+    if whole:
+        assert await push.status(REPO, "", upload) == size
+    await push.finish(REPO, "", upload, EMPTY if whole else chunk(blob.content), digest(blob.digest))
     assert await read(Pull(blobs, failing), REPO, digest(blob.digest)) == blob.content
     assert left(blobs) == []
 
