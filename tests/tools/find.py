@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from .versions import GO_TOOLS, TOOLS
+from .versions import CACHED_TOOLS, TOOLS
 
 # Debian's own folders first, so that a client and its daemon come from the same package; `sbin` is not in every PATH.
 SYSTEM_PATH: Final = os.pathsep.join(("/usr/sbin", "/usr/bin", "/sbin", "/bin"))
@@ -30,9 +30,9 @@ def search_path() -> str:
 
 def search(name: str) -> Path | None:
     """The path of the tool, or None where it is not installed."""
-    for go in GO_TOOLS:
-        if go.name == name:
-            binary = cache() / go.folder / "bin" / name
+    for cached in CACHED_TOOLS:
+        if cached.name == name:
+            binary = cache() / cached.folder / "bin" / name
             return binary if binary.exists() else None
     found = shutil.which(name, path=search_path())
     return Path(found) if found else None

