@@ -78,14 +78,18 @@ class Shares:
             TooManyRequests: the source's own share of the queue is full.
             Unavailable: the queue is full, or nothing became free in time.
         """
-        if not self._free(source):
-            await self._queue(source)
-        else:
-            self._take(source)
+        await self.take(source)
         try:
             yield
         finally:
-            self._give_back(source)
+            self.give_back(source)
+
+    async def take(self, source: str) -> None:
+        """Take a place that is given back elsewhere; otherwise like `hold`."""
+        if not self._free(source):
+            await self._queue(source)
+        else:
+            self._count(source)
 
     @contextlib.contextmanager
     def hold_now(self, source: str) -> Iterator[None]:
@@ -97,20 +101,21 @@ class Shares:
         """
         if not self._free(source):
             raise self._refusal(source)
-        self._take(source)
+        self._count(source)
         try:
             yield
         finally:
-            self._give_back(source)
+            self.give_back(source)
 
     def _free(self, source: str) -> bool:
         return self._working < self._bounds.total and self._held[source] < self._bounds.each
 
-    def _take(self, source: str) -> None:
+    def _count(self, source: str) -> None:
         self._working += 1
         self._held[source] += 1
 
-    def _give_back(self, source: str) -> None:
+    def give_back(self, source: str) -> None:
+        """Give a place back that `take` has taken."""
         self._working -= 1
         self._held[source] -= 1
         if not self._held[source]:
@@ -119,13 +124,13 @@ class Shares:
 
     def _next(self) -> None:
         """Give what is free to the first source in the queue that has not got its share."""
-        for source in self._queues:
-            if self._free(source):
-                turn = self._queues[source][0]
-                self._leave(source, turn)
-                if source in self._queues:
-                    self._queues.move_to_end(source)
-                self._take(source)
+        while (source := next(filter(self._free, self._queues), None)) is not None:
+            turn = self._queues[source][0]
+            self._leave(source, turn)
+            if source in self._queues:
+                self._queues.move_to_end(source)
+            if not turn.done():  # it is when its task was cancelled a moment ago
+                self._count(source)
                 turn.set_result(None)
                 return
 
@@ -146,7 +151,7 @@ class Shares:
     def _gone(self, source: str, turn: asyncio.Future[None]) -> None:
         """Clear up after one that waits no more: perhaps a place was given to it in the same moment."""
         if turn.done() and not turn.cancelled() and turn.exception() is None:
-            self._give_back(source)
+            self.give_back(source)
         elif source in self._queues and turn in self._queues[source]:
             self._leave(source, turn)
 
@@ -168,7 +173,8 @@ class Shares:
             raise self._busy()
         newest = self._queues[longest][-1]
         self._leave(longest, newest)
-        newest.set_exception(self._too_many())
+        if not newest.done():
+            newest.set_exception(self._too_many())
 
     def _refusal(self, source: str) -> OciError:
         """The source's own doing, or that of all."""

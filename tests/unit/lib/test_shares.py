@@ -33,8 +33,11 @@ class Work:
             self.tasks.append(asyncio.create_task(self._work(name), name=name))
             await settle()
 
-    async def end(self, name: str) -> None:
+    def release(self, name: str) -> None:
         self._ends[name].set()
+
+    async def end(self, name: str) -> None:
+        self.release(name)
         await settle()
 
     async def _work(self, name: str) -> None:
@@ -138,6 +141,33 @@ def test_waiting_has_an_end() -> None:
                 async with places.hold("b"):
                     pass
         assert (places.working, places.waiting) == (0, 0)
+
+    run(test)
+
+
+def test_who_goes_in_the_moment_of_its_turn_passes_it_on() -> None:
+    async def test() -> None:
+        work = Work(shares(total=1))
+        await work.ask("a1", "b1", "c1")
+        work.release("a1")
+        work.tasks[1].cancel()
+        await settle()
+        assert work.began == ["a1", "c1"]
+        await work.end("c1")
+        assert (work.places.working, work.places.waiting) == (0, 0)
+
+    run(test)
+
+
+def test_a_place_can_be_given_back_elsewhere() -> None:
+    async def test() -> None:
+        work = Work(shares(total=1))
+        await work.places.take("a")
+        await work.ask("b1")
+        assert (work.places.working, work.began) == (1, [])
+        work.places.give_back("a")
+        await settle()
+        assert work.began == ["b1"]
 
     run(test)
 
