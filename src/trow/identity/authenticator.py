@@ -6,22 +6,31 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.identity.credentials import LONGEST, Bearer, Stale, parse
+from trow.identity.attempts import Attempt, GoodBefore, Lanes
+from trow.identity.credentials import LONGEST, Bearer, parse
+from trow.identity.htpasswd import LONGEST_NAME
 from trow.identity.jwts import is_jwt, issuer_of
 from trow.identity.robots import PREFIX
 from trow.identity.throttle import Throttle
 from trow.identity.tokens import ISSUER
+from trow.lib.shares import Bounds, Shares
+from trow.lib.source import source_of
 from trow.oci.errors import Unauthorized
 from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from trow.identity.tokens import RegistryTokens
     from trow.identity.users import Passwords
     from trow.registry.ports import ClientCertificate, Proof
 
 _BEARER: Final = "Bearer "
+# Attempts of one user from one source, one at a time.
+_LOGINS: Final = Bounds(total=2048, each=1, waiting=4096, waiting_each=32, patience=30.0)
+# Tokens that the API server is asked about at a time: those that were never good, and those that were.
+_QUESTIONS: Final = Bounds(total=8, each=8, waiting=1024, waiting_each=256, patience=10.0)
+_KNOWN_QUESTIONS: Final = Bounds(total=1024, each=1024, waiting=1024, waiting_each=1024, patience=10.0)
 
 
 class TokenVerifier(Protocol):
@@ -56,8 +65,11 @@ class AuthenticatorChain:
     """Finds out who sends a request.
 
     A token may stand where a password stands, with any user name: image pull secrets and kubelets know nothing else.
-    Credentials count before a client certificate. Failures are throttled, save those of registry tokens: a signature
-    cannot be guessed, and clients send tokens that have run out all the time.
+    Credentials count before a client certificate.
+
+    Passwords can be guessed, so failures make the next attempt wait, by source and user. Tokens cannot: they are random
+    or signed. Nobody is kept waiting for wrong ones, whoever sends them from the same address (decision 0018). A
+    credential that was good before passes without waiting behind those that never were.
 
     Raises:
         ValueError: an OIDC issuer has the name of this registry's own tokens.
@@ -68,6 +80,9 @@ class AuthenticatorChain:
             raise ValueError(f"{ISSUER!r} is the issuer of the registry's own tokens")
         self._by = verifiers
         self._throttle = throttle or Throttle()
+        self._good_before = GoodBefore()
+        self._logins = Shares(_LOGINS, "logins of one user")
+        self._questions = Lanes(_QUESTIONS, _KNOWN_QUESTIONS, "tokens that the cluster is asked about")
 
     async def identify(self, proof: Proof) -> Identity:
         """See `Authenticator.identify`."""
@@ -90,7 +105,7 @@ class AuthenticatorChain:
             raise Unauthorized(f"the credentials are longer than {LONGEST // 1024} KiB")
         if self._is_token(secret):
             return await self._token(secret, client)
-        return await self._throttled(lambda: self._password(user, secret), client, user, secret)
+        return await self._login(user, secret, client)
 
     def _is_token(self, secret: str) -> bool:
         return is_jwt(secret) or (self._by.robots is not None and secret.startswith(PREFIX))
@@ -99,7 +114,18 @@ class AuthenticatorChain:
         if self._by.tokens is not None and self._by.tokens.is_ours(token):
             return self._by.tokens.verify(token)
         verifier = self._verifier(token)
-        return await self._throttled(lambda: verifier.verify(token), client, "", token)
+        if verifier is not self._by.kubernetes:
+            return await verifier.verify(token)
+        # Another is asked, who has others to answer too.
+        attempt = Attempt(source_of(client), known=self._good_before.includes("", token))
+        try:
+            async with self._questions.hold(attempt):
+                identity = await verifier.verify(token)
+        except Unauthorized:
+            self._good_before.discard("", token)
+            raise
+        self._good_before.add("", token)
+        return identity
 
     def _verifier(self, token: str) -> TokenVerifier:
         if self._by.robots is not None and token.startswith(PREFIX):
@@ -111,25 +137,23 @@ class AuthenticatorChain:
             raise Unauthorized("the token is malformed, or its issuer is not one that is trusted here")
         return verifier
 
-    async def _password(self, user: str, secret: str) -> Identity:
+    async def _login(self, user: str, secret: str, client: str) -> Identity:
+        if self._good_before.includes(user, secret):
+            return await self._password(user, secret, client, known=True)
+        # One after the other: guesses at the same time would all pass before the first has failed.
+        async with self._logins.hold(f"{source_of(client)} {user[:LONGEST_NAME]}"):
+            self._throttle.check(client, user)
+            return await self._password(user, secret, client, known=False)
+
+    async def _password(self, user: str, secret: str, client: str, *, known: bool) -> Identity:
         if self._by.passwords is None:
             raise Unauthorized("nobody logs in with a password here; use a token in its place")
-        identity = await self._by.passwords.verify(user, secret)
+        identity = await self._by.passwords.verify(user, secret, Attempt(source_of(client), known))
         if identity is None:
-            raise Unauthorized("the user name or the password is wrong")
-        return identity
-
-    async def _throttled(
-        self, verify: Callable[[], Awaitable[Identity]], client: str, user: str, secret: str
-    ) -> Identity:
-        self._throttle.check(client, user)
-        try:
-            identity = await verify()
-        except Stale:
-            raise
-        except Unauthorized:
+            self._good_before.discard(user, secret)
             self._throttle.failed(client, user, secret)
-            raise
+            raise Unauthorized("the user name or the password is wrong")
+        self._good_before.add(user, secret)
         self._throttle.succeeded(client, user)
         return identity
 

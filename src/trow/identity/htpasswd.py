@@ -34,7 +34,7 @@ _ARGON2: Final = re.compile(
 )
 _TYPES: Final = {"id": argon2.Type.ID, "i": argon2.Type.I, "d": argon2.Type.D}
 # OWASP, "Password Storage Cheat Sheet": the weakest of its settings of equal strength that is kind to small machines;
-# two logins at once take 38 MiB.
+# four logins at once take 76 MiB.
 _MEMORY, _PASSES, _LANES = 19 * 1024, 2, 1
 _FIX: Final = "write the line with `trow user hash`"
 

@@ -44,6 +44,10 @@ class Recent(Generic[Key, Value]):
         if len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
+    def discard(self, key: Key) -> None:
+        """Forget one."""
+        self._entries.pop(key, None)
+
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import secrets
 import time
@@ -11,20 +10,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.identity import htpasswd
+from trow.identity.attempts import STRANGER, Lanes, keyed_hash
 from trow.identity.files import Watched, read_bounded
+from trow.identity.flights import Flights
 from trow.identity.recent import Recent
-from trow.oci.errors import Unavailable
+from trow.lib.shares import Bounds
 from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from trow.identity.attempts import Attempt
     from trow.identity.htpasswd import User
 
-# Hashes are slow on purpose: more at once would take the processor from everybody else.
-_AT_ONCE: Final = 2
-_MOST_WAITING: Final = 32
+# Hashes are slow on purpose: more at once would take the processor from everybody else. Two of those whose password was
+# never right here, and beside them two of those whose was: strangers cannot keep them waiting.
+_STRANGERS: Final = Bounds(total=2, each=2, waiting=1024, waiting_each=128, patience=15.0)
+_KNOWN: Final = Bounds(total=2, each=2, waiting=1024, waiting_each=256, patience=15.0)
 _REMEMBERED_FOR: Final = 300.0
 _MOST_REMEMBERED: Final = 10_000
 
@@ -32,11 +35,11 @@ _MOST_REMEMBERED: Final = 10_000
 class Passwords(Protocol):
     """Knows passwords."""
 
-    async def verify(self, user: str, secret: str) -> Identity | None:
+    async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         """The user, None where the name or the password is wrong.
 
         Raises:
-            Unavailable: it cannot be told now.
+            TooManyRequests, Unavailable: it cannot be told now.
         """
 
 
@@ -53,8 +56,9 @@ class SingleUser:
         self._hash = _Hash()
         self._expected = self._hash(user, password)
 
-    async def verify(self, user: str, secret: str) -> Identity | None:
+    async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         """See `Passwords.verify`."""
+        del attempt  # this costs nothing
         return self._identity if hmac.compare_digest(self._hash(user, secret), self._expected) else None
 
 
@@ -64,10 +68,10 @@ class AnyOf:
     def __init__(self, *sources: Passwords) -> None:
         self._sources = sources
 
-    async def verify(self, user: str, secret: str) -> Identity | None:
+    async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         """See `Passwords.verify`."""
         for source in self._sources:
-            if (identity := await source.verify(user, secret)) is not None:
+            if (identity := await source.verify(user, secret, attempt)) is not None:
                 return identity
         return None
 
@@ -83,10 +87,10 @@ class UsersFile:
         self._clock = clock
         self._hash = _Hash()
         self._file = Watched(lambda: [path], _read, clock)
-        self._free = asyncio.Semaphore(_AT_ONCE)
-        self._running: dict[bytes, asyncio.Task[bool]] = {}
+        self._lanes = Lanes(_STRANGERS, _KNOWN, "password checks")
+        self._flights: Flights[bool] = Flights()
 
-    async def verify(self, user: str, secret: str) -> Identity | None:
+    async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         """See `Passwords.verify`; a right password is remembered for minutes, and not beyond a change of the file."""
         loaded = self._file.get()
         if not loaded.users:
@@ -98,7 +102,7 @@ class UsersFile:
         if loaded.refused.get(key, self._clock()):
             return None
         found = loaded.users.get(user)
-        right = await self._compared(key, found or self._somebody(user, loaded), secret)
+        right = await self._compared(key, found or self._somebody(user, loaded), secret, attempt)
         if found is None or not right:
             loaded.refused.put(key, True, self._clock(), self._clock() + _REMEMBERED_FOR)
             return None
@@ -112,21 +116,12 @@ class UsersFile:
         number = int.from_bytes(self._hash(user, "")[:8], "big")
         return loaded.listed[number % len(loaded.listed)]
 
-    async def _compared(self, key: bytes, user: User, secret: str) -> bool:
+    async def _compared(self, key: bytes, user: User, secret: str, attempt: Attempt) -> bool:
         # A client's parallel requests with the same password are one comparison. A hash may change in between.
-        key += user.hash.encode()
-        task = self._running.get(key)
-        if task is None:
-            if len(self._running) >= _MOST_WAITING:
-                raise Unavailable("too many passwords are being checked; try again in some seconds")
-            task = asyncio.ensure_future(self._compare(user, secret))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        # Who hangs up does not take the answer from the others.
-        return await asyncio.shield(task)
+        return await self._flights.share(key + user.hash.encode(), lambda: self._compare(user, secret, attempt))
 
-    async def _compare(self, user: User, secret: str) -> bool:
-        async with self._free:
+    async def _compare(self, user: User, secret: str, attempt: Attempt) -> bool:
+        async with self._lanes.hold(attempt):
             return await asyncio.to_thread(htpasswd.matches, user.hash, secret)
 
 
@@ -154,7 +149,4 @@ class _Hash:
         self._key = secrets.token_bytes(32)
 
     def __call__(self, user: str, secret: str) -> bytes:
-        name = user.encode("utf-8", "surrogatepass")
-        # The length keeps "a:b" with "c" apart from "a" with "b:c".
-        content = b"%d:%b%b" % (len(name), name, secret.encode("utf-8", "surrogatepass"))
-        return hashlib.blake2b(content, key=self._key).digest()
+        return keyed_hash(self._key, user, secret)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 from typing import TYPE_CHECKING
 
 import jwt
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.loop import run
+from support.waiting import eventually
+from trow.identity.attempts import STRANGER, Attempt
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.credentials import Stale
 from trow.identity.keys import load_or_create
@@ -45,6 +49,33 @@ class Known:
         if self.error:
             raise self.error
         return Identity(self.name, Method.OIDC)
+
+
+class Passwords:
+    """Knows passwords, and notes how it was asked."""
+
+    def __init__(self, right: dict[str, str]) -> None:
+        self.right = right
+        self.attempts: list[Attempt] = []
+
+    async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
+        self.attempts.append(attempt)
+        await asyncio.sleep(0)
+        return Identity(user, Method.PASSWORD) if self.right.get(user) == secret else None
+
+
+class Cluster:
+    """Believes every token, once it answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def verify(self, token: str) -> Identity:
+        self.asked.append(token)
+        await self.answers.wait()
+        return Identity("system:serviceaccount:a:b", Method.KUBERNETES)
 
 
 class Clock:
@@ -275,14 +306,76 @@ async def test_wrong_passwords_make_the_next_one_wait(setup: Setup) -> None:
         await fail(setup, basic("alice", f"y{number}"), 1)  # counted anew
 
 
-async def test_a_user_name_beside_a_token_does_not_matter(setup: Setup) -> None:
-    setup.robots.error = Unauthorized("no")
-    for number in range(5):
-        await fail(setup, basic(f"user{number}", ROBOT[:-1] + str(number)), 1)
-    for authorization in (f"Bearer {ROBOT}", basic("x", ROBOT), f"Bearer {jwt_of(iss=GITHUB)}"):
-        with pytest.raises(TooManyRequests):
-            await setup.chain.identify(proof(authorization))
-    assert len(setup.robots.asked) == 5
+async def test_wrong_tokens_keep_no_good_credential_of_their_address_waiting(setup: Setup) -> None:
+    kinds = {
+        ROBOT: setup.robots,
+        jwt_of(iss=GITHUB): setup.github,
+        jwt_of(iss="https://kubernetes.default.svc"): setup.kubernetes,
+    }
+    for token, verifier in kinds.items():
+        verifier.error = Unauthorized("no")
+        for number in range(60):
+            await fail(setup, basic(f"user{number}", f"{token}{number}"), 1)
+            await fail(setup, f"Bearer {token}{number}", 1)
+    for token, verifier in kinds.items():
+        verifier.error = None
+        for authorization in (f"Bearer {token}", basic("x", token)):
+            assert (await setup.chain.identify(proof(authorization))).name == verifier.name
+    assert await setup.chain.identify(proof(basic("alice", SECRET))) == ALICE
+
+
+async def test_a_password_that_was_good_before_passes_ahead_of_the_guesses_of_its_address(setup: Setup) -> None:
+    assert await setup.chain.identify(proof(basic("alice", SECRET), "10.0.0.2")) == ALICE
+    for number in range(20):
+        with contextlib.suppress(Unauthorized, TooManyRequests):
+            await setup.chain.identify(proof(basic("alice", f"guess {number}")))
+    assert await setup.chain.identify(proof(basic("alice", SECRET))) == ALICE
+
+
+async def test_a_password_that_is_good_no_more_is_a_guess_like_any_other(tmp_path: Path) -> None:
+    clock, passwords = Clock(), Passwords({"alice": SECRET})
+    chain = AuthenticatorChain(Verifiers(passwords=passwords), Throttle(clock))
+    assert await chain.verify_secret("alice", SECRET, CLIENT) == ALICE
+    assert await chain.verify_secret("alice", SECRET, CLIENT) == ALICE
+    passwords.right["alice"] = "new"
+    with pytest.raises(Unauthorized):
+        await chain.verify_secret("alice", SECRET, CLIENT)
+    for number in range(4):
+        with pytest.raises(Unauthorized):
+            await chain.verify_secret("alice", f"{number}", CLIENT)
+    with pytest.raises(TooManyRequests):
+        await chain.verify_secret("alice", SECRET, CLIENT)
+    assert [attempt.known for attempt in passwords.attempts] == [False, True, True, False, False, False, False]
+
+
+async def test_guesses_at_the_same_time_are_no_more_guesses_than_one_after_the_other() -> None:
+    passwords = Passwords({"alice": SECRET})
+    chain = AuthenticatorChain(Verifiers(passwords=passwords), Throttle(Clock()))
+    guesses = [chain.verify_secret("alice", f"guess {number}", CLIENT) for number in range(60)]
+    answers = await asyncio.gather(*guesses, return_exceptions=True)
+    assert len(passwords.attempts) == 5
+    assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 55
+
+
+async def test_questions_about_tokens_that_were_never_good_do_not_keep_the_good_ones_waiting() -> None:
+    """As many of them as there are, from the same address: a node has one."""
+    cluster = Cluster()
+    chain = AuthenticatorChain(Verifiers(kubernetes=cluster))
+    good = jwt_of(iss="https://kubernetes.default.svc", sub="good")
+    await chain.verify_secret("", good, CLIENT)
+    cluster.answers.clear()  # from now on it takes its time
+    bad = [asyncio.ensure_future(chain.verify_secret("", jwt_of(iss="x", n=n), CLIENT)) for n in range(2000)]
+    await eventually(lambda: len(cluster.asked) == 1 + 8)
+    again = asyncio.ensure_future(chain.verify_secret("", good, CLIENT))
+    await eventually(lambda: cluster.asked.count(good) == 2)
+    other = asyncio.ensure_future(chain.verify_secret("", jwt_of(iss="x", new=1), "10.0.0.2"))
+    cluster.answers.set()
+    assert (await again).name == (await other).name == "system:serviceaccount:a:b"
+    answers = await asyncio.gather(*bad, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, Exception)]
+    assert refused
+    assert all(isinstance(answer, TooManyRequests) for answer in refused)
+    assert len(refused) < 2000
 
 
 @pytest.mark.parametrize("error", [Unavailable("no answer"), Stale("expired")])
@@ -306,12 +399,12 @@ async def test_registry_tokens_that_have_run_out_lock_nobody_out(setup: Setup) -
     assert await setup.chain.identify(proof(basic("alice", SECRET))) == ALICE
 
 
-async def test_a_known_registry_token_passes_whatever_others_of_its_source_do(setup: Setup) -> None:
+async def test_wrong_passwords_of_one_user_keep_nobody_else_of_their_address_waiting(setup: Setup) -> None:
     text = setup.tokens.issue(ALICE, ()).text
-    for number in range(50):
-        await fail(setup, basic(f"user{number}", "x"), 1)
-    with pytest.raises(TooManyRequests):
-        await setup.chain.identify(proof(basic("alice", SECRET)))
+    for number in range(300):
+        with contextlib.suppress(Unauthorized, TooManyRequests):
+            await setup.chain.identify(proof(basic(f"user{number % 30}", f"{number}")))
+    assert await setup.chain.identify(proof(basic("alice", SECRET))) == ALICE
     assert (await setup.chain.identify(proof(f"Bearer {text}"))).name == "alice"
 
 

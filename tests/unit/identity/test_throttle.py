@@ -44,12 +44,6 @@ def test_the_same_wrong_secret_again_is_no_further_guess(throttle: Throttle) -> 
     assert wait(throttle) == 1
 
 
-def test_one_password_tried_on_many_users_is_many_guesses(throttle: Throttle) -> None:
-    for number in range(50):
-        throttle.failed("10.0.0.1", f"user{number}", "password1")
-    assert wait(throttle, user="carol") == 1
-
-
 guesses = itertools.count()
 
 
@@ -105,14 +99,11 @@ def test_success_clears_the_pair_alone(throttle: Throttle) -> None:
     assert wait(throttle) == 0
 
 
-def test_fifty_failures_of_one_source_make_all_its_users_wait(throttle: Throttle) -> None:
-    for number in range(49):
-        throttle.failed("10.0.0.1", f"user{number}", "guess")
+def test_no_number_of_failures_makes_other_users_of_the_source_wait(throttle: Throttle) -> None:
+    for number in range(1000):
+        fail(throttle, 5, user=f"user{number}")
+    assert wait(throttle, user="user999") == 1
     assert wait(throttle, user="carol") == 0
-    throttle.failed("10.0.0.1", "user49", "guess")
-    throttle.succeeded("10.0.0.1", "carol")
-    assert wait(throttle, user="carol") == 1
-    assert wait(throttle, source="10.0.0.2", user="carol") == 0
 
 
 def test_one_network_of_ipv6_is_one_source(throttle: Throttle) -> None:
@@ -138,10 +129,8 @@ def test_memory_is_bounded(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) 
     for number in range(200):
         throttle.failed("10.0.0.1", f"user{number}", "guess")
     assert wait(throttle, source="10.9.9.9", user="x" * 10_000) == 0  # the pair was forgotten for others
-    assert wait(throttle, user="anybody") > 0  # names do not push the source out
-    for counts in (throttle._users, throttle._sources):  # noqa: SLF001
-        assert len(counts._counts) <= 100  # noqa: SLF001
-    assert max(len(user) for _, user in throttle._users._counts) <= 128  # noqa: SLF001
+    assert len(throttle._counts) <= 100  # noqa: SLF001
+    assert max(len(user) for _, user in throttle._counts) <= 128  # noqa: SLF001
 
 
 def test_guessing_is_slow() -> None:

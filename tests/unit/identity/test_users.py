@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from support.clock import Clock
 from support.loop import run
+from support.waiting import eventually
 from trow.identity import htpasswd, users
+from trow.identity.attempts import Attempt
 from trow.identity.files import BrokenFile
 from trow.identity.htpasswd import User
 from trow.identity.users import AnyOf, SingleUser, UsersFile
-from trow.oci.errors import Unavailable
+from trow.oci.errors import TooManyRequests
 from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
@@ -322,13 +324,45 @@ async def test_two_passwords_are_compared_at_a_time(path: Path, held: list[int])
     assert max(held) == 2
 
 
-async def test_the_queue_of_passwords_is_bounded(path: Path, held: list[int]) -> None:
+async def test_the_queue_of_passwords_is_bounded_for_each_source(path: Path, held: list[int]) -> None:
     write(path, f"alice:{ALICE}")
     file = UsersFile(path)
-    found = await asyncio.gather(*(file.verify("alice", f"{n}") for n in range(50)), return_exceptions=True)
-    assert sum(isinstance(each, Unavailable) for each in found) == 50 - 32
-    assert len(held) == 32
+    found = await asyncio.gather(
+        *(file.verify("alice", f"{n}", Attempt("10.0.0.1")) for n in range(200)), return_exceptions=True
+    )
+    assert sum(isinstance(each, TooManyRequests) for each in found) == 200 - 128 - 2
+    assert len(held) == 128 + 2
     assert await file.verify("alice", SECRET)  # and it empties
+
+
+async def test_a_password_waits_for_one_of_each_other_source_and_not_for_all_of_them(
+    path: Path, held: list[int]
+) -> None:
+    write(path, f"alice:{ALICE}")
+    file = UsersFile(path)
+    attack = [
+        asyncio.ensure_future(file.verify("alice", f"{source}-{n}", Attempt(f"10.0.0.{source}")))
+        for source in range(4)
+        for n in range(100)
+    ]
+    await eventually(lambda: held)
+    assert await file.verify("alice", SECRET, Attempt("192.0.2.1"))
+    assert len(held) <= 12  # those at work, one of each other source, and what has begun since
+    for each in attack:
+        each.cancel()
+    await asyncio.gather(*attack, return_exceptions=True)
+
+
+async def test_a_password_that_was_right_before_waits_for_no_stranger(path: Path, held: list[int]) -> None:
+    write(path, f"alice:{ALICE}")
+    file = UsersFile(path)
+    attack = [asyncio.ensure_future(file.verify("alice", f"{n}", Attempt("10.0.0.1"))) for n in range(100)]
+    await eventually(lambda: held)
+    assert await file.verify("alice", SECRET, Attempt("10.0.0.1", known=True))
+    assert len(held) <= 8
+    for each in attack:
+        each.cancel()
+    await asyncio.gather(*attack, return_exceptions=True)
 
 
 async def test_who_hangs_up_does_not_take_the_answer_from_others(path: Path, held: list[int]) -> None:

@@ -1,0 +1,91 @@
+"""A login on its way: for whom it counts, and whether it may go by the lane of those that are known."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.identity.recent import Recent
+from trow.lib.shares import Shares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from trow.lib.shares import Bounds
+
+_REMEMBERED_SECONDS: Final = 7 * 86400.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Somebody shows a credential.
+
+    Attributes:
+        source: where it comes from, as ``source_of`` says it.
+        known: whether this very credential was good before.
+    """
+
+    source: str
+    known: bool = False
+
+
+STRANGER: Final = Attempt("")
+
+
+class Lanes:
+    """Places for what a login costs. Who was good before does not wait behind those who never were.
+
+    Args:
+        strangers: the places of credentials that were never good here.
+        known: the places of those that were.
+        what: what the places are for, as a refusal names it.
+    """
+
+    def __init__(self, strangers: Bounds, known: Bounds, what: str) -> None:
+        self._strangers = Shares(strangers, what)
+        self._known = Shares(known, what)
+
+    def hold(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        """Hold a place; see `Shares.hold`."""
+        return (self._known if attempt.known else self._strangers).hold(attempt.source)
+
+
+class GoodBefore:
+    """Credentials that were good here in the last days, known by a hash that only this process can make.
+
+    It opens nothing: a credential that is remembered is verified like any other, but without waiting behind others.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._remembered: Recent[bytes, bool] = Recent(_MOST_REMEMBERED)
+
+    def includes(self, user: str, secret: str) -> bool:
+        """Whether the credential was good before."""
+        return self._remembered.get(self._hash(user, secret), self._clock()) is not None
+
+    def add(self, user: str, secret: str) -> None:
+        """It was good."""
+        now = self._clock()
+        self._remembered.put(self._hash(user, secret), True, now, now + _REMEMBERED_SECONDS)
+
+    def discard(self, user: str, secret: str) -> None:
+        """It is not good any more."""
+        self._remembered.discard(self._hash(user, secret))
+
+    def _hash(self, user: str, secret: str) -> bytes:
+        return keyed_hash(self._key, user, secret)
+
+
+def keyed_hash(key: bytes, user: str, secret: str) -> bytes:
+    """A hash of a user and a secret that only the holder of the key can make."""
+    name = user.encode("utf-8", "surrogatepass")
+    # The length keeps "a:b" with "c" apart from "a" with "b:c".
+    content = b"%d:%b%b" % (len(name), name, secret.encode("utf-8", "surrogatepass"))
+    return hashlib.blake2b(content, key=key).digest()
