@@ -660,7 +660,7 @@ def test_import_of_what_means_the_same(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("content", "words", "message"),
     [
-        ("a: [", [], "old.yaml: line "),
+        ("a: [", [], "old.yaml, document 1: line "),
         ("replicas: 1\n", [], "old.yaml: has no policy of trow, connaisseur, kyverno, gatekeeper"),
         ("image_validation: {default: Deny}\n", ["--from", "kyverno"], "old.yaml: has no policy of kyverno"),
         ("image_validation: []\n", [], "old.yaml, document 1: image_validation is not a mapping"),

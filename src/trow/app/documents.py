@@ -1,6 +1,6 @@
 """Files of objects as people and tools write them: YAML or JSON, many documents in one, lists of objects.
 
-Strict where readers differ: a key that is written twice, a tag of YAML that JSON does not have. Bounded: a file, its
+Read as kubectl reads them; strict where readers differ, as about a key that is written twice. Bounded: a file, its
 depth, and what its aliases stand for, so that nine lines cannot become a billion (CVE-2019-11253).
 """
 
@@ -13,28 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-import yaml
-
+from trow.app.kubeyaml import DEEPEST, NotAsKubectl, TooDeep, chunks
 from trow.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    _FastLoader = yaml.SafeLoader
-else:
-    # The one in C where PyYAML was built with it: output of Helm for a whole cluster is some megabytes.
-    _FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 STDIN: Final = "-"
 # Bytes of one file.
 LARGEST: Final = 16 * 2**20
-# Values in one document, aliases written out.
-MOST_VALUES: Final = 1_000_000
-DEEPEST: Final = 200
 # Halves of characters, which no output can hold, can only be written like this.
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-_TAG: Final = "tag:yaml.org,2002:"
-_TAGS: Final = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null", "seq", "map", "merge"))
 
 
 class UnreadableFile(StartError):
@@ -98,32 +87,34 @@ def read(file: str) -> tuple[Document, ...]:
         _refuse(place, f"cannot be read ({error.strerror})")
     except UnicodeError:
         _refuse(place, "is not UTF-8 text")
-    except RecursionError:
+    except (RecursionError, TooDeep):
         _refuse(place, f"is nested deeper than {DEEPEST} levels")
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        _refuse(place, f"{line}{error.problem or error}")
-    except (yaml.YAMLError, ValueError) as error:
-        _refuse(place, f"is not YAML ({str(error).splitlines()[0]})")
 
 
 def objects(documents: Iterable[Document]) -> Iterator[Document]:
-    """The documents, with lists of objects taken apart.
+    """The documents, with lists of objects taken apart: what has `items` is one to kubectl, whatever its kind.
 
     Objects in a list of one kind, such as `PodList`, need not say what they are; here they do.
+
+    Raises:
+        UnreadableFile: `items` is no list.
     """
     for document in documents:
         value = document.value
-        if not isinstance(value, dict) or not _is_list(value):
+        if not isinstance(value, dict) or "items" not in value:
             yield document
             continue
-        for number, item in enumerate(value["items"]):
+        for number, item in enumerate(_items(value, document.place)):
             yield from objects([Document(_in_list(document.place, number), _typed(item, value))])
 
 
-def _is_list(value: Mapping[str, object]) -> bool:
-    kind = value.get("kind")
-    return isinstance(kind, str) and kind.endswith("List") and isinstance(value.get("items"), list)
+def _items(value: Mapping[str, object], place: Place) -> Sequence[object]:
+    items = value["items"]
+    if items is None and str(value.get("kind")).endswith("List"):
+        return ()  # an empty list, as Go writes it
+    if not isinstance(items, list):
+        _refuse(place, "items is not a list")
+    return items
 
 
 def _in_list(place: Place, number: int) -> Place:
@@ -132,10 +123,10 @@ def _in_list(place: Place, number: int) -> Place:
 
 
 def _typed(item: object, around: Mapping[str, object]) -> object:
-    kind = str(around["kind"]).removesuffix("List")
-    if not isinstance(item, dict) or "kind" in item or not kind:
+    kind = str(around.get("kind") or "").removesuffix("List")
+    if not isinstance(item, dict) or item.get("kind") or item.get("apiVersion") or not kind:
         return item
-    return {"apiVersion": around.get("apiVersion"), "kind": kind, **item}
+    return {**item, "apiVersion": around.get("apiVersion"), "kind": kind}
 
 
 def _bytes(file: str, place: Place) -> bytes:
@@ -194,81 +185,16 @@ def _not_json(text: str) -> NoReturn:
 # YAML
 
 
-class _Loader(_FastLoader):
-    """Reads what JSON can say. Times stay texts, as they are for Kubernetes."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def _from_yaml(text: str, place: Place) -> Iterator[tuple[int, object]]:
-    _check_depth(text)
-    loader = _Loader(text)
+    number = 0
     try:
-        number = 0
-        while loader.check_node():
-            number += 1
-            if (node := loader.get_node()) is not None:
-                _Check(replace(place, document=number)).measure(node)
-                yield number, loader.construct_document(node)
-    finally:
-        loader.dispose()
+        for chunk in chunks(text):
+            # Remarks in front of the first --- are no document.
+            number += 1 if number or chunk.before or not _only_remarks(chunk.text) else 0
+            yield number, chunk.value()
+    except NotAsKubectl as error:
+        _refuse(replace(place, document=max(number, 1)), str(error))
 
 
-def _check_depth(text: str) -> None:
-    """Before anything is built: what builds it calls itself for each level, in C without a limit."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > DEEPEST:
-            raise RecursionError
-
-
-class _Check:
-    """Judges one document before it is made: how much it is with its aliases written out, and whether it is JSON."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        # Size and depth of what was seen; an anchor stands before its aliases.
-        self._known: dict[int, tuple[int, int]] = {}
-        self._open: set[int] = set()
-
-    def measure(self, node: yaml.Node) -> tuple[int, int]:
-        """Number of values and depth."""
-        if id(node) in self._known:
-            return self._known[id(node)]
-        line = node.start_mark.line + 1
-        if id(node) in self._open:
-            _refuse(self._place, f"line {line}: a value contains itself")
-        if node.tag not in _TAGS:
-            _refuse(self._place, f"line {line}: the tag {node.tag.replace(_TAG, '!!')} means nothing here")
-        self._open.add(id(node))
-        parts = [self.measure(part) for part in self._parts(node)]
-        size, depth = 1 + sum(part[0] for part in parts), 1 + max((part[1] for part in parts), default=0)
-        if size > MOST_VALUES or depth > DEEPEST:
-            _refuse(self._place, f"line {line}: more than {MOST_VALUES} values or {DEEPEST} levels")
-        self._open.discard(id(node))
-        self._known[id(node)] = size, depth
-        return size, depth
-
-    def _parts(self, node: yaml.Node) -> Sequence[yaml.Node]:
-        if isinstance(node, yaml.MappingNode):
-            self._check_keys(node)
-            return [part for pair in node.value for part in pair]
-        return node.value if isinstance(node, yaml.SequenceNode) else ()
-
-    def _check_keys(self, node: yaml.MappingNode) -> None:
-        names: set[str] = set()
-        for name, _ in node.value:
-            line = name.start_mark.line + 1
-            if not isinstance(name, yaml.ScalarNode):
-                _refuse(self._place, f"line {line}: a key is no text")
-            if name.value in names:
-                _refuse(self._place, f"line {line}: key {name.value!r} is written twice")
-            names.add(name.value)
+def _only_remarks(text: str) -> bool:
+    return all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines())

@@ -29,6 +29,8 @@ def values(path: Path, content: bytes | str) -> list[tuple[int, object]]:
         ("{a: b}", [(1, {"a": "b"})]),
         ("{a: b}\n---\n{c: d}", [(1, {"a": "b"}), (2, {"c": "d"})]),
         ("\ufeffa: 1", [(1, {"a": 1})]),
+        ("a: 1\n---\n\ufeffb: 2\n", [(1, {"a": 1}), (2, {"b": 2})]),
+        ("a: 1\r\n---\r\nb: |\r\n  c\r\n", [(1, {"a": 1}), (2, {"b": "c\n"})]),
         ("at: 2026-01-31T08:00:00Z\nsign: =\n", [(1, {"at": "2026-01-31T08:00:00Z", "sign": "="})]),
         ("a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}\n", [(1, {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}})]),
     ],
@@ -61,7 +63,7 @@ CHAIN = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range
         ("{a: " * 300, "is nested deeper than 200 levels"),
         ("a: b\n c: d", "line 2: "),
         ("a: [", ": line "),
-        ("a: \x1b[31m", "is not YAML"),
+        ("a: \x1b[31m", "unacceptable character"),
         ('{"a": NaN}', "NaN is no JSON"),
         ('{"a": "\\ud800"}', "is not UTF-8 text"),
         (b"\xff\xfe", "is not UTF-8 text"),
@@ -92,7 +94,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("standard input, document 1", {"a": 1})
     ]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a: [")))
-    with pytest.raises(UnreadableFile, match=r"^standard input: line \d: "):
+    with pytest.raises(UnreadableFile, match=r"^standard input, document 1: line \d: "):
         read(STDIN)
 
 
@@ -114,6 +116,13 @@ kind: DeploymentList
 items: [{metadata: {name: a}}]
 ---
 kind: List
+---
+apiVersion: v1
+kind: ConfigMap
+items: [{apiVersion: v1, kind: Pod}, {metadata: {name: b}}]
+---
+kind: PodList
+items: null
 """)
     found = [(document.place.short.removeprefix(str(file)), document.value) for document in objects(read(str(file)))]
     assert found == [
@@ -123,7 +132,17 @@ kind: List
         ("#2[2]", 7),
         ("#3[0]", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}}),
         ("#4", {"kind": "List"}),
+        ("#5[0]", {"apiVersion": "v1", "kind": "Pod"}),
+        ("#5[1]", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}}),
     ]
+
+
+@pytest.mark.parametrize("items", ["{}", "null", "text"])
+def test_items_that_are_no_list_are_refused(tmp_path: Path, items: str) -> None:
+    file = tmp_path / "file"
+    file.write_text(f"kind: Pod\nitems: {items}\n")
+    with pytest.raises(UnreadableFile, match="document 1: items is not a list"):
+        list(objects(read(str(file))))
 
 
 def test_places_in_words() -> None:
