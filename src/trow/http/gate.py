@@ -165,9 +165,10 @@ class Gate:
 
     def challenge(self, request: Request) -> str:
         """The ``WWW-Authenticate`` value for a request that is not let through (RFC 6750, section 3)."""
-        if not self._bearer or request.path == "/token":
+        address = self._address(request)
+        if not self._bearer or request.path == "/token" or not address:
             return BASIC
-        parts = [f'realm="{self.address(request)}/token"', f'service="{self._service}"']
+        parts = [f'realm="{address}/token"', f'service="{self._service}"']
         permission = request.route.permission if request.route else Permission.PING
         if request.repository and permission in _SCOPES:
             parts.append(f'scope="repository:{request.repository}:{_SCOPES[permission]}"')
@@ -177,14 +178,10 @@ class Gate:
             parts.append('error="insufficient_scope"')
         return f"Bearer {','.join(parts)}"
 
-    def address(self, request: Request) -> str:
-        """Where the client reaches this registry."""
-        if self._public_url:
-            return self._public_url
-        # A host that is no host would break out of the header.
-        host = request.peer.host if request.peer.host.replace(".", "").isascii() else ""
-        safe = "".join(letter for letter in host if letter.isalnum() or letter in ".:-[]_")
-        return f"{request.peer.scheme}://{safe}"
+    def _address(self, request: Request) -> str:
+        """Where the client reaches this registry; "" where it has not said that, and nobody else did."""
+        peer = request.peer
+        return self._public_url or (f"{peer.scheme}://{peer.host}" if peer.host else "")
 
 
 def caller(request: Request) -> Caller:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from trow.http import forwarded
+from trow.http.hosts import parse_host
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from trow.http.request import Scope
     from trow.registry.ports import ClientCertificate
-
-# Addresses in X-Forwarded-For that are looked at; what stands further left was said by nobody we know.
-_MOST_HOPS: Final = 16
-_LONGEST_CHAIN: Final = 1024
-_HOP: Final = re.compile(r"(?:\[([^\[\]]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Peer:
         address: the client's address without port.
         forwarded: the chain of addresses as proxies told it, "" without one.
         scheme: what the client used, http or https.
-        host: the name that the client used for us, perhaps with a port.
+        host: the name that the client used for us, perhaps with a port; "" where it is no host.
         certificate: the verified client certificate.
     """
 
@@ -43,7 +40,7 @@ class Peers:
     """Finds the client of a request.
 
     Args:
-        proxies: networks of trusted proxies; what others say in ``X-Forwarded-*`` is ignored.
+        proxies: networks of trusted proxies; what others say in ``X-Forwarded-*`` and ``Forwarded`` is ignored.
         tunnels: connections of our own listener for client certificates, by their address on this machine.
     """
 
@@ -67,7 +64,7 @@ class Peers:
         """Everything about the client."""
         tunnel = self._tunnels.get(scope.client)
         # HTTP/2 has the host in a pseudo-header.
-        host = scope.headers.get("host") or scope.authority or ""
+        host = str(parse_host(scope.headers.get("host") or scope.authority or "") or "")
         if tunnel is not None:
             return Peer(tunnel.address, "", "https", host, tunnel.certificate)
         address = _without_port(scope.client)
@@ -76,24 +73,26 @@ class Peers:
         return self._behind(scope, address, host)
 
     def _behind(self, scope: Scope, proxy: str, host: str) -> Peer:
-        # Cut off on the left: the right end is what our own proxies have added.
-        chain = ", ".join(scope.headers.get_all("x-forwarded-for"))[-_LONGEST_CHAIN:]
-        address = self._client(chain) or proxy
-        scheme = scope.headers.get("x-forwarded-proto") or scope.scheme
-        named = scope.headers.get("x-forwarded-host") or host
-        return Peer(address, chain, "https" if scheme == "https" else "http", named)
+        told = forwarded.read(scope.headers)
+        place, address = self._client(told.clients)
+        scheme = told.scheme(place) or scope.scheme
+        return Peer(address or proxy, told.chain, scheme, told.host(place) or host)
 
-    def _client(self, chain: str) -> str:
-        """The rightmost address that is no trusted proxy: what stands left of it can be made up by the client."""
+    def _client(self, clients: Sequence[str]) -> tuple[int, str]:
+        """The rightmost address that is no trusted proxy: what stands left of it can be made up by the client.
+
+        Returns:
+            Its place in the chain, and the address; where it cannot be read, that of the proxy before it, or "".
+        """
         found = ""
-        for hop in reversed(chain.split(",")[-_MOST_HOPS:]):
+        for place in range(len(clients) - 1, -1, -1):
             try:
-                found = _hop(hop.strip())
+                found = forwarded.address_of(clients[place])
             except ValueError:
-                return found
+                return place, found
             if not self._trusted(found):
-                return found
-        return found
+                return place, found
+        return 0, found
 
     def _look_up(self, address: str) -> bool:
         try:
@@ -102,12 +101,6 @@ class Peers:
             return False
         mapped = getattr(parsed, "ipv4_mapped", None)
         return any((mapped or parsed) in network for network in self._networks)
-
-
-def _hop(text: str) -> str:
-    """An address as proxies write it, perhaps in brackets and perhaps with a port."""
-    match = _HOP.fullmatch(text)
-    return str(ipaddress.ip_address(match[1] or match[2] if match else text))
 
 
 def _without_port(client: str) -> str:

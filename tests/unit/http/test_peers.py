@@ -122,11 +122,103 @@ def test_chain_on_record_is_bounded_and_keeps_its_right_end() -> None:
         ({"x_forwarded_proto": "javascript"}, "http", ""),
         ({"x_forwarded_host": "registry.example.com", "host": "trow:8000"}, "http", "registry.example.com"),
         ({"x_forwarded_host": "", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_proto": "HTTPS", "x_forwarded_host": "Reg.Example.Com:443"}, "https", "reg.example.com:443"),
+        ({"x_forwarded_proto": " https ,\thttp", "host": "trow:8000"}, "https", "trow:8000"),
+        ({"x_forwarded_proto": "https,"}, "https", ""),
+        ({"x_forwarded_host": "reg.example.com, trow.internal:8000"}, "http", "reg.example.com"),
+        ({"x_forwarded_host": "[2001:DB8::1]:5000, trow"}, "http", "[2001:db8::1]:5000"),
+        # What is malformed says nothing; it is never put together from pieces.
+        ({"x_forwarded_proto": "https http", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_proto": ", https", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_host": "reg.example.com trow.internal", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_host": "https://reg.example.com", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_host": "user@evil.example", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_host": ", evil.example", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_host": "a," * 5000 + "evil.example", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"x_forwarded_host": "x" * 2000 + ".evil.example", "host": "trow:8000"}, "http", "trow:8000"),
+        ({"host": "a, b"}, "http", ""),
     ],
 )
 def test_scheme_and_host_are_those_that_the_client_used(headers: dict[str, str], scheme: str, host: str) -> None:
     peer = Peers(PROXIES).of(scope_of(headers))
     assert (peer.scheme, peer.host) == (scheme, host)
+
+
+@pytest.mark.parametrize(
+    ("clients", "hosts", "expected"),
+    [
+        ("203.0.113.7, 10.0.0.1", "reg.example.com, trow.internal", "reg.example.com"),
+        # The client makes up what stands left of what our proxies add.
+        ("198.51.100.1, 203.0.113.7", "evil.example, reg.example.com", "reg.example.com"),
+        ("198.51.100.1, 203.0.113.7, 10.0.0.1", "evil.example, reg.example.com, trow", "reg.example.com"),
+        ("unknown, 10.0.0.1", "reg.example.com, trow", "reg.example.com"),
+        ("10.0.0.5, 10.0.0.1", "reg.example.com, trow", "reg.example.com"),
+        # Lists that do not belong together, because some proxies write one of them anew.
+        ("203.0.113.7", "reg.example.com, trow.internal", "reg.example.com"),
+        ("203.0.113.7, 10.0.0.1", "reg.example.com", "reg.example.com"),
+    ],
+)
+def test_of_a_list_the_value_counts_that_belongs_to_the_client(clients: str, hosts: str, expected: str) -> None:
+    asked = scope(PROXY, clients, x_forwarded_host=hosts, x_forwarded_proto=hosts, host="fallback")
+    assert Peers(PROXIES).of(asked).host == expected
+
+
+def test_lists_may_be_spread_over_several_lines() -> None:
+    lines = [("x-forwarded-host", "reg.example.com"), ("x-forwarded-host", "trow"), ("x-forwarded-proto", "https"),
+             ("x-forwarded-proto", "http")]  # fmt: skip
+    peer = Peers(PROXIES).of(Scope(client=PROXY, headers=Headers(lines)))
+    assert (peer.scheme, peer.host) == ("https", "reg.example.com")
+
+
+# Forwarded (RFC 7239)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        ("for=203.0.113.7", (CLIENT, "http", "trow:8000")),
+        ("for=203.0.113.7;proto=https;host=reg.example.com", (CLIENT, "https", "reg.example.com")),
+        ("For=203.0.113.7;PROTO=HTTPS;Host=REG.example.com", (CLIENT, "https", "reg.example.com")),
+        ('for="203.0.113.7:4711";by=10.0.0.2;host="reg.example.com:443"', (CLIENT, "http", "reg.example.com:443")),
+        ('for="[2001:db8::7]:4711"', ("2001:db8::7", "http", "trow:8000")),
+        ('for="\\203.0.113.7" ; proto=https', (CLIENT, "https", "trow:8000")),
+        (
+            "for=203.0.113.7;proto=https;host=a.example, for=10.0.0.1;proto=http;host=trow",
+            (CLIENT, "https", "a.example"),
+        ),
+        ("for=198.51.100.1;host=evil.example, for=203.0.113.7;host=a.example", (CLIENT, "http", "a.example")),
+        ("for=unknown;proto=https;host=a.example", ("10.0.0.2", "https", "a.example")),
+        ("for=_hidden, for=10.0.0.1", ("10.0.0.1", "http", "trow:8000")),
+        # A client that tries to make what our proxy adds unreadable.
+        ('for="x, for=203.0.113.7;host=a.example', (CLIENT, "http", "a.example")),
+        ('for="x, for="[2001:db8::7]:1";host=a.example', ("2001:db8::7", "http", "a.example")),
+        ("nonsense, for=203.0.113.7;host=a.example", (CLIENT, "http", "a.example")),
+        (",,;;=, for=203.0.113.7;host=a.example", (CLIENT, "http", "a.example")),
+        # What our own proxy writes and nobody can read is not what the client has written before it.
+        ("for=198.51.100.1;host=evil.example, for=2001:db8::7;host=a.example", ("10.0.0.2", "http", "trow:8000")),
+        ("nonsense", ("10.0.0.2", "http", "trow:8000")),
+        ("", ("10.0.0.2", "http", "trow:8000")),
+        ('for="' * 10_000, ("10.0.0.2", "http", "trow:8000")),
+        ("for=198.51.100.1, " * 10_000 + "for=203.0.113.7", (CLIENT, "http", "trow:8000")),
+    ],
+)
+def test_forwarded_is_read_where_no_x_forwarded_header_is_there(forwarded: str, expected: tuple[str, str, str]) -> None:
+    peer = Peers(PROXIES).of(scope(PROXY, forwarded=forwarded, host="trow:8000"))
+    assert (peer.address, peer.scheme, peer.host) == expected
+    assert len(peer.forwarded) <= 1024
+
+
+def test_forwarded_of_a_client_does_not_count_beside_what_the_proxy_says() -> None:
+    """Proxies that write X-Forwarded-* pass on a Forwarded that they do not know."""
+    spoofed = "for=198.51.100.1;proto=http;host=evil.example"
+    for headers in ({"x_forwarded_host": "a.example"}, {"x_forwarded_proto": "https", "host": "a.example"}):
+        assert Peers(PROXIES).of(scope(PROXY, CLIENT, forwarded=spoofed, **headers)).host == "a.example"
+        assert Peers(PROXIES).of(scope(PROXY, forwarded=spoofed, **headers)).address == "10.0.0.2"
+
+
+def test_forwarded_of_anybody_else_does_not_count() -> None:
+    peer = Peers(PROXIES).of(scope("192.0.2.1:80", forwarded="for=203.0.113.7;host=evil.example", host="good.example"))
+    assert peer == Peer("192.0.2.1", "", "http", "good.example")
 
 
 def scope_of(headers: dict[str, str]) -> Scope:
