@@ -330,8 +330,11 @@ async def test_size_that_contradicts_the_blob(metadata: Database, inline: bool) 
     layer = image.blobs[1]
     await metadata.link_blob(REPO, name(layer), BlobRecord(layer.size + 1, b"" if inline else None), UploadId.new())
     with pytest.raises(ManifestInvalid):
-        await metadata.publish(publication(REPO, image, "v1"))
+        await metadata.publish(publication(REPO, image, "v1", require_sizes=True))
     assert await metadata.manifest(REPO, name(image)) is None
+    result = await metadata.publish(publication(REPO, image, "v1"))
+    assert result.wrong_sizes == (name(layer),)
+    assert await metadata.manifest(REPO, name(image)) is not None
 
 
 async def test_publication_that_fails_leaves_nothing(metadata: Database) -> None:
@@ -346,6 +349,7 @@ async def test_publication_that_fails_leaves_nothing(metadata: Database) -> None
         subject="",
         require_blobs=False,
         require_children=False,
+        require_sizes=False,
         history=HISTORY,
     )
     with pytest.raises(Exception, match="surrogate"):

@@ -73,6 +73,7 @@ def assert_serves_again(volume: Volume, client: Client) -> None:
         content = random.Random(size).randbytes(size)
         assert client.push_whole(REPOSITORY, content).status == 201
         assert client.get_blob(REPOSITORY, digest_of(content)).body == content
+    assert client.push_whole(REPOSITORY, b"after").status == 201
     assert client.put_manifest(REPOSITORY, "after", image(b"after")).status == 201
 
 

@@ -27,7 +27,7 @@ SMALL: Final = b"small"
 LARGE: Final = random.Random(1).randbytes(300_000)
 FOLDER: Final = digest_of(LARGE).removeprefix("sha256:")[:2]
 FLUSH: Final = "fsync,fdatasync"
-KEPT: Final = image(b"kept")
+KEPT: Final = image(b"before")
 
 
 @pytest.fixture
@@ -68,8 +68,13 @@ def push_in_a_session(client: Client, content: bytes) -> Answer:
     return client.finish(session, digest_of(content), content[-1:])
 
 
+def manifest_of(content: bytes) -> bytes:
+    """One that differs as the content does, over a blob that was there before."""
+    return image(b"before", annotations={"org.example": digest_of(content)})
+
+
 def put_manifest(client: Client, content: bytes) -> Answer:
-    return client.put_manifest(REPOSITORY, "new", image(content))
+    return client.put_manifest(REPOSITORY, "new", manifest_of(content))
 
 
 # ---- what is flushed before an answer
@@ -138,11 +143,11 @@ def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: Client, t
         assert_refused(client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept"))
         assert client.get_blob(REPOSITORY, digest_of(SMALL)).status == 404
         assert client.get_manifest(REPOSITORY, "new").status == 404
-        assert client.get_manifest(REPOSITORY, digest_of(image(SMALL))).status == 404
+        assert client.get_manifest(REPOSITORY, digest_of(manifest_of(SMALL))).status == 404
         assert client.get_manifest(REPOSITORY, "kept").body == KEPT
     assert push_whole(client, SMALL).status == 201
     assert put_manifest(client, SMALL).status == 201
-    assert client.get_manifest(REPOSITORY, "new").body == image(SMALL)
+    assert client.get_manifest(REPOSITORY, "new").body == manifest_of(SMALL)
     assert_clean(tmp_path / "data")
 
 
@@ -247,8 +252,8 @@ def test_kill_9_at_any_step_of_the_database(
         blob = other.get_blob(REPOSITORY, digest_of(SMALL))
         assert blob.status == 404 or blob.body == SMALL
         tagged = other.get_manifest(REPOSITORY, "new")
-        assert tagged.status == other.get_manifest(REPOSITORY, digest_of(image(SMALL))).status
-        assert tagged.status == 404 or tagged.body == image(SMALL)
+        assert tagged.status == other.get_manifest(REPOSITORY, digest_of(manifest_of(SMALL))).status
+        assert tagged.status == 404 or tagged.body == manifest_of(SMALL)
         assert other.get_manifest(REPOSITORY, "kept").body == KEPT
         assert push(other, SMALL).status == 201
     assert_clean(tmp_path / "data")

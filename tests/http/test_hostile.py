@@ -77,7 +77,9 @@ def test_a_refusal_without_explanation_would_be_noticed(target: Target) -> None:
 def test_cve_2023_2253_a_huge_page_is_clamped(client: Client) -> None:
     repository = "paged/repository"
     manifest = image(b"paged", annotations={"a": "b"})
+    assert client.push_whole(repository, b"paged").status == 201
     for tag in ("a", "b", "c", "d", "e"):
+        assert client.push_whole(repository, tag.encode()).status == 201
         assert client.put_manifest(repository, tag, manifest).status == 201
         assert client.put_manifest(repository, "same", image(tag.encode())).status == 201
     for n in ("4", "1000000000", "18446744073709551616", "9" * 3000):
@@ -156,6 +158,7 @@ def test_cve_2026_35172_a_deleted_manifest_stays_deleted_however_often_it_was_re
     digest = digest_of(manifest)
     for ending in (digest, "latest"):
         for repository in ("first/reader", "second/reader"):
+            assert client.push_whole(repository, b"popular").status == 201
             assert client.put_manifest(repository, "latest", manifest).status == 201
         for _ in range(20):
             assert client.get_manifest("first/reader", "latest").body == manifest

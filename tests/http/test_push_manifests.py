@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import factories
-from factories import DOCKER_IMAGE, DOCKER_LIST, OCI_IMAGE, OCI_INDEX, Manifest
+from factories import DOCKER_IMAGE, DOCKER_LIST, OCI_CONFIG, OCI_IMAGE, OCI_INDEX, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,11 +141,21 @@ def test_tag_parameters_go_with_a_digest(repository: Repository) -> None:
 # What is remarked on
 
 
-def test_missing_content_is_accepted_with_a_warning(repository: Repository) -> None:
-    image, index = factories.image(2), factories.index()
+def test_missing_blobs_of_an_image_are_refused(repository: Repository) -> None:
+    """A client that took the 202 of a mount for a blob is told at once, not whoever pulls."""
+    image = factories.image(2)
+    for blob in image.blobs[:2]:
+        repository.push_blob(blob)
     reply = repository.put(image, "v1")
-    assert reply.status == 201
-    assert reply.headers.getlist("warning") == ['299 - "3 blobs of this manifest are not in the repository"']
+    assert reply.refusal == (400, "MANIFEST_BLOB_UNKNOWN")
+    assert reply.json["errors"][0]["detail"] == {"digest": image.blobs[2].digest}
+    assert_absent(repository, "v1", image.digest)
+    repository.push_blob(image.blobs[2])
+    assert repository.put(image, "v1").status == 201
+
+
+def test_missing_manifests_of_an_index_are_accepted_with_a_warning(repository: Repository) -> None:
+    index = factories.index()
     reply = repository.put(index, "v2")
     assert reply.headers.getlist("warning") == ['299 - "2 manifests of this index are not in the repository"']
     assert repository.client.get(repository.manifest("v2")).body == index.raw
@@ -193,6 +203,7 @@ def test_digest_that_does_not_match(repository: Repository, algorithm: str) -> N
 
 def test_content_type_may_have_parameters_or_be_missing(client: Client, repository: Repository) -> None:
     image = factories.image()
+    repository.push(image)
     for content_type in (f"{OCI_IMAGE}; charset=utf-8", ""):
         assert client.put(repository.manifest("v1"), image.raw, content_type=content_type).status == 201
         assert client.get(repository.manifest("v1")).headers["content-type"] == OCI_IMAGE
@@ -232,7 +243,7 @@ def test_document_that_is_image_and_index(repository: Repository, changes: dict[
         b"[]",
         b"null",
         b"{",
-        b'{"schemaVersion": 2}',
+        b'{"manifests": []}',
         b"[" * 10_000,
         b"\xff",
         b'{"schemaVersion": 2, "schemaVersion": 2}',
@@ -261,8 +272,41 @@ def test_size_that_contradicts_the_blob(repository: Repository) -> None:
         repository.push_blob(blob)
     raw = image.raw.replace(b'"size": 200', b'"size": 201')
     assert raw != image.raw
-    assert repository.put(Manifest(raw, OCI_IMAGE), "v1").refusal == (400, "MANIFEST_INVALID")
-    assert_absent(repository, "v1")
+    counted = stored_with_wrong_sizes(repository.client)
+    reply = repository.put(Manifest(raw, OCI_IMAGE), "v1")
+    assert reply.status == 201
+    assert reply.headers["warning"].startswith('299 - "1 sizes in this manifest are wrong or not said')
+    assert repository.client.get(repository.manifest("v1")).body == raw
+    assert stored_with_wrong_sizes(repository.client) == counted + 1
+
+
+def stored_with_wrong_sizes(client: Client) -> float:
+    lines = client.get("/metrics").body.decode().splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("trow_wrong_size_manifests_total "))
+    return float(value)
+
+
+@pytest.mark.parametrize(
+    ("document", "media_type"),
+    [
+        ({"layers": None}, OCI_IMAGE),
+        ({}, DOCKER_IMAGE),
+        ({"layers": None, "manifests": None, "annotations": None, "subject": None}, OCI_IMAGE),
+        ({"layers": [], "mediaType": ""}, OCI_IMAGE),
+        ({"config": None, "manifests": None}, OCI_INDEX),
+        ({"config": None}, DOCKER_LIST),
+        ({"config": None, "layers": None, "manifests": [], "mediaType": None}, OCI_INDEX),
+    ],
+)
+def test_null_is_nothing(repository: Repository, document: dict[str, Any], media_type: str) -> None:
+    """As clients write it that are in Go; the bytes stay as they were pushed."""
+    config = factories.blob(10, OCI_CONFIG)
+    repository.push_blob(config)
+    whole = {"schemaVersion": 2, "mediaType": media_type, "config": config.descriptor} | document
+    raw = json.dumps(whole).encode()
+    assert repository.put(Manifest(raw, media_type), "v1").status == 201
+    reply = repository.client.get(repository.manifest("v1"))
+    assert (reply.body, reply.headers["content-type"]) == (raw, media_type)
 
 
 @pytest.mark.parametrize("reference", [".x", "x" * 129, "sha256:abc", "md5:00", "a%20b"])

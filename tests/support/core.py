@@ -61,6 +61,7 @@ def publication(
     subject: str = "alice",
     require_blobs: bool = False,
     require_children: bool = False,
+    require_sizes: bool = False,
     history: int = 10,
     overwrite: bool = True,
 ) -> Publication:
@@ -72,6 +73,7 @@ def publication(
         subject=subject,
         require_blobs=require_blobs,
         require_children=require_children,
+        require_sizes=require_sizes,
         history=history,
         overwrite=overwrite,
     )

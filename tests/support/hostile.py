@@ -189,7 +189,8 @@ def _furnished(trow: Trow, folder: Path) -> Target:
         assert client.push_whole(OWNER, treasure.small).status == 201
         assert client.push_whole(OWNER, treasure.large).status == 201
         assert client.put_manifest(OWNER, "latest", treasure.manifest).status == 201
-        assert client.push_whole(ATTACKER, OWN).status == 201
+        for content in (OWN, b"x", b"y", b"z"):
+            assert client.push_whole(ATTACKER, content).status == 201
         assert client.put_manifest(ATTACKER, "latest", image(OWN)).status == 201
         session = client.begin(OWNER)
         assert client.append(session, treasure.small, 0).status == 202

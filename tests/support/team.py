@@ -89,6 +89,7 @@ def settings(folder: Path, issuer: Issuer, **more: Any) -> dict[str, Any]:
         "listen": {"trusted_proxies": ["127.0.0.0/8"]},
         "auth": {"users_file": str(folder / "users"), "oidc": [oidc]},
         "access": {"rules": rules},
+        "registry": {"sparse_images": True},  # what is refused here is refused for want of a right
         "audit": {"pull_idle": "200ms", "file": str(folder / "audit.jsonl")},
     }
     for section, members in more.items():

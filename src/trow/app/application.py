@@ -267,7 +267,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
 def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
     config, known = parts.config, parts.identities
     pull, browse = Pull(parts.blobs, parts.metadata), Browse(parts.metadata)
-    publish = Publish(parts.blobs, parts.metadata, _publish_rules(config))
+    publish = Publish(parts.blobs, parts.metadata, _publish_rules(config), parts.metrics.wrong_sizes)
     recorder = Recorder(parts.audit, parts.transfers)
     pages = PageSizes(config.limits.page_size, config.limits.max_page_size)
     return table(
@@ -297,6 +297,7 @@ def _publish_rules(config: Config) -> PublishRules:
     return PublishRules(
         sparse_images=config.registry.sparse_images,
         sparse_indexes=config.registry.sparse_indexes,
+        strict_sizes=config.registry.strict_sizes,
         history=config.registry.tag_history,
         most_tags=config.limits.max_tags_per_push,
     )

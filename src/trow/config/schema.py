@@ -99,8 +99,19 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool, _setting("Accept an index that lists manifests which the repository does not hold.")
     ] = True
     sparse_images: Annotated[
-        bool, _setting("Accept an image manifest that lists blobs which the repository does not hold.")
-    ] = True
+        bool,
+        _setting(
+            "Accept an image manifest that lists blobs which the repository does not hold, beside the non-distributable"
+            " layers that it need never hold."
+        ),
+    ] = False
+    strict_sizes: Annotated[
+        bool,
+        _setting(
+            "Refuse a manifest that gives its content another size than it has, or none. Without it such a push is"
+            " answered with a `Warning` and counted in `trow_wrong_size_manifests_total`: content is known by digest."
+        ),
+    ] = False
     upload_expiry: Annotated[Duration, _setting("An upload session ends this long after its last byte.", minimum=1)] = (
         Duration(3600)
     )

@@ -62,6 +62,7 @@ class Metrics(Collector):
         self._kubernetes: dict[tuple[str, ...], _Histogram] = {}
         self._reviews: dict[tuple[str, ...], _Histogram] = {}
         self._decisions: dict[tuple[str, str, str, str], int] = {}
+        self._wrong_sizes = 0
         self._received = 0
         self._sent = 0
         self.answered = 0
@@ -101,6 +102,10 @@ class Metrics(Collector):
             key = (OTHERS, OTHERS, mode, verdict)
         self._decisions[key] = self._decisions.get(key, 0) + 1
 
+    def wrong_sizes(self) -> None:
+        """Count a manifest that is stored although it gives content a wrong size, or none."""
+        self._wrong_sizes += 1
+
     def note_stored(self, blobs: int, size: int) -> None:
         """Note how much the registry holds."""
         self._stored = (blobs, size)
@@ -124,7 +129,10 @@ class Metrics(Collector):
         )
         received = CounterMetricFamily("trow_http_received_bytes", "Bytes of request bodies", value=self._received)
         sent = CounterMetricFamily("trow_http_sent_bytes", "Bytes of response bodies", value=self._sent)
-        yield from (received, sent)
+        sizes = CounterMetricFamily(
+            "trow_wrong_size_manifests", "Manifests stored with wrong sizes of content", value=self._wrong_sizes
+        )
+        yield from (received, sent, sizes)
         yield _histograms("trow_database_seconds", "Seconds spent in the database", ("operation",), self._database)
         yield _histograms(
             "trow_kubernetes_seconds", "Seconds until the API server answered", ("operation",), self._kubernetes

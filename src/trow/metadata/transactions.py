@@ -103,40 +103,46 @@ def repository(name: Repository) -> Transaction[RepositoryRecord | None]:
 
 def publish(publication: Publication, now: float) -> Transaction[PublicationResult]:
     """See `Metadata.publish`."""
-    missing = yield from _check_references(publication)
+    missing, wrong_sizes = yield from _check_references(publication)
     yield sql.ADD_REPOSITORY, (publication.repository, now, publication.subject)
     yield from _add_manifest(publication, now)
     moves: list[TagMove] = []
     for tag in publication.tags:
         moves += yield from _point_tag(publication, tag, now)
-    return PublicationResult(missing, tuple(moves))
+    return PublicationResult(missing, tuple(moves), wrong_sizes)
 
 
-def _check_references(publication: Publication) -> Transaction[Missing]:
-    blobs: list[Digest] = []
-    for blob in publication.manifest.blobs:
-        rows = yield sql.BLOB_SIZE, (publication.repository, blob.digest)
-        if not rows:
-            blobs.append(blob.digest)
-        else:
-            _check_size(blob, _number(rows[0][0]))
-    children: list[Digest] = []
-    for child in publication.manifest.children:
-        rows = yield sql.HAS_MANIFEST, (publication.repository, child.digest)
-        if not rows:
-            children.append(child.digest)
-        else:
-            _check_size(child, _number(rows[0][0]))
-    required = (blobs if publication.require_blobs else []) + (children if publication.require_children else [])
+def _check_references(publication: Publication) -> Transaction[tuple[Missing, tuple[Digest, ...]]]:
+    manifest = publication.manifest
+    blobs, wrong_blobs = yield from _held(publication, manifest.blobs, sql.BLOB_SIZE)
+    children, wrong_children = yield from _held(publication, manifest.children, sql.HAS_MANIFEST)
+    required = (blobs if publication.require_blobs else ()) + (children if publication.require_children else ())
     if required:
         raise blobs_unknown("the repository does not have this content; push it before the manifest", required)
-    return Missing(tuple(blobs), tuple(children))
+    return Missing(blobs, children), wrong_blobs + wrong_children
 
 
-def _check_size(descriptor: Descriptor, size: int) -> None:
-    if descriptor.size != size:
+def _held(
+    publication: Publication, descriptors: Sequence[Descriptor], statement: str
+) -> Transaction[tuple[tuple[Digest, ...], tuple[Digest, ...]]]:
+    """Which of these the repository lacks, and which of the others have another size than is said of them."""
+    missing: list[Digest] = []
+    wrong: list[Digest] = []
+    for each in descriptors:
+        rows = yield statement, (publication.repository, each.digest)
+        if not rows:
+            missing.append(each.digest)
+        elif each.size not in (None, size := _number(rows[0][0])):
+            _check_size(publication, each, size)
+            wrong.append(each.digest)
+    return tuple(missing), tuple(wrong)
+
+
+def _check_size(publication: Publication, descriptor: Descriptor, size: int) -> None:
+    if publication.require_sizes:
         raise ManifestInvalid(
-            f"the manifest says that {descriptor.digest} has {descriptor.size} bytes; it has {size}",
+            f"the manifest says that {descriptor.digest} has {descriptor.size} bytes; it has {size}"
+            " (registry.strict_sizes)",
             {"digest": descriptor.digest},
         )
 

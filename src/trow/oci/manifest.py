@@ -3,6 +3,9 @@
 Rules of the image specification (manifest.md, image-index.md, descriptor.md) that matter to a registry, and two that
 security asks for: a document that could be read both as an image and as an index is refused (CVE-2021-41190), and so is
 one in which a member stands twice, also in another letter case, because clients disagree which of them counts.
+
+Most clients are written in Go, which writes ``null`` for an empty list and reads it as nothing, wherever it stands: a
+member that is null is one that is not there. Sizes are taken as they come and compared by whoever has the content.
 """
 
 from __future__ import annotations
@@ -33,6 +36,10 @@ _MEMBERS: Final = _folded(
 _DESCRIPTOR_MEMBERS: Final = _folded(
     "mediaType", "digest", "size", "artifactType", "annotations", "urls", "data", "platform"
 )
+# Reading one of this size takes about half a millisecond; whoever has others waiting reads a larger one elsewhere.
+LARGE: Final = 64 * 1024
+_OF_AN_IMAGE: Final = ("config", "layers")
+_OF_AN_INDEX: Final = ("manifests",)
 _SCHEMA_VERSION: Final = 2
 _LARGEST_SIZE: Final = 2**63 - 1
 
@@ -40,12 +47,12 @@ Shape = TypeVar("Shape", bound="_Document")
 
 
 class _Descriptor(msgspec.Struct, frozen=True):
-    mediaType: str  # noqa: N815 - the specification's name
     digest: str
-    size: int
+    mediaType: str | None = None  # noqa: N815 - the specification's name
+    size: int | None = None
     artifactType: str | None = None  # noqa: N815
-    annotations: dict[str, str] | None = None
-    urls: list[str] | None = None
+    annotations: dict[str, str | None] | None = None
+    urls: list[str | None] | None = None
     data: str | None = None
 
 
@@ -54,16 +61,16 @@ class _Document(msgspec.Struct, frozen=True):
     mediaType: str | None = None  # noqa: N815
     artifactType: str | None = None  # noqa: N815
     subject: _Descriptor | None = None
-    annotations: dict[str, str] | None = None
+    annotations: dict[str, str | None] | None = None
 
 
 class _Image(_Document, frozen=True, kw_only=True):
     config: _Descriptor
-    layers: list[_Descriptor]
+    layers: list[_Descriptor] | None = None
 
 
 class _Index(_Document, frozen=True, kw_only=True):
-    manifests: list[_Descriptor]
+    manifests: list[_Descriptor] | None = None
 
 
 _IMAGE: Final = msgspec.json.Decoder(_Image)
@@ -72,10 +79,15 @@ _INDEX: Final = msgspec.json.Decoder(_Index)
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a manifest says of other content; ``size`` is in bytes."""
+    """What a manifest says of other content.
+
+    Attributes:
+        size: in bytes; None where none is said, or one that no content can have.
+        media_type: "" where none is said.
+    """
 
     digest: Digest
-    size: int
+    size: int | None
     media_type: str
 
 
@@ -92,6 +104,7 @@ class Manifest:
         artifact_type: what the referrers list shows (an image without one has its config's media type there).
         annotations: the document's own annotations.
         foreign: whether it has layers that live elsewhere.
+        unsized: digests of content whose size is not said, or said wrongly as the manifest itself shows.
     """
 
     raw: bytes
@@ -102,6 +115,7 @@ class Manifest:
     artifact_type: str | None
     annotations: dict[str, str] | None
     foreign: bool
+    unsized: tuple[Digest, ...] = ()
 
 
 def parse(raw: bytes, content_type: str) -> Manifest:
@@ -112,6 +126,9 @@ def parse(raw: bytes, content_type: str) -> Manifest:
     """
     members = _members(raw)
     media_type = _media_type(members, media.essence(content_type))
+    other = _OF_AN_INDEX if media_type in media.IMAGES else _OF_AN_IMAGE
+    if any(members.get(name) is not None for name in other):
+        raise ManifestInvalid("the manifest is an image and called an index, or the other way round")
     if media_type in media.IMAGES:
         return _image(raw, media_type, _decode(_IMAGE, raw))
     return _index(raw, media_type, _decode(_INDEX, raw))
@@ -129,7 +146,8 @@ def _members(raw: bytes) -> dict[str, object]:
     _check_letter_case(document, _MEMBERS)
     for descriptor in _descriptors(document):
         _check_letter_case(descriptor, _DESCRIPTOR_MEMBERS)
-    if "manifests" in document and ("layers" in document or "config" in document):
+    given = {name for name, value in document.items() if value is not None}
+    if "manifests" in given and not given.isdisjoint(_OF_AN_IMAGE):
         raise ManifestInvalid("the manifest is both an image and an index")
     return document
 
@@ -158,7 +176,9 @@ def _check_letter_case(members: dict[str, object], known: dict[str, str]) -> Non
 
 def _media_type(members: dict[str, object], content_type: str) -> str:
     declared = members.get("mediaType")
-    if declared is not None and content_type and declared != content_type:
+    if declared in (None, ""):
+        declared = None
+    elif content_type and declared != content_type:
         raise ManifestInvalid(
             "Content-Type and mediaType disagree",
             {"Content-Type": content_type[:128], "mediaType": str(declared)[:128]},
@@ -184,35 +204,53 @@ def _decode(decoder: msgspec.json.Decoder[Shape], raw: bytes) -> Shape:
 
 def _image(raw: bytes, media_type: str, image: _Image) -> Manifest:
     config = _descriptor(image.config, "config")
-    layers = [(_descriptor(layer, f"layers[{i}]"), layer) for i, layer in enumerate(image.layers)]
-    held = tuple(d for d, _ in layers if not media.is_foreign_layer(d.media_type))
+    layers = _listed(image.layers, "layers")
+    held = tuple(layer for layer in layers if not media.is_foreign_layer(layer.media_type))
+    subject = _subject(image)
     return Manifest(
         raw=raw,
         media_type=media_type,
         blobs=(config, *held),
         children=(),
-        subject=_subject(image),
-        artifact_type=image.artifactType or config.media_type,
-        annotations=image.annotations,
+        subject=subject.digest if subject else None,
+        artifact_type=image.artifactType or config.media_type or None,
+        annotations=_annotations(image),
         foreign=len(held) < len(layers),
+        unsized=_unsized(config, *layers, subject),
     )
 
 
 def _index(raw: bytes, media_type: str, index: _Index) -> Manifest:
+    children = _listed(index.manifests, "manifests")
+    subject = _subject(index)
     return Manifest(
         raw=raw,
         media_type=media_type,
         blobs=(),
-        children=tuple(_descriptor(child, f"manifests[{i}]") for i, child in enumerate(index.manifests)),
-        subject=_subject(index),
+        children=children,
+        subject=subject.digest if subject else None,
         artifact_type=index.artifactType or None,
-        annotations=index.annotations,
+        annotations=_annotations(index),
         foreign=False,
+        unsized=_unsized(*children, subject),
     )
 
 
-def _subject(document: _Document) -> Digest | None:
-    return None if document.subject is None else _descriptor(document.subject, "subject").digest
+def _subject(document: _Document) -> Descriptor | None:
+    return None if document.subject is None else _descriptor(document.subject, "subject")
+
+
+def _annotations(document: _Document) -> dict[str, str] | None:
+    annotations = document.annotations
+    return None if annotations is None else {name: value or "" for name, value in annotations.items()}
+
+
+def _unsized(*descriptors: Descriptor | None) -> tuple[Digest, ...]:
+    return tuple(each.digest for each in descriptors if each is not None and each.size is None)
+
+
+def _listed(descriptors: list[_Descriptor] | None, where: str) -> tuple[Descriptor, ...]:
+    return tuple(_descriptor(each, f"{where}[{at}]") for at, each in enumerate(descriptors or ()))
 
 
 def _descriptor(descriptor: _Descriptor, where: str) -> Descriptor:
@@ -220,21 +258,24 @@ def _descriptor(descriptor: _Descriptor, where: str) -> Descriptor:
         digest = Digest.parse(descriptor.digest)
     except DigestInvalid as error:
         raise ManifestInvalid(f"{where}.digest: {error.message}") from None
-    if not 0 <= descriptor.size <= _LARGEST_SIZE:
+    size = descriptor.size
+    if size is not None and size > _LARGEST_SIZE:
         raise ManifestInvalid(f"{where}.size is out of range")
-    if descriptor.data is not None:
-        _check_data(descriptor.data, digest, descriptor.size, where)
-    return Descriptor(digest, descriptor.size, descriptor.mediaType)
+    wrong = size is None or size < 0
+    if descriptor.data:
+        wrong |= _embedded(descriptor.data, digest, where) != size
+    return Descriptor(digest, None if wrong else size, descriptor.mediaType or "")
 
 
-def _check_data(data: str, digest: Digest, size: int, where: str) -> None:
-    # descriptor.md: embedded data must be the content that the digest and the size speak of.
+def _embedded(data: str, digest: Digest, where: str) -> int:
+    """The size of embedded data, which must be the content that the digest speaks of (descriptor.md)."""
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise ManifestInvalid(f"{where}.data is not base64") from None
-    if len(content) != size or Digest.of(content, digest.algorithm) != digest:
-        raise ManifestInvalid(f"{where}.data is not the content that its digest and size name")
+    if Digest.of(content, digest.algorithm) != digest:
+        raise ManifestInvalid(f"{where}.data is not the content that its digest names")
+    return len(content)
 
 
 def _short(error: Exception) -> str:

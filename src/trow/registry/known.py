@@ -43,21 +43,21 @@ class _Child(msgspec.Struct, frozen=True):
 class _Index(msgspec.Struct, frozen=True):
     """The members of an index by which runtimes choose (image-spec, image-index.md)."""
 
-    manifests: tuple[_Child, ...]
+    manifests: tuple[_Child, ...] | None = None
 
 
 class _Configuration(msgspec.Struct, frozen=True):
     """The members of an image's configuration that policies ask for (image-spec, config.md)."""
 
     created: str | None = None
-    os: str = ""
-    architecture: str = ""
-    variant: str = ""
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
 
     @property
     def platform(self) -> str:
         """Such as ``linux/arm/v7``; "" where none is named."""
-        if self.os in ("", "unknown"):
+        if self.os in (None, "", "unknown"):
             return ""
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
@@ -109,7 +109,7 @@ class LocalImages:
         if record.media_type not in media.INDEXES:
             return [await self._configuration(repository, record)]
         listed = msgspec.json.decode(record.content, type=_Index).manifests
-        children = [child for child in listed if child.platform != _NO_PLATFORM]
+        children = [child for child in listed or () if child.platform != _NO_PLATFORM]
         found: list[_Configuration] = []
         for child in children[:_MOST_PLATFORMS]:
             with contextlib.suppress(ManifestUnknown):

@@ -154,6 +154,7 @@ class Publication:
     Attributes:
         require_blobs: refuse it when the repository lacks one of its blobs.
         require_children: refuse it when the repository lacks one of its children.
+        require_sizes: refuse it when it gives content another size than it has.
         history: how many lines of history each tag keeps.
         overwrite: whether a tag that points at something else may be moved.
     """
@@ -165,6 +166,7 @@ class Publication:
     subject: str
     require_blobs: bool
     require_children: bool
+    require_sizes: bool
     history: int
     overwrite: bool = True
 
@@ -187,10 +189,11 @@ class TagMove:
 
 @dataclass(frozen=True, slots=True)
 class PublicationResult:
-    """What a publication changed, and what it refers to in vain."""
+    """What a publication changed, what it refers to in vain, and what it gives another size than it has."""
 
     missing: Missing
     moves: tuple[TagMove, ...] = ()
+    wrong_sizes: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +239,7 @@ class Metadata(Protocol):
         Raises:
             TagExists: a tag points at something else and may not be moved.
             ManifestBlobUnknown: something it refers to is missing and required.
-            ManifestInvalid: it gives one of its blobs another size than the blob has.
+            ManifestInvalid: it gives content another size than it has, and that is required.
         """
 
     async def delete_manifest(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
     from trow.oci.manifest import Manifest
     from trow.oci.names import Reference, Repository, Tag
-    from trow.registry.ports import Blobs, Metadata, Missing, PublicationResult
-
-# Reading a manifest of this size takes about a millisecond; larger ones are read beside the event loop.
-_LARGE: Final = 128 * 1024
+    from trow.registry.ports import Blobs, Metadata, PublicationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +64,36 @@ class PublishRules:
     Attributes:
         sparse_images: accept images some of whose blobs the repository lacks.
         sparse_indexes: accept indexes some of whose manifests the repository lacks.
+        strict_sizes: refuse manifests that give content another size than it has, or none.
         history: how many lines of history each tag keeps.
         most_tags: how many ``tag=`` parameters one push may carry.
     """
 
     sparse_images: bool
     sparse_indexes: bool
+    strict_sizes: bool
     history: int
     most_tags: int
 
 
 class Publish:
-    """Stores and deletes manifests and tags."""
+    """Stores and deletes manifests and tags.
 
-    def __init__(self, blobs: Blobs, metadata: Metadata, rules: PublishRules) -> None:
+    Args:
+        wrong_sizes: told of each manifest that is stored although it gives content another size than it has, or none.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        metadata: Metadata,
+        rules: PublishRules,
+        wrong_sizes: Callable[[], None] = lambda: None,
+    ) -> None:
         self._blobs = blobs
         self._metadata = metadata
         self._rules = rules
+        self._wrong_sizes = wrong_sizes
 
     async def put(
         self,
@@ -100,14 +110,16 @@ class Publish:
             ManifestInvalid, DigestMismatch, ManifestBlobUnknown, TooManyTags, Denied: nothing was stored.
         """
         self._check_tags(reference, tags)
-        manifest = await _parse(raw, content_type)
-        digest = _digest(raw, reference)
+        manifest, digest = await _read(raw, content_type, reference)
+        self._check_sizes(manifest)
         pointing = tags if isinstance(reference, Digest) else (reference,)
         if manifest.subject is None or pointing:  # anything but attaching something to what is there
             await author.require(Permission.PUSH)
         await self._check_bytes(repository, manifest)
         result = await self._store(self._publication(repository, digest, manifest, pointing, author.name), author)
-        remarks = tuple(_remarks(manifest, result.missing))
+        if manifest.unsized or result.wrong_sizes:
+            self._wrong_sizes()
+        remarks = tuple(_remarks(manifest, result))
         return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves)
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
@@ -153,6 +165,14 @@ class Publish:
         if len(tags) > self._rules.most_tags:
             raise TooManyTags(f"{len(tags)} tag parameters are too many; send at most {self._rules.most_tags}")
 
+    def _check_sizes(self, manifest: Manifest) -> None:
+        if manifest.unsized and self._rules.strict_sizes:
+            digest = manifest.unsized[0]
+            raise ManifestInvalid(
+                f"the manifest does not say how large {digest} is, or says what cannot be (registry.strict_sizes)",
+                {"digest": digest},
+            )
+
     def _publication(
         self, repository: Repository, digest: Digest, manifest: Manifest, tags: Sequence[Tag], subject: str
     ) -> Publication:
@@ -164,15 +184,17 @@ class Publish:
             subject=subject,
             require_blobs=not self._rules.sparse_images,
             require_children=not self._rules.sparse_indexes,
+            require_sizes=self._rules.strict_sizes,
             history=self._rules.history,
             overwrite=False,
         )
 
 
-async def _parse(raw: bytes, content_type: str) -> Manifest:
-    if len(raw) < _LARGE:
-        return manifests.parse(raw, content_type)
-    return await asyncio.to_thread(manifests.parse, raw, content_type)
+async def _read(raw: bytes, content_type: str, reference: Reference) -> tuple[Manifest, Digest]:
+    def read() -> tuple[Manifest, Digest]:
+        return manifests.parse(raw, content_type), _digest(raw, reference)
+
+    return read() if len(raw) <= manifests.LARGE else await asyncio.to_thread(read)
 
 
 def _digest(raw: bytes, reference: Reference) -> Digest:
@@ -184,8 +206,11 @@ def _digest(raw: bytes, reference: Reference) -> Digest:
     return actual
 
 
-def _remarks(manifest: Manifest, missing: Missing) -> list[str]:
-    remarks = []
+def _remarks(manifest: Manifest, result: PublicationResult) -> list[str]:
+    remarks, missing = [], result.missing
+    wrong = len({*manifest.unsized, *result.wrong_sizes})
+    if wrong:
+        remarks.append(f"{wrong} sizes in this manifest are wrong or not said; some clients will refuse to pull it")
     if missing.blobs:
         remarks.append(f"{len(missing.blobs)} blobs of this manifest are not in the repository")
     if missing.children:

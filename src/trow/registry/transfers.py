@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 _MOST: Final = 10_000
 _MOST_OF_A_CALLER: Final = 64
 _LONGEST_SECONDS: Final = 300.0
-# Larger manifests are read beside the event loop.
-_LARGE: Final = 128 * 1024
 # Manifests named in one record; more are only counted.
 _MOST_MANIFESTS: Final = 64
 _PUSH_IDLE_SECONDS: Final = 600.0
@@ -334,7 +332,7 @@ class Transfers:
 async def _references(record: ManifestRecord) -> set[Digest]:
     """Digests of what a manifest refers to; none where it cannot be read."""
     try:
-        if len(record.content) < _LARGE:
+        if len(record.content) <= manifests.LARGE:
             parsed = manifests.parse(record.content, record.media_type)
         else:
             parsed = await asyncio.to_thread(manifests.parse, record.content, record.media_type)

@@ -41,7 +41,8 @@ class Shelf:
     """The use cases under test, with less to write."""
 
     def __init__(self, blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata, **rules: int) -> None:
-        given = {"sparse_images": 1, "sparse_indexes": 1, "history": 10, "most_tags": 3} | rules
+        given = {"sparse_images": 1, "sparse_indexes": 1, "strict_sizes": 0, "history": 10, "most_tags": 3} | rules
+        self.wrong_sizes = 0
         self.pull = pull
         self.browse = Browse(metadata)
         self.rights = Rights(everything=True)
@@ -52,10 +53,15 @@ class Shelf:
             PublishRules(
                 sparse_images=bool(given["sparse_images"]),
                 sparse_indexes=bool(given["sparse_indexes"]),
+                strict_sizes=bool(given["strict_sizes"]),
                 history=given["history"],
                 most_tags=given["most_tags"],
             ),
+            self._note_wrong_sizes,
         )
+
+    def _note_wrong_sizes(self) -> None:
+        self.wrong_sizes += 1
 
     async def put(self, manifest: Manifest, reference: str = "", *tags: str) -> Published:
         target: Reference = tag(reference) if reference else digest(manifest.digest)
@@ -93,7 +99,7 @@ def shelf(blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata) -
 
 @pytest.fixture
 def strict(blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
-    return Shelf(blobs, push, pull, metadata, sparse_images=0, sparse_indexes=0)
+    return Shelf(blobs, push, pull, metadata, sparse_images=0, sparse_indexes=0, strict_sizes=1)
 
 
 async def test_manifest_is_read_as_it_was_pushed(strict: Shelf) -> None:
@@ -256,24 +262,48 @@ async def test_foreign_layers_are_never_missing_and_remarked_on(strict: Shelf) -
     assert "non-distributable" in remark
 
 
-@pytest.mark.parametrize("difference", [-1, 1])
-async def test_size_that_contradicts_what_is_here(shelf: Shelf, difference: int) -> None:
+def with_sizes(size: int | None) -> factories.Manifest:
+    """An image whose layer of 50 bytes is said to have so many."""
     layer, config = factories.blob(50), factories.blob(10, factories.OCI_CONFIG)
-    wrong = layer.descriptor | {"size": layer.size + difference}
-    raw = factories.encode({"schemaVersion": 2, "config": config.descriptor, "layers": [wrong]})
-    image = factories.Manifest(raw, OCI_IMAGE, (config, layer))
+    document = {"schemaVersion": 2, "config": config.descriptor, "layers": [layer.descriptor | {"size": size}]}
+    return factories.Manifest(factories.encode(document), OCI_IMAGE, (config, layer))
+
+
+@pytest.mark.parametrize("size", [0, 49, 51, -1, None])
+async def test_wrong_size_is_accepted_remarked_on_and_counted(shelf: Shelf, size: int | None) -> None:
+    """Digests are what says that content is right, and images of the wild have wrong sizes."""
+    image = with_sizes(size)
     await shelf.push(image)
-    with pytest.raises(ManifestInvalid, match=f"{layer.size + difference} bytes; it has {layer.size}"):
-        await shelf.put(image, "v1")
-    assert await shelf.tags() == []
+    (remark,) = (await shelf.put(image, "v1")).remarks
+    assert remark.startswith("1 sizes in this manifest are wrong or not said")
+    assert (await shelf.tags(), shelf.wrong_sizes) == (["v1"], 1)
 
 
-async def test_size_of_a_child_that_contradicts_what_is_here(shelf: Shelf) -> None:
+async def test_right_sizes_are_not_counted(shelf: Shelf) -> None:
+    image = with_sizes(50)
+    await shelf.push(image)
+    assert (await shelf.put(image)).remarks == ()
+    assert shelf.wrong_sizes == 0
+
+
+@pytest.mark.parametrize(("size", "says"), [(51, "51 bytes; it has 50"), (-1, "how large"), (None, "how large")])
+async def test_wrong_size_is_refused_where_sizes_are_strict(strict: Shelf, size: int | None, says: str) -> None:
+    image = with_sizes(size)
+    await strict.push(image)
+    with pytest.raises(ManifestInvalid, match=rf"{says}.*registry\.strict_sizes"):
+        await strict.put(image, "v1")
+    assert (await strict.tags(), strict.wrong_sizes) == ([], 0)
+
+
+async def test_wrong_size_of_a_child(shelf: Shelf, strict: Shelf) -> None:
     child = factories.image()
+    await shelf.push(child)
     await shelf.put(child)
     raw = factories.index([child]).raw.replace(b'"size": %d' % child.size, b'"size": 7')
+    (remark,) = (await shelf.put(factories.Manifest(raw, factories.OCI_INDEX))).remarks
+    assert "wrong or not said" in remark
     with pytest.raises(ManifestInvalid):
-        await shelf.put(factories.Manifest(raw, factories.OCI_INDEX))
+        await strict.put(factories.Manifest(raw, factories.OCI_INDEX))
 
 
 async def test_subject_need_not_be_here(strict: Shelf) -> None:
