@@ -96,8 +96,14 @@ class _Reader:
         if code in (op.AT, op.ASSERT, op.ASSERT_NOT):
             if code is not op.AT:
                 self.places.asides.append(argument[1])
-            return self._either([])
+            return (self.places.knot(), self.places.knot()) if self._begins(code, argument) else self._either([])
         return self.places.place(_letters(code, argument, self._flags))
+
+    def _begins(self, code: Any, argument: Any) -> bool:
+        """Whether nothing may have been read before: from other places no way leads through here."""
+        if code is not op.AT:
+            return False
+        return argument is op.AT_BEGINNING_STRING or (argument is op.AT_BEGINNING and not self._flags & re.MULTILINE)
 
     def _either(self, parts: list[Part]) -> Part:
         end = self.places.knot()
