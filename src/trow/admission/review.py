@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from trow.lib.terminal import shown
 from trow.oci.errors import RequestInvalid
 from trow.policy.pods import Kind
 
@@ -190,6 +191,6 @@ def _fitting(warnings: Sequence[str]) -> tuple[str, ...]:
 
 def _cut(text: str, length: int) -> str:
     """On one line and of a bounded length, in bytes."""
-    safe = "".join(letter if letter.isprintable() else "?" for letter in text)
+    safe = shown(text)
     raw = safe.encode()
     return safe if len(raw) <= length else raw[: length - 3].decode(errors="ignore") + "..."

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from trow.app.trial import Outcome
+from trow.lib.terminal import escaped_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -150,7 +151,7 @@ def as_junit(trial: Trial) -> str:
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     ET.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + escaped_xml(ET.tostring(root, encoding="unicode"))
 
 
 def _suite(name: str, cases: Sequence[ET.Element]) -> ET.Element:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.audit import chain
 from trow.audit import record as records
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Keys: TypeAlias = Mapping[str, Verifier]
 
 
+# In place of a record's sequence: something else than a record is not as it was written.
+BESIDE: Final = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """The first thing that is not as it was written."""
@@ -29,6 +33,8 @@ class Problem:
 
     def __str__(self) -> str:
         """For people."""
+        if self.sequence == BESIDE:
+            return f"what belongs to no single record {self.what} ({self.where})"
         return f"record {self.sequence} of writer {self.writer} {self.what} ({self.where})"
 
 

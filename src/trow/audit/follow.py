@@ -17,6 +17,7 @@ from trow.audit import record as records
 from trow.audit.chain import Head
 from trow.audit.errors import AuditError
 from trow.audit.reader import TrailReader, checkpoint_line
+from trow.lib.terminal import escaped_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +136,7 @@ class Follower:
     def _catch_up(self) -> None:
         reader = self._reader or self._open()
         while lines := reader.lines_after(self._head, self._covered, _LINES_AT_ONCE):
-            self._output.write(b"".join(line.content + b"\n" for line in lines), self._opening)
+            self._output.write(b"".join(escaped_bytes(line.content) + b"\n" for line in lines), self._opening)
             self._advance(lines)
 
     def _open(self) -> TrailReader:

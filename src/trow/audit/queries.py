@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import apsw
@@ -34,7 +34,7 @@ _MANY: Final = 5_000
 _LONGEST_SECONDS: Final = 10.0
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 _AT_ONCE: Final = 2
-_MOST_WORKLOADS: Final = 10_000
+MOST_WORKLOADS: Final = 10_000
 _LONGEST_TEXT: Final = 256
 _MOST_DIGITS: Final = 16
 
@@ -69,6 +69,17 @@ class Position:
     def of(cls, record: Record) -> Position:
         """The place of a record."""
         return cls(times.read(record.time), record.writer, record.sequence)
+
+
+def read_limit(text: str) -> int:
+    """How many records somebody wants.
+
+    Raises:
+        ValueError: it is no number; the message is for people.
+    """
+    if not _is_number(text):
+        raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not a number; give how many records there may be")
+    return int(text)
 
 
 def _is_number(text: str) -> bool:
@@ -154,12 +165,6 @@ def _parse_text(text: str, _now: int) -> str:
     return text
 
 
-def _parse_limit(text: str, _now: int) -> int:
-    if not _is_number(text):
-        raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not a number; give how many records there may be")
-    return min(int(text), MOST_RECORDS)
-
-
 _PARSERS: Final[dict[str, tuple[str, Callable[[str, int], Any]]]] = {
     "repository": ("repository", _parse_repository),
     "user": ("user", _parse_text),
@@ -170,7 +175,7 @@ _PARSERS: Final[dict[str, tuple[str, Callable[[str, int], Any]]]] = {
     "since": ("since", times.read_point),
     "until": ("until", times.read_point),
     "last": ("last", lambda text, _now: Position.parse(text)),
-    "n": ("limit", _parse_limit),
+    "n": ("limit", lambda text, _now: min(read_limit(text), MOST_RECORDS)),
 }
 
 
@@ -218,10 +223,6 @@ class AuditQueries:
         """
         return await self._run(lambda connection: search(connection, query))
 
-    async def who_runs(self, digest: Digest) -> list[Workload]:
-        """Who pulled an image, the latest first. Raises as `search` does."""
-        return await self._run(lambda connection: who_runs(connection, digest))
-
     async def _run(self, work: Callable[[apsw.Connection], Result]) -> Result:
         async with self._free:
             return await asyncio.to_thread(self._read, work)
@@ -262,6 +263,24 @@ def search(connection: apsw.Connection, query: Query) -> Found:
     return Found(found, len(rows) > query.limit > 0, last)
 
 
+def pages(connection: apsw.Connection, query: Query, most: int) -> Iterator[Found]:
+    """The records that are looked for, page after page, until there are so many; the last page tells of further ones.
+
+    Args:
+        connection: the trail.
+        query: its limit does not matter.
+        most: how many records, in all pages.
+    """
+    found = search(connection, replace(query, limit=min(most, MOST_RECORDS)))
+    yield found
+    left = most - len(found.records)
+    while found.more and left > 0:
+        query = replace(query, last=Position.parse(found.last), limit=min(left, MOST_RECORDS))
+        found = search(connection, query)
+        yield found
+        left -= len(found.records)
+
+
 def _conditions(connection: apsw.Connection, query: Query) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     if query.digest is not None:
         yield sql.BY_DIGEST, (query.digest,)
@@ -291,16 +310,16 @@ def _in_repository(connection: apsw.Connection, repository: str) -> tuple[str, t
     return sql.BY_PREFIX_OF_MANY if count >= _MANY else sql.BY_PREFIX, bounds
 
 
-def who_runs(connection: apsw.Connection, digest: Digest) -> list[Workload]:
-    """Who pulled an image, or a platform of it, the latest first."""
+def who_runs(connection: apsw.Connection, digest: Digest) -> tuple[list[Workload], bool]:
+    """Who pulled an image, or a platform of it, the latest first; and whether there may be more of them."""
     actions = Action.PULL.value, Action.PULL_BEGIN.value
     outcomes = Outcome.OK.value, Outcome.INTENT.value
     found: dict[tuple[str, ...], Workload] = {}
     for (text,) in connection.execute(sql.PULLS_OF, (digest, *actions, *outcomes)):
         _note(found, records.read(text))
-        if len(found) >= _MOST_WORKLOADS:
-            break
-    return list(found.values())
+        if len(found) >= MOST_WORKLOADS:
+            return list(found.values()), True
+    return list(found.values()), False
 
 
 def _note(found: dict[tuple[str, ...], Workload], record: Record) -> None:

@@ -12,21 +12,22 @@ import functools
 import re
 from typing import TYPE_CHECKING, Final
 
+import apsw
+
 from trow.audit import database, sql, times
 from trow.audit import record as records
 from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Head
-from trow.audit.checks import Altered, ChainCheck, Report, checked, refuse_absent, sealed
+from trow.audit.checks import BESIDE, Altered, ChainCheck, Report, checked, refuse_absent, sealed
 from trow.audit.errors import AuditError
 from trow.audit.outputs import read_line
 from trow.audit.reader import checkpoint_line
 from trow.audit.record import Record
 from trow.audit.store import checkpoint_of, columns, trim_of
+from trow.lib.terminal import escaped_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    import apsw
 
     from trow.audit.checks import Keys
     from trow.audit.database import Row
@@ -58,13 +59,38 @@ def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Rep
     with contextlib.closing(database.open_reader(path)) as connection, database.snapshot(connection):
 
         def check() -> None:
-            for (writer,) in database.rows(connection, sql.WRITERS):
-                _DatabaseCheck(connection, ChainCheck(str(writer), keys, anchors, report), str(writer)).run()
+            writers, damage = _writers(connection)
+            for writer in writers:
+                _DatabaseCheck(connection, ChainCheck(writer, keys, anchors, report), writer).run()
+            if damage is not None:
+                raise damage
             refuse_absent(report, anchors, str(path))
-            for writer, sequence in database.rows(connection, sql.STRAY_DIGEST):
-                raise Altered(str(writer), sequence, "is not there, but its digest is", "table record_digest")
+            with _readable("?", BESIDE, "the database"):
+                for writer, sequence in database.rows(connection, sql.STRAY_DIGEST):
+                    raise Altered(str(writer), sequence, "is not there, but its digest is", "table record_digest")
 
         return checked(report, keys, check)
+
+
+def _writers(connection: apsw.Connection) -> tuple[Sequence[str], Altered | None]:
+    """Whose records there are; where that cannot be read, the database's own writer, and what is wrong."""
+    try:
+        with _readable("?", BESIDE, "the database"):
+            return [str(writer) for (writer,) in database.rows(connection, sql.WRITERS)], None
+    except Altered as damage:
+        with _readable("?", BESIDE, "the database"):
+            return [database.writer_of(connection)], damage
+
+
+@contextlib.contextmanager
+def _readable(writer: str, sequence: int, where: str) -> Iterator[None]:
+    """What is read inside has to be what SQLite writes, and its texts UTF-8; else it is said of this record."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise Altered(writer, sequence, "was altered: it is not UTF-8", where) from None
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, IndexError) as error:
+        raise Altered(writer, sequence, f"cannot be read: the database is damaged ({error})", where) from None
 
 
 class _DatabaseCheck:
@@ -79,7 +105,7 @@ class _DatabaseCheck:
         self._begin()
         found = self._check.found
         after, checked = found.last.sequence, -_END
-        while rows := database.rows(self._connection, sql.FULL_RECORDS_AFTER, self._writer, after, _ROWS_AT_ONCE):
+        while rows := self._next(after):
             until = rows[-1][1]
             self._some(rows, self._digests(after, until), self._checkpoints(checked, until))
             after = checked = until
@@ -89,15 +115,35 @@ class _DatabaseCheck:
             raise self._check.altered(found.retained, "is missing, and so is all after it", "table record")
         self._check.end("table record")
 
+    def _next(self, after: int) -> Sequence[Row]:
+        """The records that come next; where some of them cannot be read, one by one up to the first such one."""
+        try:
+            rows = self._records(after, _ROWS_AT_ONCE)
+        except (UnicodeDecodeError, apsw.CorruptError, apsw.SQLError):
+            with _readable(self._writer, after + 1, "table record"):
+                rows = self._records(after, 1)
+        if any(type(row[1]) is not int for row in rows):
+            what = "has a sequence that is no number, or one after it"
+            raise self._check.altered(after + 1, what, "table record")
+        return rows
+
+    def _records(self, after: int, most: int) -> Sequence[Row]:
+        return database.rows(self._connection, sql.FULL_RECORDS_AFTER, self._writer, after, most)
+
+    def _rows(self, statement: str, *values: str | int) -> Sequence[Row]:
+        """Rows that belong to what comes next."""
+        with _readable(self._writer, self._check.found.last.sequence + 1, "the database"):
+            return database.rows(self._connection, statement, self._writer, *values)
+
     def _begin(self) -> None:
         """Before the first record: what the trim mark says, or what a trim has not come round to remove."""
-        if not (row := database.one(self._connection, sql.TRIM, self._writer)):
+        if not (row := next(iter(self._rows(sql.TRIM)), ())):
             return
         mark = self._read(trim_of, row, "table trim")
         self._check.mark(mark, "table trim")
         self._check.found.retained = mark.sequence
         last = Head(self._writer, mark.sequence - 1, mark.prev)
-        (first,) = database.one(self._connection, sql.FIRST_SEQUENCE, self._writer)
+        ((first,),) = self._rows(sql.FIRST_SEQUENCE)
         if first is None or first > last.sequence:
             self._check.begin(last)
         else:
@@ -105,7 +151,7 @@ class _DatabaseCheck:
             self._check.begin(Head(self._writer, first - 1, self._record(first).prev))
 
     def _record(self, sequence: int) -> Record:
-        (text,) = database.one(self._connection, sql.RECORD, self._writer, sequence)
+        ((text,),) = self._rows(sql.RECORD, sequence)
         return sealed(text, self._check, sequence, "table record")
 
     def _some(
@@ -137,12 +183,12 @@ class _DatabaseCheck:
 
     def _digests(self, after: int, until: int) -> dict[int, set[tuple[object, object]]]:
         found: dict[int, set[tuple[object, object]]] = {}
-        for sequence, digest, at in database.rows(self._connection, sql.DIGESTS_BETWEEN, self._writer, after, until):
+        for sequence, digest, at in self._rows(sql.DIGESTS_BETWEEN, after, until):
             found.setdefault(sequence, set()).add((digest, at))
         return found
 
     def _checkpoints(self, after: int, until: int) -> list[Checkpoint]:
-        rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, self._writer, after, until)
+        rows = self._rows(sql.CHECKPOINTS_BETWEEN, after, until)
         return [self._read(checkpoint_of, row, "table checkpoint") for row in rows]
 
     def _read(self, read: Callable[[Row], AnyMark], row: Row, where: str) -> AnyMark:
@@ -203,7 +249,7 @@ class _FileCheck:
             if isinstance(read, Checkpoint):
                 check.checkpoint(read, where)
                 continue
-            record = sealed(line, check, check.found.last.sequence + 1, where)
+            record = sealed(_unescaped(line, read), check, check.found.last.sequence + 1, where)
             self._look_ahead(check, record, lines, where)
             check.record(record, where)
         for check in self._checks.values():
@@ -253,6 +299,12 @@ class _FileCheck:
                 found = read_line(line)
                 if isinstance(found, Record) and (found.writer, found.sequence) == (record.writer, wanted):
                     raise check.altered(wanted, f"was moved: it stands in {later}", where)
+
+
+def _unescaped(line: bytes, record: Record) -> bytes:
+    """A line as it was hashed: files have what is not printable escaped, in the one way that Trow writes it."""
+    content = records.encode(record)
+    return content if escaped_bytes(content) == line else line
 
 
 def _lines(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:

@@ -14,10 +14,21 @@ from trow.audit import database, keys, sql, times
 from trow.audit import record as records
 from trow.audit.chain import Head
 from trow.audit.errors import AuditError
-from trow.audit.queries import Query, image_of, opened, search, who_runs
+from trow.audit.queries import (
+    DEFAULT_LIMIT,
+    MOST_WORKLOADS,
+    Query,
+    image_of,
+    opened,
+    pages,
+    read_limit,
+    who_runs,
+)
 from trow.audit.store import checkpoint_of
 from trow.audit.verify import verify_database, verify_files
 from trow.cli import options
+from trow.cli.printing import say_json
+from trow.lib.terminal import shown
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, RequestInvalid
 
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 
     from trow.audit.checks import Report
     from trow.audit.keys import PublicKey
+    from trow.audit.queries import Found
     from trow.audit.record import Record
     from trow.cli.parser import Commands, Parser
 
@@ -44,6 +56,7 @@ _FILTERS: Final = {
     "outcome": ("--outcome", "OUTCOME", "how it ended: ok, intent, denied, failed"),
     "since": ("--since", "TIME", "not before; a time such as 2026-01-31T08:00:00Z, or how long ago, such as 24h"),
     "until": ("--until", "TIME", "before; written in the same way"),
+    "last": ("--last", "PLACE", "after this place, as a search that had more said"),
     "n": ("--limit", "N", "how many records at most (default 100)"),
 }
 _LONGEST_CELL: Final = 60
@@ -90,7 +103,9 @@ def _add_search(parts: Commands) -> None:
     parser = _command(parts, "search", "list records, the newest first", _SEARCH)
     for name, (flag, metavar, what) in _FILTERS.items():
         parser.add_argument(flag, dest=f"filter_{name}", metavar=metavar, help=what)
-    parser.add_argument("--json", action="store_true", help="print the records as they were hashed, as JSON lines")
+    parser.add_argument(
+        "--json", action="store_true", help="print the records as JSON lines, with what is not printable escaped"
+    )
     parser.set_defaults(run=_run_search)
 
 
@@ -112,18 +127,35 @@ def _add_verify(parts: Commands) -> None:
 def _run_search(args: argparse.Namespace) -> int:
     given = {name: text for name in _FILTERS if (text := getattr(args, f"filter_{name}")) is not None}
     try:
+        most = read_limit(given.pop("n", str(DEFAULT_LIMIT)))
         query = Query.parse(given, times.microseconds(time.time()))
         with opened(_directory(args) / database.FILE_NAME) as connection:
-            found = search(connection, query)
+            last = (_show_json if args.json else _show_table)(pages(connection, query, most))
     except (RequestInvalid, AuditError, apsw.Error) as error:
         return _failed(error)
-    if args.json:
-        _print(found.records)
-    else:
-        _print(_table(_HEADS, [_cells(records.read(text)) for text in found.records]))
-        if found.more:
-            print("there are more; narrow the search or raise --limit", file=sys.stderr)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        return _failed(AuditError("a record was damaged and cannot be read; trow audit verify tells which"))
+    except ValueError as error:
+        return _failed(error)
+    if last.more:
+        print(f"there are more; go on with --last {last.last}, or raise --limit, or narrow the search", file=sys.stderr)
     return EXIT_DONE
+
+
+def _show_json(found: Iterable[Found]) -> Found:
+    """Print each page as it is found, and return the last one."""
+    for page in found:
+        for record in page.records:
+            say_json(record)
+    return page
+
+
+def _show_table(found: Iterable[Found]) -> Found:
+    rows: list[Sequence[str]] = []
+    for page in found:
+        rows += [_cells(records.read(text)) for text in page.records]
+    _print(_table(_HEADS, rows))
+    return page
 
 
 _HEADS: Final = ("TIME", "ACTION", "OUTCOME", "USER", "WORKLOAD", "IMAGE", "DIGEST", "BYTES")
@@ -156,7 +188,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]
 
 def _cell(text: str) -> str:
     # What clients write reaches a terminal here: nothing of it may be taken for a command to that.
-    harmless = "".join(each if each.isprintable() else "?" for each in text) or "-"
+    harmless = shown(text) or "-"
     return harmless if len(harmless) <= _LONGEST_CELL else harmless[: _LONGEST_CELL - 1] + "…"
 
 
@@ -167,11 +199,14 @@ def _run_who_runs(args: argparse.Namespace) -> int:
     try:
         digest = Digest.parse(args.digest)
         with opened(_directory(args) / database.FILE_NAME) as connection:
-            found = who_runs(connection, digest)
-    except (DigestInvalid, AuditError, apsw.Error) as error:
+            found, more = who_runs(connection, digest)
+    except (DigestInvalid, AuditError, apsw.Error, ValueError) as error:
         return _failed(error)
+    if more:
+        print(f"there are more: only the last {MOST_WORKLOADS} are listed", file=sys.stderr)
     if args.json:
-        _print(msgspec.json.encode(each).decode() for each in found)
+        for each in found:
+            say_json(msgspec.json.encode(each).decode())
         return EXIT_DONE
     heads = ("NAMESPACE", "SERVICE ACCOUNT", "POD", "NODE", "USER", "ADDRESS", "IMAGE", "FIRST", "LAST", "PULLS")
     rows = [
@@ -214,16 +249,12 @@ def _public_keys(args: argparse.Namespace) -> Mapping[str, PublicKey]:
 
 def _summary(report: Report) -> Iterable[str]:
     if report.problem is not None:
-        yield f"ALTERED: {_harmless(str(report.problem))}"
+        yield f"ALTERED: {shown(str(report.problem))}"
     for found in report.chains:
         yield f"writer {found.writer}: records {found.first} to {found.last.sequence}, signed up to {found.covered}"
     for text in report.unchecked:
         yield f"not checked: {text}"
     yield f"records checked: {report.records}, checkpoints: {report.checkpoints}"
-
-
-def _harmless(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _run_anchor(args: argparse.Namespace) -> int:
@@ -251,5 +282,5 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _failed(error: Exception) -> int:
-    print(f"trow: error: {error}", file=sys.stderr)
+    print(f"trow: error: {shown(str(error))}", file=sys.stderr)
     return EXIT_FAILED

@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from trow.cli import options
+from trow.cli.printing import say_json
 from trow.datadir import DataDirectoryError
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
         report = fsck(config, quarantine=args.quarantine, progress=_progress)
     except (DataDirectoryError, OSError, apsw.Error) as error:
         return _failed(str(error))
-    print(msgspec.json.encode(report).decode() if args.json else _summary(report))
+    if args.json:
+        say_json(msgspec.json.encode(report).decode())
+    else:
+        print(_summary(report))
     return EXIT_PROBLEMS if report.problems else EXIT_CLEAN
 
 

@@ -11,8 +11,9 @@ import msgspec
 import yaml
 
 from trow.cli import simulate
-from trow.cli.printing import EXIT_ALLOWED, aligned, exit_code, failed, harmless, say
+from trow.cli.printing import EXIT_ALLOWED, aligned, exit_code, failed, say, say_json
 from trow.errors import StartError
+from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
@@ -143,12 +144,14 @@ def run_test(args: argparse.Namespace) -> int:
         return failed(error)
     if args.output == "table":
         say(_table(trial))
+    elif args.output == "json":
+        say_json(as_json(trial))
     else:
-        print(as_json(trial) if args.output == "json" else as_junit(trial))
+        print(as_junit(trial))
     for strange in trial.strange:
-        print(f"trow: warning: {harmless(str(strange))}", file=sys.stderr)
+        print(f"trow: warning: {shown(str(strange))}", file=sys.stderr)
     for unreadable in trial.unreadable:
-        print(f"trow: error: {harmless(str(unreadable))}", file=sys.stderr)
+        print(f"trow: error: {shown(str(unreadable))}", file=sys.stderr)
     return exit_code(trial.outcome)
 
 
@@ -217,7 +220,7 @@ def run_import(args: argparse.Namespace) -> int:
     except StartError as error:
         return failed(error)
     for remark in remarks:
-        print(harmless(str(remark)), file=sys.stderr)
+        print(shown(str(remark)), file=sys.stderr)
     _print_yaml(manifests)
     return EXIT_LEFT_OUT if any(remark.kind is not Kind.NOTE for remark in remarks) else EXIT_ALLOWED
 
@@ -242,7 +245,7 @@ def run_export(args: argparse.Namespace) -> int:
         compiled = compile_policy(policy, spared=spared, exemptions=read.rules.exemptions, now=now, static=args.static)
         manifests += [*compiled.policies, *compiled.bindings]
         for left_out in compiled.left_out:
-            print(harmless(f"left out: {policy.title}: {left_out}"), file=sys.stderr)
+            print(shown(f"left out: {policy.title}: {left_out}"), file=sys.stderr)
     _print_yaml(manifests)
     return EXIT_ALLOWED
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.terminal import escaped, shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -27,15 +29,15 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def say(lines: Iterable[str]) -> None:
     for line in lines:
-        print(harmless(line))
+        print(shown(line))
 
 
-def harmless(text: str) -> str:
-    """What files say reaches a terminal here: nothing of it may be taken for a command to that."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+def say_json(text: str) -> None:
+    """Print JSON, which stays the same value: what a terminal could obey is escaped."""
+    print(escaped(text))
 
 
 def failed(error: Exception) -> int:
     for line in str(error).splitlines():
-        print(f"trow: error: {harmless(line)}", file=sys.stderr)
+        print(f"trow: error: {shown(line)}", file=sys.stderr)
     return EXIT_UNDECIDED

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trow.cli.printing import aligned, exit_code, failed, harmless, say
+from trow.cli.printing import aligned, exit_code, failed, say
 from trow.errors import StartError
+from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     except (StartError, UnreadableObject) as error:
         return failed(error)
     for strange in found.trial.strange:
-        print(f"trow: warning: {harmless(str(strange))}", file=sys.stderr)
+        print(f"trow: warning: {shown(str(strange))}", file=sys.stderr)
     say(_lines(found))
     return exit_code(found.trial.outcome)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.cli import options
+from trow.cli.printing import say_json
 from trow.errors import StartError
 from trow.identity import robots
 from trow.policy.access import ACTIONS, Permission, expand
@@ -95,7 +96,7 @@ def run_create(args: argparse.Namespace) -> int:
     except (ValueError, StartError) as error:
         return _failed(str(error))
     if args.json:
-        print(_json({"token": text, **_facts(token, now)}))
+        say_json(_json({"token": text, **_facts(token, now)}))
     else:
         print(text)
         print(f"This is shown only now. `trow token revoke {token.id}` makes it useless.", file=sys.stderr)
@@ -111,7 +112,10 @@ def run_list(args: argparse.Namespace) -> int:
     except StartError as error:
         return _failed(str(error))
     now = time.time()
-    print(_json([_facts(token, now) for token in tokens]) if args.json else _table(tokens, now))
+    if args.json:
+        say_json(_json([_facts(token, now) for token in tokens]))
+    else:
+        print(_table(tokens, now))
     return 0
 
 

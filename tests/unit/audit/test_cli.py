@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from trow.audit import queries
+from trow.audit import record as records
 from trow.audit.keys import SigningKey
 from trow.audit.outputs import FileOutput
 from trow.audit.trail import AuditTrail
@@ -81,6 +83,83 @@ def test_what_clients_write_is_no_command_to_the_terminal(trow: Any) -> None:
     assert "robot:ci?[31m" in trow("search").out
 
 
+TERMINAL = "\x9b31m\u202etxt\u2028\u2066\x7f"
+
+
+@pytest.fixture
+def hostile(data: Path) -> str:
+    """A digest that was pulled by somebody whose every name is a command to a terminal."""
+    actor = Identity(TERMINAL, Method.OIDC, groups=(TERMINAL,))
+    trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
+    trail.follow(FileOutput(data / "audit.jsonl"))
+    origin = Origin(TERMINAL, agent=TERMINAL)
+    trail.record(Event(Action.PULL, actor=actor, origin=origin, repository="a/b", reference="v1", digest=digest(99)))
+    trail.close()
+    return digest(99)
+
+
+def test_nothing_that_a_terminal_obeys_is_printed_in_any_form(trow: Any, data: Path, hostile: str) -> None:
+    printed = [
+        trow("search", "--json"), trow("search"), trow("who-runs", hostile), trow("who-runs", hostile, "--json")
+    ]  # fmt: skip
+    for ran in printed:
+        assert all(each.isprintable() for each in ran.out.replace("\n", "")), ran.out
+    assert TERMINAL.encode() not in (data / "audit.jsonl").read_bytes()
+    assert (data / "audit.jsonl").read_text().replace("\n", "").isprintable()
+
+
+def test_escaped_json_is_the_record_that_was_hashed(trow: Any, data: Path, hostile: str) -> None:
+    (line,) = trow("search", "--json", "--digest", hostile).lines
+    assert records.encode(msgspec.json.decode(line, type=records.Record)).decode() in texts(data / "audit.db")
+    assert trow("verify", "--file", str(data / "audit.jsonl")).code == 0
+
+
+def test_a_line_that_is_escaped_in_another_way_is_found(trow: Any, data: Path, hostile: str) -> None:
+    path = data / "audit.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"\\u009b", b"\\u009B", 1))
+    assert trow("verify", "--file", str(path)).lines[0].startswith("ALTERED")
+
+
+def test_as_many_records_are_printed_as_were_asked_for(trow: Any, data: Path) -> None:
+    many = Event(Action.PULL, repository="team-c/app", reference="v1", digest=digest(7))
+    trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
+    for _ in range(2_345):
+        trail.record(many)
+    trail.close()
+    ran = trow("search", "--json", "--limit", "5000", "--repo", "team-c/app")
+    assert (len(ran.lines), ran.err) == (2_345, "")
+    assert len(trow("search", "--limit", "2000", "--repo", "team-c/app").lines) == 2_001
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_search_that_was_cut_says_how_to_go_on(trow: Any, form: list[str]) -> None:
+    ran = trow("search", "--limit", "3", *form)
+    assert ran.err.startswith("there are more; go on with --last ")
+    rest = trow("search", "--json", "--last", ran.err.split()[7].removesuffix(","))
+    assert [msgspec.json.decode(line)["sequence"] for line in rest.lines] == [1]
+    assert rest.err == ""
+
+
+def test_who_runs_says_when_there_are_more(trow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MOST_WORKLOADS", 1)
+    assert "there are more" in trow("who-runs", digest(1)).err
+
+
+@pytest.mark.parametrize("flags", [[], ["--json", "--limit", "1"]])
+def test_search_over_a_damaged_record_says_what_to_do(trow: Any, data: Path, flags: list[str]) -> None:
+    sql(data / "audit.db", "UPDATE record SET content = CAST(x'7bff' AS TEXT)")
+    ran = trow("search", *flags)
+    assert ran.code == 2
+    assert "trow audit verify tells which" in ran.err
+
+
+def test_verify_names_a_damaged_record(trow: Any, data: Path) -> None:
+    sql(data / "audit.db", "UPDATE record SET content = CAST(x'7bff' AS TEXT) WHERE sequence = 2")
+    ran = trow("verify")
+    assert ran.code == 1
+    assert ran.lines[0].startswith("ALTERED: record 2 of writer ")
+
+
 @pytest.mark.parametrize(
     ("flags", "sequences"),
     [
@@ -104,7 +183,7 @@ def test_search_by(trow: Any, data: Path, flags: list[str], sequences: list[int]
 
 
 def test_search_says_when_there_is_more(trow: Any) -> None:
-    assert trow("search", "--limit", "2").err == "there are more; narrow the search or raise --limit\n"
+    assert trow("search", "--limit", "2").err.startswith("there are more; go on with --last ")
 
 
 @pytest.mark.parametrize("flags", [["--repo", "A"], ["--digest", "1"], ["--since", "x"], ["--limit", "x"]])

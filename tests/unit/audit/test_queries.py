@@ -205,7 +205,8 @@ def test_who_runs_an_image_is_told_by_pod_and_node(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "audit.db", events, now=1)
     with opened(path) as connection:
-        found = who_runs(connection, Digest.parse(digest(1)))
+        found, more = who_runs(connection, Digest.parse(digest(1)))
+    assert not more
     assert [
         (each.pod, each.user, each.address, each.image, each.first[17:19], each.last[17:19], each.count)
         for each in found
@@ -219,8 +220,9 @@ def test_who_runs_an_image_is_told_by_pod_and_node(tmp_path: Path) -> None:
     assert (found[2].namespace, found[2].service_account, found[2].node) == ("team-a", "builder", "node-1")
 
 
-async def test_nobody_runs_what_nobody_pulled(path: Path) -> None:
-    assert await AuditQueries(path).who_runs(Digest.parse(digest(99))) == []
+def test_nobody_runs_what_nobody_pulled(path: Path) -> None:
+    with opened(path) as connection:
+        assert who_runs(connection, Digest.parse(digest(99))) == ([], False)
 
 
 def test_index_serves_the_searches_that_matter(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import random
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -129,6 +130,53 @@ def test_record_that_is_none_any_more_is_named(altered: Path, content: object) -
     sql(altered, "PRAGMA ignore_check_constraints = 1")
     sql(altered, "UPDATE record SET content = coalesce(?, '') WHERE sequence = 3", content)
     assert at(altered) == 3
+
+
+@pytest.mark.parametrize("sequence", range(1, COUNT + 1))
+@pytest.mark.parametrize(
+    ("table", "column", "where"),
+    [
+        ("record", "content", "sequence = {}"),
+        ("record", "subject", "sequence = {}"),
+        ("record", "digest", "sequence = {}"),
+        ("record_digest", "digest", "digest = (SELECT max(digest) FROM record_digest WHERE sequence = {})"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_by_their_record(
+    altered: Path, table: str, column: str, where: str, sequence: int
+) -> None:
+    sql(altered, f"UPDATE {table} SET {column} = CAST(x'6162ff' AS TEXT) WHERE {where.format(sequence)}")
+    found = problem(altered)
+    assert "it is not UTF-8" in found.what
+    # Digests are read for many records at once.
+    assert found.sequence == (sequence if table == "record" else 1)
+
+
+@pytest.mark.parametrize("value", ["'x'", "1.5", "x'00'"])
+def test_sequence_that_is_no_number_is_found(altered: Path, value: str) -> None:
+    sql(altered, f"UPDATE record SET sequence = {value} WHERE sequence = 3")
+    assert "no number" in problem(altered).what
+
+
+@pytest.mark.parametrize("table", ["checkpoint", "trim"])
+def test_mark_that_is_no_text_is_found(altered: Path, table: str) -> None:
+    if table == "trim":
+        sql(altered, "INSERT INTO trim SELECT writer, 2, at, hash, key_id, signature FROM checkpoint LIMIT 1")
+    sql(altered, f"UPDATE {table} SET signature = CAST(x'6162ff' AS TEXT)")
+    assert "it is not UTF-8" in problem(altered).what
+
+
+def test_no_damage_to_the_file_ends_in_anything_but_a_sentence(whole: Path, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    content, path, found = whole.read_bytes(), tmp_path / "damaged.db", 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for _ in range(chance.choice((1, 1, 4, 40))):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(AuditError):
+            found += verify_database(path, KEYS).problem is not None
+    assert found > 50
 
 
 def test_another_way_to_write_the_same_record_is_found(altered: Path) -> None:

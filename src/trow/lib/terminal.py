@@ -1,0 +1,47 @@
+"""What clients write, made harmless for terminals: one notion of it for logs, tables and JSON.
+
+A terminal obeys control characters (C0 and C1 of ECMA-48: U+001B, U+009B), turns the order of text round for others
+(Unicode Annex 9: U+202E) and breaks lines at further ones (U+2028). None of them is printable for `str.isprintable`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# What a text beyond this holds is looked at letter by letter; the rest of it is ASCII that is harmless.
+_SUSPECT: Final = re.compile(r"[^\n -~]")
+_SUSPECT_BYTES: Final = re.compile(rb"[^\n -~]")
+
+
+def shown(text: str) -> str:
+    """A text for a cell or a message: one line, with ``?`` for what is not printable."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
+
+
+def escaped(json: str) -> str:
+    """The same JSON value, written so that it can be shown: escaped is what is not printable. Line feeds stay.
+
+    Args:
+        json: valid JSON, in which such characters can only stand inside of texts.
+    """
+    return _SUSPECT.sub(_escape, json) if _SUSPECT.search(json) else json
+
+
+def escaped_bytes(json: bytes) -> bytes:
+    """See `escaped`; for JSON in UTF-8."""
+    return escaped(json.decode()).encode() if _SUSPECT_BYTES.search(json) else json
+
+
+def escaped_xml(xml: str) -> str:
+    """The same for XML 1.0, in texts and attributes alike (section 4.1)."""
+    return _SUSPECT.sub(lambda match: match[0] if match[0].isprintable() else f"&#{ord(match[0])};", xml)
+
+
+def _escape(match: re.Match[str]) -> str:
+    letter = match[0]
+    if letter.isprintable():
+        return letter
+    # Beyond U+FFFF JSON has two halves (RFC 8259, section 7).
+    halves = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{halves[at]:02x}{halves[at + 1]:02x}" for at in range(0, len(halves), 2))
