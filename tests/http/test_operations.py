@@ -24,6 +24,14 @@ def test_health(client: Client) -> None:
     assert client.head("/healthz").status == 200
 
 
+def test_a_person_who_opens_the_address_reads_what_this_is_and_where_to_go_on(client: Client) -> None:
+    reply = client.get("/")
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    text = reply.body.decode()
+    assert text.startswith("This is Trow, a registry of container images.")
+    assert all(word in text for word in ("docker push HOST/NAME:TAG", "docker login HOST", "/v2/", "trow --help"))
+
+
 def test_readiness(client: Client) -> None:
     reply = client.get("/readiness")
     assert reply.status == 200

@@ -581,6 +581,7 @@ def test_zot_3183_what_is_open_to_all_is_no_part_of_the_registry() -> None:
         "/admission/validate",  # the API server shows no credentials
         "/admission/mutate",
         "/validate-image",
+        "/",
         "/healthz",
         "/readiness",
         "/metrics",

@@ -114,6 +114,8 @@ APT_TOOLS: Final = (
     AptTool("dockerd", "docker.io"),
     AptTool("docker", "docker.io"),
     AptTool("strace", "strace"),
+    AptTool("zsh", "zsh"),
+    AptTool("fish", "fish"),
     AptTool("mkfs.ext4", "e2fsprogs"),
     AptTool("mount", "mount"),
     AptTool("wrk", "wrk", bench=True),

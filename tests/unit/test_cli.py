@@ -150,8 +150,14 @@ def test_check_prints_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["config"], "the following arguments are required: COMMAND"),
-        (["sevre"], "invalid choice: 'sevre'"),
-        (["serve", "--confi", "x"], "unrecognized arguments: --confi x"),
+        (["sevre"], "unknown command 'sevre'; did you mean serve?"),
+        (["policy", "tset"], "unknown command 'tset'; did you mean test?"),
+        (["zzz"], "unknown command 'zzz'; choose from serve, config,"),
+        (["serve", "--confi", "x"], "unknown flag --confi; did you mean --config?"),
+        (["serve", "--prot=8"], "unknown flag --prot; did you mean --port?\nTry 'trow serve --help'."),
+        (["serve", "--zzz"], "unknown flag --zzz\n"),
+        (["version", "now"], "unexpected argument now\nTry 'trow version --help'."),
+        (["completion", "tcsh"], "SHELL cannot be 'tcsh'; choose from bash, zsh, fish"),
     ],
 )
 def test_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:

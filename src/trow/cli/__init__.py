@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from trow.cli import access, audit, config, fsck, keys, policy, serve, token, user, version
+from trow.cli import access, audit, completion, config, fsck, keys, policy, serve, token, user, version
 from trow.cli.parser import Parser
 from trow.config import ConfigError
 from trow.errors import StartError
@@ -67,4 +67,5 @@ def command_line() -> Parser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for group in (serve, config, access, policy, user, token, keys, audit, fsck, version):
         group.add(commands)
+    completion.add(commands, command_line)
     return top

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+import difflib
+import re
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     # argparse has no public name for what add_subparsers() returns.
     Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
+
+# As argparse reports a value outside of its choices.
+_CHOICE: Final = re.compile(r"argument ([^:]+): invalid choice: '([^']*)' \(choose from ([^()]*)\)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,6 +22,33 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.set_defaults(parser=self)  # the innermost command's wins
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"trow: error: {message}\nTry '{self.prog} --help'.\n")
+        self.exit(2, f"trow: error: {self._worded(message)}\nTry '{self.prog} --help'.\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            # argparse lets the outermost parser complain, which knows no flag of the command.
+            chosen = getattr(parsed, "parser", self)
+            chosen.error(chosen.about_unknown(unknown))
+        return parsed
+
+    def about_unknown(self, arguments: Sequence[str]) -> str:
+        """What to say of arguments that this command does not take."""
+        flag = next((each.partition("=")[0] for each in arguments if each.startswith("-")), None)
+        if flag is None:
+            return f"unexpected argument {' '.join(arguments)}"
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        return f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "")
+
+    @staticmethod
+    def _worded(message: str) -> str:
+        found = _CHOICE.fullmatch(message)
+        if found is None:
+            return message
+        what, wrong, among = found[1], found[2], re.findall(r"[^\s',]+", found[3])
+        near = difflib.get_close_matches(wrong, among, n=1)
+        kind = "unknown command" if what == "COMMAND" else f"{what} cannot be"
+        return f"{kind} {wrong!r}; " + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(among)}")

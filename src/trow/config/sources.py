@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import yaml
@@ -126,10 +127,49 @@ def _flow(text: str) -> object:
         return text
 
 
+# What other programs call settings of Trow.
+CALLED: Final = {
+    "listen.port": "listen.bind",
+    "listen.host": "listen.bind",
+    "listen.address": "listen.bind",
+    "listen.certificate": "listen.tls",
+    "listen.cert": "listen.tls",
+    "listen.key": "listen.tls",
+    "listen.client_ca": "listen.client_tls",
+    "auth.password": "auth.password_file",
+    "auth.users": "auth.users_file",
+    "auth.htpasswd": "auth.users_file",
+    "http.addr": "listen.bind",
+    "port": "listen.bind",
+    "bind": "listen.bind",
+    "tls": "listen.tls",
+    "storage": "data_dir",
+    "data": "data_dir",
+}
+
+
 def _unknown(source: Source, key: str, known: Sequence[str]) -> Problem:
-    near = difflib.get_close_matches(key or source.name, known, n=1, cutoff=0.71)  # more alike than a shared section
+    if key in CALLED:
+        right = SETTINGS[CALLED[key]]
+        return Problem(source, key, "unknown setting", f"write {right.key}: {right.form}")
+    name = key or source.name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.71)
+    section = key.rpartition(".")[0]
+    if near and section and not _alike(key, near[0]):
+        near = []
     kind = "setting" if key else "variable"
-    return Problem(source, key, f"unknown {kind}", f"did you mean {near[0]}?" if near else "remove it")
+    return Problem(source, key, f"unknown {kind}", f"did you mean {near[0]}?" if near else _instead(section))
+
+
+def _alike(key: str, other: str) -> bool:
+    """Whether the names within their sections are alike: a section in common makes any two names seem so."""
+    names = [each.rpartition(".")[2] for each in (key, other)]
+    return difflib.SequenceMatcher(None, names[0], names[1]).ratio() >= 0.6  # noqa: PLR2004 - what difflib takes for close
+
+
+def _instead(section: str) -> str:
+    names = [key.removeprefix(f"{section}.") for key in SETTINGS if section and key.startswith(f"{section}.")]
+    return f"remove it; {section} has {', '.join(names)}" if names else "remove it"
 
 
 # From raw values to a Config.
@@ -176,12 +216,29 @@ def _convert(setting: Setting, raw: Given, problems: list[Problem]) -> Any:
         value = msgspec.convert(raw.value, setting.type, strict=raw.source.kind == "file", dec_hook=_decode)
     except msgspec.ValidationError as error:
         wrong, _, where = str(error).partition(" - at `$")
+        form = _choices(setting, where) if wrong.startswith("Invalid enum value") else ""
         place = f"at {where.rstrip('`').lstrip('.')}: " if where and setting.structured else ""
-        problems.append(Problem(raw.source, setting.key, place + wrong, f"write {setting.form}"))
+        problems.append(Problem(raw.source, setting.key, place + wrong, f"write {form or setting.form}"))
         return setting.default
     if outside := _outside(setting, value):
         problems.append(Problem(raw.source, setting.key, f"{raw.value!r} {outside}", f"write {setting.form}"))
     return value
+
+
+def _choices(setting: Setting, where: str) -> str:
+    """What a member of a structured setting may be, for a value that is none of it."""
+    member = where.rstrip("`").rpartition(".")[2].partition("[")[0]
+    hints = typing.get_type_hints(setting.kind) if setting.structured and isinstance(setting.kind, type) else {}
+    values = _literals(hints.get(member))
+    return f"one of {', '.join(values)}" if values else ""
+
+
+def _literals(kind: object) -> tuple[str, ...]:
+    """The texts that a type allows, perhaps inside a list or beside null."""
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return inner
+    return next(filter(None, map(_literals, inner)), ())
 
 
 def _outside(setting: Setting, value: Any) -> str:

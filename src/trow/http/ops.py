@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.http.metrics import CONTENT_TYPE
 from trow.http.response import Response, json_response
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from trow.http.request import Request
 
 
+_WELCOME: Final = b"""\
+This is Trow, a registry of container images.
+
+  docker push HOST/NAME:TAG      put an image here; HOST is the name that you have come by
+  docker pull HOST/NAME:TAG      get it
+  docker login HOST              where this registry asks who you are
+
+Programs begin at /v2/ (OCI Distribution Specification). /healthz, /readiness and /metrics are for operators.
+The guides are in the folder docs of the sources; `trow --help` explains the program.
+"""
+
+
 class Operations:
     """Handlers.
 
@@ -25,6 +37,11 @@ class Operations:
     def __init__(self, checks: Mapping[str, Callable[[], Awaitable[None]]], metrics: Metrics) -> None:
         self._checks = checks
         self._metrics = metrics
+
+    async def welcome(self, request: Request) -> Response:
+        """What a person who opens the address in a browser has found."""
+        del request
+        return Response(200, [("content-type", "text/plain; charset=utf-8")], _WELCOME)
 
     async def healthz(self, request: Request) -> Response:
         """The process answers."""

@@ -68,6 +68,7 @@ def table(
         Route("POST", "/validate-image", admission.validate, Permission.OPEN),
         Route("GET", "/token", token.get, Permission.OPEN),
         Route("POST", "/token", token.post, Permission.OPEN),
+        Route("GET", "/", ops.welcome, Permission.OPEN),
         Route("GET", "/healthz", ops.healthz, Permission.OPEN),
         Route("GET", "/readiness", ops.readiness, Permission.OPEN),
         Route("GET", "/metrics", ops.metrics, Permission.OPEN),

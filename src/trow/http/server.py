@@ -108,8 +108,16 @@ def _bind(ip: str, port: int, *, shared: bool) -> socket.socket:
     except OSError as error:
         holder.close()
         kind = _NotOnThisMachine if error.errno == errno.EADDRNOTAVAIL else ListenError
-        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}") from None
+        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}{_fix(error.errno)}") from None
     return holder
+
+
+def _fix(code: int | None) -> str:
+    if code == errno.EADDRINUSE:
+        return "; stop the program that listens there, or give another address with --bind HOST:PORT"
+    if code == errno.EACCES:
+        return "; ports below 1024 are for root, or for whoever has CAP_NET_BIND_SERVICE: give another with --bind"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import pytest
 import trustme
 
 from support.settings import problems
-from trow.config import Config, load, read_password
+from trow.config import SETTINGS, Bind, Config, load, read_password
+from trow.config.sources import CALLED
 
 if TYPE_CHECKING:
     from unit.config.conftest import Write
@@ -42,13 +43,26 @@ def test_every_problem_is_reported_with_its_place(write: Write) -> None:
         ("lisen: {}", "lisen", "did you mean listen?"),
         ("listen: {binds: []}", "listen.binds", "did you mean listen.bind?"),
         ("max_manifest_size: 1", "max_manifest_size", "did you mean registry.max_manifest_size?"),
-        ("limits: {zzz: 1}", "limits.zzz", "remove it"),
-        ("limits: {1: 1}", "limits.1", "remove it"),
+        ("zzz: 1", "zzz", "remove it"),
+        ("listen: {port: 80}", "listen.port", f"write listen.bind: {Bind.form}"),
+        ("port: 80", "port", f"write listen.bind: {Bind.form}"),
+        ("auth: {htpasswd: x}", "auth.htpasswd", "write auth.users_file: a path"),
     ],
 )
 def test_unknown_key_is_refused_with_the_nearest(write: Write, text: str, key: str, fix: str) -> None:
     [problem] = problems(write(text))
     assert (problem.key, problem.wrong, problem.fix) == (key, "unknown setting", fix)
+
+
+@pytest.mark.parametrize("name", ["zzz", "1"])
+def test_unknown_key_that_resembles_none_is_told_what_its_section_has(write: Write, name: str) -> None:
+    [problem] = problems(write(f"log: {{{name}: 1}}"))
+    assert problem.fix.startswith("remove it; log has level, ")
+
+
+@pytest.mark.parametrize("right", sorted(CALLED.values()))
+def test_what_an_unknown_key_is_answered_with_is_a_setting(right: str) -> None:
+    assert right in SETTINGS
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_problem_of_a_part_names_the_file(write: Write) -> None:
     file = write("access:\n  rules:\n    - {users: [a], actions: [pull]}\n    - {users: [a], actions: [fly]}\n")
     [problem] = problems(file)
     assert str(problem).startswith(
-        f"{file}: access.rules: at [1].actions[0]: Invalid enum value 'fly'; write a mapping"
+        f"{file}: access.rules: at [1].actions[0]: Invalid enum value 'fly'; write one of pull, push, attach,"
     )
 
 

@@ -17,7 +17,7 @@ READING: Final = {Permission.OPEN, Permission.PING, Permission.LIST, Permission.
 OF_A_REPOSITORY: Final = {Permission.PULL, Permission.ATTACH, Permission.DELETE}
 # What operators ask, and the token service, which has to be reached by who has no token.
 ADMISSION: Final = {"/admission/validate", "/admission/mutate", "/validate-image"}
-OPEN: Final = {"/healthz", "/readiness", "/metrics", "/token", *ADMISSION}
+OPEN: Final = {"/", "/healthz", "/readiness", "/metrics", "/token", *ADMISSION}
 
 
 class Named:
@@ -119,7 +119,6 @@ def test_repository_with_the_words_of_the_end_points_in_its_name(repository: str
     "path",
     [
         "",
-        "/",
         "/v1/",
         "/v2/a",
         "/v2/a/",

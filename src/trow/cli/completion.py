@@ -1,0 +1,38 @@
+"""`trow completion`: what a shell needs to complete commands, flags and files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from trow.cli.parser import Commands, Parser
+
+_SHELLS: Final = ("bash", "zsh", "fish")
+_EXAMPLES: Final = """\
+examples:
+  source <(trow completion bash)                                      this shell; in ~/.bashrc, every one
+  trow completion zsh > "${fpath[1]}/_trow"                           every zsh from the next one on
+  trow completion fish > ~/.config/fish/completions/trow.fish         every fish
+"""
+
+
+def add(commands: Commands, whole: Callable[[], Parser]) -> None:
+    """Add the command, which completes the command line that ``whole`` makes."""
+    parser = commands.add_parser(
+        "completion",
+        help="print what a shell needs to complete commands",
+        description="Print a script for a shell that completes commands, flags and files.",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("shell", choices=_SHELLS, metavar="SHELL", help="bash, zsh or fish")
+    parser.set_defaults(run=lambda args: run(args, whole()))
+
+
+def run(args: argparse.Namespace, whole: Parser) -> int:
+    import shtab  # noqa: PLC0415 - of use to this command alone
+
+    print(shtab.complete(whole, shell=args.shell))
+    return 0
