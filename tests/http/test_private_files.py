@@ -11,6 +11,7 @@ import pytest
 import factories
 from support.registry import Client, Repository
 from support.server import Trow
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,4 +61,4 @@ def test_a_directory_that_everybody_could_read_is_closed_at_start(tmp_path: Path
         path.chmod(path.stat().st_mode | 0o055)
     with Trow.start(tmp_path) as trow:
         assert readable_by_others(data) == {}
-        assert "others could read the data directory; it is closed to them now" in trow.stderr.read_text("utf-8")
+        until(lambda: b"others could read the data directory; it is closed to them now" in trow.stderr.read_bytes())

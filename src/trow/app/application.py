@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from trow.app.identity import Identities
     from trow.config import Config
     from trow.http.routes import Route
+    from trow.logs import Output
     from trow.registry.events import Audit, Records
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class _Parts:
 
 
 @contextlib.asynccontextmanager
-async def application_of(config: Config) -> AsyncIterator[Application]:
+async def application_of(config: Config, output: Output) -> AsyncIterator[Application]:
     """Open storage and database, recover from a crash, wire everything together; close it in the end."""
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
@@ -115,7 +115,7 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
         transfers = Transfers(audit, config.audit.pull_idle)
         stack.callback(lambda: transfers.sweep(everything=True))
         known = await stack.enter_async_context(identities(config, metadata, metrics.kubernetes))
-        access_log = stack.enter_context(_access_log(config))
+        access_log = stack.enter_context(_access_log(config, output, metrics))
 
         async def count_stored() -> None:
             stored = await metadata.stored()
@@ -148,11 +148,13 @@ async def application_of(config: Config) -> AsyncIterator[Application]:
 
 
 @contextlib.contextmanager
-def _access_log(config: Config) -> Iterator[AccessLog | None]:
+def _access_log(config: Config, output: Output, metrics: Metrics) -> Iterator[AccessLog | None]:
+    description = "Log lines since the start that nobody read in time"
+    metrics.add_gauge("trow_log_lines_dropped", description, lambda: output.lines.dropped)
     if not config.log.access:
         yield None
         return
-    access_log = AccessLog(sys.stderr.buffer)
+    access_log = AccessLog(output)
     try:
         yield access_log
     finally:

@@ -107,7 +107,7 @@ def _outputs(config: Config) -> Iterator[FileOutput | StreamOutput]:
     if audit.file is not None:
         yield FileOutput(audit.file, most_bytes=audit.file_size, keep=audit.file_keep)
     if audit.stdout:
-        yield StreamOutput(sys.stdout.buffer)
+        yield StreamOutput(sys.stdout.fileno())
 
 
 @contextlib.asynccontextmanager

@@ -51,21 +51,20 @@ def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], Non
     Raises:
         StartError: it cannot be served; the message says why and what to do.
     """
-    logs.configure(config.log.level)
     try:
-        with hold(config.data_dir):
-            return uvloop.run(_serve(config, announce))
+        with logs.to_standard_error(config.log) as output, hold(config.data_dir):
+            return uvloop.run(_serve(config, announce, output))
     except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ValueError) as error:
         raise StartError(str(error)) from error
     except (OSError, apsw.Error) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 
 
-async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None]) -> int:
+async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None], output: logs.Output) -> int:
     stopping = _stop_signals()
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port)]
     async with contextlib.AsyncExitStack() as stack:
-        application = await stack.enter_async_context(application_of(config))
+        application = await stack.enter_async_context(application_of(config, output))
         tls = config.listen.tls
         files = TlsFiles(tls.certificate, tls.key) if tls is not None else None
         server = HttpServer(application.dispatcher, addresses, files)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from trow.audit.chain import Checkpoint  # noqa: TC001 - msgspec reads it
 from trow.audit.record import Record
+from trow.lib.lines import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,16 +43,15 @@ class StreamOutput:
     name = "stdout"
     remembers = False
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def resume(self, writer: str) -> None:
         """See `Output.resume`: a stream does not know."""
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:  # noqa: ARG002 - a stream has no beginning
         """See `Output.write`."""
-        self._stream.write(lines)
-        self._stream.flush()
+        write_all(self._fd, lines)
 
     def close(self) -> None:
         """See `Output.close`; the stream is somebody else's."""

@@ -30,6 +30,7 @@ _PLAIN = [
     ("auth.challenge", "KIND", None),
     ("kubernetes.audiences", "NAMES", None),
     ("log.level", "LEVEL", None),
+    ("log.format", "FORMAT", None),
 ]
 # Flags that stand alone: key, the value they give it, help.
 _SWITCHES = {

@@ -508,12 +508,20 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is written to standard error, one JSON object a line."""
+    """What is written to standard error, one line for each event."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _setting("Least severe level that is written.", flag="--log-level"),
     ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        _setting(
+            "`text` is for people, `json` for programs: one object a line. `auto` is text on a terminal and JSON"
+            " elsewhere.",
+            flag="--log-format",
+        ),
+    ] = "auto"
     access: Annotated[bool, _setting("Write one line for every request.", flag="--no-access-log")] = True
 
 

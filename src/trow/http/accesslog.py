@@ -1,23 +1,22 @@
-"""One JSON line for each request, written beside the event loop so that a slow reader of the log delays nobody."""
+"""One line for each request, written beside the event loop so that a slow reader of the log delays nobody."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
-import threading
 import time
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.lib.printable import escaped_json
+from trow.logs import text_line, text_value
+
 if TYPE_CHECKING:
     from trow.http.request import Request
+    from trow.logs import Output
 
 # Lines are handed over in batches: waking a thread for each would cost more than wording it.
 _FLUSH_SECONDS: Final = 0.1
-# When the log's reader is slower than this many batches, lines are dropped rather than memory filled.
-_MOST_WAITING: Final = 200
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -36,16 +35,14 @@ class _Line(msgspec.Struct, gc=False):
 
 
 class AccessLog:
-    """Writes the lines to ``stream``. Made and used on one event loop."""
+    """Notes requests. Made and used on one event loop."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._word = self._text if output.text else self._json
         self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
-        self._batches: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write, name="trow-access-log", daemon=True)
-        self._thread.start()
 
     def request(self, request: Request, status: int, sent: int, seconds: float) -> None:
         """Note an answered request."""
@@ -55,23 +52,30 @@ class AccessLog:
             time.time(), "info", "request", request.number, request.client, request.identity.name, request.method,
             request.path, status, request.received, sent, seconds,
         )  # fmt: skip
-        self._lines.append(self._encode(line))
+        self._lines.append(self._word(line))
 
     def close(self) -> None:
-        """Write what waits."""
+        """Hand over what waits."""
         self._flush()
-        self._batches.put(None)
-        self._thread.join(timeout=5)
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []
-        if lines and self._batches.qsize() < _MOST_WAITING:
-            self._batches.put(lines)
+        if lines:
+            self._output.lines.put(b"\n".join([*lines, b""]), len(lines), bulk=True)
 
-    def _write(self) -> None:
-        while (lines := self._batches.get()) is not None:
-            lines.append(b"")
-            # Lines that cannot be written (a full volume) are lost; the next ones may fare better.
-            with contextlib.suppress(OSError):
-                self._stream.write(b"\n".join(lines))
-                self._stream.flush()
+    def _json(self, line: _Line) -> bytes:
+        return escaped_json(self._encode(line))
+
+    def _text(self, line: _Line) -> bytes:
+        message = f"{line.method} {text_value(line.path)} {line.status}"
+        fields = {
+            "client": line.client,
+            "user": line.user or "-",
+            "seconds": line.seconds,
+            "received": line.received,
+            "sent": line.sent,
+            "request": line.request,
+        }
+        return text_line(line.time, line.level, message, fields, colours=self._output.colours).encode(
+            "utf-8", "backslashreplace"
+        )

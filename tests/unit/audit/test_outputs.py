@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import resource
 import threading
@@ -173,11 +172,14 @@ def test_folder_that_cannot_be_made_keeps_nothing_from_being_recorded(path: Path
 def test_stream_gets_every_record_once(tmp_path: Path) -> None:
     found = []
     for number in range(3):
-        stream = io.BytesIO()
-        with contextlib.closing(AuditTrail(tmp_path / "audit.db", KEY)) as trail:
-            trail.follow(StreamOutput(stream))
+        with (
+            (tmp_path / "stream").open("wb") as stream,
+            contextlib.closing(AuditTrail(tmp_path / "audit.db", KEY)) as trail,
+        ):
+            trail.follow(StreamOutput(stream.fileno()))
             trail.record(full(number))
-        found += [line for line in stream.getvalue().splitlines() if b'{"checkpoint"' not in line]
+        lines = (tmp_path / "stream").read_bytes().splitlines()
+        found += [line for line in lines if b'{"checkpoint"' not in line]
     assert [line.decode() for line in found] == texts(tmp_path / "audit.db")
 
 
@@ -185,7 +187,7 @@ def test_reader_that_is_slow_delays_nobody(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with open(writing, "wb", buffering=0) as pipe, open(reading, "rb") as reader:  # noqa: PTH123 - descriptors
         trail = AuditTrail(tmp_path / "audit.db", KEY)
-        trail.follow(StreamOutput(pipe))
+        trail.follow(StreamOutput(writing))
         for number in range(2000):
             trail.record(full(number))
         until(lambda: trail.counts().recorded == 2000)

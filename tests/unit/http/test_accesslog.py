@@ -1,35 +1,64 @@
 from __future__ import annotations
 
-import asyncio
-import io
 import json
-import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.requests import Scope, Transport
-from trow.http import accesslog
+from support.waiting import eventually
 from trow.http.accesslog import AccessLog
 from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request
+from trow.logs import Output
 from trow.policy.identity import Identity
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-def request(path: str = "/v2/", client: str = "192.0.2.1:1234") -> Request:
-    return Request(Scope(path=path, client=client), Transport(), Peers(), Pace(1))
+
+class File(Output):
+    """Where lines go, to be read when all of them are there."""
+
+    def __init__(self, path: Path, form: str) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        super().__init__(form, self._file.fileno())
+
+    def content(self, log: AccessLog) -> bytes:
+        log.close()
+        self.lines.close(30)
+        return self._path.read_bytes()
+
+    def close(self) -> None:
+        self.lines.close(30)
+        self._file.close()
 
 
-async def test_line_says_who_asked_what_and_how_it_went() -> None:
-    stream = io.BytesIO()
-    log = AccessLog(stream)
+@pytest.fixture(params=["json"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[File]:
+    file = File(tmp_path / "log", request.param)
+    yield file
+    file.close()
+
+
+for_people = pytest.mark.parametrize("output", ["text"], indirect=True)
+
+
+def request(path: str = "/v2/", client: str = "192.0.2.1:1234", method: str = "GET") -> Request:
+    return Request(Scope(method=method, path=path, client=client), Transport(), Peers(), Pace(1))
+
+
+async def test_line_says_who_asked_what_and_how_it_went(output: File) -> None:
+    log = AccessLog(output)
     asked = request("/v2/a/blobs/uploads/", "[2001:db8::1]:1234")
     asked.identity = Identity("alice")
     asked.received = 7
     log.request(asked, 201, 3, 0.5)
-    log.close()
-    (line,) = stream.getvalue().splitlines()
+    (line,) = output.content(log).splitlines()
     record = json.loads(line)
     assert time.time() - 60 < record.pop("time") <= time.time()
     assert record == {
@@ -47,47 +76,48 @@ async def test_line_says_who_asked_what_and_how_it_went() -> None:
     }
 
 
-@pytest.mark.parametrize("path", ['/"\\', "/\n/v2/", "/\x1b[31m", "/\u2028", "/é"])
-async def test_no_path_makes_two_lines(path: str) -> None:
-    stream = io.BytesIO()
-    log = AccessLog(stream)
+@for_people
+async def test_line_for_people(output: File) -> None:
+    log = AccessLog(output)
+    asked = request("/v2/a/blobs/uploads/", "[2001:db8::1]:1234", "POST")
+    log.request(asked, 201, 3, 0.5)
+    line = output.content(log).decode()
+    _, _, rest = line.partition(" ")
+    assert rest == (
+        "INFO    POST /v2/a/blobs/uploads/ 201 client=2001:db8::1 user=- seconds=0.5 received=0 sent=3"
+        f" request={asked.number}\n"
+    )
+
+
+PATHS = ['/"\\', "/\n/v2/", "/\x1b[31m", "/\x9b31m", "/\u202etxt", "/\u2028", "/\x7f", "/é"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_path_makes_two_lines_or_commands_a_terminal(path: str, output: File) -> None:
+    log = AccessLog(output)
     log.request(request(path), 404, 0, 0.0)
-    log.close()
-    assert stream.getvalue().count(b"\n") == 1
-    assert json.loads(stream.getvalue())["path"] == path
-    assert b"\x1b" not in stream.getvalue()
+    written = output.content(log).decode()
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+    assert json.loads(written)["path"] == path
 
 
-async def test_lines_come_in_order_without_being_asked_for() -> None:
-    loop, written = asyncio.get_running_loop(), asyncio.Event()
+@for_people
+@pytest.mark.parametrize("path", [*PATHS, "/ 200 client=192.0.2.9"])
+async def test_no_path_makes_two_lines_for_people_or_pretends_to_be_more(path: str, output: File) -> None:
+    log = AccessLog(output)
+    log.request(request(path), 404, 0, 0.0)
+    written = output.content(log).decode()
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+    assert (" /é 404 " in written) or (written.count('"') >= 2), written
 
-    class Stream(io.BytesIO):
-        def flush(self) -> None:
-            loop.call_soon_threadsafe(written.set)
 
-    stream = Stream()
-    log = AccessLog(stream)
+async def test_lines_come_in_order_without_being_asked_for(output: File, tmp_path: Path) -> None:
+    log = AccessLog(output)
     for number in range(100):
         log.request(request(f"/{number}"), 200, 0, 0.0)
-    await written.wait()
-    assert [json.loads(line)["path"] for line in stream.getvalue().splitlines()] == [f"/{n}" for n in range(100)]
+    await eventually(lambda: (tmp_path / "log").read_bytes().count(b"\n") == 100)
+    lines = (tmp_path / "log").read_bytes().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == [f"/{n}" for n in range(100)]
     log.close()
-
-
-async def test_slow_reader_costs_lines_not_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesslog, "_MOST_WAITING", 3)
-    reading = threading.Event()
-
-    class Stuck(io.BytesIO):
-        def write(self, data: object) -> int:
-            reading.wait(30)
-            return super().write(data)  # type: ignore[arg-type]
-
-    stream = Stuck()
-    log = AccessLog(stream)
-    for number in range(50):
-        log.request(request(f"/{number}"), 200, 0, 0.0)
-        log._flush()  # noqa: SLF001 - the timer's call, at once
-    reading.set()
-    log.close()
-    assert 3 <= len(stream.getvalue().splitlines()) <= 4
