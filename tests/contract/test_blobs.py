@@ -11,7 +11,7 @@ import pytest
 
 import factories
 from factories import INLINE
-from support.core import Stalled, digest, pieces
+from support.core import OWNER, Stalled, digest, pieces
 from trow.oci.digest import ALGORITHMS
 from trow.oci.errors import BodyIncomplete
 from trow.oci.names import UploadId
@@ -28,7 +28,7 @@ SIZES = [0, 1, INLINE, INLINE + 1, 3 * MEGABYTE]
 
 
 async def stage(blobs: Blobs, *chunks: bytes, algorithm: str = "sha256") -> Staged:
-    staged = await blobs.stage(UploadId.new(), algorithm)
+    staged = await blobs.stage(UploadId.new(), algorithm, OWNER)
     await staged.write(pieces(*chunks))
     return staged
 
@@ -75,11 +75,11 @@ async def test_blob_of_another_size_is_not_here(blobs: Blobs, size: int) -> None
 async def test_discarded_bytes_are_gone(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
     upload = UploadId.new()
-    staged = await blobs.stage(upload, "sha256")
+    staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.write(pieces(blob.content))
     await staged.discard()
     assert staged.offset == 0
-    assert (await blobs.stage(upload, "sha256")).offset == 0
+    assert (await blobs.resume(upload, "sha256", OWNER)).offset == 0
     assert await blobs.locate(digest(blob.digest), size) is None
 
 
@@ -87,11 +87,11 @@ async def test_discarded_bytes_are_gone(blobs: Blobs, size: int) -> None:
 async def test_session_starts_empty_after_its_commit(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
     upload = UploadId.new()
-    staged = await blobs.stage(upload, "sha256")
+    staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.write(pieces(blob.content))
     await staged.commit(digest(blob.digest))
     await staged.discard()
-    assert (await blobs.stage(upload, "sha256")).offset == 0
+    assert (await blobs.resume(upload, "sha256", OWNER)).offset == 0
 
 
 @pytest.mark.parametrize("size", [0, 10, INLINE])
@@ -108,7 +108,7 @@ async def test_revoked_commit_leaves_the_bytes_staged(blobs: Blobs, size: int) -
     blob = factories.blob(size)
     staged = await stage(blobs, blob.content)
     await staged.commit(digest(blob.digest))
-    staged.revoke()
+    await staged.revoke()
     assert await blobs.locate(digest(blob.digest), size) is None
     assert (staged.offset, await staged.digest("sha256")) == (size, blob.digest)
     await staged.commit(digest(blob.digest))
@@ -202,7 +202,7 @@ async def test_digest_of_another_algorithm_than_announced(blobs: Blobs, announce
 @pytest.mark.parametrize("size", [0, 10, INLINE, INLINE + 1, 300_000])
 async def test_error_in_the_stream_keeps_what_arrived(blobs: Blobs, size: int) -> None:
     content = random.randbytes(2 * size)
-    staged = await blobs.stage(UploadId.new(), "sha256")
+    staged = await blobs.stage(UploadId.new(), "sha256", OWNER)
     halves = (content[: size // 2], content[size // 2 : size])
     with pytest.raises(BodyIncomplete):
         await staged.write(pieces(*halves, then=BodyIncomplete("gone")))
@@ -214,7 +214,7 @@ async def test_error_in_the_stream_keeps_what_arrived(blobs: Blobs, size: int) -
 @pytest.mark.parametrize("size", [10, 300_000])
 async def test_cancelled_write_keeps_what_arrived(blobs: Blobs, size: int) -> None:
     content = random.randbytes(2 * size)
-    staged = await blobs.stage(UploadId.new(), "sha256")
+    staged = await blobs.stage(UploadId.new(), "sha256", OWNER)
     body = Stalled(content[:size])
     writing = asyncio.create_task(staged.write(body))
     await body.stopped.wait()
@@ -228,7 +228,7 @@ async def test_cancelled_write_keeps_what_arrived(blobs: Blobs, size: int) -> No
 
 async def test_slow_store_slows_the_sender_down(blobs: Blobs) -> None:
     """Memory stays bounded: a store never has more than a few chunks in its hands."""
-    staged = await blobs.stage(UploadId.new(), "sha256")
+    staged = await blobs.stage(UploadId.new(), "sha256", OWNER)
     waiting: list[int] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -254,11 +254,11 @@ async def test_truncated_bytes_are_as_if_they_had_never_come(
 ) -> None:
     content, more = random.randbytes(size), random.randbytes(rest)
     upload = UploadId.new()
-    staged = await blobs.stage(upload, "sha256")
+    staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.write(pieces(content[: size // 3], content[size // 3 :]))
     if aside:
         await staged.suspend()
-        staged = await blobs.stage(upload, "sha256")
+        staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.truncate(kept)
     expected = content[:kept]
     assert (staged.offset, await staged.digest("sha256")) == (len(expected), factories.digest_of(expected))
@@ -279,10 +279,10 @@ async def test_truncated_bytes_are_as_if_they_had_never_come(
 async def test_suspended_session_is_resumed(blobs: Blobs, size: int, algorithm: str) -> None:
     content = random.randbytes(size + 100)
     upload = UploadId.new()
-    staged = await blobs.stage(upload, algorithm)
+    staged = await blobs.resume(upload, algorithm, OWNER)
     await staged.write(pieces(content[:size]))
     await staged.suspend()
-    resumed = await blobs.stage(upload, algorithm)
+    resumed = await blobs.resume(upload, algorithm, OWNER)
     assert (resumed.offset, await resumed.digest(algorithm)) == (size, factories.digest_of(content[:size], algorithm))
     await resumed.write(pieces(content[size:]))
     name = await resumed.digest(algorithm)
@@ -295,7 +295,7 @@ async def test_suspended_session_is_resumed(blobs: Blobs, size: int, algorithm: 
 async def test_any_order_of_writes_and_rests(blobs: Blobs, seed: int) -> None:
     chance = random.Random(seed)
     upload = UploadId.new()
-    staged = await blobs.stage(upload, "sha256")
+    staged = await blobs.resume(upload, "sha256", OWNER)
     hasher, size = hashlib.sha256(), 0
     for _ in range(chance.randrange(1, 12)):
         chunks = [chance.randbytes(chance.choice([0, 1, 999, INLINE, 100_000])) for _ in range(chance.randrange(4))]
@@ -305,7 +305,7 @@ async def test_any_order_of_writes_and_rests(blobs: Blobs, seed: int) -> None:
         if chance.random() < 0.4:
             await staged.suspend()
             if chance.random() < 0.5:
-                staged = await blobs.stage(upload, "sha256")
+                staged = await blobs.resume(upload, "sha256", OWNER)
         assert staged.offset == size
     name = await staged.digest("sha256")
     assert name.encoded == hasher.hexdigest()

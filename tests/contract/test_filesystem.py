@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import factories
-from support.core import digest, pieces
+from support.core import OWNER, digest, pieces
 from trow.oci.errors import BlobUnknown, StorageFull, Unavailable
 from trow.oci.names import UploadId
 from trow.registry.ports import LocalFile
@@ -45,7 +47,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 async def stage(blobs: FilesystemBlobs, blob: Blob) -> FileStaged:
-    staged = await blobs.stage(UploadId.new(), "sha256")
+    staged = await blobs.stage(UploadId.new(), "sha256", OWNER)
     await staged.write(pieces(blob.content))
     return staged
 
@@ -218,7 +220,7 @@ async def test_no_file_stays_open(blobs: FilesystemBlobs) -> None:
 @pytest.mark.parametrize("step", [10_000, 400_000])
 async def test_full_disk_loses_nothing_that_was_taken(blobs: FilesystemBlobs, step: int) -> None:
     blob = factories.blob(3_000_000)
-    staged = await blobs.stage(UploadId.new(), "sha256")
+    staged = await blobs.stage(UploadId.new(), "sha256", OWNER)
     parts = [blob.content[i : i + step] for i in range(0, blob.size, step)]
     with largest_file(1_000_000), pytest.raises(StorageFull):
         await staged.write(pieces(*parts))
@@ -341,3 +343,40 @@ async def test_recovery_after_healing(blobs: FilesystemBlobs) -> None:
 
 async def test_recovery_of_nothing(blobs: FilesystemBlobs) -> None:
     assert await blobs.recover(nothing_known, crashed=True) == 0
+
+
+# The event loop
+
+
+_watching: dict[int, list[str]] = {}
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if _watching and event.partition(".")[0] in {"open", "os", "shutil"}:
+        _watching.get(threading.get_ident(), []).append(f"{event} {arguments}")
+
+
+sys.addaudithook(_note)  # for ever, as there is no way back: it notes nothing unless a test watches
+
+
+async def test_no_file_is_touched_on_the_event_loop(blobs: FilesystemBlobs) -> None:
+    """A disk that is busy would stop every other request."""
+    touched = _watching[threading.get_ident()] = []
+    try:
+        for size in (10, 300_000):
+            blob = factories.blob(size)
+            upload = UploadId.new()
+            staged = await blobs.stage(upload, "sha256", OWNER)
+            await staged.write(pieces(blob.content[: size // 2]))
+            await staged.suspend()
+            staged = await blobs.resume(upload, "sha256", OWNER)
+            await staged.write(pieces(blob.content[size // 2 :], b"more"))
+            await staged.truncate(size)
+            assert await staged.digest("sha256") == blob.digest
+            await staged.commit(digest(blob.digest))
+            await staged.revoke()
+            await staged.commit(digest(blob.digest))
+            await staged.discard()
+    finally:
+        _watching.clear()
+    assert touched == []

@@ -11,7 +11,7 @@ import pytest
 
 import factories
 from factories import DOCKER_IMAGE, OCI_IMAGE
-from support.core import OTHER, REPO, digest, publication, tag
+from support.core import OTHER, OWNER, REPO, digest, publication, tag
 from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid, TagExists
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
@@ -677,7 +677,7 @@ async def test_blob_is_known_where_it_is_linked(metadata: Database, size: int, i
 
 
 async def test_link_ends_the_session(metadata: Database) -> None:
-    upload = Upload(UploadId.new(), REPO, "", "sha256", 1.0)
+    upload = Upload(UploadId.new(), REPO, "", "sha256", 1.0, OWNER)
     await metadata.begin_upload(upload, 10)
     blob = factories.blob()
     await metadata.link_blob(REPO, name(blob), record(blob), upload.id)
@@ -739,7 +739,7 @@ async def test_content_goes_with_the_last_link(metadata: Database) -> None:
 
 
 def upload_at(at: float, subject: str = "alice") -> Upload:
-    return Upload(UploadId.new(), REPO, subject, "sha512", at)
+    return Upload(UploadId.new(), REPO, subject, "sha512", at, OWNER)
 
 
 async def test_upload_session(metadata: Database) -> None:
@@ -771,10 +771,10 @@ async def test_sessions_expire(metadata: Database) -> None:
     for upload in (old, touched, edge, new):
         await metadata.begin_upload(upload, 10)
     await metadata.touch_upload(touched.id, 31.0)
-    assert await metadata.expire_uploads(20.0) == [old.id]
+    assert await metadata.expire_uploads(20.0) == [old]
     assert await metadata.expire_uploads(20.0) == []
     assert await metadata.upload(old.id) is None
-    assert set(await metadata.expire_uploads(1000.0)) == {touched.id, edge.id, new.id}
+    assert {each.id for each in await metadata.expire_uploads(1000.0)} == {touched.id, edge.id, new.id}
 
 
 async def test_sessions_expire_whatever_the_clock_did(metadata: Database) -> None:
@@ -782,7 +782,7 @@ async def test_sessions_expire_whatever_the_clock_did(metadata: Database) -> Non
     ahead, later = upload_at(5000.0), upload_at(10.0)
     for upload in (ahead, later):
         await metadata.begin_upload(upload, 10)
-    assert await metadata.expire_uploads(100.0) == [later.id]
+    assert await metadata.expire_uploads(100.0) == [later]
     assert await metadata.upload(ahead.id) == ahead
 
 

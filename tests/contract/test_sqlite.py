@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 import factories
-from support.core import REPO, digest, publication, tag
+from support.core import OWNER, REPO, digest, publication, tag
 from trow.metadata import migrations, sql, sqlite, transactions
 from trow.metadata.sqlite import SchemaError, SqliteMetadata, migrate, run_beside
 from trow.oci.errors import ManifestBlobUnknown, Unavailable
@@ -141,7 +141,7 @@ async def test_database_of_the_first_version_keeps_its_content(path: Path) -> No
             assert found is not None
             assert found.content == image.raw
             assert await metadata.blob(REPO, digest(blob.digest)) == BlobRecord(blob.size, blob.content)
-            assert await metadata.upload(upload) == Upload(upload, REPO, "alice", "sha256", 6.0)
+            assert await metadata.upload(upload) == Upload(upload, REPO, "alice", "sha256", 6.0, "")
             assert await metadata.repositories(PageRequest(9)) == Page([REPO], more=False)
             events = await metadata.tag_history(REPO, tag("v1"), PageRequest(9))
             assert events is not None
@@ -323,7 +323,7 @@ async def test_what_was_asked_for_before_the_end_is_done(path: Path) -> None:
 
 
 async def test_sessions_in_use_are_not_in_the_database(metadata: SqliteMetadata, path: Path) -> None:
-    await metadata.begin_upload(Upload(UploadId.new(), REPO, "", "sha256", 1.0), 10)
+    await metadata.begin_upload(Upload(UploadId.new(), REPO, "", "sha256", 1.0, OWNER), 10)
     assert metadata.open_uploads() == 1
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         assert connection.execute("SELECT count(*) FROM upload").fetchall() == [(0,)]

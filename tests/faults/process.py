@@ -37,6 +37,11 @@ def memory(pid: int) -> int:
     return int(found[1]) * _KIB
 
 
+def threads(pid: int) -> int:
+    """How many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 def becomes(condition: Callable[[], bool]) -> bool:
     """Whether something comes true, looked at again and again within bounds."""
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from faults.process import becomes, memory, open_files, sockets
+from faults.process import becomes, memory, open_files, sockets, threads
 from support.client import IMAGE, Client, digest_of, image
 from support.server import Trow
 from support.store import assert_clean, staged
@@ -239,6 +239,31 @@ def test_a_body_that_comes_a_byte_now_and_then_is_not_waited_for(
         assert wire.receive() == b""
     assert 10 < sent < 512
     assert client.ask("DELETE", session).status == 204
+
+
+def test_slow_uploads_hold_no_threads_and_delay_nobody(tmp_path: Path) -> None:
+    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+        assert client.push_whole(REPOSITORY, CONTENT).status == 201
+        before = threads(trow.process.pid)
+        slow = [Wire(trow.host) for _ in range(300)]
+        for number, wire in enumerate(slow):
+            path = f"/v2/slow/{number}/blobs/uploads/?digest={DIGEST}"
+            wire.send(announced("POST", path, len(CONTENT)))
+            wire.wait_until_read()
+            wire.send(CONTENT[:HALF])
+        assert becomes(lambda: len(staged(trow.folder / "data")) == 300)
+        assert threads(trow.process.pid) < before + 10
+        for number in range(10):
+            content = CONTENT + b"%d" % number
+            assert client.push_whole(REPOSITORY, content).status == 201
+            assert client.get_blob(REPOSITORY, digest_of(content)).body == content
+        for wire in slow[::2]:
+            wire.reset()
+        for wire in slow[1::2]:
+            wire.send(CONTENT[HALF:])
+            assert wire.answer("POST").status == 201
+            wire.close()
+        assert becomes(lambda: staged(trow.folder / "data") == [])
 
 
 def trickle(wire: Wire, piece: bytes) -> int:

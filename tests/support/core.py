@@ -11,15 +11,20 @@ from trow.oci.errors import Denied
 from trow.oci.names import Repository, Tag
 from trow.registry.ports import Publication
 from trow.registry.publish import Author
+from trow.registry.push import Push
+from trow.registry.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from factories import Manifest
     from trow.policy.access import Permission
+    from trow.registry.ports import Blobs, Metadata
 
 REPO = Repository.parse("library/one")
 OTHER = Repository.parse("library/other")
+# Whose share an upload takes.
+OWNER = "user alice"
 
 
 def tag(name: str) -> Tag:
@@ -28,6 +33,11 @@ def tag(name: str) -> Tag:
 
 def digest(text: str) -> Digest:
     return Digest.parse(text)
+
+
+def pushing(blobs: Blobs, metadata: Metadata, *, expiry: float = 3600) -> Push:
+    """Uploads as a server has them, with small limits."""
+    return Push(blobs, metadata, Sessions(blobs, metadata, most=10, expiry=expiry), most_bytes=1_000_000)
 
 
 async def pieces(*chunks: bytes, then: BaseException | None = None) -> AsyncIterator[bytes]:

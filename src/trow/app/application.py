@@ -38,6 +38,7 @@ from trow.registry.browse import Browse
 from trow.registry.publish import Publish, PublishRules
 from trow.registry.pull import Pull
 from trow.registry.push import Push
+from trow.registry.sessions import Sessions
 from trow.registry.transfers import Transfers
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -179,13 +180,8 @@ def _stores(config: Config, metrics: Metrics) -> Iterator[tuple[FilesystemBlobs,
 @contextlib.asynccontextmanager
 async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetadata) -> AsyncIterator[Push]:
     """Uploads: what a crash has left is cleared away; what is open at the end goes on after a restart."""
-    push = Push(
-        blobs,
-        metadata,
-        most_uploads=config.limits.max_uploads,
-        most_bytes=config.registry.max_blob_size,
-        expiry=config.registry.upload_expiry,
-    )
+    sessions = Sessions(blobs, metadata, most=config.limits.max_uploads, expiry=config.registry.upload_expiry)
+    push = Push(blobs, metadata, sessions, most_bytes=config.registry.max_blob_size)
     mark = RunningMark(config.data_dir)
     crashed = mark.found()
     removed = await blobs.recover(metadata.knows_blob, crashed=crashed)
@@ -193,7 +189,7 @@ async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetad
         log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
     mark.set()
     yield push
-    await push.close()
+    await sessions.close()
     mark.clear()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from trow.datadir import DataDirectoryError, hold
 from trow.errors import StartError
 from trow.http.server import HttpServer, ListenError, TlsFiles, reserve
 from trow.identity.files import BrokenFile
+from trow.lib.threads import ThreadsError, started_pool
 from trow.memory import return_memory
 from trow.metadata.sqlite import SchemaError
 from trow.oci.errors import OciError
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# For what takes longer than the event loop may: reading large documents, hashing passwords, looking up names.
+_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 _HOUSE_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 1.0
@@ -54,7 +58,7 @@ def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], Non
     try:
         with logs.to_standard_error(config.log) as output, hold(config.data_dir):
             return uvloop.run(_serve(config, announce, output))
-    except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ValueError) as error:
+    except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ThreadsError, ValueError) as error:
         raise StartError(str(error)) from error
     except (OSError, apsw.Error) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
@@ -62,6 +66,7 @@ def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], Non
 
 async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None], output: logs.Output) -> int:
     stopping = _stop_signals()
+    asyncio.get_running_loop().set_default_executor(started_pool(_THREADS, "trow-work"))
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port)]
     async with contextlib.AsyncExitStack() as stack:
         application = await stack.enter_async_context(application_of(config, output))
@@ -159,7 +164,7 @@ async def _keep_house(application: Application) -> None:
     while True:
         try:
             await application.count_stored()
-            if count := await application.push.expire():
+            if count := await application.push.sessions.expire():
                 log.info("upload sessions expired", extra={"count": count})
             await application.forget_pins()
         except OciError:

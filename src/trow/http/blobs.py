@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from trow.http.response import Answer, FileResponse, Headers, Response
 from trow.http.v2 import matches
+from trow.lib.source import source_of
 from trow.oci.digest import CANONICAL, Digest, parse_algorithm
 from trow.oci.errors import BlobUnknown, ChunkOutOfOrder
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
 from trow.registry.events import Action
 from trow.registry.ports import LocalFile
-from trow.registry.push import Chunk
+from trow.registry.sessions import Chunk, Pusher
 
 if TYPE_CHECKING:
     from trow.http.gate import Gate
@@ -69,7 +70,7 @@ class BlobHandlers:
         if digest is not None:
             return await self._receive_whole(request, repository, Digest.parse(digest))
         algorithm = parse_algorithm(request.query("digest-algorithm") or CANONICAL)
-        upload = await self._push.begin(repository, request.identity.name, algorithm)
+        upload = await self._push.begin(repository, _pusher(request), algorithm)
         return Response(202, _upload_headers(repository, upload, 0))
 
     async def _mount(self, request: Request, repository: Repository, digest: Digest) -> bool:
@@ -87,7 +88,8 @@ class BlobHandlers:
 
     async def _receive_whole(self, request: Request, repository: Repository, digest: Digest) -> Response:
         await self._recorder.intend(request, Action.PUSH, digest=digest)
-        await self._push.whole(repository, Chunk(request.body(), None, request.content_length), digest)
+        chunk = Chunk(request.body(), None, request.content_length)
+        await self._push.whole(repository, _pusher(request), chunk, digest)
         self._recorder.received(request, request.received)
         return _created(repository, digest)
 
@@ -142,6 +144,10 @@ def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:
     if isinstance(blob.source, LocalFile):
         return FileResponse(status, headers, blob.source.path, start, end, whole=wanted is None)
     return Response(status, headers, blob.source[start:end] if wanted else blob.source)
+
+
+def _pusher(request: Request) -> Pusher:
+    return Pusher(request.identity.name, source_of(request.client))
 
 
 def _session(request: Request) -> tuple[Repository, UploadId]:

@@ -46,11 +46,11 @@ class UploadSessions:
         """See `Metadata.end_upload`."""
         return self._open.pop(upload, None) is not None
 
-    def expire(self, before: float) -> Sequence[UploadId]:
+    def expire(self, before: float) -> Sequence[Upload]:
         """See `Metadata.expire_uploads`."""
-        expired = [upload.id for upload in self._open.values() if upload.used_at < before]
+        expired = [upload for upload in self._open.values() if upload.used_at < before]
         for upload in expired:
-            del self._open[upload]
+            del self._open[upload.id]
         return expired
 
     def all(self) -> Sequence[Upload]:

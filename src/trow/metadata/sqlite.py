@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
 from trow.lib.private import make_file
+from trow.lib.threads import start_thread
 from trow.metadata import migrations, search, transactions
 from trow.metadata.hot import HotManifests
 from trow.metadata.sessions import UploadSessions
@@ -160,8 +160,7 @@ class Writer:
         except BaseException:
             self._connection.close()
             raise
-        self._thread = threading.Thread(target=self._work, name="trow-writer", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, "trow-writer")
 
     async def run(self, transaction: Transaction[Result], changed: Callable[[], None] | None = None) -> Result:
         """Run a transaction and wait until it is committed.
@@ -455,6 +454,6 @@ class SqliteMetadata:
         """See `Metadata.end_upload`."""
         return self._sessions.end(upload)
 
-    async def expire_uploads(self, before: float) -> Sequence[UploadId]:
+    async def expire_uploads(self, before: float) -> Sequence[Upload]:
         """See `Metadata.expire_uploads`."""
         return self._sessions.expire(before)

@@ -456,15 +456,22 @@ def take_uploads() -> Transaction[Sequence[Upload]]:
     """Take all sessions out of the database."""
     rows = yield sql.TAKE_UPLOADS, ()
     return [
-        Upload(UploadId(_text(i)), Repository(_text(repository)), _text(subject), _text(algorithm), _float(used_at))
-        for i, repository, subject, algorithm, used_at in rows
+        Upload(
+            UploadId(_text(upload)),
+            Repository(_text(repository)),
+            _text(subject),
+            _text(algorithm),
+            _float(used_at),
+            _text(owner),
+        )
+        for upload, repository, subject, algorithm, used_at, owner in rows
     ]
 
 
 def put_uploads(uploads: Sequence[Upload]) -> Transaction[None]:
     """Put sessions into the database."""
     for each in uploads:
-        yield sql.ADD_UPLOAD, (each.id, each.repository, each.subject, each.algorithm, each.used_at)
+        yield sql.ADD_UPLOAD, (each.id, each.repository, each.subject, each.algorithm, each.used_at, each.owner)
 
 
 def probe_write() -> Transaction[None]:

@@ -62,7 +62,7 @@ class Staged(Protocol):
         damaged, and these were verified a moment ago.
         """
 
-    def revoke(self) -> None:
+    async def revoke(self) -> None:
         """Take a commit back that nobody was told of: the bytes are staged again.
 
         Only while no other session commits the same blob and the metadata does not know it.
@@ -78,8 +78,17 @@ class Staged(Protocol):
 class Blobs(Protocol):
     """Bytes by digest. No repository names in here: who may read what is `Metadata`'s to know."""
 
-    async def stage(self, upload: UploadId, algorithm: str) -> Staged:
-        """Start or resume the staged bytes of a session; its digest is computed with ``algorithm`` on the way."""
+    async def stage(self, upload: UploadId, algorithm: str, owner: str) -> Staged:
+        """Start the staged bytes of a session.
+
+        Args:
+            upload: the session, which has none yet.
+            algorithm: that with which a digest is computed on the way.
+            owner: whose share of the work this takes: a user, or a source.
+        """
+
+    async def resume(self, upload: UploadId, algorithm: str, owner: str) -> Staged:
+        """Go on with the staged bytes that a session may have."""
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """Where the blob's bytes are, None when they are not here."""
@@ -92,6 +101,7 @@ class Upload:
     Attributes:
         algorithm: the digest algorithm that the client announced.
         used_at: when it was last noted as used, in seconds since 1970.
+        owner: whose share it takes: a user, or a source where nobody showed credentials.
     """
 
     id: UploadId
@@ -99,6 +109,7 @@ class Upload:
     subject: str
     algorithm: str
     used_at: float
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +322,8 @@ class Metadata(Protocol):
     async def end_upload(self, upload: UploadId) -> bool:
         """Close a session; False when there was none."""
 
-    async def expire_uploads(self, before: float) -> Sequence[UploadId]:
-        """Close all sessions that were last used before ``before`` and name them."""
+    async def expire_uploads(self, before: float) -> Sequence[Upload]:
+        """Close all sessions that were last used before ``before`` and return them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,9 @@
-"""The first half of ``docker push``: blobs, in one request or in many.
-
-A session is opened in the metadata (who, which repository), its bytes are staged in the blob store. Between requests
-the staged bytes of recent sessions stay open, because the state of a hash cannot be saved: a session that comes back
-after it was put aside is read again.
-"""
+"""The first half of ``docker push``: blobs, in one request or in many."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.oci.digest import CANONICAL
@@ -19,80 +11,28 @@ from trow.oci.errors import (
     BlobTooLarge,
     DigestMismatch,
     SizeInvalid,
-    TooManyRequests,
     Unavailable,
-    UploadBusy,
-    UploadUnknown,
 )
 from trow.oci.names import UploadId
-from trow.oci.ranges import ByteRange, check_chunk
-from trow.registry.ports import BlobRecord, Upload
+from trow.oci.ranges import check_chunk
+from trow.registry.ports import BlobRecord
 from trow.registry.presence import locate
+from trow.registry.sessions import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from trow.oci.digest import Digest
     from trow.oci.names import Repository
     from trow.registry.ports import Blobs, Metadata, Staged
+    from trow.registry.sessions import Chunk, Pusher, Sessions
 
 # Blobs up to this size live in the metadata: one commit stores and links them, and other pushes share its flush.
 INLINE: Final = 64 * 1024
-# Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
-_LIVE: Final = 256
 # Sessions that are remembered after their end, for clients that lost the answer.
 _FINISHED: Final = 1024
-# How long a request waits for another one that writes to the same session: a client that lost its connection resumes.
-_BUSY_SECONDS: Final = 5.0
-_RETRY_SECONDS: Final = 5
 # How many repositories an anonymous mount looks at for one that the client may read.
 _MOUNT_CANDIDATES: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What one request brings: its bytes, their place if the client named it, and their number if it was announced."""
-
-    body: AsyncIterable[bytes]
-    place: ByteRange | None = None
-    length: int | None = None
-
-
-class _Cut(NamedTuple):
-    """A request that came to no good end: where its bytes begin, and how many it had announced."""
-
-    start: int
-    length: int
-
-
-@dataclass(slots=True)
-class _Live:
-    """A session whose staged bytes are open; ``cut`` is what a client may be about to repeat."""
-
-    staged: Staged
-    cut: _Cut | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @contextlib.asynccontextmanager
-    async def adding(self, chunk: Chunk) -> AsyncIterator[Staged]:
-        """Add a request's bytes, which are forgotten when they prove wrong, and kept when the request was cut off.
-
-        Clients repeat a request that was cut off: at the same location, from its first byte. Nothing marks it as a
-        repetition, but whoever would go on instead has asked before how much is there, or sends fewer bytes.
-        """
-        cut, self.cut = self.cut, None
-        if cut is not None and chunk.place is None and chunk.length == cut.length:
-            await self.staged.truncate(cut.start)
-        start = self.staged.offset
-        try:
-            yield self.staged
-        except (DigestMismatch, SizeInvalid):
-            await self.staged.truncate(start)
-            raise
-        except BaseException:
-            if chunk.place is None and chunk.length:
-                self.cut = _Cut(start, chunk.length)
-            raise
 
 
 class _Finished(NamedTuple):
@@ -110,32 +50,25 @@ class Push:
     Args:
         blobs: where bytes go.
         metadata: where names go.
-        most_uploads: how many sessions may be open at a time.
+        sessions: those that are open.
         most_bytes: how large a blob may be.
-        expiry: after how many idle seconds a session ends.
     """
 
-    def __init__(self, blobs: Blobs, metadata: Metadata, *, most_uploads: int, most_bytes: int, expiry: float) -> None:
+    def __init__(self, blobs: Blobs, metadata: Metadata, sessions: Sessions, *, most_bytes: int) -> None:
         self._blobs = blobs
         self._metadata = metadata
-        self._most_uploads = most_uploads
+        self.sessions: Final = sessions
         self._most_bytes = most_bytes
-        self._expiry = expiry
-        self._live: OrderedDict[UploadId, _Live] = OrderedDict()
         self._finished: OrderedDict[UploadId, _Finished] = OrderedDict()
         self._committing: Counter[Digest] = Counter()
 
-    async def begin(self, repository: Repository, subject: str, algorithm: str = CANONICAL) -> UploadId:
+    async def begin(self, repository: Repository, pusher: Pusher, algorithm: str = CANONICAL) -> UploadId:
         """Open a session.
 
         Raises:
             TooManyRequests: too many are open.
         """
-        upload = Upload(UploadId.new(), repository, subject, algorithm, time.time())
-        if not await self._metadata.begin_upload(upload, self._most_uploads):
-            raise TooManyRequests("too many uploads are open; finish or cancel some", retry_after=_RETRY_SECONDS)
-        await self._keep(upload.id, _Live(await self._blobs.stage(upload.id, algorithm)))
-        return upload.id
+        return await self.sessions.begin(repository, pusher, algorithm)
 
     async def append(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk) -> int:
         """Add a chunk; returns how many bytes the session has.
@@ -143,7 +76,7 @@ class Push:
         Raises:
             UploadUnknown, UploadBusy, ChunkOutOfOrder, SizeInvalid, BlobTooLarge: nothing was added.
         """
-        async with self._session(repository, subject, upload) as live, live.adding(chunk) as staged:
+        async with self.sessions.use(repository, subject, upload) as live, live.adding(chunk) as staged:
             await self._write(staged, chunk)
             return staged.offset
 
@@ -159,11 +92,11 @@ class Push:
         finished = self._finished.get(upload)
         if finished is not None and finished[:3] == (repository, subject, digest):
             return await self._repeat(finished, upload, chunk)
-        async with self._session(repository, subject, upload) as live, live.adding(chunk) as staged:
+        async with self.sessions.use(repository, subject, upload) as live, live.adding(chunk) as staged:
             await self._write(staged, chunk)
             size = staged.offset
             await self._store(repository, upload, staged, digest)
-            self._live.pop(upload, None)
+            self.sessions.forget(upload)
             self._finished[upload] = _Finished(repository, subject, digest, size)
             if len(self._finished) > _FINISHED:
                 self._finished.popitem(last=False)
@@ -171,19 +104,19 @@ class Push:
 
     async def _repeat(self, finished: _Finished, upload: UploadId, chunk: Chunk) -> int:
         if await self._metadata.blob(finished.repository, finished.digest) is None:
-            raise _unknown(upload)
+            raise unknown(upload)
         async for _ in chunk.body:
             pass
         return finished.size
 
-    async def whole(self, repository: Repository, chunk: Chunk, digest: Digest) -> None:
+    async def whole(self, repository: Repository, pusher: Pusher, chunk: Chunk, digest: Digest) -> None:
         """Receive a blob in a single request, without a session that anybody could come back to.
 
         Raises:
             DigestMismatch, SizeInvalid, BlobTooLarge: nothing is kept.
         """
         upload = UploadId.new()
-        staged = await self._blobs.stage(upload, digest.algorithm)
+        staged = await self._blobs.stage(upload, digest.algorithm, pusher.owner)
         try:
             await self._write(staged, chunk)
             await self._store(repository, upload, staged, digest)
@@ -193,14 +126,14 @@ class Push:
 
     async def status(self, repository: Repository, subject: str, upload: UploadId) -> int:
         """How many bytes a session has."""
-        async with self._session(repository, subject, upload) as live:
+        async with self.sessions.use(repository, subject, upload) as live:
             live.cut = None
             return live.staged.offset
 
     async def cancel(self, repository: Repository, subject: str, upload: UploadId) -> None:
         """End a session and forget its bytes."""
-        async with self._session(repository, subject, upload) as live:
-            self._live.pop(upload, None)
+        async with self.sessions.use(repository, subject, upload) as live:
+            self.sessions.forget(upload)
             await self._metadata.end_upload(upload)
             await live.staged.discard()
 
@@ -230,49 +163,6 @@ class Push:
             if record is not None:
                 return await locate(self._blobs, digest, record) is not None
         return False
-
-    async def expire(self) -> int:
-        """End the sessions that were idle for too long; returns how many."""
-        now = time.time()
-        for upload in [each for each, live in self._live.items() if live.lock.locked()]:
-            await self._metadata.touch_upload(upload, now)  # bytes are arriving
-        expired = await self._metadata.expire_uploads(now - self._expiry)
-        for upload in expired:
-            live = self._live.pop(upload, None)
-            staged = live.staged if live else await self._blobs.stage(upload, CANONICAL)
-            await staged.discard()
-        return len(expired)
-
-    async def close(self) -> None:
-        """Put all sessions aside, so that they can go on after a restart."""
-        while self._live:
-            _, live = self._live.popitem()
-            await live.staged.suspend()
-
-    @contextlib.asynccontextmanager
-    async def _session(self, repository: Repository, subject: str, upload: UploadId) -> AsyncIterator[_Live]:
-        """A session, for this request alone."""
-        record = await self._metadata.upload(upload)
-        if record is None or (record.repository, record.subject) != (repository, subject):
-            raise _unknown(upload)
-        live = self._live.get(upload)
-        if live is None:
-            live = _Live(await self._blobs.stage(upload, record.algorithm))
-            await self._keep(upload, live)
-        async with _exclusive(live.lock):
-            if await self._metadata.upload(upload) is None:  # it ended while this request waited
-                self._live.pop(upload, None)
-                raise _unknown(upload)
-            yield live
-            await self._metadata.touch_upload(upload, time.time())
-
-    async def _keep(self, upload: UploadId, live: _Live) -> None:
-        self._live[upload] = live
-        while len(self._live) > _LIVE:
-            idle = next((key for key, other in self._live.items() if not other.lock.locked()), None)
-            if idle is None or idle == upload:
-                return
-            await self._live.pop(idle).staged.suspend()
 
     async def _write(self, staged: Staged, chunk: Chunk) -> None:
         if chunk.place is not None:
@@ -331,23 +221,6 @@ class Push:
         """No blob may stay that nobody knows of. One that others have, or are about to, must not be written to."""
         alone = self._committing[digest] == 1
         if alone and not await self._metadata.knows_blob(digest):
-            staged.revoke()
+            await staged.revoke()
         else:
             await staged.discard()
-
-
-def _unknown(upload: UploadId) -> UploadUnknown:
-    return UploadUnknown("there is no such upload session; it may have expired", {"upload": upload})
-
-
-@contextlib.asynccontextmanager
-async def _exclusive(lock: asyncio.Lock) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(_BUSY_SECONDS):
-            await lock.acquire()
-    except TimeoutError:
-        raise UploadBusy("another request is writing to this upload") from None
-    try:
-        yield
-    finally:
-        lock.release()

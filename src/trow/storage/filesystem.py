@@ -13,13 +13,13 @@ names, and the next start knows which blob nobody was told about, without lookin
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
 import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.lib import private
@@ -27,16 +27,17 @@ from trow.lib.private import make_folder
 from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
 from trow.registry.ports import BlobSource, LocalFile
-from trow.storage.lanes import Feed, Lane, LanePool
+from trow.storage.lanes import Feed, Lanes
+from trow.storage.work import DiskWork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from hashlib import _Hash
     from pathlib import Path
 
     from trow.oci.names import UploadId
 
-# Content up to this size is written and hashed on the spot: starting two threads would take longer.
+# Content up to this size stays in memory and is hashed on the spot: waking two threads would take longer.
 _SMALL: Final = 64 * 1024
 # How often the kernel is asked to begin writing back, so that the final flush finds little left to do.
 _WRITE_BACK: Final = 16 * 1024 * 1024
@@ -101,20 +102,36 @@ class FilesystemBlobs:
         self._blobs = directory / "blobs"
         self._uploads = directory / "uploads"
         self._quarantine = directory / "quarantine"
-        self._lanes = LanePool()
+        self._threads: Threads | None = None
 
     def prepare(self) -> None:
-        """Make the folders where they are missing. Raises OSError when that is impossible."""
+        """Make the folders where they are missing, and start the threads that receive blobs.
+
+        Raises:
+            OSError: a folder cannot be made.
+            ThreadsError: a thread cannot be started.
+        """
         for folder in (self._blobs, self._uploads, self._quarantine):
             make_folder(folder)
         for algorithm in ALGORITHMS:
             make_folder(self._blobs / algorithm)
         sync_directory(self._blobs)
         sync_directory(self._blobs.parent)
+        self._threads = self._threads or Threads()
 
-    async def stage(self, upload: UploadId, algorithm: str) -> FileStaged:
+    async def stage(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
         """See `Blobs.stage`."""
-        return FileStaged(self, self._uploads / upload, algorithm, self._lanes)
+        return FileStaged(self, self._uploads / upload, algorithm, self._bound(owner))
+
+    async def resume(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
+        """See `Blobs.resume`."""
+        staged = await self.stage(upload, algorithm, owner)
+        await staged.look()
+        return staged
+
+    def _bound(self, owner: str) -> OwnThreads:
+        assert self._threads is not None, "prepare() comes before the first upload"  # noqa: S101
+        return OwnThreads(self._threads, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """See `Blobs.locate`; the file's size is checked, for a short file must not be sent as if it were whole."""
@@ -222,26 +239,74 @@ class FilesystemBlobs:
         return (volume.f_blocks - volume.f_bfree) * volume.f_frsize, volume.f_bavail * volume.f_frsize
 
     def close(self) -> None:
-        """End the idle threads."""
-        self._lanes.close()
+        """End the threads."""
+        if self._threads is not None:
+            self._threads.close()
+            self._threads = None
+
+
+class Threads:
+    """The threads of all uploads."""
+
+    def __init__(self) -> None:
+        self.lanes: Final = Lanes()
+        try:
+            self.disk: Final = DiskWork()
+        except BaseException:
+            self.lanes.close()
+            raise
+
+    def close(self) -> None:
+        """End them."""
+        self.lanes.close()
+        self.disk.close()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnThreads:
+    """The same, as one owner has a share of them."""
+
+    threads: Threads
+    owner: str
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Have something done on the disk; raises what went wrong as a client may know it."""
+        with _translated():
+            return await self.threads.disk.run(self.owner, work)
+
+    async def tidy(self, work: Callable[[], Result]) -> Result:
+        """The same for what gives something back."""
+        with _translated():
+            return await self.threads.disk.tidy(work)
+
+    async def feed(self, works: Sequence[Callable[[bytes], object]], chunks: AsyncIterable[bytes]) -> None:
+        """Do each of ``works`` with all chunks, in order and side by side."""
+        await Feed(works, self.threads.lanes, self.owner).run(chunks)
 
 
 class FileStaged:
-    """`Staged` bytes: in memory while they are few, in a file from then on and between requests."""
+    """`Staged` bytes: in memory while they are few, in a file from then on and between requests.
 
-    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, lanes: LanePool) -> None:
+    Nothing here touches a file on the event loop, which a busy disk would stop.
+    """
+
+    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, threads: OwnThreads) -> None:
         self._blobs = blobs
         self._path = path
-        self._lanes = lanes
+        self._threads = threads
         self._fd: int | None = None
         self._buffer = bytearray()
         self._algorithm = algorithm
         self._hasher: _Hash | None = hashlib.new(algorithm)
         self._hashed = 0
-        self._written = self._stored_size()
-        self._on_disk = self._written > 0
+        self._written = 0
+        self._on_disk = False
         self._synced = 0
         self._committed: Digest | None = None
+
+    async def look(self) -> None:
+        """Take over what is in the file already."""
+        self._written = await self._threads.tidy(self._stored_size)
 
     @property
     def offset(self) -> int:
@@ -250,14 +315,17 @@ class FileStaged:
 
     async def write(self, chunks: AsyncIterable[bytes]) -> None:
         """See `Staged.write`."""
-        head = aiter(chunks)
+        pieces = aiter(chunks)
         try:
-            async for chunk in head:
-                self._take_small(chunk)
-                if self.offset > _SMALL:
-                    await self._stream(head)
+            async for chunk in pieces:
+                if self.offset + len(chunk) > _SMALL:
+                    rest = _chained(chunk, pieces)
+                    del chunk  # it is large, and the rest may take hours
+                    await self._stream(rest)
+                else:
+                    self._take_small(chunk)
         except OSError as error:
-            self._forget_hash()
+            await self._forget_hash()
             raise translate(error) from error
 
     def _take_small(self, chunk: bytes) -> None:
@@ -268,16 +336,10 @@ class FileStaged:
 
     async def _stream(self, chunks: AsyncIterable[bytes]) -> None:
         """Go on through the lanes until the body ends."""
-        # Not on the event loop: a disk that is busy makes even a short write wait.
-        await asyncio.get_running_loop().run_in_executor(None, self._spill)
-        works: list[tuple[Lane, Callable[[bytes], object]]] = [(self._lanes.take(), self._append)]
-        if self._hasher is not None and self._hashed == self._written:
-            works.append((self._lanes.take(), self._hash))
-        try:
-            await Feed(works, self._lanes).run(chunks)
-        finally:
-            for lane, _ in works:
-                self._lanes.give(lane)
+        works = [self._append]
+        if self._hasher is not None and self._hashed == self.offset:
+            works.append(self._hash)
+        await self._threads.feed(works, chunks)
 
     def _hash(self, chunk: bytes) -> None:
         if self._hasher is not None:
@@ -285,6 +347,7 @@ class FileStaged:
             self._hashed += len(chunk)
 
     def _append(self, chunk: bytes) -> None:
+        self._spill()
         view = memoryview(chunk)
         fd = self._open()
         while view:
@@ -308,11 +371,17 @@ class FileStaged:
 
     def _stored_size(self) -> int:
         try:
-            return self._path.stat().st_size
+            size = self._path.stat().st_size
         except FileNotFoundError:
             return 0
+        self._on_disk = True
+        return size
 
-    def _forget_hash(self) -> None:
+    async def _forget_hash(self) -> None:
+        with contextlib.suppress(OciError):
+            await self._threads.tidy(self._measure)
+
+    def _measure(self) -> None:
         # After a failed write hash and file may have parted; the file is the truth and is read again.
         self._hasher = None
         with contextlib.suppress(OSError):
@@ -324,7 +393,7 @@ class FileStaged:
             return
         if size < self._written:
             self._buffer.clear()
-            await _in_thread(lambda: self._shorten(size))
+            await self._threads.tidy(lambda: self._shorten(size))
         else:
             del self._buffer[size - self._written :]
         # What stays in a file is read again if need be: the state of a hash does not go back.
@@ -339,7 +408,7 @@ class FileStaged:
         """See `Staged.content`."""
         if not self._written:
             return bytes(self._buffer)
-        return await _in_thread(lambda: self._path.read_bytes() + bytes(self._buffer))
+        return await self._threads.run(lambda: self._path.read_bytes() + bytes(self._buffer))
 
     async def digest(self, algorithm: str) -> Digest:
         """See `Staged.digest`; read from the file where the bytes were not hashed on their way in."""
@@ -347,7 +416,7 @@ class FileStaged:
             return Digest.from_hash(self._hasher)
         if not self._written:
             return Digest.of(self._buffer, algorithm)
-        return await _in_thread(lambda: self._read_digest(algorithm))
+        return await self._threads.run(lambda: self._read_digest(algorithm))
 
     def _read_digest(self, algorithm: str) -> Digest:
         hasher = hashlib.new(algorithm)
@@ -359,7 +428,7 @@ class FileStaged:
 
     async def commit(self, digest: Digest) -> None:
         """See `Staged.commit`."""
-        await _in_thread(lambda: self._commit(digest))
+        await self._threads.run(lambda: self._commit(digest))
 
     def _commit(self, digest: Digest) -> None:
         self._spill()
@@ -369,38 +438,45 @@ class FileStaged:
             # The kernel has dropped what it could not write, and a second flush would not say so.
             self._close()
             self._path.unlink(missing_ok=True)
-            self._forget_hash()
+            self._measure()
             raise
         self._close()
         try:
             self._path = self._blobs.publish(self._path, digest)
         except OSError:
-            self._forget_hash()
+            self._measure()
             raise
         self._committed = digest
 
-    def revoke(self) -> None:
+    async def revoke(self) -> None:
         """See `Staged.revoke`."""
         if self._committed is not None:
-            self._path = self._blobs.withdraw(self._path, self._committed)
-            self._committed = None
+            committed, self._committed = self._committed, None
+            self._path = await self._threads.tidy(lambda: self._blobs.withdraw(self._path, committed))
 
     async def discard(self) -> None:
         """See `Staged.discard`. After `commit` it removes the second name, which is no longer needed."""
-        self._close()
         self._buffer.clear()
         path, self._path = self._path, _unmarked(self._path)
         self._written, self._hasher = 0, None
         if self._on_disk:
-            await _in_thread(lambda: path.unlink(missing_ok=True))
+            await self._threads.tidy(lambda: self._remove(path))
+
+    def _remove(self, path: Path) -> None:
+        self._close()
+        path.unlink(missing_ok=True)
 
     async def suspend(self) -> None:
         """See `Staged.suspend`."""
+        if self._buffer or self._fd is not None:
+            await self._threads.tidy(self._put_aside)
+
+    def _put_aside(self) -> None:
         try:
             self._spill()
-        except OSError as error:
-            self._forget_hash()
-            raise translate(error) from error
+        except OSError:
+            self._measure()
+            raise
         finally:
             self._close()
 
@@ -410,15 +486,23 @@ class FileStaged:
             os.close(fd)
 
 
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BlobUnknown("the staged bytes are gone") from error
+    except OSError as error:
+        raise translate(error) from error
+
+
 def _unmarked(path: Path) -> Path:
     """The name of a staged file before it was published."""
     return path.with_name(path.name.partition("@")[0])
 
 
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    try:
-        return await asyncio.get_running_loop().run_in_executor(None, work)
-    except FileNotFoundError as error:
-        raise BlobUnknown("the staged bytes are gone") from error
-    except OSError as error:
-        raise translate(error) from error
+async def _chained(first: bytes, rest: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    del first
+    async for chunk in rest:
+        yield chunk

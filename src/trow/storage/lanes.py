@@ -1,64 +1,147 @@
 """Threads that hash and write what the event loop receives, so that receiving, hashing and writing overlap.
 
 Both hashing and writing release the interpreter lock, hence on two cores a push runs at the speed of the slowest of the
-three, not at their sum. A lane is one thread that works through what it is given in order; an upload of any size uses
-two for as long as one request's body lasts.
+three, not at their sum. There is a fixed number of threads for all uploads. None belongs to one: an upload whose bytes
+are awaited costs none. A lane is what one upload has done in order, hashing or writing, by whichever thread is free.
+
+So that nobody has all the threads, chunks that are under way have a place each, which their owners share: `Shares`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.shares import Bounds, Shares
+from trow.lib.threads import start_thread
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable, Callable, Sequence
 
-# Chunks of about 400 kB that may be under way in a lane. Two keep it busy; more only cost memory. With so many lanes
-# that they keep all cores busy together, one is enough.
+# Chunks of about 400 kB of one upload that may be under way. Two keep its lanes busy; more only cost memory.
 _IN_FLIGHT: Final = 2
-_MANY_LANES: Final = 16
+_LEAST_THREADS: Final = 4
+_MOST_THREADS: Final = 32
+# Each upload waits with one chunk at most, so these are as many as there may be connections.
+_WAITING: Final = 65_536
+_PATIENCE_SECONDS: Final = 60.0
 
-_Work = tuple["Feed", "Callable[[bytes], object]", bytes]
+
+def _threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(_LEAST_THREADS, min(_MOST_THREADS, 2 * cores))
 
 
-class Lane:
-    """One thread that runs one call after the other."""
+class Lanes:
+    """The threads of all lanes, and the places of the chunks that are under way.
+
+    Raises:
+        ThreadsError: the system lets the threads not be started.
+    """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="trow-lane", daemon=True).start()
+        count = _threads()
+        # Half of the places are one owner's, and enough for it to keep all threads busy.
+        self.places: Final = Shares(Bounds(2 * count, count, _WAITING, _WAITING, _PATIENCE_SECONDS), "uploads")
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._running = 0
+        try:
+            for _ in range(count):
+                start_thread(self._run, "trow-lane")
+                self._running += 1
+        except BaseException:
+            self.close()
+            raise
 
-    def put(self, feed: Feed, work: Callable[[bytes], object], chunk: bytes) -> None:
-        """Let the thread call ``work(chunk)`` and tell ``feed`` when that is done."""
-        self._queue.put((feed, work, chunk))
+    def put(self, work: Callable[[], object]) -> None:
+        """Have something done by the next thread that is free."""
+        self._work.put(work)
 
-    def end(self) -> None:
-        """Let the thread end after what it has been given."""
-        self._queue.put(None)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for a thread."""
+        return self._work.empty()
+
+    def close(self) -> None:
+        """End the threads."""
+        for _ in range(self._running):
+            self._work.put(None)
+        self._running = 0
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            feed, work, chunk = item
-            try:
-                if feed.error is None:
-                    work(chunk)
-            except BaseException as error:  # noqa: BLE001 - handed to the request that waits for it
-                feed.fail(error)
-            # Nothing may keep the chunk alive while the lane waits for the next one.
-            del item, work, chunk
-            feed.done_one()
-            del feed
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # nothing may keep an upload alive while the thread waits
+
+
+class _Piece:
+    """A chunk that is under way, and in how many lanes it still is."""
+
+    __slots__ = ("chunk", "left")
+
+    def __init__(self, chunk: bytes, left: int) -> None:
+        self.chunk = chunk
+        self.left = left
+
+
+class _Lane:
+    """What is done with the chunks of one upload, one after the other."""
+
+    def __init__(self, lanes: Lanes, feed: Feed, work: Callable[[bytes], object]) -> None:
+        self._lanes = lanes
+        self._feed = feed
+        self._work = work
+        self._lock = threading.Lock()
+        self._pieces: deque[_Piece] = deque()
+        self._running = False
+
+    def put(self, piece: _Piece) -> None:
+        with self._lock:
+            self._pieces.append(piece)
+            if self._running:
+                return
+            self._running = True
+        self._lanes.put(self._run)
+
+    def _run(self) -> None:
+        """Do one piece, and go on with the next unless another lane waits for this thread."""
+        while True:
+            self._do(self._pieces.popleft())
+            with self._lock:
+                self._running = bool(self._pieces)
+                if not self._running:
+                    return
+            if not self._lanes.idle:
+                self._lanes.put(self._run)
+                return
+
+    def _do(self, piece: _Piece) -> None:
+        try:
+            if self._feed.error is None:
+                self._work(piece.chunk)
+        except BaseException as error:  # noqa: BLE001 - handed to the request that waits for it
+            self._feed.fail(error)
+        self._feed.done(piece)
 
 
 class Feed:
-    """The event loop's end of the lanes during one request: hands chunks out and waits when too many are under way."""
+    """The event loop's end of the lanes during one request: hands chunks out and waits when too many are under way.
 
-    def __init__(self, works: list[tuple[Lane, Callable[[bytes], object]]], lanes: LanePool) -> None:
+    Args:
+        works: what is to be done with each chunk; all at the same time, each in the order of the chunks.
+        lanes: the threads.
+        owner: whose share of the places the chunks take.
+    """
+
+    def __init__(self, works: Sequence[Callable[[bytes], object]], lanes: Lanes, owner: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._works = works
-        self._lanes = lanes
+        self._lanes = [_Lane(lanes, self, work) for work in works]
+        self._places = lanes.places
+        self._owner = owner
         self._lock = threading.Lock()
         self._pending = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -70,20 +153,27 @@ class Feed:
 
         Raises:
             OSError: what a lane's work raised.
+            TooManyRequests, Unavailable: no thread was free for too long.
         """
         try:
             async for chunk in chunks:
-                with self._lock:
-                    self._pending += len(self._works)
-                for lane, work in self._works:
-                    lane.put(self, work, chunk)
+                await self._give(chunk)
                 del chunk
-                await self._until((self._lanes.in_flight - 1) * len(self._works))
+                await self._until(_IN_FLIGHT - 1)
                 if self.error is not None:
                     break
         finally:
             await self._until(0)
+            self._lanes.clear()  # they lead back here, and a cycle would wait for a collection
         self._raise()
+
+    async def _give(self, chunk: bytes) -> None:
+        await self._places.take(self._owner)
+        piece = _Piece(chunk, len(self._lanes))
+        with self._lock:
+            self._pending += 1
+        for lane in self._lanes:
+            lane.put(piece)
 
     def _raise(self) -> None:
         """Raise the first error; one that its own traceback leads to would keep the connection until a collection."""
@@ -99,15 +189,22 @@ class Feed:
         with self._lock:
             self.error = self.error or error
 
-    def done_one(self) -> None:
-        """Count a finished call and wake the loop if that is what it waits for (called by a lane)."""
+    def done(self, piece: _Piece) -> None:
+        """A lane has done its part of a piece (called by the lane): the last one of them tells the loop."""
         with self._lock:
+            piece.left -= 1
+            if piece.left:
+                return
             self._pending -= 1
             waiter = self._waiter if self._pending <= self._wake_at else None
             if waiter is not None:
                 self._waiter = None
-        if waiter is not None:
-            self._loop.call_soon_threadsafe(_wake, waiter)
+        self._loop.call_soon_threadsafe(self._finished, waiter)
+
+    def _finished(self, waiter: asyncio.Future[None] | None) -> None:
+        self._places.give_back(self._owner)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def _until(self, most: int) -> None:
         with self._lock:
@@ -121,40 +218,3 @@ class Feed:
         except asyncio.CancelledError:
             await waiter
             raise
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-class LanePool:
-    """Lanes that wait for their next upload."""
-
-    def __init__(self, keep: int = 32) -> None:
-        self._idle: list[Lane] = []
-        self._keep = keep
-        self._busy = 0
-
-    @property
-    def in_flight(self) -> int:
-        """How many chunks may be under way in each lane."""
-        return _IN_FLIGHT if self._busy <= _MANY_LANES else 1
-
-    def take(self) -> Lane:
-        """A lane, new if none is idle."""
-        self._busy += 1
-        return self._idle.pop() if self._idle else Lane()
-
-    def give(self, lane: Lane) -> None:
-        """Return a lane that has nothing left to do."""
-        self._busy -= 1
-        if len(self._idle) < self._keep:
-            self._idle.append(lane)
-        else:
-            lane.end()
-
-    def close(self) -> None:
-        """End the idle lanes."""
-        while self._idle:
-            self._idle.pop().end()

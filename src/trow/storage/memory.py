@@ -20,10 +20,14 @@ class MemoryBlobs:
         self._blobs: dict[Digest, bytes] = {}
         self._staged: dict[UploadId, bytearray] = {}
 
-    async def stage(self, upload: UploadId, algorithm: str) -> MemoryStaged:
+    async def stage(self, upload: UploadId, algorithm: str, owner: str) -> MemoryStaged:
         """See `Blobs.stage`."""
-        del algorithm
+        del algorithm, owner
         return MemoryStaged(self._blobs, self._staged, upload)
+
+    async def resume(self, upload: UploadId, algorithm: str, owner: str) -> MemoryStaged:
+        """See `Blobs.resume`."""
+        return await self.stage(upload, algorithm, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """See `Blobs.locate`."""
@@ -69,7 +73,7 @@ class MemoryStaged:
         """See `Staged.commit`."""
         self._blobs[digest] = bytes(self._bytes)
 
-    def revoke(self) -> None:
+    async def revoke(self) -> None:
         """See `Staged.revoke`."""
         self._blobs.pop(Digest.of(self._bytes), None)
 

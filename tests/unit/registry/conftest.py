@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from support.core import pushing
 from trow.metadata.sqlite import SqliteMetadata
 from trow.registry.pull import Pull
-from trow.registry.push import Push
 from trow.storage.filesystem import FilesystemBlobs
 from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from trow.registry.push import Push
 
 LocalBlobs: TypeAlias = MemoryBlobs | FilesystemBlobs
 
@@ -39,7 +41,7 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalBlobs
 
 @pytest.fixture
 def push(blobs: LocalBlobs, metadata: SqliteMetadata) -> Push:
-    return Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    return pushing(blobs, metadata)
 
 
 @pytest.fixture

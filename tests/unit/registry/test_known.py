@@ -10,7 +10,7 @@ import pytest
 import factories
 from factories import OCI_CONFIG, Blob
 from support import platforms
-from support.core import digest, pieces, publication, tag
+from support.core import OWNER, digest, pieces, publication, tag
 from support.platforms import AMD64, ARM64, MADE, UNKNOWN, store
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository, UploadId
@@ -180,7 +180,7 @@ async def test_a_configuration_that_is_a_file(known: LocalImages, metadata: Sqli
     configuration = platforms.config(filling="x" * 100_000)
     image = platforms.image_of(configuration)
     upload, name = UploadId.new(), digest(configuration.digest)
-    staged = await blobs.stage(upload, "sha256")
+    staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.write(pieces(configuration.content))
     await staged.commit(name)
     await metadata.link_blob(Repository(NAME), name, BlobRecord(configuration.size, None), upload)

@@ -24,7 +24,7 @@ from trow.policy.access import Permission
 from trow.registry.browse import Browse
 from trow.registry.ports import TagMove
 from trow.registry.publish import Publish, Published, PublishRules
-from trow.registry.push import Chunk, Push
+from trow.registry.sessions import Chunk, Pusher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trow.oci.names import Reference, Repository, Tag
     from trow.registry.ports import ManifestRecord
     from trow.registry.pull import Pull
+    from trow.registry.push import Push
     from unit.registry.conftest import LocalBlobs
 
 
@@ -74,7 +75,7 @@ class Shelf:
 
     async def push(self, manifest: Manifest, repository: Repository = REPO) -> None:
         for blob in manifest.blobs:
-            await self._push.whole(repository, Chunk(pieces(blob.content)), digest(blob.digest))
+            await self._push.whole(repository, Pusher("alice"), Chunk(pieces(blob.content)), digest(blob.digest))
 
     async def delete(self, reference: Reference) -> list[TagMove]:
         return [*await self._publish.delete(REPO, reference, "alice")]

@@ -8,7 +8,7 @@ import pytest
 
 import factories
 from factories import INLINE
-from support.core import OTHER, REPO, Stalled, digest, pieces
+from support.core import OTHER, REPO, Stalled, digest, pieces, pushing
 from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.errors import (
     BlobTooLarge,
@@ -26,9 +26,10 @@ from trow.oci.errors import (
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange
 from trow.registry import push as push_module
+from trow.registry import sessions as sessions_module
 from trow.registry.ports import LocalFile
 from trow.registry.pull import Pull
-from trow.registry.push import Chunk, Push
+from trow.registry.sessions import Chunk, Pusher
 from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
 
     from trow.oci.digest import Digest
     from trow.registry.ports import BlobRecord
+    from trow.registry.push import Push
     from unit.registry.conftest import LocalBlobs
 
 SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, 300_000]
 EMPTY = Chunk(pieces(), None, 0)
+NOBODY = Pusher("", "192.0.2.1")
+ALICE = Pusher("alice", "192.0.2.1")
 
 
 def chunk(content: bytes, at: int | None = None, *, announced: bool = True) -> Chunk:
@@ -80,7 +84,7 @@ async def test_whole_blob(push: Push, pull: Pull, blobs: LocalBlobs, size: int) 
     for algorithm in ("sha256", "sha512"):
         blob = factories.blob(size)
         name = digest(factories.digest_of(blob.content, algorithm))
-        await push.whole(REPO, chunk(blob.content), name)
+        await push.whole(REPO, NOBODY, chunk(blob.content), name)
         assert await read(pull, REPO, name) == blob.content
         assert await absent(pull, OTHER, name)
     assert left(blobs) == []
@@ -90,7 +94,7 @@ async def test_whole_blob(push: Push, pull: Pull, blobs: LocalBlobs, size: int) 
 async def test_whole_blob_with_another_digest_is_not_kept(push: Push, pull: Pull, blobs: LocalBlobs, size: int) -> None:
     claimed, sent = factories.blob(100), factories.blob(size)
     with pytest.raises(DigestMismatch) as caught:
-        await push.whole(REPO, chunk(sent.content), digest(claimed.digest))
+        await push.whole(REPO, NOBODY, chunk(sent.content), digest(claimed.digest))
     assert caught.value.detail == {"claimed": claimed.digest, "actual": sent.digest}
     assert await absent(pull, REPO, digest(claimed.digest))
     assert await absent(pull, REPO, digest(sent.digest))
@@ -100,9 +104,9 @@ async def test_whole_blob_with_another_digest_is_not_kept(push: Push, pull: Pull
 @pytest.mark.parametrize("announced", [True, False])
 async def test_blob_above_the_limit(push: Push, blobs: LocalBlobs, announced: bool) -> None:  # noqa: FBT001
     largest, larger = factories.blob(1_000_000), factories.blob(1_000_001)
-    await push.whole(REPO, chunk(largest.content, announced=announced), digest(largest.digest))
+    await push.whole(REPO, NOBODY, chunk(largest.content, announced=announced), digest(largest.digest))
     with pytest.raises(BlobTooLarge, match=r"1000000 bytes \(registry.max_blob_size\)"):
-        await push.whole(REPO, chunk(larger.content, announced=announced), digest(larger.digest))
+        await push.whole(REPO, NOBODY, chunk(larger.content, announced=announced), digest(larger.digest))
     assert left(blobs) == []
 
 
@@ -110,14 +114,14 @@ async def test_blob_above_the_limit(push: Push, blobs: LocalBlobs, announced: bo
 async def test_whole_blob_whose_sender_vanishes(push: Push, blobs: LocalBlobs, size: int) -> None:
     blob = factories.blob(size)
     with pytest.raises(BodyIncomplete):
-        await push.whole(REPO, Chunk(pieces(blob.content, then=BodyIncomplete("gone"))), digest(blob.digest))
+        await push.whole(REPO, NOBODY, Chunk(pieces(blob.content, then=BodyIncomplete("gone"))), digest(blob.digest))
     assert left(blobs) == []
 
 
 @pytest.mark.parametrize("size", [10, 300_000])
 async def test_whole_blob_whose_request_is_cancelled(push: Push, blobs: LocalBlobs, size: int) -> None:
     body = Stalled(factories.blob(size).content)
-    request = asyncio.create_task(push.whole(REPO, Chunk(body), digest(factories.blob().digest)))
+    request = asyncio.create_task(push.whole(REPO, NOBODY, Chunk(body), digest(factories.blob().digest)))
     await body.stopped.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -128,7 +132,7 @@ async def test_whole_blob_whose_request_is_cancelled(push: Push, blobs: LocalBlo
 async def test_same_blob_from_many_at_once(push: Push, pull: Pull, blobs: LocalBlobs) -> None:
     blob = factories.blob(200_000)
     repositories = [Repository.parse(f"r{number}") for number in range(16)]
-    await asyncio.gather(*(push.whole(each, chunk(blob.content), digest(blob.digest)) for each in repositories))
+    await asyncio.gather(*(push.whole(each, NOBODY, chunk(blob.content), digest(blob.digest)) for each in repositories))
     for each in repositories:
         assert await read(pull, each, digest(blob.digest)) == blob.content
     assert left(blobs) == []
@@ -143,7 +147,7 @@ async def test_same_blob_from_many_at_once(push: Push, pull: Pull, blobs: LocalB
 async def test_chunks_become_a_blob(
     push: Push, pull: Pull, blobs: LocalBlobs, sizes: list[int], announced: str, algorithm: str
 ) -> None:
-    upload = await push.begin(REPO, "alice", announced)
+    upload = await push.begin(REPO, ALICE, announced)
     content = b""
     for size in sizes:
         more = factories.blob(size).content
@@ -158,7 +162,7 @@ async def test_chunks_become_a_blob(
 
 async def test_last_chunk_may_come_with_the_digest(push: Push, pull: Pull) -> None:
     blob = factories.blob(100_000)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(blob.content[:60_000], 0))
     await push.finish(REPO, "", upload, chunk(blob.content[60_000:], 60_000), digest(blob.digest))
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
@@ -166,7 +170,7 @@ async def test_last_chunk_may_come_with_the_digest(push: Push, pull: Pull) -> No
 
 async def test_chunk_out_of_order_adds_nothing(push: Push, pull: Pull) -> None:
     blob = factories.blob(100)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(blob.content[:40], 0))
     for at in (0, 39, 41):
         with pytest.raises(ChunkOutOfOrder) as caught:
@@ -180,21 +184,21 @@ async def test_chunk_out_of_order_adds_nothing(push: Push, pull: Pull) -> None:
 
 @pytest.mark.parametrize("length", [9, 11])
 async def test_chunk_is_as_long_as_its_place(push: Push, length: int) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     with pytest.raises(SizeInvalid):
         await push.append(REPO, "", upload, Chunk(pieces(b"x" * length), ByteRange(0, 10), length))
     assert await push.status(REPO, "", upload) == 0
 
 
 async def test_chunk_of_unannounced_length_is_not_longer_than_its_place(push: Push) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     with pytest.raises(OciError):
         await push.append(REPO, "", upload, Chunk(pieces(b"x" * 9, b"x" * 2), ByteRange(0, 10), None))
     assert await push.status(REPO, "", upload) <= 10
 
 
 async def test_session_above_the_limit(push: Push) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(b"x" * 999_999))
     for announced in (True, False):
         with pytest.raises(BlobTooLarge):
@@ -209,7 +213,7 @@ async def test_wrong_digest_leaves_the_session_as_it_was(
 ) -> None:
     """distribution-spec does not say; regctl and others repeat the request at the same location."""
     blob, wrong = factories.blob(before + size), factories.blob(size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(blob.content[:before]))
     for _ in range(2):
         with pytest.raises(DigestMismatch):
@@ -223,7 +227,7 @@ async def test_wrong_digest_leaves_the_session_as_it_was(
 @pytest.mark.parametrize("size", [10, 300_000])
 async def test_whoever_named_the_wrong_digest_may_name_the_right_one(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(blob.content))
     with pytest.raises(DigestMismatch):
         await push.finish(REPO, "", upload, EMPTY, digest(factories.blob().digest))
@@ -239,7 +243,7 @@ async def test_request_that_was_cut_off_can_be_repeated_whole(
 ) -> None:
     blob = factories.blob(before + size)
     head, rest = blob.content[:before], blob.content[before:]
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(head))
     for time in range(times):
         arrived = rest[: size // 2 + time]
@@ -254,7 +258,7 @@ async def test_request_that_was_cut_off_can_be_repeated_whole(
 @pytest.mark.parametrize("size", [20, 400_000])
 async def test_chunk_that_was_cut_off_can_be_repeated_whole(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     with pytest.raises(BodyIncomplete):
         await push.append(REPO, "", upload, Chunk(pieces(blob.content[:7], then=BodyIncomplete("gone")), None, size))
     assert await push.append(REPO, "", upload, chunk(blob.content)) == size
@@ -267,7 +271,7 @@ async def test_who_asks_how_much_is_there_goes_on_with_chunks_of_the_same_length
     push: Push, pull: Pull, size: int
 ) -> None:
     blob = factories.blob(size + size // 2)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     half = size // 2
     with pytest.raises(BodyIncomplete):
         await push.append(REPO, "", upload, Chunk(pieces(blob.content[:half], then=BodyIncomplete("gone")), None, size))
@@ -279,7 +283,7 @@ async def test_who_asks_how_much_is_there_goes_on_with_chunks_of_the_same_length
 
 @pytest.mark.parametrize("how", ["longer than its place", "too large"])
 async def test_bytes_of_a_refused_request_are_forgotten(push: Push, how: str) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(b"x" * 100))
     if how == "too large":
         with pytest.raises(BlobTooLarge):
@@ -293,7 +297,7 @@ async def test_bytes_of_a_refused_request_are_forgotten(push: Push, how: str) ->
 async def test_finished_session_is_unknown_but_for_its_own_answer(push: Push, pull: Pull) -> None:
     """Whoever lost the answer asks again, with the body or without; whoever wants something else is too late."""
     blob, other = factories.blob(100_000), factories.blob()
-    upload = await push.begin(REPO, "alice")
+    upload = await push.begin(REPO, ALICE)
     await push.finish(REPO, "alice", upload, chunk(blob.content), digest(blob.digest))
     for again in (EMPTY, chunk(blob.content)):
         assert await push.finish(REPO, "alice", upload, again, digest(blob.digest)) == blob.size
@@ -312,7 +316,7 @@ async def test_finished_session_is_unknown_but_for_its_own_answer(push: Push, pu
 
 async def test_answer_is_not_given_again_for_a_blob_that_was_deleted(push: Push, metadata: SqliteMetadata) -> None:
     blob = factories.blob()
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest))
     await metadata.unlink_blob(REPO, digest(blob.digest))
     with pytest.raises(UploadUnknown):
@@ -324,7 +328,7 @@ async def test_answers_that_can_be_given_again_are_few(push: Push, monkeypatch: 
     blob = factories.blob()
     uploads = []
     for _ in range(5):
-        uploads.append(await push.begin(REPO, ""))
+        uploads.append(await push.begin(REPO, NOBODY))
         await push.finish(REPO, "", uploads[-1], chunk(blob.content), digest(blob.digest))
     for upload in uploads[:2]:
         with pytest.raises(UploadUnknown):
@@ -345,7 +349,7 @@ async def test_session_is_known_to_those_who_opened_it(
 ) -> None:
     """CVE-2026-32589: whoever learns a session's name cannot take it over."""
     blob = factories.blob()
-    mine = await push.begin(REPO, "alice")
+    mine = await push.begin(REPO, ALICE)
     upload = mine if known else UploadId.new()
     for attempt in (
         push.status(repository, subject, upload),
@@ -360,7 +364,7 @@ async def test_session_is_known_to_those_who_opened_it(
 
 @pytest.mark.parametrize("size", [0, 10, 300_000])
 async def test_cancelled_session_leaves_nothing(push: Push, blobs: LocalBlobs, size: int) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(b"x" * size))
     await push.cancel(REPO, "", upload)
     with pytest.raises(UploadUnknown):
@@ -371,7 +375,7 @@ async def test_cancelled_session_leaves_nothing(push: Push, blobs: LocalBlobs, s
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_broken_connection_keeps_what_arrived(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(2 * size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     with pytest.raises(BodyIncomplete):
         await push.append(
             REPO, "", upload, Chunk(pieces(blob.content[:size], then=BodyIncomplete("gone")), None, 2 * size)
@@ -382,23 +386,23 @@ async def test_broken_connection_keeps_what_arrived(push: Push, pull: Pull, size
 
 
 async def test_too_many_sessions(push: Push) -> None:
-    uploads = [await push.begin(REPO, "") for _ in range(10)]
+    uploads = [await push.begin(REPO, NOBODY) for _ in range(10)]
     with pytest.raises(TooManyRequests) as caught:
-        await push.begin(REPO, "")
+        await push.begin(REPO, NOBODY)
     assert caught.value.retry_after > 0
     blob = factories.blob()
     await push.finish(REPO, "", uploads[0], chunk(blob.content), digest(blob.digest))
-    await push.begin(REPO, "")
+    await push.begin(REPO, NOBODY)
     await push.cancel(REPO, "", uploads[1])
-    await push.begin(REPO, "")
-    await push.whole(REPO, chunk(blob.content), digest(blob.digest))  # opens none
+    await push.begin(REPO, NOBODY)
+    await push.whole(REPO, NOBODY, chunk(blob.content), digest(blob.digest))  # opens none
 
 
 # Two requests for one session
 
 
 async def test_second_request_waits_for_the_first(push: Push) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     body = Stalled(b"a" * 10, b"b" * 10)
     first = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
     await body.stopped.wait()
@@ -410,8 +414,8 @@ async def test_second_request_waits_for_the_first(push: Push) -> None:
 
 
 async def test_session_that_stays_busy(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_module, "_BUSY_SECONDS", 0.01)
-    upload = await push.begin(REPO, "")
+    monkeypatch.setattr(sessions_module, "_BUSY_SECONDS", 0.01)
+    upload = await push.begin(REPO, NOBODY)
     body = Stalled(b"a" * 10)
     first = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
     await body.stopped.wait()
@@ -432,7 +436,7 @@ async def test_session_that_ended_while_a_request_waited_for_it(
     push: Push, pull: Pull, blobs: LocalBlobs, end: str, size: int
 ) -> None:
     blob = factories.blob(size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(blob.content))
     body = Stalled(b"")
     holding = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
@@ -456,14 +460,14 @@ async def test_session_that_ended_while_a_request_waited_for_it(
 
 async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.push.time.time", lambda: now)
-    idle, used = await push.begin(REPO, ""), await push.begin(REPO, "")
+    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    idle, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
     await push.append(REPO, "", idle, chunk(b"x" * 300_000))
     now += 3000
-    assert await push.expire() == 0
+    assert await push.sessions.expire() == 0
     await push.append(REPO, "", used, chunk(b"x"))
     now += 1000
-    assert await push.expire() == 1
+    assert await push.sessions.expire() == 1
     with pytest.raises(UploadUnknown):
         await push.status(REPO, "", idle)
     assert await push.status(REPO, "", used) == 1
@@ -476,14 +480,14 @@ async def test_session_does_not_expire_while_bytes_arrive(
 ) -> None:
     """A slow upload takes longer than an idle one may: what was acknowledged has to be there."""
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.push.time.time", lambda: now)
+    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
     blob = factories.blob(2 * size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     body = Stalled(blob.content[:size], blob.content[size:])
     request = asyncio.create_task(push.finish(REPO, "", upload, Chunk(body, None, 2 * size), digest(blob.digest)))
     await body.stopped.wait()
     now += 4000
-    await push.expire()
+    await push.sessions.expire()
     body.go_on.set()
     await request
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
@@ -491,8 +495,8 @@ async def test_session_does_not_expire_while_bytes_arrive(
 
 async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.push.time.time", lambda: now)
-    upload = await push.begin(REPO, "")
+    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    upload = await push.begin(REPO, NOBODY)
     body = Stalled(b"x")
     request = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
     await body.stopped.wait()
@@ -500,19 +504,19 @@ async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypat
     body.go_on.set()
     await request
     now += 3000
-    assert await push.expire() == 0
+    assert await push.sessions.expire() == 0
     now += 1000
-    assert await push.expire() == 1
+    assert await push.sessions.expire() == 1
 
 
 async def test_expired_session_of_another_run_leaves_nothing(
     blobs: LocalBlobs, metadata: SqliteMetadata, push: Push
 ) -> None:
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(b"x" * 300_000))
-    await push.close()
-    again = Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=-1)
-    assert await again.expire() == 1
+    await push.sessions.close()
+    again = pushing(blobs, metadata, expiry=-1)
+    assert await again.sessions.expire() == 1
     assert left(blobs) == []
 
 
@@ -524,10 +528,10 @@ async def test_session_goes_on_after_a_restart(
     blobs: LocalBlobs, metadata: SqliteMetadata, push: Push, pull: Pull, size: int
 ) -> None:
     blob = factories.blob(2 * size)
-    upload = await push.begin(REPO, "alice")
+    upload = await push.begin(REPO, ALICE)
     await push.append(REPO, "alice", upload, chunk(blob.content[:size]))
-    await push.close()
-    again = Push(blobs, metadata, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    await push.sessions.close()
+    again = pushing(blobs, metadata, expiry=3600)
     assert await again.status(REPO, "alice", upload) == size
     await again.finish(REPO, "alice", upload, chunk(blob.content[size:], size), digest(blob.digest))
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
@@ -535,27 +539,27 @@ async def test_session_goes_on_after_a_restart(
 
 
 async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_module, "_LIVE", 2)
+    monkeypatch.setattr(sessions_module, "_LIVE", 2)
     contents = [factories.blob(size) for size in (5, 100, 70_000, 150_000, 300_000)]
-    uploads = [await push.begin(REPO, "") for _ in contents]
+    uploads = [await push.begin(REPO, NOBODY) for _ in contents]
     for part in range(5):
         for blob, upload in zip(contents, uploads, strict=True):
             step = blob.size // 5
             await push.append(REPO, "", upload, chunk(blob.content[part * step : (part + 1) * step]))
-            assert len(push._live) <= 2  # noqa: SLF001 - the bound is the point
+            assert len(push.sessions._live) <= 2  # noqa: SLF001 - the bound is the point
     for blob, upload in zip(contents, uploads, strict=True):
         await push.finish(REPO, "", upload, EMPTY, digest(blob.digest))
         assert await read(pull, REPO, digest(blob.digest)) == blob.content
 
 
 async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_module, "_LIVE", 1)
+    monkeypatch.setattr(sessions_module, "_LIVE", 1)
     blob = factories.blob(200_000)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     body = Stalled(blob.content[:100_000], blob.content[100_000:])
     request = asyncio.create_task(push.finish(REPO, "", upload, Chunk(body), digest(blob.digest)))
     await body.stopped.wait()
-    others = [await push.begin(REPO, "") for _ in range(3)]
+    others = [await push.begin(REPO, NOBODY) for _ in range(3)]
     assert [await push.append(REPO, "", other, chunk(b"x")) for other in others] == [1, 1, 1]
     second = asyncio.create_task(push.append(REPO, "", upload, chunk(b"x")))
     body.go_on.set()
@@ -598,10 +602,10 @@ async def test_finish_can_be_tried_again(
     size: int,
     whole: bool,  # noqa: FBT001
 ) -> None:
-    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    push = pushing(blobs, failing, expiry=3600)
     failing.fail.set()
     blob = factories.blob(size)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     if whole:
         await push.append(REPO, "", upload, chunk(blob.content))
     last = EMPTY if whole else chunk(blob.content)
@@ -616,21 +620,21 @@ async def test_finish_can_be_tried_again(
 
 
 async def test_whole_blob_that_could_not_be_linked_leaves_nothing(blobs: LocalBlobs, failing: Failing) -> None:
-    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    push = pushing(blobs, failing, expiry=3600)
     failing.fail.set()
     blob = factories.blob(300_000)
     with pytest.raises(Unavailable):
-        await push.whole(REPO, chunk(blob.content), digest(blob.digest))
+        await push.whole(REPO, NOBODY, chunk(blob.content), digest(blob.digest))
     assert await blobs.locate(digest(blob.digest), blob.size) is None
     assert left(blobs) == []
 
 
 async def test_failure_takes_nothing_from_who_pushes_the_same_blob(blobs: LocalBlobs, failing: Failing) -> None:
-    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    push = pushing(blobs, failing, expiry=3600)
     blob = factories.blob(300_000)
-    unlucky = asyncio.create_task(push.whole(REPO, chunk(blob.content), digest(blob.digest)))
+    unlucky = asyncio.create_task(push.whole(REPO, NOBODY, chunk(blob.content), digest(blob.digest)))
     await failing.asked.wait()
-    await push.whole(OTHER, chunk(blob.content), digest(blob.digest))
+    await push.whole(OTHER, NOBODY, chunk(blob.content), digest(blob.digest))
     failing.fail.set()
     with pytest.raises(Unavailable):
         await unlucky
@@ -641,12 +645,12 @@ async def test_failure_takes_nothing_from_who_pushes_the_same_blob(blobs: LocalB
 async def test_session_that_could_not_be_linked_cannot_change_the_blob_of_others(
     blobs: LocalBlobs, failing: Failing
 ) -> None:
-    push = Push(blobs, failing, most_uploads=10, most_bytes=1_000_000, expiry=3600)
+    push = pushing(blobs, failing, expiry=3600)
     blob = factories.blob(300_000)
-    upload = await push.begin(REPO, "")
+    upload = await push.begin(REPO, NOBODY)
     unlucky = asyncio.create_task(push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest)))
     await failing.asked.wait()
-    await push.whole(OTHER, chunk(blob.content), digest(blob.digest))
+    await push.whole(OTHER, NOBODY, chunk(blob.content), digest(blob.digest))
     failing.fail.set()
     with pytest.raises(Unavailable):
         await unlucky
@@ -670,7 +674,7 @@ async def nobody(_: Repository) -> bool:
 async def test_mount(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(size)
     name = digest(blob.digest)
-    await push.whole(REPO, chunk(blob.content), name)
+    await push.whole(REPO, NOBODY, chunk(blob.content), name)
     assert not await push.mount(OTHER, name, Repository.parse("library/none"), everybody)
     assert not await push.mount(OTHER, name, REPO, nobody)
     assert await absent(pull, OTHER, name)
@@ -689,10 +693,10 @@ async def test_mount_from_anywhere_is_from_where_the_client_may_read(push: Push,
         return candidate == OTHER
 
     assert not await push.mount(target, name, None, everybody)
-    await push.whole(REPO, chunk(blob.content), name)
+    await push.whole(REPO, NOBODY, chunk(blob.content), name)
     assert not await push.mount(target, name, None, other_only)
     assert await absent(pull, target, name)
-    await push.whole(OTHER, chunk(blob.content), name)
+    await push.whole(OTHER, NOBODY, chunk(blob.content), name)
     assert await push.mount(target, name, None, other_only) == OTHER
     assert await read(pull, target, name) == blob.content
     assert set(asked) == {REPO, OTHER}
@@ -700,6 +704,6 @@ async def test_mount_from_anywhere_is_from_where_the_client_may_read(push: Push,
 
 async def test_mount_of_a_blob_that_is_there_already(push: Push, pull: Pull) -> None:
     blob = factories.blob()
-    await push.whole(REPO, chunk(blob.content), digest(blob.digest))
+    await push.whole(REPO, NOBODY, chunk(blob.content), digest(blob.digest))
     assert await push.mount(REPO, digest(blob.digest), None, everybody)
     assert await read(pull, REPO, digest(blob.digest)) == blob.content

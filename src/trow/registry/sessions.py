@@ -1,0 +1,237 @@
+"""Upload sessions: who has which, whose bytes are open, and when one ends.
+
+A session is opened in the metadata (who, which repository), its bytes are staged in the blob store. Between requests
+the staged bytes of recent sessions stay open, because the state of a hash cannot be saved: a session that comes back
+after it was put aside is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from trow.oci.errors import DigestMismatch, SizeInvalid, TooManyRequests, Unavailable, UploadBusy, UploadUnknown
+from trow.oci.names import UploadId
+from trow.registry.ports import Upload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
+    from trow.oci.names import Repository
+    from trow.oci.ranges import ByteRange
+    from trow.registry.ports import Blobs, Metadata, Staged
+
+# Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
+_LIVE: Final = 256
+# How long a request waits for another one that writes to the same session: a client that lost its connection resumes.
+_BUSY_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one request brings: its bytes, their place if the client named it, and their number if it was announced."""
+
+    body: AsyncIterable[bytes]
+    place: ByteRange | None = None
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pusher:
+    """Who uploads.
+
+    Attributes:
+        subject: the user, to whom a session belongs; "" for all who show no credentials.
+        source: where the request comes from, as ``source_of`` says it.
+    """
+
+    subject: str
+    source: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Whose share an upload takes. Who shows no credentials is told apart by the source."""
+        return f"user {self.subject}" if self.subject else f"source {self.source}"
+
+
+class _Cut(NamedTuple):
+    """A request that came to no good end: where its bytes begin, and how many it had announced."""
+
+    start: int
+    length: int
+
+
+@dataclass(slots=True)
+class Live:
+    """A session whose staged bytes are open.
+
+    Attributes:
+        cut: what a client may be about to repeat.
+        users: how many requests have the session, or wait for it.
+        lock: held by the request that has it.
+    """
+
+    _staged: Staged | None = None
+    cut: _Cut | None = None
+    users: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def staged(self) -> Staged:
+        """Its bytes, once it was opened."""
+        assert self._staged is not None, "the session is not open"  # noqa: S101
+        return self._staged
+
+    async def open(self, blobs: Blobs, record: Upload) -> None:
+        """Read what was staged before, if that is not open."""
+        if self._staged is None:
+            self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
+
+    async def suspend(self) -> None:
+        """Close its bytes. What there is no space for is lost, and the client's next chunk is told where to begin."""
+        if self._staged is not None:
+            with contextlib.suppress(Unavailable):
+                await self._staged.suspend()
+
+    @contextlib.asynccontextmanager
+    async def adding(self, chunk: Chunk) -> AsyncIterator[Staged]:
+        """Add a request's bytes, which are forgotten when they prove wrong, and kept when the request was cut off.
+
+        Clients repeat a request that was cut off: at the same location, from its first byte. Nothing marks it as a
+        repetition, but whoever would go on instead has asked before how much is there, or sends fewer bytes.
+        """
+        cut, self.cut = self.cut, None
+        if cut is not None and chunk.place is None and chunk.length == cut.length:
+            await self.staged.truncate(cut.start)
+        start = self.staged.offset
+        try:
+            yield self.staged
+        except (DigestMismatch, SizeInvalid):
+            await self.staged.truncate(start)
+            raise
+        except BaseException:
+            if chunk.place is None and chunk.length:
+                self.cut = _Cut(start, chunk.length)
+            raise
+
+
+class Sessions:
+    """The sessions that are open.
+
+    Args:
+        blobs: where their bytes are.
+        metadata: where they are on record.
+        most: how many may be open at a time.
+        expiry: after how many idle seconds one ends.
+    """
+
+    def __init__(self, blobs: Blobs, metadata: Metadata, *, most: int, expiry: float) -> None:
+        self._blobs = blobs
+        self._metadata = metadata
+        self._most = most
+        self._expiry = expiry
+        self._live: OrderedDict[UploadId, Live] = OrderedDict()
+
+    async def begin(self, repository: Repository, pusher: Pusher, algorithm: str) -> UploadId:
+        """Open one.
+
+        Raises:
+            TooManyRequests: too many are open.
+        """
+        upload = Upload(UploadId.new(), repository, pusher.subject, algorithm, time.time(), pusher.owner)
+        if not await self._metadata.begin_upload(upload, self._most):
+            raise TooManyRequests("too many uploads are open; finish or cancel some", retry_after=_RETRY_SECONDS)
+        self._live[upload.id] = Live(await self._blobs.stage(upload.id, algorithm, upload.owner))
+        await self._put_aside()
+        return upload.id
+
+    @contextlib.asynccontextmanager
+    async def use(self, repository: Repository, subject: str, upload: UploadId) -> AsyncIterator[Live]:
+        """One session, for this request alone.
+
+        Raises:
+            UploadUnknown: there is none, or it is somebody else's, or ended while this request waited for it.
+            UploadBusy: another request has it.
+        """
+        record = await self._metadata.upload(upload)
+        if record is None or (record.repository, record.subject) != (repository, subject):
+            raise unknown(upload)
+        live = self._live.setdefault(upload, Live())
+        self._live.move_to_end(upload)
+        live.users += 1
+        try:
+            async with _exclusive(live.lock):
+                if await self._metadata.upload(upload) is None:
+                    self.forget(upload)
+                    raise unknown(upload)
+                await live.open(self._blobs, record)
+                yield live
+                await self._metadata.touch_upload(upload, time.time())
+        finally:
+            live.users -= 1
+            await self._put_aside()
+
+    def forget(self, upload: UploadId) -> None:
+        """The session has ended."""
+        self._live.pop(upload, None)
+
+    async def expire(self) -> int:
+        """End the sessions that were idle for too long; returns how many."""
+        now = time.time()
+        for upload in [each for each, live in self._live.items() if live.lock.locked()]:
+            await self._metadata.touch_upload(upload, now)  # bytes are arriving
+        expired = await self._metadata.expire_uploads(now - self._expiry)
+        for record in expired:
+            await self._discard(record)
+        return len(expired)
+
+    async def _discard(self, record: Upload) -> None:
+        live = self._live.pop(record.id, None) or Live()
+        async with live.lock:
+            await live.open(self._blobs, record)
+            await live.staged.discard()
+
+    async def close(self) -> None:
+        """Put all sessions aside, so that they can go on after a restart."""
+        while self._live:
+            _, live = self._live.popitem()
+            await live.suspend()
+
+    async def _put_aside(self) -> None:
+        """Close the bytes of sessions that were not used lately, when too many are open."""
+        while len(self._live) > _LIVE:
+            idle = next(((key, live) for key, live in self._live.items() if not live.users), None)
+            if idle is None:
+                return
+            upload, live = idle
+            live.users += 1
+            try:
+                async with live.lock:
+                    await live.suspend()
+            finally:
+                live.users -= 1
+            if not live.users:  # otherwise a request has come for it meanwhile
+                self.forget(upload)
+
+
+def unknown(upload: UploadId) -> UploadUnknown:
+    """There is no such session for whoever asks."""
+    return UploadUnknown("there is no such upload session; it may have expired", {"upload": upload})
+
+
+@contextlib.asynccontextmanager
+async def _exclusive(lock: asyncio.Lock) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_BUSY_SECONDS):
+            await lock.acquire()
+    except TimeoutError:
+        raise UploadBusy("another request is writing to this upload") from None
+    try:
+        yield
+    finally:
+        lock.release()
