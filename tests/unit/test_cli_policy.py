@@ -203,7 +203,7 @@ def test_an_image_that_a_controller_fills_in_is_undecided(capsys: pytest.Capture
     spec = {"steps": [{"image": "$(params.image)"}]}
     item = {"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "x"}, "spec": spec}
     assert judge(save(item)) == 2
-    assert "is filled in when its Pods are made" in capsys.readouterr().out
+    assert "is filled in when Pods are made of it" in capsys.readouterr().out
 
 
 def test_a_kind_that_nobody_told_of_is_warned_of_if_it_seems_to_name_images(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import controller_of
 from trow.admission.ports import NotReady
 from trow.admission.review import Patch, Ruling
 from trow.oci.errors import OciError
-from trow.policy import images
-from trow.policy.images import InvalidImage
+from trow.policy.changes import pinned, prefixes_of, reference_of, renamed
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
@@ -38,12 +37,6 @@ log = logging.getLogger(__name__)
 # What the controllers of StatefulSets and DaemonSets write on each Pod, as that of a Deployment makes a new ReplicaSet.
 _REVISION: Final = "controller-revision-hash"
 _LONGEST_OWNER: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    pin: bool
-    pull_through: bool
 
 
 class Mutation:
@@ -69,7 +62,7 @@ class Mutation:
         self._pins = pins
         self._tally = tally
         self._foresight = foresight
-        self._prefixes = {images.registry_of(registry): prefix for registry, prefix in pull_through.items()}
+        self._prefixes = prefixes_of(pull_through)
 
     async def answer(self, review: Review, origin: Origin) -> Ruling:
         """The changes, if any. What cannot be changed is left for the validating webhook to judge."""
@@ -88,43 +81,32 @@ class Mutation:
         request = self._subjects.of(review) if review.of.is_pod else None
         if request is None:
             return ()
-        asked = [policy.mutate for policy in self._book.rules().applying(request.namespace)]
-        wishes = _Wishes(any(each.pin_digests for each in asked), any(each.pull_through for each in asked))
-        wanted = [self._renamed(use.text) if wishes.pull_through else use.text for use in request.uses]
-        if wishes.pin:
+        asked = self._book.rules().wanted(request.namespace)
+        prefixes = self._prefixes if asked.pull_through else {}
+        wanted = [renamed(use.text, prefixes) for use in request.uses]
+        if asked.pin_digests:
             wanted = await self._pinned(review, wanted)
         if self._foresight is not None:
             await self._foresight.look(review, request, wanted, origin)
         return tuple(_changes(request.uses, wanted))
 
-    def _renamed(self, text: str) -> str:
-        image = _parsed(text)
-        prefix = self._prefixes.get(image.registry) if image else None
-        if image is None or prefix is None:
-            return text
-        tag = f":{image.tag}" if image.tag else ""
-        digest = f"@{image.digest}" if image.digest else ""
-        return f"{prefix}/{image.repository}{tag}{digest}"
-
     async def _pinned(self, review: Review, texts: Sequence[str]) -> list[str]:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
-        unpinned = {text: image for text in texts if (image := _parsed(text)) is not None and image.digest is None}
+        unpinned = {text: image for text in texts if (image := reference_of(text)) is not None and image.digest is None}
         facts = await self._inquiry.facts(frozenset(unpinned.values())) if unpinned else {}
         digests = {image: found.digest for image, found in facts.items() if found.digest}
         owner = _owner(review.metadata)
         if owner is not None and digests and not review.dry_run:
             digests |= await self._kept(review.namespace or "", owner, digests)
         digests |= self._stored(review)
-        pinned = {
-            text: f"{_tagged(text, image)}@{digests[image]}" for text, image in unpinned.items() if image in digests
-        }
-        return [pinned.get(text, text) for text in texts]
+        names = {text: pinned(text, image, digests[image]) for text, image in unpinned.items() if image in digests}
+        return [names.get(text, text) for text in texts]
 
     def _stored(self, review: Review) -> Mapping[ImageReference, Digest]:
         """What the tags stand for in the Pod as it is: applying its manifest once more changes nothing in it."""
         if review.old_item is None:
             return {}
-        old = [_parsed(use.text) for use in self._subjects.uses(review.of, review.old_item)]
+        old = [reference_of(use.text) for use in self._subjects.uses(review.of, review.old_item)]
         return {replace(image, digest=None): image.digest for image in old if image and image.tag and image.digest}
 
     async def _kept(
@@ -149,18 +131,6 @@ def _changes(uses: Sequence[ImageUse], wanted: Sequence[str]) -> Iterator[Patch]
             at = _pointer(use.field)
             yield Patch("test", at, use.text)
             yield Patch("replace", at, text)
-
-
-def _parsed(text: str) -> ImageReference | None:
-    try:
-        return images.parse(text)
-    except InvalidImage:
-        return None
-
-
-def _tagged(text: str, image: ImageReference) -> str:
-    """With the tag written out: it stays beside the digest for people and for tools that compare."""
-    return text if text.endswith(f":{image.tag}") else f"{text}:{image.tag}"
 
 
 def _owner(metadata: Mapping[str, object]) -> str | None:

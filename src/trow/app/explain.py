@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from trow.app.trial import Judge, JudgedImage, Outcome, reference_of, worst
+from trow.app.judging import PULLED_THROUGH, Judge, Outcome, worst
+from trow.app.trial import JudgedImage
 from trow.policy import images
+from trow.policy.changes import reference_of
 from trow.policy.decide import FORBID_NEVER, REQUIRE_AGE, REQUIRE_DIGEST, REQUIRE_EXISTS, REQUIRE_PLATFORM, Rules
 from trow.policy.globs import matches
 from trow.policy.images import LATEST, InvalidImage
 from trow.policy.manifests import EXCEPTION
-from trow.policy.pods import ImageUse
+from trow.policy.pods import POD, ImageUse, Kind
 from trow.policy.rules import NAMESPACED, Effect, Requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trow.app.trial import Opinion
+    from trow.app.judging import Opinion
+    from trow.app.policies import Policies
     from trow.policy.decide import Exemption
     from trow.policy.images import ImageReference
     from trow.policy.rules import Policy, Rule
 
+_POD: Final = Kind("", POD)
 
-def explained(rules: Rules, namespace: str, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
+
+def explained(policies: Policies, namespace: str, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
     """What comes of it, and why, line by line.
 
     Args:
-        rules: policies and exceptions.
+        policies: what is in force.
         namespace: where the image is to run.
         text: its name, as a Pod would have it.
         now: seconds of Unix time.
     """
-    use = ImageUse("image", "image", text)
-    opinions = tuple(Judge(rules, now).opinions(namespace, [use]))
-    image = JudgedImage(use, reference_of(text), opinions)
-    lines = [*_reading(text), f"namespace   {namespace}", ""]
+    rules, use = policies.rules, ImageUse("image", "image", text)
+    judge = Judge(rules, now, policies.setting)
+    changed = judge.changed(namespace, use).text
+    opinions = tuple(judge.opinions(namespace, _POD, use))
+    image = JudgedImage(use, reference_of(changed), opinions)
+    lines = [*_reading(text), f"namespace   {namespace}", *_changes(text, changed), ""]
     told = iter(opinions)
     for policy in rules.policies:
         if policy.applies(namespace):
@@ -59,6 +66,11 @@ def _reading(text: str) -> Iterator[str]:
     yield f"tag         {image.tag or 'none'}{written}{ignored}"
     yield f"digest      {image.digest or 'none'}"
     yield f"canonical   {image}"
+
+
+def _changes(text: str, changed: str) -> Iterator[str]:
+    if changed != text:
+        yield f"changed to  {changed} ({PULLED_THROUGH})"
 
 
 def _elsewhere(policy: Policy, namespace: str) -> str:
@@ -102,7 +114,7 @@ def _requirements(policy: Policy, image: ImageReference, namespace: str, now: fl
             continue
         alone = Rules((replace(policy, require=require),))
         use = ImageUse("image", "image", str(image))
-        outcome = worst(opinion.outcome for opinion in Judge(alone, now).opinions(namespace, [use]))
+        outcome = worst(opinion.outcome for opinion in Judge(alone, now).opinions(namespace, _POD, use))
         met = "fulfilled" if outcome is Outcome.ALLOWED else "not fulfilled"
         yield f"  {name}: {'known to the registry alone' if require.of_content else met}"
 

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -14,6 +14,7 @@ import yaml
 
 from trow.admission.subjects import Subjects
 from trow.app.documents import UnreadableFile, objects, read
+from trow.app.judging import Setting
 from trow.app.policies_in_force import adapted, configured_policy
 from trow.config import Config, ConfigError, load
 from trow.policy.decide import Exemption, Rules
@@ -40,11 +41,13 @@ class Policies:
         rules: policies and exceptions; with a configuration, about images by all the names that it gives them.
         subjects: finds images in the kinds that are built in and in those that a configuration names.
         spared: namespaces that compiled policies leave alone.
+        setting: what is known of the Trow that decides by them.
     """
 
     rules: Rules
     subjects: Subjects
     spared: tuple[str, ...] = ()
+    setting: Setting = field(default_factory=Setting)
 
 
 def rules_from(path: Path, namespace: str = "") -> Rules:
@@ -77,7 +80,9 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
     _refuse_twins(names, [(f"{EXCEPTION}/{exemption.name}", "") for exemption in exemptions])
     kinds = {Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in config.admission.extra_kinds}
-    return Policies(Rules(tuple(policies), tuple(exemptions)), Subjects(kinds), config.admission.spared_namespaces)
+    rules = Rules(tuple(policies), tuple(exemptions))
+    setting = Setting.of(config) if configs else Setting()
+    return Policies(rules, Subjects(kinds), config.admission.spared_namespaces, setting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ from xml.etree import ElementTree as ET
 import msgspec
 from msgspec import Struct
 
-from trow.app.trial import Outcome
+from trow.app.judging import Outcome
 from trow.lib.terminal import escaped_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trow.app.trial import JudgedImage, JudgedObject, Opinion, Trial, Unreadable
+    from trow.app.judging import Opinion
+    from trow.app.trial import JudgedImage, JudgedObject, Trial, Unreadable
 
 # Raised when a member changes its meaning or goes; new members do not raise it.
 FORMAT: Final = 1
@@ -36,7 +37,7 @@ class PolicyResult(Struct, frozen=True):
 
 
 class ImageResult(Struct, frozen=True):
-    """One field that names an image: `image` as it was written, `reference` as it is read, null if it cannot be."""
+    """One field that names an image: `image` as it was written, `reference` as it is judged, null if it cannot be."""
 
     field: str
     used_by: str

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.app.documents import Document, Place, objects, read
-from trow.app.trial import Judge, Outcome, Trial, try_all
+from trow.app.judging import Judge, Outcome
+from trow.app.trial import Trial, try_all
 from trow.errors import StartError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.admission.subjects import Subjects
-    from trow.app.trial import JudgedImage, JudgedObject, Opinion
+    from trow.app.judging import Opinion
+    from trow.app.trial import JudgedImage, JudgedObject
 
 CLUSTER: Final = "the cluster"
 # A Deployment has ReplicaSets, which have Pods; whatever is built upon that hardly goes deeper.

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.app.documents import UnreadableFile, objects, read
-from trow.policy import images
-from trow.policy.decide import INVALID, REQUIRE_AGE, REQUIRE_EXISTS, REQUIRE_PLATFORM, Finding, Request, Rules, judge
-from trow.policy.images import InvalidImage
-from trow.policy.kinds import is_filled_in, seems_to_name_images
+from trow.app.judging import Outcome, worst
+from trow.policy.changes import reference_of
+from trow.policy.kinds import seems_to_name_images
 from trow.policy.pods import Kind, UnreadableObject
-from trow.policy.rules import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from trow.admission.subjects import Subjects
     from trow.app.documents import Document, Place
+    from trow.app.judging import Judge, Opinion
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
-    from trow.policy.rules import Policy, Requirements
 
 NO_NAME: Final = "(no name)"
 _UNTOLD: Final = (
@@ -38,93 +35,13 @@ _UNTOLD: Final = (
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class Outcome(Enum):
-    """What comes of it, from best to worst."""
-
-    ALLOWED = "allowed"
-    AUDITED = "audited"
-    WARNED = "warned"
-    UNDECIDED = "undecided"
-    DENIED = "denied"
-
-
-_WORST: Final = tuple(Outcome)
-_DENIAL: Final = {Mode.ENFORCE: Outcome.DENIED, Mode.WARN: Outcome.WARNED}
-
-
-def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The one that counts for all of them."""
-    return max(outcomes, key=_WORST.index, default=Outcome.ALLOWED)
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What one policy says of one image, and what comes of that."""
-
-    finding: Finding
-    outcome: Outcome
-
-
-class Judge:
-    """Asks policies as a cluster would, as far as that goes without a registry.
-
-    Args:
-        rules: policies and exceptions.
-        now: seconds of Unix time.
-    """
-
-    def __init__(self, rules: Rules, now: float) -> None:
-        self._now = now
-        self._rules = rules
-        self._here = Rules(tuple(policy.without_content() for policy in rules.policies), rules.exemptions)
-
-    def opinions(self, namespace: str, uses: Sequence[ImageUse]) -> Iterator[Opinion]:
-        """What each policy that applies in the namespace says of each image."""
-        request = Request(namespace, tuple(uses))
-        full = judge(self._rules, request, {}, self._now).findings
-        here = judge(self._here, request, {}, self._now).findings
-        asked = [policy for policy in self._rules.applying(namespace) for _ in uses]
-        for policy, finding, without in zip(asked, full, here, strict=True):
-            yield _opinion(policy, finding, without)
-
-    def of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
-        """What each policy that applies says of an image whose name is not finished yet: that depends on the rest."""
-        reason, remedy = "is filled in when its Pods are made", "test what that makes of it"
-        for policy in self._rules.applying(namespace):
-            finding = Finding(
-                policy.title, INVALID, policy.mode, use, None, allowed=False, reason=reason, remedy=remedy
-            )
-            yield Opinion(finding, _undecided(policy.mode))
-
-
-def _undecided(mode: Mode) -> Outcome:
-    return Outcome.UNDECIDED if mode is Mode.ENFORCE else _DENIAL.get(mode, Outcome.AUDITED)
-
-
-def _opinion(policy: Policy, finding: Finding, without: Finding) -> Opinion:
-    if finding.allowed:
-        return Opinion(finding, Outcome.ALLOWED)
-    if not without.allowed:
-        return Opinion(without, _DENIAL.get(without.mode, Outcome.AUDITED))
-    outcome = _undecided(finding.mode)
-    rule = ", ".join(of_content(policy.require))
-    reason, remedy = "cannot be decided without the registry", "ask a cluster, with kubectl apply --dry-run=server"
-    return Opinion(replace(finding, rule=rule, reason=reason, remedy=remedy), outcome)
-
-
-def of_content(require: Requirements) -> Iterator[str]:
-    """The requirements that only a registry can answer."""
-    if require.exists:
-        yield REQUIRE_EXISTS
-    if require.max_age is not None:
-        yield REQUIRE_AGE
-    if require.platforms:
-        yield REQUIRE_PLATFORM
-
-
 @dataclass(frozen=True, slots=True)
 class JudgedImage:
-    """One field that names an image. No opinion: no policy applies in the namespace."""
+    """One field that names an image. No opinion: no policy applies in the namespace.
+
+    Attributes:
+        reference: how it is read, under the name that Pods get for it; None if it cannot be.
+    """
 
     use: ImageUse
     reference: ImageReference | None
@@ -273,15 +190,5 @@ def namespace_of(text: str) -> str:
 
 def _judged(judge: Judge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[JudgedImage]:
     for use in uses:
-        of_use = (
-            judge.of_unfinished(namespace, use) if is_filled_in(kind, use.text) else judge.opinions(namespace, [use])
-        )
-        yield JudgedImage(use, reference_of(use.text), tuple(of_use))
-
-
-def reference_of(text: str) -> ImageReference | None:
-    """How an image's name is read; None if it cannot be."""
-    try:
-        return images.parse(text)
-    except InvalidImage:
-        return None
+        name = reference_of(judge.changed(namespace, use).text)
+        yield JudgedImage(use, name, tuple(judge.opinions(namespace, kind, use)))

@@ -132,14 +132,16 @@ def _command(actions: Commands, name: str, what: str, epilog: str) -> Parser:
 
 def run_test(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
+    from trow.app.judging import Judge  # noqa: PLC0415
     from trow.app.policies import policies_from  # noqa: PLC0415
     from trow.app.reports import as_json, as_junit  # noqa: PLC0415
-    from trow.app.trial import Judge, namespace_of, tried  # noqa: PLC0415
+    from trow.app.trial import namespace_of, tried  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
-        trial = tried(args.files, Judge(policies.rules, time.time()), policies.subjects, args.namespace)
+        judge = Judge(policies.rules, time.time(), policies.setting)
+        trial = tried(args.files, judge, policies.subjects, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
     if args.output == "table":
@@ -201,10 +203,10 @@ def run_explain(args: argparse.Namespace) -> int:
 
     try:
         namespace_of(args.namespace)
-        rules = policies_from(args.policies, args.namespace).rules
+        policies = policies_from(args.policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
-    outcome, lines = explained(rules, args.namespace, args.image, time.time())
+    outcome, lines = explained(policies, args.namespace, args.image, time.time())
     say(lines)
     return exit_code(outcome)
 

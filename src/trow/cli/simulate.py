@@ -49,15 +49,17 @@ def add(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
+    from trow.app.judging import Judge  # noqa: PLC0415
     from trow.app.policies import policies_from  # noqa: PLC0415
     from trow.app.simulate import from_cluster, from_files, simulated  # noqa: PLC0415
-    from trow.app.trial import Judge, namespace_of  # noqa: PLC0415
+    from trow.app.trial import namespace_of  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
         documents = from_files(args.dumps) if args.dumps else from_cluster(args.kubeconfig or _kubeconfig())
-        found = simulated(documents, Judge(policies.rules, time.time()), policies.subjects, args.namespace)
+        judge = Judge(policies.rules, time.time(), policies.setting)
+        found = simulated(documents, judge, policies.subjects, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
     for strange in found.trial.strange:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from trow.policy import images
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse
-from trow.policy.rules import Effect, Mode
+from trow.policy.rules import Effect, Mode, Mutations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -170,6 +170,11 @@ class Rules:
     def applying(self, namespace: str) -> tuple[Policy, ...]:
         """The policies that are about what is in this namespace."""
         return tuple(policy for policy in self.policies if policy.applies(namespace))
+
+    def wanted(self, namespace: str) -> Mutations:
+        """What is changed in Pods of this namespace: whatever any of its policies asks for."""
+        asked = [policy.mutate for policy in self.applying(namespace)]
+        return Mutations(any(each.pin_digests for each in asked), any(each.pull_through for each in asked))
 
 
 def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from trow.oci.digest import Digest
@@ -67,6 +67,10 @@ class ImagePattern:
             and covers_registry(self.registry, image.registry)
             and self.repository.covers(image.repository)
         )
+
+    def any_digest(self) -> Self:
+        """The same with whatever content."""
+        return replace(self, digest=None)
 
     def _covers_version(self, image: ImageReference, *, trusting: bool) -> bool:
         if self.digest is not None:

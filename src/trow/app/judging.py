@@ -1,0 +1,222 @@
+"""The verdict of a cluster, as far as it is known without one.
+
+Where policies have Pods changed, what they are changed to is judged, as in a cluster. Which digest a tag gets, and what
+else only a registry knows, nobody knows here; where the verdict depends on it, it is undecided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from trow.policy.changes import prefixes_of, reference_of, renamed
+from trow.policy.decide import (
+    DEFAULT,
+    INVALID,
+    REQUIRE_AGE,
+    REQUIRE_EXISTS,
+    REQUIRE_PLATFORM,
+    Finding,
+    Request,
+    Rules,
+    judge,
+)
+from trow.policy.images import registry_of
+from trow.policy.kinds import is_filled_in
+from trow.policy.rules import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from trow.config import Config
+    from trow.policy.images import ImageReference
+    from trow.policy.patterns import ImagePattern
+    from trow.policy.pods import ImageUse, Kind
+    from trow.policy.rules import Mutations, Policy, Requirements
+
+PINNED: Final = "mutate.pinDigests"
+PULLED_THROUGH: Final = "mutate.pullThrough"
+_ASK: Final = "ask a cluster, with kubectl apply --dry-run=server"
+_CONFIGURE: Final = "name Trow's configuration by -f too: its admission.pull_through says which"
+
+
+class Outcome(Enum):
+    """What comes of it, from best to worst."""
+
+    ALLOWED = "allowed"
+    AUDITED = "audited"
+    WARNED = "warned"
+    UNDECIDED = "undecided"
+    DENIED = "denied"
+
+
+_WORST: Final = tuple(Outcome)
+_DENIAL: Final = {Mode.ENFORCE: Outcome.DENIED, Mode.WARN: Outcome.WARNED}
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The one that counts for all of them."""
+    return max(outcomes, key=_WORST.index, default=Outcome.ALLOWED)
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one policy says of one image, and what comes of that."""
+
+    finding: Finding
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of the Trow that a cluster asks; None where its configuration was not given.
+
+    Attributes:
+        registries: its names; it pins images of these only.
+        prefixes: what names of images of other registries begin with here, by registry.
+    """
+
+    registries: frozenset[str] | None = None
+    prefixes: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Setting:
+        """What a configuration says."""
+        settings = config.admission
+        return cls(frozenset(map(registry_of, settings.registries)), prefixes_of(settings.pull_through))
+
+    def may_have(self, image: ImageReference) -> bool:
+        """Whether it may know the image."""
+        return self.registries is None or image.registry in self.registries
+
+
+class _Asked:
+    """A policy, and the same with less in it that is asked for, made once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.here = policy.without_content()
+        self.pinned = replace(policy, require=replace(policy.require, digest=False))
+        self.pinned_here = self.pinned.without_content()
+
+
+class Judge:
+    """Asks policies as a cluster would, as far as that goes without a registry.
+
+    Args:
+        rules: policies and exceptions.
+        now: seconds of Unix time.
+        setting: what is known of the cluster's Trow.
+    """
+
+    def __init__(self, rules: Rules, now: float, setting: Setting | None = None) -> None:
+        self._now = now
+        self._rules = rules
+        self._setting = setting or Setting()
+        self._asked = [*map(_Asked, rules.policies)]
+
+    def changed(self, namespace: str, use: ImageUse) -> ImageUse:
+        """The image under the name that a Pod in this namespace gets for it, but for its digest."""
+        if not self._rules.wanted(namespace).pull_through:
+            return use
+        return replace(use, text=renamed(use.text, self._setting.prefixes or {}))
+
+    def opinions(self, namespace: str, kind: Kind, use: ImageUse) -> Iterator[Opinion]:
+        """What each policy that applies in the namespace says of an image.
+
+        Args:
+            namespace: where.
+            kind: of the object; of one that makes Pods, both it and they are judged.
+            use: as it is written.
+        """
+        if is_filled_in(kind, use.text):
+            yield from self._of_unfinished(namespace, use)
+            return
+        wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
+        for asked in self._asked:
+            if not asked.policy.applies(namespace):
+                continue
+            of_pod = self._of_pod(asked, namespace, wanted, changed)
+            of_maker = None if kind.is_pod else self._of_maker(asked, namespace, use)
+            yield of_maker if of_maker and of_pod.outcome is not Outcome.DENIED else of_pod
+
+    def _of_pod(self, asked: _Asked, namespace: str, wanted: Mutations, use: ImageUse) -> Opinion:
+        opinion = self._opinion(asked.policy, asked.here, namespace, use)
+        rule, reason, remedy = self._doubt(asked, namespace, wanted, use, opinion) or ("", "", "")
+        if not rule:
+            return opinion
+        doubted = replace(opinion.finding, allowed=False, rule=rule, reason=reason, remedy=remedy, exemption="")
+        return Opinion(doubted, _undecided(doubted.mode))
+
+    def _opinion(self, policy: Policy, here: Policy, namespace: str, use: ImageUse) -> Opinion:
+        finding, without = self._finding(policy, namespace, use), self._finding(here, namespace, use)
+        if finding.allowed:
+            return Opinion(finding, Outcome.ALLOWED)
+        if not without.allowed:
+            return Opinion(without, _DENIAL.get(without.mode, Outcome.AUDITED))
+        rule, reason = ", ".join(of_content(policy.require)), "cannot be decided without the registry"
+        return Opinion(replace(finding, rule=rule, reason=reason, remedy=_ASK), _undecided(finding.mode))
+
+    def _finding(self, policy: Policy, namespace: str, use: ImageUse, *, running: bool = True) -> Finding:
+        rules = Rules((policy,), self._rules.exemptions)
+        (finding,) = judge(rules, Request(namespace, (use,), running), {}, self._now).findings
+        return finding
+
+    def _of_maker(self, asked: _Asked, namespace: str, use: ImageUse) -> Opinion | None:
+        """The denial of what makes Pods: it is judged as it is written, for nothing is changed in it."""
+        finding = self._finding(asked.here, namespace, use, running=False)
+        denied = not finding.allowed and finding.mode is Mode.ENFORCE
+        return Opinion(finding, Outcome.DENIED) if denied else None
+
+    # ---- what nobody knows here
+
+    def _doubt(
+        self, asked: _Asked, namespace: str, wanted: Mutations, use: ImageUse, opinion: Opinion
+    ) -> tuple[str, str, str] | None:
+        """What the verdict depends on, if that is not known: rule, reason and remedy."""
+        image = reference_of(use.text)
+        if image is None:
+            return None
+        pinned = wanted.pin_digests and image.digest is None and self._setting.may_have(image)
+        if pinned and self._depends_on_digest(asked, namespace, use, image, opinion):
+            return PINNED, "gets the digest that its tag has in the registry, if it is there", _ASK
+        unlisted = opinion.outcome is not Outcome.ALLOWED and opinion.finding.rule == DEFAULT
+        if wanted.pull_through and self._setting.prefixes is None and unlisted:
+            return PULLED_THROUGH, "may get the name by which it is pulled through", _CONFIGURE
+        return None
+
+    def _depends_on_digest(
+        self, asked: _Asked, namespace: str, use: ImageUse, image: ImageReference, opinion: Opinion
+    ) -> bool:
+        """Whether it makes a difference that the image gets some digest, which the registry vouches for."""
+        pinned = self._opinion(asked.pinned, asked.pinned_here, namespace, use)
+        by_digest = (pattern.any_digest() for pattern in self._patterns(asked.policy) if pattern.digest)
+        return pinned.outcome is not opinion.outcome or any(each.covers(image, trusting=False) for each in by_digest)
+
+    def _patterns(self, policy: Policy) -> Iterator[ImagePattern]:
+        for rule in policy.rules:
+            yield from rule.patterns
+        for exemption in self._rules.exemptions:
+            yield from exemption.patterns if policy.title in exemption.policies else ()
+
+    def _of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
+        """What each policy that applies says of an image whose name is not finished yet: that depends on the rest."""
+        why = {"reason": "is filled in when Pods are made of it", "remedy": "test what it is with that filled in"}
+        for policy in self._rules.applying(namespace):
+            finding = Finding(policy.title, INVALID, policy.mode, use, None, allowed=False, **why)
+            yield Opinion(finding, _undecided(policy.mode))
+
+
+def _undecided(mode: Mode) -> Outcome:
+    return Outcome.UNDECIDED if mode is Mode.ENFORCE else _DENIAL.get(mode, Outcome.AUDITED)
+
+
+def of_content(require: Requirements) -> Iterator[str]:
+    """The requirements that only a registry can answer."""
+    if require.exists:
+        yield REQUIRE_EXISTS
+    if require.max_age is not None:
+        yield REQUIRE_AGE
+    if require.platforms:
+        yield REQUIRE_PLATFORM

@@ -1,0 +1,177 @@
+"""Without a cluster is said what the cluster says: Pods are changed, then judged; or that it is unknown."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support import platforms
+from support.admission import NAMESPACE, REGISTRY, Gatekeeper, containers, pod, workload
+from support.verdicts import NOW, OTHER, SHA256, exemption, pattern
+from trow.app.judging import Judge, Outcome, Setting, worst
+from trow.policy.aliases import aliases_of, under_all_names
+from trow.policy.changes import prefixes_of
+from trow.policy.decide import Rules
+from trow.policy.pods import ImageUse, Kind
+from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy, Requirements, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HUB: Final = f"{REGISTRY}/f/docker.io"
+PULL_THROUGH: Final = {"docker.io": HUB}
+KNOWN: Final = Setting(frozenset({REGISTRY}), prefixes_of(PULL_THROUGH))
+POD: Final = Kind("", "Pod")
+DEPLOYMENT: Final = Kind("apps", "Deployment")
+
+# Of these, the registry has those with the tag v1.
+NAMES: Final = st.sampled_from(
+    [
+        f"{REGISTRY}/team/app:v1",
+        f"{REGISTRY}/team/app:v2",
+        f"{REGISTRY}/team/app@{SHA256}",
+        f"{HUB}/library/nginx:v1",
+        "nginx:v1",
+        "nginx:v2",
+        f"nginx@{OTHER}",
+        "quay.io/acme/app:v1",
+        "Not An Image",
+    ]
+)
+PATTERNS: Final = st.builds(
+    pattern,
+    st.sampled_from([REGISTRY, "docker.io", "quay.io", "*", "*.example.com"]),
+    st.sampled_from(["**", "team/**", "f/**", "library/nginx"]),
+    st.just("*"),
+    st.sampled_from(["", "", "", SHA256, OTHER]),
+)
+RULES: Final = st.builds(
+    Rule, st.just("r"), st.sampled_from(Effect), st.lists(PATTERNS, min_size=1, max_size=2).map(tuple)
+)
+POLICIES: Final = st.builds(
+    Policy,
+    kind=st.just(CLUSTER),
+    name=st.sampled_from(["one", "two"]),
+    default=st.sampled_from(Effect),
+    rules=st.lists(RULES, max_size=2).map(tuple),
+    mode=st.sampled_from([Mode.WARN, Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE]),
+    controllers=st.sampled_from([Mode.IGNORE, Mode.WARN, Mode.ENFORCE]),
+    require=st.builds(Requirements, digest=st.booleans(), exists=st.sampled_from([False, False, True])),
+    mutate=st.builds(Mutations, st.booleans(), st.booleans()),
+)
+EXEMPTIONS: Final = st.lists(
+    st.builds(
+        exemption, PATTERNS, namespaces=st.just(frozenset({NAMESPACE})), policies=st.just(frozenset({f"{CLUSTER}/one"}))
+    ),
+    max_size=1,
+).map(tuple)
+RULE_BOOKS: Final = st.builds(
+    Rules, st.lists(POLICIES, min_size=1, max_size=2, unique_by=lambda each: each.name).map(tuple), EXEMPTIONS
+)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def cluster(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gatekeeper]:
+    keeper = Gatekeeper(tmp_path_factory.mktemp("cluster"), pull_through=PULL_THROUGH)
+    keeper.clock.now = NOW
+    for repository in ("team/app", "f/docker.io/library/nginx"):
+        loop.run(platforms.store(keeper.metadata, repository, platforms.image(), "v1"))
+    yield keeper
+    keeper.close()
+
+
+def decree(cluster: Gatekeeper, rules: Rules) -> Rules:
+    aliases = aliases_of(PULL_THROUGH)
+    adapted = Rules(tuple(under_all_names(each, aliases) for each in rules.policies), rules.exemptions)
+    cluster.book.replace(adapted.policies, adapted.exemptions)
+    return adapted
+
+
+async def runs(cluster: Gatekeeper, kind: Kind, name: str) -> bool:
+    """Whether the cluster takes the object, and the Pod that it makes."""
+    changed = await cluster.mutated(pod(name))
+    if not (await cluster.validate(changed)).allowed:
+        return False
+    made: dict[str, Any] = workload(kind.name, {"containers": containers(name)})
+    return kind == POD or (await cluster.validate(made)).allowed
+
+
+def said(rules: Rules, setting: Setting | None, kind: Kind, name: str) -> Outcome:
+    use = ImageUse("", "container", name)
+    return worst(opinion.outcome for opinion in Judge(rules, NOW, setting).opinions(NAMESPACE, kind, use))
+
+
+def agree(outcome: Outcome, *, runs: bool) -> bool:
+    return outcome is Outcome.UNDECIDED or (outcome is not Outcome.DENIED) is runs
+
+
+@settings(max_examples=300)
+@given(RULE_BOOKS, NAMES, st.sampled_from([POD, DEPLOYMENT]))
+def test_what_is_said_without_a_cluster_is_what_the_cluster_says(
+    cluster: Gatekeeper, loop: asyncio.Runner, rules: Rules, name: str, kind: Kind
+) -> None:
+    adapted = decree(cluster, rules)
+    running = loop.run(runs(cluster, kind, name))
+    assert agree(said(adapted, KNOWN, kind, name), runs=running)
+    # Without its configuration, nobody knows what the cluster's Trow is called.
+    assert agree(said(adapted, None, kind, name), runs=running)
+
+
+def policy(**members: Any) -> Rules:
+    return Rules((Policy(CLUSTER, "one", **{"default": Effect.ALLOW, **members}),))
+
+
+PINNING: Final = policy(require=Requirements(digest=True), mutate=Mutations(pin_digests=True))
+OURS: Final = Rule("ours", Effect.ALLOW, (pattern(REGISTRY),))
+RENAMING: Final = policy(default=Effect.DENY, rules=(OURS,), mutate=Mutations(pull_through=True))
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "setting", "outcome"),
+    [
+        (PINNING, f"{REGISTRY}/team/app:v1", KNOWN, Outcome.UNDECIDED),
+        (PINNING, f"{REGISTRY}/team/app:v1", None, Outcome.UNDECIDED),
+        (PINNING, f"{REGISTRY}/team/app@{SHA256}", KNOWN, Outcome.ALLOWED),
+        # Only what is in this registry is pinned.
+        (PINNING, "quay.io/acme/app:v1", KNOWN, Outcome.DENIED),
+        (PINNING, "quay.io/acme/app:v1", None, Outcome.UNDECIDED),
+        (RENAMING, "nginx:1.27", KNOWN, Outcome.ALLOWED),
+        (RENAMING, "nginx:1.27", None, Outcome.UNDECIDED),
+        (RENAMING, "quay.io/acme/app:v1", KNOWN, Outcome.DENIED),
+        (RENAMING, f"{REGISTRY}/team/app:v1", None, Outcome.ALLOWED),
+    ],
+)
+def test_changes_are_made_before_it_is_judged(
+    rules: Rules, name: str, setting: Setting | None, outcome: Outcome
+) -> None:
+    assert said(rules, setting, POD, name) is outcome
+
+
+def test_what_no_digest_can_change_is_decided() -> None:
+    denying = Rule("no", Effect.DENY, (pattern("quay.io"),))
+    rules = policy(rules=(denying,), require=Requirements(digest=True), mutate=Mutations(pin_digests=True))
+    assert said(rules, None, POD, "quay.io/acme/app:v1") is Outcome.DENIED
+
+
+def test_a_rule_about_a_digest_may_be_about_the_one_that_a_tag_gets() -> None:
+    denying = Rule("no", Effect.DENY, (pattern(REGISTRY, "team/**", digest=SHA256),))
+    rules = policy(rules=(denying,), mutate=Mutations(pin_digests=True))
+    assert said(rules, KNOWN, POD, f"{REGISTRY}/team/app:v1") is Outcome.UNDECIDED
+    assert said(rules, KNOWN, POD, f"{REGISTRY}/other/app:v1") is Outcome.ALLOWED
+
+
+def test_what_makes_pods_is_judged_as_it_is_written_too() -> None:
+    strict = policy(default=Effect.DENY, rules=(OURS,), controllers=Mode.ENFORCE, mutate=Mutations(pull_through=True))
+    assert said(strict, KNOWN, POD, "nginx:1.27") is Outcome.ALLOWED
+    assert said(strict, KNOWN, DEPLOYMENT, "nginx:1.27") is Outcome.DENIED
+    assert said(RENAMING, KNOWN, DEPLOYMENT, "nginx:1.27") is Outcome.ALLOWED
