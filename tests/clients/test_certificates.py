@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -70,24 +69,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield Guarded(trow, puller, authority.issue("build-7", "builders"), revoked, other.issue("node-1"))
 
 
-def hidden_port(trow: Trow) -> int:
-    """The one that listens and is not in the banner."""
-    descriptors = Path(f"/proc/{trow.process.pid}/fd").iterdir()
-    links = [link for descriptor in descriptors if (link := _target(descriptor)).startswith("socket:")]
-    own = {re.sub(r"\D", "", link) for link in links}
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-    listening = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in own}
-    (port,) = listening - {int(url.rpartition(":")[2]) for url in trow.urls}
-    return port
-
-
-def _target(descriptor: Path) -> str:
-    try:
-        return str(descriptor.readlink())
-    except FileNotFoundError:  # a connection that has just ended
-        return ""
-
-
 def test_a_rule_about_a_certificates_name_lets_its_holder_pull_and_no_more(guarded: Guarded, repository: str) -> None:
     made = image(repository)
     guarded.owner.push(repository, made, TAG)
@@ -142,22 +123,6 @@ def test_a_connection_keeps_its_identity_and_two_do_not_mix(guarded: Guarded, re
         assert started.status == 202
         assert builder.request("DELETE", started.headers["Location"]).status == 204
     assert (node.connections, builder.connections) == (1, 1)
-
-
-def test_behind_the_listener_a_plain_request_has_no_identity(guarded: Guarded, repository: str) -> None:
-    guarded.owner.push(repository, image(repository), TAG)
-    path = f"/v2/{repository}/manifests/{TAG}"
-    pretended = {
-        "X-Forwarded-Client-Cert": "Subject=CN=node-1",
-        "X-SSL-Client-S-DN": "CN=node-1",
-        "X-Forwarded-For": guarded.trow.urls[1].partition("://")[2],
-    }
-    node = guarded.seen(guarded.puller)
-    with urllib3.PoolManager(retries=False) as http:
-        for headers in ({}, pretended):
-            assert node.request("GET", path).status == 200  # its connection stays open meanwhile
-            url = f"http://127.0.0.1:{hidden_port(guarded.trow)}{path}"
-            assert http.request("GET", url, headers=headers).status == 401
 
 
 def test_a_password_counts_before_the_certificate(guarded: Guarded, repository: str) -> None:

@@ -10,7 +10,7 @@ from support.registry import basic
 from support.requests import Headers, Scope, Transport
 from trow.http.gate import Gate
 from trow.http.pace import Pace
-from trow.http.peers import Peers
+from trow.http.peers import Peers, TunnelPeers
 from trow.http.request import Request
 from trow.http.routes import Route
 from trow.identity import keys
@@ -87,7 +87,7 @@ class World:
         chain = AuthenticatorChain(Verifiers(tokens=self.tokens, robots=Robots(self.metadata), passwords=passwords))
         self.authenticator = None if open_to_all else chain
         self.authorizer = Guard(() if open_to_all else RULES, anonymous=anonymous, open_to_all=open_to_all)
-        self.peers = Peers((), tunnels)
+        self.peers = Peers() if tunnels is None else TunnelPeers(tunnels)
         self.gate = Gate(
             self.authenticator,
             self.authorizer,

@@ -25,7 +25,7 @@ from trow.http.limits import RateLimit
 from trow.http.metrics import Metrics
 from trow.http.ops import Operations
 from trow.http.pace import Pace
-from trow.http.peers import Peers
+from trow.http.peers import Peers, TunnelPeers
 from trow.http.recorder import Recorder
 from trow.http.routes import Router, table
 from trow.http.server import TlsFiles
@@ -66,7 +66,7 @@ class Application:
     """What a server needs of the registry.
 
     Attributes:
-        tunnels: None where no client certificates are asked for.
+        certified: None where no client certificates are asked for.
         webhooks: None where they have no listener of their own.
     """
 
@@ -75,15 +75,23 @@ class Application:
     transfers: Transfers
     changes: Changes
     metrics: Metrics
-    tunnels: Tunnels | None
+    certified: Certified | None
     webhooks: Webhooks | None
     count_stored: Callable[[], Awaitable[None]]
     forget_pins: Callable[[], Awaitable[None]]
 
     def renewed(self) -> None:
         """The server's certificate was renewed."""
-        if self.tunnels is not None:
-            self.tunnels.renew()
+        if self.certified is not None:
+            self.certified.tunnels.renew()
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """What the listener for client certificates needs: no other has this dispatcher."""
+
+    dispatcher: Dispatcher
+    tunnels: Tunnels
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +152,8 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
             access_log,
         )
         changes = Changes(config, metadata, audit)
-        dispatcher, webhooks = _dispatchers(parts)
-        yield Application(dispatcher, push, transfers, changes, metrics, tunnels, webhooks, count_stored, forget_pins)
+        dispatcher, certified, webhooks = _dispatchers(parts)
+        yield Application(dispatcher, push, transfers, changes, metrics, certified, webhooks, count_stored, forget_pins)
 
 
 @contextlib.contextmanager
@@ -200,11 +208,19 @@ def _tunnels(config: Config) -> Tunnels | None:
     return Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl)
 
 
-def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Webhooks | None]:
+def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Certified | None, Webhooks | None]:
     gate = _gate(parts)
     routes = _routes(parts, gate)
-    ordinary = [route for route in routes if parts.webhook_front is None or not _is_webhook(route)]
-    return _dispatcher(parts, gate, ordinary), _webhooks(parts, gate, routes)
+    router = Router([route for route in routes if parts.webhook_front is None or not _is_webhook(route)])
+    # A client has one rate, whichever way it comes.
+    limits = parts.config.limits
+    rate = RateLimit(limits.requests_per_second, limits.burst)
+    ordinary = _dispatcher(parts, gate, router, Peers(parts.config.listen.trusted_proxies), rate)
+    certified = None
+    if parts.tunnels is not None:
+        through = _dispatcher(parts, gate, router, TunnelPeers(parts.tunnels.peers), rate)
+        certified = Certified(through, parts.tunnels)
+    return ordinary, certified, _webhooks(parts, gate, routes)
 
 
 def _is_webhook(route: Route) -> bool:
@@ -225,14 +241,14 @@ def _gate(parts: _Parts) -> Gate:
     )
 
 
-def _dispatcher(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Dispatcher:
-    config, limits = parts.config, parts.config.limits
+def _dispatcher(parts: _Parts, gate: Gate, router: Router, peers: Peers, rate: RateLimit) -> Dispatcher:
+    config = parts.config
     return Dispatcher(
-        Router(routes),
+        router,
         gate,
-        Peers(config.listen.trusted_proxies, parts.tunnels.peers if parts.tunnels is not None else None),
+        peers,
         metrics=parts.metrics,
-        rate_limit=RateLimit(limits.requests_per_second, limits.burst),
+        rate_limit=rate,
         cors=Cors(config.listen.cors),
         access_log=parts.access_log,
         pace=_pace(config),
@@ -251,7 +267,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
     dispatcher = Dispatcher(
         Router([route for route in routes if route.path in WEBHOOK_PATHS]),
         gate,
-        Peers((), front.tunnels.peers),
+        TunnelPeers(front.tunnels.peers),
         metrics=parts.metrics,
         rate_limit=RateLimit(0, 1),  # a limit of clients is none of the API server, which speaks for all of them
         cors=Cors(()),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trow.config import Config
     from trow.config.schema import Admission
     from trow.http.dispatch import Dispatcher
+    from trow.http.inner import InnerSocket
     from trow.http.metrics import Metrics
     from trow.http.server import Address
     from trow.kube.authority import Leaf
@@ -48,12 +49,12 @@ class WebhookFront:
         self.files = files
         self.tunnels = Tunnels(files)
         self._addresses: Sequence[Address] = ()
-        self._upstream = ("", 0)
+        self._upstream: InnerSocket | None = None
         self._listening = False
 
-    def place(self, addresses: Sequence[Address], upstream: Address) -> None:
+    def place(self, addresses: Sequence[Address], upstream: InnerSocket) -> None:
         """Say where to listen, and where the HTTP server is."""
-        self._addresses, self._upstream = addresses, (upstream.host, upstream.port)
+        self._addresses, self._upstream = addresses, upstream
 
     def show(self) -> None:
         """Take up the files as they are now.
@@ -62,7 +63,7 @@ class WebhookFront:
             OSError: they cannot be used; what was shown before is shown on.
         """
         self.tunnels.renew()
-        if not self._listening:
+        if not self._listening and self._upstream is not None:
             for address in self._addresses:
                 self.tunnels.start(address.reservation, self._upstream)
             self._listening = True

@@ -19,7 +19,8 @@ from trow.app.certificates import certified
 from trow.audit.errors import AuditError
 from trow.datadir import DataDirectoryError, hold
 from trow.errors import StartError
-from trow.http.server import HttpServer, ListenError, TlsFiles, reserve
+from trow.http.inner import inner_socket
+from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve
 from trow.identity.files import BrokenFile
 from trow.lib.threads import ThreadsError, started_pool
 from trow.memory import return_memory
@@ -94,21 +95,21 @@ async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str
 @contextlib.asynccontextmanager
 async def _client_tls(config: Config, application: Application) -> AsyncIterator[Sequence[str]]:
     """The listener for client certificates, where one is configured, and the HTTP server behind it."""
-    settings, tunnels = config.listen.client_tls, application.tunnels
-    if settings is None or tunnels is None:
+    settings, behind = config.listen.client_tls, application.certified
+    if settings is None or behind is None:
         yield ()
         return
-    behind = reserve("127.0.0.1", 0)
-    server = HttpServer(application.dispatcher, behind, None)
-    await server.start()
-    fronts = reserve(settings.bind.host, settings.bind.port)
-    for front in fronts:
-        tunnels.start(front.reservation, (behind[0].host, behind[0].port))
-    try:
-        yield [str(front) for front in fronts]
-    finally:
-        await tunnels.stop()
-        await _stop(server, [*behind, *fronts], config.listen.shutdown_grace)
+    with inner_socket() as inner:
+        server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None)
+        await server.start()
+        fronts = reserve(settings.bind.host, settings.bind.port)
+        for front in fronts:
+            behind.tunnels.start(front.reservation, inner)
+        try:
+            yield [str(front) for front in fronts]
+        finally:
+            await behind.tunnels.stop()
+            await _stop(server, fronts, config.listen.shutdown_grace)
 
 
 @contextlib.asynccontextmanager
@@ -118,20 +119,20 @@ async def _webhooks(config: Config, application: Application) -> AsyncIterator[S
     if bind is None or webhooks is None:
         yield ()
         return
-    behind = reserve("127.0.0.1", 0)
-    server = HttpServer(webhooks.dispatcher, behind, None, idle_seconds=_WEBHOOK_IDLE_SECONDS)
-    await server.start()
-    fronts = reserve(bind.host, bind.port)
-    webhooks.front.place(fronts, behind[0])
-    try:
-        async with certified(config, webhooks.front, application.metrics):
-            yield [str(front) for front in fronts]
-    finally:
-        # Reviews in flight are answered before their connections end.
-        await _stop(server, behind, config.listen.shutdown_grace)
-        await webhooks.front.tunnels.stop()
-        for front in fronts:
-            front.reservation.close()
+    with inner_socket() as inner:
+        server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, idle_seconds=_WEBHOOK_IDLE_SECONDS)
+        await server.start()
+        fronts = reserve(bind.host, bind.port)
+        webhooks.front.place(fronts, inner)
+        try:
+            async with certified(config, webhooks.front, application.metrics):
+                yield [str(front) for front in fronts]
+        finally:
+            # Reviews in flight are answered before their connections end.
+            await _stop(server, (), config.listen.shutdown_grace)
+            await webhooks.front.tunnels.stop()
+            for front in fronts:
+                front.reservation.close()
 
 
 async def _stop(server: HttpServer, addresses: Sequence[Address], grace: float) -> int:

@@ -65,7 +65,11 @@ class Dispatcher:
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request (RSGI)."""
         started = time.perf_counter()
-        request = Request(scope, transport, self._peers, self._pace)
+        try:
+            request = Request(scope, transport, self._peers, self._pace)
+        except OciError as error:
+            errors.to_response(error, "").send(transport, head=scope.method == "HEAD")
+            return
         try:
             answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line

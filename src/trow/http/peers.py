@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import ipaddress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trow.http import forwarded
 from trow.http.hosts import parse_host
+from trow.oci.errors import Denied
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -41,32 +43,26 @@ class Peers:
 
     Args:
         proxies: networks of trusted proxies; what others say in ``X-Forwarded-*`` and ``Forwarded`` is ignored.
-        tunnels: connections of our own listener for client certificates, by their address on this machine.
     """
 
-    def __init__(self, proxies: Collection[str] = (), tunnels: Mapping[str, Peer] | None = None) -> None:
+    def __init__(self, proxies: Collection[str] = ()) -> None:
         self._networks = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
-        self._tunnels: Mapping[str, Peer] = {} if tunnels is None else tunnels
         self._trusted = functools.lru_cache(maxsize=4096)(self._look_up)
+
+    def known(self, scope: Scope) -> Peer | None:
+        """Everything about the client, where that is known beforehand; None where `of` finds it in the headers."""
+        del scope
+        return None
 
     def address(self, scope: Scope) -> str:
         """The client's address; nothing more is worked out."""
-        if self._tunnels or self._networks:
+        if self._networks:
             return self.of(scope).address
         return _without_port(scope.client)
 
-    def certificate(self, scope: Scope) -> ClientCertificate | None:
-        """The verified client certificate of the connection."""
-        tunnel = self._tunnels.get(scope.client) if self._tunnels else None
-        return None if tunnel is None else tunnel.certificate
-
     def of(self, scope: Scope) -> Peer:
         """Everything about the client."""
-        tunnel = self._tunnels.get(scope.client)
-        # HTTP/2 has the host in a pseudo-header.
-        host = str(parse_host(scope.headers.get("host") or scope.authority or "") or "")
-        if tunnel is not None:
-            return Peer(tunnel.address, "", "https", host, tunnel.certificate)
+        host = _host(scope)
         address = _without_port(scope.client)
         if not self._networks or not self._trusted(address):
             return Peer(address, "", scope.scheme, host)
@@ -101,6 +97,44 @@ class Peers:
             return False
         mapped = getattr(parsed, "ipv4_mapped", None)
         return any((mapped or parsed) in network for network in self._networks)
+
+
+class TunnelPeers(Peers):
+    """Finds the client of a request that came through one of our own listeners, which end TLS.
+
+    Only the HTTP server behind these listeners may ask here.
+
+    Args:
+        tunnels: their connections, by the name that the HTTP server sees.
+    """
+
+    def __init__(self, tunnels: Mapping[str, Peer]) -> None:
+        super().__init__()
+        self._tunnels = tunnels
+
+    def known(self, scope: Scope) -> Peer:
+        """Everything about the client. Raises Denied: see `of`."""
+        return self.of(scope)
+
+    def address(self, scope: Scope) -> str:
+        """The client's address. Raises Denied: see `of`."""
+        return self.of(scope).address
+
+    def of(self, scope: Scope) -> Peer:
+        """Everything about the client.
+
+        Raises:
+            Denied: the connection is none of ours, or has ended.
+        """
+        tunnel = self._tunnels.get(scope.client)
+        if tunnel is None:
+            raise Denied("this is no address for clients")
+        return dataclasses.replace(tunnel, host=_host(scope))
+
+
+def _host(scope: Scope) -> str:
+    # HTTP/2 has the host in a pseudo-header.
+    return str(parse_host(scope.headers.get("host") or scope.authority or "") or "")
 
 
 def _without_port(client: str) -> str:

@@ -69,6 +69,9 @@ class Transport(Protocol):
 class Request:
     """One request.
 
+    Raises:
+        Denied: the connection is none that this listener serves.
+
     Attributes:
         method: HEAD, GET, …
         path: the decoded path.
@@ -90,11 +93,12 @@ class Request:
         self._scope = scope
         self._transport = transport
         self._peers = peers
-        self._peer: Peer | None = None
+        # A connection of our own that ends meanwhile was still that of this client.
+        self._peer: Peer | None = peers.known(scope)
         self._pace = pace
         self._headers: Headers = scope.headers
         self._query: list[tuple[str, str]] | None = None
-        self.client = peers.address(scope)
+        self.client = peers.address(scope) if self._peer is None else self._peer.address
         self.number = _PREFIX + format(next(_numbers), "x")
         self.method = scope.method
         self.path = scope.path
@@ -134,7 +138,7 @@ class Request:
     @property
     def certificate(self) -> ClientCertificate | None:
         """The verified client certificate of the connection."""
-        return self._peers.certificate(self._scope)
+        return None if self._peer is None else self._peer.certificate
 
     def header(self, name: str) -> str | None:
         """A header that may stand once.

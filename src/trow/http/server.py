@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.http.dispatch import Dispatcher
+    from trow.http.inner import InnerSocket
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,27 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def target(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
+        """Where to connect to."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return family, (_reachable(self.host), self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class InnerAddress:
+    """Where the server behind our own listeners is."""
+
+    inner: InnerSocket
+
+    def __str__(self) -> str:
+        return str(self.inner)
+
+    @property
+    def target(self) -> tuple[socket.AddressFamily, str]:
+        """Where to connect to."""
+        return socket.AF_UNIX, str(self.inner.path)
 
 
 def reserve(host: str, port: int) -> list[Address]:
@@ -124,7 +146,7 @@ def _fix(code: int | None) -> str:
 class _Listener:
     """A server on one address, and the task that runs it."""
 
-    address: Address
+    address: Address | InnerAddress
     server: Granian
     serving: asyncio.Task[None]
 
@@ -163,7 +185,7 @@ class HttpServer:
     def __init__(
         self,
         application: Dispatcher,
-        addresses: Sequence[Address],
+        addresses: Sequence[Address | InnerAddress],
         tls: TlsFiles | None,
         *,
         idle_seconds: int = _HEADER_SECONDS,
@@ -183,13 +205,16 @@ class HttpServer:
 
     def _listen_everywhere(self) -> list[_Listener]:
         cores: Sequence[int | None] = sorted(self._cores)[:_MOST_LISTENERS] or [None]
-        return [self._listen(address, core) for address in self._addresses for core in cores]
+        return [self._listen(address, core) for address in self._addresses for core in _shared(address, cores)]
 
-    def _listen(self, address: Address, core: int | None) -> _Listener:
+    def _listen(self, address: Address | InnerAddress, core: int | None) -> _Listener:
+        path = address.inner.path if isinstance(address, InnerAddress) else None
+        host, port = (address.host, address.port) if isinstance(address, Address) else ("", 0)
         server = Granian(
             _OnCore(self._application, core, self._cores),
-            address=address.host,
-            port=address.port,
+            address=host,
+            port=port,
+            uds=path,
             interface=Interfaces.RSGI,
             http=HTTPModes.auto,
             websockets=False,
@@ -255,6 +280,11 @@ async def watch(tls: TlsFiles, renew: Callable[[], Awaitable[None]]) -> None:
             log.exception("the new certificate cannot be used; the old one stays")
 
 
+def _shared(address: Address | InnerAddress, cores: Sequence[int | None]) -> Sequence[int | None]:
+    """Listeners of one address: the kernel spreads connections over those of a port, and a Unix socket has one only."""
+    return cores[:1] if isinstance(address, InnerAddress) else cores
+
+
 async def _stop(listeners: Sequence[_Listener]) -> None:
     for listener in listeners:
         listener.server.stop()  # type: ignore[no-untyped-call]
@@ -264,15 +294,15 @@ async def _stop(listeners: Sequence[_Listener]) -> None:
 async def _accepting(listener: _Listener) -> None:
     """Wait until the server takes connections: it listens from a thread of its own."""
     loop = asyncio.get_running_loop()
-    address, serving = listener.address, listener.serving
+    serving, (family, target) = listener.serving, listener.address.target
     while not serving.done():
-        with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
+        with socket.socket(family) as probe:
             probe.setblocking(False)
-            with contextlib.suppress(ConnectionError):
-                await loop.sock_connect(probe, (_reachable(address.host), address.port))
+            with contextlib.suppress(ConnectionError, FileNotFoundError):
+                await loop.sock_connect(probe, target)
                 return
         await asyncio.sleep(0.001)
-    raise ListenError(f"cannot listen on {address}: {serving.exception() or 'the server ended'}")
+    raise ListenError(f"cannot listen on {listener.address}: {serving.exception() or 'the server ended'}")
 
 
 def _reachable(host: str) -> str:

@@ -2,8 +2,9 @@
 
 It verifies client certificates but does not tell who showed which, and takes up a renewed certificate by another
 listener, which ends connections that a client may be about to use again. So a listener of our own ends the TLS
-connection, and passes its bytes on to the HTTP server over a loopback connection of this process. The port that this
-connection comes from says to which client it belongs: no header carries an identity, so none can be forged.
+connection, and passes its bytes on to an HTTP server that serves these connections alone (`trow.http.inner`). The name
+that this connection has says to which client it belongs: no header carries an identity, so none can be forged, and no
+other listener knows the names.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from trow.http.inner import InnerSocket
     from trow.http.server import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ _LONGEST_NAME: Final = 256
 
 
 class Tunnels:
-    """Connections by the address they have at the HTTP server, with client certificates where these are asked for.
+    """Connections by the name they have at the HTTP server, with client certificates where these are asked for.
 
     Args:
         tls: certificate and key of this side; they need to be there when `start` is called.
@@ -55,8 +57,8 @@ class Tunnels:
         self._context = _context(client_ca, crl)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, listening: socket.socket, upstream: tuple[str, int]) -> None:
-        """Take connections on a bound socket; ``upstream`` is where the HTTP server listens on loopback.
+    def start(self, listening: socket.socket, upstream: InnerSocket) -> None:
+        """Take connections on a bound socket; ``upstream`` is where the HTTP server listens.
 
         Raises:
             OSError: certificate and key cannot be used.
@@ -89,7 +91,7 @@ class Tunnels:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listening: socket.socket, upstream: tuple[str, int]) -> None:
+    async def _accept(self, listening: socket.socket, upstream: InnerSocket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -103,7 +105,7 @@ class Tunnels:
                 continue
             self._run(self._serve(accepted, str(address[0]), upstream))
 
-    async def _serve(self, accepted: socket.socket, client: str, upstream: tuple[str, int]) -> None:
+    async def _serve(self, accepted: socket.socket, client: str, upstream: InnerSocket) -> None:
         """One connection. Accepted by ourselves, because a server object tells nobody why a handshake has failed."""
         try:
             reader, writer = await self._secured(accepted)
@@ -130,19 +132,29 @@ class Tunnels:
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, upstream: tuple[str, int]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, upstream: InnerSocket
     ) -> None:
-        from_server, to_server = await asyncio.open_connection(*upstream, limit=_PIECE)
-        host, port = to_server.get_extra_info("sockname")[:2]
-        self.peers[f"{host}:{port}"] = peer
-        sending = asyncio.create_task(_pump(reader, to_server, half_close=True))
+        name = upstream.new_name()
+        self.peers[name] = peer
         try:
-            await _pump(from_server, writer)
+            from_server, to_server = await asyncio.open_unix_connection(sock=upstream.connect(name), limit=_PIECE)
+            await _exchange(reader, writer, from_server, to_server)
         finally:
-            sending.cancel()
-            # The address may be somebody else's as soon as the connection is closed.
-            del self.peers[f"{host}:{port}"]
-            to_server.close()
+            del self.peers[name]
+
+
+async def _exchange(
+    from_client: asyncio.StreamReader,
+    to_client: asyncio.StreamWriter,
+    from_server: asyncio.StreamReader,
+    to_server: asyncio.StreamWriter,
+) -> None:
+    sending = asyncio.create_task(_pump(from_client, to_server, half_close=True))
+    try:
+        await _pump(from_server, to_client)
+    finally:
+        sending.cancel()
+        to_server.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, half_close: bool = False) -> None:

@@ -4,8 +4,11 @@ from typing import Final
 
 import pytest
 
-from support.requests import Headers, Scope
-from trow.http.peers import Peer, Peers
+from support.requests import Headers, Scope, Transport
+from trow.http.pace import Pace
+from trow.http.peers import Peer, Peers, TunnelPeers
+from trow.http.request import Request
+from trow.oci.errors import Denied
 from trow.registry.ports import ClientCertificate
 
 PROXY: Final = "10.0.0.2:443"
@@ -242,13 +245,23 @@ def test_host_of_a_request_over_http_2_is_its_authority() -> None:
 
 def test_certificate_belongs_to_the_connection_and_no_header_can_say_otherwise() -> None:
     certificate = ClientCertificate("node-1", ("nodes",), "ab" * 32)
-    tunnels = {"127.0.0.1:5000": Peer(CLIENT, "", "https", "", certificate)}
-    peers = Peers(("127.0.0.0/8",), tunnels)
+    tunnels = {"/inner/1": Peer(CLIENT, "", "https", "", certificate)}
+    peers = TunnelPeers(tunnels)
     forged = {"x_forwarded_host": "evil.example", "x_forwarded_proto": "http", "host": "good.example"}
-    asked = scope("127.0.0.1:5000", "198.51.100.1", **forged)
-    assert peers.of(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
+    asked = scope("/inner/1", "198.51.100.1", **forged)
+    assert peers.of(asked) == peers.known(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
     assert peers.address(asked) == CLIENT
-    other = scope("127.0.0.1:5001", "198.51.100.1", **forged)
-    assert peers.of(other).certificate is None
-    del tunnels["127.0.0.1:5000"]
-    assert peers.of(asked).certificate is None, "the connection is closed and its address may be anybody's"
+    for stranger in ("/inner/2", "", "127.0.0.1:5000"):
+        with pytest.raises(Denied):
+            peers.of(scope(stranger, "198.51.100.1", **forged))
+    del tunnels["/inner/1"]
+    with pytest.raises(Denied):
+        peers.of(asked)
+
+
+def test_client_of_a_request_stays_who_it_was_when_its_connection_ends() -> None:
+    tunnels = {"/inner/1": Peer(CLIENT, "", "https", "", ClientCertificate("node-1", (), "ab" * 32))}
+    request = Request(scope("/inner/1"), Transport(), TunnelPeers(tunnels), Pace(1, 1))
+    del tunnels["/inner/1"]
+    assert request.client == request.peer.address == request.origin.address == CLIENT
+    assert request.certificate is not None

@@ -1,0 +1,105 @@
+"""A client certificate says who somebody is, to the listener that asked for it and to no other."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from clients.authority import Authority, Certificate
+from support.server import Trow
+from support.sockets import listening_paths, listening_ports, tcp_sockets
+from support.wire import Incoming, Wire, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.wire import Answer
+
+# linux/in.h, since Linux 6.3: the range of ports that the kernel chooses from, for this socket.
+IP_LOCAL_PORT_RANGE: Final = 51
+ADMIN: Final = {"users": ["certificate:admin"], "actions": ["pull", "push", "delete", "list"]}
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A registry with an ordinary listener and one that demands certificates, and the certificate of its admin."""
+
+    trow: Trow
+    admin: Certificate
+
+    @property
+    def ordinary(self) -> str:
+        return self.trow.host
+
+    def connected(self) -> Wire:
+        """A connection of the admin."""
+        context = ssl.create_default_context(cafile=self.trow.ca)
+        context.load_cert_chain(self.admin.file, self.admin.key)
+        return Wire(self.trow.urls[1].partition("://")[2], context)
+
+    def from_port(self, port: int, host: str) -> Answer:
+        """The answer to a request without credentials that comes from a port of the asker's choice."""
+        name, _, target = host.rpartition(":")
+        context = ssl.create_default_context(cafile=self.trow.ca)
+        with socket.socket() as plain:
+            plain.settimeout(30)
+            plain.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", port | port << 16))
+            plain.connect((name, int(target)))
+            assert plain.getsockname()[1] == port
+            with context.wrap_socket(plain, server_hostname=name) as secured:
+                secured.sendall(request("GET", "/v2/_catalog"))
+                return Incoming(lambda: secured.recv(65536)).answer("GET")
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    authority = Authority(folder / "authority")
+    demanded = {"bind": "127.0.0.1:0", "client_ca": str(authority.file)}
+    config = {"listen": {"client_tls": demanded}, "access": {"rules": [ADMIN]}}
+    with Trow.start(folder, tls=True, user=("alice", "correct horse"), config=config) as trow:
+        yield Guarded(trow, authority.issue("admin"))
+
+
+def test_a_request_at_the_ordinary_listener_is_anonymous_wherever_it_comes_from(guarded: Guarded) -> None:
+    """The server has no connection whose address, used as the source of another, would make anybody somebody."""
+    with guarded.connected() as wire:
+        assert wire.ask("GET", "/v2/_catalog").status == 200
+        listening = listening_ports(guarded.trow.process.pid)
+        addresses = {wire.socket.getsockname()[1], *(each.port for each in tcp_sockets(guarded.trow.process.pid))}
+        for port in addresses - listening:
+            assert guarded.from_port(port, guarded.ordinary).status == 401
+        assert wire.ask("GET", "/v2/_catalog").status == 200, "its connection was there all the time"
+
+
+def test_the_server_behind_the_listener_cannot_be_reached_over_the_network(guarded: Guarded) -> None:
+    shown = {int(url.rpartition(":")[2]) for url in guarded.trow.urls}
+    assert listening_ports(guarded.trow.process.pid) == shown
+
+
+def test_the_socket_behind_the_listener_is_in_a_folder_that_no_other_user_may_enter(guarded: Guarded) -> None:
+    (path,) = listening_paths(guarded.trow.process.pid)
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_whoever_reaches_the_server_behind_the_listener_is_refused(guarded: Guarded, tmp_path: Path) -> None:
+    """Another program of the same user, with a name of its own or none, with credentials or without."""
+    (path,) = listening_paths(guarded.trow.process.pid)
+    with guarded.connected() as wire:
+        assert wire.ask("GET", "/v2/_catalog").status == 200
+        for name in ("", str(tmp_path / "name")):
+            for headers in ([], [("Authorization", "Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==")]):
+                with socket.socket(socket.AF_UNIX) as stranger:
+                    stranger.settimeout(30)
+                    stranger.bind(name)
+                    stranger.connect(str(path))
+                    stranger.sendall(request("GET", "/v2/_catalog", headers))
+                    answer = Incoming(lambda stranger=stranger: stranger.recv(65536)).answer("GET")  # type: ignore[misc]
+                Path(name).unlink(missing_ok=True) if name else None
+                assert (answer.status, answer.codes) == (403, ["DENIED"])
