@@ -89,7 +89,7 @@ def test_tag_that_never_was(client: Client, repository: Repository) -> None:
 
 @pytest.mark.parametrize(
     ("query", "code"),
-    [("?last=abc", "UNSUPPORTED"), ("?last=-1", "UNSUPPORTED"), ("?last=", "UNSUPPORTED"), ("?n=x", "UNSUPPORTED")],
+    [("?last=abc", "UNSUPPORTED"), ("?last=-1", "UNSUPPORTED"), ("?n=x", "UNSUPPORTED")],
 )
 def test_page_that_cannot_be_understood(client: Client, repository: Repository, query: str, code: str) -> None:
     repository.push(factories.image(), "v1")

@@ -10,10 +10,12 @@ import pytest
 import factories
 from factories import INLINE
 from support.registry import described
+from support.wire import Wire
 
 if TYPE_CHECKING:
     from factories import Blob
     from support.registry import Client, Repository
+    from support.server import Trow
 
 SIZES = [1000, INLINE + 1000]
 
@@ -107,6 +109,22 @@ def test_range_that_may_be_ignored(client: Client, pushed: Pushed, header: str) 
     reply = client.get(pushed.path, range=header)
     assert (reply.status, reply.body) == (200, pushed.blob.content)
     assert "content-range" not in reply.headers
+
+
+def test_range_that_a_proxy_has_repeated(pushed: Pushed, trow: Trow) -> None:
+    twice = [("Range", "bytes=3-5"), ("Range", "bytes=3-5")]
+    with Wire(trow.host) as wire:
+        answer = wire.ask("GET", pushed.path, twice)
+        assert (answer.status, answer.body) == (206, pushed.blob.content[3:6])
+        assert wire.ask("GET", pushed.path, [*twice, ("Range", "bytes=0-1")]).status == 400
+
+
+def test_conditions_on_several_lines_are_one_list(pushed: Pushed, trow: Trow) -> None:
+    with Wire(trow.host) as wire:
+        for values in (('"a"', pushed.etag), (pushed.etag, '"a", "b"'), (f'"a", {pushed.etag}', '"b"')):
+            answer = wire.ask("GET", pushed.path, [("If-None-Match", each) for each in values])
+            assert (answer.status, answer.body) == (304, b"")
+        assert wire.ask("GET", pushed.path, [("If-None-Match", '"a"'), ("If-None-Match", '"b"')]).status == 200
 
 
 def test_head_ignores_range(client: Client, pushed: Pushed) -> None:

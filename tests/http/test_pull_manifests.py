@@ -8,10 +8,12 @@ import pytest
 
 import factories
 from support.registry import described
+from support.wire import Wire
 
 if TYPE_CHECKING:
     from factories import Manifest
     from support.registry import Client, Repository
+    from support.server import Trow
 
 CHILD = factories.image()
 KINDS = [
@@ -71,6 +73,15 @@ def test_client_that_has_it_gets_304(client: Client, repository: Repository, con
     reply = client.request(method, repository.manifest("v1"), headers={"if-none-match": condition.format(etag=etag)})
     assert (reply.status, reply.body) == (304, b"")
     assert (reply.headers["etag"], reply.headers["docker-content-digest"]) == (etag, image.digest)
+
+
+def test_conditions_on_several_lines_are_one_list(repository: Repository, trow: Trow) -> None:
+    image = factories.image()
+    repository.push(image, "v1")
+    conditions = [("If-None-Match", '"a"'), ("If-None-Match", f'"{image.digest}"')]
+    with Wire(trow.host) as wire:
+        for headers in (conditions, conditions[::-1]):
+            assert wire.ask("GET", repository.manifest("v1"), headers).status == 304
 
 
 @pytest.mark.parametrize("condition", ['"other"', "", '"sha256:abc", "sha256:def"'])

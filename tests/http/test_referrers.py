@@ -100,6 +100,19 @@ def test_filter(client: Client, repository: Repository, wanted: str, count: int)
     assert reply.headers["oci-filters-applied"] == "artifactType"
 
 
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [("application/vnd.x+json", 1), ("application%2Fvnd.x+json", 1), ("application/vnd.y+json", 0)],
+)
+def test_filter_with_a_bare_plus(client: Client, repository: Repository, written: str, count: int) -> None:
+    """Which reads as a space in a query; the Rust client writes it so, and would find no signature."""
+    subject = factories.image()
+    for kind in ("application/vnd.x+json", "application/vnd.x json", "application/vnd.z"):
+        repository.push(factories.artifact(kind, subject=subject))
+    reply = client.get(f"{repository.referrers(subject.digest)}?artifactType={written}")
+    assert [found["artifactType"] for found in manifests(reply)] == ["application/vnd.x+json"] * count
+
+
 def test_no_filter(client: Client, repository: Repository) -> None:
     subject = factories.image()
     repository.push(factories.artifact(subject=subject))

@@ -86,7 +86,6 @@ def test_repository_is_found_while_it_has_a_manifest(client: Client, word: str) 
 
 
 BAD: Final = [
-    "",
     "%25",
     "a%25",
     "A",
@@ -109,6 +108,11 @@ def test_what_cannot_be_in_a_name_is_no_search(client: Client, q: str) -> None:
     reply = client.get(f"{SEARCH}?q={q}")
     assert reply.refusal == (400, "UNSUPPORTED")
     assert "q is no part of a repository name" in reply.json["errors"][0]["message"]
+
+
+def test_search_for_nothing_finds_all(client: Client, word: str) -> None:
+    fill(client, word)
+    assert word in client.get(f"{SEARCH}?q=&n=&last={word[:-1]}").json["repositories"]
 
 
 @pytest.mark.parametrize("query", ["q=a&q=b", "q=%FF", "q=a&n=-1"])

@@ -28,6 +28,11 @@ def assert_stored(repository: Repository, reply: Reply, blob: Blob, digest: str 
     assert repository.client.get(reply.headers["location"]).body == blob.content
 
 
+@pytest.mark.parametrize("place", ["0-9", "bytes 0-9/10", "Bytes 0-9/10", "BYTES=0-9", " bytes 0-9/* "])
+def test_place_of_a_chunk_as_clients_write_it(client: Client, repository: Repository, place: str) -> None:
+    assert client.patch(repository.begin(), b"x" * 10, content_range=place).status == 202
+
+
 def finish(repository: Repository, location: str, digest: str, rest: bytes = b"", **headers: str) -> Reply:
     return repository.client.put(f"{location}?digest={digest}", rest, **headers)
 
@@ -48,6 +53,18 @@ def test_one_request_in_chunked_encoding(client: Client, repository: Repository,
     halves = [blob.content[: size // 2], blob.content[size // 2 :]]
     reply = client.post(f"{repository.uploads}?digest={blob.digest}", iter(halves))
     assert_stored(repository, reply, blob)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_digest_without_a_body_opens_a_session(client: Client, repository: Repository, algorithm: str) -> None:
+    """As at registries that take no whole blobs, where clients go on with a PUT."""
+    blob = factories.blob(1000)
+    digest = factories.digest_of(blob.content, algorithm)
+    for query in (f"?digest={digest}", "?digest=", f"?digest={digest}&digest={digest}"):
+        reply = client.post(repository.uploads + query)
+        assert (reply.status, reply.headers["range"]) == (202, "0-0")
+        assert_stored(repository, finish(repository, reply.headers["location"], digest, blob.content), blob, digest)
+    assert client.post(f"{repository.uploads}?digest=sha256:abc").refusal == (400, "DIGEST_INVALID")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -13,7 +13,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OFFSET_LENGTH: Final = len("+00:00")
 _LAST: Final = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
 _DURATION: Final = re.compile(r"(\d{1,6})(s|m|h|d|w)", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -42,6 +42,8 @@ def read(text: str) -> int:
     """
     if not _WRITTEN.fullmatch(text):
         raise ValueError(f"{text!r} is not a time; write one such as 2026-01-31T08:00:00Z")
+    if text[-_OFFSET_LENGTH] == " ":  # a bare plus, as a query has it
+        text = f"{text[:-_OFFSET_LENGTH]}+{text[1 - _OFFSET_LENGTH :]}"
     try:
         # A leap second and other times that do not exist are refused here.
         return (datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND

@@ -8,7 +8,7 @@ from trow.http.response import Answer, FileResponse, Headers, Response
 from trow.http.v2 import matches
 from trow.lib.source import source_of
 from trow.oci.digest import CANONICAL, Digest, parse_algorithm
-from trow.oci.errors import BlobUnknown, ChunkOutOfOrder
+from trow.oci.errors import BlobUnknown, ChunkOutOfOrder, DigestInvalid, NameInvalid, RequestInvalid
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
 from trow.registry.events import Action
@@ -41,7 +41,7 @@ class BlobHandlers:
         blob = await self._pull.blob(repository, digest)
         etag = f'"{digest}"'
         headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
-        if matches(request.header("if-none-match"), etag):
+        if matches(request.header_list("if-none-match"), etag):
             return Response(304, headers)
         headers.append(("content-type", "application/octet-stream"))
         wanted = _wanted(request, blob.size, etag)
@@ -63,25 +63,27 @@ class BlobHandlers:
     async def begin(self, request: Request) -> Response:
         """end-4a, 4b, 4c, 11: open an upload, receive a whole blob, or mount one."""
         repository = request.repository
-        mount = request.query("mount")
-        if mount is not None and await self._mount(request, repository, Digest.parse(mount)):
-            return _created(repository, Digest.parse(mount))
-        digest = request.query("digest")
-        if digest is not None:
-            return await self._receive_whole(request, repository, Digest.parse(digest))
-        algorithm = parse_algorithm(request.query("digest-algorithm") or CANONICAL)
+        wanted = _mount(request)
+        if wanted is not None and await self._mount(request, repository, *wanted):
+            return _created(repository, wanted[0])
+        claimed = request.query("digest")
+        digest = None if claimed is None else Digest.parse(claimed)
+        if digest is not None and (request.has_body or digest == Digest.of(b"", digest.algorithm)):
+            return await self._receive_whole(request, repository, digest)
+        # A digest without the bytes announces what will come, as the session of a registry that takes no whole blobs.
+        announced = CANONICAL if digest is None else digest.algorithm
+        algorithm = parse_algorithm(request.query("digest-algorithm") or announced)
         upload = await self._push.begin(repository, _pusher(request), algorithm)
         return Response(202, _upload_headers(repository, upload, 0))
 
-    async def _mount(self, request: Request, repository: Repository, digest: Digest) -> bool:
+    async def _mount(self, request: Request, repository: Repository, digest: Digest, source: Repository | None) -> bool:
         """A source that may not be read is like one that has no such blob: the client uploads instead."""
-        source = request.query("from")
 
         async def readable(candidate: Repository) -> bool:
             return await self._gate.may_mount_from(request, candidate)
 
         await self._recorder.intend(request, Action.MOUNT, digest=digest)
-        found = await self._push.mount(repository, digest, Repository.parse(source) if source else None, readable)
+        found = await self._push.mount(repository, digest, source, readable)
         if found is not None:
             self._recorder.done(request, Action.MOUNT, digest=digest, source=found)
         return found is not None
@@ -127,6 +129,18 @@ class BlobHandlers:
         repository, upload = _session(request)
         await self._push.cancel(repository, request.identity.name, upload)
         return Response(204)
+
+
+def _mount(request: Request) -> tuple[Digest, Repository | None] | None:
+    """What is to be mounted, and from where; None where that is nothing, whatever is wrong with it.
+
+    A mount saves an upload and is never a reason to refuse one (distribution-spec, end-11).
+    """
+    try:
+        digest, source = request.query("mount"), request.query("from")
+        return Digest.parse(digest or ""), Repository.parse(source) if source else None
+    except (RequestInvalid, DigestInvalid, NameInvalid):
+        return None
 
 
 def _wanted(request: Request, size: int, etag: str) -> ByteRange | None:

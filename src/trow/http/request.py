@@ -141,49 +141,61 @@ class Request:
         return None if self._peer is None else self._peer.certificate
 
     def header(self, name: str) -> str | None:
-        """A header that may stand once.
+        """A header that has one value; some proxies repeat it as it is.
 
         Raises:
-            RequestInvalid: it stands there more than once, or is too long.
+            RequestInvalid: it has several, or is too long.
         """
         value = self._headers.get(name)
         if value is None:
             return None
-        if len(value) > _LONGEST_HEADER or len(self._headers.get_all(name)) > 1:
-            raise RequestInvalid(f"the header {name} is too long or stands there more than once")
+        if len(value) > _LONGEST_HEADER or set(self._headers.get_all(name)) != {value}:
+            raise RequestInvalid(f"the header {name} is too long or has more than one value")
+        return value
+
+    def header_list(self, name: str) -> str | None:
+        """A header that is a list, which may stand on several lines (RFC 9110, section 5.3).
+
+        Raises:
+            RequestInvalid: it is too long.
+        """
+        if self._headers.get(name) is None:
+            return None
+        value = ", ".join(self._headers.get_all(name))
+        if len(value) > _LONGEST_HEADER:
+            raise RequestInvalid(f"the header {name} is too long")
         return value
 
     def query(self, name: str) -> str | None:
-        """A query parameter that may stand once.
+        """A query parameter that has one value; one that is empty is not there.
 
         Raises:
-            RequestInvalid: it stands there more than once.
+            RequestInvalid: it has several, or one that is no text.
         """
-        values = self.query_all(name)
+        values = set(self.query_all(name)) - {""}
         if len(values) > 1:
-            raise RequestInvalid(f"the query parameter {name} stands there more than once")
-        return values[0] if values else None
+            raise RequestInvalid(f"the query parameter {name} has more than one value")
+        return values.pop() if values else None
 
     def query_names(self) -> list[str]:
         """The names of all query parameters, in order."""
-        if self._query is None:
-            self._query = self._parse_query()
-        return list(dict.fromkeys(name for name, _ in self._query))
+        return list(dict.fromkeys(name for name, _ in self._parameters()))
 
     def query_all(self, name: str) -> list[str]:
-        """All values of a query parameter, in order."""
-        if self._query is None:
-            self._query = self._parse_query()
-        return [value for key, value in self._query if key == name]
+        """All values of a query parameter, in order.
 
-    def _parse_query(self) -> list[tuple[str, str]]:
-        text = self._scope.query_string
-        if not text:
-            return []
-        try:
-            return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="strict")
-        except ValueError:
-            raise RequestInvalid("the query cannot be read") from None
+        Raises:
+            RequestInvalid: one of them is no text.
+        """
+        values = [value for key, value in self._parameters() if key == name]
+        if not all(value.isascii() or _is_text(value) for value in values):
+            raise RequestInvalid(f"the query parameter {name} is not in UTF-8")
+        return values
+
+    def _parameters(self) -> list[tuple[str, str]]:
+        if self._query is None:
+            self._query = _parse_query(self._scope.query_string)
+        return self._query
 
     @property
     def content_length(self) -> int | None:
@@ -201,11 +213,11 @@ class Request:
 
     @property
     def has_body(self) -> bool:
-        """Whether a body was announced."""
-        return self._headers.get("transfer-encoding") is not None or self._headers.get("content-length") not in (
-            None,
-            "0",
-        )
+        """Whether a body was announced; HTTP/2 need not announce it (RFC 9113, section 8.1)."""
+        length = self._headers.get("content-length")
+        if length is not None:
+            return length != "0"
+        return self._headers.get("transfer-encoding") is not None or self._scope.http_version.startswith("2")
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body in pieces as they arrive.
@@ -243,3 +255,21 @@ class Request:
     def _too_slow(self) -> str:
         least = f" and at {self._pace.rate} bytes a second on the whole (limits.body_rate)" if self._pace.rate else ""
         return f"the body has to come without a break of {self._pace.seconds:g} seconds (limits.body_timeout){least}"
+
+
+def _parse_query(text: str) -> list[tuple[str, str]]:
+    """Name and value of each parameter; what is not in UTF-8 is held against the one that asks for it."""
+    if not text:
+        return []
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="surrogateescape")
+    except ValueError:
+        raise RequestInvalid("the query has too many parameters") from None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -62,7 +62,7 @@ class V2:
         await self._gate.require_policy(request, reference, record)
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
-        unchanged = matches(request.header("if-none-match"), etag)
+        unchanged = matches(request.header_list("if-none-match"), etag)
         await self._recorder.manifest(request, reference, record, sent=not unchanged)
         if unchanged:
             return Response(304, headers)
@@ -122,7 +122,8 @@ class V2:
         """end-12a, end-12b: an index of the manifests that refer to a digest."""
         repository = request.repository
         subject = Digest.parse(request.parameters["digest"])
-        artifact_type = request.query("artifactType") or None
+        # Clients write a bare plus, which reads as a space in a query; a media type has none (RFC 6838, section 4.2).
+        artifact_type = (request.query("artifactType") or "").replace(" ", "+") or None
         page = self._page(request)
         found = await self._browse.referrers(repository, subject, artifact_type, page)
         headers: Headers = [("content-type", media.OCI_INDEX)]

@@ -40,7 +40,19 @@ def test_header_that_stands_once() -> None:
     assert (asked.header("range"), asked.header("if-range")) == ("bytes=0-1", None)
 
 
-@pytest.mark.parametrize("values", [["a", "b"], ["a", "a"], ["a" * 8193]])
+def test_header_that_is_repeated_as_it_is_has_one_value() -> None:
+    assert request(headers=[("range", "bytes=0-1")] * 3).header("range") == "bytes=0-1"
+
+
+def test_list_may_stand_on_several_lines() -> None:
+    asked = request(headers=[("if-none-match", '"a", "b"'), ("range", "x"), ("if-none-match", '"c"')])
+    assert asked.header_list("if-none-match") == '"a", "b", "c"'
+    assert asked.header_list("accept") is None
+    with pytest.raises(RequestInvalid):
+        request(headers=[("if-none-match", "a" * 5000)] * 2).header_list("if-none-match")
+
+
+@pytest.mark.parametrize("values", [["a", "b"], ["a", "a", "A"], ["a" * 8193]])
 def test_header_that_is_refused(values: list[str]) -> None:
     with pytest.raises(RequestInvalid):
         request(headers=[("range", value) for value in values]).header("range")
@@ -49,10 +61,26 @@ def test_header_that_is_refused(values: list[str]) -> None:
 def test_query() -> None:
     asked = request(query="tag=a&tag=b%2Bc&n=&last=%C3%A9+x&digest=sha256:0")
     assert asked.query_all("tag") == ["a", "b+c"]
-    assert (asked.query("n"), asked.query("last"), asked.query("digest")) == ("", "é x", "sha256:0")
+    assert (asked.query("last"), asked.query("digest")) == ("é x", "sha256:0")
     assert asked.query("none") is None
     with pytest.raises(RequestInvalid):
         asked.query("tag")
+
+
+@pytest.mark.parametrize("query", ["n=", "n", "n=&n=", ""])
+def test_query_parameter_that_is_empty_is_not_there(query: str) -> None:
+    assert request(query=query).query("n") is None
+
+
+def test_query_parameter_that_is_repeated_as_it_is_has_one_value() -> None:
+    assert request(query="n=5&last=x&n=5&n=").query("n") == "5"
+
+
+def test_what_is_no_text_is_held_against_the_parameter_that_has_it() -> None:
+    asked = request(query="from=%ff&n=5")
+    assert asked.query("n") == "5"
+    with pytest.raises(RequestInvalid, match="from is not in UTF-8"):
+        asked.query("from")
 
 
 @pytest.mark.parametrize("query", ["last=%ff", "&".join("tag=a" for _ in range(1001))])
@@ -83,6 +111,12 @@ def test_content_length() -> None:
 )
 def test_body_that_was_announced(headers: list[tuple[str, str]], has_body: bool) -> None:  # noqa: FBT001
     assert request(headers=headers).has_body is has_body
+
+
+def test_body_need_not_be_announced_in_http_2() -> None:
+    for headers, has_body in ((Headers([]), True), (Headers([("content-length", "0")]), False)):
+        asked = Request(Scope(http_version="2", headers=headers), Transport(), Peers(()), Pace(5))
+        assert asked.has_body is has_body
 
 
 async def test_body_comes_in_pieces() -> None:
