@@ -1,7 +1,7 @@
 """Logs on standard error: JSON for programs, lines for people.
 
 Nothing here waits for whoever reads them (`trow.lib.lines`), and no text of others reaches a terminal as it is
-(`trow.lib.printable`).
+(`trow.lib.terminal`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.lib.lines import LineWriter
-from trow.lib.printable import escaped, escaped_json
+from trow.lib.terminal import escaped_bytes, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
         line |= _extra(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return escaped_json(_encode(line)).decode()
+        return escaped_bytes(_encode(line)).decode()
 
 
 def _encode(line: Mapping[str, object]) -> bytes:
@@ -71,7 +71,7 @@ class TextFormatter(logging.Formatter):
         line = text_line(record.created, level, record.getMessage(), _extra(record), colours=self._colours)
         if record.exc_info:
             below = self.formatException(record.exc_info).splitlines()
-            line = "\n    ".join([line, *map(escaped, below)])
+            line = "\n    ".join([line, *map(spelled, below)])
         return line
 
 
@@ -85,8 +85,8 @@ def text_line(at: float, level: str, message: str, fields: Mapping[str, object],
     name = f"{level.upper():7}"
     if colours:
         name = f"\x1b[{_COLOURS.get(level, '0')}m{name}\x1b[0m"
-    pairs = "".join(f" {escaped(key)}={text_value(value)}" for key, value in fields.items())
-    return f"{moment} {name} {escaped(message)}{pairs}"
+    pairs = "".join(f" {spelled(key)}={text_value(value)}" for key, value in fields.items())
+    return f"{moment} {name} {spelled(message)}{pairs}"
 
 
 def text_value(value: object) -> str:
@@ -94,7 +94,7 @@ def text_value(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     if text and all(each.isalnum() or each in _BARE for each in text):
         return text
-    return escaped(json.dumps(text, ensure_ascii=False))
+    return spelled(json.dumps(text, ensure_ascii=False))
 
 
 class Output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -149,6 +150,83 @@ def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: Client, t
     assert put_manifest(client, SMALL).status == 201
     assert client.get_manifest(REPOSITORY, "new").body == manifest_of(SMALL)
     assert_clean(tmp_path / "data")
+
+
+def delete_manifest(client: Client, content: bytes) -> Answer:
+    del content
+    return client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept")
+
+
+def mount(client: Client, content: bytes) -> Answer:
+    del content
+    source = f"mount={digest_of(b'before')}&from={REPOSITORY}"
+    return client.ask("POST", f"/v2/{REPOSITORY}/mounted/blobs/uploads/?{source}")
+
+
+def move_tag(client: Client, content: bytes) -> Answer:
+    return client.put_manifest(REPOSITORY, "kept", manifest_of(content))
+
+
+def seen(client: Client) -> list[tuple[int, bytes]]:
+    """Everything that these changes change."""
+    paths = [
+        *(f"/v2/{REPOSITORY}/blobs/{digest_of(content)}" for content in (SMALL, LARGE)),
+        *(f"/v2/{REPOSITORY}/manifests/{name}" for name in ("new", "kept", digest_of(manifest_of(SMALL)))),
+        f"/v2/{REPOSITORY}/mounted/blobs/{digest_of(b'before')}",
+        f"/v2/{REPOSITORY}/tags/list",
+    ]
+    answers = [client.ask("GET", path) for path in paths]
+    return [(answer.status, answer.body if answer.status == 200 else b"") for answer in answers]
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("change", [push_whole, put_manifest, move_tag, delete_manifest, mount])
+def test_what_was_refused_does_not_come_true_after_a_crash(
+    change: Callable[[Client, bytes], Answer],
+    content: bytes,
+    trow: Trow,
+    client: Client,
+    tmp_path: Path,
+    wal: Path,
+    log: Path,
+) -> None:
+    """What could not be flushed is in the log of the database all the same, where the next start would find it."""
+    before = seen(client)
+    with failing(trow, log, FLUSH, "EIO", wal):
+        assert_refused(change(client, content))
+        assert seen(client) == before
+        trow.kill()
+    with Trow.start(tmp_path) as again, Client(again.host) as other:
+        assert seen(other) == before
+        assert change(other, content).status in {201, 202}
+        assert seen(other) != before
+    assert_clean(tmp_path / "data")
+
+
+def test_what_was_refused_does_not_come_true_beside_what_others_are_told(
+    trow: Trow, client: Client, tmp_path: Path, wal: Path, log: Path
+) -> None:
+    before = seen(client)
+    with failing(trow, log, FLUSH, "EIO", wal):
+        assert_refused(push_whole(client, SMALL))
+    assert push_whole(client, b"another").status == 201
+    trow.kill()
+    with Trow.start(tmp_path) as again, Client(again.host) as other:
+        assert seen(other) == before
+        assert other.get_blob(REPOSITORY, digest_of(b"another")).body == b"another"
+
+
+def test_a_command_that_failed_beside_no_server_has_done_nothing(trow: Trow, tmp_path: Path, log: Path) -> None:
+    """The commands write to the database as the server does."""
+    trow.stop()
+    command = [sys.executable, "-m", "trow", "token", "create", "--name", "ci", "--repository", "**"]
+    argv = [*command, "--action", "pull", "--data-dir", str(tmp_path / "data")]
+    traced = ["strace", "-f", "-o", str(log), "-e", f"inject={FLUSH}:error=EIO"]
+    done = subprocess.run([*traced, *argv], capture_output=True, check=False, timeout=30)
+    assert done.returncode > 0, done
+    assert "(INJECTED)" in log.read_text("utf-8")
+    with Trow.start(tmp_path) as again:
+        assert again.command("token", "list", "--json").strip() in {"", "[]"}
 
 
 def test_a_flush_that_failed_is_not_believed_the_second_time(trow: Trow, client: Client, log: Path) -> None:

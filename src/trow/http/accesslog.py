@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trow.lib.printable import escaped_json
+from trow.lib.terminal import escaped_bytes
 from trow.logs import text_line, text_value
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class AccessLog:
             self._output.lines.put(b"\n".join([*lines, b""]), len(lines), bulk=True)
 
     def _json(self, line: _Line) -> bytes:
-        return escaped_json(self._encode(line))
+        return escaped_bytes(self._encode(line))
 
     def _text(self, line: _Line) -> bytes:
         message = f"{line.method} {text_value(line.path)} {line.status}"

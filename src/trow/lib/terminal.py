@@ -19,6 +19,13 @@ def shown(text: str) -> str:
     return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
+def spelled(text: str) -> str:
+    """A text for a log: one line, with the escapes of Python for what is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def escaped(json: str) -> str:
     """The same JSON value, written so that it can be shown: escaped is what is not printable. Line feeds stay.
 

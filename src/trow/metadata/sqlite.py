@@ -107,6 +107,39 @@ def _run(connection: apsw.Connection, transaction: Transaction[Result]) -> Resul
         return result
 
 
+def _commit(connection: apsw.Connection) -> None:
+    """Commit, or see to it that what was refused does not come true later.
+
+    When the log (WAL) cannot be flushed, its frames are written all the same, and a start after ``kill -9`` would find
+    a whole transaction in them. The next transaction begins where the refused one did. One that changes nothing is
+    written over it at once: it need not be flushed for that, because what a process has written outlives it. Only
+    together with a power cut, before any flush succeeds, nobody can say what the disk has kept
+    (https://www.sqlite.org/walformat.html, section 4; https://wiki.postgresql.org/wiki/Fsync_Errors).
+    """
+    try:
+        connection.execute("COMMIT")
+    except (apsw.Error, OSError):
+        _roll_back(connection)
+        with contextlib.suppress(apsw.Error, OSError):
+            _change_nothing(connection)
+        _roll_back(connection)
+        raise
+
+
+def _change_nothing(connection: apsw.Connection) -> None:
+    """Write one page as it is."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = next(iter(connection.execute("PRAGMA user_version")))
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute("COMMIT")
+
+
+def _roll_back(connection: apsw.Connection) -> None:
+    with contextlib.suppress(apsw.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _translate(error: apsw.Error | OSError) -> Unavailable:
     if isinstance(error, _FULL):
         return StorageFull("the registry's database has no space left; free some or enlarge its volume")
@@ -126,7 +159,7 @@ def run_beside(path: Path, transaction: Transaction[Result]) -> Result:
         migrate(connection)
         connection.execute("BEGIN IMMEDIATE")
         result = _run(connection, transaction)
-        connection.execute("COMMIT")
+        _commit(connection)
     finally:
         connection.close()
     return result
@@ -188,7 +221,7 @@ class Writer:
         """Run a transaction while the thread does not."""
         self._connection.execute("BEGIN IMMEDIATE")
         result = _run(self._connection, transaction)
-        self._connection.execute("COMMIT")
+        _commit(self._connection)
         return result
 
     def _work(self) -> None:
@@ -220,9 +253,9 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             for write in batch:
                 self._apply(write)
-            self._connection.execute("COMMIT")
+            _commit(self._connection)
         except (apsw.Error, OSError) as error:
-            self._roll_back()
+            _roll_back(self._connection)
             for write in batch:
                 write.error = write.error or _translate(error)
 
@@ -240,11 +273,6 @@ class Writer:
             write.error = error
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
-
-    def _roll_back(self) -> None:
-        with contextlib.suppress(apsw.Error):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
 
     @staticmethod
     def _answer(batch: list[_Write]) -> None:
