@@ -433,11 +433,12 @@ def test_nothing_to_test_is_no_success(capsys: pytest.CaptureFixture[str], conte
         (["missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
         (["--namespace", "Team A", "app.yaml"], "'Team A' is not the name of a namespace"),
         (["-f", "missing", "app.yaml"], "missing: cannot be read (No such file or directory)"),
-        (["-f", "app.yaml", "app.yaml"], "app.yaml, document 1: v1 Pod is no policy"),
+        (["-f", "nothing.yaml", "app.yaml"], "nothing.yaml: is empty"),
     ],
 )
 def test_what_cannot_be_read(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
     save(pod("registry.example.com/app"))
+    Path("nothing.yaml").touch()
     assert judge(*argv) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -450,6 +451,17 @@ def test_every_mistake_in_a_configuration_is_told(capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("trow: error: policy.yaml: ") for line in lines)
+
+
+def test_a_directory_is_what_kubectl_reads_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("manifests/below").mkdir(parents=True)
+    save(pod("registry.example.com/a", name="a"), file="manifests/a.yaml")
+    save(pod("registry.example.com/b", name="b"), file="manifests/.b.yml")
+    for ignored in ("manifests/README.md", "manifests/below/c.yaml"):
+        save(pod("nginx"), file=ignored)
+    Path("manifests/empty.yaml").write_text("")
+    assert judge("--output", "json", "manifests") == 0
+    assert [each["name"] for each in report(capsys)["objects"]] == ["b", "a"]
 
 
 def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

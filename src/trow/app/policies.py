@@ -14,6 +14,7 @@ import yaml
 
 from trow.admission.subjects import Subjects
 from trow.app.documents import UnreadableFile, objects, read
+from trow.app.folders import files_of
 from trow.app.judging import Setting
 from trow.app.policies_in_force import adapted, configured_policy
 from trow.config import Config, ConfigError, load
@@ -24,11 +25,10 @@ from trow.policy.pods import Kind
 from trow.policy.rules import CONFIGURED, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trow.app.documents import Document
 
-SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 # Passwords and keys are where the server runs, not where its policy is tested.
 _ELSEWHERE: Final = f"({os.strerror(errno.ENOENT)})"
 
@@ -54,8 +54,8 @@ def rules_from(path: Path, namespace: str = "") -> Rules:
     """Policies and exceptions of a file or directory.
 
     Args:
-        path: Trow's configuration, a file of `ClusterImagePolicy`, `ImagePolicy` and `PolicyException`, or a directory
-            of such files, which is not searched deeper.
+        path: Trow's configuration, a file with `ClusterImagePolicy`, `ImagePolicy` and `PolicyException`, beside which
+            other objects are passed over, a directory of such files, or standard input.
         namespace: that of an `ImagePolicy` which does not say where it is.
 
     Raises:
@@ -66,7 +66,7 @@ def rules_from(path: Path, namespace: str = "") -> Rules:
 
 def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     """Like `rules_from`, of several files and directories, with what a configuration says beside. Raises like it."""
-    read_all = [_read(file, namespace) for path in paths for file in _files(path)]
+    read_all = [_read(file, namespace) for path in paths for file in map(Path, files_of(str(path)))]
     names = ", ".join(map(str, paths))
     configs = [each.config for each in read_all if each.config is not None]
     if len(configs) > 1:
@@ -90,16 +90,6 @@ class _Read:
     policies: tuple[Policy, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
     config: Config | None = None
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
-    if not found:
-        raise UnreadableFile(f"{path}: has no file that ends with {', '.join(sorted(SUFFIXES))}")
-    yield from found
 
 
 def _refuse_twins(names: str, titles: Sequence[tuple[str, str]]) -> None:
@@ -146,13 +136,17 @@ def _config(file: Path, document: Mapping[str, object]) -> Config:
         return load(Path(copy.name), {}, {})
 
 
-def _from_manifest(document: Document, namespace: str) -> Policy | Exemption:
+def _from_manifest(document: Document, namespace: str) -> Policy | Exemption | None:
+    """The policy or exception; None of what is something else."""
     item = document.value
     if not isinstance(item, dict):
         raise UnreadableFile(f"{document.place}: is no object; write {', '.join(KINDS)} of {API_VERSION}")
     if not is_ours(item):
-        what = f"{item.get('apiVersion', '')} {item.get('kind', 'what has no kind')}".strip()
-        raise UnreadableFile(f"{document.place}: {what} is no policy; keep {', '.join(KINDS)} in files of their own")
+        kind = item.get("kind")
+        if kind and kind not in KINDS:
+            return None
+        what = f"{item.get('apiVersion', '')} {kind or 'what has no kind'}".strip()
+        raise UnreadableFile(f"{document.place}: {what} is no policy; write {', '.join(KINDS)} of {API_VERSION}")
     try:
         if item.get("kind") == EXCEPTION:
             # One that no cluster has yet begins when it is applied: now.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.app.documents import UnreadableFile, objects, read
+from trow.app.folders import files_of
 from trow.app.judging import Outcome, worst
 from trow.policy.changes import reference_of
 from trow.policy.kinds import seems_to_name_images
@@ -113,7 +114,7 @@ def tried(files: Sequence[str], judge: Judge, subjects: Subjects, namespace: str
     """Judge every object of the files.
 
     Args:
-        files: paths, or `-` for standard input.
+        files: paths of files and directories, or `-` for standard input.
         judge: by whose rules.
         subjects: finds images.
         namespace: that of objects which do not say where they are.
@@ -122,10 +123,10 @@ def tried(files: Sequence[str], judge: Judge, subjects: Subjects, namespace: str
         UnreadableFile: a file is neither YAML nor JSON, or empty.
     """
     found: list[Document] = []
-    for file in files:
-        documents = read(file)
+    for path in files:
+        documents = [document for file in files_of(path) for document in read(file)]
         if not documents:
-            raise UnreadableFile(f"{'standard input' if file == '-' else file}: is empty, so there is nothing to test")
+            raise UnreadableFile(f"{'standard input' if path == '-' else path}: is empty, so there is nothing to test")
         found += objects(documents)
     return try_all(found, judge, subjects, namespace)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 EXIT_LEFT_OUT: Final = 3
 
 _POLICY: Final = (
-    "a configuration file with image_validation, a file of policies as Kubernetes objects, or a directory of such"
-    " files; may be repeated"
+    "Trow's configuration, a file with policies as Kubernetes objects, a directory of such files, or - for standard"
+    " input; may be repeated"
 )
 _TEST: Final = """\
 exit code: 0 all allowed, 1 something denied, 2 it could not be decided or read; 1 wins over 2
@@ -83,7 +83,9 @@ def _add_test(actions: Commands) -> None:
     parser.add_argument(
         "--output", choices=("table", "json", "junit"), default="table", help="how the result is printed"
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="manifests, YAML or JSON; - is standard input")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="manifests, YAML or JSON, or a directory of them; - is standard input"
+    )
     parser.set_defaults(run=run_test)
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,6 @@ from trow.app.policies import policies_from, rules_from
 from trow.policy import images
 from trow.policy.pods import Kind
 from trow.policy.rules import Effect, Mode
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAD = "apiVersion: policy.trow.io/v1alpha1\n"
 CLUSTER = f"{HEAD}kind: ClusterImagePolicy\nmetadata: {{name: one}}\nspec: {{default: Deny}}\n"
@@ -99,10 +98,21 @@ admission:
     assert [use.text for use in found.subjects.uses(Kind("argoproj.io", "Rollout"), rollout)] == ["a"]
 
 
+def test_what_is_applied_with_policies_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "team.yaml"
+    file.write_text(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: team-a}}\n---\n{CLUSTER}")
+    assert [policy.name for policy in rules_from(file).policies] == ["one"]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CLUSTER.encode())))
+    assert [policy.name for policy in rules_from(Path("-")).policies] == ["one"]
+
+
 def test_a_directory(tmp_path: Path) -> None:
     (tmp_path / "b.yml").write_text(CLUSTER)
     (tmp_path / "a.yaml").write_text(NAMESPACED)
-    for ignored in ("README.md", ".hidden.yaml", "c.yaml~"):
+    for ignored in ("README.md", "c.yaml~"):
         (tmp_path / ignored).write_text("not: [a policy")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "d.yaml").write_text("not: [a policy")
@@ -120,7 +130,11 @@ def test_a_directory(tmp_path: Path) -> None:
         ("image_validation: {default: Deny, allow: ['a b']}\n", "image_validation.allow: "),
         ("image_validation: {default: Deny}\nlgo: {}\n", "lgo: unknown setting"),
         ("image_validation: {default: Deny}\nregistry: {max_blob_size: 1}\nlog: {level: loud}\n", "log.level: "),
-        (f"{CLUSTER}---\napiVersion: v1\nkind: Pod\n", ", document 2: v1 Pod is no policy; keep ClusterImagePolicy"),
+        ("apiVersion: v1\nkind: Pod\n", ": no policy is there"),
+        (
+            CLUSTER.replace("policy.trow.io", "trow.io"),
+            ", document 1: trow.io/v1alpha1 ClusterImagePolicy is no policy",
+        ),
         (f"{CLUSTER}---\nlog: {{}}\n", ", document 2: what has no kind is no policy"),
         (f"{CLUSTER}---\n- 1\n", ", document 2: is no object"),
         (
