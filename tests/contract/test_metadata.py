@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pytest
 import factories
 from factories import DOCKER_IMAGE, OCI_IMAGE
 from support.core import OTHER, OWNER, REPO, digest, publication, tag
-from trow.oci.errors import ManifestBlobUnknown, ManifestInvalid, TagExists
+from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
 from trow.registry.ports import (
@@ -233,6 +234,26 @@ async def test_tag_that_may_not_move_refuses_the_whole_publication(metadata: Dat
     assert found.digest == first.digest
     assert len(await history(metadata, "b") or []) == 1
     assert await history(metadata, "a") is None
+
+
+async def test_manifest_that_may_not_become_another_media_type(metadata: Database) -> None:
+    image = factories.image(0)
+    raw = factories.encode(image.document | {"mediaType": None})
+    oci, docker = (factories.Manifest(raw, each, image.blobs) for each in (OCI_IMAGE, DOCKER_IMAGE))
+    assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).retyped == ""
+    assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).retyped == ""
+    with pytest.raises(ManifestExists, match=f"is here as {re.escape(OCI_IMAGE)}"):
+        await metadata.publish(publication(REPO, docker, "b", overwrite=False))
+    assert await metadata.tags(REPO, ALL) == Page(["a"], more=False)
+    for _ in range(2):
+        found = await metadata.manifest(REPO, name(oci))
+        assert found is not None
+        assert found.media_type == OCI_IMAGE
+    assert (await metadata.publish(publication(REPO, docker, "b"))).retyped == OCI_IMAGE
+    found = await metadata.tagged_manifest(REPO, tag("a"))
+    assert found is not None
+    assert found.media_type == DOCKER_IMAGE
+    assert (await metadata.publish(publication(OTHER, oci, "a", overwrite=False))).retyped == ""
 
 
 async def test_tag_that_may_not_move_may_be_made_and_may_stay(metadata: Database) -> None:

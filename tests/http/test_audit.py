@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 import factories
+from factories import DOCKER_IMAGE, OCI_IMAGE, Manifest
 from support.records import Records, stored
 from support.registry import Client, Repository
 from support.team import Team
@@ -125,6 +126,28 @@ def test_tag_move_has_the_old_and_the_new_digest(team: Team) -> None:
         ("v2", None, new.digest),
     }
     team.records.wait(3, repository=repository.name, action="push")
+
+
+def test_manifest_that_becomes_another_media_type_is_on_record_and_needs_the_right_to_overwrite(team: Team) -> None:
+    overwriter = team.user("overwriter")
+    repository = home(team, overwriter)
+    image = factories.image(0)
+    raw = factories.encode(image.document | {"mediaType": None})
+    oci, docker = (Manifest(raw, each, image.blobs) for each in (OCI_IMAGE, DOCKER_IMAGE))
+    repository.push(oci, "v1")
+    path = repository.manifest("v1")
+    for user in ("pusher", "attacher"):
+        other = Repository(team.user(user), repository.name)
+        for reference in ("v1", "v2", oci.digest):
+            assert other.put(docker, reference).refusal == (403, "DENIED")
+    assert overwriter.head(path).headers["content-type"] == OCI_IMAGE
+    assert repository.put(docker, docker.digest).status == 201
+    assert overwriter.head(path).headers["content-type"] == DOCKER_IMAGE
+    records = team.records.wait(2, repository=repository.name, action="push", outcome="ok")
+    assert {(record["media_type"], record.get("detail")) for record in records} == {
+        (OCI_IMAGE, None),
+        (DOCKER_IMAGE, f"was {OCI_IMAGE} before"),
+    }
 
 
 def test_push_that_fails_is_on_record_with_the_reason(team: Team) -> None:

@@ -121,7 +121,7 @@ class Recorder:
             reference=reference,
             digest=published.digest,
             media_type=published.media_type,
-            detail=f"attached to {published.subject}" if published.subject else "",
+            detail=_detail(published),
             bytes=size,
         )
         self._transfers.pushed(caller(request), request.repository, event)
@@ -172,3 +172,9 @@ class Recorder:
                 reference=reference,
             )
         )
+
+
+def _detail(published: Published) -> str:
+    attached = f"attached to {published.subject}" if published.subject else ""
+    retyped = f"was {published.retyped} before" if published.retyped else ""
+    return ", ".join(filter(None, (attached, retyped)))

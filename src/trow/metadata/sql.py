@@ -32,6 +32,7 @@ ADD_MANIFEST: Final = """
     ON CONFLICT (repository, digest)
     DO UPDATE SET media_type = excluded.media_type, size = excluded.size, content = excluded.content
 """
+MEDIA_TYPE: Final = "SELECT media_type FROM manifest WHERE repository = ? AND digest = ?"
 HAS_MANIFEST: Final = "SELECT size FROM manifest WHERE repository = ? AND digest = ?"
 DELETE_MANIFEST: Final = "DELETE FROM manifest WHERE repository = ? AND digest = ? RETURNING 1"
 

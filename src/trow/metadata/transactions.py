@@ -14,7 +14,7 @@ import msgspec
 
 from trow.metadata import sql
 from trow.oci.digest import Digest
-from trow.oci.errors import ManifestInvalid, TagExists, blobs_unknown
+from trow.oci.errors import ManifestExists, ManifestInvalid, TagExists, blobs_unknown
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
 from trow.policy.access import Permission
@@ -105,11 +105,25 @@ def publish(publication: Publication, now: float) -> Transaction[PublicationResu
     """See `Metadata.publish`."""
     missing, wrong_sizes = yield from _check_references(publication)
     yield sql.ADD_REPOSITORY, (publication.repository, now, publication.subject)
+    retyped = yield from _previous_type(publication)
     yield from _add_manifest(publication, now)
     moves: list[TagMove] = []
     for tag in publication.tags:
         moves += yield from _point_tag(publication, tag, now)
-    return PublicationResult(missing, tuple(moves), wrong_sizes)
+    return PublicationResult(missing, tuple(moves), wrong_sizes, retyped)
+
+
+def _previous_type(publication: Publication) -> Transaction[str]:
+    """What the same bytes were before, where that was something else: clients read them by their media type."""
+    rows = yield sql.MEDIA_TYPE, (publication.repository, publication.digest)
+    previous = _text(rows[0][0]) if rows else publication.manifest.media_type
+    if previous == publication.manifest.media_type:
+        return ""
+    if not publication.overwrite:
+        raise ManifestExists(
+            f"the manifest is here as {previous}, and you may not make it something else", {"mediaType": previous}
+        )
+    return previous
 
 
 def _check_references(publication: Publication) -> Transaction[tuple[Missing, tuple[Digest, ...]]]:

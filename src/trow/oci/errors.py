@@ -9,7 +9,7 @@
     ├── UploadUnknown · UploadInvalid · UploadBusy · ChunkOutOfOrder · BodyTimeout · BodyIncomplete
     ├── RangeNotSatisfiable
     ├── RequestInvalid · RequestTooLarge · EndpointUnknown · MethodUnsupported
-    ├── Unauthorized · Denied · TagExists
+    ├── Unauthorized · Denied · TagExists · ManifestExists
     ├── TooManyRequests
     └── Unavailable
         └── StorageFull
@@ -217,6 +217,10 @@ class Denied(OciError):
 
 class TagExists(Denied):
     """The tag points at something else already, and the right to overwrite is missing."""
+
+
+class ManifestExists(Denied):
+    """The manifest is there as another media type, and the right to overwrite is missing."""
 
 
 class TooManyRequests(OciError):

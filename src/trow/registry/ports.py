@@ -167,7 +167,8 @@ class Publication:
         require_children: refuse it when the repository lacks one of its children.
         require_sizes: refuse it when it gives content another size than it has.
         history: how many lines of history each tag keeps.
-        overwrite: whether a tag that points at something else may be moved.
+        overwrite: whether a tag that points at something else may be moved, and a manifest may get another media type
+            than it has.
     """
 
     repository: Repository
@@ -200,11 +201,19 @@ class TagMove:
 
 @dataclass(frozen=True, slots=True)
 class PublicationResult:
-    """What a publication changed, what it refers to in vain, and what it gives another size than it has."""
+    """What a publication changed, and what there is to say of what it refers to.
+
+    Attributes:
+        missing: what it refers to in vain.
+        moves: the tags that point at it now and did not before.
+        wrong_sizes: content that it gives another size than it has.
+        retyped: the media type that the manifest had before, where that was another one; else "".
+    """
 
     missing: Missing
     moves: tuple[TagMove, ...] = ()
     wrong_sizes: tuple[Digest, ...] = ()
+    retyped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +258,7 @@ class Metadata(Protocol):
 
         Raises:
             TagExists: a tag points at something else and may not be moved.
+            ManifestExists: it is there as another media type, and may not become this one.
             ManifestBlobUnknown: something it refers to is missing and required.
             ManifestInvalid: it gives content another size than it has, and that is required.
         """

@@ -15,6 +15,7 @@ from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
 from trow.oci.errors import (
     DigestMismatch,
+    ManifestExists,
     ManifestInvalid,
     ManifestUnknown,
     TagExists,
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a push: the digest it is stored under, remarks for the one who pushed, and the tags that moved."""
+    """What became of a push.
+
+    Attributes:
+        digest: what it is stored under.
+        remarks: for the one who pushed.
+        moves: the tags that moved.
+        retyped: the media type that the manifest had before, where that was another one; else "".
+    """
 
     digest: Digest
     media_type: str
@@ -43,6 +51,7 @@ class Published:
     tags: Sequence[Tag]
     remarks: tuple[str, ...]
     moves: tuple[TagMove, ...] = ()
+    retyped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ class Publish:
         if manifest.unsized or result.wrong_sizes:
             self._wrong_sizes()
         remarks = tuple(_remarks(manifest, result))
-        return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves)
+        return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves, result.retyped)
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
         """A blob that the repository may lack is one thing, one that it says to have another."""
@@ -131,7 +140,7 @@ class Publish:
     async def _store(self, publication: Publication, author: Author) -> PublicationResult:
         """Ask for the right to overwrite only where there is something to overwrite."""
         if not await self._overwrites(publication):
-            with contextlib.suppress(TagExists):  # it came between the look and the transaction
+            with contextlib.suppress(TagExists, ManifestExists):  # it came between the look and the transaction
                 return await self._metadata.publish(publication)
         await author.require(Permission.TAG_OVERWRITE)
         return await self._metadata.publish(replace(publication, overwrite=True))
@@ -141,7 +150,8 @@ class Publish:
             present = await self._metadata.tagged_manifest(publication.repository, tag)
             if present is not None and present.digest != publication.digest:
                 return True
-        return False
+        there = await self._metadata.manifest(publication.repository, publication.digest)
+        return there is not None and there.media_type != publication.manifest.media_type
 
     async def delete(self, repository: Repository, reference: Reference, subject: str) -> Sequence[TagMove]:
         """Delete a tag, or a manifest with all its tags; each tag that is gone comes with the digest it had.

@@ -367,6 +367,40 @@ async def test_right_to_overwrite_is_asked_for_only_where_a_tag_moves(shelf: She
     assert (await shelf.put(second, "v1")).moves == (TagMove(tag("v1"), digest(first.digest)),)
 
 
+def as_types(*media_types: str, subject: Manifest | None = None) -> list[Manifest]:
+    """The same bytes, which do not say what they are."""
+    image = factories.image(0, subject=subject)
+    raw = factories.encode(image.document | {"mediaType": None})
+    return [factories.Manifest(raw, media_type, image.blobs) for media_type in media_types]
+
+
+@pytest.mark.parametrize("reference", ["v1", ""])
+async def test_right_to_overwrite_is_asked_for_where_the_same_bytes_become_another_media_type(
+    shelf: Shelf, reference: str
+) -> None:
+    """Clients read a manifest by its media type, so it is another one for everybody who pulls it."""
+    oci, docker = as_types(OCI_IMAGE, factories.DOCKER_IMAGE)
+    await shelf.put(oci, "v1")
+    shelf.rights = Rights(Permission.PUSH)
+    with pytest.raises(Denied):
+        await shelf.put(docker, reference)
+    assert shelf.rights.asked[-1] is Permission.TAG_OVERWRITE
+    assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == OCI_IMAGE
+    assert (await shelf.put(oci, reference)).retyped == ""
+    shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
+    assert (await shelf.put(docker, reference)).retyped == OCI_IMAGE
+    assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == factories.DOCKER_IMAGE
+
+
+async def test_right_to_attach_changes_no_media_type(shelf: Shelf, subject: Manifest) -> None:
+    oci, docker = as_types(OCI_IMAGE, factories.DOCKER_IMAGE, subject=subject)
+    await shelf.put(oci)
+    shelf.rights = Rights(Permission.ATTACH)
+    with pytest.raises(Denied):
+        await shelf.put(docker)
+    assert (await shelf.pull.manifest(REPO, digest(oci.digest))).media_type == OCI_IMAGE
+
+
 async def test_denied_overwrite_changes_nothing(shelf: Shelf, metadata: SqliteMetadata) -> None:
     old, new = factories.image(), factories.image()
     await shelf.put(old, "b")
