@@ -24,9 +24,10 @@ class Words(NamedTuple):
     denied: str
 
 
-CONTAINERS: Final = Words("unauthorized", "invalid username/password", "denied: you may not do this")
-ORAS: Final = Words("unauthorized: log in to get a token", "unauthorized: the user name or", "denied: you may not")
-CRANE: Final = Words("UNAUTHORIZED: log in to get a token", "UNAUTHORIZED: the user name or", "DENIED: you may not")
+DENIED: Final = f"{CAROL.name} may not pull"
+CONTAINERS: Final = Words("unauthorized", "invalid username/password", f"denied: {DENIED}")
+ORAS: Final = Words("unauthorized: log in to get a token", "unauthorized: the user name or", f"denied: {DENIED}")
+CRANE: Final = Words("UNAUTHORIZED: log in to get a token", "UNAUTHORIZED: the user name or", f"DENIED: {DENIED}")
 TOKEN: Final[Mapping[str, Words]] = {
     "buildah": CONTAINERS,
     "crane": CRANE,
@@ -35,7 +36,7 @@ TOKEN: Final[Mapping[str, Words]] = {
     "helm": ORAS,
     "oras": ORAS,
     "podman": CONTAINERS,
-    "regctl": Words("unauthorized", "unauthorized", '"code":"DENIED","message":"you may not do this"'),
+    "regctl": Words("unauthorized", "unauthorized", f'"code":"DENIED","message":"{DENIED}'),
     "skopeo": CONTAINERS,
 }
 PASSWORD: Final[Mapping[str, Words]] = {

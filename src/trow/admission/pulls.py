@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # What a runtime asks for after it has asked for a tag, it asks for within this time.
 _FOLLOWS_SECONDS: Final = 600.0
 _MOST_FOLLOWING: Final = 20_000
+_LONGEST_REASON: Final = 1024
 
 
 class PullGuard:
@@ -112,7 +113,8 @@ class PullGuard:
         self._validation.count(verdict)
         if not verdict.allowed:
             reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
-            raise Denied("a policy does not let this image run", {"reason": reason})
+            # Kubelets show the message alone.
+            raise Denied(f"a policy does not let this image run: {reason[:_LONGEST_REASON]}", {"reason": reason})
 
     def _image(self, host: str, repository: Repository, reference: Reference) -> ImageReference:
         registry = self._named(host)

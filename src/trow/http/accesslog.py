@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 # Lines are handed over in batches: waking a thread for each would cost more than wording it.
 _FLUSH_SECONDS: Final = 0.1
+_LONGEST_REASON: Final = 1024
 
 
-class _Line(msgspec.Struct, gc=False):
+class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     time: float
     level: str
     event: str
@@ -32,6 +33,7 @@ class _Line(msgspec.Struct, gc=False):
     received: int
     sent: int
     seconds: float
+    reason: str = ""
 
 
 class AccessLog:
@@ -50,7 +52,7 @@ class AccessLog:
             self._loop.call_later(_FLUSH_SECONDS, self._flush)
         line = _Line(
             time.time(), "info", "request", request.number, request.client, request.identity.name, request.method,
-            request.path, status, request.received, sent, seconds,
+            request.path, status, request.received, sent, seconds, request.refusal[:_LONGEST_REASON],
         )  # fmt: skip
         self._lines.append(self._word(line))
 
@@ -76,6 +78,8 @@ class AccessLog:
             "sent": line.sent,
             "request": line.request,
         }
+        if line.reason:
+            fields["reason"] = line.reason
         return text_line(line.time, line.level, message, fields, colours=self._output.colours).encode(
             "utf-8", "backslashreplace"
         )

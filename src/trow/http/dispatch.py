@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from trow.http import errors
 from trow.http.request import Request
 from trow.http.v2 import warning
-from trow.oci.errors import OciError, Unauthorized
+from trow.oci.errors import Denied, OciError, Unauthorized
 from trow.oci.names import Repository
 from trow.policy.access import Permission
 
@@ -94,6 +94,8 @@ class Dispatcher:
             return await self._refuse(request, error)
 
     async def _refuse(self, request: Request, error: OciError) -> Response:
+        if isinstance(error, Unauthorized | Denied):
+            request.refusal = error.message
         if request.has_body and not request.body_read:
             await self._drain(request)
         return errors.to_response(error, self._gate.challenge(request) if isinstance(error, Unauthorized) else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from trow.oci.errors import Denied, OciError, Unauthorized
-from trow.policy.access import Permission
+from trow.policy.access import Permission, phrase
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.ports import Proof
 from trow.registry.publish import Author
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trow.admission.pulls import PullGuard
     from trow.http.request import Request
     from trow.oci.names import Reference, Repository
+    from trow.policy.access import Decision
     from trow.policy.identity import Identity
     from trow.registry.ports import Authenticator, Authorizer, ManifestRecord, Metadata
     from trow.registry.transfers import Transfers
@@ -90,12 +91,13 @@ class Gate:
             Unauthorized, Denied, Unavailable: it has not, or nobody knows.
         """
         identity = request.identity
-        if identity.delegation is not None and repository:
-            await self._check_age(request, repository)
         decision = await self._authorizer.decide(identity, permission, repository)
         if decision.allowed:
+            # Only now: whether the repository is there is nothing for those who may not see it.
+            if identity.delegation is not None and repository:
+                await self._check_age(request, repository)
             return
-        error = await self._error(identity, permission, repository, decision.reason)
+        error = await self._error(identity, permission, repository, decision)
         if not identity.anonymous:
             self._transfers.gather(_refusal(request, Action.ACCESS, error, str(repository)))
         raise error
@@ -143,17 +145,24 @@ class Gate:
             raise error
 
     async def _error(
-        self, identity: Identity, permission: Permission, repository: Repository, reason: str
+        self, identity: Identity, permission: Permission, repository: Repository, decision: Decision
     ) -> Unauthorized | Denied:
-        """401 where other credentials, or another token, would help; else 403."""
-        detail = {"permission": permission.value, "reason": reason}
+        """401 where other credentials, or another token, would help; else 403.
+
+        The message holds all of it, because it is what clients and kubelets show.
+        """
+        wish = phrase(permission, repository)
         if identity.anonymous:
-            return Unauthorized("log in to do this", {"permission": permission.value})
+            return Unauthorized(f"log in to {wish}", {"permission": permission.value})
         if identity.delegation is not None:
             own = await self._authorizer.decide(identity.undelegated(), permission, repository)
             if own.allowed:
-                return Unauthorized("the token does not cover this; ask for one that does", detail)
-        return Denied("you may not do this", detail)
+                detail = {"permission": permission.value, "reason": decision.reason}
+                return Unauthorized(f"{decision.reason}; {decision.fix}", detail)
+            decision = own
+        reason = f"may not {wish}: {decision.reason}"
+        fix = f". For an administrator to allow it: {decision.fix}" if decision.fix else ""
+        return Denied(f"{identity.name} {reason}{fix}", {"permission": permission.value, "reason": reason})
 
     def author(self, request: Request) -> Author:
         """The request's identity as somebody who publishes."""

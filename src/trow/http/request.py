@@ -82,11 +82,12 @@ class Request:
         route: the line of the table that the request leads to, None while or where there is none.
         identity: who sends it, set before the handler runs.
         received: bytes of the body that have arrived.
+        refusal: why it was not let through, for the log.
     """
 
     __slots__ = (
         "_headers", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
-        "identity", "method", "number", "parameters", "path", "received", "repository", "route",
+        "identity", "method", "number", "parameters", "path", "received", "refusal", "repository", "route",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, transport: Transport, peers: Peers, pace: Pace) -> None:
@@ -107,6 +108,7 @@ class Request:
         self.route: Route | None = None
         self.identity: Identity = ANONYMOUS
         self.received = 0
+        self.refusal = ""
         self.body_read = False
 
     @property

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from trow.http.response import json_response
 from trow.oci.errors import Denied, NameInvalid, OciError, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
-from trow.policy.access import Permission
+from trow.policy.access import Permission, phrase
 from trow.policy.identity import ANONYMOUS
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.ports import Proof
@@ -149,14 +149,18 @@ class TokenService:
             if decision.allowed:
                 allowed.add(permission)
             elif permission is not Permission.ATTACH:
-                reasons.append(f"{permission.value} of {repository}: {decision.reason}")
+                reasons.append(f"may not {phrase(permission, repository)}: {decision.reason}")
         return frozenset(allowed), reasons
 
     async def _allowed_lists(self, identity: Identity, names: frozenset[str]) -> tuple[frozenset[str], list[str]]:
         decisions = {
             name: await self._authorizer.decide(identity, _LISTS[name], _NO_REPOSITORY) for name in sorted(names)
         }
-        reasons = [f"list {name}: {decision.reason}" for name, decision in decisions.items() if not decision.allowed]
+        reasons = [
+            f"may not {phrase(_LISTS[name], _NO_REPOSITORY)}: {decision.reason}"
+            for name, decision in decisions.items()
+            if not decision.allowed
+        ]
         return frozenset(name for name, decision in decisions.items() if decision.allowed), reasons
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final, Literal
 
+from trow.identity import remedies
 from trow.policy import access
 from trow.policy.access import READING, Decision, Permission
 
@@ -25,6 +26,7 @@ LISTS: Final[Mapping[Permission, str]] = {
 }
 _GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
 _MOST_REMEMBERED: Final = 8192
+_MOST_GRANTS_TOLD: Final = 3
 _OPEN: Final = Decision(allowed=True, reason="open to everybody")
 _LOGGED_IN: Final = Decision(allowed=True, reason="logged in")
 _NOT_LOGGED_IN: Final = Decision(allowed=False, reason="nobody is logged in")
@@ -81,7 +83,7 @@ class Guard:
         if permission is Permission.LIST and not repository and not identity.anonymous:
             return _LIST_EXTERNAL
         asked = await self._external.decide(identity, permission, repository)
-        return asked if asked.allowed else Decision(allowed=False, reason=f"{own.reason}; {asked.reason}")
+        return asked if asked.allowed or not self._rules else _neither(own, asked)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
         """See `Authorizer.visible`; by the holder's own rights, whatever the token is for."""
@@ -114,7 +116,10 @@ class Guard:
         if identity.grants is not None:
             return _granted(identity, identity.grants, permission, repository)
         decision = self._by_rules(identity, permission, repository)
-        return decision if decision.allowed else _missing("no rule allows", identity, permission, repository)
+        if decision.allowed:
+            return decision
+        fix = f"add {remedies.rule(identity, permission, repository)} to access.rules"
+        return Decision(allowed=False, reason="no rule of access.rules allows it", fix=fix)
 
 
 def _delegated(delegation: Delegation, permission: Permission, repository: Repository) -> Decision | None:
@@ -132,14 +137,28 @@ def _delegated(delegation: Delegation, permission: Permission, repository: Repos
 
 
 def _not_carried(what: str) -> Decision:
-    return Decision(allowed=False, reason=f"the registry token does not carry {what}; ask for a token that does")
+    return Decision(allowed=False, reason=f"the registry token does not carry {what}", fix="ask for a token that does")
 
 
 def _granted(identity: Identity, grants: Sequence[Grant], permission: Permission, repository: Repository) -> Decision:
     for grant in grants:
         if permission in grant.permissions and _concerns(grant, permission, repository):
             return Decision(allowed=True, reason=f"allowed by robot token {identity.credential}")
-    return _missing("the robot token has no grant for", identity, permission, repository)
+    return Decision(
+        allowed=False,
+        reason=f"its token {identity.credential} grants {_granted_words(grants)} and nothing else",
+        fix=f"make another token with `{remedies.robot_token(identity, permission, repository)}`",
+    )
+
+
+def _granted_words(grants: Sequence[Grant]) -> str:
+    words = [f"{','.join(sorted(each.value for each in one.permissions))} on {one.repositories}" for one in grants]
+    return "; ".join([*words[:_MOST_GRANTS_TOLD], *(["more"] if len(words) > _MOST_GRANTS_TOLD else [])])
+
+
+def _neither(own: Decision, asked: Decision) -> Decision:
+    fix = f"{own.fix}, or {asked.fix}" if asked.fix else own.fix
+    return Decision(allowed=False, reason=f"{own.reason}; {asked.reason}", fix=fix)
 
 
 def _concerns(grant: Grant, permission: Permission, repository: Repository) -> bool:
@@ -147,12 +166,6 @@ def _concerns(grant: Grant, permission: Permission, repository: Repository) -> b
         return grant.repositories.covers(repository)
     # Lists show what may be seen; audit and admin concern all there is.
     return permission not in _GLOBAL or grant.repositories == "**"
-
-
-def _missing(why: str, identity: Identity, permission: Permission, repository: Repository) -> Decision:
-    where = f" on {repository}" if repository else ""
-    who = "nobody in particular" if identity.anonymous else identity.name
-    return Decision(allowed=False, reason=f"{why} {permission.value!r}{where} (asked by {who})")
 
 
 def _seen(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from trow.identity import remedies
 from trow.identity.flights import Flights
 from trow.identity.recent import Recent
 from trow.oci.errors import OciError, Unavailable
@@ -139,6 +140,14 @@ class Question(NamedTuple):
         return {key: value for key, value in given.items() if value}
 
 
+_OF_ALL: Final[Mapping[Permission, Question]] = {
+    Permission.AUDIT: Question("get", "registries", "audit"),
+    Permission.ADMIN: Question("update", "registries"),
+    Permission.LIST: Question("list", "repositories"),
+}
+_GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
+
+
 class _Asker(NamedTuple):
     """Somebody in the cluster's words."""
 
@@ -201,14 +210,17 @@ class RbacAuthorizer:
             return Decision(allowed=True, reason="open to everybody")
         asker = self._asker(identity)
         if asker is None or (identity.anonymous and permission not in _READING):
-            return Decision(allowed=False, reason=f"{_who(identity)} has no rights in the cluster; log in")
+            return Decision(allowed=False, reason=f"{_who(identity)} has no rights in the cluster")
         if permission is Permission.PING:
             return Decision(allowed=True, reason="logged in")
         questions = await self._questions(permission, repository)
         if not questions:
-            reason = f"repository {repository!r} belongs to no namespace: name it NAMESPACE/NAME"
-            return Decision(allowed=False, reason=reason)
-        return await self._first(asker, questions)
+            reason = f"repository {repository!r} belongs to no namespace"
+            return Decision(allowed=False, reason=reason, fix="name it NAMESPACE/NAME")
+        answer = await self._first(asker, questions)
+        if answer.allowed:
+            return Decision(allowed=True, reason=answer.reason)
+        return self._denial(identity, permission, repository, answer.reason)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
         """See `Authorizer.visible`."""
@@ -232,12 +244,8 @@ class RbacAuthorizer:
 
     async def _questions(self, permission: Permission, repository: Repository) -> Sequence[Question]:
         """What to ask, until one is allowed."""
-        if permission is Permission.AUDIT:
-            return (Question("get", "registries", "audit"),)
-        if permission is Permission.ADMIN:
-            return (Question("update", "registries"),)
-        if permission is Permission.LIST and not repository:
-            return (Question("list", "repositories"),)
+        if permission in _GLOBAL or (permission is Permission.LIST and not repository):
+            return (_OF_ALL[permission],)
         place = self._map.locate(repository) if repository else None
         if place is None:
             return ()
@@ -247,16 +255,23 @@ class RbacAuthorizer:
             return (push, _on(place, "create", "referrers")) if permission is Permission.ATTACH else (push,)
         return (_simple(place, permission),)
 
-    async def _first(self, asker: _Asker, questions: Sequence[Question]) -> Decision:
-        reasons = []
-        for question in questions:
-            answer = await self._ask(asker, question)
-            if answer.allowed:
-                return Decision(allowed=True, reason=answer.reason)
-            reasons.append(answer.reason)
-            if answer.vetoed:
+    async def _first(self, asker: _Asker, questions: Sequence[Question]) -> _Answer:
+        """The first answer that decides, else the last."""
+        first, *others = questions
+        answer = await self._ask(asker, first)
+        for question in others:
+            if answer.allowed or answer.vetoed:
                 break
-        return Decision(allowed=False, reason="; ".join(reasons))
+            answer = await self._ask(asker, question)
+        return answer
+
+    def _denial(self, identity: Identity, permission: Permission, repository: Repository, why: str) -> Decision:
+        """The same for a repository that is there and for one that is not, whatever the cluster was asked."""
+        place = self._map.locate(repository) if repository else None
+        reason = f"no RoleBinding lets them {_needed(permission, place)}{why and f' ({why})'}"
+        command = remedies.binding(identity, permission, place.namespace if place is not None else "")
+        fix = f"run `{command}`" if command else "bind a ClusterRole that does, with a ClusterRoleBinding"
+        return Decision(allowed=False, reason=reason, fix=fix)
 
     async def _ask(self, asker: _Asker, question: Question) -> _Answer:
         # A hash, because what an identity says of itself may be long.
@@ -269,14 +284,14 @@ class RbacAuthorizer:
     async def _review(self, asker: _Asker, question: Question, key: bytes) -> _Answer:
         status = await self._reviews.access(*asker, question.attributes())
         if status.denied:
-            answer = _Answer(allowed=False, vetoed=True, reason=_denial(asker, question, status.reason))
+            answer = _Answer(allowed=False, vetoed=True, reason=_shortened(status.reason))
         elif status.allowed:
             answer = _Answer(allowed=True, vetoed=False, reason=_shortened(status.reason) or f"allowed to {question}")
         elif status.evaluation_error:
             # Not sure is not no: the client shall try again.
-            raise Unavailable(f"the Kubernetes API server cannot tell whether {asker.user} may {question}")
+            raise Unavailable(f"the Kubernetes API server cannot tell whether {asker.user} may do this")
         else:
-            answer = _Answer(allowed=False, vetoed=False, reason=_denial(asker, question, status.reason))
+            answer = _Answer(allowed=False, vetoed=False, reason=_shortened(status.reason))
         now = self._clock()
         if answer.allowed:
             self._allowed.put(key, answer, now, now + _ALLOWED_SECONDS)
@@ -334,9 +349,15 @@ def _simple(place: Place, permission: Permission) -> Question:
     return _on(place, *_VERBS[permission])
 
 
-def _denial(asker: _Asker, question: Question, reason: str) -> str:
-    why = f" ({_shortened(reason)})" if reason else ""
-    return f"{asker.user} may not {question}, API group {_GROUP}{why}"
+def _needed(permission: Permission, place: Place | None) -> str:
+    """What has to be allowed, in the words of a Role."""
+    if place is None or permission in _GLOBAL:
+        question = str(_OF_ALL[permission])
+    elif permission in (Permission.PUSH, Permission.ATTACH):
+        question = f"{_on(place, 'update', 'content')}, or {_on(place, 'create')} if it is new"
+    else:
+        question = str(_simple(place, permission))
+    return f"{question}, API group {_GROUP}"
 
 
 def _shortened(reason: str) -> str:

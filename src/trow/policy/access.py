@@ -60,12 +60,38 @@ def expand(actions: Sequence[Permission]) -> frozenset[Permission]:
     return frozenset().union(*(_IMPLIED.get(action, frozenset({action})) for action in actions))
 
 
+_PHRASES: Final[Mapping[Permission, str]] = {
+    Permission.OPEN: "ask this",
+    Permission.PING: "use this registry",
+    Permission.LIST: "list repositories",
+    Permission.PULL: "pull",
+    Permission.PUSH: "push to",
+    # What every request of a push needs before it is known what is pushed.
+    Permission.ATTACH: "push or attach anything to",
+    Permission.TAG_OVERWRITE: "let a tag point at something else in",
+    Permission.DELETE: "delete anything of",
+    Permission.AUDIT: "read the audit record",
+    Permission.ADMIN: "administer the registry",
+}
+
+
+def phrase(permission: Permission, repository: Repository) -> str:
+    """What somebody wants to do, in words that follow "may not"."""
+    return f"{_PHRASES[permission]} {repository}".rstrip()
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether something may be done, and which rule or object says so."""
+    """Whether something may be done.
+
+    Attributes:
+        reason: which rule or object allows it, or why nothing does.
+        fix: what an administrator can do to allow it; "" where that cannot be said.
+    """
 
     allowed: bool
     reason: str
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,14 @@ async def test_line_says_who_asked_what_and_how_it_went(output: File) -> None:
     }
 
 
+async def test_line_says_why_a_request_was_refused(output: File) -> None:
+    log = AccessLog(output)
+    asked = request("/v2/a/manifests/v1", method="HEAD")
+    asked.refusal = "bob may not pull a: " + "x" * 5000
+    log.request(asked, 403, 0, 0.5)
+    assert json.loads(output.content(log))["reason"] == asked.refusal[:1024]
+
+
 @for_people
 async def test_line_for_people(output: File) -> None:
     log = AccessLog(output)

@@ -164,9 +164,9 @@ async def test_refused_scopes_are_on_record_with_what_decided(world: World) -> N
     assert (event.action, event.outcome, event.actor.name) == (Action.TOKEN_ISSUE, Outcome.DENIED, "alice")
     assert (event.repository, event.detail) == ("team-b/app", "granted nothing")
     pull, push, audit = event.reason.split("; ")
-    assert pull.startswith("pull of team-b/app: no rule allows")
-    assert push.startswith("push of team-b/app: ")
-    assert audit.startswith("list audit: ")
+    assert pull == "may not pull team-b/app: no rule of access.rules allows it"
+    assert push.startswith("may not push to team-b/app: ")
+    assert audit.startswith("may not read the audit record: ")
 
 
 async def test_token_is_on_record_with_what_it_carries_and_without_its_text(world: World) -> None:

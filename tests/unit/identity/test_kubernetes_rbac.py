@@ -210,12 +210,36 @@ async def test_a_decision_carries_the_object_that_allows_it(cluster: Cluster, rb
 
 
 async def test_a_denial_says_what_a_role_would_have_to_say(rbac: RbacAuthorizer) -> None:
-    decision = await rbac.decide(ACCOUNT, Permission.ATTACH, APP)
+    decision = await rbac.decide(ACCOUNT, Permission.PULL, APP)
     assert decision.reason == (
-        'system:serviceaccount:team-a:default may not create repositories "app" in namespace team-a, API group'
-        ' registry.trow.io; system:serviceaccount:team-a:default may not create repositories/referrers "app" in'
-        " namespace team-a, API group registry.trow.io"
+        'no RoleBinding lets them get repositories/content "app" in namespace team-a, API group registry.trow.io'
     )
+    assert decision.fix == (
+        "run `kubectl create rolebinding team-a-default-trow-image-puller --namespace team-a"
+        " --clusterrole trow-image-puller --serviceaccount team-a:default`"
+    )
+    decision = await rbac.decide(Identity("it's; bob", Method.PASSWORD), Permission.DELETE, APP)
+    assert decision.fix == (
+        "run `kubectl create rolebinding it-s-bob-trow-image-admin --namespace team-a"
+        " --clusterrole trow-image-admin --user 'it'\"'\"'s; bob'`"
+    )
+    decision = await rbac.decide(ACCOUNT, Permission.AUDIT, Repository(""))
+    assert "get registries/audit in the whole cluster" in decision.reason
+    assert decision.fix == (
+        "run `kubectl create clusterrolebinding team-a-default-trow-image-auditor"
+        " --clusterrole trow-image-auditor --serviceaccount team-a:default`"
+    )
+    decision = await rbac.decide(ACCOUNT, Permission.PULL, Repository("shared/base"))
+    assert 'get repositories/content "shared/base" in the whole cluster' in decision.reason
+    assert "ClusterRoleBinding" in decision.fix, "no command that would allow more than was asked for"
+
+
+@pytest.mark.parametrize("permission", Permission)
+async def test_a_denial_does_not_tell_whether_the_repository_is_there(cluster: Cluster, permission: Permission) -> None:
+    rbac = authorizer(cluster)
+    new = await rbac.decide(ACCOUNT, permission, APP)
+    cluster.repositories = {APP}
+    assert await rbac.decide(ACCOUNT, permission, APP) == new
 
 
 async def test_a_repository_without_a_namespace_is_denied_without_a_question(
@@ -223,7 +247,7 @@ async def test_a_repository_without_a_namespace_is_denied_without_a_question(
 ) -> None:
     decision = await rbac.decide(ACCOUNT, Permission.PULL, Repository("app"))
     assert not decision.allowed
-    assert "NAMESPACE/NAME" in decision.reason
+    assert "NAMESPACE/NAME" in decision.fix
     assert not (await rbac.decide(ACCOUNT, Permission.PULL, Repository(""))).allowed
     assert cluster.asked == []
 
