@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +24,8 @@ def item(kind: str, name: str, image: str, *, uid: str, owned: list[dict[str, ob
     metadata = {"name": name, "namespace": "team-a", "uid": uid, "ownerReferences": owned or []}
     if kind == "Pod":
         return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
-    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": {"template": {"spec": spec}}}
+    version = "batch/v1" if kind == "Job" else "apps/v1"
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": {"template": {"spec": spec}}}
 
 
 def dump(path: Path, *items: object) -> str:
@@ -58,13 +61,104 @@ def test_what_controllers_made_is_counted_with_what_somebody_made(
     items = [*deployment("web", "nginx:1"), *deployment("shop", "acme/shop"), item("Pod", "one", "redis", uid="1")]
     assert simulate(tmp_path, "--from", dump(tmp_path / "dump", *items)) == 1
     heads, *lines = capsys.readouterr().out.splitlines()
-    assert heads.split() == ["VERDICT", "NAMESPACE", "WORKLOAD", "IMAGE", "POLICY", "RULE", "OBJECTS"]
+    assert heads.split() == ["VERDICT", "NAMESPACE", "WORKLOAD", "IMAGE", "POLICY", "RULE", "PODS"]
     assert [" ".join(line.split()) for line in lines[:2]] == [
-        "denied team-a Deployment web nginx:1 image_validation default 4",
+        "denied team-a Deployment web nginx:1 image_validation default 2",
         "denied team-a Pod one redis image_validation default 1",
     ]
     assert "Deployment web: container web: docker.io/library/nginx:1 is allowed by no rule" in lines[3]
     assert lines[-1] == "2 of 3 workloads would not start again"
+
+
+def with_spec(it: object, **members: object) -> object:
+    assert isinstance(it, dict)
+    return {**it, "spec": {**it["spec"], **members}}
+
+
+def with_status(it: object, **members: object) -> object:
+    assert isinstance(it, dict)
+    return {**it, "status": members}
+
+
+DONE = [{"type": "Complete", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        with_spec(item("ReplicaSet", "old", "nginx", uid="1"), replicas=0),
+        with_spec(item("Deployment", "off", "nginx", uid="1"), replicas=0),
+        with_spec(item("Job", "off", "nginx", uid="1"), suspend=True),
+        with_status(item("Pod", "done", "nginx", uid="1"), phase="Succeeded"),
+        with_status(item("Pod", "evicted", "nginx", uid="1"), phase="Failed"),
+        with_status(item("Job", "done", "nginx", uid="1"), conditions=DONE, completionTime="2026-01-01T00:00:00Z"),
+        with_status(item("Job", "failed", "nginx", uid="1"), conditions=[{"type": "Failed", "status": "True"}]),
+        with_status(item("Workflow", "done", "nginx", uid="1"), phase="Succeeded"),
+        with_status(item("TaskRun", "done", "nginx", uid="1"), completionTime="2026-01-01T00:00:00Z"),
+    ],
+    ids=lambda it: f"{it['kind']} {it['metadata']['name']}",
+)
+def test_what_runs_nothing_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], idle: object) -> None:
+    path = dump(tmp_path / "dump", *deployment("web", "acme/web"), idle)
+    assert simulate(tmp_path, "--from", path) == 0
+    assert capsys.readouterr().out == "0 of 1 workload would not start again; passed over, for they run nothing: 1\n"
+
+
+def test_what_still_runs_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    running = [
+        with_status(item("Pod", "a", "nginx", uid="1"), phase="Running"),
+        with_status(item("Job", "b", "nginx", uid="2"), conditions=[{"type": "Complete", "status": "False"}]),
+        with_spec(item("StatefulSet", "c", "nginx", uid="3"), suspend=False),
+    ]
+    assert simulate(tmp_path, "--from", dump(tmp_path / "dump", *running)) == 1
+    assert capsys.readouterr().out.endswith("3 of 3 workloads would not start again\n")
+
+
+def test_without_pods_those_count_that_there_are_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = dump(tmp_path / "dump", with_spec(item("Deployment", "web", "nginx", uid="1"), replicas=7))
+    assert simulate(tmp_path, "--from", path) == 1
+    assert capsys.readouterr().out.splitlines()[1].endswith(" 7")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dump of 25 000 Pods, over 16 MiB."""
+    path = tmp_path_factory.mktemp("dumps") / "large.json"
+    filling = {"annotations": {"filling": "x" * 500}}
+    pods = (item("Pod", f"p{number}", "acme/web", uid=str(number)) for number in range(25_000))
+    filled = [{**pod, "metadata": {**pod["metadata"], **filling}} for pod in pods if isinstance(pod, dict)]
+    dump(path, *filled, item("Pod", "last", "nginx", uid="last"))
+    assert path.stat().st_size > 16 * 2**20
+    return path
+
+
+def test_a_large_dump_is_read_object_by_object(
+    tmp_path: Path, large: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert simulate(tmp_path, "--from", str(large)) == 1
+    told = capsys.readouterr()
+    assert "denied   team-a     Pod last" in told.out
+    assert told.out.endswith("1 of 25001 workloads would not start again\n")
+    assert told.err == "trow: 20000 objects read\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(large.read_bytes())))
+    assert simulate(tmp_path, "--from", "-") == 1
+    assert capsys.readouterr().out == told.out
+
+
+def test_the_size_of_a_dump_is_bounded(tmp_path: Path, large: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate(tmp_path, "--from", str(large), "--max-size", "16MiB") == 2
+    assert "is larger than 16777216 bytes; allow more by --max-size" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        simulate(tmp_path, "--from", str(large), "--max-size", "much")
+    assert "'much' is not a size; write a whole number of bytes" in capsys.readouterr().err
+
+
+def test_a_large_dump_that_is_no_json_is_told_how(
+    tmp_path: Path, large: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "large.yaml").write_text(f"# yaml\n{large.read_text()}")
+    assert simulate(tmp_path, "--from", str(tmp_path / "large.yaml")) == 2
+    assert "write it with -o json" in capsys.readouterr().err
 
 
 def test_a_policy_that_only_warns_breaks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

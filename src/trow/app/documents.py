@@ -76,15 +76,22 @@ def read(file: str) -> tuple[Document, ...]:
     """
     place = Place(file)
     try:
-        text = _bytes(file, place).decode("utf-8-sig")
+        return parsed(_bytes(file, place), file)
+    except OSError as error:
+        _refuse(place, f"cannot be read ({error.strerror})")
+
+
+def parsed(content: bytes, file: str) -> tuple[Document, ...]:
+    """Every document in what was read of a file. Raises like `read`."""
+    place = Place(file)
+    try:
+        text = content.decode("utf-8-sig")
         values = _from_json(text, place) if text.lstrip()[:1] in ("{", "[") else None
         found = _from_yaml(text, place) if values is None else enumerate(values, 1)
         documents = [Document(replace(place, document=number), value) for number, value in found if value is not None]
         if _SURROGATE.search(text):
             json.dumps([each.value for each in documents], ensure_ascii=False).encode()
         return tuple(documents)
-    except OSError as error:
-        _refuse(place, f"cannot be read ({error.strerror})")
     except UnicodeError:
         _refuse(place, "is not UTF-8 text")
     except (RecursionError, TooDeep):
@@ -105,7 +112,7 @@ def objects(documents: Iterable[Document]) -> Iterator[Document]:
             yield document
             continue
         for number, item in enumerate(_items(value, document.place)):
-            yield from objects([Document(_in_list(document.place, number), _typed(item, value))])
+            yield from objects([Document(_inside(document.place, number), in_list(item, value))])
 
 
 def _items(value: Mapping[str, object], place: Place) -> Sequence[object]:
@@ -117,12 +124,13 @@ def _items(value: Mapping[str, object], place: Place) -> Sequence[object]:
     return items
 
 
-def _in_list(place: Place, number: int) -> Place:
+def _inside(place: Place, number: int) -> Place:
     """Lists in lists are told by the outermost index: what follows has a name."""
     return place if place.item is not None else replace(place, item=number)
 
 
-def _typed(item: object, around: Mapping[str, object]) -> object:
+def in_list(item: object, around: Mapping[str, object]) -> object:
+    """An object of a list; where it does not say what it is, the list does."""
     kind = str(around.get("kind") or "").removesuffix("List")
     if not isinstance(item, dict) or item.get("kind") or item.get("apiVersion") or not kind:
         return item

@@ -40,7 +40,7 @@ def explained(policies: Policies, namespace: str, text: str, now: float) -> tupl
     rules, use = policies.rules, ImageUse("image", "image", text)
     judge = Judge(rules, now, policies.setting)
     changed = judge.changed(namespace, use).text
-    opinions = tuple(judge.opinions(namespace, _POD, use))
+    opinions = judge.opinions(namespace, _POD, use)
     image = JudgedImage(use, reference_of(changed), opinions)
     lines = [*_reading(text), f"namespace   {namespace}", *_changes(text, changed), ""]
     told = iter(opinions)

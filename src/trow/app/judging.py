@@ -6,6 +6,7 @@ else only a registry knows, nobody knows here; where the verdict depends on it, 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PINNED: Final = "mutate.pinDigests"
 PULLED_THROUGH: Final = "mutate.pullThrough"
+_REMEMBERED: Final = 50_000
 _ASK: Final = "ask a cluster, with kubectl apply --dry-run=server"
 _CONFIGURE: Final = "name Trow's configuration by -f too: its admission.pull_through says which"
 
@@ -115,6 +117,8 @@ class Judge:
         self._rules = rules
         self._setting = setting or Setting()
         self._asked = [*map(_Asked, rules.policies)]
+        # Pods of the same template are asked about again and again.
+        self._told = functools.lru_cache(_REMEMBERED)(self._opinions)
 
     def changed(self, namespace: str, use: ImageUse) -> ImageUse:
         """The image under the name that a Pod in this namespace gets for it, but for its digest."""
@@ -122,7 +126,7 @@ class Judge:
             return use
         return replace(use, text=renamed(use.text, self._setting.prefixes or {}))
 
-    def opinions(self, namespace: str, kind: Kind, use: ImageUse) -> Iterator[Opinion]:
+    def opinions(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[Opinion, ...]:
         """What each policy that applies in the namespace says of an image.
 
         Args:
@@ -130,9 +134,13 @@ class Judge:
             kind: of the object; of one that makes Pods, both it and they are judged.
             use: as it is written.
         """
-        if is_filled_in(kind, use.text):
-            yield from self._of_unfinished(namespace, use)
-            return
+        return self._told(namespace, kind, use)
+
+    def _opinions(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[Opinion, ...]:
+        filled_in = is_filled_in(kind, use.text)
+        return tuple(self._of_unfinished(namespace, use) if filled_in else self._of_image(namespace, kind, use))
+
+    def _of_image(self, namespace: str, kind: Kind, use: ImageUse) -> Iterator[Opinion]:
         wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
         for asked in self._asked:
             if not asked.policy.applies(namespace):

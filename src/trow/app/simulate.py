@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from trow.app.documents import Document, Place, objects, read
+from trow.app.documents import Document, Place
 from trow.app.judging import Judge, Outcome
-from trow.app.trial import Trial, try_all
+from trow.app.running import pods_of, runs
+from trow.app.trial import Trial, try_one
 from trow.errors import StartError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Breakage:
 
     Attributes:
         workload: what somebody made, such as ``Deployment web``; its Pods are counted, not listed.
-        count: how many objects of it name the image.
+        pods: how many of its Pods run the image, or are to.
     """
 
     outcome: Outcome
@@ -42,7 +43,7 @@ class Breakage:
     workload: str
     opinion: Opinion
     image: str
-    count: int
+    pods: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +54,14 @@ class Simulation:
         trial: each object and its verdict.
         breakages: what is not simply allowed, the worst first.
         workloads: how many there are, and how many of them would not start again.
+        idle: how many objects were passed over, for they run nothing.
     """
 
     trial: Trial
     breakages: tuple[Breakage, ...]
     workloads: int
     broken: int
-
-
-def from_files(files: Sequence[str]) -> list[Document]:
-    """The objects of dumps such as ``kubectl get -A -o json`` writes.
-
-    Raises:
-        UnreadableFile: a file is neither YAML nor JSON.
-    """
-    return [document for file in files for document in objects(read(file))]
+    idle: int
 
 
 def from_cluster(kubeconfig: Path) -> list[Document]:
@@ -99,8 +93,8 @@ def from_cluster(kubeconfig: Path) -> list[Document]:
         raise StartError(f"the cluster of {kubeconfig} cannot be asked: {error}") from None
 
 
-def simulated(documents: Sequence[Document], judge: Judge, subjects: Subjects, namespace: str) -> Simulation:
-    """Judge everything, and say it of what somebody made.
+def simulated(documents: Iterable[Document], judge: Judge, subjects: Subjects, namespace: str) -> Simulation:
+    """Judge what runs, and say it of what somebody made.
 
     Args:
         documents: objects.
@@ -108,19 +102,26 @@ def simulated(documents: Sequence[Document], judge: Judge, subjects: Subjects, n
         subjects: finds images.
         namespace: that of objects which do not say where they are.
     """
-    trial = try_all(documents, judge, subjects, namespace)
-    roots = _Roots(documents)
+    trial, roots, idle = Trial(), _Roots(), 0
+    found: list[_Found] = []
+    for document in documents:
+        item = document.value if isinstance(document.value, dict) else {}
+        roots.add(item)
+        if not runs(item):
+            idle += 1
+        elif judged := try_one(trial, document, judge, subjects, namespace):
+            found.append(_Found(judged, _owner(item), pods_of(item)))
     workloads: dict[tuple[str, str], Outcome] = {}
-    found: dict[tuple[str, str, str, str, str], list[tuple[JudgedImage, Opinion]]] = defaultdict(list)
-    for judged in trial.judged:
-        root = roots.of(judged)
+    against: dict[_Key, list[_Against]] = defaultdict(list)
+    for each in found:
+        judged, root = each.judged, roots.of(each)
         before = workloads.get((judged.namespace, root), Outcome.ALLOWED)
         workloads[judged.namespace, root] = max(before, judged.outcome, key=_rank)
         for image, opinion in _against(judged):
             key = (judged.namespace, root, image.use.text, opinion.finding.policy, opinion.finding.rule)
-            found[key].append((image, opinion))
+            against[key].append(_Against(opinion, each))
     broken = sum(outcome is Outcome.DENIED for outcome in workloads.values())
-    return Simulation(trial, tuple(_breakages(found)), len(workloads), broken)
+    return Simulation(trial, tuple(_breakages(against)), len(workloads), broken, idle)
 
 
 def _against(judged: JudgedObject) -> Iterator[tuple[JudgedImage, Opinion]]:
@@ -130,42 +131,69 @@ def _against(judged: JudgedObject) -> Iterator[tuple[JudgedImage, Opinion]]:
                 yield image, opinion
 
 
-def _breakages(
-    found: Mapping[tuple[str, str, str, str, str], Sequence[tuple[JudgedImage, Opinion]]],
-) -> Iterable[Breakage]:
+def _breakages(against: Mapping[_Key, Sequence[_Against]]) -> Iterable[Breakage]:
     made = (
-        Breakage(opinions[0][1].outcome, namespace, workload, opinions[0][1], image, len(opinions))
-        for (namespace, workload, image, _, _), opinions in found.items()
+        Breakage(opinions[0].opinion.outcome, namespace, workload, opinions[0].opinion, image, _pods(opinions))
+        for (namespace, workload, image, _, _), opinions in against.items()
     )
     return sorted(made, key=lambda each: (-_rank(each.outcome), each.namespace, each.workload, each.image))
+
+
+def _pods(opinions: Sequence[_Against]) -> int:
+    """The Pods that are there; where none is, or none was shown, those that there are to be."""
+    pods = {each.found.judged.place for each in opinions if each.found.judged.kind.is_pod}
+    return len(pods) or max(each.found.pods for each in opinions)
 
 
 def _rank(outcome: Outcome) -> int:
     return [*Outcome].index(outcome)
 
 
+class _Owner(NamedTuple):
+    """Who manages an object."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+class _Found(NamedTuple):
+    """What was judged, who manages it, and how many Pods it makes."""
+
+    judged: JudgedObject
+    owner: _Owner | None
+    pods: int
+
+
+class _Against(NamedTuple):
+    """An opinion that is not simply "allowed", and of what it is."""
+
+    opinion: Opinion
+    found: _Found
+
+
+# Namespace, workload, image, policy and rule.
+_Key: TypeAlias = tuple[str, str, str, str, str]
+
+
 class _Roots:
     """Finds what somebody made behind what controllers have made of it."""
 
-    def __init__(self, documents: Iterable[Document]) -> None:
-        self._names: dict[Place, str] = {}
-        self._owners: dict[str, Mapping[str, object]] = {}
-        self._items: dict[Place, Mapping[str, object]] = {}
-        for document in documents:
-            if isinstance(document.value, dict):
-                self._items[document.place] = document.value
-                self._owners[_uid(document.value)] = document.value
+    def __init__(self) -> None:
+        self._owners: dict[str, _Owner | None] = {}
 
-    def of(self, judged: JudgedObject) -> str:
+    def add(self, item: Mapping[str, object]) -> None:
+        """Take down who manages an object."""
+        if isinstance(uid := _metadata(item).get("uid"), str):
+            self._owners[uid] = _owner(item)
+
+    def of(self, found: _Found) -> str:
         """Kind and name of the outermost owner that is known."""
-        item = self._items.get(judged.place, {})
-        name = f"{judged.kind.name} {judged.name}"
+        name, owner = f"{found.judged.kind.name} {found.judged.name}", found.owner
         for _ in range(_MOST_OWNERS):
-            owner = _controller(item)
             if owner is None:
                 break
-            name = f"{owner.get('kind')} {owner.get('name')}"
-            item = self._owners.get(str(owner.get("uid")), {})
+            name, owner = f"{owner.kind} {owner.name}", self._owners.get(owner.uid)
         return name
 
 
@@ -174,13 +202,9 @@ def _metadata(item: Mapping[str, object]) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _uid(item: Mapping[str, object]) -> str:
-    return str(_metadata(item).get("uid"))
-
-
-def _controller(item: Mapping[str, object]) -> Mapping[str, object] | None:
+def _owner(item: Mapping[str, object]) -> _Owner | None:
     owners = _metadata(item).get("ownerReferences")
     for owner in owners if isinstance(owners, list) else ():
         if isinstance(owner, dict) and owner.get("controller") is True:
-            return owner
+            return _Owner(*(str(owner.get(key)) for key in ("kind", "name", "uid")))
     return None

@@ -142,15 +142,16 @@ def try_all(documents: Iterable[Document], judge: Judge, subjects: Subjects, nam
     """
     trial = Trial()
     for document in documents:
-        _try(trial, document, judge, subjects, namespace)
+        try_one(trial, document, judge, subjects, namespace)
     return trial
 
 
-def _try(trial: Trial, document: Document, judge: Judge, subjects: Subjects, namespace: str) -> None:
+def try_one(trial: Trial, document: Document, judge: Judge, subjects: Subjects, namespace: str) -> JudgedObject | None:
+    """Judge an object, and take down what came of it; None if there was nothing to judge. Like `try_all`."""
     item, place = document.value, document.place
     if not isinstance(item, dict):
         trial.unreadable.append(Unreadable(place, "", "is no object of Kubernetes"))
-        return
+        return None
     what = str(item.get("kind", ""))
     try:
         kind = Kind.of(item)
@@ -159,13 +160,14 @@ def _try(trial: Trial, document: Document, judge: Judge, subjects: Subjects, nam
         uses = subjects.uses(kind, item)
     except UnreadableObject as error:
         trial.unreadable.append(Unreadable(place, what, str(error)))
-        return
+        return None
     if uses:
         trial.judged.append(JudgedObject(place, kind, where, name, tuple(_judged(judge, kind, where, uses))))
-        return
+        return trial.judged[-1]
     trial.skipped += 1
     if not subjects.knows(kind) and seems_to_name_images(kind, item):
         trial.strange.append(Unreadable(place, what, _UNTOLD.format(kind=kind)))
+    return None
 
 
 def _named(item: Mapping[str, object], namespace: str) -> tuple[str, str]:
@@ -192,4 +194,4 @@ def namespace_of(text: str) -> str:
 def _judged(judge: Judge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[JudgedImage]:
     for use in uses:
         name = reference_of(judge.changed(namespace, use).text)
-        yield JudgedImage(use, name, tuple(judge.opinions(namespace, kind, use)))
+        yield JudgedImage(use, name, judge.opinions(namespace, kind, use))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trow.cli.printing import aligned, exit_code, failed, say
+from trow.config import Size
 from trow.errors import StartError
 from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from trow.app.simulate import Simulation
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 EPILOG: Final = """\
 exit code: 0 nothing would break, 1 something would, 2 it could not be decided or read; 1 wins over 2
 
-Nothing in the cluster is changed. A Pod that runs goes on; it would not start again.
+Nothing in the cluster is changed. A Pod that runs goes on; it would not start again. What is scaled to nothing,
+suspended or finished is passed over.
 
 examples:
   trow policy simulate -f policies/
   kubectl get -A -o json pods,deployments,replicasets,statefulsets,daemonsets,jobs,cronjobs > cluster.json
   trow policy simulate -f policies/ --from cluster.json
 """
-_HEADS: Final = ("VERDICT", "NAMESPACE", "WORKLOAD", "IMAGE", "POLICY", "RULE", "OBJECTS")
+_LARGEST: Final = Size(2**30)
+_HEADS: Final = ("VERDICT", "NAMESPACE", "WORKLOAD", "IMAGE", "POLICY", "RULE", "PODS")
 
 
 def add(parser: Parser) -> None:
@@ -42,22 +45,41 @@ def add(parser: Parser) -> None:
         help="what `kubectl get -A -o json` wrote, - is standard input; may be repeated; without it a live cluster",
     )
     parser.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_size,
+        default=_LARGEST,
+        help=f"largest dump that is read, as a number of bytes or with a unit (default: {_LARGEST.text})",
+    )
+    parser.add_argument(
         "--kubeconfig", type=Path, metavar="PATH", help="the cluster (default: $KUBECONFIG, or ~/.kube/config)"
     )
     parser.set_defaults(run=run)
 
 
+def _size(text: str) -> Size:
+    try:
+        return Size.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; write {Size.form}") from None
+
+
 def run(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
+    from trow.app.dumps import dumped  # noqa: PLC0415
     from trow.app.judging import Judge  # noqa: PLC0415
     from trow.app.policies import policies_from  # noqa: PLC0415
-    from trow.app.simulate import from_cluster, from_files, simulated  # noqa: PLC0415
+    from trow.app.simulate import from_cluster, simulated  # noqa: PLC0415
     from trow.app.trial import namespace_of  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
-        documents = from_files(args.dumps) if args.dumps else from_cluster(args.kubeconfig or _kubeconfig())
+        documents = (
+            dumped(args.dumps, args.max_size, _progress)
+            if args.dumps
+            else from_cluster(args.kubeconfig or _kubeconfig())
+        )
         judge = Judge(policies.rules, time.time(), policies.setting)
         found = simulated(documents, judge, policies.subjects, args.namespace)
     except (StartError, UnreadableObject) as error:
@@ -66,6 +88,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"trow: warning: {shown(str(strange))}", file=sys.stderr)
     say(_lines(found))
     return exit_code(found.trial.outcome)
+
+
+def _progress(how_far: str) -> None:
+    print(f"trow: {how_far}", file=sys.stderr)
 
 
 def _kubeconfig() -> Path:
@@ -82,7 +108,7 @@ def _lines(found: Simulation) -> Iterator[str]:
             each.image,
             each.opinion.finding.policy,
             each.opinion.finding.rule,
-            str(each.count),
+            str(each.pods),
         )
         for each in found.breakages
     ]
@@ -96,4 +122,5 @@ def _lines(found: Simulation) -> Iterator[str]:
     for unreadable in found.trial.unreadable:
         yield f"cannot be read: {unreadable}"
     workloads = "workload" if found.workloads == 1 else "workloads"
-    yield f"{found.broken} of {found.workloads} {workloads} would not start again"
+    idle = f"; passed over, for they run nothing: {found.idle}" if found.idle else ""
+    yield f"{found.broken} of {found.workloads} {workloads} would not start again{idle}"
