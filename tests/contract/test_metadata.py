@@ -544,6 +544,28 @@ async def test_history_keeps_as_many_lines_as_asked_for(metadata: Database) -> N
     assert [event.sequence for event in await history(metadata, "v1") or []] == [8, 7]
 
 
+async def test_a_registry_vouches_for_what_a_tag_stands_for_or_once_did(metadata: Database) -> None:
+    first, second, other = (factories.image() for _ in range(3))
+    for image in (first, second):
+        await metadata.publish(publication(REPO, image, "v1"))
+    await metadata.publish(publication(REPO, other, "v2"))
+
+    async def vouched(name: str, image: factories.Manifest, repository: Repository = REPO) -> bool:
+        return await metadata.was_tagged(repository, tag(name), digest(image.digest))
+
+    assert [await vouched("v1", each) for each in (first, second, other)] == [True, True, False]
+    assert not await vouched("v2", first)
+    assert not await vouched("v1", first, Repository.parse("else/where"))
+
+
+async def test_without_history_only_what_a_tag_stands_for_now_is_vouched_for(metadata: Database) -> None:
+    first, second = factories.image(), factories.image()
+    for image in (first, second):
+        await metadata.publish(publication(REPO, image, "v1", history=0))
+    assert not await metadata.was_tagged(REPO, tag("v1"), digest(first.digest))
+    assert await metadata.was_tagged(REPO, tag("v1"), digest(second.digest))
+
+
 async def test_no_history_is_kept_where_none_is_wanted(metadata: Database) -> None:
     images = [factories.image() for _ in range(3)]
     for image in images:

@@ -219,7 +219,8 @@ class Gate:
             request = Subjects({}).of(msgspec.convert({**review, "object": pod("a")}, Review))
             assert request
             return unreadable(rules, request, str(error))
-        return judge(rules, request, {}, NOW) if request else None
+        compiled = replace(rules, policies=tuple(each.without_content for each in rules.policies))
+        return judge(compiled, request, {}, NOW) if request else None
 
     def allows(self, item: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> bool:
         verdict = self.verdict(item, old)
@@ -672,7 +673,7 @@ def test_an_exception_is_over_when_the_policy_is_compiled_without_it(api: Api) -
     item = pod("docker.io/evil/first:1")
     assert settles(lambda: excepted.create(item).status == 201)
     assert excepted.create(pod("docker.io/evil/first:2")).status == 403
-    assert excepted.create(pod(f"docker.io/evil/first:1@{SHA256}")).status == 403
+    assert excepted.create(pod(f"docker.io/evil/first:1@{SHA256}")).status == 201  # the webhook asks the registry
     compiled = compile_policy(gate.policy, exemptions=excepted.exemptions, now=excepted.exemptions[0].ends)
     api.apply(*compiled.manifests)
     assert settles(lambda: gate.create(item).status == 403)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from trow.admission.ports import RuleBook
     from trow.admission.review import Review
     from trow.admission.validate import Validation
-    from trow.policy.rules import Policy
     from trow.registry.events import Origin
 
 
@@ -71,9 +70,6 @@ class Foresight:
         """What the API server can decide: it knows nothing of what is in this registry."""
         rules = self._book.rules()
         if rules is not self._known[0]:
-            self._known = rules, Rules(tuple(map(_static, rules.policies)), rules.exemptions)
+            compiled = tuple(policy.without_content for policy in rules.policies)
+            self._known = rules, Rules(compiled, rules.exemptions)
         return self._known[1]
-
-
-def _static(policy: Policy) -> Policy:
-    return policy.without_content() if policy.require.of_content else policy

@@ -94,7 +94,7 @@ class Mutation:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
         unpinned = {text: image for text in texts if (image := reference_of(text)) is not None and image.digest is None}
         facts = await self._inquiry.facts(frozenset(unpinned.values())) if unpinned else {}
-        digests = {image: found.digest for image, found in facts.items() if found.digest}
+        digests = {image: found.digest for image, found in facts.items() if found and found.digest}
         owner = _owner(review.metadata)
         if owner is not None and digests and not review.dry_run:
             digests |= await self._kept(review.namespace or "", owner, digests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.ports import NotReady
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trow.admission.ports import RuleBook
     from trow.admission.validate import Validation
-    from trow.oci.names import Reference, Repository
+    from trow.oci.names import Reference, Repository, Tag
     from trow.policy.identity import Identity
     from trow.registry.ports import ManifestRecord
 
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 _FOLLOWS_SECONDS: Final = 600.0
 _MOST_FOLLOWING: Final = 20_000
 _LONGEST_REASON: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How somebody came by a digest, which an index may have named: by which tag, and until when that counts."""
+
+    tag: Tag | None
+    until: float
 
 
 class PullGuard:
@@ -59,8 +67,9 @@ class PullGuard:
         self._users = frozenset(users)
         self._groups = frozenset(groups)
         self._clock = clock
-        self._following: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._following: OrderedDict[tuple[str, str, str], _Asked] = OrderedDict()
         self._rules = Rules()  # by which that was decided
+        self._without_content = Rules()  # the same, as far as what is asked for once more is concerned
 
     def concerns(self, identity: Identity) -> bool:
         """Whether this is somebody who runs images."""
@@ -71,10 +80,11 @@ class PullGuard:
     ) -> None:
         """See that the policies let the image run.
 
-        A runtime asks for a tag first and then for what that stands for by digest: the answer to the first goes for
-        those too, as long as the policies stay the same. Where the caller is no Pod's ServiceAccount, nobody knows the
-        namespace; then all policies of the cluster count that are about every namespace, whatever they exclude, and
-        exceptions for any namespace, for what they let in has to be pulled.
+        A runtime asks for a tag first and then for what that stands for by digest: the tag counts for those too, as
+        long as the policies stay the same. Whatever it was asked by, what is denied by digest is not given out. Where
+        the caller is no Pod's ServiceAccount, nobody knows the namespace; then all policies of the cluster count that
+        are about every namespace, whatever they exclude, and exceptions for any namespace, for what they let in has to
+        be pulled.
 
         Args:
             identity: who pulls.
@@ -88,13 +98,26 @@ class PullGuard:
             Unavailable: the policies are not known, or what they ask for is not.
         """
         rules = self._current()
-        until = (
-            self._following.get((identity.name, repository, record.digest)) if isinstance(reference, Digest) else None
-        )
-        if until is None or self._clock() >= until:
+        tag, until = self._asked_before(identity, repository, reference)
+        if until is None:
             await self._judge(rules, identity, self._image(host, repository, reference))
+            tag = None if isinstance(reference, Digest) else reference
             until = self._clock() + _FOLLOWS_SECONDS
-        self._let_follow(identity, repository, record, until)
+        if tag is not None:
+            served = ImageReference(self._named(host), repository, tag, record.digest)
+            await self._judge(self._without_content, identity, served, counted=False)
+        self._let_follow(identity, repository, record, _Asked(tag, until))
+
+    def _asked_before(
+        self, identity: Identity, repository: Repository, reference: Reference
+    ) -> tuple[Tag | None, float | None]:
+        """The tag by which somebody has come by a digest, and until when that counts; None where it does not."""
+        if not isinstance(reference, Digest):
+            return None, None
+        asked = self._following.get((identity.name, repository, reference))
+        if asked is None or self._clock() >= asked.until:
+            return None, None
+        return asked.tag, asked.until
 
     def _current(self) -> Rules:
         try:
@@ -104,13 +127,15 @@ class PullGuard:
         if rules != self._rules:
             self._following.clear()
             self._rules = rules
+            self._without_content = Rules(tuple(each.without_content for each in rules.policies), rules.exemptions)
         return rules
 
-    async def _judge(self, rules: Rules, identity: Identity, image: ImageReference) -> None:
+    async def _judge(self, rules: Rules, identity: Identity, image: ImageReference, *, counted: bool = True) -> None:
         namespace = identity.workload.namespace if identity.workload else ""
         request = Request(namespace, (ImageUse("", "pull", str(image)),))
         verdict = await self._validation.judge(rules if namespace else _anywhere(rules), request)
-        self._validation.count(verdict)
+        if counted or not verdict.allowed:
+            self._validation.count(verdict)
         if not verdict.allowed:
             reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
             # Kubelets show the message alone.
@@ -129,12 +154,12 @@ class PullGuard:
             name = ""
         return name if name in self._registries else self._registries[0]
 
-    def _let_follow(self, identity: Identity, repository: Repository, record: ManifestRecord, until: float) -> None:
+    def _let_follow(self, identity: Identity, repository: Repository, record: ManifestRecord, asked: _Asked) -> None:
         digests = [record.digest]
         if record.media_type in media.INDEXES:
             digests += [child.digest for child in manifests.parse(record.content, record.media_type).children]
         for digest in digests:
-            self._following[identity.name, repository, digest] = until
+            self._following[identity.name, repository, digest] = asked
             self._following.move_to_end((identity.name, repository, digest))
         while len(self._following) > _MOST_FOLLOWING:
             self._following.popitem(last=False)

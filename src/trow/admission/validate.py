@@ -47,9 +47,9 @@ class Inquiry:
         self._images = images
         self.deadline = deadline
 
-    async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, Facts]:
-        """What could be found out in time; what is missing is not known."""
-        found: dict[ImageReference, Facts] = {}
+    async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, Facts | None]:
+        """What could be found out in time; None of what could not."""
+        found: dict[ImageReference, Facts | None] = dict.fromkeys(wanted)
         try:
             async with asyncio.timeout(self.deadline):
                 for image in wanted:

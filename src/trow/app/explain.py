@@ -138,7 +138,9 @@ def _exceptions(rules: Rules, namespace: str, image: JudgedImage, now: float) ->
         return
     policies = rules.applying(namespace)
     for exemption in rules.exemptions:
-        excused = [policy.title for policy in policies if exemption.excuses(policy, namespace, image.reference)]
+        excused = [
+            policy.title for policy in policies if exemption.excuses(policy, namespace, image.reference, vouched=True)
+        ]
         if excused and not exemption.active(now):
             yield f"{EXCEPTION}/{exemption.name} is not in force for {', '.join(excused)}: {_idle(exemption, now)}"
             yield ""

@@ -98,9 +98,9 @@ class _Asked:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.here = policy.without_content()
+        self.here = policy.without_content
         self.pinned = replace(policy, require=replace(policy.require, digest=False))
-        self.pinned_here = self.pinned.without_content()
+        self.pinned_here = self.pinned.without_content
 
 
 class Judge:
@@ -163,7 +163,11 @@ class Judge:
             return Opinion(finding, Outcome.ALLOWED)
         if not without.allowed:
             return Opinion(without, _DENIAL.get(without.mode, Outcome.AUDITED))
-        rule, reason = ", ".join(of_content(policy.require)), "cannot be decided without the registry"
+        if finding.image is not None and not self._setting.may_have(finding.image) and finding.rule == DEFAULT:
+            # A tag beside a digest: nobody vouches for that of an image of another registry.
+            return Opinion(finding, _DENIAL.get(finding.mode, Outcome.AUDITED))
+        rule = ", ".join(of_content(policy.require)) or finding.rule
+        reason = "cannot be decided without the registry"
         return Opinion(replace(finding, rule=rule, reason=reason, remedy=_ASK), _undecided(finding.mode))
 
     def _finding(self, policy: Policy, namespace: str, use: ImageUse, *, running: bool = True) -> Finding:

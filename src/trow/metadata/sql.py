@@ -67,6 +67,11 @@ TAG_EVENTS: Final = """
     WHERE repository = ? AND tag = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?
 """
 
+WAS_TAGGED: Final = """
+    SELECT 1 FROM tag WHERE repository = ? AND name = ? AND digest = ?
+    UNION ALL SELECT 1 FROM tag_event WHERE repository = ? AND tag = ? AND digest = ? LIMIT 1
+"""
+
 BLOB: Final = """
     SELECT size, content FROM blob
     WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)

@@ -392,6 +392,10 @@ class SqliteMetadata:
         """See `Metadata.tags`."""
         return self.read(transactions.tags(repository, page))
 
+    async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+        """See `Metadata.was_tagged`."""
+        return self.read(transactions.was_tagged(repository, tag, digest))
+
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """See `Metadata.tag_history`."""
         return self.read(transactions.tag_history(repository, tag, page))

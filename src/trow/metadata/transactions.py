@@ -259,6 +259,12 @@ def tag_history(repository: Repository, tag: Tag, page: PageRequest) -> Transact
     return Page(events, more=page.limit > 0 and len(rows) > page.limit)
 
 
+def was_tagged(repository: Repository, tag: Tag, digest: Digest) -> Transaction[bool]:
+    """See `Metadata.was_tagged`."""
+    rows = yield sql.WAS_TAGGED, (repository, tag, digest, repository, tag, digest)
+    return bool(rows)
+
+
 def _event(row: Row) -> TagEvent:
     sequence, digest, at, subject = row
     name = _optional_text(digest)

@@ -45,12 +45,14 @@ class Facts:
     Attributes:
         exists: whether it is here.
         digest: what the reference stands for at the moment.
+        vouched: whether the tag that stands beside a digest stands for it, or once did: then the tag is no mere remark.
         created: when it was made, in seconds of Unix time; None: it does not say.
         platforms: what it can run on, such as ``linux/amd64`` or ``linux/arm/v7``.
     """
 
     exists: bool
     digest: Digest | None = None
+    vouched: bool = False
     created: float | None = None
     platforms: tuple[str, ...] = ()
 
@@ -85,12 +87,13 @@ class Exemption:
         """Whether it was approved by somebody else, has begun and is not over."""
         return self.approver not in ("", self.requester) and self.begins <= now < self.ends
 
-    def excuses(self, policy: Policy, namespace: str, image: ImageReference) -> bool:
-        """Whether this image may run against this policy in this namespace."""
+    def excuses(self, policy: Policy, namespace: str, image: ImageReference, *, vouched: bool) -> bool:
+        """Whether this image may run against this policy in this namespace; ``vouched`` as in `Facts`."""
+        trusting = not (vouched or policy.believes_tags)
         return (
             policy.title in self.policies
             and namespace in self.namespaces
-            and any(pattern.covers(image, trusting=True) for pattern in self.patterns)
+            and any(pattern.covers(image, trusting=trusting) for pattern in self.patterns)
         )
 
 
@@ -179,21 +182,37 @@ class Rules:
 
 def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:
     """The images whose `Facts` are needed: nothing is looked up that a rule decides alone."""
-    wanted = [policy for policy in rules.applying(request.namespace) if policy.require.of_content]
+    applying = rules.applying(request.namespace)
     return frozenset(
         image
         for image in map(_parsed, request.uses)
-        if image and any(policy.decide(image)[0] is Effect.ALLOW for policy in wanted)
+        if image and any(_asks_about(policy, image, rules.exemptions) for policy in applying)
     )
 
 
-def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, Facts], now: float) -> Verdict:
+def _asks_about(policy: Policy, image: ImageReference, exemptions: Sequence[Exemption]) -> bool:
+    effect, rule = policy.decide(image)
+    if effect is Effect.ALLOW:
+        return policy.require.of_content or policy.denies_some_digest_of(image)
+    if image.tag is None or image.digest is None:
+        return False
+    return (rule is None and policy.decide(image, vouched=True)[0] is Effect.ALLOW) or any(
+        pattern.covers(image, trusting=False)
+        for exemption in exemptions
+        if policy.title in exemption.policies
+        for pattern in exemption.patterns
+    )
+
+
+def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, Facts | None], now: float) -> Verdict:
     """Ask every policy that applies about every image.
 
     Args:
         rules: all policies and exceptions.
         request: what is to run.
-        facts: what is known of the images that `asks_about` names; what is missing counts as unknown, so it is denied.
+        facts: what is known of the images that `asks_about` names; None is known of those that could not be looked up,
+            which counts against them. Of what is missing nobody was asked: then digests that are denied are found
+            where they are written, and requirements of content are not met.
         now: seconds of Unix time.
     """
     exemptions = [exemption for exemption in rules.exemptions if exemption.active(now)]
@@ -237,28 +256,50 @@ def _mode(policy: Policy, request: Request) -> Mode:
 def _of_policy(
     policy: Policy,
     request: Request,
-    facts: Mapping[ImageReference, Facts],
+    facts: Mapping[ImageReference, Facts | None],
     now: float,
     exemptions: Sequence[Exemption],
 ) -> Iterator[Finding]:
     mode = _mode(policy, request)
     for use in request.uses:
         finding = _of_image(policy, mode, use, facts, now)
-        yield finding if finding.allowed else _excused(finding, policy, request.namespace, exemptions)
+        if finding.allowed or finding.image is None:
+            yield finding
+        else:
+            known = facts.get(finding.image)
+            vouched = known is not None and known.vouched
+            yield _excused(finding, finding.image, policy, request.namespace, exemptions, vouched=vouched)
 
 
-def _of_image(policy: Policy, mode: Mode, use: ImageUse, facts: Mapping[ImageReference, Facts], now: float) -> Finding:
+def _of_image(
+    policy: Policy, mode: Mode, use: ImageUse, facts: Mapping[ImageReference, Facts | None], now: float
+) -> Finding:
     try:
         image = images.parse(use.text)
     except InvalidImage as error:
         return Finding(policy.title, INVALID, mode, use, None, allowed=False, reason=f"cannot be read: {error}")
-    effect, rule = policy.decide(image)
+    known = facts.get(image)
+    effect, rule = _decided(policy, image, known)
     name = rule.name if rule else DEFAULT
     if effect is Effect.DENY:
         return _denied(policy, mode, use, image, rule)
+    if known is None and image in facts and policy.denies_some_digest_of(image):
+        reason = "is not known: this registry could not be asked what it stands for"
+        return Finding(policy.title, REQUIRE_EXISTS, mode, use, image, allowed=False, reason=reason, remedy="try again")
     for requirement, reason, remedy in _unmet(policy.require, use, image, facts.get(image), now):
         return Finding(policy.title, requirement, mode, use, image, allowed=False, reason=reason, remedy=remedy)
     return Finding(policy.title, name, mode, use, image, allowed=True, reason="is allowed")
+
+
+def _decided(policy: Policy, image: ImageReference, known: Facts | None) -> tuple[Effect, Rule | None]:
+    """What the rules say of what is asked for, and of what that stands for: a digest is denied by any of its names."""
+    if known is None:
+        return policy.decide(image)
+    if image.digest is None and known.digest is not None:
+        denying = policy.decide(replace(image, digest=known.digest))
+        if denying[1] is not None and denying[0] is Effect.DENY:
+            return denying
+    return policy.decide(image, vouched=known.vouched)
 
 
 def _denied(policy: Policy, mode: Mode, use: ImageUse, image: ImageReference, rule: Rule | None) -> Finding:
@@ -312,13 +353,18 @@ def _offers(offered: Collection[str], wanted: Sequence[str]) -> bool:
     return any(each == want or each.startswith(f"{want}/") for each in offered for want in wanted)
 
 
-def _excused(finding: Finding, policy: Policy, namespace: str, exemptions: Sequence[Exemption]) -> Finding:
+def _excused(
+    finding: Finding,
+    image: ImageReference,
+    policy: Policy,
+    namespace: str,
+    exemptions: Sequence[Exemption],
+    *,
+    vouched: bool,
+) -> Finding:
     """The denial, or what becomes of it by an exception that covers all of it by itself."""
-    image = finding.image
-    if image is None:
-        return finding
     for exemption in exemptions:
-        if exemption.excuses(policy, namespace, image):
+        if exemption.excuses(policy, namespace, image, vouched=vouched):
             reason = f"{finding.reason}, but {exemption.name} excepts it: {exemption.reason}"
             return replace(finding, allowed=True, reason=reason, exemption=exemption.name)
     return finding

@@ -111,6 +111,8 @@ def _left_out(policy: Policy) -> Iterator[str]:
         yield f"require.maxAge: {unknown} when an image was made"
     if require.platforms:
         yield f"require.platforms: {unknown} what an image is for"
+    if policy.hinges_on_tags:
+        yield f"tag beside digest: {unknown} whether the tag stands for the digest, and believes it"
     if mutate.pin_digests:
         yield "mutate.pinDigests: nothing is changed"
     if mutate.pull_through:

@@ -66,7 +66,8 @@ def _grouped(policy: Policy, effect: Effect) -> Groups:
     found: dict[str, dict[str, list[Expression]]] = defaultdict(lambda: defaultdict(list))
     for rule in policy.rules:
         for pattern in rule.patterns if rule.effect is effect else ():
-            expression = expression_of(pattern, trusting=effect is Effect.ALLOW)
+            # Beside a digest, a tag is believed here: whether it stands for that only the webhook can tell.
+            expression = expression_of(pattern, trusting=False)
             found[expression.head][rule.name if effect is Effect.DENY else ""].append(expression)
     return found
 

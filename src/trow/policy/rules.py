@@ -157,6 +157,7 @@ class Policy:
         namespace: where a namespaced policy is; "" for the others.
         controllers: at most so strict with objects that only make Pods, such as Deployments.
         default: for images that no rule matches.
+        believes_tags: whether a tag beside a digest is believed to stand for it, where nobody can look that up.
     """
 
     kind: str
@@ -169,6 +170,7 @@ class Policy:
     namespaces: Namespaces = Namespaces()
     require: Requirements = Requirements()
     mutate: Mutations = Mutations()
+    believes_tags: bool = False
 
     @property
     def title(self) -> str:
@@ -181,18 +183,47 @@ class Policy:
             return namespace == self.namespace
         return self.namespaces.cover(namespace)
 
-    def decide(self, image: ImageReference) -> tuple[Effect, Rule | None]:
-        """What the rules say, and the one that says it; None where it is the default. Deny wins over allow."""
+    def decide(self, image: ImageReference, *, vouched: bool = False) -> tuple[Effect, Rule | None]:
+        """What the rules say, and the one that says it; None where it is the default. Deny wins over allow.
+
+        Args:
+            image: any.
+            vouched: whether its tag, beside a digest, stands for that digest or once did.
+        """
         if rule := self._denying.find(image, trusting=False):
             return Effect.DENY, rule
-        if rule := self._allowing.find(image, trusting=True):
+        if rule := self._allowing.find(image, trusting=not (vouched or self.believes_tags)):
             return Effect.ALLOW, rule
         return self.default, None
 
+    def denies_some_digest_of(self, image: ImageReference) -> bool:
+        """Whether it takes a look at what the image stands for: one that its name may stand for is denied by digest."""
+        return image.digest is None and self._denied_digests.find(image, trusting=False) is not None
+
+    @property
+    def hinges_on_tags(self) -> bool:
+        """Whether it takes the registry to know if a tag that is allowed stands for the digest beside it."""
+        return any(
+            pattern.digest is None and pattern.tag != ANY
+            for rule in self.rules
+            if rule.effect is Effect.ALLOW
+            for pattern in rule.patterns
+        )
+
+    @cached_property
     def without_content(self) -> Policy:
         """The policy as far as it can be decided without asking a registry."""
         require = replace(self.require, exists=False, max_age=None, platforms=())
-        return replace(self, require=require)
+        return replace(self, require=require, believes_tags=True)
+
+    @cached_property
+    def _denied_digests(self) -> Index:
+        """The rules that deny by digest, as if they denied whatever has the name."""
+        return Index(
+            replace(rule, patterns=tuple(replace(each, digest=None) for each in rule.patterns if each.digest))
+            for rule in self.rules
+            if rule.effect is Effect.DENY
+        )
 
     @cached_property
     def _denying(self) -> Index:

@@ -102,7 +102,14 @@ class LocalImages:
             return _ABSENT
         found = await self._configurations(image.repository, record)
         platforms = tuple(each.platform for each in found if each.platform)
-        return Facts(exists=True, digest=record.digest, created=_oldest(found), platforms=platforms)
+        vouched = await self._vouched(image)
+        return Facts(True, record.digest, vouched, _oldest(found), platforms)
+
+    async def _vouched(self, image: ImageReference) -> bool:
+        """Whether this registry has let the tag stand for the digest; which is why moved tags stop no Pod's restart."""
+        if image.tag is None or image.digest is None:
+            return False
+        return await self._pull.was_tagged(image.repository, image.tag, image.digest)
 
     async def _configurations(self, repository: Repository, record: ManifestRecord) -> Sequence[_Configuration]:
         """The configuration of each platform that is here: what is not here runs from nowhere."""

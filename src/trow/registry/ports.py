@@ -275,6 +275,9 @@ class Metadata(Protocol):
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
         """The repository's tags in byte order, None when there is no such repository."""
 
+    async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+        """Whether the tag stands for the digest, or did as far as its history goes back."""
+
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """What the tag pointed at, newest first (``last`` is a sequence number), None when it never existed."""
 

@@ -10,7 +10,7 @@ from trow.oci.errors import BlobUnknown, ManifestUnknown
 from trow.registry.presence import locate
 
 if TYPE_CHECKING:
-    from trow.oci.names import Reference, Repository
+    from trow.oci.names import Reference, Repository, Tag
     from trow.registry.ports import Blobs, BlobSource, ManifestRecord, Metadata
 
 
@@ -42,6 +42,10 @@ class Pull:
         if record is None:
             raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
         return record
+
+    async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+        """Whether the tag stands for the digest, or did as far as its history goes back."""
+        return await self._metadata.was_tagged(repository, tag, digest)
 
     async def blob(self, repository: Repository, digest: Digest) -> Blob:
         """The blob, if this repository links it: knowing a digest is no right to read it (CVE-2024-39897).

@@ -104,6 +104,38 @@ async def test_what_follows_a_tag_follows_for_ten_minutes(keep: Keep) -> None:
         assert not await guarded.pulls(each)
 
 
+async def test_what_is_denied_by_digest_is_given_to_nobody_by_no_name(keep: Keep) -> None:
+    image = factories.image()
+    recalled = rule("recalled", "Deny", {"registry": REGISTRY, "digest": image.digest})
+    guarded = Guarded(keep(ours(recalled, default="Allow")))
+    for reference in (image.digest, "v1", image.digest):
+        assert not await guarded.pulls(image, reference)
+    assert await guarded.pulls(factories.image(), "v1")
+
+
+async def test_a_platform_that_is_denied_is_not_given_out_behind_its_index(keep: Keep) -> None:
+    index = factories.index()
+    bad, *good = index.children
+    recalled = rule("recalled", "Deny", {"registry": REGISTRY, "digest": bad.digest})
+    guarded = Guarded(keep(ours(recalled, default="Allow")))
+    assert not await guarded.pulls(bad)
+    assert await guarded.pulls(index, "v1")
+    assert not await guarded.pulls(bad)
+    for each in good:
+        assert await guarded.pulls(each)
+
+
+async def test_a_tag_that_was_allowed_counts_for_what_follows_it_beside_what_is_denied(keep: Keep) -> None:
+    index = factories.index()
+    bad, *good = index.children
+    recalled = rule("recalled", "Deny", {"registry": REGISTRY, "digest": bad.digest})
+    guarded = Guarded(keep(ours(V1, recalled)))
+    assert not await guarded.pulls(good[0])
+    assert await guarded.pulls(index, "v1")
+    assert await guarded.pulls(good[0])
+    assert not await guarded.pulls(bad)
+
+
 async def test_nothing_follows_once_the_policies_have_changed(keep: Keep) -> None:
     keeper = keep(ours(V1))
     guarded, index = Guarded(keeper), factories.index()
