@@ -274,19 +274,23 @@ async def test_of_many_who_may_only_create_a_tag_one_does(metadata: Database) ->
 # Repositories
 
 
-async def test_repository_knows_since_when_it_exists_and_who_made_it(metadata: Database, clock: Clock) -> None:
+async def test_repository_has_a_number_of_its_own_and_knows_who_made_it(metadata: Database) -> None:
     assert await metadata.repository(REPO) is None
-    first = RepositoryRecord(clock.now, "alice")
+    assert await metadata.generation() == 0
     await metadata.publish(publication(REPO, factories.image(), "v1", subject="alice"))
+    first = RepositoryRecord(1, "alice")
     assert await metadata.repository(REPO) == first
     assert await metadata.repository(OTHER) is None
-    clock.now += 60
     await metadata.publish(publication(REPO, factories.image(), "v1", subject="bob"))
     await metadata.delete_tag(REPO, tag("v1"), "bob", HISTORY)
     assert await metadata.repository(REPO) == first
+    assert await metadata.generation() == 1
+    await metadata.publish(publication(OTHER, factories.image(), subject="bob"))
+    assert await metadata.repository(OTHER) == RepositoryRecord(2, "bob")
+    assert await metadata.generation() == 2
 
 
-async def test_repository_that_was_gone_is_another_one(metadata: Database, clock: Clock) -> None:
+async def test_repository_that_was_gone_is_another_one(metadata: Database) -> None:
     one, two = factories.image(), factories.image()
     for image in (one, two):
         await metadata.publish(publication(REPO, image, subject="alice"))
@@ -294,20 +298,22 @@ async def test_repository_that_was_gone_is_another_one(metadata: Database, clock
     assert await metadata.repository(REPO) is not None
     await metadata.delete_manifest(REPO, name(two), "", HISTORY)
     assert await metadata.repository(REPO) is None
-    clock.now += 0.25
+    assert await metadata.generation() == 1, "no number comes twice"
     await metadata.publish(publication(REPO, one, subject="bob"))
-    assert await metadata.repository(REPO) == RepositoryRecord(clock.now, "bob")
+    assert await metadata.repository(REPO) == RepositoryRecord(2, "bob")
 
 
 async def test_repository_is_not_made_by_a_publication_that_fails(metadata: Database) -> None:
     with pytest.raises(ManifestBlobUnknown):
         await metadata.publish(publication(REPO, factories.image(), require_blobs=True))
     assert await metadata.repository(REPO) is None
+    assert await metadata.generation() == 0
 
 
-async def test_repository_is_known_after_a_restart(reopen: Open, clock: Clock) -> None:
+async def test_repository_is_known_after_a_restart(reopen: Open) -> None:
     await reopen().publish(publication(REPO, factories.image(), subject="alice"))
-    assert await reopen().repository(REPO) == RepositoryRecord(clock.now, "alice")
+    assert await reopen().repository(REPO) == RepositoryRecord(1, "alice")
+    assert await reopen().generation() == 1
 
 
 async def test_robot_token_that_nobody_made_is_absent(metadata: Database) -> None:

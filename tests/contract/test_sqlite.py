@@ -146,8 +146,8 @@ async def test_database_of_the_first_version_keeps_its_content(path: Path) -> No
             events = await metadata.tag_history(REPO, tag("v1"), PageRequest(9))
             assert events is not None
             assert [event.subject for event in events.items] == ["alice"]
-            # Nobody knows since when it exists: it is as old as can be, so that no token is older.
-            assert await metadata.repository(REPO) == RepositoryRecord(0.0, "")
+            # Nobody knows when it was made: it is as old as can be, so that no token is older.
+            assert await metadata.repository(REPO) == RepositoryRecord(0, "")
             assert metadata.read(transactions.robot_tokens()) == []
 
 

@@ -161,6 +161,7 @@ def ours(team: Team, **changes: Any) -> dict[str, Any]:
         "nbf": now,
         "exp": now + 300,
         "jti": secrets.token_hex(16),
+        "generation": 1_000_000,
         "access": [{"type": "repository", "name": VAULT, "actions": ["pull"]}],
         "holder": {"method": "password"},
     }

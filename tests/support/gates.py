@@ -141,4 +141,5 @@ class World:
     ) -> str:
         """The ``Authorization`` header of a token with these of its holder's rights."""
         grants = ((repository, frozenset(permissions)),) if permissions else ()
-        return f"Bearer {self.tokens.issue(await self.identity(holder), grants, lists).text}"
+        issued = self.tokens.issue(await self.identity(holder), grants, lists, await self.metadata.generation())
+        return f"Bearer {issued.text}"

@@ -293,6 +293,7 @@ def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
             known.tokens,
             parts.audit,
             parts.transfers,
+            generation=parts.metadata.generation,
             anonymous=_anonymous_tokens(config),
         ),
         Api(browse, parts.records, gate, pages),

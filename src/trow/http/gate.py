@@ -95,7 +95,7 @@ class Gate:
         if decision.allowed:
             # Only now: whether the repository is there is nothing for those who may not see it.
             if identity.delegation is not None and repository:
-                await self._check_age(request, repository)
+                await self._check_generation(request, repository)
             return
         error = await self._error(identity, permission, repository, decision)
         if not identity.anonymous:
@@ -133,11 +133,11 @@ class Gate:
 
         return visible
 
-    async def _check_age(self, request: Request, repository: Repository) -> None:
+    async def _check_generation(self, request: Request, repository: Repository) -> None:
         """A token for a repository that was deleted is not one for its namesake (Harbor issue 22900)."""
         delegation = request.identity.delegation
         record = await self._metadata.repository(repository)
-        if record is None or delegation is None or delegation.issued_at >= record.created_at:
+        if record is None or delegation is None or delegation.generation >= record.generation:
             return
         if record.created_by != request.identity.name:
             error = Unauthorized("the token is older than the repository; ask for a new one", {"name": repository})

@@ -59,6 +59,7 @@ class TokenService:
 
     Args:
         authenticator: None where nobody has to say who they are.
+        generation: the number of the repository that was made last (`Metadata.generation`).
         anonymous: whether those without credentials get tokens at all.
     """
 
@@ -70,6 +71,7 @@ class TokenService:
         audit: Audit,
         transfers: Transfers,
         *,
+        generation: Callable[[], Awaitable[int]],
         anonymous: bool,
     ) -> None:
         self._authenticator = authenticator
@@ -77,6 +79,7 @@ class TokenService:
         self._tokens = tokens
         self._audit = audit
         self._transfers = transfers
+        self._generation = generation
         self._anonymous = anonymous
 
     async def get(self, request: Request) -> Response:
@@ -117,7 +120,8 @@ class TokenService:
         lists, reasons = await self._allowed_lists(identity, asked.lists)
         refused += reasons
         # Made before it is recorded, given away after that.
-        token = self._tokens.issue(identity, tuple((r, p) for r, p in granted.items() if p), lists)
+        grants = tuple((repository, permissions) for repository, permissions in granted.items() if permissions)
+        token = self._tokens.issue(identity, grants, lists, await self._generation())
         event = _event(request, granted, lists, refused)
         if self._audit.fail_closed:
             await self._audit.record_now(event)

@@ -78,6 +78,7 @@ class _Claims(msgspec.Struct, forbid_unknown_fields=True):
     nbf: float
     exp: float
     jti: str
+    generation: int
     access: list[_Access]
     holder: _Holder
 
@@ -107,8 +108,10 @@ class RegistryTokens:
         self._verified: Recent[str, Identity] = Recent(_MOST_REMEMBERED)
         self._ring: Ring | None = None
 
-    def issue(self, identity: Identity, grants: Grants, lists: frozenset[str] = frozenset()) -> IssuedToken:
-        """A token with which these rights of the identity can be used.
+    def issue(
+        self, identity: Identity, grants: Grants, lists: frozenset[str] = frozenset(), generation: int = 0
+    ) -> IssuedToken:
+        """A token with which these rights of the identity can be used; see `Tokens.issue`.
 
         Who comes with a token gets no more than it has, and no longer: the new one ends when the old one does.
 
@@ -120,6 +123,7 @@ class RegistryTokens:
         issued_at = now
         if (old := identity.delegation) is not None:
             issued_at = min(old.issued_at, now)
+            generation = min(old.generation, generation)
             grants, lists = _within(old, grants), lists & old.lists
         expires_at = issued_at + self._lifetime
         if expires_at <= now:
@@ -132,6 +136,7 @@ class RegistryTokens:
             nbf=issued_at,
             exp=expires_at,
             jti=secrets.token_hex(16),
+            generation=generation,
             access=_access(grants, lists),
             holder=_holder(identity),
         )
@@ -269,7 +274,7 @@ def _delegation(claims: _Claims) -> Delegation:
         (Repository.parse(each.name), _read(each.actions)) for each in claims.access if each.type == "repository"
     )
     lists = frozenset(each.name for each in claims.access if each.type == "registry")
-    return Delegation(claims.jti, claims.iat, grants, lists)
+    return Delegation(claims.jti, claims.iat, grants, lists, claims.generation)
 
 
 def _read(words: list[str] | tuple[str, ...]) -> frozenset[Permission]:

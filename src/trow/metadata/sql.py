@@ -11,8 +11,13 @@ TAGGED_MANIFEST: Final = """
     WHERE repository = ? AND digest = (SELECT digest FROM tag WHERE repository = ? AND name = ?)
 """
 
-REPOSITORY: Final = "SELECT created_at, created_by FROM repository WHERE name = ?"
-ADD_REPOSITORY: Final = "INSERT INTO repository (name, created_at, created_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+REPOSITORY: Final = "SELECT generation, created_by FROM repository WHERE name = ?"
+GENERATION: Final = "SELECT latest FROM repository_generation"
+# Locks the row where transactions run side by side, so that numbers come true in their order.
+NEXT_GENERATION: Final = "UPDATE repository_generation SET latest = latest + 1 RETURNING latest"
+ADD_REPOSITORY: Final = """
+    INSERT INTO repository (name, generation, created_at, created_by) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
 DROP_EMPTY_REPOSITORY: Final = """
     DELETE FROM repository WHERE name = ?
     AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.repository = repository.name)

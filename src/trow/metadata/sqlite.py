@@ -354,6 +354,10 @@ class SqliteMetadata:
                 self._hot.keep_repository(repository, record)
         return record
 
+    async def generation(self) -> int:
+        """See `Metadata.generation`."""
+        return self.read(transactions.generation())
+
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
         """See `Metadata.manifest`."""
         record = self._hot.get(repository, digest)

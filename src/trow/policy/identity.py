@@ -65,12 +65,15 @@ class Delegation:
         issued_at: seconds since 1970.
         grants: permissions by repository.
         lists: names of lists that concern no one repository (``catalog``, ``audit``).
+        generation: the number of the repository that was made last when the token was. It is for none that is younger:
+            a repository may have had a namesake before. No clock could say that for sure.
     """
 
     id: str
     issued_at: float
     grants: tuple[tuple[Repository, frozenset[Permission]], ...] = ()
     lists: frozenset[str] = frozenset()
+    generation: int = 0
 
     def covers(self, permission: Permission, repository: Repository) -> bool:
         """Whether the token carries the permission for this very repository."""

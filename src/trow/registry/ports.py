@@ -218,9 +218,9 @@ class PublicationResult:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRecord:
-    """Since when a repository exists (seconds since 1970), and who pushed its first manifest."""
+    """The number of a repository among all that were ever made, and who pushed its first manifest."""
 
-    created_at: float
+    generation: int
     created_by: str
 
 
@@ -245,6 +245,9 @@ class Metadata(Protocol):
 
     async def repository(self, repository: Repository) -> RepositoryRecord | None:
         """The repository, None while it has no manifest."""
+
+    async def generation(self) -> int:
+        """The number of the repository that was made last; every later one has a higher number."""
 
     # manifests
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
@@ -454,8 +457,15 @@ class Tokens(Protocol):
         identity: Identity,
         grants: tuple[tuple[Repository, frozenset[Permission]], ...],
         lists: frozenset[str],
+        generation: int,
     ) -> IssuedToken:
         """A token that carries these of its holder's permissions.
+
+        Args:
+            identity: its holder.
+            grants: permissions by repository.
+            lists: names of lists that concern no one repository.
+            generation: the number of the repository that was made last (`Metadata.generation`).
 
         Raises:
             Denied: they are too many for a token.

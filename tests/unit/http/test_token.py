@@ -31,7 +31,13 @@ DELETE: Final = frozenset({Permission.DELETE})
 
 def service(world: World, *, anonymous: bool = False) -> TokenService:
     return TokenService(
-        world.authenticator, world.authorizer, world.tokens, world.audit, world.transfers, anonymous=anonymous
+        world.authenticator,
+        world.authorizer,
+        world.tokens,
+        world.audit,
+        world.transfers,
+        generation=world.metadata.generation,
+        anonymous=anonymous,
     )
 
 
@@ -219,7 +225,8 @@ async def test_token_of_a_holder_with_too_many_groups_is_refused_and_not_on_reco
     groups = tuple(f"certificate:{'g' * 100}{number}" for number in range(80))
     request = asking(world, None, "repository:a:pull")
     request.identity = Identity("certificate:x", Method.CERTIFICATE, groups=groups)
-    open_to_all = TokenService(None, world.authorizer, world.tokens, world.audit, world.transfers, anonymous=False)
+    world.authenticator = None
+    open_to_all = service(world)
     with pytest.raises(Denied, match="too large"):
         await open_to_all.get(request)
     assert [event for event in world.audit.events if event.outcome is Outcome.OK] == []

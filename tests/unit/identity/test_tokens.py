@@ -136,14 +136,15 @@ def test_no_two_tokens_are_equal(tokens: RegistryTokens) -> None:
 
 
 def test_a_token_cannot_be_exchanged_for_more_or_for_longer(tokens: RegistryTokens, clock: Clock) -> None:
-    old = tokens.verify(tokens.issue(POD, ((APP, PULL),), frozenset({"catalog"})).text)
+    old = tokens.verify(tokens.issue(POD, ((APP, PULL),), frozenset({"catalog"}), 7).text)
     clock.now += 200
-    issued = tokens.issue(old, ((APP, BOTH), (OTHER, PULL)), frozenset({"catalog", "admin"}))
+    issued = tokens.issue(old, ((APP, BOTH), (OTHER, PULL)), frozenset({"catalog", "admin"}), 9)
     assert issued.expires_in == 100
     new = tokens.verify(issued.text)
     assert new.delegation is not None
     assert new.delegation.grants == ((APP, PULL),)
     assert new.delegation.lists == {"catalog"}
+    assert new.delegation.generation == 7
     clock.now += 99
     again = tokens.issue(tokens.verify(issued.text), ((APP, PULL),))
     assert again.expires_in == 1

@@ -12,7 +12,7 @@ from trow.registry.ports import ManifestRecord, RepositoryRecord
 if TYPE_CHECKING:
     import pytest
 
-ALICE = RepositoryRecord(1.0, "alice")
+ALICE = RepositoryRecord(1, "alice")
 
 
 def record(size: int = 100) -> ManifestRecord:
