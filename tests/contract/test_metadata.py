@@ -13,7 +13,7 @@ import pytest
 import factories
 from factories import DOCKER_IMAGE, OCI_IMAGE
 from support.core import OTHER, OWNER, REPO, digest, publication, tag
-from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists
+from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists, TooManyRequests
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import Page, PageRequest
 from trow.registry.ports import (
@@ -28,6 +28,7 @@ from trow.registry.ports import (
     TagEvent,
     TagMove,
     Upload,
+    UploadBounds,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 ALL = PageRequest(1000)
 MOST_BYTES = 4_000_000
+BOUNDS = UploadBounds(10, 10, 10)
 HISTORY = 10
 
 
@@ -727,7 +729,7 @@ async def test_blob_is_known_where_it_is_linked(metadata: Database, size: int, i
 
 async def test_link_ends_the_session(metadata: Database) -> None:
     upload = Upload(UploadId.new(), REPO, "", "sha256", 1.0, OWNER)
-    await metadata.begin_upload(upload, 10)
+    await metadata.begin_upload(upload, BOUNDS)
     blob = factories.blob()
     await metadata.link_blob(REPO, name(blob), record(blob), upload.id)
     assert await metadata.upload(upload.id) is None
@@ -794,44 +796,141 @@ def upload_at(at: float, subject: str = "alice") -> Upload:
 async def test_upload_session(metadata: Database) -> None:
     upload = upload_at(5.5)
     assert await metadata.upload(upload.id) is None
-    assert await metadata.begin_upload(upload, 10)
+    assert await metadata.begin_upload(upload, BOUNDS) is None
     assert await metadata.upload(upload.id) == upload
-    await metadata.touch_upload(upload.id, 7.25)
+    await metadata.touch_upload(upload.id, 7.25, empty=False)
     touched = await metadata.upload(upload.id)
     assert touched is not None
-    assert touched.used_at == 7.25
+    assert (touched.used_at, touched.empty) == (7.25, False)
     assert await metadata.end_upload(upload.id)
     assert not await metadata.end_upload(upload.id)
     assert await metadata.upload(upload.id) is None
-    await metadata.touch_upload(upload.id, 8.0)
+    await metadata.touch_upload(upload.id, 8.0, empty=False)
     assert await metadata.upload(upload.id) is None
 
 
-async def test_so_many_sessions_and_no_more(metadata: Database) -> None:
-    uploads = [upload_at(1.0) for _ in range(3)]
-    assert [await metadata.begin_upload(upload, 2) for upload in uploads] == [True, True, False]
-    assert await metadata.upload(uploads[2].id) is None
-    await metadata.end_upload(uploads[0].id)
-    assert await metadata.begin_upload(uploads[2], 2)
+async def opened(
+    metadata: Database, bounds: UploadBounds, *names: str, repository: Repository = REPO
+) -> dict[str, Upload]:
+    """Sessions by name: the owner is the part before the colon; those that are not called empty have bytes."""
+    uploads = {}
+    for name in names:
+        owner, _, rest = name.partition(":")
+        uploads[name] = Upload(UploadId.new(), repository, owner, "sha256", 1.0, owner)
+        assert await metadata.begin_upload(uploads[name], bounds) is None
+        if "empty" not in rest:
+            await metadata.touch_upload(uploads[name].id, 1.0, empty=False)
+    return uploads
+
+
+async def ended_for(
+    metadata: Database, bounds: UploadBounds, owner: str, repository: Repository = REPO
+) -> UploadId | None:
+    """Which session ends for a new one of this owner; afterwards that is gone, and the new one is there."""
+    upload = Upload(UploadId.new(), repository, owner, "sha256", 2.0, owner)
+    ended = await metadata.begin_upload(upload, bounds)
+    assert await metadata.upload(upload.id) == upload
+    if ended is not None:
+        assert await metadata.upload(ended.id) is None
+        return ended.id
+    return None
+
+
+async def refused(metadata: Database, bounds: UploadBounds, owner: str, repository: Repository = REPO) -> str:
+    """Why a new session of this owner is not opened, and that it is not."""
+    upload = Upload(UploadId.new(), repository, owner, "sha256", 2.0, owner)
+    with pytest.raises(TooManyRequests) as caught:
+        await metadata.begin_upload(upload, bounds)
+    assert caught.value.retry_after > 0
+    assert await metadata.upload(upload.id) is None
+    return caught.value.message
+
+
+async def test_oldest_empty_session_of_an_owner_ends_for_the_next(metadata: Database) -> None:
+    bounds = UploadBounds(100, 3, 100)
+    uploads = await opened(metadata, bounds, "a:1", "a:2 empty", "a:3 empty", "b:1 empty")
+    assert await ended_for(metadata, bounds, "a") == uploads["a:2 empty"].id
+    assert await ended_for(metadata, bounds, "a") == uploads["a:3 empty"].id
+    assert await metadata.upload(uploads["b:1 empty"].id) is not None
+
+
+async def test_owner_whose_sessions_all_have_bytes_is_over_the_limit(metadata: Database) -> None:
+    bounds = UploadBounds(100, 3, 100)
+    uploads = await opened(metadata, bounds, "a:1", "a:2", "a:3", "b:1 empty")
+    assert "limits.max_uploads_per_user" in await refused(metadata, bounds, "a")
+    assert await ended_for(metadata, bounds, "b") is None
+    await metadata.end_upload(uploads["a:2"].id)
+    assert await ended_for(metadata, bounds, "a") is None
+
+
+async def test_full_repository_keeps_room_for_those_who_have_little_there(metadata: Database) -> None:
+    bounds = UploadBounds(100, 100, 4)
+    uploads = await opened(metadata, bounds, "a:1 empty", "a:2", "a:3 empty", "b:1")
+    assert await ended_for(metadata, bounds, "c") == uploads["a:1 empty"].id
+    assert await ended_for(metadata, bounds, "a") == uploads["a:3 empty"].id, "the own one"
+    assert await ended_for(metadata, bounds, "a", OTHER) is None
+
+
+async def test_full_repository_of_sessions_with_bytes_is_closed(metadata: Database) -> None:
+    bounds = UploadBounds(100, 100, 3)
+    await opened(metadata, bounds, "a:1", "a:2", "b:1 empty")
+    assert "limits.max_uploads_per_repository" in await refused(metadata, bounds, "c")
+    assert await ended_for(metadata, bounds, "c", OTHER) is None
+
+
+async def test_owner_at_the_limit_in_a_full_repository_gives_way_there(metadata: Database) -> None:
+    bounds = UploadBounds(100, 4, 2)
+    there = await opened(metadata, bounds, "a:1 empty", "a:2 empty", repository=OTHER)
+    here = await opened(metadata, bounds, "a:3", "a:4 empty")
+    assert await ended_for(metadata, bounds, "a") == here["a:4 empty"].id
+    assert await metadata.upload(there["a:1 empty"].id) is not None
+
+
+async def test_full_registry_keeps_room_for_those_who_have_little(metadata: Database) -> None:
+    bounds = UploadBounds(4, 100, 100)
+    uploads = await opened(metadata, bounds, "a:1 empty", "a:2", "a:3 empty", "b:1 empty")
+    assert await ended_for(metadata, bounds, "c", OTHER) == uploads["a:1 empty"].id
+    assert await ended_for(metadata, bounds, "d", OTHER) == uploads["a:3 empty"].id
+    assert "limits.max_uploads)" in await refused(metadata, bounds, "c"), "nobody has more than these"
+
+
+async def test_full_registry_refuses_who_has_the_most(metadata: Database) -> None:
+    bounds = UploadBounds(3, 100, 100)
+    await opened(metadata, bounds, "a:1 empty", "a:2 empty", "b:1 empty")
+    assert "limits.max_uploads)" in await refused(metadata, bounds, "a")
+
+
+async def test_room_that_sessions_gave_back_is_there_again(metadata: Database) -> None:
+    bounds = UploadBounds(3, 2, 2)
+    for _ in range(5):
+        uploads = await opened(metadata, bounds, "a:1", "a:2")
+        await metadata.end_upload(uploads["a:1"].id)
+        await metadata.expire_uploads(100.0, 100.0)
+
+
+async def test_empty_sessions_expire_sooner(metadata: Database) -> None:
+    uploads = await opened(metadata, BOUNDS, "a:1", "a:2 empty")
+    assert [each.id for each in await metadata.expire_uploads(0.5, 1.5)] == [uploads["a:2 empty"].id]
+    assert [each.id for each in await metadata.expire_uploads(1.5, 0.5)] == [uploads["a:1"].id]
 
 
 async def test_sessions_expire(metadata: Database) -> None:
     old, touched, edge, new = (upload_at(at) for at in (10.0, 11.0, 20.0, 30.0))
     for upload in (old, touched, edge, new):
-        await metadata.begin_upload(upload, 10)
-    await metadata.touch_upload(touched.id, 31.0)
-    assert await metadata.expire_uploads(20.0) == [old]
-    assert await metadata.expire_uploads(20.0) == []
+        await metadata.begin_upload(upload, BOUNDS)
+    await metadata.touch_upload(touched.id, 31.0, empty=True)
+    assert await metadata.expire_uploads(20.0, 20.0) == [old]
+    assert await metadata.expire_uploads(20.0, 20.0) == []
     assert await metadata.upload(old.id) is None
-    assert {each.id for each in await metadata.expire_uploads(1000.0)} == {touched.id, edge.id, new.id}
+    assert {each.id for each in await metadata.expire_uploads(1000.0, 1000.0)} == {touched.id, edge.id, new.id}
 
 
 async def test_sessions_expire_whatever_the_clock_did(metadata: Database) -> None:
     """A clock that was wrong for a while must not keep all later sessions open."""
     ahead, later = upload_at(5000.0), upload_at(10.0)
     for upload in (ahead, later):
-        await metadata.begin_upload(upload, 10)
-    assert await metadata.expire_uploads(100.0) == [later]
+        await metadata.begin_upload(upload, BOUNDS)
+    assert await metadata.expire_uploads(100.0, 100.0) == [later]
     assert await metadata.upload(ahead.id) == ahead
 
 
@@ -906,7 +1005,7 @@ async def test_everything_is_there_after_a_restart(reopen: Open) -> None:
     await before.publish(publication(REPO, image, "v1"))
     await before.publish(publication(REPO, artifact))
     await link(before, REPO, blob)
-    await before.begin_upload(upload, 10)
+    await before.begin_upload(upload, BOUNDS)
     for _ in range(2):
         after = reopen()
         found = await after.tagged_manifest(REPO, tag("v1"))

@@ -19,7 +19,7 @@ from trow.oci.page import Page, PageRequest
 from trow.policy.access import Permission
 from trow.policy.globs import RepositoryGlob
 from trow.policy.identity import Grant
-from trow.registry.ports import BlobRecord, RepositoryRecord, RobotToken, Upload
+from trow.registry.ports import BlobRecord, RepositoryRecord, RobotToken, Upload, UploadBounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +141,7 @@ async def test_database_of_the_first_version_keeps_its_content(path: Path) -> No
             assert found is not None
             assert found.content == image.raw
             assert await metadata.blob(REPO, digest(blob.digest)) == BlobRecord(blob.size, blob.content)
-            assert await metadata.upload(upload) == Upload(upload, REPO, "alice", "sha256", 6.0, "")
+            assert await metadata.upload(upload) == Upload(upload, REPO, "alice", "sha256", 6.0, "", empty=False)
             assert await metadata.repositories(PageRequest(9)) == Page([REPO], more=False)
             events = await metadata.tag_history(REPO, tag("v1"), PageRequest(9))
             assert events is not None
@@ -323,7 +323,7 @@ async def test_what_was_asked_for_before_the_end_is_done(path: Path) -> None:
 
 
 async def test_sessions_in_use_are_not_in_the_database(metadata: SqliteMetadata, path: Path) -> None:
-    await metadata.begin_upload(Upload(UploadId.new(), REPO, "", "sha256", 1.0, OWNER), 10)
+    await metadata.begin_upload(Upload(UploadId.new(), REPO, "", "sha256", 1.0, OWNER), UploadBounds(9, 9, 9))
     assert metadata.open_uploads() == 1
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         assert connection.execute("SELECT count(*) FROM upload").fetchall() == [(0,)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied
 from trow.oci.names import Repository, Tag
-from trow.registry.ports import Publication
+from trow.registry.ports import Publication, UploadBounds
 from trow.registry.publish import Author
 from trow.registry.push import Push
 from trow.registry.sessions import Sessions
@@ -25,6 +25,7 @@ REPO = Repository.parse("library/one")
 OTHER = Repository.parse("library/other")
 # Whose share an upload takes.
 OWNER = "user alice"
+_BOUNDS: Final = UploadBounds(10, 100, 100)
 
 
 def tag(name: str) -> Tag:
@@ -35,9 +36,10 @@ def digest(text: str) -> Digest:
     return Digest.parse(text)
 
 
-def pushing(blobs: Blobs, metadata: Metadata, *, expiry: float = 3600) -> Push:
+def pushing(blobs: Blobs, metadata: Metadata, *, bounds: UploadBounds = _BOUNDS, expiry: float = 3600) -> Push:
     """Uploads as a server has them, with small limits."""
-    return Push(blobs, metadata, Sessions(blobs, metadata, most=10, expiry=expiry), most_bytes=1_000_000)
+    sessions = Sessions(blobs, metadata, bounds, expiry=expiry, empty_expiry=min(expiry, 300))
+    return Push(blobs, metadata, sessions, most_bytes=1_000_000)
 
 
 async def pieces(*chunks: bytes, then: BaseException | None = None) -> AsyncIterator[bytes]:

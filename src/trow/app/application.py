@@ -35,6 +35,7 @@ from trow.http.v2 import V2
 from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.page import PageSizes
 from trow.registry.browse import Browse
+from trow.registry.ports import UploadBounds
 from trow.registry.publish import Publish, PublishRules
 from trow.registry.pull import Pull
 from trow.registry.push import Push
@@ -188,7 +189,11 @@ def _stores(config: Config, metrics: Metrics) -> Iterator[tuple[FilesystemBlobs,
 @contextlib.asynccontextmanager
 async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetadata) -> AsyncIterator[Push]:
     """Uploads: what a crash has left is cleared away; what is open at the end goes on after a restart."""
-    sessions = Sessions(blobs, metadata, most=config.limits.max_uploads, expiry=config.registry.upload_expiry)
+    settings, limits = config.registry, config.limits
+    bounds = UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository)
+    sessions = Sessions(
+        blobs, metadata, bounds, expiry=settings.upload_expiry, empty_expiry=settings.empty_upload_expiry
+    )
     push = Push(blobs, metadata, sessions, most_bytes=config.registry.max_blob_size)
     mark = RunningMark(config.data_dir)
     crashed = mark.found()

@@ -115,6 +115,14 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     upload_expiry: Annotated[Duration, _setting("An upload session ends this long after its last byte.", minimum=1)] = (
         Duration(3600)
     )
+    empty_upload_expiry: Annotated[
+        Duration,
+        _setting(
+            "An upload session to which no byte came ends this long after it was opened. Asking for its status does not"
+            " let it live longer.",
+            minimum=1,
+        ),
+    ] = Duration(300)
     tag_history: Annotated[int, _setting("Entries of history kept for each tag.", minimum=0)] = 100
     notice: Annotated[
         str, _setting("A text sent as `Warning` header with every answer under `/v2/`; clients show it. Empty: none.")
@@ -136,8 +144,29 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, _setting("Requests that one client address may send at once before its rate counts.", minimum=1)
     ] = 100
     max_uploads: Annotated[
-        int, _setting("Open upload sessions; a new one above this number is answered 429.", minimum=1)
+        int,
+        _setting(
+            "Open upload sessions. When they are so many, a new one takes the place of the oldest empty one of whoever"
+            " has the most; where that is the client itself, the answer is 429.",
+            minimum=1,
+        ),
     ] = 10000
+    max_uploads_per_user: Annotated[
+        int,
+        _setting(
+            "Open upload sessions of one user, or of one address where nobody logs in. A new one above this number"
+            " takes the place of the user's oldest empty one; when none is empty the answer is 429.",
+            minimum=1,
+        ),
+    ] = 1000
+    max_uploads_per_repository: Annotated[
+        int,
+        _setting(
+            "Open upload sessions in one repository. A new one above this number takes the place of an empty one, the"
+            " user's own first, then one of whoever has the most there; otherwise the answer is 429.",
+            minimum=1,
+        ),
+    ] = 2000
     page_size: Annotated[int, _setting("Entries in one page of a list when the request gives no `n`.", minimum=1)] = (
         1000
     )

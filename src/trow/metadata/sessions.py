@@ -6,53 +6,123 @@ every upload from waiting for the flush that somebody else's commit is in the mi
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from trow.oci.errors import TooManyRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from trow.oci.names import UploadId
-    from trow.registry.ports import Upload
+    from trow.oci.names import Repository, UploadId
+    from trow.registry.ports import Upload, UploadBounds
+
+Key = TypeVar("Key")
+
+_RETRY_SECONDS: Final = 5
 
 
 class UploadSessions:
-    """The open sessions."""
+    """The open sessions, each group of them in the order in which they were opened."""
 
     def __init__(self, uploads: Iterable[Upload]) -> None:
-        self._open: dict[UploadId, Upload] = {upload.id: upload for upload in uploads}
+        self._open: dict[UploadId, Upload] = {}
+        self._of_owner: dict[str, dict[UploadId, None]] = {}
+        self._in_repository: dict[Repository, dict[UploadId, None]] = {}
+        for upload in sorted(uploads, key=lambda each: each.used_at):
+            self._add(upload)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin(self, upload: Upload, most: int) -> bool:
+    def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
         """See `Metadata.begin_upload`."""
-        if len(self._open) >= most:
-            return False
-        self._open[upload.id] = upload
-        return True
+        ended = self._in_the_way(upload, bounds)
+        if ended is not None:
+            self._remove(ended)
+        self._add(upload)
+        return ended
+
+    def _in_the_way(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
+        """The session that has to end for another one; None while there is room.
+
+        Raises:
+            TooManyRequests: none may end.
+        """
+        own = self._of_owner.get(upload.owner, {})
+        here = self._in_repository.get(upload.repository, {})
+        crowded = len(here) >= bounds.in_repository
+        if len(own) >= bounds.of_owner:
+            found = self._first_empty(each for each in own if not crowded or each in here)
+            what = f"{len(own)} uploads of yours are open (limits.max_uploads_per_user)"
+        elif crowded:
+            found = self._first_empty(each for each in here if each in own) or self._greediest(here, upload.owner)
+            what = f"{len(here)} uploads are open in this repository (limits.max_uploads_per_repository)"
+        elif len(self._open) >= bounds.total:
+            found = self._greediest(self._open, upload.owner)
+            what = f"{len(self._open)} uploads are open (limits.max_uploads)"
+        else:
+            return None
+        if found is None:
+            raise TooManyRequests(f"{what}; finish or cancel some", retry_after=_RETRY_SECONDS)
+        return found
+
+    def _first_empty(self, uploads: Iterable[UploadId]) -> Upload | None:
+        return next((self._open[each] for each in uploads if self._open[each].empty), None)
+
+    def _greediest(self, uploads: Mapping[UploadId, object], owner: str) -> Upload | None:
+        """The oldest empty session of whoever has the most of these, if that is more than ``owner`` has."""
+        if uploads is self._open:
+            counts = Counter({each: len(theirs) for each, theirs in self._of_owner.items()})
+        else:
+            counts = Counter(self._open[each].owner for each in uploads)
+        [(greediest, most)] = counts.most_common(1)
+        if most <= counts[owner]:
+            return None
+        return self._first_empty(each for each in self._of_owner[greediest] if each in uploads)
 
     def get(self, upload: UploadId) -> Upload | None:
         """See `Metadata.upload`."""
         return self._open.get(upload)
 
-    def touch(self, upload: UploadId, at: float) -> None:
+    def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
         """See `Metadata.touch_upload`."""
         session = self._open.get(upload)
         if session is not None:
-            self._open[upload] = replace(session, used_at=at)
+            self._open[upload] = replace(session, used_at=at, empty=empty)
 
     def end(self, upload: UploadId) -> bool:
         """See `Metadata.end_upload`."""
-        return self._open.pop(upload, None) is not None
+        session = self._open.get(upload)
+        if session is not None:
+            self._remove(session)
+        return session is not None
 
-    def expire(self, before: float) -> Sequence[Upload]:
+    def expire(self, before: float, empty_before: float) -> Sequence[Upload]:
         """See `Metadata.expire_uploads`."""
-        expired = [upload for upload in self._open.values() if upload.used_at < before]
+        expired = [each for each in self._open.values() if each.used_at < (empty_before if each.empty else before)]
         for upload in expired:
-            del self._open[upload.id]
+            self._remove(upload)
         return expired
 
     def all(self) -> Sequence[Upload]:
         """All open sessions."""
         return list(self._open.values())
+
+    def _add(self, upload: Upload) -> None:
+        self._open[upload.id] = upload
+        self._of_owner.setdefault(upload.owner, {})[upload.id] = None
+        self._in_repository.setdefault(upload.repository, {})[upload.id] = None
+
+    def _remove(self, upload: Upload) -> None:
+        del self._open[upload.id]
+        _leave(self._of_owner, upload.owner, upload.id)
+        _leave(self._in_repository, upload.repository, upload.id)
+
+
+def _leave(groups: dict[Key, dict[UploadId, None]], key: Key, upload: UploadId) -> None:
+    """Take a session out of its group; an empty group takes no memory."""
+    del groups[key][upload]
+    if not groups[key]:
+        del groups[key]

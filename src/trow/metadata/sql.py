@@ -135,8 +135,10 @@ DROP_SURPLUS_PINS: Final = """
     )
 """
 
-ADD_UPLOAD: Final = "INSERT INTO upload (id, repository, subject, algorithm, used_at, owner) VALUES (?, ?, ?, ?, ?, ?)"
-TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at, owner"
+ADD_UPLOAD: Final = """
+    INSERT INTO upload (id, repository, subject, algorithm, used_at, owner, empty) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at, owner, empty"
 PROBE_WRITE: Final = "UPDATE upload SET used_at = used_at WHERE id = ''"
 
 ALL_BLOBS: Final = "SELECT digest, size, content FROM blob WHERE digest > ? ORDER BY digest LIMIT ?"

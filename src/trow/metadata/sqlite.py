@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Stretch,
         TagEvent,
         Upload,
+        UploadBounds,
     )
 
 Result = TypeVar("Result")
@@ -474,22 +475,22 @@ class SqliteMetadata:
         """
         await self._writer.run(transactions.drop_old_pins(before, most))
 
-    async def begin_upload(self, upload: Upload, most: int) -> bool:
+    async def begin_upload(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
         """See `Metadata.begin_upload`."""
-        return self._sessions.begin(upload, most)
+        return self._sessions.begin(upload, bounds)
 
     async def upload(self, upload: UploadId) -> Upload | None:
         """See `Metadata.upload`."""
         return self._sessions.get(upload)
 
-    async def touch_upload(self, upload: UploadId, at: float) -> None:
+    async def touch_upload(self, upload: UploadId, at: float, *, empty: bool) -> None:
         """See `Metadata.touch_upload`."""
-        self._sessions.touch(upload, at)
+        self._sessions.touch(upload, at, empty=empty)
 
     async def end_upload(self, upload: UploadId) -> bool:
         """See `Metadata.end_upload`."""
         return self._sessions.end(upload)
 
-    async def expire_uploads(self, before: float) -> Sequence[Upload]:
+    async def expire_uploads(self, before: float, empty_before: float) -> Sequence[Upload]:
         """See `Metadata.expire_uploads`."""
-        return self._sessions.expire(before)
+        return self._sessions.expire(before, empty_before)

@@ -501,15 +501,17 @@ def take_uploads() -> Transaction[Sequence[Upload]]:
             _text(algorithm),
             _float(used_at),
             _text(owner),
+            bool(_number(empty)),
         )
-        for upload, repository, subject, algorithm, used_at, owner in rows
+        for upload, repository, subject, algorithm, used_at, owner, empty in rows
     ]
 
 
 def put_uploads(uploads: Sequence[Upload]) -> Transaction[None]:
     """Put sessions into the database."""
     for each in uploads:
-        yield sql.ADD_UPLOAD, (each.id, each.repository, each.subject, each.algorithm, each.used_at, each.owner)
+        row = (each.id, each.repository, each.subject, each.algorithm, each.used_at, each.owner, int(each.empty))
+        yield sql.ADD_UPLOAD, row
 
 
 def probe_write() -> Transaction[None]:

@@ -102,6 +102,7 @@ class Upload:
         algorithm: the digest algorithm that the client announced.
         used_at: when it was last noted as used, in seconds since 1970.
         owner: whose share it takes: a user, or a source where nobody showed credentials.
+        empty: whether no byte has come, and none is on its way.
     """
 
     id: UploadId
@@ -110,6 +111,16 @@ class Upload:
     algorithm: str
     used_at: float
     owner: str
+    empty: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UploadBounds:
+    """How many sessions may be open: in all, of one owner, in one repository."""
+
+    total: int
+    of_owner: int
+    in_repository: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,20 +337,27 @@ class Metadata(Protocol):
         """Take a blob from the repository; False when it had none."""
 
     # upload sessions; these writes are not durable: after a crash the client begins anew
-    async def begin_upload(self, upload: Upload, most: int) -> bool:
-        """Open a session; False when ``most`` sessions are open already."""
+    async def begin_upload(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
+        """Open a session. Where a bound is reached the oldest empty one ends for it, and is returned.
+
+        It is one of the same owner where the owner's or the repository's bound is reached; otherwise one of whoever has
+        the most, if that is more than this owner has.
+
+        Raises:
+            TooManyRequests: none may end.
+        """
 
     async def upload(self, upload: UploadId) -> Upload | None:
         """An open session."""
 
-    async def touch_upload(self, upload: UploadId, at: float) -> None:
-        """Note that the session was used at ``at``."""
+    async def touch_upload(self, upload: UploadId, at: float, *, empty: bool) -> None:
+        """Note that the session was used at ``at``, and whether it has bytes or is about to get some."""
 
     async def end_upload(self, upload: UploadId) -> bool:
         """Close a session; False when there was none."""
 
-    async def expire_uploads(self, before: float) -> Sequence[Upload]:
-        """Close all sessions that were last used before ``before`` and return them."""
+    async def expire_uploads(self, before: float, empty_before: float) -> Sequence[Upload]:
+        """Close the sessions that were last used before ``before``, empty ones before ``empty_before``; return them."""
 
 
 @dataclass(frozen=True, slots=True)

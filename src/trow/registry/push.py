@@ -76,7 +76,7 @@ class Push:
         Raises:
             UploadUnknown, UploadBusy, ChunkOutOfOrder, SizeInvalid, BlobTooLarge: nothing was added.
         """
-        async with self.sessions.use(repository, subject, upload) as live, live.adding(chunk) as staged:
+        async with self.sessions.add(repository, subject, upload, chunk) as staged:
             await self._write(staged, chunk)
             return staged.offset
 
@@ -92,7 +92,7 @@ class Push:
         finished = self._finished.get(upload)
         if finished is not None and finished[:3] == (repository, subject, digest):
             return await self._repeat(finished, upload, chunk)
-        async with self.sessions.use(repository, subject, upload) as live, live.adding(chunk) as staged:
+        async with self.sessions.add(repository, subject, upload, chunk) as staged:
             await self._write(staged, chunk)
             size = staged.offset
             await self._store(repository, upload, staged, digest)

@@ -14,22 +14,21 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from trow.oci.errors import DigestMismatch, SizeInvalid, TooManyRequests, Unavailable, UploadBusy, UploadUnknown
+from trow.oci.errors import DigestMismatch, SizeInvalid, Unavailable, UploadBusy, UploadUnknown
 from trow.oci.names import UploadId
 from trow.registry.ports import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
     from trow.oci.names import Repository
     from trow.oci.ranges import ByteRange
-    from trow.registry.ports import Blobs, Metadata, Staged
+    from trow.registry.ports import Blobs, Metadata, Staged, UploadBounds
 
 # Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
 _LIVE: Final = 256
 # How long a request waits for another one that writes to the same session: a client that lost its connection resumes.
 _BUSY_SECONDS: Final = 5.0
-_RETRY_SECONDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +71,35 @@ class Live:
 
     Attributes:
         cut: what a client may be about to repeat.
+        receiving: whether a request brings bytes.
+        grew: whether the last one brought any.
         users: how many requests have the session, or wait for it.
         lock: held by the request that has it.
     """
 
+    _record: Upload | None = None
     _staged: Staged | None = None
     cut: _Cut | None = None
+    receiving: bool = False
+    grew: bool = False
     users: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
+    def record(self) -> Upload:
+        """What is on record of it."""
+        assert self._record is not None, "the session is not open"  # noqa: S101
+        return self._record
+
+    @property
     def staged(self) -> Staged:
-        """Its bytes, once it was opened."""
+        """Its bytes."""
         assert self._staged is not None, "the session is not open"  # noqa: S101
         return self._staged
 
     async def open(self, blobs: Blobs, record: Upload) -> None:
         """Read what was staged before, if that is not open."""
+        self._record = record
         if self._staged is None:
             self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
 
@@ -110,7 +121,8 @@ class Live:
             await self.staged.truncate(cut.start)
         start = self.staged.offset
         try:
-            yield self.staged
+            with self._receiving():
+                yield self.staged
         except (DigestMismatch, SizeInvalid):
             await self.staged.truncate(start)
             raise
@@ -119,6 +131,14 @@ class Live:
                 self.cut = _Cut(start, chunk.length)
             raise
 
+    @contextlib.contextmanager
+    def _receiving(self) -> Iterator[None]:
+        start, self.receiving = self.staged.offset, True
+        try:
+            yield
+        finally:
+            self.grew, self.receiving = self.staged.offset > start, False
+
 
 class Sessions:
     """The sessions that are open.
@@ -126,33 +146,53 @@ class Sessions:
     Args:
         blobs: where their bytes are.
         metadata: where they are on record.
-        most: how many may be open at a time.
+        bounds: how many may be open at a time.
         expiry: after how many idle seconds one ends.
+        empty_expiry: the same for one that has no bytes.
     """
 
-    def __init__(self, blobs: Blobs, metadata: Metadata, *, most: int, expiry: float) -> None:
+    def __init__(
+        self, blobs: Blobs, metadata: Metadata, bounds: UploadBounds, *, expiry: float, empty_expiry: float
+    ) -> None:
         self._blobs = blobs
         self._metadata = metadata
-        self._most = most
+        self._bounds = bounds
         self._expiry = expiry
+        self._empty_expiry = empty_expiry
         self._live: OrderedDict[UploadId, Live] = OrderedDict()
 
     async def begin(self, repository: Repository, pusher: Pusher, algorithm: str) -> UploadId:
-        """Open one.
+        """Open one. It may be that another one, which has no bytes, ends for it.
 
         Raises:
             TooManyRequests: too many are open.
         """
         upload = Upload(UploadId.new(), repository, pusher.subject, algorithm, time.time(), pusher.owner)
-        if not await self._metadata.begin_upload(upload, self._most):
-            raise TooManyRequests("too many uploads are open; finish or cancel some", retry_after=_RETRY_SECONDS)
-        self._live[upload.id] = Live(await self._blobs.stage(upload.id, algorithm, upload.owner))
+        ended = await self._metadata.begin_upload(upload, self._bounds)
+        if ended is not None:
+            await self._discard(ended)
+        self._live[upload.id] = Live(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
         await self._put_aside()
         return upload.id
 
     @contextlib.asynccontextmanager
-    async def use(self, repository: Repository, subject: str, upload: UploadId) -> AsyncIterator[Live]:
-        """One session, for this request alone.
+    async def add(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk) -> AsyncIterator[Staged]:
+        """The bytes of one session, to which this request adds; see `use` and `Live.adding`."""
+        async with self.use(repository, subject, upload, adding=True) as live:
+            used_at = live.record.used_at
+            try:
+                async with live.adding(chunk) as staged:
+                    yield staged
+            finally:
+                # Requests that bring nothing let a session live no longer.
+                at = time.time() if live.grew else used_at
+                await self._metadata.touch_upload(upload, at, empty=not live.staged.offset)
+
+    @contextlib.asynccontextmanager
+    async def use(
+        self, repository: Repository, subject: str, upload: UploadId, *, adding: bool = False
+    ) -> AsyncIterator[Live]:
+        """One session, for this request alone. That lets it live no longer.
 
         Raises:
             UploadUnknown: there is none, or it is somebody else's, or ended while this request waited for it.
@@ -166,12 +206,14 @@ class Sessions:
         live.users += 1
         try:
             async with _exclusive(live.lock):
-                if await self._metadata.upload(upload) is None:
+                record = await self._metadata.upload(upload)
+                if record is None:
                     self.forget(upload)
                     raise unknown(upload)
+                if adding:  # a session that is about to get bytes is none that may end for others
+                    await self._metadata.touch_upload(upload, time.time(), empty=False)
                 await live.open(self._blobs, record)
                 yield live
-                await self._metadata.touch_upload(upload, time.time())
         finally:
             live.users -= 1
             await self._put_aside()
@@ -183,9 +225,9 @@ class Sessions:
     async def expire(self) -> int:
         """End the sessions that were idle for too long; returns how many."""
         now = time.time()
-        for upload in [each for each, live in self._live.items() if live.lock.locked()]:
-            await self._metadata.touch_upload(upload, now)  # bytes are arriving
-        expired = await self._metadata.expire_uploads(now - self._expiry)
+        for upload in [each for each, live in self._live.items() if live.receiving]:
+            await self._metadata.touch_upload(upload, now, empty=False)
+        expired = await self._metadata.expire_uploads(now - self._expiry, now - self._empty_expiry)
         for record in expired:
             await self._discard(record)
         return len(expired)

@@ -50,7 +50,7 @@ class MemoryStaged:
     @property
     def offset(self) -> int:
         """See `Staged.offset`."""
-        return len(self._bytes)
+        return len(self._staged.get(self._upload, b""))
 
     async def write(self, chunks: AsyncIterable[bytes]) -> None:
         """See `Staged.write`."""

@@ -27,7 +27,7 @@ from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange
 from trow.registry import push as push_module
 from trow.registry import sessions as sessions_module
-from trow.registry.ports import LocalFile
+from trow.registry.ports import LocalFile, UploadBounds
 from trow.registry.pull import Pull
 from trow.registry.sessions import Chunk, Pusher
 from trow.storage.memory import MemoryBlobs
@@ -45,6 +45,7 @@ SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, 300_000]
 EMPTY = Chunk(pieces(), None, 0)
 NOBODY = Pusher("", "192.0.2.1")
 ALICE = Pusher("alice", "192.0.2.1")
+BOB = Pusher("bob", "192.0.2.1")
 
 
 def chunk(content: bytes, at: int | None = None, *, announced: bool = True) -> Chunk:
@@ -463,6 +464,7 @@ async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: 
     monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
     idle, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
     await push.append(REPO, "", idle, chunk(b"x" * 300_000))
+    await push.append(REPO, "", used, chunk(b"x"))
     now += 3000
     assert await push.sessions.expire() == 0
     await push.append(REPO, "", used, chunk(b"x"))
@@ -470,7 +472,7 @@ async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: 
     assert await push.sessions.expire() == 1
     with pytest.raises(UploadUnknown):
         await push.status(REPO, "", idle)
-    assert await push.status(REPO, "", used) == 1
+    assert await push.status(REPO, "", used) == 2
     assert str(idle) not in left(blobs)
 
 
@@ -491,6 +493,91 @@ async def test_session_does_not_expire_while_bytes_arrive(
     body.go_on.set()
     await request
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
+async def test_session_without_bytes_expires_in_minutes_whatever_is_asked(
+    push: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status and empty chunks cost a client nothing, and would keep a session for ever."""
+    now = 1_000_000.0
+    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    empty, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
+    await push.append(REPO, "", used, chunk(b"x"))
+    for _ in range(2):
+        now += 149
+        for upload in (empty, used):
+            await push.status(REPO, "", upload)
+            await push.append(REPO, "", upload, EMPTY)
+            with pytest.raises(ChunkOutOfOrder):
+                await push.append(REPO, "", upload, chunk(b"y", 7))
+        assert await push.sessions.expire() == 0
+    now += 3
+    assert await push.sessions.expire() == 1
+    with pytest.raises(UploadUnknown):
+        await push.status(REPO, "", empty)
+    assert await push.status(REPO, "", used) == 1
+    now += 3301
+    assert await push.sessions.expire() == 1
+
+
+@pytest.mark.parametrize("how", ["a wrong digest", "a broken connection"])
+async def test_session_that_was_tried_is_there_for_the_next_try(
+    push: Push, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    upload = await push.begin(REPO, NOBODY)
+    now += 299
+    body = Chunk(pieces(b"x", then=None if "digest" in how else BodyIncomplete("gone")), None, 2)
+    with pytest.raises((DigestMismatch, BodyIncomplete)):
+        await push.finish(REPO, "", upload, body, digest(factories.blob().digest))
+    now += 290
+    assert await push.sessions.expire() == 0
+
+
+async def test_session_that_gets_bytes_does_not_end_for_another(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+    push = pushing(blobs, metadata, bounds=UploadBounds(10, 2, 10))
+    empty, busy = await push.begin(REPO, ALICE), await push.begin(REPO, ALICE)
+    body = Stalled(b"", b"x")
+    request = asyncio.create_task(push.append(REPO, "alice", empty, Chunk(body)))
+    await body.stopped.wait()
+    third = await push.begin(REPO, ALICE)
+    with pytest.raises(UploadUnknown):
+        await push.status(REPO, "alice", busy)
+    await push.append(REPO, "alice", third, chunk(b"x"))
+    with pytest.raises(TooManyRequests):
+        await push.begin(REPO, ALICE)
+    assert await push.begin(REPO, BOB)
+    body.go_on.set()
+    assert await request == 1
+
+
+async def test_users_without_credentials_have_a_share_for_each_source(
+    blobs: LocalBlobs, metadata: SqliteMetadata
+) -> None:
+    push = pushing(blobs, metadata, bounds=UploadBounds(100, 2, 100))
+    here = [await push.begin(REPO, Pusher("", "192.0.2.1")) for _ in range(5)]
+    there = await push.begin(REPO, Pusher("", "192.0.2.2"))
+    for upload in here[:3]:
+        with pytest.raises(UploadUnknown):
+            await push.status(REPO, "", upload)
+    for upload in [*here[3:], there]:
+        assert await push.status(REPO, "", upload) == 0
+
+
+async def test_shares_are_known_after_a_restart(blobs: LocalBlobs, tmp_path: Path) -> None:
+    bounds = UploadBounds(100, 2, 100)
+    with contextlib.closing(SqliteMetadata(tmp_path / "shares.db")) as before:
+        push = pushing(blobs, before, bounds=bounds)
+        uploads = [await push.begin(REPO, ALICE) for _ in range(2)]
+        await push.append(REPO, "alice", uploads[1], chunk(b"x"))
+        await push.sessions.close()
+    with contextlib.closing(SqliteMetadata(tmp_path / "shares.db")) as after:
+        push = pushing(blobs, after, bounds=bounds)
+        await push.begin(REPO, ALICE)
+        with pytest.raises(UploadUnknown):
+            await push.status(REPO, "alice", uploads[0])
+        assert await push.status(REPO, "alice", uploads[1]) == 1
 
 
 async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
