@@ -338,6 +338,11 @@ def test_constraints(bring: Any, kind: str, spec: str, default: str, kept: list[
     assert [remark.partition(":")[0] for remark in told] == remarks
 
 
+def scoped(action: str, *points: str) -> str:
+    named = ", ".join(f"{{name: {point}.gatekeeper.sh}}" for point in points)
+    return f"scopedEnforcementActions: [{{action: {action}, enforcementPoints: [{named}]}}]"
+
+
 @pytest.mark.parametrize(
     ("spec", "expected", "remarks"),
     [
@@ -346,6 +351,10 @@ def test_constraints(bring: Any, kind: str, spec: str, default: str, kept: list[
         ("enforcementAction: deny", {}, []),
         ("enforcementAction: other", {}, ["changed"]),
         ("enforcementAction: scoped, scopedEnforcementActions: [{action: warn}]", {"mode": "warn"}, []),
+        (f"enforcementAction: scoped, {scoped('deny', 'audit')}", {"mode": "audit"}, []),
+        (f"enforcementAction: scoped, {scoped('deny', 'audit', 'gator')}", {"mode": "audit"}, []),
+        (f"enforcementAction: scoped, {scoped('deny', 'audit', 'validation')}", {}, []),
+        (f"enforcementAction: scoped, {scoped('warn', 'validation')}", {"mode": "warn"}, []),
         ("enforcementAction: scoped, scopedEnforcementActions: [{action: warn}, {action: deny}]", {}, ["changed"]),
         (
             "match: {namespaces: [default, 'team-*'], excludedNamespaces: [team-a]}",
@@ -400,6 +409,7 @@ spec:
 """
 
 
+OPERATION = "key: \"{{ request.operation || 'BACKGROUND' }}\""
 MATCH = "match: {any: [{resources: {kinds: [Pod]}}]}"
 
 
@@ -424,7 +434,10 @@ def containers(each: str) -> str:
     [
         ("eu.foo.io/* | bar.io/*", "Deny", ["Allow eu.foo.io/**", "Allow bar.io/**"], None, []),
         ("eu.foo.io/*|bar.io/a?", "Deny", ["Allow eu.foo.io/**"], None, ["left out"]),
+        ("eu.foo.io/?* | bar.io/a/?*", "Deny", ["Allow eu.foo.io/**", "Allow bar.io/a/**"], None, []),
         ("!k8s.gcr.io/*", "Allow", ["Deny k8s.gcr.io/**"], None, []),
+        ("eu.foo.io/* & !*:latest", "Deny", ["Deny */**:latest", "Allow eu.foo.io/**"], None, []),
+        ("eu.foo.io/?* | !k8s.gcr.io/* | bar.io/a*", "Allow", ["Deny k8s.gcr.io/**"], None, []),
         ("!*:latest & !k8s.gcr.io/*", "Allow", ["Deny */**:latest", "Deny k8s.gcr.io/**"], None, []),
         ("*@*", "Allow", [], {"digest": True}, []),
         ("*@sha256:*", "Allow", [], {"digest": True}, []),
@@ -444,7 +457,9 @@ def test_patterns_of_kyverno(
     assert [remark.partition(":")[0] for remark in told] == remarks
 
 
-@pytest.mark.parametrize("image", ["*:*", "*", "a.io/? | b.io/?", "!a.io/* | !b.io/*"])
+@pytest.mark.parametrize(
+    "image", ["*:*", "*", "a.io/? | b.io/?", "!a.io/* | !b.io/*", "!a.io/* | a.io/b/*", "a.io/* & *:1"]
+)
 def test_patterns_of_kyverno_that_come_to_nothing(bring: Any, image: str) -> None:
     manifests, remarks = bring(cluster_policy(pattern(image)))
     assert manifests == []
@@ -458,6 +473,11 @@ def test_patterns_of_kyverno_that_come_to_nothing(bring: Any, image: str) -> Non
         (f"{MATCH}\n    mutate: {{patchStrategicMerge: {{}}}}", "mutate: says nothing"),
         (pattern("a.io/*", extra="context: [{name: x}]"), "context: there are no such conditions"),
         (pattern("a.io/*", extra="preconditions: {all: [{key: '{{x}}', operator: Equals}]}"), "preconditions"),
+        (pattern("a.io/*", extra="preconditions: {all: [{key: '{{request.operation}}-{{x}}', operator: In}]}"), "pre"),
+        (pattern("a.io/*", extra=f"preconditions: {{all: [{{{OPERATION}, operator: Equals, value: UPDATE}}]}}"), "pre"),
+        (pattern("a.io/*", extra=f"preconditions: [{{{OPERATION}, operator: NotIn, value: [CREATE]}}]"), "pre"),
+        (pattern("a.io/*", extra=f"preconditions: {{all: [{{{OPERATION}, operator: GreaterThan}}]}}"), "pre"),
+        (pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod], operations: [UPDATE]}}]}"), "not about what is"),
         (pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod], selector: {a: b}}}]}"), "match: conditions"),
         (pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod]}, subjects: [{a: b}]}]}"), "match: conditions"),
         (pattern("a.io/*", "match: {all: [{resources: {kinds: [Pod]}}, {resources: {}}]}"), "match: conditions"),
@@ -524,6 +544,23 @@ def test_a_loop_over_containers_of_kyverno(bring: Any) -> None:
             pattern("a.io/*", extra="preconditions: {all: [{key: '{{request.operation}}', operator: NotEquals}]}"),
             None,
             [],
+        ),
+        (
+            pattern(
+                "a.io/*", extra=f"preconditions: {{all: [{{{OPERATION}, operator: AnyIn, value: [CREATE, UPDATE]}}]}}"
+            ),
+            None,
+            [],
+        ),
+        (
+            pattern("a.io/*", extra=f"preconditions: [{{{OPERATION}, operator: NotEquals, value: DELETE}}]"),
+            None,
+            [],
+        ),
+        (
+            pattern("a.io/*", extra="exclude: {any: [{resources: {namespaces: [b], operations: [UPDATE]}}]}"),
+            None,
+            ["changed"],
         ),
     ],
 )
@@ -635,6 +672,46 @@ def test_what_is_of_no_program_is_told(bring: Any) -> None:
 def test_nothing_is_read_as_something_else(bring: Any, source: str) -> None:
     with pytest.raises(UnreadableFile, match=f"has no policy of {source}"):
         bring(constraint("K8sAllowedRepos", "{}"), source=source)
+
+
+# `containers` without a dash.
+MAPPING = f"{MATCH}\n    validate: {{pattern: {{spec: {{containers: {{image: a.io/*}}}}}}}}"
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_coming_over(bring: Any) -> None:
+    good, odd = cluster_policy(pattern("a.io/*")), cluster_policy(MAPPING)
+    manifests, remarks = bring(f"{good}---\n{odd}---\n- 1\n", "a: [", good)
+    assert len(manifests) == 2
+    assert [remark.partition(": containers")[0] for remark in remarks] == [
+        "left out: 0.yaml, document 2",
+        "left out: 0.yaml, document 3: is no mapping",
+        "left out: 1.yaml, document 1: line 2: did not find expected node content",
+    ]
+    with pytest.raises(UnreadableSource, match="containers is not a list"):
+        bring(odd)
+
+
+def test_one_rule_that_cannot_be_read_keeps_no_other_from_coming_over(bring: Any) -> None:
+    policy = yaml.safe_load(cluster_policy(pattern("a.io/*")))
+    policy["spec"]["rules"].append({"name": "odd", "match": []})
+    manifests, remarks = bring(yaml.safe_dump(policy))
+    assert len(manifests) == 1
+    assert remarks == [
+        "left out: 0.yaml, document 1: ClusterPolicy/p, rule 2: ClusterPolicy/p, rule odd, match is not a mapping"
+    ]
+
+
+def test_a_policy_without_rules_is_told(bring: Any) -> None:
+    manifests, remarks = bring("apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\n")
+    assert manifests == []
+    assert remarks == ["left out: 0.yaml, document 1: ClusterPolicy/p: has no rules, so there is no policy"]
+
+
+def test_rules_of_which_only_the_first_applies_are_told(bring: Any) -> None:
+    policy = yaml.safe_load(cluster_policy(pattern("a.io/*"), "applyRules: One"))
+    assert bring(yaml.safe_dump(policy))[1] == []
+    policy["spec"]["rules"] *= 2
+    assert "applyRules: One: rules after the first that applies count here, too" in bring(yaml.safe_dump(policy))[1][0]
 
 
 def test_a_list_of_objects_is_taken_apart(bring: Any) -> None:

@@ -15,6 +15,7 @@ from trow.app.importing import connaisseur, gatekeeper, kyverno, trow
 from trow.app.importing.drafts import Draft, Imported, Kind, Remark
 from trow.app.importing.kyverno_signed import drafts_of
 from trow.app.importing.values import UnreadableSource
+from trow.errors import StartError
 from trow.policy.manifests import ManifestError, policy_of
 
 if TYPE_CHECKING:
@@ -35,31 +36,39 @@ def imported(
 ) -> tuple[tuple[Mapping[str, object], ...], tuple[Remark, ...]]:
     """Policies as objects of Kubernetes, and what is to be said about them.
 
+    What cannot be read is left out, as long as there is something that can.
+
     Args:
         files: paths, or `-` for standard input.
         source: one of `SOURCES`; without it, each document says by its form what it is.
 
     Raises:
-        UnreadableFile: a file cannot be read, or there is nothing of these programs in it.
-        UnreadableSource: something has not the form that its program reads.
+        UnreadableFile: nothing can be read, or there is nothing of these programs in it.
+        UnreadableSource: nothing has the form that its program reads.
     """
-    into, found = Imported(), 0
+    into, odd, found = Imported(), list[StartError](), 0
     for file in files:
-        for document in objects(read(file)):
-            found += _document(document, source, into)
+        try:
+            for document in objects(read(file)):
+                found += _document(document, source, into, odd)
+        except UnreadableFile as error:
+            odd.append(error)
     if not found:
         names = ", ".join("standard input" if file == "-" else file for file in files)
-        raise UnreadableFile(f"{names}: has no policy of {source or ', '.join(SOURCES)}")
+        raise next(iter(odd), UnreadableFile(f"{names}: has no policy of {source or ', '.join(SOURCES)}"))
+    for each in odd:
+        into.left_out(*str(each).split(": ", 1))
     into.drafts += drafts_of(into.signed)
     manifests = tuple(_manifests(_named_apart(into.drafts), into))
     return manifests, tuple(into.remarks)
 
 
-def _document(document: Document, source: str | None, into: Imported) -> bool:
-    """Whether there was something in it."""
+def _document(document: Document, source: str | None, into: Imported, odd: list[StartError]) -> bool:
+    """Whether there was something in it that could be read."""
     item, place = document.value, document.place
     if not isinstance(item, dict):
-        raise UnreadableFile(f"{place}: is no mapping")
+        odd.append(UnreadableFile(f"{place}: is no mapping"))
+        return False
     module = next(
         (_MODULES[name] for name in SOURCES if source in (None, name) and _MODULES[name].recognised(item)), None
     )
@@ -69,7 +78,8 @@ def _document(document: Document, source: str | None, into: Imported) -> bool:
     try:
         made = module.imported(item)
     except UnreadableSource as error:
-        raise UnreadableSource(f"{place}: {error}") from None
+        odd.append(UnreadableSource(f"{place}: {error}"))
+        return False
     made.remarks = [replace(remark, where=f"{place}: {remark.where}") for remark in made.remarks]
     into.add(made)
     return True

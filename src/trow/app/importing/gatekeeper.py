@@ -26,6 +26,8 @@ _KINDS: Final = {
     "K8sDisallowedRepos": (Effect.DENY, "repos"),
 }
 _MODES: Final = {"deny": Mode.ENFORCE, "warn": Mode.WARN, "dryrun": Mode.AUDIT}
+# Points of enforcement at which something can be refused; beside them there are `audit.gatekeeper.sh` and the like.
+_REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
 _STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
 # Conditions on what is judged. Without them more would be refused than anybody asked for.
 _CONDITIONS: Final = ("labelSelector", "namespaceSelector", "name")
@@ -119,9 +121,16 @@ def _mode(spec: Mapping[str, object], where: str, into: Imported) -> Mode:
             into.changed(f"{where}, enforcementAction", f"{action!r} is unknown; what is denied is refused")
         return _MODES.get(action, Mode.ENFORCE)
     scoped = sequence(spec.get("scopedEnforcementActions"), "spec.scopedEnforcementActions")
-    actions = {str(mapping(each, "spec.scopedEnforcementActions").get("action")) for each in scoped}
-    found = {_MODES.get(each, Mode.ENFORCE) for each in actions}
+    found = {_scoped(mapping(each, "spec.scopedEnforcementActions")) for each in scoped}
     mode = max(found, key=_STRICTEST.index, default=Mode.ENFORCE)
     if len(found) > 1:
         into.changed(f"{where}, scopedEnforcementActions", f"one mode is for all of a policy: {mode.value}")
     return mode
+
+
+def _scoped(action: Mapping[str, object]) -> Mode:
+    """What an action comes to: nothing is refused but where the API server asks before it stores."""
+    mode = _MODES.get(str(action.get("action")), Mode.ENFORCE)
+    where = "spec.scopedEnforcementActions[].enforcementPoints"
+    points = {str(mapping(each, where).get("name")) for each in sequence(action.get("enforcementPoints"), where)}
+    return mode if not points or points & _REFUSING else Mode.AUDIT

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from trow.app.importing.drafts import Draft, Imported
 from trow.app.importing.kyverno_images import image_of, ruled
-from trow.app.importing.kyverno_scope import Scope, scope_of
+from trow.app.importing.kyverno_scope import Scope, on_creation, scope_of
 from trow.app.importing.kyverno_signed import signed_by_policy, signed_by_rule
-from trow.app.importing.values import mapping, sequence, text
+from trow.app.importing.values import UnreadableSource, mapping, sequence, text
 from trow.policy.rules import Mode
 
 if TYPE_CHECKING:
@@ -47,12 +47,25 @@ def imported(item: Mapping[str, object]) -> Imported:
     if kind in _SIGNED:
         signed_by_policy(spec, where, namespace, into)
     elif kind in _RULED:
-        for number, each in enumerate(sequence(spec.get("rules"), "spec.rules")):
-            rule = mapping(each, f"spec.rules[{number}]")
-            _rule(rule, spec, where, name, namespace, into)
+        _rules(spec, where, name, namespace, into)
     else:
         into.left_out(where, f"is none of {', '.join((*_RULED, *_SIGNED))}")
     return into
+
+
+def _rules(spec: Mapping[str, object], where: str, name: str, namespace: str | None, into: Imported) -> None:
+    rules = sequence(spec.get("rules"), "spec.rules")
+    if not rules:
+        into.left_out(where, "has no rules, so there is no policy")
+    if spec.get("applyRules") == "One" and len(rules) > 1:
+        into.changed(where, "applyRules: One: rules after the first that applies count here, too")
+    for number, each in enumerate(rules):
+        try:
+            _rule(mapping(each, f"spec.rules[{number}]"), spec, where, name, namespace, into)
+        except UnreadableSource as error:
+            if len(rules) == 1:
+                raise
+            into.left_out(f"{where}, rule {number + 1}", str(error))
 
 
 def _rule(
@@ -68,7 +81,7 @@ def _rule(
     if others := [key for key in _OTHERS if rule.get(key)]:
         into.left_out(where, f"{', '.join(others)}: says nothing of what may run")
         return
-    if limits := [key for key in _LIMITS if rule.get(key) and not _only_about_operations(key, rule[key])]:
+    if limits := [key for key in _LIMITS if rule.get(key) and not (key == "preconditions" and on_creation(rule[key]))]:
         into.left_out(where, f"{', '.join(limits)}: there are no such conditions here")
         return
     scope = scope_of(rule, namespace, where, into)
@@ -90,15 +103,6 @@ def _validated(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str,
         default, rules, digest = found
         draft = Draft(name, default, rules, mode, scope.namespace, scope.include, scope.exclude, digest=digest)
         into.finish(draft, 0 if digest else 1)
-
-
-def _only_about_operations(key: str, conditions: object) -> bool:
-    """Whether conditions are about what is done to the object: nothing is judged here but what would newly run."""
-    if key != "preconditions":
-        return False
-    groups = [conditions] if isinstance(conditions, list) else list(mapping(conditions, "preconditions").values())
-    each = [mapping(one, "preconditions") for group in groups for one in sequence(group, "preconditions")]
-    return all("request.operation" in str(one.get("key")) for one in each)
 
 
 def _mode(rule: Mapping[str, object], spec: Mapping[str, object], where: str, into: Imported) -> Mode:

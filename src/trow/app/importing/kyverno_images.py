@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.app.importing.drafts import DraftRule
 from trow.app.importing.globs import Form, Inexpressible, meaning_of
+from trow.app.importing.precedence import meet
 from trow.app.importing.values import mapping, sequence
 from trow.policy.rules import Effect
 
@@ -84,14 +85,35 @@ def ruled(image: str, where: str, into: Imported) -> Ruled | None:
     """Default and rules of a pattern, and whether a digest is asked for; None if there are none, which is noted."""
     either = [part.strip() for part in image.split("|")]
     each = [part.strip() for part in image.split("&")]
-    if all(part.startswith("!") for part in each) and len(either) == 1:
-        rules = tuple(_rules([part[1:].strip() for part in each], Effect.DENY, where, into))
-        return Effect.ALLOW, rules, False
+    if len(either) == 1 and "!" in image:
+        return _all_of(each, where, into)
+    if excluded := [part for part in either if part.startswith("!")]:
+        return _unless(excluded, [part for part in either if part not in excluded], where, into)
     digest = all(_DIGEST.search(part) for part in either)
     globs = [_any_version(part) for part in either] if digest else either
     if digest and "*" in globs:
         return Effect.ALLOW, (), True
     return Effect.DENY, tuple(_rules(globs, Effect.ALLOW, where, into)), digest
+
+
+def _all_of(parts: Sequence[str], where: str, into: Imported) -> Ruled | None:
+    """What is like none of some patterns, and like at most one more."""
+    denied = [part[1:].strip() for part in parts if part.startswith("!")]
+    allowed = [part for part in parts if not part.startswith("!")]
+    if len(allowed) > 1:
+        into.left_out(where, "has several patterns that an image has to be like, which no policy here can say")
+        return None
+    rules = (*_rules(denied, Effect.DENY, where, into), *_rules(allowed, Effect.ALLOW, where, into))
+    return Effect.DENY if allowed else Effect.ALLOW, rules, False
+
+
+def _unless(excluded: Sequence[str], allowed: Sequence[str], where: str, into: Imported) -> Ruled | None:
+    """What is not like a pattern, or like one of others: these say nothing unless they meet it."""
+    denied = excluded[0][1:].strip()
+    if len(excluded) > 1 or any(meet(denied, each) for each in allowed):
+        into.left_out(where, "has a pattern for all that is not like another, and exceptions from that")
+        return None
+    return Effect.ALLOW, tuple(_rules([denied], Effect.DENY, where, into)), False
 
 
 def _any_version(glob: str) -> str:

@@ -1,11 +1,13 @@
-"""`match` and `exclude` of Kyverno's rules: here a policy is about namespaces, by name."""
+"""`match`, `exclude` and `preconditions` of Kyverno's rules: here a policy is about what newly runs in namespaces."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.app.importing.values import mapping, sequence, texts
+from trow.policy.globs import matches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 
 # What may stand beside namespaces: which objects it is about, which is always the same here.
 _HARMLESS: Final = frozenset({"kinds", "operations", "namespaces"})
+_CREATE: Final = "CREATE"
+_UPDATE: Final = "UPDATE"
+# Nothing beside it: what is put together with something else is another condition.
+_OPERATION: Final = re.compile(r"\{\{\s*request\.operation\s*(?:\|\|\s*['\"`][A-Za-z]*['\"`]\s*)?\}\}")
+_IS_IN: Final = frozenset({"equal", "equals", "in", "anyin"})
+_IS_NOT_IN: Final = frozenset({"notequal", "notequals", "notin", "anynotin", "allnotin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,9 @@ def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, into
     if filters is None or not all(map(_simple, filters)):
         into.left_out(where, "match: conditions other than kinds, operations and namespaces cannot be said here")
         return None
+    if filters and not any(filters := [each for each in filters if _on(each, _CREATE)]):
+        into.left_out(where, "match: it is not about what is created, and nothing else runs newly")
+        return None
     if not any(_pods(each) for each in filters):
         into.changed(where, "match has no Pods, but here they are what is judged in the end")
     named = [texts(_resources(each).get("namespaces"), f"{where}, namespaces") for each in filters]
@@ -50,7 +61,7 @@ def _excluded(rule: Mapping[str, object], where: str, into: Imported) -> Sequenc
     found: list[str] = []
     for each in filters or []:
         names = texts(_resources(each).get("namespaces"), f"{where}, namespaces")
-        if _simple(each) and names and _pods(each):
+        if _simple(each) and names and _pods(each) and _on(each, _CREATE, _UPDATE):
             found += names
         else:
             into.changed(where, "exclude: it applies there too, for only namespaces can be excluded here")
@@ -81,6 +92,32 @@ def _simple(each: Mapping[str, object]) -> bool:
     return set(each) <= {"resources"} and set(_resources(each)) <= _HARMLESS
 
 
+def _on(each: Mapping[str, object], *operations: str) -> bool:
+    """Whether it is about all of these operations."""
+    given = texts(_resources(each).get("operations"), "operations")
+    return not given or set(operations) <= set(given)
+
+
 def _pods(each: Mapping[str, object]) -> bool:
     kinds = texts(_resources(each).get("kinds"), "kinds")
     return not kinds or any(kind.rpartition("/")[2] in ("Pod", "*") for kind in kinds)
+
+
+def on_creation(conditions: object) -> bool:
+    """Whether preconditions are about operations alone, and hold where something is created."""
+    if isinstance(conditions, list):
+        return all(map(_holds_on_creation, conditions))
+    block = mapping(conditions, "preconditions")
+    every, some = (sequence(block.get(key), f"preconditions.{key}") for key in ("all", "any"))
+    told = [_holds_on_creation(each) for each in some]
+    return set(block) <= {"all", "any"} and all(map(_holds_on_creation, every)) and (any(told) or not told)
+
+
+def _holds_on_creation(condition: object) -> bool:
+    each = mapping(condition, "preconditions")
+    value, operator = each.get("value"), str(each.get("operator")).lower()
+    values = [value] if isinstance(value, str) else [*sequence(value, "preconditions, value")]
+    among = any(matches(str(one), _CREATE) for one in values)
+    if not _OPERATION.fullmatch(str(each.get("key"))):
+        return False
+    return among if operator in _IS_IN else not among and operator in _IS_NOT_IN
