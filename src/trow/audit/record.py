@@ -13,6 +13,7 @@ import msgspec
 
 from trow.audit import times
 from trow.policy.identity import Method
+from trow.registry.events import LONGEST_SENTENCE, LONGEST_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from trow.policy.identity import Identity, Workload
     from trow.registry.events import Event, Origin
 
-LONGEST_TEXT: Final = 256
-LONGEST_SENTENCE: Final = 1024
 MOST_IN_A_LIST: Final = 100
 # RFC 8785 writes numbers as ECMAScript does, which is exact up to here.
 LARGEST_NUMBER: Final = 2**53 - 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.http.request import LONGEST_PATH
 from trow.lib.terminal import escaped_bytes
 from trow.logs import text_line, text_value
 
@@ -52,7 +53,7 @@ class AccessLog:
             self._loop.call_later(_FLUSH_SECONDS, self._flush)
         line = _Line(
             time.time(), "info", "request", request.number, request.client, request.identity.name, request.method,
-            request.path, status, request.received, sent, seconds, request.refusal[:_LONGEST_REASON],
+            request.path[:LONGEST_PATH], status, request.received, sent, seconds, request.refusal[:_LONGEST_REASON],
         )  # fmt: skip
         self._lines.append(self._word(line))
 

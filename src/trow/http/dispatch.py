@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trow.http import errors
-from trow.http.request import Request
+from trow.http.request import LONGEST_PATH, Request
 from trow.http.v2 import warning
 from trow.oci.errors import Denied, OciError, Unauthorized
 from trow.oci.names import Repository
@@ -111,7 +111,7 @@ class Dispatcher:
     @staticmethod
     def _fail(request: Request, error: Exception) -> Response:
         number = request.number
-        extra = {"request": number, "method": request.method, "path": request.path}
+        extra = {"request": number, "method": request.method, "path": request.path[:LONGEST_PATH]}
         log.error("request failed", exc_info=error, extra=extra)
         return errors.to_response(OciError("something went wrong here", {"request": number}), "")
 

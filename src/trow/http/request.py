@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What requests have that concern no repository.
 NO_REPOSITORY: Final = Repository("")
+# What logs show of a path: more than any has that leads somewhere. Clients make them up to 64 KiB long.
+LONGEST_PATH: Final = 1024
 _MOST_PARAMETERS: Final = 1000
 _LONGEST_HEADER: Final = 8192
 _LENGTH_DIGITS: Final = 18

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.policy.identity import ANONYMOUS
 
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trow.policy.identity import Identity, Workload
+
+
+# How much of a text a record shows, and of a sentence. An event keeps one character more, so that the record can show
+# that it was cut: clients choose these texts, and events wait in queues and tallies by the thousand.
+LONGEST_TEXT: Final = 256
+LONGEST_SENTENCE: Final = 1024
+_SENTENCES: Final = ("reason", "detail")
+_TEXTS: Final = ("repository", "reference", "digest", "media_type", "previous", "source")
 
 
 class Action(Enum):
@@ -65,7 +73,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One decision or effect; what does not apply stays empty.
+    """One decision or effect; what does not apply stays empty, and what is too long to be shown is cut.
 
     Attributes:
         reason: the rule or object that decided, or what went wrong. Never a secret.
@@ -101,6 +109,13 @@ class Event:
     bytes: int = 0
     workload: Workload | None = None
     started_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        for names, most in ((_TEXTS, LONGEST_TEXT), (_SENTENCES, LONGEST_SENTENCE)):
+            for name in names:
+                text: str = getattr(self, name)
+                if len(text) > most:
+                    object.__setattr__(self, name, text[: most + 1])
 
 
 class Audit(Protocol):

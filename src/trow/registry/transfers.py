@@ -16,6 +16,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from trow.lib.source import source_of
 from trow.oci import manifest as manifests
 from trow.oci.errors import OciError
 from trow.registry.events import Action, Event, Outcome
@@ -262,17 +263,17 @@ class Transfers:
 
         The first of equal events is recorded at once, the others are counted.
         """
-        address = event.origin.address
-        key: tuple[object, ...] = (address, event.actor.name, event.action, event.repository, event.reason)
-        if key not in self._refusals and self._refused[address] >= _REFUSALS_OF_A_CLIENT:
-            key = (address,)
+        source = source_of(event.origin.address)
+        key: tuple[object, ...] = (source, event.actor.name, event.action, event.repository, event.reason)
+        if key not in self._refusals and self._refused[source] >= _REFUSALS_OF_A_CLIENT:
+            key = (source,)
             event = replace(event, repository="", reference="", reason="many different refusals of this client")
         tally = self._refusals.get(key)
         if tally is not None:
             tally.count += 1
             return
         self._refusals[key] = _Refusals(event, self._clock())
-        self._refused[address] += 1
+        self._refused[source] += 1
         self._audit.record(event)
         if len(self._refusals) > _MOST:
             self._settle(next(iter(self._refusals)))
@@ -321,10 +322,10 @@ class Transfers:
 
     def _settle(self, key: tuple[object, ...]) -> None:
         tally = self._refusals.pop(key)
-        address = tally.event.origin.address
-        self._refused[address] -= 1
-        if not self._refused[address]:
-            del self._refused[address]
+        source = source_of(tally.event.origin.address)
+        self._refused[source] -= 1
+        if not self._refused[source]:
+            del self._refused[source]
         if tally.count:
             self._audit.record(replace(tally.event, count=tally.count, started_at=tally.since))
 

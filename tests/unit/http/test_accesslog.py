@@ -84,6 +84,14 @@ async def test_line_says_why_a_request_was_refused(output: File) -> None:
     assert json.loads(output.content(log))["reason"] == asked.refusal[:1024]
 
 
+async def test_long_path_is_cut(output: File) -> None:
+    log = AccessLog(output)
+    log.request(request("/v2/" + "x" * 60_000), 404, 0, 0.5)
+    line = output.content(log)
+    assert b"x" * 1020 in line
+    assert len(line) < 1500
+
+
 @for_people
 async def test_line_for_people(output: File) -> None:
     log = AccessLog(output)

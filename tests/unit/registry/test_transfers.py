@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -458,6 +460,29 @@ async def test_refusals_are_bounded_and_none_is_lost(registry: Registry, monkeyp
     early = registry.audit.taken()
     assert len(early) == 25 + 15
     assert sum(event.count for event in (*early, *registry.at_the_end())) == 75
+
+
+async def test_flood_from_many_addresses_of_one_network_is_one_client(registry: Registry) -> None:
+    for number in range(1000):
+        registry.transfers.gather(refusal(address=f"2001:db8::{number:x}", repository=f"r{number}"))
+    events = registry.audit.taken()
+    assert len(events) == 61
+    assert events[-1].reason == "many different refusals of this client"
+
+
+async def test_of_long_texts_no_more_is_kept_than_a_record_shows(registry: Registry) -> None:
+    """Addresses are cheap, and what each of them writes can be 60 kB long."""
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            text = f"{number}" + "x" * 60_000
+            event = Event(Action.ACCESS, Outcome.DENIED, repository=text, reference=text, reason=text, detail=text)
+            registry.transfers.gather(replace(event, origin=Origin(f"192.0.{number >> 8}.{number & 255}")))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1000 * 8_000
+    assert len(registry.audit.taken()) == 1000
 
 
 async def test_nothing_is_kept_of_what_has_ended(registry: Registry) -> None:
