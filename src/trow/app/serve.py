@@ -19,9 +19,11 @@ from trow.app.certificates import certified
 from trow.audit.errors import AuditError
 from trow.datadir import DataDirectoryError, hold
 from trow.errors import StartError
+from trow.http.capacity import capacity_of
 from trow.http.inner import inner_socket
 from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve
 from trow.identity.files import BrokenFile
+from trow.lib.machine import raise_files
 from trow.lib.threads import ThreadsError, started_pool
 from trow.memory import return_memory
 from trow.metadata.sqlite import SchemaError
@@ -56,6 +58,7 @@ def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], Non
     Raises:
         StartError: it cannot be served; the message says why and what to do.
     """
+    raise_files()
     try:
         with logs.to_standard_error(config.log) as output, hold(config.data_dir):
             return uvloop.run(_serve(config, announce, output))
@@ -73,7 +76,7 @@ async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str
         application = await stack.enter_async_context(application_of(config, output))
         tls = config.listen.tls
         files = TlsFiles(tls.certificate, tls.key) if tls is not None else None
-        server = HttpServer(application.dispatcher, addresses, files)
+        server = HttpServer(application.dispatcher, addresses, files, connections=capacity_of(config).accepted)
         await server.start()
         inner = await stack.enter_async_context(_client_tls(config, application))
         webhooks = await stack.enter_async_context(_webhooks(config, application))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trow
 from trow.config import Bind, is_loopback
+from trow.http.capacity import capacity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,6 +75,8 @@ def _limits(config: Config) -> Iterator[str]:
     yield f"blobs up to {config.registry.max_blob_size.text}"
     if rate := config.limits.requests_per_second:
         yield f"{rate} requests a second for each client"
+    room = capacity_of(config)
+    yield f"{room.connections} clients connected at a time, {room.each} of one address"
 
 
 def _warnings(config: Config, binds: Sequence[Bind]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trow.cli import options
 from trow.cli.banner import banner
+from trow.memory import configure_server_memory
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         webhooks = [config.admission.bind] if config.admission.bind else []
         print(banner(config, config.listen.bind, webhooks))
         return 0
+    configure_server_memory()
     # The server and its engines are loaded only when they are needed: the other commands answer at once.
     from trow.app import serve  # noqa: PLC0415
 

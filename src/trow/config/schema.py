@@ -143,6 +143,23 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     burst: Annotated[
         int, _setting("Requests that one client address may send at once before its rate counts.", minimum=1)
     ] = 100
+    max_connections: Annotated[
+        int | None,
+        _setting(
+            "Connections that clients may have open at a time, with what is in work and what is idle. Above it one that"
+            " is idle ends, of the source that has most of them. Null is 10000, or less where open files (`ulimit -n`)"
+            " or the container's memory (half of it, 32 KiB each) do not suffice.",
+            minimum=16,
+        ),
+    ] = None
+    max_connections_per_source: Annotated[
+        int | None,
+        _setting(
+            "Connections of one source: an IPv4 address or an IPv6 /64. Trusted proxies may have any number. Null is"
+            " half of limits.max_connections.",
+            minimum=1,
+        ),
+    ] = None
     max_uploads: Annotated[
         int,
         _setting(

@@ -242,6 +242,8 @@ def _literals(kind: object) -> tuple[str, ...]:
 
 
 def _outside(setting: Setting, value: Any) -> str:
+    if value is None:
+        return ""
     if setting.minimum is not None and value < setting.minimum:
         return f"is less than {setting.minimum}"
     if setting.maximum is not None and value > setting.maximum:

@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 # What a connection may buffer. 1 MiB makes a push a twentieth faster, and 64 of them take 100 MB more.
 _RECEIVE_BUFFER: Final = 640 * 1024
-_BACKLOG: Final = 1024
+# Connections that the kernel keeps until they are taken; it may keep fewer (net.core.somaxconn).
+_BACKLOG: Final = 4096
+_CONNECTIONS: Final = 1024
 # Listeners of one address, each with its own threads; the kernel spreads connections over them.
 _MOST_LISTENERS: Final = 4
 # Threads that read the files being sent. The default, 512, spends a tenth more processor time on waking them up.
@@ -179,6 +181,7 @@ class HttpServer:
     """Serves an application on some addresses until it is told to stop.
 
     Args:
+        connections: how many each listener takes; the kernel keeps the next ones waiting.
         idle_seconds: how long a connection may take for the next request's headers, its silence before them included.
     """
 
@@ -188,11 +191,13 @@ class HttpServer:
         addresses: Sequence[Address | InnerAddress],
         tls: TlsFiles | None,
         *,
+        connections: int = _CONNECTIONS,
         idle_seconds: int = _HEADER_SECONDS,
     ) -> None:
         self._application = application
         self._addresses = addresses
         self._tls = tls
+        self._connections = connections
         self._idle_seconds = idle_seconds
         self._cores = _cores()
         self._listeners: list[_Listener] = []
@@ -219,6 +224,7 @@ class HttpServer:
             http=HTTPModes.auto,
             websockets=False,
             backlog=_BACKLOG,
+            backpressure=self._connections,
             runtime_blocking_threads=_FILE_THREADS,
             http1_settings=HTTP1Settings(
                 header_read_timeout=self._idle_seconds * 1000, max_buffer_size=_RECEIVE_BUFFER

@@ -1,0 +1,52 @@
+"""How many clients there is room for: as the settings say, else as the machine allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.lib.machine import memory_limit, most_files
+
+if TYPE_CHECKING:
+    from trow.config import Config
+
+_MOST_CONNECTIONS: Final = 10_000
+# What an idle connection keeps with TLS (measured: 32 KB, without 22 KB).
+_CONNECTION_BYTES: Final = 32 * 1024
+# For the database, logs, blobs and uploads, and what the parts beside the ordinary listeners need.
+_RESERVED_FILES: Final = 512
+_LEAST_CONNECTIONS: Final = 64
+# Beyond the limit connections are still taken, until one that is idle has ended for each.
+_MARGIN: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Room for clients.
+
+    Attributes:
+        connections: how many may be connected at a time.
+        each: how many of them from one source.
+    """
+
+    connections: int
+    each: int
+
+    @property
+    def accepted(self) -> int:
+        """How many connections a listener takes before it leaves the next to the kernel."""
+        return int(self.connections * (1 + _MARGIN)) + _LEAST_CONNECTIONS
+
+
+def capacity_of(config: Config) -> Capacity:
+    """The room that there is with these settings on this machine."""
+    limits = config.limits
+    connections = limits.max_connections or _affordable(most_files(), memory_limit())
+    return Capacity(connections, min(limits.max_connections_per_source or connections // 2, connections))
+
+
+def _affordable(files: int, memory: int | None) -> int:
+    """So many that files are left for everything else, and half of the memory."""
+    by_files = int((files - min(_RESERVED_FILES, files // 4)) / (1 + _MARGIN)) - _LEAST_CONNECTIONS
+    by_memory = _MOST_CONNECTIONS if memory is None else memory // 2 // _CONNECTION_BYTES
+    return max(_LEAST_CONNECTIONS, min(_MOST_CONNECTIONS, by_files, by_memory))

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from trow.config import Config
+from trow.config.schema import Limits
+from trow.http import capacity
+from trow.http.capacity import Capacity, capacity_of
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, files: int, memory: int | None) -> None:
+    monkeypatch.setattr(capacity, "most_files", lambda: files)
+    monkeypatch.setattr(capacity, "memory_limit", lambda: memory)
+
+
+@pytest.mark.parametrize(
+    ("files", "memory", "connections"),
+    [
+        (2**20, None, 10_000),
+        (20_000, None, 10_000),
+        (4_096, None, 2_803),
+        (1_024, None, 550),
+        (64, None, 64),
+        (2**20, 256 * 2**20, 4_096),
+        (2**20, 2**30, 10_000),
+        (1_024, 64 * 2**20, 550),
+    ],
+)
+def test_clients_are_as_many_as_files_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, files: int, memory: int | None, connections: int
+) -> None:
+    machine(monkeypatch, files, memory)
+    room = capacity_of(Config())
+    assert room == Capacity(connections, connections // 2)
+    assert room.accepted < files or files < 256, "the database and blobs need files, too"
+
+
+def test_clients_are_as_many_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 1_024, None)
+    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500)
+    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(550, 20)
+    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10)
