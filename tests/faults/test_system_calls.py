@@ -15,6 +15,7 @@ from faults.strace import deadly, failing, strace
 from support.client import Client, digest_of, image
 from support.server import Trow
 from support.store import assert_clean, staged
+from support.waiting import until
 from support.wire import ConnectionEnded, Wire
 
 if TYPE_CHECKING:
@@ -150,6 +151,14 @@ def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: Client, t
     assert put_manifest(client, SMALL).status == 201
     assert client.get_manifest(REPOSITORY, "new").body == manifest_of(SMALL)
     assert_clean(tmp_path / "data")
+
+
+def test_a_registry_that_cannot_flush_is_not_ready(trow: Trow, client: Client, wal: Path, log: Path) -> None:
+    assert client.ask("GET", "/readiness").status == 200
+    with failing(trow, log, FLUSH, "EIO", wal):
+        until(lambda: client.ask("GET", "/readiness").status == 503)
+        assert client.ask("GET", "/readiness").status == 503
+    assert client.ask("GET", "/readiness").status == 200
 
 
 def delete_manifest(client: Client, content: bytes) -> Answer:

@@ -9,10 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trow.app import place
 from trow.app.admission import admission_of
 from trow.app.audit import Changes, trail
 from trow.app.certificates import WEBHOOK_PATHS, Webhooks, webhook_front
 from trow.app.identity import identities
+from trow.app.place import Place
 from trow.app.robots import DATABASE
 from trow.datadir import RunningMark
 from trow.http.accesslog import AccessLog
@@ -47,12 +49,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from trow.app.admission import Admission
+    from trow.app.audit import NoAudit
     from trow.app.certificates import WebhookFront
     from trow.app.identity import Identities
+    from trow.audit.trail import AuditTrail
     from trow.config import Config
     from trow.http.routes import Route
     from trow.logs import Output
-    from trow.registry.events import Audit, Records
+    from trow.registry.events import Records
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +80,19 @@ class Application:
     transfers: Transfers
     changes: Changes
     metrics: Metrics
+    metadata: SqliteMetadata
+    place: Place
     certified: Certified | None
     webhooks: Webhooks | None
-    count_stored: Callable[[], Awaitable[None]]
-    forget_pins: Callable[[], Awaitable[None]]
+
+    async def count_stored(self) -> None:
+        """Take a new look at how much the registry holds."""
+        stored = await self.metadata.stored()
+        self.metrics.note_stored(stored.blobs, stored.bytes)
+
+    async def forget_pins(self) -> None:
+        """Forget the digests of owners that made no Pod for long."""
+        await self.metadata.drop_old_pins(time.time() - _PINS_SECONDS, _MOST_PINS)
 
     def renewed(self) -> None:
         """The server's certificate was renewed."""
@@ -105,7 +118,7 @@ class _Parts:
     push: Push
     metrics: Metrics
     identities: Identities
-    audit: Audit
+    audit: AuditTrail | NoAudit
     records: Records
     transfers: Transfers
     tunnels: Tunnels | None
@@ -127,13 +140,6 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         known = await stack.enter_async_context(identities(config, metadata, metrics.kubernetes))
         access_log = stack.enter_context(_access_log(config, output, metrics))
 
-        async def count_stored() -> None:
-            stored = await metadata.stored()
-            metrics.note_stored(stored.blobs, stored.bytes)
-
-        async def forget_pins() -> None:
-            await metadata.drop_old_pins(time.time() - _PINS_SECONDS, _MOST_PINS)
-
         tunnels, front = _tunnels(config), webhook_front(config)
         pull = Pull(blobs, metadata)
         admission = await stack.enter_async_context(admission_of(config, pull, metadata, audit, metrics))
@@ -154,7 +160,8 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         )
         changes = Changes(config, metadata, audit)
         dispatcher, certified, webhooks = _dispatchers(parts)
-        yield Application(dispatcher, push, transfers, changes, metrics, certified, webhooks, count_stored, forget_pins)
+        where = Place(blobs.displaced, metadata.displaced, audit.displaced)
+        yield Application(dispatcher, push, transfers, changes, metrics, metadata, where, certified, webhooks)
 
 
 @contextlib.contextmanager
@@ -328,6 +335,8 @@ def _checks(parts: _Parts) -> Mapping[str, Callable[[], Awaitable[None]]]:
         await asyncio.to_thread(parts.blobs.check)
 
     checks = {"storage": storage, "database": parts.metadata.check}
+    if parts.config.audit.enabled:
+        checks["audit"] = lambda: place.check(parts.audit.displaced)
     if parts.config.admission.policies:
         checks["policies"] = parts.admission.check
     if parts.webhook_front is not None:

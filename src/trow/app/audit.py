@@ -22,7 +22,7 @@ from trow.policy.identity import Identity
 from trow.registry.events import Action, Event, RecordPage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trow.audit.webhook import Webhook
@@ -48,6 +48,10 @@ class NoAudit:
     async def record_now(self, event: Event) -> None:
         """See `Audit.record_now`."""
 
+    def displaced(self) -> Sequence[Path]:
+        """See `AuditTrail.displaced`."""
+        return ()
+
     async def search(self, given: Mapping[str, str]) -> RecordPage:
         """See `Records.search`."""
         del given
@@ -67,7 +71,7 @@ class TrailRecords:
 
 
 @contextlib.asynccontextmanager
-async def trail(config: Config, metrics: Metrics) -> AsyncIterator[tuple[Audit, Records]]:
+async def trail(config: Config, metrics: Metrics) -> AsyncIterator[tuple[AuditTrail | NoAudit, Records]]:
     """The audit trail of the settings.
 
     Raises:

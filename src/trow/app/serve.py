@@ -188,3 +188,4 @@ async def _watch_changes(application: Application) -> None:
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         await application.changes.look()
+        await application.place.look()

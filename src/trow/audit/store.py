@@ -6,6 +6,7 @@ the trail is verified.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from trow.audit import database, sql, times
 from trow.audit import record as records
 from trow.audit.chain import Checkpoint, Head, Trim
 from trow.audit.errors import AuditError
+from trow.lib.anchor import Anchor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,9 +83,12 @@ class AuditStore:
 
     def __init__(self, path: Path) -> None:
         self._connection = database.open_writer(path)
+        self._anchors: list[Anchor] = []
         try:
             self.writer = database.writer_of(self._connection)
             self.head()
+            # The log and its index are there from the first transaction to the end.
+            self._anchors += [Anchor(path.with_name(path.name + suffix)) for suffix in ("", "-wal", "-shm")]
         except (apsw.Error, ValueError, IndexError) as error:
             self._connection.close()
             what = "run trow audit verify, then move it away to begin a new one"
@@ -94,6 +99,12 @@ class AuditStore:
     def close(self) -> None:
         """Write the log back and close."""
         self._connection.close()
+        for anchor in self._anchors:
+            anchor.close()
+
+    def displaced(self) -> Sequence[Path]:
+        """The files that are in use and no longer where they belong."""
+        return [anchor.path for anchor in self._anchors if not anchor.holds()]
 
     def head(self) -> Head:
         """Where the chain has got to."""
@@ -114,7 +125,10 @@ class AuditStore:
 
         Raises:
             apsw.Error: nothing was written, as far as the engine knows.
+            OSError: what would be written would be gone after the next start.
         """
+        if moved := self.displaced():
+            raise OSError(errno.ESTALE, "it was moved or replaced while it is in use; put it back", str(moved[0]))
         with database.transaction(self._connection):
             self._add(sql.add_records, changes.rows)
             self._add(sql.add_digests, changes.digests)

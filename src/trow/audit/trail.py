@@ -15,7 +15,7 @@ from trow.oci.errors import Unavailable
 from trow.registry.events import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trow.audit.chain import Head
@@ -105,6 +105,10 @@ class AuditTrail:
                 await future
         except TimeoutError:
             raise Unavailable("the audit trail takes too long to write; try again") from None
+
+    def displaced(self) -> Sequence[Path]:
+        """The files of the database that are in use and no longer where they belong."""
+        return self._writer.displaced()
 
     def counts(self) -> Counts:
         """How the trail fares."""

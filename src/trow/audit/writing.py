@@ -27,7 +27,7 @@ from trow.registry.events import Action, Event, Outcome
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trow.audit.chain import Signer
@@ -115,6 +115,10 @@ class TrailWriter:
     def failing(self) -> bool:
         """Whether the database did not take the last commit."""
         return self._tries > 0
+
+    def displaced(self) -> Sequence[Path]:
+        """See `AuditTrail.displaced`; from any thread."""
+        return self._store.displaced()
 
     def start(self) -> None:
         """Begin to write."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
+from trow.lib.anchor import Anchor
 from trow.lib.private import make_file
 from trow.lib.threads import start_thread
 from trow.metadata import migrations, search, transactions
@@ -54,6 +55,7 @@ _BUSY_MILLISECONDS: Final = 5_000
 _READ_BUSY_MILLISECONDS: Final = 100
 _CHECKPOINT_PAGES: Final = 4_000
 _FULL: Final = (apsw.FullError,)
+_PROBE_SECONDS: Final = 1.0
 
 
 class SchemaError(Exception):
@@ -128,10 +130,8 @@ def _commit(connection: apsw.Connection) -> None:
 
 
 def _change_nothing(connection: apsw.Connection) -> None:
-    """Write one page as it is."""
     connection.execute("BEGIN IMMEDIATE")
-    (version,) = next(iter(connection.execute("PRAGMA user_version")))
-    connection.execute(f"PRAGMA user_version = {version}")
+    _run(connection, _touch())
     connection.execute("COMMIT")
 
 
@@ -141,7 +141,24 @@ def _roll_back(connection: apsw.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _translate(error: apsw.Error | OSError) -> Unavailable:
+def _touch() -> Transaction[None]:
+    """Changes nothing, but is written and flushed like a change."""
+    ((version,),) = yield "PRAGMA user_version", ()
+    yield f"PRAGMA user_version = {version!s}", ()
+
+
+def _require(anchor: Anchor) -> None:
+    if not anchor.holds():
+        raise _elsewhere()
+
+
+def _elsewhere() -> Unavailable:
+    return Unavailable("the registry's database was moved or replaced while it is in use; put it back, or restart Trow")
+
+
+def _translate(error: apsw.Error | OSError | Unavailable) -> Unavailable:
+    if isinstance(error, Unavailable):
+        return type(error)(error.message)
     if isinstance(error, _FULL):
         return StorageFull("the registry's database has no space left; free some or enlarge its volume")
     return Unavailable("the registry's database does not work at the moment; try again")
@@ -188,12 +205,16 @@ class Writer:
         self._observe = observe
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._connection = _open_writer(path)
+        self._anchors: list[Anchor] = []
         try:
             migrate(self._connection)
             self.sessions = UploadSessions(self._alone(transactions.take_uploads()))
+            # The log and its index are there from the first transaction to the end.
+            self._anchors += [Anchor(path.with_name(path.name + suffix)) for suffix in ("", "-wal", "-shm")]
         except BaseException:
-            self._connection.close()
+            self._release()
             raise
+        self._probed_at = -_PROBE_SECONDS
         self._thread = start_thread(self._work, "trow-writer")
 
     async def run(self, transaction: Transaction[Result], changed: Callable[[], None] | None = None) -> Result:
@@ -216,7 +237,29 @@ class Writer:
         self._thread.join()
         with contextlib.suppress(apsw.Error):
             self._alone(transactions.put_uploads(self.sessions.all()))
+        self._release()
+
+    def _release(self) -> None:
         self._connection.close()
+        for anchor in self._anchors:
+            anchor.close()
+
+    def displaced(self) -> Sequence[Path]:
+        """The files that are open and no longer where they belong."""
+        return [anchor.path for anchor in self._anchors if not anchor.holds()]
+
+    async def probe(self) -> None:
+        """Whether changes can be made; raises `Unavailable` when not.
+
+        Something is flushed for it, once a second and when the last commit failed: anybody may ask this.
+        """
+        if await asyncio.to_thread(self.displaced):
+            raise _elsewhere()
+        if time.monotonic() - self._probed_at < _PROBE_SECONDS:
+            await self.run(transactions.probe_write())
+            return
+        await self.run(_touch())
+        self._probed_at = time.monotonic()
 
     def _alone(self, transaction: Transaction[Result]) -> Result:
         """Run a transaction while the thread does not."""
@@ -250,15 +293,23 @@ class Writer:
         return True
 
     def _commit(self, batch: list[_Write]) -> None:
+        """Commit for all who wait; only to the file that a start would open.
+
+        That is looked at before, so that nothing is changed, and afterwards, so that nobody is told of what is gone.
+        """
+        anchor = self._anchors[0]
         try:
+            _require(anchor)
             self._connection.execute("BEGIN IMMEDIATE")
             for write in batch:
                 self._apply(write)
             _commit(self._connection)
-        except (apsw.Error, OSError) as error:
+            _require(anchor)
+        except (apsw.Error, OSError, Unavailable) as error:
             _roll_back(self._connection)
             for write in batch:
                 write.error = write.error or _translate(error)
+            self._probed_at = -_PROBE_SECONDS
 
     def _apply(self, write: _Write) -> None:
         self._connection.execute("SAVEPOINT one")
@@ -322,8 +373,12 @@ class SqliteMetadata:
             raise _translate(error) from error
 
     async def check(self) -> None:
-        """Whether the database takes writes; raises `Unavailable` when not."""
-        await self._writer.run(transactions.probe_write())
+        """Whether the database takes writes and is the one that a start would open; raises `Unavailable` when not."""
+        await self._writer.probe()
+
+    def displaced(self) -> Sequence[Path]:
+        """The files of the database that are open and no longer where they belong."""
+        return self._writer.displaced()
 
     async def stored(self) -> Stored:
         """How much the registry holds. Takes time with many blobs, hence in a thread on a connection of its own."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.lib import private
+from trow.lib.anchor import Anchor
 from trow.lib.private import make_folder
 from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
@@ -52,6 +53,8 @@ def translate(error: OSError) -> OciError:
     """What an operating system's error means to a client; names no path."""
     if error.errno in _FULL:
         return StorageFull("the registry has no space left for this content; free some or enlarge its volume")
+    if error.errno == errno.ESTALE:
+        return Unavailable("the registry's data was moved or replaced while it is in use; put it back, or restart Trow")
     return Unavailable(f"the registry's storage does not work: {os.strerror(error.errno or errno.EIO)}")
 
 
@@ -103,6 +106,7 @@ class FilesystemBlobs:
         self._uploads = directory / "uploads"
         self._quarantine = directory / "quarantine"
         self._threads: Threads | None = None
+        self._anchors: list[Anchor] = []
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -117,6 +121,7 @@ class FilesystemBlobs:
             make_folder(self._blobs / algorithm)
         sync_directory(self._blobs)
         sync_directory(self._blobs.parent)
+        self._anchors = self._anchors or [Anchor(self._blobs), Anchor(self._uploads)]
         self._threads = self._threads or Threads()
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
@@ -139,10 +144,26 @@ class FilesystemBlobs:
         try:
             found = path.stat()
         except FileNotFoundError:
+            self._check_place()
             return None
         except OSError as error:
             raise translate(error) from error
         return LocalFile(path, size) if found.st_size == size and stat.S_ISREG(found.st_mode) else None
+
+    def displaced(self) -> Sequence[Path]:
+        """The folders that are in use and no longer where they belong."""
+        return [anchor.path for anchor in self._anchors if not anchor.holds()]
+
+    def require_place(self) -> None:
+        """See to it that what is written now is there after the next start. Raises OSError (ESTALE) when not."""
+        if self.displaced():
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _check_place(self) -> None:
+        try:
+            self.require_place()
+        except OSError as error:
+            raise translate(error) from error
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -155,6 +176,7 @@ class FilesystemBlobs:
             OSError: the staged file has its old name. If it had taken another file's place already it stays there,
                 for it is the better one, and is no longer staged: what is a blob must not be written to.
         """
+        self.require_place()
         place = self.path(digest)
         marked = staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
@@ -165,6 +187,7 @@ class FilesystemBlobs:
         try:
             created = _link(marked, place, staged)
             sync_directory(place.parent)
+            self.require_place()
         except OSError:
             if created:
                 place.unlink(missing_ok=True)
@@ -224,6 +247,7 @@ class FilesystemBlobs:
 
     def check(self) -> None:
         """Whether the storage takes writes; raises `Unavailable` or `StorageFull` when not."""
+        self._check_place()
         probe = self._uploads / ".readiness"
         try:
             try:
@@ -239,7 +263,9 @@ class FilesystemBlobs:
         return (volume.f_blocks - volume.f_bfree) * volume.f_frsize, volume.f_bavail * volume.f_frsize
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and let go of the folders."""
+        while self._anchors:
+            self._anchors.pop().close()
         if self._threads is not None:
             self._threads.close()
             self._threads = None
@@ -365,6 +391,7 @@ class FileStaged:
 
     def _open(self) -> int:
         if self._fd is None:
+            self._blobs.require_place()
             self._on_disk = True
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, private.FILE)
         return self._fd
@@ -408,7 +435,11 @@ class FileStaged:
         """See `Staged.content`."""
         if not self._written:
             return bytes(self._buffer)
-        return await self._threads.run(lambda: self._path.read_bytes() + bytes(self._buffer))
+        return await self._threads.run(lambda: self._read() + bytes(self._buffer))
+
+    def _read(self) -> bytes:
+        self._blobs.require_place()
+        return self._path.read_bytes()
 
     async def digest(self, algorithm: str) -> Digest:
         """See `Staged.digest`; read from the file where the bytes were not hashed on their way in."""
@@ -419,6 +450,7 @@ class FileStaged:
         return await self._threads.run(lambda: self._read_digest(algorithm))
 
     def _read_digest(self, algorithm: str) -> Digest:
+        self._blobs.require_place()
         hasher = hashlib.new(algorithm)
         with self._path.open("rb", buffering=0) as file:
             while chunk := file.read(_READ):
@@ -431,6 +463,7 @@ class FileStaged:
         await self._threads.run(lambda: self._commit(digest))
 
     def _commit(self, digest: Digest) -> None:
+        self._blobs.require_place()
         self._spill()
         try:
             os.fsync(self._open())

@@ -1,0 +1,43 @@
+"""Whether a path still leads to the file or folder that is in use.
+
+A file that is renamed or deleted goes on working for whoever has it open. What is written to it then is answered like
+everything else, and gone after the next start.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Linux: names a file and opens nothing, so that closing it ends no locks that SQLite holds on it (fcntl(2)).
+_ONLY_THE_NAME: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
+
+
+class Anchor:
+    """Remembers what a path leads to. Its file is kept from being freed, so that no other gets its number."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember. Raises OSError where there is nothing."""
+        self.path = path
+        self._fd = os.open(path, _ONLY_THE_NAME)
+        self._identity = _identity(os.fstat(self._fd))
+
+    def holds(self) -> bool:
+        """Whether the path leads there still. Asks the filesystem, which may make a thread wait."""
+        try:
+            return _identity(self.path.stat()) == self._identity
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
