@@ -35,7 +35,7 @@ def test_a_person_who_opens_the_address_reads_what_this_is_and_where_to_go_on(cl
 def test_readiness(client: Client) -> None:
     reply = client.get("/readiness")
     assert reply.status == 200
-    assert reply.json == {"status": "ok", "checks": {"storage": "ok", "database": "ok"}}
+    assert reply.json == {"status": "ok", "checks": {"storage": "ok", "database": "ok", "audit": "ok"}}
 
 
 def test_not_ready_while_the_storage_is_away(tmp_path: Path) -> None:
