@@ -44,7 +44,7 @@ def test_not_ready_while_the_storage_is_away(tmp_path: Path) -> None:
         reply = client.get("/readiness")
         assert reply.status == 503
         assert (reply.json["status"], reply.json["checks"]["database"]) == ("unavailable", "ok")
-        assert "moved or replaced while it is in use" in reply.json["checks"]["storage"]
+        assert "storage does not work" in reply.json["checks"]["storage"]
         assert str(tmp_path) not in reply.body.decode()
         assert client.get("/healthz").status == 200
         (tmp_path / "data" / "uploads").mkdir()

@@ -121,7 +121,8 @@ class FilesystemBlobs:
             make_folder(self._blobs / algorithm)
         sync_directory(self._blobs)
         sync_directory(self._blobs.parent)
-        self._anchors = self._anchors or [Anchor(self._blobs), Anchor(self._uploads)]
+        # Not that of uploads: the next start would clear it anyway.
+        self._anchors = self._anchors or [Anchor(self._blobs)]
         self._threads = self._threads or Threads()
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
