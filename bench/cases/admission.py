@@ -69,7 +69,11 @@ def _settings(home: Path, rules: int) -> Path:
     allow += [f"registry.example.com/team-{number}/app/" for number in range(rules // 2)]
     allow.append("registry.example.com/shop/")
     path = home / f"{rules}.yaml"
-    path.write_text(json.dumps({"image_validation": {"default": "Deny", "allow": allow}}))
+    settings = {
+        "image_validation": {"default": "Deny", "allow": allow},
+        "admission": {"on_registry_addresses": True},
+    }
+    path.write_text(json.dumps(settings))
     return path
 
 

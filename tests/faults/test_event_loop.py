@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from support.admission import body, pod
 from support.client import IMAGE, INDEX, Client, descriptor, digest_of, image
 from support.server import Trow
 from support.watchdog import Costly, assert_others_are_answered, costly
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MIB: Final = 2**20
 REPOSITORY: Final = "costly/app"
+EXTRA: Final = [{"group": "example.com", "kind": "Deep", "paths": ["spec.a[*][*].image"]}]
 
 
 @dataclass
@@ -78,6 +80,38 @@ def pages_of_tags(trow: Trow) -> Sequence[Costly]:
             ((REPOSITORY, f"{number:0128}", digest_of(image(b"{}"))) for number in range(20_000)),
         )
     return [costly("GET", f"/v2/{REPOSITORY}/tags/list?n=10000")]
+
+
+REVIEWS: Final = {"image_validation": {"default": "Deny"}, "admission": {"on_registry_addresses": True}}
+
+
+def review(spec: str, status: int, **members: Any) -> Costly:
+    """A review of a Pod with this specification, and how it is answered."""
+    content = body(pod(), **members).replace(b'{"containers": []}', spec.encode())
+    return costly("POST", "/admission/validate", status, [("Content-Type", "application/json")], content)
+
+
+@row(config=REVIEWS)
+def reviews_of_two_million_containers(trow: Trow) -> Sequence[Costly]:
+    return [review('{"containers":[' + "{}," * 2_000_000 + "{}]}", 400)]
+
+
+@row(config=REVIEWS)
+def reviews_of_as_many_members_as_there_may_be(trow: Trow) -> Sequence[Costly]:
+    lists = ("containers", "initContainers", "volumes")
+    return [review(f'{{"containers":[{{"image":"a"}}],"{name}":[' + "{}," * 98_000 + "{}]}", 200) for name in lists]
+
+
+@row(config=REVIEWS)
+def reviews_of_6_mib(trow: Trow) -> Sequence[Costly]:
+    image = '{"name":"a","image":"a","imagePullPolicy":"Always","env":[{"name":"a","value":"' + "x" * 2000 + '"}]},'
+    return [review('{"containers":[' + image * 999 + '{"image":"b"}],"x":"' + "y" * 3_500_000 + '"}', 200)]
+
+
+@row(config=REVIEWS | {"admission": {"on_registry_addresses": True, "extra_kinds": EXTRA}})
+def reviews_of_kinds_with_many_lists(trow: Trow) -> Sequence[Costly]:
+    spec = '{"a":[' + ",".join(["[" + "{}," * 9_000 + "{}]"] * 10) + "]}"
+    return [review(spec, 200, kind={"group": "example.com", "version": "v1", "kind": "Deep"})]
 
 
 @pytest.fixture(scope="module")

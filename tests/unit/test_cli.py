@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
@@ -14,7 +14,7 @@ import pytest
 import trow
 from trow.cli import main
 from trow.cli.banner import banner
-from trow.config import Config, load
+from trow.config import Bind, Config, load
 from trow.config.schema import Admission, ImageValidation
 from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.digest import Digest
@@ -318,6 +318,15 @@ def test_banner_tells_which_images_may_run() -> None:
     assert "  images      by the policies of the cluster" in text
     assert "  images      pulls of system:nodes are decided too" in text
     assert "images  " not in banner(Config(), ["127.0.0.1:8000"])
+
+
+def test_banner_tells_who_can_send_reviews() -> None:
+    def text(**admission: Any) -> str:
+        return banner(Config(admission=Admission(policies=True, **admission)), ["10.0.0.1:8000"])
+
+    assert "no API server can ask: there is no address for webhooks (admission.bind)" in text()
+    assert "WARNING: everybody who reaches this address may send reviews" in text(on_registry_addresses=True)
+    assert "reviews" not in text(bind=Bind.parse("[::]:8443"))
 
 
 def test_banner_of_a_registry_that_everybody_may_push_to() -> None:

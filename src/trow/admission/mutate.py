@@ -78,7 +78,7 @@ class Mutation:
             self._tally.reviewed("mutate", time.perf_counter() - began)
 
     async def _patches(self, review: Review, origin: Origin) -> tuple[Patch, ...]:
-        request = self._subjects.of(review) if review.of.is_pod else None
+        request = await self._subjects.requested(review) if review.of.is_pod else None
         if request is None:
             return ()
         asked = self._book.rules().wanted(request.namespace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import Meta, Struct
 
 from trow.lib.terminal import shown
 from trow.oci.errors import RequestInvalid
-from trow.policy.pods import Kind
+from trow.policy.pods import Kind, UnreadableObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,16 @@ WARNINGS_BYTES: Final = 4096
 LONGEST_WARNING: Final = 400
 # A message is shown in a terminal, and kept in the events of whatever tried to make the Pod.
 LONGEST_MESSAGE: Final = 2048
+
+
+# Objects above it are looked into beside the event loop.
+LARGE: Final = 64 * 1024
+# Of an object, counted before they are made: a Pod of 3 MiB has some ten thousand, with everything that was ever done
+# to it in `managedFields` some ten times that.
+MOST_MEMBERS: Final = 200_000
+_ABSENT: Final = msgspec.Raw(b"null")
+# Longer than any name in a cluster.
+_Name = Annotated[str, Meta(max_length=512)]
 
 
 class User(Struct, frozen=True):
@@ -37,12 +48,11 @@ class _Gvk(Struct, frozen=True):
     version: str = ""
 
 
-class Review(Struct, frozen=True, rename="camel"):
-    """The request within a review.
+class Review(Struct, frozen=True, rename="camel", dict=True):
+    """The request within a review. Its objects stay as they came until somebody wants to know what is in them.
 
     Attributes:
-        item: the object to be stored; None on DELETE.
-        old_item: what is stored; None on CREATE.
+        raw, raw_old: see `item` and `old_item`.
         dry_run: nothing is stored, and the review may have no effect either.
     """
 
@@ -51,11 +61,31 @@ class Review(Struct, frozen=True, rename="camel"):
     operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
     user_info: User = User()
     sub_resource: str | None = None
-    name: str | None = None
-    namespace: str | None = None
-    item: dict[str, object] | None = msgspec.field(name="object", default=None)
-    old_item: dict[str, object] | None = msgspec.field(name="oldObject", default=None)
+    name: _Name | None = None
+    namespace: _Name | None = None
+    raw: msgspec.Raw = msgspec.field(name="object", default=_ABSENT)
+    raw_old: msgspec.Raw = msgspec.field(name="oldObject", default=_ABSENT)
     dry_run: bool | None = None
+
+    @functools.cached_property
+    def item(self) -> dict[str, object] | None:
+        """The object to be stored; None on DELETE. Raises `UnreadableObject`."""
+        return _object(self.raw)
+
+    @functools.cached_property
+    def old_item(self) -> dict[str, object] | None:
+        """What is stored; None on CREATE. Raises `UnreadableObject`."""
+        return _object(self.raw_old)
+
+    @property
+    def stores(self) -> bool:
+        """Whether something is to be stored: an object that goes away, or is connected to, is of no interest."""
+        return self.operation in ("CREATE", "UPDATE")
+
+    @property
+    def large(self) -> bool:
+        """Whether to look into the objects takes so long that the event loop should not wait for it."""
+        return len(memoryview(self.raw)) + len(memoryview(self.raw_old)) > LARGE
 
     @property
     def of(self) -> Kind:
@@ -69,8 +99,11 @@ class Review(Struct, frozen=True, rename="camel"):
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        """The object's metadata; empty where there is none."""
-        found = self.item.get("metadata") if self.item is not None else None
+        """The object's metadata; empty where there is none, or none that can be read."""
+        try:
+            found = self.item.get("metadata") if self.item is not None else None
+        except UnreadableObject:
+            return {}
         return found if isinstance(found, dict) else {}
 
     @property
@@ -101,15 +134,50 @@ def decode(body: bytes) -> Review:
     try:
         envelope = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestInvalid(f"the body is no AdmissionReview: {_cut(str(error), LONGEST_WARNING)}") from None
+        raise _none(str(error)) from None
     if envelope.kind != "AdmissionReview" or envelope.api_version != API_VERSION:
         raise RequestInvalid(f"the body is no AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
     if envelope.request is None:
         raise RequestInvalid("the AdmissionReview has no request")
-    return envelope.request
+    review = envelope.request
+    _check("$.request.object", review.raw)
+    _check("$.request.oldObject", review.raw_old)
+    if review.stores:
+        try:
+            _ = review.item, review.old_item
+        except UnreadableObject as error:
+            raise _none(str(error)) from None
+    return review
 
 
 _decoder: Final = msgspec.json.Decoder(_Envelope)
+_object_decoder: Final = msgspec.json.Decoder(dict[str, object])
+
+
+def _none(why: str) -> RequestInvalid:
+    return RequestInvalid(f"the body is no AdmissionReview: {_cut(why, LONGEST_WARNING)}")
+
+
+def _check(name: str, raw: msgspec.Raw) -> None:
+    """See that an object is one and has a bounded number of members, before any of them is made.
+
+    Raises:
+        RequestInvalid: it is none, or has more.
+    """
+    content = bytes(raw)
+    if content[:1] != b"{" and content != b"null":
+        raise _none(f"{name} is not an object")
+    # What separates them may stand in texts too, so this is the most that there can be.
+    if len(content) > LARGE and sum(map(content.count, (b",", b"{", b"["))) > MOST_MEMBERS:
+        raise _none(f"{name} has more than {MOST_MEMBERS} members")
+
+
+def _object(raw: msgspec.Raw) -> dict[str, object] | None:
+    content = bytes(raw)
+    try:
+        return None if content == b"null" else _object_decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableObject(_cut(str(error), LONGEST_WARNING)) from None
 
 
 class _Status(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from trow.policy.decide import Request
@@ -27,6 +28,10 @@ class Subjects:
     def __init__(self, extra: Mapping[Kind, Sequence[Path]]) -> None:
         self._extra = {kind: Shape(paths) for kind, paths in extra.items()}
 
+    async def requested(self, review: Review) -> Request | None:
+        """See `of`; beside the event loop where the objects are large."""
+        return await asyncio.to_thread(self.of, review) if review.large else self.of(review)
+
     def of(self, review: Review) -> Request | None:
         """What is to be decided; None if nothing new would run.
 
@@ -36,7 +41,7 @@ class Subjects:
         Raises:
             UnreadableObject: a field is not what the Kubernetes API says it is.
         """
-        if review.operation not in ("CREATE", "UPDATE"):
+        if not review.stores:
             return None
         uses = self.uses(review.of, review.item or {})
         if review.operation == "UPDATE" and review.old_item is not None:

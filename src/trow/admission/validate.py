@@ -104,7 +104,7 @@ class Validation:
 
     async def _ruling(self, review: Review, origin: Origin) -> Ruling:
         try:
-            request = self._subjects.of(review)
+            request = await self._subjects.requested(review)
         except UnreadableObject as error:
             request = whole(review)
             verdict = unreadable(self._book.rules(), request, f"cannot be read: {error}")

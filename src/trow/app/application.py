@@ -223,7 +223,8 @@ def _tunnels(config: Config) -> Tunnels | None:
 def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Certified | None, Webhooks | None]:
     gate = _gate(parts)
     routes = _routes(parts, gate)
-    router = Router([route for route in routes if parts.webhook_front is None or not _is_webhook(route)])
+    with_webhooks = parts.config.admission.on_registry_addresses and parts.config.judges_images
+    router = Router([route for route in routes if with_webhooks or not _is_webhook(route)])
     # A client has one rate, whichever way it comes.
     limits = parts.config.limits
     rate = RateLimit(limits.requests_per_second, limits.burst)

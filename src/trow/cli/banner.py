@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from trow.config import Config
 
+_UNASKED = "no API server can ask: there is no address for webhooks (admission.bind)"
 _OTHERS = {"none": "do nothing", "pull": "pull", "all": "pull, push and delete"}
 
 
@@ -66,6 +67,8 @@ def _images(config: Config) -> Iterator[str]:
         yield entries if given.mode == "enforce" else f"{entries} (mode {given.mode})"
     if admission.policies:
         yield "by the policies of the cluster"
+    if config.judges_images and admission.bind is None:
+        yield "the API server can ask this registry" if admission.on_registry_addresses else _UNASKED
     if who := (*admission.pull_groups, *admission.pull_users):
         yield f"pulls of {', '.join(who)} are decided too"
 
@@ -82,6 +85,8 @@ def _limits(config: Config) -> Iterator[str]:
 def _warnings(config: Config, binds: Sequence[Bind]) -> Iterator[str]:
     if all(is_loopback(bind.host) for bind in binds):
         return
+    if config.judges_images and config.admission.on_registry_addresses:
+        yield "WARNING: everybody who reaches this address may send reviews (admission.on_registry_addresses)."
     if config.open_to_all:
         yield "WARNING: everybody who reaches this address may push and delete; set --user and --password-file."
     if config.authenticated and config.listen.tls is None:

@@ -186,6 +186,9 @@ def _contradictions_of_admission(config: Config, problem: functools.partial[Prob
         yield problem("admission.pull_through", wrong, "correct the entry")
     if (admission.pull_groups or admission.pull_users) and not admission.registries:
         yield problem("admission.registries", "is empty, so no pulled image has a name", "write this registry's host")
+    if admission.on_registry_addresses and not config.judges_images:
+        fix = "set image_validation.default or admission.policies, or remove this"
+        yield problem("admission.on_registry_addresses", "is of no use without a policy", fix)
     yield from _contradictions_of_webhooks(admission, problem)
 
 

@@ -512,10 +512,18 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Bind | None,
         _setting(
             "A further address, always HTTPS, that serves the webhooks and nothing else, beside `/healthz` and"
-            " `/readiness`. Without it the webhooks are on the ordinary addresses.",
+            " `/readiness`. Let nobody reach it but the API server.",
             flag="--admission-bind",
         ),
     ] = None
+    on_registry_addresses: Annotated[
+        bool,
+        _setting(
+            "Serve the webhooks on the registry's own addresses too. WARNING: whoever reaches the registry can then ask"
+            " what the policies say of an image, and put reviews on record that never happened. For trials, and for a"
+            " proxy in front that lets the API server alone through to `/admission/`.",
+        ),
+    ] = False
     tls: Annotated[
         Tls | None,
         _setting(
@@ -613,6 +621,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def anonymous_access(self) -> Literal["none", "pull", "all"]:
         """What a request without credentials may do."""
         return "all" if self.open_to_all else self.auth.anonymous or "none"
+
+    @property
+    def judges_images(self) -> bool:
+        """Whether there can be policies to ask."""
+        return self.image_validation.default is not None or self.admission.policies
 
     @property
     def loopback(self) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from trow.admission.review import Ruling, decode, encode
+from trow.admission.review import LARGE, Ruling, decode, encode
 from trow.http.response import Response
-from trow.oci.errors import RequestInvalid, RequestTooLarge
+from trow.lib.shares import Bounds, Shares
+from trow.lib.source import source_of
+from trow.oci.errors import BodyTimeout, RequestInvalid, RequestTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,19 +19,25 @@ if TYPE_CHECKING:
     from trow.admission.validate import Validation
     from trow.http.request import Request
 
-# Two objects, the stored and the new one, each at most as large as the API server takes requests (3 MiB), in JSON that
-# may be longer than what was sent.
-LARGEST_REVIEW: Final = 16 * 1024 * 1024
-# Larger ones are read beside the event loop.
-_LARGE: Final = 256 * 1024
+# Two objects, the stored and the new one, each at most as large as the API server takes requests (`MaxRequestBodyBytes`
+# of k8s.io/apiserver, 3 MiB), and what is around them.
+LARGEST_REVIEW: Final = 2 * 3 * 1024 * 1024 + 128 * 1024
+# So many reviews are under way: all the bytes of their bodies that can be here at a time are 16 MiB of small ones and
+# 26 MiB of others. An API server waits up to `timeoutSeconds`, and asks from one or a few addresses.
+SMALL: Final = Bounds(total=256, each=64, waiting=2048, waiting_each=1024, patience=2.0)
+OTHERS: Final = Bounds(total=4, each=2, waiting=256, waiting_each=64, patience=2.0)
+# An API server has the whole body before it sends the first byte.
+_BODY_SECONDS: Final = 10.0
 
 
 class AdmissionHandlers:
-    """Handlers."""
+    """Handlers. Nobody has shown who they are: each source has a share, and a body is read when it has got one."""
 
     def __init__(self, validation: Validation, mutation: Mutation) -> None:
         self._validation = validation
         self._mutation = mutation
+        self._small = Shares(SMALL, "reviews")
+        self._others = Shares(OTHERS, "large reviews")
 
     async def validate(self, request: Request) -> Response:
         """May this be stored."""
@@ -40,13 +48,17 @@ class AdmissionHandlers:
         return await self._answer(request, lambda review: self._mutation.answer(review, request.origin))
 
     async def _answer(self, request: Request, rule: Callable[[Review], Awaitable[Ruling]]) -> Response:
-        body = await _body(request)
-        review = decode(body) if len(body) < _LARGE else await asyncio.to_thread(decode, body)
-        return Response(200, [("content-type", "application/json")], encode(review.uid, await rule(review)))
+        small = _is_small(request)
+        async with (self._small if small else self._others).hold(source_of(request.client)):
+            body = await _body(request)
+            review = decode(body) if small else await asyncio.to_thread(decode, body)
+            del body
+            ruling = await rule(review)
+        return Response(200, [("content-type", "application/json")], encode(review.uid, ruling))
 
 
-async def _body(request: Request) -> bytes:
-    """The whole body.
+def _is_small(request: Request) -> bool:
+    """Whether the body will be a small one, as far as the headers tell.
 
     Raises:
         RequestInvalid: it is not JSON.
@@ -54,9 +66,30 @@ async def _body(request: Request) -> bytes:
     """
     if (request.header("content-type") or "").partition(";")[0].strip().lower() != "application/json":
         raise RequestInvalid("an AdmissionReview is sent as application/json")
+    length = request.content_length
+    if length is not None and length > LARGEST_REVIEW:
+        raise _too_large()
+    return length is not None and length <= LARGE
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestTooLarge: it is larger than any review.
+        BodyTimeout: it does not come.
+    """
     body = bytearray()
-    async for piece in request.body():
-        body += piece
-        if len(body) > LARGEST_REVIEW:
-            raise RequestTooLarge(f"an AdmissionReview has at most {LARGEST_REVIEW} bytes")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for piece in request.body():
+                body += piece
+                if len(body) > LARGEST_REVIEW:
+                    raise _too_large()
+    except TimeoutError:
+        raise BodyTimeout(f"an AdmissionReview has to come within {_BODY_SECONDS:g} seconds") from None
     return bytes(body)
+
+
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge(f"an AdmissionReview has at most {LARGEST_REVIEW} bytes")

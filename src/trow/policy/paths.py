@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Self
 
-from trow.policy.pods import MOST_IMAGES, ImageUse, UnreadableObject, images_of_spec
+from trow.policy.pods import MOST_ENTRIES, MOST_IMAGES, ImageUse, UnreadableObject, images_of_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,8 +88,10 @@ class Shape:
             UnreadableObject: what is there is something else.
         """
         found: list[ImageUse] = []
-        for where, value in _values(item, self, ""):
+        for number, (where, value) in enumerate(_values(item, self, "")):
             found += _read(where, value, strict=strict)
+            if number >= MOST_ENTRIES:
+                raise UnreadableObject(f"{where} and others are more than {MOST_ENTRIES} places for images")
             if len(found) > MOST_IMAGES:
                 raise UnreadableObject(f"{where} and others name more than {MOST_IMAGES} images")
         return tuple(found)
@@ -108,10 +110,14 @@ def _entered(value: object, step: str, where: str) -> Iterator[tuple[str, object
     if step == ENTRIES:
         if not isinstance(value, list):
             raise UnreadableObject(f"{where} is not a list")
+        if len(value) > MOST_ENTRIES:
+            raise UnreadableObject(f"{where} has {len(value)} entries, more than {MOST_ENTRIES}")
         yield from ((f"{where}[{number}]", each) for number, each in enumerate(value))
         return
     if not isinstance(value, dict):
         raise UnreadableObject(f"{where or 'the object'} is not an object")
+    if step == MEMBERS and len(value) > MOST_ENTRIES:
+        raise UnreadableObject(f"{where} has {len(value)} members, more than {MOST_ENTRIES}")
     for name in value if step == MEMBERS else (step,):
         if value.get(name) is not None:
             yield f"{where}.{name}" if where else name, value[name]

@@ -32,6 +32,8 @@ _CONTAINERS: Final = (
 )
 # More in one object than any node could run; each costs a look at every policy.
 MOST_IMAGES: Final = 1000
+# Entries of a list, such as volumes, that are looked at one by one.
+MOST_ENTRIES: Final = 10_000
 
 
 class UnreadableObject(ValueError):
@@ -115,6 +117,10 @@ def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:
 
 def images_of_spec(spec: Json, path: str) -> tuple[ImageUse, ...]:
     """Every image in a Pod's specification. Raises like `images_of`."""
+    # Counted before anything is made of them.
+    containers = sum(len(_list(spec.get(key), f"{path}.{key}")) for key, _ in _CONTAINERS)
+    if containers > MOST_IMAGES:
+        raise UnreadableObject(f"{path} names {containers} images, more than {MOST_IMAGES}")
     found = (*_of_containers(spec, path), *_of_volumes(spec, f"{path}.volumes"))
     if len(found) > MOST_IMAGES:
         raise UnreadableObject(f"{path} names {len(found)} images, more than {MOST_IMAGES}")
@@ -153,6 +159,8 @@ def _list(value: object, where: str) -> Sequence[object]:
         return ()
     if not isinstance(value, list):
         raise UnreadableObject(f"{where} is not a list")
+    if len(value) > MOST_ENTRIES:
+        raise UnreadableObject(f"{where} has {len(value)} entries, more than {MOST_ENTRIES}")
     return value
 
 

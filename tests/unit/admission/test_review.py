@@ -363,3 +363,23 @@ def test_a_damaged_review_is_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 5))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     read(bytes(content))
+
+
+# ---- what an object may cost
+
+
+def test_members_are_counted_before_they_are_made() -> None:
+    whole = body(pod("nginx")).replace(b'"c0"', b'"c0", "env": [' + b"{}, " * 1_000_000 + b"{}]")
+    assert "$.request.object has more than 200000 members" in refused(whole)
+    assert refused(body(None, pod("nginx")).replace(b'"c0"', b'"c0", "env": [' + b"0," * 1_000_000 + b"0]"))
+
+
+def test_what_goes_away_is_not_looked_into() -> None:
+    review = decode(body(None, pod("nginx"), operation="DELETE"))
+    assert "old_item" not in vars(review)
+    assert review.old_item == pod("nginx")
+
+
+def test_names_longer_than_any_are_refused() -> None:
+    assert "$.request.name" in refused(body(pod("nginx"), name="x" * 513))
+    assert "$.request.namespace" in refused(body(pod("nginx"), namespace="x" * 513))

@@ -57,6 +57,7 @@ def test_a_certificate_in_files_is_accepted(write: Write, tmp_path: Path) -> Non
         (BIND, "bind", "has no certificate"),
         ("service: trow/trow", "service", "is of no use without admission.bind"),
         ("names: [localhost]", "names", "is of no use without admission.bind"),
+        ("on_registry_addresses: true", "on_registry_addresses", "is of no use without a policy"),
         (f"{BIND}, tls: {{certificate: /missing, key: /missing}}", "tls", "/missing cannot be read (No such file or"),
         (f"{BIND}, service: trow", "service", "'trow' names no Service"),
         (f"{BIND}, service: trow/trow/trow", "service", "'trow/trow/trow' names no Service"),

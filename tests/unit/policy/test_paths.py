@@ -207,3 +207,16 @@ def test_too_many_images_cannot_be_read() -> None:
     assert texts("images[*]", {"images": names[:-1]}) == names[:-1]
     with pytest.raises(UnreadableObject, match="more than"):
         images_at({"images": names}, "images[*]")
+
+
+@pytest.mark.parametrize(
+    ("path", "item"),
+    [
+        ("a[*].image", {"a": [{}] * 10_001}),
+        ("a[*][*]", {"a": [[{}] * 9_000] * 2}),
+        ("a.*.image", {"a": {str(number): {"image": ""} for number in range(10_001)}}),
+    ],
+)
+def test_what_is_walked_has_an_end(path: str, item: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableObject, match="more than 10000"):
+        Shape([Path.parse(path)]).images_in(item, strict=False)

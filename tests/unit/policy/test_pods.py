@@ -313,3 +313,16 @@ def test_no_image_is_left_out(
     expected = [each["image"] for each in (*more, *containers, *others)]
     expected += [each["image"]["reference"] for each in volumes if "image" in each]
     assert [use.text for use in images_of(Kind(*kind), within(kind, spec))] == expected
+
+
+@pytest.mark.parametrize("member", ["containers", "initContainers", "ephemeralContainers"])
+def test_containers_are_counted_before_anything_is_made_of_them(member: str) -> None:
+    spec = {"containers": [{"image": "a"}]} | {member: [None] * 1001}
+    with pytest.raises(UnreadableObject, match="more than 1000"):
+        images_of(Kind("", "Pod"), {"spec": spec})
+
+
+def test_lists_that_are_looked_through_have_an_end() -> None:
+    spec = {"containers": [{"image": "a"}], "volumes": [{}] * 10_001}
+    with pytest.raises(UnreadableObject, match=r"spec\.volumes has 10001 entries, more than 10000"):
+        images_of(Kind("", "Pod"), {"spec": spec})
