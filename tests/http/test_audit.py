@@ -210,8 +210,8 @@ def test_token_is_on_record_with_what_was_refused(team: Team) -> None:
     team.token(client, "repository:team-a/app:pull,push", "repository:team-b/app:pull", "registry:catalog:*")
     (record,) = team.records.of(client, action="token.issue")
     assert members(record, "outcome", "detail") == ["denied", "granted repository:team-a/app:pull"]
-    assert "push of team-a/app" in record["reason"]
-    assert "pull of team-b/app" in record["reason"]
+    assert "may not push to team-a/app" in record["reason"]
+    assert "may not pull team-b/app" in record["reason"]
     assert record["actor"]["user"] == "puller"
 
 

@@ -555,15 +555,15 @@ def protocol(target: Target) -> Iterator[Hostile]:
     """Odd but legal HTTP, and shapes that smuggle a second request past a front end: one request, one answer."""
     del target
     close = b"Connection: close\r\n"
-    smuggled = b"GET /v2/_catalog HTTP/1.1\r\nHost: x\r\n\r\n"
-    put = b"PUT /v2/attacker/box/manifests/smuggled HTTP/1.1\r\nHost: x\r\n" + close
+    smuggled = b"GET /v2/_catalog HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    put = b"PUT /v2/attacker/box/manifests/smuggled HTTP/1.1\r\nHost: localhost\r\n" + close
     yield Hostile(b"GET /v2/ HTTP/1.0\r\n\r\n")
-    yield Hostile(b"GET /v2/attacker/box/manifests/none HTTP/1.0\r\nHost: x\r\n\r\n")
+    yield Hostile(b"GET /v2/attacker/box/manifests/none HTTP/1.0\r\nHost: localhost\r\n\r\n")
     yield Hostile(b"GET /v2/none/manifests/none HTTP/1.1\r\n" + close + b"\r\n")
     yield Hostile(b"GET /v2/none/manifests/none HTTP/1.1\r\nHost: a\r\nHost: b\r\n" + close + b"\r\n")
-    yield Hostile(b"GET http://elsewhere.test/v2/none/manifests/none HTTP/1.1\r\nHost: x\r\n" + close + b"\r\n")
-    yield Hostile(b"GET /v2/none/manifests/none#fragment HTTP/1.1\r\nHost: x\r\n" + close + b"\r\n")
-    yield Hostile(b"CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: x\r\n" + close + b"\r\n", "CONNECT")
+    yield Hostile(b"GET http://elsewhere.test/v2/none/manifests/none HTTP/1.1\r\nHost: localhost\r\n" + close + b"\r\n")
+    yield Hostile(b"GET /v2/none/manifests/none#fragment HTTP/1.1\r\nHost: localhost\r\n" + close + b"\r\n")
+    yield Hostile(b"CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: localhost\r\n" + close + b"\r\n", "CONNECT")
     yield Hostile(put + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled)
     yield Hostile(put + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + smuggled)
     yield Hostile(put + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(smuggled))
@@ -584,7 +584,7 @@ def protocol(target: Target) -> Iterator[Hostile]:
 def no_http(target: Target) -> Iterator[Hostile]:
     """The explicit list of what the parser refuses by itself (see also `lengths`)."""
     del target
-    line, host = b"GET /v2/ HTTP/1.1\r\n", b"Host: x\r\nConnection: close\r\n"
+    line, host = b"GET /v2/ HTTP/1.1\r\n", b"Host: localhost\r\nConnection: close\r\n"
     put = b"PUT /v2/a/manifests/b HTTP/1.1\r\n" + host
     for data in (
         b"GET /v2/\r\n\r\n",

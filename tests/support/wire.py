@@ -142,7 +142,7 @@ def request(
 ) -> bytes:
     """The bytes of a request, with whatever method, target and header values; ``body`` brings its Content-Length."""
     raw = target.encode() if isinstance(target, str) else target
-    lines = [method.encode() + b" " + raw + b" HTTP/1.1", b"Host: registry.test"]
+    lines = [method.encode() + b" " + raw + b" HTTP/1.1", b"Host: localhost"]
     lines += [f"{name}: {value}".encode("utf-8", "surrogateescape") for name, value in headers]
     if body is not None:
         lines.append(b"Content-Length: %d" % len(body))

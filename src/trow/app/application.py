@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from trow.app import place
 from trow.app.admission import admission_of
@@ -23,6 +24,7 @@ from trow.http.blobs import BlobHandlers
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
 from trow.http.gate import Gate
+from trow.http.hosts import parse_host
 from trow.http.limits import RateLimit
 from trow.http.metrics import Metrics
 from trow.http.ops import Operations
@@ -31,6 +33,7 @@ from trow.http.peers import Peers, TunnelPeers
 from trow.http.recorder import Recorder
 from trow.http.routes import Router, table
 from trow.http.server import TlsFiles
+from trow.http.sites import Sites, origin_of
 from trow.http.token import TokenService
 from trow.http.tunnels import Tunnels
 from trow.http.v2 import V2
@@ -263,10 +266,24 @@ def _dispatcher(parts: _Parts, gate: Gate, router: Router, peers: Peers, rate: R
         metrics=parts.metrics,
         rate_limit=rate,
         cors=Cors(config.listen.cors),
+        sites=_sites(config),
         access_log=parts.access_log,
         pace=_pace(config),
         notice=config.registry.notice,
     )
+
+
+def _sites(config: Config) -> Sites:
+    """Where no credentials are needed, it is the name that a request comes by that shows whose page it is from."""
+    url = config.listen.public_url
+    origins = {*config.listen.cors, *([origin_of(url)] if url else [])}
+    if not config.open_to_all:
+        return Sites(None, origins, own=True)
+    if not config.loopback:  # nobody knows by which names machines of the network reach it
+        return Sites(None, origins, own=False)
+    named = [urlsplit(url).netloc] if url else []
+    hosts = filter(None, map(parse_host, [*named, *config.admission.registries]))
+    return Sites({host.name for host in hosts}, origins, own=True)
 
 
 def _pace(config: Config) -> Pace:
@@ -284,6 +301,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
         metrics=parts.metrics,
         rate_limit=RateLimit(0, 1),  # a limit of clients is none of the API server, which speaks for all of them
         cors=Cors(()),
+        sites=Sites(None, (), own=True),
         access_log=parts.access_log,
         pace=_pace(parts.config),
         notice="",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trow.http.request import Scope, Transport
     from trow.http.response import Answer, Headers, Response
     from trow.http.routes import Router
+    from trow.http.sites import Sites
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Dispatcher:
         metrics: Metrics,
         rate_limit: RateLimit,
         cors: Cors,
+        sites: Sites,
         access_log: AccessLog | None,
         pace: Pace,
         notice: str,
@@ -58,6 +60,7 @@ class Dispatcher:
         self._metrics = metrics
         self._rate_limit = rate_limit
         self._cors = cors
+        self._sites = sites
         self._access_log = access_log
         self._pace = pace
         self._v2_headers: Headers = [_API_VERSION, *([("warning", warning(notice))] if notice else [])]
@@ -83,6 +86,7 @@ class Dispatcher:
                 self._rate_limit.take(request.client)
             if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
                 return preflight
+            self._sites.check(request)
             request.route, request.parameters = route, _ = self._router.find(request.method, request.path)
             if route.permission is not Permission.OPEN:
                 name = request.parameters.get("repository")

@@ -121,6 +121,11 @@ class Request:
         return self._peer
 
     @property
+    def named(self) -> str:
+        """The name that it came by, as it was written; proxies may know another one."""
+        return self._headers.get("host") or self._scope.authority or ""
+
+    @property
     def origin(self) -> Origin:
         """Where the request came from, for the record."""
         trace = _TRACE.fullmatch(self._headers.get("traceparent") or "")

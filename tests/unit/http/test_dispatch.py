@@ -15,6 +15,7 @@ from trow.http.metrics import Metrics
 from trow.http.pace import Pace
 from trow.http.response import Response
 from trow.http.routes import Route, Router
+from trow.http.sites import Sites
 from trow.oci.errors import BlobUnknown
 from trow.policy.access import Permission
 
@@ -50,6 +51,7 @@ class Application:
             metrics=self.metrics,
             rate_limit=RateLimit(per_second, 1),
             cors=Cors(origins),
+            sites=Sites(None, origins, own=True),
             access_log=None,
             pace=Pace(5),
             notice=notice,

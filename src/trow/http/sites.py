@@ -1,0 +1,104 @@
+"""Keeps pages of other sites out, which a browser of somebody who may use the registry has open.
+
+A page can have any name point at this machine (DNS rebinding), and it can send what a form can send to any site, with
+the credentials that the browser adds by itself (cross-site request forgery). Programs send neither ``Origin`` nor
+``Sec-Fetch-Site``.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from trow.http.hosts import parse_host
+from trow.oci.errors import Denied, RequestInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from trow.http.request import Request
+
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_ANY: Final = "*"
+_ANOTHER: Final = "another site"
+_LONGEST_SHOWN: Final = 128
+
+
+class Sites:
+    """Which names and pages requests may come by.
+
+    Args:
+        names: further names of this registry, beside those that every machine has for itself; None takes any name.
+        origins: pages that may write; ``*`` is any page, without credentials.
+        own: whether pages of the name that a request comes by may write; not where anybody could have pointed a name
+            here and needs no credentials.
+    """
+
+    def __init__(self, names: Collection[str] | None, origins: Collection[str], *, own: bool) -> None:
+        self._names = None if names is None else frozenset(names)
+        self._origins = frozenset(origins)
+        self._own = own
+        self._known = functools.lru_cache(maxsize=1024)(self._look_up)
+
+    def check(self, request: Request) -> None:
+        """See that the request comes by a name of this registry, and that no page of another site writes.
+
+        Raises:
+            Denied: it does not.
+        """
+        if self._names is not None and not self._known(request.named):
+            raise Denied(
+                "everybody on this machine may do everything here, so requests may come only by a name of this machine,"
+                f" not by {request.named[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
+            )
+        if request.method not in _READING and (page := self._foreign(request)):
+            raise Denied(
+                f"a page of {page[:_LONGEST_SHOWN]} may not write here; name its origin in listen.cors if it may"
+            )
+
+    def _look_up(self, named: str) -> bool:
+        host = parse_host(named)
+        assert self._names is not None  # noqa: S101 - checked by the caller
+        return host is not None and (host.name in self._names or _is_this_machine(host.name))
+
+    def _foreign(self, request: Request) -> str:
+        """The page of another site that sends this; "" where it is none."""
+        origin, site = _one(request, "origin"), _one(request, "sec-fetch-site")
+        if origin is None:
+            return _ANOTHER if site in ("cross-site", "same-site") else ""
+        if origin in self._origins or (_ANY in self._origins and not _adds_credentials(request)):
+            return ""
+        ours = self._own and origin == f"{request.peer.scheme}://{request.peer.host}"
+        return "" if ours and site in (None, "same-origin") else origin or _ANOTHER
+
+
+def origin_of(url: str) -> str:
+    """The origin of a page at this URL, as a browser writes it."""
+    parts = urlsplit(url.lower())
+    port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(port)}"
+
+
+def _adds_credentials(request: Request) -> bool:
+    """Whether the request has credentials of a kind that browsers add by themselves."""
+    authorization = request.authorization
+    return request.certificate is not None or (
+        authorization is not None and not authorization.lower().startswith("bearer ")
+    )
+
+
+def _one(request: Request, name: str) -> str | None:
+    try:
+        return request.header(name)
+    except RequestInvalid:
+        return "several origins"
+
+
+def _is_this_machine(name: str) -> bool:
+    """Names that no server of names decides about (RFC 6761, section 6.3)."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return f".{name.rstrip('.')}".endswith(".localhost")
