@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.wire import Answer
 
 MIB: Final = 2**20
-VOLUME: Final = 48 * MIB
+VOLUME: Final = 64 * MIB
 REPOSITORY: Final = "full/disk"
 SMALL: Final = random.Random(1).randbytes(1000)
 LARGE: Final = random.Random(2).randbytes(300_000)
@@ -193,3 +193,68 @@ def test_a_log_on_a_full_volume_stops_nothing_and_goes_on(tmp_path: Path) -> Non
             assert client.ask("GET", "/v2/").status == 200
             assert client.ask("GET", "/v2/after/the/space/came/back/tags/list").status == 404
         assert b"/v2/after/the/space/came/back/tags/list" in trow.stderr.read_bytes()
+
+
+# ---- giving space back
+
+
+def test_what_is_there_can_be_deleted_on_a_full_volume(volume: Volume, client: Client) -> None:
+    for number in range(200):
+        manifest = image(SMALL, annotations={"filler": f"{number}" * 1000})
+        assert client.put_manifest(REPOSITORY, f"tag{number}", manifest).status == 201
+    blobs = [random.Random(number).randbytes(30_000) for number in range(50)]
+    for blob in blobs:
+        assert client.push_whole(REPOSITORY, blob).status == 201
+    volume.fill()
+    assert_refused(client.push_whole(REPOSITORY, random.Random(5).randbytes(60_000)))
+    for number in range(200):
+        if number % 2:
+            reference = f"tag{number}"
+        else:
+            reference = client.get_manifest(REPOSITORY, f"tag{number}").header("docker-content-digest")
+        assert client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{reference}").status == 202
+        assert client.get_manifest(REPOSITORY, f"tag{number}").status == 404
+    for blob in [*blobs, LARGE]:
+        assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(blob)}").status == 202
+        assert client.get_blob(REPOSITORY, digest_of(blob)).status == 404
+    assert client.get_manifest(REPOSITORY, "kept").body == MANIFEST
+    assert client.ask("GET", "/readiness").status == 503
+    assert_serves_again(volume, client)
+    assert client.push_whole(REPOSITORY, LARGE).status == 201
+
+
+def test_deletes_leave_no_space_to_pushes_until_there_is_enough(volume: Volume, client: Client, trow: Trow) -> None:
+    volume.fill()
+    assert client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept").status == 202
+    assert volume.free > MIB, "the reserve was given back"
+    for size in (100, 60_000, MIB):
+        answer = client.push_whole(REPOSITORY, random.Random(size).randbytes(size))
+        assert answer.status == 507, answer
+        assert answer.codes == ["UNAVAILABLE"]
+    assert client.put_manifest(REPOSITORY, "new", image(b"new")).status == 507
+    assert client.ask("GET", "/readiness").status == 503
+    assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(SMALL)}").status == 202
+    volume.clear()
+    assert client.push_whole(REPOSITORY, random.Random(6).randbytes(MIB)).status == 201
+    assert (volume.data / "trow.reserve").stat().st_blocks * 512 >= 2 * MIB
+    assert b"pushes are refused" in trow.stderr.read_bytes()
+
+
+def test_the_reserve_stays_in_use_after_a_restart(volume: Volume, trow: Trow, client: Client, tmp_path: Path) -> None:
+    volume.fill()
+    assert client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept").status == 202
+    trow.stop()
+    with volume.start(tmp_path) as again, Client(again.host) as later:
+        assert later.push_whole(REPOSITORY, random.Random(7).randbytes(MIB)).status == 507
+        assert later.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(SMALL)}").status == 202
+        volume.clear()
+        assert later.push_whole(REPOSITORY, SMALL).status == 201
+
+
+def test_a_volume_without_space_for_the_reserve_is_served_without(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "volume", VOLUME) as volume:
+        volume.fill(3 * MIB)
+        with volume.start(tmp_path) as trow, Client(trow.host) as client:
+            assert client.push_whole(REPOSITORY, LARGE).status == 201
+            assert not (volume.data / "trow.reserve").exists()
+            assert b"no space for the reserve" in trow.stderr.read_bytes()

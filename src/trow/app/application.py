@@ -37,6 +37,7 @@ from trow.http.sites import Sites, origin_of
 from trow.http.token import TokenService
 from trow.http.tunnels import Tunnels
 from trow.http.v2 import V2
+from trow.lib.reserve import Reserve
 from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.page import PageSizes
 from trow.registry.browse import Browse
@@ -183,9 +184,10 @@ def _access_log(config: Config, output: Output, metrics: Metrics) -> Iterator[Ac
 
 @contextlib.contextmanager
 def _stores(config: Config, metrics: Metrics) -> Iterator[tuple[FilesystemBlobs, SqliteMetadata]]:
-    blobs = FilesystemBlobs(config.data_dir)
+    reserve = Reserve(config.data_dir / "trow.reserve", config.limits.reserved_space)
+    blobs = FilesystemBlobs(config.data_dir, reserve)
     blobs.prepare()
-    metadata = SqliteMetadata(config.data_dir / DATABASE, observe=metrics.database)
+    metadata = SqliteMetadata(config.data_dir / DATABASE, observe=metrics.database, reserve=reserve)
     metrics.add_gauge("trow_uploads_open", "Open upload sessions", metadata.open_uploads)
     metrics.add_gauge("trow_storage_used_bytes", "Bytes used on the data directory's volume", lambda: blobs.space()[0])
     metrics.add_gauge("trow_storage_free_bytes", "Bytes free on the data directory's volume", lambda: blobs.space()[1])

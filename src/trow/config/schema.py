@@ -184,6 +184,15 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             minimum=1,
         ),
     ] = 2000
+    reserved_space: Annotated[
+        Size,
+        _setting(
+            "Space on the volume of the data directory that is kept for deletes, which could not free anything when it"
+            " is full; pushes are refused with 507 while it is in use. On a small volume it is a sixteenth of that."
+            " 0: none.",
+            minimum=0,
+        ),
+    ] = Size(16 * 2**20)
     page_size: Annotated[int, _setting("Entries in one page of a list when the request gives no `n`.", minimum=1)] = (
         1000
     )

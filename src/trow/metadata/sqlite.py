@@ -17,6 +17,7 @@ import apsw
 
 from trow.lib.anchor import Anchor
 from trow.lib.private import make_file
+from trow.lib.reserve import Reserve
 from trow.lib.threads import start_thread
 from trow.metadata import migrations, search, transactions
 from trow.metadata.hot import HotManifests
@@ -56,6 +57,7 @@ _READ_BUSY_MILLISECONDS: Final = 100
 _CHECKPOINT_PAGES: Final = 4_000
 _FULL: Final = (apsw.FullError,)
 _PROBE_SECONDS: Final = 1.0
+_NO_SPACE: Final = "the registry's database has no space left; free some or enlarge its volume"
 
 
 class SchemaError(Exception):
@@ -160,7 +162,7 @@ def _translate(error: apsw.Error | OSError | Unavailable) -> Unavailable:
     if isinstance(error, Unavailable):
         return type(error)(error.message)
     if isinstance(error, _FULL):
-        return StorageFull("the registry's database has no space left; free some or enlarge its volume")
+        return StorageFull(_NO_SPACE)
     return Unavailable("the registry's database does not work at the moment; try again")
 
 
@@ -186,14 +188,20 @@ def run_beside(path: Path, transaction: Transaction[Result]) -> Result:
 class _Write:
     """A transaction that waits for the writer."""
 
-    __slots__ = ("changed", "error", "future", "result", "transaction")
+    __slots__ = ("changed", "error", "frees", "future", "make", "result")
 
     def __init__(
-        self, transaction: Transaction[Any], future: asyncio.Future[Any], changed: Callable[[], None] | None
+        self,
+        make: Callable[[], Transaction[Any]],
+        future: asyncio.Future[Any],
+        changed: Callable[[], None] | None,
+        *,
+        frees: bool,
     ) -> None:
-        self.transaction = transaction
+        self.make = make
         self.future = future
         self.changed = changed
+        self.frees = frees
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -201,8 +209,9 @@ class _Write:
 class Writer:
     """The one thread that writes."""
 
-    def __init__(self, path: Path, observe: Callable[[float], None]) -> None:
+    def __init__(self, path: Path, observe: Callable[[float], None], reserve: Reserve) -> None:
         self._observe = observe
+        self._reserve = reserve
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._connection = _open_writer(path)
         self._anchors: list[Anchor] = []
@@ -227,8 +236,22 @@ class Writer:
         Raises:
             Unavailable, StorageFull: it was not.
         """
+        return await self._run(lambda: transaction, changed, frees=False)
+
+    async def free(self, make: Callable[[], Transaction[Result]], changed: Callable[[], None] | None = None) -> Result:
+        """The same for a transaction that gives space back: it has the reserve when the volume is full.
+
+        Args:
+            make: makes the transaction, each time that it is tried.
+            changed: as above.
+        """
+        return await self._run(make, changed, frees=True)
+
+    async def _run(
+        self, make: Callable[[], Transaction[Result]], changed: Callable[[], None] | None, *, frees: bool
+    ) -> Result:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Write(transaction, future, changed))
+        self._queue.put(_Write(make, future, changed, frees=frees))
         return await future
 
     def close(self) -> None:
@@ -293,10 +316,27 @@ class Writer:
         return True
 
     def _commit(self, batch: list[_Write]) -> None:
-        """Commit for all who wait; only to the file that a start would open.
+        if self._reserve.missing:
+            batch = _only_freeing(batch)
+        if isinstance(self._try(batch), _FULL):
+            self._free(_only_freeing(batch))
+        if self._reserve.spent:
+            self._write_back()  # so that the log begins anew and takes no more than it has
+
+    def _free(self, batch: list[_Write]) -> None:
+        """Do on a full volume what frees some: with the room that the log has, or else with the reserve."""
+        self._write_back()
+        if isinstance(self._try(batch), _FULL) and self._reserve.give_back():
+            self._try(batch)
+
+    def _try(self, batch: list[_Write]) -> apsw.Error | OSError | Unavailable | None:
+        """Commit them together, only to the file that a start would open.
 
         That is looked at before, so that nothing is changed, and afterwards, so that nobody is told of what is gone.
+        What prevented the commit, if anything did, is returned, and is the error of each.
         """
+        if not batch:
+            return None
         anchor = self._anchors[0]
         try:
             _require(anchor)
@@ -310,11 +350,19 @@ class Writer:
             for write in batch:
                 write.error = write.error or _translate(error)
             self._probed_at = -_PROBE_SECONDS
+            return error
+        return None
+
+    def _write_back(self) -> None:
+        """Bring the log's pages into the database, as far as there is space for them."""
+        with contextlib.suppress(apsw.Error):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _apply(self, write: _Write) -> None:
+        write.error = None
         self._connection.execute("SAVEPOINT one")
         try:
-            write.result = _run(self._connection, write.transaction)
+            write.result = _run(self._connection, write.make())
         except (apsw.Error, OSError):
             raise
         except OciError as error:
@@ -330,6 +378,14 @@ class Writer:
     def _answer(batch: list[_Write]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
             batch[0].future.get_loop().call_soon_threadsafe(_resolve, batch)
+
+
+def _only_freeing(batch: list[_Write]) -> list[_Write]:
+    """Refuse what takes space."""
+    for write in batch:
+        if not write.frees:
+            write.error = write.error or StorageFull(_NO_SPACE)
+    return [write for write in batch if write.frees]
 
 
 def _resolve(batch: list[_Write]) -> None:
@@ -349,12 +405,16 @@ class SqliteMetadata:
     """The `Metadata` of the embedded default. Made and used on one event loop."""
 
     def __init__(
-        self, path: Path, clock: Callable[[], float] = time.time, observe: Callable[[str, float], None] | None = None
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        observe: Callable[[str, float], None] | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self._path = path
         self._clock = clock
         self._observe = observe or (lambda _kind, _seconds: None)
-        self._writer = Writer(path, lambda seconds: self._observe("commit", seconds))
+        self._writer = Writer(path, lambda seconds: self._observe("commit", seconds), reserve or Reserve())
         self._sessions = self._writer.sessions
         self._hot = HotManifests()
         self._reader = _connect(path, readonly=True)
@@ -440,13 +500,19 @@ class SqliteMetadata:
         self, repository: Repository, digest: Digest, subject: str, history: int
     ) -> Sequence[Tag] | None:
         """See `Metadata.delete_manifest`."""
-        return await self._change(
-            repository, transactions.delete_manifest(repository, digest, subject, history, self._clock())
+        now = self._clock()
+        return await self._writer.free(
+            lambda: transactions.delete_manifest(repository, digest, subject, history, now),
+            lambda: self._hot.forget(repository),
         )
 
     async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> Digest | None:
         """See `Metadata.delete_tag`."""
-        return await self._change(repository, transactions.delete_tag(repository, tag, subject, history, self._clock()))
+        now = self._clock()
+        return await self._writer.free(
+            lambda: transactions.delete_tag(repository, tag, subject, history, now),
+            lambda: self._hot.forget(repository),
+        )
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
         """See `Metadata.tags`."""
@@ -503,7 +569,7 @@ class SqliteMetadata:
 
     async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
         """See `Metadata.unlink_blob`."""
-        return await self._writer.run(transactions.unlink_blob(repository, digest))
+        return await self._writer.free(lambda: transactions.unlink_blob(repository, digest))
 
     async def robot_token(self, token: str) -> RobotToken | None:
         """See `RobotTokens.robot_token`."""
@@ -515,7 +581,7 @@ class SqliteMetadata:
 
     async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
         """These are in the audit trail."""
-        await self._writer.run(transactions.drop_pending_events(events))
+        await self._writer.free(lambda: transactions.drop_pending_events(events))
 
     async def pin(self, namespace: str, owner: str, image: str, digest: Digest) -> Digest:
         """See `Pins.pin`."""
@@ -528,7 +594,7 @@ class SqliteMetadata:
             before: seconds of Unix time.
             most: how many a namespace keeps, those that were used last.
         """
-        await self._writer.run(transactions.drop_old_pins(before, most))
+        await self._writer.free(lambda: transactions.drop_old_pins(before, most))
 
     async def begin_upload(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
         """See `Metadata.begin_upload`."""

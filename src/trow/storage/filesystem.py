@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from trow.lib import private
 from trow.lib.anchor import Anchor
 from trow.lib.private import make_folder
+from trow.lib.reserve import Reserve
 from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
 from trow.registry.ports import BlobSource, LocalFile
@@ -101,7 +102,8 @@ def _link(source: Path, place: Path, spare: Path) -> bool:
 class FilesystemBlobs:
     """The `Blobs` of the embedded default."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, reserve: Reserve | None = None) -> None:
+        self._reserve = reserve or Reserve()
         self._blobs = directory / "blobs"
         self._uploads = directory / "uploads"
         self._quarantine = directory / "quarantine"
@@ -251,12 +253,18 @@ class FilesystemBlobs:
         self._check_place()
         probe = self._uploads / ".readiness"
         try:
+            self.demand_space()
             try:
                 probe.write_bytes(b"ready")
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as error:
             raise translate(error) from error
+
+    def demand_space(self) -> None:
+        """What takes space has to leave the reserve to what frees some; raises OSError when that is in use."""
+        if self._reserve.missing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def space(self) -> tuple[int, int]:
         """Bytes used and bytes free on the volume."""
@@ -374,6 +382,7 @@ class FileStaged:
             self._hashed += len(chunk)
 
     def _append(self, chunk: bytes) -> None:
+        self._blobs.demand_space()
         self._spill()
         view = memoryview(chunk)
         fd = self._open()
