@@ -16,7 +16,7 @@ from trow.audit import database, sql, times
 from trow.audit import record as records
 from trow.audit.chain import Checkpoint, Head, Trim
 from trow.audit.errors import AuditError
-from trow.lib.anchor import Anchor
+from trow.lib.anchor import Anchor, anchors_of_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,8 +87,7 @@ class AuditStore:
         try:
             self.writer = database.writer_of(self._connection)
             self.head()
-            # The log and its index are there from the first transaction to the end.
-            self._anchors += [Anchor(path.with_name(path.name + suffix)) for suffix in ("", "-wal", "-shm")]
+            self._anchors += anchors_of_database(path)
         except (apsw.Error, ValueError, IndexError) as error:
             self._connection.close()
             what = "run trow audit verify, then move it away to begin a new one"

@@ -39,5 +39,15 @@ class Anchor:
             self._fd = -1
 
 
+def anchors_of_database(path: Path) -> list[Anchor]:
+    """Those of an SQLite database in use: of its file, its log and the log's index.
+
+    The latter are there from the first transaction to the end, and lie beside the file itself where the path is a
+    symbolic link. Raises OSError where one is missing.
+    """
+    real = path.resolve()
+    return [Anchor(path), *(Anchor(real.with_name(real.name + suffix)) for suffix in ("-wal", "-shm"))]
+
+
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
-from trow.lib.anchor import Anchor
+from trow.lib.anchor import Anchor, anchors_of_database
 from trow.lib.private import make_file
 from trow.lib.reserve import Reserve
 from trow.lib.threads import start_thread
@@ -218,8 +218,7 @@ class Writer:
         try:
             migrate(self._connection)
             self.sessions = UploadSessions(self._alone(transactions.take_uploads()))
-            # The log and its index are there from the first transaction to the end.
-            self._anchors += [Anchor(path.with_name(path.name + suffix)) for suffix in ("", "-wal", "-shm")]
+            self._anchors += anchors_of_database(path)
         except BaseException:
             self._release()
             raise
