@@ -24,7 +24,7 @@ from trow.http.inner import inner_socket
 from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve
 from trow.identity.files import BrokenFile
 from trow.lib.machine import raise_files
-from trow.lib.threads import ThreadsError, started_pool
+from trow.lib.threads import ThreadsError, require_threads, started_pool
 from trow.memory import return_memory
 from trow.metadata.sqlite import SchemaError
 from trow.oci.errors import OciError
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # For what takes longer than the event loop may: reading large documents, hashing passwords, looking up names.
 _THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
+# The HTTP server ends the process when it cannot start a thread, also later: to send files, or with a new certificate.
+_LATER_THREADS: Final = 64
 _HOUSE_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 1.0
@@ -71,6 +73,7 @@ def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], Non
 async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None], output: logs.Output) -> int:
     stopping = _stop_signals()
     asyncio.get_running_loop().set_default_executor(started_pool(_THREADS, "trow-work"))
+    require_threads(_LATER_THREADS)
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port)]
     async with contextlib.AsyncExitStack() as stack:
         application = await stack.enter_async_context(application_of(config, output))

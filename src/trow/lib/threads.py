@@ -52,6 +52,15 @@ def started_pool(count: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
+def require_threads(count: int) -> None:
+    """See that so many more could be started, by a library that ends the process when it cannot.
+
+    Raises:
+        ThreadsError: the system would refuse.
+    """
+    started_pool(count, "trow-room").shutdown()
+
+
 def _refused() -> ThreadsError:
     return ThreadsError(
         f"the system lets Trow have no more than its {threading.active_count()} threads;"

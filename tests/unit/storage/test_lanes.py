@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from support.core import Stalled, pieces
 from support.waiting import eventually
 from trow.lib.shares import Bounds, Shares
-from trow.lib.threads import ThreadsError, started_pool
+from trow.lib.threads import ThreadsError, require_threads, started_pool
 from trow.oci.errors import Unavailable
 from trow.storage import lanes as lanes_module
 from trow.storage.lanes import Feed, Lanes
@@ -101,7 +102,7 @@ async def test_a_chunk_that_no_thread_takes_is_refused_and_the_others_are_not_lo
     assert lanes.places.working == 0
 
 
-@pytest.mark.parametrize("make", [Lanes, DiskWork, lambda: started_pool(9, "test")], ids=["lanes", "disk", "pool"])
+@pytest.mark.parametrize("make", [Lanes, DiskWork, partial(started_pool, 9, "test"), partial(require_threads, 9)])
 @pytest.mark.parametrize("most", [0, 2])
 def test_threads_that_the_system_refuses_stop_the_start_and_leave_none(
     make: Callable[[], object], most: int, monkeypatch: pytest.MonkeyPatch
