@@ -68,6 +68,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
+def test_tests_that_contributors_are_told_of_exist() -> None:
+    named = re.findall(r"`(tests/[\w./]+)`", prose(ROOT / "CONTRIBUTING.md"))
+    assert len(named) > 10
+    assert [each for each in named if not (ROOT / each).exists()] == []
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     contents = prose(ROOT / "docs" / "README.md")
     linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)\)", contents)}

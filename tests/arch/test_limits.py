@@ -1,0 +1,112 @@
+# ruff: noqa: SLF001 - bounds are private where nobody but this page needs them
+"""The page of limits has the numbers that the code has, and every setting that is a limit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from support.pages import ROOT
+from trow.app import application
+from trow.audit import queries, trail
+from trow.config import SETTINGS, yaml_text
+from trow.http import admission, capacity, metrics, request, token
+from trow.identity import authenticator, throttle, users
+from trow.kube import compiled
+from trow.lib import lines
+from trow.policy import pods
+from trow.registry import browse, events, transfers
+from trow.storage import lanes, work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE: Final = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
+# Rows by their first cell, and the numbers that are fixed in them.
+FIXED: Final = {
+    "connections": (capacity._MOST_CONNECTIONS,),
+    "a path": (request.LONGEST_PATH,),
+    "a header that is read": (request._LONGEST_HEADER,),
+    "parameters of a query": (request._MOST_PARAMETERS,),
+    "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
+    "a form at `/token`": (token._LARGEST_FORM, token._MOST_FIELDS),
+    "threads that hash and write": (lanes._LEAST_THREADS, lanes._MOST_THREADS, lanes._PATIENCE_SECONDS),
+    "threads that flush": (work._THREADS, work._OF_ONE_OWNER, work._PATIENCE_SECONDS),
+    "passwords being checked": (
+        users._STRANGERS.total,
+        users._KNOWN.total,
+        users._STRANGERS.waiting_each,
+        users._KNOWN.waiting_each,
+        users._KNOWN.patience,
+    ),
+    "attempts of one user": (
+        authenticator._LOGINS.each,
+        authenticator._LOGINS.waiting_each,
+        authenticator._LOGINS.patience,
+    ),
+    "wrong passwords": (throttle._FREE, throttle._WINDOW / 60, throttle._LONGEST_WAIT),
+    "questions to the API server about tokens": (
+        authenticator._QUESTIONS.total,
+        authenticator._QUESTIONS.waiting_each,
+        authenticator._QUESTIONS.patience,
+    ),
+    "a review": (admission.LARGEST_REVIEW, admission._BODY_SECONDS),
+    "small reviews at a time": (admission.SMALL.total, admission.SMALL.each, admission.SMALL.patience),
+    "large reviews at a time": (admission.OTHERS.total, admission.OTHERS.each, admission.OTHERS.patience),
+    "images of an object": (pods.MOST_IMAGES,),
+    "digests kept for owners of Pods": (application._MOST_PINS, application._PINS_SECONDS / 86400),
+    "policies of a namespace that are compiled": (compiled.MOST_OF_A_NAMESPACE,),
+    "series of decisions in the metrics": (metrics.MOST_DECISION_SERIES,),
+    "records that wait to be written": (trail.MOST_WAITING,),
+    "pulls and pushes being gathered": (
+        transfers._MOST,
+        transfers._MOST_OF_A_CALLER,
+        transfers._LONGEST_SECONDS,
+    ),
+    "different refusals of a client": (transfers._REFUSALS_OF_A_CLIENT,),
+    "a text in a record": (events.LONGEST_TEXT, events.LONGEST_SENTENCE),
+    "a page of a search": (queries.MOST_RECORDS, queries._LONGEST_SECONDS),
+    "lines of a log that wait": (lines.MOST_BYTES,),
+}
+# Settings that bound what others can make grow, by the words in their names.
+BOUNDING: Final = re.compile(
+    r"^limits\.|max_|_expiry$|tag_history|audit\.(retention|max_size)|tokens\.lifetime|deadline"
+)
+# What bounds nothing that others can make grow.
+OTHER: Final = {"limits.page_size"}
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    for line in PAGE.splitlines():
+        if line.startswith("| ") and not line.startswith(("| What", "|---")):
+            first, rest = line.strip("| ").split(" | ", 1)
+            yield first, rest
+
+
+@pytest.mark.parametrize("row", FIXED)
+def test_numbers_are_those_of_the_code(row: str) -> None:
+    shown = [float(number) for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*`)", dict(rows())[row])]
+    for number in FIXED[row]:
+        assert float(number) in shown, (row, number)
+
+
+def test_every_setting_has_its_default() -> None:
+    shown = re.findall(r"`([a-z_]+\.[a-z_]+)`(?:, null| \(([^),]+))?", PAGE)
+    assert shown
+    for key, default in shown:
+        assert key in SETTINGS, key
+        if default:
+            assert yaml_text(SETTINGS[key].default).strip("'") == default, key
+
+
+def test_every_setting_that_is_a_limit_is_on_the_page() -> None:
+    limits = {key for key in SETTINGS if BOUNDING.search(key)} - OTHER
+    assert limits <= set(re.findall(r"`([a-z_]+\.[a-z_]+)`", PAGE))
+
+
+def test_a_row_is_on_the_page_once() -> None:
+    names = [name for name, _ in rows()]
+    assert len(set(names)) == len(names)
+    assert set(FIXED) <= set(names)
