@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -149,6 +150,27 @@ async def test_database_of_the_first_version_keeps_its_content(path: Path) -> No
             # Nobody knows when it was made: it is as old as can be, so that no token is older.
             assert await metadata.repository(REPO) == RepositoryRecord(0, "")
             assert metadata.read(transactions.robot_tokens()) == []
+
+
+async def test_referrers_of_the_first_version_are_listed_as_others_are(path: Path) -> None:
+    subject = factories.image()
+    small = factories.artifact("a/b", subject=subject, annotations={"a": "é"})
+    large = factories.artifact("a/" + "b" * 300, subject=subject, annotations={"a": "b" * 70_000})
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        for step in migrations.load(bytes_type="BLOB", text_type="TEXT")[:5]:
+            for statement in step.statements:
+                connection.execute(statement)
+        for each in (small, large):
+            document = each.document
+            annotations = json.dumps(document["annotations"], ensure_ascii=False)
+            row = (REPO, each.digest, each.media_type, each.size, subject.digest, document["artifactType"], annotations)
+            connection.execute("INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?, ?, 5.0, 'alice', ?)", (*row, each.raw))
+        connection.execute("PRAGMA user_version = 5")
+    with contextlib.closing(SqliteMetadata(path)) as metadata:
+        page = await metadata.referrers(REPO, digest(subject.digest), None, PageRequest(9), 1_000_000)
+        found = {each.digest: (each.artifact_type, each.annotations, each.left_out) for each in page.items}
+    kind = large.document["artifactType"][:255]
+    assert found == {small.digest: ("a/b", '{"a": "é"}', False), large.digest: (kind, None, True)}
 
 
 def test_what_is_no_database(path: Path) -> None:

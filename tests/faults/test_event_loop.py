@@ -70,6 +70,20 @@ def manifests_of_4_mib(trow: Trow) -> Sequence[Costly]:
 
 
 @row()
+def referrers_with_annotations(trow: Trow) -> Sequence[Costly]:
+    """Some that are as large as a manifest may be, and some that a list shows."""
+    subject = image(b"subject")
+    about = {"mediaType": IMAGE, "digest": digest_of(subject), "size": len(subject)}
+    with Client(trow.host) as client:
+        for number in range(120):
+            filling = {"filling": f"{number:03}" * ((4 * MIB - 1000) // 3 if number % 2 else 20_000)}
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "subject": about, "annotations": filling}
+            raw = json.dumps(index).encode()
+            assert client.put_manifest(REPOSITORY, digest_of(raw), raw, INDEX).status == 201
+    return [costly("GET", f"/v2/{REPOSITORY}/referrers/{digest_of(subject)}")]
+
+
+@row()
 def pages_of_tags(trow: Trow) -> Sequence[Costly]:
     with Client(trow.host) as client:
         assert client.push_whole(REPOSITORY, b"{}").status == 201

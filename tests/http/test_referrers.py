@@ -136,14 +136,29 @@ def test_links_lead_through_all(client: Client, repository: Repository, query: s
 
 def test_answer_is_no_larger_than_a_manifest_may_be(client: Client, repository: Repository) -> None:
     subject = factories.image()
-    filling = {"filling": "x" * 1_500_000}
-    made = [factories.artifact(subject=subject, annotations=filling) for _ in range(4)]
+    filling = {"filling": "x" * 60_000}
+    made = [factories.artifact(subject=subject, annotations=filling) for _ in range(100)]
     for artifact in made:
         repository.push(artifact)
     pages = list(client.pages(repository.referrers(subject.digest)))
     assert len(pages) > 1
     assert max(len(page.body) for page in pages) <= 4 * 1024 * 1024
     assert {found["digest"] for page in pages for found in manifests(page)} == {artifact.digest for artifact in made}
+
+
+def test_annotations_that_are_too_large_for_a_list_are_left_to_the_manifest(
+    client: Client, repository: Repository
+) -> None:
+    subject = factories.image()
+    small = factories.artifact(subject=subject, annotations={"org.example": '"é"\n'})
+    large = factories.artifact(subject=subject, annotations={"filling": "x" * 70_000})
+    for artifact in (small, large):
+        repository.push(artifact)
+    reply = client.get(repository.referrers(subject.digest))
+    found = {each["digest"]: each.get("annotations") for each in manifests(reply)}
+    assert found == {small.digest: {"org.example": '"é"\n'}, large.digest: None}
+    assert reply.headers["warning"].startswith('299 - "the annotations of 1 entries are larger than a list shows')
+    assert client.get(repository.manifest(large.digest)).json["annotations"] == {"filling": "x" * 70_000}
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:abc", "md5:00"])

@@ -26,6 +26,8 @@ from trow.http.dispatch import Dispatcher
 from trow.http.gate import Gate
 from trow.http.hosts import parse_host
 from trow.http.limits import RateLimit
+from trow.http.lists import Lists
+from trow.http.manifests import ManifestBodies
 from trow.http.metrics import Metrics
 from trow.http.ops import Operations
 from trow.http.pace import Pace
@@ -316,9 +318,11 @@ def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
     pull, browse = Pull(parts.blobs, parts.metadata), Browse(parts.metadata)
     publish = Publish(parts.blobs, parts.metadata, _publish_rules(config), parts.metrics.wrong_sizes)
     recorder = Recorder(parts.audit, parts.transfers)
-    pages = PageSizes(config.limits.page_size, config.limits.max_page_size)
+    lists = Lists(PageSizes(config.limits.page_size, config.limits.max_page_size))
     return table(
-        V2(pull, publish, browse, gate, recorder, max_manifest_size=config.registry.max_manifest_size, pages=pages),
+        V2(
+            pull, publish, browse, gate, recorder, bodies=ManifestBodies(config.registry.max_manifest_size), lists=lists
+        ),
         BlobHandlers(pull, parts.push, parts.metadata, gate, recorder),
         TokenService(
             known.authenticator,
@@ -329,7 +333,7 @@ def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
             generation=parts.metadata.generation,
             anonymous=_anonymous_tokens(config),
         ),
-        Api(browse, parts.records, gate, pages),
+        Api(browse, parts.records, gate, lists),
         parts.admission.handlers,
         Operations(_checks(parts), parts.metrics),
     )

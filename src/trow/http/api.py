@@ -11,12 +11,13 @@ import msgspec
 from trow.http.response import json_response
 from trow.oci.errors import RequestInvalid
 from trow.oci.names import Tag
-from trow.oci.page import PageRequest, PageSizes, next_link, parse_page
+from trow.oci.page import PageRequest, next_link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trow.http.gate import Gate
+    from trow.http.lists import Lists
     from trow.http.request import Request
     from trow.http.response import Response
     from trow.registry.browse import Browse
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from trow.registry.ports import TagEvent
 
 _SEQUENCE_DIGITS: Final = 18
-_LONGEST_LAST: Final = 512
 # What may stand in a repository's name (distribution-spec, "Pull"), in any order.
 _PART_OF_A_NAME: Final = re.compile(r"[a-z0-9._/-]{1,255}")
 
@@ -38,17 +38,18 @@ class Repositories(msgspec.Struct, frozen=True):
 class Api:
     """Handlers."""
 
-    def __init__(self, browse: Browse, records: Records, gate: Gate, pages: PageSizes) -> None:
+    def __init__(self, browse: Browse, records: Records, gate: Gate, lists: Lists) -> None:
         self._browse = browse
         self._records = records
         self._gate = gate
-        self._pages = pages
+        self._lists = lists
 
     async def repositories(self, request: Request) -> Response:
         """Repositories that the client may pull with ``q`` in their names; ``n`` and ``last`` page through them."""
         text = _text(request.query("q"))
-        page = parse_page(request.query("n"), _last_name(request.query("last")), self._pages)
-        found = await self._browse.repositories(page, self._gate.visible_to(request), text)
+        page = self._lists.page(request)
+        async with self._lists.turn(request):
+            found = await self._browse.repositories(page, self._gate.visible_to(request), text)
         headers = []
         if found.more:
             asked = {"q": text} if text else {}
@@ -61,7 +62,8 @@ class Api:
         repository = request.repository
         tag = Tag.parse(request.parameters["tag"])
         page = self._page(request)
-        events = await self._browse.history(repository, tag, page)
+        async with self._lists.turn(request):
+            events = await self._browse.history(repository, tag, page)
         headers = []
         if events.more:
             following = {"n": str(page.limit), "last": str(events.items[-1].sequence)}
@@ -80,7 +82,7 @@ class Api:
         last = request.query("last")
         if last is not None and not (last.isascii() and last.isdigit() and len(last) <= _SEQUENCE_DIGITS):
             raise RequestInvalid("last is not the sequence number of a line of history")
-        return parse_page(request.query("n"), last, self._pages)
+        return self._lists.numbered(request, last)
 
 
 def _text(q: str | None) -> str:
@@ -91,12 +93,6 @@ def _text(q: str | None) -> str:
         "q is no part of a repository name; leave it out, or give lower-case letters, digits, '.', '_', '-' and '/', "
         "at most 255 characters"
     )
-
-
-def _last_name(last: str | None) -> str | None:
-    if last is not None and len(last) > _LONGEST_LAST:
-        raise RequestInvalid("last is longer than any name")
-    return last
 
 
 def _line(event: TagEvent) -> Mapping[str, object]:

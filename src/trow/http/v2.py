@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import msgspec
 
 from trow.http.response import Headers, Response, encode, json_response
 from trow.oci import media
 from trow.oci.digest import Digest
-from trow.oci.errors import ManifestTooLarge, RequestInvalid
 from trow.oci.names import Repository, Tag, parse_reference
-from trow.oci.page import PageRequest, next_link, parse_page
+from trow.oci.page import PageRequest, next_link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trow.http.gate import Gate
+    from trow.http.lists import Lists
+    from trow.http.manifests import ManifestBodies
     from trow.http.recorder import Recorder
     from trow.http.request import Request
-    from trow.oci.page import Page, PageSizes
+    from trow.oci.page import Page
     from trow.registry.browse import Browse
     from trow.registry.ports import Referrer
     from trow.registry.publish import Publish, Published
     from trow.registry.pull import Pull
-
-_LONGEST_LAST: Final = 512
 
 
 class V2:
@@ -38,16 +39,16 @@ class V2:
         gate: Gate,
         recorder: Recorder,
         *,
-        max_manifest_size: int,
-        pages: PageSizes,
+        bodies: ManifestBodies,
+        lists: Lists,
     ) -> None:
         self._pull = pull
         self._publish = publish
         self._browse = browse
         self._gate = gate
         self._recorder = recorder
-        self._max_manifest_size = max_manifest_size
-        self._pages = pages
+        self._bodies = bodies
+        self._lists = lists
 
     async def ping(self, request: Request) -> Response:
         """end-1: this is a registry, and the credentials are good."""
@@ -74,28 +75,15 @@ class V2:
         repository = request.repository
         reference = parse_reference(request.parameters["reference"])
         tags = [Tag.parse(tag) for tag in dict.fromkeys(request.query_all("tag"))]
-        raw = await self._read_manifest(request)
         content_type = request.header("content-type") or ""
         author = self._gate.author(request)
-        async with self._recorder.pushing(request, reference, len(raw)) as done:
+        async with (
+            self._bodies.receive(request) as raw,
+            self._recorder.pushing(request, reference, len(raw)) as done,
+        ):
             published = await self._publish.put(repository, reference, tags, content_type, raw, author)
             done(published)
         return Response(201, _published_headers(repository, published, tags))
-
-    async def _read_manifest(self, request: Request) -> bytes:
-        if (request.content_length or 0) > self._max_manifest_size:
-            raise self._too_large()
-        body = bytearray()
-        async for piece in request.body():
-            body += piece
-            if len(body) > self._max_manifest_size:
-                raise self._too_large()
-        return bytes(body)
-
-    def _too_large(self) -> ManifestTooLarge:
-        return ManifestTooLarge(
-            f"the manifest is larger than {self._max_manifest_size} bytes (registry.max_manifest_size)"
-        )
 
     async def delete_manifest(self, request: Request) -> Response:
         """end-9: delete a tag, or a manifest with its tags."""
@@ -108,14 +96,16 @@ class V2:
     async def list_tags(self, request: Request) -> Response:
         """end-8a, end-8b: a repository's tags in byte order."""
         repository = request.repository
-        page = self._page(request)
-        tags = await self._browse.tags(repository, page)
+        page = self._lists.page(request)
+        async with self._lists.turn(request):
+            tags = await self._browse.tags(repository, page)
         return json_response(200, {"name": repository, "tags": tags.items}, _link(request, page, tags))
 
     async def list_repositories(self, request: Request) -> Response:
         """``_catalog``: the names of all repositories that the client may pull, in byte order."""
-        page = self._page(request)
-        repositories = await self._browse.repositories(page, self._gate.visible_to(request))
+        page = self._lists.page(request)
+        async with self._lists.turn(request):
+            repositories = await self._browse.repositories(page, self._gate.visible_to(request))
         return json_response(200, {"repositories": repositories.items}, _link(request, page, repositories))
 
     async def list_referrers(self, request: Request) -> Response:
@@ -124,22 +114,20 @@ class V2:
         subject = Digest.parse(request.parameters["digest"])
         # Clients write a bare plus, which reads as a space in a query; a media type has none (RFC 6838, section 4.2).
         artifact_type = (request.query("artifactType") or "").replace(" ", "+") or None
-        page = self._page(request)
-        found = await self._browse.referrers(repository, subject, artifact_type, page)
+        page = self._lists.page(request)
+        async with self._lists.turn(request):
+            found = await self._browse.referrers(repository, subject, artifact_type, page)
         headers: Headers = [("content-type", media.OCI_INDEX)]
         filters = {} if artifact_type is None else {"artifactType": artifact_type}
         if artifact_type is not None:
             headers.append(("oci-filters-applied", "artifactType"))
+        if left_out := sum(each.left_out for each in found.items):
+            remark = f"the annotations of {left_out} entries are larger than a list shows; they are in the manifests"
+            headers.append(("warning", warning(remark)))
         if found.more:
             following = {**filters, "n": str(page.limit), "last": found.items[-1].digest}
             headers.append(("link", next_link(request.path, following)))
         return Response(200, headers, encode(_index(found)))
-
-    def _page(self, request: Request) -> PageRequest:
-        last = request.query("last")
-        if last is not None and len(last) > _LONGEST_LAST:
-            raise RequestInvalid("last is longer than any name")
-        return parse_page(request.query("n"), last, self._pages)
 
 
 def matches(condition: str | None, etag: str) -> bool:
@@ -186,5 +174,5 @@ def _descriptor(referrer: Referrer) -> Mapping[str, object]:
     if referrer.artifact_type is not None:
         descriptor["artifactType"] = referrer.artifact_type
     if referrer.annotations:
-        descriptor["annotations"] = referrer.annotations
+        descriptor["annotations"] = msgspec.Raw(referrer.annotations.encode())
     return descriptor

@@ -31,9 +31,9 @@ SEARCH_REPOSITORIES: Final = """
 """
 
 ADD_MANIFEST: Final = """
-    INSERT INTO manifest (repository, digest, media_type, size, subject, artifact_type, annotations,
+    INSERT INTO manifest (repository, digest, media_type, size, subject, artifact_type, annotations_size, annotations,
                           pushed_at, pushed_by, content)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (repository, digest)
     DO UPDATE SET media_type = excluded.media_type, size = excluded.size, content = excluded.content
 """
@@ -43,12 +43,12 @@ DELETE_MANIFEST: Final = "DELETE FROM manifest WHERE repository = ? AND digest =
 
 # What each entry of a referrers list will take, so that a page's rows are only fetched when they fit.
 REFERRER_SIZES: Final = """
-    SELECT digest, octet_length(coalesce(annotations, '')) + octet_length(coalesce(artifact_type, ''))
+    SELECT digest, CASE WHEN annotations IS NULL THEN 0 ELSE annotations_size END
     FROM manifest WHERE repository = ? AND subject = ? AND digest > ? AND (? = '' OR artifact_type = ?)
     ORDER BY digest LIMIT ?
 """
 REFERRERS: Final = """
-    SELECT digest, media_type, size, artifact_type, annotations
+    SELECT digest, media_type, size, artifact_type, annotations, annotations IS NULL AND annotations_size > 0
     FROM manifest WHERE repository = ? AND subject = ? AND digest > ? AND digest <= ? AND (? = '' OR artifact_type = ?)
     ORDER BY digest
 """

@@ -1,4 +1,4 @@
-"""Metadata in SQLite: reads on the event loop, writes on one thread that commits for everybody who waits.
+"""Metadata in SQLite: look-ups on the event loop, lists beside it, writes on one thread that commits for all who wait.
 
 A commit costs one flush of the write-ahead log, whatever it holds. The writer therefore takes all transactions that
 wait, runs each under a savepoint of its own (so that one can fail alone) and commits them together; who pushes a small
@@ -21,6 +21,7 @@ from trow.lib.reserve import Reserve
 from trow.lib.threads import start_thread
 from trow.metadata import migrations, search, transactions
 from trow.metadata.hot import HotManifests
+from trow.metadata.lists import ListReader
 from trow.metadata.sessions import UploadSessions
 from trow.oci.errors import OciError, StorageFull, Unavailable
 
@@ -418,9 +419,11 @@ class SqliteMetadata:
         self._hot = HotManifests()
         self._reader = _connect(path, readonly=True)
         self._reader.set_busy_timeout(_READ_BUSY_MILLISECONDS)
+        self._lists = ListReader(lambda: _connect(path, readonly=True))
 
     def close(self) -> None:
-        """Finish what waits and close both connections."""
+        """Finish what waits and close all connections."""
+        self._lists.close()
         self._reader.close()
         self._writer.close()
 
@@ -428,6 +431,13 @@ class SqliteMetadata:
         """Run a transaction that only reads, at once."""
         try:
             return _run(self._reader, transaction)
+        except apsw.Error as error:
+            raise _translate(error) from error
+
+    async def _listed(self, transaction: Transaction[Result]) -> Result:
+        """The same beside the event loop, for what may be long."""
+        try:
+            return await self._lists.read(lambda connection: _run(connection, transaction))
         except apsw.Error as error:
             raise _translate(error) from error
 
@@ -515,7 +525,7 @@ class SqliteMetadata:
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
         """See `Metadata.tags`."""
-        return self.read(transactions.tags(repository, page))
+        return await self._listed(transactions.tags(repository, page))
 
     async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
         """See `Metadata.was_tagged`."""
@@ -523,21 +533,21 @@ class SqliteMetadata:
 
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """See `Metadata.tag_history`."""
-        return self.read(transactions.tag_history(repository, tag, page))
+        return await self._listed(transactions.tag_history(repository, tag, page))
 
     async def repositories(self, page: PageRequest) -> Page[str]:
         """See `Metadata.repositories`."""
-        return self.read(transactions.repositories(page))
+        return await self._listed(transactions.repositories(page))
 
     async def search_repositories(self, text: str, page: PageRequest) -> Stretch:
         """See `Metadata.search_repositories`."""
-        return self.read(search.repositories(text, page))
+        return await self._listed(search.repositories(text, page))
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
     ) -> Page[Referrer]:
         """See `Metadata.referrers`."""
-        return self.read(transactions.referrers(repository, subject, artifact_type, page, most_bytes))
+        return await self._listed(transactions.referrers(repository, subject, artifact_type, page, most_bytes))
 
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
         """See `Metadata.blob`."""

@@ -45,9 +45,10 @@ Statement: TypeAlias = tuple[str, tuple[Value, ...]]
 Result = TypeVar("Result")
 Transaction: TypeAlias = Generator[Statement, list[Row], Result]
 
-_ANNOTATIONS: Final = msgspec.json.Decoder(dict[str, str])
-# What a descriptor has beside its type and its annotations, with room to spare.
-_ENTRY_BYTES: Final = 500
+# Larger ones are read from the manifest itself (migration 0006 has the number too).
+_LISTED_ANNOTATIONS: Final = 64 * 1024
+# What a descriptor has beside its annotations, with room to spare.
+_ENTRY_BYTES: Final = 1000
 _SEQUENCE_END: Final = 2**62
 
 
@@ -181,6 +182,7 @@ def _check_size(publication: Publication, descriptor: Descriptor, size: int) -> 
 
 def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
     manifest = publication.manifest
+    annotations = msgspec.json.encode(manifest.annotations) if manifest.annotations else b""
     yield (
         sql.ADD_MANIFEST,
         (
@@ -190,7 +192,8 @@ def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
             len(manifest.raw),
             manifest.subject,
             manifest.artifact_type,
-            msgspec.json.encode(manifest.annotations).decode() if manifest.annotations else None,
+            len(annotations),
+            annotations.decode() if 0 < len(annotations) <= _LISTED_ANNOTATIONS else None,
             now,
             publication.subject,
             manifest.raw,
@@ -314,13 +317,14 @@ def _fitting(sizes: list[int], most_bytes: int) -> int:
 
 
 def _referrer(row: Row) -> Referrer:
-    digest, media_type, size, artifact_type, annotations = row
+    digest, media_type, size, artifact_type, annotations, left_out = row
     return Referrer(
         Digest(_text(digest)),
         _text(media_type),
         _number(size),
         _optional_text(artifact_type),
-        _ANNOTATIONS.decode(_text(annotations)) if annotations is not None else None,
+        _optional_text(annotations),
+        left_out=bool(left_out),
     )
 
 

@@ -41,6 +41,8 @@ LARGE: Final = 64 * 1024
 _OF_AN_IMAGE: Final = ("config", "layers")
 _OF_AN_INDEX: Final = ("manifests",)
 _SCHEMA_VERSION: Final = 2
+# Both halves of a media type (RFC 6838, section 4.2) and the slash.
+_LONGEST_TYPE: Final = 127 + 1 + 127
 _LARGEST_SIZE: Final = 2**63 - 1
 
 Shape = TypeVar("Shape", bound="_Document")
@@ -213,7 +215,7 @@ def _image(raw: bytes, media_type: str, image: _Image) -> Manifest:
         blobs=(config, *held),
         children=(),
         subject=subject.digest if subject else None,
-        artifact_type=image.artifactType or config.media_type or None,
+        artifact_type=_artifact_type(image.artifactType or config.media_type),
         annotations=_annotations(image),
         foreign=len(held) < len(layers),
         unsized=_unsized(config, *layers, subject),
@@ -229,7 +231,7 @@ def _index(raw: bytes, media_type: str, index: _Index) -> Manifest:
         blobs=(),
         children=children,
         subject=subject.digest if subject else None,
-        artifact_type=index.artifactType or None,
+        artifact_type=_artifact_type(index.artifactType),
         annotations=_annotations(index),
         foreign=False,
         unsized=_unsized(*children, subject),
@@ -238,6 +240,12 @@ def _index(raw: bytes, media_type: str, index: _Index) -> Manifest:
 
 def _subject(document: _Document) -> Descriptor | None:
     return None if document.subject is None else _descriptor(document.subject, "subject")
+
+
+def _artifact_type(text: str | None) -> str | None:
+    if text is not None and len(text) > _LONGEST_TYPE:
+        raise ManifestInvalid(f"the artifactType is longer than a media type may be ({_LONGEST_TYPE} characters)")
+    return text or None
 
 
 def _annotations(document: _Document) -> dict[str, str] | None:

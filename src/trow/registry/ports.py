@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterable, Collection, Sequence
     from pathlib import Path
 
     from trow.oci.digest import Digest
@@ -150,13 +150,19 @@ class ManifestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """One entry of a referrers list."""
+    """One entry of a referrers list.
+
+    Attributes:
+        annotations: as JSON, which goes out as it is.
+        left_out: whether there are annotations that are larger than a list shows.
+    """
 
     digest: Digest
     media_type: str
     size: int
     artifact_type: str | None
-    annotations: Mapping[str, str] | None
+    annotations: str | None
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

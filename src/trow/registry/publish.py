@@ -103,6 +103,8 @@ class Publish:
         self._metadata = metadata
         self._rules = rules
         self._wrong_sizes = wrong_sizes
+        # One large manifest at a time: reading takes the processor, in whatever thread.
+        self._reading = asyncio.Semaphore(1)
 
     async def put(
         self,
@@ -119,7 +121,7 @@ class Publish:
             ManifestInvalid, DigestMismatch, ManifestBlobUnknown, TooManyTags, Denied: nothing was stored.
         """
         self._check_tags(reference, tags)
-        manifest, digest = await _read(raw, content_type, reference)
+        manifest, digest = await self._read(raw, content_type, reference)
         self._check_sizes(manifest)
         pointing = tags if isinstance(reference, Digest) else (reference,)
         if manifest.subject is None or pointing:  # anything but attaching something to what is there
@@ -130,6 +132,15 @@ class Publish:
             self._wrong_sizes()
         remarks = tuple(_remarks(manifest, result))
         return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves, result.retyped)
+
+    async def _read(self, raw: bytes, content_type: str, reference: Reference) -> tuple[Manifest, Digest]:
+        def read() -> tuple[Manifest, Digest]:
+            return manifests.parse(raw, content_type), _digest(raw, reference)
+
+        if len(raw) <= manifests.LARGE:
+            return read()
+        async with self._reading:
+            return await asyncio.to_thread(read)
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
         """A blob that the repository may lack is one thing, one that it says to have another."""
@@ -198,13 +209,6 @@ class Publish:
             history=self._rules.history,
             overwrite=False,
         )
-
-
-async def _read(raw: bytes, content_type: str, reference: Reference) -> tuple[Manifest, Digest]:
-    def read() -> tuple[Manifest, Digest]:
-        return manifests.parse(raw, content_type), _digest(raw, reference)
-
-    return read() if len(raw) <= manifests.LARGE else await asyncio.to_thread(read)
 
 
 def _digest(raw: bytes, reference: Reference) -> Digest:

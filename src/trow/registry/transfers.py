@@ -36,6 +36,11 @@ _MOST_OF_A_CALLER: Final = 64
 _LONGEST_SECONDS: Final = 300.0
 # Manifests named in one record; more are only counted.
 _MOST_MANIFESTS: Final = 64
+# Of one manifest: images have at most 127 layers.
+_MOST_REFERENCES: Final = 256
+# Manifests of one pull whose references are looked for, and manifests that are remembered.
+_MOST_EXPECTED: Final = 512
+_MOST_KNOWN: Final = 1024
 _PUSH_IDLE_SECONDS: Final = 600.0
 _REFUSALS_SECONDS: Final = 60.0
 # Different refusals of one client that are recorded one by one within that time.
@@ -65,13 +70,17 @@ class _Pull:
     reference: Reference
     digest: Digest
     touched: float
-    expected: set[Digest] = field(default_factory=set)
+    expected: list[frozenset[Digest]] = field(default_factory=list)
     fetched: dict[Digest, None] = field(default_factory=dict)
     manifests: int = 0
     checks: int = 0
     blobs: int = 0
     bytes: int = 0
     recording: asyncio.Task[None] | None = None
+
+    def expects(self, digest: Digest) -> bool:
+        """Whether a manifest of this pull refers to it."""
+        return any(digest in each for each in self.expected)
 
     @property
     def on_record(self) -> bool:
@@ -129,6 +138,7 @@ class Transfers:
         # When to look next whether a pull has ended; each pull under way is in here, once.
         self._looks: list[tuple[float, int, Key, _Pull]] = []
         self._numbers = itertools.count()
+        self.references = References()
         self._pushes: OrderedDict[Key, _Push] = OrderedDict()
         self._refusals: OrderedDict[tuple[object, ...], _Refusals] = OrderedDict()
         self._refused: Counter[str] = Counter()
@@ -155,15 +165,16 @@ class Transfers:
         pull.bytes += size
         if record.digest not in pull.fetched:
             pull.fetched[record.digest] = None
-            pull.expected |= await _references(record)
+            if len(pull.expected) < _MOST_EXPECTED:
+                pull.expected.append(await self.references.of(record))
 
     async def blob(self, caller: Caller, repository: Repository, digest: Digest, size: int) -> None:
         """Bytes of a blob are about to be sent. Raises like `manifest`."""
         key = caller.key(repository)
-        pull = next((each for each in reversed(self._pulls.get(key, ())) if digest in each.expected), None)
+        pull = next((each for each in reversed(self._pulls.get(key, ())) if each.expects(digest)), None)
         if pull is None:  # no manifest was asked for
             event = self._event(caller, repository, digest, digest, "")
-            pull = self._open(key, _Pull(event, digest, digest, self._clock(), {digest}))
+            pull = self._open(key, _Pull(event, digest, digest, self._clock(), [frozenset({digest})]))
         await self._begun(key, pull)
         pull.touched = self._clock()
         pull.blobs += 1
@@ -173,7 +184,7 @@ class Transfers:
         for pull in reversed(self._pulls.get(key, ())):
             if pull.digest == digest and reference in (pull.reference, digest):
                 return pull
-            if reference == digest and digest in pull.expected:
+            if reference == digest and pull.expects(digest):
                 return pull
         return None
 
@@ -330,13 +341,34 @@ class Transfers:
             self._audit.record(replace(tally.event, count=tally.count, started_at=tally.since))
 
 
-async def _references(record: ManifestRecord) -> set[Digest]:
-    """Digests of what a manifest refers to; none where it cannot be read."""
-    try:
-        if len(record.content) <= manifests.LARGE:
-            parsed = manifests.parse(record.content, record.media_type)
-        else:
-            parsed = await asyncio.to_thread(manifests.parse, record.content, record.media_type)
-    except OciError:
-        return set()
-    return {descriptor.digest for descriptor in (*parsed.children, *parsed.blobs)}
+class References:
+    """What manifests refer to, for those that were read last: a roll-out asks a thousand times for one."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Digest, frozenset[Digest]] = OrderedDict()
+        # One large manifest at a time: reading takes the processor, in whatever thread.
+        self._reading = asyncio.Semaphore(1)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def of(self, record: ManifestRecord) -> frozenset[Digest]:
+        """Digests of what a manifest refers to, as far as any real one goes; none where it cannot be read."""
+        known = self._known.get(record.digest)
+        if known is None:
+            known = self._known[record.digest] = await self._read(record)
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return known
+
+    async def _read(self, record: ManifestRecord) -> frozenset[Digest]:
+        try:
+            if len(record.content) <= manifests.LARGE:
+                parsed = manifests.parse(record.content, record.media_type)
+            else:
+                async with self._reading:
+                    parsed = await asyncio.to_thread(manifests.parse, record.content, record.media_type)
+        except OciError:
+            return frozenset()
+        descriptors = itertools.chain(parsed.children, parsed.blobs)
+        return frozenset(each.digest for each in itertools.islice(descriptors, _MOST_REFERENCES))

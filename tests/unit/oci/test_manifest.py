@@ -437,6 +437,22 @@ def test_descriptor_that_breaks_a_rule(wrong: dict[str, Any], place: str) -> Non
         read(changed(factories.image(subject=factories.image()), change))
 
 
+@pytest.mark.parametrize("length", [255, 256])
+def test_artifact_type_is_no_longer_than_a_media_type(length: int) -> None:
+    kind = "application/".ljust(length, "x")
+    images = [
+        (factories.image(artifact_type=kind), OCI_IMAGE),
+        (factories.index(artifact_type=kind), OCI_INDEX),
+        (factories.Manifest(changed(factories.image(), lambda d: d["config"].update(mediaType=kind)), ""), OCI_IMAGE),
+    ]
+    for made, content_type in images:
+        if length == 255:
+            assert parse(made.raw, content_type).artifact_type == kind
+        else:
+            with pytest.raises(ManifestInvalid, match="longer than a media type"):
+                parse(made.raw, content_type)
+
+
 def test_message_says_which_descriptor_is_wrong() -> None:
     with pytest.raises(ManifestInvalid, match=r"^layers\[1\]\.digest: not a digest"):
         read(changed(factories.image(2), lambda d: d["layers"][1].update(digest="x")))

@@ -17,7 +17,7 @@ from trow.policy.identity import Identity, Method
 from trow.registry import transfers
 from trow.registry.events import Action, Event, Origin, Outcome
 from trow.registry.ports import ManifestRecord
-from trow.registry.transfers import Caller, Transfers
+from trow.registry.transfers import Caller, References, Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -483,6 +483,33 @@ async def test_of_long_texts_no_more_is_kept_than_a_record_shows(registry: Regis
         tracemalloc.stop()
     assert kept < 1000 * 8_000
     assert len(registry.audit.taken()) == 1000
+
+
+async def test_manifest_is_read_once_for_all_who_pull_it(registry: Registry) -> None:
+    image = factories.image()
+    for number in range(10):
+        await registry.get(caller(address=f"192.0.2.{number}"), image, "v1")
+    assert len(registry.transfers.references) == 1
+    first = await registry.transfers.references.of(record(image))
+    assert await registry.transfers.references.of(record(image)) is first
+
+
+async def test_manifest_with_more_references_than_any_image_costs_each_pull_nothing(registry: Registry) -> None:
+    index = factories.index([factories.image(0) for _ in range(500)])
+    assert len(index.raw) > 64 * 1024
+    (references,) = {await registry.transfers.references.of(record(index)) for _ in range(3)}
+    assert len(references) == 256
+    await registry.get(caller(), index, "v1")
+    assert [event.digest for event in registry.at_the_end()] == [index.digest]
+
+
+async def test_manifests_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "_MOST_KNOWN", 2)
+    references = References()
+    for _ in range(5):
+        image = factories.image()
+        assert len(await references.of(record(image))) == 3
+    assert len(references) == 2
 
 
 async def test_nothing_is_kept_of_what_has_ended(registry: Registry) -> None:
