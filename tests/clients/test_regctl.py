@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clients.image import TAG, image, index
+from clients.breaking import BreakingWay
+from clients.image import LARGE, TAG, image, index
 
 if TYPE_CHECKING:
     from clients.box import Box
@@ -99,3 +100,15 @@ def test_an_image_in_sha512_is_stored_and_read_back(plain: Registry, regctl: Box
     regctl.run("regctl", "image", "copy", f"{plain.host}/{repository}@{name}", f"ocidir://{regctl.home / 'out'}:{TAG}")
     for stored in (layout / "blobs" / "sha512").iterdir():
         assert (regctl.home / "out" / "blobs" / "sha512" / stored.name).read_bytes() == stored.read_bytes()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_push_whose_connections_break_is_finished(plain: Registry, box: Box, repository: str, times: int) -> None:
+    """It repeats the request, and then goes on in chunks, all in one upload session."""
+    made = image(repository)
+    layout = made.write(box.home / "in")
+    with BreakingWay(plain.host, b"PUT ", LARGE // 3, times).open() as way:
+        box.run("regctl", "registry", "set", way.host, "--tls=disabled", "--skip-check")
+        box.run("regctl", "image", "copy", f"ocidir://{layout}:{TAG}", f"{way.host}/{repository}:{TAG}")
+        assert way.broken == times
+    assert plain.complete(repository, TAG).manifest == made.manifest
