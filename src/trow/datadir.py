@@ -26,10 +26,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ROOT: Final = 0
+DATABASE: Final = "trow.db"
 
 
 class DataDirectoryError(Exception):
     """The directory cannot be used; the message says why and what to do."""
+
+
+def require_registry(path: Path) -> None:
+    """See that a registry's data is there, before a command does something to it.
+
+    Nothing is made: what a command wrote into another directory than the server's would never be seen again.
+
+    Raises:
+        DataDirectoryError: there is none.
+    """
+    try:
+        (path / DATABASE).stat()
+    except PermissionError:
+        raise DataDirectoryError(f"{path.absolute()} cannot be read; run this as the user that trow runs as") from None
+    except OSError:
+        raise DataDirectoryError(
+            f"there is no registry in {path.absolute()} ({DATABASE} is missing); give the --data-dir or the --config "
+            "that trow serve has, which makes the data at its first start"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from trow.datadir import DataDirectoryError
 from trow.lib import private
 from trow.metadata import sql
 from trow.oci.digest import Digest
@@ -46,8 +45,6 @@ class Check:
     """One run over a data directory."""
 
     def __init__(self, directory: Path, database: Path, progress: Callable[[str], None]) -> None:
-        if not database.exists():
-            raise DataDirectoryError(f"{directory} holds no registry ({database.name} is missing)")
         self._blobs = FilesystemBlobs(directory)
         self._quarantine_folder = directory / "quarantine"
         self._database = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)

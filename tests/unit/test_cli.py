@@ -220,11 +220,31 @@ def test_light_commands_do_not_load_the_server() -> None:
 
 
 def test_fsck_without_a_registry_could_not_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fsck", "--data-dir", "missing"]) == 2
-    assert capsys.readouterr().err == "trow: error: missing is not a directory; give --data-dir\n"
     Path("empty").mkdir()
-    assert main(["fsck", "--data-dir", "empty"]) == 2
-    assert capsys.readouterr().err.startswith("trow: error: empty holds no registry")
+    for folder in ("missing", "empty"):
+        assert main(["fsck", "--data-dir", folder, "--quarantine"]) == 2
+        assert capsys.readouterr().err.startswith(f"trow: error: there is no registry in {Path.cwd()}/{folder}")
+    assert not list(Path("empty").iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "token create --name ci --repository a --action pull", "token list", "token revoke abcdefghijkl",
+        "keys list", "keys rotate", "fsck", "fsck --quarantine", "access can-i --as robot:ci pull a",
+        "audit search", "audit verify", "audit anchor", f"audit who-runs sha256:{'0' * 64}",
+    ],
+)  # fmt: skip
+def test_a_command_beside_no_registry_says_so_and_makes_none(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it made would be known to no server."""
+    for where in ([], ["--data-dir", "elsewhere/data"]):
+        assert main([*command.split(), *where]) == 2
+        output = capsys.readouterr()
+        folder = Path.cwd() / (where[1] if where else "data")
+        assert f"{folder}" in output.err
+        assert "--data-dir" in output.err
+        assert output.out == ""
+    assert not list(Path.cwd().iterdir())
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from trow.cli.parser import Parser
 from trow.errors import StartError
 from trow.identity.robots import Robots
 from trow.identity.users import UsersFile
+from trow.metadata.sqlite import SqliteMetadata
 from trow.policy.access import Permission, expand
 
 if TYPE_CHECKING:
@@ -324,7 +325,14 @@ def test_two_editors_wait_for_each_other(users: Path) -> None:
 # trow keys
 
 
+def registry() -> None:
+    """What `trow serve` has made here before."""
+    Path("data").mkdir()
+    SqliteMetadata(Path("data/trow.db")).close()
+
+
 def test_rotate_and_list(capsys: pytest.CaptureFixture[str]) -> None:
+    registry()
     assert trow("keys", "list", "-d", "data") == 2
     assert "trow keys rotate" in capsys.readouterr().err
     assert trow("keys", "rotate", "-d", "data") == 0
@@ -342,7 +350,8 @@ def test_rotate_and_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_keys_that_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("data/keys").mkdir(parents=True)
+    registry()
+    Path("data/keys").mkdir()
     Path("data/keys/token-0001.pem").write_text("horse")
     assert trow("keys", "rotate", "-d", "data") == 2
     said = capsys.readouterr().err

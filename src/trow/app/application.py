@@ -16,8 +16,7 @@ from trow.app.audit import Changes, trail
 from trow.app.certificates import WEBHOOK_PATHS, Webhooks, webhook_front
 from trow.app.identity import identities
 from trow.app.place import Place
-from trow.app.robots import DATABASE
-from trow.datadir import RunningMark
+from trow.datadir import DATABASE, RunningMark
 from trow.http.accesslog import AccessLog
 from trow.http.api import Api
 from trow.http.blobs import BlobHandlers

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from trow.config import AccessRule, Config, Kubernetes
     from trow.config import OidcIssuer as OidcSettings
-    from trow.identity.authenticator import TokenVerifier
-    from trow.identity.oidc import IssuerSettings
+    from trow.identity.oidc import IssuerSettings, OidcIssuer
     from trow.identity.users import Passwords
     from trow.kube.reviews import Reviews
     from trow.metadata.sqlite import SqliteMetadata
@@ -64,8 +63,8 @@ async def identities(
                 Verifiers(
                     tokens=tokens,
                     robots=Robots(metadata),
-                    passwords=AnyOf(*sources) if (sources := list(_passwords(config))) else None,
-                    issuers=_issuers(config),
+                    passwords=passwords_of(config),
+                    issuers=issuers_of(config),
                     kubernetes=_service_accounts(config.kubernetes, reviews),
                 )
             )
@@ -90,6 +89,12 @@ async def reviews_of(
         yield Reviews(client)
 
 
+def passwords_of(config: Config) -> Passwords | None:
+    """Who logs in with a password; None where nobody does."""
+    sources = list(_passwords(config))
+    return AnyOf(*sources) if sources else None
+
+
 def _passwords(config: Config) -> Iterator[Passwords]:
     password = read_password(config)
     if config.auth.user is not None and password is not None:
@@ -98,7 +103,8 @@ def _passwords(config: Config) -> Iterator[Passwords]:
         yield UsersFile(config.auth.users_file)
 
 
-def _issuers(config: Config) -> dict[str, TokenVerifier]:
+def issuers_of(config: Config) -> dict[str, OidcIssuer]:
+    """The issuers whose tokens are believed, by their ``iss``."""
     if not config.auth.oidc:
         return {}
     from trow.identity.oidc import OidcIssuer, same_prefix  # noqa: PLC0415 - like the API server's client

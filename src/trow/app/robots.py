@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 
+from trow.datadir import DATABASE, DataDirectoryError, require_registry
 from trow.errors import StartError
-from trow.lib.private import make_folder
 from trow.metadata import transactions
 from trow.metadata.sqlite import SchemaError, run_beside
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from trow.metadata.transactions import Transaction
     from trow.registry.ports import RobotToken
 
-DATABASE: Final = "trow.db"
 Result = TypeVar("Result")
 
 
@@ -44,7 +43,9 @@ def revoke_robot_token(config: Config, token: str, at: float, by: str) -> bool:
 def run(config: Config, transaction: Transaction[Result]) -> Result:
     """Run one transaction beside the server. Raises like `add_robot_token`."""
     try:
-        make_folder(config.data_dir)
+        require_registry(config.data_dir)
         return run_beside(config.data_dir / DATABASE, transaction)
+    except DataDirectoryError as error:
+        raise StartError(str(error)) from None
     except (OSError, apsw.Error, SchemaError) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; give the server's --data-dir") from error

@@ -60,7 +60,7 @@ def open_reader(path: Path) -> apsw.Connection:
         AuditError: it cannot be opened, or has another schema.
     """
     if not path.exists():
-        raise AuditError(f"there is no {path}; a registry that keeps an audit trail has one in its data directory")
+        raise AuditError(f"there is no {path.absolute()}; give the --data-dir or the --config that trow serve has")
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(_BUSY_MILLISECONDS)

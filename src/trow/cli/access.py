@@ -10,10 +10,10 @@ from trow.errors import StartError
 from trow.oci.errors import NameInvalid
 from trow.oci.names import Repository
 from trow.policy.access import ACTIONS, Permission
-from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
 
     from trow.cli.parser import Commands
 
@@ -21,7 +21,6 @@ EXIT_ALLOWED = 0
 EXIT_DENIED = 1
 EXIT_UNDECIDED = 2
 
-_SERVICE_ACCOUNT = "system:serviceaccount:"
 _EXAMPLES = """\
 exit code: 0 allowed, 1 denied, 2 it could not be decided
 
@@ -47,8 +46,10 @@ def add(commands: Commands) -> None:
     options.add_config(parser)
     options.add_settings(parser)
     parser.add_argument("--as", dest="user", metavar="USER", default="", help="the name; without it, nobody")
-    parser.add_argument("--group", metavar="G", action="append", default=[], help="a group of theirs; may be repeated")
-    parser.add_argument("--issuer", metavar="NAME", default="", help="the OIDC issuer whose token they show")
+    parser.add_argument("--group", metavar="G", action="append", default=[], help="a further group of theirs")
+    parser.add_argument(
+        "--issuer", metavar="NAME", default="", help="the OIDC issuer whose token they show (default: by the prefix)"
+    )
     parser.add_argument("--claim", metavar="NAME=VALUE", action="append", default=[], help="a claim of that token")
     parser.add_argument("action", choices=[action.value for action in ACTIONS], help="what they want to do")
     parser.add_argument("repository", nargs="?", default="", help="where; list, audit and admin need none")
@@ -57,17 +58,20 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    from trow.app import can_i  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app import Who, can_i  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
         repository = Repository.parse(args.repository) if args.repository else Repository("")
         permission = Permission(args.action)
         if not repository and permission not in (Permission.LIST, Permission.AUDIT, Permission.ADMIN):
             return _undecided(f"{permission.value} concerns a repository; name one")
-        decision = can_i(config, identity(args), permission, repository)
+        who = Who(args.user, tuple(args.group), args.issuer, _claims(args.claim))
+        decision = can_i(config, who, permission, repository)
     except (StartError, NameInvalid) as error:
         return _undecided(str(error))
     print(f"{'yes' if decision.allowed else 'no'}: {decision.reason}")
+    if decision.fix:
+        print(f"to allow it: {decision.fix}")
     return EXIT_ALLOWED if decision.allowed else EXIT_DENIED
 
 
@@ -76,20 +80,9 @@ def _undecided(reason: str) -> int:
     return EXIT_UNDECIDED
 
 
-def identity(args: argparse.Namespace) -> Identity:
-    """Who is asked about. A ServiceAccount has the groups that the API server gives it."""
-    name, groups = str(args.user), list(args.group)
-    if not name:
-        return ANONYMOUS
-    if name.startswith(_SERVICE_ACCOUNT):
-        namespace = name.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
-        groups += ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
-        return Identity(name, Method.KUBERNETES, groups=tuple(groups))
-    if args.issuer:
-        claims: dict[str, tuple[str, ...]] = {"issuer": (args.issuer,)}
-        for claim in args.claim:
-            key, _, value = claim.partition("=")
-            claims[key] = (*claims.get(key, ()), value)
-        return Identity(name, Method.OIDC, groups=tuple(groups), extra=tuple(sorted(claims.items())))
-    method = Method.ROBOT if name.startswith("robot:") else Method.PASSWORD
-    return Identity(name, method, groups=tuple(groups))
+def _claims(texts: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    claims: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        claims.setdefault(name, []).append(value)
+    return claims

@@ -260,8 +260,8 @@ def _summary(report: Report) -> Iterable[str]:
 def _run_anchor(args: argparse.Namespace) -> int:
     directory = _directory(args)
     try:
-        key = keys.SigningKey.load(directory / _KEY)
         with opened(directory / database.FILE_NAME) as connection:
+            key = keys.SigningKey.load(directory / _KEY)
             found = [checkpoint_of(row) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
     except (AuditError, apsw.Error) as error:
         return _failed(error)

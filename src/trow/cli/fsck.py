@@ -47,8 +47,6 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    if not config.data_dir.is_dir():
-        return _failed(f"{config.data_dir} is not a directory; give --data-dir")
     from trow.app import fsck  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.datadir import DataDirectoryError, require_registry
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +48,7 @@ def run_rotate(args: argparse.Namespace) -> int:
 
     try:
         created, gone = keys.rotate(_folder(args), time.time())
-    except (BrokenFile, OSError) as error:
+    except (BrokenFile, DataDirectoryError, OSError) as error:
         return _failed(str(error))
     print("\n".join([f"created: {created}", *(f"removed: {path}" for path in gone)]))
     return 0
@@ -59,7 +60,7 @@ def run_list(args: argparse.Namespace) -> int:
 
     try:
         ring = keys.KeyRing.in_folder(_folder(args))
-    except BrokenFile as error:
+    except (BrokenFile, DataDirectoryError) as error:
         return _failed(str(error))
     signing = ring.signing()
     for key in ring.ring().keys:
@@ -70,7 +71,10 @@ def run_list(args: argparse.Namespace) -> int:
 
 def _folder(args: argparse.Namespace) -> Path:
     config = options.resolved(args).config
-    return config.tokens.keys or config.data_dir / "keys"
+    if config.tokens.keys is not None:
+        return config.tokens.keys
+    require_registry(config.data_dir)
+    return config.data_dir / "keys"
 
 
 def _failed(reason: str) -> int:

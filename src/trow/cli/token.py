@@ -100,6 +100,7 @@ def run_create(args: argparse.Namespace) -> int:
     else:
         print(text)
         print(f"This is shown only now. `trow token revoke {token.id}` makes it useless.", file=sys.stderr)
+        print(f"The registry that knows it has its data in {config.data_dir.absolute()}.", file=sys.stderr)
     return 0
 
 

@@ -91,6 +91,7 @@ def run_set(args: argparse.Namespace) -> int:
     from trow.identity import htpasswd  # noqa: PLC0415 (loaded only when it is needed)
 
     hashed = htpasswd.hash_password(_password())
+    new = not args.file.exists()
     with _editing(args.file, create=True) as (content, write):
         old = htpasswd.parse(content, str(args.file)).get(args.name)
         groups = args.group if args.group is not None else old.groups if old else ()
@@ -98,6 +99,8 @@ def run_set(args: argparse.Namespace) -> int:
         htpasswd.parse(changed, str(args.file))
         write(changed)
     print(f"{'changed' if old else 'added'}: {args.name}")
+    if new:
+        print(f"made: {args.file.absolute()}; the server reads it with auth.users_file", file=sys.stderr)
     return 0
 
 

@@ -141,9 +141,9 @@ class OidcIssuer:
         self._keys = IssuerKeys(settings, clock)
 
     @property
-    def url(self) -> str:
-        """The ``iss`` of its tokens."""
-        return self._settings.url
+    def settings(self) -> IssuerSettings:
+        """How it is configured."""
+        return self._settings
 
     async def verify(self, token: str) -> Identity:
         """Who the token speaks for.
@@ -159,11 +159,33 @@ class OidcIssuer:
         key = await self._keys.find(kid, algorithm)
         claims = self._signed(token, key, algorithm)
         self._check_times(claims)
+        token_id = claims.get("jti")
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        return self.identity_of(claims, token_id if _is_name(token_id) else f"sha256:{digest[:16]}")
+
+    def identity_of(self, claims: Mapping[str, object], credential: str = "") -> Identity:
+        """Whom claims speak for that the issuer has signed, or would sign.
+
+        Args:
+            claims: what the token says.
+            credential: an identifier of it.
+
+        Raises:
+            Unauthorized: it is nobody who is let in here.
+        """
         facts = _Facts(claims)
         for claim, wanted in self._settings.required.items():
             if not any(matches(wanted, value) for value in facts.values(claim)):
                 raise Unauthorized(f"the token's claim {claim!r} is not the one that {self._settings.name} needs")
-        return self._identity(token, claims, facts)
+        subject = claims.get("sub")
+        return Identity(
+            self._settings.user_prefix + self._username(claims),
+            Method.OIDC,
+            uid=subject if _is_name(subject) else "",
+            groups=self._groups(claims),
+            extra=facts.bounded(self._settings.name),
+            credential=credential,
+        )
 
     def _header(self, token: str) -> tuple[str, str]:
         header = unverified_header(token)
@@ -215,19 +237,6 @@ class OidcIssuer:
         longest = self._settings.max_life_seconds
         if longest is not None and expires - issued > longest:
             raise Unauthorized(f"the token is valid for longer than the {longest:g} s that are accepted")
-
-    def _identity(self, token: str, claims: Mapping[str, object], facts: _Facts) -> Identity:
-        settings = self._settings
-        subject, token_id = claims.get("sub"), claims.get("jti")
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        return Identity(
-            settings.user_prefix + self._username(claims),
-            Method.OIDC,
-            uid=subject if _is_name(subject) else "",
-            groups=self._groups(claims),
-            extra=facts.bounded(settings.name),
-            credential=token_id if _is_name(token_id) else f"sha256:{digest[:16]}",
-        )
 
     def _username(self, claims: Mapping[str, object]) -> str:
         claim = self._settings.username_claim

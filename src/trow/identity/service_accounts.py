@@ -124,6 +124,19 @@ class ServiceAccountTokens:
         return ""
 
 
+def account(name: str) -> Identity:
+    """A ServiceAccount as the API server describes it, without a Pod.
+
+    Raises:
+        ValueError: none has this name.
+    """
+    if not _ACCOUNT.fullmatch(name):
+        raise ValueError(f"{name!r} is no ServiceAccount; write system:serviceaccount:NAMESPACE:NAME")
+    namespace = name.split(":")[2]
+    groups = ("system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+    return Identity(name, Method.KUBERNETES, groups=groups)
+
+
 def _identity(user: TokenUser, key: bytes) -> Identity:
     credential = next(iter(user.extra.get(_CREDENTIAL, ())), "")
     return Identity(

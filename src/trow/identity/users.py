@@ -42,6 +42,9 @@ class Passwords(Protocol):
             TooManyRequests, Unavailable: it cannot be told now.
         """
 
+    def find(self, user: str) -> Identity | None:
+        """Who that would be with the right password; None where there is no such user."""
+
 
 class SingleUser:
     """One user with one password.
@@ -61,6 +64,10 @@ class SingleUser:
         del attempt  # this costs nothing
         return self._identity if hmac.compare_digest(self._hash(user, secret), self._expected) else None
 
+    def find(self, user: str) -> Identity | None:
+        """See `Passwords.find`."""
+        return self._identity if user == self._identity.name else None
+
 
 class AnyOf:
     """Several sources, asked in turn."""
@@ -74,6 +81,10 @@ class AnyOf:
             if (identity := await source.verify(user, secret, attempt)) is not None:
                 return identity
         return None
+
+    def find(self, user: str) -> Identity | None:
+        """See `Passwords.find`."""
+        return next((found for source in self._sources if (found := source.find(user)) is not None), None)
 
 
 class UsersFile:
@@ -106,10 +117,15 @@ class UsersFile:
         if found is None or not right:
             loaded.refused.put(key, True, self._clock(), self._clock() + _REMEMBERED_FOR)
             return None
-        identity = Identity(user, Method.PASSWORD, groups=found.groups)
+        identity = _identity(found)
         now = self._clock()
         loaded.verified.put(key, identity, now, now + _REMEMBERED_FOR)
         return identity
+
+    def find(self, user: str) -> Identity | None:
+        """See `Passwords.find`."""
+        found = self._file.get().users.get(user)
+        return None if found is None else _identity(found)
 
     def _somebody(self, user: str, loaded: _Loaded) -> User:
         # An unknown user costs what a known one does, and the same one always the same: no name can be told by time.
@@ -123,6 +139,10 @@ class UsersFile:
     async def _compare(self, user: User, secret: str, attempt: Attempt) -> bool:
         async with self._lanes.hold(attempt):
             return await asyncio.to_thread(htpasswd.matches, user.hash, secret)
+
+
+def _identity(user: User) -> Identity:
+    return Identity(user.name, Method.PASSWORD, groups=user.groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,10 @@ class Passwords:
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         self.attempts.append(attempt)
         await asyncio.sleep(0)
-        return Identity(user, Method.PASSWORD) if self.right.get(user) == secret else None
+        return self.find(user) if self.right.get(user) == secret else None
+
+    def find(self, user: str) -> Identity | None:
+        return Identity(user, Method.PASSWORD) if user in self.right else None
 
 
 class Cluster:
