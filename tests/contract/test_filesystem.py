@@ -244,6 +244,28 @@ async def test_full_disk_when_few_bytes_have_to_be_put_aside(blobs: FilesystemBl
     assert files(tmp_path) == []
 
 
+async def test_bytes_are_read_once_for_a_digest_that_was_not_announced(
+    blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever asks for a wrong one again and again has gigabytes read each time."""
+    blob, read = factories.blob(100_000), list[str]()
+    staged = await stage(blobs, blob)
+    read_digest = staged._read_digest  # noqa: SLF001 - what costs is counted
+
+    def counted(algorithm: str) -> Digest:
+        read.append(algorithm)
+        return read_digest(algorithm)
+
+    monkeypatch.setattr(staged, "_read_digest", counted)
+    assert [await staged.digest("sha512") for _ in range(3)] == [blob.sha512] * 3
+    assert read == ["sha512"]
+    await staged.truncate(99_999)
+    assert await staged.digest("sha512") == factories.digest_of(blob.content[:-1], "sha512")
+    await staged.write(pieces(blob.content[-1:]))
+    assert await staged.digest("sha512") == blob.sha512
+    assert len(read) == 3
+
+
 async def test_staged_bytes_that_somebody_removed(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     blob = factories.blob(100_000)
     staged = await stage(blobs, blob)

@@ -334,6 +334,7 @@ class FileStaged:
         self._algorithm = algorithm
         self._hasher: _Hash | None = hashlib.new(algorithm)
         self._hashed = 0
+        self._digests: dict[str, Digest] = {}
         self._written = 0
         self._on_disk = False
         self._synced = 0
@@ -351,6 +352,7 @@ class FileStaged:
     async def write(self, chunks: AsyncIterable[bytes]) -> None:
         """See `Staged.write`."""
         pieces = aiter(chunks)
+        self._digests.clear()
         try:
             async for chunk in pieces:
                 if self.offset + len(chunk) > _SMALL:
@@ -421,6 +423,7 @@ class FileStaged:
     def _measure(self) -> None:
         # After a failed write hash and file may have parted; the file is the truth and is read again.
         self._hasher = None
+        self._digests.clear()
         with contextlib.suppress(OSError):
             self._written = self._stored_size()
 
@@ -428,6 +431,7 @@ class FileStaged:
         """See `Staged.truncate`."""
         if size >= self.offset:
             return
+        self._digests.clear()
         if size < self._written:
             self._buffer.clear()
             await self._threads.tidy(lambda: self._shorten(size))
@@ -457,7 +461,10 @@ class FileStaged:
             return Digest.from_hash(self._hasher)
         if not self._written:
             return Digest.of(self._buffer, algorithm)
-        return await self._threads.run(lambda: self._read_digest(algorithm))
+        # Kept, for a request costs nothing that names a wrong digest once more.
+        if algorithm not in self._digests:
+            self._digests[algorithm] = await self._threads.run(lambda: self._read_digest(algorithm))
+        return self._digests[algorithm]
 
     def _read_digest(self, algorithm: str) -> Digest:
         self._blobs.require_place()
@@ -502,6 +509,7 @@ class FileStaged:
         self._buffer.clear()
         path, self._path = self._path, _unmarked(self._path)
         self._written, self._hasher = 0, None
+        self._digests.clear()
         if self._on_disk:
             await self._threads.tidy(lambda: self._remove(path))
 
