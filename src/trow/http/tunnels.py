@@ -39,6 +39,7 @@ _HANDSHAKE_SECONDS: Final = 10.0
 _PIECE: Final = 256 * 1024
 _MOST_ORGANIZATIONS: Final = 16
 _LONGEST_NAME: Final = 256
+_URI: Final = "://"
 
 
 class Tunnels:
@@ -180,24 +181,45 @@ def _context(client_ca: Path | None, crl: Path | None) -> ssl.SSLContext:
 
 
 def _certificate(writer: asyncio.StreamWriter) -> ClientCertificate:
-    certificate = x509.load_der_x509_certificate(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return client_certificate(x509.load_der_x509_certificate(der))
+
+
+def client_certificate(certificate: x509.Certificate) -> ClientCertificate:
+    """Whose certificate this is.
+
+    Raises:
+        ValueError: its names cannot be used. None is ever cut: what is cut may be somebody else's.
+    """
     subject = certificate.subject
     organizations = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    if len(organizations) > _MOST_ORGANIZATIONS:
+        raise ValueError(f"the client certificate has more than {_MOST_ORGANIZATIONS} organizations")
     return ClientCertificate(
         _name(certificate),
-        tuple(organizations[:_MOST_ORGANIZATIONS]),
+        tuple(_usable(each, "an organization") for each in organizations),
         certificate.fingerprint(hashes.SHA256()).hex(),
     )
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """The first URI among the names, such as a SPIFFE id, else the common name."""
+    """The first URI among the names, such as a SPIFFE id, else the common name. ``://`` tells one from the other."""
     with contextlib.suppress(x509.ExtensionNotFound):
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
-            return uri[:_LONGEST_NAME]
+            if _URI not in uri:
+                raise ValueError("the client certificate has a URI without '://', which could be a common name too")
+            return _usable(uri, "a URI")
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    name = str(common[0].value) if common else ""
+    name = _usable(str(common[0].value) if common else "", "a common name")
+    if _URI in name:
+        raise ValueError("the client certificate has a common name that spells a URI; put that among its names")
+    return name
+
+
+def _usable(name: str, what: str) -> str:
     if not name or not name.isprintable() or len(name) > _LONGEST_NAME:
-        raise ValueError("the client certificate has no usable name")
+        raise ValueError(
+            f"the client certificate has {what} that is empty, not printable or over {_LONGEST_NAME} letters"
+        )
     return name
