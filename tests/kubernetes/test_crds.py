@@ -51,12 +51,19 @@ def accepted(answer: str) -> bool:
     return "created (server dry run)" in answer
 
 
+def selecting(**expression: object) -> Document:
+    return policy(namespaceSelector={"matchExpressions": [expression]})
+
+
 GOOD: Final = [
     (CLUSTER_POLICY, policy()),
     (CLUSTER_POLICY, policy(default="Allow")),
     (CLUSTER_POLICY, policy(mode="warn", controllers="enforce")),
     (CLUSTER_POLICY, policy(mode="audit", controllers="ignore")),
     (CLUSTER_POLICY, policy(namespaces={"include": ["team-*", "*-prod", "shop"], "exclude": ["kube-system"]})),
+    (CLUSTER_POLICY, policy(namespaceSelector={"matchLabels": {"tier": "prod", "example.com/x": ""}})),
+    (CLUSTER_POLICY, selecting(key="example.com/tier", operator="NotIn", values=["a", "b"])),
+    (CLUSTER_POLICY, selecting(key="tier", operator="Exists")),
     (CLUSTER_POLICY, policy(rules=[])),
     (CLUSTER_POLICY, policy(rules=[rule("ours"), rule("not.this-1", "Deny")])),
     (CLUSTER_POLICY, policy(rules=[rule("a" * 63)])),
@@ -107,6 +114,11 @@ BAD: Final = [
     (CLUSTER_POLICY, policy(namespaces={"include": ["Team"]}), "spec.namespaces.include[0]: Invalid value"),
     (CLUSTER_POLICY, policy(namespaces={"exclude": ["a", "a"]}), "spec.namespaces.exclude[1]: Duplicate value"),
     (POLICY, policy(namespaces={"include": ["*"]}), 'unknown field "spec.namespaces"'),
+    (POLICY, policy(namespaceSelector={}), 'unknown field "spec.namespaceSelector"'),
+    (CLUSTER_POLICY, selecting(key="a", operator="Is"), 'operator: Unsupported value: "Is"'),
+    (CLUSTER_POLICY, selecting(key="a", operator="In"), "write values with In and NotIn, and none with Exists"),
+    (CLUSTER_POLICY, selecting(key="a", operator="Exists", values=["b"]), "write values with In and NotIn, and none"),
+    (CLUSTER_POLICY, selecting(operator="Exists"), "matchExpressions[0].key: Required value"),
     (CLUSTER_POLICY, policy(rules=[rule(), rule()]), 'spec.rules[1]: Duplicate value: {"name":"ours"}'),
     (CLUSTER_POLICY, policy(rules=[without(rule(), "name")]), "spec.rules[0].name: Required value"),
     (CLUSTER_POLICY, policy(rules=[without(rule(), "action")]), "spec.rules[0].action: Required value"),
@@ -324,7 +336,8 @@ def test_every_text_and_list_has_a_limit() -> None:
 def test_policies_of_cluster_and_namespace_differ_in_namespaces_alone() -> None:
     by_kind = dict(schemas())
     wide, narrow = (by_kind[kind]["properties"] for kind in (CLUSTER_POLICY, POLICY))
-    del wide["spec"]["properties"]["namespaces"]
+    for own in ("namespaces", "namespaceSelector"):
+        del wide["spec"]["properties"][own]
     assert wide["spec"] == narrow["spec"]
     assert wide["status"] == narrow["status"]
 

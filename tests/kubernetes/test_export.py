@@ -39,6 +39,7 @@ from trow.policy.manifests import policy_of
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import POD_SPECS, UnreadableObject
 from trow.policy.rules import Effect, Mode, Namespaces
+from trow.policy.selectors import Operator, Requirement, Selector
 from trow.registry.ports import ManifestRecord
 
 if TYPE_CHECKING:
@@ -157,10 +158,11 @@ class Api:
             answer = self.call("PATCH", f"{path}?fieldManager=trow&force=true", each, "apply-patch+yaml")
             assert answer.status in (200, 201), answer.data.decode()
 
-    def create_namespace(self, name: str) -> None:
+    def create_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """With the account that Pods need; a controller would make it too."""
         for path, item in (("namespaces", name), (f"namespaces/{name}/serviceaccounts", "default")):
-            answer = self.call("POST", f"/api/v1/{path}", {"metadata": {"name": item}})
+            metadata = {"name": item, "labels": dict(labels or {})}
+            answer = self.call("POST", f"/api/v1/{path}", {"metadata": metadata})
             assert answer.status == 201 or answer.json()["reason"] == "AlreadyExists", answer.data.decode()
 
     def tried(self, method: str, path: str, body: object, kind: str = "json") -> Tried:
@@ -645,6 +647,38 @@ def test_namespaces_by_globs(api: Api) -> None:
     for gate in (spared, *others):
         assert gate.create(pod("docker.io/evil/first:1")).status == 201
     assert [policy.applies(each) for each in namespaces] == [True, True, False, False]
+
+
+SELECTORS: Final = (
+    Selector((Requirement("tier", Operator.IN, ("prod", "live")),)),
+    Selector((Requirement("tier", Operator.NOT_IN, ("prod",)),)),
+    Selector((Requirement("tier", Operator.EXISTS), Requirement("example.com/team", Operator.NOT_IN, ("x",)))),
+    Selector((Requirement("tier", Operator.DOES_NOT_EXIST),)),
+)
+LABELLED: Final[Sequence[Mapping[str, str]]] = (
+    {},
+    {"tier": "prod"},
+    {"tier": "live", "example.com/team": "x"},
+    {"tier": ""},
+    {"example.com/team": "y"},
+)
+
+
+@pytest.mark.parametrize("selector", SELECTORS, ids=str)
+def test_namespaces_by_labels(api: Api, selector: Selector) -> None:
+    prefix = f"label{secrets.token_hex(4)}"
+    namespaces = {f"{prefix}-{number}": labels for number, labels in enumerate(LABELLED)}
+    for name, labels in namespaces.items():
+        api.create_namespace(name, labels)
+    made = written("x", SPECS["exact"], name=prefix)
+    policy = replace(made, namespaces=Namespaces((f"{prefix}-*",), selector=selector))
+    api.apply(*compile_policy(policy).manifests)
+    judged = {name: policy.applies(name, labels) for name, labels in namespaces.items()}
+    assert set(judged.values()) == {True, False}
+    gates = {name: Gate(api, name, policy) for name in namespaces}
+    assert settles(lambda: all(gates[name].create(pod(CANARY)).status == 403 for name in judged if judged[name]))
+    for name, about in judged.items():
+        assert (gates[name].create(pod(CANARY)).status == 403) is about, namespaces[name]
 
 
 def test_an_exception_is_over_in_the_api_server_while_no_trow_runs(api: Api) -> None:

@@ -98,6 +98,19 @@ def test_a_namespace_can_only_tighten_what_the_cluster_says(warden: Warden, plac
     assert would_run(other, ALIEN)
 
 
+def test_namespaces_are_selected_by_their_labels(warden: Warden, place: Place) -> None:
+    label = f"test.trow.io/{place.name}"
+    other = warden.place()
+    warden.cluster.kubectl("label", "namespace", place.name, f"{label}=prod")
+    place.decree(rules=[], namespaces={}, namespaceSelector={"matchLabels": {label: "prod"}})
+    assert not would_run(place, OURS)
+    assert would_run(other, OURS)
+    warden.cluster.kubectl("label", "namespace", other.name, f"{label}=prod")
+    assert until(lambda: not would_run(other, OURS))
+    warden.cluster.kubectl("label", "namespace", place.name, f"{label}-")
+    assert until(lambda: would_run(place, OURS))
+
+
 def test_namespaces_are_included_and_excluded(warden: Warden, place: Place) -> None:
     other = warden.place()
     stem = place.name[:-1]

@@ -493,6 +493,33 @@ def test_kinds_that_a_configuration_adds(capsys: pytest.CaptureFixture[str]) -> 
     assert judge(save(item)) == 1
 
 
+SELECTING = cluster_policy("default: Deny, namespaceSelector: {matchLabels: {tier: prod}}")
+
+
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def test_labels_of_namespaces_are_those_of_their_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether they are applied with the policies or with what is tested."""
+    Path("policy.yaml").write_text(SELECTING)
+    item = pod("nginx", namespace="team-a")
+    assert judge(save(item, namespace("team-a", tier="prod"))) == 1
+    assert judge(save(item, namespace("team-a", tier="test"))) == 0
+    Path("policy.yaml").write_text(f"{SELECTING}---\n{yaml.safe_dump(namespace('team-a', tier='prod'))}")
+    assert judge(save(item)) == 1
+
+
+def test_without_its_labels_nobody_knows_whether_a_policy_is_about_a_namespace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("policy.yaml").write_text(SELECTING)
+    assert judge(save(pod("nginx", namespace="team-a"))) == 2
+    assert "depends on that namespace's labels (ClusterImagePolicy/ours, namespaceSelector)" in capsys.readouterr().out
+    Path("policy.yaml").write_text(SELECTING.replace("Deny", "Allow"))
+    assert judge(save(pod("nginx", namespace="team-a"))) == 0
+
+
 # trow policy explain
 
 

@@ -104,6 +104,18 @@ def test_what_runs_nothing_is_passed_over(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == "0 of 1 workload would not start again; passed over, for they run nothing: 1\n"
 
 
+def test_labels_are_those_of_the_namespaces_in_the_dump(tmp_path: Path) -> None:
+    policy = """apiVersion: policy.trow.io/v1alpha1
+kind: ClusterImagePolicy
+metadata: {name: prod}
+spec: {default: Deny, namespaceSelector: {matchLabels: {tier: prod}}}
+"""
+    for tier, code in (("prod", 1), ("test", 0)):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "labels": {"tier": tier}}}
+        path = dump(tmp_path / tier, *deployment("web", "nginx"), namespace)
+        assert simulate(tmp_path, "--from", path, policy=policy) == code
+
+
 def test_what_still_runs_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     running = [
         with_status(item("Pod", "a", "nginx", uid="1"), phase="Running"),

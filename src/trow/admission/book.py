@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from trow.admission.ports import NotConfigured, NotReady
 from trow.policy.decide import Rules
+from trow.policy.selectors import NO_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trow.policy.decide import Exemption
     from trow.policy.rules import Policy
+    from trow.policy.selectors import Labels
 
 _NONE: Final = (
     "no policy of images is configured: set image_validation.default, or admission.policies to follow the cluster's"
@@ -37,9 +39,9 @@ class Book:
         """Whether the cluster's policies are still to be read."""
         return self._rules is None
 
-    def replace(self, policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
-        """Let these be the cluster's policies from now on."""
-        self._rules = Rules((*self._configured, *policies), tuple(exemptions))
+    def replace(self, policies: Sequence[Policy], exemptions: Sequence[Exemption], labels: Labels = NO_LABELS) -> None:
+        """Let these be the cluster's policies, and the labels of its namespaces, from now on."""
+        self._rules = Rules((*self._configured, *policies), tuple(exemptions), labels)
 
     def rules(self) -> Rules:
         """All policies and exceptions.

@@ -71,5 +71,5 @@ class Foresight:
         rules = self._book.rules()
         if rules is not self._known[0]:
             compiled = tuple(policy.without_content for policy in rules.policies)
-            self._known = rules, Rules(compiled, rules.exemptions)
+            self._known = rules, replace(rules, policies=compiled)
         return self._known[1]

@@ -127,7 +127,7 @@ class PullGuard:
         if rules != self._rules:
             self._following.clear()
             self._rules = rules
-            self._without_content = Rules(tuple(each.without_content for each in rules.policies), rules.exemptions)
+            self._without_content = replace(rules, policies=tuple(each.without_content for each in rules.policies))
         return rules
 
     async def _judge(self, rules: Rules, identity: Identity, image: ImageReference, *, counted: bool = True) -> None:
@@ -168,4 +168,4 @@ class PullGuard:
 def _anywhere(rules: Rules) -> Rules:
     """With exceptions that count where no namespace is known."""
     exemptions = tuple(replace(each, namespaces=each.namespaces | {""}) for each in rules.exemptions)
-    return Rules(rules.policies, exemptions)
+    return replace(rules, exemptions=exemptions)

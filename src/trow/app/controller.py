@@ -45,7 +45,7 @@ async def controlled(
         scan = Scan(objects, book.rules, validation, subjects, config.admission.scan_interval)
 
         def take(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
-            book.replace(policies, exemptions)
+            book.replace(policies, exemptions, follower)
             scan.look()
 
         compiled = CompiledPolicies(objects, configured_policy(config), config.admission.spared_namespaces)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import mmap
 import os
 import stat
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from trow.app.documents import LARGEST, STDIN, Document, Place, UnreadableFile, in_list, objects, parsed
+from trow.app.namespaces import KIND, is_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +40,7 @@ class _List(Struct, rename="camel"):
 
 
 def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) -> Iterator[Document]:
-    """The objects of dumps, one after the other.
+    """The objects of dumps, one after the other, Namespaces first.
 
     Args:
         files: paths, or `STDIN`.
@@ -47,30 +50,75 @@ def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) 
     Raises:
         UnreadableFile: one is neither YAML nor JSON, or too large.
     """
-    count = 0
-    for file in files:
-        with _mapped(file, largest) as content:
-            for document in _objects(file, content):
-                yield document
-                count += 1
-                if count % _STEP == 0:
-                    progress(f"{count} objects read")
+    with contextlib.ExitStack() as stack:
+        dumps = [_dump(file, stack.enter_context(_mapped(file, largest))) for file in files]
+        documents = itertools.chain(*(each.namespaces() for each in dumps), *(each.others() for each in dumps))
+        for count, document in enumerate(documents, 1):
+            yield document
+            if count % _STEP == 0:
+                progress(f"{count} objects read")
 
 
-def _objects(file: str, content: bytes | mmap.mmap) -> Iterator[Document]:
+class _Dump(Protocol):
+    """The objects of one dump, those first on which others depend."""
+
+    def namespaces(self) -> Iterator[Document]: ...
+
+    def others(self) -> Iterator[Document]: ...
+
+
+def _dump(file: str, content: bytes | mmap.mmap) -> _Dump:
     if len(content) <= LARGEST:
-        yield from objects(parsed(bytes(content), file))
-        return
+        return _Small(tuple(objects(parsed(bytes(content), file))))
     try:
-        listed = msgspec.json.decode(content, type=_List)
+        return _Large(file, msgspec.json.decode(content, type=_List))
     except msgspec.DecodeError as error:
         raise UnreadableFile(
             f"{Place(file)}: is larger than {LARGEST // 2**20} MiB and no list in JSON ({error}); write it with -o json"
         ) from None
-    around = {"apiVersion": listed.api_version, "kind": listed.kind}
-    for number, raw in enumerate(listed.items):
-        place = Place(file, 1, number)
-        yield from objects([Document(place, in_list(_decoded(raw, place), around))])
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    documents: tuple[Document, ...]
+
+    def namespaces(self) -> Iterator[Document]:
+        return (each for each in self.documents if is_namespace(each.value))
+
+    def others(self) -> Iterator[Document]:
+        return (each for each in self.documents if not is_namespace(each.value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Large:
+    """One list, of which an object at a time is read."""
+
+    file: str
+    listed: _List
+
+    def namespaces(self) -> Iterator[Document]:
+        return self._objects(of_namespaces=True)
+
+    def others(self) -> Iterator[Document]:
+        return self._objects(of_namespaces=False)
+
+    def _objects(self, *, of_namespaces: bool) -> Iterator[Document]:
+        around = {"apiVersion": self.listed.api_version, "kind": self.listed.kind}
+        for number, raw in enumerate(self.listed.items):
+            place = Place(self.file, 1, number)
+            if (_kind(raw, place) == KIND) is of_namespaces:
+                yield from objects([Document(place, in_list(_decoded(raw, place), around))])
+
+
+class _Head(Struct):
+    kind: str = ""
+
+
+def _kind(raw: msgspec.Raw, place: Place) -> str:
+    try:
+        return msgspec.json.decode(raw, type=_Head).kind
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnreadableFile(f"{place}: {error}") from None
 
 
 def _decoded(raw: msgspec.Raw, place: Place) -> object:
@@ -92,7 +140,8 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
             raise UnreadableFile(f"{Place(file)}: cannot be read ({error.strerror})") from None
         if size > largest:
             raise UnreadableFile(f"{Place(file)}: is larger than {largest} bytes; allow more by --max-size")
-        yield stack.enter_context(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)) if size else b""
+        # Not closed but left to whoever holds parts of it.
+        yield mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
 def _is_file(opened: IO[bytes]) -> bool:

@@ -45,7 +45,7 @@ def explained(policies: Policies, namespace: str, text: str, now: float) -> tupl
     lines = [*_reading(text), f"namespace   {namespace}", *_changes(text, changed), ""]
     told = iter(opinions)
     for policy in rules.policies:
-        if policy.applies(namespace):
+        if policy.applies(namespace, rules.labels.of(namespace)):
             lines += [*_applied(policy, next(told), image.reference, namespace, now), ""]
         else:
             lines += [f"{policy.title}: does not apply: {_elsewhere(policy, namespace)}", ""]
@@ -79,6 +79,8 @@ def _elsewhere(policy: Policy, namespace: str) -> str:
     excluded = [glob for glob in policy.namespaces.exclude if matches(glob, namespace)]
     if excluded:
         return f"{', '.join(excluded)} in namespaces.exclude"
+    if any(matches(glob, namespace) for glob in policy.namespaces.include):
+        return f"namespaceSelector asks for {policy.namespaces.selector}"
     return f"namespaces.include is {', '.join(policy.namespaces.include)}"
 
 

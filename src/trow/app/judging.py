@@ -25,7 +25,7 @@ from trow.policy.decide import (
 )
 from trow.policy.images import registry_of
 from trow.policy.kinds import is_filled_in
-from trow.policy.rules import Mode
+from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PINNED: Final = "mutate.pinDigests"
 PULLED_THROUGH: Final = "mutate.pullThrough"
+LABELS: Final = "namespaceSelector"
 _REMEMBERED: Final = 50_000
 _ASK: Final = "ask a cluster, with kubectl apply --dry-run=server"
 _CONFIGURE: Final = "name Trow's configuration by -f too: its admission.pull_through says which"
@@ -143,11 +144,13 @@ class Judge:
     def _of_image(self, namespace: str, kind: Kind, use: ImageUse) -> Iterator[Opinion]:
         wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
         for asked in self._asked:
-            if not asked.policy.applies(namespace):
+            applies = asked.policy.surely_applies(namespace, self._rules.labels.of(namespace))
+            if applies is False:
                 continue
             of_pod = self._of_pod(asked, namespace, wanted, changed)
             of_maker = None if kind.is_pod else self._of_maker(asked, namespace, use)
-            yield of_maker if of_maker and of_pod.outcome is not Outcome.DENIED else of_pod
+            opinion = of_maker if of_maker and of_pod.outcome is not Outcome.DENIED else of_pod
+            yield opinion if applies else _if_it_applies(opinion, namespace)
 
     def _of_pod(self, asked: _Asked, namespace: str, wanted: Mutations, use: ImageUse) -> Opinion:
         opinion = self._opinion(asked.policy, asked.here, namespace, use)
@@ -190,11 +193,13 @@ class Judge:
         image = reference_of(use.text)
         if image is None:
             return None
-        pinned = wanted.pin_digests and image.digest is None and self._setting.may_have(image)
+        allowed, here = opinion.outcome is Outcome.ALLOWED, self._setting.may_have(image)
+        if allowed and here and asked.policy.denies_some_digest_of(image):
+            return opinion.finding.rule, "is allowed, if it does not stand for a digest that is denied", _ASK
+        pinned = wanted.pin_digests and image.digest is None and here
         if pinned and self._depends_on_digest(asked, namespace, use, image, opinion):
             return PINNED, "gets the digest that its tag has in the registry, if it is there", _ASK
-        unlisted = opinion.outcome is not Outcome.ALLOWED and opinion.finding.rule == DEFAULT
-        if wanted.pull_through and self._setting.prefixes is None and unlisted:
+        if wanted.pull_through and self._setting.prefixes is None and self._hinges_on_name(asked.policy, opinion):
             return PULLED_THROUGH, "may get the name by which it is pulled through", _CONFIGURE
         return None
 
@@ -205,6 +210,14 @@ class Judge:
         pinned = self._opinion(asked.pinned, asked.pinned_here, namespace, use)
         by_digest = (pattern.any_digest() for pattern in self._patterns(asked.policy) if pattern.digest)
         return pinned.outcome is not opinion.outcome or any(each.covers(image, trusting=False) for each in by_digest)
+
+    def _hinges_on_name(self, policy: Policy, opinion: Opinion) -> bool:
+        """Whether another name of the image may be judged otherwise; what rules say of one, they say of the other."""
+        if any(policy.title in exemption.policies for exemption in self._rules.exemptions):
+            return True
+        if opinion.outcome is not Outcome.ALLOWED:
+            return opinion.finding.rule == DEFAULT
+        return any(rule.effect is Effect.DENY for rule in policy.rules)
 
     def _patterns(self, policy: Policy) -> Iterator[ImagePattern]:
         for rule in policy.rules:
@@ -218,6 +231,16 @@ class Judge:
         for policy in self._rules.applying(namespace):
             finding = Finding(policy.title, INVALID, policy.mode, use, None, allowed=False, **why)
             yield Opinion(finding, _undecided(policy.mode))
+
+
+def _if_it_applies(opinion: Opinion, namespace: str) -> Opinion:
+    """What a policy says that may or may not be about the namespace."""
+    if opinion.outcome is Outcome.ALLOWED:
+        return opinion
+    reason = f"is judged by it if it is about {namespace}, which depends on that namespace's labels"
+    remedy = f"put the Namespace {namespace} among the files"
+    finding = replace(opinion.finding, rule=LABELS, reason=reason, remedy=remedy)
+    return Opinion(finding, _undecided(finding.mode))
 
 
 def _undecided(mode: Mode) -> Outcome:

@@ -16,6 +16,7 @@ from trow.admission.subjects import Subjects
 from trow.app.documents import UnreadableFile, objects, read
 from trow.app.folders import files_of
 from trow.app.judging import Setting
+from trow.app.namespaces import NamespaceLabels
 from trow.app.policies_in_force import adapted, configured_policy
 from trow.config import Config, ConfigError, load
 from trow.policy.decide import Exemption, Rules
@@ -42,12 +43,14 @@ class Policies:
         subjects: finds images in the kinds that are built in and in those that a configuration names.
         spared: namespaces that compiled policies leave alone.
         setting: what is known of the Trow that decides by them.
+        labels: of the namespaces that are among the files.
     """
 
     rules: Rules
     subjects: Subjects
     spared: tuple[str, ...] = ()
     setting: Setting = field(default_factory=Setting)
+    labels: NamespaceLabels = field(default_factory=NamespaceLabels)
 
 
 def rules_from(path: Path, namespace: str = "") -> Rules:
@@ -80,9 +83,13 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
     _refuse_twins(names, [(f"{EXCEPTION}/{exemption.name}", "") for exemption in exemptions])
     kinds = {Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in config.admission.extra_kinds}
-    rules = Rules(tuple(policies), tuple(exemptions))
+    labels = NamespaceLabels()
+    for each in read_all:
+        for item in each.others:
+            labels.learn(item)
+    rules = Rules(tuple(policies), tuple(exemptions), labels)
     setting = Setting.of(config) if configs else Setting()
-    return Policies(rules, Subjects(kinds), config.admission.spared_namespaces, setting)
+    return Policies(rules, Subjects(kinds), config.admission.spared_namespaces, setting, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,7 @@ class _Read:
     policies: tuple[Policy, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
     config: Config | None = None
+    others: tuple[object, ...] = ()
 
 
 def _refuse_twins(names: str, titles: Sequence[tuple[str, str]]) -> None:
@@ -105,10 +113,12 @@ def _read(file: Path, namespace: str) -> _Read:
         raise UnreadableFile(f"{file}: is empty")
     if len(documents) == 1 and _is_configuration(documents[0].value):
         return _from_configuration(file, documents[0].value)
-    found = [_from_manifest(document, namespace) for document in objects(documents)]
+    items = [*objects(documents)]
+    found = [_from_manifest(document, namespace) for document in items]
     return _Read(
         tuple(each for each in found if isinstance(each, Policy)),
         tuple(each for each in found if isinstance(each, Exemption)),
+        others=tuple(item.value for item, each in zip(items, found, strict=True) if each is None),
     )
 
 

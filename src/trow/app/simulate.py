@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from trow.admission.subjects import Subjects
     from trow.app.judging import Opinion
+    from trow.app.policies import Policies
     from trow.app.trial import JudgedImage, JudgedObject
 
 CLUSTER: Final = "the cluster"
+_NAMESPACES: Final = "/api/v1/namespaces"
 # A Deployment has ReplicaSets, which have Pods; whatever is built upon that hardly goes deeper.
 _MOST_OWNERS: Final = 8
 
@@ -81,7 +82,7 @@ def from_cluster(kubeconfig: Path) -> list[Document]:
     async def listed() -> list[Document]:
         client = KubeClient(Access.from_kubeconfig(kubeconfig))
         try:
-            found = [await Objects(client).list_all(path) for path in COLLECTIONS]
+            found = [await Objects(client).list_all(path) for path in (_NAMESPACES, *COLLECTIONS)]
         finally:
             await client.close()
         items = [item for collection in found for item in collection.objects.values()]
@@ -93,13 +94,13 @@ def from_cluster(kubeconfig: Path) -> list[Document]:
         raise StartError(f"the cluster of {kubeconfig} cannot be asked: {error}") from None
 
 
-def simulated(documents: Iterable[Document], judge: Judge, subjects: Subjects, namespace: str) -> Simulation:
+def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, namespace: str) -> Simulation:
     """Judge what runs, and say it of what somebody made.
 
     Args:
-        documents: objects.
+        documents: objects; a Namespace comes before what is in it.
         judge: by whose rules.
-        subjects: finds images.
+        policies: the same, and what was read beside them.
         namespace: that of objects which do not say where they are.
     """
     trial, roots, idle = Trial(), _Roots(), 0
@@ -107,9 +108,10 @@ def simulated(documents: Iterable[Document], judge: Judge, subjects: Subjects, n
     for document in documents:
         item = document.value if isinstance(document.value, dict) else {}
         roots.add(item)
+        policies.labels.learn(item)
         if not runs(item):
             idle += 1
-        elif judged := try_one(trial, document, judge, subjects, namespace):
+        elif judged := try_one(trial, document, judge, policies.subjects, namespace):
             found.append(_Found(judged, _owner(item), pods_of(item)))
     workloads: dict[tuple[str, str], Outcome] = {}
     against: dict[_Key, list[_Against]] = defaultdict(list)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trow.admission.subjects import Subjects
     from trow.app.documents import Document, Place
     from trow.app.judging import Judge, Opinion
+    from trow.app.policies import Policies
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
 
@@ -110,13 +111,13 @@ class Trial:
         return {outcome: found[outcome] for outcome in Outcome}
 
 
-def tried(files: Sequence[str], judge: Judge, subjects: Subjects, namespace: str) -> Trial:
+def tried(files: Sequence[str], judge: Judge, policies: Policies, namespace: str) -> Trial:
     """Judge every object of the files.
 
     Args:
         files: paths of files and directories, or `-` for standard input.
         judge: by whose rules.
-        subjects: finds images.
+        policies: the same, and what was read beside them.
         namespace: that of objects which do not say where they are.
 
     Raises:
@@ -128,7 +129,9 @@ def tried(files: Sequence[str], judge: Judge, subjects: Subjects, namespace: str
         if not documents:
             raise UnreadableFile(f"{'standard input' if path == '-' else path}: is empty, so there is nothing to test")
         found += objects(documents)
-    return try_all(found, judge, subjects, namespace)
+    for document in found:
+        policies.labels.learn(document.value)
+    return try_all(found, judge, policies.subjects, namespace)
 
 
 def try_all(documents: Iterable[Document], judge: Judge, subjects: Subjects, namespace: str) -> Trial:

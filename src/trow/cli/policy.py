@@ -143,7 +143,7 @@ def run_test(args: argparse.Namespace) -> int:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
         judge = Judge(policies.rules, time.time(), policies.setting)
-        trial = tried(args.files, judge, policies.subjects, args.namespace)
+        trial = tried(args.files, judge, policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
     if args.output == "table":

@@ -29,7 +29,7 @@ suspended or finished is passed over.
 
 examples:
   trow policy simulate -f policies/
-  kubectl get -A -o json pods,deployments,replicasets,statefulsets,daemonsets,jobs,cronjobs > cluster.json
+  kubectl get -A -o json namespaces,pods,deployments,replicasets,statefulsets,daemonsets,jobs,cronjobs > cluster.json
   trow policy simulate -f policies/ --from cluster.json
 """
 _LARGEST: Final = Size(2**30)
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             else from_cluster(args.kubeconfig or _kubeconfig())
         )
         judge = Judge(policies.rules, time.time(), policies.setting)
-        found = simulated(documents, judge, policies.subjects, args.namespace)
+        found = simulated(documents, judge, policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
     for strange in found.trial.strange:

@@ -16,7 +16,7 @@ from trow.policy.manifests import GROUP, VERSION, ManifestError, exemption_of, p
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trow.kube.objects import Key, Manifest, Objects
     from trow.policy.decide import Exemption
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _BASE: Final = f"/apis/{GROUP}/{VERSION}"
 _RESOURCES: Final = {CLUSTER: "clusterimagepolicies", NAMESPACED: "imagepolicies"}
 _EXCEPTIONS: Final = "policyexceptions"
+_NAMESPACES: Final = "/api/v1/namespaces"
 # Exceptions run out without anything changing in the cluster.
 _LOOK_SECONDS: Final = 10.0
 
@@ -82,6 +83,7 @@ class PolicyFollower:
             kind: Watched(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
         }
         self._exceptions = Watched(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
+        self._namespaces = Watched(objects, _NAMESPACES, self._changed)
         self._good: dict[tuple[str, Key], Policy] = {}
         self._woken = asyncio.Event()
         self._sources: tuple[Source, ...] = ()
@@ -113,6 +115,14 @@ class PolicyFollower:
     def _all(self) -> Iterator[Watched]:
         yield from self._watched.values()
         yield self._exceptions
+        yield self._namespaces
+
+    def of(self, namespace: str) -> Mapping[str, str] | None:
+        """The labels of a namespace; None if it is not known, as one that was made a moment ago."""
+        item = self._namespaces.objects.get(("", namespace))
+        metadata = item.get("metadata") if item else None
+        labels = metadata.get("labels") if isinstance(metadata, dict) else None
+        return None if item is None else labels if isinstance(labels, dict) else {}
 
     def _changed(self) -> None:
         if not all(watched.synced for watched in self._all()):

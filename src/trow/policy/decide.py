@@ -13,6 +13,7 @@ from trow.policy import images
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse
 from trow.policy.rules import Effect, Mode, Mutations
+from trow.policy.selectors import NO_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
     from trow.policy.rules import Policy, Requirements, Rule
+    from trow.policy.selectors import Labels
 
 # What findings name where no rule does.
 DEFAULT: Final = "default"
@@ -165,14 +167,20 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All there is to decide by."""
+    """All there is to decide by.
+
+    Attributes:
+        labels: of namespaces; where they are not known, a policy that asks for some applies.
+    """
 
     policies: tuple[Policy, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
+    labels: Labels = NO_LABELS
 
     def applying(self, namespace: str) -> tuple[Policy, ...]:
         """The policies that are about what is in this namespace."""
-        return tuple(policy for policy in self.policies if policy.applies(namespace))
+        labels = self.labels.of(namespace)
+        return tuple(policy for policy in self.policies if policy.applies(namespace, labels))
 
     def wanted(self, namespace: str) -> Mutations:
         """What is changed in Pods of this namespace: whatever any of its policies asks for."""

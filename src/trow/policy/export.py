@@ -24,7 +24,8 @@ from trow.policy.expressions import glob
 from trow.policy.patterns import ANY
 from trow.policy.pods import POD, POD_SPECS
 from trow.policy.program import program_of
-from trow.policy.rules import CONFIGURED, NAMESPACED, Mode
+from trow.policy.rules import CLUSTER, CONFIGURED, NAMESPACED, Mode
+from trow.policy.selectors import NAME_LABEL, Operator, Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -45,7 +46,6 @@ EXCEPTIONS: Final = "policy.trow.io/exceptions"
 STATIC: Final = ".static.k8s.io"
 # etcd takes 1.5 MiB, of which some is for who wrote which field.
 LARGEST: Final = 1_000_000
-_NAMESPACE: Final = "kubernetes.io/metadata.name"
 _READABLE: Final = 180
 _ACTIONS: Final = {Mode.ENFORCE: ["Deny", "Audit"], Mode.WARN: ["Warn", "Audit"], Mode.AUDIT: ["Audit"]}
 
@@ -227,13 +227,21 @@ def _rule(group: str, *resources: str) -> Manifest:
 
 
 def _selector(policy: Policy, spared: Collection[str]) -> Manifest:
-    """Namespaces by exact name: nothing needs to be evaluated, and owners of namespaces cannot change this label."""
+    """Namespaces by exact name and by labels: nothing needs to be evaluated."""
     include, exclude = _namespaces(policy)
     exact = sorted({*spared, *(name for name in exclude if "*" not in name)})
-    expressions = [{"key": _NAMESPACE, "operator": "NotIn", "values": exact}] if exact else []
+    requirements = [Requirement(NAME_LABEL, Operator.NOT_IN, tuple(exact))] if exact else []
     if not any("*" in name for name in include):
-        expressions.append({"key": _NAMESPACE, "operator": "In", "values": sorted(set(include))})
+        requirements.append(Requirement(NAME_LABEL, Operator.IN, tuple(sorted(set(include)))))
+    if policy.kind == CLUSTER:
+        requirements += policy.namespaces.selector.requirements
+    expressions = [*map(_expression, requirements)]
     return {"namespaceSelector": {"matchExpressions": expressions}} if expressions else {}
+
+
+def _expression(requirement: Requirement) -> Manifest:
+    values = {"values": [*requirement.values]} if requirement.values else {}
+    return {"key": requirement.key, "operator": requirement.operator.value, **values}
 
 
 def _conditions(policy: Policy) -> Iterator[Manifest]:

@@ -30,6 +30,7 @@ from trow.policy.rules import (
     Requirements,
     Rule,
 )
+from trow.policy.selectors import Operator, Requirement, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,10 +44,17 @@ KINDS: Final = (CLUSTER, NAMESPACED, EXCEPTION)
 RULES_AT_MOST: Final = 1000
 IMAGES_AT_MOST: Final = 40
 ENTRIES_AT_MOST: Final = 50
+LABELS_AT_MOST: Final = 20
+VALUES_AT_MOST: Final = 100
 _RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
 _NAMESPACE: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
 _TITLE: Final = rf"^((Cluster)?ImagePolicy/[a-z0-9]([-a-z0-9.]*[a-z0-9])?|{CONFIGURED})\Z"
 _NAMESPACE_GLOB: Final = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?\Z"
+_LABEL_KEY: Final = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+)
+_LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
 _AGE: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION: Final = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
@@ -58,8 +66,11 @@ _CHOICES: Final = {
     "action": "Allow or Deny",
     "mode": "enforce, warn or audit",
     "controllers": "enforce, warn or ignore",
+    "operator": "In, NotIn, Exists or DoesNotExist",
 }
 
+LabelKey = Annotated[str, Meta(pattern=_LABEL_KEY, max_length=317)]
+LabelValue = Annotated[str, Meta(pattern=_LABEL_VALUE, max_length=63)]
 NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
 NamespaceName = Annotated[str, Meta(pattern=_NAMESPACE, max_length=63)]
 PolicyTitle = Annotated[str, Meta(pattern=_TITLE, max_length=82)]
@@ -117,6 +128,30 @@ class _Namespaces(Struct, frozen=True, forbid_unknown_fields=True):
     exclude: tuple[NamespaceGlob, ...] = ()
 
 
+class _Expression(Struct, frozen=True, forbid_unknown_fields=True):
+    key: LabelKey
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: Annotated[tuple[LabelValue, ...], Meta(max_length=VALUES_AT_MOST)] = ()
+
+    def requirement(self) -> Requirement:
+        operator = Operator(self.operator)
+        if bool(self.values) is not (operator in (Operator.IN, Operator.NOT_IN)):
+            raise ValueError(
+                f"spec.namespaceSelector.matchExpressions: {self.key} {self.operator}: write values with In and NotIn,"
+                " and none with Exists and DoesNotExist"
+            )
+        return Requirement(self.key, operator, self.values)
+
+
+class _Selector(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    match_labels: Annotated[dict[LabelKey, LabelValue], Meta(max_length=LABELS_AT_MOST)] = {}
+    match_expressions: Annotated[tuple[_Expression, ...], Meta(max_length=LABELS_AT_MOST)] = ()
+
+    def selector(self) -> Selector:
+        labels = (Requirement(key, Operator.IN, (value,)) for key, value in self.match_labels.items())
+        return Selector((*labels, *(each.requirement() for each in self.match_expressions)))
+
+
 class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     default: Literal["Allow", "Deny"]
     mode: Literal["enforce", "warn", "audit"] = "enforce"
@@ -143,8 +178,12 @@ class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True):
+class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True, rename="camel"):
     namespaces: _Namespaces = _Namespaces()
+    namespace_selector: _Selector = _Selector()
+
+    def about(self) -> Namespaces:
+        return Namespaces(self.namespaces.include, self.namespaces.exclude, self.namespace_selector.selector())
 
 
 class _PolicyException(Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,8 +225,7 @@ def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
     try:
         if kind == CLUSTER:
             cluster = msgspec.convert(manifest.spec, _ClusterImagePolicy)
-            namespaces = Namespaces(cluster.namespaces.include, cluster.namespaces.exclude)
-            return cluster.policy(kind, name, "", namespaces)
+            return cluster.policy(kind, name, "", cluster.about())
         where = _present(
             manifest.metadata.namespace or namespace, "metadata.namespace is missing; write where it is in force"
         )
@@ -277,8 +315,9 @@ def _manifest(item: Mapping[str, object], kinds: Sequence[str]) -> _Manifest:
 
 def _readable(error: Exception, root: str = "") -> str:
     """What msgspec says, with the path in front as people write it; what we say has it already."""
-    what, _, path = str(error).partition(" - at `$")
-    where = f"{root}{path.removesuffix('`')}".removeprefix(".")
+    what, _, place = str(error).rpartition(" - at ")
+    what, path = (what, place.removeprefix("`key` in ").strip("`").removeprefix("$")) if what else (place, "")
+    where = f"{root}{path}".removeprefix(".")
     if not where or not isinstance(error, msgspec.ValidationError):
         return str(error)
     choices = _CHOICES.get(where.rpartition(".")[2]) if "enum" in what else None

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from trow.policy.globs import matches
 from trow.policy.patterns import ANY
+from trow.policy.selectors import EVERY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
+    from trow.policy.selectors import Selector
 
 CLUSTER: Final = "ClusterImagePolicy"
 NAMESPACED: Final = "ImagePolicy"
@@ -89,14 +91,17 @@ class Mutations:
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """Namespaces by name; ``*`` stands for anything in a name. Labels do not count: their owners may change them."""
+    """Namespaces by name, in which ``*`` stands for anything, and by labels."""
 
     include: tuple[str, ...] = (ANY,)
     exclude: tuple[str, ...] = ()
+    selector: Selector = EVERY
 
-    def cover(self, namespace: str) -> bool:
-        """Whether the namespace is one of those meant."""
-        return _any(self.include, namespace) and not _any(self.exclude, namespace)
+    def cover(self, namespace: str, labels: Mapping[str, str] | None = None) -> bool | None:
+        """Whether the namespace is one of those meant; see `Selector.matches`."""
+        if not _any(self.include, namespace) or _any(self.exclude, namespace):
+            return False
+        return self.selector.matches(namespace, labels)
 
 
 def _any(globs: Sequence[str], name: str) -> bool:
@@ -177,11 +182,15 @@ class Policy:
         """What people call it, and what exceptions name it by."""
         return self.name if self.kind == CONFIGURED else f"{self.kind}/{self.name}"
 
-    def applies(self, namespace: str) -> bool:
-        """Whether it is about what is in this namespace."""
+    def applies(self, namespace: str, labels: Mapping[str, str] | None = None) -> bool:
+        """Whether it is about what is in this namespace: also where that depends on labels that are not known."""
+        return self.surely_applies(namespace, labels) is not False
+
+    def surely_applies(self, namespace: str, labels: Mapping[str, str] | None) -> bool | None:
+        """The same; None where it depends on labels that are not known."""
         if self.kind == NAMESPACED:
             return namespace == self.namespace
-        return self.namespaces.cover(namespace)
+        return self.namespaces.cover(namespace, labels)
 
     def decide(self, image: ImageReference, *, vouched: bool = False) -> tuple[Effect, Rule | None]:
         """What the rules say, and the one that says it; None where it is the default. Deny wins over allow.

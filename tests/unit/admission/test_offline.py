@@ -34,6 +34,8 @@ NAMES: Final = st.sampled_from(
         f"{REGISTRY}/team/app:v1",
         f"{REGISTRY}/team/app:v2",
         f"{REGISTRY}/team/app@{SHA256}",
+        f"{REGISTRY}/team/app:v1@{SHA256}",
+        f"nginx:v1@{OTHER}",
         f"{HUB}/library/nginx:v1",
         "nginx:v1",
         "nginx:v2",
@@ -48,7 +50,7 @@ PATTERNS: Final = st.builds(
     st.sampled_from(["**", "team/**", "f/**", "library/nginx"]),
     st.just("*"),
     st.sampled_from(["", "", "", SHA256, OTHER]),
-)
+) | st.builds(pattern, st.sampled_from([REGISTRY, "docker.io", "*"]), st.just("**"), st.sampled_from(["v1", "v*"]))
 RULES: Final = st.builds(
     Rule, st.just("r"), st.sampled_from(Effect), st.lists(PATTERNS, min_size=1, max_size=2).map(tuple)
 )

@@ -16,6 +16,8 @@ from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
 from trow.oci.names import Repository, parse_reference
 from trow.policy.identity import Identity, Method
+from trow.policy.manifests import policy_of
+from trow.policy.selectors import KnownLabels
 from trow.registry.ports import ManifestRecord
 
 if TYPE_CHECKING:
@@ -80,6 +82,19 @@ async def test_where_no_namespace_is_known_policies_about_all_of_them_count(keep
     somewhere = Guarded(keep(ours(ALIEN, namespaces={"include": ["team-*"]})))
     assert await somewhere.pulls(image, "v1")
     assert not await somewhere.pulls(image, "v1", account("team-a"))
+
+
+async def test_labels_of_namespaces_count_where_the_namespace_is_known(keep: Keep) -> None:
+    keeper = keep()
+    selecting = ours(ALIEN, namespaceSelector={"matchLabels": {"tier": "prod"}})
+    labels = KnownLabels({"team-a": {"tier": "prod"}, "team-b": {}})
+    keeper.book.replace([policy_of(selecting)], [], labels)
+    guarded, image = Guarded(keeper), factories.image()
+    assert not await guarded.pulls(image, "v1", account("team-a"))
+    assert await guarded.pulls(image, "v1", account("team-b"))
+    # A namespace that was made a moment ago may be one of those meant.
+    assert not await guarded.pulls(image, "v1", account("team-c"))
+    assert await guarded.pulls(image, "v1")
 
 
 async def test_an_exception_counts_for_its_namespaces_and_where_none_is_known(keep: Keep) -> None:

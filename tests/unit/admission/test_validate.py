@@ -18,7 +18,9 @@ from trow.admission.validate import Inquiry, Validation
 from trow.policy import configured, images
 from trow.policy.decide import Facts
 from trow.policy.identity import Identity, Method, Workload
+from trow.policy.manifests import policy_of
 from trow.policy.rules import Effect
+from trow.policy.selectors import KnownLabels
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.known import LocalImages
 from trow.registry.pull import Pull
@@ -440,3 +442,12 @@ async def test_what_is_no_review_of_ours_is_answered(keep: Keep) -> None:
     keeper = keep(ours())
     review = decode(body({"apiVersion": "example.com/v1", "kind": "Thing"}))
     assert await keeper.validation.answer(review, ORIGIN) == Ruling(allowed=True)
+
+
+async def test_a_policy_is_about_namespaces_with_its_labels_and_about_those_that_nobody_knows(keep: Keep) -> None:
+    keeper = keep()
+    selecting = document(CLUSTER_POLICY, policy(namespaceSelector={"matchLabels": {"tier": "prod"}}))
+    labels = KnownLabels({"team-a": {"tier": "prod"}, "team-b": {"tier": "test"}})
+    keeper.book.replace([policy_of(selecting)], [], labels)
+    for name, allowed in (("team-a", False), ("team-b", True), ("new", False)):
+        assert (await keeper.validate(pod("nginx"), namespace=name)).allowed is allowed

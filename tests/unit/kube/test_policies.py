@@ -279,3 +279,18 @@ async def test_its_troubles_are_no_reason_to_say_nothing_of_the_policies(
         enforcer.failing = None
         following.wake()
         await eventually(lambda: condition(shelf, CLUSTER_POLICY, type="Compiled"))
+
+
+# ---- namespaces
+
+
+async def test_the_labels_of_namespaces_are_known_as_long_as_they_are_there(shelf: Shelf) -> None:
+    shelf.put("/api/v1/namespaces/team-a", {"metadata": {"name": "team-a", "labels": {"tier": "prod"}}})
+    shelf.put("/api/v1/namespaces/team-b", {"metadata": {"name": "team-b"}})
+    async with follower(shelf) as following:
+        await eventually(lambda: following.of("team-b") is not None)
+        assert following.of("team-a") == {"tier": "prod"}
+        assert following.of("team-b") == {}
+        assert following.of("team-c") is None
+        shelf.put("/api/v1/namespaces/team-c", {"metadata": {"name": "team-c", "labels": {"tier": "test"}}})
+        await eventually(lambda: following.of("team-c") == {"tier": "test"})

@@ -15,6 +15,7 @@ from support.verdicts import SHA256, SHA512, allow, deny, pattern
 from trow.policy.decide import Exemption
 from trow.policy.manifests import ManifestError, age_of, duration_of, exemption_of, is_ours, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Mutations, Namespaces, Policy, Requirements
+from trow.policy.selectors import Operator, Requirement, Selector
 
 if TYPE_CHECKING:
     from support.policies import Document
@@ -49,6 +50,11 @@ spec:
   namespaces:
     include: [team-*, shop]
     exclude: [team-x]
+  namespaceSelector:
+    matchLabels: {tier: prod}
+    matchExpressions:
+    - {key: example.com/team, operator: NotIn, values: [x, y]}
+    - {key: legacy, operator: DoesNotExist}
   default: Allow
   rules:
   - name: ours
@@ -81,7 +87,17 @@ def test_a_policy_with_all_it_can_have() -> None:
         ),
         mode=Mode.WARN,
         controllers=Mode.IGNORE,
-        namespaces=Namespaces(("team-*", "shop"), ("team-x",)),
+        namespaces=Namespaces(
+            ("team-*", "shop"),
+            ("team-x",),
+            Selector(
+                (
+                    Requirement("tier", Operator.IN, ("prod",)),
+                    Requirement("example.com/team", Operator.NOT_IN, ("x", "y")),
+                    Requirement("legacy", Operator.DOES_NOT_EXIST),
+                )
+            ),
+        ),
         require=Requirements(
             digest=True,
             exists=True,
@@ -291,6 +307,11 @@ def test_unknown_fields_of_the_object_are_refused(kind: str) -> None:
 
 # What is refused: values
 
+
+def selecting(**expression: object) -> Document:
+    return policy(namespaceSelector={"matchExpressions": [{"key": "a", **expression}]})
+
+
 NULL: Final = r"got `null`"
 
 
@@ -316,6 +337,20 @@ NULL: Final = r"got `null`"
         (policy(namespaces={"exclude": [""]}), r"spec\.namespaces\.exclude\[0\]: .*matching regex"),
         (policy(namespaces={"exclude": ["a" * 64]}), r"spec\.namespaces\.exclude\[0\]: .*length <= 63"),
         (policy(namespaces={"exclude": "kube-system"}), r"spec\.namespaces\.exclude: Expected `array`"),
+        (policy(namespaceSelector=None), rf"spec\.namespaceSelector: .*{NULL}"),
+        (
+            policy(namespaceSelector={"matchLabels": {"a b": "c"}}),
+            r"spec\.namespaceSelector.*matching regex",
+        ),
+        (
+            policy(namespaceSelector={"matchLabels": {"a": "-"}}),
+            r"spec\.namespaceSelector.*matching regex",
+        ),
+        (policy(namespaceSelector={"matchLabels": {"a": True}}), r"spec\.namespaceSelector\.matchLabels.*got `bool`"),
+        (selecting(operator="Is"), r"matchExpressions\[0\]\.operator: .*; write In, NotIn, Exists or DoesNotExist$"),
+        (selecting(operator="In"), r"spec\.namespaceSelector\.matchExpressions: a In: write values with In and NotIn"),
+        (selecting(operator="Exists", values=["b"]), r"a Exists: write values with In and NotIn, and none with"),
+        (selecting(operator="In", values=["b"] * 101), r"matchExpressions\[0\]\.values: .*length <= 100"),
         # rules
         (policy(rules=None), rf"spec\.rules: .*{NULL}"),
         (policy(rules={}), r"spec\.rules: Expected `array`"),
@@ -459,7 +494,7 @@ GOOD: Final = document(CLUSTER_POLICY, policy())
         ({**GOOD, "metadata": {"name": "a", "namespace": None}}, r"metadata\.namespace: .*got `null`"),
         ({**GOOD, "spec": None}, r"ClusterImagePolicy: spec: Expected `object`, got `null`"),
         ({**GOOD, "spec": []}, r"ClusterImagePolicy: spec: Expected `object`, got `array`"),
-        ({**GOOD, "spec": {1: 2}}, r"ClusterImagePolicy: Expected `str`, got `int`"),
+        ({**GOOD, "spec": {1: 2}}, r"ClusterImagePolicy: spec: Expected `str`, got `int`"),
         ({key: value for key, value in GOOD.items() if key != "spec"}, "missing required field `spec`"),
         (
             {**GOOD, "apiVersion": "v1"},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MORE_LABELS: Final = 3
 _STARS: Final = re.compile(r"\*+")
 # Anything, but at least one character: no part of a name is empty.
-_SOMETHING: Final = re.compile(r"(?:^|(?<=[/:@]))(?:\?\*+|\*+\?)(?=$|[/:@])")
+_SOMETHING: Final = re.compile(r"(?:^|(?<=[/:@]))(?:\?\*|\*\?)(?=$|[/:@])")
 _STRANGE: Final = frozenset("?[]{}\\!|&<> ")
 # What may stand in the text of a digest, behind a star.
 _IN_A_DIGEST: Final = re.compile(r"\*[0-9a-fhs]+(?:[*:]|$)")
@@ -91,7 +91,7 @@ def meaning_of(glob: str, form: Form, *, trusting: bool) -> Meaning:
     Raises:
         Inexpressible: there are none.
     """
-    text = _STARS.sub("*", _SOMETHING.sub("*", glob))
+    text = _SOMETHING.sub("*", _STARS.sub("*", glob))
     if strange := sorted(set(text) & _STRANGE):
         raise Inexpressible(f"{glob!r} has {' '.join(strange)}, which no pattern here can say")
     splits = _splits(text, form, trusting=trusting)
