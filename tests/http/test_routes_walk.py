@@ -72,10 +72,12 @@ search               401    200    401 200  403  403  403  403 403 200  403 200 
 audit                401    401    401 200  403  403  403  403 403 403  200 200 403   403  401   401  403   200   401
 token                401    200    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 token by form        400    400    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
+welcome              200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 health               200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 readiness            200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 admission            404    404    404 404  404  404  404  404 404 404  404 404 404   404  404   404  404   404   404
 mutation             404    404    404 404  404  404  404  404 404 404  404 404 404   404  404   404  404   404   404
+reach                404    404    404 404  404  404  404  404 404 404  404 404 404   404  404   404  404   404   404
 validate image       404    404    404 404  404  404  404  404 404 404  404 404 404   404  404   404  404   404   404
 metrics              200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 """
@@ -402,9 +404,19 @@ def mutation(walk: Walk, caller: Caller) -> Reply:
     return review(walk, caller, "/admission/mutate")
 
 
+@probe("reach", "POST", "/admission/reach")
+def reach(walk: Walk, caller: Caller) -> Reply:
+    return review(walk, caller, "/admission/reach")
+
+
 @probe("validate image", "POST", "/validate-image")
 def validate_image(walk: Walk, caller: Caller) -> Reply:
     return review(walk, caller, "/validate-image")
+
+
+@probe("welcome", "GET", "/")
+def welcome(walk: Walk, caller: Caller) -> Reply:
+    return caller.client.get("/")
 
 
 @probe("metrics", "GET", "/metrics")
@@ -580,6 +592,7 @@ def test_zot_3183_what_is_open_to_all_is_no_part_of_the_registry() -> None:
         "/token",
         "/admission/validate",  # the API server shows no credentials
         "/admission/mutate",
+        "/admission/reach",
         "/validate-image",
         "/",
         "/healthz",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 import urllib3
 
-from support.admission import body, pod
+from support.admission import Answer, body, pod
 from support.server import Trow
 from support.waiting import until
 from support.webhooks import ALIEN, JSON, OURS, VALIDATION, CertManager, Guard, ask
@@ -50,6 +50,12 @@ def test_reviews_are_answered(guard: Guard, path: str) -> None:
         assert ask(wire, ALIEN, path) == (path == "/admission/mutate")
 
 
+def test_a_probe_is_refused_in_words_that_trow_knows(guard: Guard) -> None:
+    with guard.wire() as wire:
+        answer = wire.ask("POST", "/admission/reach", JSON, body(pod(OURS)))
+    assert (Answer.of(answer.body).allowed, Answer.of(answer.body).message) == (False, "Trow answers")
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readiness"])
 def test_probes_are_answered(guard: Guard, path: str) -> None:
     with guard.wire() as wire:
@@ -65,7 +71,7 @@ def test_nothing_else_is_served_there(guard: Guard, path: str) -> None:
         assert wire.ask("GET", path).status == 404
 
 
-@pytest.mark.parametrize("path", ["/admission/validate", "/admission/mutate", "/validate-image"])
+@pytest.mark.parametrize("path", ["/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image"])
 def test_the_ordinary_address_has_no_webhooks_then(guard: Guard, path: str) -> None:
     def status() -> int:
         url = guard.trow.url + path

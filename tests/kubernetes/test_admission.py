@@ -51,7 +51,7 @@ def strict(place: Place) -> Place:
 def refusal(place: Place, who: str, image: str = ALIEN) -> str:
     """What is said to whoever wants to run an image that no rule allows."""
     return (
-        f'admission webhook "validate.trow.io" denied the request: {who}: {image} is allowed by no rule'
+        f'admission webhook "must-validate.trow.io" denied the request: {who}: {image} is allowed by no rule'
         f" (ClusterImagePolicy/{place.name}, default); allowed are registry.example.com/**"
     )
 
@@ -349,7 +349,7 @@ def test_while_trow_is_down_nothing_starts_but_what_it_needs_itself(warden: Ward
         warden.stop()
         try:
             said = place.run(OURS)
-            assert 'failed calling webhook "mutate.trow.io"' in said
+            assert 'failed calling webhook "must-mutate.trow.io"' in said
             assert "connection refused" in said
             for spared in ("kube-system", warden.name):
                 assert "created" in Place(warden, spared).run(ALIEN, place.name)

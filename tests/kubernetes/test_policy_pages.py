@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ from support.cluster import Cluster
 from support.pages import ROOT, blocks, prose
 from support.reader import Reader, steps
 from trow.config import Config
+from trow.config.values import ServiceName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,6 @@ PAGES: Final = [
         "break-glass",
     )
 ]
-DEPLOY: Final = ROOT / "deploy" / "kubernetes"
 API_SERVER: Final = "https://127.0.0.1:6443"
 WEBHOOKS: Final = "127.0.0.1:9443"
 CERT_MANAGER: Final = "cert-manager.io/v1"
@@ -63,11 +62,10 @@ def test_pages_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder = tmp_path / "clone"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    (folder / "deploy").symlink_to(ROOT / "deploy")
     with Cluster.start(tmp_path / "cluster") as cluster, held_port() as port:
         cluster.apply(json.dumps(REPORTS))
-        webhooks = f"127.0.0.1:{port}"
-        clone(folder, webhooks)
-        replaced = {API_SERVER: cluster.url, WEBHOOKS: webhooks}
+        replaced = {API_SERVER: cluster.url, WEBHOOKS: f"127.0.0.1:{port}"}
         environment = {"KUBECONFIG": str(cluster.kubeconfig)}
         with Reader(folder, "crane", "kubectl", replaced=replaced, environment=environment) as reader:
             for page in PAGES:
@@ -82,18 +80,6 @@ def held_port() -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
-
-
-def clone(folder: Path, webhooks: str) -> None:
-    """The files of `deploy`, in which webhooks are called by URL: no Service leads out of this cluster."""
-    copy = folder / "deploy" / "kubernetes"
-    shutil.copytree(DEPLOY, copy)
-    file = copy / "webhooks.yaml"
-    configurations = [*yaml.safe_load_all(file.read_text("utf-8"))]
-    for webhook in (each for configuration in configurations for each in configuration["webhooks"]):
-        path = webhook["clientConfig"]["service"]["path"]
-        webhook["clientConfig"] = {"url": f"https://{webhooks}{path}"}
-    file.write_text(yaml.safe_dump_all(configurations), encoding="utf-8")
 
 
 def test_every_command_of_these_pages_is_run() -> None:
@@ -124,19 +110,14 @@ def objects(code: str) -> list[Any]:
 
 def test_pages_show_the_service_that_the_webhooks_are_called_by() -> None:
     (service,) = (block for block in blocks(PAGES[0]) if block.file == "service.yaml")
-    shown = yaml.safe_load(service.code)
-    for configuration in yaml.safe_load_all((DEPLOY / "webhooks.yaml").read_text("utf-8")):
-        for webhook in configuration["webhooks"]:
-            called = webhook["clientConfig"]["service"]
-            assert (called["namespace"], called["name"]) == (shown["metadata"]["namespace"], shown["metadata"]["name"])
-            assert called["port"] in [port["port"] for port in shown["spec"]["ports"]]
+    shown = yaml.safe_load(service.code)["metadata"], yaml.safe_load(service.code)["spec"]["ports"]
+    (settings,) = (yaml.safe_load(block.code) for block in blocks(PAGES[0]) if block.file == "trow.yaml")
+    called = ServiceName.parse(settings["admission"]["service"])
+    assert (called.namespace, called.name) == (shown[0]["namespace"], shown[0]["name"])
+    assert called.port in [port["port"] for port in shown[1]]
 
 
 def test_namespaces_that_are_left_alone_are_on_the_page() -> None:
     section = prose(PAGES[0]).partition("## Namespaces that are left alone\n")[2].partition("\n## ")[0]
     shown = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
     assert set(shown) == set(Config().admission.spared_namespaces)
-    for configuration in yaml.safe_load_all((DEPLOY / "webhooks.yaml").read_text("utf-8")):
-        for webhook in configuration["webhooks"]:
-            (selected,) = webhook["namespaceSelector"]["matchExpressions"]
-            assert (selected["operator"], selected["values"]) == ("NotIn", shown)

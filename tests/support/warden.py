@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import secrets
@@ -19,6 +18,8 @@ from support.records import Records
 from support.registry import SECONDS, Client, Repository
 from support.server import Trow
 from support.waiting import until
+from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy
+from trow.policy.webhooks import MUTATING, REACHED, REGISTRATION, VALIDATING, Asking, Call, mutating, validating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ ROOT: Final = ("root", "correct horse")
 # By which images name the registry; nothing answers there.
 REGISTRY: Final = "registry.example.com"
 RIGHTS: Final = DEPLOY / "admission-rbac.yaml"
-WEBHOOKS: Final = DEPLOY / "webhooks.yaml"
 OURS: Final = f"{REGISTRY}/team/web:1"
 ALIEN: Final = "docker.io/library/nginx:1.27"
 
@@ -74,6 +74,7 @@ class Warden:
         self._config = {
             "admission": {
                 "policies": True,
+                "on_registry_addresses": True,
                 "compiled": False,  # what the API server would then answer by itself is not what these tests are about
                 "registries": [self.host, REGISTRY],
                 "scan_interval": 0,
@@ -166,17 +167,22 @@ class Warden:
             self.cluster.kubectl("delete", kinds, name)
 
     def _webhooks(self, name: str, *, everywhere: bool) -> Iterator[Document]:
-        """The configurations as they are to be installed, but by URL instead of a Service."""
-        # Trow's own namespace has another name here.
-        for configuration in yaml.safe_load_all(WEBHOOKS.read_text("utf-8").replace("trow]", f"{self.name}]")):
-            configuration["metadata"]["name"] = name
-            for webhook in configuration["webhooks"]:
-                path = webhook["clientConfig"]["service"]["path"]
-                authority = base64.b64encode(self.trow.ca.read_bytes()).decode()
-                webhook["clientConfig"] = {"url": f"https://{self.host}{path}", "caBundle": authority}
+        """The configurations as Trow writes them where it has to answer in any case, but for the namespaces."""
+        call = Call(f"https://{self.host}", self.name, bundle=self.trow.ca.read_bytes())
+        strictest = Policy(
+            CLUSTER,
+            "all",
+            Effect.ALLOW,
+            controllers=Mode.ENFORCE,
+            mutate=Mutations(pin_digests=True, pull_through=True),
+        )
+        asking = Asking([strictest], lambda _: False, spared=["kube-system", self.name])
+        for kind, of_kind in ((VALIDATING, validating), (MUTATING, mutating)):
+            webhooks = [dict(each) for each in of_kind(asking, call) if each["name"] != REACHED]
+            for webhook in webhooks:
                 if not everywhere:
                     webhook["namespaceSelector"] = {"matchLabels": {self.label: "asked"}}
-            yield configuration
+            yield {"apiVersion": REGISTRATION, "kind": kind, "metadata": {"name": name}, "webhooks": webhooks}
 
     def _wait_until_asked(self, place: Place) -> None:
         """The API server takes up to some seconds to know of each configuration."""

@@ -37,6 +37,8 @@ class CertManager:
         self._ca = trustme.CA()
         self._number = 0
         self.bundle = self._ca.cert_pem.bytes()
+        self.ca = folder / "ca.crt"
+        self.ca.write_bytes(self.bundle)
         self.context = ssl.create_default_context(cadata=self.bundle.decode())
         self.issue()
         for name in ("tls.crt", "tls.key"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trow.admission.ports import Pins
+    from trow.app.controller import Controller
     from trow.config import Config
     from trow.http.metrics import Metrics
     from trow.registry.events import Audit
@@ -38,6 +39,7 @@ class Admission:
     book: Book
     handlers: AdmissionHandlers
     pulls: PullGuard | None
+    controller: Controller | None
 
     async def check(self) -> None:
         """Whether reviews can be answered, as far as that is expected.
@@ -69,10 +71,12 @@ async def admission_of(
     foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
     mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight)
     guard = PullGuard(book, validation, registries=registries, users=settings.pull_users, groups=settings.pull_groups)
+    controller = None
     async with contextlib.AsyncExitStack() as stack:
         if settings.policies:
             from trow.app.controller import controlled  # noqa: PLC0415 - see trow.app.kubernetes
 
-            await stack.enter_async_context(controlled(config, book, validation, subjects, heralds, metrics))
+            following = controlled(config, book, validation, subjects, heralds, metrics)
+            controller = await stack.enter_async_context(following)
         enforced = bool(settings.pull_users or settings.pull_groups)
-        yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None)
+        yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None, controller)

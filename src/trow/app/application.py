@@ -309,7 +309,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
         pace=_pace(parts.config),
         notice="",
     )
-    return Webhooks(dispatcher, front)
+    return Webhooks(dispatcher, front, parts.admission)
 
 
 def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from trow.app.background import beside
 from trow.app.kubernetes import client_of
+from trow.app.webhooks import called
 from trow.http.server import TlsFiles, watch
 from trow.http.tunnels import Tunnels
 from trow.oci.errors import Unavailable
@@ -19,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from trow.app.admission import Admission
+    from trow.app.webhooks import Bundle
     from trow.config import Config
-    from trow.config.schema import Admission
+    from trow.config.schema import Admission as Settings
     from trow.http.dispatch import Dispatcher
     from trow.http.inner import InnerSocket
     from trow.http.metrics import Metrics
@@ -32,7 +37,7 @@ log = logging.getLogger(__name__)
 
 # Everything that is served there; the rest of the registry is nothing to the API server.
 WEBHOOK_PATHS: Final = frozenset(
-    {"/admission/validate", "/admission/mutate", "/validate-image", "/healthz", "/readiness"}
+    {"/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image", "/healthz", "/readiness"}
 )
 # Certificate and key in one file, below the data directory.
 _KEPT: Final = ("keys", "webhook.pem")
@@ -84,6 +89,7 @@ class Webhooks:
 
     dispatcher: Dispatcher
     front: WebhookFront
+    admission: Admission
 
 
 def webhook_front(config: Config) -> WebhookFront | None:
@@ -98,27 +104,45 @@ def webhook_front(config: Config) -> WebhookFront | None:
 
 
 @contextlib.asynccontextmanager
-async def certified(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncIterator[None]:
-    """Have the listener show a good certificate until the end.
+async def certified(config: Config, webhooks: Webhooks, metrics: Metrics) -> AsyncIterator[None]:
+    """Have the listener show a good certificate, and the API server call it, until the end.
 
     Raises:
         AccessError: the cluster cannot be reached with these settings.
     """
-    if config.admission.tls is not None:
-        front.show()
-
-        async def show() -> None:
-            front.show()
-
-        async with beside(lambda: watch(front.files, show)):
-            yield
-        return
-    async with _kept(config, front, metrics):
+    async with contextlib.AsyncExitStack() as stack:
+        if config.admission.tls is not None:
+            await stack.enter_async_context(_from_files(webhooks.front))
+            bundle = _read(config.admission.ca_file)
+        else:
+            bundle = await stack.enter_async_context(_kept(config, webhooks.front, metrics))
+        await stack.enter_async_context(called(config, webhooks.admission, bundle, metrics))
         yield
 
 
 @contextlib.asynccontextmanager
-async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncIterator[None]:
+async def _from_files(front: WebhookFront) -> AsyncIterator[None]:
+    front.show()
+
+    async def show() -> None:
+        front.show()
+
+    async with beside(lambda: watch(front.files, show)):
+        yield
+
+
+def _read(file: Path | None) -> Bundle:
+    """The authority of a certificate in files; renewed like that."""
+
+    async def bundle(present: bytes) -> bytes:
+        del present
+        return await asyncio.to_thread(file.read_bytes) if file is not None else b""
+
+    return bundle
+
+
+@contextlib.asynccontextmanager
+async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncIterator[Bundle]:
     from trow.kube.certificates import WebhookCertificates  # noqa: PLC0415 - see trow.app.kubernetes
     from trow.kube.objects import Objects  # noqa: PLC0415
 
@@ -131,19 +155,27 @@ async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncI
     )
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of(config.kubernetes, metrics.kubernetes))
-        await stack.enter_async_context(beside(WebhookCertificates(Objects(client), plan, copy.take).run))
-        yield
+        certificates = WebhookCertificates(Objects(client), plan, copy.take)
+        await stack.enter_async_context(beside(certificates.run))
+
+        async def bundle(present: bytes) -> bytes | None:
+            # What callers trust is changed by the certificates alone, which know when it may be.
+            return present or certificates.bundle or None
+
+        yield bundle
 
 
-def _plan(settings: Admission) -> Plan:
+def _plan(settings: Settings) -> Plan:
     from trow.kube.authority import Lifetimes  # noqa: PLC0415
     from trow.kube.certificates import Plan  # noqa: PLC0415
 
-    namespace, _, name = (settings.service or "").partition("/")
+    assert settings.service is not None  # noqa: S101 - see trow.config.check
+    name, namespace = settings.service.name, settings.service.namespace
     in_cluster = (f"{name}.{namespace}.svc", f"{name}.{namespace}", f"{name}.{namespace}.svc.cluster.local")
+    by_url = (urlsplit(settings.url).hostname or "",) if settings.url else ()
     life = settings.certificate_lifetime
     lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().slack, life / 10))
-    return Plan(namespace, settings.secret, (*in_cluster, *settings.names), settings.webhooks, lifetimes)
+    return Plan(namespace, settings.secret, (*in_cluster, *by_url, *settings.names), settings.webhooks, lifetimes)
 
 
 class _Copy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trow.app.background import beside
@@ -29,10 +30,22 @@ if TYPE_CHECKING:
     from trow.policy.rules import Policy
 
 
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """What others need to know of it.
+
+    Attributes:
+        compiled: None where nothing is compiled.
+    """
+
+    follower: PolicyFollower
+    compiled: CompiledPolicies | None
+
+
 @contextlib.asynccontextmanager
 async def controlled(
     config: Config, book: Book, validation: Validation, subjects: Subjects, heralds: Heralds, metrics: Metrics
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Controller]:
     """Follow the cluster's policies, report what runs against them, and write Events, until the end.
 
     Raises:
@@ -63,7 +76,7 @@ async def controlled(
         work += [scan.run] if config.admission.scan_interval else []
         work += [keep_compiled] if config.admission.compiled else []
         async with beside(*work):
-            yield
+            yield Controller(follower, compiled if config.admission.compiled else None)
 
 
 def _add_gauges(metrics: Metrics, follower: PolicyFollower, scan: Scan) -> None:

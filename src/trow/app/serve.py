@@ -131,7 +131,7 @@ async def _webhooks(config: Config, application: Application) -> AsyncIterator[S
         fronts = reserve(bind.host, bind.port)
         webhooks.front.place(fronts, inner)
         try:
-            async with certified(config, webhooks.front, application.metrics):
+            async with certified(config, webhooks, application.metrics):
                 yield [str(front) for front in fronts]
         finally:
             # Reviews in flight are answered before their connections end.

@@ -26,8 +26,8 @@ Given = TypeVar("Given")
 # Beginnings of names that each belong to one way of logging in.
 _RESERVED: Final = ("system:", "robot:", "certificate:")
 # RFC 1123, as Kubernetes has it: a label, and labels with dots between them, which is the name of an object or a host.
-_LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_OBJECT: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL.pattern}(?:\.{_LABEL.pattern})*")
+_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_OBJECT: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 
 
 def read_password(config: Config) -> str | None:
@@ -68,6 +68,7 @@ def _unreadable(config: Config, problem: functools.partial[Problem]) -> Iterator
         ("kubernetes.token_file", config.kubernetes.token_file),
         ("audit.webhook_token_file", config.audit.webhook_token_file),
         ("audit.webhook_ca_file", config.audit.webhook_ca_file),
+        ("admission.ca_file", config.admission.ca_file),
         *(("auth.oidc", issuer.ca_file) for issuer in config.auth.oidc),
         *(("listen.client_tls", path) for path in ((client_tls.client_ca, client_tls.crl) if client_tls else ())),
     )
@@ -196,11 +197,13 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
     if admission.bind is not None and not admission.tls and not admission.service:
         fix = "set admission.service, for a certificate that Trow keeps, or admission.tls"
         yield problem("admission.bind", "has no certificate", fix)
-    for key in ("tls", "service", "names"):
+    for key in ("tls", "service", "url", "names", "ca_file"):
         if admission.bind is None and getattr(admission, key):
             yield problem(f"admission.{key}", "is of no use without admission.bind", "set that too, or remove this")
-    if admission.tls and admission.service:
-        yield problem("admission.service", "is of no use beside admission.tls", "keep one of them")
+    if admission.ca_file and not admission.tls:
+        yield problem("admission.ca_file", "is of no use without admission.tls", "set that too, or remove this")
+    if admission.url and not admission.url.startswith("https://"):
+        yield problem("admission.url", f"{admission.url} is not HTTPS", "write https://HOST:PORT")
     if admission.tls and (wrong := _wrong_with_tls(admission.tls)):
         yield problem("admission.tls", wrong, "give a PEM certificate chain and its unencrypted PEM key")
     if admission.authority_lifetime < 2 * admission.certificate_lifetime:
@@ -210,14 +213,15 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
 
 
 def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> Iterator[Problem]:
-    namespace, _, service = (admission.service or "a/b").partition("/")
-    if not (_LABEL.fullmatch(namespace) and _LABEL.fullmatch(service)):
-        yield problem("admission.service", f"{admission.service!r} names no Service", "write NAMESPACE/NAME")
     if not _OBJECT.fullmatch(admission.secret):
         yield problem("admission.secret", f"{admission.secret!r} is no name of a Secret", "write its name alone")
-    for name in admission.webhooks:
-        if not _OBJECT.fullmatch(name):
-            yield problem("admission.webhooks", f"{name!r} is no name of a configuration", "write metadata.name of it")
+    if admission.webhooks is not None and not _OBJECT.fullmatch(admission.webhooks):
+        wrong = f"{admission.webhooks!r} is no name of a configuration"
+        yield problem("admission.webhooks", wrong, "write a name such as trow")
+    for each in admission.extra_kinds:
+        if not each.resource and "." not in each.group:
+            wrong = f"{each.kind} is of the group {each.group!r}, which has many kinds"
+            yield problem("admission.extra_kinds", wrong, "write its resource too, such as resource: deployments")
     for name in admission.names:
         if not _is_address(name) and not _OBJECT.fullmatch(name):
             yield problem("admission.names", f"{name!r} is no name of a host", "write it without scheme and port")

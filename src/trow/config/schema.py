@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from trow.config.values import Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, is_loopback
+from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl, is_loopback
 from trow.policy.globs import RepositoryGlob
 
 
@@ -452,6 +452,7 @@ class ExtraKind(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: str
     kind: str
     paths: tuple[str, ...]
+    resource: str = ""
 
 
 class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -479,6 +480,8 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _setting(
             "Kinds that name images, beside those that are well known: their `group`, `kind` and `paths` to an image"
             " (`spec.image`), to images (`spec.steps[*].image`) or to a specification of Pods (`spec.template.spec`)."
+            " The API server asks about `resource`, the plural that `kubectl api-resources` shows; without it about all"
+            " kinds of the group."
         ),
     ] = ()
     pull_through: Annotated[
@@ -498,8 +501,8 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spared_namespaces: Annotated[
         tuple[str, ...],
         _setting(
-            "Namespaces that the compiled policies leave alone, whatever they say: those without which nothing starts."
-            " The webhooks have a selector of their own."
+            "Namespaces that compiled policies and webhooks leave alone, whatever policies say: those without which"
+            " nothing starts."
         ),
     ] = ("kube-system", "trow")
     scan_interval: Annotated[
@@ -541,25 +544,37 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     service: Annotated[
-        str | None,
+        ServiceName | None,
         _setting(
-            "`NAMESPACE/NAME` of the Service by which the API server calls the webhooks, for the names in that"
-            " certificate."
+            "`NAMESPACE/NAME` or `NAMESPACE/NAME:PORT` of the Service by which the API server calls the webhooks. Its"
+            " port is 8443 if none is written; its names are in that certificate."
         ),
     ] = None
-    names: Annotated[
-        tuple[str, ...],
-        _setting("Further names and addresses in it, for configurations that call the webhooks by `url`."),
-    ] = ()
+    url: Annotated[
+        WebUrl | None,
+        _setting(
+            "Where the API server calls the webhooks instead, for a Trow outside of the cluster: `https://HOST:PORT`."
+            " The host is in that certificate too."
+        ),
+    ] = None
+    names: Annotated[tuple[str, ...], _setting("Further names and addresses in that certificate.")] = ()
+    ca_file: Annotated[
+        Path | None,
+        _setting(
+            "Authority of the certificate in admission.tls, PEM, as cert-manager writes it beside that. The API server"
+            " is told to trust it. Null: it does already."
+        ),
+    ] = None
     secret: Annotated[str, _setting("The Secret, in the Service's namespace, that the replicas keep it in.")] = (
         "trow-webhook"  # noqa: S105 - a name
     )
     webhooks: Annotated[
-        tuple[str, ...],
+        str | None,
         _setting(
-            "Names of the ValidatingWebhookConfigurations and MutatingWebhookConfigurations whose `caBundle` is kept."
+            "Name of the ValidatingWebhookConfiguration and the MutatingWebhookConfiguration that Trow writes, when the"
+            " API server reaches it by admission.service or admission.url. Null: somebody else writes them."
         ),
-    ] = ("trow",)
+    ] = "trow"
     certificate_lifetime: Annotated[
         Duration,
         _setting("How long that certificate is good; it is renewed with a third of that left.", minimum=10),

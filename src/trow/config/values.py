@@ -7,6 +7,8 @@ import re
 from typing import ClassVar, Final, Self
 
 DEFAULT_PORT: Final = 8000
+_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
+_SERVICE: Final = re.compile(rf"({_LABEL}/{_LABEL})(?::([1-9][0-9]{{0,4}}))?")
 
 
 class Size(int):
@@ -73,6 +75,33 @@ class Bind(str):
     @property
     def host(self) -> str:
         return self.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.rpartition(":")[2])
+
+
+class ServiceName(str):
+    """A Service of a cluster, with its port."""
+
+    __slots__ = ()
+    form: ClassVar = "NAMESPACE/NAME or NAMESPACE/NAME:PORT of a Service, such as trow/trow:8443"
+    _PORT: ClassVar = 8443
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        match = _SERVICE.fullmatch(str(raw))
+        if not isinstance(raw, str) or match is None or int(match[2] or 0) > 65535:  # noqa: PLR2004
+            raise ValueError(f"{raw!r} names no Service")
+        return cls(f"{match[1]}:{match[2] or cls._PORT}")
+
+    @property
+    def namespace(self) -> str:
+        return self.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.partition("/")[2].partition(":")[0]
 
     @property
     def port(self) -> int:

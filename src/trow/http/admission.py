@@ -10,6 +10,7 @@ from trow.http.response import Response
 from trow.lib.shares import Bounds, Shares
 from trow.lib.source import source_of
 from trow.oci.errors import BodyTimeout, RequestInvalid, RequestTooLarge
+from trow.policy.webhooks import HERE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,6 +48,10 @@ class AdmissionHandlers:
         """What is to be changed in this before it is stored."""
         return await self._answer(request, lambda review: self._mutation.answer(review, request.origin))
 
+    async def reach(self, request: Request) -> Response:
+        """Say that this is Trow, to the API server and thereby to whoever made it ask."""
+        return await self._answer(request, _here)
+
     async def _answer(self, request: Request, rule: Callable[[Review], Awaitable[Ruling]]) -> Response:
         small = _is_small(request)
         async with (self._small if small else self._others).hold(source_of(request.client)):
@@ -55,6 +60,10 @@ class AdmissionHandlers:
             del body
             ruling = await rule(review)
         return Response(200, [("content-type", "application/json")], encode(review.uid, ruling))
+
+
+async def _here(_: Review) -> Ruling:
+    return Ruling(allowed=False, message=HERE)
 
 
 def _is_small(request: Request) -> bool:

@@ -65,6 +65,7 @@ def table(
         Route("GET", "/api/v1/audit", api.audit, Permission.AUDIT),
         Route("POST", "/admission/validate", admission.validate, Permission.OPEN),
         Route("POST", "/admission/mutate", admission.mutate, Permission.OPEN),
+        Route("POST", "/admission/reach", admission.reach, Permission.OPEN),
         Route("POST", "/validate-image", admission.validate, Permission.OPEN),
         Route("GET", "/token", token.get, Permission.OPEN),
         Route("POST", "/token", token.post, Permission.OPEN),

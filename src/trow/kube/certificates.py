@@ -53,14 +53,14 @@ class Plan:
     Attributes:
         namespace, secret: of the Secret.
         names: those by which the API server calls.
-        configurations: names of the webhook configurations, each of which may be there in both kinds, one or none.
+        configuration: the name of the webhook configurations that trust the authority, in both kinds; None: of none.
         lifetimes: of what is issued.
     """
 
     namespace: str
     secret: str
     names: Sequence[str]
-    configurations: Sequence[str]
+    configuration: str | None
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
     @property
@@ -119,10 +119,14 @@ class WebhookCertificates:
         self._clock = clock
         self._secrets = f"/api/v1/namespaces/{plan.namespace}/secrets"
         self._title = f"Secret {plan.namespace}/{plan.secret}"
-        self._missing: set[str] = set()
         self._published = b""
         self._published_at = 0.0
         self._refusal: KubeRefused | Unavailable | None = None
+
+    @property
+    def bundle(self) -> bytes:
+        """The authorities to be trusted, PEM; b"" while there are none."""
+        return self._published
 
     async def run(self) -> None:
         """Keep up."""
@@ -225,13 +229,12 @@ class WebhookCertificates:
             self._published_at = self._clock()
 
     def _paths(self) -> Iterator[str]:
-        for name in self._plan.configurations:
-            yield from (f"{_REGISTRATION}/{kind}/{name}" for kind in _KINDS)
+        if self._plan.configuration is not None:
+            yield from (f"{_REGISTRATION}/{kind}/{self._plan.configuration}" for kind in _KINDS)
 
     async def _set_bundle(self, path: str, encoded: str) -> bool:
         """Whether it was another one before, or may have been."""
         found = await self._objects.get(path)
-        self._note_missing(path, missing=found is None)
         if found is None:
             return False
         webhooks = _read(found, _Configuration, path).webhooks or ()
@@ -249,13 +252,6 @@ class WebhookCertificates:
             raise Unavailable(f"{path} was changed meanwhile: {error.message}") from None
         log.info("%s trusts the webhooks' certificate now", _title(path))
         return True
-
-    def _note_missing(self, path: str, *, missing: bool) -> None:
-        if missing and path not in self._missing:
-            log.info("there is no %s; it is looked for again and again", _title(path))
-            self._missing.add(path)
-        elif not missing:
-            self._missing.discard(path)
 
     # ---- troubles
 

@@ -16,7 +16,7 @@ from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.policies import Source
 from trow.kube.statuses import Condition
 from trow.kube.watching import Watched
-from trow.policy.export import LABELS, SOURCE, Compiled, compile_policy
+from trow.policy.export import LABELS, SOURCE, Compiled, compile_policy, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
@@ -64,6 +64,8 @@ class CompiledPolicies:
         self._compiled: dict[str, tuple[Source, Sequence[Exemption], Compiled]] = {}
         # What was applied last, and the generation that it had then.
         self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
+        # Names of what is in force, but for what `Compiled.left_out` says.
+        self._in_force: frozenset[str] = frozenset()
 
     def work(self) -> Iterator[Coroutine[None, None, None]]:
         """What has to run beside `keep`."""
@@ -73,6 +75,10 @@ class CompiledPolicies:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have something called when somebody else has changed what is kept here."""
         self._listeners.append(listener)
+
+    def enforces(self, policy: Policy) -> bool:
+        """Whether the API server enforces a policy, as far as it can."""
+        return name_of(policy) in self._in_force
 
     def _changed(self) -> None:
         for listener in self._listeners:
@@ -84,9 +90,12 @@ class CompiledPolicies:
             return {}
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
+        in_force: set[str] = set()
         async for source, compiled in self._all_compiled((*self._configured, *sources), exemptions):
             wanted |= {*_paths(compiled)}
             conditions[source.path] = await self._apply_all(source, compiled)
+            in_force |= {name_of(source.policy)} if conditions[source.path].holds else set()
+        self._in_force = frozenset(in_force)
         self._compiled = {path: known for path, known in self._compiled.items() if path in conditions}
         await self._remove_others(wanted)
         conditions.pop(_NO_PATH, None)

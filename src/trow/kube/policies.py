@@ -90,6 +90,7 @@ class PolicyFollower:
         self._sources_by_path: dict[str, Source] = {}
         self._exemptions: tuple[Exemption, ...] = ()
         self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def failing(self) -> str:
@@ -100,6 +101,10 @@ class PolicyFollower:
     def sources(self) -> Sequence[Source]:
         """The policies in force."""
         return self._sources
+
+    def on_kept(self, listener: Callable[[], None]) -> None:
+        """Have something called each time that everything was brought in step."""
+        self._listeners.append(listener)
 
     def wake(self) -> None:
         """Something else has changed that has to be brought in step."""
@@ -192,6 +197,8 @@ class PolicyFollower:
         now = self._clock()
         active = [exemption for exemption in self._exemptions if exemption.active(now)]
         kept = [await self._kept(enforcement, active) for enforcement in self._enforcements]
+        for listener in self._listeners:
+            listener()
         for source in self._sources:
             conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
             wanted = status_of(source.item, conditions, now, observedGeneration=generation_of(source.item))

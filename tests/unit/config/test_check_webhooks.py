@@ -33,10 +33,11 @@ def problems(write: Write, admission: str) -> list[Problem]:
     [
         KEPT,
         f"{KEPT}, names: [127.0.0.1, '::1', hooks.example.com]",
-        f"{KEPT}, secret: hooks.example, webhooks: [trow, trow.example.com]",
+        f"{KEPT}, secret: hooks.example, webhooks: trow.example.com",
         f"{KEPT}, certificate_lifetime: 10s, authority_lifetime: 20s",
         f"{BIND}, service: {'a' * 63}/{'b' * 63}",
-        f"{BIND}, service: 0/1-2, webhooks: []",
+        f"{BIND}, service: trow/trow:443, url: 'https://10.0.0.1:9443'",
+        f"{BIND}, service: 0/1-2, webhooks: null",
     ],
 )
 def test_a_certificate_of_the_cluster_is_accepted(write: Write, admission: str) -> None:
@@ -47,8 +48,7 @@ def test_a_certificate_in_files_is_accepted(write: Write, tmp_path: Path) -> Non
     tls = Tls.issue(tmp_path / "tls")
     files = f"tls: {{certificate: {tls.certificate}, key: {tls.key}}}"
     assert problems(write, f"{BIND}, {files}") == []
-    (problem,) = problems(write, f"{KEPT}, {files}")
-    assert str(problem).endswith("admission.service: is of no use beside admission.tls; keep one of them")
+    assert problems(write, f"{KEPT}, {files}, ca_file: {tls.certificate}") == []
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,15 @@ def test_a_certificate_in_files_is_accepted(write: Write, tmp_path: Path) -> Non
         (f"{BIND}, service: trow/-trow", "service", "'trow/-trow' names no Service"),
         (f'{BIND}, service: "trow/trow\\n"', "service", "'trow/trow\\n' names no Service"),
         (f"{BIND}, service: trow/{'a' * 64}", "service", f"'trow/{'a' * 64}' names no Service"),
+        (f"{BIND}, service: trow/trow:0", "service", "'trow/trow:0' names no Service"),
+        (f"{BIND}, service: trow/trow:65536", "service", "'trow/trow:65536' names no Service"),
+        ("url: 'https://10.0.0.1'", "url", "is of no use without admission.bind"),
+        (f"{KEPT}, url: 'http://10.0.0.1'", "url", "http://10.0.0.1 is not HTTPS"),
+        (f"{KEPT}, ca_file: /dev/null", "ca_file", "is of no use without admission.tls"),
+        ("extra_kinds: [{group: '', kind: Other, paths: [spec]}]", "extra_kinds", "Other is of the group ''"),
         (f"{KEPT}, secret: trow/other", "secret", "'trow/other' is no name of a Secret"),
         (f"{KEPT}, secret: ''", "secret", "'' is no name of a Secret"),
-        (f"{KEPT}, webhooks: [Trow]", "webhooks", "'Trow' is no name of a configuration"),
+        (f"{KEPT}, webhooks: Trow", "webhooks", "'Trow' is no name of a configuration"),
         (f"{KEPT}, names: ['https://trow']", "names", "'https://trow' is no name of a host"),
         (f"{KEPT}, names: ['trow:8443']", "names", "'trow:8443' is no name of a host"),
         (f"{KEPT}, names: ['*.example.com']", "names", "'*.example.com' is no name of a host"),

@@ -197,7 +197,7 @@ async def replica(
 ) -> AsyncIterator[Replica]:
     client = KubeClient(Access(shop.server.url))
     try:
-        yield Replica(Objects(client), Plan("trow", "trow-webhook", names, ["trow"], lifetimes), clock)
+        yield Replica(Objects(client), Plan("trow", "trow-webhook", names, "trow", lifetimes), clock)
     finally:
         await client.close()
 
@@ -436,8 +436,6 @@ async def test_a_configuration_that_appears_is_filled_in(
     async with replica(shop, clock) as trow:
         for _ in range(3):
             await trow.after(10)
-        for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
-            assert caplog.text.count(f"there is no {kind} trow; it is looked for again and again") == 1
         shop.configure(MUTATING, b"", b"")
         leaf = await trow.after(10)
     assert accepts(shop.bundle(MUTATING), leaf, clock())
@@ -662,6 +660,6 @@ def _authorities(shop: Shop) -> tuple[Authority, ...]:
 
 @pytest.mark.parametrize(("life", "settling", "pause"), [(30 * DAY, 60, 10), (60, 10, 4), (15, 2.5, 1)])
 def test_short_lives_are_looked_after_more_often(life: float, settling: float, pause: float) -> None:
-    plan = Plan("trow", "trow-webhook", NAMES, ["trow"], Lifetimes(2 * life, life))
+    plan = Plan("trow", "trow-webhook", NAMES, "trow", Lifetimes(2 * life, life))
     assert (plan.settling, plan.pause) == (settling, pause)
     assert plan.settling + 2 * plan.pause < life / 3

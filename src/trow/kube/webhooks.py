@@ -1,0 +1,212 @@
+"""The configurations of the webhooks, which Trow writes itself: never before an API server has reached it.
+
+A configuration that is applied by hand comes too early: from then on the API server calls, and trusts nobody yet. So
+there is at first one webhook about nothing but Trow's own probes. A probe is an Event that is never stored: Trow sends
+it, the API server asks Trow about it, and Trow refuses it in known words. When they come back, the way is good, and the
+other webhooks are written, complete with the authority.
+
+All replicas do the same side by side, and write only what is not as it should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Final
+
+from trow.kube.errors import Conflict, KubeRefused
+from trow.kube.objects import Patch
+from trow.oci.errors import Unavailable
+from trow.policy.webhooks import HERE, MUTATING, PROBE, REACHED, REGISTRATION, VALIDATING, mutating, reach, validating
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from trow.kube.objects import Manifest, Objects
+    from trow.policy.webhooks import Asking, Call
+
+log = logging.getLogger(__name__)
+
+_BASE: Final = f"/apis/{REGISTRATION}"
+_RESOURCES: Final = {VALIDATING: "validatingwebhookconfigurations", MUTATING: "mutatingwebhookconfigurations"}
+_LABELS: Final = {"app.kubernetes.io/managed-by": "trow"}
+_LOOK_SECONDS: Final = 10.0
+# An API server learns of a webhook within a second or two.
+_SOON_SECONDS: Final = 1.0
+
+
+class WebhookConfigurations:
+    """Keeps both configurations. `run` goes on until it is cancelled.
+
+    Args:
+        objects: the API.
+        name: of both.
+        call: where the API server calls, given the authorities that it trusts now; None: not known yet.
+        asking: what is to be asked; None while the policies are not known.
+
+    Attributes:
+        failing: why they cannot be kept, "" while they can.
+        kept: whether both are as they should be.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        name: str,
+        call: Callable[[bytes], Awaitable[Call | None]],
+        asking: Callable[[], Asking | None],
+    ) -> None:
+        self.failing = ""
+        self.kept = False
+        self._objects = objects
+        self._paths = {kind: f"{_BASE}/{resource}/{name}" for kind, resource in _RESOURCES.items()}
+        self._name = name
+        self._call = call
+        self._asking = asking
+        self._reached: Mapping[str, object] = {}
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something has changed that they depend on."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Keep up."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.look()
+            except Conflict:
+                log.debug("the webhooks were changed by another replica; they are read again")
+            except (KubeRefused, Unavailable) as error:
+                self._fail(error.message)
+            except Exception:
+                log.exception("the webhooks could not be kept")
+            # However often policies are changed, API servers have to read these anew only now and then.
+            await asyncio.sleep(_SOON_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS if self.kept else _SOON_SECONDS):
+                    await self._woken.wait()
+
+    async def look(self) -> None:
+        """Do what is due.
+
+        Raises:
+            KubeRefused: the API server does not allow it; the message says which right is missing.
+            Unavailable: the API server does not answer, or does not reach Trow.
+        """
+        present = await self._objects.get(self._paths[VALIDATING])
+        call, asking = await self._call(_bundle(present)), self._asking()
+        if call is None or asking is None:
+            return
+        if not await self._reaches(call, present):
+            return
+        await self._write(VALIDATING, validating(asking, call))
+        await self._write(MUTATING, mutating(asking, call))
+        self._settle()
+
+    # ---- is it reached
+
+    async def _reaches(self, call: Call, present: Manifest | None) -> bool:
+        """Whether the API server calls Trow where it is to call it; False if it may not know of the probe yet."""
+        probe = reach(call)
+        where = {**call.to(""), "caBundle": ""}  # renewed authorities are no other way
+        if self._reached == where:
+            return True
+        self.kept = False
+        others = [each for each in _webhooks(present) if each.get("name") != REACHED]
+        await self._write(VALIDATING, [*others, probe])
+        if not await self._probe(call.namespace):
+            return False
+        self._reached = where
+        return True
+
+    async def _probe(self, namespace: str) -> bool:
+        try:
+            await self._objects.create(f"/api/v1/namespaces/{namespace}/events", _event(namespace), dry_run=True)
+        except KubeRefused as error:
+            if HERE not in error.message:
+                raise
+            return True
+        return False
+
+    # ---- writing
+
+    async def _write(self, kind: str, webhooks: Sequence[Mapping[str, object]]) -> None:
+        path = self._paths[kind]
+        present = await self._objects.get(path)
+        if present is None:
+            named = {"name": self._name, "labels": _LABELS}
+            whole = {"apiVersion": REGISTRATION, "kind": kind, "metadata": named, "webhooks": [*webhooks]}
+            # Applied rather than created: only then can RBAC compare the name.
+            await self._objects.apply(path, whole)
+        elif _holds(present.get("webhooks") or [], [*webhooks]):
+            return
+        else:
+            metadata = {"resourceVersion": _version(present), "labels": _LABELS}
+            # The list as a whole: nothing stays of what somebody else has added to it.
+            await self._objects.patch(path, {"metadata": metadata, "webhooks": [*webhooks]}, Patch.MERGE)
+        log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})
+
+    # ---- troubles
+
+    def _fail(self, reason: str) -> None:
+        self.kept = False
+        if reason != self.failing:
+            log.warning("the webhooks cannot be kept, and stay as they are: %s", reason)
+        self.failing = reason
+
+    def _settle(self) -> None:
+        if not self.kept:
+            log.info("the API server asks Trow")
+        self.failing, self.kept = "", True
+
+
+def _event(namespace: str) -> Manifest:
+    about = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": "trow-reach-", "namespace": namespace},
+        "involvedObject": about,
+        "reason": PROBE,
+        "message": "does the API server reach Trow?",
+        "type": "Normal",
+        "source": {"component": "trow"},
+    }
+
+
+def _webhooks(configuration: Manifest | None) -> Sequence[Manifest]:
+    found = configuration.get("webhooks") if configuration else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _bundle(configuration: Manifest | None) -> bytes:
+    """The authorities that are trusted now; b"" where there are none."""
+    for webhook in _webhooks(configuration):
+        client = webhook.get("clientConfig")
+        encoded = client.get("caBundle") if isinstance(client, dict) else None
+        try:
+            return base64.b64decode(encoded or "", validate=True)
+        except (binascii.Error, TypeError):
+            return b""
+    return b""
+
+
+def _version(item: Manifest) -> object:
+    metadata = item.get("metadata")
+    return metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+
+
+def _holds(present: object, wanted: object) -> bool:
+    """Whether it is as it is wanted, but for what an API server adds, and empty members, which it leaves out."""
+    if isinstance(wanted, dict):
+        found = present or {}
+        return isinstance(found, dict) and all(_holds(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        listed = present or []
+        return isinstance(listed, list) and len(listed) == len(wanted) and all(map(_holds, listed, wanted))
+    return present == wanted

@@ -1,0 +1,316 @@
+"""The webhooks by which the API server asks Trow: about what, and what comes of it while no Trow answers.
+
+What the API server decides alone, by compiled policies, it decides without Trow too. So it insists on an answer
+(``failurePolicy: Fail``) only where an enforced policy needs more: what an image is in the registry, or a change of the
+Pod, or because it could not be compiled. About everything else it asks if somebody answers, for the record and for
+warnings.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.policy.cel import matches, text, texts
+from trow.policy.expressions import glob
+from trow.policy.kinds import WELL_KNOWN
+from trow.policy.patterns import ANY
+from trow.policy.pods import POD, POD_SPECS
+from trow.policy.rules import NAMESPACED, Effect, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from trow.policy.decide import Exemption
+    from trow.policy.rules import Policy
+
+Manifest: TypeAlias = "Mapping[str, object]"
+
+REGISTRATION: Final = "admissionregistration.k8s.io/v1"
+VALIDATING: Final = "ValidatingWebhookConfiguration"
+MUTATING: Final = "MutatingWebhookConfiguration"
+# Paths at which Trow is called.
+VALIDATE: Final = "/admission/validate"
+MUTATE: Final = "/admission/mutate"
+REACH: Final = "/admission/reach"
+# Names of the webhooks: asked if somebody answers, and asked in any case.
+MUST: Final = "must-"
+REACHED: Final = "reach.trow.io"
+# What Trow itself sends to learn whether the API server reaches it; it is never stored.
+PROBE: Final = "TrowReach"
+# What it answers, when the API server asks about that.
+HERE: Final = "Trow answers"
+# The API server waits so long, in seconds; above `admission.deadline`.
+TIMEOUT: Final = 5
+NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
+# Of one expression; cel-go reads 100 000 characters.
+_LONGEST: Final = 50_000
+# How images may spell a registry (`images.registry_of`).
+_HOST: Final = r"(?i)^(?:{})(?::443|:80)?/"
+_EVERYWHERE: Final = "true"
+_NOWHERE: Final = "false"
+_NAMESPACE: Final = "request.?namespace.orValue('')"
+_OF_PODS: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
+_BUILT_IN: Final = tuple(dict.fromkeys(group for group, _ in POD_SPECS))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Where the API server calls Trow, and by whom it knows that it is Trow.
+
+    Attributes:
+        url: scheme, host and port; "" for a Service.
+        namespace, service, port: the Service; the namespace is that of the probes too.
+        bundle: the authorities of Trow's certificate, PEM; b"" for those that the API server's machine trusts.
+    """
+
+    url: str = ""
+    namespace: str = ""
+    service: str = ""
+    port: int = 8443
+    bundle: bytes = b""
+
+    def to(self, path: str) -> Manifest:
+        """The `clientConfig` of a webhook."""
+        where: dict[str, object] = {"url": self.url + path}
+        if not self.url:
+            service = {"namespace": self.namespace, "name": self.service, "port": self.port, "path": path}
+            where = {"service": service}
+        return where | ({"caBundle": base64.b64encode(self.bundle).decode()} if self.bundle else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Objects of one kind, as rules of webhooks name them; ``*`` are those of all kinds of the group."""
+
+    group: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Everything that decides what the API server asks.
+
+    Attributes:
+        policies: those in force.
+        exemptions: all exceptions.
+        compiled: whether the API server enforces a policy too, as far as it can.
+        registries: names of this registry, as images have them.
+        spared: namespaces that it never asks about.
+        extra: what names images beside what is built in and what is well known.
+    """
+
+    policies: Sequence[Policy]
+    compiled: Callable[[Policy], bool]
+    exemptions: Sequence[Exemption] = ()
+    registries: Collection[str] = ()
+    spared: Collection[str] = ()
+    extra: Sequence[Resource] = ()
+
+
+def validating(asking: Asking, call: Call) -> Sequence[Manifest]:
+    """The webhooks of the `ValidatingWebhookConfiguration`."""
+    rules = [*_rules_of_pods(), *_rules_of_makers(asking.extra)]
+    found = (_webhook(*each, VALIDATE, rules, asking, call) for each in _parted("validate.trow.io", _insisting(asking)))
+    return (*found, reach(call))
+
+
+def mutating(asking: Asking, call: Call) -> Sequence[Manifest]:
+    """The webhooks of the `MutatingWebhookConfiguration`. What other webhooks add has images too: they come again."""
+    enforced = (each for each in asking.policies if each.mode is Mode.ENFORCE)
+    changing = _where(each for each in enforced if each.mutate.pin_digests or each.mutate.pull_through)
+    rules = [*_rules_of_pods()]
+    return tuple(
+        {**_webhook(*each, MUTATE, rules, asking, call), "reinvocationPolicy": "IfNeeded"}
+        for each in _parted("mutate.trow.io", changing)
+    )
+
+
+def reach(call: Call) -> Manifest:
+    """A webhook about nothing but Trow's own probes, which shows whether the API server reaches Trow."""
+    return {
+        **_common(call.to(REACH)),
+        "name": REACHED,
+        "rules": [_rule("", ("events",), ("CREATE",))],
+        "namespaceSelector": _named("In", [call.namespace]),
+        "matchConditions": [
+            {
+                "name": "probe",
+                "expression": f"object.?reason.orValue('') == '{PROBE}' && request.?dryRun.orValue(false)",
+            }
+        ],
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+    }
+
+
+# ---- where an answer is needed
+
+
+def _insisting(asking: Asking) -> str:
+    """What has to be judged by Trow or not at all, as an expression."""
+    enforced = [each for each in asking.policies if each.mode is Mode.ENFORCE]
+    makers = [each for each in enforced if each.controllers is Mode.ENFORCE]
+    pods, built_in = _needing(enforced, asking), _needing(makers, asking)
+    others = _where(makers)  # kinds of others are not compiled
+    if pods == built_in == others:
+        return pods
+    groups = f"request.resource.group in {texts(_BUILT_IN)}"
+    return f"{_OF_PODS} ? ({pods}) : {groups} ? ({built_in}) : ({others})"
+
+
+def _needing(policies: Sequence[Policy], asking: Asking) -> str:
+    """Where these policies need more than their rules: for any image, or for some."""
+    content = _where(each for each in policies if each.require.of_content or not asking.compiled(each))
+    tags = _any(_where(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exemptions))
+    digests = _where(each for each in policies if _denies_digests(each))
+    hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))
+    ours = f"!i.contains('@') && i.matches({text(hosts)})"
+    return _any(
+        content,
+        _all(tags, _some_image("i.contains('@')")),
+        _all(digests, _some_image(ours) if asking.registries else _NOWHERE),
+    )
+
+
+def _excepted(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> str:
+    """Where an exception by tag may let something in, beside whose tag somebody has written a digest."""
+    titles = {policy.title for policy in policies}
+    by_tag = [each for each in exemptions if any(of.tag != ANY and not of.digest for of in each.patterns)]
+    names = sorted({name for each in by_tag if each.policies & titles for name in each.namespaces})
+    return f"{_NAMESPACE} in {texts(names)}" if names else _NOWHERE
+
+
+def _denies_digests(policy: Policy) -> bool:
+    return any(of.digest for rule in policy.rules if rule.effect is Effect.DENY for of in rule.patterns)
+
+
+def _some_image(condition: str) -> str:
+    """Whether an object of a built-in kind names an image ``i`` like that."""
+    paths: dict[str, list[str]] = defaultdict(list)
+    for (_, kind), path in POD_SPECS.items():
+        paths["".join(f".?{key}" for key in path)].append(kind)
+    specs = ", ".join(
+        f"(request.kind.kind in {texts(kinds)} ? object{path} : optional.none()).orValue({{}})"
+        for path, kinds in paths.items()
+    )
+    containers = " + ".join(
+        f"s.?{name}.orValue([])" for name in ("initContainers", "containers", "ephemeralContainers")
+    )
+    named = f"({containers}).map(c, c.?image.orValue(''))"
+    volumes = "s.?volumes.orValue([]).map(v, v.?image.?reference.orValue(''))"
+    return f"[{specs}].exists(s, ({named} + {volumes}).exists(i, {condition}))"
+
+
+def _any(*parts: str) -> str:
+    needed = [part for part in parts if part != _NOWHERE]
+    if _EVERYWHERE in needed:
+        return _EVERYWHERE
+    return " || ".join(f"({part})" for part in needed) or _NOWHERE
+
+
+def _all(where: str, what: str) -> str:
+    return _NOWHERE if _NOWHERE in (where, what) else what if where == _EVERYWHERE else f"({where}) && {what}"
+
+
+def _where(policies: Iterable[Policy]) -> str:
+    """The namespaces that any of these policies is about, as an expression."""
+    included: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for policy in policies:
+        include, exclude = _namespaces(policy)
+        included[tuple(sorted(exclude))].update(include)
+    expression = _any(*(_among(sorted(names)) + _but(exclude) for exclude, names in sorted(included.items())))
+    # An answer that is not needed does no harm to what is asked about.
+    return expression if len(expression) <= _LONGEST else _EVERYWHERE
+
+
+def _namespaces(policy: Policy) -> tuple[Sequence[str], Sequence[str]]:
+    if policy.kind == NAMESPACED:
+        return (policy.namespace,), ()
+    return policy.namespaces.include, policy.namespaces.exclude
+
+
+def _among(globs: Sequence[str]) -> str:
+    if "*" in globs:
+        return _EVERYWHERE
+    exact, wild = [each for each in globs if "*" not in each], [each for each in globs if "*" in each]
+    parts = [f"{_NAMESPACE} in {texts(exact)}"] if exact else []
+    parts += [matches(f"({_NAMESPACE})", "|".join(map(glob, wild)))] if wild else []
+    return parts[0] if len(parts) == 1 else f"({' || '.join(parts)})"
+
+
+def _but(globs: Sequence[str]) -> str:
+    return f" && !({_among(globs)})" if globs else ""
+
+
+def _parted(name: str, insisting: str) -> Iterator[tuple[str, str, str]]:
+    """Name, failure policy and condition of each webhook: no object is asked about twice."""
+    if insisting != _EVERYWHERE:
+        yield name, "Ignore", _EVERYWHERE if insisting == _NOWHERE else f"!({insisting})"
+    if insisting != _NOWHERE:
+        yield MUST + name, "Fail", insisting
+
+
+# ---- manifests
+
+
+def _webhook(
+    name: str, failing: str, condition: str, path: str, rules: Sequence[Manifest], asking: Asking, call: Call
+) -> Manifest:
+    conditions = [] if condition == _EVERYWHERE else [{"name": "where", "expression": condition}]
+    return {
+        **_common(call.to(path)),
+        "name": name,
+        "rules": rules,
+        "namespaceSelector": _named("NotIn", sorted(asking.spared)) if asking.spared else {},
+        "matchConditions": conditions,
+        "failurePolicy": failing,
+        "sideEffects": "NoneOnDryRun",  # what is decided is put on record, and which digest a tag stands for is kept
+    }
+
+
+def _common(client: Manifest) -> dict[str, object]:
+    return {
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": client,
+        "matchPolicy": "Equivalent",
+        "objectSelector": {},
+        "timeoutSeconds": TIMEOUT,
+    }
+
+
+def _named(operator: str, names: Sequence[str]) -> Manifest:
+    """Namespaces by the label that the API server itself sets: no other one could not be set by a tenant."""
+    return {"matchExpressions": [{"key": NAMESPACE_LABEL, "operator": operator, "values": [*names]}]}
+
+
+def _rules_of_pods() -> Iterator[Manifest]:
+    """DELETE is never asked about: nothing new runs by it."""
+    yield _rule("", ("pods",))
+    yield _rule("", ("pods/ephemeralcontainers",), ("UPDATE",))  # kubectl debug
+
+
+def _rules_of_makers(extra: Iterable[Resource]) -> Iterator[Manifest]:
+    resources: dict[str, dict[str, None]] = defaultdict(dict)
+    for group, kind in POD_SPECS:
+        if kind != POD:
+            resources[group][f"{kind.lower()}s"] = None
+    for known in WELL_KNOWN.values():
+        resources[known.kind.group][known.resource] = None
+    for each in extra:
+        resources[each.group][each.name] = None
+    # The API server takes no list in which a star has company.
+    yield from (_rule(group, ("*",) if "*" in names else tuple(names)) for group, names in resources.items())
+
+
+def _rule(group: str, resources: Sequence[str], operations: Sequence[str] = ("CREATE", "UPDATE")) -> Manifest:
+    return {
+        "apiGroups": [group],
+        "apiVersions": ["*"],
+        "operations": [*operations],
+        "resources": [*resources],
+        "scope": "Namespaced" if group in _BUILT_IN else "*",
+    }
