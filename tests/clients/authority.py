@@ -42,13 +42,13 @@ class Authority:
         issued.private_key_pem.write_to_path(str(certificate.key))
         return certificate
 
-    def revoke(self, *certificates: Certificate) -> Path:
-        """The list of those that are good no more."""
-        now = datetime.now(UTC)
+    def revoke(self, *certificates: Certificate, days: float = 1, age_days: float = 0) -> Path:
+        """The list of those that are good no more; it is so old, and good for so long from its beginning."""
+        now = datetime.now(UTC) - timedelta(days=age_days)
         authority = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         key = cast("EllipticCurvePrivateKey", load_pem_private_key(self._ca.private_key_pem.bytes(), None))
         revoked = x509.CertificateRevocationListBuilder().issuer_name(authority.subject)
-        revoked = revoked.last_update(now).next_update(now + timedelta(days=1))
+        revoked = revoked.last_update(now).next_update(now + timedelta(days=days))
         for certificate in certificates:
             serial = x509.load_pem_x509_certificate(certificate.file.read_bytes()).serial_number
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()

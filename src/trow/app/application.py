@@ -145,7 +145,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         known = await stack.enter_async_context(identities(config, metadata, metrics.kubernetes))
         access_log = stack.enter_context(_access_log(config, output, metrics))
 
-        tunnels, front = _tunnels(config), webhook_front(config)
+        tunnels, front = _tunnels(config, metrics), webhook_front(config)
         pull = Pull(blobs, metadata)
         admission = await stack.enter_async_context(admission_of(config, pull, metadata, audit, metrics))
         parts = _Parts(
@@ -219,11 +219,18 @@ async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetad
     mark.clear()
 
 
-def _tunnels(config: Config) -> Tunnels | None:
+def _tunnels(config: Config, metrics: Metrics) -> Tunnels | None:
     settings, tls = config.listen.client_tls, config.listen.tls
     if settings is None or tls is None:
         return None
-    return Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl)
+    tunnels = Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl)
+    if settings.crl is not None:
+        metrics.add_gauge(
+            "trow_client_crl_expiry_timestamp_seconds",
+            "When the first list of revoked client certificates runs out, in seconds since 1970",
+            lambda: tunnels.revocation_ends,
+        )
+    return tunnels
 
 
 def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Certified | None, Webhooks | None]:

@@ -127,7 +127,7 @@ async def _from_files(front: WebhookFront) -> AsyncIterator[None]:
     async def show() -> None:
         front.show()
 
-    async with beside(lambda: watch(front.files, show)):
+    async with beside(lambda: watch([front.files.certificate, front.files.key], show)):
         yield
 
 

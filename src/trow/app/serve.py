@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -21,7 +22,7 @@ from trow.datadir import DataDirectoryError, hold
 from trow.errors import StartError
 from trow.http.capacity import capacity_of
 from trow.http.inner import inner_socket
-from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve
+from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve, watch
 from trow.identity.files import BrokenFile
 from trow.lib.machine import raise_files
 from trow.lib.threads import ThreadsError, require_threads, started_pool
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from trow.app.application import Application
     from trow.config import Config
     from trow.http.server import Address
+    from trow.http.tunnels import Tunnels
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +100,19 @@ async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str
         return await _stop(server, addresses, config.listen.shutdown_grace)
 
 
+async def _watch_authorities(tunnels: Tunnels) -> None:
+    async def renew() -> None:
+        tunnels.renew()
+
+    await watch(tunnels.authorities, renew)
+
+
+async def _watch_revocation(tunnels: Tunnels) -> None:
+    while True:
+        tunnels.look_at_revocation(time.time())
+        await asyncio.sleep(_HOUSE_SECONDS)
+
+
 @contextlib.asynccontextmanager
 async def _client_tls(config: Config, application: Application) -> AsyncIterator[Sequence[str]]:
     """The listener for client certificates, where one is configured, and the HTTP server behind it."""
@@ -111,9 +126,15 @@ async def _client_tls(config: Config, application: Application) -> AsyncIterator
         fronts = reserve(settings.bind.host, settings.bind.port)
         for front in fronts:
             behind.tunnels.start(front.reservation, inner)
+        tasks = [
+            asyncio.create_task(_watch_authorities(behind.tunnels)),
+            asyncio.create_task(_watch_revocation(behind.tunnels)),
+        ]
         try:
             yield [str(front) for front in fronts]
         finally:
+            for task in tasks:
+                task.cancel()
             await behind.tunnels.stop()
             await _stop(server, fronts, config.listen.shutdown_grace)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import socket
@@ -258,7 +259,7 @@ class HttpServer:
             renewed()
 
         if self._tls is not None:
-            await watch(self._tls, renew)
+            await watch([self._tls.certificate, self._tls.key], renew)
 
     async def stop(self, grace: float) -> bool:
         """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""
@@ -270,20 +271,21 @@ class HttpServer:
         return True
 
 
-async def watch(tls: TlsFiles, renew: Callable[[], Awaitable[None]]) -> None:
+async def watch(paths: Sequence[Path], renew: Callable[[], Awaitable[None]]) -> None:
     """Have files taken whenever they change, for ever; those that ``renew`` cannot take are reported."""
-    seen = _stamp(tls)
+    names = [str(path) for path in paths]
+    seen = await asyncio.to_thread(_stamp, paths)
     while True:
         await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
-        now = _stamp(tls)
+        now = await asyncio.to_thread(_stamp, paths)
         if now is None or now == seen:
             continue
         seen = now
         try:
             await renew()
-            log.info("certificate renewed")
+            log.info("certificate renewed", extra={"files": names})
         except Exception:
-            log.exception("the new certificate cannot be used; the old one stays")
+            log.exception("the new certificate cannot be used; the old one stays", extra={"files": names})
 
 
 def _shared(address: Address | InnerAddress, cores: Sequence[int | None]) -> Sequence[int | None]:
@@ -315,8 +317,8 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
-def _stamp(tls: TlsFiles) -> tuple[bytes, bytes] | None:
+def _stamp(paths: Sequence[Path]) -> Sequence[bytes] | None:
     try:
-        return tls.certificate.read_bytes(), tls.key.read_bytes()
+        return [hashlib.sha256(path.read_bytes()).digest() for path in paths]
     except OSError:
         return None

@@ -12,7 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -24,7 +27,7 @@ from trow.registry.ports import ClientCertificate
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
     from trow.http.inner import InnerSocket
@@ -40,6 +43,7 @@ _PIECE: Final = 256 * 1024
 _MOST_ORGANIZATIONS: Final = 16
 _LONGEST_NAME: Final = 256
 _URI: Final = "://"
+_PEM_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----[A-Za-z0-9+/=\s]*-----END X509 CRL-----")
 
 
 class Tunnels:
@@ -55,7 +59,10 @@ class Tunnels:
         self.peers: dict[str, Peer] = {}
         self._tls = tls
         self._client_ca = client_ca
+        self._crl = crl
         self._context = _context(client_ca, crl)
+        self._warned = False
+        self._revocation = _Validity.of(crl)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listening: socket.socket, upstream: InnerSocket) -> None:
@@ -70,15 +77,39 @@ class Tunnels:
         self._run(self._accept(listening, upstream))
 
     def renew(self) -> None:
-        """Take up a renewed certificate of our own, for connections to come; those that are open stay.
+        """Take up the files as they are now, for connections to come; those that are open stay.
 
         Raises:
-            OSError: certificate and key cannot be used; the old ones stay.
+            OSError, ValueError: they cannot be used; what was taken up before stays.
         """
-        # Tried elsewhere first: two that do not fit together would leave connections to come without a key.
-        for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._context):
-            # The password keeps OpenSSL from asking for one at the terminal.
-            context.load_cert_chain(self._tls.certificate, self._tls.key, password="")
+        context, revocation = _context(self._client_ca, self._crl), _Validity.of(self._crl)
+        # The password keeps OpenSSL from asking for one at the terminal.
+        context.load_cert_chain(self._tls.certificate, self._tls.key, password="")
+        self._context, self._revocation, self._warned = context, revocation, False
+
+    @property
+    def authorities(self) -> Sequence[Path]:
+        """The files that say which clients are let in."""
+        return [path for path in (self._client_ca, self._crl) if path is not None]
+
+    @property
+    def revocation_ends(self) -> float:
+        """When the first revocation list runs out, in seconds since 1970; 0 without one."""
+        return self._revocation.ends
+
+    def look_at_revocation(self, now: float) -> None:
+        """Tell once that a list runs out.
+
+        After that nobody is let in: who keeps a new list away must not thereby keep a revoked certificate good.
+        """
+        if self._warned or not self._revocation.ending(now):
+            return
+        self._warned = True
+        ends = datetime.fromtimestamp(self._revocation.ends, UTC).isoformat(timespec="seconds")
+        log.warning(
+            "a list of revoked client certificates runs out; after that no client certificate is accepted",
+            extra={"crl": str(self._crl), "ends": ends},
+        )
 
     async def stop(self) -> None:
         """Take no more connections, and end those that are open."""
@@ -165,6 +196,34 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, h
             await writer.drain()
         if half_close:  # whoever has said all may still wait for the answer
             writer.write_eof()
+
+
+@dataclass(frozen=True, slots=True)
+class _Validity:
+    """From when to when the lists in a file are valid, that one which ends first; seconds since 1970."""
+
+    begins: float = 0.0
+    ends: float = 0.0
+
+    @classmethod
+    def of(cls, crl: Path | None) -> _Validity:
+        """Raises OSError or ValueError where the file holds no lists."""
+        if crl is None:
+            return cls()
+        lists = [x509.load_pem_x509_crl(pem) for pem in _PEM_CRL.findall(crl.read_bytes())]
+        if not lists:
+            raise ValueError(f"{crl} holds no list of revoked certificates in PEM")
+        spans = [
+            (each.next_update_utc.timestamp(), each.last_update_utc.timestamp())
+            for each in lists
+            if each.next_update_utc
+        ]
+        ends, begins = min(spans, default=(0.0, 0.0))
+        return cls(begins, ends)
+
+    def ending(self, now: float) -> bool:
+        """Whether a quarter of the time or less is left."""
+        return bool(self.ends) and now > self.ends - (self.ends - self.begins) / 4
 
 
 def _context(client_ca: Path | None, crl: Path | None) -> ssl.SSLContext:
