@@ -15,7 +15,7 @@ from factories import DOCKER_IMAGE, OCI_IMAGE
 from support.core import OTHER, OWNER, REPO, digest, publication, tag
 from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists, TooManyRequests
 from trow.oci.names import Repository, Tag, UploadId
-from trow.oci.page import Page, PageRequest
+from trow.oci.page import NameRange, Page, PageRequest
 from trow.registry.ports import (
     BlobRecord,
     ManifestRecord,
@@ -417,6 +417,34 @@ async def test_pages_of_repositories(metadata: Database) -> None:
     assert await metadata.repositories(PageRequest(2, names[2])) == Page(names[3:], more=False)
     assert await metadata.repositories(PageRequest(2, "a.")) == Page(names[2:4], more=True)  # after what is not there
     assert await metadata.repositories(PageRequest(2, "c")) == Page([], more=False)
+
+
+@pytest.mark.parametrize("text", ["", "p"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_repositories_are_looked_for_only_where_they_may_be(metadata: Database, limit: int, text: str) -> None:
+    names = ["a", "a/p", "ap", "b/p", "b/p-1", "b/p/q", "b/q", "bp", "c/p", "d", "z/p"]
+    await asyncio.gather(*(metadata.publish(publication(Repository.parse(each), factories.image(0))) for each in names))
+    within = [NameRange.beginning_with(each) for each in ("a/", "b/p", "c", "x", "z/p")]
+    wanted = [each for each in names if each.startswith(("a/", "b/p", "c", "x", "z/p"))]
+    found: list[str] = []
+    last = ""
+    for _ in range(100):
+        if text:
+            stretch = await metadata.search_repositories(text, PageRequest(limit, last), within)
+            found += stretch.names
+            if stretch.end is None:
+                break
+            assert stretch.end > last
+            last = stretch.end
+        else:
+            page = await metadata.repositories(PageRequest(limit, last), within)
+            found += page.items
+            if not page.more:
+                break
+            last = page.items[-1]
+    assert found == wanted
+    assert await metadata.repositories(ALL, []) == Page([], more=False)
+    assert await metadata.search_repositories("p", ALL, []) == Stretch([], None)
 
 
 # Search in the names of repositories

@@ -83,6 +83,42 @@ def referrers_with_annotations(trow: Trow) -> Sequence[Costly]:
     return [costly("GET", f"/v2/{REPOSITORY}/referrers/{digest_of(subject)}")]
 
 
+REPOSITORIES: Final = [f"{'x' * 100}{number:06}/app" for number in range(100_000)]
+
+
+def fill(trow: Trow) -> None:
+    with closing(sqlite3.connect(trow.folder / "data" / "trow.db")) as database, database:
+        database.executemany("INSERT INTO repository (name) VALUES (?)", ((name,) for name in REPOSITORIES))
+
+
+def lists_for(rule: str) -> Mapping[str, Any]:
+    """The start of a server where everybody may list and pull what the glob means, and has to log in for the rest."""
+    rule_of_all = {"anonymous": True, "repositories": [rule], "actions": ["pull", "list"]}
+    return {"user": ("alice", "correct horse"), "config": {"access": {"rules": [rule_of_all]}}}
+
+
+@row(**lists_for("nothing-of-it/**"))
+def catalogue_for_one_who_may_see_nothing(trow: Trow) -> Sequence[Costly]:
+    fill(trow)
+    return [costly("GET", "/v2/_catalog"), costly("GET", "/api/v1/repositories?q=xx")]
+
+
+@row(**lists_for("**/nothing-of-it"))
+def catalogue_that_has_to_be_read_to_its_end(trow: Trow) -> Sequence[Costly]:
+    fill(trow)
+    return [costly("GET", "/v2/_catalog"), costly("GET", "/api/v1/repositories?q=xx")]
+
+
+@row()
+def images_of_many_layers(trow: Trow) -> Sequence[Costly]:
+    with Client(trow.host) as client:
+        assert client.push_whole(REPOSITORY, b"{}").status == 201
+        assert client.push_whole(REPOSITORY, b"x").status == 201
+    raw = image(b"{}", [b"x"] * 20_000)
+    assert 2 * MIB < len(raw) < 4 * MIB
+    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/many", 201, [("Content-Type", IMAGE)], raw)]
+
+
 @row()
 def pages_of_tags(trow: Trow) -> Sequence[Costly]:
     with Client(trow.host) as client:

@@ -49,7 +49,9 @@ class Api:
         text = _text(request.query("q"))
         page = self._lists.page(request)
         async with self._lists.turn(request):
-            found = await self._browse.repositories(page, self._gate.visible_to(request), text)
+            found = await self._browse.repositories(
+                page, self._gate.visible_to(request), text, self._gate.beginnings_for(request)
+            )
         headers = []
         if found.more:
             asked = {"q": text} if text else {}

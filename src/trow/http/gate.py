@@ -133,6 +133,10 @@ class Gate:
 
         return visible
 
+    def beginnings_for(self, request: Request) -> Sequence[str]:
+        """What the names of such repositories begin with."""
+        return self._authorizer.beginnings(request.identity)
+
     async def _check_generation(self, request: Request, repository: Repository) -> None:
         """A token for a repository that was deleted is not one for its namesake (Harbor issue 22900)."""
         delegation = request.identity.delegation

@@ -105,7 +105,9 @@ class V2:
         """``_catalog``: the names of all repositories that the client may pull, in byte order."""
         page = self._lists.page(request)
         async with self._lists.turn(request):
-            repositories = await self._browse.repositories(page, self._gate.visible_to(request))
+            repositories = await self._browse.repositories(
+                page, self._gate.visible_to(request), beginnings=self._gate.beginnings_for(request)
+            )
         return json_response(200, {"repositories": repositories.items}, _link(request, page, repositories))
 
     async def list_referrers(self, request: Request) -> Response:

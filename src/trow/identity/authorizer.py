@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, Final, Literal
 
 from trow.identity import remedies
 from trow.policy import access
 from trow.policy.access import READING, Decision, Permission
+from trow.policy.beginnings import EVERYWHERE, merged, shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +28,8 @@ LISTS: Final[Mapping[Permission, str]] = {
 }
 _GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
 _MOST_REMEMBERED: Final = 8192
+# Repositories that are matched with globs at once, on the event loop.
+_FEW: Final = 100
 _MOST_GRANTS_TOLD: Final = 3
 _OPEN: Final = Decision(allowed=True, reason="open to everybody")
 _LOGGED_IN: Final = Decision(allowed=True, reason="logged in")
@@ -91,15 +95,37 @@ class Guard:
             return [True] * len(repositories)
         holder = identity.undelegated()
         if holder.grants is not None:
-            return _seen([(grant.permissions, (grant.repositories,)) for grant in holder.grants], repositories)
-        # Whom a rule is about is found out once, not for each repository.
-        mine = [(rule.permissions, rule.repositories) for rule in self._rules if rule.subjects.include(holder)]
-        own = _seen(mine, repositories)
+            return await _seen(self._reach(holder), repositories)
+        own = await _seen(self._reach(holder), repositories)
         left = [repository for repository, seen in zip(repositories, own, strict=True) if not seen]
         if self._external is None or not left:
             return own
         answers = dict(zip(left, await self._external.visible(holder, left), strict=True))
         return [seen or answers[repository] for repository, seen in zip(repositories, own, strict=True)]
+
+    def beginnings(self, identity: Identity) -> Sequence[str]:
+        """See `Authorizer.beginnings`."""
+        if self._open_to_all or self._public:
+            return EVERYWHERE
+        holder = identity.undelegated()
+        lists, pulls = (merged(glob.beginning for glob in globs) for globs in self._reach(holder))
+        own = shared(lists, pulls)
+        if self._external is None or holder.grants is not None:
+            return own
+        return merged([*own, *self._external.beginnings(holder)])
+
+    def _reach(self, holder: Identity) -> tuple[Sequence[RepositoryGlob], Sequence[RepositoryGlob]]:
+        """Where the holder may list, and where pull: whom a rule is about is found out once for all repositories."""
+        allowed = (
+            [(grant.permissions, (grant.repositories,)) for grant in holder.grants]
+            if holder.grants is not None
+            else [(rule.permissions, rule.repositories) for rule in self._rules if rule.subjects.include(holder)]
+        )
+        lists, pulls = (
+            [glob for permissions, globs in allowed if side in permissions for glob in globs]
+            for side in (Permission.LIST, Permission.PULL)
+        )
+        return lists, pulls
 
     def _at_once(self, identity: Identity, permission: Permission) -> Decision | None:
         if permission is Permission.OPEN:
@@ -168,12 +194,12 @@ def _concerns(grant: Grant, permission: Permission, repository: Repository) -> b
     return permission not in _GLOBAL or grant.repositories == "**"
 
 
-def _seen(
-    allowed: Sequence[tuple[frozenset[Permission], Sequence[RepositoryGlob]]], repositories: Sequence[Repository]
+async def _seen(
+    reach: tuple[Sequence[RepositoryGlob], Sequence[RepositoryGlob]], repositories: Sequence[Repository]
 ) -> Sequence[bool]:
-    """Which repositories may be both listed and pulled."""
-    sides = [
-        [glob for permissions, globs in allowed if side in permissions for glob in globs]
-        for side in (Permission.LIST, Permission.PULL)
-    ]
-    return [all(any(glob.covers(repository) for glob in side) for side in sides) for repository in repositories]
+    """Which repositories may be both listed and pulled; many are looked at beside the event loop."""
+
+    def look() -> Sequence[bool]:
+        return [all(any(glob.covers(each) for glob in side) for side in reach) for each in repositories]
+
+    return look() if len(repositories) <= _FEW else await asyncio.to_thread(look)

@@ -20,6 +20,7 @@ from trow.identity.flights import Flights
 from trow.identity.recent import Recent
 from trow.oci.errors import OciError, Unavailable
 from trow.policy.access import Decision, Permission
+from trow.policy.beginnings import EVERYWHERE
 from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
@@ -230,6 +231,10 @@ class RbacAuthorizer:
         places = [self._map.locate(repository) for repository in repositories]
         seen = await self._seen(asker, {place for place in places if place is not None})
         return [place in seen for place in places]
+
+    def beginnings(self, identity: Identity) -> Sequence[str]:
+        """See `Authorizer.beginnings`: the cluster can be asked about names only, not for them."""
+        return () if self._asker(identity) is None else EVERYWHERE
 
     def _asker(self, identity: Identity) -> _Asker | None:
         if identity.anonymous:

@@ -8,23 +8,35 @@ from trow.metadata import sql
 from trow.registry.ports import Stretch
 
 if TYPE_CHECKING:
-    from trow.metadata.transactions import Row, Transaction
-    from trow.oci.page import PageRequest
+    from collections.abc import Sequence
 
-# Names are ASCII (distribution-spec, "Pull"), and this sorts after all of it but itself.
-_AFTER_ALL_NAMES: Final = "\x7f"
+    from trow.metadata.transactions import Row, Transaction
+    from trow.oci.page import NameRange, PageRequest
+
 _LITERAL: Final = str.maketrans({special: f"!{special}" for special in "!%_"})
 
 
-def repositories(text: str, page: PageRequest) -> Transaction[Stretch]:
+def repositories(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transaction[Stretch]:
     """See `Metadata.search_repositories`.
 
-    The end is found first and bounds what is read: what others write between the two statements moves nothing past it.
+    The end is found first and bounds what is read: what others write between the statements moves nothing past it.
     """
-    ends = _names((yield sql.END_OF_REPOSITORIES, (page.last, page.limit - 1)))
-    end = ends[0] if len(ends) > 1 else None
-    found = yield sql.SEARCH_REPOSITORIES, (page.last, end or _AFTER_ALL_NAMES, _pattern(text))
-    return Stretch(_names(found), end)
+    found: list[str] = []
+    left = page.limit
+    for each in within:
+        if each.before <= page.last:
+            continue
+        after = max(page.last, each.after)
+        if left <= 0:
+            return Stretch(found, after)
+        ends = _names((yield sql.END_OF_REPOSITORIES, (after, each.before, left - 1)))
+        end = ends[0] if len(ends) > 1 else None
+        found += _names((yield sql.SEARCH_REPOSITORIES, (after, end or each.before, _pattern(text))))
+        if end is not None:
+            return Stretch(found, end)
+        ((looked_at,),) = yield sql.COUNT_REPOSITORIES, (after, each.before, left)
+        left -= int(looked_at or 0)
+    return Stretch(found, None)
 
 
 def _pattern(text: str) -> str:

@@ -22,9 +22,12 @@ DROP_EMPTY_REPOSITORY: Final = """
     DELETE FROM repository WHERE name = ?
     AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.repository = repository.name)
 """
-REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? ORDER BY name LIMIT ?"
+REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? AND name < ? ORDER BY name LIMIT ?"
 # Where a stretch of the list ends, and a second row when more follows it.
-END_OF_REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? ORDER BY name LIMIT 2 OFFSET ?"
+END_OF_REPOSITORIES: Final = "SELECT name FROM repository WHERE name > ? AND name < ? ORDER BY name LIMIT 2 OFFSET ?"
+COUNT_REPOSITORIES: Final = """
+    SELECT count(*) FROM (SELECT name FROM repository WHERE name > ? AND name < ? LIMIT ?) AS few
+"""
 # LIKE ignores case in SQLite alone, and names are all lower-case. '!' is in no name, and means the same everywhere.
 SEARCH_REPOSITORIES: Final = """
     SELECT name FROM repository WHERE name > ? AND name <= ? AND name LIKE ? ESCAPE '!' ORDER BY name

@@ -24,6 +24,7 @@ from trow.metadata.hot import HotManifests
 from trow.metadata.lists import ListReader
 from trow.metadata.sessions import UploadSessions
 from trow.oci.errors import OciError, StorageFull, Unavailable
+from trow.oci.page import ALL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from trow.metadata.transactions import Transaction
     from trow.oci.digest import Digest
     from trow.oci.names import Repository, Tag, UploadId
-    from trow.oci.page import Page, PageRequest
+    from trow.oci.page import NameRange, Page, PageRequest
     from trow.registry.ports import (
         BlobRecord,
         ManifestRecord,
@@ -535,13 +536,15 @@ class SqliteMetadata:
         """See `Metadata.tag_history`."""
         return await self._listed(transactions.tag_history(repository, tag, page))
 
-    async def repositories(self, page: PageRequest) -> Page[str]:
+    async def repositories(self, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES) -> Page[str]:
         """See `Metadata.repositories`."""
-        return await self._listed(transactions.repositories(page))
+        return await self._listed(transactions.repositories(page, within))
 
-    async def search_repositories(self, text: str, page: PageRequest) -> Stretch:
+    async def search_repositories(
+        self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
+    ) -> Stretch:
         """See `Metadata.search_repositories`."""
-        return await self._listed(search.repositories(text, page))
+        return await self._listed(search.repositories(text, page, within))
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int

@@ -16,7 +16,7 @@ from trow.metadata import sql
 from trow.oci.digest import Digest
 from trow.oci.errors import ManifestExists, ManifestInvalid, TagExists, blobs_unknown
 from trow.oci.names import Repository, Tag, UploadId
-from trow.oci.page import Page, PageRequest
+from trow.oci.page import NameRange, Page, PageRequest
 from trow.policy.access import Permission
 from trow.policy.globs import RepositoryGlob
 from trow.policy.identity import Grant
@@ -259,9 +259,12 @@ def tags(repository: Repository, page: PageRequest) -> Transaction[Page[str] | N
     return _names(rows, page)
 
 
-def repositories(page: PageRequest) -> Transaction[Page[str]]:
+def repositories(page: PageRequest, within: Sequence[NameRange]) -> Transaction[Page[str]]:
     """See `Metadata.repositories`."""
-    rows = yield sql.REPOSITORIES, (page.last, page.limit + 1)
+    rows: list[Row] = []
+    for after, before in within:
+        if before > page.last and len(rows) <= page.limit:
+            rows += yield sql.REPOSITORIES, (max(page.last, after), before, page.limit + 1 - len(rows))
     return _names(rows, page)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from trow.oci.errors import RequestInvalid
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 _NUMBER: Final = re.compile(r"[0-9]+")
 _MOST_DIGITS: Final = 18
+# Sorts behind all that names are of.
+_AFTER_ASCII: Final = "\x7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,19 @@ class PageRequest:
 
     limit: int
     last: str = ""
+
+
+class NameRange(NamedTuple):
+    """Names that sort after one text and before another; neither is a name itself."""
+
+    after: str
+    before: str
+
+    @classmethod
+    def beginning_with(cls, text: str) -> NameRange:
+        """All names that begin with the text, which are in ASCII."""
+        after = f"{text[:-1]}{chr(ord(text[-1]) - 1)}{_AFTER_ASCII}" if text else ""
+        return cls(after, f"{text}{_AFTER_ASCII}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,9 @@ class Page(Generic[Item]):
 
     items: Sequence[Item]
     more: bool
+
+
+ALL_NAMES: Final = (NameRange.beginning_with(""),)
 
 
 def parse_page(n: str | None, last: str | None, sizes: PageSizes) -> PageRequest:

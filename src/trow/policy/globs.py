@@ -45,6 +45,11 @@ class RepositoryGlob(str):
             raise ValueError(f"{text!r} mixes ** with other characters; ** stands for whole components")
         return cls(text)
 
+    @property
+    def beginning(self) -> str:
+        """What every repository that is meant begins with."""
+        return self.partition("*")[0]
+
     def covers(self, repository: Repository) -> bool:
         """Whether the repository is one of those meant."""
         return _fits(_parts(self), repository.split("/"), "**", matches)

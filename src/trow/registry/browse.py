@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
 from trow.oci.names import Repository
-from trow.oci.page import Page, PageRequest
+from trow.oci.page import NameRange, Page, PageRequest
+from trow.policy.beginnings import EVERYWHERE
 from trow.registry.ports import Stretch
 
 if TYPE_CHECKING:
@@ -36,18 +37,26 @@ class Browse:
         page: PageRequest,
         visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]],
         text: str = "",
+        beginnings: Sequence[str] = EVERYWHERE,
     ) -> Page[str]:
         """Repositories that have a manifest, are visible to the client and have ``text`` in their names.
 
         What is not visible is read over, also between pages: not even its name may show up in a link.
 
+        Args:
+            page: which of them.
+            visible: tells which names the client may see.
+            text: what the names have to contain.
+            beginnings: what those names begin with; sorted, and none begins with another one.
+
         Raises:
             Unavailable: too many were read in vain.
         """
+        within = [NameRange.beginning_with(each) for each in beginnings]
         found: list[str] = []
         at, size = page.last, max(page.limit + 1, _LEAST_READ)
         for _ in range(_MOST_READS):
-            stretch = await self._stretch(text, PageRequest(size, at))
+            stretch = await self._stretch(text, PageRequest(size, at), within)
             names = [Repository(name) for name in stretch.names]
             found += [name for name, shown in zip(names, await visible(names), strict=True) if shown]
             if len(found) > page.limit or stretch.end is None:
@@ -56,10 +65,10 @@ class Browse:
             await asyncio.sleep(0)  # others get their turn
         raise Unavailable("this list goes through too many repositories that it does not show")
 
-    async def _stretch(self, text: str, page: PageRequest) -> Stretch:
+    async def _stretch(self, text: str, page: PageRequest, within: Sequence[NameRange]) -> Stretch:
         if text:
-            return await self._metadata.search_repositories(text, page)
-        read = await self._metadata.repositories(page)
+            return await self._metadata.search_repositories(text, page, within)
+        read = await self._metadata.repositories(page, within)
         return Stretch(read.items, read.items[-1] if read.more else None)
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str]:

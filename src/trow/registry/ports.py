@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
+from trow.oci.page import ALL_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Collection, Sequence
     from pathlib import Path
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from trow.oci.digest import Digest
     from trow.oci.manifest import Manifest
     from trow.oci.names import Repository, Tag, UploadId
-    from trow.oci.page import Page, PageRequest
+    from trow.oci.page import NameRange, Page, PageRequest
     from trow.policy.access import Decision, Permission
     from trow.policy.identity import Grant, Identity
 
@@ -301,10 +303,15 @@ class Metadata(Protocol):
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """What the tag pointed at, newest first (``last`` is a sequence number), None when it never existed."""
 
-    async def repositories(self, page: PageRequest) -> Page[str]:
-        """The names of all repositories that have a manifest, in byte order."""
+    async def repositories(self, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES) -> Page[str]:
+        """The names of all repositories that have a manifest, in byte order.
 
-    async def search_repositories(self, text: str, page: PageRequest) -> Stretch:
+        ``within`` says where to look: ranges in order, none of which overlaps another.
+        """
+
+    async def search_repositories(
+        self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
+    ) -> Stretch:
         """Which of the next ``limit`` names of that list contain ``text``; nothing behind these is looked at.
 
         The limit is at least 1. The text is of the characters that names are of, and each stands for itself.
@@ -463,6 +470,9 @@ class Authorizer(Protocol):
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
         """Which of these repositories the identity may list and pull."""
+
+    def beginnings(self, identity: Identity) -> Sequence[str]:
+        """What the names of such repositories begin with; sorted, and none begins with another one."""
 
 
 class IssuedToken(NamedTuple):

@@ -75,6 +75,9 @@ class Cluster:
         self.asked.append((identity, None, tuple(repositories)))
         return [identity.name in self.names for _ in repositories]
 
+    def beginnings(self, identity: Identity) -> Sequence[str]:
+        return ("theirs/",) if identity.name in self.names else ()
+
 
 def decide(guard: Guard, identity: Identity, permission: Permission, repository: Repository = APP) -> Decision:
     return run(guard.decide(identity, permission, NONE if permission in GLOBAL else repository))
@@ -358,3 +361,25 @@ def test_every_action_has_an_answer() -> None:
     for identity in (ALICE, ANONYMOUS, robot(), delegated(ALICE)):
         for permission in ACTIONS:
             assert decide(guard, identity, permission).reason
+
+
+# Where a list has to be read
+
+
+def test_names_that_somebody_may_see_begin_as_the_rules_do() -> None:
+    dev, bob = Subjects(groups=frozenset({"dev"})), Subjects(users=frozenset({"bob"}))
+    rules = [
+        rule("a", dev, "team-a/**", P.PULL),
+        rule("b", dev, "team-b/app-*", P.PULL),
+        rule("c", dev, "team-*/**", P.LIST),
+        rule("d", dev, "other/**", P.PULL),
+        rule("e", bob, "hidden/**", P.LIST, P.PULL),
+    ]
+    assert [*Guard(rules).beginnings(ALICE)] == ["team-a/", "team-b/app-"]
+    assert [*Guard(rules).beginnings(BOB)] == ["hidden/"]
+    assert [*Guard(rules).beginnings(ANONYMOUS)] == []
+    assert [*Guard(rules).beginnings(robot(("x/**", [P.LIST]), ("x/y/*", [P.PULL])))] == ["x/y/"]
+    assert [*Guard(rules, anonymous="pull").beginnings(ANONYMOUS)] == [""]
+    assert [*Guard([], open_to_all=True).beginnings(ANONYMOUS)] == [""]
+    assert [*Guard(rules, external=Cluster("alice")).beginnings(ALICE)] == ["team-a/", "team-b/app-", "theirs/"]
+    assert [*Guard(rules, external=Cluster("alice")).beginnings(BOB)] == ["hidden/"]

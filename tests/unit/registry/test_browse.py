@@ -138,6 +138,16 @@ async def test_list_of_who_may_see_nothing_is_empty(browse: Browse, metadata: Sq
     assert await browse.repositories(PageRequest(1, "a"), Seen("none/")) == Page([], more=False)
 
 
+async def test_what_nobody_may_see_is_not_even_read(browse: Browse, metadata: SqliteMetadata) -> None:
+    await fill(metadata, "hidden/a", "mine/a", "mine/app", "mine/b", "other/a", "zz/a")
+    seen = Seen("mine/")
+    for text, names in (("", ["mine/a", "mine/app", "mine/b"]), ("app", ["mine/app"])):
+        page = await browse.repositories(ALL, seen, text, beginnings=["mine/", "zz/"])
+        assert page == Page(names, more=False)
+    assert seen.asked == [["mine/a", "mine/app", "mine/b", "zz/a"], ["mine/app"]]
+    assert await browse.repositories(ALL, seen, beginnings=[]) == Page([], more=False)
+
+
 async def test_page_of_no_names(browse: Browse, metadata: SqliteMetadata) -> None:
     await fill(metadata, "a")
     assert await browse.repositories(PageRequest(0), everything) == Page([], more=False)
