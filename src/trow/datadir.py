@@ -77,6 +77,12 @@ def hold(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def was_used(path: Path) -> bool:
+    """Whether a registry has been here: it has left blobs, or an audit trail."""
+    trail = path / "audit.db"
+    return (trail.exists() and trail.stat().st_size > 0) or any((path / "blobs").glob("*/*/*"))
+
+
 def _check_owner(path: Path) -> None:
     """A directory of root is one too: volumes belong to root, and root can read everything anyway."""
     found = path.stat()

@@ -23,7 +23,7 @@ _OURS: Final = re.compile(
     r"|blobs/sha256/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{62}"
     r"|blobs/sha512/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{126}"
     r"|uploads/[0-9a-f]{32}(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?"
-    r"|quarantine/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+    r"|quarantine/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|database-[0-9-]{15}/trow\.db(-wal|-shm)?)"
 )
 
 
@@ -36,6 +36,7 @@ class Fsck:
     checked: int = 0
     problems: tuple[str, ...] = ()
     quarantined: int = 0
+    removed: int = 0
     unreferenced: int = 0
 
 

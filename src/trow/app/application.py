@@ -186,13 +186,14 @@ def _access_log(config: Config, output: Output, metrics: Metrics) -> Iterator[Ac
 @contextlib.contextmanager
 def _stores(config: Config, metrics: Metrics) -> Iterator[tuple[FilesystemBlobs, SqliteMetadata]]:
     reserve = Reserve(config.data_dir / "trow.reserve", config.limits.reserved_space)
-    blobs = FilesystemBlobs(config.data_dir, reserve)
-    blobs.prepare()
+    # In this order: what a start that was interrupted leaves does not look like a registry that has lost its database.
     metadata = SqliteMetadata(config.data_dir / DATABASE, observe=metrics.database, reserve=reserve)
+    blobs = FilesystemBlobs(config.data_dir, reserve)
     metrics.add_gauge("trow_uploads_open", "Open upload sessions", metadata.open_uploads)
     metrics.add_gauge("trow_storage_used_bytes", "Bytes used on the data directory's volume", lambda: blobs.space()[0])
     metrics.add_gauge("trow_storage_free_bytes", "Bytes free on the data directory's volume", lambda: blobs.space()[1])
     try:
+        blobs.prepare()
         yield blobs, metadata
     finally:
         metadata.close()

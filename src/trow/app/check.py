@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from trow.datadir import DATABASE, hold, require_registry
+from trow.datadir import DATABASE, hold, require_registry, was_used
 from trow.fsck import Check
 from trow.fsck import FsckReport as FsckReport  # noqa: PLC0414 - part of what this package offers
 
@@ -26,6 +26,7 @@ def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -
     Raises:
         DataDirectoryError, SchemaError: the check cannot run.
     """
-    require_registry(config.data_dir)
+    if not was_used(config.data_dir):
+        require_registry(config.data_dir)
     with hold(config.data_dir) if quarantine else contextlib.nullcontext():
         return Check(config.data_dir, config.data_dir / DATABASE, progress).run(quarantine=quarantine)

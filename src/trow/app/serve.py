@@ -17,8 +17,9 @@ import uvloop
 from trow import logs
 from trow.app.application import application_of
 from trow.app.certificates import certified
+from trow.app.database import check_database, damaged
 from trow.audit.errors import AuditError
-from trow.datadir import DataDirectoryError, hold
+from trow.datadir import DATABASE, DataDirectoryError, hold
 from trow.errors import StartError
 from trow.http.capacity import capacity_of
 from trow.http.inner import inner_socket
@@ -52,12 +53,15 @@ _COLLECT_AFTER: Final = 5_000
 _WEBHOOK_IDLE_SECONDS: Final = 120
 
 
-def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None]) -> int:
+def serve(
+    config: Config, announce: Callable[[Sequence[str], Sequence[str]], None], *, new_database: bool = False
+) -> int:
     """Run the registry until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         config: what to serve.
         announce: called once requests are taken, with the addresses and those for webhooks alone.
+        new_database: begin with an empty database where the one of the data directory is lost.
 
     Raises:
         StartError: it cannot be served; the message says why and what to do.
@@ -65,9 +69,12 @@ def serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], Non
     raise_files()
     try:
         with logs.to_standard_error(config.log) as output, hold(config.data_dir):
+            check_database(config.data_dir, new=new_database)
             return uvloop.run(_serve(config, announce, output))
     except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ThreadsError, ValueError) as error:
         raise StartError(str(error)) from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StartError(damaged(config.data_dir / DATABASE, error)) from error
     except (OSError, apsw.Error) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from trow.cli import access, audit, completion, config, fsck, keys, policy, serve, token, user, version
+from trow.cli import access, audit, completion, config, fsck, keys, policy, recover, serve, token, user, version
 from trow.cli.parser import Parser
 from trow.config import ConfigError
 from trow.errors import StartError
@@ -65,7 +65,7 @@ def command_line() -> Parser:
     )
     top.add_argument("--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serve, config, access, policy, user, token, keys, audit, fsck, version):
+    for group in (serve, config, access, policy, user, token, keys, audit, fsck, recover, version):
         group.add(commands)
     completion.add(commands, command_line)
     return top

@@ -35,12 +35,17 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "fsck",
         help="check every stored blob and manifest against its digest",
-        description="Read every stored blob and manifest again and compare it with its digest.",
+        description="Read every stored blob and manifest again and compare it with its digest. Damage ends nothing:"
+        " what a damaged database can still tell is read around the damage.",
         epilog=_EXAMPLES,
     )
     options.add_config(parser)
     options.add_data_dir(parser)
-    parser.add_argument("--quarantine", action="store_true", help="move what does not match to DIR/quarantine")
+    parser.add_argument(
+        "--quarantine",
+        action="store_true",
+        help="move what does not match to DIR/quarantine, and remove names that point at nothing",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     parser.set_defaults(run=run)
 
@@ -74,6 +79,8 @@ def _summary(report: FsckReport) -> str:
     lines = [*report.problems, f"blobs and manifests checked: {report.checked}, problems: {len(report.problems)}"]
     if report.quarantined:
         lines.append(f"moved to quarantine: {report.quarantined}; push them again")
+    if report.removed:
+        lines.append(f"names that pointed at nothing, removed: {report.removed}")
     if report.unreferenced:
         lines.append(f"files that no repository knows: {report.unreferenced}; they only take space")
     return "\n".join(lines)

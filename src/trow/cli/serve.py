@@ -27,6 +27,11 @@ def add(commands: Commands) -> None:
         "serve", help="run the registry", description="Run the registry until SIGTERM or SIGINT.", epilog=_EXAMPLES
     )
     options.add_config(parser)
+    parser.add_argument(
+        "--new-database",
+        action="store_true",
+        help="begin with an empty database where the one of this data directory is lost",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be served and exit")
     options.add_settings(parser)
     parser.set_defaults(run=run)
@@ -42,4 +47,8 @@ def run(args: argparse.Namespace) -> int:
     # The server and its engines are loaded only when they are needed: the other commands answer at once.
     from trow.app import serve  # noqa: PLC0415
 
-    return serve(config, announce=lambda *addresses: print(banner(config, *addresses), flush=True))
+    return serve(
+        config,
+        announce=lambda *addresses: print(banner(config, *addresses), flush=True),
+        new_database=args.new_database,
+    )

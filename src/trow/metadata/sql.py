@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 MANIFEST: Final = "SELECT digest, media_type, content FROM manifest WHERE repository = ? AND digest = ?"
@@ -144,11 +145,45 @@ ADD_UPLOAD: Final = """
 TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at, owner, empty"
 PROBE_WRITE: Final = "UPDATE upload SET used_at = used_at WHERE id = ''"
 
-ALL_BLOBS: Final = "SELECT digest, size, content FROM blob WHERE digest > ? ORDER BY digest LIMIT ?"
-ALL_MANIFESTS: Final = """
-    SELECT repository, digest, content FROM manifest
-    WHERE repository > ? OR (repository = ? AND digest > ?) ORDER BY repository, digest LIMIT ?
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Ways through the keys of a table, for a check that goes on where a page is damaged.
+
+    Attributes:
+        table: what it holds, for people.
+        first: what comes before every key.
+        up: the keys after one, by the index, up to a number of them.
+        down: all keys by the index, the last one first.
+        scan: all keys without the index: it does not have the last column.
+    """
+
+    table: str
+    first: tuple[str, ...]
+    up: str
+    down: str
+    scan: str
+
+
+BLOB_KEYS: Final = Walk(
+    "blobs",
+    ("",),
+    "SELECT digest FROM blob WHERE digest > ? ORDER BY digest LIMIT ?",
+    "SELECT digest FROM blob ORDER BY digest DESC",
+    "SELECT digest, size FROM blob",
+)
+MANIFEST_KEYS: Final = Walk(
+    "manifests",
+    ("", ""),
+    "SELECT repository, digest FROM manifest WHERE (repository, digest) > (?, ?) ORDER BY repository, digest LIMIT ?",
+    "SELECT repository, digest FROM manifest ORDER BY repository DESC, digest DESC",
+    "SELECT repository, digest, size FROM manifest",
+)
+SKIP_GENERATIONS: Final = """
+    UPDATE repository_generation
+    SET latest = (SELECT coalesce(max(generation), 0) FROM repository) + latest + ?
 """
+BLOB_BY_DIGEST: Final = "SELECT size, content FROM blob WHERE digest = ?"
 DANGLING_LINKS: Final = """
     SELECT blob_link.repository, blob_link.digest FROM blob_link
     WHERE NOT EXISTS (SELECT 1 FROM blob WHERE blob.digest = blob_link.digest)

@@ -83,24 +83,68 @@ def _open_writer(path: Path) -> apsw.Connection:
     return connection
 
 
+def is_empty(path: Path) -> bool:
+    """Whether there is no database, or one without a table. Nothing is changed.
+
+    Raises:
+        SchemaError: it was written by a newer Trow, or by another program.
+        apsw.Error: it cannot be read.
+    """
+    # SQLite would remove the log of an empty file.
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        _check_schema(connection, _steps())
+        return not _tables(connection)
+
+
 def migrate(connection: apsw.Connection) -> int:
     """Bring the schema up to date, each step in a transaction of its own; returns the number of the last step.
 
     Raises:
-        SchemaError: the database was written by a newer Trow.
+        SchemaError: the database was written by a newer Trow, or by another program.
     """
-    steps = migrations.load(bytes_type="BLOB", text_type="TEXT")
-    (current,) = next(iter(connection.execute("PRAGMA user_version")))
-    if current > len(steps):
-        raise SchemaError(
-            f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
-        )
+    steps = _steps()
+    current = _check_schema(connection, steps)
     for step in steps[current:]:
         with connection:
             for statement in step.statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {step.number}")
     return len(steps)
+
+
+def _steps() -> Sequence[migrations.Migration]:
+    return migrations.load(bytes_type="BLOB", text_type="TEXT")
+
+
+def _check_schema(connection: apsw.Connection, steps: Sequence[migrations.Migration]) -> int:
+    """How many of these steps the database has gone through."""
+    current = int(next(iter(connection.execute("PRAGMA user_version")))[0])
+    if current > len(steps):
+        raise SchemaError(
+            f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
+        )
+    if not _is_ours(connection, steps[:current]):
+        raise SchemaError("the database is not one of Trow, or has lost tables; put the right one back from a backup")
+    return current
+
+
+def _is_ours(connection: apsw.Connection, done: Sequence[migrations.Migration]) -> bool:
+    """Whether the tables are there that these steps have made; none, where nothing was done."""
+    found = _tables(connection)
+    if not done:
+        return not found
+    with contextlib.closing(apsw.Connection(":memory:")) as sample:
+        for step in done:
+            for statement in step.statements:
+                sample.execute(statement)
+        return _tables(sample) <= found
+
+
+def _tables(connection: apsw.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return {str(name) for (name,) in rows.fetchall()}
 
 
 def _run(connection: apsw.Connection, transaction: Transaction[Result]) -> Result:

@@ -20,6 +20,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.lib import private
@@ -35,7 +36,6 @@ from trow.storage.work import DiskWork
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from hashlib import _Hash
-    from pathlib import Path
 
     from trow.oci.names import UploadId
 
@@ -225,12 +225,17 @@ class FilesystemBlobs:
             count += 1
         return count
 
-    def digests(self) -> Iterator[Digest]:
-        """All blobs that are files, for ``trow fsck``."""
-        for algorithm in sorted(self._blobs.iterdir()):
-            for folder in sorted(algorithm.iterdir()):
-                for file in sorted(folder.iterdir()):
-                    yield Digest.parse(f"{algorithm.name}:{file.name}")
+    def files(self, unreadable: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, Digest | None]]:
+        """All files among the blobs, for ``trow fsck``: where they are below the folder, and of which blob."""
+        for place, _, names in os.walk(self._blobs, onerror=unreadable):
+            for name in sorted(names):
+                path = Path(place, name)
+                with contextlib.suppress(OciError):
+                    digest = Digest.parse(f"{path.parent.parent.name}:{name}")
+                    if self.path(digest) == path:
+                        yield path.relative_to(self._blobs), digest
+                        continue
+                yield path.relative_to(self._blobs), None
 
     def rehash(self, digest: Digest) -> tuple[Digest, int]:
         """Read a blob anew: the digest and the size it really has."""

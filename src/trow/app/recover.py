@@ -1,0 +1,60 @@
+"""`trow recover` for a configuration: a new database in place of a damaged one."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import apsw
+
+from trow.datadir import DATABASE, hold
+from trow.errors import StartError
+from trow.lib.private import make_folder
+from trow.metadata.salvage import Salvaged as Salvaged  # noqa: PLC0414 - part of what this package offers
+from trow.metadata.salvage import salvage
+from trow.metadata.sqlite import SchemaError
+from trow.storage.filesystem import sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trow.config import Config
+
+
+def recover(config: Config) -> tuple[Sequence[Salvaged], Path]:
+    """Copy what can be read into a new database and put it in place of the damaged one.
+
+    Returns:
+        What became of each table, and the folder where the damaged database is now.
+
+    Raises:
+        StartError: it cannot be done, and nothing was changed; the message says what to do.
+    """
+    with hold(config.data_dir):
+        path, new = config.data_dir / DATABASE, config.data_dir / f"{DATABASE}.recovered"
+        if not path.exists():
+            raise StartError(f"{path} is missing; put it back from a backup, or start with trow serve --new-database")
+        new.unlink(missing_ok=True)
+        try:
+            tables = salvage(path, new)
+        except (apsw.Error, SchemaError, OSError) as error:
+            new.unlink(missing_ok=True)
+            raise StartError(f"{path} cannot be recovered: {error}; put it back from a backup") from error
+        return tables, _exchange(path, new)
+
+
+def _exchange(path: Path, new: Path) -> Path:
+    """Its log goes away first, lest it is taken for one of the new database. There always is a database."""
+    kept = path.parent / "quarantine" / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    make_folder(kept)
+    os.link(path, kept / path.name)
+    for suffix in ("-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(kept / part.name)
+    new.replace(path)
+    sync_directory(kept)
+    sync_directory(path.parent)
+    return kept

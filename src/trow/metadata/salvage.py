@@ -1,0 +1,143 @@
+"""Copies what can still be read of a damaged database into a new one.
+
+A row is reached through its table or through the index of its key, from both ends. Where a page in the middle cannot be
+read, what lies behind it is reached from the other side, and only the rows on that page are lost. Nothing is read past
+SQLite, so that no row that was deleted comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from trow.lib.private import make_file
+from trow.metadata import migrations, sql
+from trow.metadata.sqlite import SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_ROWS_IN_A_COMMIT: Final = 10_000
+_GENERATIONS: Final = "repository_generation"
+# The counter itself may be lost, and with it how far it had come.
+_AHEAD: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What became of one table: how many rows were copied, and whether all could be read."""
+
+    table: str
+    rows: int
+    whole: bool
+
+
+def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
+    """Copy every table into a new database, which is whole and durable when this returns.
+
+    Raises:
+        SchemaError: the damaged one does not tell which schema it has, or has a newer one.
+        apsw.Error: it cannot be opened, or the new one not be written.
+    """
+    make_file(new)
+    with (
+        contextlib.closing(apsw.Connection(str(damaged), flags=apsw.SQLITE_OPEN_READWRITE)) as old,
+        contextlib.closing(apsw.Connection(str(new))) as fresh,
+    ):
+        old.execute("PRAGMA query_only = ON")
+        fresh.execute("PRAGMA synchronous = FULL")
+        _make_schema(fresh, _version(old))
+        tables = _tables(fresh)
+        copied = [_Copy(old, fresh, table).run() for table in tables if table != _GENERATIONS]
+        if _GENERATIONS in tables:
+            _go_on_counting(old, fresh)
+        return copied
+
+
+def _go_on_counting(old: apsw.Connection, fresh: apsw.Connection) -> None:
+    """No token that somebody holds is younger than the repositories that are made from now on, nor is the last one."""
+    latest = 0
+    with contextlib.suppress(apsw.Error):
+        latest = max(int(str(row[0])) for row in [*old.execute(sql.GENERATION), (0,)])
+    fresh.execute(sql.SKIP_GENERATIONS, (latest + _AHEAD,))
+
+
+def _version(connection: apsw.Connection) -> int:
+    version = int(next(iter(connection.execute("PRAGMA user_version")))[0])
+    known = len(migrations.load(bytes_type="BLOB", text_type="TEXT"))
+    if not 0 < version <= known:
+        raise SchemaError(f"the database says that it has schema {version}, and 1 to {known} are known; use a backup")
+    return version
+
+
+def _make_schema(connection: apsw.Connection, version: int) -> None:
+    with connection:
+        for step in migrations.load(bytes_type="BLOB", text_type="TEXT")[:version]:
+            for statement in step.statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _tables(connection: apsw.Connection) -> list[str]:
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    return [str(name) for (name,) in rows.fetchall()]
+
+
+class _Copy:
+    """Copies one table. Its name and those of its columns come from our own schema, never from the damaged one."""
+
+    def __init__(self, old: apsw.Connection, fresh: apsw.Connection, table: str) -> None:
+        self._old = old
+        self._fresh = fresh
+        self._table = table
+        columns = fresh.execute(f"PRAGMA table_info({table})").fetchall()
+        self._key = [str(column[1]) for column in columns if column[5]]
+        names = ", ".join(str(column[1]) for column in columns)
+        self._read = f"SELECT {names} FROM {table}"  # noqa: S608 - names of our own schema
+        places = ", ".join("?" * len(columns))
+        self._add = f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO NOTHING"  # noqa: S608
+        self._count = f"SELECT count(*) FROM {table}"  # noqa: S608
+        self._rowids = f"SELECT rowid FROM {table} ORDER BY "  # noqa: S608
+        self._whole = True
+
+    def run(self) -> Salvaged:
+        self._copy(f"{self._read} ORDER BY rowid")
+        if not self._whole:
+            self._copy(f"{self._read} ORDER BY rowid DESC")
+            for direction in ("", " DESC"):
+                order = ", ".join(f"{column}{direction}" for column in self._key or ["rowid"])
+                self._copy_each(self._rowids + order)
+        ((count,),) = self._fresh.execute(self._count).fetchall()
+        return Salvaged(self._table, int(str(count)), self._whole)
+
+    def _copy(self, statement: str) -> None:
+        rows: list[Any] = []
+        for row in self._readable(statement):
+            rows.append(row)
+            if len(rows) >= _ROWS_IN_A_COMMIT:
+                self._keep(rows)
+                rows = []
+        self._keep(rows)
+
+    def _copy_each(self, statement: str) -> None:
+        """The rows that an index knows, one by one."""
+        for (number,) in self._readable(statement):
+            self._keep([*self._readable(f"{self._read} WHERE rowid = ?", (number,))])
+
+    def _readable(self, statement: str, values: tuple[int, ...] = ()) -> Iterator[Any]:
+        try:
+            yield from self._old.execute(statement, values)
+        except apsw.Error:
+            self._whole = False
+
+    def _keep(self, rows: Sequence[Any]) -> None:
+        with self._fresh:
+            for row in rows:
+                try:
+                    self._fresh.execute(self._add, row)
+                except (apsw.ConstraintError, apsw.MismatchError):
+                    self._whole = False  # what a damaged page says is no row
