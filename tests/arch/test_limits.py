@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.pages import ROOT
+from trow.admission import review
 from trow.app import application
-from trow.audit import queries, trail
+from trow.audit import queries, record, trail
 from trow.config import SETTINGS, yaml_text
 from trow.http import admission, capacity, metrics, request, token
 from trow.identity import authenticator, throttle, users
 from trow.kube import compiled
 from trow.lib import lines
 from trow.policy import pods
-from trow.registry import browse, events, transfers
+from trow.registry import browse, events, repeats, transfers
 from trow.storage import lanes, work
 
 if TYPE_CHECKING:
@@ -65,7 +66,12 @@ FIXED: Final = {
         transfers._MOST_OF_A_CALLER,
         transfers._LONGEST_SECONDS,
     ),
-    "different refusals of a client": (transfers._REFUSALS_OF_A_CLIENT,),
+    "different refusals of a client": (repeats.MOST, repeats.REFUSALS),
+    "different requests of a user that were allowed": (repeats.MOST, repeats.ALLOWED),
+    "different reviews of a client": (repeats.MOST, repeats.REVIEWS),
+    "members of an object in a review": (review.MOST_MEMBERS,),
+    "entries of a list in an object": (pods.MOST_ENTRIES,),
+    "groups in a record": (record.MOST_IN_A_LIST, record.GROUPS_BYTES, record.SAID_GROUPS_BYTES),
     "a text in a record": (events.LONGEST_TEXT, events.LONGEST_SENTENCE),
     "a page of a search": (queries.MOST_RECORDS, queries._LONGEST_SECONDS),
     "lines of a log that wait": (lines.MOST_BYTES,),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from support.admission import REGISTRY, Answer, body, containers, envelope, pod, request, samples, workload
+from support.admission import REGISTRY, Answer, body, containers, envelope, owned, pod, request, samples, workload
 from support.records import Records, stored
 from support.registry import Client
 from support.server import Trow
@@ -348,22 +348,37 @@ def test_a_verdict_is_on_record(client: Client, records: Records, server: Trow) 
 def test_leave_is_on_record(client: Client, records: Records) -> None:
     where = namespace()
     for path in (VALIDATE, FORMER):
-        ask(client, body(pod(OURS), namespace=where), path)
+        ask(client, body(pod(OURS), namespace=where, name=path[1:9]), path)
     found = records.wait(2, namespace=where, action="admission", outcome="ok", user="alice")
     assert {record["repository"] for record in found} == {f"{REGISTRY}/team/app"}
     assert len({record["request"] for record in found}) == 2
 
 
 def test_what_is_not_on_record(client: Client, records: Records) -> None:
-    """Dry runs, what runs nothing new, changes, and what is no review."""
+    """What runs nothing new, what changes nothing, and what is no review."""
     where = namespace()
-    ask(client, body(pod(THEIRS), namespace=where, dryRun=True))
     ask(client, body(pod(THEIRS), pod(THEIRS), namespace=where))
     ask(client, body(None, pod(THEIRS), namespace=where, operation="DELETE"))
     ask(client, body(pod(THEIRS), namespace=where), MUTATE)
     client.post(VALIDATE, body(pod(THEIRS), namespace=where)[:-1], content_type=JSON)
     ask(client, body(pod(OURS), namespace=where))  # the last one, which is
     assert records.one(namespace=where)["outcome"] == "ok"
+
+
+def test_a_dry_run_is_on_record_as_one(client: Client, records: Records) -> None:
+    where = namespace()
+    ask(client, body(pod(THEIRS), namespace=where, dryRun=True))
+    record = records.one(namespace=where)
+    assert record["detail"].startswith("dry run: CREATE Pod ")
+
+
+def test_what_a_controller_tries_again_is_counted(client: Client, records: Records) -> None:
+    """The Pods that it makes have another name each time."""
+    where = namespace()
+    for number in range(12):
+        made = owned(pod(THEIRS), "01234567-89ab-4def-8123-456789abcdef")
+        ask(client, body(made, namespace=where, name=f"web-{number}"))
+    assert records.one(namespace=where)["workload"]["pod"] == "web-0"
 
 
 def test_what_is_sent_cannot_forge_a_record(client: Client, records: Records, server: Trow) -> None:

@@ -426,3 +426,50 @@ def test_robot_tokens_and_users_that_change_are_on_record(tmp_path: Path, issuer
     assert f"{users} changed" in changes
     assert sum(made["id"] in detail for detail in changes) == 2
     assert all("actor" in record for record in records if made["id"] in record["detail"])
+
+
+# ---- what is read, and what is repeated
+
+
+def test_whoever_is_told_what_there_is_is_on_record(team: Team) -> None:
+    repository, image = home(team), factories.image()
+    repository.push(image, "v1")
+    reader = team.user("puller")
+    there = Repository(reader, repository.name)
+    for _ in range(3):
+        assert reader.get(there.tags).status == 200
+        assert reader.get(f"/v2/{there.name}/referrers/{image.digest}").status == 200
+        assert reader.get(f"/api/v1/repositories/{there.name}/tags/v1/history").status == 200
+    found = team.records.of(reader, 3, action="list")
+    assert {(each["repository"], each.get("reference", ""), each["detail"]) for each in found} == {
+        (repository.name, "", "tags"),
+        (repository.name, image.digest, "referrers"),
+        (repository.name, "v1", "history"),
+    }
+
+
+def test_whoever_lists_repositories_is_on_record(team: Team) -> None:
+    lister = team.user("lister")
+    assert lister.get("/v2/_catalog").status == lister.get("/api/v1/repositories?q=app").status == 200
+    found = team.records.of(lister, 2, action="list")
+    assert [(each.get("reference"), each["detail"]) for each in found] == [
+        (None, "repositories"), ("app", "repositories")
+    ]  # fmt: skip
+
+
+def test_whoever_reads_the_record_is_on_it(team: Team) -> None:
+    auditor = team.user("auditor")
+    assert auditor.get("/api/v1/audit?repository=team-a/app&n=1").status == 200
+    (record,) = team.records.of(auditor, action="audit.read")
+    assert record["detail"] == "by n 1, repository team-a/app"
+
+
+def test_tokens_of_somebody_without_rights_are_counted(team: Team) -> None:
+    """However many scopes a request has, and however often it comes."""
+    client = team.user("puller")
+    scopes = "&".join(f"scope=repository:team-b/app-{number}:pull,push" for number in range(60))
+    for _ in range(100):
+        assert client.get(f"/token?service=trow&{scopes}").status == 200
+    (record,) = team.records.of(client, action="token.issue")
+    assert record["outcome"] == "denied"
+    assert len(json.dumps(record)) < 4096

@@ -14,6 +14,7 @@ from support.audit import RecordingAudit
 from support.clock import Clock
 from trow.admission.book import Book
 from trow.admission.mutate import Mutation
+from trow.admission.recording import Ledger
 from trow.admission.review import decode, encode
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
@@ -229,7 +230,7 @@ class Gatekeeper:
             self.decree(*items)
         known = images or LocalImages(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
         inquiry, subjects = Inquiry(known, deadline), Subjects(extra or {})
-        self.validation = Validation(self.book, subjects, inquiry, self.audit, self.metrics, clock=self.clock)
+        self.validation = Validation(self.book, subjects, inquiry, Ledger(self.audit), self.metrics, clock=self.clock)
         self.mutation = Mutation(self.book, subjects, inquiry, self.metadata, self.metrics, pull_through or {})
 
     def decree(self, *items: Mapping[str, Any]) -> None:

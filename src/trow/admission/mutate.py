@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from trow.admission.foresight import Foresight
     from trow.admission.ports import Pins, RuleBook, Tally
+    from trow.admission.recording import Ledger
     from trow.admission.review import Review
     from trow.admission.subjects import Subjects
     from trow.admission.validate import Inquiry
@@ -44,9 +45,10 @@ class Mutation:
 
     Args:
         pull_through: prefixes of names by registry, under which this registry fetches from others.
+        ledger: takes down who has learnt which digests.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root's one call
         self,
         book: RuleBook,
         subjects: Subjects,
@@ -55,6 +57,7 @@ class Mutation:
         tally: Tally,
         pull_through: Mapping[str, str],
         foresight: Foresight | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._book = book
         self._subjects = subjects
@@ -62,6 +65,7 @@ class Mutation:
         self._pins = pins
         self._tally = tally
         self._foresight = foresight
+        self._ledger = ledger
         self._prefixes = prefixes_of(pull_through)
 
     async def answer(self, review: Review, origin: Origin) -> Ruling:
@@ -85,7 +89,9 @@ class Mutation:
         prefixes = self._prefixes if asked.pull_through else {}
         wanted = [renamed(use.text, prefixes) for use in request.uses]
         if asked.pin_digests:
-            wanted = await self._pinned(review, wanted)
+            names, wanted = wanted, await self._pinned(review, wanted)
+            if self._ledger is not None and (told := [name for name in wanted if name not in names]):
+                self._ledger.told(review, origin, told)
         if self._foresight is not None:
             await self._foresight.look(review, request, wanted, origin)
         return tuple(_changes(request.uses, wanted))

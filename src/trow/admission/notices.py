@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DENIED: Final = "ImageDenied"
 WARNED: Final = "ImageNotAllowed"
 EXCEPTED: Final = "PolicyExceptionUsed"
+_MOST_OWNERS: Final = 100
 
 
 class Heralds:
@@ -65,7 +66,7 @@ def _subject(review: Review) -> Subject | None:
 def controller_of(metadata: Mapping[str, object]) -> Subject | None:
     """The one owner that manages an object, such as the ReplicaSet of a Pod."""
     owners = metadata.get("ownerReferences")
-    for owner in owners if isinstance(owners, list) else ():
+    for owner in owners[:_MOST_OWNERS] if isinstance(owners, list) else ():
         if not isinstance(owner, dict) or owner.get("controller") is not True:
             continue
         api_version, kind, name, uid = (owner.get(key) for key in ("apiVersion", "kind", "name", "uid"))

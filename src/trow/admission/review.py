@@ -31,7 +31,8 @@ LARGE: Final = 64 * 1024
 MOST_MEMBERS: Final = 200_000
 _ABSENT: Final = msgspec.Raw(b"null")
 # Longer than any name in a cluster.
-_Name = Annotated[str, Meta(max_length=512)]
+_LONGEST_NAME: Final = 512
+_Name = Annotated[str, Meta(max_length=_LONGEST_NAME)]
 
 
 class User(Struct, frozen=True):
@@ -110,7 +111,7 @@ class Review(Struct, frozen=True, rename="camel", dict=True):
     def object_name(self) -> str:
         """Its name, which may still be the beginning of one."""
         given = (self.name, self.metadata.get("name"), self.metadata.get("generateName"))
-        return next((name for name in given if isinstance(name, str) and name), "")
+        return next((name[:_LONGEST_NAME] for name in given if isinstance(name, str) and name), "")
 
     @property
     def title(self) -> str:

@@ -5,29 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import notices_of
 from trow.admission.ports import NotConfigured, NotReady
+from trow.admission.recording import against
 from trow.admission.review import Ruling
 from trow.admission.subjects import whole
 from trow.oci.errors import OciError, Unavailable
 from trow.policy.decide import Verdict, asks_about, judge, unreadable
-from trow.policy.identity import Identity, Method, Workload
 from trow.policy.pods import UnreadableObject
 from trow.policy.rules import Mode
-from trow.registry.events import Action, Event, Origin, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from trow.admission.ports import Herald, KnownImages, RuleBook, Tally
+    from trow.admission.recording import Ledger
     from trow.admission.review import Review
     from trow.admission.subjects import Subjects
     from trow.policy.decide import Facts, Finding, Request, Rules
     from trow.policy.images import ImageReference
-    from trow.registry.events import Audit
+    from trow.registry.events import Origin
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class Validation:
         book: RuleBook,
         subjects: Subjects,
         inquiry: Inquiry,
-        audit: Audit,
+        ledger: Ledger,
         tally: Tally,
         herald: Herald | None = None,
         clock: Callable[[], float] = time.time,
@@ -82,7 +81,7 @@ class Validation:
         self._book = book
         self._subjects = subjects
         self._inquiry = inquiry
-        self._audit = audit
+        self._ledger = ledger
         self._tally = tally
         self._herald = herald
         self._clock = clock
@@ -117,19 +116,19 @@ class Validation:
         return ruling_of(verdict)
 
     async def report(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
-        """Count a verdict, put it on record and tell of it; of a dry run it is only counted.
+        """Count a verdict, put it on record and tell of it; of a dry run nobody is told.
 
         Raises:
             Unavailable: nothing may happen that is not on record, and this cannot be recorded.
         """
         self.count(verdict)
+        await self._put_on_record(review, request, origin, verdict)
         if not review.dry_run:
-            await self._put_on_record(review, request, origin, verdict)
+            self._tell(review, verdict)
 
     def _refused(self, review: Review, origin: Origin, why: str) -> Ruling:
         """A denial that no policy has a part in."""
-        if not review.dry_run:
-            self._audit.record(_event(review, origin, Outcome.FAILED, why))
+        self._ledger.failed(review, origin, why)
         return Ruling(allowed=False, message=why)
 
     async def judge(self, rules: Rules, request: Request) -> Verdict:
@@ -147,23 +146,18 @@ class Validation:
             self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
 
     async def _put_on_record(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
-        event = event_of(review, request, origin, verdict)
-        if self._audit.fail_closed:
-            await self._record_now(event)
-        else:
-            self._audit.record(event)
+        try:
+            async with asyncio.timeout(self._inquiry.deadline):
+                await self._ledger.verdict(review, request, origin, verdict)
+        except TimeoutError:
+            raise Unavailable("the audit trail takes too long to write; try again") from None
+
+    def _tell(self, review: Review, verdict: Verdict) -> None:
         for finding in verdict.excused:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
         if self._herald is not None:
             for notice in notices_of(review, verdict):
                 self._herald.tell(notice)
-
-    async def _record_now(self, event: Event) -> None:
-        try:
-            async with asyncio.timeout(self._inquiry.deadline):
-                await self._audit.record_now(event)
-        except TimeoutError:
-            raise Unavailable("the audit trail takes too long to write; try again") from None
 
 
 def ruling_of(verdict: Verdict) -> Ruling:
@@ -182,7 +176,7 @@ def _notes(verdict: Verdict) -> dict[str, str]:
     """For the API server's own audit trail, which puts the webhook's name in front of the keys."""
     parts = {
         "verdict": "allowed" if verdict.allowed else "denied",
-        "denied-by": _titles(_against(verdict)),
+        "denied-by": _titles(against(verdict)),
         "excepted-by": ", ".join(dict.fromkeys(finding.exemption for finding in verdict.excused)),
     }
     return {key: text[:_LONGEST_NOTE] for key, text in parts.items() if text}
@@ -190,49 +184,3 @@ def _notes(verdict: Verdict) -> dict[str, str]:
 
 def _titles(findings: Iterable[Finding]) -> str:
     return ", ".join(dict.fromkeys(f"{each.policy}:{each.rule} ({each.mode.value})" for each in findings))
-
-
-def _against(verdict: Verdict) -> Iterator[Finding]:
-    """What was said against it, first what counted most."""
-    for mode in (Mode.ENFORCE, Mode.WARN, Mode.AUDIT):
-        yield from verdict.denials(mode)
-
-
-def event_of(review: Review, request: Request, origin: Origin, verdict: Verdict) -> Event:
-    """One record of one review: who wanted to run what where, and what counted most against it."""
-    chosen = next(iter((*_against(verdict), *verdict.excused, *verdict.findings)), None)
-    images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]
-    event = _event(
-        review,
-        origin,
-        Outcome.OK if verdict.allowed else Outcome.DENIED,
-        str(chosen) if chosen else "no policy applies",
-        ", ".join(filter(None, dict.fromkeys(images))),
-    )
-    image = chosen.image if chosen else None
-    if image is None:
-        return event
-    return replace(
-        event,
-        repository=f"{image.registry}/{image.repository}",
-        reference=str(image.digest or image.tag),
-        digest=str(image.digest or ""),
-    )
-
-
-def _event(review: Review, origin: Origin, outcome: Outcome, reason: str, images: str = "") -> Event:
-    return Event(
-        Action.ADMISSION,
-        outcome,
-        _actor(review),
-        origin,
-        200,
-        reason=reason,
-        workload=Workload(review.namespace or "", pod=review.object_name if review.of.is_pod else ""),
-        detail=f"{review.operation} {review.title}{images and f': {images}'}",
-    )
-
-
-def _actor(review: Review) -> Identity:
-    user = review.user_info
-    return Identity(user.username, Method.REVIEW, uid=user.uid, groups=tuple(user.groups or ()))

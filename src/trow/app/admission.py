@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trow.admission.ports import Pins
+    from trow.admission.recording import Ledger
     from trow.app.controller import Controller
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.registry.events import Audit
     from trow.registry.pull import Pull
 
 
@@ -53,7 +53,7 @@ class Admission:
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, pull: Pull, pins: Pins, audit: Audit, metrics: Metrics
+    config: Config, pull: Pull, pins: Pins, ledger: Ledger, metrics: Metrics
 ) -> AsyncIterator[Admission]:
     """Build it all from the settings, and follow the cluster's policies where that is wanted.
 
@@ -66,10 +66,10 @@ async def admission_of(
     registries = [*map(registry_of, settings.registries)]
     inquiry = Inquiry(LocalImages(pull, registries), settings.deadline)
     heralds = Heralds()
-    validation = Validation(book, subjects, inquiry, audit, metrics, heralds)
+    validation = Validation(book, subjects, inquiry, ledger, metrics, heralds)
     compiled = settings.policies and settings.compiled
     foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
-    mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight)
+    mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight, ledger)
     guard = PullGuard(book, validation, registries=registries, users=settings.pull_users, groups=settings.pull_groups)
     controller = None
     async with contextlib.AsyncExitStack() as stack:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from trow.admission.recording import Ledger
 from trow.app import place
 from trow.app.admission import admission_of
 from trow.app.audit import Changes, trail
@@ -147,7 +148,8 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
 
         tunnels, front = _tunnels(config, metrics), webhook_front(config)
         pull = Pull(blobs, metadata)
-        admission = await stack.enter_async_context(admission_of(config, pull, metadata, audit, metrics))
+        ledger = Ledger(audit, transfers.repeats)
+        admission = await stack.enter_async_context(admission_of(config, pull, metadata, ledger, metrics))
         parts = _Parts(
             config,
             blobs,
@@ -340,7 +342,7 @@ def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
             generation=parts.metadata.generation,
             anonymous=_anonymous_tokens(config),
         ),
-        Api(browse, parts.records, gate, lists),
+        Api(browse, parts.records, gate, recorder, lists),
         parts.admission.handlers,
         Operations(_checks(parts), parts.metrics),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from trow.audit import record as records
+from trow.policy.identity import Method
 from trow.registry.events import Action
 
 if TYPE_CHECKING:
@@ -61,7 +62,15 @@ def _cloud_event(text: bytes, source: str) -> bytes:
     }
     if subject := _subject(record):
         event["subject"] = subject
+    if _is_only_said(record):
+        # The extension "Auth Context": whoever caused it has not shown who they are; `data` has what was said.
+        event["authtype"] = "unauthenticated"
     return _encode(event)
+
+
+def _is_only_said(record: Record) -> bool:
+    """Whether the name of the actor is proven by nothing."""
+    return record.actor is not None and record.actor.method == Method.REVIEW.value
 
 
 def _subject(record: Record) -> str:
@@ -92,6 +101,8 @@ _VERBS: Final = {
     Action.ADMISSION.value: "create",
     Action.COLLECTION.value: "deletecollection",
     Action.CONFIGURATION.value: "update",
+    Action.LIST.value: "list",
+    Action.AUDIT_READ.value: "list",
     Action.AUDIT_TRIM.value: "deletecollection",
     Action.AUDIT_LOSS.value: "create",
 }
@@ -109,8 +120,8 @@ _SUBRESOURCES: Final = {
     Action.ADMISSION.value: "admission",
 }
 _ANNOTATED: Final = (
-    "action", "outcome", "reason", "reference", "digest", "media_type", "previous", "source", "detail", "request",
-    "trace", "hash",
+    "action", "outcome", "reason", "reference", "digest", "media_type", "previous", "source", "detail", "ended",
+    "request", "trace", "hash",
 )  # fmt: skip
 _NUMBERS: Final = ("count", "blobs", "bytes")
 
@@ -145,7 +156,7 @@ def _client(client: records.Client) -> dict[str, Any]:
 
 def _user(record: Record) -> dict[str, Any]:
     actor = record.actor
-    if actor is None:
+    if actor is None or _is_only_said(record):
         return {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
     members = {"username": actor.user, "uid": actor.uid, "groups": list(actor.groups), "extra": _extra(record)}
     return {name: value for name, value in members.items() if value}
@@ -182,6 +193,10 @@ def _annotations(record: Record, source: str) -> dict[str, str]:
     members = {name: getattr(record, name) for name in _ANNOTATED}
     members |= {name: str(number) for name in _NUMBERS if (number := getattr(record, name))}
     members |= {"source-of-record": source, "id": identifier(record), "manifests": ",".join(record.manifests)}
+    if record.actor is not None and _is_only_said(record):
+        # What nobody has proven must not be taken for the user of the request.
+        said = record.actor
+        members |= {"said-user": said.user, "said-uid": said.uid, "said-groups": ",".join(said.groups)}
     return {f"{_GROUP}/{name.replace('_', '-')}": value for name, value in members.items() if value}
 
 

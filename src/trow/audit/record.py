@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from trow.registry.events import Event, Origin
 
 MOST_IN_A_LIST: Final = 100
+# Bytes of all names of groups, of those that somebody has only said, and of all further manifests (64 SHA-512).
+GROUPS_BYTES: Final = 4096
+SAID_GROUPS_BYTES: Final = 512
+MANIFESTS_BYTES: Final = 9216
 # RFC 8785 writes numbers as ECMAScript does, which is exact up to here.
 LARGEST_NUMBER: Final = 2**53 - 1
 CUT: Final = "…"
@@ -62,7 +66,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     Attributes:
         writer: which process's chain it belongs to.
         sequence: its place in that chain, counted from 1.
-        started: when a pull or push began, where that is known.
+        started: when a pull or push began, where that is known, or the first of equal events came.
+        ended: when the last of equal events came.
         prev: the hash of the record before; absent in the first.
         hash: see `trow.audit.chain`.
     """
@@ -89,6 +94,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     blobs: int = 0
     bytes: int = 0
     started: str = ""
+    ended: str = ""
     request: str = ""
     trace: str = ""
     prev: str = ""
@@ -140,14 +146,15 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
         reference=_text(event.reference),
         digest=_text(event.digest),
         media_type=_text(event.media_type),
-        manifests=_texts(event.manifests) if event.manifests else (),
+        manifests=_texts(event.manifests, MANIFESTS_BYTES) if event.manifests else (),
         previous=_text(event.previous),
         source=_text(event.source),
         detail=_text(event.detail, LONGEST_SENTENCE),
         count=_number(event.count),
         blobs=_number(event.blobs),
         bytes=_number(event.bytes),
-        started=times.written(times.microseconds(event.started_at)) if event.started_at else "",
+        started=_time(event.started_at),
+        ended=_time(event.ended_at),
         request=_text(event.origin.request),
         trace=_text(event.origin.trace),
         prev=prev,
@@ -155,18 +162,36 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
     )
 
 
+def _time(at: float) -> str:
+    return times.written(times.microseconds(at)) if at else ""
+
+
 def _text(text: str, most: int = LONGEST_TEXT) -> str:
-    if len(text) <= most and text.isascii():
+    """So much of a text that it takes about that many bytes in JSON; where some is missing, it ends with `CUT`."""
+    if len(text) <= most and text.isascii() and text.isprintable():
         return text
-    if len(text) > most:
-        text = text[: most - 1] + CUT
     # Half a surrogate pair comes from bytes that were no UTF-8, and cannot be written as JSON.
-    return text.encode("utf-8", "replace").decode()
+    text = text[: most + 1].encode("utf-8", "replace").decode()
+    if len(text) <= most and len(encode(text)) <= most + 2:
+        return text
+    kept, room = 0, most - len(CUT)
+    for letter in text:
+        room -= len(encode(letter)) - 2
+        if room < 0:
+            break
+        kept += 1
+    return text[:kept] + CUT
 
 
-def _texts(texts: Sequence[str]) -> tuple[str, ...]:
-    kept = tuple(_text(text) for text in texts[:MOST_IN_A_LIST])
-    return kept if len(texts) <= MOST_IN_A_LIST else (*kept[:-1], CUT)
+def _texts(texts: Sequence[str], most: int) -> tuple[str, ...]:
+    """So many of the texts that they take that many bytes at most; where some are missing, the last is `CUT`."""
+    kept: list[str] = []
+    for text in texts[:MOST_IN_A_LIST]:
+        kept.append(_text(text))
+        most -= len(encode(kept[-1])) + 1
+        if most < 0:
+            return (*kept[:-1], CUT)
+    return tuple(kept) if len(texts) <= MOST_IN_A_LIST else (*kept[:-1], CUT)
 
 
 def _number(number: int) -> int:
@@ -178,9 +203,8 @@ def _who(identity: Identity) -> tuple[Actor | None, Place | None]:
     if identity.anonymous:
         return None, None
     method = "" if identity.method is Method.NONE else identity.method.value
-    actor = Actor(
-        _text(identity.name), _text(identity.uid), _texts(identity.groups), method, _text(identity.credential)
-    )
+    groups = _texts(identity.groups, SAID_GROUPS_BYTES if identity.method is Method.REVIEW else GROUPS_BYTES)
+    actor = Actor(_text(identity.name), _text(identity.uid), groups, method, _text(identity.credential))
     return actor, None if identity.workload is None else _place(identity.workload)
 
 

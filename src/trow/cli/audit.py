@@ -31,6 +31,7 @@ from trow.cli.printing import say_json
 from trow.lib.terminal import shown
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, RequestInvalid
+from trow.policy.identity import Method
 
 if TYPE_CHECKING:
     import argparse
@@ -158,7 +159,9 @@ def _show_table(found: Iterable[Found]) -> Found:
     return page
 
 
-_HEADS: Final = ("TIME", "ACTION", "OUTCOME", "USER", "WORKLOAD", "IMAGE", "DIGEST", "BYTES")
+_HEADS: Final = ("TIME", "ACTION", "OUTCOME", "COUNT", "USER", "METHOD", "WORKLOAD", "IMAGE", "DIGEST", "BYTES")
+# In place of a method: the name is what somebody has said, and nothing proves it.
+UNPROVEN: Final = "unproven"
 
 
 def _cells(record: Record) -> Sequence[str]:
@@ -166,12 +169,19 @@ def _cells(record: Record) -> Sequence[str]:
         record.time,
         record.action,
         record.outcome,
+        str(record.count),
         record.actor.user if record.actor is not None else "",
+        _method(record),
         _place(record.workload or records.Place()),
         image_of(record),
         record.digest[:_SHORT_DIGEST],
         str(record.bytes or ""),
     )
+
+
+def _method(record: Record) -> str:
+    method = record.actor.method if record.actor is not None else ""
+    return UNPROVEN if method == Method.REVIEW.value else method
 
 
 def _place(place: records.Place) -> str:

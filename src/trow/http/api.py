@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from trow.http.gate import Gate
     from trow.http.lists import Lists
+    from trow.http.recorder import Recorder
     from trow.http.request import Request
     from trow.http.response import Response
     from trow.registry.browse import Browse
@@ -38,10 +39,11 @@ class Repositories(msgspec.Struct, frozen=True):
 class Api:
     """Handlers."""
 
-    def __init__(self, browse: Browse, records: Records, gate: Gate, lists: Lists) -> None:
+    def __init__(self, browse: Browse, records: Records, gate: Gate, recorder: Recorder, lists: Lists) -> None:
         self._browse = browse
         self._records = records
         self._gate = gate
+        self._recorder = recorder
         self._lists = lists
 
     async def repositories(self, request: Request) -> Response:
@@ -52,6 +54,7 @@ class Api:
             found = await self._browse.repositories(
                 page, self._gate.visible_to(request), text, self._gate.beginnings_for(request)
             )
+        self._recorder.listed(request, "repositories", text)
         headers = []
         if found.more:
             asked = {"q": text} if text else {}
@@ -66,6 +69,7 @@ class Api:
         page = self._page(request)
         async with self._lists.turn(request):
             events = await self._browse.history(repository, tag, page)
+        self._recorder.listed(request, "history", tag)
         headers = []
         if events.more:
             following = {"n": str(page.limit), "last": str(events.items[-1].sequence)}
@@ -76,6 +80,7 @@ class Api:
     async def audit(self, request: Request) -> Response:
         """What is on record, newest first."""
         given = {name: value for name in request.query_names() if (value := request.query(name))}
+        await self._recorder.reads_record(request, given)
         found = await self._records.search(given)
         headers = [("link", next_link(request.path, given | {"last": found.next}))] if found.next else []
         return json_response(200, {"records": [msgspec.Raw(record) for record in found.records]}, headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trow.http.gate import caller
@@ -11,7 +12,7 @@ from trow.oci.errors import OciError
 from trow.registry.events import Action, Event, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from trow.http.request import Request
     from trow.oci.names import Reference, Repository
@@ -47,7 +48,35 @@ class Recorder:
         if self._audit.fail_closed:
             await self._audit.record_now(event)
         else:
-            self._audit.record(event)
+            self._transfers.gather(event)
+
+    def listed(self, request: Request, what: str, reference: str = "") -> None:
+        """Somebody is told what there is: names of repositories, tags, referrers. Equal ones are counted.
+
+        Args:
+            request: who asked.
+            what: the list, in words.
+            reference: the tag or digest that it is about.
+        """
+        event = self._asked(request, Action.LIST, what)
+        self._transfers.gather(replace(event, repository=request.repository, reference=reference))
+
+    async def reads_record(self, request: Request, given: Mapping[str, str]) -> None:
+        """Somebody is about to be told what is on record.
+
+        Raises:
+            Unavailable: nothing may be done that is not on record, and this cannot be recorded.
+        """
+        by = ", ".join(f"{name} {value}" for name, value in sorted(given.items()))
+        event = self._asked(request, Action.AUDIT_READ, f"by {by}" if by else "all")
+        if self._audit.fail_closed:
+            await self._audit.record_now(event)
+        else:
+            self._transfers.gather(event)
+
+    @staticmethod
+    def _asked(request: Request, action: Action, what: str) -> Event:
+        return Event(action, Outcome.OK, request.identity, request.origin, 200, detail=what)
 
     def received(self, request: Request, size: int) -> None:
         """A blob was stored."""

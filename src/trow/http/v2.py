@@ -99,6 +99,7 @@ class V2:
         page = self._lists.page(request)
         async with self._lists.turn(request):
             tags = await self._browse.tags(repository, page)
+        self._recorder.listed(request, "tags")
         return json_response(200, {"name": repository, "tags": tags.items}, _link(request, page, tags))
 
     async def list_repositories(self, request: Request) -> Response:
@@ -108,6 +109,7 @@ class V2:
             repositories = await self._browse.repositories(
                 page, self._gate.visible_to(request), beginnings=self._gate.beginnings_for(request)
             )
+        self._recorder.listed(request, "repositories")
         return json_response(200, {"repositories": repositories.items}, _link(request, page, repositories))
 
     async def list_referrers(self, request: Request) -> Response:
@@ -119,6 +121,7 @@ class V2:
         page = self._lists.page(request)
         async with self._lists.turn(request):
             found = await self._browse.referrers(repository, subject, artifact_type, page)
+        self._recorder.listed(request, "referrers", subject)
         headers: Headers = [("content-type", media.OCI_INDEX)]
         filters = {} if artifact_type is None else {"artifactType": artifact_type}
         if artifact_type is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.policy.identity import ANONYMOUS
+from trow.policy.identity import ANONYMOUS, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,8 @@ class Action(Enum):
     TOKEN_ISSUE = "token.issue"  # noqa: S105 - a word, not a secret
     ACCESS = "access"
     ADMISSION = "admission"
+    LIST = "list"
+    AUDIT_READ = "audit.read"
     COLLECTION = "collection"
     CONFIGURATION = "configuration"
     AUDIT_TRIM = "audit.trim"
@@ -50,6 +52,19 @@ class Outcome(Enum):
     INTENT = "intent"
     DENIED = "denied"
     FAILED = "failed"
+
+
+class Part(Enum):
+    """A part of the record, with a budget of its own, so that no part can be pushed out by another.
+
+    What divides them is who can make records without end: whoever has a right to do something, whoever can log in,
+    whoever reaches the registry, and whoever reaches the webhooks.
+    """
+
+    EFFECTS = "effects"
+    ACCESS = "access"
+    ANONYMOUS = "anonymous"
+    REVIEWS = "reviews"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,10 @@ class Event:
         count: how many equal events this one stands for.
         blobs, bytes: how many blobs and bytes went through; of a pull as answered, of a push as received.
         workload: where in the cluster it is about; None: where the actor's own credential lives.
-        started_at: when the first request of a pull or push came, seconds since 1970; 0.0 is now.
+        started_at: when the first request of a pull or push came, or the first of equal events, seconds since 1970;
+            0.0 is now.
+        ended_at: when the last of equal events came; 0.0 where there is one.
+        part: of the record; None: that of who did what.
     """
 
     action: Action
@@ -109,6 +127,8 @@ class Event:
     bytes: int = 0
     workload: Workload | None = None
     started_at: float = 0.0
+    ended_at: float = 0.0
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         for names, most in ((_TEXTS, LONGEST_TEXT), (_SENTENCES, LONGEST_SENTENCE)):
@@ -116,6 +136,26 @@ class Event:
                 text: str = getattr(self, name)
                 if len(text) > most:
                     object.__setattr__(self, name, text[: most + 1])
+
+
+# What anybody who can log in can do, with any rights or none.
+_ASKING: Final = frozenset({Action.LOGIN, Action.TOKEN_ISSUE, Action.ACCESS, Action.LIST})
+# What the registry does by itself.
+_OWN: Final = frozenset({Action.CONFIGURATION, Action.COLLECTION, Action.AUDIT_TRIM, Action.AUDIT_LOSS})
+
+
+def part_of(event: Event) -> Part:
+    """Where in the record an event belongs."""
+    if event.part is not None:
+        return event.part
+    if event.actor.method is Method.REVIEW:
+        return Part.REVIEWS
+    if event.action in _OWN:
+        return Part.EFFECTS
+    if event.actor.anonymous:
+        return Part.ANONYMOUS
+    asking = event.action in _ASKING or (event.action is Action.ADMISSION and event.outcome is not Outcome.OK)
+    return Part.ACCESS if asking else Part.EFFECTS
 
 
 class Audit(Protocol):

@@ -2,8 +2,7 @@
 
 A client that pulls an image asks for a manifest by tag, perhaps for another one by digest, then for blobs, each in a
 request of its own. The requests of one caller in one repository are gathered here by what the manifests refer to, and
-recorded once, when nothing was asked for some seconds. Refusals that repeat are gathered too, so that nobody can fill
-the record with them.
+recorded once, when nothing was asked for some seconds. What repeats is gathered too (`trow.registry.repeats`).
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.lib.source import source_of
 from trow.oci import manifest as manifests
 from trow.oci.errors import OciError
 from trow.registry.events import Action, Event, Outcome
+from trow.registry.repeats import Repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository
@@ -42,9 +41,6 @@ _MOST_REFERENCES: Final = 256
 _MOST_EXPECTED: Final = 512
 _MOST_KNOWN: Final = 1024
 _PUSH_IDLE_SECONDS: Final = 600.0
-_REFUSALS_SECONDS: Final = 60.0
-# Different refusals of one client that are recorded one by one within that time.
-_REFUSALS_OF_A_CLIENT: Final = 60
 
 Key: TypeAlias = tuple[str, str, str, str]
 
@@ -113,21 +109,15 @@ class _Push:
     bytes: int = 0
 
 
-@dataclass(slots=True)
-class _Refusals:
-    """Equal refusals since the last record of them."""
-
-    event: Event
-    since: float
-    count: int = 0
-
-
 class Transfers:
     """Gathers requests into records.
 
     Args:
         audit: where records go.
         idle: seconds after which a pull has ended.
+
+    Attributes:
+        repeats: counts what repeats; swept together with what has ended.
     """
 
     def __init__(self, audit: Audit, idle: float, clock: Callable[[], float] = time.time) -> None:
@@ -140,8 +130,7 @@ class Transfers:
         self._numbers = itertools.count()
         self.references = References()
         self._pushes: OrderedDict[Key, _Push] = OrderedDict()
-        self._refusals: OrderedDict[tuple[object, ...], _Refusals] = OrderedDict()
-        self._refused: Counter[str] = Counter()
+        self.repeats = Repeats(audit, clock)
 
     async def manifest(
         self, caller: Caller, repository: Repository, reference: Reference, record: ManifestRecord, size: int | None
@@ -269,25 +258,9 @@ class Transfers:
             replace(push.begun, blobs=push.blobs, bytes=push.bytes, detail="blobs only; no manifest followed")
         )
 
-    def gather(self, event: Event) -> None:
-        """Something happened that anybody can repeat at will, such as a refusal.
-
-        The first of equal events is recorded at once, the others are counted.
-        """
-        source = source_of(event.origin.address)
-        key: tuple[object, ...] = (source, event.actor.name, event.action, event.repository, event.reason)
-        if key not in self._refusals and self._refused[source] >= _REFUSALS_OF_A_CLIENT:
-            key = (source,)
-            event = replace(event, repository="", reference="", reason="many different refusals of this client")
-        tally = self._refusals.get(key)
-        if tally is not None:
-            tally.count += 1
-            return
-        self._refusals[key] = _Refusals(event, self._clock())
-        self._refused[source] += 1
-        self._audit.record(event)
-        if len(self._refusals) > _MOST:
-            self._settle(next(iter(self._refusals)))
+    def gather(self, event: Event, alike: Hashable = None) -> None:
+        """Something happened that anybody can repeat at will, such as a refusal; see `Repeats.gather`."""
+        self.repeats.gather(event, alike)
 
     def sweep(self, *, everything: bool = False) -> None:
         """Record what has ended; call it many times a second, and with ``everything`` at the end.
@@ -306,8 +279,7 @@ class Transfers:
             if not everything and push.touched >= now - _PUSH_IDLE_SECONDS:
                 break
             self._abandon(self._pushes.pop(key))
-        for old in list(self._old_refusals(now, everything=everything)):
-            self._settle(old)
+        self.repeats.sweep(everything=everything)
 
     def _end_first(self) -> None:
         _, _, key, pull = heapq.heappop(self._looks)
@@ -323,22 +295,6 @@ class Transfers:
             return False
         # A caller that never stops asking is recorded now and then.
         return pull.touched < now - self._idle or pull.begun.started_at < now - _LONGEST_SECONDS
-
-    def _old_refusals(self, now: float, *, everything: bool) -> Iterator[tuple[object, ...]]:
-        for key, tally in self._refusals.items():
-            if everything or tally.since < now - _REFUSALS_SECONDS:
-                yield key
-            else:
-                return
-
-    def _settle(self, key: tuple[object, ...]) -> None:
-        tally = self._refusals.pop(key)
-        source = source_of(tally.event.origin.address)
-        self._refused[source] -= 1
-        if not self._refused[source]:
-            del self._refused[source]
-        if tally.count:
-            self._audit.record(replace(tally.event, count=tally.count, started_at=tally.since))
 
 
 class References:

@@ -9,6 +9,7 @@ from support.policies import CLUSTER_POLICY, document
 from trow.admission.foresight import Foresight
 from trow.admission.mutate import Mutation
 from trow.admission.notices import Heralds
+from trow.admission.recording import Ledger
 from trow.admission.review import decode
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
@@ -38,7 +39,9 @@ async def mutate(keeper: Gatekeeper, item: dict[str, Any], spared: tuple[str, ..
     told, heralds = Told(), Heralds()
     heralds.add(told)
     subjects, inquiry = Subjects({}), Inquiry(NoImages(), 1.0)
-    validation = Validation(keeper.book, subjects, inquiry, keeper.audit, keeper.metrics, heralds, clock=keeper.clock)
+    validation = Validation(
+        keeper.book, subjects, inquiry, Ledger(keeper.audit), keeper.metrics, heralds, clock=keeper.clock
+    )
     foresight = Foresight(keeper.book, validation, spared, keeper.clock)
     mutation = Mutation(keeper.book, subjects, inquiry, keeper.metadata, keeper.metrics, {}, foresight)
     ruling = await mutation.answer(decode(body(item, **members)), ORIGIN)

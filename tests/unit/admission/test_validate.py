@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -12,6 +13,7 @@ from support import platforms
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, containers, owned, pod, workload
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from trow.admission.book import Book
+from trow.admission.recording import Ledger
 from trow.admission.review import Ruling, decode
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
@@ -367,7 +369,7 @@ async def test_the_record_of_what_cannot_be_read(keep: Keep) -> None:
 async def test_a_refusal_while_policies_are_not_read_yet_is_on_record(keep: Keep) -> None:
     keeper = keep()
     inquiry = Inquiry(LocalImages(Pull(MemoryBlobs(), keeper.metadata), []), 1.0)
-    validation = Validation(Book(None, following=True), Subjects({}), inquiry, keeper.audit, keeper.metrics)
+    validation = Validation(Book(None, following=True), Subjects({}), inquiry, Ledger(keeper.audit), keeper.metrics)
     ruling = await validation.answer(decode(body(pod(OURS))), ORIGIN)
     event = only(keeper)
     assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, ruling.message)
@@ -382,14 +384,17 @@ async def test_where_no_cluster_is_expected_to_ask_nothing_is_on_record(keep: Ke
 
 
 @pytest.mark.parametrize("item", [pod(OURS), pod(THEIRS), pod()])
-async def test_a_dry_run_leaves_no_record(keep: Keep, item: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_dry_run_is_on_record_as_one_and_nobody_is_told(
+    keep: Keep, item: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It tells as much as another review does."""
     for keeper in (keep(ours(), excused()), keep(ours()), keep(following=False)):
         wet = await keeper.validate(item)
-        keeper.audit.taken()
+        recorded = keeper.audit.taken()
         caplog.clear()
         dry = await keeper.validate(item, dryRun=True)
         assert dry == wet
-        assert keeper.audit.taken() == []
+        assert keeper.audit.taken() == [replace(event, detail=f"dry run: {event.detail}") for event in recorded]
         assert caplog.records == []
 
 

@@ -70,10 +70,13 @@ def trow(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 def test_search_shows_a_table_newest_first(trow: Any) -> None:
     ran = trow("search")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.lines[0].split() == ["TIME", "ACTION", "OUTCOME", "USER", "WORKLOAD", "IMAGE", "DIGEST", "BYTES"]
+    assert ran.lines[0].split() == [
+        "TIME", "ACTION", "OUTCOME", "COUNT", "USER", "METHOD", "WORKLOAD", "IMAGE", "DIGEST", "BYTES"
+    ]  # fmt: skip
     assert [line.split()[1] for line in ran.lines[1:]] == ["push", "pull", "pull", "pull"]
     assert ran.lines[4].split() == [
-        "2023-11-14T22:13:20.250000Z", "pull", "ok", "system:serviceaccount:team-a:builder", "team-a/pod-1@node-1",
+        "2023-11-14T22:13:20.250000Z", "pull", "ok", "2", "system:serviceaccount:team-a:builder", "kubernetes",
+        "team-a/pod-1@node-1",
         "team-a/app-1:v1", digest(1)[:19], "4000",
     ]  # fmt: skip
 
@@ -81,6 +84,15 @@ def test_search_shows_a_table_newest_first(trow: Any) -> None:
 def test_what_clients_write_is_no_command_to_the_terminal(trow: Any) -> None:
     assert "\x1b" not in trow("search").out
     assert "robot:ci?[31m" in trow("search").out
+
+
+def test_a_name_that_is_only_said_is_marked(trow: Any, data: Path) -> None:
+    trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
+    trail.record(Event(Action.ADMISSION, Outcome.DENIED, Identity("alice", Method.REVIEW), count=12))
+    trail.close()
+    row = trow("search", "--user", "alice").lines[1].split()
+    assert row[1:6] == ["admission", "denied", "12", "alice", "unproven"]
+    assert msgspec.json.decode(trow("search", "--user", "alice", "--json").out)["actor"]["method"] == "review"
 
 
 TERMINAL = "\x9b31m\u202etxt\u2028\u2066\x7f"

@@ -12,7 +12,8 @@ from trow.audit import chain, formats
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED
 from trow.audit.formats import FORMATS
-from trow.registry.events import Action, Event, Origin
+from trow.policy.identity import Identity, Method
+from trow.registry.events import Action, Event, Origin, Outcome
 from unit.audit.trails import digest, full
 
 SOURCE = "https://registry.example"
@@ -126,3 +127,18 @@ def test_action_of_another_version_is_sent_all_the_same() -> None:
     text = line(full(1)).replace(b'"action":"pull"', b'"action":"new.word"')
     assert b'"verb":"get"' in FORMATS["kubernetes"].item(text, SOURCE)
     assert b'"io.trow.audit.new.word.v1"' in FORMATS["cloudevents"].item(text, SOURCE)
+
+
+def test_a_name_that_is_only_said_is_not_the_user_of_the_request() -> None:
+    """Whoever reads these must not take for true what a stranger wrote."""
+    said = Identity("alice", Method.REVIEW, uid="u-1", groups=("admins", "dev"))
+    event = Event(Action.ADMISSION, Outcome.DENIED, said)
+    (in_cluster,) = written("kubernetes", event)["items"]
+    assert in_cluster["user"] == {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
+    annotations = in_cluster["annotations"]
+    assert [annotations[f"registry.trow.io/said-{name}"] for name in ("user", "uid", "groups")] == [
+        "alice", "u-1", "admins,dev"
+    ]  # fmt: skip
+    (cloud,) = written("cloudevents", event)
+    assert (cloud["authtype"], cloud["data"]["actor"]["method"]) == ("unauthenticated", "review")
+    assert "authtype" not in written("cloudevents", full(1))[0]

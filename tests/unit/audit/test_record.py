@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED
-from trow.policy.identity import Identity, Method
+from trow.policy.identity import Identity, Method, Workload
 from trow.registry.events import Action, Event, Origin, Outcome
 from unit.audit.trails import digest, full
 
@@ -117,7 +117,8 @@ def test_empty_members_are_left_out() -> None:
         (Event(Action.PULL, reason="r" * 2000), "reason", 1024),
         (Event(Action.PULL, detail="d" * 2000), "detail", 1024),
         (Event(Action.PULL, repository="n" * 2000), "repository", 256),
-        (Event(Action.PULL, reference="é" * 2000), "reference", 256),
+        (Event(Action.PULL, reference="é" * 2000), "reference", 128),
+        (Event(Action.PULL, reference="\x00" * 2000), "reference", 43),
     ],
 )
 def test_long_text_is_cut_and_shows_it(event: Event, member: str, most: int) -> None:
@@ -135,7 +136,7 @@ def test_long_agent_is_cut() -> None:
 def test_long_lists_are_cut_and_show_it() -> None:
     record = compose(Event(Action.PULL, actor=Identity("u", groups=("g" * 300,) * 200), manifests=(digest(1),) * 101))
     assert record.actor is not None
-    assert len(record.actor.groups) == len(record.manifests) == 100
+    assert (len(record.actor.groups), len(record.manifests)) == (16, 100)
     assert record.actor.groups[-1] == record.manifests[-1] == "…"
     assert len(record.actor.groups[0]) == 256
     assert records.digests(record) == {digest(1)}
@@ -147,7 +148,21 @@ def test_largest_record_fits_a_batch_of_the_webhook() -> None:
         Action.PULL, actor=Identity(worst, groups=(worst,) * 500), origin=Origin(*[worst] * 5), reason=worst,
         repository=worst, reference=worst, digest=worst, media_type=worst, manifests=(worst,) * 500, detail=worst,
     )  # fmt: skip
-    assert len(records.encode(compose(event))) < 2**19
+    assert len(records.encode(compose(event))) < 2**15
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "日", "🙂", "\x00", '"', "\ud800", "\u202e"])
+def test_what_a_stranger_writes_is_bounded_to_some_kilobytes(letter: str) -> None:
+    """A review of a Pod, as large as a body may be."""
+    worst = letter * 100_000
+    actor = Identity(worst, Method.REVIEW, uid=worst, groups=(worst,) * 1000)
+    event = Event(
+        Action.ADMISSION, Outcome.DENIED, actor, Origin("192.0.2.1", agent=worst), 200, worst, worst, worst, worst,
+        detail=worst, workload=Workload(worst, pod=worst),
+    )  # fmt: skip
+    text = records.encode(compose(event))
+    assert len(text) < 6 * 1024
+    assert text.count("…".encode()) >= 8
 
 
 @pytest.mark.parametrize(

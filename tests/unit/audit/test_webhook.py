@@ -107,12 +107,12 @@ async def test_batches_have_a_limit_in_bytes(tmp_path: Path) -> None:
     async with listening() as receiver:
         with opened(tmp_path) as trail:
             async with sending(trail, receiver.url) as webhook:
-                for number in range(60):
-                    trail.record(full(number, manifests=("\x00" * 256,) * 30, detail="\x00" * 1000))
-                await eventually(lambda: webhook.sent == 60)
+                for number in range(200):
+                    trail.record(full(number, manifests=("\x00" * 256,) * 64, detail="\x00" * 1000))
+                await eventually(lambda: webhook.sent == 200)
     assert len(receiver.bodies) > 1
     assert all(len(body) <= MOST_BYTES for body in receiver.bodies)
-    assert receiver.sequences == list(range(1, 61))
+    assert receiver.sequences == list(range(1, 201))
 
 
 async def test_failure_is_repeated_until_it_works_and_waits_longer_each_time(

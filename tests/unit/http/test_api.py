@@ -7,6 +7,7 @@ import pytest
 
 from trow.http.api import Api
 from trow.http.lists import Lists
+from trow.http.recorder import Recorder
 from trow.oci.errors import RequestInvalid
 from trow.oci.page import PageSizes
 from trow.policy.access import Permission
@@ -32,7 +33,8 @@ class Shelf:
 
 
 async def ask(world: World, shelf: Shelf, query: str = "") -> tuple[object, dict[str, str]]:
-    api = Api(Browse(world.metadata), shelf, world.gate, Lists(PageSizes(default=10, most=100)))
+    recorder, lists = Recorder(world.audit, world.transfers), Lists(PageSizes(default=10, most=100))
+    api = Api(Browse(world.metadata), shelf, world.gate, recorder, lists)
     answer = await api.audit(world.request(None, Permission.AUDIT, path="/api/v1/audit", query=query))
     return json.loads(answer.body), dict(answer.headers)
 

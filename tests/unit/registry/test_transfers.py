@@ -14,7 +14,7 @@ from support.core import OTHER, REPO, digest, tag
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository
 from trow.policy.identity import Identity, Method
-from trow.registry import transfers
+from trow.registry import repeats, transfers
 from trow.registry.events import Action, Event, Origin, Outcome
 from trow.registry.ports import ManifestRecord
 from trow.registry.transfers import Caller, References, Transfers
@@ -453,7 +453,7 @@ async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: Re
 
 
 async def test_refusals_are_bounded_and_none_is_lost(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "_MOST", 10)
+    monkeypatch.setattr(repeats, "MOST", 10)
     for number in range(25):
         for _ in range(3):
             registry.transfers.gather(refusal(address=f"192.0.2.{number}"))
@@ -521,4 +521,4 @@ async def test_nothing_is_kept_of_what_has_ended(registry: Registry) -> None:
         registry.transfers.gather(refusal(address=by.address))
     registry.after(10_000)
     kept = vars(registry.transfers)
-    assert not any(kept[name] for name in ("_pulls", "_looks", "_pushes", "_refusals", "_refused"))
+    assert not any(kept[name] for name in ("_pulls", "_looks", "_pushes"))

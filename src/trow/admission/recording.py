@@ -1,0 +1,120 @@
+"""What reviews leave on record. Nobody has shown who they are: names are what a review says, and equal ones count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from trow.admission.notices import controller_of
+from trow.policy.identity import Identity, Method, Workload
+from trow.policy.rules import Mode
+from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from trow.admission.review import Review
+    from trow.policy.decide import Finding, Request, Verdict
+    from trow.registry.events import Audit, Origin
+    from trow.registry.repeats import Repeats
+
+# One more of each than a record shows, so that it can show that there was more.
+_LONGEST_NAME: Final = LONGEST_TEXT + 1
+_MOST_GROUPS: Final = 101
+_DRY: Final = "dry run: "
+
+
+class Ledger:
+    """Takes reviews down.
+
+    Args:
+        audit: where records go.
+        repeats: counts equal ones; None: each is a record of its own.
+    """
+
+    def __init__(self, audit: Audit, repeats: Repeats | None = None) -> None:
+        self._audit = audit
+        self._repeats = repeats
+
+    async def verdict(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
+        """What was decided. What is let through waits for its record where nothing may happen off the record.
+
+        Raises:
+            Unavailable: it cannot be recorded.
+        """
+        event = event_of(review, request, origin, verdict)
+        if self._audit.fail_closed and verdict.allowed and not review.dry_run:
+            await self._audit.record_now(event)
+        else:
+            self._gather(event, review)
+
+    def failed(self, review: Review, origin: Origin, why: str) -> None:
+        """It could not be decided."""
+        self._gather(_event(review, origin, Outcome.FAILED, why), review)
+
+    def told(self, review: Review, origin: Origin, names: Sequence[str]) -> None:
+        """Somebody has learnt which digests tags stand for."""
+        event = _event(review, origin, Outcome.OK, "tags were pinned to digests", ", ".join(dict.fromkeys(names)))
+        self._gather(event, review)
+
+    def _gather(self, event: Event, review: Review) -> None:
+        if self._repeats is None:
+            self._audit.record(event)
+        else:
+            self._repeats.gather(event, _alike(event, review))
+
+
+def event_of(review: Review, request: Request, origin: Origin, verdict: Verdict) -> Event:
+    """One record of one review: who wanted to run what where, and what counted most against it."""
+    chosen = next(iter((*against(verdict), *verdict.excused, *verdict.findings)), None)
+    images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]
+    event = _event(
+        review,
+        origin,
+        Outcome.OK if verdict.allowed else Outcome.DENIED,
+        str(chosen) if chosen else "no policy applies",
+        ", ".join(filter(None, dict.fromkeys(images))),
+    )
+    image = chosen.image if chosen else None
+    if image is None:
+        return event
+    return replace(
+        event,
+        repository=f"{image.registry}/{image.repository}",
+        reference=str(image.digest or image.tag),
+        digest=str(image.digest or ""),
+    )
+
+
+def against(verdict: Verdict) -> Iterator[Finding]:
+    """What was said against it, first what counted most."""
+    for mode in (Mode.ENFORCE, Mode.WARN, Mode.AUDIT):
+        yield from verdict.denials(mode)
+
+
+def _event(review: Review, origin: Origin, outcome: Outcome, reason: str, images: str = "") -> Event:
+    return Event(
+        Action.ADMISSION,
+        outcome,
+        _actor(review),
+        origin,
+        200,
+        reason=reason,
+        workload=Workload(review.namespace or "", pod=review.object_name if review.of.is_pod else ""),
+        detail=f"{_DRY if review.dry_run else ''}{review.operation} {review.title}{images and f': {images}'}",
+    )
+
+
+def _actor(review: Review) -> Identity:
+    user = review.user_info
+    # Whoever sends it can write what they like, and as much as a body holds.
+    groups = tuple(group[:_LONGEST_NAME] for group in (user.groups or ())[:_MOST_GROUPS])
+    return Identity(user.username[:_LONGEST_NAME], Method.REVIEW, uid=user.uid[:_LONGEST_NAME], groups=groups)
+
+
+def _alike(event: Event, review: Review) -> Hashable:
+    """What a controller tries again and again, each time with a Pod of another name, is one thing."""
+    owner = None if event.outcome is Outcome.OK else controller_of(review.metadata)
+    if owner is None:
+        return event.detail
+    return review.operation, review.of, review.namespace, owner.uid[:_LONGEST_NAME], event.reference, review.dry_run

@@ -1,0 +1,128 @@
+"""Equal events are counted, so that nobody fills the record by saying the same thing again.
+
+The first is recorded at once. Those that follow within a minute are one record, with their number and the times of the
+first and the last. Whoever makes many different ones has a share of records, beyond which they are only counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.lib.source import source_of
+from trow.policy.identity import ANONYMOUS, Identity
+from trow.registry.events import Action, Event, Outcome, Part, part_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from trow.registry.events import Audit
+
+WINDOW_SECONDS: Final = 60.0
+# Events of each part of the record that are counted at a time; above it the oldest is recorded as it is.
+MOST: Final = 10_000
+# Different events of one source that are recorded one by one within the window: refusals, which anybody can make;
+# what was allowed, by user; and reviews, of which one API server sends those of a whole cluster.
+REFUSALS: Final = 60
+ALLOWED: Final = 600
+REVIEWS: Final = 3_000
+
+Key: TypeAlias = "tuple[Hashable, ...]"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Equal events since the last record of them."""
+
+    event: Event
+    share: Key
+    since: float
+    last: float
+    count: int = 0
+
+
+class Repeats:
+    """Records events that can be repeated at will.
+
+    Args:
+        audit: where records go.
+    """
+
+    def __init__(self, audit: Audit, clock: Callable[[], float] = time.time) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._tallies: dict[Part, OrderedDict[Key, _Tally]] = {part: OrderedDict() for part in Part}
+        self._different: Counter[Key] = Counter()
+
+    def gather(self, event: Event, alike: Hashable = None) -> None:
+        """Record the event, or count it.
+
+        Args:
+            event: what happened.
+            alike: what equal events have in common beside who, what, where and why; None: their `detail`.
+        """
+        part, now = part_of(event), self._clock()
+        tallies = self._tallies[part]
+        key, share = _key(event, alike), _share(event, part)
+        if key not in tallies and self._different[share] >= _most(event, part):
+            key, event = share, _any_of(event, part)
+        tally = tallies.get(key)
+        if tally is not None:
+            tally.count += 1
+            tally.last = now
+            return
+        tallies[key] = _Tally(event, share, now, now)
+        self._different[share] += 1
+        self._audit.record(event)
+        if len(tallies) > MOST:
+            self._settle(part, next(iter(tallies)))
+
+    def sweep(self, *, everything: bool = False) -> None:
+        """Record what was counted until now; call it many times a second, and with ``everything`` at the end."""
+        until = self._clock() - WINDOW_SECONDS
+        for part, tallies in self._tallies.items():
+            # The oldest come first.
+            while tallies and (everything or next(iter(tallies.values())).since < until):
+                self._settle(part, next(iter(tallies)))
+
+    def _settle(self, part: Part, key: Key) -> None:
+        tally = self._tallies[part].pop(key)
+        self._different[tally.share] -= 1
+        if not self._different[tally.share]:
+            del self._different[tally.share]
+        if tally.count:
+            counted = replace(tally.event, count=tally.count, started_at=tally.since, ended_at=tally.last)
+            self._audit.record(counted)
+
+
+def _key(event: Event, alike: Hashable) -> Key:
+    # Who is refused may name whatever they like.
+    reference = event.reference if event.outcome is Outcome.OK else ""
+    what = event.action, event.outcome, event.repository, reference, event.reason
+    return source_of(event.origin.address), event.actor.name, what, event.detail if alike is None else alike
+
+
+def _share(event: Event, part: Part) -> Key:
+    """Whose share of different records it takes from."""
+    source = source_of(event.origin.address)
+    if event.outcome is Outcome.OK and part is not Part.REVIEWS:
+        return source, event.actor.name
+    return source, part is Part.REVIEWS
+
+
+def _most(event: Event, part: Part) -> int:
+    if part is Part.REVIEWS:
+        return REVIEWS
+    return ALLOWED if event.outcome is Outcome.OK else REFUSALS
+
+
+def _any_of(event: Event, part: Part) -> Event:
+    """What stands for all that go beyond a share."""
+    what = "requests" if event.outcome is Outcome.OK else "refusals"
+    actor = event.actor if event.outcome is Outcome.OK else ANONYMOUS
+    if event.action is Action.ADMISSION:
+        what, actor = "reviews", Identity("", event.actor.method)
+    reason = f"many different {what} of this client"
+    return Event(event.action, event.outcome, actor, event.origin, event.status, reason, part=part)
