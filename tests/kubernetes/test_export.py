@@ -114,6 +114,11 @@ SPECS: Final[Mapping[str, dict[str, Any]]] = {
         "require": {"digest": True, "forbidPullPolicyNever": True},
         "rules": [rule("evil", "Deny", {"registry": "*", "repository": "**/evil", "tag": "v*"})],
     },
+    "always": {
+        "default": "Deny",
+        "require": {"imagePullPolicy": "Always"},
+        "rules": [rule("ours", "Allow", {"registry": "*", "repository": "**/team/**"}, {"registry": "docker.io"})],
+    },
     "nothing": {"default": "Deny"},
     "anything": {"default": "Allow"},
     "allowing": {"default": "Deny", "rules": chosen(1, 16, "Allow")},
@@ -216,9 +221,9 @@ class Gate:
         }
         rules = Rules((self.policy,), tuple(self.exemptions))
         try:
-            request = Subjects({}).of(msgspec.convert(review, Review))
+            request = Subjects({}).of(received(review))
         except UnreadableObject as error:
-            request = Subjects({}).of(msgspec.convert({**review, "object": pod("a")}, Review))
+            request = Subjects({}).of(received({**review, "object": pod("a")}))
             assert request
             return unreadable(rules, request, str(error))
         compiled = replace(rules, policies=tuple(each.without_content for each in rules.policies))
@@ -251,6 +256,10 @@ class Gate:
             return title in canary.message or title in canary.warning
 
         assert settles(answered), self.create(pod(CANARY))
+
+
+def received(review: Mapping[str, Any]) -> Review:
+    return msgspec.json.decode(msgspec.json.encode(review), type=Review)
 
 
 def path_of(item: Mapping[str, Any], namespace: str) -> str:
@@ -743,6 +752,12 @@ def test_a_refusal_names_the_rules(gates: Mapping[str, Gate]) -> None:
             "docker.io/library/nginx:latest has no digest (#, require.digest); write it with",
         ),
         ("digests", f"nginx@{SHA256}", "Never", f"@{SHA256} is never pulled, so nobody knows what it is (#, require."),
+        (
+            "always",
+            "nginx",
+            "IfNotPresent",
+            "has another imagePullPolicy than Always (#, require.imagePullPolicy); write",
+        ),
         ("nothing", "nginx", "Always", "no rule (#, default); this policy allows nothing yet: it needs a rule"),
         ("anything", 'a"\n\\', "Always", r'container c0: "a\"\n\\" is not the name of an image (#, invalid-image)'),
         ("anything", "\u00e9" * 4000, "Always", f'"{"é" * 200}..." is not the name of an image'),

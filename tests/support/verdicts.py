@@ -111,6 +111,7 @@ _REQUIREMENTS: Final = st.builds(
     exists=st.booleans(),
     max_age=st.sampled_from([None, HOUR]),
     never_forbidden=st.booleans(),
+    always_pulled=st.sampled_from([False, False, True]),
     platforms=st.sampled_from([(), ("linux/amd64",)]),
 )
 POLICIES: Final = st.builds(

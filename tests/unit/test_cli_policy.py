@@ -493,6 +493,25 @@ def test_kinds_that_a_configuration_adds(capsys: pytest.CaptureFixture[str]) -> 
     assert judge(save(item)) == 1
 
 
+@pytest.mark.parametrize(
+    ("image", "written", "code"),
+    [
+        # As the API server fills it in before any policy is asked.
+        ("nginx", "", 0),
+        ("nginx:latest", "", 0),
+        ("nginx:1", "", 1),
+        (f"nginx@{DIGEST}", "", 1),
+        ("nginx:1", "Always", 0),
+        ("nginx", "IfNotPresent", 1),
+    ],
+)
+def test_pull_policies_that_nobody_wrote(image: str, written: str, code: int) -> None:
+    Path("policy.yaml").write_text(cluster_policy("default: Allow, require: {imagePullPolicy: Always}"))
+    item = pod(image)
+    item["spec"]["containers"][0] |= {"imagePullPolicy": written} if written else {}
+    assert judge(save(item)) == code
+
+
 SELECTING = cluster_policy("default: Deny, namespaceSelector: {matchLabels: {tier: prod}}")
 
 

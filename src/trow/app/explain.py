@@ -9,7 +9,15 @@ from trow.app.judging import PULLED_THROUGH, Judge, Outcome, worst
 from trow.app.trial import JudgedImage
 from trow.policy import images
 from trow.policy.changes import reference_of
-from trow.policy.decide import FORBID_NEVER, REQUIRE_AGE, REQUIRE_DIGEST, REQUIRE_EXISTS, REQUIRE_PLATFORM, Rules
+from trow.policy.decide import (
+    FORBID_NEVER,
+    REQUIRE_AGE,
+    REQUIRE_ALWAYS,
+    REQUIRE_DIGEST,
+    REQUIRE_EXISTS,
+    REQUIRE_PLATFORM,
+    Rules,
+)
 from trow.policy.globs import matches
 from trow.policy.images import LATEST, InvalidImage
 from trow.policy.manifests import EXCEPTION
@@ -111,7 +119,7 @@ def _rule(effect: Effect, rule: Rule | None, image: ImageReference) -> str:
 
 def _requirements(policy: Policy, image: ImageReference, namespace: str, now: float) -> Iterator[str]:
     for name, require in _each(policy.require):
-        if name == FORBID_NEVER:
+        if name in (FORBID_NEVER, REQUIRE_ALWAYS):
             yield f"  {name}: depends on the container's imagePullPolicy"
             continue
         alone = Rules((replace(policy, require=require),))
@@ -126,6 +134,8 @@ def _each(require: Requirements) -> Iterator[tuple[str, Requirements]]:
         yield REQUIRE_DIGEST, Requirements(digest=True)
     if require.never_forbidden:
         yield FORBID_NEVER, Requirements(never_forbidden=True)
+    if require.always_pulled:
+        yield REQUIRE_ALWAYS, Requirements(always_pulled=True)
     if require.exists:
         yield REQUIRE_EXISTS, Requirements(exists=True)
     if require.max_age is not None:

@@ -25,6 +25,7 @@ from trow.policy.decide import (
 )
 from trow.policy.images import registry_of
 from trow.policy.kinds import is_filled_in
+from trow.policy.pods import default_pull_policy
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Judge:
             kind: of the object; of one that makes Pods, both it and they are judged.
             use: as it is written.
         """
-        return self._told(namespace, kind, use)
+        return self._told(namespace, kind, _as_stored(kind, use))
 
     def _opinions(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[Opinion, ...]:
         filled_in = is_filled_in(kind, use.text)
@@ -231,6 +232,14 @@ class Judge:
         for policy in self._rules.applying(namespace):
             finding = Finding(policy.title, INVALID, policy.mode, use, None, allowed=False, **why)
             yield Opinion(finding, _undecided(policy.mode))
+
+
+def _as_stored(kind: Kind, use: ImageUse) -> ImageUse:
+    """With the pull policy that the API server writes into objects of its own kinds before anybody is asked."""
+    image = reference_of(use.text)
+    if use.pull_policy or image is None or not kind.known or use.field == "":
+        return use
+    return replace(use, pull_policy=default_pull_policy(image))
 
 
 def _if_it_applies(opinion: Opinion, namespace: str) -> Opinion:

@@ -32,6 +32,7 @@ REQUIRE_EXISTS: Final = "require.exists"
 REQUIRE_AGE: Final = "require.maxAge"
 REQUIRE_PLATFORM: Final = "require.platforms"
 FORBID_NEVER: Final = "require.forbidPullPolicyNever"
+REQUIRE_ALWAYS: Final = "require.imagePullPolicy"
 LONGEST_EXEMPTION: Final = 24 * 3600.0
 _WHOLE: Final = ImageUse("", "the object", "")
 # Patterns that a denial shows.
@@ -335,6 +336,8 @@ def _unmet(
         yield REQUIRE_DIGEST, "has no digest", f"write {image}@sha256:..."
     if require.never_forbidden and use.pull_policy == "Never":
         yield FORBID_NEVER, "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
+    if require.always_pulled and use.pull_policy not in ("", "Always"):
+        yield REQUIRE_ALWAYS, "has another imagePullPolicy than Always", "write imagePullPolicy: Always"
     if not require.of_content:
         return
     if facts is None:

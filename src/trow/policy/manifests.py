@@ -13,7 +13,7 @@ from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trow.policy.decide import LONGEST_EXEMPTION, Exemption
 from trow.policy.globs import matches
@@ -66,6 +66,7 @@ _CHOICES: Final = {
     "action": "Allow or Deny",
     "mode": "enforce, warn or audit",
     "controllers": "enforce, warn or ignore",
+    "imagePullPolicy": "Always",
     "operator": "In, NotIn, Exists or DoesNotExist",
 }
 
@@ -111,11 +112,13 @@ class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     exists: bool = False
     max_age: Something = ""
     forbid_pull_policy_never: bool = False
+    image_pull_policy: Literal["Always"] | UnsetType = UNSET
     platforms: tuple[Annotated[str, Meta(pattern=_PLATFORM)], ...] = ()
 
     def requirements(self) -> Requirements:
         age = age_of(self.max_age) if self.max_age else None
-        return Requirements(self.digest, self.exists, age, self.forbid_pull_policy_never, self.platforms)
+        never, always = self.forbid_pull_policy_never, self.image_pull_policy == "Always"
+        return Requirements(self.digest, self.exists, age, never, always, self.platforms)
 
 
 class _Mutate(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

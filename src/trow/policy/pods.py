@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from trow.policy.images import LATEST
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from trow.policy.images import ImageReference
 
 Json: TypeAlias = "Mapping[str, object]"
 
@@ -171,3 +175,8 @@ def _text(fields: Json, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise UnreadableObject(f"{where}.{key} is not a text")
     return value
+
+
+def default_pull_policy(image: ImageReference) -> str:
+    """What the API server writes where nobody has: https://kubernetes.io/docs/concepts/containers/images/."""
+    return "Always" if image.tag == LATEST else "IfNotPresent"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.policy import images
 from trow.policy.cel import Variable, matches, regex, text, texts, utc
-from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_DIGEST, allowed_images
+from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_ALWAYS, REQUIRE_DIGEST, allowed_images
 from trow.policy.expressions import (
     BEFORE_VERSION,
     HOSTED,
@@ -205,6 +205,9 @@ def _checks(policy: Policy, denying: Matching, allowing: Matching | None) -> Ite
     if policy.require.never_forbidden:
         reason, remedy = "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
         yield _Check("never", "u[1] == 'Never'", text(FORBID_NEVER), reason, remedy)
+    if policy.require.always_pulled:
+        reason, remedy = "has another imagePullPolicy than Always", "write imagePullPolicy: Always"
+        yield _Check("kept_back", "u[1] != '' && u[1] != 'Always'", text(REQUIRE_ALWAYS), reason, remedy)
 
 
 def _findings(checks: Sequence[_Check], judged: Variable) -> Iterator[Variable]:

@@ -66,6 +66,7 @@ class Requirements:
         exists: it is in this registry.
         max_age: seconds since it was made, at most; None: any.
         never_forbidden: it may not be run with `imagePullPolicy: Never`.
+        always_pulled: it may be run with `imagePullPolicy: Always` only, where a policy is said.
         platforms: it is for at least one of these, such as ``linux/amd64``; empty: for any.
     """
 
@@ -73,6 +74,7 @@ class Requirements:
     exists: bool = False
     max_age: float | None = None
     never_forbidden: bool = False
+    always_pulled: bool = False
     platforms: tuple[str, ...] = ()
 
     @property

@@ -31,6 +31,7 @@ from trow.policy.decide import (
     INVALID,
     LONGEST_EXEMPTION,
     REQUIRE_AGE,
+    REQUIRE_ALWAYS,
     REQUIRE_DIGEST,
     REQUIRE_EXISTS,
     REQUIRE_PLATFORM,
@@ -325,6 +326,17 @@ def test_an_image_that_has_to_have_a_digest(text: str, allowed: bool) -> None:  
     assert found.allowed is allowed
     if not allowed:
         assert only(found).remedy == f"write {parse(text)}@sha256:..."
+
+
+@pytest.mark.parametrize(
+    ("pull_policy", "allowed"), [("Always", True), ("", True), ("IfNotPresent", False), ("Never", False)]
+)
+def test_an_image_may_have_to_be_pulled_always(pull_policy: str, allowed: object) -> None:
+    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(always_pulled=True))
+    (found,) = judge(Rules((policy,)), pod("nginx:1", pull_policy=pull_policy), {}, NOW).findings
+    assert found.allowed is allowed
+    if not allowed:
+        assert (found.rule, found.remedy) == (REQUIRE_ALWAYS, "write imagePullPolicy: Always")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ spec:
     exists: true
     maxAge: 90d
     forbidPullPolicyNever: true
+    imagePullPolicy: Always
     platforms: [linux/amd64, linux/arm/v7]
   mutate: {pinDigests: true, pullThrough: true}
 status: {observedGeneration: 1, conditions: []}
@@ -103,6 +104,7 @@ def test_a_policy_with_all_it_can_have() -> None:
             exists=True,
             max_age=90 * 86400.0,
             never_forbidden=True,
+            always_pulled=True,
             platforms=("linux/amd64", "linux/arm/v7"),
         ),
         mutate=Mutations(pin_digests=True, pull_through=True),
@@ -406,6 +408,7 @@ NULL: Final = r"got `null`"
         (policy(require={"digest": None}), rf"spec\.require\.digest: .*{NULL}"),
         (policy(require={"exists": 1}), r"spec\.require\.exists: Expected `bool`, got `int`"),
         (policy(require={"forbidPullPolicyNever": "yes"}), r"spec\.require\.forbidPullPolicyNever: Expected `bool`"),
+        (policy(require={"imagePullPolicy": "Never"}), r"spec\.require\.imagePullPolicy: .*; write Always$"),
         (policy(require={"maxAge": ""}), r"spec\.require\.maxAge: .*length >= 1"),
         (policy(require={"maxAge": 90}), r"spec\.require\.maxAge: Expected `str`, got `int`"),
         (policy(require={"maxAge": None}), rf"spec\.require\.maxAge: .*{NULL}"),
