@@ -23,6 +23,7 @@ from bench.cases import (
     memory,
     pulls,
     start,
+    tls,
 )
 from bench.machine import describe
 from bench.measure import QUICK, Case, Setting, Sizes
@@ -49,6 +50,7 @@ CASES = {
         audit_search,
         memory,
         start,
+        tls,
     )
 }
 REPORT = Path("docs/benchmarks.md")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from bench import servers
 from bench.content import push_image
-from bench.wire import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +35,11 @@ def folder(setting: Setting, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def trow_and_distribution(home: Path) -> Iterator[tuple[Server, Server]]:
-    with servers.Trow(home / "trow") as trow, servers.Distribution(home / "distribution") as distribution:
+def trow_and_distribution(home: Path, *, tls: bool = False) -> Iterator[tuple[Server, Server]]:
+    trow, distribution = servers.Trow(home / "trow"), servers.Distribution(home / "distribution")
+    if tls:
+        trow.tls = distribution.tls = servers.Tls(home / "tls")
+    with trow, distribution:
         yield trow, distribution
 
 
@@ -46,5 +48,5 @@ def small_layers(count: int = LAYERS) -> list[bytes]:
 
 
 def push_small_image(server: Server) -> None:
-    with Connection(server.address) as connection:
+    with server.connect() as connection:
         push_image(connection, REPOSITORY, TAG, small_layers())

@@ -6,12 +6,14 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+import trustme
 from bench.processes import tree
 from bench.tools import tool
 from bench.wire import Connection
@@ -25,6 +27,25 @@ POLL_SECONDS = 0.001
 HOST = "127.0.0.1"
 
 
+class Tls:
+    """A certificate for loopback, in PEM files below `folder`, and clients that trust it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        issued = authority.issue_cert(HOST, key_type=trustme.KeyType.ECDSA)
+        self.authority, self.certificate, self.key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+        authority.cert_pem.write_to_path(str(self.authority))
+        issued.private_key_pem.write_to_path(str(self.key))
+        self.certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        self.context = ssl.create_default_context(cafile=str(self.authority))
+
+    @property
+    def files(self) -> str:
+        """Both files as a mapping of YAML."""
+        return f"{{certificate: {self.certificate}, key: {self.key}}}"
+
+
 class Server:
     """One contender: `start`, talk to `address`, `stop`. It keeps everything below `home`."""
 
@@ -35,6 +56,7 @@ class Server:
         self.home = home
         self.data = home / "data"
         self.log = home / "log"
+        self.tls: Tls | None = None
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.data.mkdir(parents=True, exist_ok=True)
@@ -49,6 +71,14 @@ class Server:
     @property
     def address(self) -> tuple[str, int]:
         return HOST, self.port
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{HOST}:{self.port}"
+
+    def connect(self) -> Connection:
+        """A connection over TLS where the server has a certificate."""
+        return Connection(self.address, self.tls.context if self.tls else None)
 
     @property
     def pid(self) -> int:
@@ -103,7 +133,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            with Connection(self.address) as connection:
+            with self.connect() as connection:
                 return connection.request("GET", self.ready).status == 200
         except OSError:
             return False
@@ -120,7 +150,8 @@ class Trow(Server):
     def command(self) -> list[str]:
         self.port = 0
         place = ["--data-dir", str(self.data), "--host", HOST, "--port", "0"]
-        return [str(self.program), "serve", *place, *self.flags]
+        tls = ["--tls", f"{self.tls.certificate},{self.tls.key}"] if self.tls else []
+        return [str(self.program), "serve", *place, *tls, *self.flags]
 
     @classmethod
     def version(cls) -> str:
@@ -129,7 +160,7 @@ class Trow(Server):
     def _answers(self) -> bool:
         """The kernel chooses the port; the banner tells it once requests are served."""
         if not self.port:
-            banner = re.search(rf"listening\s+http://{re.escape(HOST)}:(\d+)", self.log.read_text())
+            banner = re.search(rf"listening\s+https?://{re.escape(HOST)}:(\d+)", self.log.read_text())
             self.port = int(banner[1]) if banner else 0
         return self.port != 0 and super()._answers()
 
@@ -171,6 +202,8 @@ class Distribution(Server):
             users = self.home / "htpasswd"
             users.write_text(self.htpasswd)
             text += HTPASSWD.format(path=users)
+        if self.tls:
+            text = text.replace(f"{self.port}\n", f"{self.port}\n  tls: {self.tls.files}\n", 1)
         config.write_text(text)
         return [str(tool("registry")), "serve", str(config)]
 

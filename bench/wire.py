@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 TIMEOUT = 300.0
@@ -49,9 +50,11 @@ def parse_head(head: bytes) -> Response:
 class Connection:
     """One connection; requests go one after the other."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.create_connection(address, timeout=TIMEOUT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=address[0])
 
     def __enter__(self) -> Self:
         return self

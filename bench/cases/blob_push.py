@@ -42,7 +42,7 @@ def push_rate(server: Server, tail: Tail, number: int) -> float:
         began = time.perf_counter()
         push_large(connection, REPOSITORY, blob)
         seconds = time.perf_counter() - began
-    _unlink_larger_than(server.data, blob.size // 2)
+    unlink_larger_than(server.data, blob.size // 2)
     return blob.size / seconds / 1e6
 
 
@@ -55,7 +55,7 @@ def hash_rate(tail: Tail, number: int) -> float:
     return len(content) / (time.perf_counter() - began) / 1e6
 
 
-def _unlink_larger_than(folder: Path, size: int) -> None:
+def unlink_larger_than(folder: Path, size: int) -> None:
     """Give back the space; no later round asks for this blob again."""
     for path in [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > size]:
         path.unlink()

@@ -120,6 +120,9 @@ APT_TOOLS: Final = (
     AptTool("mount", "mount"),
     AptTool("wrk", "wrk", bench=True),
     AptTool("nginx", "nginx-light", bench=True),
+    AptTool("h2load", "nghttp2-client", bench=True),
+    AptTool("curl", "curl", bench=True),
+    AptTool("openssl", "openssl", bench=True),
 )
 
 # What is kept in the cache, each in a folder of its own.
