@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.admission import samples
-from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, exception, policy, rule
+from support.policies import (
+    CLUSTER_POLICY,
+    EXCEPTION,
+    EXCEPTIONS,
+    POLICY,
+    document,
+    exception,
+    guard_exceptions,
+    policy,
+    rule,
+)
 from support.waiting import until
 from support.warden import ALIEN, OURS, Place, Warden
 
@@ -118,13 +128,21 @@ def test_the_use_of_an_exception_is_an_event(place: Place) -> None:
     place.decree(rules=[rule()])
     name = f"incident-{place.name}"
     policies, images = [f"{CLUSTER_POLICY}/{place.name}"], [{"registry": "docker.io"}]
-    spec = exception(approver="bob", namespaces=[place.name], policies=policies, images=images)
-    place.put(EXCEPTION, name, spec)
+    spec = exception(namespaces=[place.name], policies=policies, images=images)
+    cluster = place.warden.cluster
+    guard_exceptions(cluster)
+    given, approval = document(EXCEPTION, spec, name), json.dumps({"spec": {"approver": "bob"}})
+    given["metadata"]["labels"] = {place.warden.label: "made"}
+    trusted = ("--as-group", "system:masters")
+    until(lambda: "created" in place.create(given, "--as", "alice", *trusted))
+    place.kubectl("patch", "imgex", name, "--type=merge", "--patch", approval, "--as", "bob", *trusted)
+    until(lambda: place.told(EXCEPTION, name, "Active"))
     deploy(place)
     assert only(place, "pods")
     said = event(place, "PolicyExceptionUsed", "ReplicaSet")["message"]
     assert f"but {name} excepts it: the registry of the supplier is down" in said
     assert events(place, "ImageDenied") == []
+    cluster.kubectl("delete", "--filename", str(EXCEPTIONS))
 
 
 def test_who_is_told_directly_gets_no_event(place: Place) -> None:

@@ -11,7 +11,18 @@ import pytest
 import yaml
 
 from support.cluster import Cluster
-from support.policies import CLUSTER_POLICY, CRDS, EXCEPTION, EXCEPTIONS, POLICY, document, exception, policy, rule
+from support.policies import (
+    CLUSTER_POLICY,
+    CRDS,
+    EXCEPTION,
+    EXCEPTIONS,
+    POLICY,
+    document,
+    exception,
+    guard_exceptions,
+    policy,
+    rule,
+)
 from support.waiting import until
 from support.warden import ALIEN, OURS, ROOT, Place, Warden
 
@@ -138,7 +149,7 @@ def test_mode_is_taken_over(place: Place) -> None:
 def office(warden: Warden) -> Iterator[Warden]:
     """The API server sees to it that two people have to agree."""
     cluster = warden.cluster
-    cluster.kubectl("apply", "--filename", str(EXCEPTIONS))
+    guard_exceptions(cluster)
     names = []
     for role, user in (("requester", "alice"), ("approver", "bob")):
         names.append(f"{warden.name}-{role}")
@@ -181,6 +192,26 @@ def seconds_between(item: Document) -> float:
     """From the creation of an exception to its end."""
     begun, ends = item["metadata"]["creationTimestamp"], item["status"]["expiresAt"]
     return (datetime.fromisoformat(ends) - datetime.fromisoformat(begun)).total_seconds()
+
+
+def test_an_exception_that_nothing_guards_does_not_count(warden: Warden) -> None:
+    """Without the admission policy, whoever may write one could have approved it in the name of another one."""
+    place = warden.place()
+    place.decree(rules=[rule()])
+    name = f"forged-{place.name}"
+    assert "created" in ask(place, "", name, approver="bob")
+    words = "there is no ValidatingAdmissionPolicy trow-policy-exceptions, so nothing makes sure of two people; "
+    assert ready(active(place, name, "NotGuarded"), "Active")["message"].startswith(words)
+    assert not would_run(place, ALIEN)
+    assert b"trow_exceptions_unguarded 1.0" in warden.client.get("/metrics").body
+    assert f"no policy exception counts: {words}".encode() in warden.trow.stderr.read_bytes()
+    warden.cluster.kubectl("apply", "--filename", str(EXCEPTIONS))
+    try:
+        until(lambda: "is older than the policy" in ready(active(place, name, "NotGuarded"), "Active")["message"])
+        assert not would_run(place, ALIEN)
+        assert b"trow_exceptions_unguarded 0.0" in warden.client.get("/metrics").body
+    finally:
+        warden.cluster.kubectl("delete", "--filename", str(EXCEPTIONS))
 
 
 def test_an_exception_is_in_force_once_somebody_else_approves(office: Warden, place: Place) -> None:

@@ -12,6 +12,7 @@ from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.app.policies_in_force import adapted, configured_policy
 from trow.kube.announcements import Announcer
+from trow.kube.approval import Approval
 from trow.kube.compiled import CompiledPolicies
 from trow.kube.objects import Objects
 from trow.kube.policies import PolicyFollower
@@ -63,16 +64,22 @@ async def controlled(
 
         compiled = CompiledPolicies(objects, configured_policy(config), config.admission.spared_namespaces)
         enforcements = (compiled,) if config.admission.compiled else ()
-        follower = PolicyFollower(objects, take, enforcements, adapted(config))
+        approval = Approval(objects, lambda: follower.look())  # noqa: PLW0108 - made below
+        follower = PolicyFollower(objects, take, enforcements, adapted(config), approval.doubt)
         compiled.on_change(follower.wake)
         _add_gauges(metrics, follower, scan)
+        metrics.add_gauge(
+            "trow_exceptions_unguarded",
+            "1 while no exception counts, because nothing makes sure that two people are behind it, else 0",
+            lambda: float(bool(approval.missing)),
+        )
 
         async def keep_compiled() -> None:
             async with asyncio.TaskGroup() as group:
                 for each in compiled.work():
                     group.create_task(each)
 
-        work = [follower.run, announcer.run]
+        work = [follower.run, announcer.run, approval.watch_policies, approval.watch_bindings]
         work += [scan.run] if config.admission.scan_interval else []
         work += [keep_compiled] if config.admission.compiled else []
         async with beside(*work):

@@ -63,6 +63,7 @@ class PolicyFollower:
         take: called with everything that is in force, after each change.
         enforcements: what else has to know.
         adapt: what is done with each policy that was read.
+        doubt: why an exception that was created at a time does not count, "" if it does (`Approval.doubt`).
         clock: seconds of Unix time.
     """
 
@@ -72,12 +73,14 @@ class PolicyFollower:
         take: Callable[[Sequence[Policy], Sequence[Exemption]], None],
         enforcements: Sequence[Enforcement],
         adapt: Callable[[Policy], Policy],
+        doubt: Callable[[float], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
         self._take = take
         self._enforcements = enforcements
         self._adapt = adapt
+        self._doubt = doubt
         self._clock = clock
         self._watched = {
             kind: Watched(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
@@ -105,6 +108,10 @@ class PolicyFollower:
     def on_kept(self, listener: Callable[[], None]) -> None:
         """Have something called each time that everything was brought in step."""
         self._listeners.append(listener)
+
+    def look(self) -> None:
+        """Exceptions may count now that did not, or the other way round."""
+        self._changed()
 
     def wake(self) -> None:
         """Something else has changed that has to be brought in step."""
@@ -165,9 +172,12 @@ class PolicyFollower:
     def _readable_exceptions(self) -> Iterator[Exemption]:
         for _, item in sorted(self._exceptions.objects.items()):
             try:
-                yield exemption_of(item)
+                exemption = exemption_of(item)
             except ManifestError as error:
                 log.warning("a policy exception cannot be read, and excepts nothing: %s", error)
+                continue
+            if not self._doubt(exemption.begins):
+                yield exemption
 
     # ---- what is told in return
 
@@ -204,7 +214,7 @@ class PolicyFollower:
             wanted = status_of(source.item, conditions, now, observedGeneration=generation_of(source.item))
             await self._set_status(source.path, wanted)
         for (_, name), item in sorted(self._exceptions.objects.items()):
-            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(item, now))
+            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(item, now, self._doubt))
 
     async def _kept(self, enforcement: Enforcement, active: Sequence[Exemption]) -> dict[str, Condition]:
         try:
@@ -233,7 +243,7 @@ def _ready(source: Source) -> Condition:
     return Condition("Ready", holds=True, reason="InForce", message="Trow decides by this policy")
 
 
-def _exception_status(item: Manifest, now: float) -> Manifest | None:
+def _exception_status(item: Manifest, now: float, doubt: Callable[[float], str]) -> Manifest | None:
     generation = generation_of(item)
     try:
         exemption = exemption_of(item)
@@ -241,6 +251,8 @@ def _exception_status(item: Manifest, now: float) -> Manifest | None:
         invalid = Condition("Active", holds=False, reason="Invalid", message=str(error))
         return status_of(item, [invalid], now, observedGeneration=generation)
     condition = _active(exemption, now)
+    if condition.holds and (why := doubt(exemption.begins)):
+        condition = Condition("Active", holds=False, reason="NotGuarded", message=why)
     return status_of(item, [condition], now, observedGeneration=generation, expiresAt=written(exemption.ends))
 
 

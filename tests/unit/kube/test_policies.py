@@ -52,7 +52,7 @@ class Follower(PolicyFollower):
 
     def __init__(self, objects: Objects, clock: Clock, enforcements: Sequence[Enforcement]) -> None:
         self.taken: list[tuple[Sequence[Policy], Sequence[Exemption]]] = []
-        super().__init__(objects, self.take, enforcements, lambda each: each, clock)
+        super().__init__(objects, self.take, enforcements, lambda each: each, lambda created: "", clock)
 
     def take(self, policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
         self.taken.append((policies, exemptions))
