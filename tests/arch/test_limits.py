@@ -18,7 +18,7 @@ from trow.identity import authenticator, throttle, users
 from trow.kube import compiled
 from trow.lib import lines
 from trow.policy import pods
-from trow.registry import browse, events, repeats, transfers
+from trow.registry import anywhere, browse, events, repeats, transfers
 from trow.storage import lanes, work
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ FIXED: Final = {
     "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
     "a form at `/token`": (token._LARGEST_FORM, token._MOST_FIELDS),
     "threads that hash and write": (lanes._LEAST_THREADS, lanes._MOST_THREADS, lanes._PATIENCE_SECONDS),
+    "searches for a mount without `from`": (
+        anywhere.SEARCHES.total,
+        anywhere.CANDIDATES,
+        anywhere.SEARCHES.each,
+        anywhere.SEARCH_SECONDS * 1000,
+    ),
     "threads that flush": (work._THREADS, work._OF_ONE_OWNER, work._PATIENCE_SECONDS),
     "passwords being checked": (
         users._STRANGERS.total,

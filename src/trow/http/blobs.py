@@ -83,7 +83,8 @@ class BlobHandlers:
             return await self._gate.may_mount_from(request, candidate)
 
         await self._recorder.intend(request, Action.MOUNT, digest=digest)
-        found = await self._push.mount(repository, digest, source, readable)
+        asker = request.identity.name or source_of(request.client)
+        found = await self._push.mount(repository, digest, source, readable, asker)
         if found is not None:
             self._recorder.done(request, Action.MOUNT, digest=digest, source=found)
         return found is not None

@@ -15,6 +15,7 @@ from trow.oci.errors import (
 )
 from trow.oci.names import UploadId
 from trow.oci.ranges import check_chunk
+from trow.registry.anywhere import Anywhere
 from trow.registry.ports import BlobRecord
 from trow.registry.presence import locate
 from trow.registry.sessions import unknown
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 INLINE: Final = 64 * 1024
 # Sessions that are remembered after their end, for clients that lost the answer.
 _FINISHED: Final = 1024
-# How many repositories an anonymous mount looks at for one that the client may read.
-_MOUNT_CANDIDATES: Final = 100
 
 
 class _Finished(NamedTuple):
@@ -59,6 +58,7 @@ class Push:
         self._metadata = metadata
         self.sessions: Final = sessions
         self._most_bytes = most_bytes
+        self._anywhere = Anywhere(metadata)
         self._finished: OrderedDict[UploadId, _Finished] = OrderedDict()
         self._committing: Counter[Digest] = Counter()
 
@@ -143,18 +143,19 @@ class Push:
         digest: Digest,
         source: Repository | None,
         readable: Callable[[Repository], Awaitable[bool]],
+        asker: str = "",
     ) -> Repository | None:
         """Link a blob of another repository that the client may read, and name that one; None when there is none.
 
         A blob whose bytes are lost is none. Without ``source`` any repository that has the blob will do.
         """
-        sources: Sequence[Repository] = (
-            await self._metadata.repositories_with(digest, _MOUNT_CANDIDATES) if source is None else [source]
-        )
-        allowed = [candidate for candidate in sources if await readable(candidate)]
-        if not await self._held(allowed, digest):
+        if source is None:
+            source = await self._anywhere.find(digest, readable, asker)
+        elif not await readable(source):
             return None
-        return await self._metadata.mount_blob(repository, digest, allowed)
+        if source is None or not await self._held([source], digest):
+            return None
+        return await self._metadata.mount_blob(repository, digest, [source])
 
     async def _held(self, repositories: Sequence[Repository], digest: Digest) -> bool:
         """Whether one of these has the blob, and its bytes are there: who is told so will not send them."""

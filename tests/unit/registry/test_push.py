@@ -25,6 +25,7 @@ from trow.oci.errors import (
 )
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange
+from trow.registry import anywhere
 from trow.registry import push as push_module
 from trow.registry import sessions as sessions_module
 from trow.registry.ports import LocalFile, UploadBounds
@@ -787,6 +788,47 @@ async def test_mount_from_anywhere_is_from_where_the_client_may_read(push: Push,
     assert await push.mount(target, name, None, other_only) == OTHER
     assert await read(pull, target, name) == blob.content
     assert set(asked) == {REPO, OTHER}
+
+
+async def test_a_search_that_finds_nothing_takes_the_same_time_whatever_there_is(
+    push: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else time would tell who knows a digest that others have the blob."""
+    blob, target = factories.blob(), Repository.parse("target")
+    loop, slept = asyncio.get_running_loop(), []
+    for number in range(120):
+        await push.whole(Repository.parse(f"private/{number}"), NOBODY, chunk(blob.content), digest(blob.digest))
+
+    async def slowly(_: Repository) -> bool:
+        slept.append(_)
+        await asyncio.sleep(60)
+        return True
+
+    async def down(_: Repository) -> bool:
+        raise Unavailable("no answer")
+
+    for wanted, readable in ((factories.blob(), everybody), (blob, nobody), (blob, slowly), (blob, down)):
+        began = loop.time()
+        assert await push.mount(target, digest(wanted.digest), None, readable) is None
+        assert loop.time() - began >= anywhere.SEARCH_SECONDS * 0.99
+    assert len(slept) == 1
+
+
+async def test_one_asker_searches_a_few_times_at_once_and_no_more(push: Push) -> None:
+    blob, target = factories.blob(), Repository.parse("target")
+    await push.whole(REPO, NOBODY, chunk(blob.content), digest(blob.digest))
+    asked: list[str] = []
+
+    async def search(asker: str) -> None:
+        async def readable(_: Repository) -> bool:
+            asked.append(asker)
+            await asyncio.sleep(0.01)
+            return False
+
+        assert await push.mount(target, digest(blob.digest), None, readable, asker) is None
+
+    await asyncio.gather(*(search("alice") for _ in range(50)), search("bob"))
+    assert (asked.count("alice"), asked.count("bob")) == (4, 1)
 
 
 async def test_mount_of_a_blob_that_is_there_already(push: Push, pull: Pull) -> None:
