@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,6 +58,11 @@ def pod(*images: str, **members: Any) -> Json:
     """A Pod with a container for each image; `members` of its specification replace or add to that."""
     spec = {"containers": containers(*images), **members}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec}
+
+
+def uid(name: str) -> str:
+    """What the API server calls the object of this name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
 def owned(item: Json, uid: str, kind: str = "ReplicaSet", **labels: str) -> Json:

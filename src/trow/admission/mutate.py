@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -37,7 +38,11 @@ log = logging.getLogger(__name__)
 
 # What the controllers of StatefulSets and DaemonSets write on each Pod, as that of a Deployment makes a new ReplicaSet.
 _REVISION: Final = "controller-revision-hash"
-_LONGEST_OWNER: Final = 256
+# What is kept is bounded, and nobody has checked the object yet: a uid as the API server gives it (RFC 9562), a name
+# of a namespace (RFC 1123), the value of a label.
+_UID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
 class Mutation:
@@ -102,8 +107,9 @@ class Mutation:
         facts = await self._inquiry.facts(frozenset(unpinned.values())) if unpinned else {}
         digests = {image: found.digest for image, found in facts.items() if found and found.digest}
         owner = _owner(review.metadata)
-        if owner is not None and digests and not review.dry_run:
-            digests |= await self._kept(review.namespace or "", owner, digests)
+        namespace = review.namespace or ""
+        if owner is not None and _NAMESPACE.fullmatch(namespace) and digests and not review.dry_run:
+            digests |= await self._kept(namespace, owner, digests)
         digests |= self._stored(review)
         names = {text: pinned(text, image, digests[image]) for text, image in unpinned.items() if image in digests}
         return [names.get(text, text) for text in texts]
@@ -142,13 +148,13 @@ def _changes(uses: Sequence[ImageUse], wanted: Sequence[str]) -> Iterator[Patch]
 def _owner(metadata: Mapping[str, object]) -> str | None:
     """What makes the Pod, and by which of its templates: of a StatefulSet or DaemonSet those change, not its uid."""
     owner = controller_of(metadata)
-    if owner is None:
+    if owner is None or not _UID.fullmatch(owner.uid):
         return None
     labels = metadata.get("labels")
     revision = labels.get(_REVISION) if isinstance(labels, dict) else None
-    title = f"{owner.uid}/{revision}" if isinstance(revision, str) else owner.uid
-    # Nobody has checked the object yet, and what is kept has to be bounded.
-    return title if len(title) <= _LONGEST_OWNER else None
+    if revision is None:
+        return owner.uid
+    return f"{owner.uid}/{revision}" if isinstance(revision, str) and _LABEL.fullmatch(revision) else None
 
 
 def _pointer(field: str) -> str:

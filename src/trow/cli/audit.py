@@ -261,6 +261,8 @@ def _summary(report: Report) -> Iterable[str]:
     if report.problem is not None:
         yield f"ALTERED: {shown(str(report.problem))}"
     for found in report.chains:
+        if found.retained > 1:
+            yield f"writer {found.writer}: records 1 to {found.retained - 1} were removed by rule"
         yield f"writer {found.writer}: records {found.first} to {found.last.sequence}, signed up to {found.covered}"
     for text in report.unchecked:
         yield f"not checked: {text}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from support.admission import REGISTRY, owned, pod
+from support.admission import REGISTRY, owned, pod, uid
 from support.policies import CLUSTER_POLICY, document, policy, rule
 from trow.oci.digest import Digest
 from trow.policy.decide import Facts
@@ -45,5 +45,5 @@ async def test_a_digest_that_cannot_be_kept_in_time_is_given_all_the_same(keep: 
     keeper = keep(PINNED, images=Known(), deadline=0.05)
     with contextlib.closing(apsw.Connection(str(keeper.database))) as other:
         other.execute("BEGIN IMMEDIATE")
-        changed = await asyncio.wait_for(keeper.mutated(owned(pod(OURS), "u-1")), 4)
+        changed = await asyncio.wait_for(keeper.mutated(owned(pod(OURS), uid("u-1"))), 4)
     assert changed["spec"]["containers"][0]["image"] == f"{OURS}@{DIGEST}"

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from support import platforms
-from support.admission import NAMESPACE, REGISTRY, applied, containers, owned, pod, workload
+from support.admission import NAMESPACE, REGISTRY, applied, containers, owned, pod, uid, workload
 from support.policies import CLUSTER_POLICY, POLICY, document
 from trow.policy import images
 from trow.policy.pods import POD_SPECS
@@ -200,7 +200,7 @@ async def test_what_was_changed_is_not_changed_again(keep: Keep, owner: str | No
     await stored(keeper, "v1")
     await stored(keeper, "1.27", repository="f/docker.io/library/nginx")
     item = pod(f"{APP}:v1", "nginx:1.27", "redis", "quay.io/a/b:1", f"docker.io/a/b@{DIGEST}", "not an image")
-    item = owned(item, owner) if owner else item
+    item = owned(item, uid(owner)) if owner else item
     changed = await keeper.mutated(item)
     assert changed != item
     await stored(keeper, "v1")
@@ -230,21 +230,21 @@ async def test_all_pods_of_one_replica_set_run_the_same(keep: Keep) -> None:
     keeper = keep(PINNING)
     item = pod(f"{APP}:v1")
     first = await stored(keeper, "v1")
-    assert await given(keeper, owned(item, "one")) == f"{APP}:v1@{first.digest}"
+    assert await given(keeper, owned(item, uid("one"))) == f"{APP}:v1@{first.digest}"
     second = await stored(keeper, "v1")
     assert second.digest != first.digest
-    assert await given(keeper, owned(item, "one")) == f"{APP}:v1@{first.digest}"
-    assert await given(keeper, owned(pod("Registry.example.com/team/app:v1"), "one")) == (
+    assert await given(keeper, owned(item, uid("one"))) == f"{APP}:v1@{first.digest}"
+    assert await given(keeper, owned(pod("Registry.example.com/team/app:v1"), uid("one"))) == (
         f"Registry.example.com/team/app:v1@{first.digest}"
     )
     # A new ReplicaSet is a new rollout.
-    assert await given(keeper, owned(item, "two")) == f"{APP}:v1@{second.digest}"
+    assert await given(keeper, owned(item, uid("two"))) == f"{APP}:v1@{second.digest}"
     assert await given(keeper, item) == f"{APP}:v1@{second.digest}"
 
 
 async def test_pods_that_are_made_at_once_run_the_same(keep: Keep) -> None:
     keeper = keep(PINNING)
-    item = owned(pod(f"{APP}:v1"), "one")
+    item = owned(pod(f"{APP}:v1"), uid("one"))
     await stored(keeper, "v1")
     changing = asyncio.gather(*(given(keeper, item) for _ in range(20)))
     await stored(keeper, "v1")
@@ -256,8 +256,8 @@ async def test_a_new_revision_is_a_new_rollout(keep: Keep, kind: str) -> None:
     """These stay the same objects when their template changes, as by ``kubectl rollout restart``."""
     keeper = keep(PINNING)
     item = pod(f"{APP}:v1")
-    before = owned(item, "one", kind, **{"controller-revision-hash": "web-1"})
-    after = owned(item, "one", kind, **{"controller-revision-hash": "web-2"})
+    before = owned(item, uid("one"), kind, **{"controller-revision-hash": "web-1"})
+    after = owned(item, uid("one"), kind, **{"controller-revision-hash": "web-2"})
     first = await stored(keeper, "v1")
     assert await given(keeper, before) == f"{APP}:v1@{first.digest}"
     second = await stored(keeper, "v1")
@@ -268,7 +268,7 @@ async def test_a_new_revision_is_a_new_rollout(keep: Keep, kind: str) -> None:
 async def test_an_owner_of_that_uid_in_another_namespace_is_another(keep: Keep) -> None:
     """Whoever makes a Pod names its owner; nothing may come of it for anybody else's Pods."""
     keeper = keep(PINNING)
-    item = owned(pod(f"{APP}:v1"), "one")
+    item = owned(pod(f"{APP}:v1"), uid("one"))
     first = await stored(keeper, "v1")
     assert await given(keeper, item, namespace="team-b") == f"{APP}:v1@{first.digest}"
     second = await stored(keeper, "v1")
@@ -306,9 +306,34 @@ def pins(keeper: Gatekeeper) -> int:
     return len(sql(keeper.database, "SELECT * FROM pin"))
 
 
+@pytest.mark.parametrize(
+    ("owner", "labels", "namespace"),
+    [
+        ("one", {}, NAMESPACE),
+        ("x" * 10_000, {}, NAMESPACE),
+        (uid("one").upper(), {}, NAMESPACE),
+        (uid("one") + "\n", {}, NAMESPACE),
+        (uid("one"), {"controller-revision-hash": "x" * 64}, NAMESPACE),
+        (uid("one"), {"controller-revision-hash": "a b"}, NAMESPACE),
+        (uid("one"), {}, "x" * 64),
+        (uid("one"), {}, "Team_A"),
+        (uid("one"), {}, ""),
+    ],
+)
+async def test_nothing_is_kept_for_what_no_cluster_has(
+    keep: Keep, owner: str, labels: dict[str, str], namespace: str
+) -> None:
+    """The digest of the day is given all the same."""
+    keeper = keep(PINNING)
+    manifest = await stored(keeper, "v1")
+    item = owned(pod(f"{APP}:v1"), owner, **labels)
+    assert await given(keeper, item, namespace=namespace) == f"{APP}:v1@{manifest.digest}"
+    assert pins(keeper) == 0
+
+
 async def test_a_dry_run_keeps_nothing(keep: Keep) -> None:
     keeper = keep(PINNING)
-    item = owned(pod(f"{APP}:v1"), "one")
+    item = owned(pod(f"{APP}:v1"), uid("one"))
     first = await stored(keeper, "v1")
     assert await given(keeper, item, dryRun=True) == f"{APP}:v1@{first.digest}"
     assert pins(keeper) == 0
@@ -321,7 +346,7 @@ async def test_without_a_place_to_keep_digests_the_latest_is_given(
     keep: Keep, caplog: pytest.LogCaptureFixture
 ) -> None:
     keeper = keep(PINNING)
-    item = owned(pod(f"{APP}:v1"), "one")
+    item = owned(pod(f"{APP}:v1"), uid("one"))
     manifest = await stored(keeper, "v1")
     sql(keeper.database, "DROP TABLE pin")
     assert await given(keeper, item) == f"{APP}:v1@{manifest.digest}"
@@ -332,7 +357,7 @@ async def test_a_digest_that_is_not_kept_in_time_is_given_all_the_same(
     keep: Keep, caplog: pytest.LogCaptureFixture
 ) -> None:
     keeper = keep(PINNING, deadline=0.05)
-    item = owned(pod(f"{APP}:v1"), "one")
+    item = owned(pod(f"{APP}:v1"), uid("one"))
     manifest = await stored(keeper, "v1")
     with contextlib.closing(apsw.Connection(str(keeper.database))) as other:
         other.execute("BEGIN IMMEDIATE")  # nobody else can write

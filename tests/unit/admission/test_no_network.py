@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from support import platforms
-from support.admission import REGISTRY, owned, pod
+from support.admission import REGISTRY, owned, pod, uid
 from support.policies import CLUSTER_POLICY, document, policy, rule
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ async def test_what_is_here_is_known_without_a_call(isolated: None, keep: Keep) 
     keeper = keep(checked(), pinning)
     manifest = platforms.image()
     await platforms.store(keeper.metadata, "team/app", manifest, "v1")
-    item = owned(pod(f"{REGISTRY}/team/app:v1"), "one")
+    item = owned(pod(f"{REGISTRY}/team/app:v1"), uid("one"))
     assert (await keeper.validate(item)).allowed
     changed = await keeper.mutated(item)
     assert changed["spec"]["containers"][0]["image"] == f"{REGISTRY}/team/app:v1@{manifest.digest}"

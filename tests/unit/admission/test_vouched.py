@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support import platforms
-from support.admission import NAMESPACE, REGISTRY, owned, pod
+from support.admission import NAMESPACE, REGISTRY, owned, pod, uid
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from trow.oci.errors import Unavailable
 
@@ -45,9 +45,9 @@ async def test_what_may_run_by_its_tag_may_run_after_it_was_pinned(keep: Keep, p
 async def test_pods_of_one_owner_may_run_after_the_tag_has_moved(keep: Keep) -> None:
     keeper = keep(only_releases(mutate=PIN))
     first = await stored(keeper, "v1")
-    await keeper.mutated(owned(pod(f"{APP}:v1"), "u-1"))
+    await keeper.mutated(owned(pod(f"{APP}:v1"), uid("u-1")))
     await stored(keeper, "v1")
-    again = await keeper.mutated(owned(pod(f"{APP}:v1"), "u-1"))
+    again = await keeper.mutated(owned(pod(f"{APP}:v1"), uid("u-1")))
     assert again["spec"]["containers"][0]["image"] == f"{APP}:v1@{first.digest}"
     assert (await keeper.validate(again)).allowed
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from trow.audit import queries
+from support.waiting import until
+from trow.audit import chain, queries
 from trow.audit import record as records
 from trow.audit.keys import SigningKey
 from trow.audit.outputs import FileOutput
+from trow.audit.store import AuditStore, Changes
 from trow.audit.trail import AuditTrail
 from trow.cli import audit
 from trow.cli.parser import Parser
@@ -249,6 +251,23 @@ def test_verify_finds_nothing_in_a_trail_as_it_was_written(trow: Any) -> None:
     ran = trow("verify")
     assert (ran.code, ran.err) == (0, "")
     assert ran.lines[-1] == "records checked: 4, checkpoints: 1"
+
+
+def test_verify_tells_what_was_removed_by_rule(trow: Any, data: Path) -> None:
+    key = SigningKey.load(data / "keys" / "audit.pem")
+    with contextlib.closing(AuditStore(data / "audit.db")) as store:
+        last = store.checkpoint_up_to(4)
+        assert last is not None
+        store.commit(Changes(trim=chain.trim(last, "2026-01-31T08:00:00.000000Z", key)))
+    trail = AuditTrail(data / "audit.db", key)
+    trail.record(full(5))
+    until(lambda: sql(data / "audit.db", "SELECT min(sequence) FROM record") == [(5,)])
+    trail.close()
+    ran = trow("verify")
+    assert ran.code == 0
+    assert ran.lines[0].endswith(": records 1 to 4 were removed by rule")
+    sql(data / "audit.db", "DELETE FROM trim")
+    assert trow("verify").code == 1
 
 
 def test_verify_names_what_was_altered(trow: Any, data: Path) -> None:
