@@ -371,13 +371,43 @@ def test_where_and_how_constraints_apply(bring: Any, spec: str, expected: dict[s
     assert [remark.partition(":")[0] for remark in told] == remarks
 
 
-@pytest.mark.parametrize(
-    "match", ["labelSelector: {matchLabels: {a: b}}", "namespaceSelector: {matchLabels: {a: b}}", "scope: Cluster"]
-)
+@pytest.mark.parametrize("match", ["labelSelector: {matchLabels: {a: b}}", "name: a", "scope: Cluster"])
 def test_constraints_with_other_conditions_are_left_out(bring: Any, match: str) -> None:
     manifests, remarks = bring(constraint("K8sAllowedRepos", f"{{parameters: {{repos: [a.io/]}}, match: {{{match}}}}}"))
     assert manifests == []
     assert [remark.partition(":")[0] for remark in remarks] == ["left out"]
+
+
+BY_NAME = "{matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [prod]}]}"
+
+
+def test_namespaces_by_label_come_over(bring: Any) -> None:
+    spec = f"{{parameters: {{repos: [a.io/]}}, match: {{namespaceSelector: {BY_NAME}}}}}"
+    (manifest,), remarks = bring(constraint("K8sAllowedRepos", spec))
+    assert manifest["spec"]["namespaceSelector"] == yaml.safe_load(BY_NAME)
+    assert remarks == []
+    match = f"match: {{any: [{{resources: {{kinds: [Pod], namespaceSelector: {BY_NAME}}}}}]}}"
+    (manifest,), remarks = bring(cluster_policy(pattern("a.io/*", match)))
+    assert manifest["spec"]["namespaceSelector"] == yaml.safe_load(BY_NAME)
+    assert remarks == []
+
+
+def test_disallowed_tags(bring: Any) -> None:
+    (manifest,), remarks = bring(constraint("K8sDisallowedTags", "{parameters: {tags: [latest, dev]}}"))
+    assert manifest["spec"]["default"] == "Allow"
+    assert rules(manifest) == ["Deny */**:latest", "Deny */**:dev"]
+    assert remarks == []
+    (manifest,), remarks = bring(
+        constraint("K8sDisallowedTags", "{parameters: {tags: [dev], exemptImages: ['a:dev']}}")
+    )
+    assert rules(manifest) == ["Deny */**:dev", "Deny */**:latest"]
+    assert [remark.partition(":")[0] for remark in remarks] == ["changed", "changed"]
+
+
+def test_image_digests(bring: Any) -> None:
+    (manifest,), remarks = bring(constraint("K8sImageDigests", "{match: {namespaces: [prod]}}"))
+    assert manifest["spec"] == {"default": "Allow", "namespaces": {"include": ["prod"]}, "require": {"digest": True}}
+    assert remarks == []
 
 
 def test_constraints_of_other_kinds_and_templates(bring: Any) -> None:

@@ -12,7 +12,7 @@ from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from trow.app.importing.kyverno_signed import Signed
 
@@ -63,6 +63,7 @@ class Draft:
     Attributes:
         namespace: where a namespaced policy is; "" leaves that to whoever applies it; None: it is of the cluster.
         digest: whether images have to be named with a digest.
+        selector: of namespaces by their labels, as Kubernetes has it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Draft:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     digest: bool = False
+    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @property
     def allows_all(self) -> bool:
@@ -92,6 +94,8 @@ class Draft:
         spec: dict[str, object] = {} if self.mode is Mode.ENFORCE else {"mode": self.mode.value}
         if namespaces := {key: [*names] for key in ("include", "exclude") if (names := getattr(self, key))}:
             spec["namespaces"] = namespaces
+        if self.selector and self.namespace is None:
+            spec["namespaceSelector"] = dict(self.selector)
         spec["default"] = self.default.value
         if self.rules:
             spec["rules"] = list(_rules(self.rules))

@@ -1,4 +1,4 @@
-"""Constraints of Gatekeeper's library about images: `K8sAllowedRepos`, `K8sAllowedReposv2`, `K8sDisallowedRepos`.
+"""Constraints of Gatekeeper's library about images: where they may come from, which tags and whether digests they have.
 
 They compare what is written in a Pod, character by character. https://github.com/open-policy-agent/gatekeeper-library
 and, for `match`, https://open-policy-agent.github.io/gatekeeper/website/docs/howto.
@@ -6,12 +6,16 @@ and, for `match`, https://open-policy-agent.github.io/gatekeeper/website/docs/ho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.app.importing.drafts import Draft, DraftRule, Imported
 from trow.app.importing.globs import Form, Inexpressible, Meaning, Nothing, meaning_of
 from trow.app.importing.prefixes import meaning_of_prefix
 from trow.app.importing.values import mapping, sequence, text, texts
+from trow.oci.errors import OciError
+from trow.oci.names import Tag
+from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -24,13 +28,18 @@ _KINDS: Final = {
     "K8sAllowedRepos": (Effect.ALLOW, "repos"),
     "K8sAllowedReposv2": (Effect.ALLOW, "allowedImages"),
     "K8sDisallowedRepos": (Effect.DENY, "repos"),
+    "K8sDisallowedTags": (Effect.DENY, "tags"),
 }
+_TAGS: Final = "K8sDisallowedTags"
+_DIGESTS: Final = "K8sImageDigests"
+_ALL: Final = (*_KINDS, _DIGESTS)
+_EXEMPT: Final = "exemptImages"
 _MODES: Final = {"deny": Mode.ENFORCE, "warn": Mode.WARN, "dryrun": Mode.AUDIT}
 # Points of enforcement at which something can be refused; beside them there are `audit.gatekeeper.sh` and the like.
 _REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
 _STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
 # Conditions on what is judged. Without them more would be refused than anybody asked for.
-_CONDITIONS: Final = ("labelSelector", "namespaceSelector", "name")
+_CONDITIONS: Final = ("labelSelector", "name")
 
 
 def recognised(item: Mapping[str, object]) -> bool:
@@ -49,9 +58,9 @@ def imported(item: Mapping[str, object]) -> Imported:
     name = text(mapping(item.get("metadata"), "metadata").get("name"), "metadata.name")
     where = f"{kind}/{name}"
     if str(item["apiVersion"]).startswith(_TEMPLATES):
-        into.note(where, "is a template; constraints of it are imported, if it is one of " + ", ".join(_KINDS))
-    elif kind not in _KINDS:
-        into.left_out(where, f"is none of {', '.join(_KINDS)}")
+        into.note(where, "is a template; constraints of it are imported, if it is one of " + ", ".join(_ALL))
+    elif kind not in _ALL:
+        into.left_out(where, f"is none of {', '.join(_ALL)}")
     elif namespaces := _namespaces(mapping(mapping(item.get("spec"), "spec").get("match"), "spec.match"), where, into):
         _import(kind, name, mapping(item.get("spec"), "spec"), namespaces, into)
     return into
@@ -60,17 +69,37 @@ def imported(item: Mapping[str, object]) -> Imported:
 def _import(
     kind: str, name: str, spec: Mapping[str, object], namespaces: tuple[Sequence[str], Sequence[str]], into: Imported
 ) -> None:
-    effect, key = _KINDS[kind]
     where = f"{kind}/{name}"
     parameters = mapping(spec.get("parameters"), "spec.parameters")
-    for unknown in sorted(set(parameters) - {key}):
-        into.left_out(f"{where}, parameters.{unknown}", "is none of the library's parameters")
-    entries = texts(parameters.get(key), f"spec.parameters.{key}")
-    rules = tuple(rule for entry in entries for rule in _rules(kind, where, entry, into))
-    default = Effect.DENY if effect is Effect.ALLOW else Effect.ALLOW
+    default, rules, entries = _said(kind, where, parameters, into)
     include, exclude = map(tuple, namespaces)
+    selector = mapping(
+        mapping(spec.get("match"), "spec.match").get("namespaceSelector"), "spec.match.namespaceSelector"
+    )
     draft = Draft(name, default, rules, _mode(spec, where, into), include=include, exclude=exclude)
-    into.finish(draft, len(entries))
+    into.finish(replace(draft, digest=kind == _DIGESTS, selector=selector), entries)
+
+
+def _said(
+    kind: str, where: str, parameters: Mapping[str, object], into: Imported
+) -> tuple[Effect, tuple[DraftRule, ...], int]:
+    """What is done with other images, the rules, and of how many entries they come."""
+    effect, key = _KINDS.get(kind, (Effect.DENY, _EXEMPT))
+    known = {key, _EXEMPT} if kind in (_TAGS, _DIGESTS) else {key}
+    if _EXEMPT in known and texts(parameters.get(_EXEMPT), f"spec.parameters.{_EXEMPT}"):
+        into.changed(f"{where}, parameters.{_EXEMPT}", "it is about these images too")
+    for unknown in sorted(set(parameters) - known):
+        into.left_out(f"{where}, parameters.{unknown}", "is none of the library's parameters")
+    if kind == _DIGESTS:
+        return Effect.ALLOW, (), 0
+    entries = texts(parameters.get(key), f"spec.parameters.{key}")
+    if kind == _TAGS and "latest" not in entries:
+        into.changed(
+            where, "an image without a tag is refused there; here it is one with the tag latest, so that is, too"
+        )
+        entries = [*entries, "latest"]
+    rules = tuple(rule for entry in entries for rule in _rules(kind, where, entry, into))
+    return Effect.DENY if effect is Effect.ALLOW else Effect.ALLOW, rules, len(entries)
 
 
 def _rules(kind: str, where: str, entry: str, into: Imported) -> Iterator[DraftRule]:
@@ -87,11 +116,20 @@ def _rules(kind: str, where: str, entry: str, into: Imported) -> Iterator[DraftR
 
 
 def _meaning(kind: str, entry: str, *, trusting: bool) -> Meaning:
+    if kind == _TAGS:
+        return _of_tag(entry)
     if kind != "K8sAllowedReposv2":
         return meaning_of_prefix(entry, Form.WRITTEN, trusting=trusting)
     if "*" in entry.removesuffix("*"):
         raise Nothing(f"{entry!r} has a star that is not at its end, where it is a character that no name has")
     return meaning_of(entry, Form.WRITTEN, trusting=trusting)
+
+
+def _of_tag(tag: str) -> Meaning:
+    try:
+        return Meaning((ImagePattern.parse(ANY, tag=str(Tag.parse(tag))),))
+    except OciError as error:
+        raise Nothing(f"{tag!r} is no tag that an image can have: {error}") from None
 
 
 def _namespaces(match: Mapping[str, object], where: str, into: Imported) -> tuple[Sequence[str], Sequence[str]] | None:

@@ -101,7 +101,7 @@ def _validated(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str,
     found = ruled(image, where, into)
     if found is not None:
         default, rules, digest = found
-        draft = Draft(name, default, rules, mode, scope.namespace, scope.include, scope.exclude, digest=digest)
+        draft = Draft(name, default, rules, mode, scope.namespace, scope.include, scope.exclude, digest, scope.selector)
         into.finish(draft, 0 if digest else 1)
 
 

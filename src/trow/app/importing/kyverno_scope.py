@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.app.importing.values import mapping, sequence, texts
@@ -35,12 +35,14 @@ class Scope:
     namespace: str | None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, into: Imported) -> Scope | None:
     """Where a rule is in force; None if that cannot be said here, which is then noted."""
     filters = _filters(rule.get("match"), f"{where}, match")
-    if filters is None or not all(map(_simple, filters)):
+    selector = _selector(filters, namespace) if filters else {}
+    if filters is None or not all(_simple(each, selecting=bool(selector)) for each in filters):
         into.left_out(where, "match: conditions other than kinds, operations and namespaces cannot be said here")
         return None
     if filters and not any(filters := [each for each in filters if _on(each, _CREATE)]):
@@ -53,7 +55,7 @@ def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, into
     exclude = _excluded(rule, where, into)
     if namespace is not None:
         return Scope(namespace)
-    return Scope(None, tuple(dict.fromkeys(include)), tuple(dict.fromkeys(exclude)))
+    return Scope(None, tuple(dict.fromkeys(include)), tuple(dict.fromkeys(exclude)), selector)
 
 
 def _excluded(rule: Mapping[str, object], where: str, into: Imported) -> Sequence[str]:
@@ -87,9 +89,16 @@ def _resources(each: Mapping[str, object]) -> Mapping[str, object]:
     return mapping(each.get("resources"), "resources")
 
 
-def _simple(each: Mapping[str, object]) -> bool:
+def _selector(filters: Sequence[Mapping[str, object]], namespace: str | None) -> Mapping[str, object]:
+    """The labels of namespaces that are asked for, where one policy here can say it."""
+    selecting = [mapping(_resources(each).get("namespaceSelector"), "namespaceSelector") for each in filters]
+    return selecting[0] if len(filters) == 1 and namespace is None else {}
+
+
+def _simple(each: Mapping[str, object], *, selecting: bool = False) -> bool:
     """Whether it asks for nothing but kinds, operations and namespaces."""
-    return set(each) <= {"resources"} and set(_resources(each)) <= _HARMLESS
+    said = _HARMLESS | ({"namespaceSelector"} if selecting else set())
+    return set(each) <= {"resources"} and set(_resources(each)) <= said
 
 
 def _on(each: Mapping[str, object], *operations: str) -> bool:

@@ -100,4 +100,6 @@ def drafts_of(signed: Sequence[Signed]) -> Iterator[Draft]:
         of_scope = [each for each in signed if each.scope == scope]
         rules = tuple(dict.fromkeys(rule for each in of_scope for rule in each.rules))
         mode = max((each.mode for each in of_scope), key=_STRICTEST.index)
-        yield Draft(_NAME, Effect.DENY, rules, mode, scope.namespace, scope.include, scope.exclude)
+        yield Draft(
+            _NAME, Effect.DENY, rules, mode, scope.namespace, scope.include, scope.exclude, selector=scope.selector
+        )
