@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _SECONDS: Final = 30
+_TCP_CLOSE: Final = 7  # linux/tcp.h
 HEALTH: Final = request("GET", "/healthz")
 
 
@@ -56,6 +57,10 @@ class Crowd:
         """How many connections the other end has ended."""
         return sum(map(has_ended, self.members))
 
+    def closed(self) -> int:
+        """The same of those who never read: what has come for them stays unread."""
+        return sum(map(is_reset, self.members))
+
     def leave(self) -> None:
         """All end at once, without a word."""
         for member in self.members:
@@ -84,6 +89,15 @@ def has_ended(member: socket.socket) -> bool:
     finally:
         member.settimeout(_SECONDS)
     return True
+
+
+def is_reset(member: socket.socket) -> bool:
+    """Whether the other end has ended the connection in a hurry; what it said before stays unread."""
+    return member.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0 or _state(member) == _TCP_CLOSE
+
+
+def _state(member: socket.socket) -> int:
+    return member.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
 def healthy(host: str) -> bool:

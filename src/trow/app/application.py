@@ -21,6 +21,8 @@ from trow.datadir import DATABASE, RunningMark
 from trow.http.accesslog import AccessLog
 from trow.http.api import Api
 from trow.http.blobs import BlobHandlers
+from trow.http.capacity import DOWNLOAD_BYTES, capacity_of
+from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
 from trow.http.gate import Gate
@@ -90,6 +92,7 @@ class Application:
     place: Place
     certified: Certified | None
     webhooks: Webhooks | None
+    connections: Connections
 
     async def count_stored(self) -> None:
         """Take a new look at how much the registry holds."""
@@ -131,6 +134,7 @@ class _Parts:
     admission: Admission
     webhook_front: WebhookFront | None
     access_log: AccessLog | None
+    connections: Connections
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +149,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         stack.callback(lambda: transfers.sweep(everything=True))
         known = await stack.enter_async_context(identities(config, metadata, metrics.kubernetes))
         access_log = stack.enter_context(_access_log(config, output, metrics))
-
+        connections = _connections(config, metrics)
         tunnels, front = _tunnels(config, metrics), webhook_front(config)
         pull = Pull(blobs, metadata)
         ledger = Ledger(audit, transfers.repeats)
@@ -164,11 +168,21 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
             admission,
             front,
             access_log,
+            connections,
         )
         changes = Changes(config, metadata, audit)
         dispatcher, certified, webhooks = _dispatchers(parts)
         where = Place(blobs.displaced, metadata.displaced, audit.displaced)
-        yield Application(dispatcher, push, transfers, changes, metrics, metadata, where, certified, webhooks)
+        yield Application(
+            dispatcher, push, transfers, changes, metrics, metadata, where, certified, webhooks, connections
+        )
+
+
+def _connections(config: Config, metrics: Metrics) -> Connections:
+    connections = Connections(capacity_of(config).places, DOWNLOAD_BYTES)
+    description = "Places that answers of more than 64 KiB hold"
+    metrics.add_gauge("trow_downloads_open", description, lambda: connections.downloads)
+    return connections
 
 
 @contextlib.contextmanager
@@ -276,6 +290,7 @@ def _dispatcher(parts: _Parts, gate: Gate, router: Router, peers: Peers, rate: R
         router,
         gate,
         peers,
+        connections=parts.connections,
         metrics=parts.metrics,
         rate_limit=rate,
         cors=Cors(config.listen.cors),
@@ -311,6 +326,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
         Router([route for route in routes if route.path in WEBHOOK_PATHS]),
         gate,
         TunnelPeers(front.tunnels.peers),
+        connections=parts.connections,
         metrics=parts.metrics,
         rate_limit=RateLimit(0, 1),  # a limit of clients is none of the API server, which speaks for all of them
         cors=Cors(()),

@@ -23,7 +23,12 @@ from trow.datadir import DATABASE, DataDirectoryError, hold
 from trow.errors import StartError
 from trow.http.capacity import capacity_of
 from trow.http.inner import inner_socket
+from trow.http.manners import Manners
+from trow.http.pace import Pace
+from trow.http.peers import Peers
 from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve, watch
+from trow.http.tunnels import MOST_CONNECTIONS, MOST_OF_ONE, MOST_TAKEN
+from trow.http.watch import Door, Watch
 from trow.identity.files import BrokenFile
 from trow.lib.machine import raise_files
 from trow.lib.threads import ThreadsError, require_threads, started_pool
@@ -32,10 +37,11 @@ from trow.metadata.sqlite import SchemaError
 from trow.oci.errors import OciError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from trow.app.application import Application
     from trow.config import Config
+    from trow.http.capacity import Capacity
     from trow.http.server import Address
     from trow.http.tunnels import Tunnels
 
@@ -49,7 +55,6 @@ _HOUSE_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 1.0
 _COLLECT_AFTER: Final = 5_000
-# API servers let go of a connection that is idle for 90 s. If Trow did so first, it could cross with a review.
 _WEBHOOK_IDLE_SECONDS: Final = 120
 
 
@@ -88,10 +93,14 @@ async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str
         application = await stack.enter_async_context(application_of(config, output))
         tls = config.listen.tls
         files = TlsFiles(tls.certificate, tls.key) if tls is not None else None
-        server = HttpServer(application.dispatcher, addresses, files, connections=capacity_of(config).accepted)
+        room = capacity_of(config)
+        idle = config.limits.idle_timeout
+        server = HttpServer(application.dispatcher, addresses, files, connections=room.accepted, idle_seconds=idle)
         await server.start()
-        inner = await stack.enter_async_context(_client_tls(config, application))
-        webhooks = await stack.enter_async_context(_webhooks(config, application))
+        watching = stack.enter_context(_watch(application))
+        watching.open(_door(config, addresses, room))
+        inner = await stack.enter_async_context(_client_tls(config, application, watching))
+        webhooks = await stack.enter_async_context(_webhooks(config, application, watching))
         _settle_memory()
         announce([*map(str, addresses), *inner], webhooks)
         background = [
@@ -99,7 +108,7 @@ async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str
             asyncio.create_task(_keep_house(application)),
             asyncio.create_task(_sweep(application)),
             asyncio.create_task(_watch_changes(application)),
-            asyncio.create_task(return_memory(lambda: application.metrics.answered)),
+            asyncio.create_task(return_memory(lambda: application.metrics.answered + watching.left)),
         ]
         await stopping.wait()
         for task in background:
@@ -120,17 +129,51 @@ async def _watch_revocation(tunnels: Tunnels) -> None:
         await asyncio.sleep(_HOUSE_SECONDS)
 
 
+@contextlib.contextmanager
+def _watch(application: Application) -> Iterator[Watch]:
+    watching = Watch(application.connections)
+    application.metrics.add_gauge("trow_connections_open", "Connections of clients", watching.count)
+    application.metrics.count_ended(watching.ended)
+    watching.start(asyncio.get_running_loop())
+    try:
+        yield watching
+    finally:
+        watching.stop()
+
+
+def _manners(config: Config, idle: float) -> Manners:
+    limits = config.limits
+    answers = Pace(limits.answer_timeout, limits.answer_rate)
+    return Manners(limits.first_byte_timeout, limits.header_timeout, idle, answers)
+
+
+def _door(config: Config, addresses: Sequence[Address], room: Capacity) -> Door:
+    """The ordinary listeners. A proxy's connections are those of many clients."""
+    ports = {address.port for address in addresses}
+    manners = _manners(config, config.limits.idle_timeout)
+    proxies = Peers(config.listen.trusted_proxies)
+    return Door(ports, room.connections, room.each, config.listen.tls is not None, manners, proxies.trusts)
+
+
+def _front_door(config: Config, fronts: Sequence[Address], idle: float) -> Door:
+    """Listeners of our own."""
+    ports = {front.port for front in fronts}
+    return Door(ports, MOST_CONNECTIONS, MOST_OF_ONE, True, _manners(config, idle))
+
+
 @contextlib.asynccontextmanager
-async def _client_tls(config: Config, application: Application) -> AsyncIterator[Sequence[str]]:
+async def _client_tls(config: Config, application: Application, watching: Watch) -> AsyncIterator[Sequence[str]]:
     """The listener for client certificates, where one is configured, and the HTTP server behind it."""
     settings, behind = config.listen.client_tls, application.certified
     if settings is None or behind is None:
         yield ()
         return
     with inner_socket() as inner:
-        server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None)
+        idle = config.limits.idle_timeout
+        server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None, connections=MOST_TAKEN, idle_seconds=idle)
         await server.start()
         fronts = reserve(settings.bind.host, settings.bind.port)
+        watching.open(_front_door(config, fronts, idle))
         for front in fronts:
             behind.tunnels.start(front.reservation, inner)
         tasks = [
@@ -147,16 +190,19 @@ async def _client_tls(config: Config, application: Application) -> AsyncIterator
 
 
 @contextlib.asynccontextmanager
-async def _webhooks(config: Config, application: Application) -> AsyncIterator[Sequence[str]]:
+async def _webhooks(config: Config, application: Application, watching: Watch) -> AsyncIterator[Sequence[str]]:
     """The listener for webhooks alone, where one is configured, and the HTTP server behind it."""
     bind, webhooks = config.admission.bind, application.webhooks
     if bind is None or webhooks is None:
         yield ()
         return
     with inner_socket() as inner:
-        server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, idle_seconds=_WEBHOOK_IDLE_SECONDS)
+        # API servers let go of a connection that is idle for 90 s. If Trow did so first, it could cross with a review.
+        idle = max(_WEBHOOK_IDLE_SECONDS, config.limits.idle_timeout)
+        server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, connections=MOST_TAKEN, idle_seconds=idle)
         await server.start()
         fronts = reserve(bind.host, bind.port)
+        watching.open(_front_door(config, fronts, idle))
         webhooks.front.place(fronts, inner)
         try:
             async with certified(config, webhooks, application.metrics):

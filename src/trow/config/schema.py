@@ -160,6 +160,43 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             minimum=1,
         ),
     ] = None
+    send_memory: Annotated[
+        Size | None,
+        _setting(
+            "Memory for answers of more than 64 KiB that clients have not taken yet, 768 KiB each. Where it is full,"
+            " those that stall end, further ones wait for 50 s, and then the answer is 429 or 503 with `Retry-After`."
+            " One source has three quarters at most. Null is 64 MiB, or a quarter of the container's memory where"
+            " that is more.",
+            minimum=2**20,
+        ),
+    ] = None
+    first_byte_timeout: Annotated[
+        Duration,
+        _setting("A connection over which nothing came for so long, or no TLS connection came about, ends.", minimum=1),
+    ] = Duration(10)
+    header_timeout: Annotated[
+        Duration, _setting("How long the headers of a request may take to arrive.", minimum=1)
+    ] = Duration(30)
+    idle_timeout: Annotated[
+        Duration,
+        _setting(
+            "A connection without a request for so long ends. It has to be longer than a proxy in front keeps its"
+            " connections, or the proxy sends requests over one that is ending.",
+            minimum=1,
+        ),
+    ] = Duration(180)
+    answer_timeout: Annotated[
+        Duration,
+        _setting("Silence allowed to a client that has to take an answer; then its connection ends.", minimum=1),
+    ] = Duration(30)
+    answer_rate: Annotated[
+        Size,
+        _setting(
+            "Bytes a second of an answer that a client has to take on the whole. So many buy one more second of"
+            " waiting, limits.answer_timeout at most. 0: any byte is enough.",
+            minimum=0,
+        ),
+    ] = Size(512)
     max_uploads: Annotated[
         int,
         _setting(

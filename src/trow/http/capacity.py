@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.machine import memory_limit, most_files
+from trow.lib.shares import Bounds
 
 if TYPE_CHECKING:
     from trow.config import Config
@@ -16,6 +17,17 @@ _CONNECTION_BYTES: Final = 32 * 1024
 # For the database, logs, blobs and uploads, and what the parts beside the ordinary listeners need.
 _RESERVED_FILES: Final = 512
 _LEAST_CONNECTIONS: Final = 64
+# What a connection may buffer of a push, and of an answer. 1 MiB makes a push a twentieth faster, and 64 of them take
+# 100 MB more.
+RECEIVE_BUFFER: Final = 640 * 1024
+# What an answer takes whose client does not read: that, and the next piece of the file.
+DOWNLOAD_BYTES: Final = RECEIVE_BUFFER + 128 * 1024
+_SEND_MEMORY: Final = 64 * 2**20
+# A quarter of the places is never one source's alone.
+_SHARE: Final = 0.75
+# What waits for a place takes little; a proxy would give up after a minute.
+_WAITING: Final = 1_000
+_PATIENCE_SECONDS: Final = 50.0
 # Beyond the limit connections are still taken, until one that is idle has ended for each.
 _MARGIN: Final = 0.25
 
@@ -27,22 +39,32 @@ class Capacity:
     Attributes:
         connections: how many may be connected at a time.
         each: how many of them from one source.
+        downloads: answers of more than 64 KiB that may be on their way at a time.
     """
 
     connections: int
     each: int
+    downloads: int
 
     @property
     def accepted(self) -> int:
         """How many connections a listener takes before it leaves the next to the kernel."""
         return int(self.connections * (1 + _MARGIN)) + _LEAST_CONNECTIONS
 
+    @property
+    def places(self) -> Bounds:
+        """The same of downloads, with who may wait and for how long."""
+        each = max(1, int(self.downloads * _SHARE))
+        return Bounds(self.downloads, each, _WAITING, int(_WAITING * _SHARE), _PATIENCE_SECONDS)
+
 
 def capacity_of(config: Config) -> Capacity:
     """The room that there is with these settings on this machine."""
     limits = config.limits
     connections = limits.max_connections or _affordable(most_files(), memory_limit())
-    return Capacity(connections, min(limits.max_connections_per_source or connections // 2, connections))
+    each = min(limits.max_connections_per_source or connections // 2, connections)
+    memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)
+    return Capacity(connections, each, max(2, memory // DOWNLOAD_BYTES))
 
 
 def _affordable(files: int, memory: int | None) -> int:

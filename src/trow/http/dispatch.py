@@ -9,7 +9,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trow.http import errors
+from trow.http.connections import SMALL
 from trow.http.request import LONGEST_PATH, Request
+from trow.http.response import Response
 from trow.http.v2 import warning
 from trow.oci.errors import Denied, OciError, Unauthorized
 from trow.oci.names import Repository
@@ -17,6 +19,7 @@ from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from trow.http.accesslog import AccessLog
+    from trow.http.connections import Activity, Connections
     from trow.http.cors import Cors
     from trow.http.gate import Gate
     from trow.http.limits import RateLimit
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from trow.http.pace import Pace
     from trow.http.peers import Peers
     from trow.http.request import Scope, Transport
-    from trow.http.response import Answer, Headers, Response
+    from trow.http.response import Answer, Headers
     from trow.http.routes import Router
     from trow.http.sites import Sites
 
@@ -46,6 +49,7 @@ class Dispatcher:
         gate: Gate,
         peers: Peers,
         *,
+        connections: Connections,
         metrics: Metrics,
         rate_limit: RateLimit,
         cors: Cors,
@@ -57,6 +61,7 @@ class Dispatcher:
         self._router = router
         self._gate = gate
         self._peers = peers
+        self._connections = connections
         self._metrics = metrics
         self._rate_limit = rate_limit
         self._cors = cors
@@ -73,29 +78,44 @@ class Dispatcher:
         except OciError as error:
             errors.to_response(error, "").send(transport, head=scope.method == "HEAD")
             return
+        activity = self._connections.begin(request.connection, http2=scope.http_version == "2")
         try:
-            answer = await self._answer(request)
-        except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
-            answer = self._fail(request, error)
-        self._send(request, transport, answer)
-        self._note(request, answer, time.perf_counter() - started)
+            answer = await self._answer(request, activity)
+            self._send(request, transport, answer)
+            self._note(request, answer, time.perf_counter() - started)
+        finally:
+            self._connections.end(activity)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request, activity: Activity) -> Answer:
         try:
-            if self._rate_limit.active:
-                self._rate_limit.take(request.client)
-            if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
-                return preflight
-            self._sites.check(request)
-            request.route, request.parameters = route, _ = self._router.find(request.method, request.path)
-            if route.permission is not Permission.OPEN:
-                name = request.parameters.get("repository")
-                if name is not None:
-                    request.repository = Repository.parse(name)
-                await self._gate.admit(request, route.permission)
-            return await route.handler(request)
+            return await self._allowed(request, activity)
+        except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
+            return self._fail(request, error)
+
+    async def _allowed(self, request: Request, activity: Activity) -> Answer:
+        try:
+            self._connections.check(activity, request.client)
+            answer = await self._handle(request)
+            if (answer.length > SMALL or activity.http2) and request.method != "HEAD":
+                in_memory = isinstance(answer, Response)
+                await self._connections.promise(activity, request.client, answer.length, memory=in_memory)
         except OciError as error:
             return await self._refuse(request, error)
+        return answer
+
+    async def _handle(self, request: Request) -> Answer:
+        if self._rate_limit.active:
+            self._rate_limit.take(request.client)
+        if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
+            return preflight
+        self._sites.check(request)
+        request.route, request.parameters = route, _ = self._router.find(request.method, request.path)
+        if route.permission is not Permission.OPEN:
+            name = request.parameters.get("repository")
+            if name is not None:
+                request.repository = Repository.parse(name)
+            await self._gate.admit(request, route.permission)
+        return await route.handler(request)
 
     async def _refuse(self, request: Request, error: OciError) -> Response:
         if isinstance(error, Unauthorized | Denied):

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.source import source_of
 from trow.oci.errors import TooManyRequests
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _MOST_CLIENTS: Final = 10_000
 
 
 class RateLimit:
-    """A token bucket for each client address.
+    """A token bucket for each source of requests.
 
     Args:
         per_second: how many requests a client may send on average; 0 allows any number.
@@ -41,6 +42,7 @@ class RateLimit:
         Raises:
             TooManyRequests: the client is over its rate.
         """
+        client = source_of(client)
         now = self._clock()
         tokens, then = self._buckets.pop(client, (self._burst, now))
         tokens = min(self._burst, tokens + (now - then) * self._per_second)

@@ -63,6 +63,7 @@ class Metrics(Collector):
         self._reviews: dict[tuple[str, ...], _Histogram] = {}
         self._decisions: dict[tuple[str, str, str, str], int] = {}
         self._wrong_sizes = 0
+        self._ended: Mapping[str, int] = {}
         self._received = 0
         self._sent = 0
         self.answered = 0
@@ -114,6 +115,10 @@ class Metrics(Collector):
         """Add something that is looked up when the numbers are asked for."""
         self._gauges[name] = (description, value)
 
+    def count_ended(self, by_reason: Mapping[str, int]) -> None:
+        """Tell of connections that were ended; the counts grow where they are."""
+        self._ended = by_reason
+
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self._registry)
@@ -141,6 +146,10 @@ class Metrics(Collector):
             "trow_admission_duration_seconds", "Seconds until a review was answered", ("kind",), self._reviews
         )
         yield self._decision_counts()
+        ended = CounterMetricFamily("trow_connections_ended", "Connections that were ended", labels=("reason",))
+        for reason, count in self._ended.items():
+            ended.add_metric((reason,), count)
+        yield ended
         for name, (description, value) in self._gauges.items():
             yield GaugeMetricFamily(name, description, value=value())
 

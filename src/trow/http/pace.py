@@ -36,3 +36,7 @@ class Patience:
         """Count what a piece of the body took in seconds, and what it brought in bytes."""
         bought = received / self._pace.rate if self._pace.rate and received else self._pace.seconds * bool(received)
         self.left = max(0.0, min(self._pace.seconds, self.left - waited + bought))
+
+    def reset(self) -> None:
+        """Begin anew: what was waited for has come."""
+        self.left = self._pace.seconds

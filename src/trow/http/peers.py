@@ -29,6 +29,7 @@ class Peer:
         scheme: what the client used, http or https.
         host: the name that the client used for us, perhaps with a port; "" where it is no host.
         certificate: the verified client certificate.
+        connection: address and port at the other end of the connection to our own listener, "" for other listeners.
     """
 
     address: str
@@ -36,6 +37,7 @@ class Peer:
     scheme: str
     host: str
     certificate: ClientCertificate | None = None
+    connection: str = ""
 
 
 class Peers:
@@ -43,11 +45,14 @@ class Peers:
 
     Args:
         proxies: networks of trusted proxies; what others say in ``X-Forwarded-*`` and ``Forwarded`` is ignored.
+
+    Attributes:
+        trusts: tells of an address whether it is a trusted proxy's.
     """
 
     def __init__(self, proxies: Collection[str] = ()) -> None:
         self._networks = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
-        self._trusted = functools.lru_cache(maxsize=4096)(self._look_up)
+        self.trusts = functools.lru_cache(maxsize=4096)(self._look_up)
 
     def known(self, scope: Scope) -> Peer | None:
         """Everything about the client, where that is known beforehand; None where `of` finds it in the headers."""
@@ -64,7 +69,7 @@ class Peers:
         """Everything about the client."""
         host = _host(scope)
         address = _without_port(scope.client)
-        if not self._networks or not self._trusted(address):
+        if not self._networks or not self.trusts(address):
             return Peer(address, "", scope.scheme, host)
         return self._behind(scope, address, host)
 
@@ -86,7 +91,7 @@ class Peers:
                 found = forwarded.address_of(clients[place])
             except ValueError:
                 return place, found
-            if not self._trusted(found):
+            if not self.trusts(found):
                 return place, found
         return 0, found
 

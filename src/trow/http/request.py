@@ -79,6 +79,7 @@ class Request:
         path: the decoded path.
         parameters: what the route's pattern found in the path; still the client's words.
         client: the address the request came from, behind trusted proxies, without port.
+        connection: address and port at the other end of its connection, which may be a proxy's.
         number: what the request is called in answers, logs and records.
         repository: the repository that the path names, set before the handler runs.
         route: the line of the table that the request leads to, None while or where there is none.
@@ -88,7 +89,7 @@ class Request:
     """
 
     __slots__ = (
-        "_headers", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
+        "_headers", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client", "connection",
         "identity", "method", "number", "parameters", "path", "received", "refusal", "repository", "route",
     )  # fmt: skip
 
@@ -102,6 +103,7 @@ class Request:
         self._headers: Headers = scope.headers
         self._query: list[tuple[str, str]] | None = None
         self.client = peers.address(scope) if self._peer is None else self._peer.address
+        self.connection = scope.client if self._peer is None else self._peer.connection
         self.number = _PREFIX + format(next(_numbers), "x")
         self.method = scope.method
         self.path = scope.path

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import logging
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.embed import Server as Granian
 
+from trow.http.capacity import RECEIVE_BUFFER
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
     from pathlib import Path
@@ -30,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What a connection may buffer. 1 MiB makes a push a twentieth faster, and 64 of them take 100 MB more.
-_RECEIVE_BUFFER: Final = 640 * 1024
 # Connections that the kernel keeps until they are taken; it may keep fewer (net.core.somaxconn).
 _BACKLOG: Final = 4096
 _CONNECTIONS: Final = 1024
@@ -193,7 +194,7 @@ class HttpServer:
         tls: TlsFiles | None,
         *,
         connections: int = _CONNECTIONS,
-        idle_seconds: int = _HEADER_SECONDS,
+        idle_seconds: float = _HEADER_SECONDS,
     ) -> None:
         self._application = application
         self._addresses = addresses
@@ -228,7 +229,7 @@ class HttpServer:
             backpressure=self._connections,
             runtime_blocking_threads=_FILE_THREADS,
             http1_settings=HTTP1Settings(
-                header_read_timeout=self._idle_seconds * 1000, max_buffer_size=_RECEIVE_BUFFER
+                header_read_timeout=math.ceil(self._idle_seconds * 1000), max_buffer_size=RECEIVE_BUFFER
             ),
             http2_settings=HTTP2Settings(max_headers_size=64 * 1024, adaptive_window=True),
             log_level=LogLevels.error,

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
+from trow.http import sockets
 from trow.http.peers import Peer
 from trow.registry.ports import ClientCertificate
 
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS: Final = 1_000
+MOST_CONNECTIONS: Final = 1_000
+MOST_OF_ONE: Final = 500
+# So many for as long as it takes to end those that are idle.
+MOST_TAKEN: Final = 1_250
 _BACKLOG: Final = 1_024
 _PAUSE_SECONDS: Final = 1.0
 _HANDSHAKE_SECONDS: Final = 10.0
@@ -132,13 +136,14 @@ class Tunnels:
                 log.exception("a connection could not be taken")
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            if len(self._tasks) > _MOST_CONNECTIONS:
+            if len(self._tasks) > MOST_TAKEN:
                 accepted.close()
                 continue
-            self._run(self._serve(accepted, str(address[0]), upstream))
+            self._run(self._serve(accepted, address, upstream))
 
-    async def _serve(self, accepted: socket.socket, client: str, upstream: InnerSocket) -> None:
+    async def _serve(self, accepted: socket.socket, address: sockets.Address, upstream: InnerSocket) -> None:
         """One connection. Accepted by ourselves, because a server object tells nobody why a handshake has failed."""
+        client = str(address[0])
         try:
             reader, writer = await self._secured(accepted)
         except (OSError, ValueError) as error:
@@ -148,7 +153,8 @@ class Tunnels:
             return
         try:
             certificate = _certificate(writer) if self._client_ca else None
-            await self._pass_on(reader, writer, Peer(client, "", "https", "", certificate), upstream)
+            peer = Peer(client, "", "https", "", certificate, sockets.written(address))
+            await self._pass_on(reader, writer, peer, upstream)
         except (OSError, ValueError) as error:
             log.info("a TLS connection ended", extra={"client": client, "reason": str(error)})
         finally:

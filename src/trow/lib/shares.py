@@ -35,6 +35,14 @@ class Bounds:
     patience: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Turn:
+    """One who waits, and for how many places."""
+
+    come: asyncio.Future[None]
+    places: int
+
+
 class Shares:
     """Places for work: a bound for all, a share for each source, and an end to waiting.
 
@@ -54,7 +62,7 @@ class Shares:
         self._held: Counter[str] = Counter()
         self._working = 0
         # Sources that wait, the one whose turn it is first.
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[_Turn]] = OrderedDict()
         self._waiting = 0
 
     @property
@@ -84,12 +92,18 @@ class Shares:
         finally:
             self.give_back(source)
 
-    async def take(self, source: str) -> None:
-        """Take a place that is given back elsewhere; otherwise like `hold`."""
-        if not self._free(source):
-            await self._queue(source)
+    async def take(self, source: str, places: int = 1) -> int:
+        """Take places that are given back elsewhere; otherwise like `hold`.
+
+        Returns:
+            How many were taken: what is larger than a source's share is content with all of it.
+        """
+        places = min(places, self._bounds.each, self._bounds.total)
+        if not self._free(source, places):
+            await self._queue(source, places)
         else:
-            self._count(source)
+            self._count(source, places)
+        return places
 
     @contextlib.contextmanager
     def hold_now(self, source: str) -> Iterator[None]:
@@ -107,55 +121,60 @@ class Shares:
         finally:
             self.give_back(source)
 
-    def _free(self, source: str) -> bool:
-        return self._working < self._bounds.total and self._held[source] < self._bounds.each
+    def _free(self, source: str, places: int = 1) -> bool:
+        within = self._held[source] + places <= self._bounds.each
+        return within and self._working + places <= self._bounds.total
 
-    def _count(self, source: str) -> None:
-        self._working += 1
-        self._held[source] += 1
+    def _count(self, source: str, places: int = 1) -> None:
+        self._working += places
+        self._held[source] += places
 
-    def give_back(self, source: str) -> None:
-        """Give a place back that `take` has taken."""
-        self._working -= 1
-        self._held[source] -= 1
+    def give_back(self, source: str, places: int = 1) -> None:
+        """Give places back that `take` has taken."""
+        self._working -= places
+        self._held[source] -= places
         if not self._held[source]:
             del self._held[source]
         self._next()
 
     def _next(self) -> None:
-        """Give what is free to the first source in the queue that has not got its share."""
-        while (source := next(filter(self._free, self._queues), None)) is not None:
+        """Give what is free to the first sources in the queue that have not got their shares."""
+        while (source := next(filter(self._fits, self._queues), None)) is not None:
             turn = self._queues[source][0]
             self._leave(source, turn)
             if source in self._queues:
                 self._queues.move_to_end(source)
-            if not turn.done():  # it is when its task was cancelled a moment ago
-                self._count(source)
-                turn.set_result(None)
-                return
+            if not turn.come.done():  # it is when its task was cancelled a moment ago
+                self._count(source, turn.places)
+                turn.come.set_result(None)
 
-    async def _queue(self, source: str) -> None:
+    def _fits(self, source: str) -> bool:
+        return self._free(source, self._queues[source][0].places)
+
+    async def _queue(self, source: str, places: int) -> None:
         self._make_room(source)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = _Turn(asyncio.get_running_loop().create_future(), places)
         self._queues.setdefault(source, deque()).append(turn)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._bounds.patience):
-                await turn
+                await turn.come
         except BaseException as error:
             self._gone(source, turn)
             if isinstance(error, TimeoutError):
                 raise self._busy() from None
             raise
 
-    def _gone(self, source: str, turn: asyncio.Future[None]) -> None:
+    def _gone(self, source: str, turn: _Turn) -> None:
         """Clear up after one that waits no more: perhaps a place was given to it in the same moment."""
-        if turn.done() and not turn.cancelled() and turn.exception() is None:
-            self.give_back(source)
+        come = turn.come
+        if come.done() and not come.cancelled() and come.exception() is None:
+            self.give_back(source, turn.places)
         elif source in self._queues and turn in self._queues[source]:
             self._leave(source, turn)
+            self._next()
 
-    def _leave(self, source: str, turn: asyncio.Future[None]) -> None:
+    def _leave(self, source: str, turn: _Turn) -> None:
         queue = self._queues[source]
         queue.remove(turn)
         self._waiting -= 1
@@ -173,8 +192,8 @@ class Shares:
             raise self._busy()
         newest = self._queues[longest][-1]
         self._leave(longest, newest)
-        if not newest.done():
-            newest.set_exception(self._too_many())
+        if not newest.come.done():
+            newest.come.set_exception(self._too_many())
 
     def _refusal(self, source: str) -> OciError:
         """The source's own doing, or that of all."""

@@ -4,6 +4,7 @@ import pytest
 
 from trow.config import Config
 from trow.config.schema import Limits
+from trow.config.values import Size
 from trow.http import capacity
 from trow.http.capacity import Capacity, capacity_of
 
@@ -31,12 +32,25 @@ def test_clients_are_as_many_as_files_and_memory_allow(
 ) -> None:
     machine(monkeypatch, files, memory)
     room = capacity_of(Config())
-    assert room == Capacity(connections, connections // 2)
+    assert (room.connections, room.each) == (connections, connections // 2)
     assert room.accepted < files or files < 256, "the database and blobs need files, too"
 
 
 def test_clients_are_as_many_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1_024, None)
-    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500)
-    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(550, 20)
-    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10)
+    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 85)
+    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(550, 20, 85)
+    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10, 85)
+
+
+@pytest.mark.parametrize(
+    ("given", "memory", "downloads"),
+    [(None, None, 85), (None, 128 * 2**20, 85), (None, 2**30, 341), (Size(2**20), 2**30, 2), (Size(2**30), None, 1365)],
+)
+def test_downloads_are_as_many_as_their_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, given: Size | None, memory: int | None, downloads: int
+) -> None:
+    machine(monkeypatch, 20_000, memory)
+    room = capacity_of(Config(limits=Limits(send_memory=given)))
+    assert room.downloads == room.places.total == downloads
+    assert 0 < room.places.each < downloads, "one source never has all places"

@@ -8,6 +8,7 @@ import pytest
 
 from support import gates
 from support.requests import Headers, Scope, Transport
+from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
 from trow.http.limits import RateLimit
@@ -16,6 +17,7 @@ from trow.http.pace import Pace
 from trow.http.response import Response
 from trow.http.routes import Route, Router
 from trow.http.sites import Sites
+from trow.lib.shares import Bounds
 from trow.oci.errors import BlobUnknown
 from trow.policy.access import Permission
 
@@ -48,6 +50,7 @@ class Application:
             Router(routes),
             world.gate,
             world.peers,
+            connections=Connections(Bounds(4, 3, 4, 4, 1), 2**20),
             metrics=self.metrics,
             rate_limit=RateLimit(per_second, 1),
             cors=Cors(origins),

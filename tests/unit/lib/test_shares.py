@@ -215,3 +215,30 @@ def test_without_waiting_a_source_over_its_share_is_told_so_and_others_that_all_
         with places.hold_now("b"), pytest.raises(Unavailable), places.hold_now("c"):
             pass
     assert places.working == 0
+
+
+async def test_several_places_are_taken_at_once_or_not_at_all() -> None:
+    shares = Shares(Bounds(total=4, each=4, waiting=8, waiting_each=8, patience=5), "reads")
+    assert await shares.take("a", 3) == 3
+    large = asyncio.ensure_future(shares.take("b", 2))
+    small = asyncio.ensure_future(shares.take("c"))
+    await asyncio.sleep(0)
+    assert (large.done(), shares.working) == (False, 4), "what is small may pass what has to wait"
+    shares.give_back("a", 3)
+    assert (await large, await small, shares.working) == (2, 1, 3)
+
+
+async def test_more_places_than_a_share_are_all_of_the_share() -> None:
+    shares = Shares(Bounds(total=4, each=3, waiting=8, waiting_each=8, patience=5), "reads")
+    assert await shares.take("a", 100) == 3
+    shares.give_back("a", 3)
+    assert shares.working == 0
+
+
+async def test_places_that_come_free_together_are_given_to_all_that_they_suffice_for() -> None:
+    shares = Shares(Bounds(total=4, each=4, waiting=8, waiting_each=8, patience=5), "reads")
+    await shares.take("a", 4)
+    waiting = [asyncio.ensure_future(shares.take(source)) for source in "bcd"]
+    await asyncio.sleep(0)
+    shares.give_back("a", 4)
+    assert await asyncio.gather(*waiting) == [1, 1, 1]

@@ -1,0 +1,190 @@
+"""The connections of clients, as requests know them, and places for large answers.
+
+The event loop alone changes what is here. The watch (`trow.http.watch`) reads it from a thread of its own, and has what
+it finds out taken up on the loop.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from trow.http import sockets
+from trow.lib.shares import Shares
+from trow.lib.source import source_of
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from trow.lib.shares import Bounds
+
+# Answers up to here need no place: the kernel keeps them for a client that does not read.
+SMALL: Final = 64 * 1024
+# Over HTTP/2 a client has many answers coming at a time, and takes none of them if it likes.
+_MOST_UNTAKEN: Final = 4 * SMALL
+
+
+class Activity:
+    """What a connection is doing.
+
+    Attributes:
+        running: requests that are being answered.
+        requests: how many there were.
+        last: when one last began or was answered, on the monotonic clock.
+        http2: whether it speaks HTTP/2.
+        promised: bytes of answers that are not known to be taken.
+        base: what the client had taken when the first of them was given out.
+        places: how many its large answers hold.
+        source: whose places these are.
+        socket: where the watch has found it.
+    """
+
+    __slots__ = ("base", "http2", "last", "places", "promised", "requests", "running", "socket", "source")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.requests = 0
+        self.last = 0.0
+        self.http2 = False
+        self.promised = 0
+        self.base = 0
+        self.places = 0
+        self.source = ""
+        self.socket: sockets.Socket | None = None
+
+
+class Connections:
+    """All of them, by the address that the server tells of the client, with its port.
+
+    Args:
+        large: places for large answers, each of which takes memory until its client has taken it.
+        place: bytes of memory that a place stands for.
+
+    Attributes:
+        wake: has the watch look soon.
+        over: sources that have too many connections, all of which have something to do.
+    """
+
+    def __init__(self, large: Bounds, place: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._large = Shares(large, "downloads")
+        self._place = place
+        self._enough = large.total // 2
+        self.wake: Callable[[], None] = lambda: None
+        self.over: frozenset[str] = frozenset()
+        self._clock = clock
+        self._found: dict[str, Activity] = {}
+
+    def begin(self, name: str, *, http2: bool) -> Activity:
+        """A request has come."""
+        activity = self._found.get(name)
+        if activity is None:
+            activity = self._found[name] = Activity()
+        activity.running += 1
+        activity.requests += 1
+        activity.http2 = http2
+        activity.last = self._clock()
+        return activity
+
+    def end(self, activity: Activity) -> None:
+        """It has been answered; the answer may still be on its way."""
+        activity.running -= 1
+        activity.last = self._clock()
+
+    def check(self, activity: Activity, client: str) -> None:
+        """Let a connection's first request in.
+
+        Raises:
+            Unavailable: there are too many connections, and none to end instead.
+        """
+        if self.over and activity.requests == 1 and source_of(client) in self.over:
+            raise Unavailable("too many clients are connected; try again in a moment")
+
+    def get(self, name: str) -> Activity | None:
+        """What a connection is doing; None where no request came."""
+        return self._found.get(name)
+
+    def names(self) -> list[str]:
+        """All that have had a request."""
+        return list(self._found)
+
+    async def promise(self, activity: Activity, client: str, size: int, *, memory: bool) -> None:
+        """An answer of so many bytes is about to be given out; waits for places where it is large.
+
+        Args:
+            activity: over which connection.
+            client: the address that it goes to.
+            size: its bytes.
+            memory: whether all of it is in memory; a file is read as it is taken.
+
+        Raises:
+            TooManyRequests, Unavailable: there was no place in time.
+        """
+        large = size > SMALL
+        if large or (activity.http2 and activity.promised + size > _MOST_UNTAKEN):
+            self._take_up(activity)
+            large = large or activity.promised + size > _MOST_UNTAKEN
+        if large:
+            await self._take(activity, source_of(client), -(-size // self._place) if memory else 1)
+        if large or activity.http2:
+            activity.promised += size
+
+    @property
+    def crowded(self) -> bool:
+        """Whether places for large answers become few."""
+        return self._large.working > self._enough or bool(self._large.waiting)
+
+    @property
+    def surplus(self) -> int:
+        """How many large answers have to end, or to be taken, for places not to be few."""
+        return max(0, self._large.working - self._enough) + self._large.waiting
+
+    @property
+    def downloads(self) -> int:
+        """Places that are held by large answers on their way."""
+        return self._large.working
+
+    async def _take(self, activity: Activity, source: str, places: int) -> None:
+        if not activity.http2:
+            # One answer comes after the other, so what it holds for the last one it holds for this one, too.
+            places -= activity.places
+        if places <= 0:
+            return
+        if self.crowded:
+            self.wake()
+        activity.source = activity.source or source
+        activity.places += await self._large.take(activity.source, places)
+
+    def _take_up(self, activity: Activity) -> None:
+        """See what the client has taken meanwhile."""
+        state = sockets.state_now(activity.socket) if activity.socket is not None else None
+        if state is not None and is_done(activity, state):
+            self._done(activity, state.acked)
+
+    def take_up(self, done: Iterable[tuple[Activity, int]], gone: Iterable[str], looked: float) -> None:
+        """What the watch has found.
+
+        Args:
+            done: connections whose clients have taken everything, and how many bytes that was.
+            gone: connections that are no more.
+            looked: when it began to look.
+        """
+        for activity, acked in done:
+            if not activity.running and activity.last < looked:
+                self._done(activity, acked)
+        for name in gone:
+            activity = self._found[name]
+            if not activity.running and activity.last < looked:
+                self._done(activity, 0)
+                del self._found[name]
+
+    def _done(self, activity: Activity, acked: int) -> None:
+        activity.promised, activity.base = 0, acked
+        if activity.places:
+            self._large.give_back(activity.source, activity.places)
+        activity.places, activity.source = 0, ""
+
+
+def is_done(activity: Activity, state: sockets.State) -> bool:
+    """Whether the client has taken all that it was promised."""
+    return not state.pending and state.acked - activity.base >= activity.promised

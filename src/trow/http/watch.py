@@ -1,0 +1,245 @@
+"""Looks after the connections of clients: ends those that keep to none of the rules, or that are too many.
+
+The HTTP server times the headers of a request and nothing else. A client that connects and says nothing, that opens
+HTTP/2 and asks nothing, or that asks for a large blob and does not read it would stay for ever, until there is room for
+nobody else. So a thread looks once a second, more often when it becomes crowded, at what the kernel knows of each
+connection (`trow.http.sockets`), and compares it with what requests are under way (`trow.http.connections`).
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from trow.http import sockets
+from trow.http.connections import is_done
+from trow.http.manners import Reason, Watched
+from trow.lib.source import source_of
+from trow.lib.threads import start_thread
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from trow.http.connections import Activity, Connections
+    from trow.http.manners import Manners
+
+log = logging.getLogger(__name__)
+
+_SECONDS: Final = 1.0
+_CROWDED_SECONDS: Final = 0.1
+# Looking takes 5 µs a connection; it may take this share of a processor.
+_SHARE: Final = 0.2
+_CROWDED: Final = 0.9
+# A reader that stalls for so long goes when others wait.
+_STALL_SECONDS: Final = 3.0
+
+
+@dataclass(slots=True)
+class Door:
+    """Listeners that share a limit.
+
+    Attributes:
+        ports: where they listen.
+        connections: how many there may be in all.
+        each: how many of one source.
+        tls: whether the connections are TLS.
+        manners: what is expected of connections.
+        exempt: tells of an address whether it may have any number.
+        inside: how many there were when the watch last looked.
+    """
+
+    ports: Collection[int]
+    connections: int
+    each: int
+    tls: bool
+    manners: Manners
+    exempt: Callable[[str], bool] = lambda _: False
+    inside: int = field(default=0)
+
+
+class Watch:
+    """The thread that looks.
+
+    Attributes:
+        ended: how many connections it has ended, by reason.
+        left: how many connections have ended by themselves.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self.ended: Counter[str] = Counter({reason.value: 0 for reason in Reason})
+        self.left = 0
+        self._doors: list[Door] = []
+        self._connections = connections
+        self._watched: dict[bytes, tuple[Watched, Door] | None] = {}
+        self._wake = threading.Event()
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self, door: Door) -> None:
+        """Look after the connections of further listeners."""
+        self._doors.append(door)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to look.
+
+        Raises:
+            ThreadsError: there may be no further thread.
+        """
+        if not sockets.supported():
+            log.warning("this system does not tell what connections do: those that are silent or stalled stay open")
+            return
+        self._loop = loop
+        self._connections.wake = self._wake.set
+        start_thread(self._run, "trow-watch")
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped = True
+        self._wake.set()
+
+    def count(self) -> int:
+        """Connections that were open when it last looked."""
+        return sum(door.inside for door in self._doors)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            began = time.monotonic()
+            try:
+                self.look(began)
+            except Exception:
+                log.exception("connections could not be looked after; trying again")
+            took = time.monotonic() - began
+            time.sleep(took / _SHARE - took)
+            if not self._crowded():
+                self._wake.wait(_SECONDS)
+            else:
+                self._wake.wait(_CROWDED_SECONDS)
+            self._wake.clear()
+
+    def _crowded(self) -> bool:
+        return self._connections.crowded or any(door.inside > _CROWDED * door.connections for door in self._doors)
+
+    def look(self, now: float) -> None:
+        """Look at every connection once."""
+        names = self._connections.names()
+        watched = self._see(now)
+        self._watched = watched
+        inside: list[tuple[Watched, Door]] = [known for known in watched.values() if known is not None]
+        self._end_slow([each for each, _ in inside], now)
+        over: set[str] = set()
+        for door in self._doors:
+            members = [each for each, where in inside if where is door]
+            door.inside = len(members)
+            over |= self._make_room(door, members)
+        self._connections.over = frozenset(over)
+        self._tell(names, [each for each, _ in inside], now)
+
+    def _see(self, now: float) -> dict[bytes, tuple[Watched, Door] | None]:
+        seen: dict[bytes, tuple[Watched, Door] | None] = {}
+        for found, asked in sockets.all_sockets():
+            known = self._watched[found.cookie] if found.cookie in self._watched else self._meet(found, now)
+            if known is None or not self._has_to_end(found, asked, known, now):
+                seen[found.cookie] = known
+        return seen
+
+    def _meet(self, found: sockets.Socket, now: float) -> tuple[Watched, Door] | None:
+        """Somebody new; None for what is no client."""
+        ends = sockets.ends_of(found)
+        door = None if ends is None else next((each for each in self._doors if ends[0] in each.ports), None)
+        if ends is None or door is None:
+            return None
+        address = ends[1].rpartition(":")[0].strip("[]")
+        exempt = door.exempt(address)
+        return Watched(found, ends[1], source_of(address), exempt=exempt, manners=door.manners, now=now), door
+
+    def _has_to_end(self, found: sockets.Socket, asked: socket.socket, known: tuple[Watched, Door], now: float) -> bool:
+        watched, door = known
+        activity = self._connections.get(watched.name)
+        if activity is not None:
+            activity.socket = found
+        try:
+            state = sockets.state_of(asked)
+        except OSError:  # it has ended in this moment
+            return False
+        reason = watched.judge(state, activity, door.manners, now, tls=door.tls)
+        return reason is not None and self._end(watched, reason)
+
+    def _end(self, watched: Watched, reason: Reason) -> bool:
+        ended = sockets.end(watched.socket, politely=reason is Reason.IDLE)
+        self.ended[reason.value] += ended
+        return ended
+
+    def _end_slow(self, inside: Iterable[Watched], now: float) -> None:
+        """Where places for large answers are few, whoever has stalled for longest makes room."""
+        surplus = self._connections.surplus
+        if not surplus:
+            return
+        slow = [each for each in inside if each.slow_for(now) > _STALL_SECONDS and self._holds_place(each)]
+        for each in heapq.nlargest(surplus, slow, key=lambda each: each.slow_for(now)):
+            self._end(each, Reason.STALLED)
+
+    def _holds_place(self, watched: Watched) -> bool:
+        activity = self._connections.get(watched.name)
+        return activity is not None and bool(activity.places)
+
+    def _make_room(self, door: Door, members: Sequence[Watched]) -> set[str]:
+        """End idle connections where there are too many; the sources of which there are still too many."""
+        counts = Counter(each.source for each in members if not each.exempt)
+        excess = len(members) - door.connections
+        over = {source for source, count in counts.items() if count > door.each}
+        if excess <= 0 and not over:
+            return set()
+        for each in self._to_go(door, members, counts, excess):
+            if self._end(each, Reason.FULL):
+                counts[each.source] -= 1
+                excess -= 1
+        if excess > 0:
+            return set(counts)
+        return {source for source in over if counts[source] > door.each}
+
+    def _to_go(self, door: Door, members: Sequence[Watched], counts: Counter[str], excess: int) -> Iterator[Watched]:
+        """Idle ones of the source that has most: who never asked anything first, then who was silent longest."""
+        queues = self._idle_of(members)
+        sources = [(-counts[source], source) for source in queues]
+        heapq.heapify(sources)
+        while sources and (excess > 0 or -sources[0][0] > door.each):
+            most, source = heapq.heappop(sources)
+            yield queues[source].pop()
+            excess -= 1
+            if queues[source]:
+                heapq.heappush(sources, (most + 1, source))
+
+    def _idle_of(self, members: Iterable[Watched]) -> dict[str, list[Watched]]:
+        ranked: dict[str, list[tuple[bool, float, int, Watched]]] = {}
+        for number, each in enumerate(members):
+            activity = self._connections.get(each.name)
+            since = each.idle_since(activity)
+            if since is not None:
+                asked = activity is not None and activity.requests > 0
+                ranked.setdefault(each.source, []).append((asked, since, number, each))
+        return {source: [entry[-1] for entry in sorted(found, reverse=True)] for source, found in ranked.items()}
+
+    def _tell(self, names: Iterable[str], inside: Sequence[Watched], now: float) -> None:
+        """Have what was found taken up on the event loop."""
+        here = {each.name for each in inside}
+        gone = [name for name in names if name not in here]
+        done = [(activity, state.acked) for activity, state in self._finished(inside)]
+        self.left += len(gone)
+        if self._loop is not None and (gone or done):
+            try:
+                self._loop.call_soon_threadsafe(self._connections.take_up, done, gone, now)
+            except RuntimeError:  # the loop has ended
+                self._stopped = True
+
+    def _finished(self, inside: Iterable[Watched]) -> Iterator[tuple[Activity, sockets.State]]:
+        for each in inside:
+            activity, state = self._connections.get(each.name), each.state
+            if activity is not None and activity.promised and state is not None and is_done(activity, state):
+                yield activity, state

@@ -1,0 +1,38 @@
+"""HTTP/2 by hand (RFC 9113): what no client library would send."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+_END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
+_INITIAL_WINDOW_SIZE: Final = 4
+# :method GET, :scheme http (RFC 7541, appendix A); :path and :authority follow, indexed names with values of their own.
+_GET: Final = b"\x82\x86"
+_PATH, _AUTHORITY = b"\x04", b"\x01"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def preface(window: int | None = None) -> bytes:
+    """What a client says first; ``window`` is how much of each answer it will take."""
+    settings = b"" if window is None else _INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window.to_bytes(4, "big")
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(_SETTINGS, 0, 0, settings)
+
+
+def get(stream: int, path: str, *extra: tuple[str, str]) -> bytes:
+    """A request; the number of its stream is odd and larger than those before."""
+    block = _GET + _PATH + _text(path) + _AUTHORITY + _text("registry.test")
+    block += b"".join(b"\x00" + _text(name) + _text(value) for name, value in extra)
+    return frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, block)
+
+
+def ping() -> bytes:
+    return frame(_PING, 0, 0, b"are here")
+
+
+def _text(value: str) -> bytes:
+    assert len(value) < 127, "longer ones are written otherwise"
+    return bytes([len(value)]) + value.encode("ascii")
