@@ -13,10 +13,11 @@ from trow.admission import review
 from trow.app import application
 from trow.audit import queries, record, trail
 from trow.config import SETTINGS, yaml_text
-from trow.http import admission, capacity, metrics, request, token
+from trow.http import admission, capacity, lists, manifests, metrics, request, token
 from trow.identity import authenticator, throttle, users
 from trow.kube import compiled
 from trow.lib import lines
+from trow.metadata import transactions
 from trow.policy import pods
 from trow.registry import anywhere, browse, events, repeats, transfers
 from trow.storage import lanes, work
@@ -28,7 +29,10 @@ PAGE: Final = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
 # Rows by their first cell, and the numbers that are fixed in them.
 FIXED: Final = {
     "connections": (capacity._MOST_CONNECTIONS,),
-    "a path": (request.LONGEST_PATH,),
+    "what logs show of a path": (request.LONGEST_PATH,),
+    "large manifests (over 64 KiB) in memory": (manifests._BOUNDS.total, manifests._BOUNDS.each),
+    "lists being read": (lists._BOUNDS.total, lists._BOUNDS.each),
+    "annotations of one entry of such a list": (transactions._LISTED_ANNOTATIONS,),
     "a header that is read": (request._LONGEST_HEADER,),
     "parameters of a query": (request._MOST_PARAMETERS,),
     "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
