@@ -120,15 +120,9 @@ def decode(text: str | bytes) -> Record:
 
 
 def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: str) -> Record:
-    """The record of an event.
+    """The record of an event that was reported ``at`` a time, in microseconds.
 
-    Args:
-        event: what happened.
-        writer: whose chain it continues.
-        sequence: its place there.
-        at: when it was reported, in microseconds.
-        prev: the hash of the record before.
-        mark: what holds the place of its own hash.
+    It continues the chain of a ``writer``, after the record whose hash is ``prev``; ``mark`` holds its own place.
     """
     actor, home = _who(event.actor)
     return Record(

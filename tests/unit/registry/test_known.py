@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,8 +66,10 @@ async def test_an_image(known: LocalImages, metadata: SqliteMetadata) -> None:
     image = platforms.image()
     await store(metadata, NAME, image, "v1", "latest")
     wanted = Facts(exists=True, digest=digest(image.digest), created=seconds(MADE), platforms=("linux/amd64",))
-    for reference in ("", ":v1", f"@{image.digest}", f":v1@{image.digest}"):
+    for reference in ("", ":v1", f"@{image.digest}"):
         assert await facts(known, reference) == wanted
+    assert await facts(known, f":v1@{image.digest}") == replace(wanted, vouched=True)
+    assert await facts(known, f":v2@{image.digest}") == wanted
     assert await facts(known, registry="localhost:5000") == wanted
 
 
