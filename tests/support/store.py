@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FSCK_SECONDS: Final = 120
 # Every file that a registry may make in its data directory.
 _OURS: Final = re.compile(
-    r"trow\.(lock|running|db|db-wal|db-shm)"
+    r"trow\.(lock|running|reserve|db|db-wal|db-shm)"
     r"|audit\.db(-wal|-shm)?"
     r"|keys/(audit|token-[0-9]{4})\.pem"
     r"|blobs/sha256/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{62}"

@@ -1,0 +1,76 @@
+"""Images and indexes as clients in Go write them: ``null`` where a list is empty, or the member left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from clients.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, TAG, Image, descriptor, encode
+
+if TYPE_CHECKING:
+    from clients.box import Box
+    from clients.registry import Registry
+
+CONFIG: Final = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}})
+# What `FROM scratch` and a LABEL become, and what filters that keep nothing leave.
+LAYERS: Final[list[dict[str, Any]]] = [{"layers": None}, {}, {"layers": None, "annotations": None, "subject": None}]
+
+
+def bare(members: dict[str, Any]) -> Image:
+    config = {"config": descriptor(OCI_CONFIG, CONFIG)}
+    return Image(OCI_MANIFEST, encode({"schemaVersion": 2, "mediaType": OCI_MANIFEST} | config | members), (CONFIG,))
+
+
+@pytest.mark.parametrize("members", LAYERS)
+def test_crane_copies_an_image_without_layers(
+    plain: Registry, box: Box, repository: str, members: dict[str, Any]
+) -> None:
+    made = bare(members)
+    plain.push(f"{repository}/from", made, TAG)
+    box.run("crane", "copy", f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
+    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
+
+
+def test_crane_filters_an_index_to_nothing(plain: Registry, box: Box, repository: str) -> None:
+    child = bare({"layers": []})
+    listed = descriptor(OCI_MANIFEST, child.manifest) | {"platform": {"architecture": "amd64", "os": "linux"}}
+    index = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]})
+    plain.push(repository, Image(OCI_INDEX, index, children=(child,)), TAG)
+    source, target = f"{plain.host}/{repository}:{TAG}", f"{plain.host}/{repository}:empty"
+    box.run("crane", "index", "filter", source, "--platform=linux/s390x", f"--tag={target}")
+    assert not plain.manifest(repository, "empty").document["manifests"]
+
+
+@pytest.mark.parametrize("members", LAYERS)
+def test_oras_copies_an_image_without_layers(
+    plain: Registry, box: Box, repository: str, members: dict[str, Any]
+) -> None:
+    made = bare(members)
+    plain.push(f"{repository}/from", made, TAG)
+    hosts = f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}"
+    box.run("oras", "copy", "--from-plain-http", "--to-plain-http", *hosts)
+    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
+
+
+@pytest.mark.parametrize("members", LAYERS)
+def test_regctl_copies_an_image_without_layers(
+    plain: Registry, box: Box, repository: str, members: dict[str, Any]
+) -> None:
+    made = bare(members)
+    plain.push(f"{repository}/from", made, TAG)
+    box.run("regctl", "registry", "set", "--tls=disabled", plain.host)
+    box.run("regctl", "image", "copy", f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
+    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
+
+
+@pytest.mark.parametrize("members", LAYERS)
+def test_skopeo_copies_an_image_without_layers(
+    plain: Registry, box: Box, repository: str, members: dict[str, Any]
+) -> None:
+    made = bare(members)
+    plain.push(f"{repository}/from", made, TAG)
+    hosts = [f"docker://{plain.host}/{repository}/{each}:{TAG}" for each in ("from", "to")]
+    flags = "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"
+    box.run("skopeo", "copy", *flags, *hosts)
+    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
