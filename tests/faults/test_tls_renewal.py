@@ -88,7 +88,7 @@ def test_a_renewed_certificate_is_served_and_requests_in_flight_finish(tmp_path:
 
 
 def test_a_renewal_under_load_turns_nobody_away(tmp_path: Path) -> None:
-    """Some thousand connections, of which the kernel may give a few to the listener that is going away."""
+    """Some thousand connections: none is lost with the listener that is going away, for both have one queue."""
     with Trow.start(tmp_path, tls=True) as trow, ThreadPoolExecutor(LOADERS) as pool:
         authority = Authority(trow)
         done = threading.Event()
@@ -98,21 +98,16 @@ def test_a_renewal_under_load_turns_nobody_away(tmp_path: Path) -> None:
                 wait_until_served(trow, authority.context, authority.replace())
         finally:
             done.set()
-        answered, repeated = (sum(counts) for counts in zip(*(loader.result() for loader in loaders), strict=True))
-    assert repeated <= answered / 100
+        assert sum(loader.result() for loader in loaders) > 100
 
 
-def load(trow: Trow, context: ssl.SSLContext, done: threading.Event) -> tuple[int, int]:
-    """Connect again and again; how many were answered, and how many of them only at the second attempt."""
-    answered = repeated = 0
+def load(trow: Trow, context: ssl.SSLContext, done: threading.Event) -> int:
+    """Connect again and again; how often that was answered, which it has to be each time."""
+    answered = 0
     while not done.is_set():
-        try:
-            certificate(trow, context)
-        except (OSError, ConnectionEnded):
-            repeated += 1
-            certificate(trow, context)
+        certificate(trow, context)
         answered += 1
-    return answered, repeated
+    return answered
 
 
 def test_files_that_do_not_fit_together_are_not_taken(tmp_path: Path) -> None:

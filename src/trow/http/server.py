@@ -1,7 +1,7 @@
 """The HTTP server: granian's embedded one, in this process and on this event loop, some for each address.
 
 Receiving, TLS and sending files happen in its own threads; Python sees parsed requests. Renewed certificates are taken
-up by a second listener on the same port that takes over before the first one ends its requests and goes.
+up by a second server on the same listening socket that takes over before the first one ends its requests and goes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
+from granian.net import SocketHolder, SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server as Granian
 
 from trow.http.capacity import RECEIVE_BUFFER
@@ -42,8 +43,8 @@ _MOST_LISTENERS: Final = 4
 _FILE_THREADS: Final = 2
 _HEADER_SECONDS: Final = 30
 _CERTIFICATE_POLL_SECONDS: Final = 5.0
-# So long both the old and the new listener take connections.
-_TAKE_OVER_SECONDS: Final = 0.1
+# So long what an old listener has taken last may take to shake hands and ask.
+_TAKE_OVER_SECONDS: Final = 2.0
 # Its errors go where all our lines go.
 _GRANIAN_LOGS: Final = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
@@ -151,8 +152,37 @@ class _Listener:
     """A server on one address, and the task that runs it."""
 
     address: Address | InnerAddress
-    server: Granian
+    server: _Server
     serving: asyncio.Task[None]
+
+
+class _Server(Granian):
+    """A server that takes connections from a listening socket of ours, where it is given one.
+
+    The next server takes them from the same one: what waits there when the first goes is not lost, as it would be with
+    a socket that is closed (connections in the queue of a listening socket are reset with it).
+    """
+
+    listening: socket.socket | None = None
+    _descriptor: int
+
+    def _init_shared_socket(self) -> None:
+        if self.listening is None:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call]
+            return
+        self._descriptor = os.dup(self.listening.fileno())
+        holder = SocketHolder(self._descriptor, False, _BACKLOG)  # type: ignore[call-arg]
+        self._ssp, self._shd = None, holder  # type: ignore[assignment]
+
+    def let_go(self) -> None:
+        """Take no more connections, and serve on those that there are: `stop` also ends what is only about to ask.
+
+        It listens on, by the same descriptor, at a socket that nobody knows.
+        """
+        if self.listening is not None:
+            with socket.create_server(("127.0.0.1", 0)) as nowhere:
+                nowhere.setblocking(False)
+                os.dup2(nowhere.fileno(), self._descriptor, inheritable=False)
 
 
 class _OnCore:
@@ -203,6 +233,7 @@ class HttpServer:
         self._idle_seconds = idle_seconds
         self._cores = _cores()
         self._listeners: list[_Listener] = []
+        self._sockets: dict[tuple[Address, int | None], socket.socket] = {}
 
     async def start(self) -> None:
         """Listen on all addresses; returns when connections are taken."""
@@ -217,7 +248,7 @@ class HttpServer:
     def _listen(self, address: Address | InnerAddress, core: int | None) -> _Listener:
         path = address.inner.path if isinstance(address, InnerAddress) else None
         host, port = (address.host, address.port) if isinstance(address, Address) else ("", 0)
-        server = Granian(
+        server = _Server(
             _OnCore(self._application, core, self._cores),
             address=host,
             port=port,
@@ -238,12 +269,25 @@ class HttpServer:
             ssl_key=self._tls.key if self._tls else None,
             ssl_protocol_min=SSLProtocols.tls12,
         )
+        if isinstance(address, Address):
+            server.listening = self._listening(address, core)
         return _Listener(address, server, asyncio.get_running_loop().create_task(server.serve()))
+
+    def _listening(self, address: Address, core: int | None) -> socket.socket:
+        """The socket of one listener and of those that come after it."""
+        if (address, core) not in self._sockets:
+            built = SocketSpec(address.host, address.port, _BACKLOG).build()
+            self._sockets[address, core] = socket.socket(fileno=built.get_fd())
+        return self._sockets[address, core]
 
     async def renew(self) -> None:
         """Let listeners with the files as they are now take over."""
         fresh = self._listen_everywhere()
         old, self._listeners = self._listeners, [*fresh, *self._listeners]
+        for listener in fresh:
+            await _accepting(listener)
+        for listener in old:
+            listener.server.let_go()
         await asyncio.sleep(_TAKE_OVER_SECONDS)
         await _stop(old)
         self._listeners = fresh
@@ -264,6 +308,8 @@ class HttpServer:
 
     async def stop(self, grace: float) -> bool:
         """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""
+        for listening in self._sockets.values():
+            listening.close()
         try:
             async with asyncio.timeout(grace):
                 await _stop(self._listeners)
