@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from clients.authority import Authority, Certificate
+from support.crowd import Crowd
 from support.server import Trow
 from support.sockets import listening_paths, listening_ports, tcp_sockets
+from support.waiting import until
 from support.wire import Incoming, Wire, request
+from trow.http.handshakes import MOST_HANDSHAKES_OF_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,3 +106,21 @@ def test_whoever_reaches_the_server_behind_the_listener_is_refused(guarded: Guar
                     answer = Incoming(lambda stranger=stranger: stranger.recv(65536)).answer("GET")  # type: ignore[misc]
                 Path(name).unlink(missing_ok=True) if name else None
                 assert (answer.status, answer.codes) == (403, ["DENIED"])
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"], ids=["the same source", "another one"])
+def test_a_good_certificate_gets_in_whoever_connects_and_says_nothing(guarded: Guarded, source: str) -> None:
+    with Crowd(guarded.trow.urls[1].partition("://")[2], source=source) as crowd:
+        for _ in range(48):
+            crowd.grow(22)
+            with guarded.connected() as wire:
+                assert wire.ask("GET", "/v2/_catalog").status == 200
+        assert len(crowd.members) > 1_010
+
+
+def test_those_who_have_shown_a_certificate_stay(guarded: Guarded) -> None:
+    with guarded.connected() as wire, Crowd(guarded.trow.urls[1].partition("://")[2]) as crowd:
+        assert wire.ask("GET", "/v2/_catalog").status == 200
+        crowd.grow(1_300, b"\x16\x03\x01")
+        until(lambda: crowd.ended() >= 1_300 - MOST_HANDSHAKES_OF_ONE)
+        assert wire.ask("GET", "/v2/_catalog").status == 200

@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from trow.http import sockets
+from trow.http.handshakes import Handshakes
 from trow.http.peers import Peer
+from trow.lib.source import source_of
 from trow.registry.ports import ClientCertificate
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Tunnels:
         self._context = _context(client_ca, crl)
         self._warned = False
         self._revocation = _Validity.of(crl)
+        self._handshakes = Handshakes()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listening: socket.socket, upstream: InnerSocket) -> None:
@@ -136,9 +139,10 @@ class Tunnels:
                 log.exception("a connection could not be taken")
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            if len(self._tasks) > MOST_TAKEN:
+            if len(self._tasks) - len(self._handshakes) > MOST_TAKEN:
                 accepted.close()
                 continue
+            self._handshakes.begin(accepted, source_of(str(address[0])))
             self._run(self._serve(accepted, address, upstream))
 
     async def _serve(self, accepted: socket.socket, address: sockets.Address, upstream: InnerSocket) -> None:
@@ -148,9 +152,12 @@ class Tunnels:
             reader, writer = await self._secured(accepted)
         except (OSError, ValueError) as error:
             accepted.close()
-            what = "no client certificate that is good" if self._client_ca else "no TLS connection came about"
-            log.warning(what, extra={"client": client, "reason": str(error)})
+            if self._handshakes.finish(accepted, source_of(client)):
+                what = "no client certificate that is good" if self._client_ca else "no TLS connection came about"
+                log.warning(what, extra={"client": client, "reason": str(error)})
             return
+        finally:
+            self._handshakes.finish(accepted, source_of(client))
         try:
             certificate = _certificate(writer) if self._client_ca else None
             peer = Peer(client, "", "https", "", certificate, sockets.written(address))
