@@ -7,6 +7,7 @@ no API server has seen, and because a field that is not understood must never be
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
@@ -323,5 +324,21 @@ def _readable(error: Exception, root: str = "") -> str:
     where = f"{root}{path}".removeprefix(".")
     if not where or not isinstance(error, msgspec.ValidationError):
         return str(error)
+    if what.startswith(_UNKNOWN):
+        return f"{where}: {what}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
     choices = _CHOICES.get(where.rpartition(".")[2]) if "enum" in what else None
     return f"{where}: {what}; write {choices}" if choices else f"{where}: {what}"
+
+
+_UNKNOWN: Final = "Object contains unknown field "
+_STRUCTS: Final = (
+    *(_Images, _Rule, _Require, _Mutate, _Namespaces, _Expression, _Selector),
+    *(_ImagePolicy, _ClusterImagePolicy, _PolicyException),
+)
+_FIELDS: Final = sorted({name for struct in _STRUCTS for name in struct.__struct_encode_fields__})
+
+
+def _known(name: str) -> str:
+    """What may have been meant by a field that there is not."""
+    alike = difflib.get_close_matches(name, _FIELDS, 1)
+    return f"did you mean {alike[0]}?" if alike else "remove it; the reference of image policies has all that there are"

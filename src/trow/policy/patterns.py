@@ -104,6 +104,10 @@ def covers_registry(glob: str, registry: str) -> bool:
 
 
 def _host_glob(text: str) -> str:
+    host, slash, path = text.partition("://")[2].partition("/") if "://" in text else text.partition("/")
+    if slash or host != text:
+        beside = f", and repository: {path}" if path else ""
+        raise ValueError(f"{text!r} is more than the host of a registry; write registry: {host}{beside}")
     try:
         if "*" not in text:
             return images.registry_of(text)

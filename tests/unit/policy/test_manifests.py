@@ -296,8 +296,36 @@ IMAGE: Final = {"registry": "registry.example.com"}
 )
 def test_unknown_fields_are_refused(kind: str, spec: Document, where: str, unknown: str) -> None:
     complaint = f"{kind}/tried: {where}: Object contains unknown field `{unknown}`"
-    with pytest.raises(ManifestError, match=f"^{re.escape(complaint)}$"):
+    with pytest.raises(ManifestError, match=f"^{re.escape(complaint)}; (did you mean|remove it)"):
         (exemption_of if kind == EXCEPTION else policy_of)(document(kind, spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ({"defualt": "Deny"}, "did you mean default?"),
+        (policy(rules=[rule() | {"image": []}]), "did you mean images?"),
+        (policy(mutate={"pinDigest": True}), "did you mean pinDigests?"),
+        (policy(subjects=[]), "remove it; the reference of image policies has all that there are"),
+    ],
+)
+def test_a_field_that_there_is_not_comes_with_what_may_be_meant(spec: Document, meant: str) -> None:
+    with pytest.raises(ManifestError, match=f"{re.escape(meant)}$"):
+        read(spec)
+
+
+@pytest.mark.parametrize(
+    ("registry", "fix"),
+    [
+        ("https://registry.example.com", "write registry: registry.example.com"),
+        ("http://registry.example.com:5000/", "write registry: registry.example.com:5000"),
+        ("registry.example.com/team-a", "write registry: registry.example.com, and repository: team-a"),
+        ("https://*.example.com/team-a/**", "write registry: *.example.com, and repository: team-a/**"),
+    ],
+)
+def test_more_than_a_host_comes_with_how_it_is_written(registry: str, fix: str) -> None:
+    with pytest.raises(ManifestError, match=f"is more than the host of a registry; {re.escape(fix)}$"):
+        read(policy(rules=[rule("a", "Allow", {"registry": registry})]))
 
 
 @pytest.mark.parametrize("kind", [CLUSTER_POLICY, POLICY, EXCEPTION])

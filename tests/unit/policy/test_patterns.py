@@ -194,7 +194,7 @@ def test_how_a_pattern_is_shown(wanted: ImagePattern, written: str) -> None:
 
 # What is refused: patterns that nothing could match, and those that would match something else
 
-HOW_HOST: Final = r"write HOST|write a host|write docker\.io"
+HOW_HOST: Final = r"write HOST|write registry: |write a host|write docker\.io"
 HOW_TAG: Final = "write a tag, with "
 HOW_REPOSITORY: Final = r"write lower-case|stands for whole components|use lower-case letters"
 HOW_DIGEST: Final = r"expected sha256:|use one of sha256"
