@@ -149,13 +149,16 @@ def test_what_runs_already_can_be_labelled_finalized_and_deleted(place: Place) -
     assert until(lambda: not place.get("pods")["items"])
 
 
-def test_a_dry_run_is_answered_and_leaves_no_record(warden: Warden, strict: Place) -> None:
+def test_a_dry_run_is_answered_and_on_record_as_one(warden: Warden, strict: Place) -> None:
     for image in (ALIEN, OURS):
         said = strict.run(image, "dry", "--dry-run=server")
         assert ("created (server dry run)" in said) == (image == OURS), said
         assert (refusal(strict, "container dry") in said) == (image == ALIEN), said
     strict.run(ALIEN, "real")
-    record = warden.records.one(action="admission", namespace=strict.name)
+    found = warden.records.wait(3, action="admission", namespace=strict.name)
+    dry = [each for each in found if each["detail"].startswith(f"dry run: CREATE Pod {strict.name}/dry: ")]
+    assert sorted(each["outcome"] for each in dry) == ["denied", "ok"]
+    (record,) = (each for each in found if each not in dry)
     assert record["workload"] == {"namespace": strict.name, "pod": "real"}
     assert (record["outcome"], record["actor"]["user"]) == ("denied", "admin")
     assert record["repository"] == "docker.io/library/nginx"
