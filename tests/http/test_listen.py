@@ -167,7 +167,7 @@ def test_data_directory_that_cannot_be(tmp_path: Path) -> None:
 def test_database_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "trow.db").write_bytes(b"not a database" * 1000)
-    assert "--data-dir" in refused(tmp_path, "--port", "0")
+    assert "recover.md" in refused(tmp_path, "--port", "0")
 
 
 def test_database_of_a_newer_trow(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ UPLOAD: Final = "0" * 32
 READING: Final = {Permission.OPEN, Permission.PING, Permission.LIST, Permission.PULL, Permission.AUDIT}
 OF_A_REPOSITORY: Final = {Permission.PULL, Permission.ATTACH, Permission.DELETE}
 # What operators ask, and the token service, which has to be reached by who has no token.
-ADMISSION: Final = {"/admission/validate", "/admission/mutate", "/validate-image"}
+ADMISSION: Final = {"/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image"}
 OPEN: Final = {"/", "/healthz", "/readiness", "/metrics", "/token", *ADMISSION}
 
 
