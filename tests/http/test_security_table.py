@@ -229,6 +229,7 @@ def test_cve_2024_22278_no_route_changes_settings_rights_or_credentials() -> Non
         "/token",
         "/admission/validate",
         "/admission/mutate",
+        "/admission/reach",
         "/validate-image",
         "/v2/{repository}/blobs/uploads",
         "/v2/{repository}/blobs/uploads/",
