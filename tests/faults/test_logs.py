@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.client import Client
+from support.numbers import fresh
 from support.server import STOP_SECONDS, Trow, listening
 from support.waiting import until
 
@@ -54,7 +55,8 @@ def ask_often(client: Client, count: int = REQUESTS) -> None:
 
 
 def dropped(client: Client) -> int:
-    found = re.search(rb"^trow_log_lines_dropped (\S+)$", client.ask("GET", "/metrics").body, re.MULTILINE)
+    text = fresh(lambda: client.ask("GET", "/metrics").body)
+    found = re.search(r"^trow_log_lines_dropped (\S+)$", text, re.MULTILINE)
     assert found
     return int(float(found[1]))
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 import factories
+from support.crowd import Crowd
+from support.numbers import fresh
 from support.registry import Client, Repository
 from support.server import Trow
+from support.wire import request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ALICE = ("alice", "correct horse")
@@ -32,8 +36,9 @@ def test_a_person_who_opens_the_address_reads_what_this_is_and_where_to_go_on(cl
     assert all(word in text for word in ("docker push HOST/NAME:TAG", "docker login HOST", "/v2/", "trow --help"))
 
 
-def test_readiness(client: Client) -> None:
-    reply = client.get("/readiness")
+@pytest.mark.parametrize("path", ["/readyz", "/readiness"])
+def test_readiness(client: Client, path: str) -> None:
+    reply = client.get(path)
     assert reply.status == 200
     assert reply.json == {"status": "ok", "checks": {"storage": "ok", "database": "ok", "audit": "ok"}}
 
@@ -58,7 +63,8 @@ def metrics(client: Client) -> dict[str, float]:
     reply = client.get("/metrics")
     assert reply.status == 200
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-    lines = [line.rpartition(" ") for line in reply.body.decode().splitlines() if not line.startswith("#")]
+    text = fresh(lambda: client.get("/metrics").body)
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
 
 
@@ -111,6 +117,47 @@ def test_counts_move(client: Client, repository: Repository) -> None:
     assert sent >= blob.size + 3 * image.size
     commits = 'trow_database_seconds_count{operation="commit"}'
     assert after[commits] > before.get(commits, 0)
+
+
+def test_numbers_are_worded_once_a_second_however_many_ask(client: Client) -> None:
+    began = time.monotonic()
+    texts = {client.get("/metrics").body for _ in range(50)}
+    assert len(texts) <= 2 + (time.monotonic() - began)
+
+
+# An address for them alone
+
+
+PROBED: Final = {
+    "listen": {"probes": "127.0.0.1:0"},
+    "limits": {"max_connections": 16, "max_connections_per_source": 16, "requests_per_second": 1, "burst": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
+    with Trow.start(tmp_path_factory.mktemp("probed"), user=ALICE, config=PROBED) as trow:
+        yield trow
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/readiness", "/metrics"])
+def test_probes_are_answered_on_an_address_of_their_own(probed: Trow, path: str) -> None:
+    with Client(probed.urls[1]) as kubelet:
+        assert [kubelet.get(path).status for _ in range(3)] == [200] * 3, "and no limit of clients counts there"
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/", "/v2/_catalog", "/token", "/api/v1/audit", "/admission/validate"])
+def test_nothing_else_is_served_there(probed: Trow, path: str) -> None:
+    with Client(probed.urls[1]) as anybody:
+        assert anybody.get(path).status == 404
+
+
+def test_probes_are_answered_while_the_other_address_is_full(probed: Trow) -> None:
+    with Crowd(probed.host) as crowd:
+        crowd.grow(200, request("POST", "/token", [("content-length", "100")]))  # each has something to do
+        with Client(probed.urls[1]) as kubelet:
+            for path in ("/healthz", "/readyz", "/metrics"):
+                assert kubelet.get(path).status == 200
 
 
 # Logs

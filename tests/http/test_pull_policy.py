@@ -9,6 +9,7 @@ import pytest
 
 import factories
 from support.admission import samples
+from support.numbers import fresh
 from support.records import Records
 from support.registry import Client, Repository
 from support.server import Trow
@@ -174,7 +175,7 @@ def test_a_token_is_no_way_round(house: House) -> None:
 
 def test_decisions_are_counted(house: House) -> None:
     def counted(verdict: str) -> float:
-        found = samples(house.root.get("/metrics").body.decode(), "trow_admission_decisions_total")
+        found = samples(fresh(lambda: house.root.get("/metrics").body), "trow_admission_decisions_total")
         return sum(count for labels, count in found.items() if verdict in labels)
 
     before = {verdict: counted(verdict) for verdict in ("allow", "deny")}

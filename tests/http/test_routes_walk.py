@@ -74,6 +74,7 @@ token                401    200    401 200  200  200  200  200 200 200  200 200 
 token by form        400    400    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 welcome              200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 health               200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
+ready                200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 readiness            200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 admission            404    404    404 404  404  404  404  404 404 404  404 404 404   404  404   404  404   404   404
 mutation             404    404    404 404  404  404  404  404 404 404  404 404 404   404  404   404  404   404   404
@@ -383,6 +384,11 @@ def health(walk: Walk, caller: Caller) -> Reply:
     return caller.client.get("/healthz")
 
 
+@probe("ready", "GET", "/readyz")
+def ready(walk: Walk, caller: Caller) -> Reply:
+    return caller.client.get("/readyz")
+
+
 @probe("readiness", "GET", "/readiness")
 def readiness(walk: Walk, caller: Caller) -> Reply:
     return caller.client.get("/readiness")
@@ -596,6 +602,7 @@ def test_zot_3183_what_is_open_to_all_is_no_part_of_the_registry() -> None:
         "/validate-image",
         "/",
         "/healthz",
+        "/readyz",
         "/readiness",
         "/metrics",
     }

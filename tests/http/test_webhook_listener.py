@@ -56,7 +56,7 @@ def test_a_probe_is_refused_in_words_that_trow_knows(guard: Guard) -> None:
     assert (Answer.of(answer.body).allowed, Answer.of(answer.body).message) == (False, "Trow answers")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readiness"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/readiness"])
 def test_probes_are_answered(guard: Guard, path: str) -> None:
     with guard.wire() as wire:
         answer = wire.ask("GET", path)

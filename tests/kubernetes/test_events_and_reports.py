@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.admission import samples
+from support.numbers import fresh
 from support.policies import (
     CLUSTER_POLICY,
     EXCEPTION,
@@ -225,7 +226,7 @@ DEFINITION: Final = {
 
 def lists(warden: Warden) -> float:
     """How many lists Trow has asked the API server for; a look at what runs takes some."""
-    metrics = warden.client.get("/metrics").body.decode()
+    metrics = fresh(lambda: warden.client.get("/metrics").body)
     return samples(metrics, "trow_kubernetes_seconds_count")[("list",)]
 
 
@@ -342,4 +343,4 @@ def test_violations_are_counted(reports: None, warden: Warden, place: Place) -> 
     place.run(ALIEN)
     place.decree(rules=[rule()])
     assert report(place, "fail")
-    assert samples(warden.client.get("/metrics").body.decode(), "trow_policy_violations")[()] >= 1
+    assert samples(fresh(lambda: warden.client.get("/metrics").body), "trow_policy_violations")[()] >= 1

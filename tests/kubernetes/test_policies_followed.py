@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from support.cluster import Cluster
+from support.numbers import fresh
 from support.policies import (
     CLUSTER_POLICY,
     CRDS,
@@ -203,13 +204,13 @@ def test_an_exception_that_nothing_guards_does_not_count(warden: Warden) -> None
     words = "there is no ValidatingAdmissionPolicy trow-policy-exceptions, so nothing makes sure of two people; "
     assert ready(active(place, name, "NotGuarded"), "Active")["message"].startswith(words)
     assert not would_run(place, ALIEN)
-    assert b"trow_exceptions_unguarded 1.0" in warden.client.get("/metrics").body
+    assert "trow_exceptions_unguarded 1.0" in fresh(lambda: warden.client.get("/metrics").body)
     assert f"no policy exception counts: {words}".encode() in warden.trow.stderr.read_bytes()
     warden.cluster.kubectl("apply", "--filename", str(EXCEPTIONS))
     try:
         until(lambda: "is older than the policy" in ready(active(place, name, "NotGuarded"), "Active")["message"])
         assert not would_run(place, ALIEN)
-        assert b"trow_exceptions_unguarded 0.0" in warden.client.get("/metrics").body
+        assert "trow_exceptions_unguarded 0.0" in fresh(lambda: warden.client.get("/metrics").body)
     finally:
         warden.cluster.kubectl("delete", "--filename", str(EXCEPTIONS))
 

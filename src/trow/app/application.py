@@ -35,7 +35,7 @@ from trow.http.ops import Operations
 from trow.http.pace import Pace
 from trow.http.peers import Peers, TunnelPeers
 from trow.http.recorder import Recorder
-from trow.http.routes import Router, table
+from trow.http.routes import PROBES, Router, table
 from trow.http.server import TlsFiles
 from trow.http.sites import Sites, origin_of
 from trow.http.token import TokenService
@@ -54,7 +54,7 @@ from trow.registry.transfers import Transfers
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from trow.app.admission import Admission
     from trow.app.audit import NoAudit
@@ -79,11 +79,13 @@ class Application:
     """What a server needs of the registry.
 
     Attributes:
+        probes: for the listener of operators alone.
         certified: None where no client certificates are asked for.
         webhooks: None where they have no listener of their own.
     """
 
     dispatcher: Dispatcher
+    probes: Dispatcher
     push: Push
     transfers: Transfers
     changes: Changes
@@ -171,10 +173,10 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
             connections,
         )
         changes = Changes(config, metadata, audit)
-        dispatcher, certified, webhooks = _dispatchers(parts)
+        (dispatcher, probes), certified, webhooks = _dispatchers(parts)
         where = Place(blobs.displaced, metadata.displaced, audit.displaced)
         yield Application(
-            dispatcher, push, transfers, changes, metrics, metadata, where, certified, webhooks, connections
+            dispatcher, probes, push, transfers, changes, metrics, metadata, where, certified, webhooks, connections
         )
 
 
@@ -250,7 +252,7 @@ def _tunnels(config: Config, metrics: Metrics) -> Tunnels | None:
     return tunnels
 
 
-def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Certified | None, Webhooks | None]:
+def _dispatchers(parts: _Parts) -> tuple[tuple[Dispatcher, Dispatcher], Certified | None, Webhooks | None]:
     gate = _gate(parts)
     routes = _routes(parts, gate)
     with_webhooks = parts.config.admission.on_registry_addresses and parts.config.judges_images
@@ -263,7 +265,7 @@ def _dispatchers(parts: _Parts) -> tuple[Dispatcher, Certified | None, Webhooks 
     if parts.tunnels is not None:
         through = _dispatcher(parts, gate, router, TunnelPeers(parts.tunnels.peers), rate)
         certified = Certified(through, parts.tunnels)
-    return ordinary, certified, _webhooks(parts, gate, routes)
+    return (ordinary, _beside(parts, gate, routes, PROBES, Peers())), certified, _webhooks(parts, gate, routes)
 
 
 def _is_webhook(route: Route) -> bool:
@@ -322,20 +324,26 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
     front = parts.webhook_front
     if front is None:
         return None
-    dispatcher = Dispatcher(
-        Router([route for route in routes if route.path in WEBHOOK_PATHS]),
+    dispatcher = _beside(parts, gate, routes, WEBHOOK_PATHS, TunnelPeers(front.tunnels.peers))
+    return Webhooks(dispatcher, front, parts.admission)
+
+
+def _beside(parts: _Parts, gate: Gate, routes: Sequence[Route], paths: Collection[str], peers: Peers) -> Dispatcher:
+    """For listeners of a few paths, whose callers are few and speak for all: no limit of clients counts there."""
+    return Dispatcher(
+        Router([route for route in routes if route.path in paths]),
         gate,
-        TunnelPeers(front.tunnels.peers),
+        peers,
         connections=parts.connections,
         metrics=parts.metrics,
-        rate_limit=RateLimit(0, 1),  # a limit of clients is none of the API server, which speaks for all of them
+        rate_limit=RateLimit(0, 1),
         cors=Cors(()),
         sites=Sites(None, (), own=True),
         access_log=parts.access_log,
         pace=_pace(parts.config),
         notice="",
+        bounded=False,
     )
-    return Webhooks(dispatcher, front, parts.admission)
 
 
 def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:

@@ -37,7 +37,15 @@ log = logging.getLogger(__name__)
 
 # Everything that is served there; the rest of the registry is nothing to the API server.
 WEBHOOK_PATHS: Final = frozenset(
-    {"/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image", "/healthz", "/readiness"}
+    {
+        "/admission/validate",
+        "/admission/mutate",
+        "/admission/reach",
+        "/validate-image",
+        "/healthz",
+        "/readyz",
+        "/readiness",
+    }
 )
 # Certificate and key in one file, below the data directory.
 _KEPT: Final = ("keys", "webhook.pem")

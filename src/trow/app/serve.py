@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import apsw
 import uvloop
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from trow.http.server import Address
     from trow.http.tunnels import Tunnels
 
+Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str]], None]"
 log = logging.getLogger(__name__)
 
 # For what takes longer than the event loop may: reading large documents, hashing passwords, looking up names.
@@ -55,17 +56,17 @@ _HOUSE_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 1.0
 _COLLECT_AFTER: Final = 5_000
+# Kubelets open a connection for each probe, Prometheus keeps one.
+_MOST_PROBES: Final = 64
 _WEBHOOK_IDLE_SECONDS: Final = 120
 
 
-def serve(
-    config: Config, announce: Callable[[Sequence[str], Sequence[str]], None], *, new_database: bool = False
-) -> int:
+def serve(config: Config, announce: Announce, *, new_database: bool = False) -> int:
     """Run the registry until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         config: what to serve.
-        announce: called once requests are taken, with the addresses and those for webhooks alone.
+        announce: called once requests are taken, with the addresses, those for webhooks and those for probes alone.
         new_database: begin with an empty database where the one of the data directory is lost.
 
     Raises:
@@ -84,7 +85,7 @@ def serve(
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 
 
-async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str]], None], output: logs.Output) -> int:
+async def _serve(config: Config, announce: Announce, output: logs.Output) -> int:
     stopping = _stop_signals()
     asyncio.get_running_loop().set_default_executor(started_pool(_THREADS, "trow-work"))
     require_threads(_LATER_THREADS)
@@ -101,8 +102,9 @@ async def _serve(config: Config, announce: Callable[[Sequence[str], Sequence[str
         watching.open(_door(config, addresses, room))
         inner = await stack.enter_async_context(_client_tls(config, application, watching))
         webhooks = await stack.enter_async_context(_webhooks(config, application, watching))
+        probes = await stack.enter_async_context(_probes(config, application, watching))
         _settle_memory()
-        announce([*map(str, addresses), *inner], webhooks)
+        announce([*map(str, addresses), *inner], webhooks, probes)
         background = [
             asyncio.create_task(server.watch_certificate(application.renewed)),
             asyncio.create_task(_keep_house(application)),
@@ -213,6 +215,25 @@ async def _webhooks(config: Config, application: Application, watching: Watch) -
             await webhooks.front.tunnels.stop()
             for front in fronts:
                 front.reservation.close()
+
+
+@contextlib.asynccontextmanager
+async def _probes(config: Config, application: Application, watching: Watch) -> AsyncIterator[Sequence[str]]:
+    """The listener for probes and metrics alone, where one is configured."""
+    bind = config.listen.probes
+    if bind is None:
+        yield ()
+        return
+    addresses = reserve(bind.host, bind.port)
+    server = HttpServer(application.probes, addresses, None, connections=2 * _MOST_PROBES)
+    await server.start()
+    ports = {address.port for address in addresses}
+    manners = _manners(config, config.limits.idle_timeout)
+    watching.open(Door(ports, _MOST_PROBES, _MOST_PROBES // 2, False, manners))
+    try:
+        yield [str(address) for address in addresses]
+    finally:
+        await _stop(server, addresses, config.listen.shutdown_grace)
 
 
 async def _stop(server: HttpServer, addresses: Sequence[Address], grace: float) -> int:

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
     if args.dry_run:
         webhooks = [config.admission.bind] if config.admission.bind else []
-        print(banner(config, config.listen.bind, webhooks))
+        probes = [config.listen.probes] if config.listen.probes else []
+        print(banner(config, config.listen.bind, webhooks, probes))
         return 0
     configure_server_memory()
     # The server and its engines are loaded only when they are needed: the other commands answer at once.

@@ -59,6 +59,14 @@ class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " certificate of listen.tls."
         ),
     ] = None
+    probes: Annotated[
+        Bind | None,
+        _setting(
+            "A further address for `/healthz`, `/readyz` and `/metrics` alone, over plain HTTP. It answers when the"
+            " others are full. Let nobody reach it but kubelets and Prometheus.",
+            flag="--probes",
+        ),
+    ] = None
     public_url: Annotated[
         WebUrl | None,
         _setting(

@@ -41,7 +41,11 @@ _NO_ROUTE: Final = "(none)"
 
 
 class Dispatcher:
-    """The application that the server calls for every request."""
+    """The application that the server calls for every request.
+
+    Args:
+        bounded: whether answers count to the bounds of all clients. What operators ask has to be answered beside them.
+    """
 
     def __init__(  # noqa: PLR0913 - the composition root's one call
         self,
@@ -57,6 +61,7 @@ class Dispatcher:
         access_log: AccessLog | None,
         pace: Pace,
         notice: str,
+        bounded: bool = True,
     ) -> None:
         self._router = router
         self._gate = gate
@@ -68,6 +73,7 @@ class Dispatcher:
         self._sites = sites
         self._access_log = access_log
         self._pace = pace
+        self._bounded = bounded
         self._v2_headers: Headers = [_API_VERSION, *([("warning", warning(notice))] if notice else [])]
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
@@ -94,9 +100,10 @@ class Dispatcher:
 
     async def _allowed(self, request: Request, activity: Activity) -> Answer:
         try:
-            self._connections.check(activity, request.client)
+            if self._bounded:
+                self._connections.check(activity, request.client)
             answer = await self._handle(request)
-            if (answer.length > SMALL or activity.http2) and request.method != "HEAD":
+            if self._bounded and (answer.length > SMALL or activity.http2) and request.method != "HEAD":
                 in_memory = isinstance(answer, Response)
                 await self._connections.promise(activity, request.client, answer.length, memory=in_memory)
         except OciError as error:

@@ -1,11 +1,14 @@
 """Numbers for Prometheus.
 
-What a request adds is counted in plain numbers by the one thread that serves; the client library words them when they
-are asked for (https://prometheus.github.io/client_python/collector/custom/).
+What a request adds is counted in plain numbers by the one thread that serves. When they are asked for, the client
+library words them in another thread, from copies of the tables
+(https://prometheus.github.io/client_python/collector/custom/).
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +25,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # Whoever may write policies in a namespace names them, and names them anew.
 MOST_DECISION_SERIES: Final = 10_000
+_FRESH_SECONDS: Final = 1.0
 OTHERS: Final = "(others)"
 
 
@@ -50,7 +54,11 @@ class _Histogram:
 class Metrics(Collector):
     """All numbers of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._values: dict[str, float] = {}
+        self._wording: asyncio.Task[bytes] | None = None
+        self._worded = 0.0
         self._stored = (0, 0)
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "trow_blobs": ("Blobs stored, as of the last minute", lambda: self._stored[0]),
@@ -121,7 +129,21 @@ class Metrics(Collector):
 
     def text(self) -> bytes:
         """The exposition format."""
+        self._look()
         return generate_latest(self._registry)
+
+    async def recent(self) -> bytes:
+        """The same, worded beside the event loop, and once a second at most: who asks meanwhile gets the same text."""
+        now = self._clock()
+        if self._wording is None or (self._wording.done() and now - self._worded >= _FRESH_SECONDS):
+            self._worded = now
+            self._look()
+            self._wording = asyncio.create_task(asyncio.to_thread(generate_latest, self._registry))
+        return await asyncio.shield(self._wording)
+
+    def _look(self) -> None:
+        """Look up the gauges here, where what they ask belongs to."""
+        self._values = {name: value() for name, (_, value) in self._gauges.items()}
 
     def collect(self) -> Iterable[Metric]:
         """What the client library asks for."""
@@ -147,22 +169,22 @@ class Metrics(Collector):
         )
         yield self._decision_counts()
         ended = CounterMetricFamily("trow_connections_ended", "Connections that were ended", labels=("reason",))
-        for reason, count in self._ended.items():
+        for reason, count in list(self._ended.items()):
             ended.add_metric((reason,), count)
         yield ended
-        for name, (description, value) in self._gauges.items():
-            yield GaugeMetricFamily(name, description, value=value())
+        for name, value in self._values.items():
+            yield GaugeMetricFamily(name, self._gauges[name][0], value=value)
 
     def _request_counts(self) -> Metric:
         family = CounterMetricFamily("trow_http_requests", "Answered requests", labels=("route", "method", "status"))
-        for (route, method, status), count in self._requests.items():
+        for (route, method, status), count in list(self._requests.items()):
             family.add_metric((route, method, str(status)), count)
         return family
 
     def _decision_counts(self) -> Metric:
         labels = ("policy", "rule", "mode", "verdict")
         family = CounterMetricFamily("trow_admission_decisions", "What policies said of images", labels=labels)
-        for key, count in self._decisions.items():
+        for key, count in list(self._decisions.items()):
             family.add_metric(key, count)
         return family
 
@@ -171,6 +193,6 @@ def _histograms(
     name: str, description: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], _Histogram]
 ) -> Metric:
     family = HistogramMetricFamily(name, description, labels=labels)
-    for key, histogram in values.items():
+    for key, histogram in list(values.items()):
         family.add_metric(key, histogram.buckets(), histogram.total)
     return family

@@ -22,7 +22,7 @@ This is Trow, a registry of container images.
   docker pull HOST/NAME:TAG      get it
   docker login HOST              where this registry asks who you are
 
-Programs begin at /v2/ (OCI Distribution Specification). /healthz, /readiness and /metrics are for operators.
+Programs begin at /v2/ (OCI Distribution Specification). /healthz, /readyz and /metrics are for operators.
 The guides are in the folder docs of the sources; `trow --help` explains the program.
 """
 
@@ -58,7 +58,7 @@ class Operations:
     async def metrics(self, request: Request) -> Response:
         """Numbers for Prometheus."""
         del request
-        return Response(200, [("content-type", CONTENT_TYPE)], self._metrics.text())
+        return Response(200, [("content-type", CONTENT_TYPE)], await self._metrics.recent())
 
 
 async def _result(check: Callable[[], Awaitable[None]]) -> str:

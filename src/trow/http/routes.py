@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from trow.http.token import TokenService
     from trow.http.v2 import V2
 
+# What operators and their machines ask.
+PROBES: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})
 Handler: TypeAlias = "Callable[[Request], Awaitable[Answer]]"
 
 
@@ -71,6 +73,7 @@ def table(
         Route("POST", "/token", token.post, Permission.OPEN),
         Route("GET", "/", ops.welcome, Permission.OPEN),
         Route("GET", "/healthz", ops.healthz, Permission.OPEN),
+        Route("GET", "/readyz", ops.readiness, Permission.OPEN),
         Route("GET", "/readiness", ops.readiness, Permission.OPEN),
         Route("GET", "/metrics", ops.metrics, Permission.OPEN),
     )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 
 import pytest
 
+from support.clock import Clock
 from trow.http.metrics import Metrics
 
 
@@ -98,3 +101,22 @@ def test_two_servers_count_for_themselves() -> None:
     one.request("/v2/", "GET", 200, 0, 5, 0)
     assert samples(one)["trow_http_received_bytes_total"] == 5
     assert samples(other)["trow_http_received_bytes_total"] == 0
+
+
+async def test_numbers_are_worded_once_a_second_and_beside_the_event_loop() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    asked: list[int] = []
+
+    def ask() -> float:
+        asked.append(threading.get_ident())
+        return 1.0
+
+    metrics.add_gauge("trow_asked", "Where it was asked", ask)
+    first = await metrics.recent()
+    metrics.request("/v2/", "GET", 200, 0.003, 10, 100)
+    clock.now += 0.9
+    assert set(await asyncio.gather(metrics.recent(), metrics.recent())) == {first}
+    clock.now += 0.2
+    assert b"trow_http_received_bytes_total 10" in await metrics.recent()
+    assert asked == [threading.get_ident()] * 2, "what is looked up belongs to the event loop"

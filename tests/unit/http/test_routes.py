@@ -17,7 +17,7 @@ READING: Final = {Permission.OPEN, Permission.PING, Permission.LIST, Permission.
 OF_A_REPOSITORY: Final = {Permission.PULL, Permission.ATTACH, Permission.DELETE}
 # What operators ask, and the token service, which has to be reached by who has no token.
 ADMISSION: Final = {"/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image"}
-OPEN: Final = {"/", "/healthz", "/readiness", "/metrics", "/token", *ADMISSION}
+OPEN: Final = {"/", "/healthz", "/readyz", "/readiness", "/metrics", "/token", *ADMISSION}
 
 
 class Named:
@@ -80,6 +80,7 @@ def test_no_route_stands_twice() -> None:
         ("GET", "/token", "get", {}),
         ("POST", "/token", "post", {}),
         ("HEAD", "/healthz", "healthz", {}),
+        ("GET", "/readyz", "readiness", {}),
         ("GET", "/readiness", "readiness", {}),
         ("GET", "/metrics", "metrics", {}),
     ],
