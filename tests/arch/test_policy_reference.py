@@ -20,6 +20,7 @@ from trow.policy.kinds import WELL_KNOWN
 from trow.policy.paths import Path
 from trow.policy.patterns import ImagePattern, covers_registry
 from trow.policy.rules import CLUSTER, NAMESPACED, Mode
+from trow.policy.versions import VersionRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +37,9 @@ def table(title: str, number: int = 0) -> list[list[str]]:
     """The rows of a table below a title, without its heads; cells as they are written."""
     section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     tables = re.findall(r"(?:^\|.*\|\n)+", section, re.MULTILINE)
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in tables[number].splitlines()[2:]]
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("|"))] for row in tables[number].splitlines()[2:]
+    ]
 
 
 def codes(cell: str) -> list[str]:
@@ -124,12 +127,14 @@ def covers(part: str, pattern: str, given: str) -> bool:
         return covers_registry(ImagePattern.parse(pattern).registry, given)
     if part == "repository":
         return RepositoryGlob.parse(pattern).covers(Repository.parse(given))
+    if part == "semver":
+        return VersionRange.parse(pattern.replace("\\", "")).covers(given)
     return matches(pattern, Tag.parse(given))
 
 
 def test_patterns_cover_what_the_page_says() -> None:
     rows = table("Images")
-    assert {codes(row[0])[0] for row in rows} == {"registry", "repository", "tag"}
+    assert {codes(row[0])[0] for row in rows} == {"registry", "repository", "tag", "semver"}
     for part, pattern, covered, others in rows:
         for cell, wanted in ((covered, True), (others, False)):
             for given in codes(cell):

@@ -100,6 +100,7 @@ GOOD_IMAGES: Final = [
     {"registry": "docker.io", "repository": "a/**/b_c/d.e/*"},
     {"registry": "docker.io", "tag": "*"},
     {"registry": "docker.io", "tag": "_1.2.3-RC"},
+    {"registry": "docker.io", "semver": ">=1.2.0 <2 || ^3.1, ~3.1.4"},
     {"registry": "docker.io", "digest": SHA256},
     {"registry": "docker.io", "repository": "library/nginx", "digest": SHA512},
 ]
@@ -199,6 +200,8 @@ BAD_IMAGES: Final = [
     ({"registry": "docker.io", "digest": SHA256[:-1]}, "digest: Invalid value"),
     ({"registry": "docker.io", "digest": "md5:" + "0a" * 16}, "digest: Invalid value"),
     ({"registry": "docker.io", "tag": "1", "digest": SHA256}, "write either tag or digest"),
+    ({"registry": "docker.io", "tag": "1", "semver": "1.x"}, "write one of tag, semver and digest"),
+    ({"registry": "docker.io", "semver": "new"}, "semver: Invalid value"),
 ]
 
 

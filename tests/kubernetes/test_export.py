@@ -114,6 +114,13 @@ SPECS: Final[Mapping[str, dict[str, Any]]] = {
         "require": {"digest": True, "forbidPullPolicyNever": True},
         "rules": [rule("evil", "Deny", {"registry": "*", "repository": "**/evil", "tag": "v*"})],
     },
+    "versions": {
+        "default": "Deny",
+        "rules": [
+            rule("stable", "Allow", {"registry": "*", "semver": ">=1.2 <2 || ^10.4"}),
+            rule("broken", "Deny", {"registry": "*", "semver": "~1.4.2"}),
+        ],
+    },
     "always": {
         "default": "Deny",
         "require": {"imagePullPolicy": "Always"},
@@ -758,6 +765,8 @@ def test_a_refusal_names_the_rules(gates: Mapping[str, Gate]) -> None:
             "IfNotPresent",
             "has another imagePullPolicy than Always (#, require.imagePullPolicy); write",
         ),
+        ("versions", "nginx:1.4.3", "Always", "docker.io/library/nginx:1.4.3 is denied (#, broken); use an image"),
+        ("versions", "nginx:2.0.0", "Always", "no rule (#, default); allowed are */**:semver(>=1.2 <2 || ^10.4)"),
         ("nothing", "nginx", "Always", "no rule (#, default); this policy allows nothing yet: it needs a rule"),
         ("anything", 'a"\n\\', "Always", r'container c0: "a\"\n\\" is not the name of an image (#, invalid-image)'),
         ("anything", "\u00e9" * 4000, "Always", f'"{"é" * 200}..." is not the name of an image'),

@@ -33,8 +33,8 @@ HOUR: Final = 3600.0
 OURS: Final = ImagePattern.parse("registry.example.com")
 
 
-def pattern(registry: str, repository: str = "**", tag: str = "*", digest: str = "") -> ImagePattern:
-    return ImagePattern.parse(registry, repository, tag, digest)
+def pattern(registry: str, repository: str = "**", tag: str = "*", digest: str = "", semver: str = "") -> ImagePattern:
+    return ImagePattern.parse(registry, repository, tag, digest, semver)
 
 
 def allow(name: str, *patterns: ImagePattern) -> Rule:
@@ -87,7 +87,7 @@ REPOSITORIES: Final = st.lists(COMPONENTS, min_size=1, max_size=3).map("/".join)
 HOSTS: Final = st.sampled_from(
     ["docker.io", "quay.io", "a.example.com", "b.example.com:5000", "example.com", "localhost:5000", "[::1]:5000"]
 )
-VERSIONS: Final = st.sampled_from(["", ":1", ":v2", f"@{SHA256}", f":1@{SHA256}", f":v2@{OTHER}"])
+VERSIONS: Final = st.sampled_from(["", ":1", ":v2", ":1.4.0", f"@{SHA256}", f":1@{SHA256}", f":v2@{OTHER}"])
 TEXTS: Final = st.tuples(HOSTS, REPOSITORIES, VERSIONS).map(lambda parts: f"{parts[0]}/{parts[1]}{parts[2]}")
 IMAGES: Final[st.SearchStrategy[ImageReference]] = TEXTS.map(parse)
 
@@ -97,6 +97,7 @@ HOST_GLOBS: Final = st.one_of(HOSTS, st.sampled_from(["*", "*.io", "*.example.co
 PATTERNS: Final = st.one_of(
     st.builds(pattern, HOST_GLOBS, GLOBS, st.sampled_from(["*", "1", "v*", "latest"])),
     st.builds(pattern, HOST_GLOBS, GLOBS, st.just("*"), st.sampled_from([SHA256, OTHER])),
+    st.builds(pattern, HOST_GLOBS, GLOBS, semver=st.sampled_from([">=1.2 <2", "^2.0.0"])),
 )
 RULES: Final = st.builds(
     Rule,

@@ -128,6 +128,7 @@ def _version(pattern: ImagePattern, *, trusting: bool) -> str:
     """Beside a digest a tag proves nothing: it permits nothing, and forbids all the same."""
     if pattern.digest is not None:
         return rf"(?::[^@]*)?@{pattern.digest}"
-    if pattern.tag == ANY:
+    if not pattern.by_tag:
         return _ANY_VERSION
-    return f":{glob(pattern.tag, r'[^@]*')}{'' if trusting else '(?:@.*)?'}"
+    tag = pattern.semver.expression if pattern.semver else glob(pattern.tag, r"[^@]*")
+    return f":{tag}{'' if trusting else '(?:@.*)?'}"

@@ -89,12 +89,16 @@ class _Images(Struct, frozen=True, forbid_unknown_fields=True):
     registry: Annotated[str, Meta(min_length=1, max_length=261)]
     repository: Something = "**"
     tag: Something = ANY
+    semver: Something = ""
     digest: Something = ""
+
+    def pattern(self) -> ImagePattern:
+        return ImagePattern.parse(self.registry, self.repository, self.tag, self.digest, self.semver)
 
 
 def _patterns(images: Sequence[_Images], where: str) -> tuple[ImagePattern, ...]:
     try:
-        return tuple(ImagePattern.parse(each.registry, each.repository, each.tag, each.digest) for each in images)
+        return tuple(each.pattern() for each in images)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -12,6 +12,7 @@ from trow.oci.names import Repository
 from trow.policy import images
 from trow.policy.globs import RepositoryGlob, matches
 from trow.policy.images import InvalidImage
+from trow.policy.versions import VersionRange
 
 if TYPE_CHECKING:
     from trow.policy.images import ImageReference
@@ -33,15 +34,17 @@ class ImagePattern:
         repository: a glob by components.
         tag: a glob; ``*`` is any tag, and any digest too.
         digest: exactly this content; then there is no tag.
+        semver: tags that are versions in this range; then `tag` is ``*``.
     """
 
     registry: str
     repository: RepositoryGlob = _ALL_REPOSITORIES
     tag: str = ANY
     digest: Digest | None = None
+    semver: VersionRange | None = None
 
     @classmethod
-    def parse(cls, registry: str, repository: str = "**", tag: str = ANY, digest: str = "") -> Self:
+    def parse(cls, registry: str, repository: str = "**", tag: str = ANY, digest: str = "", semver: str = "") -> Self:
         """Read a pattern as an operator wrote it.
 
         Raises:
@@ -52,7 +55,15 @@ class ImagePattern:
             raise ValueError("write either a tag or a digest: with a digest, the tag decides nothing")
         if not _TAG_GLOB.fullmatch(tag):
             raise ValueError(f"{tag!r} is not a glob of tags: write a tag, with * for anything in it, such as v1.*")
-        return cls(host, _repository_glob(host, repository), tag, _digest(digest))
+        if semver and (digest or tag != ANY):
+            raise ValueError("write one of tag, semver and digest")
+        versions = VersionRange.parse(semver) if semver else None
+        return cls(host, _repository_glob(host, repository), tag, _digest(digest), versions)
+
+    @property
+    def by_tag(self) -> bool:
+        """Whether the tag of an image decides."""
+        return self.digest is None and (self.tag != ANY or self.semver is not None)
 
     def covers(self, image: ImageReference, *, trusting: bool) -> bool:
         """Whether the image is one of those meant.
@@ -75,14 +86,14 @@ class ImagePattern:
     def _covers_version(self, image: ImageReference, *, trusting: bool) -> bool:
         if self.digest is not None:
             return image.digest == self.digest
-        if self.tag == ANY:
+        if not self.by_tag:
             return True
         if image.tag is None or (image.digest is not None and trusting):
             return False
-        return matches(self.tag, image.tag)
+        return self.semver.covers(image.tag) if self.semver else matches(self.tag, image.tag)
 
     def __str__(self) -> str:
-        version = f"@{self.digest}" if self.digest else f":{self.tag}"
+        version = f"@{self.digest}" if self.digest else f":semver({self.semver})" if self.semver else f":{self.tag}"
         return f"{self.registry}/{self.repository}{'' if version == ':*' else version}"
 
 

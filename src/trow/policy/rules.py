@@ -214,12 +214,7 @@ class Policy:
     @property
     def hinges_on_tags(self) -> bool:
         """Whether it takes the registry to know if a tag that is allowed stands for the digest beside it."""
-        return any(
-            pattern.digest is None and pattern.tag != ANY
-            for rule in self.rules
-            if rule.effect is Effect.ALLOW
-            for pattern in rule.patterns
-        )
+        return any(pattern.by_tag for rule in self.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns)
 
     @cached_property
     def without_content(self) -> Policy:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from trow.policy.cel import matches, text, texts
 from trow.policy.expressions import glob
 from trow.policy.kinds import WELL_KNOWN
-from trow.policy.patterns import ANY
 from trow.policy.pods import POD, POD_SPECS
 from trow.policy.rules import NAMESPACED, Effect, Mode
 
@@ -179,7 +178,7 @@ def _needing(policies: Sequence[Policy], asking: Asking) -> str:
 def _excepted(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> str:
     """Where an exception by tag may let something in, beside whose tag somebody has written a digest."""
     titles = {policy.title for policy in policies}
-    by_tag = [each for each in exemptions if any(of.tag != ANY and not of.digest for of in each.patterns)]
+    by_tag = [each for each in exemptions if any(of.by_tag for of in each.patterns)]
     names = sorted({name for each in by_tag if each.policies & titles for name in each.namespaces})
     return f"{_NAMESPACE} in {texts(names)}" if names else _NOWHERE
 

@@ -430,6 +430,15 @@ NULL: Final = r"got `null`"
             policy(rules=[rule("b", "Deny", IMAGE | {"tag": "1", "digest": SHA256})]),
             r"spec\.rules, images of 'b': write either",
         ),
+        (
+            policy(rules=[rule("b", "Deny", IMAGE | {"semver": "new"})]),
+            r"spec\.rules, images of 'b': 'new' in 'new' is no comparison of versions; write comparisons such as",
+        ),
+        (policy(rules=[rule("b", "Deny", IMAGE | {"semver": ">2 <1"})]), r"'>2 <1' has no version in it"),
+        (
+            policy(rules=[rule("b", "Deny", IMAGE | {"semver": "1.x", "tag": "1"})]),
+            r"write one of tag, semver and digest",
+        ),
         # requirements
         (policy(require=None), rf"spec\.require: .*{NULL}"),
         (policy(require={"digest": "true"}), r"spec\.require\.digest: Expected `bool`, got `str`"),
