@@ -173,7 +173,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _setting(
             "Memory for answers of more than 64 KiB that clients have not taken yet, 768 KiB each. Where it is full,"
             " those that stall end, further ones wait for 50 s, and then the answer is 429 or 503 with `Retry-After`."
-            " One source has three quarters at most. Null is 64 MiB, or a quarter of the container's memory where"
+            " One source has three quarters at most. Null is 48 MiB, or a quarter of the container's memory where"
             " that is more.",
             minimum=2**20,
         ),

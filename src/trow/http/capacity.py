@@ -22,7 +22,7 @@ _LEAST_CONNECTIONS: Final = 64
 RECEIVE_BUFFER: Final = 640 * 1024
 # What an answer takes whose client does not read: that, and the next piece of the file.
 DOWNLOAD_BYTES: Final = RECEIVE_BUFFER + 128 * 1024
-_SEND_MEMORY: Final = 64 * 2**20
+_SEND_MEMORY: Final = 48 * 2**20
 # A quarter of the places is never one source's alone.
 _SHARE: Final = 0.75
 # What waits for a place takes little; a proxy would give up after a minute.

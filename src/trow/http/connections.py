@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SMALL: Final = 64 * 1024
 # Over HTTP/2 a client has many answers coming at a time, and takes none of them if it likes.
 _MOST_UNTAKEN: Final = 4 * SMALL
+# Large answers that are ended in one look, of all that there may be.
+_PART: Final = 16
 
 
 class Activity:
@@ -70,6 +72,7 @@ class Connections:
         self._large = Shares(large, "downloads")
         self._place = place
         self._enough = large.total // 2
+        self._a_few = max(1, large.total // _PART)
         self.wake: Callable[[], None] = lambda: None
         self.over: frozenset[str] = frozenset()
         self._clock = clock
@@ -136,8 +139,11 @@ class Connections:
 
     @property
     def surplus(self) -> int:
-        """How many large answers have to end, or to be taken, for places not to be few."""
-        return max(0, self._large.working - self._enough) + self._large.waiting
+        """How many large answers have to end, or to be taken, for places not to be few.
+
+        Never many at a time: what they held is free some moments later, when those that wait take it anew.
+        """
+        return min(self._a_few, max(0, self._large.working - self._enough) + self._large.waiting)
 
     @property
     def downloads(self) -> int:

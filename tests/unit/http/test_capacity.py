@@ -38,14 +38,14 @@ def test_clients_are_as_many_as_files_and_memory_allow(
 
 def test_clients_are_as_many_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1_024, None)
-    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 85)
-    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(550, 20, 85)
-    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10, 85)
+    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 64)
+    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(550, 20, 64)
+    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10, 64)
 
 
 @pytest.mark.parametrize(
     ("given", "memory", "downloads"),
-    [(None, None, 85), (None, 128 * 2**20, 85), (None, 2**30, 341), (Size(2**20), 2**30, 2), (Size(2**30), None, 1365)],
+    [(None, None, 64), (None, 128 * 2**20, 64), (None, 2**30, 341), (Size(2**20), 2**30, 2), (Size(2**30), None, 1365)],
 )
 def test_downloads_are_as_many_as_their_memory_allows(
     monkeypatch: pytest.MonkeyPatch, given: Size | None, memory: int | None, downloads: int

@@ -168,3 +168,11 @@ def test_first_request_of_a_source_that_has_too_many_connections_is_refused(conn
         connections.check(first, ALICE)
     connections.check(other, BOB)
     connections.check(begin(connections, ALICE), ALICE)
+
+
+async def test_few_large_answers_end_at_a_time_however_many_wait(clock: Clock) -> None:
+    """What they held is free some moments later, when those that wait have begun to take as much."""
+    many = Connections(Bounds(64, 64, 64, 64, 1), PLACE, clock)
+    for port in range(64):
+        await give(many, ALICE, port)
+    assert many.surplus == 4
