@@ -10,7 +10,7 @@ import pytest
 
 from clients.conftest import start_private
 from clients.drivers import CLIENTS, TOKENS
-from clients.registry import ALICE, Login, Registry
+from clients.registry import ALICE, CAROL, Login, Registry
 from clients.test_credentials import words
 from support.kubernetes import AUDIENCE, bind
 
@@ -62,7 +62,8 @@ def test_the_token_is_a_password(
     driver.push(name)
     assert driver.pull(name) == clustered.complete(*driver.pushed(name)).digest
     driver.login(Login("any-name", team.stranger))
-    assert words(clustered, client).denied in driver.pull_refused(name)
+    stranger = f"system:serviceaccount:{team.namespace}:stranger"
+    assert words(clustered, client).denied.replace(CAROL.name, stranger) in driver.pull_refused(name)
 
 
 @pytest.mark.parametrize("clustered", ["bearer"], indirect=True)

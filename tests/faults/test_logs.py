@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-# More than a pipe and what may wait for it hold: 64 KiB and 4 MiB.
-REQUESTS: Final = 2500
-LONG: Final = "/" + "x" * 3000
+# More than a pipe and what may wait for it hold: 64 KiB and 4 MiB. A path is cut at 1024 characters.
+REQUESTS: Final = 5000
+LONG: Final = "/" + "x" * 1000
 # Far less than the 30 s that requests in flight are given.
 SOON: Final = 10
 

@@ -65,8 +65,8 @@ def test_unfinished_bodies_cost_no_memory_and_keep_out_nobody(trow: Trow, path: 
         with ThreadPoolExecutor(60) as pool:
             [*pool.map(send, range(60))]
         assert allowed(trow.host)
-        # What connections of the server's own buffer is in here too.
-        assert memory(trow.process.pid) - before < 120 * MIB
+        # Bodies have 42 MiB; what the last ones had may not have been given back yet, and connections buffer 38 MiB.
+        assert memory(trow.process.pid) - before < (42 + 42 + 38) * MIB + 10 * MIB
 
 
 def test_a_source_that_has_its_share_is_told_so_and_others_are_not(trow: Trow) -> None:
