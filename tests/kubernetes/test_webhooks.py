@@ -253,6 +253,7 @@ def test_where_a_tag_is_allowed_only_a_digest_beside_it_waits_for_trow(home: Hom
         decree(home, "releases", rules=[rule("r", "Allow", image)], namespaces={"include": [home.place]})
         until(lambda: asks(trow) and "must-validate.trow.io" in names(home))
         until(lambda: "denied the request" in home.create(f"registry.example.com/app:v1@{DIGEST}")[1])
+        until(lambda: BY_RULES in home.create("registry.example.com/app:other")[1])  # the rules, too, are in force
     assert home.create("registry.example.com/app:v1") == (201, "")
     assert DOWN in home.create(f"registry.example.com/app:v1@{DIGEST}")[1]
     assert BY_RULES in home.create("registry.example.com/app:other")[1]
