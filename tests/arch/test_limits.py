@@ -19,7 +19,7 @@ from trow.kube import compiled
 from trow.lib import lines
 from trow.metadata import transactions
 from trow.policy import pods
-from trow.registry import anywhere, browse, events, repeats, transfers
+from trow.registry import anywhere, browse, events, known, repeats, transfers
 from trow.storage import lanes, work
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ FIXED: Final = {
     "large reviews at a time": (admission.OTHERS.total, admission.OTHERS.each, admission.OTHERS.patience),
     "images of an object": (pods.MOST_IMAGES,),
     "digests kept for owners of Pods": (application._MOST_PINS, application._PINS_SECONDS / 86400),
+    "tags of a digest that are tried at a pull": (known.MOST_TAGS,),
     "policies of a namespace that are compiled": (compiled.MOST_OF_A_NAMESPACE,),
     "series of decisions in the metrics": (metrics.MOST_DECISION_SERIES,),
     "records that wait to be written": (trail.MOST_WAITING,),

@@ -594,6 +594,24 @@ async def test_a_registry_vouches_for_what_a_tag_stands_for_or_once_did(metadata
     assert not await vouched("v1", first, Repository.parse("else/where"))
 
 
+async def test_a_digest_is_known_by_the_tags_that_stand_for_it_and_by_those_that_did(metadata: Database) -> None:
+    old, new = factories.image(), factories.image()
+    for name in ("v2", "latest", "b", "gone"):
+        await metadata.publish(publication(REPO, old, name))
+    await metadata.publish(publication(REPO, new, "latest"))
+    await metadata.publish(publication(REPO, new, "b"))
+    await metadata.delete_tag(REPO, tag("gone"), "", 100)
+    await metadata.publish(publication(REPO, old, "a"))
+
+    async def known(image: factories.Manifest, most: int = 10, repository: Repository = REPO) -> list[str]:
+        return [*await metadata.tagged_as(repository, digest(image.digest), most)]
+
+    assert await known(old) == ["a", "v2", "b", "gone", "latest"]
+    assert await known(new) == ["b", "latest"]
+    assert await known(old, most=2) == ["a", "v2"]
+    assert await known(old, repository=Repository.parse("else/where")) == []
+
+
 async def test_without_history_only_what_a_tag_stands_for_now_is_vouched_for(metadata: Database) -> None:
     first, second = factories.image(), factories.image()
     for image in (first, second):

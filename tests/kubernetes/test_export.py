@@ -434,7 +434,9 @@ async def test_all_three_gates_have_the_same_verdict(gates: Mapping[str, Gate], 
 async def pulled(keeper: Gatekeeper, namespace: str, image: images.ImageReference) -> bool:
     """Whether the registry would give the image to a Pod of the namespace."""
     account = Identity(f"system:serviceaccount:{namespace}:default", Method.KUBERNETES, groups=("pods",))
-    guard = PullGuard(keeper.book, keeper.validation, registries=[image.registry], users=(), groups=("pods",))
+    guard = PullGuard(
+        keeper.book, keeper.validation, keeper.images, registries=[image.registry], users=(), groups=("pods",)
+    )
     reference = image.digest or image.tag
     assert reference is not None
     record = ManifestRecord(Digest.of(b"{}"), OCI_IMAGE, b"{}")

@@ -199,6 +199,7 @@ class Gatekeeper:
         audit: what was recorded.
         metrics: what was counted.
         clock: what the time is for policies and pins.
+        images: what is in the database.
     """
 
     def __init__(
@@ -234,8 +235,8 @@ class Gatekeeper:
         self.book = Book(configured, following=following)
         if following:
             self.decree(*items)
-        known = images or LocalImages(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
-        inquiry, subjects = Inquiry(known, deadline), Subjects(extra or {})
+        self.images = LocalImages(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
+        inquiry, subjects = Inquiry(images or self.images, deadline), Subjects(extra or {})
         self.validation = Validation(self.book, subjects, inquiry, Ledger(self.audit), self.metrics, clock=self.clock)
         self.mutation = Mutation(self.book, subjects, inquiry, self.metadata, self.metrics, pull_through or {})
 

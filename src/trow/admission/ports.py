@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trow.oci.digest import Digest
+    from trow.oci.names import Tag
     from trow.policy.decide import Facts, Rules
     from trow.policy.images import ImageReference
 
@@ -57,6 +60,17 @@ class KnownImages(Protocol):
 
     async def facts(self, image: ImageReference) -> Facts:
         """What is known here.
+
+        Raises:
+            Unavailable: nobody can say at the moment.
+        """
+
+
+class Tags(Protocol):
+    """By which names this registry gives an image out."""
+
+    async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
+        """The tags that stand for the digest of an image, or once did: `Facts.vouched` is true of each. Bounded.
 
         Raises:
             Unavailable: nobody can say at the moment.

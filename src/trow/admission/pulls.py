@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from trow.admission.ports import NotReady
 from trow.oci import manifest as manifests
@@ -21,9 +22,10 @@ from trow.policy.rules import Mode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from trow.admission.ports import RuleBook
+    from trow.admission.ports import RuleBook, Tags
     from trow.admission.validate import Validation
     from trow.oci.names import Reference, Repository, Tag
+    from trow.policy.decide import Verdict
     from trow.policy.identity import Identity
     from trow.registry.ports import ManifestRecord
 
@@ -45,6 +47,7 @@ class PullGuard:
     """Decides whether those who run images may have a manifest.
 
     Args:
+        tags: what is asked by a digest alone may have been allowed by one of its tags.
         registries: the names of this registry, the one that most images have first.
         users: whose pulls are decided.
         groups: whose pulls are decided, too.
@@ -55,6 +58,7 @@ class PullGuard:
         self,
         book: RuleBook,
         validation: Validation,
+        tags: Tags,
         *,
         registries: Sequence[str],
         users: Collection[str],
@@ -63,6 +67,7 @@ class PullGuard:
     ) -> None:
         self._book = book
         self._validation = validation
+        self._tags = tags
         self._registries = registries
         self._users = frozenset(users)
         self._groups = frozenset(groups)
@@ -70,6 +75,7 @@ class PullGuard:
         self._following: OrderedDict[tuple[str, str, str], _Asked] = OrderedDict()
         self._rules = Rules()  # by which that was decided
         self._without_content = Rules()  # the same, as far as what is asked for once more is concerned
+        self._by_tag = False  # whether a tag makes a difference to them
 
     def concerns(self, identity: Identity) -> bool:
         """Whether this is somebody who runs images."""
@@ -81,10 +87,13 @@ class PullGuard:
         """See that the policies let the image run.
 
         A runtime asks for a tag first and then for what that stands for by digest: the tag counts for those too, as
-        long as the policies stay the same. Whatever it was asked by, what is denied by digest is not given out. Where
-        the caller is no Pod's ServiceAccount, nobody knows the namespace; then all policies of the cluster count that
-        are about every namespace, whatever they exclude, and exceptions for any namespace, for what they let in has to
-        be pulled.
+        long as the policies stay the same. Who has written a digest beside the tag, or had it written there, asks for
+        the digest alone: then any tag counts that this registry vouches for beside it. Whatever it was asked by, what
+        is denied by digest is not given out.
+
+        Where the caller is no Pod's ServiceAccount, nobody knows the namespace; then all policies of the cluster count
+        that are about every namespace, whatever they exclude, and exceptions for any namespace, for what they let in
+        has to be pulled.
 
         Args:
             identity: who pulls.
@@ -100,12 +109,13 @@ class PullGuard:
         rules = self._current()
         tag, until = self._asked_before(identity, repository, reference)
         if until is None:
-            await self._judge(rules, identity, self._image(host, repository, reference))
-            tag = None if isinstance(reference, Digest) else reference
+            tag = await self._decide(rules, identity, self._image(host, repository, reference))
             until = self._clock() + _FOLLOWS_SECONDS
         if tag is not None:
             served = ImageReference(self._named(host), repository, tag, record.digest)
-            await self._judge(self._without_content, identity, served, counted=False)
+            verdict = await self._judge(self._without_content, identity, served)
+            if not verdict.allowed:
+                self._refuse(verdict)
         self._let_follow(identity, repository, record, _Asked(tag, until))
 
     def _asked_before(
@@ -128,18 +138,35 @@ class PullGuard:
             self._following.clear()
             self._rules = rules
             self._without_content = replace(rules, policies=tuple(each.without_content for each in rules.policies))
+            patterns = (of for each in rules.exemptions for of in each.patterns)
+            self._by_tag = any(each.hinges_on_tags for each in rules.policies) or any(of.by_tag for of in patterns)
         return rules
 
-    async def _judge(self, rules: Rules, identity: Identity, image: ImageReference, *, counted: bool = True) -> None:
+    async def _decide(self, rules: Rules, identity: Identity, image: ImageReference) -> Tag | None:
+        """The tag by which the image may run; None where it takes none. Raises `Denied`."""
+        verdict = await self._judge(rules, identity, image)
+        if not verdict.allowed and image.digest is not None and self._by_tag:
+            for tag in await self._tags.tags_of(image):
+                named = await self._judge(rules, identity, replace(image, tag=tag))
+                if named.allowed:
+                    self._validation.count(named)
+                    return tag
+                await asyncio.sleep(0)  # others get their turn
+        if not verdict.allowed:
+            self._refuse(verdict)
+        self._validation.count(verdict)
+        return image.tag
+
+    async def _judge(self, rules: Rules, identity: Identity, image: ImageReference) -> Verdict:
         namespace = identity.workload.namespace if identity.workload else ""
         request = Request(namespace, (ImageUse("", "pull", str(image)),))
-        verdict = await self._validation.judge(rules if namespace else _anywhere(rules), request)
-        if counted or not verdict.allowed:
-            self._validation.count(verdict)
-        if not verdict.allowed:
-            reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
-            # Kubelets show the message alone.
-            raise Denied(f"a policy does not let this image run: {reason[:_LONGEST_REASON]}", {"reason": reason})
+        return await self._validation.judge(rules if namespace else _anywhere(rules), request)
+
+    def _refuse(self, verdict: Verdict) -> NoReturn:
+        self._validation.count(verdict)
+        reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
+        # Kubelets show the message alone.
+        raise Denied(f"a policy does not let this image run: {reason[:_LONGEST_REASON]}", {"reason": reason})
 
     def _image(self, host: str, repository: Repository, reference: Reference) -> ImageReference:
         registry = self._named(host)

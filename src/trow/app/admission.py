@@ -64,13 +64,16 @@ async def admission_of(
     book = Book(configured_policy(config), following=settings.policies)
     subjects = Subjects({Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds})
     registries = [*map(registry_of, settings.registries)]
-    inquiry = Inquiry(LocalImages(pull, registries), settings.deadline)
+    images = LocalImages(pull, registries)
+    inquiry = Inquiry(images, settings.deadline)
     heralds = Heralds()
     validation = Validation(book, subjects, inquiry, ledger, metrics, heralds)
     compiled = settings.policies and settings.compiled
     foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
     mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight, ledger)
-    guard = PullGuard(book, validation, registries=registries, users=settings.pull_users, groups=settings.pull_groups)
+    users, groups = settings.pull_users, settings.pull_groups
+    guard = PullGuard(book, validation, images, registries=registries, users=users, groups=groups)
+    enforced = bool(users or groups)
     controller = None
     async with contextlib.AsyncExitStack() as stack:
         if settings.policies:
@@ -78,5 +81,4 @@ async def admission_of(
 
             following = controlled(config, book, validation, subjects, heralds, metrics)
             controller = await stack.enter_async_context(following)
-        enforced = bool(settings.pull_users or settings.pull_groups)
         yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None, controller)

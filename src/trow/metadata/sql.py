@@ -81,6 +81,14 @@ WAS_TAGGED: Final = """
     UNION ALL SELECT 1 FROM tag_event WHERE repository = ? AND tag = ? AND digest = ? LIMIT 1
 """
 
+# Those that stand for it now come first.
+TAGGED_AS: Final = """
+    SELECT name FROM (
+        SELECT name, 0 AS past FROM tag WHERE repository = ? AND digest = ?
+        UNION ALL SELECT tag, 1 FROM tag_event WHERE repository = ? AND digest = ?
+    ) AS named GROUP BY name ORDER BY min(past), name LIMIT ?
+"""
+
 BLOB: Final = """
     SELECT size, content FROM blob
     WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)

@@ -576,6 +576,10 @@ class SqliteMetadata:
         """See `Metadata.was_tagged`."""
         return self.read(transactions.was_tagged(repository, tag, digest))
 
+    async def tagged_as(self, repository: Repository, digest: Digest, most: int) -> Sequence[Tag]:
+        """See `Metadata.tagged_as`."""
+        return self.read(transactions.tagged_as(repository, digest, most))
+
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """See `Metadata.tag_history`."""
         return await self._listed(transactions.tag_history(repository, tag, page))

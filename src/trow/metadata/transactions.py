@@ -289,6 +289,12 @@ def was_tagged(repository: Repository, tag: Tag, digest: Digest) -> Transaction[
     return bool(rows)
 
 
+def tagged_as(repository: Repository, digest: Digest, most: int) -> Transaction[Sequence[Tag]]:
+    """See `Metadata.tagged_as`."""
+    rows = yield sql.TAGGED_AS, (repository, digest, repository, digest, most)
+    return [Tag(_text(row[0])) for row in rows]
+
+
 def _event(row: Row) -> TagEvent:
     sequence, digest, at, subject = row
     name = _optional_text(digest)

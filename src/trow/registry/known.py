@@ -19,7 +19,7 @@ from trow.registry.ports import LocalFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from trow.oci.names import Repository
+    from trow.oci.names import Repository, Tag
     from trow.policy.images import ImageReference
     from trow.registry.ports import BlobSource, ManifestRecord
     from trow.registry.pull import Pull
@@ -31,6 +31,8 @@ _LARGEST_CONFIGURATION: Final = 1024 * 1024
 _MOST_REMEMBERED: Final = 4096
 # Platforms of one index that are looked at.
 _MOST_PLATFORMS: Final = 64
+# Of one digest, that are tried at a pull.
+MOST_TAGS: Final = 256
 # What no runtime takes out of an index, in exactly this form: attestations of BuildKit, beside the images.
 _NO_PLATFORM: Final = {"architecture": "unknown", "os": "unknown"}
 
@@ -104,6 +106,16 @@ class LocalImages:
         platforms = tuple(each.platform for each in found if each.platform)
         vouched = await self._vouched(image)
         return Facts(True, record.digest, vouched, _oldest(found), platforms)
+
+    async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
+        """The tags that stand for the digest of an image of this registry, or once did, the present ones first.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        if image.registry not in self._registries or image.digest is None:
+            return ()
+        return await self._pull.tagged_as(image.repository, image.digest, MOST_TAGS)
 
     async def _vouched(self, image: ImageReference) -> bool:
         """Whether this registry has let the tag stand for the digest; which is why moved tags stop no Pod's restart."""

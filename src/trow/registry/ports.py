@@ -300,6 +300,9 @@ class Metadata(Protocol):
     async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
         """Whether the tag stands for the digest, or did as far as its history goes back."""
 
+    async def tagged_as(self, repository: Repository, digest: Digest, most: int) -> Sequence[Tag]:
+        """The tags of which `was_tagged` is true, up to ``most``; those that stand for the digest now come first."""
+
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """What the tag pointed at, newest first (``last`` is a sequence number), None when it never existed."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import factories
+from support import platforms
 from support.admission import REGISTRY
 from support.clock import Clock
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
@@ -44,6 +45,7 @@ class Guarded:
         self.guard = PullGuard(
             book or keeper.book,
             keeper.validation,
+            keeper.images,
             registries=[REGISTRY, MIRROR],
             users=[],
             groups=["system:nodes"],
@@ -53,12 +55,17 @@ class Guarded:
     async def pulls(
         self, manifest: factories.Manifest, reference: str = "", who: Identity = NODE, host: str = REGISTRY
     ) -> bool:
-        record = ManifestRecord(Digest.parse(manifest.digest), manifest.media_type, manifest.raw)
         try:
-            await self.guard.check(who, host, APP, parse_reference(reference or manifest.digest), record)
+            await self.asks(manifest, reference or manifest.digest, who, host)
         except Denied:
             return False
         return True
+
+    async def asks(
+        self, manifest: factories.Manifest, reference: str, who: Identity = NODE, host: str = REGISTRY
+    ) -> None:
+        record = ManifestRecord(Digest.parse(manifest.digest), manifest.media_type, manifest.raw)
+        await self.guard.check(who, host, APP, parse_reference(reference), record)
 
 
 def ours(*rules: Any, **fields: Any) -> dict[str, Any]:
@@ -149,6 +156,68 @@ async def test_a_tag_that_was_allowed_counts_for_what_follows_it_beside_what_is_
     assert await guarded.pulls(index, "v1")
     assert await guarded.pulls(good[0])
     assert not await guarded.pulls(bad)
+
+
+# ---- digests that have tags
+
+
+async def stored(keeper: Gatekeeper, manifest: factories.Manifest, *tags: str) -> factories.Manifest:
+    await platforms.store(keeper.metadata, str(APP), manifest, *tags)
+    return manifest
+
+
+async def test_what_was_pinned_to_the_digest_of_an_allowed_tag_is_given_out_by_it(keep: Keep) -> None:
+    """A kubelet asks for `app:v1@sha256:...` by the digest alone; no pull by the tag has to come first."""
+    keeper = keep(ours(V1, mutate={"pinDigests": True}))
+    guarded, index = Guarded(keeper), await stored(keeper, factories.index(), "v1")
+    other = await stored(keeper, factories.image(), "v2")
+    assert not await guarded.pulls(index.children[0])
+    assert await guarded.pulls(index)
+    assert await guarded.pulls(index.children[0])  # which the runtime asks for next
+    assert not await guarded.pulls(other)
+    assert not await guarded.pulls(factories.image())
+
+
+async def test_a_tag_that_has_moved_counts_for_what_it_stood_for(keep: Keep) -> None:
+    keeper = keep(ours(V1))
+    guarded, old = Guarded(keeper), await stored(keeper, factories.image(), "v1")
+    await stored(keeper, factories.image(), "v1")
+    assert await guarded.pulls(old)
+
+
+async def test_a_digest_is_given_out_if_one_of_its_tags_is_allowed_by_all_policies(keep: Keep) -> None:
+    releases, stable = (rule("by-tag", "Allow", {"registry": REGISTRY, "tag": tag}) for tag in ("v*", "*-stable"))
+    keeper = keep(ours(releases), document(CLUSTER_POLICY, policy(rules=[stable]), "stable"))
+    guarded = Guarded(keeper)
+    apart = await stored(keeper, factories.image(), "v1", "a-stable")
+    both = await stored(keeper, factories.image(), "v2", "v2-stable")
+    assert not await guarded.pulls(apart)
+    assert await guarded.pulls(both)
+
+
+async def test_a_digest_that_is_recalled_is_given_out_by_no_tag(keep: Keep) -> None:
+    keeper = keep()
+    guarded, bad = Guarded(keeper), await stored(keeper, factories.image(), "v1")
+    keeper.decree(ours(V1, rule("recalled", "Deny", {"registry": REGISTRY, "digest": bad.digest})))
+    for reference in (bad.digest, "v1", bad.digest):
+        assert not await guarded.pulls(bad, reference)
+
+
+async def test_an_exception_by_tag_reaches_what_is_asked_for_by_digest(keep: Keep) -> None:
+    images = [{"registry": REGISTRY, "repository": str(APP), "tag": "v1"}]
+    keeper = keep(ours(ALIEN), document(EXCEPTION, exception(approver="bob", images=images, duration="1h")))
+    guarded = Guarded(keeper)
+    excepted, other = await stored(keeper, factories.image(), "v1"), await stored(keeper, factories.image(), "v2")
+    assert await guarded.pulls(excepted)
+    assert not await guarded.pulls(other)
+
+
+async def test_a_refusal_by_digest_tells_of_the_digest_and_counts_once(keep: Keep) -> None:
+    keeper = keep(ours(V1))
+    image = await stored(keeper, factories.image(), "v2", "v3")
+    with pytest.raises(Denied, match=f"pull: {REGISTRY}/{APP}@{image.digest} is allowed by no rule"):
+        await Guarded(keeper).asks(image, image.digest)
+    assert sum(keeper.counted("trow_admission_decisions_total").values()) == 1
 
 
 async def test_nothing_follows_once_the_policies_have_changed(keep: Keep) -> None:
