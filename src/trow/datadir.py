@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _ROOT: Final = 0
 DATABASE: Final = "trow.db"
+_LOCK: Final = "trow.lock"
 
 
 class DataDirectoryError(Exception):
@@ -62,19 +63,53 @@ def hold(path: Path) -> Iterator[None]:
     try:
         private.make_folder(path)
         _check_owner(path)
-        fd = os.open(path / "trow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
+        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
     except OSError as error:
-        raise DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir") from None
+        raise _unwritable(path, error) from None
+    _lock(path, fd)
     try:
         _close_to_others(path)
         yield
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def try_to_hold(path: Path) -> Iterator[None]:
+    """See whether `hold` would do, and keep others out while the context lasts; nothing is made or changed.
+
+    Raises:
+        DataDirectoryError: as `hold` would.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            private.try_folder(path)
+            if path.exists():
+                _check_owner(path)
+            with contextlib.suppress(FileNotFoundError):  # then nobody holds it
+                fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+                _lock(path, fd)
+                stack.callback(os.close, fd)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        yield
+
+
+def _lock(path: Path, fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir") from None
+
+
+def _unwritable(path: Path, error: OSError) -> DataDirectoryError:
+    return DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir")
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether somebody else may read what is in the directory; a start closes it to them."""
+    return path.exists() and any(_open_to_others(path))
 
 
 def was_used(path: Path) -> bool:
@@ -110,10 +145,8 @@ def _close_to_others(path: Path) -> None:
 
     What is in the folders below is out of reach with them.
     """
-    mode = path.stat().st_mode
-    unwanted = stat.S_IRWXO if _is_meant_for_its_group(mode) else stat.S_IRWXO | stat.S_IRWXG
-    closed = [each for each in (path, *sorted(path.iterdir())) if _take(each, unwanted)]
-    if closed:
+    unwanted = _unwanted(path)
+    if closed := [each for each in _open_to_others(path) if _take(each, unwanted)]:
         log.warning(
             "others could read the data directory; it is closed to them now",
             extra={"data_dir": str(path), "changed": [each.name for each in closed]},
@@ -132,13 +165,23 @@ def _is_meant_for_its_group(mode: int) -> bool:
     return bool(by_kubelet or by_hand)
 
 
+def _unwanted(path: Path) -> int:
+    return stat.S_IRWXO if _is_meant_for_its_group(path.stat().st_mode) else stat.S_IRWXO | stat.S_IRWXG
+
+
+def _open_to_others(path: Path) -> Iterator[Path]:
+    """What is ours of the directory and of what lies in it, and others may do something with."""
+    unwanted = _unwanted(path)
+    for each in (path, *sorted(path.iterdir())):
+        found = each.lstat()
+        if not stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & unwanted:
+            yield each
+
+
 def _take(path: Path, unwanted: int) -> bool:
-    """Take permissions from what is ours; whether it had any of them."""
-    found = path.lstat()
-    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid() or not found.st_mode & unwanted:
-        return False
+    """Take permissions from what is ours; whether that was possible."""
     try:
-        path.chmod(stat.S_IMODE(found.st_mode) & ~unwanted)
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~unwanted)
     except OSError as error:
         log.warning("others can read %s, which cannot be changed: %s", path, error.strerror)
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 import pytest
 
-from trow.datadir import hold
+from trow.datadir import hold, try_to_hold
 from trow.lib import private
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -78,6 +78,20 @@ def test_the_directory_of_another_user_is_refused_with_the_fix(volume: Path) -> 
     assert f"{volume} belongs to user {ALICE}, and this is user {BOB}: run trow as its owner, or change" in said
     assert f"chown -R {BOB} {volume}" in said
     assert list(volume.iterdir()) == []
+
+
+def test_a_dry_run_says_of_owners_and_modes_what_a_start_says(volume: Path) -> None:
+    def look() -> None:
+        with try_to_hold(volume / "data"):
+            pass
+
+    volume.chmod(0o755)
+    assert f"cannot write to {volume}/data: Permission denied; give another" in as_user(BOB, look)
+    (volume / "data").mkdir(mode=0o777)
+    os.chown(volume / "data", ALICE, ALICE)
+    assert f"belongs to user {ALICE}, and this is user {BOB}" in as_user(BOB, look)
+    assert as_user(ALICE, look) == ""
+    assert list((volume / "data").iterdir()) == []
 
 
 def test_root_does_not_write_into_the_directory_of_a_user(volume: Path) -> None:

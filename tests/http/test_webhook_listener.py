@@ -119,7 +119,7 @@ class Echo:
 
 
 async def test_a_connection_may_be_silent_for_as_long_as_is_said() -> None:
-    (address,) = reserve("127.0.0.1", 0)
+    (address,) = reserve("127.0.0.1", 0, "here")
     server = HttpServer(cast("Dispatcher", Echo()), [address], None, idle_seconds=1)
     await server.start()
     try:

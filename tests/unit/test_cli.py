@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import trow
 from trow.cli import main
 from trow.cli.banner import banner
-from trow.config import Bind, Config, load
+from trow.config import SETTINGS, Bind, Config, load
 from trow.config.schema import Admission, ImageValidation
 from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.digest import Digest
@@ -82,6 +83,13 @@ def shown(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, str]:
 )
 def test_flags_give_settings(capsys: pytest.CaptureFixture[str], flags: list[str], key: str, line: str) -> None:
     assert shown(capsys, *flags)[key].startswith(line)
+
+
+def test_every_flag_that_a_setting_names_is_one_of_trow_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert {each.flag for each in SETTINGS.values() if each.flag} <= offered
 
 
 def test_flag_gives_the_users_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

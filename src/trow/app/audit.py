@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trow.audit import times
+from trow.audit.database import try_writer
 from trow.audit.errors import AuditError
 from trow.audit.keys import SigningKey
 from trow.audit.outputs import FileOutput, StreamOutput
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from trow.audit.webhook import Webhook
+    from trow.audit.webhook import Target, Webhook
     from trow.config import Config
     from trow.http.metrics import Metrics
     from trow.metadata.sqlite import SqliteMetadata
@@ -94,16 +95,32 @@ async def trail(config: Config, metrics: Metrics) -> AsyncIterator[tuple[AuditTr
 
 
 def _open(config: Config, path: Path) -> AuditTrail:
-    folder = config.data_dir / "keys"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     audit = config.audit
     return AuditTrail(
         path,
-        SigningKey.load_or_make(folder / _KEY),
+        SigningKey.load_or_make(_key(config)),
         fail_closed=audit.fail_closed,
         retention=Retention(audit.retention, audit.max_size),
         webhook=audit.webhook is not None,
     )
+
+
+def _key(config: Config) -> Path:
+    return config.data_dir / "keys" / _KEY
+
+
+def try_trail(config: Config) -> None:
+    """See whether `trail` would do; nothing is made or changed.
+
+    Raises:
+        AuditError, ValueError: as `trail` would.
+    """
+    if not config.audit.enabled:
+        return
+    SigningKey.try_to_load(_key(config))
+    try_writer(config.data_dir / _DATABASE)
+    if config.audit.webhook is not None:
+        _target(config, config.audit.webhook)
 
 
 def _outputs(config: Config) -> Iterator[FileOutput | StreamOutput]:
@@ -121,16 +138,9 @@ async def _webhook(config: Config, kept: AuditTrail) -> AsyncIterator[Webhook | 
         yield None
         return
     # It brings an HTTP client that takes as much memory as all else.
-    from trow.audit.webhook import Target, Webhook  # noqa: PLC0415
+    from trow.audit.webhook import Webhook  # noqa: PLC0415
 
-    target = Target.parse(
-        audit.webhook,
-        format=audit.webhook_format,
-        source=config.listen.public_url or f"/{config.tokens.service}",
-        ca_file=audit.webhook_ca_file,
-        token_file=audit.webhook_token_file,
-    )
-    webhook = Webhook(kept, target)
+    webhook = Webhook(kept, _target(config, audit.webhook))
     sending = asyncio.create_task(webhook.run())
     try:
         yield webhook
@@ -138,6 +148,19 @@ async def _webhook(config: Config, kept: AuditTrail) -> AsyncIterator[Webhook | 
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sending
+
+
+def _target(config: Config, url: str) -> Target:
+    from trow.audit.webhook import Target  # noqa: PLC0415 - see above
+
+    audit = config.audit
+    return Target.parse(
+        url,
+        format=audit.webhook_format,
+        source=config.listen.public_url or f"/{config.tokens.service}",
+        ca_file=audit.webhook_ca_file,
+        token_file=audit.webhook_token_file,
+    )
 
 
 def _add_counts(metrics: Metrics, kept: AuditTrail, webhook: Webhook | None) -> None:

@@ -75,6 +75,13 @@ async def identities(
         yield Identities(authenticator, guard_of(config, exists, reviews), tokens)
 
 
+def try_identities(config: Config) -> None:
+    """See whether the files of `identities` would do; nothing is made. Raises like that."""
+    keys.try_to_load(keys_folder(config))
+    passwords_of(config)
+    issuers_of(config)
+
+
 @contextlib.asynccontextmanager
 async def reviews_of(
     kubernetes: Kubernetes, observe: Callable[[str, float], None] | None = None

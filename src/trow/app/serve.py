@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str]], None]"
 log = logging.getLogger(__name__)
 
+# Where a person gives another address.
+LISTEN_BIND: Final = "listen.bind, --bind"
+CLIENT_TLS: Final = "listen.client_tls"
+ADMISSION_BIND: Final = "admission.bind"
+PROBES_BIND: Final = "listen.probes, --probes"
 # For what takes longer than the event loop may: reading large documents, hashing passwords, looking up names.
 _THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 # The HTTP server ends the process when it cannot start a thread, also later: to send files, or with a new certificate.
@@ -73,10 +78,16 @@ def serve(config: Config, announce: Announce, *, new_database: bool = False) -> 
         StartError: it cannot be served; the message says why and what to do.
     """
     raise_files()
+    with start_errors(config), logs.to_standard_error(config.log) as output, hold(config.data_dir):
+        check_database(config.data_dir, new=new_database)
+        return uvloop.run(_serve(config, announce, output))
+
+
+@contextlib.contextmanager
+def start_errors(config: Config) -> Iterator[None]:
+    """What keeps a start from coming about, as the `StartError` that tells it."""
     try:
-        with logs.to_standard_error(config.log) as output, hold(config.data_dir):
-            check_database(config.data_dir, new=new_database)
-            return uvloop.run(_serve(config, announce, output))
+        yield
     except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ThreadsError, ValueError) as error:
         raise StartError(str(error)) from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
@@ -89,7 +100,7 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
     stopping = _stop_signals()
     asyncio.get_running_loop().set_default_executor(started_pool(_THREADS, "trow-work"))
     require_threads(_LATER_THREADS)
-    addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port)]
+    addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port, LISTEN_BIND)]
     async with contextlib.AsyncExitStack() as stack:
         application = await stack.enter_async_context(application_of(config, output))
         tls = config.listen.tls
@@ -174,7 +185,7 @@ async def _client_tls(config: Config, application: Application, watching: Watch)
         idle = config.limits.idle_timeout
         server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None, connections=MOST_TAKEN, idle_seconds=idle)
         await server.start()
-        fronts = reserve(settings.bind.host, settings.bind.port)
+        fronts = reserve(settings.bind.host, settings.bind.port, CLIENT_TLS)
         watching.open(_front_door(config, fronts, idle))
         for front in fronts:
             behind.tunnels.start(front.reservation, inner)
@@ -203,7 +214,7 @@ async def _webhooks(config: Config, application: Application, watching: Watch) -
         idle = max(_WEBHOOK_IDLE_SECONDS, config.limits.idle_timeout)
         server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, connections=MOST_TAKEN, idle_seconds=idle)
         await server.start()
-        fronts = reserve(bind.host, bind.port)
+        fronts = reserve(bind.host, bind.port, ADMISSION_BIND)
         watching.open(_front_door(config, fronts, idle))
         webhooks.front.place(fronts, inner)
         try:
@@ -224,7 +235,7 @@ async def _probes(config: Config, application: Application, watching: Watch) -> 
     if bind is None:
         yield ()
         return
-    addresses = reserve(bind.host, bind.port)
+    addresses = reserve(bind.host, bind.port, PROBES_BIND)
     server = HttpServer(application.probes, addresses, None, connections=2 * _MOST_PROBES)
     await server.start()
     ports = {address.port for address in addresses}

@@ -13,7 +13,8 @@ import apsw
 
 from trow.audit import schema, sql
 from trow.audit.errors import AuditError
-from trow.lib.private import make_file
+from trow.lib.private import make_file, try_file
+from trow.lib.untouched import open_untouched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,21 @@ def open_writer(path: Path) -> apsw.Connection:
     return connection
 
 
+def try_writer(path: Path) -> None:
+    """See whether `open_writer` would do; nothing is made or changed, the schema neither.
+
+    Raises:
+        AuditError: it would not.
+    """
+    try:
+        try_file(path)
+        if path.exists() and path.stat().st_size:
+            with contextlib.closing(open_untouched(path)) as connection:
+                _known_version(connection)
+    except (apsw.Error, OSError) as error:
+        raise _unusable(path, error) from None
+
+
 def open_reader(path: Path) -> apsw.Connection:
     """Open the database for reading, while a writer may be at work.
 
@@ -84,9 +100,7 @@ def _prepare(connection: apsw.Connection) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
     connection.execute("PRAGMA journal_size_limit = 67108864")
-    current = _version(connection)
-    if current > len(_steps()):
-        raise AuditError(f"the audit database has schema {current}; a newer version of Trow wrote it, start that one")
+    current = _known_version(connection)
     for number, statements in enumerate(_steps()[current:], current + 1):
         with transaction(connection):
             for statement in statements:
@@ -98,6 +112,13 @@ def _prepare(connection: apsw.Connection) -> None:
 
 def _steps() -> list[list[str]]:
     return schema.steps(text="TEXT", clustered=" WITHOUT ROWID")
+
+
+def _known_version(connection: apsw.Connection) -> int:
+    current = _version(connection)
+    if current > len(_steps()):
+        raise AuditError(f"the audit database has schema {current}; a newer version of Trow wrote it, start that one")
+    return current
 
 
 def _version(connection: apsw.Connection) -> int:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from trow.audit.errors import AuditError
+from trow.lib.private import try_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,13 +99,28 @@ class SigningKey:
             _make(path)
         return cls.load(path)
 
+    @classmethod
+    def try_to_load(cls, path: Path) -> None:
+        """See whether `load_or_make` would do; nothing is made. Raises like that."""
+        if path.exists():
+            cls.load(path)
+            return
+        try:
+            try_folder(path.parent)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> AuditError:
+    return AuditError(f"cannot write the audit key {path}: {error.strerror}; check its folder's permissions")
+
 
 def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_LARGEST_FILE)
     except OSError as error:
-        raise AuditError(f"cannot read {path}: {error.strerror}") from None
+        raise AuditError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
 
 
 def _make(path: Path) -> None:
@@ -123,7 +139,7 @@ def _make(path: Path) -> None:
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
-        raise AuditError(f"cannot write the audit key {path}: {error.strerror}") from None
+        raise _unwritable(path, error) from None
 
 
 def _write(path: Path, content: bytes) -> None:

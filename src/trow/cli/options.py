@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Flags that only pass a value on: key, metavar, short form.
 _PLAIN = [
     ("listen.tls", "CERT,KEY", None),
+    ("listen.probes", "HOST:PORT", None),
     ("listen.public_url", "URL", None),
     ("listen.trusted_proxies", "NETWORKS", None),
     ("listen.cors", "ORIGINS", None),
@@ -29,6 +30,7 @@ _PLAIN = [
     ("auth.anonymous", "ACCESS", None),
     ("auth.challenge", "KIND", None),
     ("kubernetes.audiences", "NAMES", None),
+    ("admission.bind", "HOST:PORT", None),
     ("log.level", "LEVEL", None),
     ("log.format", "FORMAT", None),
 ]
@@ -36,6 +38,7 @@ _PLAIN = [
 _SWITCHES = {
     "--allow-anonymous-push": ("auth.allow_anonymous_push", "true", "let everybody pull, push and delete, anywhere"),
     "--kubernetes-authorization": ("kubernetes.authorization", "true", "let the cluster's RBAC decide"),
+    "--admission-policies": ("admission.policies", "true", "follow the policies of the cluster"),
     "--no-audit": ("audit.enabled", "false", "keep no record of who did what"),
     "--no-access-log": ("log.access", "false", "do not log every request"),
 }

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     import argparse
 
     from trow.cli.parser import Commands
+    from trow.config import Config
 
 _EXAMPLES = """\
 examples:
   trow serve                                   on http://127.0.0.1:8000, data in ./data
   trow serve --bind '[::]:8000'                on every address, IPv4 and IPv6
   trow serve --bind '[::]:8443' --tls cert.pem,key.pem --user admin --password-file password.txt
-  trow serve --config trow.yaml --dry-run      show what would be served
+  trow serve --config trow.yaml --dry-run      would it start, and serve what?
 """
 
 
@@ -32,7 +33,11 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="begin with an empty database where the one of this data directory is lost",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be served and exit")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="try what a start needs, change nothing, print what would be served",
+    )
     options.add_settings(parser)
     parser.set_defaults(run=run)
 
@@ -40,10 +45,7 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
     if args.dry_run:
-        webhooks = [config.admission.bind] if config.admission.bind else []
-        probes = [config.listen.probes] if config.listen.probes else []
-        print(banner(config, config.listen.bind, webhooks, probes))
-        return 0
+        return _dry_run(config, new_database=args.new_database)
     configure_server_memory()
     # The server and its engines are loaded only when they are needed: the other commands answer at once.
     from trow.app import serve  # noqa: PLC0415
@@ -53,3 +55,16 @@ def run(args: argparse.Namespace) -> int:
         announce=lambda *addresses: print(banner(config, *addresses), flush=True),
         new_database=args.new_database,
     )
+
+
+def _dry_run(config: Config, *, new_database: bool) -> int:
+    from trow.app.dry_run import try_start  # noqa: PLC0415 - see above
+
+    notes = try_start(config, new_database=new_database)
+    webhooks = [config.admission.bind] if config.admission.bind else []
+    probes = [config.listen.probes] if config.listen.probes else []
+    print(banner(config, config.listen.bind, webhooks, probes))
+    for note in notes:
+        print(f"WARNING: {note}.")
+    print("All that a start needs is there. Nothing was changed, and nothing is served.")
+    return 0

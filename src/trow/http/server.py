@@ -98,8 +98,13 @@ class InnerAddress:
         return socket.AF_UNIX, str(self.inner.path)
 
 
-def reserve(host: str, port: int) -> list[Address]:
+def reserve(host: str, port: int, setting: str) -> list[Address]:
     """Turn a host name or address into addresses, and hold their ports; port 0 lets the kernel choose one for all.
+
+    Args:
+        host: name or address.
+        port: of all of them.
+        setting: where a person can give another one.
 
     Raises:
         ListenError: the name has no address, or a port is taken or forbidden.
@@ -107,25 +112,26 @@ def reserve(host: str, port: int) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ListenError(f"{host} has no address to listen on ({error.strerror})") from None
+        what = f"{host} has no address to listen on ({error.strerror})"
+        raise ListenError(f"{what}; write an address of this machine ({setting})") from None
     addresses: list[Address] = []
     for ip in dict.fromkeys(str(entry[4][0]) for entry in found):
         with contextlib.suppress(_NotOnThisMachine):
-            addresses.append(_reserve_one(ip, port or (addresses[0].port if addresses else 0)))
+            addresses.append(_reserve_one(ip, port or (addresses[0].port if addresses else 0), setting))
     if not addresses:
-        raise ListenError(f"this machine has no address of {host}")
+        raise ListenError(f"this machine has no address of {host}; write one that it has ({setting})")
     return addresses
 
 
-def _reserve_one(ip: str, port: int) -> Address:
+def _reserve_one(ip: str, port: int, setting: str) -> Address:
     # The server shares its port with its own next listener, so a port that another program has is refused here.
     if port:
-        _bind(ip, port, shared=False).close()
-    holder = _bind(ip, port, shared=True)
+        _bind(ip, port, setting, shared=False).close()
+    holder = _bind(ip, port, setting, shared=True)
     return Address(ip, holder.getsockname()[1], holder)
 
 
-def _bind(ip: str, port: int, *, shared: bool) -> socket.socket:
+def _bind(ip: str, port: int, setting: str, *, shared: bool) -> socket.socket:
     holder = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,16 +141,16 @@ def _bind(ip: str, port: int, *, shared: bool) -> socket.socket:
     except OSError as error:
         holder.close()
         kind = _NotOnThisMachine if error.errno == errno.EADDRNOTAVAIL else ListenError
-        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}{_fix(error.errno)}") from None
+        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}; {_fix(error.errno)} ({setting})") from None
     return holder
 
 
 def _fix(code: int | None) -> str:
     if code == errno.EADDRINUSE:
-        return "; stop the program that listens there, or give another address with --bind HOST:PORT"
+        return "stop the program that listens there, or give another address"
     if code == errno.EACCES:
-        return "; ports below 1024 are for root, or for whoever has CAP_NET_BIND_SERVICE: give another with --bind"
-    return ""
+        return "ports below 1024 are for root, or for whoever has CAP_NET_BIND_SERVICE: give another address"
+    return "give another address"
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class _Validity:
             return cls()
         lists = [x509.load_pem_x509_crl(pem) for pem in _PEM_CRL.findall(crl.read_bytes())]
         if not lists:
-            raise ValueError(f"{crl} holds no list of revoked certificates in PEM")
+            raise ValueError(f"{crl} holds no list of revoked certificates in PEM (listen.client_tls.crl)")
         spans = [
             (each.next_update_utc.timestamp(), each.last_update_utc.timestamp())
             for each in lists
@@ -244,12 +244,20 @@ def _context(client_ca: Path | None, crl: Path | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(client_ca)
+        _trust(context, client_ca, "the certificates of authorities")
     if crl is not None:
-        context.load_verify_locations(crl)
+        _trust(context, crl, "lists of revoked certificates")
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
+
+
+def _trust(context: ssl.SSLContext, path: Path, what: str) -> None:
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        reason = error.reason or error
+        raise ValueError(f"{path} cannot be used ({reason}); listen.client_tls needs {what} in PEM there") from None
 
 
 def _certificate(writer: asyncio.StreamWriter) -> ClientCertificate:

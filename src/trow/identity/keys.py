@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from trow.identity.files import BrokenFile, Watched, read_bounded
+from trow.lib.private import make_folder, try_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,6 +120,15 @@ def load_or_create(folder: Path, clock: Callable[[], float] = time.time) -> KeyR
     return KeyRing.in_folder(folder, clock)
 
 
+def try_to_load(folder: Path) -> None:
+    """See whether `load_or_create` would do; nothing is made. Raises like that."""
+    if files := _files(folder):
+        _read(files)
+        return
+    with _told(_path(folder, 1)):
+        try_folder(folder)
+
+
 def rotate(folder: Path, now: float) -> tuple[Path, Sequence[Path]]:
     """Make a newer key and remove those that cannot have signed any token that is still good.
 
@@ -186,20 +196,31 @@ def _key(path: Path) -> Key:
 
 def _create(folder: Path, number: int) -> Path:
     """Make a key file: all of it or none, and never over another."""
-    path = folder / f"token-{number:04}.pem"
-    if folder.exists() and not folder.is_dir():
-        raise BrokenFile(f"{folder} is not a folder; keys need one")
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = _path(folder, number)
+    with _told(path):
+        make_folder(folder)
         with _written(folder / f".{path.name}.{secrets.token_hex(8)}", _pem()) as temporary:
             # Unlike a rename, a link fails where another process was faster.
             os.link(temporary, path)
         _sync(folder)
+    return path
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"token-{number:04}.pem"
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what keeps a key from being made; FileExistsError is for whoever makes it."""
+    if path.parent.exists() and not path.parent.is_dir():
+        raise BrokenFile(f"{path.parent} is not a folder; keys need one, so move it away or set tokens.keys")
+    try:
+        yield
     except FileExistsError:
         raise
     except OSError as error:
         raise BrokenFile(f"{path} cannot be written ({error.strerror}); check the folder's permissions") from None
-    return path
 
 
 @contextlib.contextmanager

@@ -107,6 +107,15 @@ class Reserve:
             os.close(fd)
 
 
+def has_room(path: Path, size: int) -> bool:
+    """Whether a start has the reserve, which this does not make: its file holds it, or there is space for it."""
+    if not size or (path.exists() and path.stat().st_size):
+        return True
+    folder = next(each for each in path.parents if each.exists())
+    volume = os.statvfs(folder)
+    return volume.f_bavail * volume.f_frsize >= min(size, volume.f_blocks * volume.f_frsize // _PART)
+
+
 def _volume(fd: int) -> int:
     """How many bytes the volume has that a file is on."""
     volume = os.fstatvfs(fd)

@@ -19,6 +19,7 @@ from trow.lib.anchor import Anchor, anchors_of_database
 from trow.lib.private import make_file
 from trow.lib.reserve import Reserve
 from trow.lib.threads import start_thread
+from trow.lib.untouched import open_untouched
 from trow.metadata import migrations, search, transactions
 from trow.metadata.hot import HotManifests
 from trow.metadata.lists import ListReader
@@ -90,10 +91,9 @@ def is_empty(path: Path) -> bool:
         SchemaError: it was written by a newer Trow, or by another program.
         apsw.Error: it cannot be read.
     """
-    # SQLite would remove the log of an empty file.
     if not path.exists() or not path.stat().st_size:
         return True
-    with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+    with contextlib.closing(open_untouched(path)) as connection:
         _check_schema(connection, _steps())
         return not _tables(connection)
 

@@ -1,0 +1,99 @@
+"""`trow serve --dry-run`: try what a start would try, in its order, and change nothing on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from trow.app.audit import try_trail
+from trow.app.database import check_database
+from trow.app.identity import try_identities
+from trow.app.kubernetes import client_of
+from trow.app.serve import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_BIND, start_errors
+from trow.datadir import DATABASE, is_open_to_others, try_to_hold
+from trow.http.server import TlsFiles, reserve
+from trow.http.tunnels import Tunnels
+from trow.lib.private import try_file, try_folder
+from trow.lib.reserve import has_room
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trow.config import Bind, Config
+    from trow.http.server import Address
+
+
+def try_start(config: Config, *, new_database: bool = False) -> Sequence[str]:
+    """See whether this could be served now.
+
+    Args:
+        config: what to serve.
+        new_database: as for `serve`.
+
+    Returns:
+        What a start would say, do or go on without; nothing where all is well.
+
+    Raises:
+        StartError: it could not; as `serve` would say it.
+    """
+    with start_errors(config), try_to_hold(config.data_dir), contextlib.ExitStack() as held:
+        check_database(config.data_dir, new=new_database)
+        for bind in config.listen.bind:
+            _hold(held, bind, LISTEN_BIND)
+        _try_files(config)
+        asyncio.run(_try_cluster(config))
+        for bind, setting in _further(config):
+            _hold(held, bind, setting)
+        return list(_notes(config))
+
+
+def _hold(held: contextlib.ExitStack, bind: Bind, setting: str) -> Sequence[Address]:
+    addresses = reserve(bind.host, bind.port, setting)
+    for address in addresses:
+        held.callback(address.reservation.close)
+    return addresses
+
+
+def _further(config: Config) -> Iterator[tuple[Bind, str]]:
+    if config.listen.client_tls is not None:
+        yield config.listen.client_tls.bind, CLIENT_TLS
+    if config.admission.bind is not None:
+        yield config.admission.bind, ADMISSION_BIND
+    if config.listen.probes is not None:
+        yield config.listen.probes, PROBES_BIND
+
+
+def _try_files(config: Config) -> None:
+    """Certificates and keys of this side were tried with the settings."""
+    try_file(config.data_dir / DATABASE)
+    for folder in ("blobs", "uploads", "quarantine"):
+        try_folder(config.data_dir / folder)
+    try_trail(config)
+    try_identities(config)
+    client_tls, tls = config.listen.client_tls, config.listen.tls
+    if client_tls is not None and tls is not None:
+        Tunnels(TlsFiles(tls.certificate, tls.key), client_tls.client_ca, client_tls.crl)
+
+
+async def _try_cluster(config: Config) -> None:
+    """The files that lead to the API server. It is not asked: a start goes on without an answer, and asks again."""
+    kubernetes, admission = config.kubernetes, config.admission
+    kept = admission.bind is not None and admission.tls is None
+    if kubernetes.audiences or kubernetes.authorization or admission.policies or kept:
+        async with client_of(kubernetes):
+            pass
+
+
+def _notes(config: Config) -> Iterator[str]:
+    if is_open_to_others(config.data_dir):
+        yield f"others can read {config.data_dir}; a start closes it to them"
+    reserve_file = config.data_dir / "trow.reserve"
+    if not has_room(reserve_file, config.limits.reserved_space):
+        yield f"there is no space in {config.data_dir} for the reserve for deletes (limits.reserved_space); free some"
+    audit = config.audit
+    if audit.enabled and audit.file is not None:
+        try:
+            try_file(audit.file)
+        except OSError as error:
+            yield f"no audit record can be written to {audit.file} ({error.strerror}); set another audit.file"
