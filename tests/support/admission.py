@@ -15,6 +15,7 @@ from support.audit import RecordingAudit
 from support.clock import Clock
 from trow.admission.book import Book
 from trow.admission.mutate import Mutation
+from trow.admission.names import Names
 from trow.admission.recording import Ledger
 from trow.admission.review import decode, encode
 from trow.admission.subjects import Subjects
@@ -237,8 +238,9 @@ class Gatekeeper:
             self.decree(*items)
         self.images = LocalImages(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
         inquiry, subjects = Inquiry(images or self.images, deadline), Subjects(extra or {})
-        self.validation = Validation(self.book, subjects, inquiry, Ledger(self.audit), self.metrics, clock=self.clock)
-        self.mutation = Mutation(self.book, subjects, inquiry, self.metadata, self.metrics, pull_through or {})
+        self.names, ledger = Names(inquiry, pull_through or {}), Ledger(self.audit)
+        self.validation = Validation(self.book, subjects, inquiry, self.names, ledger, self.metrics, clock=self.clock)
+        self.mutation = Mutation(self.book, subjects, inquiry, self.metadata, self.metrics, self.names)
 
     def decree(self, *items: Mapping[str, Any]) -> None:
         """Let these be the cluster's policies and exceptions."""

@@ -13,17 +13,19 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from trow.admission.names import with_digests
 from trow.admission.notices import controller_of
 from trow.admission.ports import NotReady
 from trow.admission.review import Patch, Ruling
 from trow.oci.errors import OciError
-from trow.policy.changes import pinned, prefixes_of, reference_of, renamed
+from trow.policy.changes import reference_of
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from trow.admission.foresight import Foresight
+    from trow.admission.names import Names
     from trow.admission.ports import Pins, RuleBook, Tally
     from trow.admission.recording import Ledger
     from trow.admission.review import Review
@@ -49,7 +51,6 @@ class Mutation:
     """Answers reviews of the mutating webhook; it never refuses anything, which is what the validating one is for.
 
     Args:
-        pull_through: prefixes of names by registry, under which this registry fetches from others.
         ledger: takes down who has learnt which digests.
     """
 
@@ -60,7 +61,7 @@ class Mutation:
         inquiry: Inquiry,
         pins: Pins,
         tally: Tally,
-        pull_through: Mapping[str, str],
+        names: Names,
         foresight: Foresight | None = None,
         ledger: Ledger | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class Mutation:
         self._tally = tally
         self._foresight = foresight
         self._ledger = ledger
-        self._prefixes = prefixes_of(pull_through)
+        self._names = names
 
     async def answer(self, review: Review, origin: Origin) -> Ruling:
         """The changes, if any. What cannot be changed is left for the validating webhook to judge."""
@@ -91,8 +92,9 @@ class Mutation:
         if request is None:
             return ()
         asked = self._book.rules().wanted(request.namespace)
-        prefixes = self._prefixes if asked.pull_through else {}
-        wanted = [renamed(use.text, prefixes) for use in request.uses]
+        wanted = [use.text for use in request.uses]
+        if asked.pull_through:
+            wanted = self._names.renamed(wanted)
         if asked.pin_digests:
             names, wanted = wanted, await self._pinned(review, wanted)
             if self._ledger is not None and (told := [name for name in wanted if name not in names]):
@@ -103,16 +105,12 @@ class Mutation:
 
     async def _pinned(self, review: Review, texts: Sequence[str]) -> list[str]:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
-        unpinned = {text: image for text in texts if (image := reference_of(text)) is not None and image.digest is None}
-        facts = await self._inquiry.facts(frozenset(unpinned.values())) if unpinned else {}
-        digests = {image: found.digest for image, found in facts.items() if found and found.digest}
+        digests = await self._names.digests(texts)
         owner = _owner(review.metadata)
         namespace = review.namespace or ""
         if owner is not None and _NAMESPACE.fullmatch(namespace) and digests and not review.dry_run:
             digests |= await self._kept(namespace, owner, digests)
-        digests |= self._stored(review)
-        names = {text: pinned(text, image, digests[image]) for text, image in unpinned.items() if image in digests}
-        return [names.get(text, text) for text in texts]
+        return with_digests(texts, {**digests, **self._stored(review)})
 
     def _stored(self, review: Review) -> Mapping[ImageReference, Digest]:
         """What the tags stand for in the Pod as it is: applying its manifest once more changes nothing in it."""

@@ -20,6 +20,7 @@ from trow.policy.rules import Mode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from trow.admission.names import Names
     from trow.admission.ports import Herald, KnownImages, RuleBook, Tally
     from trow.admission.recording import Ledger
     from trow.admission.review import Review
@@ -68,11 +69,12 @@ class Validation:
         clock: seconds of Unix time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root's one call
         self,
         book: RuleBook,
         subjects: Subjects,
         inquiry: Inquiry,
+        names: Names,
         ledger: Ledger,
         tally: Tally,
         herald: Herald | None = None,
@@ -81,6 +83,7 @@ class Validation:
         self._book = book
         self._subjects = subjects
         self._inquiry = inquiry
+        self._names = names
         self._ledger = ledger
         self._tally = tally
         self._herald = herald
@@ -111,7 +114,9 @@ class Validation:
             # Before any policy is known: controllers have to be able to finish what runs nothing new.
             if request is None:
                 return Ruling(allowed=True)
-            verdict = await self.judge(self._book.rules(), request)
+            rules = self._book.rules()
+            request = request if request.running else await self._names.foreseen(rules, request)
+            verdict = await self.judge(rules, request)
         await self.report(review, request, origin, verdict)
         return ruling_of(verdict)
 

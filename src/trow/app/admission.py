@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trow.admission.book import Book
 from trow.admission.foresight import Foresight
 from trow.admission.mutate import Mutation
+from trow.admission.names import Names
 from trow.admission.notices import Heralds
 from trow.admission.pulls import PullGuard
 from trow.admission.subjects import Subjects
@@ -67,10 +68,11 @@ async def admission_of(
     images = LocalImages(pull, registries)
     inquiry = Inquiry(images, settings.deadline)
     heralds = Heralds()
-    validation = Validation(book, subjects, inquiry, ledger, metrics, heralds)
+    names = Names(inquiry, settings.pull_through)
+    validation = Validation(book, subjects, inquiry, names, ledger, metrics, heralds)
     compiled = settings.policies and settings.compiled
     foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
-    mutation = Mutation(book, subjects, inquiry, pins, metrics, settings.pull_through, foresight, ledger)
+    mutation = Mutation(book, subjects, inquiry, pins, metrics, names, foresight, ledger)
     users, groups = settings.pull_users, settings.pull_groups
     guard = PullGuard(book, validation, images, registries=registries, users=users, groups=groups)
     enforced = bool(users or groups)
@@ -79,6 +81,6 @@ async def admission_of(
         if settings.policies:
             from trow.app.controller import controlled  # noqa: PLC0415 - see trow.app.kubernetes
 
-            following = controlled(config, book, validation, subjects, heralds, metrics)
+            following = controlled(config, book, validation, names, subjects, heralds, metrics)
             controller = await stack.enter_async_context(following)
         yield Admission(book, AdmissionHandlers(validation, mutation), guard if enforced else None, controller)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from trow.admission.book import Book
+    from trow.admission.names import Names
     from trow.admission.notices import Heralds
     from trow.admission.subjects import Subjects
     from trow.admission.validate import Validation
@@ -45,7 +46,13 @@ class Controller:
 
 @contextlib.asynccontextmanager
 async def controlled(
-    config: Config, book: Book, validation: Validation, subjects: Subjects, heralds: Heralds, metrics: Metrics
+    config: Config,
+    book: Book,
+    validation: Validation,
+    names: Names,
+    subjects: Subjects,
+    heralds: Heralds,
+    metrics: Metrics,
 ) -> AsyncIterator[Controller]:
     """Follow the cluster's policies, report what runs against them, and write Events, until the end.
 
@@ -56,7 +63,7 @@ async def controlled(
         objects = Objects(client)
         announcer = Announcer(objects, socket.gethostname())
         heralds.add(announcer)
-        scan = Scan(objects, book.rules, validation, subjects, config.admission.scan_interval)
+        scan = Scan(objects, book.rules, validation, names, subjects, config.admission.scan_interval)
 
         def take(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
             book.replace(policies, exemptions, follower)

@@ -133,24 +133,22 @@ class Judge:
 
         Args:
             namespace: where.
-            kind: of the object; of one that makes Pods, both it and they are judged.
+            kind: of the object; one that makes Pods is judged as they are, by the names that they get.
             use: as it is written.
         """
         return self._told(namespace, kind, _as_stored(kind, use))
 
     def _opinions(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[Opinion, ...]:
         filled_in = is_filled_in(kind, use.text)
-        return tuple(self._of_unfinished(namespace, use) if filled_in else self._of_image(namespace, kind, use))
+        return tuple(self._of_unfinished(namespace, use) if filled_in else self._of_image(namespace, use))
 
-    def _of_image(self, namespace: str, kind: Kind, use: ImageUse) -> Iterator[Opinion]:
+    def _of_image(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
         wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
         for asked in self._asked:
             applies = asked.policy.surely_applies(namespace, self._rules.labels.of(namespace))
             if applies is False:
                 continue
-            of_pod = self._of_pod(asked, namespace, wanted, changed)
-            of_maker = None if kind.is_pod else self._of_maker(asked, namespace, use)
-            opinion = of_maker if of_maker and of_pod.outcome is not Outcome.DENIED else of_pod
+            opinion = self._of_pod(asked, namespace, wanted, changed)
             yield opinion if applies else _if_it_applies(opinion, namespace)
 
     def _of_pod(self, asked: _Asked, namespace: str, wanted: Mutations, use: ImageUse) -> Opinion:
@@ -174,16 +172,10 @@ class Judge:
         reason = "cannot be decided without the registry"
         return Opinion(replace(finding, rule=rule, reason=reason, remedy=_ASK), _undecided(finding.mode))
 
-    def _finding(self, policy: Policy, namespace: str, use: ImageUse, *, running: bool = True) -> Finding:
+    def _finding(self, policy: Policy, namespace: str, use: ImageUse) -> Finding:
         rules = Rules((policy,), self._rules.exemptions)
-        (finding,) = judge(rules, Request(namespace, (use,), running), {}, self._now).findings
+        (finding,) = judge(rules, Request(namespace, (use,)), {}, self._now).findings
         return finding
-
-    def _of_maker(self, asked: _Asked, namespace: str, use: ImageUse) -> Opinion | None:
-        """The denial of what makes Pods: it is judged as it is written, for nothing is changed in it."""
-        finding = self._finding(asked.here, namespace, use, running=False)
-        denied = not finding.allowed and finding.mode is Mode.ENFORCE
-        return Opinion(finding, Outcome.DENIED) if denied else None
 
     # ---- what nobody knows here
 

@@ -54,6 +54,12 @@ class Judge(Protocol):
     async def judge(self, rules: Rules, request: Request) -> Verdict: ...
 
 
+class Names(Protocol):
+    """Tells the names that Pods get for images; `trow.admission.names.Names` does."""
+
+    async def foreseen(self, rules: Rules, request: Request) -> Request: ...
+
+
 class Uses(Protocol):
     """Finds images in objects; `trow.admission.subjects.Subjects` does."""
 
@@ -86,6 +92,7 @@ class Scan:
         objects: Objects,
         rules: Callable[[], Rules],
         judge: Judge,
+        names: Names,
         uses: Uses,
         interval: float,
         clock: Callable[[], float] = time.time,
@@ -93,6 +100,7 @@ class Scan:
         self._objects = objects
         self._rules = rules
         self._judge = judge
+        self._names = names
         self._uses = uses
         self._interval = interval
         self._clock = clock
@@ -159,8 +167,10 @@ class Scan:
         except UnreadableObject as error:
             whole = Request(namespace, (ImageUse("", f"{kind}", ""),))
             return unreadable(rules, whole, f"cannot be read: {error}")
-        # What makes Pods is judged as the Pods that it makes.
-        return await self._judge.judge(rules, Request(namespace, uses))
+        request = Request(namespace, uses)
+        if not kind.is_pod:  # it is judged as the Pods that it makes
+            request = await self._names.foreseen(rules, request)
+        return await self._judge.judge(rules, request)
 
     # ---- reports
 

@@ -8,6 +8,7 @@ from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, owned, pod
 from support.policies import CLUSTER_POLICY, document
 from trow.admission.foresight import Foresight
 from trow.admission.mutate import Mutation
+from trow.admission.names import Names
 from trow.admission.notices import Heralds
 from trow.admission.recording import Ledger
 from trow.admission.review import decode
@@ -39,11 +40,12 @@ async def mutate(keeper: Gatekeeper, item: dict[str, Any], spared: tuple[str, ..
     told, heralds = Told(), Heralds()
     heralds.add(told)
     subjects, inquiry = Subjects({}), Inquiry(NoImages(), 1.0)
+    names = Names(inquiry, {})
     validation = Validation(
-        keeper.book, subjects, inquiry, Ledger(keeper.audit), keeper.metrics, heralds, clock=keeper.clock
+        keeper.book, subjects, inquiry, names, Ledger(keeper.audit), keeper.metrics, heralds, clock=keeper.clock
     )
     foresight = Foresight(keeper.book, validation, spared, keeper.clock)
-    mutation = Mutation(keeper.book, subjects, inquiry, keeper.metadata, keeper.metrics, {}, foresight)
+    mutation = Mutation(keeper.book, subjects, inquiry, keeper.metadata, keeper.metrics, names, foresight)
     ruling = await mutation.answer(decode(body(item, **members)), ORIGIN)
     assert ruling.allowed
     return told

@@ -172,8 +172,9 @@ def test_a_rule_about_a_digest_may_be_about_the_one_that_a_tag_gets() -> None:
     assert said(rules, KNOWN, POD, f"{REGISTRY}/other/app:v1") is Outcome.ALLOWED
 
 
-def test_what_makes_pods_is_judged_as_it_is_written_too() -> None:
-    strict = policy(default=Effect.DENY, rules=(OURS,), controllers=Mode.ENFORCE, mutate=Mutations(pull_through=True))
-    assert said(strict, KNOWN, POD, "nginx:1.27") is Outcome.ALLOWED
-    assert said(strict, KNOWN, DEPLOYMENT, "nginx:1.27") is Outcome.DENIED
-    assert said(RENAMING, KNOWN, DEPLOYMENT, "nginx:1.27") is Outcome.ALLOWED
+@pytest.mark.parametrize("controllers", [Mode.ENFORCE, Mode.WARN, Mode.IGNORE])
+def test_what_makes_pods_is_judged_by_the_names_that_they_get(controllers: Mode) -> None:
+    strict = policy(default=Effect.DENY, rules=(OURS,), controllers=controllers, mutate=Mutations(pull_through=True))
+    for kind in (POD, DEPLOYMENT):
+        assert said(strict, KNOWN, kind, "nginx:1.27") is Outcome.ALLOWED
+        assert said(strict, KNOWN, kind, "quay.io/acme/app:v1") is Outcome.DENIED

@@ -13,6 +13,7 @@ from support import platforms
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, containers, owned, pod, workload
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from trow.admission.book import Book
+from trow.admission.names import Names
 from trow.admission.recording import Ledger
 from trow.admission.review import Ruling, decode
 from trow.admission.subjects import Subjects
@@ -140,6 +141,60 @@ async def test_what_makes_pods_is_warned_of(keep: Keep) -> None:
         answer = await keep(given).validate(workload("Deployment", spec))
         assert (answer.allowed, bool(answer.warnings)) == (allowed, warned), given
     assert "denied-by" not in (await keep(ours(controllers="ignore")).validate(workload("Job", spec))).notes
+
+
+# ---- what makes Pods where these are changed
+
+
+def changing(mutate: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return document(CLUSTER_POLICY, policy(rules=[rule()], mutate=mutate, **fields), "changing")
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job", "CronJob"])
+async def test_what_makes_pods_is_judged_by_the_names_that_they_get(keep: Keep, kind: str) -> None:
+    spec = {"containers": containers("nginx:1.27")}
+    keeper = keep(
+        changing({"pullThrough": True}, controllers="enforce"),
+        pull_through={"docker.io": f"{REGISTRY}/f/docker.io"},
+    )
+    assert (await keeper.validate(workload(kind, spec))).allowed
+    assert not (await keeper.validate(pod("nginx:1.27"))).allowed  # which was changed before, if it was to be
+    denied = await keeper.validate(workload(kind, {"containers": containers("quay.io/acme/app:1")}))
+    assert "container c0: quay.io/acme/app:1 is allowed by no rule" in denied.message
+
+
+async def test_what_makes_pods_is_judged_by_the_digests_that_they_get(keep: Keep) -> None:
+    keeper = keep()
+    good, bad = platforms.image(), platforms.image()
+    await platforms.store(keeper.metadata, "team/app", good, "good")
+    await platforms.store(keeper.metadata, "team/app", bad, "bad")
+    by_digest = [
+        rule("good", "Allow", {"registry": REGISTRY, "digest": good.digest}),
+        rule("bad", "Deny", {"registry": REGISTRY, "digest": bad.digest}),
+    ]
+    strict = {"default": "Deny", "require": {"digest": True}, "mutate": {"pinDigests": True}, "controllers": "enforce"}
+    keeper.decree(document(CLUSTER_POLICY, {**strict, "rules": by_digest}, "pinning"))
+    spec = {"containers": containers(f"{REGISTRY}/team/app:good")}
+    assert (await keeper.validate(workload("Deployment", spec))).allowed
+    assert (
+        await keeper.validate(workload("Deployment", spec), workload("Deployment", {"containers": containers("a")}))
+    ).allowed
+    for tag, reason in (("bad", "is denied"), ("absent", "is allowed by no rule")):
+        denied = await keeper.validate(workload("Deployment", {"containers": containers(f"{REGISTRY}/team/app:{tag}")}))
+        assert reason in denied.message
+
+
+async def test_what_a_change_makes_worse_is_told_before_pods_are_made(keep: Keep) -> None:
+    """By the name that is written it may run, by the one that its Pods get it may not."""
+    keeper = keep(
+        document(CLUSTER_POLICY, policy(rules=[rule("hub", "Allow", {"registry": "docker.io"})]), "hub"),
+        document(POLICY, {"default": "Allow", "mutate": {"pullThrough": True}}, "mine", NAMESPACE),
+        pull_through={"docker.io": f"{REGISTRY}/f/docker.io"},
+    )
+    answer = await keeper.validate(workload("Deployment", {"containers": containers("nginx:1.27")}))
+    assert answer.allowed
+    (warning,) = answer.warnings
+    assert f"{REGISTRY}/f/docker.io/library/nginx:1.27 is allowed by no rule" in warning
 
 
 async def test_updates_are_judged_by_what_is_new(keep: Keep) -> None:
@@ -369,7 +424,8 @@ async def test_the_record_of_what_cannot_be_read(keep: Keep) -> None:
 async def test_a_refusal_while_policies_are_not_read_yet_is_on_record(keep: Keep) -> None:
     keeper = keep()
     inquiry = Inquiry(LocalImages(Pull(MemoryBlobs(), keeper.metadata), []), 1.0)
-    validation = Validation(Book(None, following=True), Subjects({}), inquiry, Ledger(keeper.audit), keeper.metrics)
+    book, names = Book(None, following=True), Names(inquiry, {})
+    validation = Validation(book, Subjects({}), inquiry, names, Ledger(keeper.audit), keeper.metrics)
     ruling = await validation.answer(decode(body(pod(OURS))), ORIGIN)
     event = only(keeper)
     assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, ruling.message)

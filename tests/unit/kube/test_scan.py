@@ -14,23 +14,28 @@ from support.clock import Clock
 from support.policies import CLUSTER_POLICY, document, policy, rule
 from support.shelf import Shelf, refusal
 from support.waiting import eventually
+from trow.admission.names import Names
 from trow.admission.ports import NotReady
 from trow.admission.subjects import Subjects
+from trow.admission.validate import Inquiry
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.errors import Forbidden
 from trow.kube.objects import Objects
 from trow.kube.scan import Scan
+from trow.oci.digest import Digest
 from trow.oci.errors import Unavailable
-from trow.policy.decide import Request, Rules, Verdict, judge
+from trow.policy.decide import Facts, Request, Rules, Verdict, judge
 from trow.policy.manifests import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from support.apiserver import Answer, Asked
+    from trow.policy.images import ImageReference
 
 REPORTS: Final = "/apis/wgpolicyk8s.io/v1alpha2"
+DIGEST: Final = Digest.of(b"app")
 OURS, ALIEN = "registry.example.com/app:1", "docker.io/library/nginx:1.27"
 
 
@@ -51,12 +56,16 @@ class Bench:
         self.clock = Clock()
         self.objects = objects
         self.rules: Rules | None = Rules((policy_of(document(CLUSTER_POLICY, policy(rules=[rule()]))),))
-        self.scan = Scan(objects, self.current, self, Subjects({}), 3600, self.clock)
+        self.names = Names(Inquiry(self, 5), {"docker.io": "registry.example.com/f/docker.io"})
+        self.scan = Scan(objects, self.current, self, self.names, Subjects({}), 3600, self.clock)
 
     def current(self) -> Rules:
         if self.rules is None:
             raise NotReady("not yet")
         return self.rules
+
+    async def facts(self, _: ImageReference) -> Facts:
+        return Facts(True, DIGEST)
 
     async def judge(self, rules: Rules, request: Request) -> Verdict:
         return judge(rules, request, {}, self.clock.now)
@@ -96,6 +105,24 @@ def refusing(fragment: str, code: int, message: str) -> Callable[[Asked], Answer
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.message for each in caplog.records if each.name == "trow.kube.scan"]
+
+
+async def test_what_makes_pods_is_held_against_the_names_that_they_get(shelf: Shelf) -> None:
+    """A Deployment is not changed, its Pods are; a Pod that runs is what it is."""
+    mutate = {"pinDigests": True, "pullThrough": True}
+    changing = policy_of(document(CLUSTER_POLICY, policy(rules=[rule()], require={"digest": True}, mutate=mutate)))
+    pod(shelf)
+    template = {"spec": {"containers": [{"name": "web", "image": ALIEN}]}}
+    metadata = {"name": "web", "namespace": "team-b", "uid": "u-made"}
+    item = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": template}}
+    shelf.put("/apis/apps/v1/namespaces/team-b/deployments/web", item)
+    async with bench(shelf) as made:
+        made.rules = Rules((changing,))
+        await made.scan.once()
+    summaries = {
+        namespace: (each["summary"]["pass"], each["summary"]["fail"]) for namespace, each in reports(shelf).items()
+    }
+    assert summaries == {"team-a": (0, 1), "team-b": (1, 0)}
 
 
 async def test_what_has_not_changed_is_not_written_again(shelf: Shelf) -> None:
@@ -240,7 +267,7 @@ async def test_changes_without_end_leave_most_of_the_time_to_others(shelf: Shelf
             ended.append(time.monotonic())
 
     async with bench(shelf) as made:
-        scan = Slow(made.objects, made.current, made, Subjects({}), 3600)
+        scan = Slow(made.objects, made.current, made, made.names, Subjects({}), 3600)
         running = asyncio.create_task(scan.run())
         try:
             await eventually(lambda: len(began) == 3)
