@@ -126,7 +126,7 @@ def covers(part: str, pattern: str, given: str) -> bool:
     if part == "registry":
         return covers_registry(ImagePattern.parse(pattern).registry, given)
     if part == "repository":
-        return RepositoryGlob.parse(pattern).covers(Repository.parse(given))
+        return RepositoryGlob.parse(pattern, in_namespaces=True).covers(Repository.parse(given), "team-a")
     if part == "semver":
         return VersionRange.parse(pattern.replace("\\", "")).covers(given)
     return matches(pattern, Tag.parse(given))

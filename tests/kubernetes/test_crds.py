@@ -67,6 +67,8 @@ GOOD: Final = [
     (CLUSTER_POLICY, policy(rules=[])),
     (CLUSTER_POLICY, policy(rules=[rule("ours"), rule("not.this-1", "Deny")])),
     (CLUSTER_POLICY, policy(rules=[rule("a" * 63)])),
+    (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {"registry": "a.io", "repository": "$namespace/**"})])),
+    (POLICY, policy(rules=[rule("own", "Allow", {"registry": "a.io", "repository": "x/$namespace"})])),
     (CLUSTER_POLICY, policy(require={"digest": True, "exists": False, "forbidPullPolicyNever": True})),
     (CLUSTER_POLICY, policy(require={"imagePullPolicy": "Always"})),
     (CLUSTER_POLICY, policy(require={"maxAge": "90d", "platforms": ["linux/amd64", "linux/arm/v7"]})),
@@ -105,6 +107,7 @@ GOOD_IMAGES: Final = [
     {"registry": "docker.io", "repository": "library/nginx", "digest": SHA512},
 ]
 
+OWN: Final = {"registry": "registry.example.com", "repository": "$namespace/**"}
 BAD: Final = [
     # Policies
     (CLUSTER_POLICY, {}, "spec.default: Required value"),
@@ -137,6 +140,10 @@ BAD: Final = [
     (CLUSTER_POLICY, policy(require={"maxAge": "0d"}), "spec.require.maxAge: Invalid value"),
     (CLUSTER_POLICY, policy(require={"platforms": ["amd64"]}), "spec.require.platforms[0]: Invalid value"),
     (CLUSTER_POLICY, policy(require={"digest": "yes"}), "spec.require.digest: Invalid value"),
+    (CLUSTER_POLICY, policy(rules=[rule("own", "Deny", OWN)]), "spec.rules[0]: Invalid value: $namespace is for rules"),
+    (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {**OWN, "repository": "$ns/*"})]), "repository: Invalid value"),
+    (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {**OWN, "repository": "a$namespace"})]), "Invalid value"),
+    (EXCEPTION, exception(images=[OWN]), "spec.images: Invalid value: $namespace is for rules that allow"),
     # Exceptions
     *(
         (EXCEPTION, without(exception(), field), f"spec.{field}: Required value")

@@ -21,7 +21,7 @@ import urllib3
 
 from support.admission import Gatekeeper
 from support.cluster import Cluster
-from support.spellings import SHA256, compared, names, pattern
+from support.spellings import OF_NAMESPACES, SHA256, compared, names, pattern
 from support.waiting import settles
 from trow.admission.pulls import PullGuard
 from trow.admission.review import Review
@@ -125,6 +125,14 @@ SPECS: Final[Mapping[str, dict[str, Any]]] = {
         "default": "Deny",
         "require": {"imagePullPolicy": "Always"},
         "rules": [rule("ours", "Allow", {"registry": "*", "repository": "**/team/**"}, {"registry": "docker.io"})],
+    },
+    "own": {
+        "default": "Deny",
+        "rules": [
+            rule("own", "Allow", *({"registry": "*", "repository": each} for each in OF_NAMESPACES)),
+            rule("evil", "Deny", {"registry": "*", "repository": "**/evil"}),
+            rule("hub", "Allow", HUB),
+        ],
     },
     "nothing": {"default": "Deny"},
     "anything": {"default": "Allow"},
@@ -348,9 +356,9 @@ def written(namespace: str, spec: Mapping[str, Any], name: str = "") -> Policy:
     return policy_of(item)
 
 
-def opened(api: Api, spec: Mapping[str, Any]) -> Gate:
+def opened(api: Api, spec: Mapping[str, Any], namespace: str = "") -> Gate:
     """A gate that is not in force yet."""
-    namespace = f"gate-{secrets.token_hex(4)}"
+    namespace = namespace or f"gate-{secrets.token_hex(4)}"
     api.create_namespace(namespace)
     return Gate(api, namespace, written(namespace, spec))
 
@@ -358,7 +366,8 @@ def opened(api: Api, spec: Mapping[str, Any]) -> Gate:
 @pytest.fixture(scope="module")
 def gates(api: Api) -> Mapping[str, Gate]:
     """All policies of `SPECS`, one of the configuration, one of a namespace, and one with an exception."""
-    made = {name: opened(api, spec) for name, spec in SPECS.items()}
+    # Many names of images have this as a component, once or more.
+    made = {name: opened(api, spec, "team" if name == "own" else "") for name, spec in SPECS.items()}
     allow, deny = ["registry.example.com/team/", "docker.io/nginx", "[::1]:5000"], ["registry.example.com/team/evil"]
     for name in ("configured", "namespaced", "excepted"):
         made[name] = opened(api, SPECS["exact"])

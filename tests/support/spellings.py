@@ -35,7 +35,21 @@ PORTS: Final = ("", "", "", ":443", ":80", ":5000", ":5000", ":65535", ":8080", 
 NO_PORTS: Final = (":65536", ":0", ":0443", ":080", ":", ":a", ":443:80", ":100000")
 PATHS: Final = (
     *("nginx", "library/nginx", "library", "library/library", "team/app", "team/app", "team-a/app", "team-a/x/y/z"),
-    *("team", "team-abc/app", "evil", "team/evil", "evil/team", "a.b", "a_b", "a__b", "a-b", "a---b", "a/b/c/d/e/f"),
+    *(
+        "team",
+        "team/team",
+        "a/team/team/b",
+        "team-abc/app",
+        "evil",
+        "team/evil",
+        "evil/team",
+        "a.b",
+        "a_b",
+        "a__b",
+        "a-b",
+        "a---b",
+        "a/b/c/d/e/f",
+    ),
     *("nginx/library/nginx", "docker.io/nginx", "index.docker.io/nginx", "sha256", "sha256/x", "0/1", "a.b/c", "x/y"),
     *("n" * length for length in (200, 236, 237, 244, 245)),
 )
@@ -66,6 +80,10 @@ REGISTRIES: Final = (
 REPOSITORIES: Final = (
     *("**", "**", "**", "*", "team/**", "team/*", "*/app", "**/app", "team-*/**", "team/app", "library/nginx", "nginx"),
     *("**/x/**", "a/**/f", "a*/b", "*b*", "evil", "**/evil", "library/**", "library/*", "a/b/c/**", "n*", "**/**"),
+)
+OF_NAMESPACES: Final = (
+    *("$namespace/**", "$namespace/*", "$namespace", "team/$namespace", "**/$namespace", "**/$namespace/**"),
+    *("*/$namespace", "$namespace/$namespace", "$namespace/**/app", "t*/$namespace/**", "$namespace/team-a/*"),
 )
 TAG_GLOBS: Final = (*("*",) * 6, "v*", "latest", "v1.2.3", "*.*.*", "v1*", "*-rc", "_*", "t*", "1.27")
 
@@ -103,9 +121,10 @@ def damaged(chance: random.Random, text: str) -> str:
     )
 
 
-def pattern(chance: random.Random) -> dict[str, Any]:
-    """One entry of `images` in a rule."""
-    where = {"registry": chance.choice(REGISTRIES), "repository": chance.choice(REPOSITORIES)}
+def pattern(chance: random.Random, *, in_namespaces: bool = False) -> dict[str, Any]:
+    """One entry of `images` in a rule; only one that allows may be about namespaces."""
+    repositories = (*REPOSITORIES, *OF_NAMESPACES) if in_namespaces else REPOSITORIES
+    where = {"registry": chance.choice(REGISTRIES), "repository": chance.choice(repositories)}
     if chance.random() < 0.15:
         return {**where, "digest": chance.choice((SHA256, OTHER, SHA512))}
     return {**where, "tag": chance.choice(TAG_GLOBS)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from trow.policy.decide import Exemption, Request
+from trow.policy.globs import NAMESPACE
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import ImageUse
@@ -20,6 +21,7 @@ from trow.policy.rules import (
     Policy,
     Requirements,
     Rule,
+    Where,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def pod(*texts: str, namespace: str = "team-a", pull_policy: str = "", running: 
 
 # the small world
 
-COMPONENTS: Final = st.sampled_from(["a", "b", "ab", "app"])
+NAMESPACES: Final = st.sampled_from(["team-a", "team-b", "kube-system"])
+COMPONENTS: Final = st.sampled_from(["a", "b", "ab", "app", "team-a"])
 REPOSITORIES: Final = st.lists(COMPONENTS, min_size=1, max_size=3).map("/".join)
 HOSTS: Final = st.sampled_from(
     ["docker.io", "quay.io", "a.example.com", "b.example.com:5000", "example.com", "localhost:5000", "[::1]:5000"]
@@ -91,7 +94,7 @@ VERSIONS: Final = st.sampled_from(["", ":1", ":v2", ":1.4.0", f"@{SHA256}", f":1
 TEXTS: Final = st.tuples(HOSTS, REPOSITORIES, VERSIONS).map(lambda parts: f"{parts[0]}/{parts[1]}{parts[2]}")
 IMAGES: Final[st.SearchStrategy[ImageReference]] = TEXTS.map(parse)
 
-_GLOB_PARTS: Final = st.sampled_from(["a", "b", "ab", "app", "*", "a*", "*p", "**"])
+_GLOB_PARTS: Final = st.sampled_from(["a", "b", "ab", "app", "*", "a*", "*p", "**", NAMESPACE])
 GLOBS: Final = st.lists(_GLOB_PARTS, min_size=1, max_size=3).map("/".join)
 HOST_GLOBS: Final = st.one_of(HOSTS, st.sampled_from(["*", "*.io", "*.example.com", "*.example.com:*", "*:5000"]))
 PATTERNS: Final = st.one_of(
@@ -105,7 +108,7 @@ RULES: Final = st.builds(
     st.sampled_from(Effect),
     st.lists(PATTERNS, min_size=1, max_size=3).map(tuple),
 )
-NAMESPACES: Final = st.sampled_from(["team-a", "team-b", "kube-system"])
+PLACES: Final = st.builds(Where, st.one_of(st.just(""), NAMESPACES))
 _REQUIREMENTS: Final = st.builds(
     Requirements,
     digest=st.booleans(),

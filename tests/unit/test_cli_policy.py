@@ -30,6 +30,9 @@ RULES = """default: Deny, namespaces: {exclude: [kube-system]}, rules: [
   {name: ours, action: Allow, images: [{registry: registry.example.com}]},
   {name: evil, action: Deny, images: [{registry: registry.example.com, repository: evil/**}]}]"""
 OURS = cluster_policy(RULES)
+OWN = cluster_policy(
+    "default: Deny, rules: [{name: own, action: Allow, images: [{registry: quay.io, repository: $namespace/**}]}]"
+)
 EXCEPTION = f"""---
 {HEAD}kind: PolicyException
 metadata: {{name: incident}}
@@ -596,6 +599,20 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
                 "ClusterImagePolicy/ours: does not apply: kube-system in namespaces.exclude",
                 "verdict: allowed, as no policy applies in this namespace",
             ],
+        ),
+        (
+            OWN,
+            "team-a",
+            "quay.io/team-a/app:1",
+            0,
+            ["  rule own allows it: quay.io/$namespace/**", "verdict: allowed"],
+        ),
+        (
+            OWN,
+            "team-b",
+            "quay.io/team-a/app:1",
+            1,
+            ["  no rule matches; the default denies it", "  to pass: allowed are quay.io/team-b/**", "verdict: denied"],
         ),
         (
             cluster_policy("default: Deny, namespaces: {include: [prod-*, x]}"),

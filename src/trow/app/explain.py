@@ -22,7 +22,7 @@ from trow.policy.globs import matches
 from trow.policy.images import LATEST, InvalidImage
 from trow.policy.manifests import EXCEPTION
 from trow.policy.pods import POD, ImageUse, Kind
-from trow.policy.rules import NAMESPACED, Effect, Requirements
+from trow.policy.rules import NAMESPACED, Effect, Requirements, Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +97,9 @@ def _applied(
 ) -> Iterator[str]:
     yield f"{policy.title} ({policy.mode.value}): {opinion.outcome.value}"
     if image is not None:
-        effect, rule = policy.decide(image)
-        yield f"  {_rule(effect, rule, image)}"
+        where = Where(namespace)
+        effect, rule = policy.decide(image, where)
+        yield f"  {_rule(effect, rule, image, where)}"
         if effect is Effect.ALLOW:
             yield from _requirements(policy, image, namespace, now)
     found = opinion.finding
@@ -108,12 +109,13 @@ def _applied(
         yield f"  to pass: {found.remedy}"
 
 
-def _rule(effect: Effect, rule: Rule | None, image: ImageReference) -> str:
+def _rule(effect: Effect, rule: Rule | None, image: ImageReference, where: Where) -> str:
     verb = "allows" if effect is Effect.ALLOW else "denies"
     if rule is None:
         return f"no rule matches; the default {verb} it"
     trusting = effect is Effect.ALLOW
-    pattern = next(pattern for pattern in rule.patterns if pattern.covers(image, trusting=trusting))
+    covering = (each for each in rule.patterns if each.covers(image, trusting=trusting, namespace=where.namespace))
+    pattern = next(covering)
     return f"rule {rule.name} {verb} it: {pattern}"
 
 

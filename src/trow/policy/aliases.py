@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 from trow.oci.errors import OciError
 from trow.oci.names import Repository
 from trow.policy import images
-from trow.policy.globs import RepositoryGlob
 from trow.policy.images import InvalidImage
 from trow.policy.patterns import ImagePattern, covers_registry
 
@@ -46,8 +45,7 @@ class Alias:
 
     def pattern(self, pattern: ImagePattern) -> ImagePattern:
         """The same images by their name here."""
-        repository = RepositoryGlob.parse(f"{self.path}/{pattern.repository}")
-        return replace(pattern, registry=self.registry, repository=repository)
+        return replace(pattern, registry=self.registry, repository=pattern.repository.below(self.path))
 
 
 def aliases_of(pull_through: Mapping[str, str]) -> tuple[Alias, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from trow.policy.expressions import anchored
+from trow.policy.globs import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +30,14 @@ def text(value: str) -> str:
 
 
 def regex(expression: str) -> str:
-    """A regular expression: raw, so that people can read it."""
-    return text(expression) if "'" in expression else f"r'{expression}'"
+    """A regular expression: raw, so that people can read it; `NAMESPACE` in it becomes that of the request."""
+    literal = text(expression) if "'" in expression else f"r'{expression}'"
+    return here(literal) if NAMESPACE in expression else literal
+
+
+def here(literal: str) -> str:
+    """A text in which the request's namespace stands in the place of `NAMESPACE`."""
+    return f"{literal}.replace({text(NAMESPACE)}, request.namespace)"
 
 
 def matches(subject: str, expression: str) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from trow.policy import images
+from trow.policy.globs import NAMESPACE
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse
-from trow.policy.rules import Effect, Mode, Mutations
+from trow.policy.rules import Effect, Mode, Mutations, Where
 from trow.policy.selectors import NO_LABELS
 
 if TYPE_CHECKING:
@@ -194,18 +195,23 @@ def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:
     applying = rules.applying(request.namespace)
     return frozenset(
         image
-        for image in map(_parsed, request.uses)
-        if image and any(_asks_about(policy, image, rules.exemptions) for policy in applying)
+        for use in request.uses
+        if (image := _parsed(use))
+        and any(_asks_about(policy, image, _where(request), rules.exemptions) for policy in applying)
     )
 
 
-def _asks_about(policy: Policy, image: ImageReference, exemptions: Sequence[Exemption]) -> bool:
-    effect, rule = policy.decide(image)
+def _where(request: Request) -> Where:
+    return Where(request.namespace)
+
+
+def _asks_about(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> bool:
+    effect, rule = policy.decide(image, where)
     if effect is Effect.ALLOW:
-        return policy.require.of_content or policy.denies_some_digest_of(image)
+        return policy.require.of_content or policy.denies_some_digest_of(image, where)
     if image.tag is None or image.digest is None:
         return False
-    return (rule is None and policy.decide(image, vouched=True)[0] is Effect.ALLOW) or any(
+    return (rule is None and policy.decide(image, where, vouched=True)[0] is Effect.ALLOW) or any(
         pattern.covers(image, trusting=False)
         for exemption in exemptions
         if policy.title in exemption.policies
@@ -269,9 +275,8 @@ def _of_policy(
     now: float,
     exemptions: Sequence[Exemption],
 ) -> Iterator[Finding]:
-    mode = _mode(policy, request)
     for use in request.uses:
-        finding = _of_image(policy, mode, use, facts, now)
+        finding = _of_image(policy, request, use, facts, now)
         if finding.allowed or finding.image is None:
             yield finding
         else:
@@ -281,46 +286,48 @@ def _of_policy(
 
 
 def _of_image(
-    policy: Policy, mode: Mode, use: ImageUse, facts: Mapping[ImageReference, Facts | None], now: float
+    policy: Policy, request: Request, use: ImageUse, facts: Mapping[ImageReference, Facts | None], now: float
 ) -> Finding:
+    mode, where = _mode(policy, request), _where(request)
     try:
         image = images.parse(use.text)
     except InvalidImage as error:
         return Finding(policy.title, INVALID, mode, use, None, allowed=False, reason=f"cannot be read: {error}")
     known = facts.get(image)
-    effect, rule = _decided(policy, image, known)
+    effect, rule = _decided(policy, image, where, known)
     name = rule.name if rule else DEFAULT
     if effect is Effect.DENY:
-        return _denied(policy, mode, use, image, rule)
-    if known is None and image in facts and policy.denies_some_digest_of(image):
+        name, reason, remedy = _denied(policy, where, rule)
+        return Finding(policy.title, name, mode, use, image, allowed=False, reason=reason, remedy=remedy)
+    if known is None and image in facts and policy.denies_some_digest_of(image, where):
         reason = "is not known: this registry could not be asked what it stands for"
         return Finding(policy.title, REQUIRE_EXISTS, mode, use, image, allowed=False, reason=reason, remedy="try again")
-    for requirement, reason, remedy in _unmet(policy.require, use, image, facts.get(image), now):
+    for requirement, reason, remedy in _unmet(policy.require, use, image, known, now):
         return Finding(policy.title, requirement, mode, use, image, allowed=False, reason=reason, remedy=remedy)
     return Finding(policy.title, name, mode, use, image, allowed=True, reason="is allowed")
 
 
-def _decided(policy: Policy, image: ImageReference, known: Facts | None) -> tuple[Effect, Rule | None]:
+def _decided(policy: Policy, image: ImageReference, where: Where, known: Facts | None) -> tuple[Effect, Rule | None]:
     """What the rules say of what is asked for, and of what that stands for: a digest is denied by any of its names."""
     if known is None:
-        return policy.decide(image)
+        return policy.decide(image, where)
     if image.digest is None and known.digest is not None:
-        denying = policy.decide(replace(image, digest=known.digest))
+        denying = policy.decide(replace(image, digest=known.digest), where)
         if denying[1] is not None and denying[0] is Effect.DENY:
             return denying
-    return policy.decide(image, vouched=known.vouched)
+    return policy.decide(image, where, vouched=known.vouched)
 
 
-def _denied(policy: Policy, mode: Mode, use: ImageUse, image: ImageReference, rule: Rule | None) -> Finding:
+def _denied(policy: Policy, where: Where, rule: Rule | None) -> tuple[str, str, str]:
+    """By what an image is denied, reason and remedy."""
     if rule is not None:
-        remedy = "use an image that this rule does not match"
-        return Finding(policy.title, rule.name, mode, use, image, allowed=False, reason="is denied", remedy=remedy)
-    reason = "is allowed by no rule"
-    return Finding(policy.title, DEFAULT, mode, use, image, allowed=False, reason=reason, remedy=allowed_images(policy))
+        return rule.name, "is denied", "use an image that this rule does not match"
+    remedy = allowed_images(policy)
+    return DEFAULT, "is allowed by no rule", remedy.replace(NAMESPACE, where.namespace or NAMESPACE)
 
 
 def allowed_images(policy: Policy) -> str:
-    """What would pass, for people: the first patterns of the rules that allow."""
+    """What would pass, for people: the first patterns of the rules that allow, with `NAMESPACE` in them."""
     patterns = [pattern for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns]
     if not patterns:
         return "this policy allows nothing yet: it needs a rule with the action Allow"

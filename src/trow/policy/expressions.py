@@ -1,7 +1,9 @@
 """Names of images and patterns over them as regular expressions, for where nothing else can be run: the API server.
 
-They stay within what RE2 and Python's `re` have in common, and mean the same in both. Names are compared in their one
-form (`images.ImageReference`, `str`), so that an expression has neither case nor default ports nor aliases to care for.
+They stay within what RE2 and Python's `re` have in common, and mean the same in both. `NAMESPACE` in them stands for
+the namespace, which is a DNS label and so means nothing but itself; it is filled in where they are used. Names are
+compared in their one form (`images.ImageReference`, `str`), so that an expression has neither case nor default ports
+nor aliases to care for.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trow.policy.globs import NAMESPACE
 from trow.policy.images import HUB_NAMES, split_port
 from trow.policy.patterns import ANY
 
@@ -74,7 +77,7 @@ def expression_of(pattern: ImagePattern, *, trusting: bool) -> Expression:
     parts = pattern.repository.split("/")
     if "*" in pattern.registry:
         return Expression("", f"{_registry(pattern.registry)}/{_path(parts)}", version)
-    literal = next((place for place, part in enumerate(parts) if "*" in part), len(parts))
+    literal = next((place for place, part in enumerate(parts) if "*" in part or part == NAMESPACE), len(parts))
     deep = min(literal, _DEEPEST)
     path = f"/{_path(parts[deep:])}" if parts[deep:] else ""
     return Expression("/".join((pattern.registry, *parts[:deep])), path, version)
@@ -120,8 +123,12 @@ def _registry(text: str) -> str:
 def _path(parts: list[str]) -> str:
     """`RepositoryGlob`: two stars are any number of components, at the end at least one."""
     *before, last = parts
-    end = r"[^:@]+" if last == "**" else glob(last, r"[^/:@]*")
-    return "".join(r"(?:[^/:@]+/)*" if part == "**" else glob(part, r"[^/:@]*") + "/" for part in before) + end
+    end = r"[^:@]+" if last == "**" else _component(last)
+    return "".join(r"(?:[^/:@]+/)*" if part == "**" else _component(part) + "/" for part in before) + end
+
+
+def _component(part: str) -> str:
+    return NAMESPACE if part == NAMESPACE else glob(part, r"[^/:@]*")
 
 
 def _version(pattern: ImagePattern, *, trusting: bool) -> str:

@@ -1,7 +1,8 @@
 """Globs over repository names: by components, never by raw prefix (gatekeeper-library issues 80 and 529).
 
 ``*`` stands for anything within one component, ``**`` for any number of whole components; at the end of a glob for at
-least one. ``team-a/**`` covers what is below ``team-a`` and never ``team-abc/x``.
+least one. ``team-a/**`` covers what is below ``team-a`` and never ``team-abc/x``. In policies over images a component
+may be ``$namespace``: the namespace of what wants to run.
 
 Clients choose the names that are matched, so matching takes no longer than the product of both lengths: no regular
 expression, which a glob of many stars would send back and forth for ever.
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from trow.oci.names import Repository
 
+# No component of a repository's name has a dollar sign, so that nothing else can be meant.
+NAMESPACE: Final = "$namespace"
 _COMPONENT: Final = re.compile(r"\*\*|[a-z0-9._*-]+")
 _LONGEST: Final = 255
 Part = TypeVar("Part")
@@ -29,14 +32,21 @@ class RepositoryGlob(str):
     __slots__ = ()
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, *, in_namespaces: bool = False) -> Self:
         """Read a glob as an operator wrote it.
+
+        Args:
+            text: the glob.
+            in_namespaces: whether it is about what runs in namespaces, and `NAMESPACE` may be one of its components.
 
         Raises:
             ValueError: no repository name could ever match it.
         """
         parts = text.split("/")
-        if len(text) > _LONGEST or not all(_COMPONENT.fullmatch(part) for part in parts):
+        literal = [part for part in parts if part != NAMESPACE] if in_namespaces else parts
+        if in_namespaces and any("$" in part for part in literal):
+            raise ValueError(f"{text!r} has a $, which stands in {NAMESPACE} alone, a whole component: {NAMESPACE}/**")
+        if len(text) > _LONGEST or not all(_COMPONENT.fullmatch(part) for part in literal):
             raise ValueError(
                 f"{text!r} is not a glob of repositories: write lower-case components separated by '/', with * for"
                 " anything in one component and ** for any components, such as team-a/**"
@@ -50,9 +60,23 @@ class RepositoryGlob(str):
         """What every repository that is meant begins with."""
         return self.partition("*")[0]
 
-    def covers(self, repository: Repository) -> bool:
-        """Whether the repository is one of those meant."""
-        return _fits(_parts(self), repository.split("/"), "**", matches)
+    def below(self, path: Repository) -> Self:
+        """The same globs of what is below a path."""
+        return type(self)(f"{path}/{self}")
+
+    def covers(self, repository: Repository, namespace: str = "") -> bool:
+        """Whether the repository is one of those meant.
+
+        Args:
+            repository: any.
+            namespace: what `NAMESPACE` stands for, compared as it is: a star in it is none. "": for nothing.
+        """
+        like = functools.partial(_like, namespace) if NAMESPACE in self else matches
+        return _fits(_parts(self), repository.split("/"), "**", like)
+
+
+def _like(namespace: str, part: str, given: str) -> bool:
+    return given == namespace if part == NAMESPACE else matches(part, given)
 
 
 @functools.lru_cache(maxsize=4096)

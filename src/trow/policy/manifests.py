@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trow.policy.decide import LONGEST_EXEMPTION, Exemption
-from trow.policy.globs import matches
+from trow.policy.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import (
     CLUSTER,
@@ -103,13 +103,31 @@ def _patterns(images: Sequence[_Images], where: str) -> tuple[ImagePattern, ...]
         raise ValueError(f"{where}: {error}") from None
 
 
+def _written_out(patterns: Sequence[ImagePattern], where: str, why: str) -> tuple[ImagePattern, ...]:
+    """The patterns, none of which may depend on the namespace."""
+    if wrong := next((each for each in patterns if each.in_namespaces), None):
+        raise ValueError(f"{where}: {wrong.repository!r}: {NAMESPACE} {why}")
+    return tuple(patterns)
+
+
+_DENIED: Final = (
+    "is for rules that allow: where the namespace is not known, as when a node pulls, such a rule would have to deny"
+    " either nothing or everybody's; write default: Deny and a rule that allows"
+)
+_EXCEPTED: Final = "is for rules that allow; an exception has its namespaces: write one of them"
+
+
 class _Rule(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
     action: Literal["Allow", "Deny"]
     images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=IMAGES_AT_MOST)]
 
     def rule(self) -> Rule:
-        return Rule(self.name, Effect(self.action), _patterns(self.images, f"spec.rules, images of {self.name!r}"))
+        where, effect = f"spec.rules, images of {self.name!r}", Effect(self.action)
+        patterns = _patterns(self.images, where)
+        if effect is Effect.DENY:
+            _written_out(patterns, where, _DENIED)
+        return Rule(self.name, effect, patterns)
 
 
 class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -266,7 +284,7 @@ def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exe
             duration_of(spec.duration),
             frozenset(spec.namespaces),
             frozenset(spec.policies),
-            _patterns(spec.images, "spec.images"),
+            _written_out(_patterns(spec.images, "spec.images"), "spec.images", _EXCEPTED),
         )
     except ValueError as error:
         raise ManifestError(f"{EXCEPTION}/{name}: {_readable(error, 'spec')}") from None

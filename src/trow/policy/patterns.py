@@ -10,7 +10,7 @@ from trow.oci.digest import Digest
 from trow.oci.errors import OciError
 from trow.oci.names import Repository
 from trow.policy import images
-from trow.policy.globs import RepositoryGlob, matches
+from trow.policy.globs import NAMESPACE, RepositoryGlob, matches
 from trow.policy.images import InvalidImage
 from trow.policy.versions import VersionRange
 
@@ -65,18 +65,24 @@ class ImagePattern:
         """Whether the tag of an image decides."""
         return self.digest is None and (self.tag != ANY or self.semver is not None)
 
-    def covers(self, image: ImageReference, *, trusting: bool) -> bool:
+    @property
+    def in_namespaces(self) -> bool:
+        """Whether it takes the namespace to know what is meant."""
+        return NAMESPACE in self.repository
+
+    def covers(self, image: ImageReference, *, trusting: bool, namespace: str = "") -> bool:
         """Whether the image is one of those meant.
 
         Args:
             image: any.
+            namespace: where it is to run; "" where that is not known.
             trusting: whether something is permitted by it. Beside a digest a tag proves nothing: it permits nothing,
                 and forbids all the same.
         """
         return (
             self._covers_version(image, trusting=trusting)
             and covers_registry(self.registry, image.registry)
-            and self.repository.covers(image.repository)
+            and self.repository.covers(image.repository, namespace)
         )
 
     def any_digest(self) -> Self:
@@ -153,9 +159,10 @@ def _is_registry(text: str) -> bool:
 
 
 def _repository_glob(registry: str, text: str) -> RepositoryGlob:
-    glob = RepositoryGlob.parse(text if text == _ALL_REPOSITORIES else images.official(registry, text))
+    written = text if text == _ALL_REPOSITORIES else images.official(registry, text)
+    glob = RepositoryGlob.parse(written, in_namespaces=True)
     try:
-        Repository.parse(glob.replace("**", "x").replace("*", "x"))
+        Repository.parse(glob.replace(NAMESPACE, "x").replace("**", "x").replace("*", "x"))
     except OciError as error:
         raise ValueError(f"{text!r} is not a glob of repositories: {error}") from None
     return glob

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.policy import images
-from trow.policy.cel import Variable, matches, regex, text, texts, utc
+from trow.policy.cel import Variable, here, matches, regex, text, texts, utc
 from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_ALWAYS, REQUIRE_DIGEST, allowed_images
 from trow.policy.expressions import (
     BEFORE_VERSION,
@@ -25,6 +25,7 @@ from trow.policy.expressions import (
     expression_of,
     whole,
 )
+from trow.policy.globs import NAMESPACE
 from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.matching import matching
 from trow.policy.pods import MOST_IMAGES, POD_SPECS
@@ -234,7 +235,8 @@ def _validation(policy: Policy, check: _Check) -> Validation:
     before, after = f" {check.reason} ({policy.title}, ", f"); {check.remedy}"
     # As `ImageReference` is shown: without a dot or a port, a host would be read as part of the repository.
     name = f"({matches('u[2]', HOSTED)} ? u[2] : u[2].replace('/', ':443/', 1))"
-    message = _message(found, f"u[0] + ': ' + {name} + {text(before)} + {check.rule} + {text(after)}")
+    told = here(text(after)) if NAMESPACE in after else text(after)
+    message = _message(found, f"u[0] + ': ' + {name} + {text(before)} + {check.rule} + {told}")
     return Validation(f"{found}.size() == 0", message, f"an image {check.reason} ({policy.title}); {check.remedy}")
 
 

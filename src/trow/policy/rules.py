@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from trow.policy.globs import matches
+from trow.policy.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY
 from trow.policy.selectors import EVERY
 
@@ -46,6 +46,20 @@ class Mode(Enum):
 
 
 _MILDEST: Final = (Mode.IGNORE, Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where an image is to run, as far as that is known: what is not known lets nothing in.
+
+    Attributes:
+        namespace: "" where nobody knows.
+    """
+
+    namespace: str = ""
+
+
+UNKNOWN: Final = Where()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +134,12 @@ class Index:
                 registry = ANY if "*" in pattern.registry else pattern.registry
                 self._found[registry, _literal(pattern.repository)].append((number, pattern, rule))
 
-    def find(self, image: ImageReference, *, trusting: bool) -> Rule | None:
+    def find(self, image: ImageReference, where: Where, *, trusting: bool) -> Rule | None:
         """The first rule that matches, in the order of the policy."""
         hits = (
             (number, rule)
             for number, pattern, rule in self._candidates(image)
-            if pattern.covers(image, trusting=trusting)
+            if pattern.covers(image, trusting=trusting, namespace=where.namespace)
         )
         first = min(hits, key=lambda hit: hit[0], default=None)
         return first[1] if first else None
@@ -137,10 +151,10 @@ class Index:
 
 
 def _literal(glob: str) -> str:
-    """The components in front of the first with a star."""
+    """The components in front of the first that may be this or that."""
     literal: list[str] = []
     for part in glob.split("/"):
-        if "*" in part:
+        if "*" in part or part == NAMESPACE:
             break
         literal.append(part)
     return "/".join(literal)
@@ -194,22 +208,25 @@ class Policy:
             return namespace == self.namespace
         return self.namespaces.cover(namespace, labels)
 
-    def decide(self, image: ImageReference, *, vouched: bool = False) -> tuple[Effect, Rule | None]:
+    def decide(
+        self, image: ImageReference, where: Where = UNKNOWN, *, vouched: bool = False
+    ) -> tuple[Effect, Rule | None]:
         """What the rules say, and the one that says it; None where it is the default. Deny wins over allow.
 
         Args:
             image: any.
+            where: it is to run.
             vouched: whether its tag, beside a digest, stands for that digest or once did.
         """
-        if rule := self._denying.find(image, trusting=False):
+        if rule := self._denying.find(image, where, trusting=False):
             return Effect.DENY, rule
-        if rule := self._allowing.find(image, trusting=not (vouched or self.believes_tags)):
+        if rule := self._allowing.find(image, where, trusting=not (vouched or self.believes_tags)):
             return Effect.ALLOW, rule
         return self.default, None
 
-    def denies_some_digest_of(self, image: ImageReference) -> bool:
+    def denies_some_digest_of(self, image: ImageReference, where: Where = UNKNOWN) -> bool:
         """Whether it takes a look at what the image stands for: one that its name may stand for is denied by digest."""
-        return image.digest is None and self._denied_digests.find(image, trusting=False) is not None
+        return image.digest is None and self._denied_digests.find(image, where, trusting=False) is not None
 
     @property
     def hinges_on_tags(self) -> bool:

@@ -104,6 +104,14 @@ async def test_labels_of_namespaces_count_where_the_namespace_is_known(keep: Kee
     assert await guarded.pulls(image, "v1")
 
 
+async def test_images_of_the_namespace_are_given_to_nobody_whose_namespace_is_not_known(keep: Keep) -> None:
+    guarded = Guarded(keep(ours(rule("own", "Allow", {"registry": REGISTRY, "repository": "$namespace/**"}))))
+    image = factories.image()
+    assert await guarded.pulls(image, "v1", account("team"))
+    assert not await guarded.pulls(image, "v1", account("team-b"))
+    assert not await guarded.pulls(image, "v1")
+
+
 async def test_an_exception_counts_for_its_namespaces_and_where_none_is_known(keep: Keep) -> None:
     excepted = document(EXCEPTION, exception(approver="bob", images=[{"registry": REGISTRY}], duration="1h"))
     keeper = keep(ours(ALIEN), excepted)

@@ -488,6 +488,25 @@ def test_patterns_of_kyverno(
 
 
 @pytest.mark.parametrize(
+    ("image", "kept", "remark"),
+    [
+        ("eu.foo.io/{{request.namespace}}/*", ["Allow eu.foo.io/$namespace/**"], ""),
+        ("eu.foo.io/{{ request.object.metadata.namespace }}/*", ["Allow eu.foo.io/$namespace/**"], ""),
+        ("eu.foo.io/team-{{ request.namespace }}/* | b.io/*", ["Allow b.io/**"], "a whole component"),
+        ("{{ request.namespace }}.foo.io/* | b.io/*", ["Allow b.io/**"], "is not the host"),
+        ("{{ request.object.metadata.name }}/* | b.io/*", ["Allow b.io/**"], "which no pattern here can say"),
+        ("eu.foo.io/$namespace/* | b.io/*", ["Allow b.io/**"], "has $"),
+        ("!eu.foo.io/{{request.namespace}}/* & b.io/*", ["Allow b.io/**"], "denies by the namespace"),
+    ],
+)
+def test_the_namespace_in_patterns_of_kyverno(bring: Any, image: str, kept: list[str], remark: str) -> None:
+    (manifest,), told = bring(cluster_policy(pattern(image)))
+    assert rules(manifest) == kept
+    assert all(remark in each for each in told)
+    assert bool(told) is bool(remark)
+
+
+@pytest.mark.parametrize(
     "image", ["*:*", "*", "a.io/? | b.io/?", "!a.io/* | !b.io/*", "!a.io/* | a.io/b/*", "a.io/* & *:1"]
 )
 def test_patterns_of_kyverno_that_come_to_nothing(bring: Any, image: str) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from support.verdicts import allow, cluster_policy, pattern
 from trow.policy import configured, images
 from trow.policy.aliases import Alias, aliases_of, under_all_names
 from trow.policy.decide import Request, Rules, judge
+from trow.policy.images import parse
 from trow.policy.pods import ImageUse
-from trow.policy.rules import Effect, Policy
+from trow.policy.rules import Effect, Policy, Where
 
 HUB = {"docker.io": "registry.example.com/f/docker.io", "quay.io:443": "registry.example.com/f/quay"}
 
@@ -43,6 +45,14 @@ def test_what_is_denied_is_denied_under_the_pull_through_name_too(image: str) ->
     policy = configured.policy_of(Effect.ALLOW, ["registry.example.com"], ["docker.io"])
     assert not allowed(under_all_names(policy, aliases_of(HUB)), image)
     assert allowed(under_all_names(policy, aliases_of(HUB)), "registry.example.com/team-a/app")
+
+
+def test_images_of_the_namespace_have_either_name() -> None:
+    own = cluster_policy(allow("own", pattern("quay.io", "$namespace/**")))
+    named = under_all_names(own, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
+    for text in ("quay.io/team-a/app", "registry.example.com/f/quay.io/team-a/app"):
+        assert named.decide(parse(text), Where("team-a"))[0] is Effect.ALLOW
+        assert named.decide(parse(text), Where("team-b"))[0] is Effect.DENY
 
 
 def test_without_aliases_a_policy_is_what_it_was() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SEEDS: Final = range(4)
 LONGEST_EXPRESSION: Final = 100_000  # cel-go reads no longer ones
+NAMESPACE: Final = "team"  # of what is judged; many of the names have such a component
 ALPHABET: Final = "aA0./:@-_[]*%\n "
 
 
@@ -48,7 +49,7 @@ def readable(text: str) -> bool:
 
 
 def like(expression: str, text: str) -> bool:
-    return re.fullmatch(expression, text) is not None
+    return re.fullmatch(expression.replace("$namespace", NAMESPACE), text) is not None
 
 
 def is_address(text: str) -> bool:
@@ -115,12 +116,14 @@ def test_addresses_are_read_in_every_spelling(address: ipaddress.IPv6Address, sp
 @pytest.mark.parametrize("trusting", [True, False])
 def test_patterns_cover_what_they_cover_here(seed: int, trusting: bool) -> None:  # noqa: FBT001
     chance = random.Random(seed)
-    patterns = [ImagePattern.parse(**pattern(chance)) for _ in range(150)]
+    patterns = [ImagePattern.parse(**pattern(chance, in_namespaces=True)) for _ in range(200)]
     parsed = {compared(image): image for text in names(seed, 1000) if parses(text) for image in [images.parse(text)]}
     counted: Counter[bool] = Counter()
     for each in patterns:
         expression = expression_of(each, trusting=trusting)
-        expected = {name for name, image in parsed.items() if each.covers(image, trusting=trusting)}
+        expected = {
+            name for name, image in parsed.items() if each.covers(image, trusting=trusting, namespace=NAMESPACE)
+        }
         assert {name for name in parsed if found(expression, name)} == expected, each
         assert {name for name in parsed if like(whole([expression]), name)} == expected, each
         counted[bool(expected)] += 1
@@ -345,6 +348,16 @@ def test_only_what_a_policy_asks_is_evaluated() -> None:
     assert len(spec(lenient)["validations"]) == 2
     strict = policy(rules=rules(1, "Deny", registry="*"), require={"digest": True, "forbidPullPolicyNever": True})
     assert {"denied", "unlisted", "undigested", "never"} <= set(variables(compile_policy(strict)))
+
+
+def test_the_namespace_of_a_rule_is_that_of_the_request() -> None:
+    """It is filled in by the API server; where it keeps rules, and in what it tells people."""
+    own = policy(
+        rules=[*rules(1, registry="q.io", repository="$namespace/**"), *rules(2, "Deny", registry="r#.io")[1:]]
+    )
+    written = variables(compile_policy(own))["allow0"]
+    assert written.count('.replace("$namespace", request.namespace)') == 1
+    assert "allowed are q.io/$namespace/**" in json.dumps(spec(compile_policy(own))["validations"])
 
 
 def test_rules_that_change_nothing_are_not_written() -> None:

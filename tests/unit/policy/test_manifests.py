@@ -328,6 +328,30 @@ def test_more_than_a_host_comes_with_how_it_is_written(registry: str, fix: str) 
         read(policy(rules=[rule("a", "Allow", {"registry": registry})]))
 
 
+OWN: Final = {"registry": "registry.example.com", "repository": "$namespace/**"}
+
+
+def test_a_rule_that_allows_may_be_about_the_namespace_of_the_pod() -> None:
+    found = read(policy(rules=[rule("own", "Allow", OWN)]))
+    assert found.rules == (allow("own", pattern("registry.example.com", "$namespace/**")),)
+
+
+def test_a_rule_that_denies_and_an_exception_have_their_namespaces_written_out() -> None:
+    """Where the namespace is not known, neither a denial of nothing nor one of everything would be right."""
+    with pytest.raises(ManifestError, match=r"images of 'a': '\$namespace/\*\*': \$namespace is for rules that allow"):
+        read(policy(rules=[rule("a", "Deny", OWN)]))
+    with pytest.raises(
+        ManifestError, match=r"spec\.images: .* is for rules that allow; an exception has its namespaces"
+    ):
+        excepted(exception(images=[OWN]))
+
+
+@pytest.mark.parametrize("repository", ["team-$namespace/*", "$NAMESPACE/*", "$namespace*", "$ns/**", "${namespace}"])
+def test_the_namespace_is_a_whole_component(repository: str) -> None:
+    with pytest.raises(ManifestError, match=r"stands in \$namespace alone, a whole component: \$namespace/\*\*"):
+        read(policy(rules=[rule("a", "Allow", OWN | {"repository": repository})]))
+
+
 @pytest.mark.parametrize("kind", [CLUSTER_POLICY, POLICY, EXCEPTION])
 def test_unknown_fields_of_the_object_are_refused(kind: str) -> None:
     item = document(kind, exception() if kind == EXCEPTION else policy()) | {"data": {}}

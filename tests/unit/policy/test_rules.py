@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.verdicts import IMAGES, POLICIES, RULES, SHA256, allow, cluster_policy, deny, pattern
+from support.verdicts import IMAGES, PLACES, POLICIES, RULES, SHA256, allow, cluster_policy, deny, pattern
 from trow.policy.images import ImageReference, parse
 from trow.policy.rules import (
     CLUSTER,
@@ -21,7 +22,11 @@ from trow.policy.rules import (
     Policy,
     Requirements,
     Rule,
+    Where,
 )
+
+if TYPE_CHECKING:
+    from trow.policy.patterns import ImagePattern
 
 # Modes
 
@@ -187,27 +192,62 @@ def test_what_the_rules_of_a_policy_say(
     assert (said, rule.name if rule else None) == (effect, name)
 
 
-def walk(rules: list[Rule], image: ImageReference, *, trusting: bool) -> Rule | None:
+def walk(rules: list[Rule], image: ImageReference, where: Where, *, trusting: bool) -> Rule | None:
     """All rules in order: what an index has to find."""
-    return next((rule for rule in rules if any(each.covers(image, trusting=trusting) for each in rule.patterns)), None)
+
+    def covers(each: ImagePattern) -> bool:
+        return each.covers(image, trusting=trusting, namespace=where.namespace)
+
+    return next((rule for rule in rules if any(map(covers, rule.patterns))), None)
 
 
-@given(st.lists(RULES, max_size=8), IMAGES, st.booleans())
-def test_an_index_finds_what_walking_all_rules_finds(rules: list[Rule], image: ImageReference, trusting: bool) -> None:  # noqa: FBT001
-    assert Index(rules).find(image, trusting=trusting) is walk(rules, image, trusting=trusting)
+@given(st.lists(RULES, max_size=8), IMAGES, PLACES, st.booleans())
+def test_an_index_finds_what_walking_all_rules_finds(
+    rules: list[Rule],
+    image: ImageReference,
+    where: Where,
+    trusting: bool,  # noqa: FBT001
+) -> None:
+    assert Index(rules).find(image, where, trusting=trusting) is walk(rules, image, where, trusting=trusting)
 
 
-@given(POLICIES, IMAGES)
-def test_a_policy_says_what_its_rules_say_one_by_one(policy: Policy, image: ImageReference) -> None:
+@given(POLICIES, IMAGES, PLACES)
+def test_a_policy_says_what_its_rules_say_one_by_one(policy: Policy, image: ImageReference, where: Where) -> None:
     by_effect = {effect: [rule for rule in policy.rules if rule.effect is effect] for effect in Effect}
-    denying = walk(by_effect[Effect.DENY], image, trusting=False)
-    allowing = walk(by_effect[Effect.ALLOW], image, trusting=True)
+    denying = walk(by_effect[Effect.DENY], image, where, trusting=False)
+    allowing = walk(by_effect[Effect.ALLOW], image, where, trusting=True)
     if denying:
-        assert policy.decide(image) == (Effect.DENY, denying)
+        assert policy.decide(image, where) == (Effect.DENY, denying)
     elif allowing:
-        assert policy.decide(image) == (Effect.ALLOW, allowing)
+        assert policy.decide(image, where) == (Effect.ALLOW, allowing)
     else:
-        assert policy.decide(image) == (policy.default, None)
+        assert policy.decide(image, where) == (policy.default, None)
+
+
+OWN: Final = cluster_policy(allow("own", pattern("q.io", "$namespace/**"), pattern("q.io", "pub/*/$namespace")))
+
+
+@pytest.mark.parametrize(
+    ("namespace", "text", "allowed"),
+    [
+        ("team-a", "q.io/team-a/app", True),
+        ("team-a", "q.io/team-a/x/y", True),
+        ("team-a", "q.io/pub/x/team-a", True),
+        ("team-a", "q.io/team-ab/app", False),
+        ("team-a", "q.io/team-a", False),
+        ("team-a", "q.io/x/team-a/app", False),
+        ("team-b", "q.io/team-a/app", False),
+        ("", "q.io/team-a/app", False),
+        ("*", "q.io/team-a/app", False),
+        ("**", "q.io/team-a/app", False),
+        ("team-*", "q.io/team-a/app", False),
+        ("team-a/x", "q.io/team-a/x/y", False),
+    ],
+)
+def test_a_rule_may_be_about_images_of_the_namespace(namespace: str, text: str, allowed: bool) -> None:  # noqa: FBT001
+    """Where the namespace is not known it lets nothing in, and what is no name of one is no glob either."""
+    assert OWN.decide(parse(text), Where(namespace))[0] is (Effect.ALLOW if allowed else Effect.DENY)
+    assert OWN.decide(parse(text))[0] is Effect.DENY
 
 
 @given(POLICIES, RULES, IMAGES)

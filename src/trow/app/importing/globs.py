@@ -12,6 +12,7 @@ from enum import Enum
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
+from trow.policy.globs import NAMESPACE
 from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
 from trow.policy.manifests import IMAGES_AT_MOST
 from trow.policy.patterns import ANY, ImagePattern
@@ -24,7 +25,7 @@ _MORE_LABELS: Final = 3
 _STARS: Final = re.compile(r"\*+")
 # Anything, but at least one character: no part of a name is empty.
 _SOMETHING: Final = re.compile(r"(?:^|(?<=[/:@]))(?:\?\*|\*\?)(?=$|[/:@])")
-_STRANGE: Final = frozenset("?[]{}\\!|&<> ")
+_STRANGE: Final = frozenset("?[]{}\\!|&<>$ ")
 # What may stand in the text of a digest, behind a star.
 _IN_A_DIGEST: Final = re.compile(r"\*[0-9a-fhs]+(?:[*:]|$)")
 _WHOLE_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
@@ -80,19 +81,23 @@ class _Parts:
         return self.host in HUB_NAMES and "/" not in self.path and self.path != "**"
 
 
-def meaning_of(glob: str, form: Form, *, trusting: bool) -> Meaning:
+def meaning_of(glob: str, form: Form, *, trusting: bool, in_namespaces: bool = False) -> Meaning:
     """Patterns for a glob.
 
     Args:
         glob: over whole names.
         form: of the names that it is compared with.
         trusting: whether something is permitted by it.
+        in_namespaces: whether `NAMESPACE` in it is the namespace of the Pod, not a text that no name has.
 
     Raises:
         Inexpressible: there are none.
     """
     text = _SOMETHING.sub("*", _STARS.sub("*", glob))
-    if strange := sorted(set(text) & _STRANGE):
+    if in_namespaces and NAMESPACE in text and not trusting:
+        raise Inexpressible(f"{glob!r} denies by the namespace of the Pod, which no rule here can")
+    literal = text.replace(NAMESPACE, "") if in_namespaces else text
+    if strange := sorted(set(literal) & _STRANGE):
         raise Inexpressible(f"{glob!r} has {' '.join(strange)}, which no pattern here can say")
     splits = _splits(text, form, trusting=trusting)
     parts = [parts for host, path in splits for parts in _variants(host, path, form)]

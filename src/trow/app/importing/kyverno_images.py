@@ -9,6 +9,7 @@ from trow.app.importing.drafts import DraftRule
 from trow.app.importing.globs import Form, Inexpressible, meaning_of
 from trow.app.importing.precedence import meet
 from trow.app.importing.values import mapping, sequence
+from trow.policy.globs import NAMESPACE
 from trow.policy.rules import Effect
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _LISTS: Final = ("containers", "initContainers", "ephemeralContainers")
 _IF_THERE: Final = re.compile(r"=\((\w+)\)")
 _LOOPED: Final = re.compile(r"request\.object\.spec\.(\w+|\[[\w, ]+\]\[\])")
 _ANY_NAME: Final = ("*", "?*")
+_OWN: Final = re.compile(r"\{\{\s*request\.(?:namespace|object\.metadata\.namespace)\s*\}\}")
 _DIGEST: Final = re.compile(r"@(?:sha256:)?\*")
 
 
@@ -126,7 +128,8 @@ def _rules(globs: Sequence[str], effect: Effect, where: str, into: Imported) -> 
     for glob in globs:
         place = f"{where}, image {glob!r}"
         try:
-            meaning = meaning_of(glob, Form.WRITTEN, trusting=effect is Effect.ALLOW)
+            own = glob if "$" in glob else _OWN.sub(NAMESPACE, glob)
+            meaning = meaning_of(own, Form.WRITTEN, trusting=effect is Effect.ALLOW, in_namespaces=own != glob)
         except Inexpressible as error:
             into.left_out(place, str(error))
             continue
