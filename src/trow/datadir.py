@@ -83,9 +83,9 @@ def try_to_hold(path: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            private.try_folder(path)
             if path.exists():
                 _check_owner(path)
+            private.try_folder(path)
             with contextlib.suppress(FileNotFoundError):  # then nobody holds it
                 fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
                 _lock(path, fd)
