@@ -69,6 +69,7 @@ GOOD: Final = [
     (CLUSTER_POLICY, policy(rules=[rule("a" * 63)])),
     (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {"registry": "a.io", "repository": "$namespace/**"})])),
     (POLICY, policy(rules=[rule("own", "Allow", {"registry": "a.io", "repository": "x/$namespace"})])),
+    (CLUSTER_POLICY, policy(rules=[rule() | {"usedBy": ["initContainers", "volumes"]}])),
     (CLUSTER_POLICY, policy(require={"digest": True, "exists": False, "forbidPullPolicyNever": True})),
     (CLUSTER_POLICY, policy(require={"imagePullPolicy": "Always"})),
     (CLUSTER_POLICY, policy(require={"maxAge": "90d", "platforms": ["linux/amd64", "linux/arm/v7"]})),
@@ -144,6 +145,8 @@ BAD: Final = [
     (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {**OWN, "repository": "$ns/*"})]), "repository: Invalid value"),
     (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {**OWN, "repository": "a$namespace"})]), "Invalid value"),
     (EXCEPTION, exception(images=[OWN]), "spec.images: Invalid value: $namespace is for rules that allow"),
+    (CLUSTER_POLICY, policy(rules=[rule() | {"usedBy": ["init"]}]), "usedBy[0]: Unsupported value"),
+    (CLUSTER_POLICY, policy(rules=[rule() | {"usedBy": []}]), "should have at least 1 items"),
     # Exceptions
     *(
         (EXCEPTION, without(exception(), field), f"spec.{field}: Required value")

@@ -10,7 +10,7 @@ from trow.policy.decide import Exemption, Request
 from trow.policy.globs import NAMESPACE
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
-from trow.policy.pods import ImageUse
+from trow.policy.pods import ImageUse, UsedBy
 from trow.policy.rules import (
     CLUSTER,
     CONFIGURED,
@@ -39,12 +39,12 @@ def pattern(registry: str, repository: str = "**", tag: str = "*", digest: str =
     return ImagePattern.parse(registry, repository, tag, digest, semver)
 
 
-def allow(name: str, *patterns: ImagePattern) -> Rule:
-    return Rule(name, Effect.ALLOW, patterns)
+def allow(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -> Rule:
+    return Rule(name, Effect.ALLOW, patterns, used_by)
 
 
-def deny(name: str, *patterns: ImagePattern) -> Rule:
-    return Rule(name, Effect.DENY, patterns)
+def deny(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -> Rule:
+    return Rule(name, Effect.DENY, patterns, used_by)
 
 
 def cluster_policy(
@@ -73,10 +73,16 @@ def exemption(
     return Exemption(name, reason, requester, approver, begins, duration, namespaces, policies, patterns)
 
 
-def pod(*texts: str, namespace: str = "team-a", pull_policy: str = "", running: bool = True) -> Request:
+def pod(
+    *texts: str,
+    namespace: str = "team-a",
+    pull_policy: str = "",
+    running: bool = True,
+    used_by: UsedBy | None = UsedBy.CONTAINERS,
+) -> Request:
     """A Pod whose containers c0, c1 ... run these images."""
     uses = [
-        ImageUse(f"spec.containers[{number}].image", f"container c{number}", text, pull_policy)
+        ImageUse(f"spec.containers[{number}].image", f"container c{number}", text, pull_policy, used_by)
         for number, text in enumerate(texts)
     ]
     return Request(namespace, tuple(uses), running)
@@ -107,8 +113,9 @@ RULES: Final = st.builds(
     st.text("abc", min_size=1, max_size=3),
     st.sampled_from(Effect),
     st.lists(PATTERNS, min_size=1, max_size=3).map(tuple),
+    st.sampled_from([(), (), (), (UsedBy.CONTAINERS,), (UsedBy.INIT_CONTAINERS, UsedBy.VOLUMES)]),
 )
-PLACES: Final = st.builds(Where, st.one_of(st.just(""), NAMESPACES))
+PLACES: Final = st.builds(Where, st.one_of(st.just(""), NAMESPACES), st.sampled_from([None, *UsedBy]))
 _REQUIREMENTS: Final = st.builds(
     Requirements,
     digest=st.booleans(),

@@ -30,6 +30,9 @@ RULES = """default: Deny, namespaces: {exclude: [kube-system]}, rules: [
   {name: ours, action: Allow, images: [{registry: registry.example.com}]},
   {name: evil, action: Deny, images: [{registry: registry.example.com, repository: evil/**}]}]"""
 OURS = cluster_policy(RULES)
+TOOLS = cluster_policy(
+    "default: Deny, rules: [{name: tools, action: Allow, usedBy: [initContainers], images: [{registry: quay.io}]}]"
+)
 OWN = cluster_policy(
     "default: Deny, rules: [{name: own, action: Allow, images: [{registry: quay.io, repository: $namespace/**}]}]"
 )
@@ -601,6 +604,20 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             ],
         ),
         (
+            TOOLS,
+            "team-a",
+            "--used-by=initContainers quay.io/tool:1",
+            0,
+            ["used by     initContainers", "  rule tools allows it: quay.io/**", "verdict: allowed"],
+        ),
+        (
+            TOOLS,
+            "team-a",
+            "quay.io/tool:1",
+            1,
+            ["used by     containers", "  to pass: allowed are quay.io/** in initContainers", "verdict: denied"],
+        ),
+        (
             OWN,
             "team-a",
             "quay.io/team-a/app:1",
@@ -691,7 +708,8 @@ def test_explain(
     capsys: pytest.CaptureFixture[str], policies: str, namespace: str, image: str, code: int, wanted: list[str]
 ) -> None:
     Path("policy.yaml").write_text(policies)
-    exit_code, lines = explain(capsys, "--namespace", namespace, image)
+    words = image.split() if image.startswith("--") else [image]
+    exit_code, lines = explain(capsys, "--namespace", namespace, *words)
     assert exit_code == code
     assert [line for line in lines if line in wanted] == wanted
 

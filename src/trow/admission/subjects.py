@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from trow.admission.review import Review
     from trow.policy.paths import Path
-    from trow.policy.pods import Json, Kind
+    from trow.policy.pods import Json, Kind, UsedBy
 
 
 class Subjects:
@@ -46,7 +46,7 @@ class Subjects:
         uses = self.uses(review.of, review.item or {})
         if review.operation == "UPDATE" and review.old_item is not None:
             known = self._known(review.of, review.old_item)
-            uses = tuple(use for use in uses if (use.text, use.pull_policy) not in known)
+            uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in known)
         # What is only filled in later is judged in the Pods.
         uses = tuple(use for use in uses if not is_filled_in(review.of, use.text))
         return Request(review.namespace or "", uses, review.of.is_pod) if uses else None
@@ -63,9 +63,9 @@ class Subjects:
         uses += extra.images_in(item, strict=True) if extra else ()
         return tuple({use.field: use for use in uses}.values())
 
-    def _known(self, kind: Kind, item: Json) -> frozenset[tuple[str, str]]:
+    def _known(self, kind: Kind, item: Json) -> frozenset[tuple[str, str, UsedBy | None]]:
         try:
-            return frozenset((use.text, use.pull_policy) for use in self.uses(kind, item))
+            return frozenset((use.text, use.pull_policy, use.used_by) for use in self.uses(kind, item))
         except UnreadableObject:
             return frozenset()
 

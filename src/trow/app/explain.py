@@ -36,25 +36,25 @@ if TYPE_CHECKING:
 _POD: Final = Kind("", POD)
 
 
-def explained(policies: Policies, namespace: str, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
+def explained(policies: Policies, where: Where, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
     """What comes of it, and why, line by line.
 
     Args:
         policies: what is in force.
-        namespace: where the image is to run.
+        where: the image is to run.
         text: its name, as a Pod would have it.
         now: seconds of Unix time.
     """
-    rules, use = policies.rules, ImageUse("image", "image", text)
+    rules, use, namespace = policies.rules, ImageUse("image", "image", text, used_by=where.used_by), where.namespace
     judge = Judge(rules, now, policies.setting)
     changed = judge.changed(namespace, use).text
     opinions = judge.opinions(namespace, _POD, use)
     image = JudgedImage(use, reference_of(changed), opinions)
-    lines = [*_reading(text), f"namespace   {namespace}", *_changes(text, changed), ""]
+    lines = [*_reading(text), f"namespace   {namespace}", *_using(rules, where), *_changes(text, changed), ""]
     told = iter(opinions)
     for policy in rules.policies:
         if policy.applies(namespace, rules.labels.of(namespace)):
-            lines += [*_applied(policy, next(told), image.reference, namespace, now), ""]
+            lines += [*_applied(policy, next(told), image.reference, where, now), ""]
         else:
             lines += [f"{policy.title}: does not apply: {_elsewhere(policy, namespace)}", ""]
     return image.outcome, (*lines, *_exceptions(rules, namespace, image, now), *_verdict(image))
@@ -76,6 +76,12 @@ def _reading(text: str) -> Iterator[str]:
     yield f"canonical   {image}"
 
 
+def _using(rules: Rules, where: Where) -> Iterator[str]:
+    """What uses the image, where that matters to a rule."""
+    if where.used_by is not None and any(rule.used_by for policy in rules.policies for rule in policy.rules):
+        yield f"used by     {where.used_by.value}"
+
+
 def _changes(text: str, changed: str) -> Iterator[str]:
     if changed != text:
         yield f"changed to  {changed} ({PULLED_THROUGH})"
@@ -92,16 +98,13 @@ def _elsewhere(policy: Policy, namespace: str) -> str:
     return f"namespaces.include is {', '.join(policy.namespaces.include)}"
 
 
-def _applied(
-    policy: Policy, opinion: Opinion, image: ImageReference | None, namespace: str, now: float
-) -> Iterator[str]:
+def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, where: Where, now: float) -> Iterator[str]:
     yield f"{policy.title} ({policy.mode.value}): {opinion.outcome.value}"
     if image is not None:
-        where = Where(namespace)
         effect, rule = policy.decide(image, where)
         yield f"  {_rule(effect, rule, image, where)}"
         if effect is Effect.ALLOW:
-            yield from _requirements(policy, image, namespace, now)
+            yield from _requirements(policy, image, where, now)
     found = opinion.finding
     if opinion.outcome is not Outcome.ALLOWED or found.exemption:
         yield f"  {found.rule}: {found.reason}"
@@ -119,14 +122,14 @@ def _rule(effect: Effect, rule: Rule | None, image: ImageReference, where: Where
     return f"rule {rule.name} {verb} it: {pattern}"
 
 
-def _requirements(policy: Policy, image: ImageReference, namespace: str, now: float) -> Iterator[str]:
+def _requirements(policy: Policy, image: ImageReference, where: Where, now: float) -> Iterator[str]:
     for name, require in _each(policy.require):
         if name in (FORBID_NEVER, REQUIRE_ALWAYS):
             yield f"  {name}: depends on the container's imagePullPolicy"
             continue
         alone = Rules((replace(policy, require=require),))
-        use = ImageUse("image", "image", str(image))
-        outcome = worst(opinion.outcome for opinion in Judge(alone, now).opinions(namespace, _POD, use))
+        use = ImageUse("image", "image", str(image), used_by=where.used_by)
+        outcome = worst(opinion.outcome for opinion in Judge(alone, now).opinions(where.namespace, _POD, use))
         met = "fulfilled" if outcome is Outcome.ALLOWED else "not fulfilled"
         yield f"  {name}: {'known to the registry alone' if require.of_content else met}"
 

@@ -187,7 +187,7 @@ class Judge:
         if image is None:
             return None
         allowed, here = opinion.outcome is Outcome.ALLOWED, self._setting.may_have(image)
-        if allowed and here and asked.policy.denies_some_digest_of(image, Where(namespace)):
+        if allowed and here and asked.policy.denies_some_digest_of(image, Where(namespace, use.used_by)):
             return opinion.finding.rule, "is allowed, if it does not stand for a digest that is denied", _ASK
         pinned = wanted.pin_digests and image.digest is None and here
         if pinned and self._depends_on_digest(asked, namespace, use, image, opinion):

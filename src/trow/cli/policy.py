@@ -14,7 +14,7 @@ from trow.cli import simulate
 from trow.cli.printing import EXIT_ALLOWED, aligned, exit_code, failed, say, say_json
 from trow.errors import StartError
 from trow.lib.terminal import shown
-from trow.policy.pods import UnreadableObject
+from trow.policy.pods import UnreadableObject, UsedBy
 
 if TYPE_CHECKING:
     import argparse
@@ -92,6 +92,12 @@ def _add_test(actions: Commands) -> None:
 def _add_explain(actions: Commands) -> None:
     parser = _command(actions, "explain", "say how an image is read and what each policy makes of it", _EXPLAIN)
     parser.add_argument("image", metavar="IMAGE", help="as a Pod would name it")
+    parser.add_argument(
+        "--used-by",
+        choices=[each.value for each in UsedBy],
+        default=UsedBy.CONTAINERS.value,
+        help="the field of the Pod that names it (default: containers)",
+    )
     parser.set_defaults(run=run_explain)
 
 
@@ -202,13 +208,15 @@ def run_explain(args: argparse.Namespace) -> int:
     from trow.app.explain import explained  # noqa: PLC0415 (the engines are loaded only when they are needed)
     from trow.app.policies import policies_from  # noqa: PLC0415
     from trow.app.trial import namespace_of  # noqa: PLC0415
+    from trow.policy.rules import Where  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
-    outcome, lines = explained(policies, args.namespace, args.image, time.time())
+    where = Where(args.namespace, UsedBy(args.used_by))
+    outcome, lines = explained(policies, where, args.image, time.time())
     say(lines)
     return exit_code(outcome)
 

@@ -197,12 +197,12 @@ def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:
         image
         for use in request.uses
         if (image := _parsed(use))
-        and any(_asks_about(policy, image, _where(request), rules.exemptions) for policy in applying)
+        and any(_asks_about(policy, image, _where(request, use), rules.exemptions) for policy in applying)
     )
 
 
-def _where(request: Request) -> Where:
-    return Where(request.namespace)
+def _where(request: Request, use: ImageUse) -> Where:
+    return Where(request.namespace, use.used_by)
 
 
 def _asks_about(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> bool:
@@ -288,7 +288,7 @@ def _of_policy(
 def _of_image(
     policy: Policy, request: Request, use: ImageUse, facts: Mapping[ImageReference, Facts | None], now: float
 ) -> Finding:
-    mode, where = _mode(policy, request), _where(request)
+    mode, where = _mode(policy, request), _where(request, use)
     try:
         image = images.parse(use.text)
     except InvalidImage as error:
@@ -328,11 +328,17 @@ def _denied(policy: Policy, where: Where, rule: Rule | None) -> tuple[str, str, 
 
 def allowed_images(policy: Policy) -> str:
     """What would pass, for people: the first patterns of the rules that allow, with `NAMESPACE` in them."""
-    patterns = [pattern for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns]
-    if not patterns:
+    found = [
+        f"{pattern}{_uses(rule)}" for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns
+    ]
+    if not found:
         return "this policy allows nothing yet: it needs a rule with the action Allow"
-    more = f" or {len(patterns) - _SHOWN} more" if len(patterns) > _SHOWN else ""
-    return f"allowed are {', '.join(map(str, patterns[:_SHOWN]))}{more}"
+    more = f" or {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"allowed are {', '.join(found[:_SHOWN])}{more}"
+
+
+def _uses(rule: Rule) -> str:
+    return f" in {' and '.join(each.value for each in rule.used_by)}" if rule.used_by else ""
 
 
 def _unmet(

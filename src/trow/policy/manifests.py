@@ -11,7 +11,7 @@ import difflib
 import re
 from collections import Counter
 from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from trow.policy.decide import LONGEST_EXEMPTION, Exemption
 from trow.policy.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY, ImagePattern
+from trow.policy.pods import UsedBy
 from trow.policy.rules import (
     CLUSTER,
     CONFIGURED,
@@ -68,6 +69,7 @@ _CHOICES: Final = {
     "mode": "enforce, warn or audit",
     "controllers": "enforce, warn or ignore",
     "imagePullPolicy": "Always",
+    "usedBy": "containers, initContainers, ephemeralContainers or volumes",
     "operator": "In, NotIn, Exists or DoesNotExist",
 }
 
@@ -76,6 +78,7 @@ LabelValue = Annotated[str, Meta(pattern=_LABEL_VALUE, max_length=63)]
 NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
 NamespaceName = Annotated[str, Meta(pattern=_NAMESPACE, max_length=63)]
 PolicyTitle = Annotated[str, Meta(pattern=_TITLE, max_length=82)]
+_UsedBy: TypeAlias = Literal["initContainers", "containers", "ephemeralContainers", "volumes"]
 # Of what may be left out but, once there, has to say something: an empty value would be a condition that always holds.
 Something = Annotated[str, Meta(min_length=1)]
 Value = TypeVar("Value", str, float)
@@ -117,17 +120,18 @@ _DENIED: Final = (
 _EXCEPTED: Final = "is for rules that allow; an exception has its namespaces: write one of them"
 
 
-class _Rule(Struct, frozen=True, forbid_unknown_fields=True):
+class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
     action: Literal["Allow", "Deny"]
     images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=IMAGES_AT_MOST)]
+    used_by: Annotated[tuple[_UsedBy, ...], Meta(min_length=1)] = ()
 
     def rule(self) -> Rule:
         where, effect = f"spec.rules, images of {self.name!r}", Effect(self.action)
         patterns = _patterns(self.images, where)
         if effect is Effect.DENY:
             _written_out(patterns, where, _DENIED)
-        return Rule(self.name, effect, patterns)
+        return Rule(self.name, effect, patterns, tuple(map(UsedBy, self.used_by)))
 
 
 class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -348,7 +352,7 @@ def _readable(error: Exception, root: str = "") -> str:
         return str(error)
     if what.startswith(_UNKNOWN):
         return f"{where}: {what}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
-    choices = _CHOICES.get(where.rpartition(".")[2]) if "enum" in what else None
+    choices = _CHOICES.get(where.rpartition(".")[2].partition("[")[0]) if "enum" in what else None
     return f"{where}: {what}; write {choices}" if choices else f"{where}: {what}"
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from trow.policy.cel import Variable, matches, regex, sequence, text
 from trow.policy.expressions import HEADS, anchored, any_of, expression_of
+from trow.policy.pods import UsedBy
 from trow.policy.rules import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from trow.policy.expressions import Expression
-    from trow.policy.rules import Policy
+    from trow.policy.rules import Policy, Rule
 
     # By beginning and rule.
     Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[Expression]]]
@@ -50,8 +51,36 @@ class Matching(NamedTuple):
 
 
 def matching(policy: Policy, effect: Effect, images: Variable) -> Matching:
-    """Expressions of what `Policy.decide` looks up, over images whose third part is the name."""
-    groups, name = _grouped(policy, effect), effect.value.lower()
+    """Expressions of what `Policy.decide` looks up.
+
+    Args:
+        policy: any.
+        effect: of the rules.
+        images: their first part says what uses them, their third is the name.
+    """
+    by_use: dict[tuple[UsedBy, ...], list[Rule]] = defaultdict(list)
+    for rule in policy.rules:
+        if rule.effect is effect:
+            by_use[tuple(each for each in UsedBy if each in rule.used_by)].append(rule)
+    parts = [_part(effect, used_by, rules, images) for used_by, rules in by_use.items()]
+    conditions = [part.condition for part in parts]
+    rules = f"{sequence(part.rules for part in parts)}.filter(n, n != '').join(', ')"
+    variables = tuple(variable for part in parts for variable in part.variables)
+    return Matching(variables, " || ".join(conditions) or "false", parts[0].rules if len(parts) == 1 else rules)
+
+
+def _part(effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[Rule], images: Variable) -> Matching:
+    """The rules that are about the same uses."""
+    name = "_".join((effect.value.lower(), *(each.value for each in used_by)))
+    found = _matching(name, effect, rules, images)
+    if not used_by:
+        return found
+    using = " || ".join(f"u[0].startsWith({text(f'{each.title} ')})" for each in used_by)
+    return Matching(found.variables, f"({using}) && ({found.condition})", f"({using} ? {found.rules} : '')")
+
+
+def _matching(name: str, effect: Effect, rules: Sequence[Rule], images: Variable) -> Matching:
+    groups = _grouped(rules, effect)
     many = {head: rules for head, rules in groups.items() if _length(rules) > _FEW}
     maps = tuple(_maps(name, {head: rules for head, rules in groups.items() if head not in many}))
     lists = tuple(_lists(f"{name}_many", many, images))
@@ -61,11 +90,11 @@ def matching(policy: Policy, effect: Effect, images: Variable) -> Matching:
     return Matching((*maps, *lists, *names), " || ".join(conditions) or "false", _rules((*maps, *names)))
 
 
-def _grouped(policy: Policy, effect: Effect) -> Groups:
+def _grouped(rules: Sequence[Rule], effect: Effect) -> Groups:
     """Which rule it is matters only where one denies."""
     found: dict[str, dict[str, list[Expression]]] = defaultdict(lambda: defaultdict(list))
-    for rule in policy.rules:
-        for pattern in rule.patterns if rule.effect is effect else ():
+    for rule in rules:
+        for pattern in rule.patterns:
             # Beside a digest, a tag is believed here: whether it stands for that only the webhook can tell.
             expression = expression_of(pattern, trusting=False)
             found[expression.head][rule.name if effect is Effect.DENY else ""].append(expression)

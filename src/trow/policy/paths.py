@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Self
 
-from trow.policy.pods import MOST_ENTRIES, MOST_IMAGES, ImageUse, UnreadableObject, images_of_spec
+from trow.policy.pods import MOST_ENTRIES, MOST_IMAGES, ImageUse, UnreadableObject, UsedBy, images_of_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -125,7 +125,7 @@ def _entered(value: object, step: str, where: str) -> Iterator[tuple[str, object
 
 def _read(where: str, value: object, *, strict: bool) -> Iterator[ImageUse]:
     if isinstance(value, str) and (value or strict):
-        yield ImageUse(where, where, value)
+        yield ImageUse(where, where, value, used_by=_used_by(where))
     elif isinstance(value, dict) and (not strict or not value or not _NAMING.isdisjoint(value)):
         # Read as a container, a specification has no image, and the other way round: nothing is left out.
         uses = (*images_of_spec(value, where), *_of_container(value, where))
@@ -141,4 +141,11 @@ def _of_container(value: Json, where: str) -> Iterator[ImageUse]:
             continue
         if not isinstance(text, str) or not isinstance(policy, str):
             raise UnreadableObject(f"{where}.{key} or its {of_policy} is not a text")
-        yield ImageUse(f"{where}.{key}", where, text, policy)
+        used_by = UsedBy.VOLUMES if key == "reference" else _used_by(where)
+        yield ImageUse(f"{where}.{key}", where, text, policy, used_by)
+
+
+def _used_by(where: str) -> UsedBy:
+    """What its controller is taken to make of it: the Pods, in which that is to be seen, are judged in any case."""
+    members = re.findall(r"[A-Za-z]+", where)
+    return next((each for each in UsedBy if each.value in members), UsedBy.CONTAINERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.policy.images import LATEST
@@ -28,12 +29,6 @@ POD_SPECS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
     ("batch", "Job"): _TEMPLATE,
     ("batch", "CronJob"): ("spec", "jobTemplate", *_TEMPLATE),
 }
-# Fields of a Pod's specification, and what people call an entry.
-_CONTAINERS: Final = (
-    ("initContainers", "init container"),
-    ("containers", "container"),
-    ("ephemeralContainers", "ephemeral container"),
-)
 # More in one object than any node could run; each costs a look at every policy.
 MOST_IMAGES: Final = 1000
 # Entries of a list, such as volumes, that are looked at one by one.
@@ -42,6 +37,30 @@ MOST_ENTRIES: Final = 10_000
 
 class UnreadableObject(ValueError):
     """An object whose images cannot be told; the message says where."""
+
+
+class UsedBy(Enum):
+    """What uses an image: the field of a Pod's specification, in the order in which they are looked at."""
+
+    INIT_CONTAINERS = "initContainers"
+    CONTAINERS = "containers"
+    EPHEMERAL_CONTAINERS = "ephemeralContainers"
+    VOLUMES = "volumes"
+
+    @property
+    def title(self) -> str:
+        """What people call an entry."""
+        return _TITLES[self]
+
+
+_TITLES: Final = {
+    UsedBy.INIT_CONTAINERS: "init container",
+    UsedBy.CONTAINERS: "container",
+    UsedBy.EPHEMERAL_CONTAINERS: "ephemeral container",
+    UsedBy.VOLUMES: "image volume",
+}
+# Those that hold containers.
+CONTAINERS: Final = (UsedBy.INIT_CONTAINERS, UsedBy.CONTAINERS, UsedBy.EPHEMERAL_CONTAINERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +72,14 @@ class ImageUse:
         owner: what uses it, in words, such as ``container web``.
         text: the field's value, as it was written.
         pull_policy: `Always`, `IfNotPresent` or `Never`; "" where it is left to the API server.
+        used_by: None where that is not known, as when an image is pulled.
     """
 
     field: str
     owner: str
     text: str
     pull_policy: str = ""
+    used_by: UsedBy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +143,7 @@ def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:
 def images_of_spec(spec: Json, path: str) -> tuple[ImageUse, ...]:
     """Every image in a Pod's specification. Raises like `images_of`."""
     # Counted before anything is made of them.
-    containers = sum(len(_list(spec.get(key), f"{path}.{key}")) for key, _ in _CONTAINERS)
+    containers = sum(len(_list(spec.get(kind.value), f"{path}.{kind.value}")) for kind in CONTAINERS)
     if containers > MOST_IMAGES:
         raise UnreadableObject(f"{path} names {containers} images, more than {MOST_IMAGES}")
     found = (*_of_containers(spec, path), *_of_volumes(spec, f"{path}.volumes"))
@@ -132,12 +153,13 @@ def images_of_spec(spec: Json, path: str) -> tuple[ImageUse, ...]:
 
 
 def _of_containers(spec: Json, path: str) -> Iterator[ImageUse]:
-    for key, title in _CONTAINERS:
-        for number, container in enumerate(_list(spec.get(key), f"{path}.{key}")):
-            at = f"{path}.{key}[{number}]"
+    for kind in CONTAINERS:
+        for number, container in enumerate(_list(spec.get(kind.value), f"{path}.{kind.value}")):
+            at = f"{path}.{kind.value}[{number}]"
             fields = _mapping(container, at)
-            owner = f"{title} {_text(fields, 'name', at) or number}"
-            yield ImageUse(f"{at}.image", owner, _text(fields, "image", at), _text(fields, "imagePullPolicy", at))
+            owner = f"{kind.title} {_text(fields, 'name', at) or number}"
+            policy = _text(fields, "imagePullPolicy", at)
+            yield ImageUse(f"{at}.image", owner, _text(fields, "image", at), policy, kind)
 
 
 def _of_volumes(spec: Json, path: str) -> Iterator[ImageUse]:
@@ -147,9 +169,9 @@ def _of_volumes(spec: Json, path: str) -> Iterator[ImageUse]:
         if fields.get("image") is None:
             continue
         source = _mapping(fields["image"], f"{at}.image")
-        owner = f"image volume {_text(fields, 'name', at) or number}"
+        owner = f"{UsedBy.VOLUMES.title} {_text(fields, 'name', at) or number}"
         reference, policy = _text(source, "reference", f"{at}.image"), _text(source, "pullPolicy", f"{at}.image")
-        yield ImageUse(f"{at}.image.reference", owner, reference, policy)
+        yield ImageUse(f"{at}.image.reference", owner, reference, policy, UsedBy.VOLUMES)
 
 
 def _mapping(value: object, where: str) -> Json:

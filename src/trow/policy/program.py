@@ -28,7 +28,7 @@ from trow.policy.expressions import (
 from trow.policy.globs import NAMESPACE
 from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.matching import matching
-from trow.policy.pods import MOST_IMAGES, POD_SPECS
+from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
 from trow.policy.rules import Effect
 
 if TYPE_CHECKING:
@@ -42,12 +42,8 @@ _LIBRARY: Final = images.official(DOCKER_HUB, "")
 # A message of more than 5 KiB is replaced by one that names nothing; a character has four bytes at most.
 _LONGEST_MESSAGE: Final = 1200
 _LONGEST_SHOWN: Final = 200
-# In the order of `pods.images_of`.
-_CONTAINERS: Final = (
-    ("initContainers", "init container"),
-    ("containers", "container"),
-    ("ephemeralContainers", "ephemeral container"),
-)
+# Of an image: what uses it without its name, its pull policy, and its own name as it was written.
+_AS_STORED: Final = "[u[0].substring(0, u[0].lastIndexOf(' ')), u[1], u[2]]"
 
 
 class Validation(NamedTuple):
@@ -100,8 +96,8 @@ def _reading() -> Iterator[Variable]:
     yield Variable("spec", _spec("object"))
     yield Variable("before", f"request.operation == 'UPDATE' ? ({_spec('oldObject')}) : dyn({{}})")
     yield Variable("named", _uses("variables.spec"))
-    yield Variable("kept", f"({_uses('variables.before')}).map(u, [u[1], u[2]])")
-    yield Variable("uses", "variables.named.filter(u, !([u[1], u[2]] in variables.kept))")
+    yield Variable("kept", f"({_uses('variables.before')}).map(u, {_AS_STORED})")
+    yield Variable("uses", f"variables.named.filter(u, !({_AS_STORED} in variables.kept))")
     yield Variable("readable", f"variables.uses.filter(u, {_readable('u[2]')})")
     yield Variable("unreadable", "variables.uses.filter(u, !(u in variables.readable))")
     yield Variable("images", f"variables.readable{_canonical()}")
@@ -119,13 +115,14 @@ def _spec(item: str) -> str:
 
 def _uses(spec: str) -> str:
     containers = [
-        f"{spec}.?{key}.orValue([]).map(c,"
-        f" [{text(f'{title} ')} + c.name, string(c.?imagePullPolicy.orValue('')), string(c.?image.orValue(''))])"
-        for key, title in _CONTAINERS
+        f"{spec}.?{kind.value}.orValue([]).map(c,"
+        f" [{text(f'{kind.title} ')} + c.name, string(c.?imagePullPolicy.orValue('')), string(c.?image.orValue(''))])"
+        for kind in CONTAINERS
     ]
     volumes = (
         f"{spec}.?volumes.orValue([]).filter(v, has(v.image)).map(v,"
-        " ['image volume ' + v.name, string(v.image.?pullPolicy.orValue('')), string(v.image.?reference.orValue(''))])"
+        f" [{text(f'{UsedBy.VOLUMES.title} ')} + v.name,"
+        " string(v.image.?pullPolicy.orValue('')), string(v.image.?reference.orValue(''))])"
     )
     return " + ".join((*containers, volumes))
 

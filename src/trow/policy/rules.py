@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
+    from trow.policy.pods import UsedBy
     from trow.policy.selectors import Selector
 
 CLUSTER: Final = "ClusterImagePolicy"
@@ -54,9 +55,11 @@ class Where:
 
     Attributes:
         namespace: "" where nobody knows.
+        used_by: None where nobody knows.
     """
 
     namespace: str = ""
+    used_by: UsedBy | None = None
 
 
 UNKNOWN: Final = Where()
@@ -64,11 +67,22 @@ UNKNOWN: Final = Where()
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Images, and whether they are allowed."""
+    """Images, and whether they are allowed.
+
+    Attributes:
+        used_by: it is about images that one of these uses; empty: whatever does.
+    """
 
     name: str
     effect: Effect
     patterns: tuple[ImagePattern, ...]
+    used_by: tuple[UsedBy, ...] = ()
+
+    def concerns(self, where: Where) -> bool:
+        """Whether it is about this use; about one that nobody knows it is if it denies."""
+        if not self.used_by:
+            return True
+        return self.effect is Effect.DENY if where.used_by is None else where.used_by in self.used_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +153,7 @@ class Index:
         hits = (
             (number, rule)
             for number, pattern, rule in self._candidates(image)
-            if pattern.covers(image, trusting=trusting, namespace=where.namespace)
+            if rule.concerns(where) and pattern.covers(image, trusting=trusting, namespace=where.namespace)
         )
         first = min(hits, key=lambda hit: hit[0], default=None)
         return first[1] if first else None

@@ -104,6 +104,14 @@ async def test_labels_of_namespaces_count_where_the_namespace_is_known(keep: Kee
     assert await guarded.pulls(image, "v1")
 
 
+async def test_nobody_knows_what_uses_an_image_that_is_pulled(keep: Keep) -> None:
+    image, ours_only = factories.image(), {"registry": REGISTRY}
+    allowing = Guarded(keep(ours(rule("own", "Allow", ours_only) | {"usedBy": ["initContainers"]})))
+    assert not await allowing.pulls(image, "v1", account("team"))
+    denying = Guarded(keep(ours(rule("no", "Deny", ours_only) | {"usedBy": ["initContainers"]}, default="Allow")))
+    assert not await denying.pulls(image, "v1", account("team"))
+
+
 async def test_images_of_the_namespace_are_given_to_nobody_whose_namespace_is_not_known(keep: Keep) -> None:
     guarded = Guarded(keep(ours(rule("own", "Allow", {"registry": REGISTRY, "repository": "$namespace/**"}))))
     image = factories.image()

@@ -101,7 +101,9 @@ def test_an_update_is_asked_about_what_is_new() -> None:
 
 @pytest.mark.parametrize("field", ["initContainers", "ephemeralContainers"])
 def test_a_new_image_in_any_field(field: str) -> None:
-    assert images(pod("a", **{field: containers("a", "b")}), pod("a")) == ["b"]
+    old = pod("a", **{field: containers("c")})
+    assert images(pod("a", **{field: containers("c", "b")}), old) == ["b"]
+    assert images(pod("a", **{field: containers("c", "a")}), old) == ["a"]
 
 
 def test_a_new_image_volume() -> None:
@@ -135,6 +137,12 @@ def test_finalizers_can_be_removed_whatever_runs() -> None:
     new = pod("forbidden")
     new["metadata"] |= {"finalizers": [], "deletionTimestamp": "2026-11-24T12:00:00Z"}
     assert asked(new, old) is None
+
+
+def test_an_image_that_moves_to_another_kind_of_container_is_asked_about() -> None:
+    """What may initialise a Pod may not always run in it."""
+    old = pod("a", initContainers=containers("b"))
+    assert images(pod("b", initContainers=containers("b")), old) == ["b"]
 
 
 def test_an_update_without_the_old_object_is_asked_about_everything() -> None:

@@ -14,6 +14,7 @@ from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, except
 from support.verdicts import SHA256, SHA512, allow, deny, pattern
 from trow.policy.decide import Exemption
 from trow.policy.manifests import ManifestError, age_of, duration_of, exemption_of, is_ours, policy_of
+from trow.policy.pods import UsedBy
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Mutations, Namespaces, Policy, Requirements
 from trow.policy.selectors import Operator, Requirement, Selector
 
@@ -326,6 +327,18 @@ def test_a_field_that_there_is_not_comes_with_what_may_be_meant(spec: Document, 
 def test_more_than_a_host_comes_with_how_it_is_written(registry: str, fix: str) -> None:
     with pytest.raises(ManifestError, match=f"is more than the host of a registry; {re.escape(fix)}$"):
         read(policy(rules=[rule("a", "Allow", {"registry": registry})]))
+
+
+def test_a_rule_may_say_what_uses_the_images() -> None:
+    some = rule("tools") | {"usedBy": ["initContainers", "ephemeralContainers"]}
+    (found,) = read(policy(rules=[some])).rules
+    assert found.used_by == (UsedBy.INIT_CONTAINERS, UsedBy.EPHEMERAL_CONTAINERS)
+    with pytest.raises(
+        ManifestError, match=r"usedBy\[0\]: .*; write containers, initContainers, ephemeralContainers or"
+    ):
+        read(policy(rules=[rule() | {"usedBy": ["init"]}]))
+    with pytest.raises(ManifestError, match=r"usedBy: .*length >= 1"):
+        read(policy(rules=[rule() | {"usedBy": []}]))
 
 
 OWN: Final = {"registry": "registry.example.com", "repository": "$namespace/**"}

@@ -8,7 +8,7 @@ import pytest
 
 from support.admission import containers
 from trow.policy.paths import Path, Shape
-from trow.policy.pods import MOST_IMAGES, ImageUse, UnreadableObject
+from trow.policy.pods import MOST_IMAGES, ImageUse, UnreadableObject, UsedBy
 
 
 def images_at(item: dict[str, Any], *paths: str, strict: bool = True) -> tuple[ImageUse, ...]:
@@ -174,7 +174,7 @@ def test_what_is_absent_names_nothing() -> None:
 
 
 def test_an_empty_text_is_an_image_that_cannot_be_read() -> None:
-    assert images_at({"spec": ""}, "spec") == (ImageUse("spec", "spec", ""),)
+    assert images_at({"spec": ""}, "spec") == (ImageUse("spec", "spec", "", used_by=UsedBy.CONTAINERS),)
 
 
 @pytest.mark.parametrize(

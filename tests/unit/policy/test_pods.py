@@ -7,7 +7,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, UnreadableObject, images_of, images_of_spec
+from trow.policy.pods import (
+    MOST_IMAGES,
+    POD_SPECS,
+    ImageUse,
+    Kind,
+    UnreadableObject,
+    UsedBy,
+    images_of,
+    images_of_spec,
+)
+
+INIT, MAIN, EPHEMERAL, VOLUME = UsedBy
 
 POD: Final = Kind("", "Pod")
 KINDS: Final = sorted(POD_SPECS)
@@ -49,7 +60,7 @@ def test_where_each_kind_names_images(version: str, name: str, path: str) -> Non
     for key in reversed(path.split(".")):
         item = {key: item}
     kind = Kind.of({"apiVersion": version, "kind": name})
-    assert images_of(kind, item) == (ImageUse(f"{path}.containers[0].image", "container web", "web:1"),)
+    assert images_of(kind, item) == (ImageUse(f"{path}.containers[0].image", "container web", "web:1", used_by=MAIN),)
     assert kind.known
 
 
@@ -126,13 +137,18 @@ def test_every_field_that_makes_a_node_fetch_something() -> None:
         "initContainers": [{"name": "init", "image": "init:1", "restartPolicy": "Always"}],
     }
     assert images_of(POD, {"spec": spec}) == (
-        ImageUse("spec.initContainers[0].image", "init container init", "init:1"),
-        ImageUse("spec.containers[0].image", "container web", "web:1", "Never"),
-        ImageUse("spec.containers[1].image", "container 1", "nameless:1"),
-        ImageUse("spec.containers[2].image", "container side", "side:1"),
-        ImageUse("spec.ephemeralContainers[0].image", "ephemeral container debug", "debug:1"),
-        ImageUse("spec.volumes[0].image.reference", "image volume tools", "tools:1", "Always"),
-        ImageUse("spec.volumes[2].image.reference", "image volume 2", "more:1"),
+        ImageUse("spec.initContainers[0].image", "init container init", "init:1", used_by=INIT),
+        ImageUse("spec.containers[0].image", "container web", "web:1", "Never", used_by=MAIN),
+        ImageUse("spec.containers[1].image", "container 1", "nameless:1", used_by=MAIN),
+        ImageUse("spec.containers[2].image", "container side", "side:1", used_by=MAIN),
+        ImageUse(
+            "spec.ephemeralContainers[0].image",
+            "ephemeral container debug",
+            "debug:1",
+            used_by=EPHEMERAL,
+        ),
+        ImageUse("spec.volumes[0].image.reference", "image volume tools", "tools:1", "Always", used_by=VOLUME),
+        ImageUse("spec.volumes[2].image.reference", "image volume 2", "more:1", used_by=VOLUME),
     )
 
 
@@ -151,13 +167,13 @@ def test_every_kind_has_every_field(kind: tuple[str, str]) -> None:
 def test_a_container_without_an_image_is_one_that_names_nothing(absent: dict[str, object]) -> None:
     """It is not left out: nothing can be said of it, so that it is denied."""
     found = images_of(POD, pod(containers=[{"name": "web", **absent}]))
-    assert found == (ImageUse("spec.containers[0].image", "container web", ""),)
+    assert found == (ImageUse("spec.containers[0].image", "container web", "", used_by=MAIN),)
 
 
 @pytest.mark.parametrize("source", [{}, {"reference": None}, {"reference": ""}, {"pullPolicy": ""}])
 def test_an_image_volume_without_a_reference_is_one_that_names_nothing(source: dict[str, object]) -> None:
     found = images_of(POD, pod(volumes=[{"name": "tools", "image": source}]))
-    assert found[1:] == (ImageUse("spec.volumes[0].image.reference", "image volume tools", ""),)
+    assert found[1:] == (ImageUse("spec.volumes[0].image.reference", "image volume tools", "", used_by=VOLUME),)
 
 
 @pytest.mark.parametrize("volume", [{}, {"image": None}, {"name": "a", "configMap": {"name": "image"}}])
@@ -254,7 +270,7 @@ def test_a_specification_elsewhere_is_read_by_itself() -> None:
     """Kinds of others may have parts of a Pod's specification."""
     assert images_of_spec({}, "spec.podSpec") == ()
     found = images_of_spec({"initContainers": [{"image": "x"}]}, "spec.podSpec")
-    assert found == (ImageUse("spec.podSpec.initContainers[0].image", "init container 0", "x"),)
+    assert found == (ImageUse("spec.podSpec.initContainers[0].image", "init container 0", "x", used_by=INIT),)
 
 
 # Anything at all

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from support.verdicts import IMAGES, PLACES, POLICIES, RULES, SHA256, allow, cluster_policy, deny, pattern
 from trow.policy.images import ImageReference, parse
+from trow.policy.pods import UsedBy
 from trow.policy.rules import (
     CLUSTER,
     CONFIGURED,
@@ -198,7 +199,7 @@ def walk(rules: list[Rule], image: ImageReference, where: Where, *, trusting: bo
     def covers(each: ImagePattern) -> bool:
         return each.covers(image, trusting=trusting, namespace=where.namespace)
 
-    return next((rule for rule in rules if any(map(covers, rule.patterns))), None)
+    return next((rule for rule in rules if rule.concerns(where) and any(map(covers, rule.patterns))), None)
 
 
 @given(st.lists(RULES, max_size=8), IMAGES, PLACES, st.booleans())
@@ -222,6 +223,28 @@ def test_a_policy_says_what_its_rules_say_one_by_one(policy: Policy, image: Imag
         assert policy.decide(image, where) == (Effect.ALLOW, allowing)
     else:
         assert policy.decide(image, where) == (policy.default, None)
+
+
+@pytest.mark.parametrize(
+    ("used_by", "allows", "denies"),
+    [
+        (UsedBy.INIT_CONTAINERS, True, True),
+        (UsedBy.VOLUMES, True, True),
+        (UsedBy.CONTAINERS, False, False),
+        (UsedBy.EPHEMERAL_CONTAINERS, False, False),
+        (None, False, True),
+    ],
+)
+def test_a_rule_may_be_about_some_kinds_of_containers(used_by: UsedBy | None, allows: bool, denies: bool) -> None:  # noqa: FBT001
+    """Where nobody knows what uses an image, one that allows is about none, and one that denies about all."""
+    some = (UsedBy.INIT_CONTAINERS, UsedBy.VOLUMES)
+    for rule, wanted in (
+        (allow("a", pattern("q.io"), used_by=some), allows),
+        (deny("a", pattern("q.io"), used_by=some), denies),
+    ):
+        other = Effect.DENY if rule.effect is Effect.ALLOW else Effect.ALLOW
+        said = cluster_policy(rule, default=other).decide(parse("q.io/a"), Where("team-a", used_by))
+        assert said == ((rule.effect, rule) if wanted else (other, None))
 
 
 OWN: Final = cluster_policy(allow("own", pattern("q.io", "$namespace/**"), pattern("q.io", "pub/*/$namespace")))
