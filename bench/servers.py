@@ -32,8 +32,8 @@ class Tls:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-        issued = authority.issue_cert(HOST, key_type=trustme.KeyType.ECDSA)
+        authority = trustme.CA(key_type=trustme.KeyType.RSA)
+        issued = authority.issue_cert(HOST, key_type=trustme.KeyType.RSA)
         self.authority, self.certificate, self.key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
         authority.cert_pem.write_to_path(str(self.authority))
         issued.private_key_pem.write_to_path(str(self.key))

@@ -138,6 +138,30 @@ def test_headers_that_come_a_byte_now_and_then_have_an_end(hasty: Trow, before: 
         assert time.monotonic() - began >= 2
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [b"GET /v2/ HTTP/1.1\r\nx-header: ", http2.preface() + http2.frame(0, 0, 1, bytes(250_000))[:9]],
+    ids=["HTTP/1.1", "HTTP/2"],
+)
+def test_what_a_crowd_sends_beside_requests_is_not_kept(trow: Trow, beginning: bytes) -> None:
+    """Long headers, or a frame, that never end: nobody has to show a thing to send them."""
+    before = memory(trow.process.pid)
+    began = time.monotonic()
+    with Crowd(trow.host) as crowd:
+        crowd.grow(200, beginning + b"a" * 240_000)
+        until(lambda: crowd.closed() == 200)
+        assert time.monotonic() - began < 15, "well before headers have to be there"
+        assert healthy(trow.host)
+    until(lambda: memory(trow.process.pid) < before + 30 * MIB)
+
+
+def test_clients_may_send_large_frames_over_http_2(trow: Trow) -> None:
+    """Those written in Go do when they may, and each frame is handed from thread to thread."""
+    with Wire(trow.host) as wire:
+        wire.send(http2.preface())
+        assert http2.settings(Incoming(lambda: wire.socket.recv(65536)))[http2.MAX_FRAME_SIZE] == 256 * 1024
+
+
 def test_a_connection_may_be_idle_for_longer_than_headers_may_take_and_then_ends(hasty: Trow) -> None:
     with Wire(hasty.host) as wire:
         assert wire.ask("GET", "/healthz").status == 200

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from support.wire import Incoming
 
 _DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _INITIAL_WINDOW_SIZE: Final = 4
+MAX_FRAME_SIZE: Final = 5
+_HEAD: Final = 9
+_SETTING: Final = struct.Struct(">HI")
 # :method GET, :scheme http (RFC 7541, appendix A); :path and :authority follow, indexed names with values of their own.
 _GET: Final = b"\x82\x86"
 _PATH, _AUTHORITY = b"\x04", b"\x01"
@@ -31,6 +38,13 @@ def get(stream: int, path: str, *extra: tuple[str, str]) -> bytes:
 
 def ping() -> bytes:
     return frame(_PING, 0, 0, b"are here")
+
+
+def settings(incoming: Incoming) -> dict[int, int]:
+    """What the server says first: its settings, by number (section 6.5.2)."""
+    head = incoming.read(_HEAD)
+    assert head[3] == _SETTINGS
+    return dict(_SETTING.iter_unpack(incoming.read(int.from_bytes(head[:3], "big"))))
 
 
 def _text(value: str) -> bytes:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 # A request's first bytes and the note that it has begun are not of the same moment.
 _SLACK_SECONDS: Final = 0.25
+# Bytes that come beside requests: headers, TLS, what HTTP/2 says of itself. The server keeps up to 640 KiB of headers
+# for as long as they do not end. Whoever takes an answer over HTTP/2 tells of it in a small part of its bytes.
+_MOST_UNASKED: Final = 128 * 1024
+_TOLD_OF_TAKEN: Final = 1 / 16
+_UNASKED_SECONDS: Final = 1.0
 # Bytes a second. Who takes less is ended first when others wait for a place.
 _SLOW_RATE: Final = 16 * 1024
 
@@ -24,6 +29,7 @@ class Reason(Enum):
 
     SILENT = "silent"
     HEADERS = "headers"
+    UNASKED = "unasked"
     IDLE = "idle"
     STALLED = "stalled"
     FULL = "full"
@@ -61,8 +67,8 @@ class Watched:
     """
 
     __slots__ = (
-        "_busy", "_headers", "_patience", "exempt", "name", "seen", "since", "slow", "socket", "source", "state",
-        "waiting",
+        "_asked", "_busy", "_headers", "_patience", "_requests", "_swollen", "exempt", "name", "seen", "since", "slow",
+        "socket", "source", "state", "waiting",
     )  # fmt: skip
 
     def __init__(self, socket: Socket, name: str, source: str, *, exempt: bool, manners: Manners, now: float) -> None:
@@ -74,6 +80,9 @@ class Watched:
         self.state: State | None = None
         self.waiting = False
         self.slow: float | None = None
+        self._asked = (0, 0.0)
+        self._requests = 0
+        self._swollen: float | None = None
         self._headers: float | None = None
         self._patience = Patience(manners.answers)
 
@@ -84,6 +93,8 @@ class Watched:
         self._follow(state, activity, now)
         if self.waiting and self._patience.left <= 0:
             return Reason.STALLED
+        if self._swells(state, activity, now):
+            return Reason.UNASKED
         if activity is None or not activity.requests:
             return self._beginning(state, manners, now, tls=tls)
         # While it takes an answer nothing that it asks for next is begun.
@@ -91,6 +102,11 @@ class Watched:
             self._headers = None
             return None
         return self._between(activity, manners, now)
+
+    @property
+    def swollen(self) -> bool:
+        """Whether more has come beside requests than may."""
+        return self._swollen is not None
 
     def slow_for(self, now: float) -> float:
         """For how many seconds its client has taken what waits for it more slowly than anybody would."""
@@ -119,6 +135,19 @@ class Watched:
                 self.slow = now - elapsed if self.slow is None else self.slow
             else:
                 self.slow = None
+
+    def _swells(self, state: State, activity: Activity | None, now: float) -> bool:
+        """Whether more has come beside requests than may; the note that a request has begun has a second to come."""
+        requests, running = (activity.requests, activity.running) if activity is not None else (0, 0)
+        explained = state.acked * _TOLD_OF_TAKEN
+        if running or requests != self._requests:
+            self._requests, self._asked = requests, (state.received, explained)
+        unasked = state.received - self._asked[0] - (explained - self._asked[1])
+        if unasked <= _MOST_UNASKED:
+            self._swollen = None
+        elif self._swollen is None:
+            self._swollen = now
+        return self._swollen is not None and now - self._swollen >= _UNASKED_SECONDS
 
     def _beginning(self, state: State, manners: Manners, now: float, *, tls: bool) -> Reason | None:
         """No request has come yet. Until a TLS client has said hello nothing is sent to it."""

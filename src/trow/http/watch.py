@@ -79,6 +79,7 @@ class Watch:
         self._connections = connections
         self._watched: dict[bytes, tuple[Watched, Door] | None] = {}
         self._wake = threading.Event()
+        self._swollen = False
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -124,7 +125,11 @@ class Watch:
             self._wake.clear()
 
     def _crowded(self) -> bool:
-        return self._connections.crowded or any(door.inside > _CROWDED * door.connections for door in self._doors)
+        return (
+            self._swollen
+            or self._connections.crowded
+            or any(door.inside > _CROWDED * door.connections for door in self._doors)
+        )
 
     def look(self, now: float) -> None:
         """Look at every connection once."""
@@ -132,6 +137,7 @@ class Watch:
         watched = self._see(now)
         self._watched = watched
         inside: list[tuple[Watched, Door]] = [known for known in watched.values() if known is not None]
+        self._swollen = any(each.swollen for each, _ in inside)
         self._end_slow([each for each, _ in inside], now)
         over: set[str] = set()
         for door in self._doors:

@@ -58,6 +58,34 @@ def test_first_request_has_its_time_however_much_comes() -> None:
     assert followed.at(31, received=31) is Reason.HEADERS
 
 
+def test_headers_without_an_end_end_when_they_are_longer_than_any() -> None:
+    followed = Followed()
+    assert followed.at(1, received=500_000) is None
+    assert followed.at(2, received=600_000) is Reason.UNASKED
+
+
+def test_what_comes_after_a_request_and_belongs_to_none_ends_as_well() -> None:
+    """The body of a request that was refused, or pings over HTTP/2."""
+    followed = Followed(asked(http2=True))
+    assert followed.at(1, received=10_000_000) is None, "it came with the request"
+    assert followed.at(2, received=10_200_000) is None
+    assert followed.at(3, received=10_200_000) is Reason.UNASKED
+
+
+def test_a_request_whose_body_came_before_the_note_of_it_goes_on() -> None:
+    followed = Followed()
+    assert followed.at(1, received=600_000) is None
+    followed.activity = asked(running=1)
+    assert all(followed.at(now, received=now * 10_000_000) is None for now in range(2, 100))
+
+
+def test_whoever_takes_an_answer_may_tell_of_it() -> None:
+    """Over HTTP/2: 13 bytes for each update of a window (RFC 9113, section 6.9)."""
+    followed = Followed(asked(http2=True))
+    for now in range(1, 100):
+        assert followed.at(now, received=1_000_000 * now, acked=32_000_000 * now) is None
+
+
 def test_later_request_has_its_time_from_its_first_byte_on() -> None:
     followed = Followed(asked(last=5))
     assert followed.at(100, quiet=95) is None
