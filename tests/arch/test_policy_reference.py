@@ -19,7 +19,8 @@ from trow.policy.images import InvalidImage
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.paths import Path
 from trow.policy.patterns import ImagePattern, covers_registry
-from trow.policy.rules import CLUSTER, NAMESPACED, Mode
+from trow.policy.pods import Stage
+from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Policy
 from trow.policy.versions import VersionRange
 
 if TYPE_CHECKING:
@@ -172,9 +173,9 @@ def test_modes_are_combined_as_the_page_says() -> None:
     policy = defined(CLUSTER, "spec")
     both = itertools.product(policy["spec.mode"][0]["enum"], policy["spec.controllers"][0]["enum"])
     assert sorted((mode, controllers) for mode, controllers, *_ in rows) == sorted(both)
-    for mode, controllers, pods, makers in rows:
-        assert pods == mode
-        assert Mode(mode).at_most(Mode(controllers)).value == makers
+    for mode, controllers, *written in rows:
+        found = Policy(CLUSTER, "p", Effect.ALLOW, mode=Mode(mode), controllers=Mode(controllers))
+        assert [found.mode_of(stage).value for stage in Stage] == written
 
 
 def test_every_event_is_documented() -> None:

@@ -211,11 +211,42 @@ KINDS: Final = (
 
 def test_what_makes_pods_is_warned_about_when_it_is_applied(strict: Place) -> None:
     words = refusal(strict, "container web").partition("request: ")[2]
-    for kind in KINDS:
+    for kind in set(KINDS) - {"Job"}:
         said = strict.kubectl("apply", "--filename", "-", given=workload(kind))
         assert f"Warning: {words}" in said, said
         assert "/web created" in said, said
         assert strict.create(workload(kind, OURS) | {"metadata": {"name": "ours"}}).count("\n") == 1
+
+
+def test_a_job_is_refused_like_its_pods(strict: Place) -> None:
+    """It could never be put right, and would try to make them for ever."""
+    assert refusal(strict, "container web") in strict.create(workload("Job"))
+    assert "created" in strict.create(workload("Job", OURS))
+
+
+def test_jobs_of_a_cron_job_do_not_pile_up_and_it_is_told_why(strict: Place) -> None:
+    """As long as its Jobs were let in, each minute one more was there that tried for ever."""
+    assert "Warning: container web" in strict.create(workload("CronJob"))
+    come_due(strict)
+    said = until(lambda: told(strict, "FailedCreate", "cronjob-controller"))
+    assert refusal(strict, "container web") in said
+    assert until(lambda: told(strict, "ImageDenied", "trow")) == said.partition("denied the request: ")[2]
+    assert strict.get("jobs")["items"] == []
+    assert "image updated" in strict.kubectl("set", "image", "cronjob/web", f"web={OURS}")
+    come_due(strict)
+    assert until(lambda: images(strict)) == [OURS]
+
+
+def come_due(place: Place) -> None:
+    """A time of the schedule has passed since the last run."""
+    long_ago = '{"status": {"lastScheduleTime": "2020-06-01T00:00:00Z"}}'
+    place.kubectl("patch", "cronjob/web", "--subresource", "status", "--type", "merge", "--patch", long_ago)
+
+
+def told(place: Place, reason: str, component: str) -> str:
+    """What somebody has said of the CronJob."""
+    found = place.get("events", "--field-selector", f"reason={reason},involvedObject.kind=CronJob")["items"]
+    return next((each["message"] for each in found if each["source"].get("component") == component), "")
 
 
 @pytest.mark.parametrize("controllers", ["enforce", "ignore"])
@@ -303,6 +334,23 @@ def test_an_image_is_renamed_to_be_pulled_through(warden: Warden, place: Place) 
     stored = place.get("pod", "web")
     assert "created" in place.create({**stored, "metadata": {"name": "again"}, "status": {}})
     assert images(place) == [f"{PREFIX}/org/app:1"] * 2
+
+
+def test_what_makes_pods_is_judged_by_the_name_that_they_get(place: Place) -> None:
+    quay = rule("through", "Allow", {"registry": REGISTRY, "repository": "f/**"})
+    place.decree(rules=[quay], mutate={"pullThrough": True}, controllers="enforce")
+    assert place.create(workload("Deployment", f"{UPSTREAM}/org/app:1")) == "deployment.apps/web created\n"
+    assert until(lambda: images(place)) == [f"{PREFIX}/org/app:1"]
+    for kind in KINDS:
+        assert f"container web: {ALIEN} is allowed by no rule" in place.create(workload(kind))
+
+
+def test_what_makes_pods_is_judged_by_the_digest_that_they_get(warden: Warden, place: Place) -> None:
+    warden.push(f"{place.name}/app")
+    place.decree(default="Allow", mutate={"pinDigests": True}, require={"digest": True}, controllers="enforce")
+    image = f"{warden.host}/{place.name}/app"
+    assert place.create(workload("Deployment", f"{image}:v1")) == "deployment.apps/web created\n"
+    assert f"container web: {image}:v2 has no digest" in place.create(workload("Job", f"{image}:v2"))
 
 
 def test_a_renamed_image_is_pinned_at_once(warden: Warden, place: Place) -> None:

@@ -274,6 +274,59 @@ def test_where_a_digest_is_denied_only_our_tags_wait_for_trow(home: Home) -> Non
     assert BY_RULES in home.create(f"registry.example.com/app@{DIGEST}")[1]
 
 
+CRON: Final = {
+    "apiVersion": "batch/v1",
+    "kind": "CronJob",
+    "metadata": {"name": "web"},
+    "spec": {
+        "schedule": "0 0 1 1 *",
+        "jobTemplate": {
+            "spec": {
+                "template": {
+                    "spec": {"containers": [{"name": "web", "image": ALIEN}], "restartPolicy": "Never"},
+                }
+            }
+        },
+    },
+}
+
+
+def test_without_trow_too_jobs_of_a_cron_job_do_not_pile_up(home: Home) -> None:
+    kubectl = home.cluster.kubectl
+    with home.start(policies=True) as trow:
+        decree(home, "ours", rules=[rule()], namespaces={"include": [home.place]})
+        until(lambda: asks(trow) and BY_RULES in home.create(ALIEN)[1])
+    until(lambda: names(home) == ["validate.trow.io", "reach.trow.io"])
+    said = kubectl("create", "--namespace", home.place, "--filename", "-", input=json.dumps(CRON))
+    assert "cronjob.batch/web created" in said
+    due = ("patch", "cronjob/web", "--namespace", home.place, "--subresource", "status", "--type", "merge", "--patch")
+    kubectl(*due, '{"status": {"lastScheduleTime": "2020-06-01T00:00:00Z"}}')
+    events = ("get", "events", "--namespace", home.place, "--field-selector", "involvedObject.kind=CronJob")
+    told = until(lambda: kubectl(*events, "--output", "jsonpath={.items[*].message}"))
+    assert BY_RULES in told
+    assert f"container web: {ALIEN} is allowed by no rule" in told
+    assert kubectl("get", "jobs", "--namespace", home.place, "--output", "name") == ""
+
+
+def test_where_pods_are_changed_what_makes_them_waits_for_trow(home: Home) -> None:
+    """The API server does not know the names that their images get, so the compiled rules leave it alone."""
+    through = {"docker.io": "registry.example.com/f/docker.io"}
+
+    def deploy(image: str) -> str:
+        asked = ("create", "deployment", "web", "--image", image, "--namespace", home.place, "--dry-run=server")
+        return home.cluster.kubectl(*asked, check=False)
+
+    with home.start(policies=True, registries=["registry.example.com"], pull_through=through) as trow:
+        fields = {"controllers": "enforce", "namespaces": {"include": [home.place]}}
+        decree(home, "ours", rules=[rule()], mutate={"pullThrough": True}, **fields)
+        until(lambda: asks(trow) and "must-validate.trow.io" in names(home))
+        until(lambda: "created" in deploy("nginx"))
+        until(lambda: "quay.io/a/b:1 is allowed by no rule" in deploy("quay.io/a/b:1"))
+        assert BY_RULES not in deploy("quay.io/a/b:1")
+        until(lambda: BY_RULES in home.create("quay.io/a/b:1")[1])
+    until(lambda: DOWN in deploy("nginx"))
+
+
 def test_when_the_policy_goes_nothing_waits_any_more(home: Home) -> None:
     with home.start(policies=True) as trow:
         decree(home, "strict", require={"exists": True}, namespaces={"include": [home.place]})

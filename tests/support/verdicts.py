@@ -10,7 +10,7 @@ from trow.policy.decide import Exemption, Request
 from trow.policy.globs import NAMESPACE
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
-from trow.policy.pods import ImageUse, UsedBy
+from trow.policy.pods import ImageUse, Stage, UsedBy
 from trow.policy.rules import (
     CLUSTER,
     CONFIGURED,
@@ -77,7 +77,7 @@ def pod(
     *texts: str,
     namespace: str = "team-a",
     pull_policy: str = "",
-    running: bool = True,
+    stage: Stage = Stage.POD,
     used_by: UsedBy | None = UsedBy.CONTAINERS,
 ) -> Request:
     """A Pod whose containers c0, c1 ... run these images."""
@@ -85,7 +85,7 @@ def pod(
         ImageUse(f"spec.containers[{number}].image", f"container c{number}", text, pull_policy, used_by)
         for number, text in enumerate(texts)
     ]
-    return Request(namespace, tuple(uses), running)
+    return Request(namespace, tuple(uses), stage)
 
 
 # the small world

@@ -61,7 +61,7 @@ class Foresight:
         if review.dry_run or request.namespace in self._spared:
             return
         uses = tuple(replace(use, text=text) for use, text in zip(request.uses, texts, strict=True))
-        changed = Request(request.namespace, uses, request.running)
+        changed = Request(request.namespace, uses, request.stage)
         verdict = judge(self._compiled(), changed, {}, self._clock())
         if not verdict.allowed:
             await self._validation.report(review, changed, origin, verdict)

@@ -49,7 +49,7 @@ class Subjects:
             uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in known)
         # What is only filled in later is judged in the Pods.
         uses = tuple(use for use in uses if not is_filled_in(review.of, use.text))
-        return Request(review.namespace or "", uses, review.of.is_pod) if uses else None
+        return Request(review.namespace or "", uses, review.of.stage) if uses else None
 
     def knows(self, kind: Kind) -> bool:
         """Whether it is known where objects of this kind name images."""
@@ -72,4 +72,4 @@ class Subjects:
 
 def whole(review: Review) -> Request:
     """The object as one thing to be decided, where its images cannot be told."""
-    return Request(review.namespace or "", (ImageUse("", review.title, ""),), review.of.is_pod)
+    return Request(review.namespace or "", (ImageUse("", review.title, ""),), review.of.stage)

@@ -14,7 +14,7 @@ from trow.admission.review import Ruling
 from trow.admission.subjects import whole
 from trow.oci.errors import OciError, Unavailable
 from trow.policy.decide import Verdict, asks_about, judge, unreadable
-from trow.policy.pods import UnreadableObject
+from trow.policy.pods import Stage, UnreadableObject
 from trow.policy.rules import Mode
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class Validation:
             if request is None:
                 return Ruling(allowed=True)
             rules = self._book.rules()
-            request = request if request.running else await self._names.foreseen(rules, request)
+            if request.stage is not Stage.POD:
+                request = await self._names.foreseen(rules, request)
             verdict = await self.judge(rules, request)
         await self.report(review, request, origin, verdict)
         return ruling_of(verdict)

@@ -61,8 +61,7 @@ async def controlled(
     """
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
         objects = Objects(client)
-        announcer = Announcer(objects, socket.gethostname())
-        heralds.add(announcer)
+        heralds.add(announcer := Announcer(objects, socket.gethostname()))
         scan = Scan(objects, book.rules, validation, names, subjects, config.admission.scan_interval)
 
         def take(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
@@ -74,12 +73,7 @@ async def controlled(
         approval = Approval(objects, lambda: follower.look())  # noqa: PLW0108 - made below
         follower = PolicyFollower(objects, take, enforcements, adapted(config), approval.doubt)
         compiled.on_change(follower.wake)
-        _add_gauges(metrics, follower, scan)
-        metrics.add_gauge(
-            "trow_exceptions_unguarded",
-            "1 while no exception counts, because nothing makes sure that two people are behind it, else 0",
-            lambda: float(bool(approval.missing)),
-        )
+        _add_gauges(metrics, follower, approval, scan)
 
         async def keep_compiled() -> None:
             async with asyncio.TaskGroup() as group:
@@ -93,7 +87,12 @@ async def controlled(
             yield Controller(follower, compiled if config.admission.compiled else None)
 
 
-def _add_gauges(metrics: Metrics, follower: PolicyFollower, scan: Scan) -> None:
+def _add_gauges(metrics: Metrics, follower: PolicyFollower, approval: Approval, scan: Scan) -> None:
+    metrics.add_gauge(
+        "trow_exceptions_unguarded",
+        "1 while no exception counts, because nothing makes sure that two people are behind it, else 0",
+        lambda: float(bool(approval.missing)),
+    )
     metrics.add_gauge(
         "trow_policies_failing",
         "1 while the cluster's policies cannot be followed, else 0",

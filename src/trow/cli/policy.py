@@ -244,6 +244,7 @@ def run_export(args: argparse.Namespace) -> int:
     from trow.app.policies import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
     from trow.app.trial import namespace_of  # noqa: PLC0415
     from trow.policy.export import compile_policy  # noqa: PLC0415
+    from trow.policy.regions import Changes  # noqa: PLC0415
 
     try:
         for name in (args.namespace, *(args.spare or ())):
@@ -253,8 +254,16 @@ def run_export(args: argparse.Namespace) -> int:
         return failed(error)
     spared, now = args.spare or read.spared, time.time()
     manifests: list[Mapping[str, object]] = []
+    changes = Changes(read.rules.policies)
     for policy in read.rules.policies:
-        compiled = compile_policy(policy, spared=spared, exemptions=read.rules.exemptions, now=now, static=args.static)
+        compiled = compile_policy(
+            policy,
+            spared=spared,
+            exemptions=read.rules.exemptions,
+            now=now,
+            changed=changes.where(policy),
+            static=args.static,
+        )
         manifests += [*compiled.policies, *compiled.bindings]
         for left_out in compiled.left_out:
             print(shown(f"left out: {policy.title}: {left_out}"), file=sys.stderr)

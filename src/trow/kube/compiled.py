@@ -17,6 +17,7 @@ from trow.kube.policies import Source
 from trow.kube.statuses import Condition
 from trow.kube.watching import Watched
 from trow.policy.export import LABELS, SOURCE, Compiled, compile_policy, name_of
+from trow.policy.regions import Changes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ class CompiledPolicies:
         self._watched = {path: Watched(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
         self._listeners: list[Callable[[], None]] = []
         # By the path of the source: what it was compiled from, and to.
-        self._compiled: dict[str, tuple[Source, Sequence[Exemption], Compiled]] = {}
+        self._compiled: dict[str, tuple[Source, Sequence[Exemption], str, Compiled]] = {}
         # What was applied last, and the generation that it had then.
         self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
         # Names of what is in force, but for what `Compiled.left_out` says.
@@ -91,7 +92,8 @@ class CompiledPolicies:
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
         in_force: set[str] = set()
-        async for source, compiled in self._all_compiled((*self._configured, *sources), exemptions):
+        everything = (*self._configured, *sources)
+        async for source, compiled in self._all_compiled(everything, exemptions):
             wanted |= {*_paths(compiled)}
             conditions[source.path] = await self._apply_all(source, compiled)
             in_force |= {name_of(source.policy)} if conditions[source.path].holds else set()
@@ -105,26 +107,32 @@ class CompiledPolicies:
         self, sources: Sequence[Source], exemptions: Sequence[Exemption]
     ) -> AsyncIterator[tuple[Source, Compiled]]:
         of_namespace: Counter[str] = Counter()
+        changes = Changes(source.policy for source in sources)
         for source in sources:
             namespace = source.policy.namespace
             of_namespace[namespace] += bool(namespace)
             if of_namespace[namespace] > MOST_OF_A_NAMESPACE:
                 yield source, _TOO_MANY
             else:
-                yield source, await self._compile(source, exemptions)
+                yield source, await self._compile(source, exemptions, changes.where(source.policy))
 
-    async def _compile(self, source: Source, exemptions: Sequence[Exemption]) -> Compiled:
+    async def _compile(self, source: Source, exemptions: Sequence[Exemption], changed: str) -> Compiled:
         """Compile it, unless that was done before: mostly one of many has changed."""
         known = self._compiled.get(source.path)
-        if known and known[0] is source and known[1] == exemptions:
-            return known[2]
+        if known and known[0] is source and known[1:3] == (exemptions, changed):
+            return known[3]
         metadata = source.item.get("metadata")
         generation = metadata.get("generation") if isinstance(metadata, dict) else 0
         number = generation if isinstance(generation, int) else 0
         compiled = compile_policy(
-            source.policy, generation=number, spared=self._spared, exemptions=exemptions, now=self._clock()
+            source.policy,
+            generation=number,
+            spared=self._spared,
+            exemptions=exemptions,
+            now=self._clock(),
+            changed=changed,
         )
-        self._compiled[source.path] = source, exemptions, compiled
+        self._compiled[source.path] = source, exemptions, changed, compiled
         await asyncio.sleep(0)  # requests come first
         return compiled
 

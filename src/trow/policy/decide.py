@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from trow.policy import images
 from trow.policy.globs import NAMESPACE
 from trow.policy.images import InvalidImage
-from trow.policy.pods import ImageUse
+from trow.policy.pods import ImageUse, Stage
 from trow.policy.rules import Effect, Mode, Mutations, Where
 from trow.policy.selectors import NO_LABELS
 
@@ -159,12 +159,12 @@ class Request:
     Attributes:
         namespace: where.
         uses: each field that names an image.
-        running: whether these are Pods; else it is something that makes Pods.
+        stage: whether these are of a Pod, or of what makes Pods.
     """
 
     namespace: str
     uses: tuple[ImageUse, ...]
-    running: bool = True
+    stage: Stage = Stage.POD
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ def unreadable(rules: Rules, request: Request, why: str) -> Verdict:
     """
     return Verdict(
         tuple(
-            Finding(policy.title, INVALID, _mode(policy, request), use, None, allowed=False, reason=why)
+            Finding(policy.title, INVALID, policy.mode_of(request.stage), use, None, allowed=False, reason=why)
             for policy in rules.applying(request.namespace)
             for use in request.uses or (_WHOLE,)
         )
@@ -262,10 +262,6 @@ def _parsed(use: ImageUse) -> ImageReference | None:
         return images.parse(use.text)
     except InvalidImage:
         return None
-
-
-def _mode(policy: Policy, request: Request) -> Mode:
-    return policy.mode if request.running else policy.mode.at_most(policy.controllers)
 
 
 def _of_policy(
@@ -288,7 +284,7 @@ def _of_policy(
 def _of_image(
     policy: Policy, request: Request, use: ImageUse, facts: Mapping[ImageReference, Facts | None], now: float
 ) -> Finding:
-    mode, where = _mode(policy, request), _where(request, use)
+    mode, where = policy.mode_of(request.stage), _where(request, use)
     try:
         image = images.parse(use.text)
     except InvalidImage as error:

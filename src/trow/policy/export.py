@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -22,13 +23,14 @@ import msgspec
 from trow.policy.cel import matches, utc
 from trow.policy.expressions import glob
 from trow.policy.patterns import ANY
-from trow.policy.pods import POD, POD_SPECS
+from trow.policy.pods import POD_SPECS, Kind, Stage
 from trow.policy.program import program_of
-from trow.policy.rules import CLUSTER, CONFIGURED, NAMESPACED, Mode
+from trow.policy.regions import EVERYWHERE, NOWHERE, names_of
+from trow.policy.rules import CLUSTER, CONFIGURED, Mode
 from trow.policy.selectors import NAME_LABEL, Operator, Requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from trow.policy.decide import Exemption
     from trow.policy.rules import Policy
@@ -79,6 +81,7 @@ def compile_policy(
     spared: Collection[str] = (),
     exemptions: Sequence[Exemption] = (),
     now: float = inf,
+    changed: str = NOWHERE,
     static: bool = False,
 ) -> Compiled:
     """Write a policy for the API server.
@@ -89,20 +92,22 @@ def compile_policy(
         spared: namespaces that are left alone whatever the policy says, such as Trow's own.
         exemptions: all exceptions; those that are active and name the policy are compiled in.
         now: seconds of Unix time; without it no exception is active.
+        changed: where names in Pods are changed, as an expression (`regions.Changes`); there what makes Pods is left
+            to the webhook, for it is not by these names that it is to be judged.
         static: for files on the API server's disk (KEP-5793), which nobody exchanges when an exception ends.
     """
     active = [each for each in exemptions if _concerns(each, policy) and each.active(now)]
     counting = [] if static else sorted(active, key=lambda each: (each.ends, each.name))
-    left_out = (*_left_out(policy), *_on_exceptions(active, static=static))
+    left_out = (*_left_out(policy, changed), *_on_exceptions(active, static=static))
     metadata = _metadata(policy, generation, counting, static=static)
-    compiled = _policy(policy, metadata, spared, counting)
+    compiled = _policy(policy, metadata, spared, counting, changed)
     if (size := len(msgspec.json.encode(compiled))) > LARGEST:
         return Compiled((), (), (f"all of it: it would have {size} bytes, and etcd takes about {LARGEST}", *left_out))
     until = counting[0].ends if counting else None
-    return Compiled((compiled,), tuple(_bindings(policy, metadata)), left_out, until)
+    return Compiled((compiled,), tuple(_bindings(policy, metadata, changed)), left_out, until)
 
 
-def _left_out(policy: Policy) -> Iterator[str]:
+def _left_out(policy: Policy, changed: str) -> Iterator[str]:
     require, mutate = policy.require, policy.mutate
     unknown = "the API server does not know"
     if require.exists:
@@ -113,6 +118,8 @@ def _left_out(policy: Policy) -> Iterator[str]:
         yield f"require.platforms: {unknown} what an image is for"
     if policy.hinges_on_tags:
         yield f"tag beside digest: {unknown} whether the tag stands for the digest, and believes it"
+    if changed != NOWHERE and policy.controllers is not Mode.IGNORE:
+        yield f"what makes Pods, where images are changed in these: {unknown} which names they get"
     if mutate.pin_digests:
         yield "mutate.pinDigests: nothing is changed"
     if mutate.pull_through:
@@ -155,13 +162,17 @@ def name_of(policy: Policy) -> str:
 
 
 def _policy(
-    policy: Policy, metadata: Mapping[str, object], spared: Collection[str], exemptions: Sequence[Exemption]
+    policy: Policy,
+    metadata: Mapping[str, object],
+    spared: Collection[str],
+    exemptions: Sequence[Exemption],
+    changed: str,
 ) -> Manifest:
     program = program_of(policy, exemptions)
     spec: dict[str, object] = {
         "failurePolicy": "Fail",
-        "matchConstraints": {"resourceRules": [*_rules(_controllers(policy))], **_selector(policy, spared)},
-        "matchConditions": [*_conditions(policy)],
+        "matchConstraints": {"resourceRules": [*_rules(policy, changed)], **_selector(policy, spared)},
+        "matchConditions": [*_conditions(policy, changed)],
         "variables": [variable._asdict() for variable in program.variables],
         "validations": [
             {
@@ -176,15 +187,14 @@ def _policy(
     return {"apiVersion": API_VERSION, "kind": POLICY, "metadata": metadata, "spec": spec}
 
 
-def _bindings(policy: Policy, metadata: Mapping[str, object]) -> Iterator[Manifest]:
-    """One for Pods and one for what makes them, or one for both if the same comes of it."""
-    milder = _controllers(policy)
-    if milder is policy.mode:
-        yield _binding(metadata, "", milder, ())
+def _bindings(policy: Policy, metadata: Mapping[str, object], changed: str) -> Iterator[Manifest]:
+    """One for each thing that comes of a denial; one without rules where it is the same for all objects."""
+    resources = _by_mode(policy, changed)
+    if len(resources) == 1 and _judges_makers(policy, changed):
+        yield _binding(metadata, "", policy.mode, ())
         return
-    yield _binding(metadata, "pods.", policy.mode, _rules_of_pods())
-    if milder is not Mode.IGNORE:
-        yield _binding(metadata, "controllers.", milder, _rules_of_controllers())
+    for mode, found in resources.items():
+        yield _binding(metadata, "pods." if mode is policy.mode else "controllers.", mode, _rules_of(found))
 
 
 def _binding(metadata: Mapping[str, object], prefix: str, mode: Mode, rules: Sequence[Manifest]) -> Manifest:
@@ -198,23 +208,30 @@ def _binding(metadata: Mapping[str, object], prefix: str, mode: Mode, rules: Seq
 # What is judged
 
 
-def _controllers(policy: Policy) -> Mode:
-    return policy.mode.at_most(policy.controllers)
+def _by_mode(policy: Policy, changed: str) -> Mapping[Mode, Sequence[tuple[str, str]]]:
+    """Groups and resources that are judged, by what comes of a denial: first that of Pods."""
+    found: dict[Mode, list[tuple[str, str]]] = {policy.mode: [("", "pods"), ("", "pods/ephemeralcontainers")]}
+    for group, name in POD_SPECS if _judges_makers(policy, changed) else ():
+        kind = Kind(group, name)
+        mode = policy.mode_of(kind.stage)
+        if not kind.is_pod and mode is not Mode.IGNORE:
+            found.setdefault(mode, []).append((group, f"{name.lower()}s"))
+    return found
 
 
-def _rules(controllers: Mode) -> Sequence[Manifest]:
-    return _rules_of_pods() if controllers is Mode.IGNORE else (*_rules_of_pods(), *_rules_of_controllers())
+def _judges_makers(policy: Policy, changed: str) -> bool:
+    return policy.mode_of(Stage.MAKER) is not Mode.IGNORE and changed != EVERYWHERE
 
 
-def _rules_of_pods() -> Sequence[Manifest]:
-    return _rule("", "pods"), _rule("", "pods/ephemeralcontainers")
+def _rules(policy: Policy, changed: str) -> Sequence[Manifest]:
+    return _rules_of(each for found in _by_mode(policy, changed).values() for each in found)
 
 
-def _rules_of_controllers() -> Sequence[Manifest]:
-    groups = dict.fromkeys(group for group, _ in POD_SPECS)
-    return tuple(
-        _rule(group, *(f"{kind.lower()}s" for of, kind in POD_SPECS if of == group and kind != POD)) for group in groups
-    )
+def _rules_of(found: Iterable[tuple[str, str]]) -> Sequence[Manifest]:
+    resources: dict[str, list[str]] = defaultdict(list)
+    for group, resource in found:
+        resources[group].append(resource)
+    return tuple(_rule(group, *names) for group, names in resources.items())
 
 
 def _rule(group: str, *resources: str) -> Manifest:
@@ -228,7 +245,7 @@ def _rule(group: str, *resources: str) -> Manifest:
 
 def _selector(policy: Policy, spared: Collection[str]) -> Manifest:
     """Namespaces by exact name and by labels: nothing needs to be evaluated."""
-    include, exclude = _namespaces(policy)
+    include, exclude = names_of(policy)
     exact = sorted({*spared, *(name for name in exclude if "*" not in name)})
     requirements = [Requirement(NAME_LABEL, Operator.NOT_IN, tuple(exact))] if exact else []
     if not any("*" in name for name in include):
@@ -244,19 +261,15 @@ def _expression(requirement: Requirement) -> Manifest:
     return {"key": requirement.key, "operator": requirement.operator.value, **values}
 
 
-def _conditions(policy: Policy) -> Iterator[Manifest]:
-    """Namespaces by globs."""
-    include, exclude = _namespaces(policy)
+def _conditions(policy: Policy, changed: str) -> Iterator[Manifest]:
+    """Namespaces by globs, and what makes Pods only where these have the names of its template."""
+    include, exclude = names_of(policy)
     if ANY not in include and any("*" in name for name in include):
         yield {"name": "included", "expression": _among(include)}
     if globs := [name for name in exclude if "*" in name]:
         yield {"name": "not-excluded", "expression": f"!{_among(globs)}"}
-
-
-def _namespaces(policy: Policy) -> tuple[Sequence[str], Sequence[str]]:
-    if policy.kind == NAMESPACED:
-        return (policy.namespace,), ()
-    return policy.namespaces.include, policy.namespaces.exclude
+    if changed != NOWHERE and _judges_makers(policy, changed):
+        yield {"name": "as-written", "expression": f"request.resource.resource == 'pods' || !({changed})"}
 
 
 def _among(globs: Sequence[str]) -> str:

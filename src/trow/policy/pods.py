@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "Mapping[str, object]"
 
 POD: Final = "Pod"
+JOB: Final = ("batch", "Job")
 _TEMPLATE: Final = ("spec", "template", "spec")
 # Where the Pod's specification is, in each built-in kind that has one.
 POD_SPECS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
@@ -26,7 +27,7 @@ POD_SPECS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
     ("apps", "ReplicaSet"): _TEMPLATE,
     ("apps", "StatefulSet"): _TEMPLATE,
     ("apps", "DaemonSet"): _TEMPLATE,
-    ("batch", "Job"): _TEMPLATE,
+    JOB: _TEMPLATE,
     ("batch", "CronJob"): ("spec", "jobTemplate", *_TEMPLATE),
 }
 # More in one object than any node could run; each costs a look at every policy.
@@ -82,6 +83,20 @@ class ImageUse:
     used_by: UsedBy | None = None
 
 
+class Stage(Enum):
+    """How far an object is from what runs.
+
+    Attributes:
+        POD: it is what runs.
+        RUN: it makes Pods at once, and its template can never be put right: a Job.
+        MAKER: it makes what makes Pods, or makes Pods again and again.
+    """
+
+    POD = 0
+    RUN = 1
+    MAKER = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What an object is, as the API server says."""
@@ -103,6 +118,11 @@ class Kind:
         return self == _POD
 
     @property
+    def stage(self) -> Stage:
+        """How far it is from what runs."""
+        return Stage.POD if self == _POD else Stage.RUN if self == _JOB else Stage.MAKER
+
+    @property
     def known(self) -> bool:
         """Whether it is built in and has a Pod's specification."""
         return (self.group, self.name) in POD_SPECS
@@ -118,6 +138,7 @@ class Kind:
 
 
 _POD: Final = Kind("", POD)
+_JOB: Final = Kind(*JOB)
 
 
 def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.policy.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY
+from trow.policy.pods import Stage
 from trow.policy.selectors import EVERY
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ class Mutations:
     pin_digests: bool = False
     pull_through: bool = False
 
+    @property
+    def anything(self) -> bool:
+        """Whether something is."""
+        return self.pin_digests or self.pull_through
+
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
@@ -190,7 +196,7 @@ class Policy:
     Attributes:
         kind: `CLUSTER`, `NAMESPACED` or `CONFIGURED`.
         namespace: where a namespaced policy is; "" for the others.
-        controllers: at most so strict with objects that only make Pods, such as Deployments.
+        controllers: at most so strict with objects that only make Pods, such as Deployments (`mode_of`).
         default: for images that no rule matches.
         believes_tags: whether a tag beside a digest is believed to stand for it, where nobody can look that up.
     """
@@ -211,6 +217,16 @@ class Policy:
     def title(self) -> str:
         """What people call it, and what exceptions name it by."""
         return self.name if self.kind == CONFIGURED else f"{self.kind}/{self.name}"
+
+    def mode_of(self, stage: Stage) -> Mode:
+        """How strict it is with an object.
+
+        A Job that may not have its Pods tries for ever, and a CronJob makes one after the other: Jobs are held to the
+        mode of Pods, unless what makes Pods is left alone altogether.
+        """
+        if stage is Stage.POD or (stage is Stage.RUN and self.controllers is not Mode.IGNORE):
+            return self.mode
+        return self.mode.at_most(self.controllers)
 
     def applies(self, namespace: str, labels: Mapping[str, str] | None = None) -> bool:
         """Whether it is about what is in this namespace: also where that depends on labels that are not known."""

@@ -14,11 +14,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.policy.cel import matches, text, texts
-from trow.policy.expressions import glob
+from trow.policy.cel import text, texts
 from trow.policy.kinds import WELL_KNOWN
-from trow.policy.pods import POD, POD_SPECS
-from trow.policy.rules import NAMESPACED, Effect, Mode
+from trow.policy.pods import POD, POD_SPECS, Stage
+from trow.policy.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, about, all_of, any_of
+from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -45,15 +45,12 @@ HERE: Final = "Trow answers"
 # The API server waits so long, in seconds; above `admission.deadline`.
 TIMEOUT: Final = 5
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
-# Of one expression; cel-go reads 100 000 characters.
-_LONGEST: Final = 50_000
 # How images may spell a registry (`images.registry_of`).
 _HOST: Final = r"(?i)^(?:{})(?::443|:80)?/"
-_EVERYWHERE: Final = "true"
-_NOWHERE: Final = "false"
-_NAMESPACE: Final = "request.?namespace.orValue('')"
 _OF_PODS: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
+_OF_RUNS: Final = "request.resource.group == 'batch' && request.resource.resource == 'jobs'"
 _BUILT_IN: Final = tuple(dict.fromkeys(group for group, _ in POD_SPECS))
+_OF_BUILT_IN: Final = f"request.resource.group in {texts(_BUILT_IN)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ def validating(asking: Asking, call: Call) -> Sequence[Manifest]:
 def mutating(asking: Asking, call: Call) -> Sequence[Manifest]:
     """The webhooks of the `MutatingWebhookConfiguration`. What other webhooks add has images too: they come again."""
     enforced = (each for each in asking.policies if each.mode is Mode.ENFORCE)
-    changing = _where(each for each in enforced if each.mutate.pin_digests or each.mutate.pull_through)
+    changing = about(each for each in enforced if each.mutate.anything)
     rules = [*_rules_of_pods()]
     return tuple(
         {**_webhook(*each, MUTATE, rules, asking, call), "reinvocationPolicy": "IfNeeded"}
@@ -152,26 +149,30 @@ def reach(call: Call) -> Manifest:
 def _insisting(asking: Asking) -> str:
     """What has to be judged by Trow or not at all, as an expression."""
     enforced = [each for each in asking.policies if each.mode is Mode.ENFORCE]
-    makers = [each for each in enforced if each.controllers is Mode.ENFORCE]
-    pods, built_in = _needing(enforced, asking), _needing(makers, asking)
-    others = _where(makers)  # kinds of others are not compiled
-    if pods == built_in == others:
-        return pods
-    groups = f"request.resource.group in {texts(_BUILT_IN)}"
-    return f"{_OF_PODS} ? ({pods}) : {groups} ? ({built_in}) : ({others})"
+    runs, makers = ([each for each in enforced if each.mode_of(of) is Mode.ENFORCE] for of in (Stage.RUN, Stage.MAKER))
+    # Where Pods are changed, the API server does not know by which names to judge what makes them.
+    changed = about(each for each in enforced if each.mutate.anything)
+    found = about(makers)  # kinds of others are not compiled
+    for kinds, needed in (
+        (_OF_BUILT_IN, any_of(_needing(makers, asking), all_of(about(makers), changed))),
+        (_OF_RUNS, any_of(_needing(runs, asking), all_of(about(runs), changed))),
+        (_OF_PODS, _needing(enforced, asking)),
+    ):
+        found = found if found == needed else f"{kinds} ? ({needed}) : ({found})"
+    return found if len(found) <= LONGEST else EVERYWHERE
 
 
 def _needing(policies: Sequence[Policy], asking: Asking) -> str:
     """Where these policies need more than their rules: for any image, or for some."""
-    content = _where(each for each in policies if each.require.of_content or not asking.compiled(each))
-    tags = _any(_where(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exemptions))
-    digests = _where(each for each in policies if _denies_digests(each))
+    content = about(each for each in policies if each.require.of_content or not asking.compiled(each))
+    tags = any_of(about(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exemptions))
+    digests = about(each for each in policies if _denies_digests(each))
     hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))
     ours = f"!i.contains('@') && i.matches({text(hosts)})"
-    return _any(
+    return any_of(
         content,
-        _all(tags, _some_image("i.contains('@')")),
-        _all(digests, _some_image(ours) if asking.registries else _NOWHERE),
+        all_of(tags, _some_image("i.contains('@')")),
+        all_of(digests, _some_image(ours) if asking.registries else NOWHERE),
     )
 
 
@@ -180,7 +181,7 @@ def _excepted(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> st
     titles = {policy.title for policy in policies}
     by_tag = [each for each in exemptions if any(of.by_tag for of in each.patterns)]
     names = sorted({name for each in by_tag if each.policies & titles for name in each.namespaces})
-    return f"{_NAMESPACE} in {texts(names)}" if names else _NOWHERE
+    return f"{NAMESPACE} in {texts(names)}" if names else NOWHERE
 
 
 def _denies_digests(policy: Policy) -> bool:
@@ -204,52 +205,11 @@ def _some_image(condition: str) -> str:
     return f"[{specs}].exists(s, ({named} + {volumes}).exists(i, {condition}))"
 
 
-def _any(*parts: str) -> str:
-    needed = [part for part in parts if part != _NOWHERE]
-    if _EVERYWHERE in needed:
-        return _EVERYWHERE
-    return " || ".join(f"({part})" for part in needed) or _NOWHERE
-
-
-def _all(where: str, what: str) -> str:
-    return _NOWHERE if _NOWHERE in (where, what) else what if where == _EVERYWHERE else f"({where}) && {what}"
-
-
-def _where(policies: Iterable[Policy]) -> str:
-    """The namespaces that any of these policies is about, as an expression."""
-    included: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for policy in policies:
-        include, exclude = _namespaces(policy)
-        included[tuple(sorted(exclude))].update(include)
-    expression = _any(*(_among(sorted(names)) + _but(exclude) for exclude, names in sorted(included.items())))
-    # An answer that is not needed does no harm to what is asked about.
-    return expression if len(expression) <= _LONGEST else _EVERYWHERE
-
-
-def _namespaces(policy: Policy) -> tuple[Sequence[str], Sequence[str]]:
-    if policy.kind == NAMESPACED:
-        return (policy.namespace,), ()
-    return policy.namespaces.include, policy.namespaces.exclude
-
-
-def _among(globs: Sequence[str]) -> str:
-    if "*" in globs:
-        return _EVERYWHERE
-    exact, wild = [each for each in globs if "*" not in each], [each for each in globs if "*" in each]
-    parts = [f"{_NAMESPACE} in {texts(exact)}"] if exact else []
-    parts += [matches(f"({_NAMESPACE})", "|".join(map(glob, wild)))] if wild else []
-    return parts[0] if len(parts) == 1 else f"({' || '.join(parts)})"
-
-
-def _but(globs: Sequence[str]) -> str:
-    return f" && !({_among(globs)})" if globs else ""
-
-
 def _parted(name: str, insisting: str) -> Iterator[tuple[str, str, str]]:
     """Name, failure policy and condition of each webhook: no object is asked about twice."""
-    if insisting != _EVERYWHERE:
-        yield name, "Ignore", _EVERYWHERE if insisting == _NOWHERE else f"!({insisting})"
-    if insisting != _NOWHERE:
+    if insisting != EVERYWHERE:
+        yield name, "Ignore", EVERYWHERE if insisting == NOWHERE else f"!({insisting})"
+    if insisting != NOWHERE:
         yield MUST + name, "Fail", insisting
 
 
@@ -259,7 +219,7 @@ def _parted(name: str, insisting: str) -> Iterator[tuple[str, str, str]]:
 def _webhook(
     name: str, failing: str, condition: str, path: str, rules: Sequence[Manifest], asking: Asking, call: Call
 ) -> Manifest:
-    conditions = [] if condition == _EVERYWHERE else [{"name": "where", "expression": condition}]
+    conditions = [] if condition == EVERYWHERE else [{"name": "where", "expression": condition}]
     return {
         **_common(call.to(path)),
         "name": name,

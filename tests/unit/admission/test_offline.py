@@ -27,6 +27,7 @@ PULL_THROUGH: Final = {"docker.io": HUB}
 KNOWN: Final = Setting(frozenset({REGISTRY}), prefixes_of(PULL_THROUGH))
 POD: Final = Kind("", "Pod")
 DEPLOYMENT: Final = Kind("apps", "Deployment")
+JOB: Final = Kind("batch", "Job")
 
 # Of these, the registry has those with the tag v1.
 NAMES: Final = st.sampled_from(
@@ -118,7 +119,7 @@ def agree(outcome: Outcome, *, runs: bool) -> bool:
 
 
 @settings(max_examples=300)
-@given(RULE_BOOKS, NAMES, st.sampled_from([POD, DEPLOYMENT]))
+@given(RULE_BOOKS, NAMES, st.sampled_from([POD, DEPLOYMENT, JOB]))
 def test_what_is_said_without_a_cluster_is_what_the_cluster_says(
     cluster: Gatekeeper, loop: asyncio.Runner, rules: Rules, name: str, kind: Kind
 ) -> None:
@@ -175,6 +176,6 @@ def test_a_rule_about_a_digest_may_be_about_the_one_that_a_tag_gets() -> None:
 @pytest.mark.parametrize("controllers", [Mode.ENFORCE, Mode.WARN, Mode.IGNORE])
 def test_what_makes_pods_is_judged_by_the_names_that_they_get(controllers: Mode) -> None:
     strict = policy(default=Effect.DENY, rules=(OURS,), controllers=controllers, mutate=Mutations(pull_through=True))
-    for kind in (POD, DEPLOYMENT):
+    for kind in (POD, DEPLOYMENT, JOB):
         assert said(strict, KNOWN, kind, "nginx:1.27") is Outcome.ALLOWED
         assert said(strict, KNOWN, kind, "quay.io/acme/app:v1") is Outcome.DENIED

@@ -11,7 +11,7 @@ from trow.admission.review import decode
 from trow.admission.subjects import Subjects, whole
 from trow.policy.decide import Request
 from trow.policy.paths import Path
-from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, UnreadableObject
+from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, Stage, UnreadableObject
 
 Json = dict[str, Any]
 SUBJECTS: Final = Subjects({})
@@ -21,6 +21,9 @@ EXTRA: Final = Subjects(
     {ROLLOUT: [Path.parse("spec.template.spec")], TASK: [Path.parse("spec.steps[*].image"), Path.parse("spec.image")]}
 )
 KINDS: Final = [kind for _, kind in POD_SPECS]
+
+
+STAGES: Final = {"Pod": Stage.POD, "Job": Stage.RUN}
 
 
 def asked(item: Json | None, old: Json | None = None, subjects: Subjects = SUBJECTS, **members: Any) -> Request | None:
@@ -51,7 +54,7 @@ def test_every_field_of_every_kind(kind: str) -> None:
     assert images(item) == ["a/init", "a/container", "a/ephemeral", "a/volume"]
     found = asked(item)
     assert found is not None
-    assert (found.namespace, found.running) == ("team-a", kind == "Pod")
+    assert (found.namespace, found.stage) == ("team-a", STAGES.get(kind, Stage.MAKER))
 
 
 def test_the_namespace_is_that_of_the_request() -> None:
@@ -197,8 +200,8 @@ def test_a_field_of_another_type_cannot_be_read(kind: str, spec: object) -> None
 
 def test_the_whole_object_stands_for_images_that_cannot_be_told() -> None:
     review = decode(body(owned(pod("a"), "1"), namespace="team-b", name=""))
-    assert whole(review) == Request("team-b", (ImageUse("", "Pod team-b/web-", ""),), running=True)
-    assert not whole(decode(body(workload("Job", None)))).running
+    assert whole(review) == Request("team-b", (ImageUse("", "Pod team-b/web-", ""),), Stage.POD)
+    assert whole(decode(body(workload("Job", None)))).stage is Stage.RUN
 
 
 # ---- kinds of others
@@ -225,7 +228,7 @@ def test_extra_kinds() -> None:
     assert images(task("a", "b", image="c"), subjects=EXTRA) == ["a", "b", "c"]
     found = asked(task("a"), subjects=EXTRA)
     assert found is not None
-    assert not found.running
+    assert found.stage is Stage.MAKER
     assert asked(rollout("a") | {"apiVersion": "example.com/v1"}, subjects=EXTRA) is None
 
 
@@ -233,7 +236,7 @@ def test_well_known_kinds() -> None:
     assert images(rollout("a", "b")) == ["a", "b"]
     found = asked(task("a"))
     assert found is not None
-    assert not found.running
+    assert found.stage is Stage.MAKER
     assert asked(rollout("a") | {"apiVersion": "example.com/v1"}) is None
 
 

@@ -45,6 +45,7 @@ from trow.policy.decide import (
     unreadable,
 )
 from trow.policy.images import parse
+from trow.policy.pods import Stage
 from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, Requirements
 
 if TYPE_CHECKING:
@@ -183,25 +184,28 @@ def test_the_order_of_policies_means_nothing(policies: list[Policy], texts: list
 
 
 @pytest.mark.parametrize(
-    ("mode", "controllers", "of_a_pod", "of_a_controller"),
+    ("mode", "controllers", "of_a_pod", "of_a_job", "of_a_controller"),
     [
-        (Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE),
-        (Mode.ENFORCE, Mode.WARN, Mode.ENFORCE, Mode.WARN),
-        (Mode.ENFORCE, Mode.IGNORE, Mode.ENFORCE, Mode.IGNORE),
-        (Mode.WARN, Mode.ENFORCE, Mode.WARN, Mode.WARN),
-        (Mode.WARN, Mode.IGNORE, Mode.WARN, Mode.IGNORE),
-        (Mode.AUDIT, Mode.ENFORCE, Mode.AUDIT, Mode.AUDIT),
-        (Mode.AUDIT, Mode.WARN, Mode.AUDIT, Mode.AUDIT),
-        (Mode.AUDIT, Mode.IGNORE, Mode.AUDIT, Mode.IGNORE),
+        (Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE),
+        (Mode.ENFORCE, Mode.WARN, Mode.ENFORCE, Mode.ENFORCE, Mode.WARN),
+        (Mode.ENFORCE, Mode.IGNORE, Mode.ENFORCE, Mode.IGNORE, Mode.IGNORE),
+        (Mode.WARN, Mode.ENFORCE, Mode.WARN, Mode.WARN, Mode.WARN),
+        (Mode.WARN, Mode.WARN, Mode.WARN, Mode.WARN, Mode.WARN),
+        (Mode.WARN, Mode.IGNORE, Mode.WARN, Mode.IGNORE, Mode.IGNORE),
+        (Mode.AUDIT, Mode.ENFORCE, Mode.AUDIT, Mode.AUDIT, Mode.AUDIT),
+        (Mode.AUDIT, Mode.WARN, Mode.AUDIT, Mode.AUDIT, Mode.AUDIT),
+        (Mode.AUDIT, Mode.IGNORE, Mode.AUDIT, Mode.IGNORE, Mode.IGNORE),
     ],
 )
-def test_what_comes_of_a_denial(mode: Mode, controllers: Mode, of_a_pod: Mode, of_a_controller: Mode) -> None:
+def test_what_comes_of_a_denial(
+    mode: Mode, controllers: Mode, of_a_pod: Mode, of_a_job: Mode, of_a_controller: Mode
+) -> None:
     policy = replace(OURS_ONLY, mode=mode, controllers=controllers)
-    for running, expected in ((True, of_a_pod), (False, of_a_controller)):
+    for stage, expected in ((Stage.POD, of_a_pod), (Stage.RUN, of_a_job), (Stage.MAKER, of_a_controller)):
         for found in (
-            verdict(pod(NGINX, running=running), policy),
-            verdict(pod("NGINX", running=running), policy),
-            unreadable(Rules((policy,)), pod("", running=running), "is no object"),
+            verdict(pod(NGINX, stage=stage), policy),
+            verdict(pod("NGINX", stage=stage), policy),
+            unreadable(Rules((policy,)), pod("", stage=stage), "is no object"),
         ):
             assert only(found).mode is expected
             assert found.allowed is (expected is not Mode.ENFORCE)

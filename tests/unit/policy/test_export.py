@@ -220,18 +220,21 @@ def title(manifest: Manifest) -> str:
 
 
 @pytest.mark.parametrize(
-    ("mode", "controllers", "pods", "deployments"),
+    ("mode", "controllers", "pods", "jobs", "deployments"),
     [
-        ("enforce", "warn", ["Deny", "Audit"], ["Warn", "Audit"]),
-        ("enforce", "ignore", ["Deny", "Audit"], None),
-        ("warn", "ignore", ["Warn", "Audit"], None),
-        ("audit", "warn", None, None),
-        ("audit", "enforce", None, None),
+        ("enforce", "warn", ["Deny", "Audit"], ["Deny", "Audit"], ["Warn", "Audit"]),
+        ("enforce", "ignore", ["Deny", "Audit"], None, None),
+        ("warn", "ignore", ["Warn", "Audit"], None, None),
+        ("audit", "warn", None, None, None),
+        ("audit", "enforce", None, None, None),
     ],
 )
-def test_what_comes_of_a_denial(mode: str, controllers: str, pods: list[str], deployments: list[str]) -> None:
+def test_what_comes_of_a_denial(
+    mode: str, controllers: str, pods: list[str] | None, jobs: list[str] | None, deployments: list[str] | None
+) -> None:
     found = actions(compile_policy(policy(mode=mode, controllers=controllers)))
     assert found.get("pods") == found.get("pods/ephemeralcontainers") == pods
+    assert found.get("jobs") == jobs
     for kind in ("deployments", "cronjobs", "podtemplates", "replicationcontrollers"):
         assert found.get(kind) == deployments
 
@@ -253,7 +256,24 @@ def test_pods_and_their_makers_share_a_binding_where_the_same_comes_of_it(
 
 def test_where_makers_of_pods_are_left_alone_they_are_not_looked_at() -> None:
     constraints = spec(compile_policy(policy(controllers="ignore")))["matchConstraints"]["resourceRules"]
-    assert [each["resources"] for each in constraints] == [["pods"], ["pods/ephemeralcontainers"]]
+    assert [each["resources"] for each in constraints] == [["pods", "pods/ephemeralcontainers"]]
+
+
+def test_where_pods_get_other_names_what_makes_them_is_left_to_the_webhook() -> None:
+    somewhere = compile_policy(policy(controllers="enforce"), changed="request.namespace in ['team-a']")
+    assert spec(somewhere)["matchConditions"] == [
+        {
+            "name": "as-written",
+            "expression": "request.resource.resource == 'pods' || !(request.namespace in ['team-a'])",
+        }
+    ]
+    everywhere = spec(compile_policy(policy(controllers="enforce"), changed="true"))
+    assert everywhere["matchConditions"] == []
+    rules = everywhere["matchConstraints"]["resourceRules"]
+    assert [each["resources"] for each in rules] == [["pods", "pods/ephemeralcontainers"]]
+    told = "what makes Pods, where images are changed in these: the API server does not know which names they get"
+    assert told in somewhere.left_out
+    assert compile_policy(policy(controllers="ignore"), changed="true").left_out == ()
 
 
 def test_it_fails_closed() -> None:

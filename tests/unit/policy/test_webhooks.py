@@ -10,6 +10,7 @@ import pytest
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.manifests import exemption_of, policy_of
 from trow.policy.pods import POD_SPECS
+from trow.policy.regions import about, any_of
 from trow.policy.rules import CLUSTER, NAMESPACED
 from trow.policy.webhooks import Asking, Call, Resource, mutating, reach, validating
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from trow.policy.rules import Policy
 
+PODS: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
+JOBS: Final = "request.resource.group == 'batch' && request.resource.resource == 'jobs'"
 CALL: Final = Call(namespace="trow", service="trow", bundle=b"PEM")
 OURS: Final = {"registry": "registry.example.com"}
 
@@ -143,8 +146,9 @@ def test_without_policies_no_answer_is_needed() -> None:
 def test_what_an_image_is_only_trow_knows(require: dict[str, Any]) -> None:
     strict = policy(require=require, controllers="enforce")
     assert insisting(strict) == "always"
-    pods = "request.resource.group == '' && request.resource.resource == 'pods' ? (true)"
-    assert insisting(policy(require=require)).startswith(pods)
+    condition = insisting(policy(require=require))
+    assert condition.startswith(f"{PODS} ? (true) : ({JOBS} ? (true) : (")
+    assert JOBS not in insisting(policy(require=require, controllers="ignore"))
 
 
 def test_a_policy_that_is_not_compiled_needs_an_answer() -> None:
@@ -154,7 +158,7 @@ def test_a_policy_that_is_not_compiled_needs_an_answer() -> None:
 
 def test_kinds_of_others_need_an_answer_where_what_makes_pods_is_refused() -> None:
     built_in = 'request.resource.group in ["", "apps", "batch"] ? (false) : (true)'
-    assert insisting(policy(rules=by(OURS), controllers="enforce")).endswith(built_in)
+    assert built_in in insisting(policy(rules=by(OURS), controllers="enforce"))
 
 
 def test_an_answer_is_needed_where_the_policy_is_about() -> None:
@@ -203,6 +207,23 @@ def test_what_changes_pods_needs_an_answer() -> None:
         assert conditions(found["must-mutate.trow.io"]) == [condition]
         assert conditions(found["mutate.trow.io"]) == [f"!({condition})"]
         assert all(each["reinvocationPolicy"] == "IfNeeded" for each in found.values())
+
+
+@pytest.mark.parametrize("controllers", ["enforce", "warn", "ignore"])
+def test_where_pods_are_changed_what_makes_them_needs_an_answer(controllers: str) -> None:
+    """By the names that its Pods get, which the API server does not know."""
+    changing = policy(rules=by(OURS), mutate={"pullThrough": True}, namespaces={"include": ["shop"]})
+    condition = insisting(changing, policy(name="all", rules=by(OURS), controllers=controllers))
+    needed = any_of(about([changing]))
+    assert condition.startswith(f"{PODS} ? (false) : ({JOBS} ? ({needed}) : (")
+    deployments = f'request.resource.group in ["", "apps", "batch"] ? ({needed}) : (true)'
+    assert (deployments in condition) == (controllers == "enforce")
+    assert condition.endswith(": (false))") == (controllers != "enforce")
+
+
+def test_a_policy_that_only_warns_and_changes_pods_lets_nobody_wait() -> None:
+    changing = policy(rules=by(OURS), mode="warn", mutate={"pullThrough": True})
+    assert insisting(changing, policy(name="all", rules=by(OURS))) == "never"
 
 
 def test_too_many_namespaces_to_be_told_are_all() -> None:
