@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from trow.app.identity import guard_of, issuers_of, passwords_of, reviews_of
+from trow.app.identity import guard_of, issuers_of, passwords_of, reviews_of, users_of
 from trow.app.robots import robot_tokens, run
 from trow.datadir import DATABASE
 from trow.errors import StartError
@@ -81,7 +81,7 @@ def _known(config: Config, who: Who) -> Identity:
     issuer = _issuer(config, who)
     if issuer is not None:
         return _subject(issuer, who)
-    passwords = passwords_of(config)
+    passwords = passwords_of(config, users_of(config))
     found = None if passwords is None else passwords.find(who.name)
     # Somebody who is still to be made: the rules can be tried before.
     return found or Identity(who.name, Method.PASSWORD)

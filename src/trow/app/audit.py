@@ -191,7 +191,7 @@ class Changes:
 
     async def look(self) -> None:
         """Look once; call it every few seconds."""
-        now = self._stamps()
+        now = await asyncio.to_thread(self._stamps)
         for name in sorted(now.keys() | self._seen.keys()):
             if now.get(name) != self._seen.get(name):
                 self._audit.record(Event(Action.CONFIGURATION, detail=f"{name} changed"))

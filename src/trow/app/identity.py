@@ -6,11 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.config import read_password
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.authorizer import Guard
+from trow.identity.files import keep_fresh
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.robots import Robots
 from trow.identity.service_accounts import ServiceAccountTokens
@@ -56,14 +58,15 @@ async def identities(
         ValueError: a file or a setting cannot be used; the message says what to do.
     """
     async with reviews_of(config.kubernetes, observe) as reviews:
-        tokens = RegistryTokens(keys.load_or_create(keys_folder(config)), config.tokens.service, config.tokens.lifetime)
+        ring, users = keys.load_or_create(keys_folder(config)), users_of(config)
+        tokens = RegistryTokens(ring, config.tokens.service, config.tokens.lifetime)
         authenticator = None
         if config.authenticated:
             authenticator = AuthenticatorChain(
                 Verifiers(
                     tokens=tokens,
                     robots=Robots(metadata),
-                    passwords=passwords_of(config),
+                    passwords=passwords_of(config, users),
                     issuers=issuers_of(config),
                     kubernetes=_service_accounts(config.kubernetes, reviews),
                 )
@@ -72,13 +75,15 @@ async def identities(
         async def exists(repository: Repository) -> bool:
             return await metadata.repository(repository) is not None
 
-        yield Identities(authenticator, guard_of(config, exists, reviews), tokens)
+        looks = [ring.look, *([users.look] if users is not None else [])]
+        async with beside(lambda: keep_fresh(*looks)):
+            yield Identities(authenticator, guard_of(config, exists, reviews), tokens)
 
 
 def try_identities(config: Config) -> None:
     """See whether the files of `identities` would do; nothing is made. Raises like that."""
     keys.try_to_load(keys_folder(config))
-    passwords_of(config)
+    passwords_of(config, users_of(config))
     issuers_of(config)
 
 
@@ -96,18 +101,20 @@ async def reviews_of(
         yield Reviews(client)
 
 
-def passwords_of(config: Config) -> Passwords | None:
+def users_of(config: Config) -> UsersFile | None:
+    """The users of the file; None without one."""
+    return UsersFile(config.auth.users_file) if config.auth.users_file is not None else None
+
+
+def passwords_of(config: Config, users: UsersFile | None) -> Passwords | None:
     """Who logs in with a password; None where nobody does."""
-    sources = list(_passwords(config))
-    return AnyOf(*sources) if sources else None
-
-
-def _passwords(config: Config) -> Iterator[Passwords]:
+    sources: list[Passwords] = []
     password = read_password(config)
     if config.auth.user is not None and password is not None:
-        yield SingleUser(config.auth.user, password)
-    if config.auth.users_file is not None:
-        yield UsersFile(config.auth.users_file)
+        sources.append(SingleUser(config.auth.user, password))
+    if users is not None:
+        sources.append(users)
+    return AnyOf(*sources) if sources else None
 
 
 def issuers_of(config: Config) -> dict[str, OidcIssuer]:

@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import os
 import random
 import re
 import ssl
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 import aiohttp
 import apsw
@@ -27,6 +26,7 @@ from trow.audit.errors import AuditError
 from trow.audit.formats import FORMATS
 from trow.audit.reader import TrailReader
 from trow.audit.writing import WEBHOOK
+from trow.lib.renewed import Renewed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,29 +112,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Watched(Generic[Value]):
-    """What a file says, read again when the file is another one."""
-
-    def __init__(self, path: Path, read: Callable[[bytes], Value]) -> None:
-        self._path = path
-        self._read = read
-        self._seen: tuple[int, int, int] | None = None
-        self._value: Value | None = None
-
-    def get(self) -> Value:
-        """The value by now.
-
-        Raises:
-            OSError, ValueError: it cannot be read.
-        """
-        with self._path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            seen = status.st_ino, status.st_mtime_ns, status.st_size
-            if self._value is None or seen != self._seen:
-                self._value, self._seen = self._read(file.read(_LONGEST_FILE)), seen
-        return self._value
-
-
 def _read_token(content: bytes) -> str:
     token = content.decode("ascii", "replace").strip()
     if not _TOKEN.fullmatch(token):
@@ -192,8 +169,9 @@ class Webhook:
         self._first_pause = first_pause
         self._tries = 0
         self._most = MOST_RECORDS
-        self._token = Watched(target.token_file, _read_token) if target.token_file else None
-        self._authorities = Watched(target.ca_file, _read_authorities) if target.ca_file else None
+        self._token = Renewed(target.token_file, _read_token, _LONGEST_FILE) if target.token_file else None
+        ca = target.ca_file
+        self._authorities = Renewed(ca, _read_authorities, _LONGEST_FILE) if ca else None
 
     async def run(self) -> None:
         """Send whatever comes."""
@@ -256,8 +234,8 @@ class Webhook:
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> None:
         headers = {"Content-Type": self._target.format.media_type, "User-Agent": "trow"}
         if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token.get()}"
-        context = self._authorities.get() if self._authorities is not None else True
+            headers["Authorization"] = f"Bearer {await self._token.get()}"
+        context = await self._authorities.get() if self._authorities is not None else True
         async with session.post(
             self._target.url, data=body, headers=headers, ssl=context, allow_redirects=False
         ) as answer:

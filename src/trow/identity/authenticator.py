@@ -112,7 +112,7 @@ class AuthenticatorChain:
 
     async def _token(self, token: str, client: str) -> Identity:
         if self._by.tokens is not None and self._by.tokens.is_ours(token):
-            return self._by.tokens.verify(token)
+            return await self._by.tokens.verify_soon(token)
         verifier = self._verifier(token)
         if verifier is not self._by.kubernetes:
             return await verifier.verify(token)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+from trow.identity.flights import Flights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 1.0
+_MOMENT: Final = 0.1
 _GONE: Final = (-1, -1, -1)
 Value = TypeVar("Value")
 Signature: TypeAlias = tuple[tuple["Path", tuple[int, int, int]], ...]
@@ -24,7 +29,7 @@ class BrokenFile(ValueError):
 
 
 class Watched(Generic[Value]):
-    """A value that files hold.
+    """A value that files hold. They are looked at by whoever calls `look`; `get` asks no filesystem.
 
     A new version that cannot be used is told of once, and the last good one stays in force: a slip of the editor
     must not lock everybody out.
@@ -34,41 +39,51 @@ class Watched(Generic[Value]):
         read: makes the value of them, and raises `BrokenFile` where it cannot.
     """
 
-    def __init__(
-        self,
-        find: Callable[[], Sequence[Path]],
-        read: Callable[[Sequence[Path]], Value],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, find: Callable[[], Sequence[Path]], read: Callable[[Sequence[Path]], Value]) -> None:
         self._find = find
         self._read = read
-        self._clock = clock
-        self._looked_at = clock()
+        self._looking = threading.Lock()
+        self._looks: Flights[None] = Flights()
+        self._looked_at = time.monotonic()
         paths = find()
         # The files are looked at before they are read: a change in between is seen at the next look.
         self._seen = _signature(paths)
         self._value = read(paths)
 
-    def get(self, at_most_old: float = _LOOK_EVERY) -> Value:
-        """The value as of at most so many seconds ago."""
-        now = self._clock()
-        if now - self._looked_at >= at_most_old:
-            self._looked_at = now
-            self._look()
+    def get(self) -> Value:
+        """The value as of the last look."""
         return self._value
 
-    def _look(self) -> None:
-        paths = self._find()
-        seen = _signature(paths)
-        if seen == self._seen:
-            return
-        self._seen = seen
+    async def look_soon(self) -> None:
+        """Look beside the event loop, unless that was done a moment ago or is under way."""
+        if time.monotonic() - self._looked_at >= _MOMENT:
+            await self._looks.share(b"", lambda: asyncio.to_thread(self.look))
+
+    def look(self) -> None:
+        """Take over what has changed. Asks the filesystem, which may make a thread wait."""
+        with self._looking:
+            paths = self._find()
+            seen = _signature(paths)
+            if seen != self._seen:
+                self._seen = seen
+                self._take(paths)
+            self._looked_at = time.monotonic()
+
+    def _take(self, paths: Sequence[Path]) -> None:
         try:
             self._value = self._read(paths)
         except BrokenFile as error:
             log.error("a new version of a file is not used, the last good one stays in force", extra=_why(error))  # noqa: TRY400 - the file is to blame, no line of ours
         else:
             log.info("a file was read again", extra={"files": [str(path) for path in paths]})
+
+
+async def keep_fresh(*looks: Callable[[], None]) -> None:
+    """Look every second, beside the event loop, for ever."""
+    while True:
+        for look in looks:
+            await asyncio.to_thread(look)
+        await asyncio.sleep(_LOOK_EVERY)
 
 
 def read_bounded(path: Path, most: int) -> bytes:

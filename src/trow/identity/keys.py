@@ -37,7 +37,6 @@ _SLACK: Final = 60.0
 _LONGEST_FILE: Final = 16 * 1024
 _MOST_KEYS: Final = 32
 _NAME: Final = re.compile(r"token-([0-9]{4,9})\.pem")
-_MOST_LOOKS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,16 @@ class KeyRing:
         return cls(lambda: _files(folder), SETTLING, clock)
 
     def ring(self) -> Ring:
-        """The keys as of now, the same object until a file changes."""
+        """The keys as of the last look, the same object until a file changes."""
         return self._files.get()
+
+    def look(self) -> None:
+        """Take over what has changed; call it every second, beside the event loop."""
+        self._files.look()
+
+    async def look_soon(self) -> None:
+        """Look where a key is missing: another replica may have signed with one that came a moment ago."""
+        await self._files.look_soon()
 
     def signing(self) -> Key:
         """The key to sign with."""
@@ -104,8 +111,7 @@ class KeyRing:
 
     def verifying(self, id: str) -> Key | None:  # noqa: A002 - the word of RFC 7515
         """The key with this ``kid``; this is the only place where one is looked up."""
-        # Another replica may have signed with a key that came a moment ago.
-        return self._files.get().by_id.get(id) or self._files.get(_MOST_LOOKS).by_id.get(id)
+        return self.ring().by_id.get(id)
 
 
 def load_or_create(folder: Path, clock: Callable[[], float] = time.time) -> KeyRing:

@@ -83,6 +83,10 @@ class _Claims(msgspec.Struct, forbid_unknown_fields=True):
     holder: _Holder
 
 
+class UnknownKey(Unauthorized):
+    """A token was signed with a key that is not here, or not yet."""
+
+
 class RegistryTokens:
     """Issues registry tokens and verifies them.
 
@@ -158,6 +162,7 @@ class RegistryTokens:
         """Whose token this is, with what it delegates.
 
         Raises:
+            UnknownKey: it was signed with a key that is not known as of the last look.
             Unauthorized: it is malformed, not ours, or not for this registry.
             Stale: it has expired.
         """
@@ -170,6 +175,14 @@ class RegistryTokens:
         if len(text) <= _LONGEST_REMEMBERED:
             self._verified.put(text, identity, self._clock(), claims.exp)
         return identity
+
+    async def verify_soon(self, text: str) -> Identity:
+        """The same, and where the key is not known, once more after a look at the keys. Raises like `verify`."""
+        try:
+            return self.verify(text)
+        except UnknownKey:
+            await self._keys.look_soon()
+            return self.verify(text)
 
     def _signed(self, claims: _Claims) -> str:
         key = self._keys.signing()
@@ -191,7 +204,7 @@ class RegistryTokens:
             raise Unauthorized("the token is not one that this registry issues") from None
         key = self._keys.verifying(header.kid)
         if key is None:
-            raise Unauthorized("the token was signed with a key that is not in use here; log in again")
+            raise UnknownKey("the token was signed with a key that is not in use here; log in again")
         try:
             decoded: dict[str, Any] = self._jws.decode_complete(text, key.public, [_ALGORITHM])
             return msgspec.json.decode(decoded["payload"], type=_Claims)

@@ -88,7 +88,7 @@ class AnyOf:
 
 
 class UsersFile:
-    """The users of a file, which is read again when it changes.
+    """The users of a file, which is read again when `look` finds that it has changed.
 
     Raises:
         BrokenFile: the file cannot be used at the start.
@@ -97,9 +97,13 @@ class UsersFile:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._hash = _Hash()
-        self._file = Watched(lambda: [path], _read, clock)
+        self._file = Watched(lambda: [path], _read)
         self._lanes = Lanes(_STRANGERS, _KNOWN, "password checks")
         self._flights: Flights[bool] = Flights()
+
+    def look(self) -> None:
+        """Take over what has changed; call it every second, beside the event loop."""
+        self._file.look()
 
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         """See `Passwords.verify`; a right password is remembered for minutes, and not beyond a change of the file."""

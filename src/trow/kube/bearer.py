@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from trow.lib.renewed import Renewed
 from trow.oci.errors import Unavailable
 
 _LONGEST_TOKEN: Final = 64 << 10
@@ -18,34 +19,31 @@ class BearerToken:
 
     def __init__(self, source: Path | str) -> None:
         self._source = source
-        self._seen: tuple[int, int, int] | None = None
         self._header: dict[str, str] = {}
-        if isinstance(source, str) and source:
-            self._header = self._checked(source, "the configured token")
+        if isinstance(source, Path):
+            self._file = Renewed(source, lambda content: _checked(content, str(source)), _LONGEST_TOKEN)
+        elif source:
+            self._header = _checked(source.encode(), "the configured token")
 
-    def header(self) -> dict[str, str]:
-        if isinstance(self._source, Path):
-            try:
-                self._renew(self._source)
-            except OSError as error:
-                raise Unavailable(
-                    f"Trow's own token cannot be read from {self._source} ({error.strerror}); mount a ServiceAccount's"
-                    " token there"
-                ) from None
-        return self._header
+    async def header(self) -> dict[str, str]:
+        """The header of a request, none without a token.
 
-    def _renew(self, path: Path) -> None:
-        found = path.stat()
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if seen != self._seen:
-            with path.open("rb") as file:
-                text = file.read(_LONGEST_TOKEN).decode("ascii", "replace")
-            self._header = self._checked(text, str(path))
-            self._seen = seen
+        Raises:
+            Unavailable: there is no token in the file.
+        """
+        if not isinstance(self._source, Path):
+            return self._header
+        try:
+            return await self._file.get()
+        except OSError as error:
+            raise Unavailable(
+                f"Trow's own token cannot be read from {self._source} ({error.strerror}); mount a ServiceAccount's"
+                " token there"
+            ) from None
 
-    @staticmethod
-    def _checked(text: str, where: str) -> dict[str, str]:
-        token = text.strip()
-        if not _TOKEN.fullmatch(token):
-            raise Unavailable(f"{where} is no bearer token; have Kubernetes write it anew")
-        return {"Authorization": f"Bearer {token}"}
+
+def _checked(content: bytes, where: str) -> dict[str, str]:
+    token = content.decode("ascii", "replace").strip()
+    if not _TOKEN.fullmatch(token):
+        raise Unavailable(f"{where} is no bearer token; have Kubernetes write it anew")
+    return {"Authorization": f"Bearer {token}"}

@@ -176,14 +176,14 @@ class KubeClient:
 
     async def _once(self, request: Request, most_bytes: int) -> tuple[int, bytes]:
         with self._in_words():
-            async with self._asked(request) as response:
+            async with await self._asked(request) as response:
                 return response.status, await self._read(response, most_bytes)
 
     async def _opened(self, stack: AsyncExitStack, request: Request, seconds: float) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout(seconds):
                 with self._in_words():
-                    response = await stack.enter_async_context(self._asked(request))
+                    response = await stack.enter_async_context(await self._asked(request))
                     stack.callback(_abort, response)
                     if response.status not in _DONE:
                         raw = await self._read(response, _MOST_BYTES)
@@ -194,8 +194,8 @@ class KubeClient:
             raise self._trouble("closes the connection without an answer") from None
         return response
 
-    def _asked(self, request: Request) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        headers = self._token.header() | ({"Content-Type": request.content_type} if request.body else {})
+    async def _asked(self, request: Request) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers = await self._token.header() | ({"Content-Type": request.content_type} if request.body else {})
         url = self._access.url.rstrip("/") + request.path
         return self._session().request(
             request.method, url, data=request.body or None, headers=headers, allow_redirects=False

@@ -338,12 +338,21 @@ def test_the_memory_is_bounded(ring: KeyRing, clock: Clock, monkeypatch: pytest.
     assert tokens.remembered(large) is None
 
 
+async def test_a_replica_that_is_behind_looks_when_it_meets_an_unknown_key(tmp_path: Path, ring: KeyRing) -> None:
+    behind = RegistryTokens(ring, "trow")
+    new, _ = rotate(tmp_path / "keys", 0)
+    text = RegistryTokens(KeyRing([new]), "trow").issue(POD, ()).text
+    assert "not in use here" in refused(behind, text)
+    ring._files._looked_at -= 0.2  # noqa: SLF001 - it has looked a moment ago
+    assert (await behind.verify_soon(text)).name == POD.name
+
+
 def test_a_key_that_is_removed_takes_its_tokens_along(tokens: RegistryTokens, ring: KeyRing, tmp_path: Path) -> None:
     text = tokens.issue(POD, ()).text
     assert tokens.verify(text).name == POD.name
     rotate(tmp_path / "keys", 0)
     (tmp_path / "keys" / "token-0001.pem").unlink()
-    ring._files._looked_at -= 1  # noqa: SLF001
+    ring.look()
     assert "not in use here" in refused(tokens, text)
 
 

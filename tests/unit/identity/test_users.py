@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
@@ -19,7 +20,7 @@ from support.loop import run
 from support.waiting import eventually
 from trow.identity import htpasswd, users
 from trow.identity.attempts import Attempt
-from trow.identity.files import BrokenFile
+from trow.identity.files import BrokenFile, keep_fresh
 from trow.identity.htpasswd import User
 from trow.identity.users import AnyOf, SingleUser, UsersFile
 from trow.oci.errors import TooManyRequests
@@ -174,62 +175,98 @@ async def test_nobody_is_in_an_empty_file(path: Path, compared: list[str]) -> No
     assert not compared
 
 
-async def test_a_changed_file_is_read_again_within_a_second(path: Path, clock: Clock) -> None:
+async def test_a_changed_file_is_read_again_at_the_next_look(path: Path) -> None:
     write(path, f"alice:{ALICE}")
-    file = UsersFile(path, clock)
+    file = UsersFile(path)
     assert await file.verify("alice", SECRET)
     write(path, f"alice:{cheap('new')}:ops", f"bob:{cheap('x')}")
-    assert await file.verify("bob", "x") is None  # looked at a moment ago
-    clock.now += 1
+    assert await file.verify("bob", "x") is None  # nobody has looked
+    file.look()
     assert await file.verify("bob", "x")
     assert await file.verify("alice", SECRET) is None  # it is forgotten with the file that it was in
     assert await file.verify("alice", "new") == Identity("alice", Method.PASSWORD, groups=("ops",))
     write(path, f"bob:{cheap('x')}")
-    clock.now += 1
+    file.look()
     assert await file.verify("alice", "new") is None
 
 
-async def test_cve_2025_23208_groups_are_replaced(path: Path, clock: Clock) -> None:
+async def test_cve_2025_23208_groups_are_replaced(path: Path) -> None:
     write(path, f"alice:{ALICE}:dev,admin")
-    file = UsersFile(path, clock)
+    file = UsersFile(path)
     assert (await file.verify("alice", SECRET) or Identity("")).groups == ("dev", "admin")
     write(path, f"alice:{ALICE}:dev")
-    clock.now += 1
+    file.look()
     assert (await file.verify("alice", SECRET) or Identity("")).groups == ("dev",)
 
 
-async def test_a_broken_version_is_told_of_once_and_not_used(
-    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_broken_version_is_told_of_once_and_not_used(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(path, f"alice:{ALICE}")
-    file = UsersFile(path, clock)
+    file = UsersFile(path)
     with caplog.at_level(logging.INFO):
         write(path, "alice:horse")
         for _ in range(5):
-            clock.now += 1
+            file.look()
             assert await file.verify("alice", SECRET)
         (record,) = caplog.records
         assert "horse" not in f"{vars(record)}"
         assert f"{path}:1: " in vars(record)["reason"]
         remove(path)
         for _ in range(5):
-            clock.now += 1
+            file.look()
             assert await file.verify("alice", SECRET)
         assert len(caplog.records) == 2
         write(path, f"bob:{ALICE}")
-        clock.now += 1
+        file.look()
         assert await file.verify("alice", SECRET) is None
         assert caplog.records[-1].levelno == logging.INFO
 
 
-def test_a_change_that_keeps_size_and_time_is_seen_by_its_inode(path: Path, clock: Clock) -> None:
+def test_a_change_that_keeps_size_and_time_is_seen_by_its_inode(path: Path) -> None:
     write(path, f"alice:{ALICE}")
-    file = UsersFile(path, clock)
+    file = UsersFile(path)
     before = path.stat()
     write(path, f"carol:{ALICE}")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    clock.now += 1
+    file.look()
     assert run(file.verify("carol", SECRET))
+
+
+async def test_a_change_is_taken_over_while_the_server_runs(path: Path) -> None:
+    write(path, f"alice:{ALICE}")
+    file = UsersFile(path)
+    looking = asyncio.create_task(keep_fresh(file.look))
+    write(path, f"bob:{ALICE}")
+    await eventually(lambda: file.find("bob"))
+    assert file.find("alice") is None
+    looking.cancel()
+
+
+async def test_a_disk_that_does_not_answer_keeps_nobody_waiting(path: Path) -> None:
+    write(path, f"alice:{ALICE}")
+    file = UsersFile(path)
+    remove(path)
+    os.mkfifo(path)  # whoever reads this waits for whoever writes it
+    looking = asyncio.create_task(keep_fresh(file.look))
+    writing = await writer(path)
+    assert await file.verify("alice", SECRET)
+    os.write(writing, f"bob:{ALICE}\n".encode())
+    os.close(writing)
+    await eventually(lambda: file.find("bob"))
+    remove(path)
+    looking.cancel()
+
+
+async def writer(fifo: Path) -> int:
+    """The other end, once somebody reads."""
+    found: list[int] = []
+
+    def opened() -> bool:
+        with contextlib.suppress(OSError):
+            found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    await eventually(opened)
+    return found[0]
 
 
 # verification
