@@ -2,9 +2,10 @@
 
     hash = SHA-256(hash of the record before ‖ canonical JSON of the record without ``hash``)
 
-There is one chain for each writer, which is one database's life. Whoever alters a record has to compute every later
-hash anew and would still need the key for the checkpoints over them. Signatures are Ed25519 (RFC 8032) over a prefix
-that says what is signed, and the canonical JSON of the rest. No I/O and no clock in here.
+There is one chain for each writer. A database's life has a writer for each part of the record (`Part`), so that what is
+removed from one part leaves the others whole. Whoever alters a record has to compute every later hash anew and would
+still need the key for the checkpoints over them. Signatures are Ed25519 (RFC 8032) over a prefix that says what is
+signed, and the canonical JSON of the rest. No I/O and no clock in here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from trow.audit import record as records
+from trow.registry.events import Part
 
 if TYPE_CHECKING:
     from trow.audit.record import Record
@@ -31,8 +33,18 @@ UNSEALED: Final = "0" * 64
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}", re.ASCII)
-_WRITER: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_WRITER: Final = re.compile(r"[0-9a-f]{8}(\.[a-z]{1,16})?", re.ASCII)
 _MOST_DIGITS: Final = 16
+
+
+def writer_of(database: str, part: Part) -> str:
+    """Who writes a part of a database's record: ``0a1b2c3d`` the effects, ``0a1b2c3d.reviews`` the reviews."""
+    return database if part is Part.EFFECTS else f"{database}.{part.value}"
+
+
+def part_name(writer: str) -> str:
+    """The part that a writer writes."""
+    return writer.partition(".")[2] or Part.EFFECTS.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +101,30 @@ class Trim(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     signature: str = ""
 
 
-Mark: TypeAlias = Checkpoint | Trim
-AnyMark = TypeVar("AnyMark", Checkpoint, Trim)
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Says, signed, that records between others were removed by rule.
+
+    Attributes:
+        first: the first of them.
+        sequence: the last of them.
+        hash: of the last of them, which the next record follows.
+    """
+
+    writer: str
+    first: int
+    sequence: int
+    hash: str
+    time: str
+    key: str
+    signature: str = ""
+
+
+Mark: TypeAlias = Checkpoint | Trim | Gap
+AnyMark = TypeVar("AnyMark", Checkpoint, Trim, Gap)
 _DOMAINS: Final[dict[type[Mark], bytes]] = {
     Checkpoint: b"trow audit checkpoint v1\n",
     Trim: b"trow audit trim v1\n",
+    Gap: b"trow audit gap v1\n",
 }
 
 
@@ -148,6 +179,11 @@ def checkpoint(head: Head, time: str, key: Signer) -> Checkpoint:
 def trim(last: Head, time: str, key: Signer) -> Trim:
     """Sign that everything up to and with ``last`` is removed."""
     return _signed(Trim(last.writer, last.sequence + 1, last.hash, time, key.id), key)
+
+
+def gap(first: int, last: Head, time: str, key: Signer) -> Gap:
+    """Sign that what stands from ``first`` up to and with ``last`` is removed."""
+    return _signed(Gap(last.writer, first, last.sequence, last.hash, time, key.id), key)
 
 
 def _signed(mark: AnyMark, key: Signer) -> AnyMark:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.audit import chain
 from trow.audit import record as records
-from trow.audit.chain import CHECKPOINT_RECORDS, Checkpoint, Head, Trim
+from trow.audit.chain import CHECKPOINT_RECORDS, Checkpoint, Gap, Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # In place of a record's sequence: something else than a record is not as it was written.
 BESIDE: Final = 0
+ANCHOR: Final = "the anchor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Chain:
         last: the last one.
         retained: the first record that should be there: those before were removed by rule.
         covered: the last record under a checkpoint.
+        removed: how many between others were removed by rule, as whoever had most gave up most.
     """
 
     writer: str
@@ -62,6 +64,7 @@ class Chain:
     first: int = 0
     retained: int = 1
     covered: int = 0
+    removed: int = 0
 
 
 @dataclass(slots=True)
@@ -101,13 +104,31 @@ class ChainCheck:
         self._keys = keys
         self._report = report
         self._uncovered = uncovered
-        self._known = {anchor.sequence: (anchor.hash, "the anchor") for anchor in anchors if anchor.writer == writer}
+        self._known = {anchor.sequence: (anchor.hash, ANCHOR) for anchor in anchors if anchor.writer == writer}
         self._suspect: Altered | None = None
 
     def begin(self, last: Head) -> None:
         """The chain begins after a record that need not be there."""
         self.found.last = last
         self._compare(last, "beginning")
+
+    def gap(self, gap: Gap, where: str) -> None:
+        """Records that were removed by rule; those of them that an earlier mark tells of as well count once."""
+        last = self.found.last
+        self._settle(confirmed=False)
+        self.mark(gap, where)
+        if gap.first > last.sequence + 1:
+            raise self.altered(last.sequence + 1, f"is missing; records are removed from {gap.first} on", where)
+        if gap.sequence <= last.sequence:
+            raise self.altered(gap.sequence, "is said to be removed, but is there", where)
+        self.found.removed += gap.sequence - last.sequence
+        # What a trim mark says of one of them nobody can compare any more.
+        inside = [each for each in self._known if last.sequence < each < gap.sequence]
+        for sequence in inside:
+            if self._known[sequence][1] != ANCHOR:
+                del self._known[sequence]
+        self.found.last = Head(self._writer, gap.sequence, gap.hash)
+        self._compare(self.found.last, where)
 
     def expect(self, head: Head, who: str) -> None:
         """A record has to have this hash."""
@@ -146,7 +167,7 @@ class ChainCheck:
     def mark(self, mark: Mark, where: str) -> None:
         """A checkpoint or a trim mark has to be signed."""
         if doubt := self._doubt(mark):
-            name = "trim mark" if isinstance(mark, Trim) else "checkpoint"
+            name = "checkpoint" if isinstance(mark, Checkpoint) else "trim mark"
             raise self.altered(mark.sequence, f"has a {name} {doubt}", where)
 
     def _doubt(self, mark: Mark) -> str:

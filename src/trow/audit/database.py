@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Row: TypeAlias = tuple[Any, ...]
 
 FILE_NAME: Final = "audit.db"
+# The step of the schema that made room for records between others to leave.
+SINCE_GAPS: Final = 2
 
 _BUSY_MILLISECONDS: Final = 5_000
 # A batch touches pages all over the indexes: with this much memory and log, most of them are written once. With random
@@ -70,22 +72,22 @@ def try_writer(path: Path) -> None:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """Open the database for reading, while a writer may be at work.
+    """Open the database for reading, while a writer may be at work. It may be one that an older version wrote.
 
     Raises:
-        AuditError: it cannot be opened, or has another schema.
+        AuditError: it cannot be opened, or a newer version wrote it.
     """
     if not path.exists():
         raise AuditError(f"there is no {path.absolute()}; give the --data-dir or the --config that trow serve has")
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(_BUSY_MILLISECONDS)
-        version = _version(connection)
+        found = version(connection)
     except apsw.Error as error:
         raise _unusable(path, error) from None
-    if version != len(_steps()):
+    if not 1 <= found <= (newest := len(_steps())):
         connection.close()
-        raise AuditError(f"{path} has schema {version}, this version of Trow reads {len(_steps())}; use the other one")
+        raise AuditError(f"{path} has schema {found}, this version of Trow reads 1 to {newest}; use the other one")
     return connection
 
 
@@ -115,18 +117,19 @@ def _steps() -> list[list[str]]:
 
 
 def _known_version(connection: apsw.Connection) -> int:
-    current = _version(connection)
+    current = version(connection)
     if current > len(_steps()):
         raise AuditError(f"the audit database has schema {current}; a newer version of Trow wrote it, start that one")
     return current
 
 
-def _version(connection: apsw.Connection) -> int:
+def version(connection: apsw.Connection) -> int:
+    """How many steps of the schema it has."""
     return int(one(connection, "PRAGMA user_version")[0])
 
 
-def writer_of(connection: apsw.Connection) -> str:
-    """The name of the chain that this database's writer continues."""
+def name_of(connection: apsw.Connection) -> str:
+    """What the database is called by its writers; see `chain.writer_of`."""
     return str(one(connection, sql.SETTING, _WRITER)[0])
 
 

@@ -20,7 +20,7 @@ from trow.audit.reader import TrailReader, checkpoint_line
 from trow.lib.terminal import escaped_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from trow.audit.keys import SigningKey
@@ -45,15 +45,15 @@ class Output(Protocol):
     name: str
     remembers: bool
 
-    def resume(self, writer: str) -> tuple[int, int] | None:
-        """The last record of this writer and the last one covered by a checkpoint that it holds, if it can tell."""
+    def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """The last record of each writer and the last one covered by a checkpoint that it holds, where it can tell."""
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
         """Take whole lines.
 
         Args:
             lines: records and checkpoints.
-            opening: makes the line that a fresh file begins with: a checkpoint over the record before these.
+            opening: makes the lines that a fresh file begins with: for each writer a checkpoint over what is before.
 
         Raises:
             OSError: they were not taken and will be offered again.
@@ -70,17 +70,17 @@ class Trail(Protocol):
     key: SigningKey
 
     @property
-    def head(self) -> Head:
-        """The last record that is stored."""
+    def heads(self) -> Mapping[str, Head]:
+        """The last record of each writer that is stored."""
 
     def tell(self, callback: Callable[[], None]) -> None:
         """Have something called whenever records were stored."""
 
-    def position(self, sink: str) -> int | None:
-        """The last record that a sink has had."""
+    def position(self, sink: str, writer: str) -> int | None:
+        """The last record of a writer that a sink has had."""
 
-    def move(self, sink: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything up to a record."""
+    def move(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything of a writer up to a record."""
 
 
 class Follower:
@@ -94,9 +94,11 @@ class Follower:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._tries = 0
-        self._head, self._covered = trail.head, trail.head.sequence
-        if trail.position(output.name) is None:
-            trail.move(output.name, trail.head.sequence, soon=False)
+        self._heads = dict(trail.heads)
+        self._covered = {writer: head.sequence for writer, head in self._heads.items()}
+        for writer, head in self._heads.items():
+            if trail.position(output.name, writer) is None:
+                trail.move(output.name, writer, head.sequence, soon=False)
         trail.tell(self._wake.set)
         self._wake.set()
         self._thread = threading.Thread(target=self._work, name=f"trow-audit-{output.name}", daemon=True)
@@ -135,9 +137,17 @@ class Follower:
 
     def _catch_up(self) -> None:
         reader = self._reader or self._open()
-        while lines := reader.lines_after(self._head, self._covered, _LINES_AT_ONCE):
+        # Some of each writer in turn: one may have more than can be written for hours.
+        while any([self._write_some(reader, head) for head in list(self._heads.values())]):  # noqa: C419 - all of them
+            pass
+
+    def _write_some(self, reader: TrailReader, head: Head) -> bool:
+        """Write what comes next of one writer; whether there was anything."""
+        lines = reader.lines_after(head, self._covered[head.writer], _LINES_AT_ONCE)
+        if lines:
             self._output.write(b"".join(escaped_bytes(line.content) + b"\n" for line in lines), self._opening)
-            self._advance(lines)
+            self._advance(head, lines)
+        return bool(lines)
 
     def _open(self) -> TrailReader:
         reader = TrailReader(self._trail.path)
@@ -151,25 +161,26 @@ class Follower:
 
     def _find_place(self, reader: TrailReader) -> None:
         """Where the output stands by its own account, or by ours; a new one begins with what comes next."""
-        held = self._output.resume(self._head.writer)
-        if held is None and (position := self._trail.position(self._output.name)) is not None:
-            held = position, position
-        if held is not None and held[0] <= self._trail.head.sequence:
-            self._head = Head(self._head.writer, held[0], reader.hash_at(held[0]))
-            self._covered = held[1]
+        held = self._output.resume(list(self._heads))
+        for writer, head in self._trail.heads.items():
+            position = self._trail.position(self._output.name, writer)
+            last, covered = held.get(writer, (position, position))
+            if last is not None and covered is not None and last <= head.sequence:
+                self._heads[writer] = Head(writer, last, reader.hash_at(writer, last))
+                self._covered[writer] = covered
 
-    def _advance(self, lines: Sequence[Line]) -> None:
+    def _advance(self, head: Head, lines: Sequence[Line]) -> None:
+        writer = head.writer
         last = next((line for line in reversed(lines) if line.is_record), None)
         if last is not None:
-            if lines[0].sequence > self._head.sequence + 1:
+            if lines[0].sequence > head.sequence + 1:
                 log.error("audit records were removed before they were written to %s", self._output.name)
-            self._head = Head(self._head.writer, last.sequence, records.read(last.content).hash)
-            self._trail.move(self._output.name, last.sequence, soon=not self._output.remembers)
-        self._covered = max([self._covered, *(line.sequence for line in lines if not line.is_record)])
+            self._heads[writer] = Head(writer, last.sequence, records.read(last.content).hash)
+            self._trail.move(self._output.name, writer, last.sequence, soon=not self._output.remembers)
+        covered = [line.sequence for line in lines if not line.is_record]
+        self._covered[writer] = max([self._covered[writer], *covered])
 
     def _opening(self) -> bytes:
-        if not self._head.hash:
-            return b""
-        return (
-            checkpoint_line(chain.checkpoint(self._head, times.written(self._now()), self._trail.key)).content + b"\n"
-        )
+        time = times.written(self._now())
+        marks = [chain.checkpoint(head, time, self._trail.key) for head in self._heads.values() if head.hash]
+        return b"".join(checkpoint_line(mark).content + b"\n" for mark in marks)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from trow.audit import record as records
-from trow.policy.identity import Method
 from trow.registry.events import Action
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _cloud_event(text: bytes, source: str) -> bytes:
 
 def _is_only_said(record: Record) -> bool:
     """Whether the name of the actor is proven by nothing."""
-    return record.actor is not None and record.actor.method == Method.REVIEW.value
+    return record.actor is not None and record.actor.only_said
 
 
 def _subject(record: Record) -> str:

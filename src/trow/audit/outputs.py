@@ -13,7 +13,7 @@ from trow.audit.record import Record
 from trow.lib.lines import write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 # A record has at most about 200 kB; the end of a file holds several.
@@ -46,8 +46,9 @@ class StreamOutput:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def resume(self, writer: str) -> None:
+    def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:  # noqa: ARG002
         """See `Output.resume`: a stream does not know."""
+        return {}
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:  # noqa: ARG002 - a stream has no beginning
         """See `Output.write`."""
@@ -79,17 +80,17 @@ class FileOutput:
         self._size = 0
         self._foreign = False
 
-    def resume(self, writer: str) -> tuple[int, int] | None:
+    def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:
         """See `Output.resume`: read off the end of the file, or of the one before when it is empty."""
         self._open()
         self._drop_half_a_line()
         for path in (self._path, *([] if self._size else [self._old(1)])):
             with contextlib.suppress(FileNotFoundError):
-                if (held := _held(_tail(path), writer)) is not None:
+                if held := _held(_tail(path), writers):
                     return held
         # Another database's records, or none at all: ours begin in a file of their own.
         self._foreign = self._size > 0
-        return None
+        return {}
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
         """See `Output.write`."""
@@ -160,15 +161,17 @@ def _tail(path: Path) -> list[bytes]:
         return file.read().split(b"\n")
 
 
-def _held(lines: list[bytes], writer: str) -> tuple[int, int] | None:
-    """The last record and the last checkpoint of the writer in these lines."""
+def _held(lines: list[bytes], writers: Collection[str]) -> dict[str, tuple[int, int]]:
+    """The last record and the last checkpoint of each writer in these lines; none where another's are the last."""
+    held: dict[str, tuple[int, int]] = {}
     for line in reversed(lines):
         try:
             read = read_line(line)
         except ValueError:
             continue
-        if read.writer != writer:
-            return None
-        # A record's checkpoint may still be missing, hence only what is before the record is surely covered.
-        return read.sequence, read.sequence - isinstance(read, Record)
-    return None
+        if read.writer in writers:
+            # A record's checkpoint may still be missing, hence only what is before the record is surely covered.
+            held.setdefault(read.writer, (read.sequence, read.sequence - isinstance(read, Record)))
+        if not held or len(held) == len(writers):
+            break
+    return held

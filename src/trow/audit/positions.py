@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    Place: TypeAlias = tuple[str, str]
+
 
 class Positions:
-    """The last record that each sink has had. For any thread."""
+    """The last record of each writer that each sink has had. For any thread."""
 
-    def __init__(self, stored: Mapping[str, int]) -> None:
+    def __init__(self, stored: Mapping[Place, int]) -> None:
         self._lock = threading.Lock()
         self._current = dict(stored)
-        self._changed: set[str] = set()
+        self._changed: set[Place] = set()
 
-    def get(self, sink: str) -> int | None:
+    def get(self, sink: str, writer: str) -> int | None:
         """None when the sink has never had one."""
         with self._lock:
-            return self._current.get(sink)
+            return self._current.get((sink, writer))
 
-    def move(self, sink: str, sequence: int) -> None:
+    def move(self, sink: str, writer: str, sequence: int) -> None:
         """Never moves back."""
+        place = sink, writer
         with self._lock:
-            if sequence > self._current.get(sink, -1):
-                self._current[sink] = sequence
-                self._changed.add(sink)
+            if sequence > self._current.get(place, -1):
+                self._current[place] = sequence
+                self._changed.add(place)
 
-    def take(self) -> dict[str, int]:
+    def take(self) -> dict[Place, int]:
         """What has changed since the last call."""
         with self._lock:
-            changed = {sink: self._current[sink] for sink in self._changed}
+            changed = {place: self._current[place] for place in self._changed}
             self._changed.clear()
             return changed

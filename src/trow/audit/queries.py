@@ -61,7 +61,7 @@ class Position:
         parts = text.split("-")
         if len(parts) == 3:  # noqa: PLR2004 - as written above
             at, writer, sequence = parts
-            if writer.isalnum() and all(_is_number(each) for each in (at, sequence)):
+            if writer.replace(".", "", 1).isalnum() and all(_is_number(each) for each in (at, sequence)):
                 return cls(int(at), writer, int(sequence))
         raise ValueError(f"last is not a place in this list: {text[:_LONGEST_TEXT]!r}; give what the page before said")
 

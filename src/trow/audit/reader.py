@@ -35,7 +35,7 @@ def checkpoint_line(checkpoint: Checkpoint) -> Line:
 
 
 class TrailReader:
-    """Reads one writer's records. For one thread at a time.
+    """Reads the records of the database's writers. For one thread at a time.
 
     Raises:
         AuditError: the database cannot be opened.
@@ -43,15 +43,14 @@ class TrailReader:
 
     def __init__(self, path: Path) -> None:
         self._connection = database.open_reader(path)
-        self._writer = database.writer_of(self._connection)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def records_after(self, sequence: int, most: int) -> list[Line]:
-        """Some records that come next."""
-        rows = database.rows(self._connection, sql.RECORDS_AFTER, self._writer, sequence, most)
+    def records_after(self, writer: str, sequence: int, most: int) -> list[Line]:
+        """Some records of a writer that come next."""
+        rows = database.rows(self._connection, sql.RECORDS_AFTER, writer, sequence, most)
         return [Line(row[0], row[1].encode(), is_record=True) for row in rows]
 
     def lines_after(self, head: Head, covered: int, most: int) -> list[Line]:
@@ -63,15 +62,15 @@ class TrailReader:
             most: how many records.
         """
         with database.snapshot(self._connection):
-            lines = self.records_after(head.sequence, most)
+            lines = self.records_after(head.writer, head.sequence, most)
             until = lines[-1].sequence if lines else head.sequence
-            rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, self._writer, covered, until)
+            rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, head.writer, covered, until)
         lines += [checkpoint_line(checkpoint_of(row)) for row in rows]
         return sorted(lines, key=lambda line: (line.sequence, not line.is_record))
 
-    def hash_at(self, sequence: int) -> str:
+    def hash_at(self, writer: str, sequence: int) -> str:
         """The hash of a record, "" when it is not there (any more)."""
-        row = database.one(self._connection, sql.RECORD, self._writer, sequence)
+        row = database.one(self._connection, sql.RECORD, writer, sequence)
         with contextlib.suppress(ValueError):
             return records.read(row[0]).hash if row else ""
         return ""

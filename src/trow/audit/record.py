@@ -1,7 +1,7 @@
 """One record: its members, how an event becomes one, and the only form that it is written in.
 
-A record holds texts, whole numbers below 2^53 and lists of texts, in members whose names are ASCII. For such a value
-JSON with sorted members and without spaces is the canonical form of RFC 8785; a test compares the two.
+A record holds texts, whole numbers below 2^53, `true` and lists of texts, in members whose names are ASCII. For such a
+value JSON with sorted members and without spaces is the canonical form of RFC 8785; a test compares the two.
 """
 
 from __future__ import annotations
@@ -32,13 +32,23 @@ CUT: Final = "…"
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """Who it was; see `trow.policy.identity.Identity`. Absent when nobody said."""
+    """Who it was; see `trow.policy.identity.Identity`. Absent when nobody said.
+
+    Attributes:
+        unproven: whether that is only what somebody has said.
+    """
 
     user: str = ""
     uid: str = ""
     groups: tuple[str, ...] = ()
     method: str = ""
     credential: str = ""
+    unproven: bool = False
+
+    @property
+    def only_said(self) -> bool:
+        """Whether nothing proves it; records of before have no member for that."""
+        return self.unproven or self.method == Method.REVIEW.value
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -197,8 +207,9 @@ def _who(identity: Identity) -> tuple[Actor | None, Place | None]:
     if identity.anonymous:
         return None, None
     method = "" if identity.method is Method.NONE else identity.method.value
-    groups = _texts(identity.groups, SAID_GROUPS_BYTES if identity.method is Method.REVIEW else GROUPS_BYTES)
-    actor = Actor(_text(identity.name), _text(identity.uid), groups, method, _text(identity.credential))
+    said = identity.method is Method.REVIEW
+    groups = _texts(identity.groups, SAID_GROUPS_BYTES if said else GROUPS_BYTES)
+    actor = Actor(_text(identity.name), _text(identity.uid), groups, method, _text(identity.credential), said)
     return actor, None if identity.workload is None else _place(identity.workload)
 
 

@@ -9,7 +9,10 @@ SETTING: Final = "SELECT value FROM setting WHERE name = ?"
 ADD_SETTING: Final = "INSERT INTO setting (name, value) VALUES (?, ?)"
 
 RECORD_COLUMNS: Final = "writer, sequence, at, action, outcome, subject, namespace, repository, digest, content"
-RECORD_WIDTH: Final = 10
+# SQLite alone fills the room that was left in a page only if it is told where a row belongs: rows of one writer lie
+# together, so that what is removed of one part of the record leaves no half empty pages to the others.
+PLACED_COLUMNS: Final = f"rowid, {RECORD_COLUMNS}"
+PLACED_WIDTH: Final = 11
 DIGEST_COLUMNS: Final = "digest, at, writer, sequence"
 DIGEST_WIDTH: Final = 4
 
@@ -17,13 +20,22 @@ DIGEST_WIDTH: Final = 4
 @functools.lru_cache(maxsize=256)
 def add_records(count: int) -> str:
     """Add this many records by one statement."""
-    return f"INSERT INTO record ({RECORD_COLUMNS}) VALUES {_places(RECORD_WIDTH, count)}"  # noqa: S608 - no values
+    return f"INSERT INTO record ({PLACED_COLUMNS}) VALUES {_places(PLACED_WIDTH, count)}"  # noqa: S608 - no values
 
 
 @functools.lru_cache(maxsize=256)
 def add_digests(count: int) -> str:
     """Add this many digests of records by one statement."""
     return f"INSERT INTO record_digest ({DIGEST_COLUMNS}) VALUES {_places(DIGEST_WIDTH, count)}"  # noqa: S608
+
+
+@functools.lru_cache(maxsize=256)
+def add_holdings(count: int) -> str:
+    """Add to what this many hold by one statement."""
+    return f"""
+        INSERT INTO holding (writer, holder, bytes) VALUES {_places(3, count)}
+        ON CONFLICT (writer, holder) DO UPDATE SET bytes = holding.bytes + excluded.bytes
+    """  # noqa: S608 - no values
 
 
 def _places(width: int, count: int) -> str:
@@ -53,9 +65,6 @@ CHECKPOINTS_BETWEEN: Final = """
 CHECKPOINT_BEFORE: Final = """
     SELECT sequence, hash FROM checkpoint WHERE writer = ? AND at < ? ORDER BY at DESC, sequence DESC LIMIT 1
 """
-CHECKPOINT_FROM: Final = """
-    SELECT sequence, hash FROM checkpoint WHERE writer = ? AND sequence >= ? ORDER BY sequence LIMIT 1
-"""
 CHECKPOINT_UP_TO: Final = """
     SELECT sequence, hash FROM checkpoint WHERE writer = ? AND sequence <= ? ORDER BY sequence DESC LIMIT 1
 """
@@ -69,8 +78,30 @@ SET_TRIM: Final = """
 DELETE_RECORDS: Final = "DELETE FROM record WHERE writer = ? AND sequence < ?"
 DELETE_DIGESTS: Final = "DELETE FROM record_digest WHERE writer = ? AND sequence < ?"
 DELETE_CHECKPOINTS: Final = "DELETE FROM checkpoint WHERE writer = ? AND sequence < ?"
+DELETE_GAPS: Final = "DELETE FROM gap WHERE writer = ? AND sequence < ?"
+COUNT_UP_TO: Final = "SELECT count(*) FROM record WHERE writer = ? AND sequence <= ?"
 
-POSITIONS: Final = "SELECT sink, sequence FROM sink_position WHERE writer = ?"
+# What each one holds of a part of the record.
+HOLDINGS: Final = "SELECT sum(bytes) FROM holding WHERE writer = ?"
+LARGEST_HOLDINGS: Final = "SELECT holder, bytes FROM holding WHERE writer = ? ORDER BY bytes DESC LIMIT ?"
+DELETE_EMPTY_HOLDINGS: Final = "DELETE FROM holding WHERE writer = ? AND bytes <= 0"
+RECORDS_BETWEEN: Final = """
+    SELECT sequence, content FROM record WHERE writer = ? AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?
+"""
+
+# Records between others that were removed.
+GAPS_BETWEEN: Final = """
+    SELECT writer, first, sequence, at, hash, key_id, signature FROM gap
+    WHERE writer = ? AND sequence > ? AND sequence <= ? ORDER BY sequence
+"""
+ADD_GAP: Final = "INSERT INTO gap (writer, first, sequence, at, hash, key_id, signature) VALUES (?, ?, ?, ?, ?, ?, ?)"
+DELETE_GAPS_BETWEEN: Final = "DELETE FROM gap WHERE writer = ? AND sequence >= ? AND sequence <= ?"
+DELETE_RECORDS_BETWEEN: Final = "DELETE FROM record WHERE writer = ? AND sequence >= ? AND sequence <= ?"
+DELETE_DIGESTS_BETWEEN: Final = "DELETE FROM record_digest WHERE writer = ? AND sequence >= ? AND sequence <= ?"
+# That over the last of them stays: what comes before the next one is under it.
+DELETE_CHECKPOINTS_BETWEEN: Final = "DELETE FROM checkpoint WHERE writer = ? AND sequence >= ? AND sequence < ?"
+
+POSITIONS: Final = "SELECT sink, writer, sequence FROM sink_position"
 SET_POSITION: Final = """
     INSERT INTO sink_position (sink, writer, sequence) VALUES (?, ?, ?)
     ON CONFLICT (sink, writer) DO UPDATE SET sequence = excluded.sequence

@@ -6,20 +6,24 @@ the trail is verified.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 import apsw
 
 from trow.audit import database, sql, times
 from trow.audit import record as records
-from trow.audit.chain import Checkpoint, Head, Trim
+from trow.audit.chain import Checkpoint, Gap, Head, Trim, part_name
 from trow.audit.errors import AuditError
 from trow.lib.anchor import Anchor, anchors_of_database
+from trow.lib.source import source_of
+from trow.registry.events import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trow.audit.database import Row
@@ -30,21 +34,75 @@ if TYPE_CHECKING:
 _ROWS_IN_A_STATEMENT: Final = 500
 
 
+# What a record takes beside its content, and for each digest it can be found by, with all indexes (measured).
+_RECORD_BYTES: Final = 400
+_DIGEST_BYTES: Final = 450
+# Rows of one part of the record lie together, each part in a range of its own.
+_PLACES: Final = {part.value: number << 48 for number, part in enumerate(Part)}
+# Parts in which who did it has been proven; in the others all that is known is from where.
+_PROVEN: Final = frozenset({Part.EFFECTS.value, Part.ACCESS.value})
+
+Holdings: TypeAlias = "Counter[tuple[str, str]]"
+
+
+def holder_of(record: Record) -> str:
+    """Whose share of its part a record takes: the user's, or that of the source that it came from."""
+    if part_name(record.writer) in _PROVEN:
+        return record.actor.user if record.actor is not None else ""
+    return source_of(record.client.address) if record.client is not None else ""
+
+
+def cost(record: Record, content: str) -> int:
+    """About how many bytes a record takes in the database."""
+    return len(content) + _RECORD_BYTES + _DIGEST_BYTES * len(records.digests(record))
+
+
 @dataclass(slots=True)
 class Changes:
-    """What one commit writes."""
+    """What one commit writes.
+
+    Attributes:
+        holdings: what is added to what each one holds, by writer and holder.
+        positions: how far sinks have come, by sink and writer.
+    """
 
     rows: list[Row] = field(default_factory=list)
     digests: list[Row] = field(default_factory=list)
-    checkpoint: Checkpoint | None = None
-    trim: Trim | None = None
-    positions: dict[str, int] = field(default_factory=dict)
+    holdings: Holdings = field(default_factory=Counter)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    trims: list[Trim] = field(default_factory=list)
+    positions: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, record: Record, at: int, content: bytes) -> None:
         """One record, with the JSON that was hashed."""
-        self.rows.append((*columns(record, at), content.decode()))
+        text = content.decode()
+        place = _PLACES[part_name(record.writer)] + record.sequence
+        self.rows.append((place, *columns(record, at), text))
         for digest in records.digests(record):
             self.digests.append((digest, at, record.writer, record.sequence))
+        self.holdings[record.writer, holder_of(record)] += cost(record, text)
+
+
+class Held(NamedTuple):
+    """A record that could be removed.
+
+    Attributes:
+        bytes: what it takes in the database.
+    """
+
+    sequence: int
+    hash: str
+    holder: str
+    bytes: int
+
+    @classmethod
+    def of(cls, sequence: int, content: str) -> Self:
+        """Of a row; one that was damaged is nobody's."""
+        try:
+            record = records.read(content)
+        except (ValueError, TypeError):
+            return cls(sequence, "", "", _RECORD_BYTES)
+        return cls(sequence, record.hash, holder_of(record), cost(record, content))
 
 
 def columns(record: Record, at: int) -> Row:
@@ -74,6 +132,12 @@ def trim_of(row: Row) -> Trim:
     return Trim(writer, sequence, prev, times.written(at), key, signature)
 
 
+def gap_of(row: Row) -> Gap:
+    """A row of the table as it was signed."""
+    writer, first, sequence, at, hash_, key, signature = row
+    return Gap(writer, first, sequence, hash_, times.written(at), key, signature)
+
+
 class AuditStore:
     """The writer's side, for one thread at a time.
 
@@ -84,9 +148,11 @@ class AuditStore:
     def __init__(self, path: Path) -> None:
         self._connection = database.open_writer(path)
         self._anchors: list[Anchor] = []
+        # What each writer's records take; a sum over all holders would be long.
+        self._used: dict[str, int] = {}
         try:
-            self.writer = database.writer_of(self._connection)
-            self.head()
+            self.name = database.name_of(self._connection)
+            self.head(self.name)
             self._anchors += anchors_of_database(path)
         except (apsw.Error, ValueError, IndexError) as error:
             self._connection.close()
@@ -105,19 +171,19 @@ class AuditStore:
         """The files that are in use and no longer where they belong."""
         return [anchor.path for anchor in self._anchors if not anchor.holds()]
 
-    def head(self) -> Head:
-        """Where the chain has got to."""
-        row = self._one(sql.LAST_RECORD, self.writer)
-        return Head(self.writer, row[0], records.read(row[1]).hash) if row else Head(self.writer)
+    def head(self, writer: str) -> Head:
+        """Where a chain has got to."""
+        row = self._one(sql.LAST_RECORD, writer)
+        return Head(writer, row[0], records.read(row[1]).hash) if row else Head(writer)
 
-    def covered(self) -> int:
+    def covered(self, writer: str) -> int:
         """The last record that a checkpoint covers."""
-        row = self._one(sql.LAST_CHECKPOINT, self.writer)
+        row = self._one(sql.LAST_CHECKPOINT, writer)
         return int(row[1]) if row else 0
 
-    def positions(self) -> dict[str, int]:
-        """The last record that each sink has had."""
-        return dict(database.rows(self._connection, sql.POSITIONS, self.writer))
+    def positions(self) -> dict[tuple[str, str], int]:
+        """The last record of each writer that each sink has had."""
+        return {(sink, writer): sequence for sink, writer, sequence in database.rows(self._connection, sql.POSITIONS)}
 
     def commit(self, changes: Changes) -> None:
         """Write all of it or nothing.
@@ -131,14 +197,16 @@ class AuditStore:
         with database.transaction(self._connection):
             self._add(sql.add_records, changes.rows)
             self._add(sql.add_digests, changes.digests)
-            if (point := changes.checkpoint) is not None:
+            self._add(sql.add_holdings, [(*who, held) for who, held in changes.holdings.items()])
+            for point in changes.checkpoints:
                 row = (point.writer, point.sequence, times.read(point.time), point.hash, point.key, point.signature)
                 self._connection.execute(sql.ADD_CHECKPOINT, row)
-            if (mark := changes.trim) is not None:
+            for mark in changes.trims:
                 row = (mark.writer, mark.sequence, times.read(mark.time), mark.prev, mark.key, mark.signature)
                 self._connection.execute(sql.SET_TRIM, row)
-            for sink, sequence in changes.positions.items():
-                self._connection.execute(sql.SET_POSITION, (sink, self.writer, sequence))
+            for (sink, writer), sequence in changes.positions.items():
+                self._connection.execute(sql.SET_POSITION, (sink, writer, sequence))
+        self._count(changes.holdings)
 
     def _add(self, statement: Callable[[int], str], rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), _ROWS_IN_A_STATEMENT):
@@ -147,44 +215,85 @@ class AuditStore:
 
     # ---- retention
 
-    def first(self) -> int | None:
+    def first(self, writer: str) -> int | None:
         """The first record that is there."""
-        row = self._one(sql.FIRST_SEQUENCE, self.writer)
+        row = self._one(sql.FIRST_SEQUENCE, writer)
         return row[0] if row else None
 
-    def retained(self) -> int:
+    def retained(self, writer: str) -> int:
         """The first record that the trim mark leaves; what is before it may still be there."""
-        row = self._one(sql.TRIM, self.writer)
+        row = self._one(sql.TRIM, writer)
         return int(row[1]) if row else 1
 
-    def checkpoint_before(self, at: int) -> Head | None:
+    def checkpoint_before(self, writer: str, at: int) -> Head | None:
         """The last checkpoint made before a time: what it covers is older still."""
-        return self._head(sql.CHECKPOINT_BEFORE, at)
+        return self._head(sql.CHECKPOINT_BEFORE, writer, at)
 
-    def checkpoint_from(self, sequence: int) -> Head | None:
-        """The first checkpoint that covers a record."""
-        return self._head(sql.CHECKPOINT_FROM, sequence)
-
-    def checkpoint_up_to(self, sequence: int) -> Head | None:
+    def checkpoint_up_to(self, writer: str, sequence: int) -> Head | None:
         """The last checkpoint that covers nothing after a record."""
-        return self._head(sql.CHECKPOINT_UP_TO, sequence)
+        return self._head(sql.CHECKPOINT_UP_TO, writer, sequence)
 
-    def _head(self, statement: str, value: int) -> Head | None:
-        row = self._one(statement, self.writer, value)
-        return Head(self.writer, *row) if row else None
+    def _head(self, statement: str, writer: str, value: int) -> Head | None:
+        row = self._one(statement, writer, value)
+        return Head(writer, *row) if row else None
 
-    def used_bytes(self) -> int:
-        """The bytes that the database's pages take, without those that wait to be used again."""
-        count, free, size = (
-            int(self._one(f"PRAGMA {name}")[0]) for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (count - free) * size
+    def count_up_to(self, writer: str, sequence: int) -> int:
+        """How many records there are up to one."""
+        return int(self._one(sql.COUNT_UP_TO, writer, sequence)[0])
 
-    def drop_before(self, sequence: int) -> None:
-        """Remove what is before a record."""
+    def used_bytes(self, writer: str) -> int:
+        """About how many bytes a part of the record takes."""
+        if writer not in self._used:
+            self._used[writer] = int(self._one(sql.HOLDINGS, writer)[0] or 0)
+        return self._used[writer]
+
+    def _count(self, held: Mapping[tuple[str, str], int]) -> None:
+        """What is held by now, more or less by these."""
+        for (writer, _), more in held.items():
+            if writer in self._used:
+                self._used[writer] = max(0, self._used[writer] + more)
+
+    def largest(self, writer: str, most: int) -> dict[str, int]:
+        """Who holds most of a part, and how many bytes."""
+        return dict(database.rows(self._connection, sql.LARGEST_HOLDINGS, writer, most))
+
+    def between(self, writer: str, after: int, until: int, most: int) -> list[Held]:
+        """Some records after one and up to another."""
+        rows = database.rows(self._connection, sql.RECORDS_BETWEEN, writer, after, until, most)
+        return [Held.of(sequence, content) for sequence, content in rows]
+
+    def drop_before(self, writer: str, held: Sequence[Held], sequence: int) -> None:
+        """Remove what is before a record; ``held`` is all that is."""
+        with self._giving_up(writer, held):
+            for statement in (sql.DELETE_RECORDS, sql.DELETE_DIGESTS, sql.DELETE_CHECKPOINTS, sql.DELETE_GAPS):
+                self._connection.execute(statement, (writer, sequence))
+
+    def drop_between(self, writer: str, held: Sequence[Held], gaps: Sequence[Gap]) -> None:
+        """Remove records between others; ``held`` are all that are in the gaps. Gaps inside of these end with them."""
+        with self._giving_up(writer, held):
+            for gap in gaps:
+                bounds = writer, gap.first, gap.sequence
+                for statement in _DELETIONS_BETWEEN:
+                    self._connection.execute(statement, bounds)
+                row = (writer, gap.first, gap.sequence, times.read(gap.time), gap.hash, gap.key, gap.signature)
+                self._connection.execute(sql.ADD_GAP, row)
+
+    @contextlib.contextmanager
+    def _giving_up(self, writer: str, held: Sequence[Held]) -> Iterator[None]:
+        """These records are removed inside, and their holders have so much less."""
+        less: Holdings = Counter()
+        for each in held:
+            less[writer, each.holder] -= each.bytes
         with database.transaction(self._connection):
-            for statement in (sql.DELETE_RECORDS, sql.DELETE_DIGESTS, sql.DELETE_CHECKPOINTS):
-                self._connection.execute(statement, (self.writer, sequence))
+            yield
+            self._add(sql.add_holdings, [(*who, count) for who, count in less.items()])
+            self._connection.execute(sql.DELETE_EMPTY_HOLDINGS, (writer,))
+        self._count(less)
 
     def _one(self, statement: str, *values: str | int) -> Row:
         return database.one(self._connection, statement, *values)
+
+
+_DELETIONS_BETWEEN: Final = (
+    sql.DELETE_RECORDS_BETWEEN, sql.DELETE_DIGESTS_BETWEEN, sql.DELETE_CHECKPOINTS_BETWEEN, sql.DELETE_GAPS_BETWEEN,
+)  # fmt: skip

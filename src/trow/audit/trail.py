@@ -12,10 +12,10 @@ from trow.audit.follow import Follower
 from trow.audit.retention import Retention
 from trow.audit.writing import WEBHOOK, TrailWriter
 from trow.oci.errors import Unavailable
-from trow.registry.events import Action
+from trow.registry.events import Action, Part, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from trow.audit.chain import Head
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # About a second of the most that a server can answer, and some tens of megabytes.
 MOST_WAITING: Final = 50_000
+# Of each part of the record but that of who did what, one in so many of these: strangers fill no queue but their own.
+_OTHERS: Final = 5
 _PATIENCE_SECONDS: Final = 10.0
 
 
@@ -54,7 +56,8 @@ class AuditTrail:
         fail_closed: see `Audit.fail_closed`.
         retention: how long records are kept.
         webhook: whether a `Webhook` follows the trail; what it has not taken is kept as long as the size allows.
-        most_waiting: how many events may wait for the database before further ones are lost, and counted.
+        most_waiting: how many events may wait for the database before further ones are lost, and counted; a fifth as
+            many for each part of the record but that of who did what.
         clock: seconds since 1970.
 
     Raises:
@@ -81,24 +84,30 @@ class AuditTrail:
         self._closed = False
         self._followers: list[Follower] = []
         self._writer = TrailWriter(path, key, retention, clock, webhook=webhook)
-        self._waiting = self._writer.waiting
         self._writer.start()
 
     def record(self, event: Event) -> None:
         """See `Audit.record`."""
-        if len(self._waiting) >= self._most or self._closed:
-            self._writer.lose()
+        part = part_of(event)
+        waiting = self._writer.waiting(part)
+        if len(waiting) >= self._room(part) or self._closed:
+            self._writer.lose(part)
             return
-        self._waiting.append((self._clock(), event, None))
+        waiting.append((self._clock(), event, None))
         # The summary of a pull is made long after it.
         self._writer.wake(late=event.action is Action.PULL)
 
+    def _room(self, part: Part) -> int:
+        return self._most if part is Part.EFFECTS else max(1, self._most // _OTHERS)
+
     async def record_now(self, event: Event) -> None:
         """See `Audit.record_now`. What was refused may still be on record later, when it was already on its way."""
-        if self._writer.failing or self._closed or len(self._waiting) >= self._most:
+        part = part_of(event)
+        waiting = self._writer.waiting(part)
+        if self._writer.failing or self._closed or len(waiting) >= self._room(part):
             raise Unavailable("the audit trail cannot be written at the moment; try again")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._clock(), event, future))
+        waiting.append((self._clock(), event, future))
         self._writer.wake(urgent=True)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -113,9 +122,9 @@ class AuditTrail:
     def counts(self) -> Counts:
         """How the trail fares."""
         writer = self._writer
-        taken = writer.positions.get(WEBHOOK) if self._webhook else None
-        unsent = 0 if taken is None else max(0, writer.head.sequence - taken)
-        return Counts(writer.recorded, writer.lost, len(self._waiting), unsent)
+        unsent = sum(max(0, head.sequence - (self.position(WEBHOOK, name) or 0)) for name, head in self.heads.items())
+        waiting = sum(len(writer.waiting(part)) for part in Part)
+        return Counts(writer.recorded, writer.lost, waiting, unsent if self._webhook else 0)
 
     def close(self) -> None:
         """Write what waits, with a checkpoint, let the outputs catch up for a moment, and stop."""
@@ -128,9 +137,9 @@ class AuditTrail:
     # ---- for those who follow the trail
 
     @property
-    def head(self) -> Head:
-        """The last record that is stored."""
-        return self._writer.head
+    def heads(self) -> Mapping[str, Head]:
+        """The last record of each writer that is stored."""
+        return self._writer.heads()
 
     def follow(self, output: Output) -> None:
         """Have records written there as well, from now until `close`."""
@@ -140,12 +149,12 @@ class AuditTrail:
         """Have something called, in another thread, whenever records were stored."""
         self._writer.tell(callback)
 
-    def position(self, sink: str) -> int | None:
-        """The last record that a sink has had; None when it has never had one."""
-        return self._writer.positions.get(sink)
+    def position(self, sink: str, writer: str) -> int | None:
+        """The last record of a writer that a sink has had; None when it has never had one."""
+        return self._writer.positions.get(sink, writer)
 
-    def move(self, sink: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything up to a record; kept soon, or with the next records."""
-        self._writer.positions.move(sink, sequence)
+    def move(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything of a writer up to a record; kept soon, or with the next records."""
+        self._writer.positions.move(sink, writer, sequence)
         if soon:
             self._writer.wake()

@@ -16,13 +16,13 @@ import apsw
 
 from trow.audit import database, sql, times
 from trow.audit import record as records
-from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Head
+from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Gap, Head
 from trow.audit.checks import BESIDE, Altered, ChainCheck, Report, checked, refuse_absent, sealed
 from trow.audit.errors import AuditError
 from trow.audit.outputs import read_line
 from trow.audit.reader import checkpoint_line
 from trow.audit.record import Record
-from trow.audit.store import checkpoint_of, columns, trim_of
+from trow.audit.store import checkpoint_of, columns, gap_of, trim_of
 from trow.lib.terminal import escaped_bytes
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _writers(connection: apsw.Connection) -> tuple[Sequence[str], Altered | None
             return [str(writer) for (writer,) in database.rows(connection, sql.WRITERS)], None
     except Altered as damage:
         with _readable("?", BESIDE, "the database"):
-            return [database.writer_of(connection)], damage
+            return [database.name_of(connection)], damage
 
 
 @contextlib.contextmanager
@@ -100,6 +100,7 @@ class _DatabaseCheck:
         self._connection = connection
         self._check = check
         self._writer = writer
+        self._has_gaps = database.version(connection) >= database.SINCE_GAPS
 
     def run(self) -> None:
         self._begin()
@@ -107,11 +108,11 @@ class _DatabaseCheck:
         after, checked = found.last.sequence, -_END
         while rows := self._next(after):
             until = rows[-1][1]
-            self._some(rows, self._digests(after, until), self._checkpoints(checked, until))
+            self._some(rows, self._digests(after, until), self._marks(after, checked, until))
             after = checked = until
-        for checkpoint in self._checkpoints(checked, _END):
-            self._check.checkpoint(checkpoint, "table checkpoint")
-        if not found.first:
+        for mark in self._marks(after, checked, _END):
+            self._mark(mark)
+        if not found.first and not found.removed:
             raise self._check.altered(found.retained, "is missing, and so is all after it", "table record")
         self._check.end("table record")
 
@@ -155,16 +156,25 @@ class _DatabaseCheck:
         return sealed(text, self._check, sequence, "table record")
 
     def _some(
-        self, rows: Sequence[Row], digests: Mapping[int, set[tuple[object, object]]], checkpoints: Sequence[Checkpoint]
+        self,
+        rows: Sequence[Row],
+        digests: Mapping[int, set[tuple[object, object]]],
+        marks: Sequence[Checkpoint | Gap],
     ) -> None:
-        waiting = list(reversed(checkpoints))
+        waiting = list(reversed(marks))
         for row in rows:
             sequence = row[1]
             while waiting and waiting[-1].sequence < sequence:
-                self._check.checkpoint(waiting.pop(), "table checkpoint")
+                self._mark(waiting.pop())
             self._row(row, digests.get(sequence, set()))
         while waiting:
-            self._check.checkpoint(waiting.pop(), "table checkpoint")
+            self._mark(waiting.pop())
+
+    def _mark(self, mark: Checkpoint | Gap) -> None:
+        if isinstance(mark, Gap):
+            self._check.gap(mark, "table gap")
+        else:
+            self._check.checkpoint(mark, "table checkpoint")
 
     def _row(self, row: Row, digests: set[tuple[object, object]]) -> None:
         *given, text = row
@@ -187,9 +197,13 @@ class _DatabaseCheck:
             found.setdefault(sequence, set()).add((digest, at))
         return found
 
-    def _checkpoints(self, after: int, until: int) -> list[Checkpoint]:
-        rows = self._rows(sql.CHECKPOINTS_BETWEEN, after, until)
-        return [self._read(checkpoint_of, row, "table checkpoint") for row in rows]
+    def _marks(self, after: int, checked: int, until: int) -> list[Checkpoint | Gap]:
+        """Gaps after one record and checkpoints after another, up to a third, in order."""
+        gaps = self._rows(sql.GAPS_BETWEEN, after, until) if self._has_gaps else ()
+        checkpoints = self._rows(sql.CHECKPOINTS_BETWEEN, checked, until)
+        marks: list[Checkpoint | Gap] = [self._read(gap_of, row, "table gap") for row in gaps]
+        marks += [self._read(checkpoint_of, row, "table checkpoint") for row in checkpoints]
+        return sorted(marks, key=lambda mark: mark.sequence)  # stable: a gap before the checkpoint over it
 
     def _read(self, read: Callable[[Row], AnyMark], row: Row, where: str) -> AnyMark:
         try:
@@ -240,12 +254,15 @@ class _FileCheck:
         self._report = report
         self._checks: dict[str, ChainCheck] = {}
         self._current: ChainCheck | None = None
+        self._heading = False
 
     def run(self) -> None:
         lines = _lines(self._files)
         for where, line in lines:
             read = self._read(line, where)
+            self._heading = self._heading or where.endswith(" line 1")
             check = self._current = self._of(read, where)
+            self._heading = self._heading and isinstance(read, Checkpoint)
             if isinstance(read, Checkpoint):
                 check.checkpoint(read, where)
                 continue
@@ -272,7 +289,7 @@ class _FileCheck:
     def _of(self, read: Record | Checkpoint, where: str) -> ChainCheck:
         """The check of this line's writer; a file that begins in the middle has a checkpoint over what is before."""
         if (check := self._checks.get(read.writer)) is None:
-            if self._current is not None and not self._may_begin(read, where):
+            if self._current is not None and not self._may_begin(read):
                 # A line among those of another writer: its name was altered.
                 return self._current
             check = self._checks[read.writer] = ChainCheck(
@@ -284,9 +301,9 @@ class _FileCheck:
                 check.begin(Head(read.writer, read.sequence, read.hash))
         return check
 
-    @staticmethod
-    def _may_begin(read: Record | Checkpoint, where: str) -> bool:
-        return where.endswith(" line 1") or (isinstance(read, Record) and read.sequence == 1)
+    def _may_begin(self, read: Record | Checkpoint) -> bool:
+        """At its first record, or at the checkpoints that a file begins with: there is one for each writer."""
+        return self._heading or (isinstance(read, Record) and read.sequence == 1)
 
     @staticmethod
     def _look_ahead(check: ChainCheck, record: Record, lines: Iterator[tuple[str, bytes]], where: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import logging
 import random
 import re
@@ -29,11 +30,12 @@ from trow.audit.writing import WEBHOOK
 from trow.lib.renewed import Renewed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from trow.audit.chain import Head
     from trow.audit.formats import Format
+    from trow.audit.reader import Line
 
 log = logging.getLogger(__name__)
 
@@ -132,17 +134,17 @@ class Trail(Protocol):
     path: Path
 
     @property
-    def head(self) -> Head:
-        """The last record that is stored."""
+    def heads(self) -> Mapping[str, Head]:
+        """The last record of each writer that is stored."""
 
     def tell(self, callback: Callable[[], None]) -> None:
         """Have something called whenever records were stored."""
 
-    def position(self, sink: str) -> int | None:
-        """The last record that a sink has had."""
+    def position(self, sink: str, writer: str) -> int | None:
+        """The last record of a writer that a sink has had."""
 
-    def move(self, sink: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything up to a record."""
+    def move(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything of a writer up to a record."""
 
 
 class _Rejected(Exception):
@@ -212,24 +214,38 @@ class Webhook:
             return False
         last, count, body = batch
         await self._post(session, body)
-        self._trail.move(WEBHOOK, last)
+        for writer, sequence in last.items():
+            self._trail.move(WEBHOOK, writer, sequence)
         self.sent += count
         return True
 
-    def _next_batch(self) -> tuple[int, int, bytes] | None:
-        """The last record of the next batch, how many there are, and the body."""
-        # Opened anew, for a thread cannot be cancelled and would hold on to it.
-        with contextlib.closing(TrailReader(self._trail.path)) as reader:
-            lines = reader.records_after(self._trail.position(WEBHOOK) or 0, self._most)
+    def _next_batch(self) -> tuple[dict[str, int], int, bytes] | None:
+        """The last record of each writer in the next batch, how many there are in all, and the body."""
+        last: dict[str, int] = {}
         items: list[bytes] = []
         size = 0
-        for line in lines:
+        for writer, line in self._next_lines():
             item = self._target.format.item(line.content, self._target.source)
             size += len(item) + 1
             if items and size > MOST_BYTES:
                 break
             items.append(item)
-        return (lines[len(items) - 1].sequence, len(items), self._target.format.body(items)) if items else None
+            last[writer] = line.sequence
+        return (last, len(items), self._target.format.body(items)) if items else None
+
+    def _next_lines(self) -> list[tuple[str, Line]]:
+        """What comes next, of each writer in turn: one of them may have more than can be sent."""
+        # Opened anew, for a thread cannot be cancelled and would hold on to it.
+        with contextlib.closing(TrailReader(self._trail.path)) as reader:
+            waiting = [
+                [(writer, line) for line in reader.records_after(writer, self._position(writer), self._most)]
+                for writer in self._trail.heads
+            ]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*waiting))
+        return list(itertools.islice(filter(None, turns), self._most))
+
+    def _position(self, writer: str) -> int:
+        return self._trail.position(WEBHOOK, writer) or 0
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> None:
         headers = {"Content-Type": self._target.format.media_type, "User-Agent": "trow"}

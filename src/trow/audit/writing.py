@@ -23,14 +23,14 @@ from trow.audit.positions import Positions
 from trow.audit.retention import Trimmer
 from trow.audit.store import AuditStore, Changes
 from trow.oci.errors import StorageFull, Unavailable
-from trow.registry.events import Action, Event, Outcome
+from trow.registry.events import Action, Event, Outcome, Part
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from trow.audit.chain import Signer
+    from trow.audit.chain import Gap, Signer
     from trow.audit.retention import Plan, Retention
 
     Waiting: TypeAlias = tuple[float, Event, asyncio.Future[None] | None]
@@ -42,6 +42,8 @@ WEBHOOK: Final = "webhook"
 _FLUSH_SECONDS: Final = 0.1
 _LATE_SECONDS: Final = 1.0
 _MOST_IN_A_COMMIT: Final = 2_000
+# Of each part of the record but the first: what strangers send makes nobody wait for long.
+_MOST_OF_OTHERS: Final = 500
 _RECORDS_A_SLICE: Final = 32
 _PAUSE_SECONDS: Final = 0.000_05
 # Where nobody waits and there are few, each record has a pause of its own: no request meets more than one of them.
@@ -55,26 +57,63 @@ _LAST_TRIES: Final = 3
 
 @dataclass(slots=True)
 class _Batch:
-    """What goes into one commit; kept as it is until that succeeds."""
+    """What goes into one commit; kept as it is until that succeeds.
 
-    head: Head
+    Attributes:
+        heads: where the chains get to by it.
+        plans: what is removed after it.
+    """
+
+    heads: dict[Part, Head]
     changes: Changes = field(default_factory=Changes)
     futures: list[asyncio.Future[None]] = field(default_factory=list)
-    plan: Plan | None = None
+    plans: dict[Part, Plan] = field(default_factory=dict)
     tried: bool = False
 
     @property
     def empty(self) -> bool:
         changes = self.changes
-        return not (changes.rows or changes.positions or changes.checkpoint or self.futures)
+        return not (changes.rows or changes.positions or changes.checkpoints or self.futures)
+
+
+@dataclass(slots=True)
+class _Chain:
+    """One part of the record.
+
+    Attributes:
+        waiting: what has been reported.
+        head: where the chain has got to.
+        covered: the last record under a checkpoint, and when that was made.
+        unreported: events that could not be recorded, of which no record tells.
+    """
+
+    head: Head
+    covered: int
+    trimmer: Trimmer
+    covered_at: float
+    waiting: deque[Waiting] = field(default_factory=deque)
+    unreported: int = 0
+
+    def checkpoint_due(self, head: Head, *, closing: bool) -> bool:
+        """Whether what is not covered has to be by now; what has to leave is covered at once."""
+        new = head.sequence - self.covered
+        soon = closing or self.trimmer.full or time.monotonic() - self.covered_at >= CHECKPOINT_SECONDS
+        return new >= CHECKPOINT_RECORDS or (new > 0 and soon)
+
+    def idle_seconds(self) -> float:
+        """How long there is nothing to do, if nothing happens."""
+        if self.trimmer.busy or self.waiting:
+            return 0.0
+        due = CHECKPOINT_SECONDS
+        if self.head.sequence > self.covered:
+            due = max(0.0, self.covered_at + CHECKPOINT_SECONDS - time.monotonic())
+        return min(due, self.trimmer.seconds_left())
 
 
 class TrailWriter:
     """The thread, and what it is told.
 
     Attributes:
-        waiting: what has been reported; anybody may append, and then calls `wake`.
-        head: where the chain has got to.
         positions: how far each sink has come.
         recorded: how many records this process has written.
         lost: how many events could not be recorded.
@@ -89,19 +128,11 @@ class TrailWriter:
         self._store = AuditStore(path)
         self._key = key
         self._clock = clock
-        self.waiting: deque[Waiting] = deque()
-        self.head = self._store.head()
+        self._webhook = webhook
         self.positions = Positions(self._store.positions())
+        self._chains = {part: self._chain(part, retention) for part in Part}
         self.recorded = self.lost = 0
         self._tries = 0
-        if webhook and self.positions.get(WEBHOOK) is None:
-            # What was recorded before there was a webhook is not its business.
-            self.positions.move(WEBHOOK, self.head.sequence)
-        self._trimmer = Trimmer(self._store, retention, lambda: self.positions.get(WEBHOOK) if webhook else None)
-        self._covered = self._store.covered()
-        # Whatever a crash has left without a checkpoint gets one at once.
-        self._covered_at = time.monotonic() - CHECKPOINT_SECONDS
-        self._unreported = 0
         self._losing = threading.Lock()
         self._batch: _Batch | None = None
         self._wake = threading.Event()
@@ -110,6 +141,31 @@ class TrailWriter:
         self._closing = False
         self._told: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="trow-audit", daemon=True)
+
+    def _chain(self, part: Part, retention: Retention) -> _Chain:
+        writer = chain.writer_of(self._store.name, part)
+        head = self._store.head(writer)
+        if self._webhook and self.positions.get(WEBHOOK, writer) is None:
+            # What was recorded before there was a webhook is not its business.
+            self.positions.move(WEBHOOK, writer, head.sequence)
+
+        def sent() -> int | None:
+            return self.positions.get(WEBHOOK, writer) if self._webhook else None
+
+        def sign(first: int, last: Head) -> Gap:
+            return chain.gap(first, last, times.written(self._now()), self._key)
+
+        trimmer = Trimmer(self._store, writer, retention.of(part), sent, sign)
+        # Whatever a crash has left without a checkpoint gets one at once.
+        return _Chain(head, self._store.covered(writer), trimmer, time.monotonic() - CHECKPOINT_SECONDS)
+
+    def heads(self) -> Mapping[str, Head]:
+        """Where the chains have got to, by writer."""
+        return {each.head.writer: each.head for each in self._chains.values()}
+
+    def waiting(self, part: Part) -> deque[Waiting]:
+        """What has been reported of one part; anybody may append, and then calls `wake`."""
+        return self._chains[part].waiting
 
     @property
     def failing(self) -> bool:
@@ -144,12 +200,12 @@ class TrailWriter:
         if not self._wake.is_set():
             self._wake.set()
 
-    def lose(self, count: int = 1) -> None:
-        """Events that cannot be recorded; that is put on record as soon as possible."""
+    def lose(self, part: Part) -> None:
+        """An event cannot be recorded; that is put on record as soon as possible."""
         with self._losing:
-            first = self._unreported == 0
-            self._unreported += count
-            self.lost += count
+            first = not any(each.unreported for each in self._chains.values())
+            self._chains[part].unreported += 1
+            self.lost += 1
         if first:
             log.error("audit records are being lost: the audit database does not keep up")
         self.wake()
@@ -193,102 +249,109 @@ class TrailWriter:
         self._wake.clear()
 
     def _idle_seconds(self) -> float:
-        if self._trimmer.busy or self.waiting:
-            return 0.0
-        due = CHECKPOINT_SECONDS
-        if self.head.sequence > self._covered:
-            due = max(0.0, self._covered_at + CHECKPOINT_SECONDS - time.monotonic())
-        return min(due, self._trimmer.seconds_left())
+        return min(each.idle_seconds() for each in self._chains.values())
 
     def _turn(self, *, closing: bool) -> bool:
-        """One commit and one step of a trim; whether there is more to do at once."""
+        """One commit and one step of each trim; whether there is more to do at once."""
         try:
             self._batch = self._batch or self._next_batch(closing=closing)
             if self._batch is not None:
                 self._commit(self._batch)
-            if self._trimmer.busy and not closing:
-                self._trimmer.step()
+            busy = [] if closing else [each.trimmer for each in self._chains.values() if each.trimmer.busy]
+            for trimmer in busy:
+                trimmer.step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the trail has to go on
             self._fail(error)
             return False
         if self._tries:
             self._tries = 0
             log.warning("the audit database takes records again")
-        return bool(self.waiting or self._unreported) or (self._trimmer.busy and not closing)
+        return bool(busy) or any(each.waiting or each.unreported for each in self._chains.values())
 
     def _next_batch(self, *, closing: bool) -> _Batch | None:
-        batch = _Batch(self.head, plan=None if closing else self._trimmer.plan(self._now()))
+        batch = _Batch({part: each.head for part, each in self._chains.items()})
         batch.changes.positions = self.positions.take()
-        self._word(batch)
-        if self._checkpoint_due(batch.head, closing=closing):
-            batch.changes.checkpoint = chain.checkpoint(batch.head, times.written(self._now()), self._key)
-        if batch.plan is not None:
-            batch.changes.trim = chain.trim(batch.plan.last, times.written(self._now()), self._key)
+        for part, each in self._chains.items():
+            if not closing and (plan := each.trimmer.plan(self._now())) is not None:
+                batch.plans[part] = plan
+            self._word(batch, part, each)
+            self._mark(batch, part, each, closing=closing)
         return None if batch.empty else batch
 
     def _now(self) -> int:
         return times.microseconds(self._clock())
 
-    def _checkpoint_due(self, head: Head, *, closing: bool) -> bool:
-        new = head.sequence - self._covered
-        old = time.monotonic() - self._covered_at >= CHECKPOINT_SECONDS
-        return new >= CHECKPOINT_RECORDS or (new > 0 and (closing or old))
+    def _mark(self, batch: _Batch, part: Part, of: _Chain, *, closing: bool) -> None:
+        """Sign where the chain gets to, and where it begins from now on."""
+        head, plan = batch.heads[part], batch.plans.get(part)
+        if of.checkpoint_due(head, closing=closing):
+            batch.changes.checkpoints.append(chain.checkpoint(head, times.written(self._now()), self._key))
+        if plan is not None and plan.excess is None:
+            batch.changes.trims.append(chain.trim(plan.last, times.written(self._now()), self._key))
 
-    def _word(self, batch: _Batch) -> None:
+    def _word(self, batch: _Batch, part: Part, of: _Chain) -> None:
         """Turn what waits into records; what was lost until now stands behind what was waiting then."""
-        lost = self._take_unreported()
-        count = min(len(self.waiting), _MOST_IN_A_COMMIT)
+        lost = self._take_unreported(of)
+        count = min(len(of.waiting), _MOST_IN_A_COMMIT if part is Part.EFFECTS else _MOST_OF_OTHERS)
         for number in range(1, 1 + count):
-            at, event, future = self.waiting.popleft()
-            self._add(batch, at, event, future)
+            at, event, future = of.waiting.popleft()
+            self._add(batch, part, at, event, future)
             if count < _FEW and not self._closing:
                 self._urgent.wait(_LONG_PAUSE_SECONDS)
             elif number % _RECORDS_A_SLICE == 0:
                 time.sleep(_PAUSE_SECONDS)
         if lost:
-            self._add(batch, self._clock(), _loss(lost), None)
-        if batch.plan is not None:
-            self._add(batch, self._clock(), batch.plan.event, None)
+            self._add(batch, part, self._clock(), _loss(lost), None)
+        if (plan := batch.plans.get(part)) is not None:
+            self._add(batch, part, self._clock(), plan.event, None)
 
-    def _take_unreported(self) -> int:
+    def _take_unreported(self, of: _Chain) -> int:
         with self._losing:
-            count, self._unreported = self._unreported, 0
+            count, of.unreported = of.unreported, 0
         return count
 
-    def _add(self, batch: _Batch, at: float, event: Event, future: asyncio.Future[None] | None) -> None:
+    def _add(self, batch: _Batch, part: Part, at: float, event: Event, future: asyncio.Future[None] | None) -> None:
         if future is not None:
             batch.futures.append(future)
-        head, moment = batch.head, times.microseconds(at)
+        head, moment = batch.heads[part], times.microseconds(at)
         try:
             record = records.compose(event, head.writer, head.sequence + 1, moment, head.hash, UNSEALED)
             content, digest = chain.seal(record)
         except Exception:
             # Values of a wrong type, which is a mistake in the program. The trail has to go on.
             log.exception("an event could not be recorded")
-            self.lose()
+            self.lose(part)
             return
         batch.changes.add(record, moment, content)
-        batch.head = Head(head.writer, record.sequence, digest)
+        batch.heads[part] = Head(head.writer, record.sequence, digest)
 
     def _commit(self, batch: _Batch) -> None:
         # A commit that seemed to fail may have taken place.
-        if not (batch.tried and batch.changes.rows and self._store.head() == batch.head):
+        if not (batch.tried and batch.changes.rows and self._is_stored(batch)):
             batch.tried = True
             self._store.commit(batch.changes)
-        self._batch, self.head = None, batch.head
+        self._batch = None
         self.recorded += len(batch.changes.rows)
-        if batch.changes.checkpoint is not None:
-            self._covered, self._covered_at = batch.head.sequence, time.monotonic()
-        if batch.plan is not None:
-            self._begin_trim(batch.plan)
+        for part, each in self._chains.items():
+            if each.head != batch.heads[part]:
+                each.head = batch.heads[part]
+                each.trimmer.grow()
+        for point in batch.changes.checkpoints:
+            of = self._chains[Part(chain.part_name(point.writer))]
+            of.covered, of.covered_at = point.sequence, time.monotonic()
+        for part, plan in batch.plans.items():
+            self._begin_trim(self._chains[part].trimmer, plan)
         _answer(batch.futures, None)
         for callback in self._told:
             callback()
 
-    def _begin_trim(self, plan: Plan) -> None:
-        self._trimmer.begin(plan)
+    def _is_stored(self, batch: _Batch) -> bool:
+        return all(self._store.head(head.writer) == head for head in batch.heads.values())
+
+    def _begin_trim(self, trimmer: Trimmer, plan: Plan) -> None:
+        trimmer.begin(plan)
         if plan.unsent:
-            self.positions.move(WEBHOOK, plan.last.sequence)
+            self.positions.move(WEBHOOK, plan.last.writer, plan.last.sequence)
             log.error("audit records were removed before the webhook took them", extra={"count": plan.unsent})
 
     def _fail(self, error: Exception) -> None:
@@ -302,11 +365,12 @@ class TrailWriter:
             self._batch.futures = []
 
     def _give_up(self) -> None:
-        left = (len(self._batch.changes.rows) if self._batch is not None else 0) + len(self.waiting)
+        waiting = [each for of in self._chains.values() for each in of.waiting]
+        left = (len(self._batch.changes.rows) if self._batch is not None else 0) + len(waiting)
         if left:
             log.error("audit records are lost: the audit database did not take them in the end", extra={"count": left})
             self.lost += left
-        _answer([future for _, _, future in self.waiting if future is not None], _stopped())
+        _answer([future for _, _, future in waiting if future is not None], _stopped())
 
 
 def _loss(count: int) -> Event:

@@ -12,7 +12,7 @@ import msgspec
 
 from trow.audit import database, keys, sql, times
 from trow.audit import record as records
-from trow.audit.chain import Head
+from trow.audit.chain import Head, part_name
 from trow.audit.errors import AuditError
 from trow.audit.queries import (
     DEFAULT_LIMIT,
@@ -31,7 +31,6 @@ from trow.cli.printing import say_json
 from trow.lib.terminal import shown
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, RequestInvalid
-from trow.policy.identity import Method
 
 if TYPE_CHECKING:
     import argparse
@@ -61,6 +60,9 @@ _FILTERS: Final = {
     "n": ("--limit", "N", "how many records at most (default 100)"),
 }
 _LONGEST_CELL: Final = 60
+# Where the public key begins in what `anchor` prints, and how long that can be.
+_PEM: Final = "-----BEGIN"
+_LONGEST_FILE: Final = 64 * 1024
 _SHORT_DIGEST: Final = len("sha256:") + 12
 
 _SEARCH: Final = """\
@@ -72,10 +74,11 @@ _VERIFY: Final = """\
 exit code: 0 as it was written, 1 altered, 2 it could not be checked
 
 Signatures are checked with the key in the data directory unless --public-key is given. Who can change the trail can
-often change that key as well: keep what trow audit anchor prints elsewhere.
+often change that key as well: keep what trow audit anchor prints elsewhere. Each part of the record has a writer of
+its own; what was removed by rule is told of each.
 
 examples:
-  trow audit verify --data-dir ./data --public-key audit.pub --anchor 0a1b2c3d:4711:9f86d081...
+  trow audit verify --data-dir ./data --public-key anchor.txt --anchor anchor.txt
   trow audit verify --public-key audit.pub --file audit.jsonl audit.jsonl.1
 """
 
@@ -116,7 +119,11 @@ def _add_verify(parts: Commands) -> None:
         "--public-key", metavar="FILE", type=Path, action="append", help="the key of the checkpoints; may be repeated"
     )
     parser.add_argument(
-        "--anchor", metavar="W:S:H", action="append", default=[], help="a record that has to be there; may be repeated"
+        "--anchor",
+        metavar="W:S:H",
+        action="append",
+        default=[],
+        help="a record that has to be there, or a file of what trow audit anchor printed; may be repeated",
     )
     parser.add_argument("--file", metavar="FILE", type=Path, nargs="+", help="check these JSON lines instead")
     parser.set_defaults(run=_run_verify)
@@ -180,8 +187,9 @@ def _cells(record: Record) -> Sequence[str]:
 
 
 def _method(record: Record) -> str:
-    method = record.actor.method if record.actor is not None else ""
-    return UNPROVEN if method == Method.REVIEW.value else method
+    if record.actor is None:
+        return ""
+    return UNPROVEN if record.actor.only_said else record.actor.method
 
 
 def _place(place: records.Place) -> str:
@@ -234,18 +242,29 @@ def _run_who_runs(args: argparse.Namespace) -> int:
 
 def _run_verify(args: argparse.Namespace) -> int:
     try:
-        anchors = [Head.parse(text) for text in args.anchor]
+        anchors = [anchor for text in args.anchor for anchor in _anchors(text)]
         known = _public_keys(args)
         if args.file:
             report = verify_files(args.file, known, anchors)
         else:
             report = verify_database(_directory(args) / database.FILE_NAME, known, anchors)
-    except (ValueError, AuditError, apsw.Error) as error:
+    except (ValueError, AuditError, apsw.Error, OSError) as error:
         return _failed(error)
     _print(_summary(report))
     if report.problem is not None:
         return EXIT_ALTERED
     return EXIT_FAILED if report.unchecked else EXIT_DONE
+
+
+def _anchors(text: str) -> Sequence[Head]:
+    """One that is written out, or those of a file, one for each part of the record."""
+    path = Path(text)
+    if ":" in text or not path.exists():
+        return [Head.parse(text)]
+    lines = path.read_text("ascii", "replace")[:_LONGEST_FILE].partition(_PEM)[0].split()
+    if not lines:
+        raise AuditError(f"{path} has no anchor in it; give what trow audit anchor printed")
+    return [Head.parse(line) for line in lines]
 
 
 def _public_keys(args: argparse.Namespace) -> Mapping[str, PublicKey]:
@@ -261,9 +280,12 @@ def _summary(report: Report) -> Iterable[str]:
     if report.problem is not None:
         yield f"ALTERED: {shown(str(report.problem))}"
     for found in report.chains:
+        who = f"writer {found.writer} ({part_name(found.writer)})"
         if found.retained > 1:
-            yield f"writer {found.writer}: records 1 to {found.retained - 1} were removed by rule"
-        yield f"writer {found.writer}: records {found.first} to {found.last.sequence}, signed up to {found.covered}"
+            yield f"{who}: records 1 to {found.retained - 1} were removed by rule"
+        if found.removed:
+            yield f"{who}: {found.removed} further records were removed by rule, the oldest of whoever had most"
+        yield f"{who}: records {found.first} to {found.last.sequence}, signed up to {found.covered}"
     for text in report.unchecked:
         yield f"not checked: {text}"
     yield f"records checked: {report.records}, checkpoints: {report.checkpoints}"

@@ -449,7 +449,13 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool, _setting("Do nothing that cannot be recorded: requests wait for the record and fail without it.")
     ] = False
     retention: Annotated[Duration, _setting("Records older than this are removed.", minimum=60)] = Duration(90 * 86400)
-    max_size: Annotated[Size, _setting("Above this the oldest records are removed.", minimum=2**20)] = Size(4 * 2**30)
+    max_size: Annotated[
+        Size,
+        _setting(
+            "Above this records are removed: of each part above its share of this, the oldest of whoever has most.",
+            minimum=2**20,
+        ),
+    ] = Size(4 * 2**30)
     pull_idle: Annotated[
         Duration, _setting("A pull ends, and is recorded, when nothing was asked for this long.", minimum=0.1)
     ] = Duration(30)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.lib.source import source_of
 from trow.policy.identity import ANONYMOUS, Identity
-from trow.registry.events import Action, Event, Outcome, Part, part_of
+from trow.registry.events import Event, Outcome, Part, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WINDOW_SECONDS: Final = 60.0
 # Events of each part of the record that are counted at a time; above it the oldest is recorded as it is.
 MOST: Final = 10_000
-# Different events of one source that are recorded one by one within the window: refusals, which anybody can make;
-# what was allowed, by user; and reviews, of which one API server sends those of a whole cluster.
+# Different events of one user, or of one source where nobody has shown who they are, that are recorded one by one
+# within the window: refusals; what was allowed; and reviews, of which one API server sends those of a whole cluster.
 REFUSALS: Final = 60
 ALLOWED: Final = 600
 REVIEWS: Final = 3_000
@@ -105,11 +105,11 @@ def _key(event: Event, alike: Hashable) -> Key:
 
 
 def _share(event: Event, part: Part) -> Key:
-    """Whose share of different records it takes from."""
-    source = source_of(event.origin.address)
-    if event.outcome is Outcome.OK and part is not Part.REVIEWS:
-        return source, event.actor.name
-    return source, part is Part.REVIEWS
+    """Whose share of different records it takes from: a user has one wherever they are, and so has each source."""
+    allowed = event.outcome is Outcome.OK and part is not Part.REVIEWS
+    if part in (Part.EFFECTS, Part.ACCESS):
+        return "user", event.actor.name, allowed
+    return "source", source_of(event.origin.address), allowed
 
 
 def _most(event: Event, part: Part) -> int:
@@ -121,8 +121,8 @@ def _most(event: Event, part: Part) -> int:
 def _any_of(event: Event, part: Part) -> Event:
     """What stands for all that go beyond a share."""
     what = "requests" if event.outcome is Outcome.OK else "refusals"
-    actor = event.actor if event.outcome is Outcome.OK else ANONYMOUS
-    if event.action is Action.ADMISSION:
+    actor = event.actor if part in (Part.EFFECTS, Part.ACCESS) else ANONYMOUS
+    if part is Part.REVIEWS:
         what, actor = "reviews", Identity("", event.actor.method)
     reason = f"many different {what} of this client"
     return Event(event.action, event.outcome, actor, event.origin, event.status, reason, part=part)

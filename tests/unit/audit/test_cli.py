@@ -13,13 +13,14 @@ from trow.audit import chain, queries
 from trow.audit import record as records
 from trow.audit.keys import SigningKey
 from trow.audit.outputs import FileOutput
+from trow.audit.retention import Retention
 from trow.audit.store import AuditStore, Changes
 from trow.audit.trail import AuditTrail
 from trow.cli import audit
 from trow.cli.parser import Parser
 from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome
-from unit.audit.trails import Clock, digest, full, read, sql, texts
+from unit.audit.trails import Clock, digest, full, name_of, read, sql, texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,8 @@ def test_a_name_that_is_only_said_is_marked(trow: Any, data: Path) -> None:
     trail.close()
     row = trow("search", "--user", "alice").lines[1].split()
     assert row[1:6] == ["admission", "denied", "12", "alice", "unproven"]
-    assert msgspec.json.decode(trow("search", "--user", "alice", "--json").out)["actor"]["method"] == "review"
+    actor = msgspec.json.decode(trow("search", "--user", "alice", "--json").out)["actor"]
+    assert actor == {"user": "alice", "method": "review", "unproven": True}
 
 
 TERMINAL = "\x9b31m\u202etxt\u2028\u2066\x7f"
@@ -256,9 +258,9 @@ def test_verify_finds_nothing_in_a_trail_as_it_was_written(trow: Any) -> None:
 def test_verify_tells_what_was_removed_by_rule(trow: Any, data: Path) -> None:
     key = SigningKey.load(data / "keys" / "audit.pem")
     with contextlib.closing(AuditStore(data / "audit.db")) as store:
-        last = store.checkpoint_up_to(4)
+        last = store.checkpoint_up_to(store.name, 4)
         assert last is not None
-        store.commit(Changes(trim=chain.trim(last, "2026-01-31T08:00:00.000000Z", key)))
+        store.commit(Changes(trims=[chain.trim(last, "2026-01-31T08:00:00.000000Z", key)]))
     trail = AuditTrail(data / "audit.db", key)
     trail.record(full(5))
     until(lambda: sql(data / "audit.db", "SELECT min(sequence) FROM record") == [(5,)])
@@ -285,12 +287,57 @@ def test_anchor_is_what_verify_takes(trow: Any, data: Path, tmp_path: Path) -> N
     assert anchor == f"{last.writer}:4:{last.hash}"
     public = tmp_path / "audit.pub"
     public.write_text("\n".join(pem) + "\n")
+    kept = tmp_path / "anchor.txt"
+    kept.write_text(ran.out)
     for flags in ([], ["--file", str(data / "audit.jsonl")]):
         assert trow("verify", "--public-key", str(public), "--anchor", anchor, *flags).code == 0
+        assert trow("verify", "--public-key", str(public), "--anchor", str(kept), *flags).code == 0
     for table in ("record", "record_digest", "checkpoint"):
         sql(data / "audit.db", f"DELETE FROM {table} WHERE sequence > 2")
     assert trow("verify").code == 0
     assert trow("verify", "--public-key", str(public), "--anchor", anchor).code == 1
+    assert trow("verify", "--public-key", str(kept), "--anchor", str(kept)).code == 1
+
+
+def test_there_is_an_anchor_for_every_part_of_the_record(trow: Any, data: Path, tmp_path: Path) -> None:
+    trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
+    trail.record(Event(Action.ADMISSION, Outcome.DENIED, Identity("alice", Method.REVIEW)))
+    trail.record(Event(Action.LOGIN, Outcome.DENIED))
+    trail.close()
+    kept = tmp_path / "anchor.txt"
+    kept.write_text(trow("anchor").out)
+    name = name_of(data / "audit.db")
+    found = {line.split(":")[0] for line in kept.read_text().splitlines() if line.startswith(name)}
+    assert found == {name, f"{name}.anonymous", f"{name}.reviews"}
+    flags = ("verify", "--public-key", str(kept), "--anchor", str(kept))
+    assert trow(*flags).code == 0
+    for table in ("record", "checkpoint"):
+        sql(data / "audit.db", f"DELETE FROM {table} WHERE writer LIKE '%.reviews'")
+    ran = trow(*flags)
+    assert ran.code == 1
+    assert ran.lines[0].startswith(f"ALTERED: record 1 of writer {name}.reviews is missing")
+
+
+def test_verify_refuses_a_file_without_anchors(trow: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "anchor.txt"
+    empty.write_text("-----BEGIN PUBLIC KEY-----\n")
+    assert "has no anchor in it" in trow("verify", "--anchor", str(empty)).err
+
+
+def test_verify_says_of_each_part_what_was_removed(trow: Any, data: Path) -> None:
+    key = SigningKey.load(data / "keys" / "audit.pem")
+    trail = AuditTrail(data / "audit.db", key, retention=Retention(most_bytes=2**20))
+    for number in range(1000):
+        origin = Origin(f"10.0.{number >> 8}.{number & 255}")
+        trail.record(Event(Action.LOGIN, Outcome.DENIED, origin=origin, reason="x" * 900))
+    until(lambda: sql(data / "audit.db", "SELECT count(*) FROM trim") == [(1,)])
+    trail.close()
+    ran = trow("verify")
+    name = name_of(data / "audit.db")
+    assert ran.code == 0
+    ((first,),) = sql(data / "audit.db", "SELECT sequence FROM trim")
+    assert f"writer {name}.anonymous (anonymous): records 1 to {first - 1} were removed by rule" in ran.lines
+    assert f"writer {name} (effects): records 1 to 4, signed up to 4" in ran.lines
 
 
 def test_verify_with_somebody_elses_key_finds_an_unknown_one(trow: Any, tmp_path: Path) -> None:

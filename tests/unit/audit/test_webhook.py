@@ -20,7 +20,7 @@ from aiohttp import web
 from support.waiting import eventually
 from trow.audit.trail import AuditTrail
 from trow.audit.webhook import MOST_BYTES, MOST_RECORDS, Target, Webhook, _retry_after
-from unit.audit.trails import KEY, full
+from unit.audit.trails import KEY, full, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -127,7 +127,7 @@ async def test_failure_is_repeated_until_it_works_and_waits_longer_each_time(
                 assert webhook.failures == 5
                 pauses = [later - earlier for earlier, later in zip(receiver.times, receiver.times[1:], strict=False)]
                 assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
-                await eventually(lambda: trail.position("webhook") == 1)
+                await eventually(lambda: trail.position("webhook", name_of(trail.path)) == 1)
     assert receiver.sequences == [1]
     assert [record.message for record in caplog.records if "webhook fails" in record.message] == [
         "the audit webhook fails; records are kept and sent again: it answered 500"

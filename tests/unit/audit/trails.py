@@ -114,6 +114,12 @@ def sql(path: Path, statement: str, *values: Any) -> list[Any]:
         return connection.execute(statement, values).fetchall()
 
 
+def name_of(path: Path) -> str:
+    """What its writers are called."""
+    ((name,),) = sql(path, "SELECT value FROM setting WHERE name = 'writer'")
+    return str(name)
+
+
 def texts(path: Path) -> list[str]:
     """The JSON of all records in order."""
     return [text for (text,) in sql(path, "SELECT content FROM record ORDER BY writer, sequence")]
