@@ -308,6 +308,40 @@ def test_without_trow_too_jobs_of_a_cron_job_do_not_pile_up(home: Home) -> None:
     assert kubectl("get", "jobs", "--namespace", home.place, "--output", "name") == ""
 
 
+def test_where_a_policy_is_about_labels_no_other_namespace_waits_for_trow(home: Home) -> None:
+    """One that is made while no Trow runs may be meant, and waits."""
+    named = [f"{home.place}-{which}" for which in ("meant", "other", "new")]
+
+    def make(name: str, tier: str) -> None:
+        labels = {home.place: tier}
+        item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        home.cluster.apply(json.dumps(item))
+        home.cluster.kubectl("create", "serviceaccount", "default", "--namespace", name, check=False)
+
+    def run(name: str) -> str:
+        return home.cluster.kubectl("run", "web", "--image", OURS, "--namespace", name, "--dry-run=server", check=False)
+
+    meant, other, new = named
+    make(other, "prod")
+    make(meant, "prod")
+    with home.start(policies=True) as trow:
+        decree(
+            home,
+            "strict",
+            rules=[rule()],
+            require={"exists": True},
+            namespaceSelector={"matchLabels": {home.place: "prod"}},
+        )
+        until(lambda: asks(trow) and "must-validate.trow.io" in names(home))
+        make(other, "test")
+        until(lambda: f'"{other}"' in json.dumps(configuration(home)).replace("\\", ""))
+    until(lambda: DOWN in run(meant))
+    until(lambda: "created" in run(other))
+    assert home.create(OURS) == (201, "")
+    make(new, "test")
+    assert DOWN in run(new)
+
+
 def test_where_pods_are_changed_what_makes_them_waits_for_trow(home: Home) -> None:
     """The API server does not know the names that their images get, so the compiled rules leave it alone."""
     through = {"docker.io": "registry.example.com/f/docker.io"}

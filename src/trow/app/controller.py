@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
@@ -68,21 +67,17 @@ async def controlled(
             book.replace(policies, exemptions, follower)
             scan.look()
 
-        compiled = CompiledPolicies(objects, configured_policy(config), config.admission.spared_namespaces)
+        spared = config.admission.spared_namespaces
+        compiled = CompiledPolicies(objects, configured_policy(config), spared, lambda: follower.namespaces)
         enforcements = (compiled,) if config.admission.compiled else ()
         approval = Approval(objects, lambda: follower.look())  # noqa: PLW0108 - made below
         follower = PolicyFollower(objects, take, enforcements, adapted(config), approval.doubt)
         compiled.on_change(follower.wake)
         _add_gauges(metrics, follower, approval, scan)
 
-        async def keep_compiled() -> None:
-            async with asyncio.TaskGroup() as group:
-                for each in compiled.work():
-                    group.create_task(each)
-
         work = [follower.run, announcer.run, approval.watch_policies, approval.watch_bindings]
         work += [scan.run] if config.admission.scan_interval else []
-        work += [keep_compiled] if config.admission.compiled else []
+        work += [compiled.run] if config.admission.compiled else []
         async with beside(*work):
             yield Controller(follower, compiled if config.admission.compiled else None)
 

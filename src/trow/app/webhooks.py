@@ -11,6 +11,7 @@ from trow.app.kubernetes import client_of
 from trow.policy.images import registry_of
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import Kind
+from trow.policy.regions import by_names
 from trow.policy.webhooks import Asking, Call, Resource
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def _asking(settings: Settings, admission: Admission) -> Asking | None:
 
     registries = [*map(registry_of, settings.registries)]
     spared, extra = settings.spared_namespaces, [*_extra(settings)]
-    return Asking(rules.policies, compiled, rules.exemptions, registries, spared, extra)
+    policies = by_names(rules.policies, controller.follower.namespaces if controller else {})
+    return Asking(policies, compiled, rules.exemptions, registries, spared, extra)
 
 
 def _extra(settings: Settings) -> Iterator[Resource]:

@@ -17,10 +17,10 @@ from trow.kube.policies import Source
 from trow.kube.statuses import Condition
 from trow.kube.watching import Watched
 from trow.policy.export import LABELS, SOURCE, Compiled, compile_policy, name_of
-from trow.policy.regions import Changes
+from trow.policy.regions import Changes, by_names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from trow.kube.objects import Manifest, Objects
     from trow.policy.decide import Exemption
@@ -45,6 +45,7 @@ class CompiledPolicies:
         objects: the API.
         configured: the policy of the configuration file, which is compiled too.
         spared: namespaces that are left alone whatever a policy says.
+        namespaces: gives the labels of those that are known.
         clock: seconds of Unix time.
     """
 
@@ -53,11 +54,13 @@ class CompiledPolicies:
         objects: Objects,
         configured: Policy | None,
         spared: Collection[str],
+        namespaces: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
         self._configured = [Source({}, _NO_PATH, configured)] if configured else []
         self._spared = spared
+        self._namespaces = namespaces
         self._clock = clock
         self._watched = {path: Watched(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
         self._listeners: list[Callable[[], None]] = []
@@ -68,10 +71,11 @@ class CompiledPolicies:
         # Names of what is in force, but for what `Compiled.left_out` says.
         self._in_force: frozenset[str] = frozenset()
 
-    def work(self) -> Iterator[Coroutine[None, None, None]]:
-        """What has to run beside `keep`."""
-        for watched in self._watched.values():
-            yield watched.run()
+    async def run(self) -> None:
+        """What has to go on beside `keep`, until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for watched in self._watched.values():
+                group.create_task(watched.run())
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have something called when somebody else has changed what is kept here."""
@@ -107,7 +111,8 @@ class CompiledPolicies:
         self, sources: Sequence[Source], exemptions: Sequence[Exemption]
     ) -> AsyncIterator[tuple[Source, Compiled]]:
         of_namespace: Counter[str] = Counter()
-        changes = Changes(source.policy for source in sources)
+        changing = [source.policy for source in sources if source.policy.mutate.anything]
+        changes = Changes(by_names(changing, self._namespaces()))
         for source in sources:
             namespace = source.policy.namespace
             of_namespace[namespace] += bool(namespace)

@@ -129,6 +129,11 @@ class PolicyFollower:
         yield self._exceptions
         yield self._namespaces
 
+    @property
+    def namespaces(self) -> Mapping[str, Mapping[str, str]]:
+        """The labels of all namespaces that are known, by their names."""
+        return {name: self.of(name) or {} for _, name in sorted(self._namespaces.objects)}
+
     def of(self, namespace: str) -> Mapping[str, str] | None:
         """The labels of a namespace; None if it is not known, as one that was made a moment ago."""
         item = self._namespaces.objects.get(("", namespace))

@@ -1,22 +1,26 @@
 """The namespaces that policies are about, as expressions of the API server: over the names alone.
 
-Which labels a namespace has is left out, so that an expression says too much rather than too little.
+Which labels a namespace has is left out, so that an expression says too much rather than too little; `by_names` says
+what is known of them in names.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.cel import matches, texts
 from trow.policy.expressions import glob
 from trow.policy.patterns import ANY
 from trow.policy.rules import NAMESPACED
+from trow.policy.selectors import EVERY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from trow.policy.rules import Policy
+    from trow.policy.selectors import Selector
 
 EVERYWHERE: Final = "true"
 NOWHERE: Final = "false"
@@ -34,6 +38,31 @@ def about(policies: Iterable[Policy]) -> str:
         included[tuple(sorted(exclude))].update(include)
     expression = any_of(*(_among(sorted(names)) + _but(exclude) for exclude, names in sorted(included.items())))
     return expression if len(expression) <= _LONGEST_PART else EVERYWHERE
+
+
+def by_names(policies: Iterable[Policy], known: Mapping[str, Mapping[str, str]]) -> list[Policy]:
+    """The policies, with those namespaces excluded that they pass over for their labels.
+
+    A namespace that is not known may be meant. Whoever may change the labels of one may also take it out of a policy,
+    so it makes no difference who can do so while nobody looks.
+
+    Args:
+        policies: any.
+        known: labels of namespaces by name.
+    """
+    passed_over: dict[Selector, tuple[str, ...]] = {}
+
+    def told(policy: Policy) -> Policy:
+        selector = policy.namespaces.selector
+        if policy.kind == NAMESPACED or selector == EVERY:
+            return policy
+        if selector not in passed_over:
+            passed_over[selector] = tuple(name for name, labels in known.items() if not selector.matches(name, labels))
+        names = policy.namespaces
+        others = (name for name in passed_over[selector] if names.cover_name(name))
+        return replace(policy, namespaces=replace(names, exclude=(*names.exclude, *others)))
+
+    return [told(policy) for policy in policies]
 
 
 class Changes:

@@ -133,9 +133,13 @@ class Namespaces:
     exclude: tuple[str, ...] = ()
     selector: Selector = EVERY
 
+    def cover_name(self, namespace: str) -> bool:
+        """Whether it is one of those meant, as far as names tell."""
+        return _any(self.include, namespace) and not _any(self.exclude, namespace)
+
     def cover(self, namespace: str, labels: Mapping[str, str] | None = None) -> bool | None:
         """Whether the namespace is one of those meant; see `Selector.matches`."""
-        if not _any(self.include, namespace) or _any(self.exclude, namespace):
+        if not self.cover_name(namespace):
             return False
         return self.selector.matches(namespace, labels)
 

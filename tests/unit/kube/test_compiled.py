@@ -55,17 +55,12 @@ async def kept(shelf: Shelf) -> AsyncIterator[CompiledPolicies]:
     client = KubeClient(Access(shelf.url))
     made = CompiledPolicies(Objects(client, seconds=5), None, ())
 
-    async def work() -> None:
-        async with asyncio.TaskGroup() as group:
-            for each in made.work():
-                group.create_task(each)
-
-    async with running(work(), client):
+    async with running(made.run(), client):
         yield made
 
 
-def source(name: str, namespace: str = "") -> Source:
-    item = document(POLICY if namespace else CLUSTER_POLICY, policy(), name, namespace)
+def source(name: str, namespace: str = "", **fields: object) -> Source:
+    item = document(POLICY if namespace else CLUSTER_POLICY, policy(**fields), name, namespace)
     return Source(item, f"/{namespace}/{name}", policy_of(item))
 
 
@@ -90,6 +85,31 @@ async def test_what_did_not_change_is_not_compiled_again(shelf: Shelf, compilati
         await settled(shelf, keeper, same, other)
         await settled(shelf, keeper, same, new)
         assert compilations == ["ClusterImagePolicy/same", "ClusterImagePolicy/other", "ClusterImagePolicy/other"]
+
+
+async def test_what_is_changed_in_pods_of_others_is_compiled_into_policies_about_them(
+    shelf: Shelf, compilations: list[str]
+) -> None:
+    """What makes these Pods is not judged by the names that it has."""
+    everywhere, changing, apart = (
+        source("all"),
+        source("p", "team-a", mutate={"pinDigests": True}),
+        source("p", "team-b"),
+    )
+    async with kept(shelf) as keeper:
+        await settled(shelf, keeper, everywhere, apart)
+        conditions = await settled(shelf, keeper, everywhere, changing, apart)
+        told = "what makes Pods, where images are changed in these"
+        assert told in conditions[everywhere.path].message
+        assert told in conditions[changing.path].message
+        assert told not in conditions[apart.path].message
+        (written,) = (shelf.objects[path] for path in policies(shelf) if "/trow-all-" in path)
+        assert "!((request.?namespace.orValue('') in [\"team-a\"]))" in str(written["spec"]["matchConditions"]).replace(
+            "\\", ""
+        )
+        await settled(shelf, keeper, everywhere, apart)
+    assert compilations.count("ClusterImagePolicy/all") == 3
+    assert len(compilations) == 5
 
 
 async def test_a_namespace_has_a_share_of_the_api_server(shelf: Shelf) -> None:

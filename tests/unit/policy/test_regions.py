@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from trow.policy.regions import EVERYWHERE, NOWHERE, Changes, about, all_of, any_of
+from trow.policy.regions import EVERYWHERE, NOWHERE, Changes, about, all_of, any_of, by_names
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mutations, Namespaces, Policy
+from trow.policy.selectors import Operator, Requirement, Selector
 
 PINNING = Mutations(pin_digests=True)
 
@@ -41,6 +44,16 @@ def test_where_other_policies_change_pods_that_one_is_about(
     policy: Policy, others: list[Policy], expected: str
 ) -> None:
     assert Changes(others).where(policy) == expected
+
+
+def test_labels_are_told_by_the_names_that_are_known() -> None:
+    prod = Selector((Requirement("tier", Operator.IN, ("prod",)),))
+    labelled = replace(ALL, namespaces=Namespaces(("*",), ("x",), prod))
+    known = {"a": {"tier": "prod"}, "b": {"tier": "test"}, "c": {}, "x": {}}
+    told = by_names([ALL, labelled, of("b")], known)
+    assert told == [ALL, replace(labelled, namespaces=Namespaces(("*",), ("x", "b", "c"), prod)), of("b")]
+    assert [told[1].applies(name) for name in ("a", "b", "c", "new")] == [True, False, False, True]
+    assert about([told[1]]) == about([of_cluster("*", exclude=("b", "c", "x"))])
 
 
 def test_more_names_than_fit_are_all() -> None:
