@@ -5,10 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from support.wire import ConnectionEnded
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.wire import Incoming
 
-_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+DATA, HEADERS, RST_STREAM, SETTINGS, PING = 0, 1, 3, 4, 6
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _INITIAL_WINDOW_SIZE: Final = 4
 MAX_FRAME_SIZE: Final = 5
@@ -26,24 +30,35 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def preface(window: int | None = None) -> bytes:
     """What a client says first; ``window`` is how much of each answer it will take."""
     settings = b"" if window is None else _INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window.to_bytes(4, "big")
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(_SETTINGS, 0, 0, settings)
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings)
 
 
 def get(stream: int, path: str, *extra: tuple[str, str]) -> bytes:
     """A request; the number of its stream is odd and larger than those before."""
     block = _GET + _PATH + _text(path) + _AUTHORITY + _text("registry.test")
     block += b"".join(b"\x00" + _text(name) + _text(value) for name, value in extra)
-    return frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, block)
+    return frame(HEADERS, _END_STREAM | _END_HEADERS, stream, block)
 
 
 def ping() -> bytes:
-    return frame(_PING, 0, 0, b"are here")
+    return frame(PING, 0, 0, b"are here")
+
+
+def frames(incoming: Incoming) -> Iterator[tuple[int, int, int, bytes]]:
+    """Kind, flags, stream and payload of what the server says, until it ends the connection."""
+    while True:
+        try:
+            head = incoming.read(_HEAD)
+        except ConnectionEnded:
+            return
+        payload = incoming.read(int.from_bytes(head[:3], "big"))
+        yield head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
 
 def settings(incoming: Incoming) -> dict[int, int]:
     """What the server says first: its settings, by number (section 6.5.2)."""
     head = incoming.read(_HEAD)
-    assert head[3] == _SETTINGS
+    assert head[3] == SETTINGS
     return dict(_SETTING.iter_unpack(incoming.read(int.from_bytes(head[:3], "big"))))
 
 

@@ -113,6 +113,7 @@ class Dispatcher:
     async def _handle(self, request: Request) -> Answer:
         if self._rate_limit.active:
             self._rate_limit.take(request.client)
+        request.require_clear()
         if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
             return preflight
         self._sites.check(request)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trow.http import forwarded
+from trow.http.framing import named
 from trow.http.hosts import parse_host
 from trow.oci.errors import Denied
 
@@ -138,8 +139,7 @@ class TunnelPeers(Peers):
 
 
 def _host(scope: Scope) -> str:
-    # HTTP/2 has the host in a pseudo-header.
-    return str(parse_host(scope.headers.get("host") or scope.authority or "") or "")
+    return str(parse_host(named(scope)) or "")
 
 
 def _without_port(client: str) -> str:

@@ -9,6 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl
 
+from trow.http import framing
 from trow.http.pace import Pace, Patience
 from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
@@ -125,7 +126,11 @@ class Request:
     @property
     def named(self) -> str:
         """The name that it came by, as it was written; proxies may know another one."""
-        return self._headers.get("host") or self._scope.authority or ""
+        return framing.named(self._scope)
+
+    def require_clear(self) -> None:
+        """See that nobody can read the request in another way. Raises RequestInvalid."""
+        framing.require_clear(self._scope)
 
     @property
     def origin(self) -> Origin:

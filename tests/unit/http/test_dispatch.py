@@ -74,10 +74,16 @@ class Application:
         raise ZeroDivisionError(request.path)
 
     async def ask(
-        self, method: str, path: str, *headers: tuple[str, str], body: Sequence[bytes] = (), client: str = "192.0.2.1:1"
+        self,
+        method: str,
+        path: str,
+        *headers: tuple[str, str],
+        body: Sequence[bytes] = (),
+        client: str = "192.0.2.1:1",
+        host: str = "registry.test",
     ) -> Transport:
         transport = Transport(*body)
-        scope = Scope(method=method, path=path, headers=Headers(headers), client=client)
+        scope = Scope(method=method, path=path, headers=Headers([("host", host), *headers]), client=client)
         await self.dispatcher.__rsgi__(scope, transport)
         return transport
 
@@ -102,7 +108,7 @@ async def test_user_is_known_to_the_handler(application: Application) -> None:
 
 
 async def test_nobody_gets_a_challenge_and_no_handler_runs(application: Application) -> None:
-    got = await application.ask("GET", PATH, ("host", "registry.example"))
+    got = await application.ask("GET", PATH, host="registry.example")
     assert refusal(got) == (401, "UNAUTHORIZED")
     assert dict(got.headers)["www-authenticate"] == (
         'Bearer realm="http://registry.example/token",service="trow",scope="repository:team-a/app:pull"'

@@ -1,0 +1,58 @@
+"""Requests that can be read in two ways are refused.
+
+What stands between a client and this registry, such as a proxy that checks names or a cache, may read such a request in
+the other way: then it lets through what it should not, or takes one client's answer for another's.
+
+The HTTP server itself refuses what is malformed. Two things it does that RFC 9112 leaves to it: a line may end without
+CR (section 2.2), and a body with both Content-Length and Transfer-Encoding is read as the latter, after which the
+connection ends (section 6.1).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from trow.http.hosts import parse_host
+from trow.oci.errors import RequestInvalid
+
+if TYPE_CHECKING:
+    from trow.http.request import Scope
+
+
+def named(scope: Scope) -> str:
+    """The name that a request came by, as it was written; that of the target goes before the header's.
+
+    RFC 9112, section 3.2.2, and RFC 9113, section 8.3.1.
+    """
+    return scope.authority or scope.headers.get("host") or ""
+
+
+def require_clear(scope: Scope) -> None:
+    """See that there is one name and one length, whoever reads.
+
+    Raises:
+        RequestInvalid: there is not.
+    """
+    _require_one_name(scope)
+    codings = scope.headers.get_all("transfer-encoding")
+    if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
+        raise RequestInvalid("Transfer-Encoding may be chunked and nothing else")
+
+
+def _require_one_name(scope: Scope) -> None:
+    names = scope.headers.get_all("host")
+    if len(names) > 1:
+        raise RequestInvalid("the request has more than one Host header; send one")
+    name = named(scope)
+    if not name and scope.http_version != "1":
+        raise RequestInvalid("the request does not say which host it is for; send a Host header")
+    if names and name.lower() != names[0].lower():
+        raise RequestInvalid("the request is for one host and has another in its Host header; send one")
+    if name and not _is_host(name):
+        raise RequestInvalid("what the request has as Host is no host")
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_host(name: str) -> bool:
+    return parse_host(name) is not None
