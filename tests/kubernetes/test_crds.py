@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -19,6 +21,23 @@ from support.policies import (
     exception,
     policy,
     rule,
+)
+from support.spellings import (
+    DIGESTS,
+    HOSTS,
+    NO_DIGESTS,
+    NO_HOSTS,
+    NO_PATHS,
+    NO_PORTS,
+    NO_TAGS,
+    OF_NAMESPACES,
+    PATHS,
+    PORTS,
+    REGISTRIES,
+    REPOSITORIES,
+    TAG_GLOBS,
+    TAGS,
+    damaged,
 )
 from support.waiting import settles
 from trow.policy.manifests import exemption_of, policy_of
@@ -55,6 +74,11 @@ def selecting(**expression: object) -> Document:
     return policy(namespaceSelector={"matchExpressions": [expression]})
 
 
+VENDOR: Final = {
+    "name": "vendor",
+    "reason": "the vendor has a registry of its own",
+    "images": [{"registry": "registry.vendor.example"}],
+}
 GOOD: Final = [
     (CLUSTER_POLICY, policy()),
     (CLUSTER_POLICY, policy(default="Allow")),
@@ -70,6 +94,8 @@ GOOD: Final = [
     (CLUSTER_POLICY, policy(rules=[rule("own", "Allow", {"registry": "a.io", "repository": "$namespace/**"})])),
     (POLICY, policy(rules=[rule("own", "Allow", {"registry": "a.io", "repository": "x/$namespace"})])),
     (CLUSTER_POLICY, policy(rules=[rule() | {"usedBy": ["initContainers", "volumes"]}])),
+    (CLUSTER_POLICY, policy(exceptions=[{**VENDOR, "namespaces": ["team-*"]}, {**VENDOR, "name": "other"}])),
+    (POLICY, policy(exceptions=[VENDOR])),
     (CLUSTER_POLICY, policy(require={"digest": True, "exists": False, "forbidPullPolicyNever": True})),
     (CLUSTER_POLICY, policy(require={"imagePullPolicy": "Always"})),
     (CLUSTER_POLICY, policy(require={"maxAge": "90d", "platforms": ["linux/amd64", "linux/arm/v7"]})),
@@ -147,6 +173,11 @@ BAD: Final = [
     (EXCEPTION, exception(images=[OWN]), "spec.images: Invalid value: $namespace is for rules that allow"),
     (CLUSTER_POLICY, policy(rules=[rule() | {"usedBy": ["init"]}]), "usedBy[0]: Unsupported value"),
     (CLUSTER_POLICY, policy(rules=[rule() | {"usedBy": []}]), "should have at least 1 items"),
+    (CLUSTER_POLICY, policy(exceptions=[without(VENDOR, "reason")]), "spec.exceptions[0].reason: Required value"),
+    (CLUSTER_POLICY, policy(exceptions=[{**VENDOR, "reason": "because"}]), "should be at least 10 chars long"),
+    (CLUSTER_POLICY, policy(exceptions=[VENDOR, VENDOR]), "spec.exceptions[1]: Duplicate value"),
+    (CLUSTER_POLICY, policy(exceptions=[{**VENDOR, "images": [OWN]}]), "$namespace is for rules that allow"),
+    (POLICY, policy(exceptions=[{**VENDOR, "namespaces": ["a"]}]), 'unknown field "spec.exceptions[0].namespaces"'),
     # Exceptions
     *(
         (EXCEPTION, without(exception(), field), f"spec.{field}: Required value")
@@ -254,6 +285,96 @@ def test_a_bad_image_is_refused_with_words(cluster: Cluster, bad: Document, word
     assert "spec.rules[0].images[0]" in answer
 
 
+# What people write wrongly, and what they are told; and nothing else, least of all an expression.
+WORDS: Final = [
+    ({"registry": "https://registry.example.com"}, "registry", "write the host alone, without https:// in front"),
+    ({"registry": "http://registry.example.com:5000/"}, "registry", "write the host alone, without https:// in front"),
+    ({"registry": "registry.example.com/team-a"}, "registry", "and what follows it as repository"),
+    ({"registry": "Registry.example.com"}, "registry", "write the host in lower case"),
+    ({"registry": "a.io", "repository": "nginx:1.27"}, "repository", "what is behind the colon as tag"),
+    ({"registry": "a.io", "repository": f"nginx@{SHA256}"}, "repository", "what is behind the @ as digest"),
+    ({"registry": "a.io", "repository": "Team/app"}, "repository", "write it in lower case"),
+    ({"registry": "a.io", "repository": "/nginx"}, "repository", "components with one slash between them"),
+    ({"registry": "a.io", "repository": "team-a//x"}, "repository", "components with one slash between them"),
+    ({"registry": "a.io", "repository": "team-a/"}, "repository", "components with one slash between them"),
+    ({"registry": "a.io", "tag": "app:v1"}, "tag", "write the tag alone"),
+    ({"registry": "a.io", "tag": ">=1.2"}, "tag", "write a range of versions as semver"),
+    ({"registry": "a.io", "semver": "latest"}, "semver", "write comparisons such as >=1.2 <2"),
+    ({"registry": "a.io", "digest": "0a" * 32}, "digest", "write sha256: and all 64 digits"),
+    ({"registry": "a.io", "digest": SHA256[:-1]}, "digest", "write sha256: and all 64 digits"),
+    ({"registry": "a.io", "digest": "sha256:" + "0A" * 32}, "digest", "write it in lower case"),
+    ({"registry": "a.io", "digest": "md5:" + "0a" * 16}, "digest", "write sha256: and all 64 digits"),
+]
+
+
+@pytest.mark.usefixtures("crds")
+@pytest.mark.parametrize(("image", "field", "words"), WORDS)
+def test_a_mistake_in_an_image_is_told_in_words(cluster: Cluster, image: Document, field: str, words: str) -> None:
+    answer = submit(cluster, document(CLUSTER_POLICY, policy(rules=[rule("ours", "Allow", image)])))
+    assert f"spec.rules[0].images[0].{field}: Invalid value" in answer
+    assert words in answer
+    assert "should match" not in answer
+
+
+@pytest.mark.usefixtures("crds")
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        (CLUSTER_POLICY, policy(namespaces={"include": ["Team"]}), "write the name of a namespace in lower case"),
+        (CLUSTER_POLICY, policy(rules=[rule("Ours!")]), "write lower-case letters, digits, - and ."),
+        (CLUSTER_POLICY, policy(require={"maxAge": "90 days"[:6]}), "write a number and s, m, h, d or w, such as 90d"),
+        (CLUSTER_POLICY, policy(require={"platforms": ["amd64"]}), "write OS/ARCHITECTURE"),
+        (EXCEPTION, exception(policies=["only-ours"]), "write ClusterImagePolicy/NAME, ImagePolicy/NAME or"),
+        (EXCEPTION, exception(namespaces=["team-*"]), "write the exact name of a namespace"),
+        (EXCEPTION, exception(duration="4 hours"), "has to be such as 4h or 1h30m"),
+    ],
+)
+def test_a_mistake_in_any_text_is_told_in_words(cluster: Cluster, kind: str, spec: Document, words: str) -> None:
+    answer = submit(cluster, document(kind, spec))
+    assert words in answer
+    assert "should match" not in answer
+
+
+# What the API server takes of each part of an image, whichever of its rules sees to it.
+TAKEN: Final = {
+    "registry": (
+        r"([a-z0-9*]([a-z0-9*-]*[a-z0-9*])?(\.[a-z0-9*]([a-z0-9*-]*[a-z0-9*])?)*|\[[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7}\])"
+        r"(:(\*|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+    ),
+    "repository": r"(?!.*[^/]\*\*)(?!.*\*\*[^/])([a-z0-9._*-]+|\$namespace)(/([a-z0-9._*-]+|\$namespace))*",
+    "tag": r"[A-Za-z0-9_*][A-Za-z0-9._*-]*",
+    "semver": r"[0-9vxX*.<>=^~|, ]+",
+    "digest": r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}",
+}
+SAID: Final = {
+    "registry": (*REGISTRIES, *HOSTS, *NO_HOSTS, *(f"a.io{port}" for port in (*PORTS, *NO_PORTS))),
+    "repository": (*REPOSITORIES, *OF_NAMESPACES, *PATHS, *NO_PATHS),
+    "tag": (*TAG_GLOBS, *(tag[1:] for tag in (*TAGS, *NO_TAGS))),
+    "semver": (">=1.2 <2", "1.x || ^2", "latest", "v1.*", "~1.2, 3", "a", "1;2", "\n", "1\n"),
+    "digest": tuple(digest[1:] for digest in (*DIGESTS, *NO_DIGESTS)),
+}
+LONGEST: Final = {"registry": 261, "repository": 255, "tag": 128, "semver": 100, "digest": 135}
+
+
+@pytest.mark.usefixtures("crds")
+@pytest.mark.parametrize("field", TAKEN)
+def test_messages_in_words_let_nothing_more_in(cluster: Cluster, field: str) -> None:
+    chance = random.Random(field)
+    texts = [text for text in SAID[field] if "**" not in text or field != "registry"]
+    texts += [damaged(chance, chance.choice(texts)) for _ in range(300)]
+    # What is empty or too long is refused before anything else is looked at.
+    some = [text for text in dict.fromkeys(texts) if 0 < len(text) <= LONGEST[field]]
+    images = [{"registry": "a.io", field: text} for text in some]
+    rules = [rule(f"r{start}", "Allow", *images[start : start + 40]) for start in range(0, len(images), 40)]
+    answer = submit(cluster, document(CLUSTER_POLICY, policy(rules=rules)))
+    refused = {
+        int(number) * 40 + int(place)
+        for number, place in re.findall(rf"rules\[(\d+)\]\.images\[(\d+)\]\.{field}: Invalid", answer)
+    }
+    wanted = {place for place, text in enumerate(some) if not re.fullmatch(TAKEN[field], text)}
+    assert {some[place] for place in refused} == {some[place] for place in wanted}
+
+
 @pytest.mark.usefixtures("crds")
 def test_a_name_is_short_enough_for_a_label(cluster: Cluster) -> None:
     for kind, spec in ((CLUSTER_POLICY, policy()), (POLICY, policy()), (EXCEPTION, exception())):
@@ -353,6 +474,7 @@ def test_policies_of_cluster_and_namespace_differ_in_namespaces_alone() -> None:
     wide, narrow = (by_kind[kind]["properties"] for kind in (CLUSTER_POLICY, POLICY))
     for own in ("namespaces", "namespaceSelector"):
         del wide["spec"]["properties"][own]
+    del wide["spec"]["properties"]["exceptions"]["items"]["properties"]["namespaces"]
     assert wide["spec"] == narrow["spec"]
     assert wide["status"] == narrow["status"]
 
@@ -361,6 +483,8 @@ def test_images_are_written_alike_in_policies_and_exceptions() -> None:
     by_kind = {kind: schema["properties"]["spec"]["properties"] for kind, schema in schemas()}
     in_rules = by_kind[POLICY]["rules"]["items"]["properties"]["images"]["items"]
     assert by_kind[EXCEPTION]["images"]["items"] == in_rules
+    for kind in (CLUSTER_POLICY, POLICY):
+        assert by_kind[kind]["exceptions"]["items"]["properties"]["images"]["items"] == in_rules
 
 
 # What people see

@@ -21,7 +21,7 @@ import urllib3
 
 from support.admission import Gatekeeper
 from support.cluster import Cluster
-from support.spellings import OF_NAMESPACES, SHA256, compared, names, pattern
+from support.spellings import OF_NAMESPACES, OTHER, SHA256, compared, names, pattern
 from support.waiting import settles
 from trow.admission.pulls import PullGuard
 from trow.admission.review import Review
@@ -67,6 +67,10 @@ HUB: Final = {"registry": "docker.io", "repository": "library/*"}
 
 def rule(name: str, action: str, *entries: Mapping[str, str]) -> dict[str, Any]:
     return {"name": name, "action": action, "images": list(entries)}
+
+
+def excepting(name: str, *images: Mapping[str, str], **fields: object) -> dict[str, Any]:
+    return {"name": name, "reason": "it comes from a vendor", "images": list(images), **fields}
 
 
 def chosen(seed: int, count: int, action: str) -> list[dict[str, Any]]:
@@ -142,6 +146,20 @@ SPECS: Final[Mapping[str, dict[str, Any]]] = {
             {**rule("team", "Allow", {"registry": "*", "repository": "team/**"}), "usedBy": ["containers"]},
             {**rule("evil", "Deny", {"registry": "*", "repository": "**/evil"}), "usedBy": ["containers"]},
             {**rule("latest", "Deny", {"registry": "*", "tag": "latest"}), "usedBy": ["initContainers"]},
+        ],
+    },
+    "standing": {
+        "default": "Deny",
+        "require": {"forbidPullPolicyNever": True},
+        "rules": [
+            rule("ours", "Allow", {"registry": "*", "repository": "team/**"}),
+            rule("evil", "Deny", {"registry": "*", "repository": "**/evil"}),
+            rule("recalled", "Deny", *({"registry": "*", "digest": digest} for digest in (SHA256, OTHER))),
+        ],
+        "exceptions": [
+            excepting("hub", HUB, {"registry": "*", "repository": "**/evil", "tag": "v*"}, namespaces=["gate-*"]),
+            excepting("elsewhere", {"registry": "*"}, namespaces=["other-*", "x"]),
+            excepting("named", {"registry": "*", "repository": "**", "digest": OTHER}),
         ],
     },
     "nothing": {"default": "Deny"},
@@ -467,7 +485,7 @@ async def pulled(keeper: Gatekeeper, namespace: str, image: images.ImageReferenc
     return True
 
 
-@pytest.mark.parametrize("name", ["exact", "lenient", "digests", "both", "excepted", "uses"])
+@pytest.mark.parametrize("name", ["exact", "lenient", "digests", "both", "excepted", "uses", "standing"])
 def test_objects_of_many_images_have_the_same_verdict(gates: Mapping[str, Gate], name: str) -> None:
     """Wherever an image is named: all kinds of containers and volumes count, and one is enough."""
     gate, chance = gates[name], random.Random(SEED)

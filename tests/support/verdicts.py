@@ -21,6 +21,7 @@ from trow.policy.rules import (
     Policy,
     Requirements,
     Rule,
+    StandingException,
     Where,
 )
 
@@ -54,9 +55,25 @@ def cluster_policy(
     require: Requirements | None = None,
     mode: Mode = Mode.ENFORCE,
     controllers: Mode = Mode.WARN,
+    exceptions: tuple[StandingException, ...] = (),
 ) -> Policy:
     required = require or Requirements()
-    return Policy(CLUSTER, name, default, rules, mode=mode, controllers=controllers, require=required)
+    return Policy(
+        CLUSTER,
+        name,
+        default,
+        rules,
+        mode=mode,
+        controllers=controllers,
+        require=required,
+        exceptions=exceptions,
+    )
+
+
+def standing(
+    *patterns: ImagePattern, name: str = "vendor", namespaces: tuple[str, ...] = ("team-a",)
+) -> StandingException:
+    return StandingException(name, "the vendor has a registry of its own", patterns, namespaces)
 
 
 def exemption(
@@ -125,6 +142,7 @@ _REQUIREMENTS: Final = st.builds(
     always_pulled=st.sampled_from([False, False, True]),
     platforms=st.sampled_from([(), ("linux/amd64",)]),
 )
+STANDING: Final = st.builds(standing, PATTERNS, namespaces=st.sampled_from([("*",), ("team-*",), ("team-b",)]))
 POLICIES: Final = st.builds(
     Policy,
     kind=st.sampled_from([CLUSTER, NAMESPACED, CONFIGURED]),
@@ -136,6 +154,7 @@ POLICIES: Final = st.builds(
     controllers=st.sampled_from([Mode.IGNORE, Mode.WARN, Mode.ENFORCE]),
     namespaces=st.sampled_from([Namespaces(), Namespaces(("team-*",)), Namespaces(exclude=("kube-*",))]),
     require=_REQUIREMENTS,
+    exceptions=st.lists(STANDING, max_size=2).map(tuple),
 )
 EXEMPTIONS: Final = st.builds(
     exemption,

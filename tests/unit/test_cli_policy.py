@@ -30,6 +30,10 @@ RULES = """default: Deny, namespaces: {exclude: [kube-system]}, rules: [
   {name: ours, action: Allow, images: [{registry: registry.example.com}]},
   {name: evil, action: Deny, images: [{registry: registry.example.com, repository: evil/**}]}]"""
 OURS = cluster_policy(RULES)
+VENDOR = cluster_policy(
+    "default: Deny, exceptions: [{name: vendor, reason: it has its own registry, namespaces: [team-*],"
+    " images: [{registry: quay.io}]}]"
+)
 TOOLS = cluster_policy(
     "default: Deny, rules: [{name: tools, action: Allow, usedBy: [initContainers], images: [{registry: quay.io}]}]"
 )
@@ -603,6 +607,18 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
                 "verdict: allowed, as no policy applies in this namespace",
             ],
         ),
+        (
+            VENDOR,
+            "team-a",
+            "quay.io/agent:1",
+            0,
+            [
+                "ClusterImagePolicy/ours (enforce): allowed",
+                "  exceptions.vendor excepts it from all but what is denied by digest: it has its own registry",
+                "verdict: allowed",
+            ],
+        ),
+        (VENDOR, "kube-system", "quay.io/agent:1", 1, ["  no rule matches; the default denies it"]),
         (
             TOOLS,
             "team-a",

@@ -17,6 +17,7 @@ from trow.policy.decide import (
     REQUIRE_EXISTS,
     REQUIRE_PLATFORM,
     Rules,
+    named,
 )
 from trow.policy.globs import matches
 from trow.policy.images import LATEST, InvalidImage
@@ -101,9 +102,13 @@ def _elsewhere(policy: Policy, namespace: str) -> str:
 def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, where: Where, now: float) -> Iterator[str]:
     yield f"{policy.title} ({policy.mode.value}): {opinion.outcome.value}"
     if image is not None:
-        effect, rule = policy.decide(image, where)
-        yield f"  {_rule(effect, rule, image, where)}"
-        if effect is Effect.ALLOW:
+        left, exception = policy.facing(image, where)
+        effect, rule = left.decide(image, where)
+        if exception is not None:
+            yield f"  {named(exception)} excepts it from all but what is denied by digest: {exception.reason}"
+        if exception is None or rule is not None:
+            yield f"  {_rule(effect, rule, image, where)}"
+        if exception is None and effect is Effect.ALLOW:
             yield from _requirements(policy, image, where, now)
     found = opinion.finding
     if opinion.outcome is not Outcome.ALLOWED or found.exemption:

@@ -215,6 +215,8 @@ class Judge:
     def _patterns(self, policy: Policy) -> Iterator[ImagePattern]:
         for rule in policy.rules:
             yield from rule.patterns
+        for exception in policy.exceptions:
+            yield from exception.patterns
         for exemption in self._rules.exemptions:
             yield from exemption.patterns if policy.title in exemption.policies else ()
 

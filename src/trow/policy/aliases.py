@@ -18,7 +18,7 @@ from trow.policy.patterns import ImagePattern, covers_registry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trow.policy.rules import Policy, Rule
+    from trow.policy.rules import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,16 @@ def aliases_of(pull_through: Mapping[str, str]) -> tuple[Alias, ...]:
 
 
 def under_all_names(policy: Policy, aliases: Sequence[Alias]) -> Policy:
-    """The policy, each rule of which is about images by all their names."""
+    """The policy, all of which is about images by all their names."""
     if not aliases:
         return policy
-    return replace(policy, rules=tuple(_rule(rule, aliases) for rule in policy.rules))
+    rules = tuple(replace(rule, patterns=_named(rule.patterns, aliases)) for rule in policy.rules)
+    exceptions = tuple(replace(each, patterns=_named(each.patterns, aliases)) for each in policy.exceptions)
+    return replace(policy, rules=rules, exceptions=exceptions)
 
 
-def _rule(rule: Rule, aliases: Sequence[Alias]) -> Rule:
-    return replace(rule, patterns=tuple(each for pattern in rule.patterns for each in _patterns(pattern, aliases)))
+def _named(patterns: Sequence[ImagePattern], aliases: Sequence[Alias]) -> tuple[ImagePattern, ...]:
+    return tuple(each for pattern in patterns for each in _patterns(pattern, aliases))
 
 
 def _patterns(pattern: ImagePattern, aliases: Sequence[Alias]) -> Iterator[ImagePattern]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trow.oci.digest import Digest
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
-    from trow.policy.rules import Policy, Requirements, Rule
+    from trow.policy.rules import Policy, Requirements, Rule, StandingException
     from trow.policy.selectors import Labels
 
 # What findings name where no rule does.
@@ -206,10 +206,14 @@ def _where(request: Request, use: ImageUse) -> Where:
 
 
 def _asks_about(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> bool:
-    effect, rule = policy.decide(image, where)
+    left, exception = policy.facing(image, where)
+    ambiguous = image.tag is not None and image.digest is not None
+    if ambiguous and exception is None and policy.facing(image, where, vouched=True)[1] is not None:
+        return True
+    effect, rule = left.decide(image, where)
     if effect is Effect.ALLOW:
-        return policy.require.of_content or policy.denies_some_digest_of(image, where)
-    if image.tag is None or image.digest is None:
+        return left.require.of_content or left.denies_some_digest_of(image, where)
+    if not ambiguous:
         return False
     return (rule is None and policy.decide(image, where, vouched=True)[0] is Effect.ALLOW) or any(
         pattern.covers(image, trusting=False)
@@ -290,17 +294,26 @@ def _of_image(
     except InvalidImage as error:
         return Finding(policy.title, INVALID, mode, use, None, allowed=False, reason=f"cannot be read: {error}")
     known = facts.get(image)
-    effect, rule = _decided(policy, image, where, known)
-    name = rule.name if rule else DEFAULT
+    left, exception = policy.facing(image, where, vouched=known is not None and known.vouched)
+    effect, rule = _decided(left, image, where, known)
     if effect is Effect.DENY:
         name, reason, remedy = _denied(policy, where, rule)
         return Finding(policy.title, name, mode, use, image, allowed=False, reason=reason, remedy=remedy)
-    if known is None and image in facts and policy.denies_some_digest_of(image, where):
+    if known is None and image in facts and left.denies_some_digest_of(image, where):
         reason = "is not known: this registry could not be asked what it stands for"
         return Finding(policy.title, REQUIRE_EXISTS, mode, use, image, allowed=False, reason=reason, remedy="try again")
-    for requirement, reason, remedy in _unmet(policy.require, use, image, known, now):
+    for requirement, reason, remedy in _unmet(left.require, use, image, known, now):
         return Finding(policy.title, requirement, mode, use, image, allowed=False, reason=reason, remedy=remedy)
-    return Finding(policy.title, name, mode, use, image, allowed=True, reason="is allowed")
+    if exception is not None:
+        name, reason = named(exception), f"is excepted: {exception.reason}"
+    else:
+        name, reason = rule.name if rule else DEFAULT, "is allowed"
+    return Finding(policy.title, name, mode, use, image, allowed=True, reason=reason)
+
+
+def named(exception: StandingException) -> str:
+    """What findings name where an exception of the policy itself is why an image may run."""
+    return f"exceptions.{exception.name}"
 
 
 def _decided(policy: Policy, image: ImageReference, where: Where, known: Facts | None) -> tuple[Effect, Rule | None]:

@@ -31,6 +31,7 @@ from trow.policy.rules import (
     Policy,
     Requirements,
     Rule,
+    StandingException,
 )
 from trow.policy.selectors import Operator, Requirement, Selector
 
@@ -46,6 +47,8 @@ KINDS: Final = (CLUSTER, NAMESPACED, EXCEPTION)
 RULES_AT_MOST: Final = 1000
 IMAGES_AT_MOST: Final = 40
 ENTRIES_AT_MOST: Final = 50
+EXCEPTIONS_AT_MOST: Final = 20
+EXCEPTED_AT_MOST: Final = 20
 LABELS_AT_MOST: Final = 20
 VALUES_AT_MOST: Final = 100
 _RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
@@ -77,6 +80,7 @@ LabelKey = Annotated[str, Meta(pattern=_LABEL_KEY, max_length=317)]
 LabelValue = Annotated[str, Meta(pattern=_LABEL_VALUE, max_length=63)]
 NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
 NamespaceName = Annotated[str, Meta(pattern=_NAMESPACE, max_length=63)]
+Reason = Annotated[str, Meta(min_length=10, max_length=1000)]
 PolicyTitle = Annotated[str, Meta(pattern=_TITLE, max_length=82)]
 _UsedBy: TypeAlias = Literal["initContainers", "containers", "ephemeralContainers", "volumes"]
 # Of what may be left out but, once there, has to say something: an empty value would be a condition that always holds.
@@ -134,6 +138,24 @@ class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
         return Rule(self.name, effect, patterns, tuple(map(UsedBy, self.used_by)))
 
 
+class _Exception(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
+    reason: Reason
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=EXCEPTED_AT_MOST)]
+
+    def standing(self, namespaces: tuple[str, ...] = (ANY,)) -> StandingException:
+        where = f"spec.exceptions, images of {self.name!r}"
+        patterns = _written_out(_patterns(self.images, where), where, _EXCEPTED)
+        return StandingException(self.name, self.reason, patterns, namespaces)
+
+
+class _ClusterException(_Exception, frozen=True, forbid_unknown_fields=True):
+    namespaces: Annotated[tuple[NamespaceGlob, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)] = (ANY,)
+
+    def standing(self, namespaces: tuple[str, ...] = ()) -> StandingException:
+        return super().standing(namespaces or self.namespaces)
+
+
 class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     digest: bool = False
     exists: bool = False
@@ -189,11 +211,11 @@ class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[_Rule, ...], Meta(max_length=RULES_AT_MOST)] = ()
     require: _Require = _Require()
     mutate: _Mutate = _Mutate()
+    exceptions: Annotated[tuple[_Exception, ...], Meta(max_length=EXCEPTIONS_AT_MOST)] = ()
 
     def policy(self, kind: str, name: str, namespace: str, namespaces: Namespaces) -> Policy:
-        counted = Counter(rule.name for rule in self.rules)
-        if repeated := next((each for each, count in counted.items() if count > 1), None):
-            raise ValueError(f"spec.rules: two rules have the name {repeated!r}; give each its own")
+        _names_apart("spec.rules: two rules", self.rules)
+        _names_apart("spec.exceptions: two exceptions", self.exceptions)
         return Policy(
             kind,
             name,
@@ -205,10 +227,18 @@ class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
             namespaces,
             self.require.requirements(),
             Mutations(self.mutate.pin_digests, self.mutate.pull_through),
+            exceptions=tuple(each.standing() for each in self.exceptions),
         )
 
 
+def _names_apart(what: str, named: Sequence[_Rule | _Exception]) -> None:
+    counted = Counter(each.name for each in named)
+    if repeated := next((each for each, count in counted.items() if count > 1), None):
+        raise ValueError(f"{what} have the name {repeated!r}; give each its own")
+
+
 class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    exceptions: Annotated[tuple[_ClusterException, ...], Meta(max_length=EXCEPTIONS_AT_MOST)] = ()
     namespaces: _Namespaces = _Namespaces()
     namespace_selector: _Selector = _Selector()
 
@@ -217,7 +247,7 @@ class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True,
 
 
 class _PolicyException(Struct, frozen=True, forbid_unknown_fields=True):
-    reason: Annotated[str, Meta(min_length=10, max_length=1000)]
+    reason: Reason
     requester: Annotated[str, Meta(min_length=1)]
     duration: str
     namespaces: Annotated[tuple[NamespaceName, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
@@ -358,7 +388,7 @@ def _readable(error: Exception, root: str = "") -> str:
 
 _UNKNOWN: Final = "Object contains unknown field "
 _STRUCTS: Final = (
-    *(_Images, _Rule, _Require, _Mutate, _Namespaces, _Expression, _Selector),
+    *(_Images, _Rule, _ClusterException, _Require, _Mutate, _Namespaces, _Expression, _Selector),
     *(_ImagePolicy, _ClusterImagePolicy, _PolicyException),
 )
 _FIELDS: Final = sorted({name for struct in _STRUCTS for name in struct.__struct_encode_fields__})

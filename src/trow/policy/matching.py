@@ -50,29 +50,30 @@ class Matching(NamedTuple):
     rules: str
 
 
-def matching(policy: Policy, effect: Effect, images: Variable) -> Matching:
+def matching(policy: Policy, effect: Effect, images: Variable, name: str = "") -> Matching:
     """Expressions of what `Policy.decide` looks up.
 
     Args:
         policy: any.
         effect: of the rules.
         images: their first part says what uses them, their third is the name.
+        name: what the names of variables begin with.
     """
+    name = name or effect.value.lower()
     by_use: dict[tuple[UsedBy, ...], list[Rule]] = defaultdict(list)
     for rule in policy.rules:
         if rule.effect is effect:
             by_use[tuple(each for each in UsedBy if each in rule.used_by)].append(rule)
-    parts = [_part(effect, used_by, rules, images) for used_by, rules in by_use.items()]
+    parts = [_part(name, effect, used_by, rules, images) for used_by, rules in by_use.items()]
     conditions = [part.condition for part in parts]
     rules = f"{sequence(part.rules for part in parts)}.filter(n, n != '').join(', ')"
     variables = tuple(variable for part in parts for variable in part.variables)
     return Matching(variables, " || ".join(conditions) or "false", parts[0].rules if len(parts) == 1 else rules)
 
 
-def _part(effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[Rule], images: Variable) -> Matching:
+def _part(name: str, effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[Rule], images: Variable) -> Matching:
     """The rules that are about the same uses."""
-    name = "_".join((effect.value.lower(), *(each.value for each in used_by)))
-    found = _matching(name, effect, rules, images)
+    found = _matching("_".join((name, *(each.value for each in used_by))), effect, rules, images)
     if not used_by:
         return found
     using = " || ".join(f"u[0].startsWith({text(f'{each.title} ')})" for each in used_by)

@@ -23,25 +23,29 @@ from trow.policy.expressions import (
     NUMERIC,
     OFFICIAL,
     expression_of,
+    glob,
     whole,
 )
 from trow.policy.globs import NAMESPACE
 from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.matching import matching
+from trow.policy.patterns import ANY
 from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
 from trow.policy.rules import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from trow.policy.decide import Exemption
     from trow.policy.matching import Matching
-    from trow.policy.rules import Policy
+    from trow.policy.patterns import ImagePattern
+    from trow.policy.rules import Policy, StandingException
 
 _LIBRARY: Final = images.official(DOCKER_HUB, "")
 # A message of more than 5 KiB is replaced by one that names nothing; a character has four bytes at most.
 _LONGEST_MESSAGE: Final = 1200
 _LONGEST_SHOWN: Final = 200
+_OTHER: Final = "use an image that this rule does not match"
 # Of an image: what uses it without its name, its pull policy, and its own name as it was written.
 _AS_STORED: Final = "[u[0].substring(0, u[0].lastIndexOf(' ')), u[1], u[2]]"
 
@@ -74,13 +78,15 @@ def program_of(policy: Policy, exemptions: Sequence[Exemption]) -> Program:
         policy: any; what it asks of an image's content is left out.
         exemptions: those that are to count, until this is written anew.
     """
-    excused = tuple(_excused(exemptions))
-    judged = Variable("judged", f"variables.images.filter(u, {_none_of(excused)})")
+    excused, excepted = tuple(_excused(exemptions)), tuple(_excepted(policy.exceptions))
+    judged = Variable("judged", f"variables.images.filter(u, {_none_of((*excused, *excepted))})")
     denying = matching(policy, Effect.DENY, judged)
     allowing = matching(policy, Effect.ALLOW, judged) if policy.default is Effect.DENY else None
-    checks = tuple(_checks(policy, denying, allowing))
     rules = (*denying.variables, *(allowing.variables if allowing else ()))
-    variables = (*_reading(), *excused, judged, *rules, *_findings(checks, judged))
+    recalls = tuple(_recalls(policy, excused, excepted))
+    checks = (*_checks(policy, judged, denying, allowing), *(check for _, check in recalls))
+    recalled = (variable for variables, _ in recalls for variable in variables)
+    variables = (*_reading(), *excused, *excepted, judged, *rules, *recalled, *_findings(checks))
     return Program(variables, tuple(_validations(policy, checks)))
 
 
@@ -169,6 +175,38 @@ def _excused(exemptions: Sequence[Exemption]) -> Iterator[Variable]:
         yield Variable(f"excused{number}", f"{here} && {in_time} ? {found} : []")
 
 
+def _excepted(exceptions: Sequence[StandingException]) -> Iterator[Variable]:
+    """Images that the policy itself excepts."""
+    for number, exception in enumerate(exceptions):
+        yield Variable(f"excepted{number}", _covered(exception, exception.patterns))
+
+
+def _covered(exception: StandingException, patterns: Iterable[ImagePattern]) -> str:
+    covered = whole(expression_of(pattern, trusting=False) for pattern in patterns)
+    found = f"variables.images.filter(u, {matches('u[2]', covered)})"
+    here = matches("request.namespace", "|".join(map(glob, exception.namespaces)))
+    return found if ANY in exception.namespaces else f"{here} ? {found} : []"
+
+
+def _recalls(
+    policy: Policy, excused: Sequence[Variable], excepted: Sequence[Variable]
+) -> Iterator[tuple[Sequence[Variable], _Check]]:
+    """What is denied by digest, of the images that the policy excepts without naming that."""
+    if not excepted or not policy.recalls.rules:
+        return
+    by_digest = [(each, [of for of in each.patterns if of.digest]) for each in policy.exceptions]
+    told = [
+        Variable(f"told{number}", _covered(each, patterns))
+        for number, (each, patterns) in enumerate(by_digest)
+        if patterns
+    ]
+    some = " || ".join(f"u in {each}" for each in excepted)
+    left = Variable("left", f"variables.images.filter(u, ({some}) && {_none_of((*excused, *told))})")
+    denying = matching(policy.recalls, Effect.DENY, left, "recalled")
+    check = _Check("recalled", left, f"({denying.condition})", denying.rules, "is denied", _OTHER)
+    yield (*told, left, *denying.variables), check
+
+
 # What is said of them
 
 
@@ -177,6 +215,7 @@ class _Check(NamedTuple):
 
     Attributes:
         name: of the variable with the images that do not pass.
+        images: those that are asked about.
         condition: whether an image ``u`` does not pass, as an expression.
         rule: what names the rule or requirement, as an expression of a text.
         reason: in words, after the image's name.
@@ -184,35 +223,35 @@ class _Check(NamedTuple):
     """
 
     name: str
+    images: Variable
     condition: str
     rule: str
     reason: str
     remedy: str
 
 
-def _checks(policy: Policy, denying: Matching, allowing: Matching | None) -> Iterator[_Check]:
+def _checks(policy: Policy, judged: Variable, denying: Matching, allowing: Matching | None) -> Iterator[_Check]:
     if denying.variables:
-        remedy = "use an image that this rule does not match"
-        yield _Check("denied", f"({denying.condition})", denying.rules, "is denied", remedy)
+        yield _Check("denied", judged, f"({denying.condition})", denying.rules, "is denied", _OTHER)
     if allowing:
         remedy = allowed_images(policy)
-        yield _Check("unlisted", f"!({allowing.condition})", text(DEFAULT), "is allowed by no rule", remedy)
+        yield _Check("unlisted", judged, f"!({allowing.condition})", text(DEFAULT), "is allowed by no rule", remedy)
     if policy.require.digest:
         remedy = "write it with @sha256:..."
-        yield _Check("undigested", "!u[2].contains('@')", text(REQUIRE_DIGEST), "has no digest", remedy)
+        yield _Check("undigested", judged, "!u[2].contains('@')", text(REQUIRE_DIGEST), "has no digest", remedy)
     if policy.require.never_forbidden:
         reason, remedy = "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
-        yield _Check("never", "u[1] == 'Never'", text(FORBID_NEVER), reason, remedy)
+        yield _Check("never", judged, "u[1] == 'Never'", text(FORBID_NEVER), reason, remedy)
     if policy.require.always_pulled:
         reason, remedy = "has another imagePullPolicy than Always", "write imagePullPolicy: Always"
-        yield _Check("kept_back", "u[1] != '' && u[1] != 'Always'", text(REQUIRE_ALWAYS), reason, remedy)
+        yield _Check("kept_back", judged, "u[1] != '' && u[1] != 'Always'", text(REQUIRE_ALWAYS), reason, remedy)
 
 
-def _findings(checks: Sequence[_Check], judged: Variable) -> Iterator[Variable]:
+def _findings(checks: Sequence[_Check]) -> Iterator[Variable]:
     """Only the first thing that is the matter with an image is told."""
     before: list[Variable] = []
     for check in checks:
-        before.append(Variable(check.name, f"{judged}.filter(u, {_none_of(before)} && {check.condition})"))
+        before.append(Variable(check.name, f"{check.images}.filter(u, {_none_of(before)} && {check.condition})"))
         yield before[-1]
 
 

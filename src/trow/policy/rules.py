@@ -87,6 +87,32 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingException:
+    """Images that a policy has nothing against, as long as it says so itself: whoever writes it needs no approval.
+
+    What is denied by digest stays denied, unless the exception names that digest.
+
+    Attributes:
+        namespaces: where, by names in which ``*`` stands for anything.
+    """
+
+    name: str
+    reason: str
+    patterns: tuple[ImagePattern, ...]
+    namespaces: tuple[str, ...] = (ANY,)
+
+    def covering(self, image: ImageReference, where: Where, *, trusting: bool) -> ImagePattern | None:
+        """The pattern by which it is about the image, one with a digest before others.
+
+        Where nobody knows the namespace it is about any: what it lets in has to be pulled.
+        """
+        if where.namespace and not _any(self.namespaces, where.namespace):
+            return None
+        found = (each for each in self.patterns if each.covers(image, trusting=trusting))
+        return min(found, key=lambda each: each.digest is None, default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Requirements:
     """What an image has to fulfil that the rules allow.
 
@@ -203,6 +229,7 @@ class Policy:
         controllers: at most so strict with objects that only make Pods, such as Deployments (`mode_of`).
         default: for images that no rule matches.
         believes_tags: whether a tag beside a digest is believed to stand for it, where nobody can look that up.
+        exceptions: see `facing`.
     """
 
     kind: str
@@ -216,6 +243,7 @@ class Policy:
     require: Requirements = Requirements()
     mutate: Mutations = Mutations()
     believes_tags: bool = False
+    exceptions: tuple[StandingException, ...] = ()
 
     @property
     def title(self) -> str:
@@ -242,6 +270,20 @@ class Policy:
             return namespace == self.namespace
         return self.namespaces.cover(namespace, labels)
 
+    def facing(
+        self, image: ImageReference, where: Where = UNKNOWN, *, vouched: bool = False
+    ) -> tuple[Policy, StandingException | None]:
+        """What is left of the policy for an image, and the exception by which it is not all of it; like `decide`."""
+        trusting = not (vouched or self.believes_tags)
+        found = [
+            (pattern, each)
+            for each in self.exceptions
+            if (pattern := each.covering(image, where, trusting=trusting)) is not None
+        ]
+        for pattern, exception in sorted(found, key=lambda pair: pair[0].digest is None):
+            return (self.recalls if pattern.digest is None else self._nothing), exception
+        return self, None
+
     def decide(
         self, image: ImageReference, where: Where = UNKNOWN, *, vouched: bool = False
     ) -> tuple[Effect, Rule | None]:
@@ -265,7 +307,9 @@ class Policy:
     @property
     def hinges_on_tags(self) -> bool:
         """Whether it takes the registry to know if a tag that is allowed stands for the digest beside it."""
-        return any(pattern.by_tag for rule in self.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns)
+        allowing = (rule.patterns for rule in self.rules if rule.effect is Effect.ALLOW)
+        excepting = (each.patterns for each in self.exceptions)
+        return any(pattern.by_tag for patterns in (*allowing, *excepting) for pattern in patterns)
 
     @cached_property
     def without_content(self) -> Policy:
@@ -274,12 +318,20 @@ class Policy:
         return replace(self, require=require, believes_tags=True)
 
     @cached_property
+    def recalls(self) -> Policy:
+        """What it denies by digest, and nothing else."""
+        return replace(self._nothing, rules=tuple(_by_digest(self.rules)))
+
+    @cached_property
+    def _nothing(self) -> Policy:
+        return replace(self, default=Effect.ALLOW, rules=(), require=Requirements(), exceptions=())
+
+    @cached_property
     def _denied_digests(self) -> Index:
         """The rules that deny by digest, as if they denied whatever has the name."""
         return Index(
-            replace(rule, patterns=tuple(replace(each, digest=None) for each in rule.patterns if each.digest))
-            for rule in self.rules
-            if rule.effect is Effect.DENY
+            replace(rule, patterns=tuple(each.any_digest() for each in rule.patterns))
+            for rule in _by_digest(self.rules)
         )
 
     @cached_property
@@ -289,3 +341,11 @@ class Policy:
     @cached_property
     def _allowing(self) -> Index:
         return Index(rule for rule in self.rules if rule.effect is Effect.ALLOW)
+
+
+def _by_digest(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """The rules that deny, as far as they name digests."""
+    for rule in rules:
+        patterns = tuple(each for each in rule.patterns if each.digest is not None)
+        if patterns and rule.effect is Effect.DENY:
+            yield replace(rule, patterns=patterns)

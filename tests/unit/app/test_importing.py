@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -401,13 +402,33 @@ def test_disallowed_tags(bring: Any) -> None:
         constraint("K8sDisallowedTags", "{parameters: {tags: [dev], exemptImages: ['a:dev']}}")
     )
     assert rules(manifest) == ["Deny */**:dev", "Deny */**:latest"]
-    assert [remark.partition(":")[0] for remark in remarks] == ["changed", "changed"]
+    assert [shown(each) for each in manifest["spec"]["exceptions"][0]["images"]] == ["docker.io/library/a:dev"]
+    assert [remark.partition(":")[0] for remark in remarks] == ["changed"]  # what has no tag
 
 
 def test_image_digests(bring: Any) -> None:
     (manifest,), remarks = bring(constraint("K8sImageDigests", "{match: {namespaces: [prod]}}"))
     assert manifest["spec"] == {"default": "Allow", "namespaces": {"include": ["prod"]}, "require": {"digest": True}}
     assert remarks == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "images", "remarks"),
+    [
+        (["quay.io/org/*", "nginx:1.27"], ["quay.io/org/**", "docker.io/library/nginx:1.27"], []),
+        (["quay.io/a*b"], [], ["left out"]),
+        (["qua*"], ["docker.io/library/qua*", "docker.io/qua*/**"], ["changed"]),
+        ([f"quay.io/app-{number}:1" for number in range(25)], [f"quay.io/app-{n}:1" for n in range(25)], []),
+    ],
+)
+def test_images_that_a_constraint_exempts(
+    bring: Any, entries: list[str], images: list[str], remarks: list[str]
+) -> None:
+    parameters = json.dumps({"parameters": {"exemptImages": entries}})
+    (manifest,), told = bring(constraint("K8sImageDigests", parameters))
+    excepted = [shown(each) for one in manifest["spec"].get("exceptions", []) for each in one["images"]]
+    assert sorted(excepted) == sorted(images)
+    assert [remark.partition(":")[0] for remark in told] == remarks
 
 
 def test_constraints_of_other_kinds_and_templates(bring: Any) -> None:

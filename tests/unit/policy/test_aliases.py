@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.verdicts import allow, cluster_policy, pattern
+from support.verdicts import allow, cluster_policy, pattern, standing
 from trow.policy import configured, images
 from trow.policy.aliases import Alias, aliases_of, under_all_names
 from trow.policy.decide import Request, Rules, judge
@@ -53,6 +53,13 @@ def test_images_of_the_namespace_have_either_name() -> None:
     for text in ("quay.io/team-a/app", "registry.example.com/f/quay.io/team-a/app"):
         assert named.decide(parse(text), Where("team-a"))[0] is Effect.ALLOW
         assert named.decide(parse(text), Where("team-b"))[0] is Effect.DENY
+
+
+def test_exceptions_of_a_policy_are_about_either_name() -> None:
+    policy = cluster_policy(exceptions=(standing(pattern("quay.io", "agent")),))
+    named = under_all_names(policy, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
+    for text in ("quay.io/agent:1", "registry.example.com/f/quay.io/agent:1"):
+        assert named.facing(parse(text), Where("team-a"))[1] is not None
 
 
 def test_without_aliases_a_policy_is_what_it_was() -> None:

@@ -12,6 +12,7 @@ from support.verdicts import (
     HOUR,
     NAMESPACES,
     NOW,
+    OTHER,
     OURS,
     POLICIES,
     SHA256,
@@ -22,6 +23,7 @@ from support.verdicts import (
     exemption,
     pattern,
     pod,
+    standing,
 )
 from trow.oci.digest import Digest
 from trow.policy.configured import policy_of
@@ -46,7 +48,7 @@ from trow.policy.decide import (
 )
 from trow.policy.images import parse
 from trow.policy.pods import Stage
-from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, Requirements
+from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, Requirements, StandingException
 
 if TYPE_CHECKING:
     from trow.policy.decide import Finding
@@ -598,3 +600,91 @@ def test_how_a_finding_is_worded(text: str, policy: Policy, said: str) -> None:
     finding = only(verdict(pod(text), policy))
     remedy = finding.remedy or "registry.example.com/team/app:1.0"
     assert str(finding) == f"container c0: {said.format(remedy)}"
+
+
+# Exceptions of a policy itself
+
+
+VENDOR: Final = pattern("docker.io", "nginx")
+RECALL: Final = deny("recalled", pattern("*", digest=SHA256))
+
+
+def excepting(*exceptions: StandingException, require: Requirements | None = None) -> Policy:
+    evil = deny("evil", pattern("docker.io", "library/**", "evil*"))
+    return cluster_policy(allow("ours", OURS), evil, RECALL, require=require, exceptions=exceptions)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"), [("nginx:1.27", DEFAULT), ("nginx:evil", "evil"), ("nginx:1.27", REQUIRE_DIGEST)]
+)
+def test_a_policy_may_leave_images_alone_in_some_namespaces(text: str, rule: str) -> None:
+    """Its default, its rules by name and its requirements."""
+    require = Requirements(digest=rule == REQUIRE_DIGEST)
+    rules = (allow("hub", HUB),) if rule == REQUIRE_DIGEST else ()
+    policy = excepting(standing(VENDOR), require=require)
+    policy = replace(policy, rules=(*policy.rules, *rules))
+    found = only(verdict(pod(text), policy))
+    assert (found.allowed, found.rule, found.reason) == (
+        True,
+        "exceptions.vendor",
+        "is excepted: the vendor has a registry of its own",
+    )
+    elsewhere = only(verdict(pod(text, namespace="team-b"), policy))
+    assert (elsewhere.allowed, elsewhere.rule) == (False, rule)
+    assert not verdict(pod("httpd:1.27"), policy).allowed
+
+
+def test_the_use_of_an_exception_of_a_policy_is_nothing_to_tell_of() -> None:
+    """It is what the policy says; one that somebody asked for breaks it."""
+    assert verdict(pod(NGINX), excepting(standing(VENDOR))).excused == ()
+
+
+def test_an_exception_of_a_policy_spares_no_digest_that_is_denied() -> None:
+    policy = excepting(standing(VENDOR))
+    assert only(verdict(pod(f"nginx@{SHA256}"), policy)).rule == "recalled"
+    rules, request = Rules((policy,)), pod(NGINX)
+    (image,) = asks_about(rules, request)
+    for facts, rule in ((HERE, "recalled"), (None, REQUIRE_EXISTS)):
+        found = only(judge(rules, request, {image: facts}, NOW))
+        assert (found.allowed, found.rule) == (False, rule)
+
+
+def test_an_exception_of_a_policy_spares_a_digest_that_it_names() -> None:
+    named = standing(pattern("docker.io", "nginx", digest=SHA256))
+    assert verdict(pod(f"nginx@{SHA256}"), excepting(standing(VENDOR), named)).allowed
+    assert not verdict(pod(f"httpd@{SHA256}"), excepting(standing(VENDOR), named)).allowed
+
+
+def test_a_tag_that_may_lie_is_excepted_by_a_policy_only_if_the_registry_vouches_for_it() -> None:
+    policy = excepting(standing(pattern("docker.io", "nginx", "1.27")))
+    rules, request = Rules((policy,)), pod(f"nginx:1.27@{OTHER}")
+    assert not judge(rules, request, {}, NOW).allowed
+    (image,) = asks_about(rules, request)
+    assert judge(rules, request, {image: Facts(exists=True, digest=image.digest, vouched=True)}, NOW).allowed
+    assert policy.hinges_on_tags
+
+
+def test_where_no_namespace_is_known_an_exception_of_a_policy_counts_for_any() -> None:
+    policy = replace(excepting(standing(VENDOR)), namespaces=Namespaces())
+    assert verdict(pod(NGINX, namespace=""), policy).allowed
+
+
+def test_what_cannot_be_read_is_excepted_by_no_policy() -> None:
+    assert not verdict(pod("docker.io./nginx"), excepting(standing(pattern("*")))).allowed
+
+
+@given(st.lists(POLICIES, min_size=1, max_size=3), st.lists(TEXTS, max_size=2), NAMESPACES)
+def test_an_exception_of_a_policy_only_turns_denials_round(
+    policies: list[Policy], texts: list[str], namespace: str
+) -> None:
+    """And what is denied by digest it leaves as it is, unless it names one."""
+    request = pod(*texts, namespace=namespace)
+    bare = verdict(request, *(replace(each, exceptions=()) for each in policies)).findings
+    recalls = verdict(request, *(each.recalls for each in policies)).findings
+    for place, finding in enumerate(verdict(request, *policies).findings):
+        assert finding.allowed >= bare[place].allowed
+        if finding.rule.startswith("exceptions.") and not recalls[place].allowed:
+            assert finding.image is not None
+            assert finding.image.digest is not None
+        elif not finding.rule.startswith("exceptions."):
+            assert finding.allowed == bare[place].allowed

@@ -15,7 +15,17 @@ from support.verdicts import SHA256, SHA512, allow, deny, pattern
 from trow.policy.decide import Exemption
 from trow.policy.manifests import ManifestError, age_of, duration_of, exemption_of, is_ours, policy_of
 from trow.policy.pods import UsedBy
-from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Mutations, Namespaces, Policy, Requirements
+from trow.policy.rules import (
+    CLUSTER,
+    NAMESPACED,
+    Effect,
+    Mode,
+    Mutations,
+    Namespaces,
+    Policy,
+    Requirements,
+    StandingException,
+)
 from trow.policy.selectors import Operator, Requirement, Selector
 
 if TYPE_CHECKING:
@@ -339,6 +349,39 @@ def test_a_rule_may_say_what_uses_the_images() -> None:
         read(policy(rules=[rule() | {"usedBy": ["init"]}]))
     with pytest.raises(ManifestError, match=r"usedBy: .*length >= 1"):
         read(policy(rules=[rule() | {"usedBy": []}]))
+
+
+VENDOR: Final = {"name": "vendor", "reason": "it comes from a vendor", "images": [{"registry": "v.io"}]}
+
+
+def test_exceptions_of_a_policy() -> None:
+    everywhere, somewhere = read(
+        policy(exceptions=[VENDOR, VENDOR | {"name": "b", "namespaces": ["team-*"]}])
+    ).exceptions
+    assert everywhere == StandingException("vendor", "it comes from a vendor", (pattern("v.io"),))
+    assert somewhere.namespaces == ("team-*",)
+    assert read(policy(exceptions=[VENDOR]), POLICY).exceptions == (everywhere,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "exceptions", "complaint"),
+    [
+        (CLUSTER_POLICY, [VENDOR, VENDOR], "two exceptions have the name 'vendor'; give each its own"),
+        (CLUSTER_POLICY, [VENDOR | {"reason": "because"}], "exceptions[0].reason: "),
+        (CLUSTER_POLICY, [VENDOR | {"namespaces": []}], "exceptions[0].namespaces: "),
+        (CLUSTER_POLICY, [VENDOR | {"images": []}], "exceptions[0].images: "),
+        (CLUSTER_POLICY, [VENDOR | {"expires": "never"}], "unknown field `expires`"),
+        (
+            CLUSTER_POLICY,
+            [VENDOR | {"images": [{"registry": "a.io", "repository": "$namespace/*"}]}],
+            "$namespace is for",
+        ),
+        (POLICY, [VENDOR | {"namespaces": ["a"]}], "unknown field `namespaces`"),
+    ],
+)
+def test_exceptions_of_a_policy_that_are_refused(kind: str, exceptions: list[Document], complaint: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(complaint)):
+        read(policy(exceptions=exceptions), kind)
 
 
 OWN: Final = {"registry": "registry.example.com", "repository": "$namespace/**"}

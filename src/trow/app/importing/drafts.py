@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from trow.policy.manifests import API_VERSION
+from trow.policy.manifests import API_VERSION, EXCEPTED_AT_MOST
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode
 
@@ -64,6 +64,7 @@ class Draft:
         namespace: where a namespaced policy is; "" leaves that to whoever applies it; None: it is of the cluster.
         digest: whether images have to be named with a digest.
         selector: of namespaces by their labels, as Kubernetes has it.
+        excepted: images that it has nothing against.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Draft:
     exclude: tuple[str, ...] = ()
     digest: bool = False
     selector: Mapping[str, object] = field(default_factory=dict, hash=False)
+    excepted: tuple[ImagePattern, ...] = ()
 
     @property
     def allows_all(self) -> bool:
@@ -101,6 +103,8 @@ class Draft:
             spec["rules"] = list(_rules(self.rules))
         if self.digest:
             spec["require"] = {"digest": True}
+        if self.excepted:
+            spec["exceptions"] = list(_exceptions(self.excepted))
         kind = CLUSTER if self.namespace is None else NAMESPACED
         return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
@@ -111,6 +115,13 @@ def _rules(rules: Sequence[DraftRule]) -> Iterator[dict[str, object]]:
         name = _free(_NO_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower()), taken)
         taken.add(name)
         yield {"name": name, "action": rule.effect.value, "images": [_image(pattern) for pattern in rule.patterns]}
+
+
+def _exceptions(patterns: Sequence[ImagePattern]) -> Iterator[dict[str, object]]:
+    """As many as it takes, for each has only so many images."""
+    for number, start in enumerate(range(0, len(patterns), EXCEPTED_AT_MOST), 1):
+        images = [_image(pattern) for pattern in patterns[start : start + EXCEPTED_AT_MOST]]
+        yield {"name": f"imported-{number}", "reason": "it was one where the policy comes from", "images": images}
 
 
 def _free(wanted: str, taken: set[str]) -> str:

@@ -7,7 +7,7 @@ and, for `match`, https://open-policy-agent.github.io/gatekeeper/website/docs/ho
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.app.importing.drafts import Draft, DraftRule, Imported
 from trow.app.importing.globs import Form, Inexpressible, Meaning, Nothing, meaning_of
@@ -34,6 +34,7 @@ _TAGS: Final = "K8sDisallowedTags"
 _DIGESTS: Final = "K8sImageDigests"
 _ALL: Final = (*_KINDS, _DIGESTS)
 _EXEMPT: Final = "exemptImages"
+_EXEMPTING: Final = (_TAGS, _DIGESTS)
 _MODES: Final = {"deny": Mode.ENFORCE, "warn": Mode.WARN, "dryrun": Mode.AUDIT}
 # Points of enforcement at which something can be refused; beside them there are `audit.gatekeeper.sh` and the like.
 _REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
@@ -77,7 +78,14 @@ def _import(
         mapping(spec.get("match"), "spec.match").get("namespaceSelector"), "spec.match.namespaceSelector"
     )
     draft = Draft(name, default, rules, _mode(spec, where, into), include=include, exclude=exclude)
-    into.finish(replace(draft, digest=kind == _DIGESTS, selector=selector), entries)
+    excepted = tuple(_excepted(where, parameters, into)) if kind in _EXEMPTING else ()
+    into.finish(replace(draft, digest=kind == _DIGESTS, selector=selector, excepted=excepted), entries)
+
+
+def _excepted(where: str, parameters: Mapping[str, object], into: Imported) -> Iterator[ImagePattern]:
+    for entry in texts(parameters.get(_EXEMPT), f"spec.parameters.{_EXEMPT}"):
+        for rule in _ruled(f"{where}, {_EXEMPT} {entry!r}", entry, Effect.ALLOW, _of_name, into):
+            yield from rule.patterns
 
 
 def _said(
@@ -85,9 +93,7 @@ def _said(
 ) -> tuple[Effect, tuple[DraftRule, ...], int]:
     """What is done with other images, the rules, and of how many entries they come."""
     effect, key = _KINDS.get(kind, (Effect.DENY, _EXEMPT))
-    known = {key, _EXEMPT} if kind in (_TAGS, _DIGESTS) else {key}
-    if _EXEMPT in known and texts(parameters.get(_EXEMPT), f"spec.parameters.{_EXEMPT}"):
-        into.changed(f"{where}, parameters.{_EXEMPT}", "it is about these images too")
+    known = {key, _EXEMPT} if kind in _EXEMPTING else {key}
     for unknown in sorted(set(parameters) - known):
         into.left_out(f"{where}, parameters.{unknown}", "is none of the library's parameters")
     if kind == _DIGESTS:
@@ -104,9 +110,12 @@ def _said(
 
 def _rules(kind: str, where: str, entry: str, into: Imported) -> Iterator[DraftRule]:
     effect, key = _KINDS[kind]
-    place = f"{where}, {key} {entry!r}"
+    yield from _ruled(f"{where}, {key} {entry!r}", entry, effect, _FORMS.get(kind, _of_prefix), into)
+
+
+def _ruled(place: str, entry: str, effect: Effect, form: _Form, into: Imported) -> Iterator[DraftRule]:
     try:
-        meaning = _meaning(kind, entry, trusting=effect is Effect.ALLOW)
+        meaning = form(entry, trusting=effect is Effect.ALLOW)
     except Inexpressible as error:
         into.left_out(place, str(error))
         return
@@ -115,21 +124,31 @@ def _rules(kind: str, where: str, entry: str, into: Imported) -> Iterator[DraftR
     yield DraftRule(entry, effect, meaning.patterns)
 
 
-def _meaning(kind: str, entry: str, *, trusting: bool) -> Meaning:
-    if kind == _TAGS:
-        return _of_tag(entry)
-    if kind != "K8sAllowedReposv2":
-        return meaning_of_prefix(entry, Form.WRITTEN, trusting=trusting)
+class _Form(Protocol):
+    """How a kind of constraint compares an entry with names."""
+
+    def __call__(self, entry: str, *, trusting: bool) -> Meaning: ...
+
+
+def _of_prefix(entry: str, *, trusting: bool) -> Meaning:
+    return meaning_of_prefix(entry, Form.WRITTEN, trusting=trusting)
+
+
+def _of_name(entry: str, *, trusting: bool) -> Meaning:
+    """As a whole, or as a beginning that a star ends."""
     if "*" in entry.removesuffix("*"):
         raise Nothing(f"{entry!r} has a star that is not at its end, where it is a character that no name has")
     return meaning_of(entry, Form.WRITTEN, trusting=trusting)
 
 
-def _of_tag(tag: str) -> Meaning:
+def _of_tag(entry: str, *, trusting: bool) -> Meaning:  # noqa: ARG001 - it is the same
     try:
-        return Meaning((ImagePattern.parse(ANY, tag=str(Tag.parse(tag))),))
+        return Meaning((ImagePattern.parse(ANY, tag=str(Tag.parse(entry))),))
     except OciError as error:
-        raise Nothing(f"{tag!r} is no tag that an image can have: {error}") from None
+        raise Nothing(f"{entry!r} is no tag that an image can have: {error}") from None
+
+
+_FORMS: Final[Mapping[str, _Form]] = {"K8sAllowedReposv2": _of_name, _TAGS: _of_tag}
 
 
 def _namespaces(match: Mapping[str, object], where: str, into: Imported) -> tuple[Sequence[str], Sequence[str]] | None:
