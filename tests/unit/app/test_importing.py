@@ -372,7 +372,10 @@ def test_where_and_how_constraints_apply(bring: Any, spec: str, expected: dict[s
     assert [remark.partition(":")[0] for remark in told] == remarks
 
 
-@pytest.mark.parametrize("match", ["labelSelector: {matchLabels: {a: b}}", "name: a", "scope: Cluster"])
+@pytest.mark.parametrize(
+    "match",
+    ["labelSelector: {matchLabels: {a: b}}", "name: a", "scope: Cluster", "source: Generated", "somethingNew: 1"],
+)
 def test_constraints_with_other_conditions_are_left_out(bring: Any, match: str) -> None:
     manifests, remarks = bring(constraint("K8sAllowedRepos", f"{{parameters: {{repos: [a.io/]}}, match: {{{match}}}}}"))
     assert manifests == []
@@ -562,10 +565,9 @@ def test_patterns_of_kyverno_that_come_to_nothing(bring: Any, image: str) -> Non
             containers("{(image): 'a.io/*'}"),
             "more than the images",
         ),
-        (
-            containers("{image: a}], initContainers: [{image: b}"),
-            "other patterns for other kinds",
-        ),
+        (containers("{image: a}], =(containers): [{image: b}"), "says something twice"),
+        (f"{containers('{image: a.io/*}')[:-1]}, deny: {{conditions: []}}}}", "validate.deny: is no pattern"),
+        (f"{containers('{image: a.io/*}')[:-1]}, anyPattern: []}}", "validate.anyPattern: is no pattern"),
         (
             f"{MATCH}\n    validate: {{foreach: [{{list: 'request.object.spec.volumes', pattern: {{image: a}}}}]}}",
             "foreach",
@@ -675,11 +677,70 @@ def test_a_namespaced_policy_of_kyverno(bring: Any) -> None:
     assert (manifest["kind"], manifest["metadata"]) == ("ImagePolicy", {"name": "p-r", "namespace": "team-a"})
 
 
-def test_patterns_on_some_containers_are_for_all(bring: Any) -> None:
+def used_by(manifest: dict[str, Any]) -> list[str]:
+    """The rules on one line each, with what uses their images."""
+    return [
+        f"{line} in {' '.join(rule.get('usedBy', ['all']))}"
+        for line, rule in zip(rules(manifest), manifest["spec"]["rules"], strict=True)
+    ]
+
+
+def test_patterns_on_some_containers_are_for_those(bring: Any) -> None:
     (manifest,), remarks = bring(cluster_policy(containers("{image: 'a.io/*'}")))
-    assert rules(manifest) == ["Allow a.io/**"]
-    assert len(remarks) == 1
+    assert used_by(manifest) == [
+        "Allow a.io/** in containers",
+        "Allow */** in initContainers ephemeralContainers volumes",
+    ]
+    assert [remark.partition(":")[0] for remark in remarks] == ["note"]
+    assert "says nothing of initContainers, ephemeralContainers, as it does there" in remarks[0]
+    (manifest,), remarks = bring(cluster_policy(containers("{image: '!*:latest'}")))
+    assert used_by(manifest) == ["Deny */**:latest in containers"]
+    assert [remark.partition(":")[0] for remark in remarks] == ["note"]
+
+
+def test_patterns_on_each_kind_of_container(bring: Any) -> None:
+    each = "=(ephemeralContainers): [{image: '!*:latest'}], =(initContainers): [{image: 'a.io/* | b.io/*'}]"
+    (manifest,), remarks = bring(cluster_policy(containers(f"{{image: 'a.io/*'}}], {each[:-1]}")))
+    assert used_by(manifest) == [
+        "Allow a.io/** in initContainers",
+        "Allow b.io/** in initContainers",
+        "Allow a.io/** in containers",
+        "Deny */**:latest in ephemeralContainers",
+        "Allow */** in ephemeralContainers volumes",
+    ]
+    assert remarks == []
+
+
+def test_a_digest_is_asked_for_in_all_kinds_of_containers(bring: Any) -> None:
+    (manifest,), remarks = bring(cluster_policy(containers("{image: '*@sha256:*'}")))
+    assert manifest["spec"] == {"default": "Allow", "require": {"digest": True}}
     assert "is about images of initContainers, ephemeralContainers too" in remarks[0]
+    both = "{image: '*@sha256:*'}], =(initContainers): [{image: 'a.io/*'}"
+    manifests, remarks = bring(cluster_policy(containers(both)))
+    assert manifests == []
+    assert "asks for digests in some kinds of containers alone" in remarks[0]
+
+
+def test_several_loops_over_the_same_containers_all_count(bring: Any) -> None:
+    loop = "{list: 'request.object.spec.[initContainers, ephemeralContainers, containers][]', pattern: {image: '%s'}}"
+    both = f"{MATCH}\n    validate: {{foreach: [{loop % '!*:latest'}, {loop % 'a.io/*'}]}}"
+    (manifest,), remarks = bring(cluster_policy(both))
+    assert rules(manifest) == ["Deny */**:latest", "Allow a.io/**"]
+    assert remarks == []
+    either = f"{MATCH}\n    validate: {{foreach: [{loop % '!*:latest'}, {loop % 'a.io/* | b.io/*'}]}}"
+    manifests, remarks = bring(cluster_policy(either))
+    assert manifests == []
+    assert "several patterns for the same containers" in remarks[0]
+
+
+def test_conditions_of_a_whole_policy_of_kyverno_are_told(bring: Any) -> None:
+    spec = "webhookConfiguration: {matchConditions: [{name: a, expression: b}]}"
+    manifests, remarks = bring(cluster_policy(pattern("a.io/*"), spec))
+    assert manifests == []
+    assert "matchConditions: there are no such conditions here" in remarks[0]
+    (_,), remarks = bring(cluster_policy(pattern("a.io/*"), "somethingNew: true"))
+    assert [remark.partition(":")[0] for remark in remarks] == ["changed"]
+    assert "somethingNew: is unknown" in remarks[0]
 
 
 SIGNED = "verifyImages: [{imageReferences: ['%s'], skipImageReferences: ['b.io/skip/*'], attestors: []}]"

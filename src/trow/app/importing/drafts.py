@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from trow.app.importing.kyverno_signed import Signed
+    from trow.policy.pods import UsedBy
 
 _NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_RULE: Final = 63
@@ -49,11 +50,16 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class DraftRule:
-    """A rule, and the entry of the source that it comes from, after which it is named."""
+    """A rule, and the entry of the source that it comes from, after which it is named.
+
+    Attributes:
+        used_by: what uses the images; empty: whatever does.
+    """
 
     entry: str
     effect: Effect
     patterns: tuple[ImagePattern, ...]
+    used_by: tuple[UsedBy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ class Draft:
     @property
     def allows_all(self) -> bool:
         """Whether no image is denied by it."""
-        every = any(ImagePattern(ANY) in rule.patterns for rule in self.rules if rule.effect is Effect.ALLOW)
+        allowing = (rule for rule in self.rules if rule.effect is Effect.ALLOW and not rule.used_by)
+        every = any(ImagePattern(ANY) in rule.patterns for rule in allowing)
         denying = any(rule.effect is Effect.DENY for rule in self.rules)
         return (every or self.default is Effect.ALLOW) and not denying and not self.digest
 
@@ -114,7 +121,9 @@ def _rules(rules: Sequence[DraftRule]) -> Iterator[dict[str, object]]:
     for rule in rules:
         name = _free(_NO_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower()), taken)
         taken.add(name)
-        yield {"name": name, "action": rule.effect.value, "images": [_image(pattern) for pattern in rule.patterns]}
+        used_by = {"usedBy": [each.value for each in rule.used_by]} if rule.used_by else {}
+        images = [_image(pattern) for pattern in rule.patterns]
+        yield {"name": name, "action": rule.effect.value, **used_by, "images": images}
 
 
 def _exceptions(patterns: Sequence[ImagePattern]) -> Iterator[dict[str, object]]:

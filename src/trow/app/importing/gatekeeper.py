@@ -41,6 +41,9 @@ _REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
 _STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
 # Conditions on what is judged. Without them more would be refused than anybody asked for.
 _CONDITIONS: Final = ("labelSelector", "name")
+_MATCHED: Final = frozenset(
+    {*_CONDITIONS, "excludedNamespaces", "kinds", "namespaces", "namespaceSelector", "scope", "source"}
+)
 
 
 def recognised(item: Mapping[str, object]) -> bool:
@@ -153,11 +156,15 @@ _FORMS: Final[Mapping[str, _Form]] = {"K8sAllowedReposv2": _of_name, _TAGS: _of_
 
 def _namespaces(match: Mapping[str, object], where: str, into: Imported) -> tuple[Sequence[str], Sequence[str]] | None:
     """Included and excluded ones; None if the constraint cannot be imported."""
-    if conditions := [key for key in _CONDITIONS if match.get(key)]:
+    unknown = sorted(set(match) - _MATCHED)
+    if conditions := [key for key in (*_CONDITIONS, *unknown) if match.get(key)]:
         into.left_out(where, f"match.{', match.'.join(conditions)}: there are no such conditions here")
         return None
     if match.get("scope") == "Cluster":
         into.left_out(where, "match.scope: Cluster is about nothing that has images")
+        return None
+    if match.get("source") == "Generated":
+        into.left_out(where, "match.source: Generated is about nothing that is created")
         return None
     if not _pods(match):
         into.changed(where, "match.kinds has no Pods, but here they are what is judged in the end")

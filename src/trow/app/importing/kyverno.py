@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trow.app.importing.drafts import Draft, Imported
-from trow.app.importing.kyverno_images import image_of, ruled
+from trow.app.importing.kyverno_images import images_of, ruled_by_use
 from trow.app.importing.kyverno_scope import Scope, on_creation, scope_of
 from trow.app.importing.kyverno_signed import signed_by_policy, signed_by_rule
 from trow.app.importing.values import UnreadableSource, mapping, sequence, text
@@ -24,6 +24,15 @@ _RULED: Final = ("ClusterPolicy", "Policy")
 _SIGNED: Final = ("ImageValidatingPolicy", "NamespacedImageValidatingPolicy")
 _LIMITS: Final = ("preconditions", "celPreconditions", "context", "imageExtractors")
 _OTHERS: Final = ("mutate", "generate")
+# What there is in a policy beside its rules: how strict it is, and how Kyverno goes about it.
+_KNOWN: Final = frozenset(
+    {
+        *("admission", "applyRules", "background", "emitWarning", "failurePolicy", "generateExisting", "rules"),
+        *("generateExistingOnPolicyUpdate", "mutateExistingOnPolicyUpdate", "schemaValidation", "useServerSideApply"),
+        *("validationFailureAction", "validationFailureActionOverrides", "webhookConfiguration"),
+        "webhookTimeoutSeconds",
+    }
+)
 
 
 def recognised(item: Mapping[str, object]) -> bool:
@@ -57,6 +66,11 @@ def _rules(spec: Mapping[str, object], where: str, name: str, namespace: str | N
     rules = sequence(spec.get("rules"), "spec.rules")
     if not rules:
         into.left_out(where, "has no rules, so there is no policy")
+    if mapping(spec.get("webhookConfiguration"), "spec.webhookConfiguration").get("matchConditions"):
+        into.left_out(where, "webhookConfiguration.matchConditions: there are no such conditions here")
+        return
+    for unknown in sorted(set(spec) - _KNOWN):
+        into.changed(where, f"{unknown}: is unknown, and means nothing here")
     if spec.get("applyRules") == "One" and len(rules) > 1:
         into.changed(where, "applyRules: One: rules after the first that applies count here, too")
     for number, each in enumerate(rules):
@@ -95,10 +109,8 @@ def _rule(
 
 
 def _validated(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str, name: str, into: Imported) -> None:
-    image = image_of(mapping(rule.get("validate"), f"{where}, validate"), where, into)
-    if image is None:
-        return
-    found = ruled(image, where, into)
+    images = images_of(mapping(rule.get("validate"), f"{where}, validate"), where, into)
+    found = ruled_by_use(images, where, into) if images else None
     if found is not None:
         default, rules, digest = found
         draft = Draft(name, default, rules, mode, scope.namespace, scope.include, scope.exclude, digest, scope.selector)

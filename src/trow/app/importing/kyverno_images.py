@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.app.importing.drafts import DraftRule
@@ -10,6 +12,8 @@ from trow.app.importing.globs import Form, Inexpressible, meaning_of
 from trow.app.importing.precedence import meet
 from trow.app.importing.values import mapping, sequence
 from trow.policy.globs import NAMESPACE
+from trow.policy.patterns import ANY, ImagePattern
+from trow.policy.pods import CONTAINERS, UsedBy
 from trow.policy.rules import Effect
 
 if TYPE_CHECKING:
@@ -19,39 +23,59 @@ if TYPE_CHECKING:
 
 Ruled: TypeAlias = "tuple[Effect, tuple[DraftRule, ...], bool]"
 
-_LISTS: Final = ("containers", "initContainers", "ephemeralContainers")
+_LISTS: Final = tuple(each.value for each in CONTAINERS)
 # `=(initContainers)`: if there are any.
 _IF_THERE: Final = re.compile(r"=\((\w+)\)")
 _LOOPED: Final = re.compile(r"request\.object\.spec\.(\w+|\[[\w, ]+\]\[\])")
+# Other ways to ask for something, which Kyverno has beside patterns.
+_OTHER_WAYS: Final = frozenset({"anyPattern", "assert", "cel", "deny", "manifests", "podSecurity"})
 _ANY_NAME: Final = ("*", "?*")
 _OWN: Final = re.compile(r"\{\{\s*request\.(?:namespace|object\.metadata\.namespace)\s*\}\}")
 _DIGEST: Final = re.compile(r"@(?:sha256:)?\*")
 
 
-def image_of(validate: Mapping[str, object], where: str, into: Imported) -> str | None:
-    """The pattern that every container's image has to be like; None if that is not what is asked, which is noted."""
+def images_of(validate: Mapping[str, object], where: str, into: Imported) -> Mapping[str, Sequence[UsedBy]]:
+    """Patterns that images have to be like, and of what; none if that is not what is asked, which is noted."""
     try:
-        found = dict(_patterned(validate) or _looped(validate))
+        found = _together([*_patterned(validate), *_looped(validate)])
     except Inexpressible as error:
         into.left_out(where, str(error))
-        return None
+        return {}
     if not found:
         into.left_out(where, "is no pattern on the images of containers")
-        return None
-    if len(set(found.values())) > 1:
-        into.left_out(where, "has other patterns for other kinds of containers, which no policy here can tell apart")
-        return None
-    if missing := [name for name in _LISTS if name not in found]:
-        into.changed(where, f"is about images of {', '.join(missing)} too")
-    return next(iter(found.values()))
+    by_image: dict[str, list[UsedBy]] = defaultdict(list)
+    for name in _LISTS:
+        if name in found:
+            by_image[found[name]].append(UsedBy(name))
+    return by_image
+
+
+def _together(found: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """By kind of container, what its images have to be like: like all of it, where there is more than one pattern."""
+    patterns: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, image in found:
+        patterns[name][image] = None
+    if any(len(images) > 1 and any("|" in image for image in images) for images in patterns.values()):
+        raise Inexpressible("has several patterns for the same containers, which no policy here can say")
+    return {name: " & ".join(images) for name, images in patterns.items()}
+
+
+def _plain(fields: Mapping[str, object]) -> Mapping[str, object]:
+    """The same without `=()`, which asks for no more of what is there."""
+    found = {_IF_THERE.sub(r"\1", key): value for key, value in fields.items()}
+    if len(found) < len(fields):
+        raise Inexpressible("validate.pattern says something twice")
+    return found
 
 
 def _patterned(validate: Mapping[str, object]) -> Sequence[tuple[str, str]]:
+    if others := sorted(_OTHER_WAYS & set(validate)):
+        raise Inexpressible(f"validate.{', validate.'.join(others)}: is no pattern on the images of containers")
     pattern = mapping(validate.get("pattern"), "validate.pattern")
     if not pattern:
         return ()
     spec = mapping(pattern.get("spec"), "validate.pattern.spec")
-    fields = {_IF_THERE.sub(r"\1", key): value for key, value in spec.items()}
+    fields = _plain(spec)
     if set(pattern) != {"spec"} or not fields or not set(fields) <= set(_LISTS):
         raise Inexpressible("validate.pattern is about more than the images of containers")
     return [(key, _image(value)) for key, value in fields.items()]
@@ -65,7 +89,7 @@ def _image(containers: object) -> str:
 
 
 def _single(fields: Mapping[str, object]) -> str:
-    wanted = {_IF_THERE.sub(r"\1", key): value for key, value in fields.items()}
+    wanted = _plain(fields)
     image = wanted.get("image")
     if set(wanted) != {"image"} or not isinstance(image, str):
         raise Inexpressible("validate is about more than the images of containers")
@@ -83,7 +107,39 @@ def _looped(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield from ((name, image) for name in lists)
 
 
-def ruled(image: str, where: str, into: Imported) -> Ruled | None:
+def ruled_by_use(images: Mapping[str, Sequence[UsedBy]], where: str, into: Imported) -> Ruled | None:
+    """Like `_ruled`, of patterns each of which is about some uses: others are left alone, as they are there."""
+    found = {image: _ruled(image, where, into) for image in images}
+    ruled = [(each, tuple(images[image])) for image, each in found.items() if each is not None]
+    if len(ruled) < len(found):
+        return None
+    if len(ruled) > 1 and any(default is Effect.DENY and not rules for (default, rules, _), _ in ruled):
+        into.left_out(where, "nothing is left of one of its patterns")
+        return None
+    missing = tuple(each for each in CONTAINERS if not any(each in used_by for _, used_by in ruled))
+    if len(ruled) == 1 and (not missing or ruled[0][0][2]):
+        if missing:
+            into.changed(where, f"is about images of {', '.join(each.value for each in missing)} too")
+        return ruled[0][0]
+    if any(digest for (_, _, digest), _ in ruled):
+        into.left_out(where, "asks for digests in some kinds of containers alone, which no policy here can")
+        return None
+    if missing:
+        into.note(where, f"says nothing of {', '.join(each.value for each in missing)}, as it does there")
+    return _joined(ruled, missing)
+
+
+def _joined(ruled: Sequence[tuple[Ruled, tuple[UsedBy, ...]]], missing: Sequence[UsedBy]) -> Ruled:
+    """One policy: where it denies by default, what was allowed there by saying nothing is allowed by a rule."""
+    rules = [replace(rule, used_by=used_by) for (_, found, _), used_by in ruled for rule in found]
+    if all(default is Effect.ALLOW for (default, _, _), _ in ruled):
+        return Effect.ALLOW, tuple(rules), False
+    open_to = [each for (default, _, _), used_by in ruled if default is Effect.ALLOW for each in used_by]
+    others = DraftRule("others", Effect.ALLOW, (ImagePattern(ANY),), (*open_to, *missing, UsedBy.VOLUMES))
+    return Effect.DENY, (*rules, others), False
+
+
+def _ruled(image: str, where: str, into: Imported) -> Ruled | None:
     """Default and rules of a pattern, and whether a digest is asked for; None if there are none, which is noted."""
     either = [part.strip() for part in image.split("|")]
     each = [part.strip() for part in image.split("&")]
