@@ -69,7 +69,7 @@ def rules_from(path: Path, namespace: str = "") -> Rules:
 
 def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     """Like `rules_from`, of several files and directories, with what a configuration says beside. Raises like it."""
-    read_all = [_read(file, namespace) for path in paths for file in map(Path, files_of(str(path)))]
+    read_all = [_read(file, namespace, alone=file == path) for path in paths for file in map(Path, files_of(str(path)))]
     names = ", ".join(map(str, paths))
     configs = [each.config for each in read_all if each.config is not None]
     if len(configs) > 1:
@@ -107,9 +107,10 @@ def _refuse_twins(names: str, titles: Sequence[tuple[str, str]]) -> None:
             raise UnreadableFile(f"{names}: {title}{where} is there twice; a cluster would keep the last one only")
 
 
-def _read(file: Path, namespace: str) -> _Read:
+def _read(file: Path, namespace: str, *, alone: bool) -> _Read:
+    """What is in a file; one of a directory may have nothing in it, as for kubectl."""
     documents = read(str(file))
-    if not documents:
+    if not documents and alone:
         raise UnreadableFile(f"{file}: is empty")
     if len(documents) == 1 and _is_configuration(documents[0].value):
         return _from_configuration(file, documents[0].value)
@@ -127,6 +128,10 @@ def _is_configuration(value: object) -> TypeGuard[dict[str, object]]:
 
 
 def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
+    if not set(Config.__struct_fields__) & set(document):
+        raise UnreadableFile(
+            f"{file}: is neither a configuration of Trow nor an object of Kubernetes, which has apiVersion and kind"
+        )
     config = _config(file, document)
     policy = configured_policy(config)
     return _Read((policy,) if policy else (), config=config)

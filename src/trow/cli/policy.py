@@ -105,7 +105,9 @@ def _add_import(actions: Commands) -> None:
     what = "write policies of other programs as ClusterImagePolicy and ImagePolicy"
     parser = actions.add_parser("import", help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=_IMPORT)
     parser.add_argument("--from", dest="source", choices=SOURCES, help="whose they are; without it, their form says so")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="YAML or JSON; - is standard input")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="YAML or JSON, or a directory of them; - is standard input"
+    )
     parser.set_defaults(run=run_import)
 
 

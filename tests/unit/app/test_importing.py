@@ -845,6 +845,17 @@ def test_rules_of_which_only_the_first_applies_are_told(bring: Any) -> None:
     assert "applyRules: One: rules after the first that applies count here, too" in bring(yaml.safe_dump(policy))[1][0]
 
 
+def test_a_directory_is_read(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        content = constraint("K8sAllowedRepos", f"{{parameters: {{repos: [{name}.io/]}}}}", name)
+        (tmp_path / f"{name}.yaml").write_text(content)
+    (tmp_path / "broken.yaml").write_text("{")
+    (tmp_path / "notes.md").write_text("{")
+    manifests, remarks = imported([str(tmp_path)])
+    assert [manifest["metadata"] for manifest in manifests] == [{"name": "a"}, {"name": "b"}]
+    assert ["broken.yaml" in str(remark) for remark in remarks] == [True]
+
+
 def test_a_list_of_objects_is_taken_apart(bring: Any) -> None:
     listed = {"apiVersion": "v1", "kind": "List", "items": [yaml.safe_load(constraint("K8sAllowedRepos", "{}"))] * 2}
     manifests, _ = bring(yaml.safe_dump(listed))

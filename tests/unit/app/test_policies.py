@@ -114,6 +114,8 @@ def test_a_directory(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(NAMESPACED)
     for ignored in ("README.md", "c.yaml~"):
         (tmp_path / ignored).write_text("not: [a policy")
+    for empty in ("c.yaml", "d.yaml"):
+        (tmp_path / empty).write_text("" if empty == "c.yaml" else "# nothing yet\n---\n")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "d.yaml").write_text("not: [a policy")
     assert [policy.name for policy in rules_from(tmp_path, "team-a").policies] == ["two", "one"]
@@ -129,6 +131,7 @@ def test_a_directory(tmp_path: Path) -> None:
         ("image_validation: {default: Maybe}\n", "image_validation.default: "),
         ("image_validation: {default: Deny, allow: ['a b']}\n", "image_validation.allow: "),
         ("image_validation: {default: Deny}\nlgo: {}\n", "lgo: unknown setting"),
+        ("replicas: 1\n", ": is neither a configuration of Trow nor an object of Kubernetes, which has apiVersion"),
         ("image_validation: {default: Deny}\nregistry: {max_blob_size: 1}\nlog: {level: loud}\n", "log.level: "),
         ("apiVersion: v1\nkind: Pod\n", ": no policy is there"),
         (

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from trow.app.documents import UnreadableFile, objects, read
+from trow.app.folders import files_of
 from trow.app.importing import connaisseur, gatekeeper, kyverno, trow
 from trow.app.importing.drafts import Draft, Imported, Kind, Remark
 from trow.app.importing.kyverno_signed import drafts_of
@@ -39,7 +40,7 @@ def imported(
     What cannot be read is left out, as long as there is something that can.
 
     Args:
-        files: paths, or `-` for standard input.
+        files: paths of files and directories, or `-` for standard input.
         source: one of `SOURCES`; without it, each document says by its form what it is.
 
     Raises:
@@ -47,10 +48,10 @@ def imported(
         UnreadableSource: nothing has the form that its program reads.
     """
     into, odd, found = Imported(), list[StartError](), 0
-    for file in files:
+    for path in files:
         try:
-            for document in objects(read(file)):
-                found += _document(document, source, into, odd)
+            for file in files_of(path):
+                found += _file(file, source, into, odd)
         except UnreadableFile as error:
             odd.append(error)
     if not found:
@@ -61,6 +62,17 @@ def imported(
     into.drafts += drafts_of(into.signed)
     manifests = tuple(_manifests(_named_apart(into.drafts), into))
     return manifests, tuple(into.remarks)
+
+
+def _file(file: str, source: str | None, into: Imported, odd: list[StartError]) -> int:
+    """In how many of its documents there was something that could be read."""
+    found = 0
+    try:
+        for document in objects(read(file)):
+            found += _document(document, source, into, odd)
+    except UnreadableFile as error:
+        odd.append(error)
+    return found
 
 
 def _document(document: Document, source: str | None, into: Imported, odd: list[StartError]) -> bool:
