@@ -76,6 +76,19 @@ _CHOICES: Final = {
     "operator": "In, NotIn, Exists or DoesNotExist",
 }
 
+# What is like an expression that msgspec would show.
+_FORMS: Final = {
+    "name": "lower-case letters, digits, - and ., with a letter or digit at both ends, such as our-registry",
+    "include": "the name of a namespace in lower case, in which * stands for anything, such as team-*",
+    "exclude": "the name of a namespace in lower case, in which * stands for anything, such as team-*",
+    "namespaces": "the name of a namespace in lower case, such as team-a",
+    "policies": f"ClusterImagePolicy/NAME, ImagePolicy/NAME or {CONFIGURED}",
+    "platforms": "OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64",
+    "matchLabels": "a label as Kubernetes has it, such as tier: prod or example.com/tier: prod",
+    "key": "a label as Kubernetes has it, such as tier or example.com/tier",
+    "values": "what a label can be: letters and digits, with -, _ and . in between",
+}
+
 LabelKey = Annotated[str, Meta(pattern=_LABEL_KEY, max_length=317)]
 LabelValue = Annotated[str, Meta(pattern=_LABEL_VALUE, max_length=63)]
 NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
@@ -382,10 +395,14 @@ def _readable(error: Exception, root: str = "") -> str:
         return str(error)
     if what.startswith(_UNKNOWN):
         return f"{where}: {what}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
-    choices = _CHOICES.get(where.rpartition(".")[2].partition("[")[0]) if "enum" in what else None
+    field = where.removesuffix("[...]").rpartition(".")[2].partition("[")[0]
+    if _AN_EXPRESSION in what and field in _FORMS:
+        return f"{where}: is none; write {_FORMS[field]}"
+    choices = _CHOICES.get(field) if "enum" in what else None
     return f"{where}: {what}; write {choices}" if choices else f"{where}: {what}"
 
 
+_AN_EXPRESSION: Final = "matching regex"
 _UNKNOWN: Final = "Object contains unknown field "
 _STRUCTS: Final = (
     *(_Images, _Rule, _ClusterException, _Require, _Mutate, _Namespaces, _Expression, _Selector),
