@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trow.app.documents import UnreadableFile
-from trow.app.importing import SOURCES, Kind, connaisseur, imported, trow
+from trow.app.importing import SOURCES, Kind, connaisseur, imported, kyverno, trow
+from trow.app.importing.drafts import Imported
 from trow.app.importing.values import UnreadableSource
 from trow.policy import images
 from trow.policy.globs import matches
 from trow.policy.manifests import policy_of
-from trow.policy.rules import Effect
+from trow.policy.pods import UsedBy
+from trow.policy.rules import Effect, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -709,6 +711,35 @@ def test_patterns_on_each_kind_of_container(bring: Any) -> None:
         "Allow */** in ephemeralContainers volumes",
     ]
     assert remarks == []
+
+
+PATTERNS = ("a.io/*", "b.io/*", "*:latest", "!*:latest", "!b.io/*", "a.io/* | b.io/*", "!*:latest & a.io/*", "*")
+
+
+def kyverno_lets(image: str, wanted: str) -> bool:
+    """https://kyverno.io/docs/policy-types/cluster-policy/validate/#operators, for texts."""
+    if "|" in wanted:
+        return any(kyverno_lets(image, each.strip()) for each in wanted.split("|"))
+    parts = [each.strip() for each in wanted.split("&")]
+    return all(not matches(each[1:], image) if each[0] == "!" else matches(each, image) for each in parts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(list(UsedBy)[:3]), st.sampled_from(PATTERNS), min_size=1))
+def test_each_kind_of_container_may_have_what_kyverno_let_it_have(wanted: dict[UsedBy, str]) -> None:
+    into = Imported()
+    spec = {f"=({kind.value})": [{"image": image}] for kind, image in wanted.items()}
+    item = yaml.safe_load(cluster_policy(pattern("*")))
+    item["spec"]["rules"][0]["validate"]["pattern"]["spec"] = spec
+    into.add(kyverno.imported(item))
+    assert not [each for each in into.remarks if each.kind is Kind.CHANGED]
+    assert into.drafts or set(wanted.values()) == {"*"}
+    for kind in list(UsedBy)[:3]:
+        for text in ("a.io/x:1", "a.io/y/z:latest", "b.io/x:1", "b.io/y/z:latest", "c.io/x:1"):
+            where = Where("team-a", kind)
+            found = [policy_of(draft.manifest()) for draft in into.drafts]
+            lets = all(each.decide(images.parse(text), where)[0] is Effect.ALLOW for each in found)
+            assert lets is kyverno_lets(text, wanted.get(kind, "*")), (kind, text)
 
 
 def test_a_digest_is_asked_for_in_all_kinds_of_containers(bring: Any) -> None:
