@@ -12,12 +12,14 @@ from support.pages import ROOT
 from trow.admission import review
 from trow.app import application
 from trow.audit import queries, record, trail
+from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
-from trow.http import admission, capacity, lists, manifests, metrics, request, token
+from trow.http import admission, capacity, lists, manifests, metrics, request, server, token
 from trow.identity import authenticator, throttle, users
-from trow.kube import compiled
+from trow.kube import compiled, policies, statuses, webhooks
 from trow.lib import lines
 from trow.metadata import transactions
+from trow.oci import manifest, ranges
 from trow.policy import pods
 from trow.registry import anywhere, browse, events, known, repeats, transfers
 from trow.storage import lanes, work
@@ -34,6 +36,8 @@ FIXED: Final = {
     "lists being read": (lists._BOUNDS.total, lists._BOUNDS.each),
     "annotations of one entry of such a list": (transactions._LISTED_ANNOTATIONS,),
     "a header that is read": (request._LONGEST_HEADER,),
+    "a `Range` header": (ranges._LONGEST,),
+    "an `artifactType`": (manifest._LONGEST_TYPE,),
     "parameters of a query": (request._MOST_PARAMETERS,),
     "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
     "a form at `/token`": (token._LARGEST_FORM, token._MOST_FIELDS),
@@ -62,6 +66,15 @@ FIXED: Final = {
         authenticator._QUESTIONS.total,
         authenticator._QUESTIONS.waiting_each,
         authenticator._QUESTIONS.patience,
+    ),
+    "what the scopes of a token name": (token._ROOM, token._ENTRY),
+    "connections that an old certificate has taken": (server._TAKE_OVER_SECONDS,),
+    "a message in a condition of a policy": (statuses.LONGEST_MESSAGE,),
+    "a look at the webhooks and the cluster's policies": (webhooks._LOOK_SECONDS, policies._LOOK_SECONDS),
+    "a dump for `trow policy simulate`": (simulate._LARGEST / 2**30,),
+    "references of a manifest that are remembered, to know what a pull is": (
+        transfers._MOST_REFERENCES,
+        transfers._MOST_KNOWN,
     ),
     "a review": (admission.LARGEST_REVIEW, admission._BODY_SECONDS),
     "small reviews at a time": (admission.SMALL.total, admission.SMALL.each, admission.SMALL.patience),
