@@ -61,6 +61,19 @@ _PIPELINE: Final = _tekton_pipeline(_TASK)
 _MACHINE: Final = _shape("volumes[*].containerDisk", "domain.firmware.kernelBoot.container")
 _KAFKA_CONNECT: Final = _shape("image", "clientRackInitImage")
 _RAY: Final = _shape("headGroupSpec.template.spec", "workerGroupSpecs[*].template.spec")
+# Elastic's kinds complete the Pods that they are given.
+_ELASTIC: Final = _shape("image", "podTemplate.spec")
+_ELASTIC_AGENT: Final = _shape(
+    "image", "daemonSet.podTemplate.spec", "deployment.podTemplate.spec", "statefulSet.podTemplate.spec"
+)
+_SERVED: Final = _shape(
+    *(
+        f"{part}.{path}"
+        for part in ("predictor", "transformer", "explainer")
+        for path in (*_CONTAINERS, "model", "workerSpec.containers[*]")
+    )
+)
+_CATALOG: Final = _shape("images[*].image")
 _SPARK: Final = _shape(
     "image",
     *(f"{role}.{path}" for role in ("driver", "executor") for path in ("image", "sidecars[*]", "initContainers[*]")),
@@ -104,6 +117,9 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
         ("TaskRun", "taskruns"): Shape().holding("taskSpec", _TASK),
         ("Pipeline", "pipelines"): _PIPELINE,
         ("PipelineRun", "pipelineruns"): Shape().holding("pipelineSpec", _PIPELINE),
+    },
+    "triggers.tekton.dev": {
+        ("EventListener", "eventlisteners"): _shape("resources.kubernetesResource.spec.template.spec")
     },
     # KubeVirt.
     "kubevirt.io": {
@@ -181,6 +197,8 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
         ("PyTorchJob", "pytorchjobs"): _shape("pytorchReplicaSpecs.*.template.spec"),
         ("MPIJob", "mpijobs"): _shape("mpiReplicaSpecs.*.template.spec"),
         ("XGBoostJob", "xgboostjobs"): _shape("xgbReplicaSpecs.*.template.spec"),
+        ("PaddleJob", "paddlejobs"): _shape("paddleReplicaSpecs.*.template.spec"),
+        ("JAXJob", "jaxjobs"): _shape("jaxReplicaSpecs.*.template.spec"),
         ("Notebook", "notebooks"): _POD,
     },
     "ray.io": {
@@ -192,6 +210,16 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
         ("SparkApplication", "sparkapplications"): _SPARK,
         ("ScheduledSparkApplication", "scheduledsparkapplications"): Shape().holding("template", _SPARK),
     },
+    "flink.apache.org": {
+        ("FlinkDeployment", "flinkdeployments"): _shape(
+            "image", "podTemplate.spec", "jobManager.podTemplate.spec", "taskManager.podTemplate.spec"
+        )
+    },
+    "serving.kserve.io": {
+        ("InferenceService", "inferenceservices"): _SERVED,
+        ("ServingRuntime", "servingruntimes"): _shape(*_CONTAINERS),
+        ("ClusterServingRuntime", "clusterservingruntimes"): _shape(*_CONTAINERS),
+    },
     "keda.sh": {("ScaledJob", "scaledjobs"): _shape("jobTargetRef.template.spec")},
     # Others.
     "apps.openshift.io": {("DeploymentConfig", "deploymentconfigs"): _POD},
@@ -201,7 +229,27 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
         ("GameServerSet", "gameserversets"): _shape("template.spec.template.spec"),
         ("Fleet", "fleets"): _shape("template.spec.template.spec"),
     },
-    "postgresql.cnpg.io": {("Cluster", "clusters"): _shape("imageName")},
+    "postgresql.cnpg.io": {
+        ("Cluster", "clusters"): _shape("imageName"),
+        ("Pooler", "poolers"): _POD,
+        ("ImageCatalog", "imagecatalogs"): _CATALOG,
+        ("ClusterImageCatalog", "clusterimagecatalogs"): _CATALOG,
+    },
+    "acid.zalan.do": {("postgresql", "postgresqls"): _shape("dockerImage", "sidecars[*]", "initContainers[*]")},
+    "rabbitmq.com": {
+        ("RabbitmqCluster", "rabbitmqclusters"): _shape("image", "override.statefulSet.spec.template.spec")
+    },
+    "grafana.integreatly.org": {("Grafana", "grafanas"): _shape("deployment.spec.template.spec")},
+    "elasticsearch.k8s.elastic.co": {
+        ("Elasticsearch", "elasticsearches"): _shape("image", "nodeSets[*].podTemplate.spec")
+    },
+    "kibana.k8s.elastic.co": {("Kibana", "kibanas"): _ELASTIC},
+    "apm.k8s.elastic.co": {("ApmServer", "apmservers"): _ELASTIC},
+    "enterprisesearch.k8s.elastic.co": {("EnterpriseSearch", "enterprisesearches"): _ELASTIC},
+    "maps.k8s.elastic.co": {("ElasticMapsServer", "elasticmapsservers"): _ELASTIC},
+    "logstash.k8s.elastic.co": {("Logstash", "logstashes"): _ELASTIC},
+    "beat.k8s.elastic.co": {("Beat", "beats"): _ELASTIC_AGENT},
+    "agent.k8s.elastic.co": {("Agent", "agents"): _ELASTIC_AGENT},
     "opentelemetry.io": {
         ("OpenTelemetryCollector", "opentelemetrycollectors"): _shape(
             "image", "initContainers[*]", "additionalContainers[*]", "volumes[*].image"
