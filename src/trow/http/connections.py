@@ -7,6 +7,7 @@ it finds out taken up on the loop.
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from trow.http import sockets
@@ -23,8 +24,20 @@ if TYPE_CHECKING:
 SMALL: Final = 64 * 1024
 # Over HTTP/2 a client has many answers coming at a time, and takes none of them if it likes.
 _MOST_UNTAKEN: Final = 4 * SMALL
+# Before a connection is known to the kernel's name nobody can tell what was taken.
+_TO_BE_FOUND: Final = SMALL
 # Large answers that are ended in one look, of all that there may be.
 _PART: Final = 16
+
+
+class _Coming:
+    """A large answer over HTTP/2 that is on its way: bytes that are left of it, and the places it holds."""
+
+    __slots__ = ("left", "places")
+
+    def __init__(self, left: int, places: int) -> None:
+        self.left = left
+        self.places = places
 
 
 class Activity:
@@ -36,13 +49,17 @@ class Activity:
         last: when one last began or was answered, on the monotonic clock.
         http2: whether it speaks HTTP/2.
         promised: bytes of answers that are not known to be taken.
-        base: what the client had taken when the first of them was given out.
+        base: what the client had taken of the connection when this was found out.
+        small: those of them that belong to answers without a place.
+        coming: over HTTP/2, the answers that have places, in the order in which they were given out.
         places: how many its large answers hold.
         source: whose places these are.
         socket: where the watch has found it.
     """
 
-    __slots__ = ("base", "http2", "last", "places", "promised", "requests", "running", "socket", "source")
+    __slots__ = (
+        "base", "coming", "http2", "last", "places", "promised", "requests", "running", "small", "socket", "source",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.running = 0
@@ -51,6 +68,8 @@ class Activity:
         self.http2 = False
         self.promised = 0
         self.base = 0
+        self.small = 0
+        self.coming: deque[_Coming] = deque()
         self.places = 0
         self.source = ""
         self.socket: sockets.Socket | None = None
@@ -124,11 +143,15 @@ class Connections:
             TooManyRequests, Unavailable: there was no place in time.
         """
         large = size > SMALL
-        if large or (activity.http2 and activity.promised + size > _MOST_UNTAKEN):
-            self._take_up(activity)
-            large = large or activity.promised + size > _MOST_UNTAKEN
+        if large or (activity.http2 and activity.small + size > _MOST_UNTAKEN):
+            self._take_up_now(activity)
+            large = large or activity.small + size > _MOST_UNTAKEN
         if large:
-            await self._take(activity, source_of(client), -(-size // self._place) if memory else 1)
+            await self._take(activity, source_of(client), size, -(-size // self._place) if memory else 1)
+        elif activity.http2:
+            activity.small += size
+            if activity.socket is None and activity.small > _TO_BE_FOUND:
+                self.wake()
         if large or activity.http2:
             activity.promised += size
 
@@ -150,7 +173,7 @@ class Connections:
         """Places that are held by large answers on their way."""
         return self._large.working
 
-    async def _take(self, activity: Activity, source: str, places: int) -> None:
+    async def _take(self, activity: Activity, source: str, size: int, places: int) -> None:
         if not activity.http2:
             # One answer comes after the other, so what it holds for the last one it holds for this one, too.
             places -= activity.places
@@ -159,33 +182,63 @@ class Connections:
         if self.crowded:
             self.wake()
         activity.source = activity.source or source
-        activity.places += await self._large.take(activity.source, places)
+        taken = await self._large.take(activity.source, places)
+        activity.places += taken
+        if activity.http2:
+            activity.coming.append(_Coming(size, taken))
 
-    def _take_up(self, activity: Activity) -> None:
+    def _take_up_now(self, activity: Activity) -> None:
         """See what the client has taken meanwhile."""
         state = sockets.state_now(activity.socket) if activity.socket is not None else None
-        if state is not None and is_done(activity, state):
+        if state is None:
+            return
+        if is_done(activity, state):
             self._done(activity, state.acked)
+        else:
+            self._taken(activity, state.acked)
 
-    def take_up(self, done: Iterable[tuple[Activity, int]], gone: Iterable[str], looked: float) -> None:
+    def take_up(self, seen: Iterable[tuple[Activity, sockets.State]], gone: Iterable[str], looked: float) -> None:
         """What the watch has found.
 
         Args:
-            done: connections whose clients have taken everything, and how many bytes that was.
+            seen: connections that were promised something, and how they are.
             gone: connections that are no more.
             looked: when it began to look.
         """
-        for activity, acked in done:
-            if not activity.running and activity.last < looked:
-                self._done(activity, acked)
+        for activity, state in seen:
+            if not activity.running and activity.last < looked and is_done(activity, state):
+                self._done(activity, state.acked)
+            else:
+                self._taken(activity, state.acked)
         for name in gone:
             activity = self._found[name]
             if not activity.running and activity.last < looked:
                 self._done(activity, 0)
                 del self._found[name]
 
+    def _taken(self, activity: Activity, acked: int) -> None:
+        """Count what the client has taken, the answer that was given out first before the others.
+
+        Which answer bytes over HTTP/2 belong to nobody tells. Whoever takes one and leaves another can so have answers
+        without a place, of as many bytes as it has taken, and as many as there may be streams.
+        """
+        taken = acked - activity.base
+        if taken <= 0:
+            return
+        activity.base = acked
+        activity.promised = max(0, activity.promised - taken)
+        activity.small = max(0, activity.small - taken)
+        while activity.coming and taken >= activity.coming[0].left:
+            first = activity.coming.popleft()
+            taken -= first.left
+            activity.places -= first.places
+            self._large.give_back(activity.source, first.places)
+        if activity.coming:
+            activity.coming[0].left -= taken
+
     def _done(self, activity: Activity, acked: int) -> None:
-        activity.promised, activity.base = 0, acked
+        activity.promised, activity.small, activity.base = 0, 0, acked
+        activity.coming.clear()
         if activity.places:
             self._large.give_back(activity.source, activity.places)
         activity.places, activity.source = 0, ""

@@ -44,6 +44,10 @@ _FILE_THREADS: Final = 2
 # Clients written in Go send HTTP/2 frames as large as they may be. Each one is handed from thread to thread, so with
 # the least size (RFC 9113, section 4.2: 16 KiB) a push takes six times as long. An unfinished one is kept in memory.
 _FRAME: Final = 256 * 1024
+# Answers that a connection has coming at a time over HTTP/2, and what it keeps of each that is not taken. Whoever wants
+# more at a time opens another connection, as clients in Go do by themselves.
+_STREAMS: Final = 32
+_SEND_BUFFER: Final = 128 * 1024
 _HEADER_SECONDS: Final = 30
 _CERTIFICATE_POLL_SECONDS: Final = 5.0
 # So long what an old listener has taken last may take to shake hands and ask.
@@ -271,7 +275,13 @@ class HttpServer:
             http1_settings=HTTP1Settings(
                 header_read_timeout=math.ceil(self._idle_seconds * 1000), max_buffer_size=RECEIVE_BUFFER
             ),
-            http2_settings=HTTP2Settings(max_headers_size=64 * 1024, max_frame_size=_FRAME, adaptive_window=True),
+            http2_settings=HTTP2Settings(
+                adaptive_window=True,
+                max_concurrent_streams=_STREAMS,
+                max_frame_size=_FRAME,
+                max_headers_size=64 * 1024,
+                max_send_buffer_size=_SEND_BUFFER,
+            ),
             log_level=LogLevels.error,
             log_dictconfig=_GRANIAN_LOGS,
             ssl_cert=self._tls.certificate if self._tls else None,

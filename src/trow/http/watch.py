@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.http import sockets
-from trow.http.connections import is_done
 from trow.http.manners import Reason, Watched
 from trow.lib.source import source_of
 from trow.lib.threads import start_thread
@@ -236,16 +235,16 @@ class Watch:
         """Have what was found taken up on the event loop."""
         here = {each.name for each in inside}
         gone = [name for name in names if name not in here]
-        done = [(activity, state.acked) for activity, state in self._finished(inside)]
+        promised = list(self._promised(inside))
         self.left += len(gone)
-        if self._loop is not None and (gone or done):
+        if self._loop is not None and (gone or promised):
             try:
-                self._loop.call_soon_threadsafe(self._connections.take_up, done, gone, now)
+                self._loop.call_soon_threadsafe(self._connections.take_up, promised, gone, now)
             except RuntimeError:  # the loop has ended
                 self._stopped = True
 
-    def _finished(self, inside: Iterable[Watched]) -> Iterator[tuple[Activity, sockets.State]]:
+    def _promised(self, inside: Iterable[Watched]) -> Iterator[tuple[Activity, sockets.State]]:
         for each in inside:
             activity, state = self._connections.get(each.name), each.state
-            if activity is not None and activity.promised and state is not None and is_done(activity, state):
+            if activity is not None and activity.promised and state is not None:
                 yield activity, state

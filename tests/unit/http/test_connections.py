@@ -119,6 +119,48 @@ async def test_small_answers_over_http_2_that_are_taken_need_none(connections: C
     assert connections.downloads == 0
 
 
+async def test_small_answers_over_http_2_that_are_taken_need_none_though_others_are_always_coming(
+    connections: Connections, kernel: Kernel
+) -> None:
+    for _ in range(100):
+        await give(connections, ALICE, 1, 60_000, http2=True)
+        kernel.taken += 60_100
+    assert connections.downloads == 0
+
+
+async def test_large_answers_over_http_2_that_are_taken_give_their_places_back_though_others_are_coming(
+    connections: Connections, clock: Clock, kernel: Kernel
+) -> None:
+    """A node that pulls three layers at a time over one connection never has all it was promised."""
+    activity = await give(connections, ALICE, 1, http2=True)
+    kernel.taken += LARGE // 2
+    for _ in range(50):
+        await give(connections, ALICE, 1, http2=True)
+        kernel.taken += LARGE
+        assert activity.places <= 2
+    connections.take_up([(activity, State(0, 0, kernel.taken, pending=True))], [], clock.now + 1)
+    assert activity.places == connections.downloads == 1
+
+
+async def test_large_answers_over_http_2_that_are_not_taken_keep_their_places(
+    connections: Connections, kernel: Kernel
+) -> None:
+    for _ in range(3):
+        await give(connections, ALICE, 1, http2=True)
+        kernel.taken += 1_000
+    assert connections.downloads == 3
+
+
+async def test_watch_looks_for_a_connection_before_it_matters(connections: Connections, kernel: Kernel) -> None:
+    woken: list[bool] = []
+    connections.wake = lambda: woken.append(True)
+    activity = connections.begin(f"{ALICE}:1", http2=True)
+    await connections.promise(activity, ALICE, 40_000, memory=True)
+    assert not woken
+    await connections.promise(activity, ALICE, 40_000, memory=True)
+    assert woken
+
+
 async def test_what_is_in_memory_needs_places_by_its_size(
     connections: Connections, clock: Clock, kernel: Kernel
 ) -> None:
@@ -135,7 +177,7 @@ async def test_place_is_free_again_when_all_was_taken_or_the_connection_is_gone(
 ) -> None:
     activities = [await give(connections, ALICE, port) for port in range(3)]
     later = clock.now + 1
-    connections.take_up([(activities[0], LARGE)], [f"{ALICE}:1"], later)
+    connections.take_up([(activities[0], State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], later)
     assert connections.downloads == 1
     assert connections.get(f"{ALICE}:1") is None
     assert activities[0].base == LARGE
@@ -143,7 +185,7 @@ async def test_place_is_free_again_when_all_was_taken_or_the_connection_is_gone(
 
 async def test_what_began_after_the_look_is_left_alone(connections: Connections, clock: Clock, kernel: Kernel) -> None:
     activity = await give(connections, ALICE, 1)
-    connections.take_up([(activity, LARGE)], [f"{ALICE}:1"], clock.now)
+    connections.take_up([(activity, State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], clock.now)
     running = begin(connections, ALICE, 2)
     connections.take_up([], [f"{ALICE}:2"], clock.now + 1)
     assert connections.downloads == 1
