@@ -16,6 +16,7 @@ from bench.cases import (
     audit_search,
     blob_get,
     blob_push,
+    crowds,
     images,
     lists,
     manifest_get,
@@ -51,6 +52,7 @@ CASES = {
         memory,
         start,
         tls,
+        crowds,
     )
 }
 REPORT = Path("docs/benchmarks.md")
