@@ -14,7 +14,7 @@ import pytest
 from clients.authority import Authority, Certificate
 from support.crowd import Crowd
 from support.server import Trow
-from support.sockets import listening_paths, listening_ports, tcp_sockets
+from support.sockets import inodes, listening_paths, listening_ports, tcp_sockets
 from support.waiting import until
 from support.wire import Incoming, Wire, request
 from trow.http.handshakes import MOST_HANDSHAKES_OF_ONE
@@ -124,3 +124,13 @@ def test_those_who_have_shown_a_certificate_stay(guarded: Guarded) -> None:
         crowd.grow(1_300, b"\x16\x03\x01")
         until(lambda: crowd.ended() >= 1_300 - MOST_HANDSHAKES_OF_ONE)
         assert wire.ask("GET", "/v2/_catalog").status == 200
+
+
+def test_a_client_that_breaks_off_leaves_nothing(guarded: Guarded) -> None:
+    """The server behind would keep its end for as long as a connection may be idle, and its place with it."""
+    before = len(inodes(guarded.trow.process.pid))
+    for _ in range(20):
+        with guarded.connected() as wire:
+            assert wire.ask("GET", "/v2/_catalog").status == 200
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: len(inodes(guarded.trow.process.pid)) <= before)

@@ -194,21 +194,27 @@ async def _exchange(
     from_server: asyncio.StreamReader,
     to_server: asyncio.StreamWriter,
 ) -> None:
-    sending = asyncio.create_task(_pump(from_client, to_server, half_close=True))
+    sending = asyncio.create_task(_send(from_client, to_server))
     try:
-        await _pump(from_server, to_client)
+        with contextlib.suppress(OSError):
+            await _pump(from_server, to_client)
     finally:
         sending.cancel()
         to_server.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, half_close: bool = False) -> None:
-    with contextlib.suppress(OSError):
-        while piece := await reader.read(_PIECE):
-            writer.write(piece)
-            await writer.drain()
-        if half_close:  # whoever has said all may still wait for the answer
-            writer.write_eof()
+async def _send(from_client: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+    try:
+        await _pump(from_client, to_server)
+        to_server.write_eof()  # whoever has said all may still wait for the answer
+    except OSError:  # the client is gone, and the server would keep its end for as long as a connection may be idle
+        to_server.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(_PIECE):
+        writer.write(piece)
+        await writer.drain()
 
 
 @dataclass(frozen=True, slots=True)
