@@ -180,8 +180,9 @@ def test_what_is_no_database(path: Path) -> None:
 
 
 LOOKUPS: Final = (
-    sql.MANIFEST, sql.TAGGED_MANIFEST, sql.HAS_MANIFEST, sql.REFERRERS, sql.REFERRER_SIZES, sql.REPOSITORY,
-    sql.REPOSITORIES, sql.TAGS, sql.TAG, sql.TAGS_OF, sql.TAG_EVENTS, sql.LAST_TAG_EVENT, sql.BLOB, sql.BLOB_SIZE,
+    sql.MANIFEST, sql.TAGGED_MANIFEST, sql.MANIFEST_SIZES, sql.REFERRERS, sql.REFERRER_SIZES, sql.REPOSITORY,
+    sql.REPOSITORIES, sql.TAGS, sql.TAG, sql.TAGS_OF, sql.TAG_EVENTS, sql.LAST_TAG_EVENT, sql.BLOB,
+    sql.BLOB_SIZES, sql.BLOB_FILE_SIZES,
     sql.HAS_BLOB, sql.KNOWN_BLOB, sql.REPOSITORIES_WITH, sql.UNLINK_BLOB, sql.DROP_UNLINKED_CONTENT, sql.ROBOT,
     sql.REVOKE_ROBOT,
 )  # fmt: skip

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+# What a manifest names is looked for so many at a time; where they are fewer the last one is named again, so that the
+# statement is the same one.
+DIGESTS: Final = 16
+_DIGESTS: Final = ", ".join("?" * DIGESTS)
+
 MANIFEST: Final = "SELECT digest, media_type, content FROM manifest WHERE repository = ? AND digest = ?"
 
 TAGGED_MANIFEST: Final = """
@@ -42,7 +47,7 @@ ADD_MANIFEST: Final = """
     DO UPDATE SET media_type = excluded.media_type, size = excluded.size, content = excluded.content
 """
 MEDIA_TYPE: Final = "SELECT media_type FROM manifest WHERE repository = ? AND digest = ?"
-HAS_MANIFEST: Final = "SELECT size FROM manifest WHERE repository = ? AND digest = ?"
+MANIFEST_SIZES: Final = f"SELECT digest, size FROM manifest WHERE repository = ? AND digest IN ({_DIGESTS})"  # noqa: S608
 DELETE_MANIFEST: Final = "DELETE FROM manifest WHERE repository = ? AND digest = ? RETURNING 1"
 
 # What each entry of a referrers list will take, so that a page's rows are only fetched when they fit.
@@ -93,14 +98,11 @@ BLOB: Final = """
     SELECT size, content FROM blob
     WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
 """
-BLOB_SIZE: Final = """
-    SELECT size FROM blob
-    WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
-"""
-BLOB_FILE_SIZE: Final = """
-    SELECT size FROM blob WHERE content IS NULL
-    AND digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
-"""
+BLOB_SIZES: Final = f"""
+    SELECT blob.digest, blob.size FROM blob_link JOIN blob ON blob.digest = blob_link.digest
+    WHERE blob_link.repository = ? AND blob_link.digest IN ({_DIGESTS})
+"""  # noqa: S608
+BLOB_FILE_SIZES: Final = f"{BLOB_SIZES} AND blob.content IS NULL"
 # What was there may be damaged; what comes was verified.
 ADD_BLOB: Final = """
     INSERT INTO blob (digest, size, content) VALUES (?, ?, ?)

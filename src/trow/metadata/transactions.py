@@ -147,8 +147,8 @@ def _previous_type(publication: Publication) -> Transaction[str]:
 
 def _check_references(publication: Publication) -> Transaction[tuple[Missing, tuple[Digest, ...]]]:
     manifest = publication.manifest
-    blobs, wrong_blobs = yield from _held(publication, manifest.blobs, sql.BLOB_SIZE)
-    children, wrong_children = yield from _held(publication, manifest.children, sql.HAS_MANIFEST)
+    blobs, wrong_blobs = yield from _held(publication, manifest.blobs, sql.BLOB_SIZES)
+    children, wrong_children = yield from _held(publication, manifest.children, sql.MANIFEST_SIZES)
     required = (blobs if publication.require_blobs else ()) + (children if publication.require_children else ())
     if required:
         raise blobs_unknown("the repository does not have this content; push it before the manifest", required)
@@ -161,14 +161,25 @@ def _held(
     """Which of these the repository lacks, and which of the others have another size than is said of them."""
     missing: list[Digest] = []
     wrong: list[Digest] = []
+    sizes = yield from _sizes(statement, publication.repository, [each.digest for each in descriptors])
     for each in descriptors:
-        rows = yield statement, (publication.repository, each.digest)
-        if not rows:
+        if each.digest not in sizes:
             missing.append(each.digest)
-        elif each.size not in (None, size := _number(rows[0][0])):
+        elif each.size not in (None, size := sizes[each.digest]):
             _check_size(publication, each, size)
             wrong.append(each.digest)
     return tuple(missing), tuple(wrong)
+
+
+def _sizes(statement: str, repository: Repository, digests: Sequence[Digest]) -> Transaction[dict[Digest, int]]:
+    """Those that are there: a manifest names up to 25 000, so not one by one."""
+    wanted = list(dict.fromkeys(digests))
+    sizes: dict[Digest, int] = {}
+    for start in range(0, len(wanted), sql.DIGESTS):
+        some = wanted[start : start + sql.DIGESTS]
+        rows = yield statement, (repository, *some, *some[-1:] * (sql.DIGESTS - len(some)))
+        sizes.update((Digest(_text(digest)), _number(size)) for digest, size in rows)
+    return sizes
 
 
 def _check_size(publication: Publication, descriptor: Descriptor, size: int) -> None:
@@ -348,11 +359,8 @@ def blob(repository: Repository, digest: Digest) -> Transaction[BlobRecord | Non
 
 def blob_files(repository: Repository, digests: Sequence[Digest]) -> Transaction[Sequence[tuple[Digest, int]]]:
     """See `Metadata.blob_files`."""
-    found: list[tuple[Digest, int]] = []
-    for digest in digests:
-        rows = yield sql.BLOB_FILE_SIZE, (repository, digest)
-        found += [(digest, _number(row[0])) for row in rows]
-    return found
+    sizes = yield from _sizes(sql.BLOB_FILE_SIZES, repository, digests)
+    return [(digest, sizes[digest]) for digest in digests if digest in sizes]
 
 
 def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:

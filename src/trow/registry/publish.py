@@ -144,7 +144,7 @@ class Publish:
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
         """A blob that the repository may lack is one thing, one that it says to have another."""
-        digests = [blob.digest for blob in manifest.blobs]
+        digests = list(dict.fromkeys(blob.digest for blob in manifest.blobs))
         if missing := await lost(self._blobs, self._metadata, repository, digests):
             raise blobs_unknown("the bytes of this blob are lost here; push it again before the manifest", missing)
 

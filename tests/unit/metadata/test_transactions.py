@@ -1,0 +1,42 @@
+"""What is asked of the database, whichever it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from trow.metadata import sql, transactions
+from trow.oci.digest import Digest
+from trow.oci.names import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trow.metadata.transactions import Row, Transaction
+
+Result = TypeVar("Result")
+APP = Repository("team/app")
+
+
+def run(asked: Transaction[Result], answer: Callable[[Row], list[Row]]) -> tuple[Result, int]:
+    """What comes of a transaction whose statements are answered like this, and how many there were."""
+    statements, rows = 0, None
+    while True:
+        try:
+            _, values = next(asked) if rows is None else asked.send(rows)
+        except StopIteration as end:
+            return end.value, statements
+        rows = answer(values)
+        statements += 1
+
+
+def test_what_a_manifest_names_is_not_looked_for_one_by_one() -> None:
+    """It may name 25 000, some of them again and again."""
+    there = [Digest.of(b"%d" % number) for number in range(1000)]
+
+    def answer(values: Row) -> list[Row]:
+        assert (values[0], len(values)) == (APP, 1 + sql.DIGESTS)
+        return [(digest, 7) for digest in set(values[1:]) if digest in there]
+
+    found, statements = run(transactions.blob_files(APP, [*there, Digest.of(b"not there"), *there]), answer)
+    assert found == [(digest, 7) for digest in [*there, *there]]
+    assert statements == -(-1001 // sql.DIGESTS)
