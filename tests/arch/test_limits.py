@@ -34,6 +34,7 @@ FIXED: Final = {
     "what logs show of a path": (request.LONGEST_PATH,),
     "large manifests (over 64 KiB) in memory": (manifests._BOUNDS.total, manifests._BOUNDS.each),
     "lists being read": (lists._BOUNDS.total, lists._BOUNDS.each),
+    "a list of repositories being read": (browse._MOST_READS, browse._LEAST_READ, browse._LONGEST_SECONDS),
     "annotations of one entry of such a list": (transactions._LISTED_ANNOTATIONS,),
     "a header that is read": (request._LONGEST_HEADER,),
     "a `Range` header": (ranges._LONGEST,),

@@ -35,6 +35,8 @@ _ALLOWED_SECONDS: Final = 30.0
 _DENIED_SECONDS: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
 _QUESTIONS_AT_ONCE: Final = 16
+# Repositories of a list that are looked at in one go, which takes some milliseconds of the event loop.
+_AT_ONCE: Final = 100
 _LONGEST_REASON: Final = 1024
 
 Key = TypeVar("Key", bound="Hashable")
@@ -228,9 +230,13 @@ class RbacAuthorizer:
         asker = self._asker(identity)
         if asker is None:
             return [False] * len(repositories)
-        places = [self._map.locate(repository) for repository in repositories]
-        seen = await self._seen(asker, {place for place in places if place is not None})
-        return [place in seen for place in places]
+        shown: list[bool] = []
+        for start in range(0, len(repositories), _AT_ONCE):
+            places = [self._map.locate(repository) for repository in repositories[start : start + _AT_ONCE]]
+            seen = await self._seen(asker, {place for place in places if place is not None})
+            shown += [place in seen for place in places]
+            await asyncio.sleep(0)  # what is remembered waits for nothing, and others have to get their turn
+        return shown
 
     def beginnings(self, identity: Identity) -> Sequence[str]:
         """See `Authorizer.beginnings`: the cluster can be asked about names only, not for them."""

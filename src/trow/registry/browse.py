@@ -24,6 +24,8 @@ _MOST_REFERRER_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
 # How much of the list of repositories one request may read to find those that it shows.
 _LEAST_READ: Final = 1000
 _MOST_READS: Final = 1000
+# A cluster is asked about each namespace. What it has said is remembered for a while, so the next try gets further.
+_LONGEST_SECONDS: Final = 10.0
 
 
 class Browse:
@@ -50,8 +52,24 @@ class Browse:
             beginnings: what those names begin with; sorted, and none begins with another one.
 
         Raises:
-            Unavailable: too many were read in vain.
+            Unavailable: too many were read in vain, or it took too long.
         """
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                return await self._repositories(page, visible, text, beginnings)
+        except TimeoutError:
+            raise Unavailable(
+                "it takes too long to find out one by one which repositories you may see; try again, or ask for the"
+                " right to list and pull all of them"
+            ) from None
+
+    async def _repositories(
+        self,
+        page: PageRequest,
+        visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]],
+        text: str,
+        beginnings: Sequence[str],
+    ) -> Page[str]:
         within = [NameRange.beginning_with(each) for each in beginnings]
         found: list[str] = []
         at, size = page.last, max(page.limit + 1, _LEAST_READ)

@@ -463,3 +463,23 @@ async def test_a_list_is_not_shown_when_the_cluster_does_not_answer(cluster: Clu
     with pytest.raises(Unavailable):
         await rbac.visible(ACCOUNT, CATALOG)
     assert await rbac.visible(ACCOUNT, []) == []
+
+
+async def test_others_get_their_turn_while_a_long_list_is_looked_at() -> None:
+    """Also where nothing is waited for, because all is remembered."""
+    rbac = authorizer(Cluster())
+    repositories = [Repository(f"team-{number % 50}/app-{number}") for number in range(5000)]
+    await rbac.visible(ACCOUNT, repositories)
+    turns, done = 0, False
+
+    async def count() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(count())
+    assert await rbac.visible(ACCOUNT, repositories) == [False] * 5000
+    done = True
+    await others
+    assert turns >= 50

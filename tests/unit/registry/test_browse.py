@@ -228,3 +228,18 @@ async def test_search_that_finds_nothing_has_an_end(
     with pytest.raises(Unavailable, match="too many"):
         await browse.repositories(PageRequest(1), everything, "r6")
     assert await browse.repositories(PageRequest(1, "r0"), everything, "r6") == Page(["r6"], more=False)
+
+
+async def test_list_ends_that_takes_too_long(
+    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster is asked about each namespace; meanwhile the list has one of the few places that there are."""
+
+    async def slow(names: Sequence[Repository]) -> Sequence[bool]:
+        await asyncio.sleep(30)
+        return [False] * len(names)
+
+    await fill(metadata, "team-a/app")
+    monkeypatch.setattr(browsing, "_LONGEST_SECONDS", 0.05)
+    with pytest.raises(Unavailable, match="one by one"):
+        await browse.repositories(ALL, slow)
