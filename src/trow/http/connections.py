@@ -211,9 +211,10 @@ class Connections:
             else:
                 self._taken(activity, state.acked)
         for name in gone:
-            activity = self._found[name]
-            if not activity.running and activity.last < looked:
-                self._done(activity, 0)
+            left = self._found.get(name)
+            # It may be forgotten already: the watch has looked twice before the loop had its turn.
+            if left is not None and not left.running and left.last < looked:
+                self._done(left, 0)
                 del self._found[name]
 
     def _taken(self, activity: Activity, acked: int) -> None:

@@ -183,6 +183,18 @@ async def test_place_is_free_again_when_all_was_taken_or_the_connection_is_gone(
     assert activities[0].base == LARGE
 
 
+async def test_what_the_watch_has_seen_twice_is_taken_up_once(
+    connections: Connections, clock: Clock, kernel: Kernel
+) -> None:
+    """It looks every second, and the loop of a busy machine may take longer to hear of it."""
+    await give(connections, ALICE, 1)
+    await give(connections, ALICE, 2)
+    for _ in range(2):
+        connections.take_up([], [f"{ALICE}:1", f"{ALICE}:2"], clock.now + 1)
+    assert connections.downloads == 0
+    assert connections.names() == []
+
+
 async def test_what_began_after_the_look_is_left_alone(connections: Connections, clock: Clock, kernel: Kernel) -> None:
     activity = await give(connections, ALICE, 1)
     connections.take_up([(activity, State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], clock.now)
