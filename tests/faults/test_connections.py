@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import ssl
@@ -57,6 +58,34 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
 
 
 # How many
+
+
+FEW_FILES: Final = 1_024
+
+
+@pytest.mark.parametrize("said", [b"", HEALTH], ids=["silent", "idle"])
+def test_somebody_new_is_answered_where_files_are_few(few_files: Trow, said: bytes) -> None:
+    """A hard limit cannot be raised. The watch needs no descriptor of its own to see who has to go, and to end them."""
+    with Crowd(few_files.host, source=OTHERS) as crowd, Crowd(few_files.host, source=ANOTHER) as more:
+        for each in (crowd, more):
+            each.grow(750, said)
+        until(lambda: served(few_files))
+    until(lambda: served(few_files))
+
+
+def served(trow: Trow) -> bool:
+    """Whether somebody who comes now is served at once."""
+    with Wire(trow.host) as wire:
+        wire.socket.settimeout(2)
+        with contextlib.suppress(TimeoutError):
+            return wire.ask("GET", "/healthz").status == 200
+    return False
+
+
+@pytest.fixture(scope="module")
+def few_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
+    with Trow.start(tmp_path_factory.mktemp("few"), files=FEW_FILES) as server:
+        yield server
 
 
 def test_as_many_files_are_used_as_the_system_gives(trow: Trow) -> None:

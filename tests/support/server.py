@@ -69,8 +69,12 @@ class Trow:
         tls: bool = False,
         user: tuple[str, str] | None = None,
         config: Mapping[str, object] | None = None,
+        files: int | None = None,
     ) -> Trow:
-        """Start it; `config` is what stands in its configuration file, beside what these flags say."""
+        """Start it; `config` is what stands in its configuration file, beside what these flags say.
+
+        With `files` it may have no more of them open.
+        """
         tmp_path.mkdir(parents=True, exist_ok=True)
         issued = Tls.issue(tmp_path / "tls") if tls else None
         argv = [sys.executable, "-m", "trow", "serve", "--host", "127.0.0.1", "--port", "0"]
@@ -86,6 +90,8 @@ class Trow:
             secret.chmod(0o600)
             argv += ["--user", user[0], "--password-file", str(secret)]
         stderr = tmp_path / "stderr.log"
+        if files is not None:
+            argv = ["prlimit", f"--nofile={files}:{files}", *argv]
         with stderr.open("ab") as log:
             process = subprocess.Popen(
                 [*argv, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, encoding="utf-8"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _MOST_CONNECTIONS: Final = 10_000
 # What an idle connection keeps with TLS (measured: 32 KB, without 22 KB).
 _CONNECTION_BYTES: Final = 32 * 1024
+# For what is sent or received over connections; where files are few, one for each connection.
+_FILES_IN_USE: Final = 4_000
 # For the database, logs, blobs and uploads, and what the parts beside the ordinary listeners need.
 _RESERVED_FILES: Final = 512
 _LEAST_CONNECTIONS: Final = 64
@@ -48,7 +50,7 @@ class Capacity:
 
     @property
     def accepted(self) -> int:
-        """How many connections a listener takes before it leaves the next to the kernel."""
+        """How many connections an address takes before it leaves the next to the kernel."""
         return int(self.connections * (1 + _MARGIN)) + _LEAST_CONNECTIONS
 
     @property
@@ -69,6 +71,7 @@ def capacity_of(config: Config) -> Capacity:
 
 def _affordable(files: int, memory: int | None) -> int:
     """So many that files are left for everything else, and half of the memory."""
-    by_files = int((files - min(_RESERVED_FILES, files // 4)) / (1 + _MARGIN)) - _LEAST_CONNECTIONS
+    free = files - min(_RESERVED_FILES, files // 4)
+    by_files = int((free - min(_FILES_IN_USE, free // 2)) / (1 + _MARGIN)) - _LEAST_CONNECTIONS
     by_memory = _MOST_CONNECTIONS if memory is None else memory // 2 // _CONNECTION_BYTES
     return max(_LEAST_CONNECTIONS, min(_MOST_CONNECTIONS, by_files, by_memory))

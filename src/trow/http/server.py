@@ -226,7 +226,7 @@ class HttpServer:
     """Serves an application on some addresses until it is told to stop.
 
     Args:
-        connections: how many each listener takes; the kernel keeps the next ones waiting.
+        connections: how many each address takes; the kernel keeps the next ones waiting.
         idle_seconds: how long a connection may take for the next request's headers, its silence before them included.
     """
 
@@ -256,9 +256,14 @@ class HttpServer:
 
     def _listen_everywhere(self) -> list[_Listener]:
         cores: Sequence[int | None] = sorted(self._cores)[:_MOST_LISTENERS] or [None]
-        return [self._listen(address, core) for address in self._addresses for core in _shared(address, cores)]
+        return [listener for address in self._addresses for listener in self._listen_at(address, cores)]
 
-    def _listen(self, address: Address | InnerAddress, core: int | None) -> _Listener:
+    def _listen_at(self, address: Address | InnerAddress, cores: Sequence[int | None]) -> Sequence[_Listener]:
+        shared = _shared(address, cores)
+        each = math.ceil(self._connections / len(shared))
+        return [self._listen(address, core, each) for core in shared]
+
+    def _listen(self, address: Address | InnerAddress, core: int | None, connections: int) -> _Listener:
         path = address.inner.path if isinstance(address, InnerAddress) else None
         host, port = (address.host, address.port) if isinstance(address, Address) else ("", 0)
         server = _Server(
@@ -270,7 +275,7 @@ class HttpServer:
             http=HTTPModes.auto,
             websockets=False,
             backlog=_BACKLOG,
-            backpressure=self._connections,
+            backpressure=connections,
             runtime_blocking_threads=_FILE_THREADS,
             http1_settings=HTTP1Settings(
                 header_read_timeout=math.ceil(self._idle_seconds * 1000), max_buffer_size=RECEIVE_BUFFER

@@ -8,7 +8,9 @@ with the cookie of the socket, which no other socket ever has (``SO_COOKIE``).
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import socket
 import struct
 import time
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _DESCRIPTORS: Final = "/proc/self/fd"
 _SO_COOKIE: Final = 57  # asm-generic/socket.h
@@ -66,10 +68,9 @@ def supported() -> bool:
 
 def all_sockets() -> Iterator[tuple[Socket, socket.socket]]:
     """Every socket of this process, with an object to ask it; the object is good until the next one is asked for."""
-    for number, name in enumerate(os.listdir(_DESCRIPTORS)):  # noqa: PTH208 - a path each would take twice the time
+    for number, descriptor in enumerate(_descriptors()):
         if number % _TURN == _TURN - 1:
             time.sleep(0)
-        descriptor = int(name)
         try:
             borrowed = _borrow(descriptor)
         except OSError:  # a file
@@ -80,6 +81,15 @@ def all_sockets() -> Iterator[tuple[Socket, socket.socket]]:
             continue
         finally:
             borrowed.detach()
+
+
+def _descriptors() -> Iterable[int]:
+    try:
+        return [int(name) for name in os.listdir(_DESCRIPTORS)]  # noqa: PTH208 - a path each would take twice the time
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # all are in use, so none is left to list them
 
 
 def ends_of(found: Socket) -> tuple[int, str] | None:
@@ -132,24 +142,47 @@ def state_now(found: Socket) -> State | None:
         borrowed.detach()
 
 
-def end(found: Socket, *, politely: bool) -> bool:
-    """End a connection; False when it has ended already.
+class Hand:
+    """Ends connections, also when no descriptor is left: it has one of its own from the start.
 
-    Args:
-        found: which one.
-        politely: what is under way still arrives. Otherwise the peer gets a reset, and what waits for it is dropped.
+    Whose a descriptor is cannot change between the question and the end, when it is a duplicate.
     """
-    try:
-        # A descriptor of our own: whose it is cannot change between the question and the end.
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, os.dup(found.descriptor)) as held:
+
+    def __init__(self) -> None:
+        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._held = os.dup(self._nothing)
+
+    def end(self, found: Socket, *, politely: bool) -> bool:
+        """End a connection; False when it has ended already.
+
+        Args:
+            found: which one.
+            politely: what is under way still arrives. Otherwise the peer gets a reset, and what waits for it goes.
+        """
+        try:
+            os.dup2(found.descriptor, self._held, inheritable=False)
+            return self._end(found, politely=politely)
+        except OSError:
+            return False
+        finally:
+            os.dup2(self._nothing, self._held, inheritable=False)
+
+    def _end(self, found: Socket, *, politely: bool) -> bool:
+        held = _borrow(self._held)
+        try:
             if _cookie(held) != found.cookie:
                 return False
             if not politely:
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             held.shutdown(socket.SHUT_RDWR)
             return True
-    except OSError:
-        return False
+        finally:
+            held.detach()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._held)
+        os.close(self._nothing)
 
 
 def _borrow(descriptor: int) -> socket.socket:

@@ -79,6 +79,7 @@ class Watch:
         self._watched: dict[bytes, tuple[Watched, Door] | None] = {}
         self._wake = threading.Event()
         self._swollen = False
+        self._hand = sockets.Hand()
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -122,6 +123,7 @@ class Watch:
             else:
                 self._wake.wait(_CROWDED_SECONDS)
             self._wake.clear()
+        self._hand.close()
 
     def _crowded(self) -> bool:
         return (
@@ -177,7 +179,7 @@ class Watch:
         return reason is not None and self._end(watched, reason)
 
     def _end(self, watched: Watched, reason: Reason) -> bool:
-        ended = sockets.end(watched.socket, politely=reason is Reason.IDLE)
+        ended = self._hand.end(watched.socket, politely=reason is Reason.IDLE)
         self.ended[reason.value] += ended
         return ended
 

@@ -19,12 +19,12 @@ def machine(monkeypatch: pytest.MonkeyPatch, files: int, memory: int | None) -> 
     [
         (2**20, None, 10_000),
         (20_000, None, 10_000),
-        (4_096, None, 2_803),
-        (1_024, None, 550),
+        (4_096, None, 1_369),
+        (1_024, None, 243),
         (64, None, 64),
         (2**20, 256 * 2**20, 4_096),
         (2**20, 2**30, 10_000),
-        (1_024, 64 * 2**20, 550),
+        (1_024, 64 * 2**20, 243),
     ],
 )
 def test_clients_are_as_many_as_files_and_memory_allow(
@@ -39,7 +39,7 @@ def test_clients_are_as_many_as_files_and_memory_allow(
 def test_clients_are_as_many_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1_024, None)
     assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 64)
-    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(550, 20, 64)
+    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(243, 20, 64)
     assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10, 64)
 
 
