@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.issuer import Issuer
+from support.records import verified
 from support.registry import Client, Repository
 from support.server import Trow
 from support.team import Team
@@ -99,9 +100,10 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="session")
 def team(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Team]:
-    """A server where everybody has rights of their own; in the end it must have written no secret down."""
+    """A server where everybody has rights of their own; in the end its record is whole, and holds no secret."""
     with Team(tmp_path_factory.mktemp("team"), issuer) as team:
         yield team
+        assert verified(team.data).records
 
 
 @pytest.fixture(scope="session")
@@ -109,3 +111,4 @@ def open_team(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Itera
     """The same, where everybody else may pull."""
     with Team(tmp_path_factory.mktemp("open-team"), issuer, auth={"anonymous": "pull"}) as team:
         yield team
+        assert verified(team.data).records

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED
+from trow.oci.names import Repository, Tag
 from trow.policy.identity import Identity, Method, Workload
 from trow.registry.events import Action, Event, Origin, Outcome
 from unit.audit.trails import digest, full
@@ -28,13 +29,13 @@ EVENT = st.builds(
     origin=st.builds(Origin, TEXT, TEXT, TEXT, TEXT, TEXT),
     status=NUMBER,
     reason=TEXT,
-    repository=TEXT,
-    reference=TEXT,
+    repository=TEXT | TEXT.map(Repository),
+    reference=TEXT | TEXT.map(Tag),
     digest=TEXT,
     media_type=TEXT,
     manifests=st.lists(TEXT, max_size=3).map(tuple),
     previous=TEXT,
-    source=TEXT,
+    source=TEXT | TEXT.map(Repository),
     detail=TEXT,
     count=NUMBER,
     blobs=NUMBER,
@@ -104,8 +105,9 @@ def test_record_tells_all_of_an_event() -> None:
     }
 
 
-def test_empty_members_are_left_out() -> None:
-    record = records.compose(Event(Action.COLLECTION), "0a1b2c3d", 1, 0, "", "")
+@pytest.mark.parametrize("nothing", ["", Repository("")])
+def test_empty_members_are_left_out(nothing: str) -> None:
+    record = records.compose(Event(Action.COLLECTION, repository=nothing), "0a1b2c3d", 1, 0, "", "")
     assert records.encode(record) == (
         b'{"action":"collection","outcome":"ok","sequence":1,"time":"1970-01-01T00:00:00.000000Z","writer":"0a1b2c3d"}'
     )
