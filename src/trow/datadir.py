@@ -17,6 +17,7 @@ import pwd
 import stat
 from typing import TYPE_CHECKING, Final
 
+from trow.errors import StartError
 from trow.lib import private
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ log = logging.getLogger(__name__)
 _ROOT: Final = 0
 DATABASE: Final = "trow.db"
 _LOCK: Final = "trow.lock"
+# Beside what is named after the program or its trail, and what file systems bring.
+_FOLDERS: Final = frozenset({"blobs", "uploads", "quarantine", "keys", "lost+found"})
+_PREFIXES: Final = ("trow.", "audit.", ".")
 
 
-class DataDirectoryError(Exception):
+class DataDirectoryError(StartError):
     """The directory cannot be used; the message says why and what to do."""
 
 
@@ -58,11 +62,12 @@ def hold(path: Path) -> Iterator[None]:
     """Own the directory while the context lasts, and keep others out of it.
 
     Raises:
-        DataDirectoryError: it cannot be written, is somebody else's, or another process owns it.
+        DataDirectoryError: it cannot be written, is somebody else's or for something else, or another process owns it.
     """
     try:
         private.make_folder(path)
         _check_owner(path)
+        _check_purpose(path)
         fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -85,6 +90,7 @@ def try_to_hold(path: Path) -> Iterator[None]:
         try:
             if path.exists():
                 _check_owner(path)
+                _check_purpose(path)
             private.try_folder(path)
             with contextlib.suppress(FileNotFoundError):  # then nobody holds it
                 fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
@@ -127,6 +133,21 @@ def _check_owner(path: Path) -> None:
         f"{path} belongs to {_user(found.st_uid)}, and this is {_user(os.geteuid())}: run trow as its owner, "
         f"or change the owner (chown -R {os.geteuid()} {path})"
     )
+
+
+def _check_purpose(path: Path) -> None:
+    """Closing a directory that is for something else too, such as /tmp or /, would take that away from everybody."""
+    if (path / DATABASE).exists() or was_used(path) or not path.stat().st_mode & _unwanted(path):
+        return
+    if other := sorted(each.name for each in path.iterdir() if not _is_of_a_registry(each.name)):
+        raise DataDirectoryError(
+            f"{path.absolute()} is no registry's: it holds {', '.join(other[:3])}, and others may read it, while a "
+            "registry closes its directory to them; give --data-dir a directory of its own"
+        )
+
+
+def _is_of_a_registry(name: str) -> bool:
+    return name in _FOLDERS or name.startswith(_PREFIXES)
 
 
 def _is_shared_with_us(found: os.stat_result) -> bool:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trow.datadir import DataDirectoryError, RunningMark, hold
+from trow.datadir import DataDirectoryError, RunningMark, hold, try_to_hold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from typing import TypeAlias
+
+    Hold: TypeAlias = "Callable[[Path], AbstractContextManager[None]]"
 
 HOLD = "import sys, pathlib; from trow.datadir import hold\nwith hold(pathlib.Path(sys.argv[1])): print('held')"
 
@@ -97,6 +101,30 @@ def test_what_others_could_read_is_closed_to_them(made: Path, caplog: pytest.Log
     caplog.clear()
     with hold(made):
         assert caplog.records == []
+
+
+@pytest.mark.parametrize("used", [hold, try_to_hold])
+def test_a_directory_for_something_else_is_not_closed(tmp_path: Path, used: Hold) -> None:
+    """Whoever leaves a variable empty names / or their home directory."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "letters").touch()
+    for path in (home, home / "letters"):
+        path.chmod(0o755)
+    refused = r"is no registry's: it holds letters, and others may read it.* give --data-dir a directory of its own"
+    with pytest.raises(DataDirectoryError, match=refused), used(home):
+        pass
+    assert modes(home) == {0o755}
+    assert [path.name for path in home.iterdir()] == ["letters"]
+
+
+@pytest.mark.parametrize("beside", ["lost+found", ".snapshot", "trow.yaml"])
+def test_a_new_volume_is_taken(tmp_path: Path, beside: str) -> None:
+    volume = tmp_path / "volume"
+    (volume / beside).mkdir(parents=True)
+    volume.chmod(0o755)
+    with hold(volume):
+        assert stat.S_IMODE(volume.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o770, 0o2770, 0o2775])

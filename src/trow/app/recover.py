@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from trow.datadir import DATABASE, hold
+from trow.datadir import DATABASE, hold, require_registry, was_used
 from trow.errors import StartError
 from trow.lib.private import make_folder
 from trow.metadata.salvage import Salvaged as Salvaged  # noqa: PLC0414 - part of what this package offers
@@ -30,8 +30,10 @@ def recover(config: Config) -> tuple[Sequence[Salvaged], Path]:
         What became of each table, and the folder where the damaged database is now.
 
     Raises:
-        StartError: it cannot be done, and nothing was changed; the message says what to do.
+        StartError: there is no registry, or it cannot be done, and nothing was changed; the message says what to do.
     """
+    if not was_used(config.data_dir):
+        require_registry(config.data_dir)
     with hold(config.data_dir):
         path, new = config.data_dir / DATABASE, config.data_dir / f"{DATABASE}.recovered"
         if not path.exists():

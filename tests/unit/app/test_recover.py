@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -12,7 +13,7 @@ import factories
 from support.core import REPO, digest, publication
 from trow.app.recover import recover
 from trow.config import Config
-from trow.datadir import DataDirectoryError, hold
+from trow.datadir import hold
 from trow.errors import StartError
 from trow.fsck import Check
 from trow.metadata.sqlite import SqliteMetadata
@@ -122,8 +123,18 @@ async def test_what_was_deleted_does_not_come_back(tmp_path: Path) -> None:
     assert content(database)["blob_link"] <= before
 
 
+def test_where_no_registry_is_nothing_is_made(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for path in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(StartError, match=r"there is no registry in .*; give the --data-dir"):
+            recover(Config(data_dir=path))
+    assert list(tmp_path.iterdir()) == []
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
 async def test_what_cannot_be_recovered_is_left_as_it_is(tmp_path: Path) -> None:
     database = tmp_path / "trow.db"
+    (tmp_path / "audit.db").write_bytes(b"a trail")
     with pytest.raises(StartError, match="is missing; put it back from a backup"):
         recover(Config(data_dir=tmp_path))
     database.write_bytes(b"\xa5" * 40_000)
@@ -135,5 +146,5 @@ async def test_what_cannot_be_recovered_is_left_as_it_is(tmp_path: Path) -> None
 
 async def test_a_database_in_use_is_not_recovered(tmp_path: Path) -> None:
     await fill(tmp_path)
-    with hold(tmp_path), pytest.raises((DataDirectoryError, StartError), match="in use by another trow"):
+    with hold(tmp_path), pytest.raises(StartError, match="in use by another trow"):
         recover(Config(data_dir=tmp_path))
