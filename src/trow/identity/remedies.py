@@ -26,6 +26,11 @@ _WORDS_OF_YAML: Final = frozenset({"true", "false", "yes", "no", "on", "off", "y
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_NAME: Final = 40
 _ACTIONS: Final[Mapping[Permission, str]] = {Permission.ATTACH: Permission.PUSH.value}
+# What is of no use without another action; a new token does not add to those that there are, as a rule does.
+_ACTIONS_OF_A_TOKEN: Final[Mapping[Permission, str]] = {
+    Permission.TAG_OVERWRITE: "push,tag-overwrite",
+    Permission.LIST: "pull,list",
+}
 _ROLES: Final[Mapping[Permission, str]] = {
     Permission.PULL: "trow-image-puller",
     Permission.LIST: "trow-image-puller",
@@ -45,8 +50,9 @@ def rule(identity: Identity, permission: Permission, repository: Repository) -> 
 
 def robot_token(identity: Identity, permission: Permission, repository: Repository) -> str:
     """The command that makes a token which may."""
-    name = identity.name.removeprefix("robot:")
-    return f"trow token create --name {name} --repository {repository or '**'} --action {_action(permission)}"
+    name = shlex.quote(identity.name.removeprefix("robot:"))
+    actions = _ACTIONS_OF_A_TOKEN.get(permission, _action(permission))
+    return f"trow token create --name {name} --repository {shlex.quote(repository or '**')} --action {actions}"
 
 
 def binding(identity: Identity, permission: Permission, namespace: str) -> str:

@@ -198,6 +198,18 @@ def test_reasons_name_what_allowed_and_what_is_missing() -> None:
             APP,
             "make another token with `trow token create --name ci --repository team-a/app --action push`",
         ),
+        (
+            robot(("team-a/*", [P.PUSH])),
+            P.TAG_OVERWRITE,
+            APP,
+            "make another token with `trow token create --name ci --repository team-a/app --action push,tag-overwrite`",
+        ),
+        (
+            robot(("team-a/*", [P.PULL])),
+            P.LIST,
+            NONE,
+            "make another token with `trow token create --name ci --repository '**' --action pull,list`",
+        ),
     ],
 )
 def test_a_denial_says_what_would_allow_it(
