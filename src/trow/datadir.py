@@ -119,9 +119,11 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def was_used(path: Path) -> bool:
-    """Whether a registry has been here: it has left blobs, or an audit trail."""
+    """Whether a registry has been here: it has left blobs, or an audit trail; not where that cannot be seen."""
     trail = path / "audit.db"
-    return (trail.exists() and trail.stat().st_size > 0) or any((path / "blobs").glob("*/*/*"))
+    with contextlib.suppress(PermissionError):
+        return (trail.exists() and trail.stat().st_size > 0) or any((path / "blobs").glob("*/*/*"))
+    return False
 
 
 def _check_owner(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 import pytest
 
+from trow.cli import main
 from trow.datadir import hold, try_to_hold
 from trow.lib import private
 from trow.storage.filesystem import FilesystemBlobs
@@ -132,3 +134,33 @@ def test_a_volume_that_everybody_may_write_to_is_used_and_told_of(
         assert "everybody may write to the data directory" in caplog.text
 
     assert as_user(ALICE, said) == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("fsck", 2),
+        ("recover", 1),
+        ("token list", 2),
+        ("keys list", 2),
+        ("audit search", 2),
+        ("audit verify", 2),  # 1 would say that the record was altered
+        ("audit anchor", 2),
+        (f"audit who-runs sha256:{'0' * 64}", 2),
+    ],
+)
+def test_a_command_of_another_user_says_whose_it_is(volume: Path, command: str, expected: int) -> None:
+    words = command.split()
+
+    def run(directory: Path) -> None:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            code = main([*words, "--data-dir", str(directory)])
+        raise AssertionError(code, said.getvalue())
+
+    with pytest.raises(AssertionError):  # whatever it loads is loaded then, for that may belong to root alone
+        run(volume / "missing")
+    volume.chmod(0o755)
+    use(volume / "data")
+    said = as_user(BOB, lambda: run(volume / "data"))
+    assert "run this as the user that trow runs as" in said
+    assert f"AssertionError: ({expected}, " in said

@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"trow: error: {problem}", file=sys.stderr)
         return EXIT_USAGE
+    except PermissionError as error:
+        print(
+            f"trow: error: {error.filename}: {error.strerror}; run this as the user that trow runs as", file=sys.stderr
+        )
+        return EXIT_USAGE
     except StartError as error:
         print(f"trow: error: {error}", file=sys.stderr)
         return EXIT_FAILED

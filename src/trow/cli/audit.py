@@ -248,6 +248,8 @@ def _run_verify(args: argparse.Namespace) -> int:
             report = verify_files(args.file, known, anchors)
         else:
             report = verify_database(_directory(args) / database.FILE_NAME, known, anchors)
+    except PermissionError:
+        raise
     except (ValueError, AuditError, apsw.Error, OSError) as error:
         return _failed(error)
     _print(_summary(report))
