@@ -18,6 +18,7 @@ import msgspec
 from trow.identity import remedies
 from trow.identity.flights import Flights
 from trow.identity.recent import Recent
+from trow.lib.shares import Bounds, Shares
 from trow.oci.errors import OciError, Unavailable
 from trow.policy.access import Decision, Permission
 from trow.policy.beginnings import EVERYWHERE
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from trow.oci.names import Repository
     from trow.policy.identity import Extra
 
+# Questions under way, of all and of one user: the API server answers others too, and names can be made up.
+_QUESTIONS: Final = Bounds(total=24, each=8, waiting=2048, waiting_each=256, patience=5.0)
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _GROUP: Final = "registry.trow.io"
 _ALLOWED_SECONDS: Final = 30.0
@@ -206,6 +209,7 @@ class RbacAuthorizer:
         self._allowed: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
         self._denied: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
         self._flights: Flights[_Answer] = Flights()
+        self._questions_now = Shares(_QUESTIONS, "questions to the cluster about rights")
 
     async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
         """See `Authorizer.decide`."""
@@ -293,7 +297,8 @@ class RbacAuthorizer:
         return answer or await self._flights.share(key, lambda: self._review(asker, question, key))
 
     async def _review(self, asker: _Asker, question: Question, key: bytes) -> _Answer:
-        status = await self._reviews.access(*asker, question.attributes())
+        async with self._questions_now.hold(asker.user):
+            status = await self._reviews.access(*asker, question.attributes())
         if status.denied:
             answer = _Answer(allowed=False, vetoed=True, reason=_shortened(status.reason))
         elif status.allowed:
