@@ -6,6 +6,7 @@ what is asked again and again, with ``@row`` before it.
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from contextlib import closing
@@ -67,6 +68,36 @@ def manifests_of_4_mib(trow: Trow) -> Sequence[Costly]:
     assert 3.5 * MIB < len(raw) < 4 * MIB
     headers = [("Content-Type", INDEX)]
     return [costly("PUT", f"/v2/{REPOSITORY}/manifests/large", 201, headers, raw)]
+
+
+def invented(members: str) -> bytes:
+    """An index with members that nobody knows, which are read to know that the document has one meaning."""
+    return f'{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[],"x":[{members}]}}'.encode()
+
+
+@row()
+def manifests_of_a_million_members(trow: Trow) -> Sequence[Costly]:
+    raw = invented("[]," * 1_300_000 + "[]")
+    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/large", 400, [("Content-Type", INDEX)], raw)]
+
+
+@row()
+def documents_of_numbers_that_are_hard_to_round(trow: Trow) -> Sequence[Costly]:
+    numbers = f"0.77777e300,{'1e300,' * 9_000}1"
+    return [
+        costly("PUT", f"/v2/{REPOSITORY}/manifests/{size}", 201, [("Content-Type", INDEX)], invented(numbers * times))
+        for size, times in (("small", 1), ("large", 12))
+    ]
+
+
+@row(user=("costly", "a password"))
+def tokens_of_numbers_and_scopes_without_meaning(trow: Trow) -> Sequence[Costly]:
+    """What nobody has signed is read to know who shall verify it."""
+    claims = base64.urlsafe_b64encode(f'{{"iss":"x","x":[{"1e300," * 1_900}1]}}'.encode()).decode().rstrip("=")
+    return [
+        costly("GET", "/v2/", 401, [("Authorization", f"Bearer eyJhIjoxfQ.{claims}.e30")]),
+        costly("GET", f"/token?scope={'a+' * 30_000}", 401),
+    ]
 
 
 @row()
@@ -150,6 +181,11 @@ def reviews_of_two_million_containers(trow: Trow) -> Sequence[Costly]:
 def reviews_of_as_many_members_as_there_may_be(trow: Trow) -> Sequence[Costly]:
     lists = ("containers", "initContainers", "volumes")
     return [review(f'{{"containers":[{{"image":"a"}}],"{name}":[' + "{}," * 98_000 + "{}]}", 200) for name in lists]
+
+
+@row(config=REVIEWS)
+def reviews_of_numbers_that_are_hard_to_round(trow: Trow) -> Sequence[Costly]:
+    return [review('{"containers":[{"image":"a"}],"x":[' + "1e300," * 190_000 + "1]}", 200)]
 
 
 @row(config=REVIEWS)

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from trow.lib.terminal import shown
 from trow.oci.errors import RequestInvalid
+from trow.oci.numbers import finite
 from trow.policy.pods import Kind, UnreadableObject
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def decode(body: bytes) -> Review:
 
 
 _decoder: Final = msgspec.json.Decoder(_Envelope)
-_object_decoder: Final = msgspec.json.Decoder(dict[str, object])
+_object_decoder: Final = msgspec.json.Decoder(dict[str, object], float_hook=finite)
 
 
 def _none(why: str) -> RequestInvalid:

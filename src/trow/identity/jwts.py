@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from trow.oci.numbers import finite
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # What is longer is no token: it is not split, decoded or asked about (CVE-2025-30204).
 LONGEST_TOKEN: Final = 16 * 1024
 # "eyJ" is how a JSON object begins in base64: a password with two dots in it stays a password.
+_DECODER: Final = msgspec.json.Decoder(dict[str, Any], float_hook=finite)
 _JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 
@@ -43,6 +46,6 @@ def _part(token: str, number: int) -> Mapping[str, object]:
         return {}
     text = token.split(".")[number]
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=dict[str, Any])
+        return _DECODER.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, RecursionError, msgspec.DecodeError):
         return {}

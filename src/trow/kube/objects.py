@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
+import functools
 import re
 from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
@@ -17,6 +18,7 @@ from msgspec import Meta, Struct, field
 from trow.kube.client import Request
 from trow.kube.errors import BadAnswer, NotFound, Status, TooLarge, refusal
 from trow.oci.errors import Unavailable
+from trow.oci.numbers import finite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -313,8 +315,14 @@ def _converted(manifest: Manifest, path: str) -> _Metadata:
         raise BadAnswer(f"the Kubernetes API server shows something else than an object in {path} ({error})") from None
 
 
+@functools.cache
+def _decoder(kind: type[_Answer]) -> msgspec.json.Decoder[_Answer]:
+    # What tenants store has numbers of theirs.
+    return msgspec.json.Decoder(kind, float_hook=finite)
+
+
 def _decoded(raw: bytes | msgspec.Raw, kind: type[_Answer], where: str) -> _Answer:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return _decoder(kind).decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadAnswer(f"the Kubernetes API server answers {where} with something else than is expected") from None

@@ -21,6 +21,7 @@ import msgspec
 from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, ManifestInvalid
+from trow.oci.numbers import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,8 @@ _DESCRIPTOR_MEMBERS: Final = _folded(
 )
 # Reading one of this size takes about half a millisecond; whoever has others waiting reads a larger one elsewhere.
 LARGE: Final = 64 * 1024
+# Of a large one, counted before any is made: an index of 4 MiB has some 120 000. Making them holds everything else up.
+MOST_MEMBERS: Final = 150_000
 _OF_AN_IMAGE: Final = ("config", "layers")
 _OF_AN_INDEX: Final = ("manifests",)
 _SCHEMA_VERSION: Final = 2
@@ -77,6 +80,7 @@ class _Index(_Document, frozen=True, kw_only=True):
 
 _IMAGE: Final = msgspec.json.Decoder(_Image)
 _INDEX: Final = msgspec.json.Decoder(_Index)
+_STRICT: Final = msgspec.json.Decoder(float_hook=finite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,10 @@ def parse(raw: bytes, content_type: str) -> Manifest:
 
 
 def _members(raw: bytes) -> dict[str, object]:
+    _check_effort(raw)
     try:
         # The one parser is strict about the text (UTF-8, lone surrogates, constants), the other can tell of duplicates.
-        msgspec.json.decode(raw)
+        _STRICT.decode(raw)
         document = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"the manifest is not valid JSON: {_short(error)}") from None
@@ -152,6 +157,13 @@ def _members(raw: bytes) -> dict[str, object]:
     if "manifests" in given and not given.isdisjoint(_OF_AN_IMAGE):
         raise ManifestInvalid("the manifest is both an image and an index")
     return document
+
+
+def _check_effort(raw: bytes) -> None:
+    """See that a large one has a bounded number of members, before any of them is made."""
+    # What separates them may stand in texts too, so this is the most that there can be.
+    if len(raw) > LARGE and sum(map(raw.count, (b",", b"{", b"["))) > MOST_MEMBERS:
+        raise ManifestInvalid(f"the manifest has more than {MOST_MEMBERS} members")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
