@@ -15,7 +15,7 @@ from trow.audit import queries, record, trail
 from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
 from trow.http import admission, capacity, lists, manifests, metrics, request, server, token
-from trow.identity import authenticator, throttle, users
+from trow.identity import authenticator, rbac, throttle, users
 from trow.kube import compiled, policies, statuses, webhooks
 from trow.lib import lines
 from trow.metadata import transactions
@@ -31,7 +31,16 @@ PAGE: Final = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
 # Rows by their first cell, and the numbers that are fixed in them.
 FIXED: Final = {
     "connections": (capacity._MOST_CONNECTIONS,),
+    "requests under way": (capacity.MOST_REQUESTS, capacity._REQUEST_BYTES // 1024),
     "what logs show of a path": (request.LONGEST_PATH,),
+    "manifests of 4 to 64 KiB in memory": (
+        manifests._SMALL.total,
+        manifests._SMALL.each,
+        manifests._SMALL.patience,
+        manifests._SMALL.waiting_each,
+        manifests._SMALL.waiting,
+    ),
+    "members of a manifest over 64 KiB": (manifest.MOST_MEMBERS,),
     "large manifests (over 64 KiB) in memory": (manifests._BOUNDS.total, manifests._BOUNDS.each),
     "lists being read": (lists._BOUNDS.total, lists._BOUNDS.each),
     "a list of repositories being read": (browse._MOST_READS, browse._LEAST_READ, browse._LONGEST_SECONDS),
@@ -41,7 +50,22 @@ FIXED: Final = {
     "an `artifactType`": (manifest._LONGEST_TYPE,),
     "parameters of a query": (request._MOST_PARAMETERS,),
     "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
-    "a form at `/token`": (token._LARGEST_FORM, token._MOST_FIELDS),
+    "a form at `/token`": (token._LARGEST_FORM, token._MOST_FIELDS, token._FORM_SECONDS),
+    "forms over 4 KiB that arrive": (
+        token._FORMS.total,
+        token._FORMS.each,
+        token._FORMS.patience,
+        token._FORMS.waiting_each,
+        token._FORMS.waiting,
+    ),
+    "questions to the API server about rights": (
+        rbac._QUESTIONS.total,
+        rbac._QUESTIONS.each,
+        rbac._QUESTIONS.patience,
+        rbac._QUESTIONS.waiting_each,
+        rbac._QUESTIONS.waiting,
+    ),
+    "scopes that are looked at": (token._MOST_SCOPES,),
     "threads that hash and write": (lanes._LEAST_THREADS, lanes._MOST_THREADS, lanes._PATIENCE_SECONDS),
     "searches for a mount without `from`": (
         anywhere.SEARCHES.total,

@@ -181,7 +181,8 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
 
 
 def _connections(config: Config, metrics: Metrics) -> Connections:
-    connections = Connections(capacity_of(config).places, DOWNLOAD_BYTES)
+    room = capacity_of(config)
+    connections = Connections(room.places, DOWNLOAD_BYTES, room.work)
     description = "Places that answers of more than 64 KiB hold"
     metrics.add_gauge("trow_downloads_open", description, lambda: connections.downloads)
     return connections

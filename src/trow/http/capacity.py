@@ -27,6 +27,11 @@ DOWNLOAD_BYTES: Final = RECEIVE_BUFFER + 128 * 1024
 _SEND_MEMORY: Final = 48 * 2**20
 # A quarter of the places is never one source's alone.
 _SHARE: Final = 0.75
+# Requests under way, of which HTTP/2 has 200 over a connection. One takes 40 KB (measured), and what has come of its
+# body.
+MOST_REQUESTS: Final = 4096
+_LEAST_REQUESTS: Final = 256
+_REQUEST_BYTES: Final = 64 * 1024
 # What waits for a place takes little; a proxy would give up after a minute.
 _WAITING: Final = 1_000
 _PATIENCE_SECONDS: Final = 50.0
@@ -42,11 +47,13 @@ class Capacity:
         connections: how many may be connected at a time.
         each: how many of them from one source.
         downloads: answers of more than 64 KiB that may be on their way at a time.
+        requests: how many may be under way at a time.
     """
 
     connections: int
     each: int
     downloads: int
+    requests: int = MOST_REQUESTS
 
     @property
     def accepted(self) -> int:
@@ -59,6 +66,11 @@ class Capacity:
         each = max(1, int(self.downloads * _SHARE))
         return Bounds(self.downloads, each, _WAITING, int(_WAITING * _SHARE), _PATIENCE_SECONDS)
 
+    @property
+    def work(self) -> Bounds:
+        """Requests under way: nobody waits, who would be one of them."""
+        return Bounds(self.requests, self.requests // 2, 0, 0, 0)
+
 
 def capacity_of(config: Config) -> Capacity:
     """The room that there is with these settings on this machine."""
@@ -66,7 +78,13 @@ def capacity_of(config: Config) -> Capacity:
     connections = limits.max_connections or _affordable(most_files(), memory_limit())
     each = min(limits.max_connections_per_source or connections // 2, connections)
     memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)
-    return Capacity(connections, each, max(2, memory // DOWNLOAD_BYTES))
+    return Capacity(connections, each, max(2, memory // DOWNLOAD_BYTES), _requests(memory_limit()))
+
+
+def _requests(memory: int | None) -> int:
+    """As many as take a quarter of the memory."""
+    by_memory = MOST_REQUESTS if memory is None else memory // 4 // _REQUEST_BYTES
+    return max(_LEAST_REQUESTS, min(MOST_REQUESTS, by_memory))
 
 
 def _affordable(files: int, memory: int | None) -> int:

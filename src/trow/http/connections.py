@@ -17,6 +17,7 @@ from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from trow.lib.shares import Bounds
 
@@ -81,15 +82,19 @@ class Connections:
     Args:
         large: places for large answers, each of which takes memory until its client has taken it.
         place: bytes of memory that a place stands for.
+        requests: how many may be under way. HTTP/2 has many over one connection.
 
     Attributes:
         wake: has the watch look soon.
         over: sources that have too many connections, all of which have something to do.
     """
 
-    def __init__(self, large: Bounds, place: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, large: Bounds, place: int, requests: Bounds, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._large = Shares(large, "downloads")
         self._place = place
+        self._requests = Shares(requests, "requests")
         self._enough = large.total // 2
         self._a_few = max(1, large.total // _PART)
         self.wake: Callable[[], None] = lambda: None
@@ -121,6 +126,14 @@ class Connections:
         """
         if self.over and activity.requests == 1 and source_of(client) in self.over:
             raise Unavailable("too many clients are connected; try again in a moment")
+
+    def working(self, client: str) -> AbstractContextManager[None]:
+        """Have a request of this client under way.
+
+        Raises:
+            TooManyRequests, Unavailable: there are too many, and nothing is read of it.
+        """
+        return self._requests.hold_now(source_of(client))
 
     def get(self, name: str) -> Activity | None:
         """What a connection is doing; None where no request came."""

@@ -13,11 +13,13 @@ from trow.http.connections import SMALL
 from trow.http.request import LONGEST_PATH, Request
 from trow.http.response import Response
 from trow.http.v2 import warning
-from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.oci.errors import Denied, OciError, TooManyRequests, Unauthorized, Unavailable
 from trow.oci.names import Repository
 from trow.policy.access import Permission
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from trow.http.accesslog import AccessLog
     from trow.http.connections import Activity, Connections
     from trow.http.cors import Cors
@@ -38,6 +40,7 @@ _API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
 _DRAIN_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
 _NO_ROUTE: Final = "(none)"
+_FOR_OPERATORS: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})
 
 
 class Dispatcher:
@@ -94,9 +97,18 @@ class Dispatcher:
 
     async def _answer(self, request: Request, activity: Activity) -> Answer:
         try:
-            return await self._allowed(request, activity)
+            with self._place(request):
+                return await self._allowed(request, activity)
+        except (TooManyRequests, Unavailable) as error:
+            return errors.to_response(error, "")
         except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
             return self._fail(request, error)
+
+    def _place(self, request: Request) -> AbstractContextManager[None]:
+        """A place among the requests under way. What operators ask is answered at once, and beside them."""
+        if not self._bounded or (request.method in ("GET", "HEAD") and request.path in _FOR_OPERATORS):
+            return contextlib.nullcontext()
+        return self._connections.working(request.client)
 
     async def _allowed(self, request: Request, activity: Activity) -> Answer:
         try:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from trow.http.bodies import FREE, Bodies, Tier
 from trow.lib.shares import Bounds, Shares
-from trow.lib.source import source_of
 from trow.oci.errors import ManifestTooLarge
 from trow.oci.manifest import LARGE
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from trow.http.request import Request
-
+# Of those up to 64 KiB: 32 MiB for all, and an honest client has sent one in a moment.
+_SMALL: Final = Bounds(total=512, each=128, waiting=1024, waiting_each=256, patience=30)
 # Of those over 64 KiB, which hardly any image has.
 _BOUNDS: Final = Bounds(total=8, each=2, waiting=256, waiting_each=32, patience=30)
 
 
-class ManifestBodies:
+class ManifestBodies(Bodies):
     """Receives manifests.
 
     Args:
@@ -27,28 +23,10 @@ class ManifestBodies:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+        self.small: Final = Shares(_SMALL, "manifests")
         self.large: Final = Shares(_BOUNDS, "large manifests")
+        self._most_bytes: Final = most_bytes
+        super().__init__(most_bytes, self._larger, [Tier(FREE, self.small), Tier(LARGE, self.large)])
 
-    @contextlib.asynccontextmanager
-    async def receive(self, request: Request) -> AsyncIterator[bytes]:
-        """The manifest; a large one has a place of its source until the end of the block.
-
-        Raises:
-            ManifestTooLarge: it is larger than any may be.
-            TooManyRequests, Unavailable: there is no place for another large one.
-        """
-        if (request.content_length or 0) > self._most_bytes:
-            raise self._too_large()
-        body = bytearray()
-        async with contextlib.AsyncExitStack() as place:
-            async for piece in request.body():
-                if len(body) <= LARGE < len(body) + len(piece):
-                    await place.enter_async_context(self.large.hold(source_of(request.client)))
-                body += piece
-                if len(body) > self._most_bytes:
-                    raise self._too_large()
-            yield bytes(body)
-
-    def _too_large(self) -> ManifestTooLarge:
+    def _larger(self) -> ManifestTooLarge:
         return ManifestTooLarge(f"the manifest is larger than {self._most_bytes} bytes (registry.max_manifest_size)")

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from trow.http.bodies import FREE, Bodies, Tier
 from trow.http.response import json_response
+from trow.lib.shares import Bounds, Shares
 from trow.oci.errors import Denied, NameInvalid, OciError, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
 from trow.policy.access import Permission, phrase
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from trow.registry.transfers import Transfers
 
 _LARGEST_FORM: Final = 64 * 1024
+# Nobody has shown who they are. A client has the whole form before it sends the first byte.
+_FORMS: Final = Bounds(total=64, each=16, waiting=512, waiting_each=64, patience=5)
+_FORM_SECONDS: Final = 10.0
+# Scopes that are looked at: many times what a token has room for.
+_MOST_SCOPES: Final = 1000
 # Bytes of a token for what it is good for, beside its holder, and what a repository takes without its name.
 _ROOM: Final = 4400
 _ENTRY: Final = 76
@@ -81,6 +88,8 @@ class TokenService:
         self._transfers = transfers
         self._generation = generation
         self._anonymous = anonymous
+        self.forms: Final = Shares(_FORMS, "large forms")
+        self._bodies = Bodies(_LARGEST_FORM, _too_large, [Tier(FREE, self.forms)], seconds=_FORM_SECONDS)
 
     async def get(self, request: Request) -> Response:
         """A token for the credentials in ``Authorization``."""
@@ -90,9 +99,11 @@ class TokenService:
 
     async def post(self, request: Request) -> Response:
         """A token for the credentials in a form (RFC 6749, sections 4.3 and 6)."""
-        form = await _read_form(request)
+        async with self._bodies.receive(request) as body:
+            form = _read_form(body)
         asked = _parse_scopes(form.get("scope", []))
         user, secret = _credentials(form)
+        del body, form  # who has to wait keeps what the answer takes
         await self._identify(request, lambda who: who.verify_secret(user, secret, request.client))
         return await self._issue(request, asked)
 
@@ -184,7 +195,7 @@ def _parse_scopes(texts: Sequence[str]) -> _Asked:
     repositories: dict[Repository, frozenset[Permission]] = {}
     lists: set[str] = set()
     room = _ROOM
-    for kind, name, actions in map(_split, " ".join(texts).split()):
+    for kind, name, actions in map(_split, " ".join(texts).split(maxsplit=_MOST_SCOPES)[:_MOST_SCOPES]):
         if kind == "registry" and name in _LISTS:
             lists.add(name)
         repository, wanted = _repository(kind, name), _wanted(actions)
@@ -214,12 +225,11 @@ def _wanted(actions: str) -> frozenset[Permission]:
     return frozenset(permission for action in actions.split(",") for permission in _ACTIONS.get(action, ()))
 
 
-async def _read_form(request: Request) -> Mapping[str, list[str]]:
-    body = bytearray()
-    async for piece in request.body():
-        body += piece
-        if len(body) > _LARGEST_FORM:
-            raise RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes")
+def _too_large() -> RequestInvalid:
+    return RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes")
+
+
+def _read_form(body: bytes) -> Mapping[str, list[str]]:
     form: dict[str, list[str]] = {}
     try:
         for name, value in parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS,

@@ -54,3 +54,13 @@ def test_downloads_are_as_many_as_their_memory_allows(
     room = capacity_of(Config(limits=Limits(send_memory=given)))
     assert room.downloads == room.places.total == downloads
     assert 0 < room.places.each < downloads, "one source never has all places"
+
+
+@pytest.mark.parametrize(("memory", "requests"), [(None, 4096), (2**30, 4096), (256 * 2**20, 1024), (2**20, 256)])
+def test_requests_under_way_take_a_quarter_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, memory: int | None, requests: int
+) -> None:
+    machine(monkeypatch, 20_000, memory)
+    room = capacity_of(Config())
+    assert room.requests == room.work.total == requests
+    assert room.work.each == requests // 2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ALICE, BOB = "192.0.2.1", "192.0.2.2"
 LARGE: Final = 100_000
 PLACE: Final = 2**20
+WORK = Bounds(total=4, each=2, waiting=0, waiting_each=0, patience=0)
 
 
 class Kernel:
@@ -41,7 +42,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def connections(clock: Clock) -> Connections:
-    return Connections(Bounds(total=4, each=3, waiting=2, waiting_each=1, patience=0.01), PLACE, clock)
+    return Connections(Bounds(total=4, each=3, waiting=2, waiting_each=1, patience=0.01), PLACE, WORK, clock)
 
 
 def begin(connections: Connections, client: str, port: int = 1, *, http2: bool = False) -> Activity:
@@ -226,7 +227,7 @@ def test_first_request_of_a_source_that_has_too_many_connections_is_refused(conn
 
 async def test_few_large_answers_end_at_a_time_however_many_wait(clock: Clock) -> None:
     """What they held is free some moments later, when those that wait have begun to take as much."""
-    many = Connections(Bounds(64, 64, 64, 64, 1), PLACE, clock)
+    many = Connections(Bounds(64, 64, 64, 64, 1), PLACE, WORK, clock)
     for port in range(64):
         await give(many, ALICE, port)
     assert many.surplus == 4

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import pytest
 
 from support import gates
 from support.requests import Headers, Scope, Transport
+from support.waiting import eventually
 from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
@@ -22,7 +24,7 @@ from trow.oci.errors import BlobUnknown
 from trow.policy.access import Permission
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from support.gates import World
     from trow.http.request import Request
@@ -39,6 +41,8 @@ class Application:
     def __init__(self, world: World, *, per_second: int = 0, origins: Sequence[str] = (), notice: str = "") -> None:
         self.metrics = Metrics()
         self.handled: list[str] = []
+        self.go_on = asyncio.Event()
+        self.waiting = 0
         routes = (
             Route("GET", "/v2/{repository}/tags/list", self.fine, Permission.PULL),
             Route("PUT", "/v2/{repository}/manifests/{reference}", self.body, Permission.PUSH),
@@ -50,7 +54,7 @@ class Application:
             Router(routes),
             world.gate,
             world.peers,
-            connections=Connections(Bounds(4, 3, 4, 4, 1), 2**20),
+            connections=Connections(Bounds(4, 3, 4, 4, 1), 2**20, Bounds(4, 2, 0, 0, 0)),
             metrics=self.metrics,
             rate_limit=RateLimit(per_second, 1),
             cors=Cors(origins),
@@ -72,6 +76,21 @@ class Application:
 
     async def broken(self, request: Request) -> Response:
         raise ZeroDivisionError(request.path)
+
+    async def unending(self, method: str, path: str, *headers: tuple[str, str]) -> None:
+        """Ask, and end the body when the test says so."""
+        application = self
+
+        class Unending(Transport):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                application.waiting += 1
+                await application.go_on.wait()
+                yield b"the end"
+
+        scope = Scope(
+            method=method, path=path, headers=Headers([("host", "registry.test"), *headers]), client="192.0.2.1:9"
+        )
+        await self.dispatcher.__rsgi__(scope, Unending())
 
     async def ask(
         self,
@@ -130,6 +149,21 @@ async def test_wrong_credentials_are_refused_also_where_none_are_needed(make: Ma
     assert (await application.ask("GET", PATH)).status == 200
     # What operators ask is open to everybody, whatever they send.
     assert (await application.ask("GET", "/healthz", wrong)).status == 200
+
+
+async def test_of_one_source_half_of_the_requests_under_way_are_and_operators_are_answered(
+    application: Application,
+) -> None:
+    """Over HTTP/2 there are many over one connection, and each may have a body that does not end."""
+    put = ("PUT", "/v2/team-a/app/manifests/x", ALICE)
+    slow = [asyncio.create_task(application.unending(*put)) for _ in range(2)]
+    await eventually(lambda: application.waiting == 2)
+    assert refusal(await application.ask(*put, body=[b"a"])) == (429, "TOOMANYREQUESTS")
+    assert (await application.ask("GET", "/healthz")).status == 200
+    assert (await application.ask(*put, body=[b"a"], client="192.0.2.2:1")).status == 201
+    application.go_on.set()
+    await asyncio.gather(*slow)
+    assert (await application.ask(*put, body=[b"a"])).status == 201
 
 
 async def test_handler_is_not_asked_for_a_name_outside_the_grammar(application: Application) -> None:
