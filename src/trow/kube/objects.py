@@ -5,7 +5,6 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
-import functools
 import re
 from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
@@ -315,14 +314,9 @@ def _converted(manifest: Manifest, path: str) -> _Metadata:
         raise BadAnswer(f"the Kubernetes API server shows something else than an object in {path} ({error})") from None
 
 
-@functools.cache
-def _decoder(kind: type[_Answer]) -> msgspec.json.Decoder[_Answer]:
-    # What tenants store has numbers of theirs.
-    return msgspec.json.Decoder(kind, float_hook=finite)
-
-
 def _decoded(raw: bytes | msgspec.Raw, kind: type[_Answer], where: str) -> _Answer:
     try:
-        return _decoder(kind).decode(raw)
+        # What tenants store has numbers of theirs.
+        return msgspec.json.Decoder(kind, float_hook=finite).decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadAnswer(f"the Kubernetes API server answers {where} with something else than is expected") from None
