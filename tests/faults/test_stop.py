@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import signal
@@ -105,6 +106,21 @@ def test_a_stop_does_not_wait_longer_than_its_grace(hasty: Trow, tmp_path: Path,
         client.ask("DELETE", session)
         assert staged(tmp_path / "data") == []
     assert_clean(tmp_path / "data")
+
+
+def test_uploads_that_keep_the_threads_busy_do_not_hinder_a_stop(hasty: Trow) -> None:
+    """Chunks of one byte, each of which is work for two threads, were cut off after the threads had ended."""
+    host, _, port = hasty.host.rpartition(":")
+    with Client(hasty.host) as client, contextlib.ExitStack() as uploads:
+        for _ in range(6):
+            wire = uploads.enter_context(socket.create_connection((host, int(port)), timeout=STOP_SECONDS))
+            wire.sendall(request("PATCH", client.begin(REPOSITORY), [("Transfer-Encoding", "chunked")]))
+            wire.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    wire.send(b"1\r\nx\r\n" * 100_000)
+    hasty.process.terminate()
+    assert ended(hasty) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -105,6 +105,12 @@ class Application:
         """Forget the digests of owners that made no Pod for long."""
         await self.metadata.drop_old_pins(time.time() - _PINS_SECONDS, _MOST_PINS)
 
+    async def cut_off(self) -> None:
+        """End the requests that are still under way when all listeners have stopped."""
+        for part in (self, self.certified, self.webhooks):
+            if part is not None:
+                await part.dispatcher.cut_off()
+
     def renewed(self) -> None:
         """The server's certificate was renewed."""
         if self.certified is not None:

@@ -103,6 +103,7 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port, LISTEN_BIND)]
     async with contextlib.AsyncExitStack() as stack:
         application = await stack.enter_async_context(application_of(config, output))
+        stack.push_async_callback(application.cut_off)
         tls = config.listen.tls
         files = TlsFiles(tls.certificate, tls.key) if tls is not None else None
         room = capacity_of(config)

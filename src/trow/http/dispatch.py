@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from trow.http import errors
 from trow.http.connections import SMALL
@@ -39,6 +39,8 @@ _API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
 # A refused request's body is read up to here: a client that is still sending would not see the answer otherwise.
 _DRAIN_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
+# A disk that does not answer is not waited for.
+_CUT_OFF_SECONDS: Final = 5.0
 _NO_ROUTE: Final = "(none)"
 _FOR_OPERATORS: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})
 
@@ -77,6 +79,7 @@ class Dispatcher:
         self._access_log = access_log
         self._pace = pace
         self._bounded = bounded
+        self._running: set[asyncio.Task[None]] = set()
         self._v2_headers: Headers = [_API_VERSION, *([("warning", warning(notice))] if notice else [])]
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
@@ -88,12 +91,22 @@ class Dispatcher:
             errors.to_response(error, "").send(transport, head=scope.method == "HEAD")
             return
         activity = self._connections.begin(request.connection, http2=scope.http_version == "2")
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._running.add(task)
         try:
             answer = await self._answer(request, activity)
             self._send(request, transport, answer)
             self._note(request, answer, time.perf_counter() - started)
         finally:
+            self._running.discard(task)
             self._connections.end(activity)
+
+    async def cut_off(self) -> None:
+        """End the requests under way, while what they need for that is still there: files, threads, the database."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
 
     async def _answer(self, request: Request, activity: Activity) -> Answer:
         try:

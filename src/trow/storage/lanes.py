@@ -48,6 +48,8 @@ class Lanes:
         # Half of the places are one owner's, and enough for it to keep all threads busy.
         self.places: Final = Shares(Bounds(2 * count, count, _WAITING, _WAITING, _PATIENCE_SECONDS), "uploads")
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
         self._running = 0
         try:
             for _ in range(count):
@@ -58,16 +60,22 @@ class Lanes:
             raise
 
     def put(self, work: Callable[[], object]) -> None:
-        """Have something done by the next thread that is free."""
-        self._work.put(work)
+        """Have something done by the next thread that is free; here, when there is none any more."""
+        with self._lock:
+            if not self._closed:
+                self._work.put(work)
+                return
+        work()
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits for a thread."""
-        return self._work.empty()
+        return self._closed or self._work.empty()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads when they have done what was given to them."""
+        with self._lock:
+            self._closed = True
         for _ in range(self._running):
             self._work.put(None)
         self._running = 0

@@ -166,6 +166,14 @@ async def test_of_one_source_half_of_the_requests_under_way_are_and_operators_ar
     assert (await application.ask(*put, body=[b"a"])).status == 201
 
 
+async def test_requests_that_are_cut_off_have_ended_when_what_they_need_ends(application: Application) -> None:
+    slow = [asyncio.create_task(application.unending("PUT", "/v2/team-a/app/manifests/x", ALICE)) for _ in range(2)]
+    await eventually(lambda: application.waiting == 2)
+    await application.dispatcher.cut_off()
+    assert all(task.cancelled() for task in slow)
+    await application.dispatcher.cut_off()
+
+
 async def test_handler_is_not_asked_for_a_name_outside_the_grammar(application: Application) -> None:
     assert refusal(await application.ask("GET", "/v2/../tags/list", ALICE)) == (400, "NAME_INVALID")
     assert application.handled == []

@@ -56,6 +56,18 @@ async def test_each_lane_has_all_chunks_in_order(lanes: Lanes) -> None:
     assert (lanes.places.working, lanes.places.waiting) == (0, 0)
 
 
+async def test_no_upload_waits_for_threads_that_have_ended(lanes: Lanes) -> None:
+    blocked, written = Blocked(), list[bytes]()
+    before = [asyncio.create_task(Feed([blocked] * 2, lanes, str(n)).run(pieces(b"a", b"b"))) for n in range(6)]
+    await eventually(lambda: blocked.begun == THREADS)
+    lanes.close()
+    blocked.go_on.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*before)
+        await Feed([written.append], lanes, "late").run(pieces(b"a", b"b"))
+    assert (blocked.begun, written) == (6 * 2 * 2, [b"a", b"b"])
+
+
 async def test_uploads_that_wait_for_bytes_hold_no_thread(lanes: Lanes) -> None:
     before = threading.active_count()
     bodies = [Stalled(b"first", b"rest") for _ in range(100)]
