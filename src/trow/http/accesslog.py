@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Lines are handed over in batches: waking a thread for each would cost more than wording it.
 _FLUSH_SECONDS: Final = 0.1
 _LONGEST_REASON: Final = 1024
+# HTTP lets clients make up methods of any length.
+_LONGEST_METHOD: Final = 32
 
 
 class _Line(msgspec.Struct, gc=False, omit_defaults=True):
@@ -52,7 +54,8 @@ class AccessLog:
         if not self._lines:
             self._loop.call_later(_FLUSH_SECONDS, self._flush)
         line = _Line(
-            time.time(), "info", "request", request.number, request.client, request.identity.name, request.method,
+            time.time(), "info", "request", request.number, request.client, request.identity.name,
+            request.method[:_LONGEST_METHOD],
             request.path[:LONGEST_PATH], status, request.received, sent, seconds, request.refusal[:_LONGEST_REASON],
         )  # fmt: skip
         self._lines.append(self._word(line))

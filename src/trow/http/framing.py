@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from trow.http.hosts import parse_host
+from trow.http.hosts import LONGEST, parse_host
 from trow.oci.errors import RequestInvalid
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def _require_one_name(scope: Scope) -> None:
         raise RequestInvalid("the request does not say which host it is for; send a Host header")
     if names and name.lower() != names[0].lower():
         raise RequestInvalid("the request is for one host and has another in its Host header; send one")
-    if name and not _is_host(name):
+    # What is remembered of it is no longer than a host.
+    if name and not _is_host(name[: LONGEST + 1]):
         raise RequestInvalid("what the request has as Host is no host")
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Final, NamedTuple
 
-_LONGEST: Final = 253 + len(":65535")
+LONGEST: Final = 253 + len(":65535")
 # Underscores are in no host name, and in those of Docker Compose and of many a laptop.
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _PARTS: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?")
@@ -32,7 +32,7 @@ class Host(NamedTuple):
 
 def parse_host(text: str) -> Host | None:
     """Read a host as it stands in ``Host``; None where it is none, so that nothing else gets into a URL of ours."""
-    parts = _PARTS.fullmatch(text.lower()) if len(text) <= _LONGEST else None
+    parts = _PARTS.fullmatch(text.lower()) if len(text) <= LONGEST else None
     if parts is None:
         return None
     address, name, port = parts.groups()

@@ -12,7 +12,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from trow.http.hosts import parse_host
+from trow.http.hosts import LONGEST, parse_host
 from trow.oci.errors import Denied, RequestInvalid
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Sites:
         Raises:
             Denied: it does not.
         """
-        if self._names is not None and not self._known(request.named):
+        if self._names is not None and not self._known(request.named[: LONGEST + 1]):
             raise Denied(
                 "everybody on this machine may do everything here, so requests may come only by a name of this machine,"
                 f" not by {request.named[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"

@@ -137,3 +137,10 @@ async def test_lines_come_in_order_without_being_asked_for(output: File, tmp_pat
     lines = (tmp_path / "log").read_bytes().splitlines()
     assert [json.loads(line)["path"] for line in lines] == [f"/{n}" for n in range(100)]
     log.close()
+
+
+async def test_a_method_that_a_client_makes_up_is_cut(output: File) -> None:
+    log = AccessLog(output)
+    log.request(request(method="X" * 60_000), 405, 0, 0.0)
+    line = json.loads(output.content(log))
+    assert line["method"] == "X" * 32
