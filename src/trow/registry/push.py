@@ -11,6 +11,7 @@ from trow.oci.errors import (
     BlobTooLarge,
     DigestMismatch,
     SizeInvalid,
+    TooManyRequests,
     Unavailable,
 )
 from trow.oci.names import UploadId
@@ -147,11 +148,12 @@ class Push:
     ) -> Repository | None:
         """Link a blob of another repository that the client may read, and name that one; None when there is none.
 
-        A blob whose bytes are lost is none. Without ``source`` any repository that has the blob will do.
+        A blob whose bytes are lost is none. Without ``source`` any repository that has the blob will do. Where nobody
+        can tell now whether the client may read it, the bytes are sent: a mount is no reason to refuse a push.
         """
         if source is None:
             source = await self._anywhere.find(digest, readable, asker)
-        elif not await readable(source):
+        elif not await _known_readable(source, readable):
             return None
         if source is None or not await self._held([source], digest):
             return None
@@ -225,3 +227,9 @@ class Push:
             await staged.revoke()
         else:
             await staged.discard()
+
+
+async def _known_readable(source: Repository, readable: Callable[[Repository], Awaitable[bool]]) -> bool:
+    with contextlib.suppress(TooManyRequests, Unavailable):
+        return await readable(source)
+    return False

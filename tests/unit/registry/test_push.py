@@ -770,6 +770,17 @@ async def test_mount(push: Push, pull: Pull, size: int) -> None:
     assert await read(pull, OTHER, name) == blob.content
 
 
+@pytest.mark.parametrize("error", [Unavailable("no answer"), TooManyRequests("too many", retry_after=1)])
+async def test_a_source_that_nobody_can_tell_about_refuses_no_push(push: Push, error: OciError) -> None:
+    blob = factories.blob()
+    await push.whole(REPO, NOBODY, chunk(blob.content), digest(blob.digest))
+
+    async def unknown(_: Repository) -> bool:
+        raise error
+
+    assert await push.mount(OTHER, digest(blob.digest), REPO, unknown) is None
+
+
 async def test_mount_from_anywhere_is_from_where_the_client_may_read(push: Push, pull: Pull) -> None:
     blob = factories.blob()
     name = digest(blob.digest)
