@@ -115,8 +115,11 @@ FIXED: Final = {
         transfers._MOST_OF_A_CALLER,
         transfers._LONGEST_SECONDS,
     ),
-    "different refusals of a user, or of a source without a login": (repeats.MOST, repeats.REFUSALS),
-    "different requests of a user that were allowed": (repeats.MOST, repeats.ALLOWED),
+    "different refusals of a user at one source, or of strangers there": (repeats.MOST, repeats.REFUSALS),
+    "different requests of one user at one source, or of strangers there, that were allowed": (
+        repeats.MOST,
+        repeats.ALLOWED,
+    ),
     "different reviews of a client": (repeats.MOST, repeats.REVIEWS),
     "members of an object in a review": (review.MOST_MEMBERS,),
     "entries of a list in an object": (pods.MOST_ENTRIES,),

@@ -329,6 +329,7 @@ def test_a_verdict_is_on_record(client: Client, records: Records, server: Trow) 
         "uid": "u-1",
         "groups": ["dev", "system:authenticated"],
         "method": "review",
+        "unproven": True,
     }
     assert record["workload"] == {"namespace": where, "pod": "web"}
     assert (record["repository"], record["reference"]) == ("docker.io/evil/app", "v1")

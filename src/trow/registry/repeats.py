@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WINDOW_SECONDS: Final = 60.0
 # Events of each part of the record that are counted at a time; above it the oldest is recorded as it is.
 MOST: Final = 10_000
-# Different events of one user, or of one source where nobody has shown who they are, that are recorded one by one
-# within the window: refusals; what was allowed; and reviews, of which one API server sends those of a whole cluster.
+# Different events of one user at one source, or of all there who have not shown who they are, that are recorded one by
+# one within the window: refusals; what was allowed; and reviews, of which an API server sends those of a whole cluster.
 REFUSALS: Final = 60
 ALLOWED: Final = 600
 REVIEWS: Final = 3_000
@@ -105,11 +105,14 @@ def _key(event: Event, alike: Hashable) -> Key:
 
 
 def _share(event: Event, part: Part) -> Key:
-    """Whose share of different records it takes from: a user has one wherever they are, and so has each source."""
+    """Whose share of different records it takes from: that of a user at a source, or of all strangers there.
+
+    Users have one for each source: a ServiceAccount is refused on every node of its Pods, and each is worth a record.
+    That a user has many sources costs others nothing: within a part of the record, whoever holds most gives up most.
+    """
+    proven = part in (Part.EFFECTS, Part.ACCESS)
     allowed = event.outcome is Outcome.OK and part is not Part.REVIEWS
-    if part in (Part.EFFECTS, Part.ACCESS):
-        return "user", event.actor.name, allowed
-    return "source", source_of(event.origin.address), allowed
+    return source_of(event.origin.address), event.actor.name if proven else "", allowed
 
 
 def _most(event: Event, part: Part) -> int:

@@ -97,18 +97,17 @@ def test_different_events_of_one_user_or_source_have_a_share_of_records(
     assert recorded[-1].reason == f"many different {word} of this client"
     assert part_of(recorded[-1]) is part_of(recorded[0])
     assert len(flood("2001:db8::2")) == 0, "the same network is the same source"
-    # A user has one share, from wherever they come.
-    others = most + 1 if actor in (ANONYMOUS, SAID) else 0
-    assert len(flood("192.0.2.9")) == others
+    assert len(flood("192.0.2.9")) == most + 1
     counted = world.after(WINDOW_SECONDS + 1)
-    assert sum(each.count for each in counted) == 3 * (most + 500) - (most + 1) - others
+    assert sum(each.count for each in counted) == 3 * (most + 500) - 2 * (most + 1)
 
 
-def test_the_share_of_one_user_is_not_that_of_another(world: World) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.DENIED])
+def test_the_share_of_one_user_is_not_that_of_another_at_the_same_address(world: World, outcome: Outcome) -> None:
     for number in range(2 * ALLOWED):
-        world.repeats.gather(event(detail=f"{number}"))
-    world.audit.taken()
-    world.repeats.gather(event(replace(ALICE, name="bob")))
+        world.repeats.gather(event(outcome=outcome, detail=f"{number}"))
+    assert {each.actor.name for each in world.audit.taken()} == {"alice"}
+    world.repeats.gather(event(replace(ALICE, name="bob"), outcome))
     assert [each.actor.name for each in world.audit.taken()] == ["bob"]
 
 

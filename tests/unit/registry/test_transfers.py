@@ -446,6 +446,8 @@ async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: Re
     assert (events[-1].repository, events[-1].reason) == ("", "many different refusals of this client")
     registry.transfers.gather(replace(refusal(), actor=Identity("bob", Method.PASSWORD)))
     assert len(registry.audit.taken()) == 1, "another user is not concerned"
+    registry.transfers.gather(refusal(address="192.0.2.2"))
+    assert len(registry.audit.taken()) == 1, "nor is another client"
     (rest,) = registry.after(61)
     assert rest.count == 1000 - 61
     registry.transfers.gather(refusal(repository="r999"))
