@@ -74,15 +74,34 @@ async def test_what_nobody_used_for_long_is_forgotten(metadata: Database, clock:
     assert await metadata.pin(TEAM, "new", IMAGE, SECOND) == SECOND
 
 
-async def test_each_namespace_keeps_those_that_were_used_last(metadata: Database, clock: Clock) -> None:
+async def kept(metadata: Database, owners: str, count: int) -> list[int]:
+    """Which of the owners have the digest that they were given first."""
+    found = [await metadata.pin(TEAM, f"{owners}-{number}", IMAGE, SECOND) for number in range(count)]
+    return [number for number, each in enumerate(found) if each == FIRST]
+
+
+async def test_owners_that_one_source_invents_push_out_none_of_another(metadata: Database, clock: Clock) -> None:
     began = clock.now
     for number in range(5):
         clock.now += 1
-        await metadata.pin(TEAM, f"owner-{number}", IMAGE, FIRST)
-    await metadata.pin("team-b", OWNER, IMAGE, FIRST)
+        await metadata.pin(TEAM, f"real-{number}", IMAGE, FIRST, "192.0.2.1")
+    for number in range(40):
+        clock.now += 1
+        await metadata.pin(TEAM, f"invented-{number}", IMAGE, FIRST, "192.0.2.66")
+        # Whose it is does not change by asking for it.
+        await metadata.pin(TEAM, "real-0", IMAGE, SECOND, "192.0.2.66")
+    await metadata.drop_old_pins(began, most=15)
+    assert await kept(metadata, "real", 5) == [0, 1, 2, 3, 4]
+    assert await kept(metadata, "invented", 40) == list(range(30, 40))
+
+
+async def test_a_source_keeps_what_was_used_last(metadata: Database, clock: Clock) -> None:
+    began = clock.now
+    for number in range(5):
+        clock.now += 1
+        await metadata.pin(TEAM, f"owner-{number}", IMAGE, FIRST, "192.0.2.1")
     clock.now += 1
-    await metadata.pin(TEAM, "owner-0", IMAGE, FIRST)
+    await metadata.pin(TEAM, "owner-0", IMAGE, FIRST, "192.0.2.1")
+    await metadata.drop_old_pins(began, most=5)
     await metadata.drop_old_pins(began, most=3)
-    kept = [number for number in range(5) if await metadata.pin(TEAM, f"owner-{number}", IMAGE, SECOND) == FIRST]
-    assert kept == [0, 3, 4]
-    assert await metadata.pin("team-b", OWNER, IMAGE, SECOND) == FIRST
+    assert await kept(metadata, "owner", 5) == [0, 3, 4]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -200,6 +201,22 @@ def reviews_of_kinds_with_many_lists(trow: Trow) -> Sequence[Costly]:
     return [review(spec, 200, kind={"group": "example.com", "version": "v1", "kind": "Deep"})]
 
 
+@row(user=("alice", "correct horse"))
+def wrong_passwords(_: Trow) -> Sequence[Costly]:
+    """Of users that nobody is, each of whom may try some times without having to wait."""
+    secrets = [base64.b64encode(f"user-{number}:wrong".encode()).decode() for number in range(300)]
+    return [costly("GET", "/v2/", 401, [("Authorization", f"Basic {secret}")]) for secret in secrets]
+
+
+@row()
+def metrics(trow: Trow) -> Sequence[Costly]:
+    """With a series for each of many repositories and statuses, and all that has been counted."""
+    with Client(trow.host) as client:
+        for number in range(50):
+            assert client.push_whole(f"{REPOSITORY}-{number}", b"x").status == 201
+    return [costly("GET", "/metrics")]
+
+
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
     """A server that nobody else asks for anything."""
@@ -211,3 +228,16 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
 def test_others_are_answered_while_one_asks_for_what_is_costly(what: str, idle: Trow, tmp_path: Path) -> None:
     with Trow.start(tmp_path, **ROWS[what].start) as trow:
         assert_others_are_answered(trow.host, idle.host, ROWS[what].prepare(trow))
+
+
+def test_others_are_answered_while_nobody_reads_the_log(idle: Trow, tmp_path: Path) -> None:
+    """More lines than a pipe and what may wait for it hold; some longer than lines may be."""
+    reading, writing = os.pipe()
+    with Trow.start(tmp_path, log_to=writing) as trow:
+        os.close(writing)
+        long = "/" + "x" * 3000
+        with Client(trow.host) as client:
+            for _ in range(2500):
+                assert client.ask("GET", long).status == 404
+        assert_others_are_answered(trow.host, idle.host, [costly("GET", long, 404)])
+    os.close(reading)

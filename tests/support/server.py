@@ -70,10 +70,11 @@ class Trow:
         user: tuple[str, str] | None = None,
         config: Mapping[str, object] | None = None,
         files: int | None = None,
+        log_to: int | None = None,
     ) -> Trow:
         """Start it; `config` is what stands in its configuration file, beside what these flags say.
 
-        With `files` it may have no more of them open.
+        With `files` it may have no more of them open. Its log goes to the descriptor `log_to`, or to a file.
         """
         tmp_path.mkdir(parents=True, exist_ok=True)
         issued = Tls.issue(tmp_path / "tls") if tls else None
@@ -94,8 +95,9 @@ class Trow:
             argv = ["prlimit", f"--nofile={files}:{files}", *argv]
         with stderr.open("ab") as log:
             process = subprocess.Popen(
-                [*argv, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
-            )
+                [*argv, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=log if log_to is None else log_to, encoding="utf-8",
+            )  # fmt: skip
         return cls(process, listeners(process, stderr), tmp_path, issued)
 
     @property

@@ -17,6 +17,7 @@ from trow.admission.names import with_digests
 from trow.admission.notices import controller_of
 from trow.admission.ports import NotReady
 from trow.admission.review import Patch, Ruling
+from trow.lib.source import source_of
 from trow.oci.errors import OciError
 from trow.policy.changes import reference_of
 from trow.policy.pods import UnreadableObject
@@ -96,20 +97,20 @@ class Mutation:
         if asked.pull_through:
             wanted = self._names.renamed(wanted)
         if asked.pin_digests:
-            names, wanted = wanted, await self._pinned(review, wanted)
+            names, wanted = wanted, await self._pinned(review, wanted, source_of(origin.address))
             if self._ledger is not None and (told := [name for name in wanted if name not in names]):
                 self._ledger.told(review, origin, told)
         if self._foresight is not None:
             await self._foresight.look(review, request, wanted, origin)
         return tuple(_changes(request.uses, wanted))
 
-    async def _pinned(self, review: Review, texts: Sequence[str]) -> list[str]:
+    async def _pinned(self, review: Review, texts: Sequence[str], source: str) -> list[str]:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
         digests = await self._names.digests(texts)
         owner = _owner(review.metadata)
         namespace = review.namespace or ""
         if owner is not None and _NAMESPACE.fullmatch(namespace) and digests and not review.dry_run:
-            digests |= await self._kept(namespace, owner, digests)
+            digests |= await self._kept(namespace, owner, digests, source)
         return with_digests(texts, {**digests, **self._stored(review)})
 
     def _stored(self, review: Review) -> Mapping[ImageReference, Digest]:
@@ -120,14 +121,14 @@ class Mutation:
         return {replace(image, digest=None): image.digest for image in old if image and image.tag and image.digest}
 
     async def _kept(
-        self, namespace: str, owner: str, digests: Mapping[ImageReference, Digest]
+        self, namespace: str, owner: str, digests: Mapping[ImageReference, Digest], source: str
     ) -> Mapping[ImageReference, Digest]:
         """What the tags stood for when the first Pod of the same owner was made, where that is found in time."""
         kept: dict[ImageReference, Digest] = {}
         try:
             async with asyncio.timeout(self._inquiry.deadline):
                 for image, digest in digests.items():
-                    kept[image] = await self._pins.pin(namespace, owner, str(image), digest)
+                    kept[image] = await self._pins.pin(namespace, owner, str(image), digest, source)
         except (TimeoutError, OciError):
             log.warning(
                 "a digest could not be kept for the Pods of one owner", extra={"namespace": namespace, "owner": owner}

@@ -80,8 +80,10 @@ class Tags(Protocol):
 class Pins(Protocol):
     """Digests that stay the same for all Pods of one owner, whatever happens to the tag."""
 
-    async def pin(self, namespace: str, owner: str, image: str, digest: Digest) -> Digest:
+    async def pin(self, namespace: str, owner: str, image: str, digest: Digest, source: str = "") -> Digest:
         """The digest that this owner's Pods were given before; else the one given becomes it.
+
+        A ``source`` is who asks, as `source_of` says it: nobody has shown who they are, and each source has a share.
 
         Raises:
             Unavailable: nobody can say at the moment.

@@ -70,8 +70,8 @@ log = logging.getLogger(__name__)
 
 # An owner that made no Pod for so long gets the tag's digest of the day.
 _PINS_SECONDS: Final = 30 * 86400.0
-# Of one namespace, whose tenants can claim any number of owners.
-_MOST_PINS: Final = 10_000
+# Some 60 MiB. Whoever reaches the webhooks can claim any number of owners, and gives up what is too much.
+_MOST_PINS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.audit.chain import Head, part_name
 from trow.audit.times import MICROSECONDS
+from trow.lib.levels import excess_of
 from trow.registry.events import Action, Event, Part
 
 if TYPE_CHECKING:
@@ -251,21 +252,3 @@ class Trimmer:
             part=self._part,
         )
         return Plan(last, event, unsent)
-
-
-def excess_of(held: Mapping[str, int], surplus: int, least: int) -> dict[str, int]:
-    """What each of those who hold most gives up, so that they are left with equally much, but not less than ``least``.
-
-    Args:
-        held: bytes by holder, of those who hold most, the largest first.
-        surplus: bytes to be given up together; where nobody has so much beyond ``least``, the sum is smaller.
-        least: bytes that nobody has to give up.
-    """
-    level, taken = float(least), 0
-    amounts = list(held.values())
-    for number, amount in enumerate(amounts, 1):
-        taken += amount
-        level = max(least, (taken - surplus) / number)
-        if number == len(amounts) or level >= amounts[number]:
-            break
-    return {holder: round(amount - level) for holder, amount in held.items() if amount > level}

@@ -138,14 +138,15 @@ PENDING_EVENTS: Final = "SELECT id, at, actor, detail FROM pending_event ORDER B
 DROP_PENDING_EVENT: Final = "DELETE FROM pending_event WHERE id = ?"
 
 PIN: Final = """
-    INSERT INTO pin (namespace, owner, image, digest, used_at) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO pin (namespace, owner, image, digest, source, used_at) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (namespace, owner, image) DO UPDATE SET used_at = excluded.used_at RETURNING digest
 """
 DROP_OLD_PINS: Final = "DELETE FROM pin WHERE used_at < ?"
-CROWDED_WITH_PINS: Final = "SELECT namespace FROM pin GROUP BY namespace HAVING count(*) > ?"
+COUNT_PINS: Final = "SELECT count(*) FROM pin"
+PINS_OF_SOURCES: Final = "SELECT source, count(*) AS held FROM pin GROUP BY source ORDER BY held DESC, source LIMIT ?"
 DROP_SURPLUS_PINS: Final = """
-    DELETE FROM pin WHERE namespace = ? AND used_at <= (
-        SELECT used_at FROM pin WHERE namespace = ? ORDER BY used_at DESC LIMIT 1 OFFSET ?
+    DELETE FROM pin WHERE source = ? AND used_at <= (
+        SELECT used_at FROM pin WHERE source = ? ORDER BY used_at LIMIT 1 OFFSET ?
     )
 """
 

@@ -643,16 +643,16 @@ class SqliteMetadata:
         """These are in the audit trail."""
         await self._writer.free(lambda: transactions.drop_pending_events(events))
 
-    async def pin(self, namespace: str, owner: str, image: str, digest: Digest) -> Digest:
+    async def pin(self, namespace: str, owner: str, image: str, digest: Digest, source: str = "") -> Digest:
         """See `Pins.pin`."""
-        return await self._writer.run(transactions.pin(namespace, owner, image, digest, self._clock()))
+        return await self._writer.run(transactions.pin(namespace, owner, image, digest, source, self._clock()))
 
     async def drop_old_pins(self, before: float, most: int) -> None:
         """Forget the digests of owners that made no Pod for long.
 
         Args:
             before: seconds of Unix time.
-            most: how many a namespace keeps, those that were used last.
+            most: how many are kept; of more, the sources that have most of them lose those that they used first.
         """
         await self._writer.free(lambda: transactions.drop_old_pins(before, most))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from trow.lib.levels import excess_of
 from trow.metadata import sql
 from trow.oci.digest import Digest
 from trow.oci.errors import ManifestExists, ManifestInvalid, TagExists, blobs_unknown
@@ -47,6 +48,8 @@ Transaction: TypeAlias = Generator[Statement, list[Row], Result]
 
 # Larger ones are read from the manifest itself (migration 0006 has the number too).
 _LISTED_ANNOTATIONS: Final = 64 * 1024
+# Of those that asked for digests to be kept, the ones with most of them.
+_MOST_SOURCES: Final = 10_000
 # What a descriptor has beside its annotations, with room to spare.
 _ENTRY_BYTES: Final = 1000
 _SEQUENCE_END: Final = 2**62
@@ -462,18 +465,23 @@ def pending_events() -> Transaction[Sequence[PendingEvent]]:
     return [PendingEvent(_text(row[0]), _float(row[1]), _text(row[2]), _text(row[3])) for row in rows]
 
 
-def pin(namespace: str, owner: str, image: str, digest: Digest, at: float) -> Transaction[Digest]:
+def pin(namespace: str, owner: str, image: str, digest: Digest, source: str, at: float) -> Transaction[Digest]:
     """The digest that the owner's Pods have for the image; the first one counts."""
-    ((kept,),) = yield sql.PIN, (namespace, owner, image, digest, at)
+    ((kept,),) = yield sql.PIN, (namespace, owner, image, digest, source, at)
     return Digest(_text(kept))
 
 
 def drop_old_pins(before: float, most: int) -> Transaction[None]:
-    """Forget what was not used since then, and of each namespace all but the `most` used last."""
+    """Forget what was not used since then; of more than `most`, the oldest of the sources that have most."""
     yield sql.DROP_OLD_PINS, (before,)
-    crowded = yield sql.CROWDED_WITH_PINS, (most,)
-    for (namespace,) in crowded:
-        yield sql.DROP_SURPLUS_PINS, (namespace, namespace, most)
+    ((count,),) = yield sql.COUNT_PINS, ()
+    if (surplus := _number(count) - most) <= 0:
+        return
+    rows = yield sql.PINS_OF_SOURCES, (_MOST_SOURCES,)
+    held = {_text(source): _number(number) for source, number in rows}
+    for source, number in excess_of(held, surplus, 0).items():
+        if number:
+            yield sql.DROP_SURPLUS_PINS, (source, source, number - 1)
 
 
 def drop_pending_events(events: Sequence[PendingEvent]) -> Transaction[None]:

@@ -331,6 +331,13 @@ async def test_nothing_is_kept_for_what_no_cluster_has(
     assert pins(keeper) == 0
 
 
+async def test_what_is_kept_counts_for_whoever_asked(keep: Keep) -> None:
+    keeper = keep(PINNING)
+    await stored(keeper, "v1")
+    await given(keeper, owned(pod(f"{APP}:v1"), uid("one")))
+    assert sql(keeper.database, "SELECT source FROM pin") == [("10.0.0.1",)]
+
+
 async def test_a_dry_run_keeps_nothing(keep: Keep) -> None:
     keeper = keep(PINNING)
     item = owned(pod(f"{APP}:v1"), uid("one"))

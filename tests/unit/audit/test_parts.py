@@ -12,7 +12,7 @@ from trow.audit import database, schema
 from trow.audit import record as records
 from trow.audit.chain import Head
 from trow.audit.outputs import FileOutput
-from trow.audit.retention import HOLDERS, SHARES, Retention, excess_of
+from trow.audit.retention import HOLDERS, SHARES, Retention
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
 from trow.policy.identity import Identity, Method
@@ -188,22 +188,6 @@ def test_a_lone_user_has_all_of_a_part(path: Path) -> None:
         settled(trail, path, Part.EFFECTS, 2 * MIB)
         assert bytes_of(path, Part.EFFECTS) > 0.8 * MIB
     assert report(path).records > 0
-
-
-@pytest.mark.parametrize(
-    ("held", "surplus", "least", "excess"),
-    [
-        ({"a": 100}, 10, 5, {"a": 10}),
-        ({"a": 100, "b": 20}, 10, 5, {"a": 10}),
-        ({"a": 100, "b": 100}, 20, 5, {"a": 10, "b": 10}),
-        ({"a": 100, "b": 90, "c": 10}, 30, 5, {"a": 20, "b": 10}),
-        ({"a": 100, "b": 4}, 1000, 5, {"a": 95}),
-        ({"a": 5, "b": 5}, 10, 5, {}),
-        ({}, 10, 5, {}),
-    ],
-)
-def test_whoever_holds_most_gives_up_most(held: Any, surplus: int, least: int, excess: Any) -> None:
-    assert excess_of(held, surplus, least) == excess
 
 
 def test_where_nobody_has_much_more_than_others_the_oldest_leave(path: Path) -> None:
