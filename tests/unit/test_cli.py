@@ -132,7 +132,7 @@ def test_shown_values_of_several_parts_read_back(
 def test_show_keeps_the_password_secret(capsys: pytest.CaptureFixture[str]) -> None:
     Path("password").write_text("correct horse\n", "utf-8")
     assert shown(capsys, "-u", "admin", "--password-file", "password")["auth.user"] == "admin  # flag --user"
-    assert main(["serve", "--dry-run", "-u", "admin", "--password-file", "password"]) == 0
+    assert main(["serve", "--dry-run", "--port", "0", "-u", "admin", "--password-file", "password"]) == 0
     assert "horse" not in capsys.readouterr().out
 
 
@@ -156,15 +156,20 @@ def test_check_prints_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["config"], "the following arguments are required: COMMAND"),
+        ([], "COMMAND is missing"),
+        (["config"], "COMMAND is missing"),
         (["sevre"], "unknown command 'sevre'; did you mean serve?"),
         (["policy", "tset"], "unknown command 'tset'; did you mean test?"),
         (["zzz"], "unknown command 'zzz'; choose from serve, config,"),
         (["serve", "--confi", "x"], "unknown flag --confi; did you mean --config?"),
         (["serve", "--prot=8"], "unknown flag --prot; did you mean --port?\nTry 'trow serve --help'."),
+        (["serve", "--data-dir"], "--data-dir needs a value after it"),
+        (["policy", "test"], "-f/--policy, FILE are missing"),
         (["serve", "--zzz"], "unknown flag --zzz\n"),
-        (["version", "now"], "unexpected argument now\nTry 'trow version --help'."),
+        (
+            ["version", "now"],
+            "unexpected argument now; leave it out, or write the flag",
+        ),
         (["completion", "tcsh"], "SHELL cannot be 'tcsh'; choose from bash, zsh, fish"),
     ],
 )

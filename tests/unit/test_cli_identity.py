@@ -146,7 +146,7 @@ def test_a_token_as_json(store: Store, capsys: pytest.CaptureFixture[str]) -> No
         ((*CREATE, "--action", "pull", "--expires", "90"), "is no time"),
         ((*CREATE, "--action", "pull", "--expires", "0d"), "is no time"),
         ((*CREATE, "--action", "pull", "--expires", "9999w"), "is no time"),
-        (CREATE, "required: --action"),
+        (CREATE, "--action is missing"),
         (("token", "revoke", "trow_abcdefghijkl_" + "horse" * 9), "is not an id"),
     ],
 )

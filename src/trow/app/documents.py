@@ -78,7 +78,7 @@ def read(file: str) -> tuple[Document, ...]:
     try:
         return parsed(_bytes(file, place), file)
     except OSError as error:
-        _refuse(place, f"cannot be read ({error.strerror})")
+        _refuse(place, f"cannot be read ({error.strerror}); give the path of a readable file")
 
 
 def parsed(content: bytes, file: str) -> tuple[Document, ...]:

@@ -137,7 +137,9 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
                 opened = stack.enter_context(_copied(opened, largest))
             size = opened.seek(0, 2)
         except OSError as error:
-            raise UnreadableFile(f"{Place(file)}: cannot be read ({error.strerror})") from None
+            raise UnreadableFile(
+                f"{Place(file)}: cannot be read ({error.strerror}); give the path of a readable file"
+            ) from None
         if size > largest:
             raise UnreadableFile(f"{Place(file)}: is larger than {largest} bytes; allow more by --max-size")
         # Not closed but left to whoever holds parts of it.

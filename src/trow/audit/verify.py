@@ -333,4 +333,4 @@ def _lines(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
                     # A line that has no end was cut off; with an end of its own it is no record's canonical form.
                     yield f"{path.name} line {number}", line[:-1] if line.endswith(b"\n") else line + b"\n"
         except OSError as error:
-            raise AuditError(f"cannot read {path}: {error.strerror}") from None
+            raise AuditError(f"cannot read {path}: {error.strerror}; give the path of a readable file") from None

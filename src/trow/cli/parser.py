@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # As argparse reports a value outside of its choices.
 _CHOICE: Final = re.compile(r"argument ([^:]+): invalid choice: '([^']*)' \(choose from ([^()]*)\)")
 
+# As it reports what is not there.
+_MISSING: Final = re.compile(r"the following arguments are required: (.*)")
+_VALUELESS: Final = re.compile(r"argument ([^:]+): expected (?:one|at least one) argument")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose help keeps its line breaks and whose flags are never guessed from a part of their name."""
@@ -39,12 +43,16 @@ class Parser(argparse.ArgumentParser):
         """What to say of arguments that this command does not take."""
         flag = next((each.partition("=")[0] for each in arguments if each.startswith("-")), None)
         if flag is None:
-            return f"unexpected argument {' '.join(arguments)}"
+            return f"unexpected argument {' '.join(arguments)}; leave it out, or write the flag that it belongs to"
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
         return f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "")
 
     @staticmethod
     def _worded(message: str) -> str:
+        if missing := _MISSING.fullmatch(message):
+            return f"{missing[1]} {'are' if ', ' in missing[1] else 'is'} missing"
+        if valueless := _VALUELESS.fullmatch(message):
+            return f"{valueless[1].rpartition('/')[2]} needs a value after it"
         found = _CHOICE.fullmatch(message)
         if found is None:
             return message

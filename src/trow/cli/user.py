@@ -140,7 +140,7 @@ def _checked(check: Callable[[str], str], text: str) -> str:
 def _password() -> str:
     password = _asked() if sys.stdin.isatty() else _piped()
     if not password:
-        raise _Refused("the password is empty")
+        raise _Refused("the password is empty; write it to standard input, on one line")
     if len(password) > _LONGEST_PASSWORD or not password.isprintable():
         raise _Refused(f"the password is longer than {_LONGEST_PASSWORD} characters or has control characters")
     return password

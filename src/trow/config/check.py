@@ -14,6 +14,7 @@ from trow.config.values import Bind, is_loopback
 from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
 from trow.policy.images import registry_of
+from trow.policy.paths import Path as ImagePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
         yield problem("listen.bind", "is empty", f"write {Bind.form}")
     if config.limits.page_size > config.limits.max_page_size:
         yield problem("limits.page_size", "is larger than limits.max_page_size", "lower it or raise the other")
+    if not config.tokens.service.strip():
+        yield problem("tokens.service", "is empty", "write a name that all replicas share, such as trow")
     notice = config.registry.notice
     if notice and not (notice.isascii() and notice.isprintable()):
         yield problem("registry.notice", "cannot be sent in a header", "write printable ASCII on one line")
@@ -177,11 +180,12 @@ def _contradictions_of_admission(config: Config, problem: functools.partial[Prob
     for key, entries in (("allow", validation.allow), ("deny", validation.deny)):
         for entry in entries:
             if wrong := _wrong_with(patterns_of, entry):
-                yield problem(f"image_validation.{key}", wrong, "correct the entry")
+                fix = "write it without scheme" if "://" in entry else "correct the entry"
+                yield problem(f"image_validation.{key}", wrong, fix)
         if entries and validation.default is None:
             yield problem(f"image_validation.{key}", "has no default beside it", "write default: Deny, or Allow")
     for name in admission.registries:
-        if wrong := _wrong_with(registry_of, name):
+        if wrong := _wrong_host(name):
             yield problem("admission.registries", wrong, "write a host, perhaps with a port")
     if wrong := _wrong_with(aliases_of, admission.pull_through):
         yield problem("admission.pull_through", wrong, "correct the entry")
@@ -219,6 +223,9 @@ def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> I
         wrong = f"{admission.webhooks!r} is no name of a configuration"
         yield problem("admission.webhooks", wrong, "write a name such as trow")
     for each in admission.extra_kinds:
+        for path in each.paths:
+            if wrong_path := _wrong_with(ImagePath.parse, path):
+                yield problem("admission.extra_kinds", f"{each.kind}: {wrong_path}", "write such as spec.template.spec")
         if not each.resource and "." not in each.group:
             wrong = f"{each.kind} is of the group {each.group!r}, which has many kinds"
             yield problem("admission.extra_kinds", wrong, "write its resource too, such as resource: deployments")
@@ -237,6 +244,13 @@ def _wrong_with(parse: Callable[[Given], object], given: Given) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _wrong_host(name: str) -> str | None:
+    """What is wrong with the name of a registry, for those who write it as a URL too."""
+    if "://" in name:
+        return f"{name!r} is a URL, and images name a host: {name.partition('://')[2].strip('/')}"
+    return _wrong_with(registry_of, name)
 
 
 def _wrong_with_password(config: Config) -> str | None:

@@ -218,11 +218,48 @@ def _convert(setting: Setting, raw: Given, problems: list[Problem]) -> Any:
         wrong, _, where = str(error).partition(" - at `$")
         form = _choices(setting, where) if wrong.startswith("Invalid enum value") else ""
         place = f"at {where.rstrip('`').lstrip('.')}: " if where and setting.structured else ""
-        problems.append(Problem(raw.source, setting.key, place + wrong, f"write {form or setting.form}"))
+        wrong = place + _in_words(wrong, _members(setting))
+        problems.append(Problem(raw.source, setting.key, wrong, f"write {form or setting.form}"))
         return setting.default
     if outside := _outside(setting, value):
         problems.append(Problem(raw.source, setting.key, f"{raw.value!r} {outside}", f"write {setting.form}"))
     return value
+
+
+# What YAML's values are called, and what the decoder calls them.
+_KINDS: Final = {
+    "array": "a list",
+    "object": "a mapping",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+}
+_EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?: matching regex .*|, got `([a-z]+)`)")
+_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `([^`]*)`")
+_MISSING_FIELD: Final = re.compile(r"Object missing required field `([^`]*)`")
+_NO_CHOICE: Final = re.compile(r"Invalid enum value (.*)")
+
+
+def _in_words(wrong: str, members: Sequence[str]) -> str:
+    """What a decoder has to say, in words of whoever wrote the file."""
+    if (kinds := _EXPECTED.fullmatch(wrong)) and kinds[2]:
+        wanted = [_KINDS.get(each, each) for each in kinds[1].split(" | ") if each != "null"]
+        return f"is {_KINDS.get(kinds[2], kinds[2])} and has to be {' or '.join(wanted)}"
+    if unknown := _UNKNOWN_FIELD.fullmatch(wrong):
+        near = difflib.get_close_matches(unknown[1], members, n=1)
+        return f"has an unknown {unknown[1]!r}" + (f" (did you mean {near[0]}?)" if near else "")
+    if missing := _MISSING_FIELD.fullmatch(wrong):
+        return f"lacks {missing[1]!r}"
+    if choice := _NO_CHOICE.fullmatch(wrong):
+        return f"cannot be {choice[1]}"
+    return wrong
+
+
+def _members(setting: Setting) -> tuple[str, ...]:
+    """The names that a setting of several parts has."""
+    return tuple(getattr(setting.kind, "__struct_fields__", ()))
 
 
 def _choices(setting: Setting, where: str) -> str:
@@ -257,7 +294,7 @@ def _decode(kind: Any, raw: object) -> object:
     if kind is not Path:
         return kind.parse(raw)
     if not isinstance(raw, str) or not raw or "\0" in raw:
-        raise ValueError(f"{raw!r} is not a path")
+        raise ValueError(f"{'nothing' if raw is None else repr(raw)} is not a path")
     return Path(raw)
 
 

@@ -48,8 +48,9 @@ class RateLimit:
         tokens = min(self._burst, tokens + (now - then) * self._per_second)
         if tokens < 1:
             self._buckets[client] = (tokens, now)
-            wait = math.ceil((1 - tokens) / self._per_second)
-            raise TooManyRequests(f"more than {self._per_second} requests a second", retry_after=max(1, wait))
+            wait = max(1, math.ceil((1 - tokens) / self._per_second))
+            what = f"more than {self._per_second} requests a second (limits.requests_per_second)"
+            raise TooManyRequests(f"{what}; wait for {wait} s", retry_after=wait)
         self._buckets[client] = (tokens - 1, now)
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)

@@ -38,7 +38,7 @@ class Lists:
         """
         last = request.query("last")
         if last is not None and len(last) > _LONGEST_LAST:
-            raise RequestInvalid("last is longer than any name")
+            raise RequestInvalid("last is longer than any name; take it from the Link of the page before")
         return self.numbered(request, last)
 
     def numbered(self, request: Request, last: str | None) -> PageRequest:

@@ -166,7 +166,9 @@ class Request:
         if value is None:
             return None
         if len(value) > _LONGEST_HEADER or set(self._headers.get_all(name)) != {value}:
-            raise RequestInvalid(f"the header {name} is too long or has more than one value")
+            raise RequestInvalid(
+                f"the header {name} has more than one value, or over {_LONGEST_HEADER} characters; send it once"
+            )
         return value
 
     def header_list(self, name: str) -> str | None:
@@ -179,7 +181,7 @@ class Request:
             return None
         value = ", ".join(self._headers.get_all(name))
         if len(value) > _LONGEST_HEADER:
-            raise RequestInvalid(f"the header {name} is too long")
+            raise RequestInvalid(f"the header {name} is too long; send at most {_LONGEST_HEADER} characters")
         return value
 
     def query(self, name: str) -> str | None:

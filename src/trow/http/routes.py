@@ -110,8 +110,12 @@ class Router:
             allowed.update(by_method)
         if allowed:
             names = sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
-            raise MethodUnsupported("this end-point does not support the method", allowed=tuple(names))
-        raise EndpointUnknown("there is no such end-point")
+            raise MethodUnsupported(
+                f"this end-point does not take {method}, but {', '.join(names)}", allowed=tuple(names)
+            )
+        raise EndpointUnknown(
+            "there is no such end-point; those of a registry begin with /v2/, and GET / tells where to read on"
+        )
 
 
 def expression(path: str) -> re.Pattern[str]:

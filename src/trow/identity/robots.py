@@ -75,7 +75,7 @@ class Robots:
         stored = await self._tokens.robot_token(text[1])
         expected = _NOBODY if stored is None else stored.secret_hash
         if not hmac.compare_digest(_hash(text[2]).encode(), expected.encode()) or stored is None:
-            raise Unauthorized("the robot token is not known here")
+            raise Unauthorized("the robot token is not known here; make one with `trow token create` for this registry")
         self._check_still_good(stored)
         return Identity(f"robot:{stored.name}", Method.ROBOT, stored.id, credential=stored.id, grants=stored.grants)
 

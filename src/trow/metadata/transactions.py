@@ -143,7 +143,8 @@ def _previous_type(publication: Publication) -> Transaction[str]:
         return ""
     if not publication.overwrite:
         raise ManifestExists(
-            f"the manifest is here as {previous}, and you may not make it something else", {"mediaType": previous}
+            f"the manifest is here as {previous}, and you may not make it something else, which takes tag-overwrite",
+            {"mediaType": previous},
         )
     return previous
 
@@ -222,7 +223,8 @@ def _point_tag(publication: Publication, tag: Tag, now: float) -> Transaction[li
         return []
     # Decided here, where nothing can come between: a right to create is none to overwrite (CVE-2026-31801).
     if previous is not None and not publication.overwrite:
-        raise TagExists(f"the tag {tag} exists, and you may not point it at something else", {"tag": tag})
+        what = f"the tag {tag} exists, and you may not point it at something else, which takes tag-overwrite"
+        raise TagExists(f"{what}; push another tag", {"tag": tag})
     yield sql.SET_TAG, (publication.repository, tag, publication.digest)
     yield from _record(publication.repository, tag, publication.digest, now, publication.subject, publication.history)
     return [TagMove(tag, previous)]

@@ -90,4 +90,4 @@ class UploadId(str):
         """
         if len(text) == 32 and _UPLOAD.fullmatch(text):  # noqa: PLR2004 - the length that the expression demands
             return cls(text)
-        raise UploadUnknown("there is no such upload session")
+        raise UploadUnknown("there is no such upload session; begin another")

@@ -72,6 +72,8 @@ def check_chunk(chunk: ByteRange, offset: int, length: int | None) -> None:
         SizeInvalid: it is not as long as the ``Content-Length`` says.
     """
     if chunk.start != offset:
-        raise ChunkOutOfOrder(f"the chunk starts at {chunk.start}, the upload has {offset} bytes", offset=offset)
+        raise ChunkOutOfOrder(
+            f"the chunk starts at {chunk.start}, the upload has {offset} bytes; go on there", offset=offset
+        )
     if length is not None and length != chunk.length:
         raise SizeInvalid(f"Content-Range spans {chunk.length} bytes, Content-Length says {length}")

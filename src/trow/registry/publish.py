@@ -216,7 +216,10 @@ def _digest(raw: bytes, reference: Reference) -> Digest:
         return Digest.of(raw)
     actual = Digest.of(raw, reference.algorithm)
     if actual != reference:
-        raise DigestMismatch("the manifest does not have this digest", {"claimed": reference, "actual": actual})
+        raise DigestMismatch(
+            f"the manifest has the digest {actual}, not this one; send the bytes that belong to it",
+            {"claimed": reference, "actual": actual},
+        )
     return actual
 
 

@@ -195,7 +195,10 @@ class Push:
         """Verify, make durable, link: in this order, so that no name ever points at bytes that are not there."""
         actual = await staged.digest(digest.algorithm)
         if actual != digest:
-            raise DigestMismatch("the content does not have this digest", {"claimed": digest, "actual": actual})
+            raise DigestMismatch(
+                f"the content has the digest {actual}, not this one; send it again",
+                {"claimed": digest, "actual": actual},
+            )
         size = staged.offset
         if size <= INLINE:
             record = BlobRecord(size, await staged.content())

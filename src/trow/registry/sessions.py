@@ -272,7 +272,7 @@ async def _exclusive(lock: asyncio.Lock) -> AsyncIterator[None]:
         async with asyncio.timeout(_BUSY_SECONDS):
             await lock.acquire()
     except TimeoutError:
-        raise UploadBusy("another request is writing to this upload") from None
+        raise UploadBusy("another request is writing to this upload; go on when it has ended") from None
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ def test_every_problem_is_reported_with_its_place(write: Write) -> None:
     text = "\n".join(map(str, found))
     assert f"{file}: registry.max_blob_size: 'big' is not a size; write a whole number of bytes" in text
     assert f"{file}: limits.burst: 0 is less than 1; write a whole number of at least 1" in text
-    assert "variable TROW_LOG_LEVEL: log.level: Invalid enum value 'loud'; write one of debug, info" in text
+    assert "variable TROW_LOG_LEVEL: log.level: cannot be 'loud'; write one of debug, info" in text
     assert "variable TROW_LOG_ACCES: unknown variable; did you mean TROW_LOG_ACCESS?" in text
     assert "flag --bind: listen.bind: 'x:99999' is not an address" in text
 
@@ -390,3 +390,23 @@ def test_every_contradiction_is_told_at_once(write: Write) -> None:
     text = "auth: {user: a}\naudit: {enabled: false, fail_closed: true}\nkubernetes: {anonymous: true}\n"
     keys = [problem.key for problem in problems(write(text), listen__bind="0.0.0.0")]
     assert keys == ["auth.user", "kubernetes.anonymous", "audit.fail_closed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "admission: {registries: ['https://reg.example.com/']}",
+            "'https://reg.example.com/' is a URL, and images name a host: reg.example.com; write a host, perhaps",
+        ),
+        ("image_validation: {default: Deny, allow: ['https://x.y/']}", "; write it without scheme"),
+        (
+            "admission: {extra_kinds: [{group: a.b, kind: Thing, paths: ['spec.a[']}]}",
+            "Thing: 'spec.a[' is no path; write members with dots",
+        ),
+        ("tokens: {service: ''}", "is empty; write a name that all replicas share"),
+    ],
+)
+def test_what_is_often_written_otherwise_is_refused_with_the_fix(write: Write, text: str, said: str) -> None:
+    [problem] = problems(write(text))
+    assert said in str(problem)

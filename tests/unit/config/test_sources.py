@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +15,7 @@ from trow.config import (
     SETTINGS,
     AccessRule,
     Config,
+    ConfigError,
     Duration,
     OidcIssuer,
     Size,
@@ -162,29 +166,29 @@ def test_empty_variable_of_several_parts_is_the_default(name: str) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"TROW_AUTH_OIDC": "github"}, "auth.oidc: Expected `array`, got `str`; write a mapping with name, issuer"),
-        ({"TROW_AUTH_OIDC": "[{name: a}]"}, "auth.oidc: at [0]: Object missing required field `issuer`"),
-        ({"TROW_AUTH_OIDC": "["}, "auth.oidc: Expected `array`, got `str`"),
-        ({"TROW_AUTH_OIDC": "[{name: a, name: b}]"}, "auth.oidc: Expected `array`, got `str`"),
-        ({"TROW_AUTH_OIDC": f"[{GITHUB}, {GITHUB[:-1]}, issuers: x}}]"}, "at [1]: Object contains unknown field"),
-        ({"TROW_AUTH_OIDC": f"[{GITHUB[:-1]}, algorithms: [none]}}]"}, "at [0].algorithms[0]: Invalid enum value"),
+        ({"TROW_AUTH_OIDC": "github"}, "auth.oidc: is text and has to be a list; write a mapping with name, issuer"),
+        ({"TROW_AUTH_OIDC": "[{name: a}]"}, "auth.oidc: at [0]: lacks 'issuer'"),
+        ({"TROW_AUTH_OIDC": "["}, "auth.oidc: is text and has to be a list"),
+        ({"TROW_AUTH_OIDC": "[{name: a, name: b}]"}, "auth.oidc: is text and has to be a list"),
+        ({"TROW_AUTH_OIDC": f"[{GITHUB}, {GITHUB[:-1]}, issuers: x}}]"}, "[1]: has an unknown 'issuers' (did you mean"),
+        ({"TROW_AUTH_OIDC": f"[{GITHUB[:-1]}, algorithms: [none]}}]"}, "at [0].algorithms[0]: cannot be"),
         ({"TROW_AUTH_OIDC": "[{name: a, issuer: b, audiences: [c]}]"}, "at [0].issuer: 'b' is not a URL"),
-        ({"TROW_ACCESS_RULES": "[{users: [a], actions: [fly]}]"}, "at [0].actions[0]: Invalid enum value 'fly'"),
-        ({"TROW_ACCESS_RULES": "[{users: [a]}]"}, "at [0]: Object missing required field `actions`"),
+        ({"TROW_ACCESS_RULES": "[{users: [a], actions: [fly]}]"}, "at [0].actions[0]: cannot be 'fly'"),
+        ({"TROW_ACCESS_RULES": "[{users: [a]}]"}, "at [0]: lacks 'actions'"),
         ({"TROW_ACCESS_RULES": "[{users: [a], repositories: [A], actions: [pull]}]"}, "at [0].repositories[0]: 'A' is"),
         ({"TROW_ACCESS_RULES": "[{users: [a], repositories: [1], actions: [pull]}]"}, "at [0].repositories[0]: 1 is"),
-        ({"TROW_ACCESS_RULES": "[{user: a, actions: [pull]}]"}, "at [0]: Object contains unknown field `user`"),
-        ({"TROW_KUBERNETES_NAMESPACES": "[a]"}, "Expected `object`, got `array`; write a mapping"),
-        ({"TROW_KUBERNETES_NAMESPACES": "{a: [b]}"}, "kubernetes.namespaces: at [...]: Expected `str`, got `array`"),
+        ({"TROW_ACCESS_RULES": "[{user: a, actions: [pull]}]"}, "at [0]: has an unknown 'user' (did you mean users?)"),
+        ({"TROW_KUBERNETES_NAMESPACES": "[a]"}, "is a list and has to be a mapping; write a mapping"),
+        ({"TROW_KUBERNETES_NAMESPACES": "{a: [b]}"}, "kubernetes.namespaces: at [...]: is a list and has to be text"),
         ({"TROW_LISTEN_TRUSTED_PROXIES": "10.0.0.1/8"}, "'10.0.0.1/8' is not a network; write an address or network"),
         ({"TROW_LISTEN_PUBLIC_URL": "registry"}, "'registry' is not a URL; write a URL such as https://registry.example"),
-        ({"TROW_AUTH_CHALLENGE": "digest"}, "Invalid enum value 'digest'; write one of bearer, basic"),
-        ({"TROW_AUTH_ANONYMOUS": "all"}, "Invalid enum value 'all'; write one of none, pull"),
+        ({"TROW_AUTH_CHALLENGE": "digest"}, "cannot be 'digest'; write one of bearer, basic"),
+        ({"TROW_AUTH_ANONYMOUS": "all"}, "cannot be 'all'; write one of none, pull"),
         ({"TROW_TOKENS_LIFETIME": "2h"}, "'2h' is more than 3600"),
         ({"TROW_TOKENS_LIFETIME": "5"}, "'5' is less than 10"),
         ({"TROW_AUDIT_RETENTION": "1s"}, "'1s' is less than 60"),
         ({"TROW_AUDIT_MAX_SIZE": "1kB"}, "'1kB' is less than 1048576"),
-        ({"TROW_AUDIT_WEBHOOK_FORMAT": "xml"}, "Invalid enum value 'xml'; write one of cloudevents, kubernetes"),
+        ({"TROW_AUDIT_WEBHOOK_FORMAT": "xml"}, "cannot be 'xml'; write one of cloudevents, kubernetes"),
     ],
 )  # fmt: skip
 def test_problem_of_a_part_names_the_variable_the_place_and_the_form(environment: dict[str, str], message: str) -> None:
@@ -199,7 +203,7 @@ def test_problem_of_a_part_names_the_file(write: Write) -> None:
     file = write("access:\n  rules:\n    - {users: [a], actions: [pull]}\n    - {users: [a], actions: [fly]}\n")
     [problem] = problems(file)
     assert str(problem).startswith(
-        f"{file}: access.rules: at [1].actions[0]: Invalid enum value 'fly'; write one of pull, push, attach,"
+        f"{file}: access.rules: at [1].actions[0]: cannot be 'fly'; write one of pull, push, attach,"
     )
 
 
@@ -283,3 +287,17 @@ def test_defaults_are_closed_where_it_matters() -> None:
     assert not any([config.listen.trusted_proxies, config.kubernetes.audiences, config.access.rules])
     assert (config.auth.allow_anonymous_push, config.kubernetes.authorization) == (False, False)
     assert (config.audit.enabled, config.auth.challenge, config.tokens.lifetime) == (True, "bearer", 300.0)
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_mistake_in_a_setting_tells_the_place_and_what_to_write(write: Write, key: str) -> None:
+    section, _, name = key.rpartition(".")
+    for value in ({"no": {"such": "thing"}}, [[["list"]]], -1, "\0"):
+        line = json.dumps({section: {name: value}} if section else {name: value})
+        with contextlib.suppress(ConfigError):
+            load(write(line), {}, {})
+            continue
+        for problem in problems(write(line)):
+            assert problem.key
+            assert problem.fix
+            assert not re.search("`(array|object|str|int|null)|Invalid enum|required field", str(problem)), str(problem)

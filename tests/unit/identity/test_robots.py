@@ -99,7 +99,7 @@ async def test_a_wrong_secret_says_no_more_than_an_unknown_id() -> None:
             await found.verify(wrong)
         assert not isinstance(caught.value, Stale)
         said.add(caught.value.message)
-    assert said == {"the robot token is not known here"}
+    assert said == {"the robot token is not known here; make one with `trow token create` for this registry"}
 
 
 async def test_expired_and_revoked_are_told_apart_to_who_has_the_secret() -> None:
