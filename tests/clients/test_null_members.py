@@ -9,8 +9,12 @@ import pytest
 from clients.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, TAG, Image, descriptor, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clients.box import Box
     from clients.registry import Registry
+
+    Copy = Callable[[Box, Registry, str, str], None]
 
 CONFIG: Final = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}})
 # What `FROM scratch` and a LABEL become, and what filters that keep nothing leave.
@@ -22,14 +26,25 @@ def bare(members: dict[str, Any]) -> Image:
     return Image(OCI_MANIFEST, encode({"schemaVersion": 2, "mediaType": OCI_MANIFEST} | config | members), (CONFIG,))
 
 
-@pytest.mark.parametrize("members", LAYERS)
-def test_crane_copies_an_image_without_layers(
-    plain: Registry, box: Box, repository: str, members: dict[str, Any]
-) -> None:
-    made = bare(members)
-    plain.push(f"{repository}/from", made, TAG)
-    box.run("crane", "copy", f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
-    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
+def by_crane(box: Box, plain: Registry, source: str, target: str) -> None:
+    del plain
+    box.run("crane", "copy", source, target)
+
+
+def by_oras(box: Box, plain: Registry, source: str, target: str) -> None:
+    del plain
+    box.run("oras", "copy", "--from-plain-http", "--to-plain-http", source, target)
+
+
+def by_regctl(box: Box, plain: Registry, source: str, target: str) -> None:
+    box.run("regctl", "registry", "set", "--tls=disabled", plain.host)
+    box.run("regctl", "image", "copy", source, target)
+
+
+def by_skopeo(box: Box, plain: Registry, source: str, target: str) -> None:
+    del plain
+    flags = "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"
+    box.run("skopeo", "copy", *flags, f"docker://{source}", f"docker://{target}")
 
 
 def test_crane_filters_an_index_to_nothing(plain: Registry, box: Box, repository: str) -> None:
@@ -43,34 +58,11 @@ def test_crane_filters_an_index_to_nothing(plain: Registry, box: Box, repository
 
 
 @pytest.mark.parametrize("members", LAYERS)
-def test_oras_copies_an_image_without_layers(
-    plain: Registry, box: Box, repository: str, members: dict[str, Any]
+@pytest.mark.parametrize("copy", [by_crane, by_oras, by_regctl, by_skopeo])
+def test_an_image_without_layers_is_copied(
+    copy: Copy, plain: Registry, box: Box, repository: str, members: dict[str, Any]
 ) -> None:
     made = bare(members)
     plain.push(f"{repository}/from", made, TAG)
-    hosts = f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}"
-    box.run("oras", "copy", "--from-plain-http", "--to-plain-http", *hosts)
-    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
-
-
-@pytest.mark.parametrize("members", LAYERS)
-def test_regctl_copies_an_image_without_layers(
-    plain: Registry, box: Box, repository: str, members: dict[str, Any]
-) -> None:
-    made = bare(members)
-    plain.push(f"{repository}/from", made, TAG)
-    box.run("regctl", "registry", "set", "--tls=disabled", plain.host)
-    box.run("regctl", "image", "copy", f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
-    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
-
-
-@pytest.mark.parametrize("members", LAYERS)
-def test_skopeo_copies_an_image_without_layers(
-    plain: Registry, box: Box, repository: str, members: dict[str, Any]
-) -> None:
-    made = bare(members)
-    plain.push(f"{repository}/from", made, TAG)
-    hosts = [f"docker://{plain.host}/{repository}/{each}:{TAG}" for each in ("from", "to")]
-    flags = "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"
-    box.run("skopeo", "copy", *flags, *hosts)
+    copy(box, plain, f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
     assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest

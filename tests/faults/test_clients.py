@@ -53,12 +53,6 @@ def trow(server: Trow, folder: Path) -> Iterator[Trow]:
     assert becomes(lambda: staged(folder / "data") == [])
 
 
-@pytest.fixture
-def client(trow: Trow) -> Iterator[Client]:
-    with Client(trow.host) as client:
-        yield client
-
-
 def announced(method: str, target: str, length: int) -> bytes:
     """The head of a request whose client waits until it is told to send the body."""
     return request(method, target, [("Content-Length", str(length)), ("Expect", "100-continue")])

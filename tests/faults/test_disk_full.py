@@ -46,12 +46,6 @@ def trow(volume: Volume, tmp_path: Path) -> Iterator[Trow]:
     assert_clean(volume.data)
 
 
-@pytest.fixture
-def client(trow: Trow) -> Iterator[Client]:
-    with Client(trow.host) as client:
-        yield client
-
-
 def assert_refused(answer: Answer) -> None:
     assert answer.status in {503, 507}, answer
     assert answer.codes == ["UNAVAILABLE"]

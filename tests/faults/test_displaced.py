@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from support.client import Client, digest_of, image
+from support.client import Client, digest_of, image, push_image
 from support.server import Trow
 from support.store import assert_clean
 from support.waiting import until
@@ -28,17 +28,8 @@ KEPT: Final = image(SMALL, [LARGE])
 @pytest.fixture
 def trow(tmp_path: Path) -> Iterator[Trow]:
     with Trow.start(tmp_path) as trow:
-        with Client(trow.host) as client:
-            assert client.push_whole(REPOSITORY, SMALL).status == 201
-            assert client.push_whole(REPOSITORY, LARGE).status == 201
-            assert client.put_manifest(REPOSITORY, "kept", KEPT).status == 201
+        push_image(trow.host, REPOSITORY, SMALL, LARGE)
         yield trow
-
-
-@pytest.fixture
-def client(trow: Trow) -> Iterator[Client]:
-    with Client(trow.host) as client:
-        yield client
 
 
 @pytest.fixture

@@ -45,12 +45,6 @@ def trow(tmp_path: Path) -> Iterator[Trow]:
 
 
 @pytest.fixture
-def client(trow: Trow) -> Iterator[Client]:
-    with Client(trow.host) as client:
-        yield client
-
-
-@pytest.fixture
 def wal(tmp_path: Path) -> Path:
     return tmp_path / "data" / "trow.db-wal"
 

@@ -123,3 +123,11 @@ class Client:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def push_image(host: str, repository: str, config: bytes, layer: bytes) -> None:
+    """Push an image, with its blobs whole, and the tag ``kept``."""
+    with Client(host) as client:
+        assert client.push_whole(repository, config).status == 201
+        assert client.push_whole(repository, layer).status == 201
+        assert client.put_manifest(repository, "kept", image(config, [layer])).status == 201
