@@ -88,7 +88,7 @@ def try_to_hold(path: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            if path.exists():
+            if path.is_dir():
                 _check_owner(path)
                 _check_purpose(path)
             private.try_folder(path)
