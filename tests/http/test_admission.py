@@ -328,7 +328,6 @@ def test_a_verdict_is_on_record(client: Client, records: Records, server: Trow) 
         "user": "alice",
         "uid": "u-1",
         "groups": ["dev", "system:authenticated"],
-        "unproven": True,
         "method": "review",
         "unproven": True,
     }

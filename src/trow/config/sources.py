@@ -16,6 +16,7 @@ from trow.config.check import contradictions
 from trow.config.errors import DEFAULT, ConfigError, Problem, Source
 from trow.config.schema import Config, Tls
 from trow.config.settings import SECTIONS, SETTINGS, Setting
+from trow.lib.mistakes import in_words
 from trow.policy.globs import RepositoryGlob
 
 if TYPE_CHECKING:
@@ -218,43 +219,12 @@ def _convert(setting: Setting, raw: Given, problems: list[Problem]) -> Any:
         wrong, _, where = str(error).partition(" - at `$")
         form = _choices(setting, where) if wrong.startswith("Invalid enum value") else ""
         place = f"at {where.rstrip('`').lstrip('.')}: " if where and setting.structured else ""
-        wrong = place + _in_words(wrong, _members(setting))
+        wrong = place + in_words(wrong, _members(setting))
         problems.append(Problem(raw.source, setting.key, wrong, f"write {form or setting.form}"))
         return setting.default
     if outside := _outside(setting, value):
         problems.append(Problem(raw.source, setting.key, f"{raw.value!r} {outside}", f"write {setting.form}"))
     return value
-
-
-# What YAML's values are called, and what the decoder calls them.
-_KINDS: Final = {
-    "array": "a list",
-    "object": "a mapping",
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "null": "nothing",
-}
-_EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?: matching regex .*|, got `([a-z]+)`)")
-_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `([^`]*)`")
-_MISSING_FIELD: Final = re.compile(r"Object missing required field `([^`]*)`")
-_NO_CHOICE: Final = re.compile(r"Invalid enum value (.*)")
-
-
-def _in_words(wrong: str, members: Sequence[str]) -> str:
-    """What a decoder has to say, in words of whoever wrote the file."""
-    if (kinds := _EXPECTED.fullmatch(wrong)) and kinds[2]:
-        wanted = [_KINDS.get(each, each) for each in kinds[1].split(" | ") if each != "null"]
-        return f"is {_KINDS.get(kinds[2], kinds[2])} and has to be {' or '.join(wanted)}"
-    if unknown := _UNKNOWN_FIELD.fullmatch(wrong):
-        near = difflib.get_close_matches(unknown[1], members, n=1)
-        return f"has an unknown {unknown[1]!r}" + (f" (did you mean {near[0]}?)" if near else "")
-    if missing := _MISSING_FIELD.fullmatch(wrong):
-        return f"lacks {missing[1]!r}"
-    if choice := _NO_CHOICE.fullmatch(wrong):
-        return f"cannot be {choice[1]}"
-    return wrong
 
 
 def _members(setting: Setting) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from trow.lib.mistakes import in_words
 from trow.policy.decide import LONGEST_EXEMPTION, Exemption
 from trow.policy.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY, ImagePattern
@@ -392,14 +393,15 @@ def _readable(error: Exception, root: str = "") -> str:
     what, path = (what, place.removeprefix("`key` in ").strip("`").removeprefix("$")) if what else (place, "")
     where = f"{root}{path}".removeprefix(".")
     if not where or not isinstance(error, msgspec.ValidationError):
-        return str(error)
+        return in_words(str(error))
     if what.startswith(_UNKNOWN):
-        return f"{where}: {what}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
+        return f"{where}: {in_words(what)}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
     field = where.removesuffix("[...]").rpartition(".")[2].partition("[")[0]
     if _AN_EXPRESSION in what and field in _FORMS:
         return f"{where}: is none; write {_FORMS[field]}"
     choices = _CHOICES.get(field) if "enum" in what else None
-    return f"{where}: {what}; write {choices}" if choices else f"{where}: {what}"
+    said = in_words(what)
+    return f"{where}: {said}; write {choices}" if choices else f"{where}: {said}"
 
 
 _AN_EXPRESSION: Final = "matching regex"
