@@ -27,7 +27,7 @@ DOWNLOAD_BYTES: Final = RECEIVE_BUFFER + 128 * 1024
 _SEND_MEMORY: Final = 48 * 2**20
 # A quarter of the places is never one source's alone.
 _SHARE: Final = 0.75
-# Requests under way, of which HTTP/2 has 200 over a connection. One takes 40 KB (measured), and what has come of its
+# Requests under way, of which HTTP/2 has 32 over a connection. One takes 40 KB (measured), and what has come of its
 # body.
 MOST_REQUESTS: Final = 4096
 _LEAST_REQUESTS: Final = 256
