@@ -350,7 +350,7 @@ def test_a_policy_that_becomes_unreadable_counts_as_it_was(lax: Warden) -> None:
     place.put(POLICY, "mine", policy(rules=[rule()]))
     condition = broken(place, POLICY, "mine", policy(default="Allow", rulez=[]))
     assert condition["reason"] == "Invalid"
-    assert condition["message"].startswith("ImagePolicy/mine: spec: Object contains unknown field `rulez`")
+    assert condition["message"].startswith("ImagePolicy/mine: spec: has an unknown 'rulez'; did you mean rules?")
     assert would_run(place, OURS)
     assert not would_run(place, ALIEN)
     place.put(POLICY, "mine", policy(rules=[ALIENS]))
