@@ -17,7 +17,6 @@ from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
 
     from trow.lib.shares import Bounds
 
@@ -127,13 +126,17 @@ class Connections:
         if self.over and activity.requests == 1 and source_of(client) in self.over:
             raise Unavailable("too many clients are connected; try again in a moment")
 
-    def working(self, client: str) -> AbstractContextManager[None]:
-        """Have a request of this client under way.
+    def enter(self, client: str) -> None:
+        """Have a request of this client under way, until `leave`.
 
         Raises:
             TooManyRequests, Unavailable: there are too many, and nothing is read of it.
         """
-        return self._requests.hold_now(source_of(client))
+        self._requests.take_now(source_of(client))
+
+    def leave(self, client: str) -> None:
+        """It is under way no more."""
+        self._requests.give_back(source_of(client))
 
     def get(self, name: str) -> Activity | None:
         """What a connection is doing; None where no request came."""

@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from trow.http import errors
 from trow.http.connections import SMALL
 from trow.http.request import LONGEST_PATH, Request
 from trow.http.response import Response
 from trow.http.v2 import warning
-from trow.oci.errors import Denied, OciError, TooManyRequests, Unauthorized, Unavailable
+from trow.oci.errors import Denied, OciError, Unauthorized
 from trow.oci.names import Repository
 from trow.policy.access import Permission
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from trow.http.accesslog import AccessLog
     from trow.http.connections import Activity, Connections
     from trow.http.cors import Cors
@@ -91,7 +89,8 @@ class Dispatcher:
             errors.to_response(error, "").send(transport, head=scope.method == "HEAD")
             return
         activity = self._connections.begin(request.connection, http2=scope.http_version == "2")
-        task = cast("asyncio.Task[None]", asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - the server runs each request as one
         self._running.add(task)
         try:
             answer = await self._answer(request, activity)
@@ -109,19 +108,19 @@ class Dispatcher:
             await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
 
     async def _answer(self, request: Request, activity: Activity) -> Answer:
+        counted = self._bounded and not _is_for_operators(request)
         try:
-            with self._place(request):
-                return await self._allowed(request, activity)
-        except (TooManyRequests, Unavailable) as error:
+            if counted:
+                self._connections.enter(request.client)
+        except OciError as error:
             return errors.to_response(error, "")
+        try:
+            return await self._allowed(request, activity)
         except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
             return self._fail(request, error)
-
-    def _place(self, request: Request) -> AbstractContextManager[None]:
-        """A place among the requests under way. What operators ask is answered at once, and beside them."""
-        if not self._bounded or (request.method in ("GET", "HEAD") and request.path in _FOR_OPERATORS):
-            return contextlib.nullcontext()
-        return self._connections.working(request.client)
+        finally:
+            if counted:
+                self._connections.leave(request.client)
 
     async def _allowed(self, request: Request, activity: Activity) -> Answer:
         try:
@@ -187,3 +186,8 @@ class Dispatcher:
         self._metrics.request(path, method, answer.status, seconds, request.received, sent)
         if self._access_log is not None:
             self._access_log.request(request, answer.status, sent, seconds)
+
+
+def _is_for_operators(request: Request) -> bool:
+    """What operators ask is answered at once, and beside the requests that are counted."""
+    return request.path in _FOR_OPERATORS and request.method in ("GET", "HEAD")

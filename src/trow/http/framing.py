@@ -17,41 +17,52 @@ from trow.http.hosts import LONGEST, parse_host
 from trow.oci.errors import RequestInvalid
 
 if TYPE_CHECKING:
-    from trow.http.request import Scope
+    from collections.abc import Sequence
+
+    from trow.http.request import Headers
 
 
-def named(scope: Scope) -> str:
+def named(headers: Headers, authority: str | None) -> str:
     """The name that a request came by, as it was written; that of the target goes before the header's.
 
     RFC 9112, section 3.2.2, and RFC 9113, section 8.3.1.
     """
-    return scope.authority or scope.headers.get("host") or ""
+    return authority or headers.get("host") or ""
 
 
-def require_clear(scope: Scope) -> None:
+def require_clear(headers: Headers, authority: str | None, version: str) -> str:
     """See that there is one name and one length, whoever reads.
+
+    Args:
+        headers: of the request.
+        authority: the host of its target, None without one.
+        version: of HTTP: ``1``, ``1.1`` or ``2``.
+
+    Returns:
+        The name; "" where HTTP/1.0 has none.
 
     Raises:
         RequestInvalid: there is not.
     """
-    _require_one_name(scope)
-    codings = scope.headers.get_all("transfer-encoding")
+    name = _one_name(headers.get_all("host"), authority, version)
+    codings = headers.get_all("transfer-encoding")
     if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
         raise RequestInvalid("Transfer-Encoding may be chunked and nothing else")
+    return name
 
 
-def _require_one_name(scope: Scope) -> None:
-    names = scope.headers.get_all("host")
+def _one_name(names: Sequence[str], authority: str | None, version: str) -> str:
     if len(names) > 1:
         raise RequestInvalid("the request has more than one Host header; send one")
-    name = named(scope)
-    if not name and scope.http_version != "1":
+    name = authority or (names[0] if names else "")
+    if not name and version != "1":
         raise RequestInvalid("the request does not say which host it is for; send a Host header")
-    if names and name.lower() != names[0].lower():
+    if names and authority and name.lower() != names[0].lower():
         raise RequestInvalid("the request is for one host and has another in its Host header; send one")
     # What is remembered of it is no longer than a host.
     if name and not _is_host(name[: LONGEST + 1]):
         raise RequestInvalid("what the request has as Host is no host")
+    return name
 
 
 @functools.lru_cache(maxsize=1024)

@@ -139,7 +139,7 @@ class TunnelPeers(Peers):
 
 
 def _host(scope: Scope) -> str:
-    return str(parse_host(named(scope)) or "")
+    return str(parse_host(named(scope.headers, scope.authority)) or "")
 
 
 def _without_port(client: str) -> str:

@@ -90,8 +90,9 @@ class Request:
     """
 
     __slots__ = (
-        "_headers", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client", "connection",
-        "identity", "method", "number", "parameters", "path", "received", "refusal", "repository", "route",
+        "_headers", "_named", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
+        "connection", "identity", "method", "number", "parameters", "path", "received", "refusal",
+        "repository", "route",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, transport: Transport, peers: Peers, pace: Pace) -> None:
@@ -102,6 +103,7 @@ class Request:
         self._peer: Peer | None = peers.known(scope)
         self._pace = pace
         self._headers: Headers = scope.headers
+        self._named: str | None = None
         self._query: list[tuple[str, str]] | None = None
         self.client = peers.address(scope) if self._peer is None else self._peer.address
         self.connection = scope.client if self._peer is None else self._peer.connection
@@ -126,11 +128,14 @@ class Request:
     @property
     def named(self) -> str:
         """The name that it came by, as it was written; proxies may know another one."""
-        return framing.named(self._scope)
+        if self._named is None:
+            self._named = framing.named(self._headers, self._scope.authority)
+        return self._named
 
     def require_clear(self) -> None:
         """See that nobody can read the request in another way. Raises RequestInvalid."""
-        framing.require_clear(self._scope)
+        scope = self._scope
+        self._named = framing.require_clear(self._headers, scope.authority, scope.http_version)
 
     @property
     def origin(self) -> Origin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +59,7 @@ class Shares:
     def __init__(self, bounds: Bounds, what: str) -> None:
         self._bounds = bounds
         self._what = what
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._working = 0
         # Sources that wait, the one whose turn it is first.
         self._queues: OrderedDict[str, deque[_Turn]] = OrderedDict()
@@ -113,21 +113,25 @@ class Shares:
             TooManyRequests: the source holds its share.
             Unavailable: all places are held.
         """
-        if not self._free(source):
-            raise self._refusal(source)
-        self._count(source)
+        self.take_now(source)
         try:
             yield
         finally:
             self.give_back(source)
 
+    def take_now(self, source: str) -> None:
+        """Take a place that is given back elsewhere; otherwise like `hold_now`."""
+        if not self._free(source):
+            raise self._refusal(source)
+        self._count(source)
+
     def _free(self, source: str, places: int = 1) -> bool:
-        within = self._held[source] + places <= self._bounds.each
+        within = self._held.get(source, 0) + places <= self._bounds.each
         return within and self._working + places <= self._bounds.total
 
     def _count(self, source: str, places: int = 1) -> None:
         self._working += places
-        self._held[source] += places
+        self._held[source] = self._held.get(source, 0) + places
 
     def give_back(self, source: str, places: int = 1) -> None:
         """Give places back that `take` has taken."""
@@ -135,7 +139,8 @@ class Shares:
         self._held[source] -= places
         if not self._held[source]:
             del self._held[source]
-        self._next()
+        if self._queues:
+            self._next()
 
     def _next(self) -> None:
         """Give what is free to the first sources in the queue that have not got their shares."""
@@ -198,7 +203,7 @@ class Shares:
     def _refusal(self, source: str) -> OciError:
         """The source's own doing, or that of all."""
         waits = len(self._queues.get(source, ()))
-        own = self._held[source] >= self._bounds.each or 0 < self._bounds.waiting_each <= waits
+        own = self._held.get(source, 0) >= self._bounds.each or 0 < self._bounds.waiting_each <= waits
         return self._too_many() if own else self._busy()
 
     def _too_many(self) -> TooManyRequests:

@@ -11,7 +11,7 @@ from typing import Final
 
 # What a text beyond this holds is looked at letter by letter; the rest of it is ASCII that is harmless.
 _SUSPECT: Final = re.compile(r"[^\n -~]")
-_SUSPECT_BYTES: Final = re.compile(rb"[^\n -~]")
+_DELETE: Final = b"\x7f"
 
 
 def shown(text: str) -> str:
@@ -36,8 +36,9 @@ def escaped(json: str) -> str:
 
 
 def escaped_bytes(json: bytes) -> bytes:
-    """See `escaped`; for JSON in UTF-8."""
-    return escaped(json.decode()).encode() if _SUSPECT_BYTES.search(json) else json
+    """See `escaped`; for JSON in UTF-8 without line feeds inside, as an encoder writes it."""
+    # Control characters are escaped in JSON already, but DEL is not.
+    return json if json.isascii() and _DELETE not in json else escaped(json.decode()).encode()
 
 
 def escaped_xml(xml: str) -> str:
