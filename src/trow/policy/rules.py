@@ -186,12 +186,13 @@ class Index:
 
     def find(self, image: ImageReference, where: Where, *, trusting: bool) -> Rule | None:
         """The first rule that matches, in the order of the policy."""
-        hits = (
-            (number, rule)
-            for number, pattern, rule in self._candidates(image)
-            if rule.concerns(where) and pattern.covers(image, trusting=trusting, namespace=where.namespace)
-        )
-        first = min(hits, key=lambda hit: hit[0], default=None)
+        if not self._found:
+            return None
+        first: tuple[int, Rule] | None = None
+        for number, pattern, rule in self._candidates(image):
+            earlier = first is None or number < first[0]
+            if earlier and rule.concerns(where) and pattern.covers(image, trusting=trusting, namespace=where.namespace):
+                first = number, rule
         return first[1] if first else None
 
     def _candidates(self, image: ImageReference) -> Iterator[tuple[int, ImagePattern, Rule]]:
@@ -274,6 +275,8 @@ class Policy:
         self, image: ImageReference, where: Where = UNKNOWN, *, vouched: bool = False
     ) -> tuple[Policy, StandingException | None]:
         """What is left of the policy for an image, and the exception by which it is not all of it; like `decide`."""
+        if not self.exceptions:
+            return self, None
         trusting = not (vouched or self.believes_tags)
         found = [
             (pattern, each)
