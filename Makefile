@@ -27,7 +27,7 @@ test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/python -m tests.tools.install
 	@$(BIN)/pytest -n auto --dist loadgroup tests $(ARGS)
 
-test-fast: $(STAMP) ## the tests for every edit (< 60 s)
+test-fast: $(STAMP) ## the tests for every edit
 	@$(BIN)/pytest -n auto -q tests/unit tests/contract tests/http tests/arch $(ARGS)
 
 lint: $(STAMP) ## style, types, layers, dependencies
