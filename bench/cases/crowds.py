@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from bench import servers
 from bench.contenders import REPOSITORY, TAG, folder, push_small_image
-from bench.content import MANIFEST, Tail, push_large
+from bench.content import MANIFEST, OCTETS, Tail, push_large
 from bench.measure import Case, Goal, Result, Series, Setting, show
 from bench.processes import resident
 from bench.wire import Connection, parse_head, request_head
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 METHOD = """\
 A crowd from 127.0.0.2 is held, while an honest client from 127.0.0.1 asks for a manifest by tag 20 times a second for
 10 s, each time over a connection of its own: 5 000 idle connections that have asked once; 500 that send a byte of their
-headers a second; 500 pushes that send a byte a second; 2 300 that ask for a large blob and never
+headers a second; 500 PATCH requests of uploads that send a byte a second; 2 300 that ask for a large blob and never
 read. A request that is not answered within a second counts as not answered. Beside it a connection that
 was there before asks for `/healthz` (distribution: `/`) every 10 ms; the longest of its answers is the longest stop of
 the event loop, and of whatever else there is. Memory: the resident size while 700 that never read are held, and 30 s
@@ -47,7 +47,7 @@ class Crowd:
     """Connections that are held; a thread says a byte over each of them once a second where they are slow."""
 
     def __init__(self, server: Server) -> None:
-        self._address = server.address
+        self.address = server.address
         self._members: list[socket.socket] = []
         self._left = threading.Event()
         self._slow = threading.Thread(target=self._say_on, daemon=True)
@@ -69,7 +69,7 @@ class Crowd:
         member.settimeout(LATEST)
         member.bind((CROWD, 0))
         with contextlib.suppress(OSError):
-            member.connect(self._address)
+            member.connect(self.address)
             member.sendall(said)
         member.setblocking(False)
         self._members.append(member)
@@ -97,8 +97,11 @@ def _slow_headers(crowd: Crowd, count: int, _: Blob) -> None:
 
 
 def _slow_bodies(crowd: Crowd, count: int, _: Blob) -> None:
-    for _number in range(count):
-        crowd.grow(request_head("POST", f"/v2/{REPOSITORY}/blobs/uploads/", {}, 1_000_000))
+    # A POST without a digest is answered before its body has come.
+    with Connection(crowd.address) as opener:
+        for _number in range(count):
+            opened = opener.request("POST", f"/v2/{REPOSITORY}/blobs/uploads/").expect(202)
+            crowd.grow(request_head("PATCH", opened.location, OCTETS, 1_000_000))
     crowd.dawdle()
 
 
@@ -170,8 +173,11 @@ def _rows(attack: Attack, seen: Mapping[str, Seen]) -> Iterator[Result]:
     held = f"{attack.count} {attack.name}: answered within 1 s"
     yield _row(held, "%", {name: each.answered for name, each in seen.items()}, Goal("≥", 100, "%"))
     p99 = {name: each.p99 for name, each in seen.items()}
-    if math.isfinite(max(p99.values())):
+    if all(map(math.isfinite, p99.values())):
         yield _row("p99 of these", "ms", p99, hope=Goal("≤", 200, "ms"))
+    else:  # the last of a hundred was not answered by one of them: there is nothing to compare with
+        ours = Series(servers.Trow.name, (p99[servers.Trow.name],))
+        yield Result("p99 of these", "ms", ours, hope=Goal("≤", 200, "ms"))
 
 
 def _attacked(server: Server, blob: Blob, setting: Setting) -> Mapping[str, Seen]:
