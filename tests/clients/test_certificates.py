@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 CLIENTS: Final = ("buildah", "ctr", "helm", "oras", "podman", "regctl", "skopeo")
 LARGE: Final = 64 << 20
 REQUESTS: Final = 300
+# TLS 1.3: a client learns only after its handshake that its certificate is refused, by whichever call comes first.
+CUT_OFF: Final = re.compile(
+    r"remote error: tls|EOF|reset by peer|broken pipe|conn could not be established|server closed idle connection"
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def test_clients_push_and_pull_with_a_certificate_alone(
 ) -> None:
     driver = connect(client, guarded.seen(guarded.pusher))
     said = driver.push_refused(repository)
-    assert re.search(r"remote error: tls|EOF|reset by peer|broken pipe|conn could not be established", said)
+    assert CUT_OFF.search(said), said
     driver.know_certificate(guarded.pusher)
     driver.push(repository)
     assert driver.pull(repository) == guarded.owner.complete(*driver.pushed(repository)).digest

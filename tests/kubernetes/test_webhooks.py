@@ -296,7 +296,7 @@ def test_without_trow_too_jobs_of_a_cron_job_do_not_pile_up(home: Home) -> None:
     with home.start(policies=True) as trow:
         decree(home, "ours", rules=[rule()], namespaces={"include": [home.place]})
         until(lambda: asks(trow) and BY_RULES in home.create(ALIEN)[1])
-    until(lambda: names(home) == ["validate.trow.io", "reach.trow.io"])
+        until(lambda: names(home) == ["validate.trow.io", "reach.trow.io"])  # a Trow that ended changes them no more
     said = kubectl("create", "--namespace", home.place, "--filename", "-", input=json.dumps(CRON))
     assert "cronjob.batch/web created" in said
     due = ("patch", "cronjob/web", "--namespace", home.place, "--subresource", "status", "--type", "merge", "--patch")
