@@ -25,6 +25,8 @@ from support.wire import Incoming, Wire, request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from support.wire import Answer
+
 # Loopback addresses: each is a source of its own.
 OTHERS, ANOTHER = "127.0.0.2", "127.0.0.3"
 # Every limit small enough to be met within seconds.
@@ -71,6 +73,48 @@ def test_somebody_new_is_answered_where_files_are_few(few_files: Trow, said: byt
             each.grow(750, said)
         until(lambda: served(few_files))
     until(lambda: served(few_files))
+
+
+@pytest.mark.parametrize("files", [FEW_FILES, 256])
+def test_somebody_new_is_told_to_come_later_while_slow_uploads_have_all_there_is(files: int, tmp_path: Path) -> None:
+    """Each of them has a file beside its connection, and none of them may be ended for somebody else."""
+    slow = request("POST", f"/v2/slow/app/blobs/uploads/?digest={digest_of(b'x')}", [("content-length", "10000000")])
+    with Trow.start(tmp_path, files=files) as trow, contextlib.ExitStack() as crowds:
+        with Wire(trow.host) as honest:
+            assert honest.ask("GET", "/healthz").status == 200
+            for source in (OTHERS, ANOTHER, "127.0.0.4"):
+                growing(crowds.enter_context(Crowd(trow.host, source=source)), 150, slow + b"x" * 70_000)
+            until(lambda: asked(trow, "/v2/").status == 503)
+            for _ in range(50):
+                answer = asked(trow, "/v2/")
+                assert (answer.status, answer.header("retry-after").isdigit()) == (503, True)
+                assert asked(trow, "/healthz").status == 200
+            assert honest.ask("GET", "/healthz").status == 200
+        assert b"Traceback" not in trow.stderr.read_bytes()
+
+
+def growing(crowd: Crowd, count: int, said: bytes) -> None:
+    """Let so many come, of whom some are turned away while they speak."""
+    for _ in range(count):
+        with contextlib.suppress(OSError):
+            crowd.grow(1, said)
+
+
+def asked(trow: Trow, path: str) -> Answer:
+    """What somebody new is told, who has to be told something soon."""
+    with Wire(trow.host) as wire:
+        wire.socket.settimeout(3)
+        return wire.ask("GET", path)
+
+
+def test_somebody_new_is_answered_though_crowds_do_not_take_small_answers(tmp_path: Path) -> None:
+    """The kernel keeps these, so that they need no place; those who have stalled for longest go."""
+    with Trow.start(tmp_path, files=FEW_FILES) as trow, contextlib.ExitStack() as crowds:
+        path = push(trow, "stalled/small", bytes(64_000))
+        for source in (OTHERS, ANOTHER, "127.0.0.4"):
+            crowd = crowds.enter_context(Crowd(trow.host, source=source, receive_buffer=4096))
+            growing(crowd, 200, request("GET", path) * 3)
+        until(lambda: served(trow), seconds=15)
 
 
 def served(trow: Trow) -> bool:

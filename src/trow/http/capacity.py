@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.machine import memory_limit, most_files
@@ -18,7 +18,7 @@ _CONNECTION_BYTES: Final = 32 * 1024
 _FILES_IN_USE: Final = 4_000
 # For the database, logs, blobs and uploads, and what the parts beside the ordinary listeners need.
 _RESERVED_FILES: Final = 512
-_LEAST_CONNECTIONS: Final = 64
+_LEAST_CONNECTIONS: Final = 16
 # What a connection may buffer of a push, and of an answer. 1 MiB makes a push a twentieth faster, and 64 of them take
 # 100 MB more.
 RECEIVE_BUFFER: Final = 640 * 1024
@@ -35,8 +35,12 @@ _REQUEST_BYTES: Final = 64 * 1024
 # What waits for a place takes little; a proxy would give up after a minute.
 _WAITING: Final = 1_000
 _PATIENCE_SECONDS: Final = 50.0
-# Beyond the limit connections are still taken, until one that is idle has ended for each.
+# Beyond the limit connections are still taken, until one that is idle has ended for each: so many more, as a part of
+# the limit and beside it.
 _MARGIN: Final = 0.25
+_MARGIN_BESIDE: Final = 64
+# No more of them than this part have requests under way, so that some are idle and can end for those who come.
+_AT_WORK: Final = 0.875
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Capacity:
     @property
     def accepted(self) -> int:
         """How many connections an address takes before it leaves the next to the kernel."""
-        return int(self.connections * (1 + _MARGIN)) + _LEAST_CONNECTIONS
+        return int(self.connections * (1 + _MARGIN)) + min(_MARGIN_BESIDE, self.connections)
 
     @property
     def places(self) -> Bounds:
@@ -77,19 +81,33 @@ def capacity_of(config: Config) -> Capacity:
     limits = config.limits
     connections = limits.max_connections or _affordable(most_files(), memory_limit())
     each = min(limits.max_connections_per_source or connections // 2, connections)
+    requests = _requests(connections, memory_limit())
+    without = Capacity(connections, each, 0, requests)
+    # Each has a file, for longer than its request.
+    free = _free(most_files())
+    left = max(free // 8, free - without.accepted - requests)
     memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)
-    return Capacity(connections, each, max(2, memory // DOWNLOAD_BYTES), _requests(memory_limit()))
+    return replace(without, downloads=max(2, min(memory // DOWNLOAD_BYTES, left)))
 
 
-def _requests(memory: int | None) -> int:
-    """As many as take a quarter of the memory."""
-    by_memory = MOST_REQUESTS if memory is None else memory // 4 // _REQUEST_BYTES
-    return max(_LEAST_REQUESTS, min(MOST_REQUESTS, by_memory))
+def _requests(connections: int, memory: int | None) -> int:
+    """As many as take a quarter of the memory, and leave connections, and files, for those who come."""
+    by_memory = MOST_REQUESTS if memory is None else max(_LEAST_REQUESTS, memory // 4 // _REQUEST_BYTES)
+    return max(2, min(MOST_REQUESTS, by_memory, int(connections * _AT_WORK)))
 
 
 def _affordable(files: int, memory: int | None) -> int:
     """So many that files are left for everything else, and half of the memory."""
-    free = files - min(_RESERVED_FILES, files // 4)
-    by_files = int((free - min(_FILES_IN_USE, free // 2)) / (1 + _MARGIN)) - _LEAST_CONNECTIONS
+    accepted = _free(files) - _files_in_use(files)
+    few = accepted / (2 + _MARGIN)
+    by_files = int(few if few < _MARGIN_BESIDE else (accepted - _MARGIN_BESIDE) / (1 + _MARGIN))
     by_memory = _MOST_CONNECTIONS if memory is None else memory // 2 // _CONNECTION_BYTES
     return max(_LEAST_CONNECTIONS, min(_MOST_CONNECTIONS, by_files, by_memory))
+
+
+def _files_in_use(files: int) -> int:
+    return min(_FILES_IN_USE, _free(files) // 2)
+
+
+def _free(files: int) -> int:
+    return files - min(_RESERVED_FILES, files // 4)

@@ -144,7 +144,7 @@ class Watch:
         for door in self._doors:
             members = [each for each, where in inside if where is door]
             door.inside = len(members)
-            over |= self._make_room(door, members)
+            over |= self._make_room(door, members, now)
         self._connections.over = frozenset(over)
         self._tell(names, [each for each, _ in inside], now)
 
@@ -188,16 +188,18 @@ class Watch:
         surplus = self._connections.surplus
         if not surplus:
             return
-        slow = [each for each in inside if each.slow_for(now) > _STALL_SECONDS and self._holds_place(each)]
-        for each in heapq.nlargest(surplus, slow, key=lambda each: each.slow_for(now)):
+        for each in _stalled(filter(self._holds_place, inside), surplus, now):
             self._end(each, Reason.STALLED)
 
     def _holds_place(self, watched: Watched) -> bool:
         activity = self._connections.get(watched.name)
         return activity is not None and bool(activity.places)
 
-    def _make_room(self, door: Door, members: Sequence[Watched]) -> set[str]:
-        """End idle connections where there are too many; the sources of which there are still too many."""
+    def _make_room(self, door: Door, members: Sequence[Watched], now: float) -> set[str]:
+        """End idle connections where there are too many; the sources of which there are still too many.
+
+        Where these are not enough, those go that have stalled for longest.
+        """
         counts = Counter(each.source for each in members if not each.exempt)
         excess = len(members) - door.connections
         over = {source for source, count in counts.items() if count > door.each}
@@ -207,6 +209,7 @@ class Watch:
             if self._end(each, Reason.FULL):
                 counts[each.source] -= 1
                 excess -= 1
+        excess -= sum(self._end(each, Reason.STALLED) for each in _stalled(members, excess, now))
         if excess > 0:
             return set(counts)
         return {source for source in over if counts[source] > door.each}
@@ -250,3 +253,9 @@ class Watch:
             activity, state = self._connections.get(each.name), each.state
             if activity is not None and activity.promised and state is not None:
                 yield activity, state
+
+
+def _stalled(members: Iterable[Watched], most: int, now: float) -> Sequence[Watched]:
+    """Those that take their answers more slowly than anybody would, the slowest first."""
+    slow = [each for each in members if each.slow_for(now) > _STALL_SECONDS] if most > 0 else []
+    return heapq.nlargest(most, slow, key=lambda each: each.slow_for(now))

@@ -19,12 +19,13 @@ def machine(monkeypatch: pytest.MonkeyPatch, files: int, memory: int | None) -> 
     [
         (2**20, None, 10_000),
         (20_000, None, 10_000),
-        (4_096, None, 1_369),
-        (1_024, None, 243),
-        (64, None, 64),
+        (4_096, None, 1_382),
+        (1_024, None, 256),
+        (256, None, 42),
+        (64, None, 16),
         (2**20, 256 * 2**20, 4_096),
         (2**20, 2**30, 10_000),
-        (1_024, 64 * 2**20, 243),
+        (1_024, 64 * 2**20, 256),
     ],
 )
 def test_clients_are_as_many_as_files_and_memory_allow(
@@ -33,14 +34,24 @@ def test_clients_are_as_many_as_files_and_memory_allow(
     machine(monkeypatch, files, memory)
     room = capacity_of(Config())
     assert (room.connections, room.each) == (connections, connections // 2)
-    assert room.accepted < files or files < 256, "the database and blobs need files, too"
+    files_for_all = room.accepted + room.requests + room.downloads
+    assert files_for_all < files - 46 or files < 256, "the database, logs and threads need files, too"
+
+
+@pytest.mark.parametrize("most", [2, 10, 64, 10_000])
+def test_some_connections_are_idle_whatever_is_asked(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    machine(monkeypatch, 20_000, None)
+    room = capacity_of(Config(limits=Limits(max_connections=most)))
+    assert room.requests <= most < room.accepted
 
 
 def test_clients_are_as_many_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1_024, None)
-    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 64)
-    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(243, 20, 64)
-    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(10, 10, 64)
+    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 64, 4_096)
+    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(256, 20, 64, 224)
+    assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(
+        10, 10, 64, 8
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,7 @@ def test_downloads_are_as_many_as_their_memory_allows(
     assert 0 < room.places.each < downloads, "one source never has all places"
 
 
-@pytest.mark.parametrize(("memory", "requests"), [(None, 4096), (2**30, 4096), (256 * 2**20, 1024), (2**20, 256)])
+@pytest.mark.parametrize(("memory", "requests"), [(None, 4096), (2**30, 4096), (256 * 2**20, 1024), (32 * 2**20, 256)])
 def test_requests_under_way_take_a_quarter_of_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int | None, requests: int
 ) -> None:
