@@ -20,6 +20,7 @@ import factories
 from support.issuer import AUDIENCE, new_key, public_jwk
 from support.registry import Repository, basic
 from support.team import Team, Watched, new_address
+from support.waiting import until
 from support.wire import ConnectionEnded, Wire, request
 from trow.identity.keys import KeyRing
 
@@ -301,11 +302,6 @@ def oidc_hs256_with_the_public_key_as_secret(team: Team) -> str:
     return hs256(team.issuer.claims(), pem, team.issuer.kids["ES256"])
 
 
-@forged("does not list")
-def oidc_foreign_kid(team: Team) -> str:
-    return jwt.encode(team.issuer.claims(), new_key("ES256"), algorithm="ES256", headers={"kid": "foreign"})
-
-
 @forged("signature is not valid")
 def oidc_foreign_key(team: Team) -> str:
     kid = team.issuer.kids["ES256"]
@@ -402,6 +398,19 @@ def test_bad_token_is_refused_everywhere_and_on_record_without_it(vault: Team, k
     for client in askers:
         assert_denied(vault, client, why, {None})
     assert not vault.issuer.requests["/evil"]  # nobody follows what a token says of keys
+
+
+def test_a_key_that_the_issuer_may_have_by_now_is_refused_until_it_is_asked_again(vault: Team) -> None:
+    """Anybody can make up the name of a key. The issuer is asked at most every ten seconds."""
+    token = vault.secret(
+        jwt.encode(vault.issuer.claims(), new_key("ES256"), algorithm="ES256", headers={"kid": "foreign"})
+    )
+    client = vault.bearer(token)
+    until(lambda: client.get("/v2/").refusal == (503, "UNAVAILABLE"))
+    until(lambda: client.get("/v2/").refusal == (401, "UNAUTHORIZED"))
+    found = vault.records.of(client, 2)
+    assert {record["outcome"] for record in found} == {"denied", "failed"}
+    assert all("list" in record["reason"] and "actor" not in record for record in found)
 
 
 def assert_denied(team: Team, client: Watched, why: str, repositories: set[str | None], *, records: int = 1) -> None:
