@@ -54,6 +54,9 @@ class Transport:
         for piece in self._pieces:
             yield piece
 
+    async def __call__(self) -> bytes:
+        return b"".join([piece async for piece in self])
+
     def response_empty(self, status: int, headers: HeaderList) -> None:
         self.status, self.headers = status, headers
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.notices import controller_of
+from trow.oci.errors import Unavailable
 from trow.policy.identity import Identity, Method, Workload
 from trow.policy.rules import Mode
 from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from trow.admission.review import Review
     from trow.policy.decide import Finding, Request, Verdict
+    from trow.policy.images import ImageReference
     from trow.registry.events import Audit, Origin
     from trow.registry.repeats import Repeats
 
@@ -36,17 +38,30 @@ class Ledger:
         self._audit = audit
         self._repeats = repeats
 
-    async def verdict(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
+    async def verdict(
+        self, review: Review, request: Request, origin: Origin, verdict: Verdict, *, within: float
+    ) -> None:
         """What was decided. What is let through waits for its record where nothing may happen off the record.
 
+        Args:
+            review: what was asked.
+            request: the images that it is about.
+            origin: where it came from.
+            verdict: what came of it.
+            within: seconds that the record may take.
+
         Raises:
-            Unavailable: it cannot be recorded.
+            Unavailable: it cannot be recorded, or not in time.
         """
         event = event_of(review, request, origin, verdict)
-        if self._audit.fail_closed and verdict.allowed and not review.dry_run:
-            await self._audit.record_now(event)
-        else:
+        if not self._audit.fail_closed or not verdict.allowed or review.dry_run:
             self._gather(event, review)
+            return
+        try:
+            async with asyncio.timeout(within):
+                await self._audit.record_now(event)
+        except TimeoutError:
+            raise Unavailable("the audit trail takes too long to write; try again") from None
 
     def failed(self, review: Review, origin: Origin, why: str) -> None:
         """It could not be decided."""
@@ -68,21 +83,13 @@ def event_of(review: Review, request: Request, origin: Origin, verdict: Verdict)
     """One record of one review: who wanted to run what where, and what counted most against it."""
     chosen = next(iter((*against(verdict), *verdict.excused, *verdict.findings)), None)
     images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]
-    event = _event(
+    return _event(
         review,
         origin,
         Outcome.OK if verdict.allowed else Outcome.DENIED,
         str(chosen) if chosen else "no policy applies",
         ", ".join(filter(None, dict.fromkeys(images))),
-    )
-    image = chosen.image if chosen else None
-    if image is None:
-        return event
-    return replace(
-        event,
-        repository=f"{image.registry}/{image.repository}",
-        reference=str(image.digest or image.tag),
-        digest=str(image.digest or ""),
+        chosen.image if chosen else None,
     )
 
 
@@ -92,7 +99,14 @@ def against(verdict: Verdict) -> Iterator[Finding]:
         yield from verdict.denials(mode)
 
 
-def _event(review: Review, origin: Origin, outcome: Outcome, reason: str, images: str = "") -> Event:
+def _event(
+    review: Review,
+    origin: Origin,
+    outcome: Outcome,
+    reason: str,
+    images: str = "",
+    image: ImageReference | None = None,
+) -> Event:
     return Event(
         Action.ADMISSION,
         outcome,
@@ -100,6 +114,9 @@ def _event(review: Review, origin: Origin, outcome: Outcome, reason: str, images
         origin,
         200,
         reason=reason,
+        repository=f"{image.registry}/{image.repository}" if image else "",
+        reference=str(image.digest or image.tag) if image else "",
+        digest=str(image.digest or "") if image else "",
         workload=Workload(review.namespace or "", pod=review.object_name if review.of.is_pod else ""),
         detail=f"{_DRY if review.dry_run else ''}{review.operation} {review.title}{images and f': {images}'}",
     )

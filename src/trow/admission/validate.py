@@ -12,7 +12,7 @@ from trow.admission.ports import NotConfigured, NotReady
 from trow.admission.recording import against
 from trow.admission.review import Ruling
 from trow.admission.subjects import whole
-from trow.oci.errors import OciError, Unavailable
+from trow.oci.errors import OciError
 from trow.policy.decide import Verdict, asks_about, judge, unreadable
 from trow.policy.pods import Stage, UnreadableObject
 from trow.policy.rules import Mode
@@ -128,7 +128,7 @@ class Validation:
             Unavailable: nothing may happen that is not on record, and this cannot be recorded.
         """
         self.count(verdict)
-        await self._put_on_record(review, request, origin, verdict)
+        await self._ledger.verdict(review, request, origin, verdict, within=self._inquiry.deadline)
         if not review.dry_run:
             self._tell(review, verdict)
 
@@ -150,13 +150,6 @@ class Validation:
                 continue
             word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
             self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
-
-    async def _put_on_record(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
-        try:
-            async with asyncio.timeout(self._inquiry.deadline):
-                await self._ledger.verdict(review, request, origin, verdict)
-        except TimeoutError:
-            raise Unavailable("the audit trail takes too long to write; try again") from None
 
     def _tell(self, review: Review, verdict: Verdict) -> None:
         for finding in verdict.excused:

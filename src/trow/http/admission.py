@@ -55,7 +55,7 @@ class AdmissionHandlers:
     async def _answer(self, request: Request, rule: Callable[[Review], Awaitable[Ruling]]) -> Response:
         small = _is_small(request)
         async with (self._small if small else self._others).hold(source_of(request.client)):
-            body = await _body(request)
+            body = await (request.whole_body(_BODY_SECONDS) if small else _body(request))
             review = decode(body) if small else await asyncio.to_thread(decode, body)
             del body
             ruling = await rule(review)

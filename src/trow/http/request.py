@@ -9,6 +9,8 @@ import secrets
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl
 
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
+
 from trow.http import framing
 from trow.http.pace import Pace, Patience
 from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
@@ -17,7 +19,7 @@ from trow.policy.identity import ANONYMOUS, Identity
 from trow.registry.events import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from trow.http.peers import Peer, Peers
     from trow.http.routes import Route
@@ -60,6 +62,7 @@ class Scope(Protocol):
 class Transport(Protocol):
     """How the server takes the answer and gives the body (RSGI)."""
 
+    def __call__(self) -> Awaitable[bytes]: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
@@ -260,6 +263,27 @@ class Request:
         # The server ends the body in the same way whether the client is done or gone.
         if expected is not None and self.received < expected:
             raise BodyIncomplete(f"the body has {self.received} of {expected} bytes")
+
+    async def whole_body(self, seconds: float) -> bytes:
+        """The body at once, of a request that announced how long it is: for bodies that are small.
+
+        Args:
+            seconds: that it may take to come.
+
+        Raises:
+            BodyTimeout: it does not come in time.
+            BodyIncomplete: the client went away.
+        """
+        self.body_read = True
+        try:
+            async with asyncio.timeout(seconds):
+                body = await self._transport()
+        except ProtocolClosed:
+            raise BodyIncomplete("the body ended before its time") from None
+        except TimeoutError:
+            raise BodyTimeout(f"the body has to come within {seconds:g} seconds") from None
+        self.received = len(body)
+        return body
 
     async def _next(self, pieces: AsyncIterator[bytes], patience: Patience) -> bytes | None:
         now = asyncio.get_running_loop().time

@@ -206,8 +206,10 @@ def _where(request: Request, use: ImageUse) -> Where:
 
 
 def _asks_about(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> bool:
-    left, exception = policy.facing(image, where)
     ambiguous = image.tag is not None and image.digest is not None
+    if not (ambiguous or policy.looks_up):
+        return False
+    left, exception = policy.facing(image, where)
     if ambiguous and exception is None and policy.facing(image, where, vouched=True)[1] is not None:
         return True
     effect, rule = left.decide(image, where)

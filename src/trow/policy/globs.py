@@ -89,6 +89,8 @@ def matches(pattern: str, text: str) -> bool:
     """Whether the text is like the pattern, in which ``*`` stands for anything, also for nothing."""
     if "*" not in pattern:
         return pattern == text
+    if pattern == "*":
+        return True
     return _fits(pattern, text, "*", str.__eq__)
 
 

@@ -184,6 +184,9 @@ class Index:
                 registry = ANY if "*" in pattern.registry else pattern.registry
                 self._found[registry, _literal(pattern.repository)].append((number, pattern, rule))
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def find(self, image: ImageReference, where: Where, *, trusting: bool) -> Rule | None:
         """The first rule that matches, in the order of the policy."""
         if not self._found:
@@ -306,6 +309,11 @@ class Policy:
     def denies_some_digest_of(self, image: ImageReference, where: Where = UNKNOWN) -> bool:
         """Whether it takes a look at what the image stands for: one that its name may stand for is denied by digest."""
         return image.digest is None and self._denied_digests.find(image, where, trusting=False) is not None
+
+    @cached_property
+    def looks_up(self) -> bool:
+        """Whether it takes a look at any image that is named by a tag or a digest alone."""
+        return self.require.of_content or bool(self._denied_digests)
 
     @property
     def hinges_on_tags(self) -> bool:

@@ -148,6 +148,23 @@ async def test_silence_in_the_middle_of_a_body() -> None:
     assert asked.received == 2
 
 
+async def test_a_small_body_at_once() -> None:
+    asked = request(b"ab", b"c", headers=[("content-length", "3")])
+    assert await asked.whole_body(5) == b"abc"
+    assert asked.body_read
+    assert asked.received == 3
+
+
+async def test_a_small_body_that_does_not_come() -> None:
+    class Silent(Transport):
+        async def __call__(self) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+    with pytest.raises(BodyTimeout, match=r"within 0\.01 seconds"):
+        await Request(Scope(), Silent(), Peers(), Pace(5)).whole_body(0.01)
+
+
 class Trickle(Transport):
     """A body that goes on for ever, a byte at a time."""
 
