@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # What a runtime asks for after it has asked for a tag, it asks for within this time.
 _FOLLOWS_SECONDS: Final = 600.0
 _MOST_FOLLOWING: Final = 20_000
+# Of one index: nobody pushes out with one of theirs what others have asked for.
+_MOST_CHILDREN: Final = 256
 _LONGEST_REASON: Final = 1024
 
 
@@ -74,7 +77,8 @@ class PullGuard:
         self._clock = clock
         self._following: OrderedDict[tuple[str, str, str], _Asked] = OrderedDict()
         self._rules = Rules()  # by which that was decided
-        self._without_content = Rules()  # the same, as far as what is asked for once more is concerned
+        self._without_content = Rules()  # the same, as far as what follows a tag is concerned
+        self._recalls = Rules()  # the same, as far as what follows a digest is concerned
         self._by_tag = False  # whether a tag makes a difference to them
 
     def concerns(self, identity: Identity) -> bool:
@@ -111,12 +115,11 @@ class PullGuard:
         if until is None:
             tag = await self._decide(rules, identity, self._image(host, repository, reference))
             until = self._clock() + _FOLLOWS_SECONDS
-        if tag is not None:
-            served = ImageReference(self._named(host), repository, tag, record.digest)
-            verdict = await self._judge(self._without_content, identity, served)
-            if not verdict.allowed:
-                self._refuse(verdict)
-        self._let_follow(identity, repository, record, _Asked(tag, until))
+        served = ImageReference(self._named(host), repository, tag, record.digest)
+        verdict = await self._judge(self._recalls if tag is None else self._without_content, identity, served)
+        if not verdict.allowed:
+            self._refuse(verdict)
+        await self._let_follow(identity, repository, record, _Asked(tag, until))
 
     def _asked_before(
         self, identity: Identity, repository: Repository, reference: Reference
@@ -138,6 +141,8 @@ class PullGuard:
             self._following.clear()
             self._rules = rules
             self._without_content = replace(rules, policies=tuple(each.without_content for each in rules.policies))
+            recalls = (each.recalls for each in rules.policies)
+            self._recalls = replace(rules, policies=tuple(each for each in recalls if each.rules))
             patterns = (of for each in rules.exemptions for of in each.patterns)
             self._by_tag = any(each.hinges_on_tags for each in rules.policies) or any(of.by_tag for of in patterns)
         return rules
@@ -181,15 +186,24 @@ class PullGuard:
             name = ""
         return name if name in self._registries else self._registries[0]
 
-    def _let_follow(self, identity: Identity, repository: Repository, record: ManifestRecord, asked: _Asked) -> None:
-        digests = [record.digest]
-        if record.media_type in media.INDEXES:
-            digests += [child.digest for child in manifests.parse(record.content, record.media_type).children]
-        for digest in digests:
+    async def _let_follow(
+        self, identity: Identity, repository: Repository, record: ManifestRecord, asked: _Asked
+    ) -> None:
+        for digest in (record.digest, *await _children(record)):
             self._following[identity.name, repository, digest] = asked
             self._following.move_to_end((identity.name, repository, digest))
         while len(self._following) > _MOST_FOLLOWING:
             self._following.popitem(last=False)
+
+
+async def _children(record: ManifestRecord) -> Sequence[Digest]:
+    """What an index names; beside the event loop where it is large."""
+    if record.media_type not in media.INDEXES:
+        return ()
+    large = len(record.content) > manifests.LARGE
+    read = functools.partial(manifests.parse, record.content, record.media_type)
+    index = await asyncio.to_thread(read) if large else read()
+    return [child.digest for child in index.children[:_MOST_CHILDREN]]
 
 
 def _anywhere(rules: Rules) -> Rules:

@@ -330,8 +330,8 @@ class Policy:
 
     @cached_property
     def recalls(self) -> Policy:
-        """What it denies by digest, and nothing else."""
-        return replace(self._nothing, rules=tuple(_by_digest(self.rules)))
+        """What it denies by digest, and nothing else; its exceptions are those that it has."""
+        return replace(self, default=Effect.ALLOW, rules=tuple(_by_digest(self.rules)), require=Requirements())
 
     @cached_property
     def _nothing(self) -> Policy:

@@ -174,6 +174,29 @@ async def test_a_tag_that_was_allowed_counts_for_what_follows_it_beside_what_is_
     assert not await guarded.pulls(bad)
 
 
+async def test_a_platform_that_is_denied_is_not_given_out_behind_an_index_by_digest(keep: Keep) -> None:
+    index = factories.index()
+    bad, *good = index.children
+    named = rule("named", "Allow", {"registry": REGISTRY, "digest": index.digest})
+    recalled = rule("recalled", "Deny", {"registry": REGISTRY, "digest": bad.digest})
+    guarded = Guarded(keep(ours(named, recalled)))
+    assert await guarded.pulls(index)
+    assert not await guarded.pulls(bad)
+    for each in good:
+        assert await guarded.pulls(each)
+
+
+async def test_an_exception_that_names_a_platform_gives_it_out_behind_its_index(keep: Keep) -> None:
+    index = factories.index()
+    bad = index.children[0]
+    recalled = rule("recalled", "Deny", {"registry": REGISTRY, "digest": bad.digest})
+    named = [{"registry": REGISTRY, "digest": bad.digest}]
+    excepted = {"name": "kept", "reason": "the fix breaks the payments", "images": named}
+    guarded = Guarded(keep(ours(recalled, default="Allow", exceptions=[excepted])))
+    assert await guarded.pulls(index)
+    assert await guarded.pulls(bad)
+
+
 # ---- digests that have tags
 
 
