@@ -191,6 +191,24 @@ def test_what_somebody_else_changes_is_put_back(home: Home) -> None:
         home.wait_until_asked()
 
 
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("namespaceSelector/matchLabels", {"a": "b"}),
+        ("objectSelector/matchLabels", {"a": "b"}),
+        ("objectSelector/matchExpressions", [{"key": "a", "operator": "Exists"}]),
+    ],
+)
+def test_what_somebody_else_makes_narrower_is_put_back(home: Home, member: str, value: object) -> None:
+    with home.start() as trow:
+        until(lambda: asks(trow))
+        wanted = configuration(home)["webhooks"]
+        change = [{"op": "add", "path": f"/webhooks/0/{member}", "value": value}]
+        home.cluster.kubectl("patch", KINDS[0], "trow", "--type=json", "--patch", json.dumps(change))
+        assert configuration(home)["webhooks"] != wanted
+        until(lambda: configuration(home)["webhooks"] == wanted)
+
+
 def test_the_webhooks_of_a_file_that_was_applied_by_hand_are_taken_over(home: Home) -> None:
     """Those of an older Trow: with a Service, without an authority, so that nothing starts until Trow is reached."""
     by_hand = {

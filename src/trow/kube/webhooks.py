@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _BASE: Final = f"/apis/{REGISTRATION}"
 _RESOURCES: Final = {VALIDATING: "validatingwebhookconfigurations", MUTATING: "mutatingwebhookconfigurations"}
 _LABELS: Final = {"app.kubernetes.io/managed-by": "trow"}
+# An API server adds nothing to these: what else is in them makes narrower what it asks about.
+_SELECTORS: Final = frozenset({"namespaceSelector", "objectSelector"})
 _LOOK_SECONDS: Final = 10.0
 # An API server learns of a webhook within a second or two.
 _SOON_SECONDS: Final = 1.0
@@ -205,8 +207,16 @@ def _holds(present: object, wanted: object) -> bool:
     """Whether it is as it is wanted, but for what an API server adds, and empty members, which it leaves out."""
     if isinstance(wanted, dict):
         found = present or {}
-        return isinstance(found, dict) and all(_holds(found.get(key), value) for key, value in wanted.items())
+        return isinstance(found, dict) and all(
+            _filled(found.get(key)) == _filled(value) if key in _SELECTORS else _holds(found.get(key), value)
+            for key, value in wanted.items()
+        )
     if isinstance(wanted, list):
         listed = present or []
         return isinstance(listed, list) and len(listed) == len(wanted) and all(map(_holds, listed, wanted))
     return present == wanted
+
+
+def _filled(selector: object) -> object:
+    """A selector without its empty members."""
+    return {key: value for key, value in selector.items() if value} if isinstance(selector, dict) else selector or {}
