@@ -94,7 +94,7 @@ FIXED: Final = {
         authenticator._QUESTIONS.patience,
     ),
     "what the scopes of a token name": (token._ROOM, token._ENTRY),
-    "connections that an old certificate has taken": (server._TAKE_OVER_SECONDS,),
+    "connections that an old certificate has taken": (server.MOST_OLD,),
     "a message in a condition of a policy": (statuses.LONGEST_MESSAGE,),
     "a look at the webhooks and the cluster's policies": (webhooks._LOOK_SECONDS, policies._LOOK_SECONDS),
     "a dump for `trow policy simulate`": (simulate._LARGEST / 2**30,),

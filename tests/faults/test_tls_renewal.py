@@ -87,6 +87,36 @@ def test_a_renewed_certificate_is_served_and_requests_in_flight_finish(tmp_path:
         assert f"sha256:{hasher.hexdigest()}" == digest_of(content)
 
 
+def test_a_long_download_delays_no_renewal(tmp_path: Path) -> None:
+    """However long it takes: the listener that it came by ends after it, and the next ones take over meanwhile."""
+    content = random.Random(2).randbytes(50 * MIB)
+    with Trow.start(tmp_path, tls=True, config={"limits": {"header_timeout": "1s"}}) as trow:
+        authority = Authority(trow)
+        with Client(trow.host, authority.context) as client:
+            assert client.push_whole(REPOSITORY, content).status == 201
+        with Wire(trow.host, authority.context, receive_buffer=64 * 1024) as download:
+            download.send(request("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(content)}"))
+            assert download.incoming.head()[0] == 200
+            for _ in range(3):
+                piece = download.incoming.read(MIB)
+                assert piece == content[: len(piece)]
+                content = content[len(piece) :]
+                wait_until_served(trow, authority.context, authority.replace())
+            assert download.incoming.read(len(content)) == content
+
+
+def test_who_has_connected_before_a_renewal_has_as_long_as_anybody_to_ask(tmp_path: Path) -> None:
+    """A machine under load may take seconds for it: nobody who keeps to the time for headers is turned away."""
+    with Trow.start(tmp_path, tls=True, config={"limits": {"header_timeout": "20s"}}) as trow:
+        authority = Authority(trow)
+        with Wire(trow.host, authority.context) as slow:
+            slow.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")
+            wait_until_served(trow, authority.context, authority.replace())
+            wait_until_served(trow, authority.context, authority.replace())  # some seconds later
+            slow.send(b"\r\n")
+            assert slow.answer().status == 200
+
+
 def test_a_renewal_under_load_turns_nobody_away(tmp_path: Path) -> None:
     """Some thousand connections: none is lost with the listener that is going away, for both have one queue."""
     with Trow.start(tmp_path, tls=True) as trow, ThreadPoolExecutor(LOADERS) as pool:

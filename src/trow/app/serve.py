@@ -107,8 +107,14 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
         tls = config.listen.tls
         files = TlsFiles(tls.certificate, tls.key) if tls is not None else None
         room = capacity_of(config)
-        idle = config.limits.idle_timeout
-        server = HttpServer(application.dispatcher, addresses, files, connections=room.accepted, idle_seconds=idle)
+        server = HttpServer(
+            application.dispatcher,
+            addresses,
+            files,
+            connections=room.accepted,
+            idle_seconds=config.limits.idle_timeout,
+            ask_seconds=config.limits.header_timeout,
+        )
         await server.start()
         watching = stack.enter_context(_watch(application))
         watching.open(_door(config, addresses, room))

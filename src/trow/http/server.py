@@ -50,8 +50,8 @@ _STREAMS: Final = 32
 _SEND_BUFFER: Final = 128 * 1024
 _HEADER_SECONDS: Final = 30
 _CERTIFICATE_POLL_SECONDS: Final = 5.0
-# So long what an old listener has taken last may take to shake hands and ask.
-_TAKE_OVER_SECONDS: Final = 2.0
+# Generations of listeners whose last requests are still being answered; each has some threads.
+MOST_OLD: Final = 4
 # Its errors go where all our lines go.
 _GRANIAN_LOGS: Final = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
@@ -228,6 +228,7 @@ class HttpServer:
     Args:
         connections: how many each address takes; the kernel keeps the next ones waiting.
         idle_seconds: how long a connection may take for the next request's headers, its silence before them included.
+        ask_seconds: how long what an old listener has taken last may take to shake hands and ask: as long as anybody.
     """
 
     def __init__(
@@ -238,19 +239,23 @@ class HttpServer:
         *,
         connections: int = _CONNECTIONS,
         idle_seconds: float = _HEADER_SECONDS,
+        ask_seconds: float = _HEADER_SECONDS,
     ) -> None:
         self._application = application
         self._addresses = addresses
         self._tls = tls
         self._connections = connections
         self._idle_seconds = idle_seconds
+        self._ask_seconds = ask_seconds
+        self._ending: set[asyncio.Task[None]] = set()
         self._cores = _cores()
-        self._listeners: list[_Listener] = []
+        self._listeners: Sequence[_Listener] = ()
+        self._newest: Sequence[_Listener] = ()
         self._sockets: dict[tuple[Address, int | None], socket.socket] = {}
 
     async def start(self) -> None:
         """Listen on all addresses; returns when connections are taken."""
-        self._listeners = self._listen_everywhere()
+        self._listeners = self._newest = self._listen_everywhere()
         for listener in self._listeners:
             await _accepting(listener)
 
@@ -305,16 +310,25 @@ class HttpServer:
         return self._sockets[address, core]
 
     async def renew(self) -> None:
-        """Let listeners with the files as they are now take over."""
-        fresh = self._listen_everywhere()
-        old, self._listeners = self._listeners, [*fresh, *self._listeners]
+        """Let listeners with the files as they are now take over; the old ones end when they have answered."""
+        while len(self._ending) >= MOST_OLD:
+            await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
+        old, fresh = self._newest, self._listen_everywhere()
+        self._listeners = [*fresh, *self._listeners]
         for listener in fresh:
             await _accepting(listener)
         for listener in old:
             listener.server.let_go()
-        await asyncio.sleep(_TAKE_OVER_SECONDS)
+        self._newest = fresh
+        ending = asyncio.create_task(self._end(old))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _end(self, old: Sequence[_Listener]) -> None:
+        """Have old listeners end, which ends connections that have not asked for anything yet, or not again."""
+        await asyncio.sleep(self._ask_seconds)
         await _stop(old)
-        self._listeners = fresh
+        self._listeners = [listener for listener in self._listeners if listener not in old]
 
     async def watch_certificate(self, renewed: Callable[[], None]) -> None:
         """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken.
@@ -334,6 +348,8 @@ class HttpServer:
         """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""
         for listening in self._sockets.values():
             listening.close()
+        for ending in self._ending:
+            ending.cancel()
         try:
             async with asyncio.timeout(grace):
                 await _stop(self._listeners)
