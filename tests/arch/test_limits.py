@@ -15,7 +15,7 @@ from trow.audit import queries, record, trail
 from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
 from trow.http import admission, capacity, lists, manifests, metrics, request, server, token
-from trow.identity import authenticator, oidc_keys, rbac, throttle, users
+from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
 from trow.kube import compiled, policies, statuses, webhooks
 from trow.lib import lines
 from trow.metadata import transactions
@@ -66,6 +66,7 @@ FIXED: Final = {
         rbac._QUESTIONS.waiting,
     ),
     "questions to an OIDC issuer about its keys": (oidc_keys._PAUSE_SECONDS, oidc_keys._PAUSE_WITHOUT_KEYS_SECONDS),
+    "decisions of rules that are remembered": (remembered.MOST, remembered._DIGEST_BYTES),
     "scopes that are looked at": (token._MOST_SCOPES,),
     "threads that hash and write": (lanes._LEAST_THREADS, lanes._MOST_THREADS, lanes._PATIENCE_SECONDS),
     "searches for a mount without `from`": (

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import TYPE_CHECKING, Final, Literal
 
 from trow.identity import remedies
-from trow.policy import access
+from trow.identity.remembered import RuleDecisions
 from trow.policy.access import READING, Decision, Permission
 from trow.policy.beginnings import EVERYWHERE, merged, shared
 
@@ -27,7 +26,6 @@ LISTS: Final[Mapping[Permission, str]] = {
     Permission.ADMIN: "admin",
 }
 _GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
-_MOST_REMEMBERED: Final = 8192
 # Repositories that are matched with globs at once, on the event loop.
 _FEW: Final = 100
 _MOST_GRANTS_TOLD: Final = 3
@@ -69,8 +67,7 @@ class Guard:
         self._public: frozenset[Permission] = READING if anonymous == "pull" else frozenset()
         self._external = external
         self._open_to_all = open_to_all
-        # Rules never change and decisions follow from the arguments alone, so they are good for as long as the guard.
-        self._by_rules = functools.lru_cache(_MOST_REMEMBERED)(functools.partial(access.decide, self._rules))
+        self._by_rules = RuleDecisions(self._rules)
 
     async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
         """See `Authorizer.decide`."""
@@ -141,7 +138,7 @@ class Guard:
             return _EVERYBODY
         if identity.grants is not None:
             return _granted(identity, identity.grants, permission, repository)
-        decision = self._by_rules(identity, permission, repository)
+        decision = self._by_rules.decide(identity, permission, repository)
         if decision.allowed:
             return decision
         fix = f"add {remedies.rule(identity, permission, repository)} to access.rules"

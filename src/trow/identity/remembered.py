@@ -1,0 +1,63 @@
+"""Decisions of rules, so that they need not be made again for every request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.policy import access
+from trow.policy.identity import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trow.oci.names import Repository
+    from trow.policy.access import Decision, Permission, Rule
+    from trow.policy.identity import Identity
+
+MOST: Final = 8192
+_DIGEST_BYTES: Final = 16
+_ANONYMOUS: Final = b""
+
+_Key: TypeAlias = "tuple[bytes, Permission, Repository]"
+
+
+class RuleDecisions:
+    """What rules say, as `trow.policy.access.decide` does.
+
+    Rules never change and a decision follows from the arguments alone, so it is good for as long as the rules. Of an
+    identity only that is kept by which rules tell it from others, and only as a digest: names, groups and claims can be
+    long, and whoever brings them chooses them.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        subjects = [rule.subjects for rule in self._rules]
+        self._users = frozenset[str]().union(*(each.users for each in subjects))
+        self._groups = frozenset[str]().union(*(each.groups for each in subjects))
+        claims = {key for each in subjects for key, _ in each.claims}
+        self._claims = tuple(sorted(claims | {"issuer"})) if any(each.issuer for each in subjects) else ()
+        self._decisions: OrderedDict[_Key, Decision] = OrderedDict()
+
+    def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
+        """What the rules say."""
+        key = self._what_decides(identity), permission, repository
+        decision = self._decisions.get(key)
+        if decision is not None:
+            self._decisions.move_to_end(key)
+            return decision
+        decision = self._decisions[key] = access.decide(self._rules, identity, permission, repository)
+        if len(self._decisions) > MOST:
+            self._decisions.popitem(last=False)
+        return decision
+
+    def _what_decides(self, identity: Identity) -> bytes:
+        if identity.anonymous:
+            return _ANONYMOUS
+        name = identity.name if identity.name in self._users else ""
+        groups = sorted(self._groups.intersection(identity.groups)) if self._groups else ()
+        of_issuer = bool(self._claims) and identity.method is Method.OIDC
+        claims = [tuple(identity.values(key)) for key in self._claims] if of_issuer else ()
+        facts = repr((name, groups, of_issuer, claims)).encode()
+        return hashlib.blake2b(facts, digest_size=_DIGEST_BYTES).digest()
