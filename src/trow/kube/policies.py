@@ -41,6 +41,15 @@ class Source:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _ReadException:
+    """An object, and the exception that was read from it; None if it could not be, and why."""
+
+    item: Manifest
+    exemption: Exemption | None
+    error: str = ""
+
+
 class Enforcement(Protocol):
     """What enforces policies without being asked, such as the API server itself."""
 
@@ -88,9 +97,11 @@ class PolicyFollower:
         self._exceptions = Watched(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
         self._namespaces = Watched(objects, _NAMESPACES, self._changed)
         self._good: dict[tuple[str, Key], Policy] = {}
+        self._stale = asyncio.Event()
         self._woken = asyncio.Event()
         self._sources: tuple[Source, ...] = ()
         self._sources_by_path: dict[str, Source] = {}
+        self._exceptions_read: dict[Key, _ReadException] = {}
         self._exemptions: tuple[Exemption, ...] = ()
         self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -122,6 +133,7 @@ class PolicyFollower:
         async with asyncio.TaskGroup() as group:
             for watched in self._all():
                 group.create_task(watched.run())
+            group.create_task(self._keep_reading())
             group.create_task(self._reconcile())
 
     def _all(self) -> Iterator[Watched]:
@@ -142,28 +154,50 @@ class PolicyFollower:
         return None if item is None else labels if isinstance(labels, dict) else {}
 
     def _changed(self) -> None:
-        if not all(watched.synced for watched in self._all()):
-            return
-        self._sources = tuple(
-            self._read(kind, key, item)
+        self._stale.set()
+
+    # ---- what is in force
+
+    async def _keep_reading(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            if all(watched.synced for watched in self._all()):
+                try:
+                    await self._take_all()
+                except Exception:
+                    log.exception("a change of the cluster's policies could not be taken in")
+
+    async def _take_all(self) -> None:
+        """Read what has changed, beside the event loop: a policy of a thousand rules takes its time."""
+        policies = {
+            (kind, key): item
             for kind, watched in self._watched.items()
             for key, item in sorted(watched.objects.items())
-        )
+        }
+        exceptions = dict(sorted(self._exceptions.objects.items()))
+        self._sources, self._exceptions_read = await asyncio.to_thread(self._read_all, policies, exceptions)
         self._sources_by_path = {source.path: source for source in self._sources}
-        present = {(kind, key) for kind, watched in self._watched.items() for key in watched.objects}
-        self._good = {key: policy for key, policy in self._good.items() if key in present}
-        self._exemptions = tuple(self._readable_exceptions())
+        readable = (each.exemption for each in self._exceptions_read.values() if each.exemption is not None)
+        self._exemptions = tuple(each for each in readable if not self._doubt(each.begins))
         in_force = [source.policy for source in self._sources], self._exemptions
         if in_force != self._taken:  # what is told in return is a change, too
             self._take(*in_force)
             self._taken = in_force
         self._woken.set()
 
+    def _read_all(
+        self, policies: Mapping[tuple[str, Key], Manifest], exceptions: Mapping[Key, Manifest]
+    ) -> tuple[tuple[Source, ...], dict[Key, _ReadException]]:
+        self._good = {key: policy for key, policy in self._good.items() if key in policies}
+        sources = tuple(self._read(kind, key, item) for (kind, key), item in policies.items())
+        return sources, {key: self._read_exception(key, item) for key, item in exceptions.items()}
+
     def _read(self, kind: str, key: Key, item: Manifest) -> Source:
         namespace, name = key
         middle = f"/namespaces/{namespace}" if namespace else ""
         path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
-        # Reading takes its time, and mostly one of many has changed.
+        # Mostly one of many has changed.
         if (before := self._sources_by_path.get(path)) and before.item is item:
             return before
         try:
@@ -174,15 +208,14 @@ class PolicyFollower:
             return Source(item, path, self._good.get((kind, key), closed), str(error))
         return Source(item, path, policy)
 
-    def _readable_exceptions(self) -> Iterator[Exemption]:
-        for _, item in sorted(self._exceptions.objects.items()):
-            try:
-                exemption = exemption_of(item)
-            except ManifestError as error:
-                log.warning("a policy exception cannot be read, and excepts nothing: %s", error)
-                continue
-            if not self._doubt(exemption.begins):
-                yield exemption
+    def _read_exception(self, key: Key, item: Manifest) -> _ReadException:
+        if (before := self._exceptions_read.get(key)) and before.item is item:
+            return before
+        try:
+            return _ReadException(item, exemption_of(item))
+        except ManifestError as error:
+            log.warning("a policy exception cannot be read, and excepts nothing: %s", error)
+            return _ReadException(item, None, str(error))
 
     # ---- what is told in return
 
@@ -194,7 +227,7 @@ class PolicyFollower:
             except TimeoutError:
                 pass
             self._woken.clear()
-            if not all(watched.synced for watched in self._all()):
+            if self._taken is None:  # to those who are told, no policies would be all that there are
                 continue
             try:
                 await self._tell()
@@ -218,8 +251,8 @@ class PolicyFollower:
             conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
             wanted = status_of(source.item, conditions, now, observedGeneration=generation_of(source.item))
             await self._set_status(source.path, wanted)
-        for (_, name), item in sorted(self._exceptions.objects.items()):
-            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(item, now, self._doubt))
+        for (_, name), read in self._exceptions_read.items():
+            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(read, now, self._doubt))
 
     async def _kept(self, enforcement: Enforcement, active: Sequence[Exemption]) -> dict[str, Condition]:
         try:
@@ -248,12 +281,11 @@ def _ready(source: Source) -> Condition:
     return Condition("Ready", holds=True, reason="InForce", message="Trow decides by this policy")
 
 
-def _exception_status(item: Manifest, now: float, doubt: Callable[[float], str]) -> Manifest | None:
+def _exception_status(read: _ReadException, now: float, doubt: Callable[[float], str]) -> Manifest | None:
+    item, exemption = read.item, read.exemption
     generation = generation_of(item)
-    try:
-        exemption = exemption_of(item)
-    except ManifestError as error:
-        invalid = Condition("Active", holds=False, reason="Invalid", message=str(error))
+    if exemption is None:
+        invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
         return status_of(item, [invalid], now, observedGeneration=generation)
     condition = _active(exemption, now)
     if condition.holds and (why := doubt(exemption.begins)):

@@ -315,7 +315,12 @@ class Policy:
         """Whether it takes a look at any image that is named by a tag or a digest alone."""
         return self.require.of_content or bool(self._denied_digests)
 
-    @property
+    @cached_property
+    def denies_digests(self) -> bool:
+        """Whether a rule denies by digest."""
+        return next(_by_digest(self.rules), None) is not None
+
+    @cached_property
     def hinges_on_tags(self) -> bool:
         """Whether it takes the registry to know if a tag that is allowed stands for the digest beside it."""
         allowing = (rule.patterns for rule in self.rules if rule.effect is Effect.ALLOW)

@@ -18,7 +18,7 @@ from trow.policy.cel import text, texts
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import POD, POD_SPECS, Stage
 from trow.policy.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, about, all_of, any_of
-from trow.policy.rules import Effect, Mode
+from trow.policy.rules import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -166,7 +166,7 @@ def _needing(policies: Sequence[Policy], asking: Asking) -> str:
     """Where these policies need more than their rules: for any image, or for some."""
     content = about(each for each in policies if each.require.of_content or not asking.compiled(each))
     tags = any_of(about(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exemptions))
-    digests = about(each for each in policies if _denies_digests(each))
+    digests = about(each for each in policies if each.denies_digests)
     hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))
     ours = f"!i.contains('@') && i.matches({text(hosts)})"
     return any_of(
@@ -182,10 +182,6 @@ def _excepted(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> st
     by_tag = [each for each in exemptions if any(of.by_tag for of in each.patterns)]
     names = sorted({name for each in by_tag if each.policies & titles for name in each.namespaces})
     return f"{NAMESPACE} in {texts(names)}" if names else NOWHERE
-
-
-def _denies_digests(policy: Policy) -> bool:
-    return any(of.digest for rule in policy.rules if rule.effect is Effect.DENY for of in rule.patterns)
 
 
 def _some_image(condition: str) -> str:

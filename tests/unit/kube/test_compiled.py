@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +86,20 @@ async def test_what_did_not_change_is_not_compiled_again(shelf: Shelf, compilati
         await settled(shelf, keeper, same, other)
         await settled(shelf, keeper, same, new)
         assert compilations == ["ClusterImagePolicy/same", "ClusterImagePolicy/other", "ClusterImagePolicy/other"]
+
+
+async def test_policies_are_compiled_beside_the_event_loop(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def noted(policy: Policy, **options: object) -> Compiled:
+        threads.append(threading.get_ident())
+        return compile_policy(policy, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compiled, "compile_policy", noted)
+    async with kept(shelf) as keeper:
+        await settled(shelf, keeper, source("one"))
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_what_is_changed_in_pods_of_others_is_compiled_into_policies_about_them(

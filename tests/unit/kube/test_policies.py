@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,8 @@ from support.clock import Clock
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from support.running import running
 from support.shelf import Shelf, refusal
-from support.waiting import eventually
+from support.waiting import PATIENCE_SECONDS, eventually
+from trow.kube import policies
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.errors import Forbidden
@@ -21,6 +23,7 @@ from trow.kube.policies import PolicyFollower
 from trow.kube.statuses import Condition
 from trow.oci.errors import Unavailable
 from trow.policy.images import parse
+from trow.policy.manifests import policy_of
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -147,6 +150,31 @@ async def test_what_did_not_change_is_not_read_again(shelf: Shelf) -> None:
         assert following.sources[1].policy is same
 
 
+async def test_policies_and_exceptions_are_read_beside_the_event_loop(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a thousand rules takes some tenths of a second, and whoever may edit a namespace may write many."""
+    threads: dict[str, int] = {}
+    for name in ("policy_of", "exemption_of"):
+        monkeypatch.setattr(policies, name, noted(name, getattr(policies, name), threads))
+    put(shelf, POLICY, policy())
+    put(shelf, EXCEPTION, exception())
+    async with follower(shelf) as following:
+        await eventually(lambda: following.taken)
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads.values()
+
+
+def noted(name: str, read: Callable[..., Any], threads: dict[str, int]) -> Callable[..., Any]:
+    """The same, of which is known in which thread it was called first."""
+
+    def call(*given: object) -> object:
+        threads.setdefault(name, threading.get_ident())
+        return read(*given)
+
+    return call
+
+
 async def test_a_policy_that_cannot_be_read_counts_as_it_was_until_it_is_deleted(shelf: Shelf) -> None:
     put(shelf, POLICY, policy(rules=[rule()]))
     async with follower(shelf) as following:
@@ -265,6 +293,32 @@ async def test_what_else_enforces_policies_is_told_and_heard(shelf: Shelf) -> No
         clock.now += 4 * 3600
         following.wake()
         await eventually(lambda: enforcer.exemptions[-1] == [])
+
+
+async def test_what_else_enforces_policies_is_told_nothing_until_they_are_read(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No policies would be told, and what was enforced would be taken away."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(item: Any, *given: Any) -> Policy:
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        return policy_of(item, *given)
+
+    monkeypatch.setattr(policies, "policy_of", slow)
+    put(shelf, CLUSTER_POLICY, policy())
+    enforcer = Enforcer()
+    async with follower(shelf, None, enforcer) as following:
+        try:
+            await eventually(begun.is_set)
+            following.wake()
+            for _ in range(10):  # turns of the event loop
+                await asyncio.sleep(0)
+            assert enforcer.exemptions == []
+        finally:
+            go_on.set()
+        await eventually(lambda: enforcer.exemptions)
 
 
 @pytest.mark.parametrize("trouble", [Forbidden(403, "Forbidden", "no"), Unavailable("no"), RuntimeError("no")])
