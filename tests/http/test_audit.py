@@ -201,7 +201,8 @@ def test_logins_are_on_record_whether_they_succeed_or_not(team: Team) -> None:
     assert members(record, "outcome", "status") == ["ok", 200]
     assert record["actor"] == {"user": "puller", "groups": ["dev"], "method": "password"}
     (record,) = team.records.of(bad, action="login")
-    assert members(record, "outcome", "reason") == ["denied", "the user name or the password is wrong"]
+    assert record["outcome"] == "denied"
+    assert record["reason"].startswith("the user name or the password is wrong;")
     assert "actor" not in record  # nobody has shown who it is
 
 

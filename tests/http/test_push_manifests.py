@@ -264,7 +264,7 @@ def test_schema_1_is_told_what_to_do(repository: Repository) -> None:
         assert repository.put(Manifest(raw, content_type), "v1").refusal == (400, "MANIFEST_INVALID")
     old = factories.encode(factories.docker_image().document | {"schemaVersion": 1})
     reply = repository.put(Manifest(old, DOCKER_IMAGE), "v1")
-    assert "push the image anew" in reply.json["errors"][0]["message"]
+    assert "push the image with a current client" in reply.json["errors"][0]["message"]
 
 
 def test_size_that_contradicts_the_blob(repository: Repository) -> None:

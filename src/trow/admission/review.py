@@ -140,7 +140,7 @@ def decode(body: bytes) -> Review:
     if envelope.kind != "AdmissionReview" or envelope.api_version != API_VERSION:
         raise RequestInvalid(f"the body is no AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
     if envelope.request is None:
-        raise RequestInvalid("the AdmissionReview has no request")
+        raise RequestInvalid("the AdmissionReview has no request; send one as an API server does")
     review = envelope.request
     _check("$.request.object", review.raw)
     _check("$.request.oldObject", review.raw_old)
@@ -157,7 +157,9 @@ _object_decoder: Final = msgspec.json.Decoder(dict[str, object], float_hook=fini
 
 
 def _none(why: str) -> RequestInvalid:
-    return RequestInvalid(f"the body is no AdmissionReview: {_cut(why, LONGEST_WARNING)}")
+    return RequestInvalid(
+        f"the body is no AdmissionReview: {_cut(why, LONGEST_WARNING)}; send one as an API server does"
+    )
 
 
 def _check(name: str, raw: msgspec.Raw) -> None:

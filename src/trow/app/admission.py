@@ -49,7 +49,7 @@ class Admission:
             Unavailable: the cluster's policies are not known yet.
         """
         if self.book.waiting:
-            raise Unavailable("the cluster's policies of images have not been read yet")
+            raise Unavailable("the cluster's policies of images have not been read yet; try again in a moment")
 
 
 @contextlib.asynccontextmanager

@@ -56,7 +56,7 @@ class NoAudit:
     async def search(self, given: Mapping[str, str]) -> RecordPage:
         """See `Records.search`."""
         del given
-        raise RequestInvalid("no record is kept here (audit.enabled)")
+        raise RequestInvalid("no record is kept here; set audit.enabled to keep one")
 
 
 class TrailRecords:

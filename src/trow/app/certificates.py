@@ -88,7 +88,7 @@ class WebhookFront:
             Unavailable: there was no certificate yet.
         """
         if not self._listening:
-            raise Unavailable("there is no certificate for the webhooks yet; the log says why")
+            raise Unavailable("there is no certificate for the webhooks yet; see the log for why")
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def _is_small(request: Request) -> bool:
         RequestTooLarge: it is larger than any review.
     """
     if (request.header("content-type") or "").partition(";")[0].strip().lower() != "application/json":
-        raise RequestInvalid("an AdmissionReview is sent as application/json")
+        raise RequestInvalid("the Content-Type is not application/json; send an AdmissionReview as that")
     length = request.content_length
     if length is not None and length > LARGEST_REVIEW:
         raise _too_large()
@@ -96,9 +96,11 @@ async def _body(request: Request) -> bytes:
                 if len(body) > LARGEST_REVIEW:
                     raise _too_large()
     except TimeoutError:
-        raise BodyTimeout(f"an AdmissionReview has to come within {_BODY_SECONDS:g} seconds") from None
+        raise BodyTimeout(f"the AdmissionReview did not come within {_BODY_SECONDS:g} seconds; send it again") from None
     return bytes(body)
 
 
 def _too_large() -> RequestTooLarge:
-    return RequestTooLarge(f"an AdmissionReview has at most {LARGEST_REVIEW} bytes")
+    return RequestTooLarge(
+        f"the body is larger than {LARGEST_REVIEW} bytes, which no AdmissionReview is; see what sends it"
+    )

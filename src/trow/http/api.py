@@ -88,7 +88,9 @@ class Api:
     def _page(self, request: Request) -> PageRequest:
         last = request.query("last")
         if last is not None and not (last.isascii() and last.isdigit() and len(last) <= _SEQUENCE_DIGITS):
-            raise RequestInvalid("last is not the sequence number of a line of history")
+            raise RequestInvalid(
+                "last is not the sequence number of a line of history; take it from the Link of the page before"
+            )
         return self._lists.numbered(request, last)
 
 

@@ -8,7 +8,7 @@ from trow.http.response import Answer, FileResponse, Headers, Response
 from trow.http.v2 import matches
 from trow.lib.source import source_of
 from trow.oci.digest import CANONICAL, Digest, parse_algorithm
-from trow.oci.errors import BlobUnknown, ChunkOutOfOrder, DigestInvalid, NameInvalid, RequestInvalid
+from trow.oci.errors import ChunkOutOfOrder, DigestInvalid, NameInvalid, RequestInvalid, blob_unknown
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
 from trow.registry.events import Action
@@ -57,7 +57,7 @@ class BlobHandlers:
         digest = Digest.parse(request.parameters["digest"])
         async with self._recorder.doing(request, Action.BLOB_DELETE, digest=digest):
             if not await self._metadata.unlink_blob(repository, digest):
-                raise BlobUnknown("the repository has no such blob", {"digest": digest})
+                raise blob_unknown(repository, digest)
         return Response(202)
 
     async def begin(self, request: Request) -> Response:

@@ -64,7 +64,7 @@ class Bodies:
                 async with asyncio.timeout(self._seconds):
                     body = await self._read(request, places)
             except TimeoutError:
-                raise BodyTimeout(f"the body has to come within {self._seconds:g} seconds") from None
+                raise BodyTimeout(f"the body did not come within {self._seconds:g} seconds; send it again") from None
             yield body
 
     async def _read(self, request: Request, places: contextlib.AsyncExitStack) -> bytes:

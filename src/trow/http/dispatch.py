@@ -169,7 +169,8 @@ class Dispatcher:
         number = request.number
         extra = {"request": number, "method": request.method, "path": request.path[:LONGEST_PATH]}
         log.error("request failed", exc_info=error, extra=extra)
-        return errors.to_response(OciError("something went wrong here", {"request": number}), "")
+        message = f"something went wrong here; report it with the log's lines of request {number}"
+        return errors.to_response(OciError(message, {"request": number}), "")
 
     def _send(self, request: Request, transport: Transport, answer: Answer) -> None:
         if request.path.startswith("/v2"):

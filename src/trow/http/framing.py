@@ -47,7 +47,7 @@ def require_clear(headers: Headers, authority: str | None, version: str) -> str:
     name = _one_name(headers.get_all("host"), authority, version)
     codings = headers.get_all("transfer-encoding")
     if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
-        raise RequestInvalid("Transfer-Encoding may be chunked and nothing else")
+        raise RequestInvalid("the Transfer-Encoding is not chunked alone; send that, or Content-Length")
     return name
 
 
@@ -61,7 +61,7 @@ def _one_name(names: Sequence[str], authority: str | None, version: str) -> str:
         raise RequestInvalid("the request is for one host and has another in its Host header; send one")
     # What is remembered of it is no longer than a host.
     if name and not _is_host(name[: LONGEST + 1]):
-        raise RequestInvalid("what the request has as Host is no host")
+        raise RequestInvalid("what the request has as Host is no host; send the name that the registry is reached by")
     return name
 
 

@@ -29,4 +29,7 @@ class ManifestBodies(Bodies):
         super().__init__(most_bytes, self._larger, [Tier(FREE, self.small), Tier(LARGE, self.large)])
 
     def _larger(self) -> ManifestTooLarge:
-        return ManifestTooLarge(f"the manifest is larger than {self._most_bytes} bytes (registry.max_manifest_size)")
+        return ManifestTooLarge(
+            f"the manifest is larger than {self._most_bytes} bytes;"
+            " make it smaller, or raise registry.max_manifest_size"
+        )

@@ -134,7 +134,7 @@ class TunnelPeers(Peers):
         """
         tunnel = self._tunnels.get(scope.client)
         if tunnel is None:
-            raise Denied("this is no address for clients")
+            raise Denied("this is no address for clients; use one that the registry tells at its start")
         return dataclasses.replace(tunnel, host=_host(scope))
 
 

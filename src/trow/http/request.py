@@ -200,7 +200,7 @@ class Request:
         """
         values = set(self.query_all(name)) - {""}
         if len(values) > 1:
-            raise RequestInvalid(f"the query parameter {name} has more than one value")
+            raise RequestInvalid(f"the query parameter {name} has more than one value; give one")
         return values.pop() if values else None
 
     def query_names(self) -> list[str]:
@@ -215,7 +215,7 @@ class Request:
         """
         values = [value for key, value in self._parameters() if key == name]
         if not all(value.isascii() or _is_text(value) for value in values):
-            raise RequestInvalid(f"the query parameter {name} is not in UTF-8")
+            raise RequestInvalid(f"the query parameter {name} is not in UTF-8; write it so, percent-encoded")
         return values
 
     def _parameters(self) -> list[tuple[str, str]]:
@@ -234,7 +234,7 @@ class Request:
         if text is None:
             return None
         if not text.isascii() or not text.isdigit() or len(text) > _LENGTH_DIGITS:
-            raise RequestInvalid("Content-Length is not a number")
+            raise RequestInvalid("Content-Length is not a number; send how many bytes the body has")
         return int(text)
 
     @property
@@ -262,7 +262,9 @@ class Request:
                 yield piece
         # The server ends the body in the same way whether the client is done or gone.
         if expected is not None and self.received < expected:
-            raise BodyIncomplete(f"the body has {self.received} of {expected} bytes")
+            raise BodyIncomplete(
+                f"the body has {self.received} of {expected} bytes; send all of it, or go on where the upload ended"
+            )
 
     async def whole_body(self, seconds: float) -> bytes:
         """The body at once, of a request that announced how long it is: for bodies that are small.
@@ -279,9 +281,9 @@ class Request:
             async with asyncio.timeout(seconds):
                 body = await self._transport()
         except ProtocolClosed:
-            raise BodyIncomplete("the body ended before its time") from None
+            raise BodyIncomplete(f"the body has not all of its {self.content_length} bytes; send it again") from None
         except TimeoutError:
-            raise BodyTimeout(f"the body has to come within {seconds:g} seconds") from None
+            raise BodyTimeout(f"the body did not come within {seconds:g} seconds; send it again") from None
         self.received = len(body)
         return body
 
@@ -301,7 +303,8 @@ class Request:
 
     def _too_slow(self) -> str:
         least = f" and at {self._pace.rate} bytes a second on the whole (limits.body_rate)" if self._pace.rate else ""
-        return f"the body has to come without a break of {self._pace.seconds:g} seconds (limits.body_timeout){least}"
+        most = f"{self._pace.seconds:g} seconds (limits.body_timeout)"
+        return f"the body comes too slowly; send it without a break of {most}{least}"
 
 
 def _parse_query(text: str) -> list[tuple[str, str]]:
@@ -311,7 +314,7 @@ def _parse_query(text: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="surrogateescape")
     except ValueError:
-        raise RequestInvalid("the query has too many parameters") from None
+        raise RequestInvalid(f"the query has too many parameters; send at most {_MOST_PARAMETERS}") from None
 
 
 def _is_text(value: str) -> bool:

@@ -226,7 +226,7 @@ def _wanted(actions: str) -> frozenset[Permission]:
 
 
 def _too_large() -> RequestInvalid:
-    return RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes")
+    return RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes; send only the fields of a login")
 
 
 def _read_form(body: bytes) -> Mapping[str, list[str]]:
@@ -247,13 +247,13 @@ def _credentials(form: Mapping[str, list[str]]) -> tuple[str, str]:
             return _one(form, "username"), _one(form, "password")
         case "refresh_token":
             return "", _one(form, "refresh_token")
-    raise RequestInvalid("grant_type is neither password nor refresh_token")
+    raise RequestInvalid("grant_type is neither password nor refresh_token; send one of these")
 
 
 def _one(form: Mapping[str, list[str]], name: str) -> str:
     values = form.get(name, [])
     if len(values) != 1:
-        raise RequestInvalid(f"the form has no {name}, or several")
+        raise RequestInvalid(f"the form has no {name}, or several; send it once")
     return values[0]
 
 

@@ -102,7 +102,9 @@ class AuthenticatorChain:
     async def verify_secret(self, user: str, secret: str, client: str) -> Identity:
         """See `Authenticator.verify_secret`."""
         if len(user) + len(secret) > LONGEST:
-            raise Unauthorized(f"the credentials are longer than {LONGEST // 1024} KiB")
+            raise Unauthorized(
+                f"the credentials are longer than {LONGEST // 1024} KiB; use a token with fewer claims or groups"
+            )
         if self._is_token(secret):
             return await self._token(secret, client)
         return await self._login(user, secret, client)
@@ -134,7 +136,10 @@ class AuthenticatorChain:
         issuer = issuer_of(token)
         verifier = self._by.issuers.get(issuer, self._by.kubernetes) if issuer else None
         if verifier is None:
-            raise Unauthorized("the token is malformed, or its issuer is not one that is trusted here")
+            raise Unauthorized(
+                "the token is malformed, or its issuer is not one that is trusted here;"
+                " send all of it, or have an administrator add the issuer to auth.oidc"
+            )
         return verifier
 
     async def _login(self, user: str, secret: str, client: str) -> Identity:
@@ -152,7 +157,9 @@ class AuthenticatorChain:
         if identity is None:
             self._good_before.discard(user, secret)
             self._throttle.failed(client, user, secret)
-            raise Unauthorized("the user name or the password is wrong")
+            raise Unauthorized(
+                "the user name or the password is wrong; log in again, or have an administrator set a new password"
+            )
         self._good_before.add(user, secret)
         self._throttle.succeeded(client, user)
         return identity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from trow.identity import remedies
@@ -84,7 +85,9 @@ class Guard:
         if permission is Permission.LIST and not repository and not identity.anonymous:
             return _LIST_EXTERNAL
         asked = await self._external.decide(identity, permission, repository)
-        return asked if asked.allowed or not self._rules else _neither(own, asked)
+        if asked.allowed:
+            return asked
+        return _neither(own, asked) if self._rules else replace(asked, fix=asked.fix or own.fix)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
         """See `Authorizer.visible`; by the holder's own rights, whatever the token is for."""

@@ -48,7 +48,9 @@ def parse(authorization: str | None) -> Credentials | None:
     if authorization is None:
         return None
     if len(authorization) > LONGEST:
-        raise Unauthorized(f"the Authorization header is longer than {LONGEST // 1024} KiB")
+        raise Unauthorized(
+            f"the Authorization header is longer than {LONGEST // 1024} KiB; use a token with fewer claims or groups"
+        )
     header = _HEADER.fullmatch(authorization)
     scheme, value = header.groups() if header else ("", "")
     match scheme.lower():
@@ -56,21 +58,27 @@ def parse(authorization: str | None) -> Credentials | None:
             return _basic(value.rstrip(" "))
         case "bearer":
             return _bearer(value.rstrip(" "))
-    raise Unauthorized("the Authorization header is neither 'Basic' nor 'Bearer' with credentials after it")
+    raise Unauthorized(
+        "the Authorization header is neither 'Basic' nor 'Bearer' with credentials after it; send one of them"
+    )
 
 
 def _bearer(token: str) -> Bearer:
     if not _TOKEN.fullmatch(token):
-        raise Unauthorized("the token after 'Bearer' has characters that no token has")
+        raise Unauthorized("the token after 'Bearer' has characters that no token has; send it as it was given")
     return Bearer(token)
 
 
 def _basic(encoded: str) -> Password | None:
     user, colon, secret = _decoded(encoded).partition(":")
     if not colon:
-        raise Unauthorized("the Basic credentials have no ':' between user name and password")
+        raise Unauthorized(
+            "the Basic credentials have no ':' between user name and password; send base64 of USER:PASSWORD"
+        )
     if _CONTROL.search(user) or _CONTROL.search(secret):
-        raise Unauthorized("the Basic credentials have a control character; often it is a line break at the end")
+        raise Unauthorized(
+            "the Basic credentials have a control character, often a line break at the end; send them without it"
+        )
     # Some clients send empty credentials when they have none.
     return Password(user, secret) if user or secret else None
 
@@ -82,4 +90,4 @@ def _decoded(encoded: str) -> str:
             return content.decode()
     except (binascii.Error, ValueError):
         pass
-    raise Unauthorized("the Basic credentials are not valid base64 of UTF-8 text")
+    raise Unauthorized("the Basic credentials are not valid base64 of UTF-8 text; send base64 of USER:PASSWORD")

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
 _KEY_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"})
 
+# What somebody can do whose token is refused: it is either another token, or what auth.oidc says of tokens.
+_ANOTHER: Final = "get another from its issuer"
+_RULES: Final = "get another from its issuer, or have an administrator change auth.oidc"
+
 _RESERVED: Final = ("system:", "robot:", "certificate:")
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_NAME: Final = 256
@@ -154,7 +158,10 @@ class OidcIssuer:
             Unavailable: the issuer's keys cannot be had.
         """
         if not is_jwt(token):
-            raise Unauthorized(f"the credential is no JWT of at most {LONGEST_TOKEN} bytes")
+            raise Unauthorized(
+                f"the credential is no JWT of at most {LONGEST_TOKEN} bytes;"
+                " send all of the token, or one with fewer claims"
+            )
         kid, algorithm = self._header(token)
         key = await self._keys.find(kid, algorithm)
         claims = self._signed(token, key, algorithm)
@@ -176,7 +183,9 @@ class OidcIssuer:
         facts = _Facts(claims)
         for claim, wanted in self._settings.required.items():
             if not any(matches(wanted, value) for value in facts.values(claim)):
-                raise Unauthorized(f"the token's claim {claim!r} is not the one that {self._settings.name} needs")
+                raise Unauthorized(
+                    f"the token's claim {claim!r} is not the one that {self._settings.name} needs; {_RULES}"
+                )
         subject = claims.get("sub")
         return Identity(
             self._settings.user_prefix + self._username(claims),
@@ -191,13 +200,13 @@ class OidcIssuer:
         header = unverified_header(token)
         kid, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "")
         if not isinstance(algorithm, str) or algorithm not in self._settings.algorithms:
-            raise Unauthorized(f"the token is not signed with {', '.join(self._settings.algorithms)}")
+            raise Unauthorized(f"the token is not signed with {', '.join(self._settings.algorithms)}; {_ANOTHER}")
         if not _KEY_HEADERS.isdisjoint(header):
-            raise Unauthorized("the token's header brings its own key or extensions; neither is accepted")
+            raise Unauthorized(f"the token's header brings its own key or extensions; {_ANOTHER}")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
-            raise Unauthorized("the token is of a type that is no credential")
+            raise Unauthorized("the token is of a type that is no credential; use an ID token or an access token")
         if not isinstance(kid, str) or not kid:
-            raise Unauthorized("the token's header does not name its key (kid)")
+            raise Unauthorized(f"the token's header does not name its key (kid); {_ANOTHER}")
         return kid, algorithm
 
     def _signed(self, token: str, key: PublicKey, algorithm: str) -> Mapping[str, object]:
@@ -218,13 +227,18 @@ class OidcIssuer:
                 },
             )
         except jwt.InvalidAudienceError:
-            raise Unauthorized(f"the token is for another audience than {' or '.join(settings.audiences)}") from None
+            raise Unauthorized(
+                f"the token is for another audience than {' or '.join(settings.audiences)};"
+                " ask its issuer for one for that"
+            ) from None
         except jwt.InvalidIssuerError:
-            raise Unauthorized(f"the token is not issued by {settings.url}") from None
+            raise Unauthorized(f"the token is not issued by {settings.url}; {_ANOTHER}") from None
         except jwt.MissingRequiredClaimError as error:
-            raise Unauthorized(f"the token has no claim {error.claim!r}") from None
+            raise Unauthorized(f"the token has no claim {error.claim!r}; {_ANOTHER}") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            raise Unauthorized("the token or its signature is not valid") from None
+            raise Unauthorized(
+                "the token or its signature is not valid; send it as its issuer gave it, or get a new one"
+            ) from None
         return claims
 
     def _check_times(self, claims: Mapping[str, object]) -> None:
@@ -236,15 +250,21 @@ class OidcIssuer:
             raise Unauthorized("the token is not valid yet; compare the clocks of the issuer and of this registry")
         longest = self._settings.max_life_seconds
         if longest is not None and expires - issued > longest:
-            raise Unauthorized(f"the token is valid for longer than the {longest:g} s that are accepted")
+            raise Unauthorized(
+                f"the token is valid for longer than {longest:g} s; ask its issuer for one that ends sooner"
+            )
 
     def _username(self, claims: Mapping[str, object]) -> str:
         claim = self._settings.username_claim
         name = claims.get(claim)
         if not _is_name(name):
-            raise Unauthorized(f"the token's claim {claim!r} is no name of at most {_LONGEST_NAME} characters")
+            raise Unauthorized(
+                f"the token's claim {claim!r} is no name of at most {_LONGEST_NAME} characters; {_RULES}"
+            )
         if claim == "email" and claims.get("email_verified", True) is not True:
-            raise Unauthorized("the token's e-mail address is not verified")
+            raise Unauthorized(
+                "the token's e-mail address is not verified; verify it with the issuer, then get a new token"
+            )
         return name
 
     def _groups(self, claims: Mapping[str, object]) -> tuple[str, ...]:
@@ -252,7 +272,7 @@ class OidcIssuer:
         found = claims.get(claim, []) if claim else []
         names = [found] if isinstance(found, str) else found
         if not isinstance(names, list) or not all(_is_name(name) for name in names):
-            raise Unauthorized(f"the token's claim {claim!r} is no list of names")
+            raise Unauthorized(f"the token's claim {claim!r} is no list of names; {_RULES}")
         return tuple(sorted({self._settings.group_prefix + name for name in names}))
 
 
@@ -311,5 +331,5 @@ def _seconds(claims: Mapping[str, object], claim: str) -> float:
     value = claims[claim]
     # Infinity is a number to JSON's reader, and would never expire.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise Unauthorized(f"the token's claim {claim!r} is no time")
+        raise Unauthorized(f"the token's claim {claim!r} is no time; {_ANOTHER}")
     return value

@@ -114,17 +114,21 @@ class IssuerKeys:
         if kid not in self._keys and self._age() <= _STALE_SECONDS:
             await self._refresh()
         if self._age() > _STALE_SECONDS:
-            raise Unavailable(f"the keys of OIDC issuer {self._settings.name} cannot be had: {self._trouble}")
+            raise Unavailable(
+                f"the keys of OIDC issuer {self._settings.name} cannot be had: {self._trouble}; try again later"
+            )
         key = self._keys.get(kid)
         if key is None and self._fetches == before:
             raise Unavailable(
                 f"the token is signed with a key that {self._settings.url} had not listed when it was asked last;"
-                " it is asked again in a moment"
+                " try again in a moment"
             )
         if key is None:
-            raise Unauthorized(f"the token is signed with a key that {self._settings.url} does not list")
+            raise Unauthorized(
+                f"the token is signed with a key that {self._settings.url} does not list; get a new token"
+            )
         if algorithm not in key.algorithms:
-            raise Unauthorized("the token's algorithm is not the one of its key")
+            raise Unauthorized("the token's algorithm is not the one of its key; get a new token")
         return key.public
 
     def _age(self) -> float:

@@ -305,7 +305,9 @@ class RbacAuthorizer:
             answer = _Answer(allowed=True, vetoed=False, reason=_shortened(status.reason) or f"allowed to {question}")
         elif status.evaluation_error:
             # Not sure is not no: the client shall try again.
-            raise Unavailable(f"the Kubernetes API server cannot tell whether {asker.user} may do this")
+            raise Unavailable(
+                f"the Kubernetes API server cannot tell whether {asker.user} may do this; try again later"
+            )
         else:
             answer = _Answer(allowed=False, vetoed=False, reason=_shortened(status.reason))
         now = self._clock()

@@ -71,7 +71,7 @@ class Robots:
         """
         text = _TEXT.fullmatch(token)
         if text is None:
-            raise Unauthorized("the robot token is malformed; was all of it copied?")
+            raise Unauthorized("the robot token is malformed; send all of it, from trow_ on")
         stored = await self._tokens.robot_token(text[1])
         expected = _NOBODY if stored is None else stored.secret_hash
         if not hmac.compare_digest(_hash(text[2]).encode(), expected.encode()) or stored is None:

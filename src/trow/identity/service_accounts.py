@@ -88,7 +88,9 @@ class ServiceAccountTokens:
             Unavailable: the API server does not say.
         """
         if not is_jwt(token):
-            raise Unauthorized(f"the credential is no ServiceAccount token: no JWT of at most {LONGEST_TOKEN} bytes")
+            raise Unauthorized(
+                f"the credential is no ServiceAccount token: no JWT of at most {LONGEST_TOKEN} bytes; send all of it"
+            )
         key = hashlib.sha256(token.encode()).digest()
         identity = self._accepted.get(key, self._clock())
         if identity is not None:
@@ -120,7 +122,7 @@ class ServiceAccountTokens:
         if set(self._audiences).isdisjoint(status.audiences):
             return f"the token is for the API server; get one with kubectl create token NAME --audience {wanted}"
         if not _ACCOUNT.fullmatch(status.user.username):
-            return "the token is not a ServiceAccount's; people log in by OIDC or with a password"
+            return "the token is not a ServiceAccount's; log in by OIDC or with a password"
         return ""
 
 

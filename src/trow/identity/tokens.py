@@ -197,11 +197,11 @@ class RegistryTokens:
     def _claims(self, text: str) -> _Claims:
         """What a genuine token says."""
         if not is_jwt(text):
-            raise Unauthorized("the token is malformed; was all of it sent?")
+            raise Unauthorized("the token is malformed; send all of it, or log in again")
         try:
             header = msgspec.json.decode(_unpadded(text.partition(".")[0]), type=_Header)
         except (ValueError, RecursionError):
-            raise Unauthorized("the token is not one that this registry issues") from None
+            raise Unauthorized("the token is not one that this registry issues; log in again") from None
         key = self._keys.verifying(header.kid)
         if key is None:
             raise UnknownKey("the token was signed with a key that is not in use here; log in again")
@@ -209,17 +209,17 @@ class RegistryTokens:
             decoded: dict[str, Any] = self._jws.decode_complete(text, key.public, [_ALGORITHM])
             return msgspec.json.decode(decoded["payload"], type=_Claims)
         except (jwt.InvalidTokenError, ValueError):
-            raise Unauthorized("the token is not one that this registry issues") from None
+            raise Unauthorized("the token is not one that this registry issues; log in again") from None
 
     def _check(self, claims: _Claims) -> None:
         if claims.iss != ISSUER or claims.aud != self._service:
-            raise Unauthorized("the token is meant for another service")
+            raise Unauthorized("the token is meant for another service; log in to this one")
         now = self._clock()
         if max(claims.iat, claims.nbf) > now + _LEEWAY:
             raise Unauthorized("the token is not valid yet; compare the clocks of the registry's machines")
         # A thousandth for the rounding of sums.
         if not claims.exp - claims.iat <= LONGEST_TOKEN_LIFE + 0.001:
-            raise Unauthorized("the token lives longer than a token may")
+            raise Unauthorized("the token lives longer than a token may; log in again")
         if not now < claims.exp:
             raise Stale("the token has expired; log in again")
 

@@ -171,7 +171,9 @@ class WebhookCertificates:
                 log.debug("%s was changed by another replica; it is read again", self._title)
             except Forbidden as error:
                 raise Unavailable(f"{self._title} cannot be kept: {error.message}; {self._rights()}") from None
-        raise Unavailable(f"{self._title} is changed again and again by others")
+        raise Unavailable(
+            f"{self._title} is changed again and again by others; try again later, and see what else writes it"
+        )
 
     async def _brought_ahead(self) -> Certificates:
         found = await self._objects.get(f"{self._secrets}/{self._plan.secret}")
@@ -203,8 +205,8 @@ class WebhookCertificates:
     def _rights(self) -> str:
         namespace, name = self._plan.namespace, self._plan.secret
         return (
-            f"a Role in namespace {namespace} needs get and patch on secrets, for which resourceNames: [{name}] will"
-            " do, and create as long as the Secret is not there"
+            f"bind a Role in namespace {namespace} with get and patch on secrets, for which resourceNames: [{name}]"
+            " will do, and create as long as the Secret is not there"
         )
 
     # ---- the configurations
@@ -249,7 +251,7 @@ class WebhookCertificates:
         try:
             await self._objects.patch(path, change, Patch.JSON)
         except Invalid as error:
-            raise Unavailable(f"{path} was changed meanwhile: {error.message}") from None
+            raise Unavailable(f"{path} was changed meanwhile: {error.message}; try again") from None
         log.info("%s trusts the webhooks' certificate now", _title(path))
         return True
 
@@ -301,4 +303,6 @@ def _read(manifest: Manifest, kind: type[_Shape], where: str) -> _Shape:
     try:
         return msgspec.convert(manifest, kind)
     except msgspec.ValidationError as error:
-        raise BadAnswer(f"the Kubernetes API server shows something unexpected as {where} ({error})") from None
+        raise BadAnswer(
+            f"the Kubernetes API server shows something unexpected as {where} ({error}); see what writes it"
+        ) from None

@@ -90,7 +90,7 @@ class KubeClient:
         try:
             return msgspec.json.decode(raw, type=answer)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise self._trouble(f"answers to {path} with something else than {_name(answer)}") from None
+            raise self._trouble(f"answers to {path} with something else than {_name(answer)}; check its URL") from None
 
     async def send(self, operation: str, request: Request, *, seconds: float, most_bytes: int) -> bytes:
         """Have a request done, and read what it is answered.
@@ -157,7 +157,7 @@ class KubeClient:
             async with asyncio.timeout(seconds), self._gate:
                 return await self._answer(request, most_bytes)
         except TimeoutError:
-            raise self._trouble(f"does not answer within {seconds:g} s") from None
+            raise self._trouble(f"does not answer within {seconds:g} s; try again later") from None
         finally:
             if self._observe:
                 self._observe(operation, time.monotonic() - began)
@@ -168,11 +168,13 @@ class KubeClient:
         except _Vanished:
             # The server may have closed a connection that lay unused, just as it was used again.
             if not request.repeatable:
-                raise self._trouble(f"closes the connection and may have done {request} or not") from None
+                raise self._trouble(
+                    f"closes the connection and may have done {request} or not; see whether it has"
+                ) from None
         try:
             return await self._once(request, most_bytes)
         except _Vanished:
-            raise self._trouble("closes the connection without an answer") from None
+            raise self._trouble("closes the connection without an answer; try again later") from None
 
     async def _once(self, request: Request, most_bytes: int) -> tuple[int, bytes]:
         with self._in_words():
@@ -189,9 +191,9 @@ class KubeClient:
                         raw = await self._read(response, _MOST_BYTES)
                         raise self._failure(request, response.status, raw)
         except TimeoutError:
-            raise self._trouble(f"does not answer within {seconds:g} s") from None
+            raise self._trouble(f"does not answer within {seconds:g} s; try again later") from None
         except _Vanished:
-            raise self._trouble("closes the connection without an answer") from None
+            raise self._trouble("closes the connection without an answer; try again later") from None
         return response
 
     async def _asked(self, request: Request) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
@@ -206,17 +208,19 @@ class KubeClient:
         try:
             yield
         except TimeoutError:
-            raise self._trouble(f"cannot be connected to within {self._timeout.sock_connect:g} s") from None
+            raise self._trouble(
+                f"cannot be connected to within {self._timeout.sock_connect:g} s; check its URL and the way to it"
+            ) from None
         except aiohttp.ClientConnectorCertificateError as error:
             self._renew_trust()
             why = getattr(error.certificate_error, "verify_message", "")
             raise self._trouble(f"shows a certificate that is not trusted ({why}); check the CA file") from None
         except aiohttp.ClientConnectorError as error:
-            raise self._trouble(f"cannot be reached ({error.strerror})") from None
+            raise self._trouble(f"cannot be reached ({error.strerror}); check its URL and the way to it") from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             raise _Vanished from None
         except aiohttp.ClientError as error:
-            raise self._trouble(f"does not speak HTTP as expected ({type(error).__name__})") from None
+            raise self._trouble(f"does not speak HTTP as expected ({type(error).__name__}); check its URL") from None
 
     async def _read(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         read = bytearray()
@@ -224,7 +228,9 @@ class KubeClient:
             read += chunk
             if len(read) > most_bytes:
                 response.close()
-                raise TooLarge(self._sentence(f"answers with more than {most_bytes} bytes"))
+                raise TooLarge(
+                    self._sentence(f"answers with more than {most_bytes} bytes; see what makes the answer that large")
+                )
         return bytes(read)
 
     async def _lines_of(
@@ -239,7 +245,9 @@ class KubeClient:
                 yield bytes(line)
                 line, deadline = bytearray(other), now() + idle_seconds
             if len(line) > longest:
-                raise TooLarge(self._sentence(f"writes a line of more than {longest} bytes"))
+                raise TooLarge(
+                    self._sentence(f"writes a line of more than {longest} bytes; see what makes the object that large")
+                )
 
     async def _chunk(self, response: aiohttp.ClientResponse, deadline: float) -> bytes:
         """What comes next, b"" at the end."""
@@ -247,25 +255,25 @@ class KubeClient:
             async with asyncio.timeout_at(deadline):
                 return await response.content.readany()
         except TimeoutError:
-            raise self._trouble("has been silent for too long") from None
+            raise self._trouble("has been silent for too long; try again later") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._trouble(f"breaks off its answer ({type(error).__name__})") from None
+            raise self._trouble(f"breaks off its answer ({type(error).__name__}); try again later") from None
 
     def _check(self, status: int, path: str) -> None:
         if status in (HTTPStatus.OK, HTTPStatus.CREATED):
             return
         if status == HTTPStatus.UNAUTHORIZED:
             raise self._trouble(
-                "does not accept Trow's own credentials (401): give it the token of a ServiceAccount that exists and"
+                "does not accept Trow's own credentials (401); give it the token of a ServiceAccount that exists and"
                 " bind ClusterRole system:auth-delegator to that"
             )
         if status == HTTPStatus.FORBIDDEN:
             raise self._trouble(
-                f"does not let Trow use {path} (403): bind ClusterRole system:auth-delegator to its ServiceAccount"
+                f"does not let Trow use {path} (403); bind ClusterRole system:auth-delegator to its ServiceAccount"
             )
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             raise self._trouble("is asked too often (429); try again later")
-        raise self._trouble(f"answers to {path} with status {status}")
+        raise self._trouble(f"answers to {path} with status {status}; see its log, and try again later")
 
     def _failure(self, request: Request, code: int, raw: bytes) -> Exception:
         status = Status.parse(raw)
@@ -273,10 +281,10 @@ class KubeClient:
             return refused
         if code == HTTPStatus.UNAUTHORIZED:
             return self._trouble(
-                "does not accept Trow's own credentials (401): give it the token of a ServiceAccount that exists"
+                "does not accept Trow's own credentials (401); give it the token of a ServiceAccount that exists"
             )
         said = f": {status.words()}" if status.message else ""
-        return self._trouble(f"answers {request} with status {code}{said}")
+        return self._trouble(f"answers {request} with status {code}{said}; see its log, and try again later")
 
     def _renew_trust(self) -> None:
         # The authority's file may have been renewed since the start; the next connection shall know.
@@ -284,7 +292,7 @@ class KubeClient:
             if self._tls is not None:
                 self._access.trust(self._tls)
         except (OSError, ValueError):
-            raise self._trouble("cannot be verified: the CA file is no longer readable") from None
+            raise self._trouble("cannot be verified: the CA file is no longer readable; put it back") from None
 
     def _trouble(self, what: str) -> Unavailable:
         return Unavailable(self._sentence(what))

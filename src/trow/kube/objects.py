@@ -156,7 +156,10 @@ class Objects:
             version, token = version or page.metadata.resource_version, page.metadata.next
             if not token:
                 return Collection(version, objects)
-        raise TooLarge(f"{path} of the Kubernetes API holds more than {_MOST_LIST_BYTES} bytes or {_MOST_PAGES} pages")
+        raise TooLarge(
+            f"{path} of the Kubernetes API holds more than {_MOST_LIST_BYTES} bytes or {_MOST_PAGES} pages;"
+            " delete what is not needed"
+        )
 
     @asynccontextmanager
     async def watch(self, path: str, version: str, *, seconds: int = 120) -> AsyncIterator[AsyncGenerator[Event, None]]:
@@ -283,7 +286,7 @@ async def _events(path: str, lines: AsyncIterator[bytes]) -> AsyncGenerator[Even
         try:
             change = Change(line.type)
         except ValueError:
-            raise BadAnswer(f"the Kubernetes API server tells an unknown event of {path}") from None
+            raise BadAnswer(f"the Kubernetes API server tells an unknown event of {path}; check its URL") from None
         yield _event(path, change, _decoded(line.object, dict[str, object], path))
 
 
@@ -296,14 +299,14 @@ def _event(path: str, change: Change, manifest: Manifest) -> Event:
 def _error(path: str, status: Status) -> Exception:
     words = status.words() or "no reason is given"
     return refusal(f"to go on with {path}", status.code, status) or Unavailable(
-        f"the Kubernetes API server breaks off the watch of {path}: {words}"
+        f"the Kubernetes API server breaks off the watch of {path}: {words}; try again later"
     )
 
 
 def _metadata(manifest: Manifest, path: str) -> tuple[Key, str]:
     found = _converted(manifest, path)
     if not found.name:
-        raise BadAnswer(f"the Kubernetes API server shows an object without a name in {path}")
+        raise BadAnswer(f"the Kubernetes API server shows an object without a name in {path}; check its URL")
     return (found.namespace, found.name), found.resource_version
 
 
@@ -311,7 +314,9 @@ def _converted(manifest: Manifest, path: str) -> _Metadata:
     try:
         return msgspec.convert(manifest, _Object).metadata
     except msgspec.ValidationError as error:
-        raise BadAnswer(f"the Kubernetes API server shows something else than an object in {path} ({error})") from None
+        raise BadAnswer(
+            f"the Kubernetes API server shows something else than an object in {path} ({error}); check its URL"
+        ) from None
 
 
 def _decoded(raw: bytes | msgspec.Raw, kind: type[_Answer], where: str) -> _Answer:
@@ -319,4 +324,6 @@ def _decoded(raw: bytes | msgspec.Raw, kind: type[_Answer], where: str) -> _Answ
         # What tenants store has numbers of theirs.
         return msgspec.json.Decoder(kind, float_hook=finite).decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise BadAnswer(f"the Kubernetes API server answers {where} with something else than is expected") from None
+        raise BadAnswer(
+            f"the Kubernetes API server answers {where} with something else than is expected; check its URL"
+        ) from None

@@ -102,7 +102,7 @@ class Reviews:
         question = _TokenQuestion(_TokenSpec(token, tuple(audiences)))
         status = (await self._client.ask("tokenreview", _TOKENS, question, _TokenReview)).status
         if status.authenticated and not status.user.username:
-            raise Unavailable("the Kubernetes API server accepts a token and does not say whose it is")
+            raise Unavailable("the Kubernetes API server accepts a token and does not say whose it is; try again later")
         return status
 
     async def access(

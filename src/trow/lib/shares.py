@@ -207,7 +207,9 @@ class Shares:
         return self._too_many() if own else self._busy()
 
     def _too_many(self) -> TooManyRequests:
-        return TooManyRequests(f"too many {self._what} of yours are under way", retry_after=_RETRY_SECONDS)
+        return TooManyRequests(
+            f"too many {self._what} of yours are under way; try again when one has ended", retry_after=_RETRY_SECONDS
+        )
 
     def _busy(self) -> Unavailable:
         return Unavailable(f"too many {self._what} are under way here; try again in a moment")

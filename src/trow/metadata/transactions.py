@@ -143,7 +143,8 @@ def _previous_type(publication: Publication) -> Transaction[str]:
         return ""
     if not publication.overwrite:
         raise ManifestExists(
-            f"the manifest is here as {previous}, and you may not make it something else, which takes tag-overwrite",
+            f"the manifest is here as {previous}, and you may not make it something else, which takes tag-overwrite;"
+            " push it as what it is",
             {"mediaType": previous},
         )
     return previous
@@ -155,7 +156,7 @@ def _check_references(publication: Publication) -> Transaction[tuple[Missing, tu
     children, wrong_children = yield from _held(publication, manifest.children, sql.MANIFEST_SIZES)
     required = (blobs if publication.require_blobs else ()) + (children if publication.require_children else ())
     if required:
-        raise blobs_unknown("the repository does not have this content; push it before the manifest", required)
+        raise blobs_unknown("the repository does not have", required, "push it before the manifest")
     return Missing(blobs, children), wrong_blobs + wrong_children
 
 
@@ -189,8 +190,8 @@ def _sizes(statement: str, repository: Repository, digests: Sequence[Digest]) ->
 def _check_size(publication: Publication, descriptor: Descriptor, size: int) -> None:
     if publication.require_sizes:
         raise ManifestInvalid(
-            f"the manifest says that {descriptor.digest} has {descriptor.size} bytes; it has {size}"
-            " (registry.strict_sizes)",
+            f"the manifest says that {descriptor.digest} has {descriptor.size} bytes, and it has {size}; build the"
+            " manifest anew, or switch off registry.strict_sizes",
             {"digest": descriptor.digest},
         )
 

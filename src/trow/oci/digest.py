@@ -38,7 +38,7 @@ class Digest(str):
             return cls(text)
         if len(text) <= 2 * _LONGEST and _GRAMMAR.fullmatch(text) and not text.startswith(ALGORITHMS):
             raise DigestUnsupported(f"the digest algorithm is not supported; use one of {', '.join(ALGORITHMS)}")
-        raise DigestInvalid("not a digest; expected sha256:<64 hexadecimal digits> or sha512:<128>")
+        raise DigestInvalid("not a digest; write sha256:<64 hexadecimal digits> or sha512:<128>")
 
     @classmethod
     def of(cls, content: bytes | bytearray, algorithm: str = CANONICAL) -> Self:

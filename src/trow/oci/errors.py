@@ -101,15 +101,25 @@ class ManifestUnknown(OciError):
     code = "MANIFEST_UNKNOWN"
 
 
+def manifest_unknown(repository: str, reference: str) -> ManifestUnknown:
+    """No manifest has this tag or digest there."""
+    return ManifestUnknown(
+        f"{repository} has no manifest {reference}; check the name and the tag or digest, or push it first",
+        {"reference": reference},
+    )
+
+
 class ManifestBlobUnknown(OciError):
     """The manifest refers to content that the repository does not have."""
 
     code = "MANIFEST_BLOB_UNKNOWN"
 
 
-def blobs_unknown(message: str, digests: Sequence[str]) -> ManifestBlobUnknown:
-    """One error that tells of each of these, up to a hundred."""
-    first, *others = (ManifestBlobUnknown(message, {"digest": digest}) for digest in digests[:_MOST_ERRORS])
+def blobs_unknown(what: str, digests: Sequence[str], fix: str) -> ManifestBlobUnknown:
+    """One error that tells of each of these, up to a hundred: ``WHAT DIGEST; FIX``."""
+    first, *others = (
+        ManifestBlobUnknown(f"{what} {digest}; {fix}", {"digest": digest}) for digest in digests[:_MOST_ERRORS]
+    )
     return ManifestBlobUnknown(first.message, first.detail, tuple(others))
 
 
@@ -117,6 +127,11 @@ class BlobUnknown(OciError):
     """The repository has no such blob."""
 
     code = "BLOB_UNKNOWN"
+
+
+def blob_unknown(repository: str, digest: str) -> BlobUnknown:
+    """No blob has this digest there."""
+    return BlobUnknown(f"{repository} has no blob {digest}; push it first", {"digest": digest})
 
 
 class SizeInvalid(OciError):

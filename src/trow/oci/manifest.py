@@ -134,7 +134,9 @@ def parse(raw: bytes, content_type: str) -> Manifest:
     media_type = _media_type(members, media.essence(content_type))
     other = _OF_AN_INDEX if media_type in media.IMAGES else _OF_AN_IMAGE
     if any(members.get(name) is not None for name in other):
-        raise ManifestInvalid("the manifest is an image and called an index, or the other way round")
+        raise ManifestInvalid(
+            "the manifest is an image and called an index, or the other way round; send it as the media type that it is"
+        )
     if media_type in media.IMAGES:
         return _image(raw, media_type, _decode(_IMAGE, raw))
     return _index(raw, media_type, _decode(_INDEX, raw))
@@ -147,15 +149,19 @@ def _members(raw: bytes) -> dict[str, object]:
         _STRICT.decode(raw)
         document = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise ManifestInvalid(f"the manifest is not valid JSON: {_short(error)}") from None
+        raise ManifestInvalid(
+            f"the manifest is not valid JSON: {_short(error)}; send the bytes of a manifest"
+        ) from None
     if not isinstance(document, dict):
-        raise ManifestInvalid("the manifest is not a JSON object")
+        raise ManifestInvalid("the manifest is not a JSON object; send the bytes of a manifest")
     _check_letter_case(document, _MEMBERS)
     for descriptor in _descriptors(document):
         _check_letter_case(descriptor, _DESCRIPTOR_MEMBERS)
     given = {name for name, value in document.items() if value is not None}
     if "manifests" in given and not given.isdisjoint(_OF_AN_IMAGE):
-        raise ManifestInvalid("the manifest is both an image and an index")
+        raise ManifestInvalid(
+            "the manifest is both an image and an index; leave out either manifests, or config and layers"
+        )
     return document
 
 
@@ -163,7 +169,7 @@ def _check_effort(raw: bytes) -> None:
     """See that a large one has a bounded number of members, before any of them is made."""
     # What separates them may stand in texts too, so this is the most that there can be.
     if len(raw) > LARGE and sum(map(raw.count, (b",", b"{", b"["))) > MOST_MEMBERS:
-        raise ManifestInvalid(f"the manifest has more than {MOST_MEMBERS} members")
+        raise ManifestInvalid(f"the manifest has more than {MOST_MEMBERS} members; split it")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -185,7 +191,9 @@ def _check_letter_case(members: dict[str, object], known: dict[str, str]) -> Non
     for name in members:
         meant = known.get(name.casefold())
         if meant is not None and meant != name:
-            raise ManifestInvalid(f"the manifest has a member {name!r}; clients may take it for {meant!r}")
+            raise ManifestInvalid(
+                f"the manifest has a member {name!r}; clients may take it for {meant!r}; write it so, or leave it out"
+            )
 
 
 def _media_type(members: dict[str, object], content_type: str) -> str:
@@ -194,7 +202,7 @@ def _media_type(members: dict[str, object], content_type: str) -> str:
         declared = None
     elif content_type and declared != content_type:
         raise ManifestInvalid(
-            "Content-Type and mediaType disagree",
+            "Content-Type and mediaType of the manifest disagree; send the manifest as its mediaType",
             {"Content-Type": content_type[:128], "mediaType": str(declared)[:128]},
         )
     media_type = content_type or declared
@@ -210,9 +218,13 @@ def _decode(decoder: msgspec.json.Decoder[Shape], raw: bytes) -> Shape:
     try:
         document = decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise ManifestInvalid(f"the manifest breaks the image specification: {_short(error)}") from None
+        raise ManifestInvalid(
+            f"the manifest breaks the image specification: {_short(error)}; correct that, or build it anew"
+        ) from None
     if document.schemaVersion != _SCHEMA_VERSION:
-        raise ManifestInvalid("schemaVersion is not 2; older schemas are not supported, push the image anew")
+        raise ManifestInvalid(
+            "schemaVersion is not 2, and older schemas are not supported; push the image with a current client"
+        )
     return document
 
 
@@ -256,7 +268,9 @@ def _subject(document: _Document) -> Descriptor | None:
 
 def _artifact_type(text: str | None) -> str | None:
     if text is not None and len(text) > _LONGEST_TYPE:
-        raise ManifestInvalid(f"the artifactType is longer than a media type may be ({_LONGEST_TYPE} characters)")
+        raise ManifestInvalid(
+            f"the artifactType is longer than a media type may be; shorten it to {_LONGEST_TYPE} characters"
+        )
     return text or None
 
 
@@ -280,7 +294,7 @@ def _descriptor(descriptor: _Descriptor, where: str) -> Descriptor:
         raise ManifestInvalid(f"{where}.digest: {error.message}") from None
     size = descriptor.size
     if size is not None and size > _LARGEST_SIZE:
-        raise ManifestInvalid(f"{where}.size is out of range")
+        raise ManifestInvalid(f"{where}.size is out of range; write the bytes that the content has")
     wrong = size is None or size < 0
     if descriptor.data:
         wrong |= _embedded(descriptor.data, digest, where) != size
@@ -292,9 +306,9 @@ def _embedded(data: str, digest: Digest, where: str) -> int:
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise ManifestInvalid(f"{where}.data is not base64") from None
+        raise ManifestInvalid(f"{where}.data is not base64; correct it or leave it out") from None
     if Digest.of(content, digest.algorithm) != digest:
-        raise ManifestInvalid(f"{where}.data is not the content that its digest names")
+        raise ManifestInvalid(f"{where}.data is not the content that its digest names; correct it or leave it out")
     return len(content)
 
 

@@ -68,7 +68,7 @@ def parse_page(n: str | None, last: str | None, sizes: PageSizes) -> PageRequest
     if n is None:
         return PageRequest(sizes.default, last or "")
     if not _NUMBER.fullmatch(n):
-        raise RequestInvalid("n is not a number; leave it out or give how many items the page may have")
+        raise RequestInvalid("n is not a number; leave it out, or give how many items the page may have")
     limit = sizes.most if len(n) > _MOST_DIGITS else min(int(n), sizes.most)
     return PageRequest(limit, last or "")
 

@@ -48,7 +48,9 @@ def parse_range(header: str, size: int) -> ByteRange | None:
     else:
         start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
     if start >= end:
-        raise RangeNotSatisfiable(f"the range lies outside the content, which has {size} bytes", size=size)
+        raise RangeNotSatisfiable(
+            f"the range lies outside the content, which has {size} bytes; ask for a part of these", size=size
+        )
     return ByteRange(start, end)
 
 
@@ -60,7 +62,7 @@ def parse_chunk(header: str) -> ByteRange:
     """
     match = _CHUNK.fullmatch(header.strip()) if len(header) <= _LONGEST else None
     if match is None or int(match[2]) < int(match[1]):
-        raise UploadInvalid("the Content-Range is invalid; expected <first byte>-<last byte>, both included")
+        raise UploadInvalid("the Content-Range is invalid; write <first byte>-<last byte>, both included")
     return ByteRange(int(match[1]), int(match[2]) + 1)
 
 
@@ -76,4 +78,6 @@ def check_chunk(chunk: ByteRange, offset: int, length: int | None) -> None:
             f"the chunk starts at {chunk.start}, the upload has {offset} bytes; go on there", offset=offset
         )
     if length is not None and length != chunk.length:
-        raise SizeInvalid(f"Content-Range spans {chunk.length} bytes, Content-Length says {length}")
+        raise SizeInvalid(
+            f"Content-Range spans {chunk.length} bytes, Content-Length says {length}; send as many as both say"
+        )

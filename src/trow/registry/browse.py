@@ -81,7 +81,10 @@ class Browse:
                 return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
             at = stretch.end
             await asyncio.sleep(0)  # others get their turn
-        raise Unavailable("this list goes through too many repositories that it does not show")
+        raise Unavailable(
+            "this list goes through too many repositories that it does not show;"
+            " ask for the right to list and pull all of them"
+        )
 
     async def _stretch(self, text: str, page: PageRequest, within: Sequence[NameRange]) -> Stretch:
         if text:
@@ -97,7 +100,7 @@ class Browse:
         """
         tags = await self._metadata.tags(repository, page)
         if tags is None:
-            raise NameUnknown("there is no such repository", {"name": repository})
+            raise NameUnknown(f"there is no repository {repository}; push to it first", {"name": repository})
         return tags
 
     async def history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent]:
@@ -108,7 +111,8 @@ class Browse:
         """
         events = await self._metadata.tag_history(repository, tag, page)
         if events is None:
-            raise ManifestUnknown("the repository never had this tag", {"name": repository, "tag": tag})
+            what = f"{repository} never had the tag {tag}"
+            raise ManifestUnknown(f"{what}; check the name and the tag", {"name": repository, "tag": tag})
         return events
 
     async def referrers(

@@ -17,10 +17,10 @@ from trow.oci.errors import (
     DigestMismatch,
     ManifestExists,
     ManifestInvalid,
-    ManifestUnknown,
     TagExists,
     TooManyTags,
     blobs_unknown,
+    manifest_unknown,
 )
 from trow.policy.access import Permission
 from trow.registry.ports import Publication, TagMove
@@ -146,7 +146,7 @@ class Publish:
         """A blob that the repository may lack is one thing, one that it says to have another."""
         digests = list(dict.fromkeys(blob.digest for blob in manifest.blobs))
         if missing := await lost(self._blobs, self._metadata, repository, digests):
-            raise blobs_unknown("the bytes of this blob are lost here; push it again before the manifest", missing)
+            raise blobs_unknown("the registry has lost the bytes of", missing, "push it again before the manifest")
 
     async def _store(self, publication: Publication, author: Author) -> PublicationResult:
         """Ask for the right to overwrite only where there is something to overwrite."""
@@ -178,11 +178,13 @@ class Publish:
             digest = await self._metadata.delete_tag(repository, reference, subject, self._rules.history)
             if digest is not None:
                 return [TagMove(reference, digest)]
-        raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
+        raise manifest_unknown(repository, reference)
 
     def _check_tags(self, reference: Reference, tags: Sequence[Tag]) -> None:
         if tags and not isinstance(reference, Digest):
-            raise ManifestInvalid("tag parameters go with a push by digest; this one is by tag")
+            raise ManifestInvalid(
+                "tag parameters go with a push by digest, and this one is by tag; push by digest, or leave them out"
+            )
         if len(tags) > self._rules.most_tags:
             raise TooManyTags(f"{len(tags)} tag parameters are too many; send at most {self._rules.most_tags}")
 
@@ -190,7 +192,8 @@ class Publish:
         if manifest.unsized and self._rules.strict_sizes:
             digest = manifest.unsized[0]
             raise ManifestInvalid(
-                f"the manifest does not say how large {digest} is, or says what cannot be (registry.strict_sizes)",
+                f"the manifest does not say how large {digest} is, or says what cannot be; build it anew, or"
+                " switch off registry.strict_sizes",
                 {"digest": digest},
             )
 
@@ -217,7 +220,7 @@ def _digest(raw: bytes, reference: Reference) -> Digest:
     actual = Digest.of(raw, reference.algorithm)
     if actual != reference:
         raise DigestMismatch(
-            f"the manifest has the digest {actual}, not this one; send the bytes that belong to it",
+            f"the manifest has the digest {actual}, not {reference}; send the bytes that belong to it",
             {"claimed": reference, "actual": actual},
         )
     return actual

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trow.oci.digest import Digest
-from trow.oci.errors import BlobUnknown, ManifestUnknown
+from trow.oci.errors import blob_unknown, manifest_unknown
 from trow.registry.presence import locate
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Pull:
         else:
             record = await self._metadata.tagged_manifest(repository, reference)
         if record is None:
-            raise ManifestUnknown("the repository has no such manifest", {"reference": reference})
+            raise manifest_unknown(repository, reference)
         return record
 
     async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
@@ -61,12 +61,8 @@ class Pull:
         """
         record = await self._metadata.blob(repository, digest)
         if record is None:
-            raise _unknown(digest)
+            raise blob_unknown(repository, digest)
         source = await locate(self._blobs, digest, record)
         if source is None:
-            raise _unknown(digest)
+            raise blob_unknown(repository, digest)
         return Blob(record.size, source)
-
-
-def _unknown(digest: Digest) -> BlobUnknown:
-    return BlobUnknown("the repository has no such blob", {"digest": digest})

@@ -185,18 +185,20 @@ class Push:
             if received > room:
                 raise self._too_large()
             if received > place:
-                raise SizeInvalid("the chunk is longer than its Content-Range")
+                raise SizeInvalid("the chunk is longer than its Content-Range; send as many bytes as that says")
             yield piece
 
     def _too_large(self) -> BlobTooLarge:
-        return BlobTooLarge(f"the blob is larger than {self._most_bytes} bytes (registry.max_blob_size)")
+        return BlobTooLarge(
+            f"the blob is larger than {self._most_bytes} bytes; make it smaller, or raise registry.max_blob_size"
+        )
 
     async def _store(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
         """Verify, make durable, link: in this order, so that no name ever points at bytes that are not there."""
         actual = await staged.digest(digest.algorithm)
         if actual != digest:
             raise DigestMismatch(
-                f"the content has the digest {actual}, not this one; send it again",
+                f"the content has the digest {actual}, not {digest}; send it again",
                 {"claimed": digest, "actual": actual},
             )
         size = staged.offset

@@ -263,7 +263,7 @@ class Sessions:
 
 def unknown(upload: UploadId) -> UploadUnknown:
     """There is no such session for whoever asks."""
-    return UploadUnknown("there is no such upload session; it may have expired", {"upload": upload})
+    return UploadUnknown(f"there is no upload session {upload}, or it has expired; begin another", {"upload": upload})
 
 
 @contextlib.asynccontextmanager

@@ -56,7 +56,10 @@ def translate(error: OSError) -> OciError:
         return StorageFull("the registry has no space left for this content; free some or enlarge its volume")
     if error.errno == errno.ESTALE:
         return Unavailable("the registry's data was moved or replaced while it is in use; put it back, or restart Trow")
-    return Unavailable(f"the registry's storage does not work: {os.strerror(error.errno or errno.EIO)}")
+    return Unavailable(
+        f"the registry's storage does not work: {os.strerror(error.errno or errno.EIO)};"
+        " see its log for where, and try again"
+    )
 
 
 def _begin_write_back() -> Callable[[int, int, int], object]:
@@ -547,7 +550,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise BlobUnknown("the staged bytes are gone") from error
+        raise BlobUnknown("the bytes of this upload are gone; begin another") from error
     except OSError as error:
         raise translate(error) from error
 

@@ -98,7 +98,7 @@ async def test_a_new_key_is_no_wrong_one_when_a_stranger_has_just_had_the_issuer
     for step in range(1, 10):
         clock.now = NOW + 10 + step
         for each in (stranger, token(issuer)):
-            with pytest.raises(Unavailable, match="asked again in a moment"):
+            with pytest.raises(Unavailable, match="try again in a moment"):
                 await oidc.verify(each)
     clock.now = NOW + 20
     assert (await oidc.verify(token(issuer))).name == "corp:someone"
@@ -111,7 +111,7 @@ async def test_a_new_key_is_no_wrong_one_while_the_issuer_does_not_answer(
     issuer.rotate()
     issuer.down()
     clock.now += 10
-    with pytest.raises(Unavailable, match="asked again in a moment"):
+    with pytest.raises(Unavailable, match="try again in a moment"):
         await oidc.verify(token(issuer))
 
 

@@ -305,7 +305,7 @@ def test_schema_version_is_2(version: object) -> None:
 
 
 def test_schema_1_is_told_what_to_do() -> None:
-    with pytest.raises(ManifestInvalid, match="push the image anew"):
+    with pytest.raises(ManifestInvalid, match="push the image with a current client"):
         read(changed(factories.image(), lambda d: d.update(schemaVersion=1)))
 
 

@@ -197,7 +197,7 @@ def test_how_a_pattern_is_shown(wanted: ImagePattern, written: str) -> None:
 HOW_HOST: Final = r"write HOST|write registry: |write a host|write docker\.io"
 HOW_TAG: Final = "write a tag, with "
 HOW_REPOSITORY: Final = r"write lower-case|stands for whole components|use lower-case letters"
-HOW_DIGEST: Final = r"expected sha256:|use one of sha256"
+HOW_DIGEST: Final = r"write sha256:|use one of sha256"
 
 
 @pytest.mark.parametrize(

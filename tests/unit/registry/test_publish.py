@@ -287,7 +287,7 @@ async def test_right_sizes_are_not_counted(shelf: Shelf) -> None:
     assert shelf.wrong_sizes == 0
 
 
-@pytest.mark.parametrize(("size", "says"), [(51, "51 bytes; it has 50"), (-1, "how large"), (None, "how large")])
+@pytest.mark.parametrize(("size", "says"), [(51, "51 bytes, and it has 50"), (-1, "how large"), (None, "how large")])
 async def test_wrong_size_is_refused_where_sizes_are_strict(strict: Shelf, size: int | None, says: str) -> None:
     image = with_sizes(size)
     await strict.push(image)
