@@ -14,7 +14,9 @@ import pytest
 
 import factories
 from support.core import OWNER, digest, pieces
-from trow.oci.errors import BlobUnknown, StorageFull, Unavailable
+from support.waiting import until
+from trow.lib.reserve import Reserve
+from trow.oci.errors import BlobUnknown, BodyIncomplete, StorageFull, Unavailable
 from trow.oci.names import UploadId
 from trow.registry.ports import LocalFile
 from trow.storage.filesystem import FilesystemBlobs
@@ -156,6 +158,30 @@ async def test_session_whose_bytes_are_a_blob_that_others_have_cannot_change_it(
 # Damage
 
 
+async def test_commit_that_is_taken_back_leaves_the_blob_of_another_push(blobs: FilesystemBlobs) -> None:
+    blob = factories.blob(100_000)
+    first, second = await commit(blobs, blob), await commit(blobs, blob)
+    await first.revoke()
+    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+    await second.discard()
+    await first.commit(digest(blob.digest))
+    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+    await first.discard()
+
+
+@pytest.mark.parametrize("size", [0, 99_999, 100_001])
+async def test_file_that_is_not_what_was_received_becomes_no_blob(
+    blobs: FilesystemBlobs, tmp_path: Path, size: int
+) -> None:
+    blob = factories.blob(100_000)
+    staged = await stage(blobs, blob)
+    os.truncate(next((tmp_path / "uploads").iterdir()), size)
+    with pytest.raises(Unavailable):
+        await staged.commit(digest(blob.digest))
+    assert staged.offset == 0
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize("damaged", [b"", b"short", bytes(100_000), bytes(100_001)])
 async def test_damaged_file_is_healed_by_the_next_push(blobs: FilesystemBlobs, tmp_path: Path, damaged: bytes) -> None:
     blob = factories.blob(100_000)
@@ -232,6 +258,32 @@ async def test_full_disk_loses_nothing_that_was_taken(blobs: FilesystemBlobs, st
     await staged.commit(digest(blob.digest))
     assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
     await staged.discard()
+
+
+class _FullWhenHashed(Reserve):
+    """Tells that the disk is full, as soon as what is to be written has been hashed."""
+
+    staged: FileStaged
+    full = True
+
+    @property
+    def missing(self) -> bool:
+        return self.full and until(lambda: self.staged._hashed > 0)  # noqa: SLF001 - nothing else tells of it
+
+
+async def test_bytes_that_could_not_be_written_are_in_no_digest(tmp_path: Path) -> None:
+    """Also where their sender is gone before it is told: others may come in their place."""
+    reserve = _FullWhenHashed()
+    store = FilesystemBlobs(tmp_path, reserve)
+    store.prepare()
+    reserve.staged = staged = await store.stage(UploadId.new(), "sha256", OWNER)
+    with contextlib.closing(store):
+        lost, taken = factories.blob(100_000), factories.blob(100_000)
+        with pytest.raises(BodyIncomplete):
+            await staged.write(pieces(lost.content, then=BodyIncomplete("the client is gone")))
+        reserve.full = False
+        await staged.write(pieces(taken.content))
+        assert await staged.digest("sha256") == taken.digest
 
 
 async def test_full_disk_when_few_bytes_have_to_be_put_aside(blobs: FilesystemBlobs, tmp_path: Path) -> None:

@@ -226,12 +226,15 @@ class Push:
                 del self._committing[digest]
 
     async def _take_back(self, staged: Staged, digest: Digest) -> None:
-        """No blob may stay that nobody knows of. One that others have, or are about to, must not be written to."""
-        alone = self._committing[digest] == 1
-        if alone and not await self._metadata.knows_blob(digest):
-            await staged.revoke()
-        else:
+        """No blob may stay that nobody knows of. One that others may have, or are about to, must not be written to."""
+        try:
+            known = self._committing[digest] > 1 or await self._metadata.knows_blob(digest)
+        except Unavailable:
+            known = True
+        if known:
             await staged.discard()
+        else:
+            await staged.revoke()
 
 
 async def _known_readable(source: Repository, readable: Callable[[Repository], Awaitable[bool]]) -> bool:

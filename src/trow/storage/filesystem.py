@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -112,6 +113,7 @@ class FilesystemBlobs:
         self._quarantine = directory / "quarantine"
         self._threads: Threads | None = None
         self._anchors: list[Anchor] = []
+        self._linking = threading.Lock()
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -183,20 +185,20 @@ class FilesystemBlobs:
                 for it is the better one, and is no longer staged: what is a blob must not be written to.
         """
         self.require_place()
-        place = self.path(digest)
-        marked = staged.with_name(f"{staged.name}@{digest}")
+        place, marked = self.path(digest), staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
             place.parent.mkdir(mode=private.FOLDER, exist_ok=True)
             sync_directory(place.parent.parent)
         staged.rename(marked)
         created: bool | None = None
         try:
-            created = _link(marked, place, staged)
+            with self._linking:
+                created = _link(marked, place, staged)
             sync_directory(place.parent)
             self.require_place()
         except OSError:
             if created:
-                place.unlink(missing_ok=True)
+                self._unlink(place, marked)
             if created is False:
                 marked.unlink(missing_ok=True)
             else:
@@ -208,9 +210,15 @@ class FilesystemBlobs:
         """Undo `publish`; returns the staged file's old name."""
         staged = _unmarked(marked)
         with contextlib.suppress(OSError):
-            self.path(digest).unlink(missing_ok=True)
+            self._unlink(self.path(digest), marked)
             marked.rename(staged)
         return staged
+
+    def _unlink(self, place: Path, published: Path) -> None:
+        """Take a published file from its place, unless another push has put its own there meanwhile."""
+        with self._linking, contextlib.suppress(FileNotFoundError):
+            if place.samefile(published):
+                place.unlink()
 
     async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
         """Remove commits that came to no end, with blobs that nobody was told of; after a crash open sessions too.
@@ -372,6 +380,10 @@ class FileStaged:
         except OSError as error:
             await self._forget_hash()
             raise translate(error) from error
+        finally:
+            if self._hashed != self.offset:
+                # What failed was hashed and not written, and other bytes may come in its place.
+                self._hasher = None
 
     def _take_small(self, chunk: bytes) -> None:
         if self._hasher is not None and self._hashed == self.offset:
@@ -491,7 +503,7 @@ class FileStaged:
         self._blobs.require_place()
         self._spill()
         try:
-            os.fsync(self._open())
+            self._flush(self._open())
         except OSError:
             # The kernel has dropped what it could not write, and a second flush would not say so.
             self._close()
@@ -505,6 +517,11 @@ class FileStaged:
             self._measure()
             raise
         self._committed = digest
+
+    def _flush(self, fd: int) -> None:
+        os.fsync(fd)
+        if os.fstat(fd).st_size != self._written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # it was exchanged, or somebody else has written to it
 
     async def revoke(self) -> None:
         """See `Staged.revoke`."""

@@ -747,6 +747,26 @@ async def test_session_that_could_not_be_linked_cannot_change_the_blob_of_others
     assert await read(Pull(blobs, failing), OTHER, digest(blob.digest)) == blob.content
 
 
+async def test_blob_of_which_nobody_can_tell_whether_others_have_it_is_not_written_to(
+    blobs: LocalBlobs, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(_: Digest) -> bool:
+        raise Unavailable("not now")
+
+    push, blob = pushing(blobs, failing, expiry=3600), factories.blob(300_000)
+    upload = await push.begin(REPO, NOBODY)
+    unlucky = asyncio.create_task(push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest)))
+    await failing.asked.wait()
+    failing.fail.set()
+    monkeypatch.setattr(failing, "knows_blob", unknown)
+    with pytest.raises(Unavailable):
+        await unlucky
+    assert await push.append(REPO, "", upload, chunk(b"more")) == 4
+    await push.cancel(REPO, "", upload)
+    assert await blobs.locate(digest(blob.digest), blob.size) is not None
+    assert left(blobs) == []
+
+
 # Mounts
 
 
