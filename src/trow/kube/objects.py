@@ -28,6 +28,9 @@ Manifest: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[str, str]  # namespace, "" for what belongs to none, and name
 
 _MOST_PAGE_BYTES: Final = 16 << 20
+# Reading a page of this size takes some ten milliseconds, for which everybody else waits.
+_PAGE_BYTES: Final = 1 << 20
+_FIRST_PAGE: Final = 100
 _MOST_LIST_BYTES: Final = 128 << 20
 _MOST_PAGES: Final = 1000
 # An API server takes no larger request than 3 MiB; what it adds to the object, the managers of fields, is less.
@@ -137,7 +140,7 @@ class Objects:
             return None
 
     async def list_all(self, path: str, *, limit: int = 500) -> Collection:
-        """A collection, in pages of at most ``limit`` objects and 16 MiB.
+        """A collection, in pages of at most ``limit`` objects and, as far as one is like the one before, 1 MiB.
 
         Raises:
             Expired: it took so long that the API server no longer knows what it was like in the beginning.
@@ -145,8 +148,11 @@ class Objects:
         """
         objects: dict[Key, Manifest] = {}
         version, token, size = "", "", 0
+        most, limit = limit, min(limit, _FIRST_PAGE)
         for _ in range(_MOST_PAGES):
-            raw, limit = await self._page(path, token, limit)
+            raw, taken = await self._page(path, token, limit)
+            most = min(most, taken) if taken < limit else most
+            limit = max(1, min(most, taken * _PAGE_BYTES // max(1, len(raw))))
             size += len(raw)
             if size > _MOST_LIST_BYTES:
                 break

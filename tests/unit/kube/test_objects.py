@@ -270,7 +270,27 @@ async def test_large_objects_are_read_in_smaller_pages(server: ObjectServer) -> 
     async with api(server, seconds=30) as objects:
         found = await objects.list_all(COLLECTION)
     assert len(found.objects) == 20
-    assert [asked.query["limit"] for asked in server.asked] == ["500", "125", "31", "7", "7", "7"]
+    assert [asked.query["limit"] for asked in server.asked] == ["100", "25", "6", "6", "6", "6"]
+
+
+async def test_pages_are_so_large_that_reading_one_keeps_nobody_waiting(server: ObjectServer) -> None:
+    """As if each had 64 KiB, and further on next to nothing."""
+
+    def reply(asked: Asked) -> Answer:
+        first, limit = int(asked.query.get("continue", 0)), int(asked.query["limit"])
+        last = min(first + limit, 1000)
+        body = page(*(f"colour-{number}" for number in range(first, last)), token=str(last) if last < 1000 else "")
+        large = max(0, min(last, 130) - first)
+        return Answer(body.response().body + b" " * (large << 16))
+
+    server.reply = reply
+    async with api(server, seconds=30) as objects:
+        found = await objects.list_all(COLLECTION)
+    assert len(found.objects) == 1000
+    limits = [int(asked.query["limit"]) for asked in server.asked]
+    assert limits[0] == 100
+    assert {limit << 16 for limit in limits[1:3]} <= {*range(1 << 20)}
+    assert max(limits) == 500
 
 
 async def test_an_object_that_is_too_large_by_itself_is_named(server: ObjectServer) -> None:
