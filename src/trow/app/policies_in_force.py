@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trow.policy import configured
 from trow.policy.aliases import aliases_of, under_all_names
+from trow.policy.images import registry_of
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def adapted(config: Config) -> Callable[[Policy], Policy]:
     """What makes a policy one about images by all the names that they have here."""
-    aliases = aliases_of(config.admission.pull_through)
+    registries = [*map(registry_of, config.admission.registries)]
+    aliases = aliases_of(config.admission.pull_through, registries)
 
     def adapt(policy: Policy) -> Policy:
         return under_all_names(policy, aliases)

@@ -48,9 +48,16 @@ class Alias:
         return replace(pattern, registry=self.registry, repository=pattern.repository.below(self.path))
 
 
-def aliases_of(pull_through: Mapping[str, str]) -> tuple[Alias, ...]:
-    """Read `admission.pull_through`. Raises like `Alias.parse`."""
-    return tuple(Alias.parse(upstream, prefix) for upstream, prefix in pull_through.items())
+def aliases_of(pull_through: Mapping[str, str], registries: Sequence[str] = ()) -> tuple[Alias, ...]:
+    """Read `admission.pull_through`. Raises like `Alias.parse`.
+
+    Args:
+        pull_through: prefixes of names by registry.
+        registries: the names of this registry: what is below one of them is below each.
+    """
+    written = [Alias.parse(upstream, prefix) for upstream, prefix in pull_through.items()]
+    everywhere = (replace(alias, registry=name) for alias in written for name in (alias.registry, *registries))
+    return tuple(dict.fromkeys(everywhere))
 
 
 def under_all_names(policy: Policy, aliases: Sequence[Alias]) -> Policy:

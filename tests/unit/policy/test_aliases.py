@@ -47,6 +47,15 @@ def test_what_is_denied_is_denied_under_the_pull_through_name_too(image: str) ->
     assert allowed(under_all_names(policy, aliases_of(HUB)), "registry.example.com/team-a/app")
 
 
+@pytest.mark.parametrize("registry", ["registry.example.com", "trow.trow.svc:8000", "registry.internal"])
+def test_what_is_denied_is_denied_under_every_name_of_this_registry(registry: str) -> None:
+    policy = configured.policy_of(Effect.ALLOW, [], ["docker.io/acme"])
+    aliases = aliases_of(HUB, ["registry.example.com", "trow.trow.svc:8000", "registry.internal"])
+    assert not allowed(under_all_names(policy, aliases), f"{registry}/f/docker.io/acme/app:1")
+    assert allowed(under_all_names(policy, aliases), f"{registry}/acme/app:1")
+    assert len(aliases) == 6
+
+
 def test_images_of_the_namespace_have_either_name() -> None:
     own = cluster_policy(allow("own", pattern("quay.io", "$namespace/**")))
     named = under_all_names(own, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
