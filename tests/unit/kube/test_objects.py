@@ -279,9 +279,10 @@ async def test_pages_are_so_large_that_reading_one_keeps_nobody_waiting(server: 
     def reply(asked: Asked) -> Answer:
         first, limit = int(asked.query.get("continue", 0)), int(asked.query["limit"])
         last = min(first + limit, 1000)
-        body = page(*(f"colour-{number}" for number in range(first, last)), token=str(last) if last < 1000 else "")
-        large = max(0, min(last, 130) - first)
-        return Answer(body.response().body + b" " * (large << 16))
+        filled = page(*(f"colour-{number}" for number in range(first, last)), token=str(last) if last < 1000 else "")
+        body = filled.response().body
+        assert isinstance(body, bytes)
+        return Answer(body + b" " * (max(0, min(last, 130) - first) << 16))
 
     server.reply = reply
     async with api(server, seconds=30) as objects:
