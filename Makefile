@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help serve test test-fast lint format bench lock clean
 
@@ -27,8 +29,8 @@ test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/python -m tests.tools.install
 	@$(BIN)/pytest -n auto --dist loadgroup tests $(ARGS)
 
-test-fast: $(STAMP) ## the tests for every edit
-	@$(BIN)/pytest -n auto -q tests/unit tests/contract tests/http tests/arch $(ARGS)
+test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slow, and few cases of each
+	@$(BIN)/pytest -n auto -q --fast --durations 5 --durations-min 1 tests/unit tests/contract tests/http tests/arch $(ARGS)
 
 lint: $(STAMP) ## style, types, layers, dependencies
 	@$(BIN)/ruff format --check .

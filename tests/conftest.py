@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conformance.summary import pytest_terminal_summary
+from support.fast import leave_out, pytest_addoption, pytest_configure
 from support.ids import pytest_make_parametrize_id
-from support.kubernetes import cluster, kubeconfig, namespace, pytest_collection_modifyitems
+from support.kubernetes import cluster, keep_together, kubeconfig, namespace
 from support.loop import pytest_pyfunc_call
 
 __all__ = [
     "cluster",
     "kubeconfig",
     "namespace",
+    "pytest_addoption",
     "pytest_collection_modifyitems",
+    "pytest_configure",
     "pytest_make_parametrize_id",
     "pytest_pyfunc_call",
     "pytest_terminal_summary",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    keep_together(items)
+    if config.getoption("--fast"):
+        leave_out(config, items)

@@ -210,6 +210,7 @@ def errors_page() -> Path:
     return ROOT / "docs" / "reference" / "errors.md"
 
 
+@pytest.mark.slow
 def test_every_metric_and_log_member_is_documented(tmp_path: Path) -> None:
     with Trow.start(tmp_path) as trow:
         assert urllib3.request("GET", f"{trow.url}/v2/").status == 200

@@ -106,6 +106,7 @@ def flags(call: ast.Call) -> int:
     return int(eval(next((text for text in given if text.startswith("re.")), "0"), {"re": re}))
 
 
+@pytest.mark.slow
 def test_every_expression_of_the_program_reads_a_text_in_one_way() -> None:
     used = set.union(*(methods(tree) for _, tree in modules()))
     found = []
@@ -120,6 +121,7 @@ def test_every_expression_of_the_program_reads_a_text_in_one_way() -> None:
     assert not found
 
 
+@pytest.mark.slow
 def test_an_expression_without_a_name_reads_a_text_in_one_way_too() -> None:
     for module, tree in modules():
         values = {ast.unparse(n.value) for n in tree.body if isinstance(n, ast.AnnAssign | ast.Assign) and n.value}

@@ -62,6 +62,7 @@ async def test_trail_tells_whether_it_may_fail(tmp_path: Path, *, fail_closed: b
             assert other.execute("SELECT action FROM record ORDER BY sequence").fetchall() == [("login",), ("push",)]
 
 
+@pytest.mark.slow
 def test_what_was_answered_for_outlasts_a_kill(tmp_path: Path) -> None:
     """Three times over, in the middle of the work; database and files stay whole and go on."""
     answered = 0

@@ -146,6 +146,7 @@ def test_credentials_are_not_asked_for_and_of_no_use(client: Client, server: Tro
             assert serves(somebody)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [{}, {"image_validation": {"default": "Deny"}}, {"limits": {"requests_per_second": 1000}}]
 )
@@ -318,6 +319,7 @@ def namespace() -> str:
     return f"team-{secrets.token_hex(6)}"
 
 
+@pytest.mark.slow
 def test_a_verdict_is_on_record(client: Client, records: Records, server: Trow) -> None:
     where = namespace()
     ask(client, body(pod(OURS, THEIRS), namespace=where))
@@ -396,6 +398,7 @@ def test_what_is_sent_cannot_forge_a_record(client: Client, records: Records, se
     assert not any(line.startswith("{") for line in printed.splitlines())
 
 
+@pytest.mark.slow
 def test_numbers(client: Client) -> None:
     def counted(name: str) -> dict[tuple[str, ...], float]:
         return samples(fresh(lambda: client.get("/metrics").body), name)
@@ -417,6 +420,7 @@ def test_numbers(client: Client) -> None:
     assert requests[("POST", VALIDATE, "200")] >= 2
 
 
+@pytest.mark.slow
 def test_a_policy_that_only_warns(tmp_path_factory: pytest.TempPathFactory) -> None:
     config = {
         "image_validation": {"default": "Deny", "mode": "warn"},

@@ -53,6 +53,7 @@ def pull(client: Watched, repository: Repository, index: factories.Manifest) -> 
     return sum(map(len, bodies))
 
 
+@pytest.mark.slow
 def test_pull_is_one_record(team: Team) -> None:
     repository = home(team)
     index = factories.index([factories.image(3, layer_size=100_000), factories.image(1)])
@@ -69,6 +70,7 @@ def test_pull_is_one_record(team: Team) -> None:
     assert record["started"] <= record["time"]
 
 
+@pytest.mark.slow
 def test_pulls_of_two_clients_are_two_records(team: Team) -> None:
     repository = home(team)
     index = factories.index([factories.image(1)])
@@ -86,6 +88,7 @@ def test_pulls_of_two_clients_are_two_records(team: Team) -> None:
     assert {record["blobs"] for record in records} == {2}
 
 
+@pytest.mark.slow
 def test_looking_whether_a_blob_is_there_is_no_pull(team: Team) -> None:
     repository = home(team)
     image = factories.image(1)
@@ -226,6 +229,7 @@ def test_token_without_scopes_is_a_login(team: Team) -> None:
     assert members(record, "action", "outcome") == ["login", "denied"]
 
 
+@pytest.mark.slow
 def test_use_of_a_token_names_its_holder(team: Team) -> None:
     repository = home(team)
     repository.push(factories.image(0), "v1")
@@ -288,6 +292,7 @@ def test_record_names_the_request_and_its_trace(team: Team) -> None:
     assert record["client"]["agent"] == "containerd/2.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "traceparent", ["", "x", f"00-{TRACE.upper()}-b7ad6b7169203331-01", f"00-{TRACE}", "00-" + "0" * 70_000]
 )
@@ -298,6 +303,7 @@ def test_trace_that_is_none_is_left_out(team: Team, traceparent: str) -> None:
         assert "trace" not in team.records.one(repository=repository.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forwarded", "address"),
     [
@@ -408,6 +414,7 @@ def test_record_is_kept_in_every_place_alike(team: Team) -> None:
 # ---- changes of who may do what
 
 
+@pytest.mark.slow
 def test_robot_tokens_and_users_that_change_are_on_record(tmp_path: Path, issuer: Issuer) -> None:
     with Team(tmp_path, issuer) as team:
         made = json.loads(

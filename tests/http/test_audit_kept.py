@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from support.registry import Reply
 
+pytestmark = pytest.mark.slow
+
 ALICE: Final = ("alice", "correct horse")
 # The log of the audit database has to be so much longer than that of the registry's own: a limit lies between them.
 _ROOM: Final = 256 * 1024

@@ -119,6 +119,7 @@ def test_a_host_that_would_break_out_of_the_challenge_is_refused(private: Trow) 
     assert "www-authenticate" not in reply.headers
 
 
+@pytest.mark.slow
 def test_public_address_is_the_realm_whatever_the_client_says(tmp_path: Path) -> None:
     with (
         Trow.start(tmp_path, "--public-url", "https://registry.example.com", user=ALICE) as trow,
@@ -142,6 +143,7 @@ def test_user_may_do_everything(private: Trow) -> None:
         assert alice.delete(repository.manifest("v1")).status == 202
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", [("alice", "wrong"), ("bob", "correct horse"), ("alice", ""), ("Alice", ALICE[1])])
 @pytest.mark.parametrize("server", ["private", "public"])
 def test_wrong_credentials(request: pytest.FixtureRequest, server: str, user: tuple[str, str]) -> None:
@@ -240,6 +242,7 @@ def test_everybody_may_push_where_that_is_said_in_so_many_words(open_to_all: Tro
 # Uploads
 
 
+@pytest.mark.slow
 def test_upload_belongs_to_who_began_it(tmp_path: Path) -> None:
     """CVE-2026-32589: nobody goes on with the user's upload, nor the user with nobody's."""
     with (

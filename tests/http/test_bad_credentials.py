@@ -80,6 +80,7 @@ NOISE: Final = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(NOISE.map(bytes.strip), min_size=1, max_size=3), st.sampled_from(PATHS))
 def test_no_malformed_credentials_get_in_or_break_anything(vault: Team, values: list[bytes], path: str) -> None:
@@ -379,6 +380,7 @@ def half_a_robot_token(team: Team) -> str:
     return team.robot("half")[:30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORGED)
 def test_bad_token_is_refused_everywhere_and_on_record_without_it(vault: Team, kind: str) -> None:
     forge, why = FORGED[kind]
@@ -499,6 +501,7 @@ def test_token_that_has_run_out_is_no_guess(vault: Team) -> None:
 # ---- nothing secret is written down
 
 
+@pytest.mark.slow
 def test_nothing_that_the_server_writes_holds_a_secret(tmp_path: Path, issuer: Issuer) -> None:
     """Passwords, robot tokens and JWTs, good and bad, wherever they can stand, also where they should not."""
     with Team(tmp_path, issuer, log={"level": "debug"}) as team:

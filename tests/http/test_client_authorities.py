@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from clients.authority import Certificate
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Demanding:

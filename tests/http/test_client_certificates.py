@@ -108,6 +108,7 @@ def test_whoever_reaches_the_server_behind_the_listener_is_refused(guarded: Guar
                 assert (answer.status, answer.codes) == (403, ["DENIED"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"], ids=["the same source", "another one"])
 def test_a_good_certificate_gets_in_whoever_connects_and_says_nothing(guarded: Guarded, source: str) -> None:
     with Crowd(guarded.trow.urls[1].partition("://")[2], source=source) as crowd:
@@ -118,6 +119,7 @@ def test_a_good_certificate_gets_in_whoever_connects_and_says_nothing(guarded: G
         assert len(crowd.members) > 1_010
 
 
+@pytest.mark.slow
 def test_those_who_have_shown_a_certificate_stay(guarded: Guarded) -> None:
     with guarded.connected() as wire, Crowd(guarded.trow.urls[1].partition("://")[2]) as crowd:
         assert wire.ask("GET", "/v2/_catalog").status == 200

@@ -107,6 +107,7 @@ def test_a_manifest_over_lost_bytes_is_refused_and_says_which_to_push_again(
     assert client.get(repository.manifest("latest")).body == image.raw
 
 
+@pytest.mark.slow
 def test_what_fsck_has_put_into_quarantine_is_sent_again(tmp_path: Path) -> None:
     blob = factories.blob(LARGE)
     with Trow.start(tmp_path) as trow, Client(trow.url) as client:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Spoil: TypeAlias = Callable[[Path], list[str]]
 
+pytestmark = pytest.mark.slow
+
 PLAIN: Final = ["--port", "0"]
 
 

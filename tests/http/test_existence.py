@@ -65,6 +65,7 @@ def told(reply: Reply, repository: str) -> tuple[int, list[tuple[str, str]], byt
     return reply.status, anonymous, reply.body.replace(repository.encode(), b"NAME")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("caller", CALLERS)
 def test_no_route_tells_whether_a_repository_is_there(callers: dict[str, Watched], caller: str) -> None:
     client = callers[caller]

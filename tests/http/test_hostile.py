@@ -42,6 +42,7 @@ def client(target: Target) -> Iterator[Client]:
 # ---- the table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_rule_is_kept(family: str, target: Target) -> None:
     with ThreadPoolExecutor(SENDERS) as senders:
@@ -176,6 +177,7 @@ def test_cve_2026_32589_a_session_belongs_to_one_repository(target: Target, clie
         assert (answer.status, answer.codes) == (404, ["BLOB_UPLOAD_UNKNOWN"])
 
 
+@pytest.mark.slow
 def test_cve_2026_32589_a_session_belongs_to_one_user(tmp_path: Path) -> None:
     content = b"of alice"
     everybody = {"anonymous": True, "repositories": ["shared/*"], "actions": ["pull", "push"]}
@@ -191,6 +193,7 @@ def test_cve_2026_32589_a_session_belongs_to_one_user(tmp_path: Path) -> None:
         assert client.ask("PUT", f"{session}?digest={digest_of(content)}", AS_ALICE, content).status == 201
 
 
+@pytest.mark.slow
 def test_cve_2025_30204_long_credentials_are_refused_unread(tmp_path: Path) -> None:
     with Trow.start(tmp_path, user=ALICE) as trow, Client(trow.host) as client:
         for value in ("Bearer " + "." * 8000, "Basic " + "QTpB" * 2000, "Basic " + ":" * 5000):
@@ -201,6 +204,7 @@ def test_cve_2025_30204_long_credentials_are_refused_unread(tmp_path: Path) -> N
         assert client.ask("GET", "/v2/", AS_ALICE).status == 200
 
 
+@pytest.mark.slow
 def test_cve_2026_41888_and_31801_who_may_only_read_changes_nothing(tmp_path: Path) -> None:
     """Not by tag, by digest, by a tag parameter, or under a name that others treat as special."""
     blob, manifest, other = b"kept", image(b"kept"), image(b"kept", annotations={"new": "one"})
@@ -245,6 +249,7 @@ def test_zot_4266_one_bad_tag_parameter_stores_nothing(client: Client) -> None:
     assert client.ask("GET", "/v2/tagged/repository/tags/list").codes == ["NAME_UNKNOWN"]
 
 
+@pytest.mark.slow
 def test_zot_3183_nothing_of_the_registry_is_shown_to_strangers(tmp_path: Path) -> None:
     with Trow.start(tmp_path, user=ALICE) as trow, Client(trow.host) as client:
         for method, path in (
@@ -263,6 +268,7 @@ def test_zot_3183_nothing_of_the_registry_is_shown_to_strangers(tmp_path: Path) 
                 assert (answer.status, answer.header("www-authenticate")[:7]) == (401, "Bearer "), path
 
 
+@pytest.mark.slow
 def test_zot_3980_every_origin_never_goes_with_credentials(tmp_path: Path) -> None:
     with Trow.start(tmp_path, "--cors", "*", user=ALICE) as trow, Client(trow.host) as client:
         preflight = [("Origin", "https://evil.test"), ("Access-Control-Request-Method", "GET")]

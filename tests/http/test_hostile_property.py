@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from support.wire import Answer
 
+pytestmark = pytest.mark.slow
+
 # A machine that tests every change must not fail by luck; people's machines look further each time.
 BOUNDED: Final = settings(
     max_examples=300,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 import factories
 from support.registry import Client, Repository
 from support.server import Trow
@@ -11,6 +13,8 @@ from support.team import users_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
 
 
 def start(tmp_path: Path, limits: str) -> Trow:

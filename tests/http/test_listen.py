@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def command(tmp_path: Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "trow", "serve", "--data-dir", str(tmp_path / "data"), *flags]

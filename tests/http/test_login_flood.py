@@ -20,6 +20,8 @@ from trow.identity.htpasswd import User
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 # As many connections as were enough to keep nine of ten right passwords out.
 ATTACKERS: Final = 45
 # Those who log in while an attack comes from elsewhere, and while it comes from their own address.

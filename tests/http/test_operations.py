@@ -68,6 +68,7 @@ def metrics(client: Client) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -86,6 +87,7 @@ def test_metric_is_there(client: Client, repository: Repository, name: str) -> N
     assert metrics(client)[name] >= 0
 
 
+@pytest.mark.slow
 def test_counts_move(client: Client, repository: Repository) -> None:
     blob, image = factories.blob(200_000), factories.image()
     route = 'route="/v2/{repository}/manifests/{reference}"'
@@ -167,6 +169,7 @@ def log(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "stderr.log").read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_access_log(tmp_path: Path) -> None:
     started = time.time()
     blob = factories.blob(100_000)
@@ -194,6 +197,7 @@ def test_access_log(tmp_path: Path) -> None:
     assert ALICE[1] not in (tmp_path / "stderr.log").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_no_access_log(tmp_path: Path) -> None:
     with Trow.start(tmp_path, "--no-access-log") as trow, Client(trow.url) as client:
         client.get("/v2/")
@@ -201,6 +205,7 @@ def test_no_access_log(tmp_path: Path) -> None:
     assert [line["level"] for line in log(tmp_path)] == ["info"]
 
 
+@pytest.mark.slow
 def test_quiet_log(tmp_path: Path) -> None:
     with Trow.start(tmp_path, "--no-access-log", "--log-level", "warning"):
         pass
@@ -210,6 +215,7 @@ def test_quiet_log(tmp_path: Path) -> None:
 # A stop and the next start
 
 
+@pytest.mark.slow
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     image, blobs = factories.image(), [factories.blob(size) for size in (1000, 300_000)]
     with Trow.start(tmp_path) as trow, Client(trow.url) as client:

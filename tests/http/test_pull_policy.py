@@ -182,6 +182,7 @@ def test_a_token_is_no_way_round(house: House) -> None:
             assert manifest(bearer, evil, "v1").status == status
 
 
+@pytest.mark.slow
 def test_decisions_are_counted(house: House) -> None:
     def counted(verdict: str) -> float:
         found = samples(fresh(lambda: house.root.get("/metrics").body), "trow_admission_decisions_total")
@@ -194,6 +195,7 @@ def test_decisions_are_counted(house: House) -> None:
     assert {verdict: counted(verdict) - count for verdict, count in before.items()} == {"allow": 1, "deny": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["warn", "audit"])
 def test_a_milder_policy_refuses_no_pull(tmp_path: Path, mode: str) -> None:
     with start(tmp_path, mode=mode) as trow:

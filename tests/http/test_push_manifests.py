@@ -267,6 +267,7 @@ def test_schema_1_is_told_what_to_do(repository: Repository) -> None:
     assert "push the image with a current client" in reply.json["errors"][0]["message"]
 
 
+@pytest.mark.slow
 def test_size_that_contradicts_the_blob(repository: Repository) -> None:
     image = factories.image(1)
     for blob in image.blobs:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 MIB: Final = 2**20
 ALICE: Final = ("alice", "correct horse")
 BOB: Final = ("bob", "correct horse as well")

@@ -134,6 +134,7 @@ def test_links_lead_through_all(client: Client, repository: Repository, query: s
     assert all(("oci-filters-applied" in page.headers) == ("artifactType" in query) for page in pages)
 
 
+@pytest.mark.slow
 def test_answer_is_no_larger_than_a_manifest_may_be(client: Client, repository: Repository) -> None:
     subject = factories.image()
     filling = {"filling": "x" * 60_000}

@@ -537,6 +537,7 @@ def opened(open_team: Team) -> Walk:
     return Walk(open_team)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLERS)
 def test_every_route_answers_as_the_table_says(name: str, request: pytest.FixtureRequest) -> None:
     column, make = CALLERS[name]

@@ -89,6 +89,7 @@ def test_cve_2024_39897_a_mount_needs_the_right_to_pull_its_source(team: Team) -
 # ---- row 8
 
 
+@pytest.mark.slow
 def test_cve_2025_23208_a_group_that_is_taken_away_is_gone(team: Team) -> None:
     """As is a user: the file counts as it is now, nothing is added to what was known of somebody."""
     name = new_name("dev")
@@ -170,6 +171,7 @@ def test_zot_3978_the_form_of_the_token_service_is_bounded(team: Team) -> None:
 # ---- row 13
 
 
+@pytest.mark.slow
 def test_zot_3982_no_code_and_no_setting_switches_verification_off() -> None:
     assert not [key for key in SETTINGS if "insecure" in key or "verify" in key]
     for path, module in sources():
@@ -292,6 +294,7 @@ def test_cve_2025_30086_only_known_fields_are_searched_by(team: Team, field: str
 # ---- row 25
 
 
+@pytest.mark.slow
 def test_cve_2026_32590_nothing_is_unpickled_or_evaluated() -> None:
     forbidden = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
     for path, module in sources():
@@ -343,6 +346,7 @@ def test_quay_9849_an_issuer_is_compared_to_the_letter(team: Team, issuer: Issue
 # ---- row 30
 
 
+@pytest.mark.slow
 def test_cve_2024_7143_what_is_recorded_later_names_who_did_it(team: Team) -> None:
     """Pulls are put on record in the background, long after the requests; each names its own caller."""
     name, image = new_name(), factories.image(2)
@@ -481,6 +485,7 @@ COVERED: Final[dict[int, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 def test_every_row_of_the_table_is_covered_or_does_not_apply() -> None:
     assert list(COVERED) == list(range(1, 35))
     for row, places in COVERED.items():

@@ -117,6 +117,7 @@ def test_pages_that_may_write_do(client: Client, named: Client, private: Trow) -
         assert write(asker, origin=private.url, sec_fetch_site="same-origin").status == 202
 
 
+@pytest.mark.slow
 def test_any_page_writes_without_credentials_only(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")
     with Trow.start(folder, user=USER, config={"listen": {"cors": ["*"]}}) as trow, Client(trow.url) as client:

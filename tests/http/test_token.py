@@ -234,6 +234,7 @@ def test_refused_credentials_are_asked_for_as_basic(team: Team) -> None:
 # ---- keys, restarts and replicas
 
 
+@pytest.mark.slow
 def test_token_outlives_a_restart_and_a_rotation_of_the_keys(tmp_path: Path, issuer: Issuer) -> None:
     with Team(tmp_path, issuer) as team:
         first = team.token(team.root, "repository:team-a/walk:pull")
@@ -249,6 +250,7 @@ def test_token_outlives_a_restart_and_a_rotation_of_the_keys(tmp_path: Path, iss
             assert may(team, token, "/v2/team-a/walk/tags/list") == 404
 
 
+@pytest.mark.slow
 def test_servers_that_share_keys_accept_each_others_tokens(tmp_path: Path, issuer: Issuer, team: Team) -> None:
     keys = tmp_path / "keys"
     with (
@@ -291,6 +293,7 @@ def test_issued_time_is_now(team: Team) -> None:
     assert said["nbf"] <= said["iat"] < said["exp"]
 
 
+@pytest.mark.slow
 def test_a_rule_for_everybody_gives_tokens_to_those_without_credentials(tmp_path: Path) -> None:
     rules = [{"anonymous": True, "repositories": ["public/**"], "actions": ["pull"]}]
     alice = ("alice", "correct horse")

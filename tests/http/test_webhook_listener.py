@@ -71,6 +71,7 @@ def test_nothing_else_is_served_there(guard: Guard, path: str) -> None:
         assert wire.ask("GET", path).status == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image"])
 def test_the_ordinary_address_has_no_webhooks_then(guard: Guard, path: str) -> None:
     def status() -> int:
@@ -118,6 +119,7 @@ class Echo:
         transport.response_str(200, [], "here")
 
 
+@pytest.mark.slow
 async def test_a_connection_may_be_silent_for_as_long_as_is_said() -> None:
     (address,) = reserve("127.0.0.1", 0, "here")
     server = HttpServer(cast("Dispatcher", Echo()), [address], None, idle_seconds=1)
@@ -136,6 +138,7 @@ async def test_a_connection_may_be_silent_for_as_long_as_is_said() -> None:
         address.reservation.close()
 
 
+@pytest.mark.slow
 def test_a_stop_answers_reviews_in_flight(tmp_path: Path) -> None:
     issuer = CertManager(tmp_path / "issued")
     config = {"admission": {"bind": "127.0.0.1:0", "tls": issuer.settings}}

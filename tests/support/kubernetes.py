@@ -23,8 +23,8 @@ ROLES: Final = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
 HOME: Final = "registry"  # the namespace of the Trow that tests talk to
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def keep_together(items: list[pytest.Item]) -> None:
+    """A worker has one control plane at most, and only one worker has it."""
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(GROUP))

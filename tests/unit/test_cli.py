@@ -207,6 +207,7 @@ def test_wrong_configuration_exits_with_2(capsys: pytest.CaptureFixture[str], fl
 # trow version, help, fsck
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["--version"], ["version"]])
 def test_versions_are_printed(argv: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "trow", *argv], check=True, capture_output=True, text=True)

@@ -87,6 +87,7 @@ async def test_a_whole_registry_has_no_problem(tmp_path: Path) -> None:
 TABLES: Final = ["blob", "manifest", "sqlite_autoindex_blob_1", "sqlite_autoindex_manifest_1", "blob_size"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("kind", ["leaf", "internal"])
 async def test_a_page_that_cannot_be_read_does_not_end_the_check(name: str, kind: str, tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def lose_the_first_page(database: Path) -> None:
     database.write_bytes(b"\0" * PAGE + database.read_bytes()[PAGE:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [remove, cut_to_nothing, overwrite, cut_in_half, lose_the_first_page])
 async def test_files_are_held_against_their_names_where_there_is_no_database(
     damage: Callable[[Path], None], tmp_path: Path

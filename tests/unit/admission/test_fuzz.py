@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from support.admission import Answer
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 KINDS: Final = [name for _, name in POD_SPECS]
 EXTRA: Final = {

@@ -118,6 +118,7 @@ def agree(outcome: Outcome, *, runs: bool) -> bool:
     return outcome is Outcome.UNDECIDED or (outcome is not Outcome.DENIED) is runs
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(RULE_BOOKS, NAMES, st.sampled_from([POD, DEPLOYMENT, JOB]))
 def test_what_is_said_without_a_cluster_is_what_the_cluster_says(

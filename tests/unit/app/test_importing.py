@@ -166,6 +166,7 @@ def allowed(policy: Policy | None, image: images.ImageReference) -> bool:
     return policy is None or policy.decide(image)[0] is Effect.ALLOW
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(default=st.sampled_from(["Allow", "Deny"]), allow=entries, deny=entries, image=pictures)
 def test_trow_never_allows_more_than_before(
@@ -260,6 +261,7 @@ patterns = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     policy=st.lists(st.tuples(patterns, st.sampled_from(["allow", "deny", "default"])), max_size=4),

@@ -211,6 +211,7 @@ def meaning_or_skip(made: Callable[[], Meaning]) -> Meaning:
         raise
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(glob=texts, image=pictures, form=forms)
 def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form: Form) -> None:
@@ -223,6 +224,7 @@ def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form:
         assert covered == like(glob, image, form)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(glob=texts, image=pictures, form=forms)
 def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form: Form) -> None:
@@ -234,6 +236,7 @@ def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form:
         assert covered == like(glob, image, form)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(entry=prefixes, image=pictures, form=st.sampled_from([WRITTEN, FULL]))
 def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.ImageReference, form: Form) -> None:

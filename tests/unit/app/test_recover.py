@@ -71,6 +71,7 @@ async def test_a_whole_database_is_copied_as_it_is(tmp_path: Path) -> None:
     SqliteMetadata(tmp_path / "trow.db").close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "repository", "repository_generation"])
 async def test_numbers_of_repositories_go_on(name: str | None, tmp_path: Path) -> None:
     await fill(tmp_path)
@@ -83,6 +84,7 @@ async def test_numbers_of_repositories_go_on(name: str | None, tmp_path: Path) -
         assert await metadata.generation() > before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["blob", "manifest", "tag", "tag_event", "blob_link"])
 async def test_a_damaged_page_costs_the_rows_on_it_alone(name: str, tmp_path: Path) -> None:
     await fill(tmp_path)
@@ -103,6 +105,7 @@ async def test_a_damaged_page_costs_the_rows_on_it_alone(name: str, tmp_path: Pa
     assert Check(tmp_path, database, lambda _: None).run(quarantine=False).problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sqlite_autoindex_blob_1", "sqlite_autoindex_manifest_1", "blob_size", "tag_digest"])
 async def test_a_damaged_index_costs_nothing(name: str, tmp_path: Path) -> None:
     await fill(tmp_path)
@@ -112,6 +115,7 @@ async def test_a_damaged_index_costs_nothing(name: str, tmp_path: Path) -> None:
     assert content(tmp_path / "trow.db") == before
 
 
+@pytest.mark.slow
 async def test_what_was_deleted_does_not_come_back(tmp_path: Path) -> None:
     await fill(tmp_path)
     database = tmp_path / "trow.db"

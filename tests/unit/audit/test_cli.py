@@ -324,6 +324,7 @@ def test_verify_refuses_a_file_without_anchors(trow: Any, tmp_path: Path) -> Non
     assert "has no anchor in it" in trow("verify", "--anchor", str(empty)).err
 
 
+@pytest.mark.slow
 def test_verify_says_of_each_part_what_was_removed(trow: Any, data: Path) -> None:
     key = SigningKey.load(data / "keys" / "audit.pem")
     trail = AuditTrail(data / "audit.db", key, retention=Retention(most_bytes=2**20))

@@ -109,6 +109,7 @@ def test_parts_have_the_whole_size_together() -> None:
     assert set(SHARES) == set(Part)
 
 
+@pytest.mark.slow
 def test_strangers_push_out_nothing_that_users_did(path: Path) -> None:
     with opened(path) as trail:
         send(trail, [deed(number) for number in range(50)])
@@ -127,6 +128,7 @@ def test_strangers_push_out_nothing_that_users_did(path: Path) -> None:
         assert chain.covered == chain.last.sequence
 
 
+@pytest.mark.slow
 def test_trims_are_on_record_in_the_part_that_was_trimmed(path: Path) -> None:
     with opened(path) as trail:
         send(trail, map(review, range(2000)))
@@ -136,6 +138,7 @@ def test_trims_are_on_record_in_the_part_that_was_trimmed(path: Path) -> None:
     assert trims[-1].detail.endswith("of whoever has most removed: 10.9.9.9")
 
 
+@pytest.mark.slow
 def test_users_who_may_do_nothing_push_out_nothing_that_was_done(path: Path) -> None:
     with opened(path) as trail:
         send(trail, [deed(1)])
@@ -145,6 +148,7 @@ def test_users_who_may_do_nothing_push_out_nothing_that_was_done(path: Path) -> 
     assert chain_of(report(path), Part.ACCESS).removed > 0
 
 
+@pytest.mark.slow
 def test_what_waits_to_be_written_is_bounded_apart(path: Path) -> None:
     with opened(path, most_waiting=50) as trail:
         with contextlib.closing(database.open_writer(path)) as other:
@@ -164,6 +168,7 @@ def test_what_waits_to_be_written_is_bounded_apart(path: Path) -> None:
 # Shares within a part
 
 
+@pytest.mark.slow
 def test_one_user_pushes_out_nothing_that_others_did(path: Path) -> None:
     others = [Identity(f"user-{number}", Method.PASSWORD) for number in range(10)]
     with opened(path, 2 * MIB) as trail:
@@ -182,6 +187,7 @@ def test_one_user_pushes_out_nothing_that_others_did(path: Path) -> None:
     assert chain.removed == 4000 - len(kept)
 
 
+@pytest.mark.slow
 def test_a_lone_user_has_all_of_a_part(path: Path) -> None:
     with opened(path, 2 * MIB) as trail:
         send(trail, (deed(number, detail="-" * 500) for number in range(4000)))
@@ -190,6 +196,7 @@ def test_a_lone_user_has_all_of_a_part(path: Path) -> None:
     assert report(path).records > 0
 
 
+@pytest.mark.slow
 def test_where_nobody_has_much_more_than_others_the_oldest_leave(path: Path) -> None:
     with opened(path, 2 * MIB) as trail:
         crowd = (Identity(f"user-{number % 200}", Method.PASSWORD) for number in range(4000))
@@ -200,6 +207,7 @@ def test_where_nobody_has_much_more_than_others_the_oldest_leave(path: Path) -> 
     assert HOLDERS < 200
 
 
+@pytest.mark.slow
 def test_thinned_trail_is_trimmed_by_age_as_every_other(path: Path) -> None:
     clock = Clock()
     with opened(path, 2 * MIB, clock=clock) as trail:
@@ -242,6 +250,7 @@ def damaged(thinned: Path, folder: Path, *statements: str) -> Path:
 SECOND: Final = "(SELECT sequence FROM gap ORDER BY sequence LIMIT 1 OFFSET 1)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "what"),
     [
@@ -295,6 +304,7 @@ def test_older_database_is_verified_as_it_is(path: Path) -> None:
     assert report(path).records == 1500
 
 
+@pytest.mark.slow
 def test_older_database_is_taken_over_and_verified(path: Path) -> None:
     older(path, [full(number) for number in range(1500)])
     with opened(path, 16 * MIB) as trail:
@@ -311,6 +321,7 @@ def test_older_database_is_taken_over_and_verified(path: Path) -> None:
 # Files
 
 
+@pytest.mark.slow
 def test_file_has_all_parts_and_goes_on_after_rotations_and_restarts(path: Path, tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     files = [file, *(file.with_name(f"audit.jsonl.{number}") for number in range(1, 5))]

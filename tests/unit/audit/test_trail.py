@@ -295,6 +295,7 @@ def several(number: int) -> Event:
     return full(number, actor=Identity(f"user-{number % 100}", Method.PASSWORD))
 
 
+@pytest.mark.slow
 def test_trail_is_kept_to_its_size(path: Path) -> None:
     write(path, (several(number) for number in range(6000)))
     most = used(path) * 4 // 3  # of which a half is for what users did
@@ -308,6 +309,7 @@ def test_trail_is_kept_to_its_size(path: Path) -> None:
     assert intact(path) == 6001 - retained + 1
 
 
+@pytest.mark.slow
 def test_trim_that_was_interrupted_is_no_attack_and_goes_on(path: Path) -> None:
     write(path, [full(number) for number in range(2500)])
     with contextlib.closing(AuditStore(path)) as store:

@@ -113,6 +113,7 @@ def flips(text: str) -> Iterator[tuple[str, str]]:
         yield f"without {name}", encode(document)
 
 
+@pytest.mark.slow
 def test_every_member_of_every_record_is_guarded(whole: Path, tmp_path: Path) -> None:
     path, seen = copy(whole, tmp_path), 0
     for sequence, text in enumerate(texts(whole), 1):
@@ -451,6 +452,7 @@ def test_files_of_a_set_are_read_the_oldest_first(tmp_path: Path) -> None:
     assert in_order(others) == others
 
 
+@pytest.mark.slow
 def test_every_member_in_a_file_is_guarded(lines: Lines) -> None:
     for number, index in lines.each():
         line = lines.of[number][index]

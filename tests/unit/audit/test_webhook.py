@@ -134,6 +134,7 @@ async def test_failure_is_repeated_until_it_works_and_waits_longer_each_time(
     ]
 
 
+@pytest.mark.slow
 async def test_receiver_may_ask_for_patience(tmp_path: Path) -> None:
     async with listening() as receiver:
         receiver.answers = [web.Response(status=503, headers={"Retry-After": "1"})]

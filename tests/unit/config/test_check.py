@@ -65,6 +65,7 @@ def test_what_an_unknown_key_is_answered_with_is_a_setting(right: str) -> None:
     assert right in SETTINGS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [

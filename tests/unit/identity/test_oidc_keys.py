@@ -214,6 +214,7 @@ async def test_configured_keys_need_no_discovery(issuer: Issuer, clock: Clock) -
     assert issuer.requests == {JWKS: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -255,6 +256,7 @@ def with_private_part(issuer: Issuer) -> dict[str, Any]:
     return {**written, "kid": issuer.kids["RS256"], "key_ops": ["verify"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

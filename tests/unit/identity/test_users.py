@@ -361,6 +361,7 @@ async def test_two_passwords_are_compared_at_a_time(path: Path, held: list[int])
     assert max(held) == 2
 
 
+@pytest.mark.slow
 async def test_the_queue_of_passwords_is_bounded_for_each_source(path: Path, held: list[int]) -> None:
     write(path, f"alice:{ALICE}")
     file = UsersFile(path)

@@ -168,6 +168,7 @@ async def refused(shelf: Shelf, announcing: Announcer, message: str) -> None:
     shelf.refuse = lambda asked: None
 
 
+@pytest.mark.slow
 async def test_a_refusal_is_logged_once_and_again_after_a_success(
     shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:

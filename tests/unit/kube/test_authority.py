@@ -322,6 +322,7 @@ def known(published: Sequence[tuple[float, bytes]], when: float) -> bytes:
     return next((bundle for at, bundle in reversed(published) if at <= when), published[0][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_at_any_moment_of_years_what_is_shown_is_accepted(seed: int) -> None:
     """Replicas and callers are behind by up to a day, and everything is noticed late."""

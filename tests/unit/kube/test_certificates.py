@@ -318,6 +318,7 @@ async def test_replicas_with_other_names_do_not_quarrel(shop: Shop, clock: Clock
 # Rotation
 
 
+@pytest.mark.slow
 async def test_a_new_authority_is_published_first_then_it_issues_and_then_the_old_one_goes(
     shop: Shop, clock: Clock
 ) -> None:
@@ -346,6 +347,7 @@ async def test_a_new_authority_is_published_first_then_it_issues_and_then_the_ol
         assert accepts(shop.bundles[-1], last, clock())
 
 
+@pytest.mark.slow
 async def test_at_every_step_callers_accept_what_both_replicas_show(shop: Shop, clock: Clock) -> None:
     """Callers know the bundle of now, or that of a minute ago; one replica looks only twice a day."""
     heard: list[tuple[float, bytes]] = []
@@ -388,6 +390,7 @@ async def test_nobody_issues_while_a_configuration_cannot_be_changed(shop: Shop,
         assert await trow.after(1) != before
 
 
+@pytest.mark.slow
 async def test_a_bundle_that_somebody_has_taken_back_has_to_settle_again(shop: Shop, clock: Clock) -> None:
     async with replica(shop, clock) as trow:
         await trow.after(0)
@@ -598,6 +601,7 @@ async def test_a_missing_right_is_named(shop: Shop, clock: Clock, verb: str) -> 
     )
 
 
+@pytest.mark.slow
 async def test_it_goes_on_after_troubles_and_says_so_once(
     shop: Shop, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -632,6 +636,7 @@ async def test_callers_are_told_also_where_the_certificate_cannot_be_shown(
         await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_no_key_is_ever_logged(shop: Shop, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     keys = set()

@@ -194,6 +194,7 @@ async def test_what_could_be_done_twice_is_not_repeated(server: ObjectServer) ->
         assert server.requests.total() == 4
 
 
+@pytest.mark.slow
 async def test_a_slow_server_is_given_up(server: ObjectServer) -> None:
     server.delay = 30
     began = time.monotonic()
@@ -443,6 +444,7 @@ async def test_a_watch_that_breaks_is_told_after_its_events(server: ObjectServer
     assert seen == ["8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [(), (b'{"type": "ADD',)], ids=["silence", "half a line"])
 async def test_a_silent_watch_is_given_up_soon_after_its_term(server: ObjectServer, chunks: tuple[bytes, ...]) -> None:
     server.reply = lambda asked: Lines(chunks, "stay")

@@ -113,6 +113,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 # ---- what is in force
 
 
+@pytest.mark.slow
 async def test_nothing_is_in_force_before_all_is_known(shelf: Shelf) -> None:
     put(shelf, CLUSTER_POLICY, policy())
     shelf.refuse = lambda asked: refusal(403, "no") if asked.path.endswith(RESOURCES[EXCEPTION]) else None

@@ -240,6 +240,7 @@ LIES: Final[dict[str, Answer | Lines]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize("about", ["lists", "watches"])
 async def test_a_lie_ends_nothing(server: ObjectServer, lie: str, about: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -283,6 +284,7 @@ async def test_a_slow_server_is_given_up_and_asked_again(server: ObjectServer) -
         await eventually(lambda: colours.synced and not colours.failing)
 
 
+@pytest.mark.slow
 async def test_a_connection_that_died_unnoticed_is_noticed(server: ObjectServer) -> None:
     script(server, Lines(ending="stay"))
     async with copy(server, seconds=0.2, watch_seconds=1) as colours:
@@ -291,6 +293,7 @@ async def test_a_connection_that_died_unnoticed_is_noticed(server: ObjectServer)
         await eventually(lambda: colours.names == "blue red")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watches", [Lines(), Lines.of(event("BOOKMARK", "", 8)), Answer({}, 500)])
 async def test_a_server_that_ends_each_watch_is_asked_ever_less(server: ObjectServer, watches: Lines | Answer) -> None:
     script(server, watches)

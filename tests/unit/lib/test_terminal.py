@@ -27,6 +27,7 @@ def test_what_a_terminal_obeys_is_escaped_in_json_and_means_the_same(letter: str
     assert escaped_bytes(json.dumps(value, ensure_ascii=False).encode()) == text.encode()
 
 
+@pytest.mark.slow
 def test_no_character_that_is_not_printable_is_left_in_json() -> None:
     every = "".join(chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000)
     text = escaped(json.dumps(every, ensure_ascii=False))

@@ -81,6 +81,7 @@ def test_names_are_read_that_are_read_here(seed: int) -> None:
     assert 1000 < sum(map(parses, texts)) < 4000
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(st.text(ALPHABET, max_size=20))
 @example("a" * 64)
@@ -91,6 +92,7 @@ def test_any_text_is_read_that_is_read_here(text: str) -> None:
     assert readable(text) == parses(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.from_regex(expressions.NAME, fullmatch=True))
 def test_what_looks_like_a_name_is_read_that_is_read_here(text: str) -> None:
@@ -112,6 +114,7 @@ def test_addresses_are_read_in_every_spelling(address: ipaddress.IPv6Address, sp
     assert readable(text) == parses(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("trusting", [True, False])
 def test_patterns_cover_what_they_cover_here(seed: int, trusting: bool) -> None:  # noqa: FBT001

@@ -153,6 +153,7 @@ async def test_page_of_no_names(browse: Browse, metadata: SqliteMetadata) -> Non
     assert await browse.repositories(PageRequest(0), everything) == Page([], more=False)
 
 
+@pytest.mark.slow
 async def test_many_invisible_names_are_read_over(browse: Browse, metadata: SqliteMetadata) -> None:
     hidden = [f"h{number:04}" for number in range(2500)]
     await fill(metadata, *hidden, "mine")
@@ -199,6 +200,7 @@ async def test_search_asks_only_about_what_has_the_text(browse: Browse, metadata
     assert seen.asked == [["a/app", "c/app"]]
 
 
+@pytest.mark.slow
 async def test_search_is_read_a_stretch_at_a_time_and_others_get_their_turn(
     browse: Browse, metadata: SqliteMetadata
 ) -> None:
