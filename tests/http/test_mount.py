@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import factories
+from support import http2
+from support.wire import Wire
 
 if TYPE_CHECKING:
     from support.registry import Client, Repository
+    from support.server import Trow
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -51,6 +54,31 @@ def test_what_cannot_be_mounted_becomes_an_upload(
     assert reply.status == 202
     assert client.put(f"{reply.headers['location']}?digest={blob.digest}", blob.content).status == 201
     assert client.get(other.blob(blob.digest)).body == blob.content
+
+
+@pytest.mark.parametrize("algorithm", ["sha384", "SHA512", "blake3", "sha512"])
+def test_algorithm_that_is_named_beside_a_mount_refuses_no_upload(
+    client: Client, other: Repository, algorithm: str
+) -> None:
+    blob = factories.blob()
+    query = f"?mount={algorithm}:{'a' * 96}&from={other.name}/third&digest-algorithm={algorithm}"
+    reply = client.post(other.uploads + query)
+    assert reply.status == 202
+    assert client.put(f"{reply.headers['location']}?digest={blob.digest}", blob.content).status == 201
+    assert client.post(f"{other.uploads}?digest-algorithm=sha384").refusal == (400, "DIGEST_INVALID")
+
+
+def test_mount_over_http_2_is_answered_although_the_bytes_come_too(
+    trow: Trow, repository: Repository, other: Repository
+) -> None:
+    """An answer before the end of a body resets the stream, and clients do not see it."""
+    blob = factories.blob(10_000)
+    repository.push_blob(blob)
+    path = f"{other.uploads}?mount={blob.digest}&from={repository.name}"
+    for _ in range(5):
+        with Wire(trow.host) as wire:
+            wire.send(http2.preface() + http2.post(1, path, blob.content))
+            assert http2.ends(wire.incoming) == ["201"]
 
 
 def test_source_that_lacks_the_blob(client: Client, repository: Repository, other: Repository) -> None:

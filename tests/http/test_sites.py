@@ -9,6 +9,7 @@ import pytest
 
 from support.registry import Client, basic
 from support.server import Trow
+from support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,8 +36,10 @@ def write(client: Client, **headers: str) -> Reply:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:5000", "127.0.0.1", "127.8.9.1:80", "[::1]:8000", "trow.localhost", "localhost."]
-)
+    "host",
+    ["localhost", "LOCALHOST:5000", "127.0.0.1", "127.8.9.1:80", "[::1]:8000", "[::ffff:127.0.0.1]", "trow.localhost",
+     "localhost."],
+)  # fmt: skip
 def test_names_of_this_machine_are_answered(client: Client, host: str) -> None:
     assert client.get("/v2/", host=host).status == 200
     assert write(client, host=host).status == 202
@@ -45,7 +48,7 @@ def test_names_of_this_machine_are_answered(client: Client, host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1",
-     "[2001:db8::1]", "evillocalhost", "0x7f000001"],
+     "[2001:db8::1]", "[::ffff:10.0.0.1]", "evillocalhost", "0x7f000001"],
 )  # fmt: skip
 def test_no_other_name_opens_what_is_open_to_this_machine(client: Client, host: str) -> None:
     """DNS rebinding: the page is from there, and the name now points here."""
@@ -58,6 +61,20 @@ def test_no_other_name_opens_what_is_open_to_this_machine(client: Client, host: 
     ):
         assert reply.refusal == (403, "DENIED")
         assert "listen.public_url" in reply.json["errors"][0]["message"]
+
+
+def test_whoever_looks_whether_it_is_up_does_so_by_any_name(client: Client) -> None:
+    for path in ("/healthz", "/readyz", "/readiness"):
+        assert client.get(path, host="registry.example.com").status == 200
+    assert client.get("/metrics", host="registry.example.com").status == 403
+
+
+def test_request_that_has_no_name_is_no_page_of_another_site(trow: Trow) -> None:
+    """HTTP/1.0, which balancers use to look whether it is up, and browsers for nothing."""
+    for path in ("/healthz", "/v2/"):
+        with Wire(trow.host) as wire:
+            wire.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            assert wire.answer().status == 200
 
 
 def test_a_header_of_the_page_makes_no_name_good(client: Client) -> None:

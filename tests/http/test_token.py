@@ -177,11 +177,12 @@ def test_token_gives_no_longer_life_and_no_more_rights_to_the_next(team: Team) -
     "scope",
     ["repository", "repository:a", "repository::pull", "repository:a:", "repository:a:PULL", "repository:A:pull",
      "repository:../a:pull", "repository:a.example:5000/x:pull", "artifact-repository:a:pull", "repository:*:*", ":::",
-     "repository:a:metadata_read", "aws", "repository:a:pull;", "\x00"],
+     "repository:a:metadata_read", "aws", "repository:a:pull;", "\x00", b"\xff", b"repository:\xff:pull"],
 )  # fmt: skip
-def test_scope_without_meaning_refuses_nobody_the_others(team: Team, scope: str) -> None:
+def test_scope_without_meaning_refuses_nobody_the_others(team: Team, scope: str | bytes) -> None:
     """containerd and kaniko ask for source and target of a copy in one request."""
-    for scopes in ([scope, f"{APP}:pull"], [f"{APP}:pull", scope], [f"{scope} {APP}:pull"]):
+    said, good = scope if isinstance(scope, bytes) else scope.encode(), f"{APP}:pull".encode()
+    for scopes in ([said, good], [good, said], [said + b" " + good]):
         reply = team.root.get(f"/token?{urlencode([('scope', each) for each in scopes])}")
         assert (reply.status, reply.json["scope"]) == (200, f"{APP}:pull")
     assert team.root.get(f"/token?{urlencode({'scope': scope})}").json["scope"] == ""
@@ -192,6 +193,12 @@ def test_of_too_many_scopes_the_first_are_granted(team: Team) -> None:
     granted = team.root.get(f"/token?{urlencode({'scope': ' '.join(scopes)})}").json["scope"].split()
     assert granted == scopes[: len(granted)]
     assert 50 <= len(granted) < 100
+
+
+def test_form_may_be_in_utf_8_as_it_is(team: Team) -> None:
+    """As curl sends what it is given."""
+    form = "grant_type=password&service=trow&username=zoë&password=naïve"
+    assert team.nobody().post("/token", form.encode()).refusal == (401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize(

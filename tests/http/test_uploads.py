@@ -9,7 +9,10 @@ import pytest
 
 import factories
 from factories import INLINE
+from support import http2
+from support.client import digest_of
 from support.registry import Client, Repository
+from support.wire import Wire
 
 if TYPE_CHECKING:
     from factories import Blob
@@ -38,6 +41,22 @@ def finish(repository: Repository, location: str, digest: str, rest: bytes = b""
 
 
 # Ways to push
+
+
+@pytest.mark.parametrize("body", [b"", iter(())], ids=["announced", "chunked"])
+def test_digest_without_bytes_opens_an_upload(client: Client, repository: Repository, body: bytes) -> None:
+    blob = factories.blob()
+    reply = client.post(f"{repository.uploads}?digest={blob.digest}", body)
+    assert reply.status == 202
+    assert_stored(repository, finish(repository, reply.headers["location"], blob.digest, blob.content), blob)
+
+
+def test_digest_without_bytes_opens_an_upload_over_http_2(trow: Trow, repository: Repository) -> None:
+    """Where nothing has to be announced, only the end tells that nothing comes."""
+    for content, status in ((b"", "202"), (b"content", "201")):
+        with Wire(trow.host) as wire:
+            wire.send(http2.preface() + http2.post(1, f"{repository.uploads}?digest={digest_of(b'content')}", content))
+            assert http2.ends(wire.incoming) == [status]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -17,9 +17,12 @@ _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _INITIAL_WINDOW_SIZE: Final = 4
 MAX_FRAME_SIZE: Final = 5
 _HEAD: Final = 9
+# How the server writes a status that has no number of its own (RFC 7541, 6.2.1 and appendix B).
+_STATUS: Final = {b"\x48\x82\x10\x03": "201", b"\x48\x82\x10\x05": "202"}
 _SETTING: Final = struct.Struct(">HI")
 # :method GET, :scheme http (RFC 7541, appendix A); :path and :authority follow, indexed names with values of their own.
 _GET: Final = b"\x82\x86"
+_POST: Final = b"\x83\x86"
 _PATH, _AUTHORITY = b"\x04", b"\x01"
 
 
@@ -40,6 +43,14 @@ def get(stream: int, path: str, *extra: tuple[str, str]) -> bytes:
     return frame(HEADERS, _END_STREAM | _END_HEADERS, stream, block)
 
 
+def post(stream: int, path: str, body: bytes = b"") -> bytes:
+    """A request that does not say how long its body is, to a registry of this machine."""
+    block = _POST + _PATH + _text(path) + _AUTHORITY + _text("localhost")
+    if not body:
+        return frame(HEADERS, _END_STREAM | _END_HEADERS, stream, block)
+    return frame(HEADERS, _END_HEADERS, stream, block) + frame(DATA, _END_STREAM, stream, body)
+
+
 def ping() -> bytes:
     return frame(PING, 0, 0, b"are here")
 
@@ -55,6 +66,19 @@ def frames(incoming: Incoming) -> Iterator[tuple[int, int, int, bytes]]:
         yield head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
 
+def ends(incoming: Incoming) -> list[str]:
+    """What becomes of the first stream: its answer's status, and how it is reset, if it is."""
+    found: list[str] = []
+    for kind, flags, stream, payload in frames(incoming):
+        if stream and kind == HEADERS:
+            found.append(_STATUS.get(payload[:4], "?"))
+        if stream and kind == RST_STREAM:
+            found.append(f"reset {int.from_bytes(payload)}")
+        if stream and (kind == RST_STREAM or flags & _END_STREAM):
+            break
+    return found
+
+
 def settings(incoming: Incoming) -> dict[int, int]:
     """What the server says first: its settings, by number (section 6.5.2)."""
     head = incoming.read(_HEAD)
@@ -63,5 +87,6 @@ def settings(incoming: Incoming) -> dict[int, int]:
 
 
 def _text(value: str) -> bytes:
-    assert len(value) < 127, "longer ones are written otherwise"
-    return bytes([len(value)]) + value.encode("ascii")
+    size, rest = min(len(value), 127), len(value) - 127
+    assert rest < 128, "longer ones are written otherwise"
+    return bytes([size] if rest < 0 else [size, rest]) + value.encode("ascii")

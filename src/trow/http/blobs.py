@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from trow.http.response import Answer, FileResponse, Headers, Response
 from trow.http.v2 import matches
 from trow.lib.source import source_of
-from trow.oci.digest import CANONICAL, Digest, parse_algorithm
-from trow.oci.errors import ChunkOutOfOrder, DigestInvalid, NameInvalid, RequestInvalid, blob_unknown
+from trow.oci.digest import ALGORITHMS, CANONICAL, Digest, parse_algorithm
+from trow.oci.errors import ChunkOutOfOrder, DigestInvalid, DigestMismatch, NameInvalid, RequestInvalid, blob_unknown
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
 from trow.registry.events import Action
@@ -68,12 +68,11 @@ class BlobHandlers:
             return _created(repository, wanted[0])
         claimed = request.query("digest")
         digest = None if claimed is None else Digest.parse(claimed)
-        if digest is not None and (request.has_body or digest == Digest.of(b"", digest.algorithm)):
-            return await self._receive_whole(request, repository, digest)
+        expected = digest is not None and (request.has_body or digest == Digest.of(b"", digest.algorithm))
+        if digest is not None and expected and await self._receive_whole(request, repository, digest):
+            return _created(repository, digest)
         # A digest without the bytes announces what will come, as the session of a registry that takes no whole blobs.
-        announced = CANONICAL if digest is None else digest.algorithm
-        algorithm = parse_algorithm(request.query("digest-algorithm") or announced)
-        upload = await self._push.begin(repository, _pusher(request), algorithm)
+        upload = await self._push.begin(repository, _pusher(request), _algorithm(request, digest))
         return Response(202, _upload_headers(repository, upload, 0))
 
     async def _mount(self, request: Request, repository: Repository, digest: Digest, source: Repository | None) -> bool:
@@ -89,12 +88,18 @@ class BlobHandlers:
             self._recorder.done(request, Action.MOUNT, digest=digest, source=found)
         return found is not None
 
-    async def _receive_whole(self, request: Request, repository: Repository, digest: Digest) -> Response:
+    async def _receive_whole(self, request: Request, repository: Repository, digest: Digest) -> bool:
+        """Whether there was a blob. Only its end tells of a body that was not announced whether it is empty."""
         await self._recorder.intend(request, Action.PUSH, digest=digest)
         chunk = Chunk(request.body(), None, request.content_length)
-        await self._push.whole(repository, _pusher(request), chunk, digest)
+        try:
+            await self._push.whole(repository, _pusher(request), chunk, digest)
+        except DigestMismatch:
+            if request.content_length is None and not request.received:
+                return False
+            raise
         self._recorder.received(request, request.received)
-        return _created(repository, digest)
+        return True
 
     async def append(self, request: Request) -> Response:
         """end-5: a chunk, or the whole as a stream."""
@@ -144,12 +149,25 @@ def _mount(request: Request) -> tuple[Digest, Repository | None] | None:
         return None
 
 
+def _algorithm(request: Request, digest: Digest | None) -> str:
+    """What a session hashes with. One that is opened for a mount that cannot be made takes any digest in the end.
+
+    Raises:
+        DigestUnsupported: it is asked for another algorithm.
+    """
+    announced = CANONICAL if digest is None else digest.algorithm
+    asked = request.query("digest-algorithm") or announced
+    if asked not in ALGORITHMS and any(request.query_raw("mount")):
+        return announced
+    return parse_algorithm(asked)
+
+
 def _wanted(request: Request, size: int, etag: str) -> ByteRange | None:
     """The range a GET asks for; RFC 9110 has HEAD ignore it, and ``If-Range`` guards it (sections 14.2, 13.1.5)."""
-    header = request.header("range")
+    header = request.optional_header("range")
     if header is None or request.method != "GET":
         return None
-    guard = request.header("if-range")
+    guard = request.header_list("if-range")
     return parse_range(header, size) if guard is None or guard.strip() == etag else None
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
-# A refused request's body is read up to here: a client that is still sending would not see the answer otherwise.
+# A body that nobody wanted is read up to here: a client that is still sending would not see the answer otherwise.
 _DRAIN_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
 # A disk that does not answer is not waited for.
@@ -127,6 +127,8 @@ class Dispatcher:
             if self._bounded:
                 self._connections.check(activity, request.client)
             answer = await self._handle(request)
+            if request.has_unread_body:
+                await self._drain(request)
             if self._bounded and (answer.length > SMALL or activity.http2) and request.method != "HEAD":
                 in_memory = isinstance(answer, Response)
                 await self._connections.promise(activity, request.client, answer.length, memory=in_memory)
@@ -152,7 +154,7 @@ class Dispatcher:
     async def _refuse(self, request: Request, error: OciError) -> Response:
         if isinstance(error, Unauthorized | Denied):
             request.refusal = error.message
-        if request.has_body and not request.body_read:
+        if request.has_unread_body:
             await self._drain(request)
         return errors.to_response(error, self._gate.challenge(request) if isinstance(error, Unauthorized) else "")
 

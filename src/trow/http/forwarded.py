@@ -104,7 +104,9 @@ def _right_end(values: Sequence[str]) -> str:
 
 def _rfc_7239(text: str) -> Forwarded:
     elements = list(_elements(text))[-_MOST_HOPS:]
-    return Forwarded(*([each.get(name, "") for each in elements] for name in ("for", "proto", "host")))
+    clients, schemes, hosts = ([each.get(name, "") for each in elements] for name in ("for", "proto", "host"))
+    # Proxies that tell of no client tell nobody which element is whose; then the first one counts.
+    return Forwarded(clients if any(clients) else (), schemes, hosts)
 
 
 def _elements(text: str) -> Iterator[Mapping[str, str]]:

@@ -179,18 +179,22 @@ class Request:
             )
         return value
 
+    def optional_header(self, name: str) -> str | None:
+        """A header that asks for something which need not be done; None also where it cannot be understood."""
+        try:
+            return self.header(name)
+        except RequestInvalid:
+            return None
+
     def header_list(self, name: str) -> str | None:
         """A header that is a list, which may stand on several lines (RFC 9110, section 5.3).
 
-        Raises:
-            RequestInvalid: it is too long.
+        For conditions alone: what stands further back than `_LONGEST_HEADER` characters is not read, as if it did not
+        match.
         """
         if self._headers.get(name) is None:
             return None
-        value = ", ".join(self._headers.get_all(name))
-        if len(value) > _LONGEST_HEADER:
-            raise RequestInvalid(f"the header {name} is too long; send at most {_LONGEST_HEADER} characters")
-        return value
+        return ", ".join(self._headers.get_all(name))[:_LONGEST_HEADER]
 
     def query(self, name: str) -> str | None:
         """A query parameter that has one value; one that is empty is not there.
@@ -213,10 +217,14 @@ class Request:
         Raises:
             RequestInvalid: one of them is no text.
         """
-        values = [value for key, value in self._parameters() if key == name]
+        values = self.query_raw(name)
         if not all(value.isascii() or _is_text(value) for value in values):
             raise RequestInvalid(f"the query parameter {name} is not in UTF-8; write it so, percent-encoded")
         return values
+
+    def query_raw(self, name: str) -> list[str]:
+        """The same, also where one is no text (it has lone surrogates): for what is only compared with known words."""
+        return [value for key, value in self._parameters() if key == name]
 
     def _parameters(self) -> list[tuple[str, str]]:
         if self._query is None:
@@ -244,6 +252,15 @@ class Request:
         if length is not None:
             return length != "0"
         return self._headers.get("transfer-encoding") is not None or self._scope.http_version.startswith("2")
+
+    @property
+    def has_unread_body(self) -> bool:
+        """Whether a body comes that nobody has begun to read. Whoever asks for something need not announce none."""
+        if self.body_read:
+            return False
+        if self.method in ("GET", "HEAD"):
+            return self._headers.get("content-length") is not None and self.has_body
+        return self.has_body
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body in pieces as they arrive.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from trow.http.request import Request
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# Balancers ask for these by whatever name they like, and no page learns anything by them.
+_HEALTH: Final = frozenset({"/healthz", "/readyz", "/readiness"})
 _ANY: Final = "*"
 _ANOTHER: Final = "another site"
 _LONGEST_SHOWN: Final = 128
@@ -48,7 +50,7 @@ class Sites:
         Raises:
             Denied: it does not.
         """
-        if self._names is not None and not self._known(request.named[: LONGEST + 1]):
+        if self._names is not None and request.path not in _HEALTH and not self._known(request.named[: LONGEST + 1]):
             raise Denied(
                 "everybody on this machine may do everything here, so requests may come only by a name of this machine,"
                 f" not by {request.named[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
@@ -59,8 +61,10 @@ class Sites:
             )
 
     def _look_up(self, named: str) -> bool:
-        host = parse_host(named)
         assert self._names is not None  # noqa: S101 - checked by the caller
+        if not named:  # only HTTP/1.0 knows requests without a host, and no browser does
+            return True
+        host = parse_host(named)
         return host is not None and (host.name in self._names or _is_this_machine(host.name))
 
     def _foreign(self, request: Request) -> str:
@@ -99,6 +103,7 @@ def _one(request: Request, name: str) -> str | None:
 def _is_this_machine(name: str) -> bool:
     """Names that no server of names decides about (RFC 6761, section 6.3)."""
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return f".{name.rstrip('.')}".endswith(".localhost")

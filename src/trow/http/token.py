@@ -93,7 +93,7 @@ class TokenService:
 
     async def get(self, request: Request) -> Response:
         """A token for the credentials in ``Authorization``."""
-        asked = _parse_scopes(request.query_all("scope"))
+        asked = _parse_scopes(request.query_raw("scope"))
         await self._identify(request, lambda who: who.identify(_proof(request)))
         return await self._issue(request, asked)
 
@@ -232,7 +232,7 @@ def _too_large() -> RequestInvalid:
 def _read_form(body: bytes) -> Mapping[str, list[str]]:
     form: dict[str, list[str]] = {}
     try:
-        for name, value in parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS,
+        for name, value in parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS,
                                      errors="strict"):  # fmt: skip
             form.setdefault(name, []).append(value)
     except ValueError:

@@ -191,6 +191,10 @@ def test_lists_may_be_spread_over_several_lines() -> None:
         ),
         ("for=198.51.100.1;host=evil.example, for=203.0.113.7;host=a.example", (CLIENT, "http", "a.example")),
         ("for=unknown;proto=https;host=a.example", ("10.0.0.2", "https", "a.example")),
+        # Proxies that name no clients: the first one is nearest to whoever asks.
+        ("proto=https;host=a.example", ("10.0.0.2", "https", "a.example")),
+        ("proto=https;host=a.example, proto=http;host=trow", ("10.0.0.2", "https", "a.example")),
+        ("host=a.example;proto=https, by=10.0.0.1", ("10.0.0.2", "https", "a.example")),
         ("for=_hidden, for=10.0.0.1", ("10.0.0.1", "http", "trow:8000")),
         # A client that tries to make what our proxy adds unreadable.
         ('for="x, for=203.0.113.7;host=a.example', (CLIENT, "http", "a.example")),
