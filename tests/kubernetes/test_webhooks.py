@@ -196,7 +196,6 @@ def test_what_somebody_else_changes_is_put_back(home: Home) -> None:
     [
         ("namespaceSelector/matchLabels", {"a": "b"}),
         ("objectSelector/matchLabels", {"a": "b"}),
-        ("objectSelector/matchExpressions", [{"key": "a", "operator": "Exists"}]),
     ],
 )
 def test_what_somebody_else_makes_narrower_is_put_back(home: Home, member: str, value: object) -> None:
@@ -233,6 +232,36 @@ def test_the_webhooks_of_a_file_that_was_applied_by_hand_are_taken_over(home: Ho
         assert names(home) == ["validate.trow.io", "must-validate.trow.io", "reach.trow.io"]
         home.wait_until_asked()
         assert home.create(OURS) == (201, "")
+
+
+NARROWER: Final = {"matchLabels": {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("validatingadmissionpolicies", "matchConditions", [{"name": "never", "expression": "false"}]),
+        ("validatingadmissionpolicies", "matchConstraints/objectSelector", NARROWER),
+        ("validatingadmissionpolicybindings", "matchResources", {"objectSelector": NARROWER}),
+    ],
+)
+def test_what_somebody_else_changes_in_compiled_policies_is_put_back(
+    home: Home, kind: str, path: str, value: object
+) -> None:
+    with home.start(policies=True):
+        decree(home, "only-ours", rules=[rule()], namespaces={"include": [home.place]})
+        before = compiled(home, kind)
+        change = [{"op": "add", "path": f"/spec/{path}", "value": value}]
+        name = next(name for name in before if not name.startswith("controllers."))
+        said = home.cluster.kubectl("patch", kind, name, "--type=json", "--patch", json.dumps(change))
+        assert said.rstrip().endswith(" patched")
+        until(lambda: compiled(home, kind) == before)
+
+
+def compiled(home: Home, kind: str) -> dict[str, Any]:
+    """What is written, by name."""
+    found = home.cluster.kubectl("get", kind, "--selector", "app.kubernetes.io/managed-by=trow", "--output", "json")
+    return {item["metadata"]["name"]: item["spec"] for item in json.loads(found)["items"]}
 
 
 # ---- while no Trow runs

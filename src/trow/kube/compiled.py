@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.objects import Patch
 from trow.kube.policies import Source
 from trow.kube.statuses import Condition
 from trow.kube.watching import Watched
@@ -165,6 +166,9 @@ class CompiledPolicies:
         if self._applied.get(path) == (manifest, self._generation(path)):
             return
         stored = await self._objects.apply(path, dict(manifest))
+        if _conditions(stored) != (wanted := _conditions(manifest)):
+            # To server-side apply, what somebody else has added is theirs; it would say where nothing is judged.
+            stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, Patch.MERGE)
         self._applied[path] = manifest, _generation(stored)
 
     def _generation(self, path: str) -> object:
@@ -200,6 +204,12 @@ def _name(manifest: Mapping[str, object]) -> str:
 def _generation(item: Manifest) -> object:
     metadata = item.get("metadata")
     return metadata.get("generation") if isinstance(metadata, dict) else None
+
+
+def _conditions(item: Mapping[str, object]) -> Sequence[object]:
+    spec = item.get("spec")
+    found = spec.get("matchConditions") if isinstance(spec, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _is_ours(item: Manifest) -> bool:
