@@ -85,6 +85,8 @@ class Connections:
 
     Attributes:
         wake: has the watch look soon.
+        watched: whether the watch sees what clients take. Where it cannot, nothing is counted, for nobody would give
+            any of it back.
         over: sources that have too many connections, all of which have something to do.
     """
 
@@ -97,6 +99,7 @@ class Connections:
         self._enough = large.total // 2
         self._a_few = max(1, large.total // _PART)
         self.wake: Callable[[], None] = lambda: None
+        self.watched = True
         self.over: frozenset[str] = frozenset()
         self._clock = clock
         self._found: dict[str, Activity] = {}
@@ -105,7 +108,9 @@ class Connections:
         """A request has come."""
         activity = self._found.get(name)
         if activity is None:
-            activity = self._found[name] = Activity()
+            activity = Activity()
+            if self.watched:
+                self._found[name] = activity
         activity.running += 1
         activity.requests += 1
         activity.http2 = http2
@@ -158,6 +163,8 @@ class Connections:
         Raises:
             TooManyRequests, Unavailable: there was no place in time.
         """
+        if not self.watched:
+            return
         large = size > SMALL
         if large or (activity.http2 and activity.small + size > _MOST_UNTAKEN):
             self._take_up_now(activity)

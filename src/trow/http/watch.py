@@ -95,6 +95,7 @@ class Watch:
         """
         if not sockets.supported():
             log.warning("this system does not tell what connections do: those that are silent or stalled stay open")
+            self._connections.watched = False
             return
         self._loop = loop
         self._connections.wake = self._wake.set

@@ -9,6 +9,7 @@ from support.clock import Clock
 from trow.http import sockets
 from trow.http.connections import SMALL, Activity, Connections
 from trow.http.sockets import Socket, State
+from trow.http.watch import Watch
 from trow.lib.shares import Bounds
 from trow.oci.errors import OciError, TooManyRequests, Unavailable
 
@@ -72,6 +73,17 @@ async def test_small_answers_need_no_place(connections: Connections, kernel: Ker
     for port in range(100):
         await give(connections, ALICE, port, SMALL)
     assert connections.downloads == 0
+
+
+async def test_nothing_is_counted_where_the_system_does_not_tell_what_was_taken(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be counted for ever, and in the end nobody would get a large answer."""
+    monkeypatch.setattr(sockets, "supported", lambda: False)
+    Watch(connections).start(asyncio.get_running_loop())
+    for port in range(100):
+        await give(connections, ALICE, port, http2=port % 2 == 0)
+    assert (connections.downloads, connections.names()) == (0, [])
 
 
 async def test_large_answers_have_a_bound_and_each_source_its_share(connections: Connections, kernel: Kernel) -> None:
