@@ -23,7 +23,7 @@ from trow.policy.identity import Grant
 from trow.registry.ports import BlobRecord, RepositoryRecord, RobotToken, Upload, UploadBounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from trow.metadata.transactions import Transaction
@@ -196,6 +196,32 @@ async def test_table_is_reached_by_its_key(metadata: SqliteMetadata, path: Path,
         plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()]
     assert plan
     assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step]
+
+
+async def test_some_tags_of_a_digest_are_found_without_looking_at_all(metadata: SqliteMetadata, path: Path) -> None:
+    found: list[Sequence[object]] = []
+    steps: list[int] = []
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        for many in (1_000, 20_000):
+            _add_tags(connection, range(many))
+            steps.append(0)
+            connection.set_progress_handler(lambda: _count(steps), 100)
+            found.append(connection.execute(sql.TAGGED_AS, ("x", "y", 256, "x", "y", 256, 256)).fetchall())
+            connection.set_progress_handler(None)
+    assert list(map(len, found)) == [256, 256]
+    assert steps[1] <= steps[0] + 1
+
+
+def _add_tags(connection: apsw.Connection, numbers: Iterable[int]) -> None:
+    with connection:
+        tags = [("x", f"v{number}", "y") for number in numbers]
+        connection.executemany("INSERT INTO tag VALUES (?, ?, ?) ON CONFLICT DO NOTHING", tags)
+        connection.executemany("INSERT INTO tag_event VALUES (?, ?, 1, ?, 0, '') ON CONFLICT DO NOTHING", tags)
+
+
+def _count(steps: list[int]) -> bool:
+    steps[-1] += 1
+    return False  # go on
 
 
 # Robot tokens, and what other processes write

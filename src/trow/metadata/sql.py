@@ -86,11 +86,15 @@ WAS_TAGGED: Final = """
     UNION ALL SELECT 1 FROM tag_event WHERE repository = ? AND tag = ? AND digest = ? LIMIT 1
 """
 
-# Those that stand for it now come first.
+# Those that stand for it now come first. Each part is read no further than the whole may go.
 TAGGED_AS: Final = """
     SELECT name FROM (
-        SELECT name, 0 AS past FROM tag WHERE repository = ? AND digest = ?
-        UNION ALL SELECT tag, 1 FROM tag_event WHERE repository = ? AND digest = ?
+        SELECT name, 0 AS past FROM (
+            SELECT name FROM tag WHERE repository = ? AND digest = ? ORDER BY name LIMIT ?
+        ) AS present
+        UNION ALL SELECT tag, 1 FROM (
+            SELECT DISTINCT tag FROM tag_event WHERE repository = ? AND digest = ? ORDER BY tag LIMIT ?
+        ) AS former
     ) AS named GROUP BY name ORDER BY min(past), name LIMIT ?
 """
 

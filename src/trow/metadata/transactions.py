@@ -308,7 +308,7 @@ def was_tagged(repository: Repository, tag: Tag, digest: Digest) -> Transaction[
 
 def tagged_as(repository: Repository, digest: Digest, most: int) -> Transaction[Sequence[Tag]]:
     """See `Metadata.tagged_as`."""
-    rows = yield sql.TAGGED_AS, (repository, digest, repository, digest, most)
+    rows = yield sql.TAGGED_AS, (repository, digest, most, repository, digest, most, most)
     return [Tag(_text(row[0])) for row in rows]
 
 

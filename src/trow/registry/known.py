@@ -13,8 +13,10 @@ from trow.oci import manifest as manifests
 from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, ManifestUnknown
+from trow.oci.numbers import finite
 from trow.policy.decide import Facts
 from trow.registry.ports import LocalFile
+from trow.registry.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -73,6 +75,8 @@ class _Configuration(msgspec.Struct, frozen=True):
             return None
 
 
+_INDEX: Final = msgspec.json.Decoder(_Index, float_hook=finite)
+_CONFIGURATION: Final = msgspec.json.Decoder(_Configuration, float_hook=finite)
 # Something that runs perhaps, and does not say what it is.
 _SILENT: Final = _Configuration()
 
@@ -87,6 +91,7 @@ class LocalImages:
     def __init__(self, pull: Pull, registries: Collection[str]) -> None:
         self._pull = pull
         self._registries = frozenset(registries)
+        self._reading = Reading()
         self._read: dict[Digest, _Configuration] = {}
 
     async def facts(self, image: ImageReference) -> Facts:
@@ -127,7 +132,7 @@ class LocalImages:
         """The configuration of each platform that is here: what is not here runs from nowhere."""
         if record.media_type not in media.INDEXES:
             return [await self._configuration(repository, record)]
-        listed = msgspec.json.decode(record.content, type=_Index).manifests
+        listed = (await self._reading.of(record.content, _INDEX.decode)).manifests
         children = [child for child in listed or () if child.platform != _NO_PLATFORM]
         found: list[_Configuration] = []
         for child in children[:_MOST_PLATFORMS]:
@@ -139,14 +144,15 @@ class LocalImages:
     async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration:
         if image.media_type not in media.IMAGES:
             return _SILENT  # an index in an index
-        name = manifests.parse(image.content, image.media_type).blobs[0].digest
+        parsed = await self._reading.of(image.content, lambda raw: manifests.parse(raw, image.media_type))
+        name = parsed.blobs[0].digest
         try:
             blob = await self._pull.blob(repository, name)  # knowing its digest is no right to it
             if (known := self._read.get(name)) is not None:
                 return known
             if blob.size > _LARGEST_CONFIGURATION:
                 return _SILENT
-            found = msgspec.json.decode(await _content(blob.source), type=_Configuration)
+            found = await self._reading.of(await _content(blob.source), _CONFIGURATION.decode)
         except (BlobUnknown, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _SILENT
         if len(self._read) >= _MOST_REMEMBERED:

@@ -6,7 +6,6 @@ refers to.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from trow.oci.errors import (
 from trow.policy.access import Permission
 from trow.registry.ports import Publication, TagMove
 from trow.registry.presence import lost
+from trow.registry.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -103,8 +103,7 @@ class Publish:
         self._metadata = metadata
         self._rules = rules
         self._wrong_sizes = wrong_sizes
-        # One large manifest at a time: reading takes the processor, in whatever thread.
-        self._reading = asyncio.Semaphore(1)
+        self._reading = Reading()
 
     async def put(
         self,
@@ -134,13 +133,10 @@ class Publish:
         return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves, result.retyped)
 
     async def _read(self, raw: bytes, content_type: str, reference: Reference) -> tuple[Manifest, Digest]:
-        def read() -> tuple[Manifest, Digest]:
-            return manifests.parse(raw, content_type), _digest(raw, reference)
+        def read(content: bytes) -> tuple[Manifest, Digest]:
+            return manifests.parse(content, content_type), _digest(content, reference)
 
-        if len(raw) <= manifests.LARGE:
-            return read()
-        async with self._reading:
-            return await asyncio.to_thread(read)
+        return await self._reading.of(raw, read)
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
         """A blob that the repository may lack is one thing, one that it says to have another."""

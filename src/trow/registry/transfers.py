@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from trow.oci import manifest as manifests
 from trow.oci.errors import OciError
 from trow.registry.events import Action, Event, Outcome
+from trow.registry.reading import Reading
 from trow.registry.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -302,8 +303,7 @@ class References:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Digest, frozenset[Digest]] = OrderedDict()
-        # One large manifest at a time: reading takes the processor, in whatever thread.
-        self._reading = asyncio.Semaphore(1)
+        self._reading = Reading()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -319,11 +319,7 @@ class References:
 
     async def _read(self, record: ManifestRecord) -> frozenset[Digest]:
         try:
-            if len(record.content) <= manifests.LARGE:
-                parsed = manifests.parse(record.content, record.media_type)
-            else:
-                async with self._reading:
-                    parsed = await asyncio.to_thread(manifests.parse, record.content, record.media_type)
+            parsed = await self._reading.of(record.content, lambda raw: manifests.parse(raw, record.media_type))
         except OciError:
             return frozenset()
         descriptors = itertools.chain(parsed.children, parsed.blobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -13,11 +14,13 @@ from factories import OCI_CONFIG, Blob
 from support import platforms
 from support.core import OWNER, digest, pieces, publication, tag
 from support.platforms import AMD64, ARM64, MADE, UNKNOWN, store
+from trow.oci import manifest as manifests
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository, UploadId
+from trow.oci.numbers import finite
 from trow.policy.decide import Facts
 from trow.policy.images import parse
-from trow.registry.known import LocalImages
+from trow.registry.known import _CONFIGURATION, _INDEX, LocalImages
 from trow.registry.ports import BlobRecord
 from unit.audit.trails import sql
 
@@ -33,7 +36,7 @@ HERE: Final = "registry.example.com"
 NAME: Final = "team/app"
 OLD: Final = "2019-01-01T00:00:00Z"
 ABSENT: Final = Facts(exists=False)
-LARGE: Final = 2 * 2**20
+LARGE_CONFIGURATION: Final = 2 * 2**20
 
 
 def seconds(text: str) -> float:
@@ -159,13 +162,13 @@ async def test_a_configuration_that_cannot_be_read_says_nothing(
 
 
 async def test_a_configuration_of_no_use_is_not_even_read(known: LocalImages, metadata: SqliteMetadata) -> None:
-    large = platforms.config(filling="x" * LARGE)
+    large = platforms.config(filling="x" * LARGE_CONFIGURATION)
     assert await made_and_for(known, metadata, platforms.image_of(large)) == (None, ())
 
 
 async def test_the_size_that_counts_is_that_of_the_blob(known: LocalImages, metadata: SqliteMetadata) -> None:
     """A manifest may have been taken before its blob, and may have been wrong about it."""
-    large = platforms.config(filling="x" * LARGE)
+    large = platforms.config(filling="x" * LARGE_CONFIGURATION)
     image = platforms.image_of(large)
     lying = factories.Manifest(image.raw.replace(str(large.size).encode(), b"100"), image.media_type)
     await metadata.publish(publication(Repository(NAME), lying, "v1"))
@@ -241,7 +244,7 @@ async def test_attestations_are_no_platforms(known: LocalImages, metadata: Sqlit
         (platforms.image(None, **ARM64), ARM64),
         (platforms.image("yesterday", **ARM64), ARM64),
         (platforms.image_of(Blob(b"?", OCI_CONFIG)), ARM64),
-        (platforms.image_of(platforms.config(OLD, filling="x" * LARGE)), AMD64),
+        (platforms.image_of(platforms.config(OLD, filling="x" * LARGE_CONFIGURATION)), AMD64),
         (platforms.image(None, **UNKNOWN), AMD64),  # a runtime goes by the index
         (platforms.image(None, **UNKNOWN), None),
         (platforms.image(None, **UNKNOWN), {**UNKNOWN, "OS": "linux"}),  # as Go reads it: linux
@@ -299,3 +302,29 @@ async def test_a_database_that_does_not_answer(known: LocalImages, metadata: Sql
     sql(tmp_path / "trow.db", "ALTER TABLE tag RENAME TO gone")
     with pytest.raises(Unavailable):
         await facts(known)
+
+
+# ---- what takes time
+
+
+async def test_large_documents_are_read_beside_the_event_loop(
+    known: LocalImages, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    parse_manifest = manifests.parse
+
+    def parsed(raw: bytes, content_type: str) -> manifests.Manifest:
+        threads.append(threading.current_thread())
+        return parse_manifest(raw, content_type)
+
+    filling = {"filling": "x" * manifests.LARGE}
+    await store(metadata, NAME, platforms.image_of(platforms.config(), annotations=filling), "v1")
+    monkeypatch.setattr(manifests, "parse", parsed)
+    assert (await facts(known)).exists
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+def test_numbers_of_an_index_that_are_hard_to_round_keep_nobody_waiting() -> None:
+    for decoder in (_INDEX, _CONFIGURATION):
+        assert decoder.float_hook is finite

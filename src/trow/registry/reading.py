@@ -1,0 +1,30 @@
+"""Documents that others wrote are read where nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from trow.oci.manifest import LARGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+
+class Reading:
+    """Reads small documents at once and large ones in a thread.
+
+    One large one at a time: reading takes the processor, in whatever thread.
+    """
+
+    def __init__(self) -> None:
+        self._large = asyncio.Semaphore(1)
+
+    async def of(self, content: bytes, read: Callable[[bytes], Result]) -> Result:
+        """What ``read`` makes of a document; raises what that raises."""
+        if len(content) <= LARGE:
+            return read(content)
+        async with self._large:
+            return await asyncio.to_thread(read, content)
