@@ -71,6 +71,30 @@ async def test_blob_of_another_size_is_not_here(blobs: Blobs, size: int) -> None
         assert await blobs.locate(digest(blob.digest), other) is None
 
 
+async def test_blobs_that_are_lost_are_told_of_many_at_a_time(blobs: Blobs) -> None:
+    blob, absent = factories.blob(100_000), digest(factories.blob(7).digest)
+    here = digest(blob.digest)
+    await (await stage(blobs, blob.content)).commit(here)
+    asked = [(here, 100_000), (absent, 7)] * 60
+    assert await blobs.lost(asked) == [absent] * 60
+    assert await blobs.lost([(here, 99_999)]) == [here]
+    assert await blobs.lost([]) == []
+
+
+async def test_a_blob_that_was_there_a_moment_ago_and_is_not_is_told_of(blobs: Blobs) -> None:
+    """What is looked at again and again needs no thread, and is looked at none the less."""
+    blob = factories.blob(100_000)
+    name = digest(blob.digest)
+    await (await stage(blobs, blob.content)).commit(name)
+    for _ in range(3):
+        assert await blobs.locate(name, 100_000) is not None
+    source = await blobs.locate(name, 100_000)
+    if isinstance(source, LocalFile):
+        source.path.unlink()
+        assert await blobs.locate(name, 100_000) is None
+        assert await blobs.locate(name, 100_000) is None
+
+
 @pytest.mark.parametrize("size", [0, 10, 100_000])
 async def test_discarded_bytes_are_gone(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)

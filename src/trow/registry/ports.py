@@ -95,6 +95,9 @@ class Blobs(Protocol):
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """Where the blob's bytes are, None when they are not here."""
 
+    async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
+        """Which of these blobs, with their sizes, are not here, or cut short."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:

@@ -13,6 +13,7 @@ names, and the next start knows which blob nobody was told about, without lookin
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
@@ -20,6 +21,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -45,6 +47,7 @@ _SMALL: Final = 64 * 1024
 # How often the kernel is asked to begin writing back, so that the final flush finds little left to do.
 _WRITE_BACK: Final = 16 * 1024 * 1024
 _READ: Final = 1024 * 1024
+_MOST_LOOKED_AT: Final = 4096
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -114,6 +117,7 @@ class FilesystemBlobs:
         self._threads: Threads | None = None
         self._anchors: list[Anchor] = []
         self._linking = threading.Lock()
+        self._looked_at: OrderedDict[Digest, None] = OrderedDict()
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -147,16 +151,46 @@ class FilesystemBlobs:
         return OwnThreads(self._threads, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
-        """See `Blobs.locate`; the file's size is checked, for a short file must not be sent as if it were whole."""
+        """See `Blobs.locate`; the file's size is checked, for a short file must not be sent as if it were whole.
+
+        What was looked at lately the kernel has in memory, so that a thread would take longer.
+        """
         path = self.path(digest)
+        if digest in self._looked_at:
+            found = self._still_whole(path, size)
+        else:
+            found = await asyncio.to_thread(self._whole, path, size)
+        if not found:
+            self._looked_at.pop(digest, None)
+            return None
+        self._looked_at[digest] = None
+        self._looked_at.move_to_end(digest)
+        if len(self._looked_at) > _MOST_LOOKED_AT:
+            self._looked_at.popitem(last=False)
+        return LocalFile(path, size)
+
+    async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
+        """See `Blobs.lost`."""
+
+        def look() -> Sequence[Digest]:
+            return [digest for digest, size in blobs if not self._whole(self.path(digest), size)]
+
+        return await asyncio.to_thread(look)
+
+    def _still_whole(self, path: Path, size: int) -> bool:
+        """The same of one that was looked at lately: it needs no disk, so it may be asked on the event loop."""
+        return self._whole(path, size)
+
+    def _whole(self, path: Path, size: int) -> bool:
+        """Whether a blob is there and has its size. Raises OciError when that cannot be told."""
         try:
             found = path.stat()
         except FileNotFoundError:
             self._check_place()
-            return None
+            return False
         except OSError as error:
             raise translate(error) from error
-        return LocalFile(path, size) if found.st_size == size and stat.S_ISREG(found.st_mode) else None
+        return found.st_size == size and stat.S_ISREG(found.st_mode)
 
     def displaced(self) -> Sequence[Path]:
         """The folders that are in use and no longer where they belong."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trow.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Sequence
 
     from trow.oci.names import UploadId
     from trow.registry.ports import BlobSource
@@ -33,6 +33,10 @@ class MemoryBlobs:
         """See `Blobs.locate`."""
         content = self._blobs.get(digest)
         return content if content is not None and len(content) == size else None
+
+    async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
+        """See `Blobs.lost`."""
+        return [digest for digest, size in blobs if await self.locate(digest, size) is None]
 
 
 class MemoryStaged:
