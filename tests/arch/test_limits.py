@@ -17,7 +17,7 @@ from trow.config import SETTINGS, yaml_text
 from trow.http import admission, capacity, lists, manifests, metrics, request, server, token
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
 from trow.kube import compiled, policies, statuses, webhooks
-from trow.lib import lines
+from trow.lib import lines, repeated
 from trow.metadata import transactions
 from trow.oci import manifest, ranges
 from trow.policy import pods
@@ -128,6 +128,7 @@ FIXED: Final = {
     "groups in a record": (record.MOST_IN_A_LIST, record.GROUPS_BYTES, record.SAID_GROUPS_BYTES),
     "a text in a record": (events.LONGEST_TEXT, events.LONGEST_SENTENCE),
     "a page of a search": (queries.MOST_RECORDS, queries._LONGEST_SECONDS),
+    "lines about TLS connections that did not come about": (repeated.MOST, repeated.WINDOW_SECONDS),
     "lines of a log that wait": (lines.MOST_BYTES,),
 }
 # Settings that bound what others can make grow, by the words in their names.

@@ -100,6 +100,7 @@ def test_a_stop_does_not_wait_longer_than_its_grace(hasty: Trow, tmp_path: Path,
         hasty.process.terminate()
         assert ended(hasty) == 0
     assert b"shutdown_grace" in hasty.stderr.read_bytes()
+    assert b"Traceback" not in hasty.stderr.read_bytes(), "this is how a stop is meant to be"
     with Trow.start(tmp_path) as trow, Client(trow.host) as client:
         assert client.get_blob(REPOSITORY, digest_of(uploaded)).status == 404
         assert client.get_blob(REPOSITORY, digest_of(content)).body == content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -100,6 +101,21 @@ def test_whoever_does_not_trust_the_certificate_is_in_the_log(guard: Guard) -> N
         pass
     until(lambda: guard.logged("no TLS connection came about"))
     assert guard.logged('"client":"127.0.0.1"')
+
+
+def test_whoever_fails_to_shake_hands_again_and_again_is_in_the_log_once_a_minute(guard: Guard) -> None:
+    host, _, port = guard.host.rpartition(":")
+
+    def told() -> int:
+        return guard.trow.stderr.read_text("utf-8").count("no TLS connection came about")
+
+    before = told()
+    for _ in range(100):
+        with socket.create_connection((host, int(port)), SECONDS) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while stranger.recv(1024):
+                pass
+    assert until(told) - before <= 1
 
 
 def test_requests_are_in_the_access_log_with_who_sent_them(guard: Guard) -> None:

@@ -13,7 +13,7 @@ from trow.http.connections import SMALL
 from trow.http.request import LONGEST_PATH, Request
 from trow.http.response import Response
 from trow.http.v2 import warning
-from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.oci.errors import Denied, OciError, Unauthorized, Unavailable
 from trow.oci.names import Repository
 from trow.policy.access import Permission
 
@@ -93,7 +93,7 @@ class Dispatcher:
         assert task is not None  # noqa: S101 - the server runs each request as one
         self._running.add(task)
         try:
-            answer = await self._answer(request, activity)
+            answer = await self._told(request, activity)
             self._send(request, transport, answer)
             self._note(request, answer, time.perf_counter() - started)
         finally:
@@ -106,6 +106,13 @@ class Dispatcher:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
+
+    async def _told(self, request: Request, activity: Activity) -> Answer:
+        """The answer, also where the request is cut off: whoever waits is told so, and there is no error to log."""
+        try:
+            return await self._answer(request, activity)
+        except asyncio.CancelledError:
+            return errors.to_response(Unavailable("the registry stops; try again in a moment"), "")
 
     async def _answer(self, request: Request, activity: Activity) -> Answer:
         counted = self._bounded and not _is_for_operators(request)

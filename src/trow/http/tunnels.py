@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from trow.http import sockets
 from trow.http.handshakes import Handshakes
 from trow.http.peers import Peer
+from trow.lib.repeated import Repeated
 from trow.lib.source import source_of
 from trow.registry.ports import ClientCertificate
 
@@ -70,6 +71,7 @@ class Tunnels:
         self._warned = False
         self._revocation = _Validity.of(crl)
         self._handshakes = Handshakes()
+        self._failures: Repeated[tuple[str, str]] = Repeated(self._tell_failure)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listening: socket.socket, upstream: InnerSocket) -> None:
@@ -124,6 +126,12 @@ class Tunnels:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._failures.settle()
+
+    def _tell_failure(self, failure: tuple[str, str] | None, count: int) -> None:
+        client, reason = failure or ("(others)", "different ones")
+        what = "no client certificate that is good" if self._client_ca else "no TLS connection came about"
+        log.warning(what, extra={"client": client, "reason": reason, "count": count})
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -153,8 +161,7 @@ class Tunnels:
         except (OSError, ValueError) as error:
             accepted.close()
             if self._handshakes.finish(accepted, source_of(client)):
-                what = "no client certificate that is good" if self._client_ca else "no TLS connection came about"
-                log.warning(what, extra={"client": client, "reason": str(error)})
+                self._failures.note((source_of(client), str(error)))
             return
         finally:
             self._handshakes.finish(accepted, source_of(client))

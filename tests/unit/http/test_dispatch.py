@@ -77,7 +77,7 @@ class Application:
     async def broken(self, request: Request) -> Response:
         raise ZeroDivisionError(request.path)
 
-    async def unending(self, method: str, path: str, *headers: tuple[str, str]) -> None:
+    async def unending(self, method: str, path: str, *headers: tuple[str, str]) -> Transport:
         """Ask, and end the body when the test says so."""
         application = self
 
@@ -90,7 +90,9 @@ class Application:
         scope = Scope(
             method=method, path=path, headers=Headers([("host", "registry.test"), *headers]), client="192.0.2.1:9"
         )
-        await self.dispatcher.__rsgi__(scope, Unending())
+        transport = Unending()
+        await self.dispatcher.__rsgi__(scope, transport)
+        return transport
 
     async def ask(
         self,
@@ -170,7 +172,8 @@ async def test_requests_that_are_cut_off_have_ended_when_what_they_need_ends(app
     slow = [asyncio.create_task(application.unending("PUT", "/v2/team-a/app/manifests/x", ALICE)) for _ in range(2)]
     await eventually(lambda: application.waiting == 2)
     await application.dispatcher.cut_off()
-    assert all(task.cancelled() for task in slow)
+    assert all(task.done() for task in slow)
+    assert [refusal(await task) for task in slow] == [(503, "UNAVAILABLE")] * 2
     await application.dispatcher.cut_off()
 
 

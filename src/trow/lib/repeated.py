@@ -1,0 +1,50 @@
+"""Lines of the log that strangers can have repeated: the first is told at once, equal ones are counted for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+Key = TypeVar("Key", bound="Hashable")
+
+WINDOW_SECONDS: Final = 60.0
+MOST: Final = 100
+
+
+class Repeated(Generic[Key]):
+    """Tells of events, and of equal ones once in a minute how many they were. It belongs to one event loop.
+
+    Args:
+        tell: says what happened, and how often; None is anything else, where different ones are too many.
+        most: how many different ones are counted at a time.
+    """
+
+    def __init__(
+        self, tell: Callable[[Key | None, int], None], *, most: int = MOST, seconds: float = WINDOW_SECONDS
+    ) -> None:
+        self._tell = tell
+        self._most = most
+        self._seconds = seconds
+        self._counts: dict[Key | None, int] = {}
+
+    def note(self, key: Key) -> None:
+        """It has happened."""
+        known: Key | None = key if key in self._counts or len(self._counts) < self._most else None
+        if known in self._counts:
+            self._counts[known] += 1
+            return
+        self._counts[known] = 0
+        self._tell(known, 1)
+        asyncio.get_running_loop().call_later(self._seconds, self._settle, known)
+
+    def _settle(self, key: Key | None) -> None:
+        if count := self._counts.pop(key, 0):
+            self._tell(key, count)
+
+    def settle(self) -> None:
+        """Tell of all that was counted: nothing comes after."""
+        for key in list(self._counts):
+            self._settle(key)
