@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-RUN_SECONDS: Final = 60
-DAEMON_SECONDS: Final = 20
+# Every core may be at work for other tests.
+RUN_SECONDS: Final = 120
+DAEMON_SECONDS: Final = 60
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 

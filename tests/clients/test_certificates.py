@@ -19,6 +19,7 @@ from clients.image import TAG, digest, image
 from clients.registry import ALICE, Registry
 from conformance.summary import JUDGE
 from support.server import Trow
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,8 +100,12 @@ def test_without_a_good_certificate_there_is_no_connection(guarded: Guarded, who
 def test_the_operator_is_told_why_there_is_no_connection(guarded: Guarded) -> None:
     with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):
         guarded.seen(guarded.revoked).request("GET", "/healthz")
-    said = [line for line in guarded.trow.stderr.read_text("utf-8").splitlines() if "no client certificate" in line]
-    assert any("certificate revoked" in line and '"client":"127.0.0.1"' in line for line in said)
+    until(lambda: any("certificate revoked" in line and '"client":"127.0.0.1"' in line for line in refusals(guarded)))
+
+
+def refusals(guarded: Guarded) -> list[str]:
+    """What the log says of connections that did not come about."""
+    return [line for line in guarded.trow.stderr.read_text("utf-8").splitlines() if "no client certificate" in line]
 
 
 def test_a_client_that_has_said_all_still_gets_its_answer(guarded: Guarded) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MIB: Final = 2**20
 REPOSITORY: Final = "stopped/server"
 SIZE: Final = 100 * MIB
-STOP_SECONDS: Final = 20
+STOP_SECONDS: Final = 40
 
 
 @pytest.fixture(scope="module")

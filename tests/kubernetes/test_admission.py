@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 UPSTREAM: Final = "quay.io"
 PREFIX: Final = f"{REGISTRY}/f/quay.io"
-# More than the API server waits for a webhook, and less than a person would.
-SOON_SECONDS: Final = 4.5
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +386,7 @@ def test_while_the_database_is_locked_pods_are_pinned_all_the_same(warden: Warde
         database.execute("BEGIN IMMEDIATE")
         image = f"{warden.host}/{place.name}/app:v1"
         place.create(workload("ReplicaSet", image))
-        assert until(lambda: images(place), SOON_SECONDS) == [f"{image}@{digest}"]
+        assert until(lambda: images(place)) == [f"{image}@{digest}"]
 
 
 def test_while_trow_is_down_nothing_starts_but_what_it_needs_itself(warden: Warden) -> None:

@@ -98,7 +98,8 @@ def test_who_looks_at_a_replica_set_sees_why_it_has_no_pods(place: Place) -> Non
     assert found["involvedObject"] == identity(only(place, "replicasets"))
     assert found["message"] == denial(place, "container nginx")
     assert found["type"] == "Warning"
-    failures = place.get("events", "--field-selector", "reason=FailedCreate")["items"]
+    failed = ("events", "--field-selector", "reason=FailedCreate")  # of the controller, which tells of it in its time
+    failures = until(lambda: place.get(*failed)["items"])
     assert any(denial(place, "container nginx") in each["message"] for each in failures)
     described = place.kubectl("describe", "replicaset")
     assert "ImageDenied" in described
@@ -343,4 +344,4 @@ def test_violations_are_counted(reports: None, warden: Warden, place: Place) -> 
     place.run(ALIEN)
     place.decree(rules=[rule()])
     assert report(place, "fail")
-    assert samples(fresh(lambda: warden.client.get("/metrics").body), "trow_policy_violations")[()] >= 1
+    until(lambda: samples(fresh(lambda: warden.client.get("/metrics").body), "trow_policy_violations")[()] >= 1)

@@ -95,6 +95,7 @@ def open_office(cluster: Cluster) -> Office:
     office = Office(cluster)
     assert settles(lambda: "created" in office.would_ask(exception(), "alice"))
     assert settles(lambda: DENIED in office.would_ask(exception(), ROOT))  # for a moment nothing is guarded
+    assert settles(lambda: all(may(cluster, "patch", "--as", user) for user in APPROVERS))
     return office
 
 
@@ -106,6 +107,10 @@ def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if request.param != "as installed":
             relax(opened)
         yield opened
+
+
+def may(cluster: Cluster, verb: str, *who: str) -> bool:
+    return "yes" in cluster.kubectl("auth", "can-i", verb, "imgex", *who, check=False).splitlines()
 
 
 def relax(office: Office) -> None:
@@ -275,6 +280,7 @@ def test_two_accounts_with_tokens_of_their_own_are_two_users(office: Office, tmp
     cluster = office.cluster
     cluster.create_namespace("people")
     asks, approves = (account(cluster, tmp_path, role) for role in ("requester", "approver"))
+    assert settles(lambda: may(cluster, "create", *asks) and may(cluster, "patch", *approves))
     given = json.dumps(document(EXCEPTION, exception(requester="system:serviceaccount:people:requester"), "by-token"))
     approval = '{"spec": {"approver": "system:serviceaccount:people:approver"}}'
     patch = ("patch", "imgex", "by-token", "--type=merge", "--patch")

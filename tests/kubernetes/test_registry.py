@@ -423,7 +423,7 @@ def test_an_api_server_that_does_not_answer_is_given_up_in_time(team: Team) -> N
     try:
         began = time.monotonic()
         assert unavailable(fresh.request("GET", path))
-        assert TIMEOUT_SECONDS * 0.9 < time.monotonic() - began < TIMEOUT_SECONDS * 2
+        assert TIMEOUT_SECONDS * 0.9 < time.monotonic() - began < TIMEOUT_SECONDS * 5
         assert pulls(member, path)
     finally:
         team.cluster.resume_api()

@@ -1,4 +1,4 @@
-"""A trail that writes at once, so that no test waits for the second that a server lets go by."""
+"""Tests of what a trail holds need not wait for the second that it lets go by before it writes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def prompt() -> Iterator[None]:
-    """A module's fixtures write trails too."""
+    """Every trail of a module writes at once."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(writing, "_LATE_SECONDS", 0.01)
         patched.setattr(writing, "_FLUSH_SECONDS", 0.01)
+        patched.setattr(writing, "_LONG_PAUSE_SECONDS", 0.0)
         patched.setattr(retention, "_SIZE_CHECK_SECONDS", 0.01)
         yield

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from trow.audit.checks import Chain, Report
 
+pytestmark = pytest.mark.usefixtures("prompt")
+
 MIB: Final = 2**20
 ALICE: Final = Identity("alice", Method.PASSWORD)
 MALLORY: Final = Identity("mallory", Method.PASSWORD)
@@ -153,9 +155,11 @@ def test_what_waits_to_be_written_is_bounded_apart(path: Path) -> None:
     with opened(path, most_waiting=50) as trail:
         with contextlib.closing(database.open_writer(path)) as other:
             other.execute("BEGIN IMMEDIATE")
+            trail.record(deed(0))
+            until(lambda: trail.counts().waiting == 0)  # the writer has it, and waits for the database
             for number in range(100):
                 trail.record(review(number))
-            for number in range(40):
+            for number in range(1, 40):
                 trail.record(deed(number))
             other.execute("ROLLBACK")
         until(lambda: trail.counts().waiting == 0)

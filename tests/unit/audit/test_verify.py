@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from trow.audit.checks import Problem
 
+pytestmark = pytest.mark.usefixtures("prompt")
+
 COUNT = 5
 
 

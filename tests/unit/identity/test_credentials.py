@@ -84,11 +84,11 @@ def test_anything_else_is_refused(authorization: str) -> None:
 
 
 def test_cve_2025_30204_a_long_header_is_not_looked_at() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in ("Bearer " + "." * 50_000_000, "Basic " + "A" * 50_000_000, " " * 50_000_000):
         with pytest.raises(Unauthorized, match="longer than 16 KiB"):
             parse(text)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
     assert parse("Bearer " + "a" * (LONGEST - 7)) == Bearer("a" * (LONGEST - 7))
 
 
@@ -116,7 +116,7 @@ def test_credentials_do_not_show_their_secret() -> None:
 @example("B" * LONGEST)
 def test_any_text_is_credentials_or_unauthorized(text: str) -> None:
     for authorization in (text, text * 1000, f"Bearer {text}"):
-        began = time.perf_counter()
+        began = time.thread_time()
         try:
             found = parse(authorization)
         except Unauthorized as error:
@@ -127,7 +127,7 @@ def test_any_text_is_credentials_or_unauthorized(text: str) -> None:
         assert len(said) < 200
         if found is not None:
             assert isinstance(found, (Password, Bearer))
-        assert time.perf_counter() - began < 1
+        assert time.thread_time() - began < 1
 
 
 @given(st.text(LETTERS), st.text(LETTERS))
