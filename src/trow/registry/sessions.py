@@ -104,9 +104,15 @@ class Live:
             self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
 
     async def suspend(self) -> None:
-        """Close its bytes. What there is no space for is lost, and the client's next chunk is told where to begin."""
+        """Close its bytes. What there is no space for is lost, and the client's next chunk is told where to begin.
+
+        What was cut off is not remembered, so its bytes go: a client that repeats the request has it right then, and so
+        has one that asks how much is there.
+        """
         if self._staged is not None:
             with contextlib.suppress(Unavailable):
+                if self.cut is not None:
+                    await self._staged.truncate(self.cut.start)
                 await self._staged.suspend()
 
     @contextlib.asynccontextmanager

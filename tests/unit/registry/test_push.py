@@ -626,6 +626,23 @@ async def test_session_goes_on_after_a_restart(
     assert left(blobs) == []
 
 
+@pytest.mark.parametrize("before", [0, 300_000])
+@pytest.mark.parametrize("size", [20, 400_000])
+async def test_request_that_was_cut_off_by_a_restart_can_be_repeated_whole(
+    blobs: LocalBlobs, metadata: SqliteMetadata, push: Push, pull: Pull, before: int, size: int
+) -> None:
+    blob = factories.blob(before + size)
+    upload = await push.begin(REPO, NOBODY)
+    await push.append(REPO, "", upload, chunk(blob.content[:before]))
+    part = pieces(blob.content[before : before + size // 2], then=BodyIncomplete("gone"))
+    with pytest.raises(BodyIncomplete):
+        await push.finish(REPO, "", upload, Chunk(part, None, size), digest(blob.digest))
+    await push.sessions.close()
+    again = pushing(blobs, metadata, expiry=3600)
+    await again.finish(REPO, "", upload, chunk(blob.content[before:]), digest(blob.digest))
+    assert await read(pull, REPO, digest(blob.digest)) == blob.content
+
+
 async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "_LIVE", 2)
     contents = [factories.blob(size) for size in (5, 100, 70_000, 150_000, 300_000)]
