@@ -1,6 +1,7 @@
 """The directory that a running registry owns alone.
 
-``trow.lock`` is held (flock(2)) while a server or a repairing ``trow fsck`` runs. ``trow.running`` is there from start
+The directory itself and ``trow.lock`` in it are held (flock(2)) while a server or a repairing ``trow fsck`` runs: a file can
+be deleted, and some network file systems lock no directories. ``trow.running`` is there from start
 to clean stop: finding it at start tells of a crash, after which staged bytes cannot be trusted and are cleared away.
 
 Nobody else on the machine may read what is here. A group may where that is meant: Kubernetes gives a volume to a Pod's
@@ -71,12 +72,10 @@ def hold(path: Path) -> Iterator[None]:
         fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
     except OSError as error:
         raise _unwritable(path, error) from None
-    _lock(path, fd)
-    try:
+    with contextlib.ExitStack() as stack:
+        _lock(path, fd, stack)
         _close_to_others(path)
         yield
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -94,19 +93,30 @@ def try_to_hold(path: Path) -> Iterator[None]:
             private.try_folder(path)
             with contextlib.suppress(FileNotFoundError):  # then nobody holds it
                 fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-                _lock(path, fd)
-                stack.callback(os.close, fd)
+                _lock(path, fd, stack)
         except OSError as error:
             raise _unwritable(path, error) from None
         yield
 
 
-def _lock(path: Path, fd: int) -> None:
+def _lock(path: Path, fd: int, stack: contextlib.ExitStack) -> None:
+    """Keep others out until the end of the stack, which also closes the file."""
+    stack.callback(os.close, fd)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, folder)
+    if not (_flock(fd, unsupported=False) and _flock(folder, unsupported=True)):
+        raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir")
+
+
+def _flock(fd: int, *, unsupported: bool) -> bool:
+    """Whether it is ours; ``unsupported`` is what counts where the file system cannot lock it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError:
-        os.close(fd)
-        raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir") from None
+        return unsupported
+    return True
 
 
 def _unwritable(path: Path, error: OSError) -> DataDirectoryError:

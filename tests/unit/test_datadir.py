@@ -48,6 +48,16 @@ def test_directory_is_made_and_owned_by_one(tmp_path: Path) -> None:
     assert other_process(path).stdout == "held\n"
 
 
+def test_directory_is_owned_by_one_also_where_its_lock_was_deleted(tmp_path: Path) -> None:
+    """Somebody tidies up, or a copy is put back without it: a second server would write to the same files."""
+    with hold(tmp_path):
+        (tmp_path / "trow.lock").unlink()
+        assert "in use by another trow" in other_process(tmp_path).stderr
+        with pytest.raises(DataDirectoryError, match="in use by another trow"), try_to_hold(tmp_path):
+            pass
+    assert other_process(tmp_path).stdout == "held\n"
+
+
 def test_directory_is_given_up_after_an_error(tmp_path: Path) -> None:
     def fail() -> None:
         with hold(tmp_path):
