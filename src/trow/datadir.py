@@ -1,8 +1,8 @@
 """The directory that a running registry owns alone.
 
-The directory itself and ``trow.lock`` in it are held (flock(2)) while a server or a repairing ``trow fsck`` runs: a file can
-be deleted, and some network file systems lock no directories. ``trow.running`` is there from start
-to clean stop: finding it at start tells of a crash, after which staged bytes cannot be trusted and are cleared away.
+The directory itself and ``trow.lock`` in it are held (flock(2)) while a server or a repairing ``trow fsck`` runs: a
+file can be deleted, and some network file systems lock no directories. ``trow.running`` is there from start to clean
+stop: finding it at start tells of a crash, after which staged bytes cannot be trusted and are cleared away.
 
 Nobody else on the machine may read what is here. A group may where that is meant: Kubernetes gives a volume to a Pod's
 ``fsGroup`` (setgid, and writable by the group), and an administrator may let a group read who keeps the others out.

@@ -21,7 +21,7 @@ from trow.lib import lines, repeated
 from trow.metadata import transactions
 from trow.oci import manifest, ranges
 from trow.policy import pods
-from trow.registry import anywhere, browse, events, known, repeats, transfers
+from trow.registry import anywhere, browse, events, known, repeats, sessions, transfers
 from trow.storage import lanes, work
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ FIXED: Final = {
     "questions to an OIDC issuer about its keys": (oidc_keys._PAUSE_SECONDS, oidc_keys._PAUSE_WITHOUT_KEYS_SECONDS),
     "decisions of rules that are remembered": (remembered.MOST, remembered._DIGEST_BYTES),
     "scopes that are looked at": (token._MOST_SCOPES,),
+    "uploads that keep a file open between requests": (sessions.MOST_KEPT_OPEN, capacity._OF_SESSIONS),
     "threads that hash and write": (lanes._LEAST_THREADS, lanes._MOST_THREADS, lanes._PATIENCE_SECONDS),
     "searches for a mount without `from`": (
         anywhere.SEARCHES.total,

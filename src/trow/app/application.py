@@ -49,7 +49,7 @@ from trow.registry.ports import UploadBounds
 from trow.registry.publish import Publish, PublishRules
 from trow.registry.pull import Pull
 from trow.registry.push import Push
-from trow.registry.sessions import Sessions
+from trow.registry.sessions import MOST_KEPT_OPEN, Sessions
 from trow.registry.transfers import Transfers
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -231,7 +231,12 @@ async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetad
     settings, limits = config.registry, config.limits
     bounds = UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository)
     sessions = Sessions(
-        blobs, metadata, bounds, expiry=settings.upload_expiry, empty_expiry=settings.empty_upload_expiry
+        blobs,
+        metadata,
+        bounds,
+        expiry=settings.upload_expiry,
+        empty_expiry=settings.empty_upload_expiry,
+        kept_open=min(MOST_KEPT_OPEN, capacity_of(config).sessions),
     )
     push = Push(blobs, metadata, sessions, most_bytes=config.registry.max_blob_size)
     mark = RunningMark(config.data_dir)

@@ -18,6 +18,8 @@ _CONNECTION_BYTES: Final = 32 * 1024
 _FILES_IN_USE: Final = 4_000
 # For the database, logs, blobs and uploads, and what the parts beside the ordinary listeners need.
 _RESERVED_FILES: Final = 512
+# One file in so many is for uploads between requests.
+_OF_SESSIONS: Final = 32
 _LEAST_CONNECTIONS: Final = 16
 # What a connection may buffer of a push, and of an answer. 1 MiB makes a push a twentieth faster, and 64 of them take
 # 100 MB more.
@@ -52,12 +54,14 @@ class Capacity:
         each: how many of them from one source.
         downloads: answers of more than 64 KiB that may be on their way at a time.
         requests: how many may be under way at a time.
+        sessions: uploads that may keep a file open between requests.
     """
 
     connections: int
     each: int
     downloads: int
     requests: int = MOST_REQUESTS
+    sessions: int = 0
 
     @property
     def accepted(self) -> int:
@@ -87,7 +91,8 @@ def capacity_of(config: Config) -> Capacity:
     free = _free(most_files())
     left = max(free // 8, free - without.accepted - requests)
     memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)
-    return replace(without, downloads=max(2, min(memory // DOWNLOAD_BYTES, left)))
+    sessions = most_files() // _OF_SESSIONS
+    return replace(without, downloads=max(2, min(memory // DOWNLOAD_BYTES, left)), sessions=sessions)
 
 
 def _requests(connections: int, memory: int | None) -> int:

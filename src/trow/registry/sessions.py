@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trow.lib.steady import steady_clock
 from trow.oci.errors import DigestMismatch, SizeInvalid, Unavailable, UploadBusy, UploadUnknown
 from trow.oci.names import UploadId
 from trow.registry.ports import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 
     from trow.oci.names import Repository
     from trow.oci.ranges import ByteRange
     from trow.registry.ports import Blobs, Metadata, Staged, UploadBounds
 
 # Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
-_LIVE: Final = 256
+MOST_KEPT_OPEN: Final = 256
 # How long a request waits for another one that writes to the same session: a client that lost its connection resumes.
 _BUSY_SECONDS: Final = 5.0
 
@@ -155,16 +155,28 @@ class Sessions:
         bounds: how many may be open at a time.
         expiry: after how many idle seconds one ends.
         empty_expiry: the same for one that has no bytes.
+        kept_open: how many keep their files between requests.
+        clock: seconds since 1970, which are kept over a restart. Nobody's session ends because a clock is set.
     """
 
     def __init__(
-        self, blobs: Blobs, metadata: Metadata, bounds: UploadBounds, *, expiry: float, empty_expiry: float
+        self,
+        blobs: Blobs,
+        metadata: Metadata,
+        bounds: UploadBounds,
+        *,
+        expiry: float,
+        empty_expiry: float,
+        kept_open: int = MOST_KEPT_OPEN,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._blobs = blobs
         self._metadata = metadata
         self._bounds = bounds
         self._expiry = expiry
         self._empty_expiry = empty_expiry
+        self._kept_open = kept_open
+        self._clock = clock or steady_clock()
         self._live: OrderedDict[UploadId, Live] = OrderedDict()
 
     async def begin(self, repository: Repository, pusher: Pusher, algorithm: str) -> UploadId:
@@ -173,7 +185,7 @@ class Sessions:
         Raises:
             TooManyRequests: too many are open.
         """
-        upload = Upload(UploadId.new(), repository, pusher.subject, algorithm, time.time(), pusher.owner)
+        upload = Upload(UploadId.new(), repository, pusher.subject, algorithm, self._clock(), pusher.owner)
         ended = await self._metadata.begin_upload(upload, self._bounds)
         if ended is not None:
             await self._discard(ended)
@@ -191,7 +203,7 @@ class Sessions:
                     yield staged
             finally:
                 # Requests that bring nothing let a session live no longer.
-                at = time.time() if live.grew else used_at
+                at = self._clock() if live.grew else used_at
                 await self._metadata.touch_upload(upload, at, empty=not live.staged.offset)
 
     @contextlib.asynccontextmanager
@@ -217,7 +229,7 @@ class Sessions:
                     self.forget(upload)
                     raise unknown(upload)
                 if adding:  # a session that is about to get bytes is none that may end for others
-                    await self._metadata.touch_upload(upload, time.time(), empty=False)
+                    await self._metadata.touch_upload(upload, self._clock(), empty=False)
                 await live.open(self._blobs, record)
                 yield live
         finally:
@@ -230,7 +242,7 @@ class Sessions:
 
     async def expire(self) -> int:
         """End the sessions that were idle for too long; returns how many."""
-        now = time.time()
+        now = self._clock()
         for upload in [each for each, live in self._live.items() if live.receiving]:
             await self._metadata.touch_upload(upload, now, empty=False)
         expired = await self._metadata.expire_uploads(now - self._expiry, now - self._empty_expiry)
@@ -252,7 +264,7 @@ class Sessions:
 
     async def _put_aside(self) -> None:
         """Close the bytes of sessions that were not used lately, when too many are open."""
-        while len(self._live) > _LIVE:
+        while len(self._live) > self._kept_open:
             idle = next(((key, live) for key, live in self._live.items() if not live.users), None)
             if idle is None:
                 return

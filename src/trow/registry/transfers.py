@@ -132,6 +132,7 @@ class Transfers:
         self.references = References()
         self._pushes: OrderedDict[Key, _Push] = OrderedDict()
         self.repeats = Repeats(audit, clock)
+        self._swept = clock()
 
     async def manifest(
         self, caller: Caller, repository: Repository, reference: Reference, record: ManifestRecord, size: int | None
@@ -269,6 +270,9 @@ class Transfers:
         What has ended since the last call is worded here, on the event loop: a little at a time delays nobody.
         """
         now = self._clock()
+        if now < self._swept:
+            self._set_back(now)
+        self._swept = now
         while self._looks and (everything or self._looks[0][0] < now):
             _, _, key, pull = self._looks[0]
             if everything or self._has_ended(pull, now):
@@ -281,6 +285,19 @@ class Transfers:
                 break
             self._abandon(self._pushes.pop(key))
         self.repeats.sweep(everything=everything)
+
+    def _set_back(self, now: float) -> None:
+        """The clock was: what is gathered would end when it has caught up, so it is recorded as it is."""
+        looks, self._looks = self._looks, []
+        for _, _, key, pull in looks:
+            if pull.recording is not None and not pull.recording.done():
+                pull.touched = now
+                self._look_later(key, pull)
+            elif self._forget(key, pull):
+                self._finish([pull])
+        while self._pushes:
+            self._abandon(self._pushes.popitem(last=False)[1])
+        self.repeats.sweep(everything=True)
 
     def _end_first(self) -> None:
         _, _, key, pull = heapq.heappop(self._looks)

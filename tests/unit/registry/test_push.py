@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -247,8 +248,8 @@ async def test_request_that_was_cut_off_can_be_repeated_whole(
     head, rest = blob.content[:before], blob.content[before:]
     upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(head))
-    for time in range(times):
-        arrived = rest[: size // 2 + time]
+    for number in range(times):
+        arrived = rest[: size // 2 + number]
         with pytest.raises(BodyIncomplete):
             await push.finish(
                 REPO, "", upload, Chunk(pieces(arrived, then=BodyIncomplete("gone")), None, size), digest(blob.digest)
@@ -462,7 +463,7 @@ async def test_session_that_ended_while_a_request_waited_for_it(
 
 async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     idle, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
     await push.append(REPO, "", idle, chunk(b"x" * 300_000))
     await push.append(REPO, "", used, chunk(b"x"))
@@ -477,13 +478,25 @@ async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: 
     assert str(idle) not in left(blobs)
 
 
+@pytest.mark.parametrize("hours", [1, -1, 24 * 365])
+async def test_no_session_ends_because_a_clock_is_set(push: Push, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    used = await push.begin(REPO, NOBODY)
+    await push.append(REPO, NOBODY.subject, used, Chunk(pieces(b"ab"), length=2))
+    at = time.time() + hours * 3600
+    monkeypatch.setattr("time.time", lambda: at)
+    empty = await push.begin(REPO, NOBODY)
+    assert await push.sessions.expire() == 0
+    assert await push.status(REPO, NOBODY.subject, used) == 2
+    assert await push.status(REPO, NOBODY.subject, empty) == 0
+
+
 @pytest.mark.parametrize("size", [10, 300_000])
 async def test_session_does_not_expire_while_bytes_arrive(
     push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """A slow upload takes longer than an idle one may: what was acknowledged has to be there."""
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     blob = factories.blob(2 * size)
     upload = await push.begin(REPO, NOBODY)
     body = Stalled(blob.content[:size], blob.content[size:])
@@ -501,7 +514,7 @@ async def test_session_without_bytes_expires_in_minutes_whatever_is_asked(
 ) -> None:
     """Status and empty chunks cost a client nothing, and would keep a session for ever."""
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     empty, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
     await push.append(REPO, "", used, chunk(b"x"))
     for _ in range(2):
@@ -526,7 +539,7 @@ async def test_session_that_was_tried_is_there_for_the_next_try(
     push: Push, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     upload = await push.begin(REPO, NOBODY)
     now += 299
     body = Chunk(pieces(b"x", then=None if "digest" in how else BodyIncomplete("gone")), None, 2)
@@ -583,7 +596,7 @@ async def test_shares_are_known_after_a_restart(blobs: LocalBlobs, tmp_path: Pat
 
 async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr("trow.registry.sessions.time.time", lambda: now)
+    monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     upload = await push.begin(REPO, NOBODY)
     body = Stalled(b"x")
     request = asyncio.create_task(push.append(REPO, "", upload, Chunk(body)))
@@ -644,7 +657,7 @@ async def test_request_that_was_cut_off_by_a_restart_can_be_repeated_whole(
 
 
 async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions_module, "_LIVE", 2)
+    monkeypatch.setattr(push.sessions, "_kept_open", 2)
     contents = [factories.blob(size) for size in (5, 100, 70_000, 150_000, 300_000)]
     uploads = [await push.begin(REPO, NOBODY) for _ in contents]
     for part in range(5):
@@ -658,7 +671,7 @@ async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypa
 
 
 async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions_module, "_LIVE", 1)
+    monkeypatch.setattr(push.sessions, "_kept_open", 1)
     blob = factories.blob(200_000)
     upload = await push.begin(REPO, NOBODY)
     body = Stalled(blob.content[:100_000], blob.content[100_000:])

@@ -384,6 +384,30 @@ async def test_pushes_of_other_callers_and_to_other_repositories_are_apart(regis
     assert [event.repository for event in registry.at_the_end()] == [REPO, OTHER]
 
 
+async def test_what_is_gathered_is_on_record_at_once_when_the_clock_is_set_back(registry: Registry) -> None:
+    """It would end only when the clock has caught up, and be lost with whatever happens until then."""
+    image = factories.image()
+    await registry.get(caller(), image, "v1")
+    registry.transfers.received(caller(), REPO, 10)
+    for _ in range(3):
+        registry.transfers.gather(Event(Action.LOGIN, Outcome.DENIED, ALICE, Origin("192.0.2.1"), reason="wrong"))
+    assert [event.action for event in registry.after(0.1)] == [Action.LOGIN]
+    found = registry.after(-3600)
+    assert {event.action for event in found} == {Action.PULL, Action.PUSH, Action.LOGIN}
+    assert {event.count for event in found if event.action is Action.LOGIN} == {2}
+    await registry.get(caller(), image, "v1")
+    assert registry.after(IDLE) == []
+    assert [event.action for event in registry.after(1)] == [Action.PULL]
+
+
+async def test_a_begin_that_is_being_recorded_when_the_clock_is_set_back_is_not_lost() -> None:
+    registry = Registry(fail_closed=True)
+    image = factories.image()
+    await registry.get(caller(), image, "v1")
+    taken = list(registry.after(-3600)) + list(registry.after(2 * IDLE))
+    assert Action.PULL in {event.action for event in taken}
+
+
 async def test_push_that_is_never_finished_is_recorded_when_it_was_idle(registry: Registry) -> None:
     registry.transfers.received(caller(), REPO, 100)
     assert registry.after(600) == []
