@@ -21,6 +21,8 @@ from trow.oci import errors
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+pytestmark = pytest.mark.slow
+
 SOURCE: Final = Path(errors.__file__).parents[1]
 UNSAID: Final = "…"
 # Functions that make an error of words they are given: those who call them have the words.

@@ -402,6 +402,7 @@ def test_bad_token_is_refused_everywhere_and_on_record_without_it(vault: Team, k
     assert not vault.issuer.requests["/evil"]  # nobody follows what a token says of keys
 
 
+@pytest.mark.slow
 def test_a_key_that_the_issuer_may_have_by_now_is_refused_until_it_is_asked_again(vault: Team) -> None:
     """Anybody can make up the name of a key. The issuer is asked at most every ten seconds."""
     token = vault.secret(

@@ -42,6 +42,7 @@ ALLOWED: Final = (
     "anchors_of_database",
     "migrate",
     "Anchor.__init__",
+    "Hand.__init__",
     "hold",
     "recover",
     "was_used",

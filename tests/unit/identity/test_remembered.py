@@ -81,6 +81,7 @@ def test_rules_are_asked_once_for_all_whom_they_do_not_tell_apart(monkeypatch: p
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_those_with_long_names_groups_and_claims_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some times as many as are remembered, each with 64 KiB of what its issuer has signed."""
     monkeypatch.setattr(remembered, "MOST", 512)
