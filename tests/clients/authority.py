@@ -34,8 +34,12 @@ class Authority:
         self.file = folder / "authority.pem"
         self._ca.cert_pem.write_to_path(str(self.file))
 
-    def issue(self, name: str, organization: str | None = None) -> Certificate:
-        issued = self._ca.issue_cert("client.test", common_name=name, organization_name=organization)
+    def issue(
+        self, name: str, organization: str | None = None, *, valid: timedelta = timedelta(days=30)
+    ) -> Certificate:
+        """A certificate that is good for so long from now."""
+        ends = datetime.now(UTC) + valid
+        issued = self._ca.issue_cert("client.test", common_name=name, organization_name=organization, not_after=ends)
         stem = secrets.token_hex(4)
         certificate = Certificate(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         certificate.file.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))

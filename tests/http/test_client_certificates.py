@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ class Guarded:
 
     trow: Trow
     admin: Certificate
+    authority: Authority
 
     @property
     def ordinary(self) -> str:
@@ -67,7 +69,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     demanded = {"bind": "127.0.0.1:0", "client_ca": str(authority.file)}
     config = {"listen": {"client_tls": demanded}, "access": {"rules": [ADMIN]}}
     with Trow.start(folder, tls=True, user=("alice", "correct horse"), config=config) as trow:
-        yield Guarded(trow, authority.issue("admin"))
+        yield Guarded(trow, authority.issue("admin"), authority)
 
 
 def test_a_request_at_the_ordinary_listener_is_anonymous_wherever_it_comes_from(guarded: Guarded) -> None:
@@ -79,6 +81,39 @@ def test_a_request_at_the_ordinary_listener_is_anonymous_wherever_it_comes_from(
         for port in addresses - listening:
             assert guarded.from_port(port, guarded.ordinary).status == 401
         assert wire.ask("GET", "/v2/_catalog").status == 200, "its connection was there all the time"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+def test_a_certificate_that_has_run_out_resumes_no_session(guarded: Guarded, version: ssl.TLSVersion) -> None:
+    """A session lives for two hours, and its certificate is shown once."""
+    brief = guarded.authority.issue("admin", valid=timedelta(seconds=3))
+    context = ssl.create_default_context(cafile=guarded.trow.ca)
+    context.load_cert_chain(brief.file, brief.key)
+    context.maximum_version = version
+    with secured(guarded, context) as first:
+        assert answered(first)
+        session = first.session
+
+    def refused() -> bool:
+        with secured(guarded, context, session) as resumed:
+            assert resumed.session_reused
+            return not answered(resumed)
+
+    assert not refused()
+    until(refused)
+
+
+def secured(guarded: Guarded, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    host, _, port = guarded.trow.urls[1].partition("://")[2].rpartition(":")
+    return context.wrap_socket(socket.create_connection((host, int(port)), 30), server_hostname=host, session=session)
+
+
+def answered(client: ssl.SSLSocket) -> bool:
+    try:
+        client.sendall(request("GET", "/v2/_catalog"))
+        return client.recv(1024).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
 
 
 def test_the_server_behind_the_listener_cannot_be_reached_over_the_network(guarded: Guarded) -> None:

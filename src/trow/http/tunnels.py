@@ -14,6 +14,7 @@ import contextlib
 import logging
 import re
 import ssl
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -166,13 +167,30 @@ class Tunnels:
         finally:
             self._handshakes.finish(accepted, source_of(client))
         try:
-            certificate = _certificate(writer) if self._client_ca else None
+            certificate = self._shown(writer) if self._client_ca else None
             peer = Peer(client, "", "https", "", certificate, sockets.written(address))
             await self._pass_on(reader, writer, peer, upstream)
         except (OSError, ValueError) as error:
             log.info("a TLS connection ended", extra={"client": client, "reason": str(error)})
         finally:
             writer.close()
+
+    def _shown(self, writer: asyncio.StreamWriter) -> ClientCertificate:
+        """Whose certificate the client has shown, on this connection or on that whose session it resumes.
+
+        OpenSSL looks at dates where a certificate is shown, not where a session is resumed, which may be two
+        hours later.
+
+        Raises:
+            ValueError: it cannot be used, or not any more.
+        """
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        certificate, now = x509.load_der_x509_certificate(der), time.time()
+        if certificate.not_valid_after_utc.timestamp() < now:
+            raise ValueError("the client certificate has run out")
+        if 0 < self._revocation.ends < now:
+            raise ValueError("the list of revoked client certificates has run out")
+        return client_certificate(certificate)
 
     async def _secured(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
@@ -255,6 +273,7 @@ class _Validity:
 def _context(client_ca: Path | None, crl: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a handshake costs a server more than a client
     if client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         _trust(context, client_ca, "the certificates of authorities")
@@ -271,11 +290,6 @@ def _trust(context: ssl.SSLContext, path: Path, what: str) -> None:
     except ssl.SSLError as error:
         reason = error.reason or error
         raise ValueError(f"{path} cannot be used ({reason}); listen.client_tls needs {what} in PEM there") from None
-
-
-def _certificate(writer: asyncio.StreamWriter) -> ClientCertificate:
-    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    return client_certificate(x509.load_der_x509_certificate(der))
 
 
 def client_certificate(certificate: x509.Certificate) -> ClientCertificate:
