@@ -77,9 +77,9 @@ def read_limit(text: str) -> int:
     Raises:
         ValueError: it is no number; the message is for people.
     """
-    if not _is_number(text):
+    if not (text.isdecimal() and text.isascii()):
         raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not a number; give how many records there may be")
-    return int(text)
+    return int(text.lstrip("0")[:_MOST_DIGITS] or "0")  # with more digits it is more than there are records
 
 
 def _is_number(text: str) -> bool:

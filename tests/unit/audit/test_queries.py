@@ -153,7 +153,8 @@ def test_query_that_is_not_understood_is_refused(given: dict[str, str], message:
 
 
 def test_more_records_than_a_page_may_have_are_not_given() -> None:
-    assert Query.parse({"n": "99999"}, NOW).limit == 1000
+    for text in ("99999", "9" * 20, "0" * 20 + "1000"):
+        assert Query.parse({"n": text}, NOW).limit == 1000
     assert Query.parse({}, NOW).limit == 100
 
 
