@@ -22,6 +22,7 @@ from trow.audit.chain import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, UNSEALED, H
 from trow.audit.positions import Positions
 from trow.audit.retention import Trimmer
 from trow.audit.store import AuditStore, Changes
+from trow.lib.steady import steady_clock
 from trow.oci.errors import StorageFull, Unavailable
 from trow.registry.events import Action, Event, Outcome, Part
 
@@ -128,6 +129,7 @@ class TrailWriter:
         self._store = AuditStore(path)
         self._key = key
         self._clock = clock
+        self._steady = steady_clock(clock)
         self._webhook = webhook
         self.positions = Positions(self._store.positions())
         self._chains = {part: self._chain(part, retention) for part in Part}
@@ -272,7 +274,7 @@ class TrailWriter:
         batch = _Batch({part: each.head for part, each in self._chains.items()})
         batch.changes.positions = self.positions.take()
         for part, each in self._chains.items():
-            if not closing and (plan := each.trimmer.plan(self._now())) is not None:
+            if not closing and (plan := each.trimmer.plan(self._surely())) is not None:
                 batch.plans[part] = plan
             self._word(batch, part, each)
             self._mark(batch, part, each, closing=closing)
@@ -280,6 +282,10 @@ class TrailWriter:
 
     def _now(self) -> int:
         return times.microseconds(self._clock())
+
+    def _surely(self) -> int:
+        """So late it is at least: what has left does not come back when a clock that was set ahead is set right."""
+        return times.microseconds(min(self._clock(), self._steady()))
 
     def _mark(self, batch: _Batch, part: Part, of: _Chain, *, closing: bool) -> None:
         """Sign where the chain gets to, and where it begins from now on."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def steady_clock() -> Callable[[], float]:
-    """Seconds since 1970 as they were when this was called, and as many more as have gone by since (clock(7))."""
-    began = time.time() - time.monotonic()
+def steady_clock(clock: Callable[[], float] = time.time) -> Callable[[], float]:
+    """Seconds since 1970 as ``clock`` has them now, and as many more as go by from now on (clock_gettime(2))."""
+    began = clock() - time.monotonic()
     return lambda: began + time.monotonic()

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from support.waiting import until
-from trow.audit import chain
+from trow.audit import chain, retention
 from trow.audit.errors import AuditError
 from trow.audit.retention import Retention
 from trow.audit.store import AuditStore, Changes
@@ -276,6 +276,22 @@ def test_old_records_leave_from_checkpoint_to_checkpoint_and_on_record(path: Pat
     assert sql(path, "SELECT min(sequence) FROM record_digest") == [(101,)]
     assert sql(path, "SELECT min(sequence) FROM checkpoint") == [(150,)]
     assert intact(path) == 51
+
+
+def test_nothing_leaves_because_a_clock_is_set_ahead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that thinks for a minute that it is ten years later would have an empty record after it."""
+    monkeypatch.setattr(retention, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(retention, "_SIZE_CHECK_SECONDS", 0.0)
+    write(path, [full(number) for number in range(10)], now=999_900)
+    clock = Clock(1_000_000)
+    with opened(path, retention=Retention(seconds=1_000), clock=clock) as trail:
+        for hours in (0, 1, 24 * 365 * 10, -1):
+            clock.now = 1_000_000 + hours * 3600
+            for number in range(5):
+                trail.record(full(number))
+                until(lambda: trail.counts().waiting == 0)
+    assert trims(path) == []
+    assert intact(path) == 30
 
 
 def test_nothing_leaves_that_is_young_enough(path: Path) -> None:
