@@ -18,6 +18,7 @@ import apsw
 from trow.lib import private
 from trow.metadata import sql
 from trow.oci.digest import Digest
+from trow.oci.errors import DigestInvalid
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _ROWS: Final = 500
 _PROGRESS_EVERY: Final = 1000
 # Of one database; it is damaged anyhow.
 _MOST_COMPLAINTS: Final = 100
+# What a row raises that cannot be read: the second where a text is damaged that is none any more.
+_UNREADABLE: Final = (apsw.Error, UnicodeDecodeError)
 
 
 @dataclass
@@ -97,7 +100,7 @@ class Records:
         for statement in (walk.down, walk.scan):
             for row in self._read(statement)[0]:
                 key = row[: len(walk.first)]
-                if key > last and key not in seen:
+                if all(isinstance(part, str) for part in key) and key > last and key not in seen:
                     seen.add(key)
                     yield key
 
@@ -105,7 +108,7 @@ class Records:
         """One row. None when there is none.
 
         Raises:
-            apsw.Error: it cannot be read.
+            apsw.Error, UnicodeDecodeError: it cannot be read.
         """
         assert self._connection is not None  # noqa: S101 - whoever has a key had it from there
         return next(iter(self._connection.execute(statement, tuple(key)).fetchall()), None)
@@ -119,9 +122,11 @@ class Records:
 
     def knows(self, digest: Digest) -> bool | None:
         """Whether a blob is known; None when that cannot be read."""
+        if self._connection is None:
+            return None
         try:
             return self.row(sql.KNOWN_BLOB, (digest,)) is not None
-        except (apsw.Error, AssertionError):
+        except apsw.Error:
             return None
 
     def change(self, *statements: tuple[str, tuple[str, ...]]) -> bool:
@@ -137,13 +142,13 @@ class Records:
 
     def _read(
         self, statement: str, values: tuple[str | int, ...] = ()
-    ) -> tuple[Sequence[tuple[Any, ...]], apsw.Error | None]:
+    ) -> tuple[Sequence[tuple[Any, ...]], Exception | None]:
         """The rows up to the end, or to an error."""
         found: list[tuple[Any, ...]] = []
         try:
             for row in self._connection.execute(statement, values) if self._connection is not None else ():
                 found.append(row)  # noqa: PERF402 - those before an error are wanted
-        except apsw.Error as error:
+        except _UNREADABLE as error:
             return found, error
         return found, None
 
@@ -168,19 +173,29 @@ class Check:
         self._quarantine = quarantine
         with contextlib.closing(self._records):
             self._records.inspect()
-            for (digest,) in self._records.keys(sql.BLOB_KEYS):
-                self._check_blob(Digest(digest))
-            for repository, digest in self._records.keys(sql.MANIFEST_KEYS):
-                self._check_manifest(repository, Digest(digest))
+            for (name,) in self._records.keys(sql.BLOB_KEYS):
+                if digest := self._digest("blob", name):
+                    self._check_blob(digest)
+            for repository, name in self._records.keys(sql.MANIFEST_KEYS):
+                if digest := self._digest("manifest", name):
+                    self._check_manifest(repository, digest)
             self._check_names()
             self._check_files()
         return self._report
+
+    def _digest(self, what: str, name: object) -> Digest | None:
+        """A digest as the database has it: damage makes anything of it, also the path of another file."""
+        try:
+            return Digest.parse(str(name))
+        except DigestInvalid:
+            self._problem(f"the database is damaged: it has a {what} {name!r}, which is no digest")
+            return None
 
     def _check_blob(self, digest: Digest) -> None:
         self._count()
         try:
             row = self._records.row(sql.BLOB_BY_DIGEST, (digest,))
-        except apsw.Error as error:
+        except _UNREADABLE as error:
             self._problem(f"blob {digest}: the database cannot tell what it is ({error}); push it again")
             if self._blobs.path(digest).exists():
                 self._check_file(digest)
@@ -190,7 +205,7 @@ class Check:
         size, content = row
         if content is None:
             self._check_file(digest, size)
-        elif Digest.of(content, digest.algorithm) != digest or len(content) != size:
+        elif not _is(content, digest) or len(content) != size:
             self._problem(f"blob {digest}: its content in the database is damaged")
             self._move(digest, content, lambda: self._drop_blob(digest))
 
@@ -210,10 +225,10 @@ class Check:
         self._count()
         try:
             row = self._records.row(sql.MANIFEST, (repository, digest))
-        except apsw.Error as error:
+        except _UNREADABLE as error:
             self._problem(f"manifest {repository}@{digest}: it cannot be read ({error}); push it again")
             return
-        if row is not None and Digest.of(row[2], digest.algorithm) != digest:
+        if row is not None and not _is(row[2], digest):
             self._problem(f"manifest {repository}@{digest}: it is damaged")
             self._move(digest, row[2], lambda: self._drop_manifest(repository, digest))
 
@@ -249,14 +264,19 @@ class Check:
     def _problem(self, text: str) -> None:
         self._report.problems.append(text)
 
-    def _move(self, digest: Digest, content: bytes | None, remove: Callable[[], bool]) -> None:
+    def _move(self, digest: Digest, content: object, remove: Callable[[], bool]) -> None:
         if not self._quarantine:
             return
-        if content is not None:
+        try:
             private.make_folder(self._quarantine_folder)
-            private.make_file(self._quarantine_folder / digest)
-            (self._quarantine_folder / digest).write_bytes(content)
-        if remove():
+            if content is not None:
+                private.make_file(self._quarantine_folder / digest)
+                (self._quarantine_folder / digest).write_bytes(_bytes(content))
+            removed = remove()
+        except OSError as error:
+            self._problem(f"{digest}: it cannot be moved to {self._quarantine_folder} ({error.strerror})")
+            return
+        if removed:
             self._report.quarantined += 1
         else:
             self._problem(f"{digest}: it cannot be removed from the database, which has to be recovered first")
@@ -278,3 +298,12 @@ class Check:
     def _remove(self, *statements: tuple[str, tuple[str, ...]]) -> None:
         if self._quarantine and self._records.change(*statements):
             self._report.removed += 1
+
+
+def _is(content: object, digest: Digest) -> bool:
+    """Whether this is what the digest names: damage makes other kinds of values of what were bytes."""
+    return isinstance(content, bytes) and Digest.of(content, digest.algorithm) == digest
+
+
+def _bytes(content: object) -> bytes:
+    return content if isinstance(content, bytes) else str(content).encode()

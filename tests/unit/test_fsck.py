@@ -188,3 +188,48 @@ async def test_a_file_that_is_no_blob_is_told_of(tmp_path: Path) -> None:
         f"blobs/{place.name}: no blob has such a name",
         f"blobs/sha256/{place.parent.name}/notes.txt: no blob has such a name",
     ]
+
+
+def flip(stored: Stored, text: str) -> None:
+    """Turn a bit of every text that begins like this, which makes it one that is not in UTF-8."""
+    content = stored.database.read_bytes()
+    stored.database.write_bytes(content.replace(text.encode(), bytes([text.encode()[0] | 0x80]) + text.encode()[1:]))
+
+
+@pytest.mark.parametrize("table", ["blob", "manifest"])
+@pytest.mark.parametrize("name", ["../../outside", "sha257:" + "a" * 64, b"\x00\xff", 7])
+async def test_keys_that_are_no_digests_do_not_end_the_check(tmp_path: Path, table: str, name: object) -> None:
+    stored = await filled(tmp_path)
+    with contextlib.closing(apsw.Connection(str(stored.database))) as connection:
+        connection.execute(f"UPDATE {table} SET digest = ? WHERE rowid = 3", (name,))
+        connection.execute("UPDATE manifest SET content = 'text' WHERE rowid = 5")
+        connection.execute("UPDATE blob SET content = 'text' WHERE rowid = 6")
+    before = sorted(tmp_path.parent.iterdir())
+    report = stored.check(quarantine=True)
+    assert any(f"{table}" in problem and "is no digest" in problem for problem in report.problems)
+    assert f"manifest {REPO}@{stored.images[4].digest}: it is damaged" in report.problems
+    assert report.quarantined == 2
+    assert sorted(tmp_path.parent.iterdir()) == before
+
+
+async def test_texts_that_are_none_do_not_end_the_check(tmp_path: Path) -> None:
+    stored = await filled(tmp_path)
+    flip(stored, stored.small[100].digest)
+    flip(stored, stored.images[100].digest)
+    stored.place(stored.large[0]).write_bytes(b"short")
+    report = stored.check(quarantine=True)
+    assert any("the database is damaged" in problem for problem in report.problems)
+    assert f"blob {stored.large[0].digest}: its file is damaged" in report.problems
+
+
+async def test_what_cannot_be_moved_is_told_of(tmp_path: Path) -> None:
+    stored = await filled(tmp_path)
+    stored.place(stored.large[0]).write_bytes(b"short")
+    (tmp_path / "quarantine").rmdir()
+    (tmp_path / "quarantine").write_bytes(b"a file")
+    report = stored.check(quarantine=True)
+    assert report.quarantined == 0
+    assert any("cannot be moved" in problem for problem in report.problems)
+    assert stored.place(stored.large[0]).exists()
+    (tmp_path / "quarantine").unlink()
+    assert stored.check(quarantine=True).quarantined == 1

@@ -41,17 +41,24 @@ def recover(config: Config) -> tuple[Sequence[Salvaged], Path]:
         new.unlink(missing_ok=True)
         try:
             tables = salvage(path, new)
+            kept = _keep(path)
         except (apsw.Error, SchemaError, OSError) as error:
             new.unlink(missing_ok=True)
             raise StartError(f"{path} cannot be recovered: {error}; put it back from a backup") from error
-        return tables, _exchange(path, new)
+        _exchange(path, new, kept)
+        return tables, kept
 
 
-def _exchange(path: Path, new: Path) -> Path:
-    """Its log goes away first, lest it is taken for one of the new database. There always is a database."""
+def _keep(path: Path) -> Path:
+    """The damaged database under a second name; returns the folder where it is."""
     kept = path.parent / "quarantine" / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     make_folder(kept)
     os.link(path, kept / path.name)
+    return kept
+
+
+def _exchange(path: Path, new: Path, kept: Path) -> None:
+    """Its log goes away first, lest it is taken for one of the new database. There always is a database."""
     for suffix in ("-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         if part.exists():
@@ -59,4 +66,3 @@ def _exchange(path: Path, new: Path) -> Path:
     new.replace(path)
     sync_directory(kept)
     sync_directory(path.parent)
-    return kept

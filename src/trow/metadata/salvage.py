@@ -131,7 +131,7 @@ class _Copy:
     def _readable(self, statement: str, values: tuple[int, ...] = ()) -> Iterator[Any]:
         try:
             yield from self._old.execute(statement, values)
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):  # the second where a text is damaged that is none any more
             self._whole = False
 
     def _keep(self, rows: Sequence[Any]) -> None:

@@ -152,3 +152,24 @@ async def test_a_database_in_use_is_not_recovered(tmp_path: Path) -> None:
     await fill(tmp_path)
     with hold(tmp_path), pytest.raises(StartError, match="in use by another trow"):
         recover(Config(data_dir=tmp_path))
+
+
+async def test_a_text_that_is_none_any_more_costs_its_row_alone(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    database = tmp_path / "trow.db"
+    before = content(database)
+    database.write_bytes(database.read_bytes().replace(b"v200sha256:", b"\xf6200sha256:"))
+    tables, _ = recover(Config(data_dir=tmp_path))
+    assert {table.table for table in tables if not table.whole} == {"tag", "tag_event"}
+    for table, rows in content(database).items():
+        assert rows == {row for row in before[table] if "v200" not in row}
+
+
+async def test_what_stands_in_the_way_is_told_of_and_nothing_is_changed(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    before = content(tmp_path / "trow.db")
+    (tmp_path / "quarantine").write_bytes(b"a file")
+    with pytest.raises(StartError, match="quarantine"):
+        recover(Config(data_dir=tmp_path))
+    assert content(tmp_path / "trow.db") == before
+    assert not (tmp_path / "trow.db.recovered").exists()
