@@ -154,6 +154,18 @@ def test_a_restart_writes_nothing(home: Home) -> None:
         assert [configuration(home, kind)["metadata"]["resourceVersion"] for kind in KINDS] == before
 
 
+def test_a_restart_with_compiled_policies_writes_nothing(home: Home) -> None:
+    """Not even for a moment is an answer insisted on that nobody needs: it could be the last moment of this Trow."""
+    with home.start(policies=True) as trow:
+        decree(home, "ours", rules=[rule()], namespaces={"include": [home.place]})
+        until(lambda: asks(trow))
+        until(lambda: names(home) == ["validate.trow.io", "reach.trow.io"])
+        before = configuration(home)["metadata"]["resourceVersion"]
+    with home.start(policies=True) as trow:
+        until(lambda: trow.stderr.read_bytes().count(b"the API server asks Trow") == 2)
+        assert configuration(home)["metadata"]["resourceVersion"] == before
+
+
 def test_without_the_right_the_log_says_which(home: Home) -> None:
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",

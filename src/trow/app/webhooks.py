@@ -69,9 +69,13 @@ def _asking(settings: Settings, admission: Admission) -> Asking | None:
     except NotReady:
         return None
     controller = admission.controller
+    enforced = controller.compiled if controller is not None else None
+    # At a start, before that is known, an answer would be insisted on that nobody needs.
+    if enforced is not None and not enforced.known:
+        return None
 
     def compiled(policy: Policy) -> bool:
-        return controller is not None and controller.compiled is not None and controller.compiled.enforces(policy)
+        return enforced is not None and enforced.enforces(policy)
 
     registries = [*map(registry_of, settings.registries)]
     spared, extra = settings.spared_namespaces, [*_extra(settings)]

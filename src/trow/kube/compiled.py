@@ -71,6 +71,7 @@ class CompiledPolicies:
         self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
         # Names of what is in force, but for what `Compiled.left_out` says.
         self._in_force: frozenset[str] = frozenset()
+        self._kept = False
 
     async def run(self) -> None:
         """What has to go on beside `keep`, until it is cancelled."""
@@ -86,6 +87,11 @@ class CompiledPolicies:
         """Whether the API server enforces a policy, as far as it can."""
         return name_of(policy) in self._in_force
 
+    @property
+    def known(self) -> bool:
+        """Whether it is known what the API server enforces; what cannot be found out counts as nothing."""
+        return self._kept or any(watched.failing for watched in self._watched.values())
+
     def _changed(self) -> None:
         for listener in self._listeners:
             listener()
@@ -94,6 +100,12 @@ class CompiledPolicies:
         """See `Enforcement.keep`."""
         if not all(watched.synced for watched in self._watched.values()):
             return {}
+        try:
+            return await self._keep(sources, exemptions)
+        finally:
+            self._kept = True
+
+    async def _keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
         in_force: set[str] = set()

@@ -11,8 +11,8 @@ import pytest
 
 from support.policies import CLUSTER_POLICY, POLICY, document, policy
 from support.running import running
-from support.shelf import Shelf
-from support.waiting import PATIENCE_SECONDS
+from support.shelf import Shelf, refusal
+from support.waiting import PATIENCE_SECONDS, eventually
 from trow.kube import compiled
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
@@ -100,6 +100,21 @@ async def test_policies_are_compiled_beside_the_event_loop(shelf: Shelf, monkeyp
         await settled(shelf, keeper, source("one"))
     assert threads
     assert threading.get_ident() not in threads
+
+
+async def test_what_is_enforced_is_not_known_before_it_was_kept(shelf: Shelf) -> None:
+    async with kept(shelf) as keeper:
+        before = keeper.known
+        await settled(shelf, keeper, one := source("one"))
+        assert (before, keeper.known) == (False, True)
+        assert keeper.enforces(one.policy)
+
+
+async def test_where_it_cannot_be_found_out_nothing_counts_as_enforced(shelf: Shelf) -> None:
+    shelf.refuse = lambda asked: refusal(403, "no")
+    async with kept(shelf) as keeper:
+        await eventually(lambda: keeper.known)
+        assert not keeper.enforces(source("one").policy)
 
 
 async def test_what_is_changed_in_pods_of_others_is_compiled_into_policies_about_them(
