@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -128,6 +129,26 @@ def test_requests_are_in_the_access_log_with_who_sent_them(guard: Guard) -> None
 
 
 # Connections
+
+
+def test_reviews_are_answered_though_crowds_are_idle_where_files_are_few(tmp_path: Path) -> None:
+    """Each connection takes three files; nobody who comes may find none left."""
+    issuer = CertManager(tmp_path / "issued")
+    config = {"admission": {"bind": "127.0.0.1:0", "tls": issuer.settings}, "image_validation": VALIDATION}
+    with Trow.start(tmp_path, config=config, files=1024) as trow, contextlib.ExitStack() as crowd:
+        guard = Guard(trow, issuer.context)
+        host, _, port = guard.host.rpartition(":")
+        for number in range(400):
+            with contextlib.suppress(OSError):
+                source = (f"127.0.0.{2 + number % 2}", 0)
+                plain = socket.create_connection((host, int(port)), SECONDS, source_address=source)
+                idle = crowd.enter_context(issuer.context.wrap_socket(plain, server_hostname=host))
+                idle.sendall(request("GET", "/healthz"))
+        for _ in range(20):
+            with guard.wire() as wire:
+                assert ask(wire, OURS)
+            assert urllib3.request("GET", f"{trow.url}/healthz").status == 200
+        assert not guard.logged("could not be taken")
 
 
 class Echo:

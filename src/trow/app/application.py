@@ -39,7 +39,7 @@ from trow.http.routes import PROBES, Router, table
 from trow.http.server import TlsFiles
 from trow.http.sites import Sites, origin_of
 from trow.http.token import TokenService
-from trow.http.tunnels import Tunnels
+from trow.http.tunnels import Room, Tunnels
 from trow.http.v2 import V2
 from trow.lib.reserve import Reserve
 from trow.metadata.sqlite import SqliteMetadata
@@ -254,7 +254,8 @@ def _tunnels(config: Config, metrics: Metrics) -> Tunnels | None:
     settings, tls = config.listen.client_tls, config.listen.tls
     if settings is None or tls is None:
         return None
-    tunnels = Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl)
+    room = Room(capacity_of(config).tunnels)
+    tunnels = Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl, room)
     if settings.crl is not None:
         metrics.add_gauge(
             "trow_client_crl_expiry_timestamp_seconds",

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.app.webhooks import called
+from trow.http.capacity import capacity_of
 from trow.http.server import TlsFiles, watch
-from trow.http.tunnels import Tunnels
+from trow.http.tunnels import Room, Tunnels
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ class WebhookFront:
 
     Args:
         files: certificate and key; they may come later.
+        room: how many connections there may be.
     """
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, room: Room) -> None:
         self.files = files
-        self.tunnels = Tunnels(files)
+        self.tunnels = Tunnels(files, room=room)
         self._addresses: Sequence[Address] = ()
         self._upstream: InnerSocket | None = None
         self._listening = False
@@ -105,10 +107,11 @@ def webhook_front(config: Config) -> WebhookFront | None:
     settings = config.admission
     if settings.bind is None:
         return None
+    room = Room(capacity_of(config).tunnels)
     if settings.tls is not None:
-        return WebhookFront(TlsFiles(settings.tls.certificate, settings.tls.key))
+        return WebhookFront(TlsFiles(settings.tls.certificate, settings.tls.key), room)
     kept = config.data_dir.joinpath(*_KEPT)
-    return WebhookFront(TlsFiles(kept, kept))
+    return WebhookFront(TlsFiles(kept, kept), room)
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,6 @@ from trow.http.manners import Manners
 from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve, watch
-from trow.http.tunnels import MOST_CONNECTIONS, MOST_OF_ONE, MOST_TAKEN
 from trow.http.watch import Door, Watch
 from trow.identity.files import BrokenFile
 from trow.lib.machine import raise_files
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from trow.config import Config
     from trow.http.capacity import Capacity
     from trow.http.server import Address
-    from trow.http.tunnels import Tunnels
+    from trow.http.tunnels import Room, Tunnels
 
 Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str]], None]"
 log = logging.getLogger(__name__)
@@ -175,10 +174,10 @@ def _door(config: Config, addresses: Sequence[Address], room: Capacity) -> Door:
     return Door(ports, room.connections, room.each, config.listen.tls is not None, manners, proxies.trusts)
 
 
-def _front_door(config: Config, fronts: Sequence[Address], idle: float) -> Door:
+def _front_door(config: Config, fronts: Sequence[Address], room: Room, idle: float) -> Door:
     """Listeners of our own."""
     ports = {front.port for front in fronts}
-    return Door(ports, MOST_CONNECTIONS, MOST_OF_ONE, True, _manners(config, idle))
+    return Door(ports, room.connections, room.each, True, _manners(config, idle))
 
 
 @contextlib.asynccontextmanager
@@ -190,10 +189,12 @@ async def _client_tls(config: Config, application: Application, watching: Watch)
         return
     with inner_socket() as inner:
         idle = config.limits.idle_timeout
-        server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None, connections=MOST_TAKEN, idle_seconds=idle)
+        room = behind.tunnels.room
+        server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None, connections=room.taken, idle_seconds=idle)
         await server.start()
         fronts = reserve(settings.bind.host, settings.bind.port, CLIENT_TLS)
-        watching.open(_front_door(config, fronts, idle))
+        watching.open(_front_door(config, fronts, room, idle))
+        behind.tunnels.crowded = watching.look_soon
         for front in fronts:
             behind.tunnels.start(front.reservation, inner)
         tasks = [
@@ -219,10 +220,12 @@ async def _webhooks(config: Config, application: Application, watching: Watch) -
     with inner_socket() as inner:
         # API servers let go of a connection that is idle for 90 s. If Trow did so first, it could cross with a review.
         idle = max(_WEBHOOK_IDLE_SECONDS, config.limits.idle_timeout)
-        server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, connections=MOST_TAKEN, idle_seconds=idle)
+        room = webhooks.front.tunnels.room
+        server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, connections=room.taken, idle_seconds=idle)
         await server.start()
         fronts = reserve(bind.host, bind.port, ADMISSION_BIND)
-        watching.open(_front_door(config, fronts, idle))
+        watching.open(_front_door(config, fronts, room, idle))
+        webhooks.front.tunnels.crowded = watching.look_soon
         webhooks.front.place(fronts, inner)
         try:
             async with certified(config, webhooks, application.metrics):

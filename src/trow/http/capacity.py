@@ -20,6 +20,11 @@ _FILES_IN_USE: Final = 4_000
 _RESERVED_FILES: Final = 512
 # One file in so many is for uploads between requests.
 _OF_SESSIONS: Final = 32
+# A listener of our own has a connection for so many files. Each takes three files, there may be a quarter more, and two
+# that are about to come.
+MOST_TUNNELS: Final = 1_000
+_OF_TUNNELS: Final = 32
+_TUNNEL_FILES: Final = 6
 _LEAST_CONNECTIONS: Final = 16
 # What a connection may buffer of a push, and of an answer. 1 MiB makes a push a twentieth faster, and 64 of them take
 # 100 MB more.
@@ -55,6 +60,7 @@ class Capacity:
         downloads: answers of more than 64 KiB that may be on their way at a time.
         requests: how many may be under way at a time.
         sessions: uploads that may keep a file open between requests.
+        tunnels: connections to each listener of our own, for client certificates and for webhooks.
     """
 
     connections: int
@@ -62,6 +68,7 @@ class Capacity:
     downloads: int
     requests: int = MOST_REQUESTS
     sessions: int = 0
+    tunnels: int = MOST_TUNNELS
 
     @property
     def accepted(self) -> int:
@@ -83,12 +90,14 @@ class Capacity:
 def capacity_of(config: Config) -> Capacity:
     """The room that there is with these settings on this machine."""
     limits = config.limits
-    connections = limits.max_connections or _affordable(most_files(), memory_limit())
+    tunnels = min(MOST_TUNNELS, most_files() // _OF_TUNNELS)
+    own = (config.listen.client_tls is not None) + (config.admission.bind is not None)
+    free = most_files() - min(_RESERVED_FILES, most_files() // 4) - own * tunnels * _TUNNEL_FILES
+    connections = limits.max_connections or _affordable(free, memory_limit())
     each = min(limits.max_connections_per_source or connections // 2, connections)
     requests = _requests(connections, memory_limit())
-    without = Capacity(connections, each, 0, requests)
+    without = Capacity(connections, each, 0, requests, tunnels=tunnels)
     # Each has a file, for longer than its request.
-    free = _free(most_files())
     left = max(free // 8, free - without.accepted - requests)
     memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)
     sessions = most_files() // _OF_SESSIONS
@@ -101,18 +110,10 @@ def _requests(connections: int, memory: int | None) -> int:
     return max(2, min(MOST_REQUESTS, by_memory, int(connections * _AT_WORK)))
 
 
-def _affordable(files: int, memory: int | None) -> int:
-    """So many that files are left for everything else, and half of the memory."""
-    accepted = _free(files) - _files_in_use(files)
+def _affordable(free: int, memory: int | None) -> int:
+    """So many that some of these files are left for everything else, and half of the memory."""
+    accepted = free - min(_FILES_IN_USE, free // 2)
     few = accepted / (2 + _MARGIN)
     by_files = int(few if few < _MARGIN_BESIDE else (accepted - _MARGIN_BESIDE) / (1 + _MARGIN))
     by_memory = _MOST_CONNECTIONS if memory is None else memory // 2 // _CONNECTION_BYTES
     return max(_LEAST_CONNECTIONS, min(_MOST_CONNECTIONS, by_files, by_memory))
-
-
-def _files_in_use(files: int) -> int:
-    return min(_FILES_IN_USE, _free(files) // 2)
-
-
-def _free(files: int) -> int:
-    return files - min(_RESERVED_FILES, files // 4)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from trow.http import sockets
-from trow.http.handshakes import Handshakes
+from trow.http.handshakes import MOST_HANDSHAKES, Handshakes
 from trow.http.peers import Peer
 from trow.lib.repeated import Repeated
 from trow.lib.source import source_of
@@ -32,7 +32,7 @@ from trow.registry.ports import ClientCertificate
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from trow.http.inner import InnerSocket
@@ -41,17 +41,41 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS: Final = 1_000
-MOST_OF_ONE: Final = 500
-# So many for as long as it takes to end those that are idle.
-MOST_TAKEN: Final = 1_250
 _BACKLOG: Final = 1_024
 _PAUSE_SECONDS: Final = 1.0
+_ROOM_SECONDS: Final = 0.02
 _HANDSHAKE_SECONDS: Final = 10.0
 _PIECE: Final = 256 * 1024
 _MOST_ORGANIZATIONS: Final = 16
 _LONGEST_NAME: Final = 256
 _URI: Final = "://"
 _PEM_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----[A-Za-z0-9+/=\s]*-----END X509 CRL-----")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Room for connections, each of which has three files: itself, and both ends of that to the HTTP server.
+
+    Attributes:
+        connections: how many there may be, half of them of one source.
+    """
+
+    connections: int = MOST_CONNECTIONS
+
+    @property
+    def each(self) -> int:
+        """How many of one source."""
+        return self.connections // 2
+
+    @property
+    def taken(self) -> int:
+        """So many for as long as it takes to end those that are idle."""
+        return self.connections * 5 // 4
+
+    @property
+    def handshakes(self) -> int:
+        """How many TLS connections may not have come about yet; a quarter of them of one source."""
+        return min(MOST_HANDSHAKES, 2 * self.connections)
 
 
 class Tunnels:
@@ -61,9 +85,17 @@ class Tunnels:
         tls: certificate and key of this side; they need to be there when `start` is called.
         client_ca: the authorities that may have issued a client's certificate, PEM; None asks for no certificate.
         crl: certificates that they have revoked, PEM; one list for each authority.
+        room: how many connections there may be.
+
+    Attributes:
+        crowded: has the watch look soon.
     """
 
-    def __init__(self, tls: TlsFiles, client_ca: Path | None = None, crl: Path | None = None) -> None:
+    def __init__(
+        self, tls: TlsFiles, client_ca: Path | None = None, crl: Path | None = None, room: Room | None = None
+    ) -> None:
+        self.room = room or Room()
+        self.crowded: Callable[[], None] = lambda: None
         self.peers: dict[str, Peer] = {}
         self._tls = tls
         self._client_ca = client_ca
@@ -71,7 +103,7 @@ class Tunnels:
         self._context = _context(client_ca, crl)
         self._warned = False
         self._revocation = _Validity.of(crl)
-        self._handshakes = Handshakes()
+        self._handshakes = Handshakes(self.room.handshakes, max(1, self.room.handshakes // 4))
         self._failures: Repeated[tuple[str, str]] = Repeated(self._tell_failure)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -142,17 +174,29 @@ class Tunnels:
     async def _accept(self, listening: socket.socket, upstream: InnerSocket) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._make_room()
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError:  # out of files, or a client that is gone already
                 log.exception("a connection could not be taken")
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            if len(self._tasks) - len(self._handshakes) > MOST_TAKEN:
+            if self._full:
                 accepted.close()
                 continue
             self._handshakes.begin(accepted, source_of(str(address[0])))
             self._run(self._serve(accepted, address, upstream))
+
+    @property
+    def _full(self) -> bool:
+        return len(self._tasks) - len(self._handshakes) > self.room.taken
+
+    async def _make_room(self) -> None:
+        """Leave who comes to the kernel for as long as it takes to end those that are idle."""
+        end = time.monotonic() + _PAUSE_SECONDS
+        while self._full and time.monotonic() < end:
+            self.crowded()
+            await asyncio.sleep(_ROOM_SECONDS)
 
     async def _serve(self, accepted: socket.socket, address: sockets.Address, upstream: InnerSocket) -> None:
         """One connection. Accepted by ourselves, because a server object tells nobody why a handshake has failed."""

@@ -101,6 +101,10 @@ class Watch:
         self._connections.wake = self._wake.set
         start_thread(self._run, "trow-watch")
 
+    def look_soon(self) -> None:
+        """Look now rather than at the next second."""
+        self._wake.set()
+
     def stop(self) -> None:
         """Look no more."""
         self._stopped = True

@@ -47,10 +47,10 @@ def test_some_connections_are_idle_whatever_is_asked(monkeypatch: pytest.MonkeyP
 
 def test_clients_are_as_many_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1_024, None)
-    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 64, 4_096, 32)
-    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(256, 20, 64, 224, 32)
+    assert capacity_of(Config(limits=Limits(max_connections=5_000))) == Capacity(5_000, 2_500, 64, 4_096, 32, 32)
+    assert capacity_of(Config(limits=Limits(max_connections_per_source=20))) == Capacity(256, 20, 64, 224, 32, 32)
     assert capacity_of(Config(limits=Limits(max_connections=10, max_connections_per_source=20))) == Capacity(
-        10, 10, 64, 8, 32
+        10, 10, 64, 8, 32, 32
     )
 
 
