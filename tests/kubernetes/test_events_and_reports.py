@@ -258,10 +258,10 @@ def report(place: Place, *results: str) -> Document:
     return until(look)
 
 
-def test_without_a_definition_of_reports_there_is_one_warning(warden: Warden) -> None:
+def test_without_a_definition_of_reports_that_is_told_once(warden: Warden) -> None:
     look_again(warden)
-    warnings = warden.trow.stderr.read_text("utf-8").count("PolicyReports are not written")
-    assert warnings == 1
+    times = warden.trow.stderr.read_text("utf-8").count("PolicyReports are not written")
+    assert times == 1
 
 
 def test_what_ran_before_the_policy_is_reported(reports: None, place: Place) -> None:

@@ -53,9 +53,9 @@ def shown(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, str]:
     [
         ([], "listen.bind", "['127.0.0.1:8000']  # default"),
         (["--bind", "[::1]:80", "--bind", "127.0.0.2"], "listen.bind", "['[::1]:80', '127.0.0.2:8000']  # flag --bind"),
-        (["--host", "::1", "--host", "localhost"], "listen.bind", "['[::1]:8000', 'localhost:8000']  # flag --bind"),
-        (["--host", "[::1]", "--port", "0"], "listen.bind", "['[::1]:0']  # flag --bind"),
-        (["--port", "81"], "listen.bind", "['127.0.0.1:81']  # flag --bind"),
+        (["--host", "::1", "--host", "localhost"], "listen.bind", "['[::1]:8000', 'localhost:8000']  # flag --host"),
+        (["--host", "[::1]", "--port", "0"], "listen.bind", "['[::1]:0']  # flag --host"),
+        (["--port", "81"], "listen.bind", "['127.0.0.1:81']  # flag --port"),
         (["--public-url", "https://r.example/"], "listen.public_url", "https://r.example  # flag --public-url"),
         (
             ["--trusted-proxies", "10.0.0.0/8,fd00::/8"],
@@ -150,6 +150,44 @@ def test_check_prints_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize("argv", [["help"], ["help", "policy", "test"], ["help", "help"]])
+def test_help_explains_what_a_flag_after_it_would(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for form in (argv, [*argv[1:], "--help"]):
+        with pytest.raises(SystemExit) as done:
+            main(form)
+        assert done.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("usage: trow")
+
+
+def test_the_short_flag_prints_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["-v"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out.startswith("trow ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--port", "abc"], "flag --port: 'abc' is not a port; write a number up to 65535"),
+        (["--port", "65536"], "flag --port: '65536' is not a port"),
+        (["--port", "-1"], "flag --port: '-1' is not a port"),
+        (["--port", ""], "flag --port: '' is not a port"),
+        (["--host", "a b"], "flag --host: 'a b' is not a host; write a name or an address"),
+        (["--host", "::", "--port", "x"], "flag --port: 'x' is not a port"),
+        (["--host", "::"], "flag --host: listen.bind: lets other machines in"),
+    ],
+)
+def test_a_wrong_address_is_told_by_the_flag_that_was_typed(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--dry-run", *argv]) == 2
+    assert f"trow: error: {said}" in capsys.readouterr().err
+
+
 # mistakes
 
 
@@ -158,6 +196,7 @@ def test_check_prints_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "COMMAND is missing"),
         (["config"], "COMMAND is missing"),
+        (["help", "sevre"], "unknown command 'sevre'; did you mean serve?"),
         (["sevre"], "unknown command 'sevre'; did you mean serve?"),
         (["policy", "tset"], "unknown command 'tset'; did you mean test?"),
         (["zzz"], "unknown command 'zzz'; choose from serve, config,"),
@@ -188,12 +227,12 @@ def test_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str], arg
     [
         (["--bind", "a:1", "--host", "a"], "flag --host: listen.bind: contradicts --bind; give --bind HOST:PORT alone"),
         (["--bind", "a:1", "--port", "1"], "flag --port: listen.bind: contradicts --bind; give --bind HOST:PORT alone"),
-        (["--port", "http"], "flag --bind: listen.bind: '127.0.0.1:http' is not an address"),
-        (["--host", "10.0.0.1:80"], "flag --bind: listen.bind: '[10.0.0.1:80]:8000' names no valid host"),
+        (["--port", "http"], "flag --port: 'http' is not a port"),
+        (["--host", "10.0.0.1:80"], "flag --host: '10.0.0.1:80' is not a host"),
         (["--user", "admin"], "flag --user: auth.user: has no password; set auth.password_file too"),
         (
             ["--host", "::"],
-            "flag --bind: listen.bind: lets other machines in, and everybody could push and delete; set",
+            "flag --host: listen.bind: lets other machines in, and everybody could push and delete; set",
         ),
         (["--trusted-proxies", "proxy"], "flag --trusted-proxies: listen.trusted_proxies: 'proxy' is not a network"),
         (["-c", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),
@@ -296,6 +335,11 @@ def test_fsck_quarantines_what_is_damaged(capsys: pytest.CaptureFixture[str], da
 
 def lines_of(config: Config, addresses: Sequence[str]) -> list[str]:
     return banner(config, addresses).splitlines()
+
+
+def test_banner_tells_which_address_wants_a_client_certificate() -> None:
+    lines = banner(Config(), ["127.0.0.1:8000"], certified=["127.0.0.1:8443"]).splitlines()
+    assert "  listening   https://127.0.0.1:8443 with a client certificate" in lines
 
 
 def test_banner_names_every_address_and_how_to_push() -> None:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from trow.http.server import Address
     from trow.http.tunnels import Room, Tunnels
 
-Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str]], None]"
+Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str], Sequence[str]], None]"
 log = logging.getLogger(__name__)
 
 # Where a person gives another address.
@@ -70,7 +70,8 @@ def serve(config: Config, announce: Announce, *, new_database: bool = False) -> 
 
     Args:
         config: what to serve.
-        announce: called once requests are taken, with the addresses, those for webhooks and those for probes alone.
+        announce: called once requests are taken, with the addresses, those for webhooks, for probes and for
+            client certificates alone.
         new_database: begin with an empty database where the one of the data directory is lost.
 
     Raises:
@@ -117,11 +118,11 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
         await server.start()
         watching = stack.enter_context(_watch(application))
         watching.open(_door(config, addresses, room))
-        inner = await stack.enter_async_context(_client_tls(config, application, watching))
+        certified = await stack.enter_async_context(_client_tls(config, application, watching))
         webhooks = await stack.enter_async_context(_webhooks(config, application, watching))
         probes = await stack.enter_async_context(_probes(config, application, watching))
         _settle_memory()
-        announce([*map(str, addresses), *inner], webhooks, probes)
+        announce([*map(str, addresses)], webhooks, probes, certified)
         background = [
             asyncio.create_task(server.watch_certificate(application.renewed)),
             asyncio.create_task(_keep_house(application)),

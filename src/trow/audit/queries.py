@@ -79,7 +79,9 @@ def read_limit(text: str) -> int:
     """
     if not (text.isdecimal() and text.isascii()):
         raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not a number; give how many records there may be")
-    return int(text.lstrip("0")[:_MOST_DIGITS] or "0")  # with more digits it is more than there are records
+    if not text.strip("0"):
+        raise ValueError("0 records are none; give how many records there may be, 1 or more")
+    return int(text.lstrip("0")[:_MOST_DIGITS])  # with more digits it is more than there are records
 
 
 def _is_number(text: str) -> bool:

@@ -8,7 +8,21 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from trow.cli import access, audit, completion, config, fsck, keys, policy, recover, serve, token, user, version
+from trow.cli import (
+    access,
+    audit,
+    completion,
+    config,
+    explain,
+    fsck,
+    keys,
+    policy,
+    recover,
+    serve,
+    token,
+    user,
+    version,
+)
 from trow.cli.parser import Parser
 from trow.config import ConfigError
 from trow.errors import StartError
@@ -68,9 +82,10 @@ def command_line() -> Parser:
         description="Image management for Kubernetes: an OCI registry that is small, durable and fast.",
         epilog="`trow COMMAND --help` explains one command. `trow serve` needs no configuration.",
     )
-    top.add_argument("--version", action="version", version=version.summary(), help="print versions and exit")
+    top.add_argument("-v", "--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for group in (serve, config, access, policy, user, token, keys, audit, fsck, recover, version):
         group.add(commands)
     completion.add(commands, command_line)
+    explain.add(commands, command_line)
     return top

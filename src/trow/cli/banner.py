@@ -17,7 +17,13 @@ _UNASKED = "no API server can ask: there is no address for webhooks (admission.b
 _OTHERS = {"none": "do nothing", "pull": "pull", "all": "pull, push and delete"}
 
 
-def banner(config: Config, addresses: Sequence[str], webhooks: Sequence[str] = (), probes: Sequence[str] = ()) -> str:
+def banner(
+    config: Config,
+    addresses: Sequence[str],
+    webhooks: Sequence[str] = (),
+    probes: Sequence[str] = (),
+    certified: Sequence[str] = (),
+) -> str:
     """A few lines about what is served.
 
     Args:
@@ -25,11 +31,13 @@ def banner(config: Config, addresses: Sequence[str], webhooks: Sequence[str] = (
         addresses: each HOST:PORT that listens, with the port that the kernel chose.
         webhooks: the same of those that serve webhooks alone.
         probes: the same of those that serve probes and metrics alone.
+        certified: the same of those that let nobody in without a client certificate.
     """
     binds = [Bind.parse(address) for address in addresses]
     scheme = "https" if config.listen.tls else "http"
     facts = [
         *[("listening", f"{scheme}://{bind}") for bind in binds],
+        *[("listening", f"https://{Bind.parse(each)} with a client certificate") for each in certified],
         *[("listening", f"https://{Bind.parse(address)} for webhooks") for address in webhooks],
         *[("listening", f"http://{Bind.parse(address)} for probes") for address in probes],
         ("data", str(config.data_dir.absolute())),

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trow.config import DEFAULT_PORT, SETTINGS, ConfigError, Problem, Resolved, Source, resolve
+from trow.config import DEFAULT_PORT, LARGEST_PORT, SETTINGS, Bind, ConfigError, Problem, Resolved, Source, resolve
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +73,9 @@ def add_settings(parser: Parser) -> None:
 
 def resolved(args: argparse.Namespace) -> Resolved:
     """The configuration of this command line with this process's environment."""
-    return resolve(args.config, os.environ, dict(_flags(args)))
+    given = vars(args)
+    typed = next((flag for flag in ("--host", "--port") if given.get(flag[2:]) is not None), "--bind")
+    return resolve(args.config, os.environ, dict(_flags(args)), {"listen.bind": typed})
 
 
 def _add(group: argparse._ActionsContainer, key: str, metavar: str, short: str | None) -> None:
@@ -101,8 +103,24 @@ def _binds(args: argparse.Namespace) -> str | None:
     if binds:
         source = Source("flag", "--host" if hosts else "--port")
         raise ConfigError([Problem(source, "listen.bind", "contradicts --bind", "give --bind HOST:PORT alone")])
-    # Bind.parse judges the result, so that a mistake is reported like any other.
-    return ",".join(_join(host.strip("[]"), port or str(DEFAULT_PORT)) for host in hosts or ["127.0.0.1"])
+    if port is not None and not (port.isascii() and port.isdecimal() and int(port[:6]) <= LARGEST_PORT):
+        raise _wrong("--port", f"{port!r} is not a port", f"write a number up to {LARGEST_PORT}; 0 is any free one")
+    return ",".join(_bind(host, port or str(DEFAULT_PORT)) for host in hosts or ["127.0.0.1"])
+
+
+def _bind(host: str, port: str) -> str:
+    bind = _join(host.strip("[]"), port)
+    try:
+        return Bind.parse(bind)
+    except ValueError:
+        raise _wrong(
+            "--host", f"{host!r} is not a host", "write a name or an address, and the port as --port"
+        ) from None
+
+
+def _wrong(flag: str, wrong: str, fix: str) -> ConfigError:
+    """A mistake in a flag that is no setting by itself, named as it was typed."""
+    return ConfigError([Problem(Source("flag", flag), "", wrong, fix)])
 
 
 def _join(host: str, port: str) -> str:

@@ -63,7 +63,8 @@ def _dry_run(config: Config, *, new_database: bool) -> int:
     notes = try_start(config, new_database=new_database)
     webhooks = [config.admission.bind] if config.admission.bind else []
     probes = [config.listen.probes] if config.listen.probes else []
-    print(banner(config, config.listen.bind, webhooks, probes))
+    certified = [config.listen.client_tls.bind] if config.listen.client_tls else []
+    print(banner(config, config.listen.bind, webhooks, probes, certified))
     for note in notes:
         print(f"WARNING: {note}.")
     print("All that a start needs is there. Nothing was changed, and nothing is served.")

@@ -10,11 +10,23 @@ from trow.config.errors import DEFAULT, ConfigError, Problem, Source
 from trow.config.schema import AccessRule, Audit, Auth, Config, Kubernetes, OidcIssuer
 from trow.config.settings import SECTIONS, SETTINGS, Setting, yaml_text
 from trow.config.sources import Given, Resolved, load, resolve
-from trow.config.values import DEFAULT_PORT, Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, is_loopback
+from trow.config.values import (
+    DEFAULT_PORT,
+    LARGEST_PORT,
+    Bind,
+    Duration,
+    ExactUrl,
+    Network,
+    Size,
+    WebOrigin,
+    WebUrl,
+    is_loopback,
+)
 
 __all__ = [
     "DEFAULT",
     "DEFAULT_PORT",
+    "LARGEST_PORT",
     "SECTIONS",
     "SETTINGS",
     "AccessRule",

@@ -15,6 +15,7 @@ from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
 from trow.policy.images import registry_of
 from trow.policy.paths import Path as ImagePath
+from trow.policy.webhooks import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,10 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
         yield problem("listen.bind", "is empty", f"write {Bind.form}")
     if config.limits.page_size > config.limits.max_page_size:
         yield problem("limits.page_size", "is larger than limits.max_page_size", "lower it or raise the other")
+    if config.registry.empty_upload_expiry > config.registry.upload_expiry:
+        outlives = "is longer than registry.upload_expiry, which ends every upload"
+        yield problem("registry.empty_upload_expiry", outlives, "lower it or raise the other")
+    yield from _same_addresses(config, problem)
     if not config.tokens.service.strip():
         yield problem("tokens.service", "is empty", "write a name that all replicas share, such as trow")
     notice = config.registry.notice
@@ -60,6 +65,24 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
         yield problem("listen.client_tls", "has no certificate of its own to show", "set listen.tls too")
     if config.listen.tls and (wrong := _wrong_with_tls(config.listen.tls)):
         yield problem("listen.tls", wrong, "give a PEM certificate chain and its unencrypted PEM key")
+
+
+def _same_addresses(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    """Two listeners of one address: what comes there can be for one of them only."""
+    client_tls = config.listen.client_tls
+    taken: dict[str, str] = {}
+    listeners: Sequence[tuple[str, Bind | None]] = (
+        *(("listen.bind", each) for each in config.listen.bind),
+        ("listen.client_tls", client_tls.bind if client_tls else None),
+        ("listen.probes", config.listen.probes),
+        ("admission.bind", config.admission.bind),
+    )
+    for key, bind in listeners:
+        if bind is None or not bind.port:
+            continue
+        if bind in taken:
+            yield problem(key, f"{bind} is the address of {taken[bind]} too", "give each another port")
+        taken.setdefault(bind, key)
 
 
 def _unreadable(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
@@ -170,6 +193,9 @@ def _contradictions_of_audit(config: Config, problem: functools.partial[Problem]
     audit = config.audit
     if audit.fail_closed and not audit.enabled:
         yield problem("audit.fail_closed", "demands a record that audit.enabled switches off", "switch one of them")
+    for key in ("file", "webhook", "stdout"):
+        if not audit.enabled and getattr(audit, key):
+            yield problem(f"audit.{key}", "is of no use without audit.enabled", "set that too, or remove this")
     for key in ("webhook_token_file", "webhook_ca_file"):
         if audit.webhook is None and getattr(audit, key) is not None:
             yield problem(f"audit.{key}", "is of no use without audit.webhook", "set that too, or remove this")
@@ -213,6 +239,10 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
     if admission.authority_lifetime < 2 * admission.certificate_lifetime:
         wrong = "is less than twice admission.certificate_lifetime"
         yield problem("admission.authority_lifetime", wrong, "raise it, or lower the other")
+    written = admission.bind is not None and admission.webhooks is not None and (admission.service or admission.url)
+    if written and admission.deadline >= TIMEOUT:
+        wrong = f"is {admission.deadline.text}, and the webhooks that Trow writes are waited for {TIMEOUT}s"
+        yield problem("admission.deadline", wrong, f"lower it below {TIMEOUT}s")
     yield from _wrong_names(admission, problem)
 
 

@@ -524,7 +524,12 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     deadline: Annotated[
         Duration,
-        _setting("How long a review may take; keep it below the webhook's `timeoutSeconds`.", minimum=0.01),
+        _setting(
+            "How long a review may take. It has to be below the webhook's `timeoutSeconds`: 5 where Trow writes that"
+            " (admission.webhooks), and never more than 30.",
+            minimum=0.01,
+            maximum=29,
+        ),
     ] = Duration(3)
     extra_kinds: Annotated[
         tuple[ExtraKind, ...],

@@ -16,6 +16,7 @@ from trow.config.check import contradictions
 from trow.config.errors import DEFAULT, ConfigError, Problem, Source
 from trow.config.schema import Config, Tls
 from trow.config.settings import SECTIONS, SETTINGS, Setting
+from trow.config.values import Duration, Size
 from trow.lib.mistakes import in_words
 from trow.policy.globs import RepositoryGlob
 
@@ -101,9 +102,10 @@ def _of_a_service(name: str, text: str) -> bool:
     return _NAMED_SERVICE_PORT in name or _SERVICE_VARIABLE.fullmatch(f"{name}={text}") is not None
 
 
-def _from_flags(flags: Mapping[str, str]) -> dict[str, Given]:
+def _from_flags(flags: Mapping[str, str], typed: Mapping[str, str]) -> dict[str, Given]:
     return {
-        key: Given(_from_text(SETTINGS[key], text), Source("flag", SETTINGS[key].flag)) for key, text in flags.items()
+        key: Given(_from_text(SETTINGS[key], text), Source("flag", typed.get(key, SETTINGS[key].flag)))
+        for key, text in flags.items()
     }
 
 
@@ -195,14 +197,26 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     return resolve(path, environment, flags).config
 
 
-def resolve(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Resolved:
-    """Like `load`, and says where each value came from."""
+def resolve(
+    path: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str],
+    typed: Mapping[str, str] | None = None,
+) -> Resolved:
+    """Like `load`, and says where each value came from.
+
+    Args:
+        path: the YAML file, as in `load`.
+        environment: environment variables.
+        flags: values from the command line by dotted key.
+        typed: the flag by key where another one than the setting's own was given, such as ``--port``.
+    """
     problems: list[Problem] = []
     if path is None and environment.get("TROW_CONFIG"):
         path = Path(environment["TROW_CONFIG"])
     given = _from_file(path, problems) if path else {}
     given |= _from_environment(environment, problems)
-    given |= _from_flags(flags)
+    given |= _from_flags(flags, typed or {})
     config = _build({key: _convert(SETTINGS[key], raw, problems) for key, raw in given.items()})
     sources = {key: given[key].source if key in given else DEFAULT for key in SETTINGS}
     # Rules about several settings would only repeat what a bad value has already said.
@@ -252,10 +266,16 @@ def _outside(setting: Setting, value: Any) -> str:
     if value is None:
         return ""
     if setting.minimum is not None and value < setting.minimum:
-        return f"is less than {setting.minimum}"
+        return f"is less than {_as_written(setting, setting.minimum)}"
     if setting.maximum is not None and value > setting.maximum:
-        return f"is more than {setting.maximum}"
+        return f"is more than {_as_written(setting, setting.maximum)}"
     return ""
+
+
+def _as_written(setting: Setting, bound: float) -> str:
+    """A bound with the unit that people write."""
+    kind = setting.kind
+    return kind(bound).text if kind in (Size, Duration) else f"{bound:g}"
 
 
 def _decode(kind: Any, raw: object) -> object:

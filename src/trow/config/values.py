@@ -7,6 +7,7 @@ import re
 from typing import ClassVar, Final, Self
 
 DEFAULT_PORT: Final = 8000
+LARGEST_PORT: Final = 65535
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
 _SERVICE: Final = re.compile(rf"({_LABEL}/{_LABEL})(?::([1-9][0-9]{{0,4}}))?")
 
@@ -29,7 +30,8 @@ class Size(int):
 
     @property
     def text(self) -> str:
-        return min((f"{self // factor}{unit}" for unit, factor in self.units.items() if self % factor == 0), key=len)
+        units = {unit: factor for unit, factor in self.units.items() if unit and self % factor == 0}
+        return min((f"{self // factor}{unit}" for unit, factor in units.items()), key=len)
 
 
 class Duration(float):
@@ -62,7 +64,7 @@ class Bind(str):
         match = re.fullmatch(r"(?:\[(?P<ip>[^\[\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d{1,5}))?", str(raw), re.ASCII)
         if _is_address(str(raw)):
             return cls.of(str(raw), DEFAULT_PORT)
-        if not isinstance(raw, str) or match is None or int(match["port"] or 0) > 65535:  # noqa: PLR2004
+        if not isinstance(raw, str) or match is None or int(match["port"] or 0) > LARGEST_PORT:
             raise ValueError(f"{raw!r} is not an address to listen on")
         if not (_is_address(match["ip"]) if match["ip"] else _is_host(match["host"])):
             raise ValueError(f"{raw!r} names no valid host")
@@ -91,7 +93,7 @@ class ServiceName(str):
     @classmethod
     def parse(cls, raw: object) -> Self:
         match = _SERVICE.fullmatch(str(raw))
-        if not isinstance(raw, str) or match is None or int(match[2] or 0) > 65535:  # noqa: PLR2004
+        if not isinstance(raw, str) or match is None or int(match[2] or 0) > LARGEST_PORT:
             raise ValueError(f"{raw!r} names no Service")
         return cls(f"{match[1]}:{match[2] or cls._PORT}")
 

@@ -149,7 +149,8 @@ class Scan:
             present = await self._present()
         except NotFound as error:
             if not self._unwanted:
-                log.warning("PolicyReports are not written: %s", error)
+                # Most clusters have none of this kind, and nobody has asked for them.
+                log.info("PolicyReports are not written: %s", error)
             self._unwanted = True
             return
         self._unwanted = False

@@ -202,7 +202,9 @@ def test_search_says_when_there_is_more(trow: Any) -> None:
     assert trow("search", "--limit", "2").err.startswith("there are more; go on with --last ")
 
 
-@pytest.mark.parametrize("flags", [["--repo", "A"], ["--digest", "1"], ["--since", "x"], ["--limit", "x"]])
+@pytest.mark.parametrize(
+    "flags", [["--repo", "A"], ["--digest", "1"], ["--since", "x"], ["--limit", "x"], ["--limit", "0"]]
+)
 def test_search_that_is_not_understood_is_refused(trow: Any, flags: list[str]) -> None:
     ran = trow("search", *flags)
     assert (ran.code, ran.out) == (2, "")

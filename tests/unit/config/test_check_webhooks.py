@@ -78,7 +78,10 @@ def test_a_certificate_in_files_is_accepted(write: Write, tmp_path: Path) -> Non
         (f"{KEPT}, names: ['trow:8443']", "names", "'trow:8443' is no name of a host"),
         (f"{KEPT}, names: ['*.example.com']", "names", "'*.example.com' is no name of a host"),
         (f"{KEPT}, authority_lifetime: 59d", "authority_lifetime", "is less than twice admission.certificate_lifetime"),
-        (f"{KEPT}, certificate_lifetime: 9s", "certificate_lifetime", "'9s' is less than 10"),
+        (f"{KEPT}, deadline: 5s", "deadline", "is 5s, and the webhooks that Trow writes are waited for 5s"),
+        ("deadline: 30s", "deadline", "'30s' is more than 29s"),
+        (f"{KEPT}, webhooks: null, deadline: 1h", "deadline", "'1h' is more than 29s"),
+        (f"{KEPT}, certificate_lifetime: 9s", "certificate_lifetime", "'9s' is less than 10s"),
     ],
 )
 def test_what_does_not_fit_is_refused(write: Write, admission: str, key: str, wrong: str) -> None:
@@ -86,6 +89,13 @@ def test_what_does_not_fit_is_refused(write: Write, admission: str, key: str, wr
     assert problem.key == f"admission.{key}"
     assert problem.wrong.startswith(wrong)
     assert problem.fix
+
+
+@pytest.mark.parametrize(
+    "admission", [f"{KEPT}, deadline: 4.9s", f"{KEPT}, webhooks: null, deadline: 29s", "deadline: 29s"]
+)
+def test_a_deadline_below_what_the_api_server_waits_is_taken(write: Write, admission: str) -> None:
+    assert load(write(f"admission: {{{admission}}}"), {}, {}).admission.deadline
 
 
 def test_the_banner_shows_the_address(write: Write) -> None:

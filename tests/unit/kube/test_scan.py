@@ -202,6 +202,7 @@ async def test_one_namespace_keeps_no_other_from_its_report(
 
 
 async def test_reports_are_written_once_their_kind_is_known(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     pod(shelf)
     unknown = refusing("policyreports", 404, "the server could not find the requested resource")
     async with bench(shelf) as made:
@@ -215,6 +216,7 @@ async def test_reports_are_written_once_their_kind_is_known(shelf: Shelf, caplog
             await made.scan.once()
     assert set(reports(shelf)) == {"team-a"}
     assert all("PolicyReports are not written: " in each for each in told(caplog))
+    assert {each.levelname for each in caplog.records if each.name == "trow.kube.scan"} == {"INFO"}  # nobody asked
 
 
 async def test_a_look_that_fails_is_told(shelf: Shelf) -> None:
