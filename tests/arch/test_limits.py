@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.pages import ROOT
-from trow.admission import review
+from trow.admission import pulls, review
 from trow.app import application
 from trow.audit import queries, record, trail
 from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
 from trow.http import admission, capacity, lists, manifests, metrics, request, server, token
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
-from trow.kube import compiled, policies, statuses, webhooks
+from trow.kube import compiled, objects, policies, statuses, webhooks
 from trow.lib import lines, repeated
 from trow.metadata import transactions
 from trow.oci import manifest, ranges
@@ -111,6 +111,12 @@ FIXED: Final = {
     "digests kept for owners of Pods": (application._MOST_PINS, application._PINS_SECONDS / 86400),
     "tags of a digest that are tried at a pull": (known.MOST_TAGS,),
     "policies of a namespace that are compiled": (compiled.MOST_OF_A_NAMESPACE,),
+    "what may be pulled by digest after what named it": (
+        pulls._MOST_FOLLOWING,
+        pulls._MOST_CHILDREN,
+        pulls._FOLLOWS_SECONDS / 60,
+    ),
+    "a page of a list of the API server": (objects._PAGE_BYTES >> 20, objects._FIRST_PAGE),
     "series of decisions in the metrics": (metrics.MOST_DECISION_SERIES,),
     "records that wait to be written": (trail.MOST_WAITING,),
     "pulls and pushes being gathered": (

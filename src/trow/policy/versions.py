@@ -109,6 +109,8 @@ def _interval(word: str, text: str) -> Interval:
         if part is None or not part.isdecimal():
             break
         parts.append(int(part))
+    if not parts and match[1] in ("<", ">"):
+        raise ValueError(f"{word!r} in {text!r} is no version: nothing is below or above all of them; {_HOW}")
     if not parts:
         return (0, 0, 0), None
     first = _filled(parts)

@@ -19,6 +19,7 @@ from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import POD, POD_SPECS, Stage
 from trow.policy.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, about, all_of, any_of
 from trow.policy.rules import Mode
+from trow.policy.selectors import NAME_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,6 @@ PROBE: Final = "TrowReach"
 HERE: Final = "Trow answers"
 # The API server waits so long, in seconds; above `admission.deadline`.
 TIMEOUT: Final = 5
-NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 # How images may spell a registry (`images.registry_of`).
 _HOST: Final = r"(?i)^(?:{})(?::443|:80)?/"
 _OF_PODS: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
@@ -239,7 +239,7 @@ def _common(client: Manifest) -> dict[str, object]:
 
 def _named(operator: str, names: Sequence[str]) -> Manifest:
     """Namespaces by the label that the API server itself sets: no other one could not be set by a tenant."""
-    return {"matchExpressions": [{"key": NAMESPACE_LABEL, "operator": operator, "values": [*names]}]}
+    return {"matchExpressions": [{"key": NAME_LABEL, "operator": operator, "values": [*names]}]}
 
 
 def _rules_of_pods() -> Iterator[Manifest]:
