@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -47,6 +48,21 @@ def refusal(data: Path, *flags: str) -> str:
 
 def content(data: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in data.rglob("*") if path.is_file() and path.name != "trow.lock"}
+
+
+def test_uploads_go_on_after_a_start_that_came_to_nothing(tmp_path: Path) -> None:
+    """Such as one whose listener for probes found its port taken."""
+    with Trow.start(tmp_path) as trow, Client(trow.url) as client:
+        location = Repository(client, "lost/upload").begin()
+        assert client.patch(location, LARGE.content).status == 202
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        argv = [sys.executable, "-m", "trow", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+        argv += ["--probes", f"127.0.0.1:{port}"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+        assert (done.returncode, f"port {port}" in done.stderr) == (1, True)
+    with Trow.start(tmp_path) as trow, Client(trow.url) as client:
+        assert client.put(f"{location}?digest={LARGE.digest}").status == 201
 
 
 def remove(database: Path) -> None:

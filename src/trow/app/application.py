@@ -245,9 +245,11 @@ async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetad
     if crashed:
         log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
     mark.set()
-    yield push
-    await sessions.close()
-    mark.clear()
+    try:
+        yield push
+    finally:  # also where the start itself comes to nothing: sessions of the last run go on after the next one
+        await sessions.close()
+        mark.clear()
 
 
 def _tunnels(config: Config, metrics: Metrics) -> Tunnels | None:

@@ -16,6 +16,7 @@ import uvloop
 
 from trow import logs
 from trow.app.application import application_of
+from trow.app.background import beside
 from trow.app.certificates import certified
 from trow.app.database import check_database, damaged
 from trow.audit.errors import AuditError
@@ -123,24 +124,20 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
         probes = await stack.enter_async_context(_probes(config, application, watching))
         _settle_memory()
         announce([*map(str, addresses)], webhooks, probes, certified)
-        background = [
-            asyncio.create_task(server.watch_certificate(application.renewed)),
-            asyncio.create_task(_keep_house(application)),
-            asyncio.create_task(_sweep(application)),
-            asyncio.create_task(_watch_changes(application)),
-            asyncio.create_task(return_memory(lambda: application.metrics.answered + watching.left)),
-        ]
-        await stopping.wait()
-        for task in background:
-            task.cancel()
+        async with beside(
+            lambda: server.watch_certificate(application.renewed),
+            lambda: _keep_house(application),
+            lambda: _sweep(application),
+            lambda: _watch_changes(application),
+            lambda: return_memory(lambda: application.metrics.answered + watching.left),
+        ):
+            await stopping.wait()
         return await _stop(server, addresses, config.listen.shutdown_grace)
 
 
 async def _watch_authorities(tunnels: Tunnels) -> None:
-    async def renew() -> None:
-        tunnels.renew()
-
-    await watch(tunnels.authorities, renew)
+    # Lists of revoked certificates may have some megabytes.
+    await watch(tunnels.authorities, lambda: asyncio.to_thread(tunnels.renew))
 
 
 async def _watch_revocation(tunnels: Tunnels) -> None:
@@ -198,15 +195,10 @@ async def _client_tls(config: Config, application: Application, watching: Watch)
         behind.tunnels.crowded = watching.look_soon
         for front in fronts:
             behind.tunnels.start(front.reservation, inner)
-        tasks = [
-            asyncio.create_task(_watch_authorities(behind.tunnels)),
-            asyncio.create_task(_watch_revocation(behind.tunnels)),
-        ]
         try:
-            yield [str(front) for front in fronts]
+            async with beside(lambda: _watch_authorities(behind.tunnels), lambda: _watch_revocation(behind.tunnels)):
+                yield [str(front) for front in fronts]
         finally:
-            for task in tasks:
-                task.cancel()
             await behind.tunnels.stop()
             await _stop(server, fronts, config.listen.shutdown_grace)
 

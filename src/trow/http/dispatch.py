@@ -12,6 +12,7 @@ from trow.http import errors
 from trow.http.connections import SMALL
 from trow.http.request import LONGEST_PATH, Request
 from trow.http.response import Response
+from trow.http.routes import PROBES
 from trow.http.v2 import warning
 from trow.oci.errors import Denied, OciError, Unauthorized, Unavailable
 from trow.oci.names import Repository
@@ -40,7 +41,6 @@ _DRAIN_SECONDS: Final = 2.0
 # A disk that does not answer is not waited for.
 _CUT_OFF_SECONDS: Final = 5.0
 _NO_ROUTE: Final = "(none)"
-_FOR_OPERATORS: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})
 
 
 class Dispatcher:
@@ -200,4 +200,4 @@ class Dispatcher:
 
 def _is_for_operators(request: Request) -> bool:
     """What operators ask is answered at once, and beside the requests that are counted."""
-    return request.path in _FOR_OPERATORS and request.method in ("GET", "HEAD")
+    return request.path in PROBES and request.method in ("GET", "HEAD")

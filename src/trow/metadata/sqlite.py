@@ -269,7 +269,11 @@ class Writer:
             self._release()
             raise
         self._probed_at = -_PROBE_SECONDS
-        self._thread = start_thread(self._work, "trow-writer")
+        try:
+            self._thread = start_thread(self._work, "trow-writer")
+        except BaseException:
+            self._put_away()
+            raise
 
     async def run(self, transaction: Transaction[Result], changed: Callable[[], None] | None = None) -> Result:
         """Run a transaction and wait until it is committed.
@@ -303,6 +307,10 @@ class Writer:
         """Finish what waits, write the log back and close."""
         self._queue.put(None)
         self._thread.join()
+        self._put_away()
+
+    def _put_away(self) -> None:
+        """Leave the open sessions to the next start, and close."""
         with contextlib.suppress(apsw.Error):
             self._alone(transactions.put_uploads(self.sessions.all()))
         self._release()
@@ -462,9 +470,13 @@ class SqliteMetadata:
         self._writer = Writer(path, lambda seconds: self._observe("commit", seconds), reserve or Reserve())
         self._sessions = self._writer.sessions
         self._hot = HotManifests()
-        self._reader = _connect(path, readonly=True)
-        self._reader.set_busy_timeout(_READ_BUSY_MILLISECONDS)
-        self._lists = ListReader(lambda: _connect(path, readonly=True))
+        try:
+            self._reader = _connect(path, readonly=True)
+            self._reader.set_busy_timeout(_READ_BUSY_MILLISECONDS)
+            self._lists = ListReader(lambda: _connect(path, readonly=True))
+        except BaseException:
+            self._writer.close()
+            raise
 
     def close(self) -> None:
         """Finish what waits and close all connections."""
