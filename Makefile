@@ -30,7 +30,8 @@ test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/pytest -n auto --dist loadgroup tests $(ARGS)
 
 test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slow, and few cases of each
-	@$(BIN)/pytest -n auto -q --fast --durations 5 --durations-min 1 tests/unit tests/contract tests/http tests/arch $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadfile -q --fast --durations 5 --durations-min 1 \
+		tests/unit tests/contract tests/http tests/arch $(ARGS)
 
 lint: $(STAMP) ## style, types, layers, dependencies
 	@$(BIN)/ruff format --check .
