@@ -12,7 +12,7 @@ from factories import INLINE
 from support import http2
 from support.client import digest_of
 from support.registry import Client, Repository
-from support.wire import Wire
+from support.wire import Wire, chunked, request
 
 if TYPE_CHECKING:
     from factories import Blob
@@ -57,6 +57,20 @@ def test_digest_without_bytes_opens_an_upload_over_http_2(trow: Trow, repository
         with Wire(trow.host) as wire:
             wire.send(http2.preface() + http2.post(1, f"{repository.uploads}?digest={digest_of(b'content')}", content))
             assert http2.ends(wire.incoming) == [status]
+
+
+@pytest.mark.parametrize(("method", "place", "status"), [("PUT", "", 413), ("PATCH", "0-4", 400)])
+def test_refusal_in_the_middle_of_a_body_reaches_who_still_sends_it(
+    trow: Trow, repository: Repository, method: str, place: str, status: int
+) -> None:
+    """Whoever sends into a connection that has ended sees no answer."""
+    path = repository.begin() if place else repository.manifest("v1")
+    headers = [("Content-Range", place), ("Transfer-Encoding", "chunked")]
+    for _ in range(3):
+        with Wire(trow.host) as wire:
+            wire.send(request(method, path, headers) + chunked(*[b"x" * 65536] * 100))
+            assert wire.answer(method).status == status
+            assert wire.ask("GET", "/healthz").status == 200
 
 
 @pytest.mark.parametrize("size", SIZES)

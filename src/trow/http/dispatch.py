@@ -167,10 +167,11 @@ class Dispatcher:
 
     @staticmethod
     async def _drain(request: Request) -> None:
+        most = request.received + _DRAIN_BYTES
         with contextlib.suppress(OciError, TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 async for _ in request.body():
-                    if request.received > _DRAIN_BYTES:
+                    if request.received > most:
                         return
 
     @staticmethod

@@ -89,12 +89,13 @@ class Request:
         route: the line of the table that the request leads to, None while or where there is none.
         identity: who sends it, set before the handler runs.
         received: bytes of the body that have arrived.
+        body_read: whether nothing more of it comes.
         refusal: why it was not let through, for the log.
     """
 
     __slots__ = (
-        "_headers", "_named", "_pace", "_peer", "_peers", "_query", "_scope", "_transport", "body_read", "client",
-        "connection", "identity", "method", "number", "parameters", "path", "received", "refusal",
+        "_headers", "_named", "_pace", "_peer", "_peers", "_pieces", "_query", "_scope", "_transport", "body_read",
+        "client", "connection", "identity", "method", "number", "parameters", "path", "received", "refusal",
         "repository", "route",
     )  # fmt: skip
 
@@ -107,6 +108,7 @@ class Request:
         self._pace = pace
         self._headers: Headers = scope.headers
         self._named: str | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
         self._query: list[tuple[str, str]] | None = None
         self.client = peers.address(scope) if self._peer is None else self._peer.address
         self.connection = scope.client if self._peer is None else self._peer.connection
@@ -255,7 +257,7 @@ class Request:
 
     @property
     def has_unread_body(self) -> bool:
-        """Whether a body comes that nobody has begun to read. Whoever asks for something need not announce none."""
+        """Whether more of a body may come than was read. Whoever asks for something need not announce none."""
         if self.body_read:
             return False
         if self.method in ("GET", "HEAD"):
@@ -263,17 +265,16 @@ class Request:
         return self.has_body
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they arrive.
+        """The body in pieces as they arrive; where it was left before its end, the rest.
 
         Raises:
             BodyTimeout: it comes too slowly.
             BodyIncomplete: the client went away; what has come was given out before.
         """
-        self.body_read = True
         expected = self.content_length
-        pieces = aiter(self._transport)
+        self._pieces = self._pieces or aiter(self._transport)
         patience = Patience(self._pace)
-        while (piece := await self._next(pieces, patience)) is not None:
+        while (piece := await self._next(self._pieces, patience)) is not None:
             if piece:
                 self.received += len(piece)
                 yield piece
@@ -307,6 +308,7 @@ class Request:
     async def _next(self, pieces: AsyncIterator[bytes], patience: Patience) -> bytes | None:
         now = asyncio.get_running_loop().time
         since = now()
+        self.body_read = True  # whatever happens but that a piece comes: then nothing comes any more
         try:
             async with asyncio.timeout(patience.left):
                 # Not anext() with a default: CPython 3.11 crashes on the server's own kind of awaitable.
@@ -315,6 +317,7 @@ class Request:
             return None
         except TimeoutError:
             raise BodyTimeout(self._too_slow()) from None
+        self.body_read = False
         patience.note(now() - since, len(piece))
         return piece
 

@@ -130,6 +130,18 @@ async def test_body_comes_in_pieces() -> None:
     assert asked.received == 3
 
 
+async def test_body_that_was_left_goes_on_where_it_was() -> None:
+    asked = request(b"ab", b"c", b"d", headers=[("content-length", "4")])
+    unread = [asked.has_unread_body]
+    async for piece in asked.body():
+        assert piece == b"ab"
+        break
+    unread.append(asked.has_unread_body)
+    assert [piece async for piece in asked.body()] == [b"c", b"d"]
+    assert [*unread, asked.has_unread_body] == [True, True, False]
+    assert asked.received == 4
+
+
 async def test_body_that_ends_early_gives_what_came_and_then_an_error() -> None:
     asked = request(b"ab", headers=[("content-length", "3")])
     body = asked.body()
@@ -150,6 +162,7 @@ async def test_silence_in_the_middle_of_a_body() -> None:
     with pytest.raises(BodyTimeout):
         await anext(body)
     assert asked.received == 2
+    assert not asked.has_unread_body
 
 
 async def test_a_small_body_at_once() -> None:
