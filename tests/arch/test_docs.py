@@ -166,6 +166,20 @@ def trow_commands(line: str) -> Iterator[list[str]]:
 # What looks like the name of a setting and is something else.
 NO_SETTINGS: Final = {action.value for action in Action} | {"audit.db", "audit.pem", "kubernetes.io"}
 
+# What a page makes in the folder that it is tried in, and nobody else should find there.
+SECRET: Final = re.compile(
+    r"> (\w[\w.-]*\.(?:token|password))\b|-keyout (\S+)|mkdir (?:--parents )?(backup|copy|certs\.d)\b|mv data (\S+)"
+)
+REMOVED: Final = re.compile(r"^rm -r?f (.+)$", re.MULTILINE)
+
+
+def test_no_page_leaves_secrets_behind() -> None:
+    run = [block.code for page in PAGES for block in blocks(page) if "run" in block.words]
+    made = {name for code in run for found in SECRET.findall(code) for name in found if name}
+    removed = {name for code in run for names in REMOVED.findall(code) for name in names.split()}
+    assert {"admin.password", "ci.token", "client.key", "backup"} <= made
+    assert made - removed == set()
+
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_setting_named_in_a_page_exists(page: Path) -> None:

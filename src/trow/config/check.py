@@ -9,7 +9,7 @@ import ssl
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
-from trow.config.errors import Problem
+from trow.config.errors import DEFAULT, Problem
 from trow.config.values import Bind, is_loopback
 from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
@@ -46,7 +46,8 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
         yield problem("listen.bind", "is empty", f"write {Bind.form}")
     if config.limits.page_size > config.limits.max_page_size:
         yield problem("limits.page_size", "is larger than limits.max_page_size", "lower it or raise the other")
-    if config.registry.empty_upload_expiry > config.registry.upload_expiry:
+    said = sources["registry.empty_upload_expiry"] != DEFAULT
+    if said and config.registry.empty_upload_expiry > config.registry.upload_expiry:
         outlives = "is longer than registry.upload_expiry, which ends every upload"
         yield problem("registry.empty_upload_expiry", outlives, "lower it or raise the other")
     yield from _same_addresses(config, problem)
