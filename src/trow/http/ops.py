@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from trow.http.metrics import CONTENT_TYPE
@@ -37,6 +38,7 @@ class Operations:
     def __init__(self, checks: Mapping[str, Callable[[], Awaitable[None]]], metrics: Metrics) -> None:
         self._checks = checks
         self._metrics = metrics
+        self._checking: asyncio.Task[dict[str, str]] | None = None
 
     async def welcome(self, request: Request) -> Response:
         """What a person who opens the address in a browser has found."""
@@ -49,11 +51,16 @@ class Operations:
         return json_response(200, {"status": "ok"})
 
     async def readiness(self, request: Request) -> Response:
-        """Storage and database take reads and writes."""
+        """Storage and database take reads and writes. They are tried once for all who ask at the same time."""
         del request
-        results = {name: await _result(check) for name, check in self._checks.items()}
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._results())
+        results = await asyncio.shield(self._checking)
         ready = all(result == "ok" for result in results.values())
         return json_response(200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": results})
+
+    async def _results(self) -> dict[str, str]:
+        return {name: await _result(check) for name, check in self._checks.items()}
 
     async def metrics(self, request: Request) -> Response:
         """Numbers for Prometheus."""

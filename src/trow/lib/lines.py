@@ -11,6 +11,8 @@ import select
 import threading
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,6 +32,9 @@ class LineWriter:
 
     Attributes:
         dropped: how many lines were dropped since the start.
+
+    Raises:
+        ThreadsError: the system refuses the thread.
     """
 
     def __init__(self, fd: int, dropped: Callable[[int], bytes], most_bytes: int = MOST_BYTES) -> None:
@@ -43,8 +48,7 @@ class LineWriter:
         self.dropped = 0
         self._closing = False
         self._torn = False
-        self._thread = threading.Thread(target=self._work, name="trow-log", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, "trow-log")
 
     def put(self, lines: bytes, count: int = 1, *, bulk: bool = False) -> None:
         """Have whole lines written.

@@ -65,11 +65,6 @@ def _number(value: Value) -> int:
     return value
 
 
-def _int(value: Value) -> int:
-    assert isinstance(value, int)  # noqa: S101
-    return value
-
-
 def _float(value: Value) -> float:
     assert isinstance(value, (int, float))  # noqa: S101
     return float(value)
@@ -107,20 +102,20 @@ def _manifest(row: Row) -> ManifestRecord:
 def repository(name: Repository) -> Transaction[RepositoryRecord | None]:
     """See `Metadata.repository`."""
     rows = yield sql.REPOSITORY, (name,)
-    return RepositoryRecord(_int(rows[0][0]), _text(rows[0][1])) if rows else None
+    return RepositoryRecord(_number(rows[0][0]), _text(rows[0][1])) if rows else None
 
 
 def generation() -> Transaction[int]:
     """See `Metadata.generation`."""
     rows = yield sql.GENERATION, ()
-    return _int(rows[0][0])
+    return _number(rows[0][0])
 
 
 def _add_repository(publication: Publication, now: float) -> Transaction[None]:
     if (yield sql.REPOSITORY, (publication.repository,)):
         return
     rows = yield sql.NEXT_GENERATION, ()
-    yield sql.ADD_REPOSITORY, (publication.repository, _int(rows[0][0]), now, publication.subject)
+    yield sql.ADD_REPOSITORY, (publication.repository, _number(rows[0][0]), now, publication.subject)
 
 
 def publish(publication: Publication, now: float) -> Transaction[PublicationResult]:

@@ -22,7 +22,7 @@ from trow.registry.presence import locate
 from trow.registry.sessions import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from trow.oci.digest import Digest
     from trow.oci.names import Repository
@@ -155,17 +155,14 @@ class Push:
             source = await self._anywhere.find(digest, readable, asker)
         elif not await _known_readable(source, readable):
             return None
-        if source is None or not await self._held([source], digest):
+        if source is None or not await self._is_here(source, digest):
             return None
         return await self._metadata.mount_blob(repository, digest, [source])
 
-    async def _held(self, repositories: Sequence[Repository], digest: Digest) -> bool:
-        """Whether one of these has the blob, and its bytes are there: who is told so will not send them."""
-        for repository in repositories:
-            record = await self._metadata.blob(repository, digest)
-            if record is not None:
-                return await locate(self._blobs, digest, record) is not None
-        return False
+    async def _is_here(self, repository: Repository, digest: Digest) -> bool:
+        """Whether it has the blob, and its bytes are there: who is told so will not send them."""
+        record = await self._metadata.blob(repository, digest)
+        return record is not None and await locate(self._blobs, digest, record) is not None
 
     async def _write(self, staged: Staged, chunk: Chunk) -> None:
         if chunk.place is not None:

@@ -280,10 +280,9 @@ class Transfers:
             else:
                 heapq.heappop(self._looks)
                 self._look_later(key, pull)
-        for key, push in list(self._pushes.items()):
-            if not everything and push.touched >= now - _PUSH_IDLE_SECONDS:
-                break
-            self._abandon(self._pushes.pop(key))
+        # The one that was touched first comes first.
+        while self._pushes and (everything or next(iter(self._pushes.values())).touched < now - _PUSH_IDLE_SECONDS):
+            self._abandon(self._pushes.popitem(last=False)[1])
         self.repeats.sweep(everything=everything)
 
     def _set_back(self, now: float) -> None:
