@@ -111,10 +111,10 @@ class Application:
             if part is not None:
                 await part.dispatcher.cut_off()
 
-    def renewed(self) -> None:
+    async def renewed(self) -> None:
         """The server's certificate was renewed."""
         if self.certified is not None:
-            self.certified.tunnels.renew()
+            await self.certified.tunnels.reload()
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,8 +136,7 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
 
 
 async def _watch_authorities(tunnels: Tunnels) -> None:
-    # Lists of revoked certificates may have some megabytes.
-    await watch(tunnels.authorities, lambda: asyncio.to_thread(tunnels.renew))
+    await watch(tunnels.authorities, tunnels.reload)
 
 
 async def _watch_revocation(tunnels: Tunnels) -> None:

@@ -330,7 +330,7 @@ class HttpServer:
         await _stop(old)
         self._listeners = [listener for listener in self._listeners if listener not in old]
 
-    async def watch_certificate(self, renewed: Callable[[], None]) -> None:
+    async def watch_certificate(self, renewed: Callable[[], Awaitable[None]]) -> None:
         """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken.
 
         Args:
@@ -339,7 +339,7 @@ class HttpServer:
 
         async def renew() -> None:
             await self.renew()
-            renewed()
+            await renewed()
 
         if self._tls is not None:
             await watch([self._tls.certificate, self._tls.key], renew)

@@ -129,6 +129,10 @@ class Tunnels:
         context.load_cert_chain(self._tls.certificate, self._tls.key, password="")
         self._context, self._revocation, self._warned = context, revocation, False
 
+    async def reload(self) -> None:
+        """The same beside the event loop: lists of revoked certificates may have some megabytes."""
+        await asyncio.to_thread(self.renew)
+
     @property
     def authorities(self) -> Sequence[Path]:
         """The files that say which clients are let in."""
