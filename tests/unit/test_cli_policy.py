@@ -434,7 +434,7 @@ def test_a_denial_wins_over_what_cannot_be_judged(capsys: pytest.CaptureFixture[
 def test_nothing_to_test_is_no_success(capsys: pytest.CaptureFixture[str], content: str) -> None:
     Path("app.yaml").write_text(content)
     assert judge("app.yaml") == 2
-    assert capsys.readouterr().err == "trow: error: app.yaml: is empty, so there is nothing to test\n"
+    assert capsys.readouterr().err == "trow: error: app.yaml: is empty; give manifests\n"
 
 
 @pytest.mark.parametrize(

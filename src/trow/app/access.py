@@ -93,9 +93,11 @@ def _issuer(config: Config, who: Who) -> OidcIssuer | None:
         return next((each for each in issuers if who.name.startswith(each.settings.user_prefix)), None)
     found = next((each for each in issuers if each.settings.name == who.issuer), None)
     if found is None:
-        raise StartError(f"auth.oidc has no issuer {who.issuer!r}")
+        raise StartError(f"auth.oidc has no issuer {who.issuer!r}; name one of its entries, or add it")
     if not who.name.startswith(found.settings.user_prefix):
-        raise StartError(f"the names of issuer {who.issuer} begin with {found.settings.user_prefix!r}")
+        raise StartError(
+            f"the names of issuer {who.issuer} begin with {found.settings.user_prefix!r}; write it before the name"
+        )
     return found
 
 

@@ -93,7 +93,7 @@ def parsed(content: bytes, file: str) -> tuple[Document, ...]:
             json.dumps([each.value for each in documents], ensure_ascii=False).encode()
         return tuple(documents)
     except UnicodeError:
-        _refuse(place, "is not UTF-8 text")
+        _refuse(place, "is not UTF-8 text; give a file of YAML or JSON")
     except (RecursionError, TooDeep):
         _refuse(place, f"is nested deeper than {DEEPEST} levels")
 

@@ -37,7 +37,7 @@ def files_of(path: str) -> Iterator[str]:
         return
     found = sorted(str(file) for file in folder.iterdir() if file.suffix in SUFFIXES and not file.is_dir())
     if not found:
-        raise UnreadableFile(f"{path}: has no file that ends with {', '.join(sorted(SUFFIXES))}")
+        raise UnreadableFile(f"{path}: has no file that ends with {', '.join(sorted(SUFFIXES))}; give one that has")
     yield from found
 
 

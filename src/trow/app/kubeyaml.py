@@ -84,7 +84,7 @@ class Chunk:
 def _told(error: yaml.MarkedYAMLError) -> str:
     if isinstance(error, yaml.composer.ComposerError) and "another document" in str(error.problem):
         return "something follows the end of the document, which kubectl passes over; write --- in front of it"
-    return str(error.problem or error)
+    return f"{error.problem or error}; correct the YAML"
 
 
 def chunks(stream: str) -> Iterator[Chunk]:

@@ -127,7 +127,7 @@ def tried(files: Sequence[str], judge: Judge, policies: Policies, namespace: str
     for path in files:
         documents = [document for file in files_of(path) for document in read(file)]
         if not documents:
-            raise UnreadableFile(f"{'standard input' if path == '-' else path}: is empty, so there is nothing to test")
+            raise UnreadableFile(f"{'standard input' if path == '-' else path}: is empty; give manifests")
         found += objects(documents)
     for document in found:
         policies.labels.learn(document.value)

@@ -73,7 +73,9 @@ def _reported(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
         except (_Refused, BrokenFile) as error:
             reason = str(error)
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}"
+            reason = (
+                f"{error.filename}: {error.strerror}; give a file in a folder that is there and that you may write to"
+            )
         print(f"trow: error: {reason}", file=sys.stderr)
         return EXIT_FAILED
 

@@ -849,7 +849,7 @@ def test_what_cannot_be_read_keeps_nothing_else_from_coming_over(bring: Any) -> 
     assert [remark.partition(": containers")[0] for remark in remarks] == [
         "left out: 0.yaml, document 2",
         "left out: 0.yaml, document 3: is no mapping",
-        "left out: 1.yaml, document 1: line 2: did not find expected node content",
+        "left out: 1.yaml, document 1: line 2: did not find expected node content; correct the YAML",
     ]
     with pytest.raises(UnreadableSource, match="containers is not a list"):
         bring(odd)
