@@ -151,6 +151,24 @@ def test_reviews_are_answered_though_crowds_are_idle_where_files_are_few(tmp_pat
         assert not guard.logged("could not be taken")
 
 
+def test_a_connection_that_is_there_stays_while_crowds_send_their_reviews_slowly(tmp_path: Path) -> None:
+    """All of theirs are in work, so it is the only idle one; who has far fewer than others is not ended for them."""
+    issuer = CertManager(tmp_path / "issued")
+    config = {"admission": {"bind": "127.0.0.1:0", "tls": issuer.settings}, "image_validation": VALIDATION}
+    slow = request("POST", "/admission/validate", [*JSON, ("content-length", "3000")]) + b"{"
+    with Trow.start(tmp_path, config=config, files=1024) as trow, contextlib.ExitStack() as crowd:
+        guard = Guard(trow, issuer.context)
+        host, _, port = guard.host.rpartition(":")
+        with guard.wire() as honest:
+            assert ask(honest, OURS)
+            for number in range(60):
+                with contextlib.suppress(OSError):
+                    source = (f"127.0.0.{2 + number % 2}", 0)
+                    plain = socket.create_connection((host, int(port)), 1, source_address=source)
+                    crowd.enter_context(issuer.context.wrap_socket(plain, server_hostname=host)).sendall(slow)
+            assert ask(honest, OURS)
+
+
 class Echo:
     async def __rsgi__(self, scope: object, transport: Any) -> None:
         transport.response_str(200, [], "here")

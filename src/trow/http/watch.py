@@ -36,6 +36,8 @@ _CROWDED_SECONDS: Final = 0.1
 # Looking takes 5 µs a connection; it may take this share of a processor.
 _SHARE: Final = 0.2
 _CROWDED: Final = 0.9
+# So many times fewer than others.
+_FAR_FEWER: Final = 8
 # A reader that stalls for so long goes when others wait.
 _STALL_SECONDS: Final = 3.0
 
@@ -220,9 +222,13 @@ class Watch:
         return {source for source in over if counts[source] > door.each}
 
     def _to_go(self, door: Door, members: Sequence[Watched], counts: Counter[str], excess: int) -> Iterator[Watched]:
-        """Idle ones of the source that has most: who never asked anything first, then who was silent longest."""
+        """Idle ones of the source that has most: who never asked anything first, then who was silent longest.
+
+        Whoever has far fewer than others, all of whose connections may be in work, gives up none for them.
+        """
         queues = self._idle_of(members)
-        sources = [(-counts[source], source) for source in queues]
+        few = max(counts.values(), default=0) / _FAR_FEWER
+        sources = [(-counts[source], source) for source in queues if source not in counts or counts[source] >= few]
         heapq.heapify(sources)
         while sources and (excess > 0 or -sources[0][0] > door.each):
             most, source = heapq.heappop(sources)
