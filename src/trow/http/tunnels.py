@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS: Final = 1_000
 _BACKLOG: Final = 1_024
 _PAUSE_SECONDS: Final = 1.0
+# An API server waits for some seconds. The watch ends idle ones in a fraction of that, on a machine under load too.
+_ROOM_PATIENCE: Final = 3.0
 _ROOM_SECONDS: Final = 0.02
 _HANDSHAKE_SECONDS: Final = 10.0
 _PIECE: Final = 256 * 1024
@@ -178,13 +180,13 @@ class Tunnels:
     async def _accept(self, listening: socket.socket, upstream: InnerSocket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._make_room()
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError:  # out of files, or a client that is gone already
                 log.exception("a connection could not be taken")
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
+            await self._make_room()
             if self._full:
                 accepted.close()
                 continue
@@ -196,8 +198,8 @@ class Tunnels:
         return len(self._tasks) - len(self._handshakes) > self.room.taken
 
     async def _make_room(self) -> None:
-        """Leave who comes to the kernel for as long as it takes to end those that are idle."""
-        end = time.monotonic() + _PAUSE_SECONDS
+        """Let who has come wait for as long as it takes to end those that are idle, and the next ones in the kernel."""
+        end = time.monotonic() + _ROOM_PATIENCE
         while self._full and time.monotonic() < end:
             self.crowded()
             await asyncio.sleep(_ROOM_SECONDS)
