@@ -448,7 +448,9 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fail_closed: Annotated[
         bool, _setting("Do nothing that cannot be recorded: requests wait for the record and fail without it.")
     ] = False
-    retention: Annotated[Duration, _setting("Records older than this are removed.", minimum=60)] = Duration(90 * 86400)
+    retention: Annotated[
+        Duration, _setting("Records older than this are removed; at most 100 years.", minimum=60, maximum=36500 * 86400)
+    ] = Duration(90 * 86400)
     max_size: Annotated[
         Size,
         _setting(

@@ -187,6 +187,7 @@ def test_empty_variable_of_several_parts_is_the_default(name: str) -> None:
         ({"TROW_TOKENS_LIFETIME": "2h"}, "'2h' is more than 1h"),
         ({"TROW_TOKENS_LIFETIME": "5"}, "'5' is less than 10s"),
         ({"TROW_AUDIT_RETENTION": "1s"}, "'1s' is less than 1m"),
+        ({"TROW_AUDIT_RETENTION": "36501d"}, "'36501d' is more than 36500d"),
         ({"TROW_AUDIT_MAX_SIZE": "1kB"}, "'1kB' is less than 1MiB"),
         ({"TROW_AUDIT_WEBHOOK_FORMAT": "xml"}, "cannot be 'xml'; write one of cloudevents, kubernetes"),
     ],
