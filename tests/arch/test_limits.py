@@ -14,7 +14,7 @@ from trow.app import application
 from trow.audit import queries, record, trail
 from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
-from trow.http import admission, capacity, lists, manifests, metrics, request, server, token
+from trow.http import admission, capacity, dispatch, lists, manifests, metrics, request, server, token
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
 from trow.kube import compiled, objects, policies, statuses, webhooks
 from trow.lib import lines, repeated
@@ -50,6 +50,10 @@ FIXED: Final = {
     "an `artifactType`": (manifest._LONGEST_TYPE,),
     "parameters of a query": (request._MOST_PARAMETERS,),
     "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
+    "the rest of a body that is not wanted, after the answer is decided": (
+        dispatch._DRAIN_BYTES // (1024 * 1024),
+        dispatch._DRAIN_SECONDS,
+    ),
     "a form at `/token`": (token._LARGEST_FORM, token._MOST_FIELDS, token._FORM_SECONDS),
     "forms over 4 KiB that arrive": (
         token._FORMS.total,

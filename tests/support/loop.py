@@ -51,7 +51,7 @@ ALLOWED: Final = (
     "load",
     "rotate",
     "KeyRing.in_folder",
-    "SigningKey.load_or_make",
+    "SigningKey.load",
     "Watched.__init__",
     "make_file",
     "FilesystemBlobs.prepare",
