@@ -905,7 +905,7 @@ def test_names_become_those_of_kubernetes(bring: Any) -> None:
 
 
 def test_more_rules_than_a_policy_may_have(bring: Any) -> None:
-    repos = [f"a.io/{number}/" for number in range(251)]
+    repos = [f"a.io/{number}/" for number in range(1001)]
     manifests, remarks = bring(constraint("K8sAllowedRepos", f"{{parameters: {{repos: {repos}}}}}"))
     assert manifests == []
-    assert "250" in remarks[-1]
+    assert "1000" in remarks[-1]
