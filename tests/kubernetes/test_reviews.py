@@ -397,7 +397,7 @@ async def test_an_account_without_the_role_is_told_what_to_bind(
     token = cluster.token(namespace, "default", "https://kubernetes.default.svc")
     async with registry(Access(cluster.url, ca=cluster.ca, token=token)) as trow:
         with pytest.raises(
-            Unavailable, match=r"tokenreviews \(403\): bind ClusterRole system:auth-delegator"
+            Unavailable, match=r"tokenreviews \(403\); bind ClusterRole system:auth-delegator"
         ) as caught:
             await trow.tokens.verify(cluster.token(namespace, "default", AUDIENCE))
     assert token not in caught.value.message

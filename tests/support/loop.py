@@ -49,6 +49,8 @@ ALLOWED: Final = (
     "check_database",
     "Check.",
     "load",
+    "_read_yaml",  # with `_present`, how the cluster is reached: read at the start
+    "_present",
     "rotate",
     "KeyRing.in_folder",
     "SigningKey.load",
