@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,15 +78,20 @@ def _cases(names: str) -> list[Case]:
     return [CASES[name] for name in names.split(",")]
 
 
-def measure(options: argparse.Namespace, scratch: Path) -> list[tuple[Case, list[Result]]]:
+def measure(options: argparse.Namespace, scratch: Path) -> tuple[list[tuple[Case, list[Result]]], list[str]]:
+    """What was measured, and the names of the cases that failed: minutes of measuring are not lost for one of them."""
     setting = Setting(scratch, options.rounds, QUICK if options.quick else Sizes())
-    measured = []
+    measured, failed = [], []
     for case in options.only:
         print(f"{case.name}", flush=True)
         began = time.monotonic()
-        measured.append((case, case.run(setting)))
+        try:
+            measured.append((case, case.run(setting)))
+        except Exception:  # noqa: BLE001 - whatever it was
+            traceback.print_exc()
+            failed.append(case.name)
         print(f"  took {time.monotonic() - began:.0f} s", flush=True)
-    return measured
+    return measured, failed
 
 
 def facts(scratch: Path) -> list[tuple[str, str]]:
@@ -97,17 +103,19 @@ def facts(scratch: Path) -> list[tuple[str, str]]:
 def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     with tempfile.TemporaryDirectory(prefix="trow-bench-", dir=options.scratch) as folder:
-        measured = measure(options, Path(folder))
+        measured, failed = measure(options, Path(folder))
         report = markdown(" ".join(["python -m bench", *arguments]), facts(Path(folder)), measured)
     if options.quick:
         report = "QUICK: small sizes, no result\n\n" + report
-    partial = options.quick or len(options.only) < len(CASES)
+    partial = options.quick or bool(failed) or len(options.only) < len(CASES)
     output = options.output or (None if partial else REPORT)
     if output is None or options.quick:
         print(report)
     else:
         output.write_text(report)
         print(f"written to {output}")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; measure these again with --only")
 
 
 if __name__ == "__main__":
