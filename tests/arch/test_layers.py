@@ -17,8 +17,11 @@ from trow.identity.authenticator import AuthenticatorChain
 from trow.identity.authorizer import Guard
 from trow.identity.rbac import RbacAuthorizer
 from trow.identity.tokens import RegistryTokens
-from trow.metadata.sqlite import SqliteMetadata
+from trow.metadata.store import SqlMetadata
+from trow.metadata.uploads import LocalUploads
 from trow.registry import events, ports
+from trow.sql.engine import Engine
+from trow.sql.sqlite import SqliteEngine
 from trow.storage.filesystem import FileStaged, FilesystemBlobs
 from trow.storage.memory import MemoryBlobs, MemoryStaged
 
@@ -129,8 +132,11 @@ def test_functions_are_small(module: Path) -> None:
         (ports.Blobs, FilesystemBlobs),
         (ports.Staged, MemoryStaged),
         (ports.Staged, FileStaged),
-        (ports.Metadata, SqliteMetadata),
-        (ports.RobotTokens, SqliteMetadata),
+        (ports.Metadata, SqlMetadata),
+        (ports.RobotTokens, SqlMetadata),
+        (ports.Outbox, SqlMetadata),
+        (ports.Uploads, LocalUploads),
+        (Engine, SqliteEngine),
         (ports.Authenticator, AuthenticatorChain),
         (ports.Authorizer, Guard),
         (ports.Authorizer, RbacAuthorizer),

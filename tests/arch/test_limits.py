@@ -18,7 +18,7 @@ from trow.http import admission, capacity, dispatch, lists, manifests, metrics, 
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
 from trow.kube import compiled, objects, policies, statuses, webhooks
 from trow.lib import lines, repeated
-from trow.metadata import transactions
+from trow.metadata.transactions import manifests as manifest_rows
 from trow.oci import manifest, ranges
 from trow.policy import pods
 from trow.registry import anywhere, browse, events, known, repeats, sessions, transfers
@@ -44,7 +44,7 @@ FIXED: Final = {
     "large manifests (over 64 KiB) in memory": (manifests._BOUNDS.total, manifests._BOUNDS.each),
     "lists being read": (lists._BOUNDS.total, lists._BOUNDS.each),
     "a list of repositories being read": (browse._MOST_READS, browse._LEAST_READ, browse._LONGEST_SECONDS),
-    "annotations of one entry of such a list": (transactions._LISTED_ANNOTATIONS,),
+    "annotations of one entry of such a list": (manifest_rows._LISTED_ANNOTATIONS,),
     "a header that is read": (request._LONGEST_HEADER,),
     "a `Range` header": (ranges._LONGEST,),
     "an `artifactType`": (manifest._LONGEST_TYPE,),

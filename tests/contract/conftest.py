@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import pytest
 
 from support.clock import Clock
+from support.metadata import EmbeddedMetadata
 from trow.admission.ports import Pins
-from trow.metadata.sqlite import SqliteMetadata
 from trow.registry.ports import Blobs, Metadata, RobotTokens
 from trow.storage.filesystem import FilesystemBlobs
 from trow.storage.memory import MemoryBlobs
@@ -56,7 +56,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iter
 
     def open_again() -> Database:
         close()
-        opened.append({"sqlite": lambda: SqliteMetadata(tmp_path / "trow.db", clock)}[request.param]())
+        opened.append({"sqlite": lambda: EmbeddedMetadata(tmp_path / "trow.db", clock)}[request.param]())
         return opened[-1]
 
     yield open_again

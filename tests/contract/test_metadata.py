@@ -12,9 +12,9 @@ import pytest
 
 import factories
 from factories import DOCKER_IMAGE, OCI_IMAGE
-from support.core import OTHER, OWNER, REPO, digest, publication, tag
-from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists, TooManyRequests
-from trow.oci.names import Repository, Tag, UploadId
+from support.core import OTHER, REPO, digest, publication, tag
+from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists
+from trow.oci.names import Repository, Tag
 from trow.oci.page import NameRange, Page, PageRequest
 from trow.registry.ports import (
     BlobRecord,
@@ -27,7 +27,6 @@ from trow.registry.ports import (
     Stretch,
     TagEvent,
     TagMove,
-    Upload,
     UploadBounds,
 )
 
@@ -55,7 +54,7 @@ def record(blob: Blob, *, inline: bool = True) -> BlobRecord:
 
 async def link(metadata: Database, repository: Repository, *blobs: Blob, inline: bool = True) -> None:
     for blob in blobs:
-        await metadata.link_blob(repository, name(blob), record(blob, inline=inline), UploadId.new())
+        await metadata.link_blob(repository, name(blob), record(blob, inline=inline))
 
 
 async def history(metadata: Database, of: str, page: PageRequest = ALL) -> list[TagEvent] | None:
@@ -357,7 +356,7 @@ async def test_missing_content_that_is_required(metadata: Database) -> None:
 async def test_size_that_contradicts_the_blob(metadata: Database, inline: bool) -> None:  # noqa: FBT001
     image = factories.image(1)
     layer = image.blobs[1]
-    await metadata.link_blob(REPO, name(layer), BlobRecord(layer.size + 1, b"" if inline else None), UploadId.new())
+    await metadata.link_blob(REPO, name(layer), BlobRecord(layer.size + 1, b"" if inline else None))
     with pytest.raises(ManifestInvalid):
         await metadata.publish(publication(REPO, image, "v1", require_sizes=True))
     assert await metadata.manifest(REPO, name(image)) is None
@@ -800,14 +799,6 @@ async def test_blob_is_known_where_it_is_linked(metadata: Database, size: int, i
         assert await metadata.knows_blob(name(blob))
 
 
-async def test_link_ends_the_session(metadata: Database) -> None:
-    upload = Upload(UploadId.new(), REPO, "", "sha256", 1.0, OWNER)
-    await metadata.begin_upload(upload, BOUNDS)
-    blob = factories.blob()
-    await metadata.link_blob(REPO, name(blob), record(blob), upload.id)
-    assert await metadata.upload(upload.id) is None
-
-
 async def test_mount(metadata: Database) -> None:
     blob = factories.blob()
     third = Repository.parse("third")
@@ -857,154 +848,6 @@ async def test_content_goes_with_the_last_link(metadata: Database) -> None:
     assert await metadata.knows_blob(name(outside))  # its file is there, and whoever removes that has to know
     await link(metadata, REPO, inside)
     assert await metadata.blob(REPO, name(inside)) == record(inside)
-
-
-# Upload sessions
-
-
-def upload_at(at: float, subject: str = "alice") -> Upload:
-    return Upload(UploadId.new(), REPO, subject, "sha512", at, OWNER)
-
-
-async def test_upload_session(metadata: Database) -> None:
-    upload = upload_at(5.5)
-    assert await metadata.upload(upload.id) is None
-    assert await metadata.begin_upload(upload, BOUNDS) is None
-    assert await metadata.upload(upload.id) == upload
-    await metadata.touch_upload(upload.id, 7.25, empty=False)
-    touched = await metadata.upload(upload.id)
-    assert touched is not None
-    assert (touched.used_at, touched.empty) == (7.25, False)
-    assert await metadata.end_upload(upload.id)
-    assert not await metadata.end_upload(upload.id)
-    assert await metadata.upload(upload.id) is None
-    await metadata.touch_upload(upload.id, 8.0, empty=False)
-    assert await metadata.upload(upload.id) is None
-
-
-async def opened(
-    metadata: Database, bounds: UploadBounds, *names: str, repository: Repository = REPO
-) -> dict[str, Upload]:
-    """Sessions by name: the owner is the part before the colon; those that are not called empty have bytes."""
-    uploads = {}
-    for name in names:
-        owner, _, rest = name.partition(":")
-        uploads[name] = Upload(UploadId.new(), repository, owner, "sha256", 1.0, owner)
-        assert await metadata.begin_upload(uploads[name], bounds) is None
-        if "empty" not in rest:
-            await metadata.touch_upload(uploads[name].id, 1.0, empty=False)
-    return uploads
-
-
-async def ended_for(
-    metadata: Database, bounds: UploadBounds, owner: str, repository: Repository = REPO
-) -> UploadId | None:
-    """Which session ends for a new one of this owner; afterwards that is gone, and the new one is there."""
-    upload = Upload(UploadId.new(), repository, owner, "sha256", 2.0, owner)
-    ended = await metadata.begin_upload(upload, bounds)
-    assert await metadata.upload(upload.id) == upload
-    if ended is not None:
-        assert await metadata.upload(ended.id) is None
-        return ended.id
-    return None
-
-
-async def refused(metadata: Database, bounds: UploadBounds, owner: str, repository: Repository = REPO) -> str:
-    """Why a new session of this owner is not opened, and that it is not."""
-    upload = Upload(UploadId.new(), repository, owner, "sha256", 2.0, owner)
-    with pytest.raises(TooManyRequests) as caught:
-        await metadata.begin_upload(upload, bounds)
-    assert caught.value.retry_after > 0
-    assert await metadata.upload(upload.id) is None
-    return caught.value.message
-
-
-async def test_oldest_empty_session_of_an_owner_ends_for_the_next(metadata: Database) -> None:
-    bounds = UploadBounds(100, 3, 100)
-    uploads = await opened(metadata, bounds, "a:1", "a:2 empty", "a:3 empty", "b:1 empty")
-    assert await ended_for(metadata, bounds, "a") == uploads["a:2 empty"].id
-    assert await ended_for(metadata, bounds, "a") == uploads["a:3 empty"].id
-    assert await metadata.upload(uploads["b:1 empty"].id) is not None
-
-
-async def test_owner_whose_sessions_all_have_bytes_is_over_the_limit(metadata: Database) -> None:
-    bounds = UploadBounds(100, 3, 100)
-    uploads = await opened(metadata, bounds, "a:1", "a:2", "a:3", "b:1 empty")
-    assert "limits.max_uploads_per_user" in await refused(metadata, bounds, "a")
-    assert await ended_for(metadata, bounds, "b") is None
-    await metadata.end_upload(uploads["a:2"].id)
-    assert await ended_for(metadata, bounds, "a") is None
-
-
-async def test_full_repository_keeps_room_for_those_who_have_little_there(metadata: Database) -> None:
-    bounds = UploadBounds(100, 100, 4)
-    uploads = await opened(metadata, bounds, "a:1 empty", "a:2", "a:3 empty", "b:1")
-    assert await ended_for(metadata, bounds, "c") == uploads["a:1 empty"].id
-    assert await ended_for(metadata, bounds, "a") == uploads["a:3 empty"].id, "the own one"
-    assert await ended_for(metadata, bounds, "a", OTHER) is None
-
-
-async def test_full_repository_of_sessions_with_bytes_is_closed(metadata: Database) -> None:
-    bounds = UploadBounds(100, 100, 3)
-    await opened(metadata, bounds, "a:1", "a:2", "b:1 empty")
-    assert "limits.max_uploads_per_repository" in await refused(metadata, bounds, "c")
-    assert await ended_for(metadata, bounds, "c", OTHER) is None
-
-
-async def test_owner_at_the_limit_in_a_full_repository_gives_way_there(metadata: Database) -> None:
-    bounds = UploadBounds(100, 4, 2)
-    there = await opened(metadata, bounds, "a:1 empty", "a:2 empty", repository=OTHER)
-    here = await opened(metadata, bounds, "a:3", "a:4 empty")
-    assert await ended_for(metadata, bounds, "a") == here["a:4 empty"].id
-    assert await metadata.upload(there["a:1 empty"].id) is not None
-
-
-async def test_full_registry_keeps_room_for_those_who_have_little(metadata: Database) -> None:
-    bounds = UploadBounds(4, 100, 100)
-    uploads = await opened(metadata, bounds, "a:1 empty", "a:2", "a:3 empty", "b:1 empty")
-    assert await ended_for(metadata, bounds, "c", OTHER) == uploads["a:1 empty"].id
-    assert await ended_for(metadata, bounds, "d", OTHER) == uploads["a:3 empty"].id
-    assert "limits.max_uploads)" in await refused(metadata, bounds, "c"), "nobody has more than these"
-
-
-async def test_full_registry_refuses_who_has_the_most(metadata: Database) -> None:
-    bounds = UploadBounds(3, 100, 100)
-    await opened(metadata, bounds, "a:1 empty", "a:2 empty", "b:1 empty")
-    assert "limits.max_uploads)" in await refused(metadata, bounds, "a")
-
-
-async def test_room_that_sessions_gave_back_is_there_again(metadata: Database) -> None:
-    bounds = UploadBounds(3, 2, 2)
-    for _ in range(5):
-        uploads = await opened(metadata, bounds, "a:1", "a:2")
-        await metadata.end_upload(uploads["a:1"].id)
-        await metadata.expire_uploads(100.0, 100.0)
-
-
-async def test_empty_sessions_expire_sooner(metadata: Database) -> None:
-    uploads = await opened(metadata, BOUNDS, "a:1", "a:2 empty")
-    assert [each.id for each in await metadata.expire_uploads(0.5, 1.5)] == [uploads["a:2 empty"].id]
-    assert [each.id for each in await metadata.expire_uploads(1.5, 0.5)] == [uploads["a:1"].id]
-
-
-async def test_sessions_expire(metadata: Database) -> None:
-    old, touched, edge, new = (upload_at(at) for at in (10.0, 11.0, 20.0, 30.0))
-    for upload in (old, touched, edge, new):
-        await metadata.begin_upload(upload, BOUNDS)
-    await metadata.touch_upload(touched.id, 31.0, empty=True)
-    assert await metadata.expire_uploads(20.0, 20.0) == [old]
-    assert await metadata.expire_uploads(20.0, 20.0) == []
-    assert await metadata.upload(old.id) is None
-    assert {each.id for each in await metadata.expire_uploads(1000.0, 1000.0)} == {touched.id, edge.id, new.id}
-
-
-async def test_sessions_expire_whatever_the_clock_did(metadata: Database) -> None:
-    """A clock that was wrong for a while must not keep all later sessions open."""
-    ahead, later = upload_at(5000.0), upload_at(10.0)
-    for upload in (ahead, later):
-        await metadata.begin_upload(upload, BOUNDS)
-    assert await metadata.expire_uploads(100.0, 100.0) == [later]
-    assert await metadata.upload(ahead.id) == ahead
 
 
 # Many at once
@@ -1073,12 +916,10 @@ async def test_request_that_is_cancelled_disturbs_nobody(metadata: Database) -> 
 async def test_everything_is_there_after_a_restart(reopen: Open) -> None:
     image, blob = factories.image(), factories.blob()
     artifact = factories.artifact(subject=image)
-    upload = upload_at(3.5)
     before = reopen()
     await before.publish(publication(REPO, image, "v1"))
     await before.publish(publication(REPO, artifact))
     await link(before, REPO, blob)
-    await before.begin_upload(upload, BOUNDS)
     for _ in range(2):
         after = reopen()
         found = await after.tagged_manifest(REPO, tag("v1"))
@@ -1089,6 +930,3 @@ async def test_everything_is_there_after_a_restart(reopen: Open) -> None:
         ]
         assert await after.blob(REPO, name(blob)) == record(blob)
         assert len(await history(after, "v1") or []) == 1
-        assert await after.upload(upload.id) == upload
-    await reopen().end_upload(upload.id)
-    assert await reopen().upload(upload.id) is None

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.audit import RecordingAudit
 from support.clock import Clock
+from support.metadata import EmbeddedMetadata
 from trow.admission.book import Book
 from trow.admission.mutate import Mutation
 from trow.admission.names import Names
@@ -21,7 +22,6 @@ from trow.admission.review import decode, encode
 from trow.admission.subjects import Subjects
 from trow.admission.validate import Inquiry, Validation
 from trow.http.metrics import Metrics
-from trow.metadata.sqlite import SqliteMetadata
 from trow.policy import manifests
 from trow.registry.events import Origin
 from trow.registry.known import LocalImages
@@ -230,7 +230,7 @@ class Gatekeeper:
         """
         self.database = folder / "trow.db"
         self.clock = Clock()
-        self.metadata = SqliteMetadata(self.database, self.clock)
+        self.metadata = EmbeddedMetadata(self.database, self.clock)
         self.audit = RecordingAudit(fail_closed=fail_closed)
         self.metrics = Metrics()
         self.book = Book(configured, following=following)

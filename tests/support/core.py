@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from factories import Manifest
+    from support.metadata import EmbeddedMetadata
     from trow.policy.access import Permission
-    from trow.registry.ports import Blobs, Metadata
+    from trow.registry.ports import Blobs
 
 REPO = Repository.parse("library/one")
 OTHER = Repository.parse("library/other")
@@ -36,9 +37,9 @@ def digest(text: str) -> Digest:
     return Digest.parse(text)
 
 
-def pushing(blobs: Blobs, metadata: Metadata, *, bounds: UploadBounds = _BOUNDS, expiry: float = 3600) -> Push:
+def pushing(blobs: Blobs, metadata: EmbeddedMetadata, *, bounds: UploadBounds = _BOUNDS, expiry: float = 3600) -> Push:
     """Uploads as a server has them, with small limits."""
-    sessions = Sessions(blobs, metadata, bounds, expiry=expiry, empty_expiry=min(expiry, 300))
+    sessions = Sessions(blobs, metadata.uploads, bounds, expiry=expiry, empty_expiry=min(expiry, 300))
     return Push(blobs, metadata, sessions, most_bytes=1_000_000)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from support.audit import RecordingAudit
 from support.clock import Clock
+from support.metadata import EmbeddedMetadata
 from support.registry import basic
 from support.requests import Headers, Scope, Transport
 from trow.http.gate import Gate
@@ -19,13 +21,14 @@ from trow.identity.authorizer import Guard
 from trow.identity.robots import Robots, new_token
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyOf, SingleUser
-from trow.metadata import transactions
-from trow.metadata.sqlite import SqliteMetadata, run_beside
+from trow.metadata.store import SCHEMA
+from trow.metadata.transactions import robots
 from trow.oci.names import Repository
 from trow.policy.access import EVERYTHING, Permission, Rule, Subjects, expand
 from trow.policy.globs import RepositoryGlob
 from trow.policy.identity import Grant
 from trow.registry.transfers import Transfers
+from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,10 +81,10 @@ class World:
         self.transfers = Transfers(self.audit, 10.0, self.clock)
         grants = (Grant(RepositoryGlob.parse("team-a/**"), frozenset({Permission.PULL})),)
         secret, robot = new_token("ci", grants, None, "root", self.clock.now)
-        run_beside(folder / "trow.db", transactions.add_robot_token(robot))
+        run_beside(folder / "trow.db", SCHEMA, partial(robots.add_robot_token, robot))
         self.robot = f"Bearer {secret}"
         self.robot_secret = secret
-        self.metadata = SqliteMetadata(folder / "trow.db", self.clock)
+        self.metadata = EmbeddedMetadata(folder / "trow.db", self.clock)
         self.tokens = RegistryTokens(keys.load_or_create(folder / "keys"), "trow", clock=self.clock)
         passwords = AnyOf(*(SingleUser(name, f"secret of {name}") for name in ("alice", "bob", "root")))
         chain = AuthenticatorChain(Verifiers(tokens=self.tokens, robots=Robots(self.metadata), passwords=passwords))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import factories
 from factories import OCI_CONFIG, OCI_IMAGE, OCI_INDEX, Blob, Manifest
 from support.core import digest, publication
-from trow.oci.names import Repository, UploadId
+from trow.oci.names import Repository
 from trow.registry.ports import BlobRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.metadata.sqlite import SqliteMetadata
+    from support.metadata import EmbeddedMetadata
 
 MADE: Final = "2023-11-01T12:00:00Z"
 AMD64: Final = {"os": "linux", "architecture": "amd64"}
@@ -48,7 +48,7 @@ def index(*children: tuple[Manifest, Mapping[str, object] | None]) -> Manifest:
     return Manifest(raw, OCI_INDEX, (), tuple(child for child, _ in children))
 
 
-async def store(metadata: SqliteMetadata, repository: str, manifest: Manifest, *tags: str) -> None:
+async def store(metadata: EmbeddedMetadata, repository: str, manifest: Manifest, *tags: str) -> None:
     """Put a manifest there with all that it refers to."""
     await store_blobs(metadata, repository, manifest.blobs)
     for child in manifest.children:
@@ -56,7 +56,7 @@ async def store(metadata: SqliteMetadata, repository: str, manifest: Manifest, *
     await metadata.publish(publication(Repository.parse(repository), manifest, *tags))
 
 
-async def store_blobs(metadata: SqliteMetadata, repository: str, blobs: Sequence[Blob]) -> None:
+async def store_blobs(metadata: EmbeddedMetadata, repository: str, blobs: Sequence[Blob]) -> None:
     for blob in blobs:
         record = BlobRecord(blob.size, blob.content)
-        await metadata.link_blob(Repository.parse(repository), digest(blob.digest), record, UploadId.new())
+        await metadata.link_blob(Repository.parse(repository), digest(blob.digest), record)

@@ -12,6 +12,7 @@ import itertools
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
@@ -24,12 +25,13 @@ from support.server import Trow
 from trow.identity.keys import KeyRing
 from trow.identity.robots import new_token
 from trow.identity.tokens import RegistryTokens
-from trow.metadata import transactions
-from trow.metadata.sqlite import run_beside
+from trow.metadata.store import SCHEMA
+from trow.metadata.transactions import robots
 from trow.oci.names import Repository
 from trow.policy.access import Permission, expand
 from trow.policy.globs import RepositoryGlob
 from trow.policy.identity import Grant, Identity, Method
+from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -206,13 +208,15 @@ class Team:
         made_at = time.time() - age
         grants = [Grant(RepositoryGlob.parse(glob), permissions)]
         text, token = new_token(name, grants, made_at + 3600, "a test", made_at)
-        run_beside(self.data / "trow.db", transactions.add_robot_token(token))
+        run_beside(self.data / "trow.db", SCHEMA, partial(robots.add_robot_token, token))
         self.secret(text.split("_", 2)[2])
         return self.secret(text)
 
     def revoke(self, robot: str) -> None:
         assert run_beside(
-            self.data / "trow.db", transactions.revoke_robot_token(robot.split("_")[1], time.time(), "a test")
+            self.data / "trow.db",
+            SCHEMA,
+            partial(robots.revoke_robot_token, robot.split("_")[1], time.time(), "a test"),
         )
 
     def oidc(self, algorithm: str = "ES256", /, **claims: Any) -> str:

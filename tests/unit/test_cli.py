@@ -13,11 +13,11 @@ import apsw
 import pytest
 
 import trow
+from support.metadata import EmbeddedMetadata
 from trow.cli import main
 from trow.cli.banner import banner
 from trow.config import SETTINGS, Bind, Config, load
 from trow.config.schema import Admission, ImageValidation
-from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.digest import Digest
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -305,7 +305,7 @@ def damaged() -> str:
     """A data directory with one small blob whose content is not what its digest says; returns the digest."""
     data = Path("data")
     FilesystemBlobs(data).prepare()
-    SqliteMetadata(data / "trow.db").close()
+    EmbeddedMetadata(data / "trow.db").close()
     digest = Digest.of(b"whole")
     with apsw.Connection(str(data / "trow.db")) as database:
         database.execute("INSERT INTO blob (digest, size, content) VALUES (?, 5, ?)", (digest, b"whale"))

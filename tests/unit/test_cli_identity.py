@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.loop import run as run_async
+from support.metadata import EmbeddedMetadata
 from trow.cli import keys, token, user
 from trow.cli.parser import Parser
 from trow.errors import StartError
 from trow.identity.robots import Robots
 from trow.identity.users import UsersFile
-from trow.metadata.sqlite import SqliteMetadata
 from trow.policy.access import Permission, expand
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def test_two_editors_wait_for_each_other(users: Path) -> None:
 def registry() -> None:
     """What `trow serve` has made here before."""
     Path("data").mkdir()
-    SqliteMetadata(Path("data/trow.db")).close()
+    EmbeddedMetadata(Path("data/trow.db")).close()
 
 
 def test_rotate_and_list(capsys: pytest.CaptureFixture[str]) -> None:

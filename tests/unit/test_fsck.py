@@ -10,9 +10,9 @@ import pytest
 
 import factories
 from support.core import REPO, digest, pieces, publication
+from support.metadata import EmbeddedMetadata
 from trow.fsck import Check, Records
 from trow.metadata import sql
-from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.names import UploadId
 from trow.registry.ports import BlobRecord
 from trow.storage.filesystem import FilesystemBlobs
@@ -41,16 +41,16 @@ class Stored:
 
     async def fill(self) -> None:
         self.blobs.prepare()
-        with contextlib.closing(self.blobs), contextlib.closing(SqliteMetadata(self.database)) as metadata:
+        with contextlib.closing(self.blobs), contextlib.closing(EmbeddedMetadata(self.database)) as metadata:
             for blob in self.large:
                 staged = await self.blobs.stage(UploadId.new(), "sha256", "")
                 await staged.write(pieces(blob.content))
                 await staged.commit(digest(blob.digest))
                 await staged.discard()
-                await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(blob.size, None), UploadId.new())
+                await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(blob.size, None))
             for blob in self.small:
                 record = BlobRecord(blob.size, blob.content)
-                await metadata.link_blob(REPO, digest(blob.digest), record, UploadId.new())
+                await metadata.link_blob(REPO, digest(blob.digest), record)
             for number, image in enumerate(self.images):
                 await metadata.publish(publication(REPO, image, f"v{number}"))
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trow.app.identity import guard_of, issuers_of, passwords_of, reviews_of, users_of
@@ -13,7 +14,7 @@ from trow.app.robots import robot_tokens, run
 from trow.datadir import DATABASE
 from trow.errors import StartError
 from trow.identity.service_accounts import account
-from trow.metadata import transactions
+from trow.metadata.transactions import repositories
 from trow.oci.errors import OciError
 from trow.policy.identity import ANONYMOUS, Identity, Method
 
@@ -122,7 +123,8 @@ def _robot(config: Config, name: str) -> Identity:
 
 async def _decide(config: Config, identity: Identity, permission: Permission, repository: Repository) -> Decision:
     async def exists(name: Repository) -> bool:
-        return (config.data_dir / DATABASE).exists() and run(config, transactions.repository(name)) is not None
+        look_up = partial(repositories.repository, name)
+        return (config.data_dir / DATABASE).exists() and run(config, look_up) is not None
 
     async with reviews_of(config.kubernetes) as reviews:
         return await guard_of(config, exists, reviews).decide(identity, permission, repository)

@@ -17,7 +17,8 @@ from trow.app.audit import Changes, trail
 from trow.app.certificates import WEBHOOK_PATHS, Webhooks, webhook_front
 from trow.app.identity import identities
 from trow.app.place import Place
-from trow.datadir import DATABASE, RunningMark
+from trow.app.stores import stores_of
+from trow.datadir import RunningMark
 from trow.http.accesslog import AccessLog
 from trow.http.api import Api
 from trow.http.blobs import BlobHandlers
@@ -41,8 +42,6 @@ from trow.http.sites import Sites, origin_of
 from trow.http.token import TokenService
 from trow.http.tunnels import Room, Tunnels
 from trow.http.v2 import V2
-from trow.lib.reserve import Reserve
-from trow.metadata.sqlite import SqliteMetadata
 from trow.oci.page import PageSizes
 from trow.registry.browse import Browse
 from trow.registry.ports import UploadBounds
@@ -51,7 +50,6 @@ from trow.registry.pull import Pull
 from trow.registry.push import Push
 from trow.registry.sessions import MOST_KEPT_OPEN, Sessions
 from trow.registry.transfers import Transfers
-from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -60,6 +58,7 @@ if TYPE_CHECKING:
     from trow.app.audit import NoAudit
     from trow.app.certificates import WebhookFront
     from trow.app.identity import Identities
+    from trow.app.stores import Stores
     from trow.audit.trail import AuditTrail
     from trow.config import Config
     from trow.http.routes import Route
@@ -90,7 +89,7 @@ class Application:
     transfers: Transfers
     changes: Changes
     metrics: Metrics
-    metadata: SqliteMetadata
+    stores: Stores
     place: Place
     certified: Certified | None
     webhooks: Webhooks | None
@@ -98,12 +97,12 @@ class Application:
 
     async def count_stored(self) -> None:
         """Take a new look at how much the registry holds."""
-        stored = await self.metadata.stored()
+        stored = await self.stores.metadata.stored()
         self.metrics.note_stored(stored.blobs, stored.bytes)
 
     async def forget_pins(self) -> None:
         """Forget the digests of owners that made no Pod for long."""
-        await self.metadata.drop_old_pins(time.time() - _PINS_SECONDS, _MOST_PINS)
+        await self.stores.metadata.drop_old_pins(time.time() - _PINS_SECONDS, _MOST_PINS)
 
     async def cut_off(self) -> None:
         """End the requests that are still under way when all listeners have stopped."""
@@ -130,8 +129,7 @@ class _Parts:
     """What is open while the application runs."""
 
     config: Config
-    blobs: FilesystemBlobs
-    metadata: SqliteMetadata
+    stores: Stores
     push: Push
     metrics: Metrics
     identities: Identities
@@ -150,8 +148,9 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
     """Open storage and database, recover from a crash, wire everything together; close it in the end."""
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
-        blobs, metadata = stack.enter_context(_stores(config, metrics))
-        push = await stack.enter_async_context(_pushing(config, blobs, metadata))
+        stores = await stack.enter_async_context(stores_of(config, metrics))
+        blobs, metadata = stores.blobs, stores.metadata
+        push = await stack.enter_async_context(_pushing(config, stores))
         audit, records = await stack.enter_async_context(trail(config, metrics))
         transfers = Transfers(audit, config.audit.pull_idle)
         stack.callback(lambda: transfers.sweep(everything=True))
@@ -164,8 +163,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         admission = await stack.enter_async_context(admission_of(config, pull, metadata, ledger, metrics))
         parts = _Parts(
             config,
-            blobs,
-            metadata,
+            stores,
             push,
             metrics,
             known,
@@ -180,9 +178,9 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         )
         changes = Changes(config, metadata, audit)
         (dispatcher, probes), certified, webhooks = _dispatchers(parts)
-        where = Place(blobs.displaced, metadata.displaced, audit.displaced)
+        where = Place(blobs.displaced, stores.engine.displaced, audit.displaced)
         yield Application(
-            dispatcher, probes, push, transfers, changes, metrics, metadata, where, certified, webhooks, connections
+            dispatcher, probes, push, transfers, changes, metrics, stores, where, certified, webhooks, connections
         )
 
 
@@ -208,31 +206,15 @@ def _access_log(config: Config, output: Output, metrics: Metrics) -> Iterator[Ac
         access_log.close()
 
 
-@contextlib.contextmanager
-def _stores(config: Config, metrics: Metrics) -> Iterator[tuple[FilesystemBlobs, SqliteMetadata]]:
-    reserve = Reserve(config.data_dir / "trow.reserve", config.limits.reserved_space)
-    # In this order: what a start that was interrupted leaves does not look like a registry that has lost its database.
-    metadata = SqliteMetadata(config.data_dir / DATABASE, observe=metrics.database, reserve=reserve)
-    blobs = FilesystemBlobs(config.data_dir, reserve)
-    metrics.add_gauge("trow_uploads_open", "Open upload sessions", metadata.open_uploads)
-    metrics.add_gauge("trow_storage_used_bytes", "Bytes used on the data directory's volume", lambda: blobs.space()[0])
-    metrics.add_gauge("trow_storage_free_bytes", "Bytes free on the data directory's volume", lambda: blobs.space()[1])
-    try:
-        blobs.prepare()
-        yield blobs, metadata
-    finally:
-        metadata.close()
-        blobs.close()
-
-
 @contextlib.asynccontextmanager
-async def _pushing(config: Config, blobs: FilesystemBlobs, metadata: SqliteMetadata) -> AsyncIterator[Push]:
+async def _pushing(config: Config, stores: Stores) -> AsyncIterator[Push]:
     """Uploads: what a crash has left is cleared away; what is open at the end goes on after a restart."""
     settings, limits = config.registry, config.limits
     bounds = UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository)
+    blobs, metadata = stores.blobs, stores.metadata
     sessions = Sessions(
         blobs,
-        metadata,
+        stores.uploads,
         bounds,
         expiry=settings.upload_expiry,
         empty_expiry=settings.empty_upload_expiry,
@@ -292,7 +274,7 @@ def _gate(parts: _Parts) -> Gate:
     return Gate(
         known.authenticator,
         known.authorizer,
-        parts.metadata,
+        parts.stores.metadata,
         parts.transfers,
         challenge=config.auth.challenge,
         public_url=config.listen.public_url or "",
@@ -363,22 +345,22 @@ def _beside(parts: _Parts, gate: Gate, routes: Sequence[Route], paths: Collectio
 
 def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
     config, known = parts.config, parts.identities
-    pull, browse = Pull(parts.blobs, parts.metadata), Browse(parts.metadata)
-    publish = Publish(parts.blobs, parts.metadata, _publish_rules(config), parts.metrics.wrong_sizes)
+    pull, browse = Pull(parts.stores.blobs, parts.stores.metadata), Browse(parts.stores.metadata)
+    publish = Publish(parts.stores.blobs, parts.stores.metadata, _publish_rules(config), parts.metrics.wrong_sizes)
     recorder = Recorder(parts.audit, parts.transfers)
     lists = Lists(PageSizes(config.limits.page_size, config.limits.max_page_size))
     return table(
         V2(
             pull, publish, browse, gate, recorder, bodies=ManifestBodies(config.registry.max_manifest_size), lists=lists
         ),
-        BlobHandlers(pull, parts.push, parts.metadata, gate, recorder),
+        BlobHandlers(pull, parts.push, parts.stores.metadata, gate, recorder),
         TokenService(
             known.authenticator,
             known.authorizer,
             known.tokens,
             parts.audit,
             parts.transfers,
-            generation=parts.metadata.generation,
+            generation=parts.stores.metadata.generation,
             anonymous=_anonymous_tokens(config),
         ),
         Api(browse, parts.records, gate, recorder, lists),
@@ -405,9 +387,9 @@ def _publish_rules(config: Config) -> PublishRules:
 
 def _checks(parts: _Parts) -> Mapping[str, Callable[[], Awaitable[None]]]:
     async def storage() -> None:
-        await asyncio.to_thread(parts.blobs.check)
+        await asyncio.to_thread(parts.stores.blobs.check)
 
-    checks = {"storage": storage, "database": parts.metadata.check}
+    checks = {"storage": storage, "database": parts.stores.engine.check}
     if parts.config.audit.enabled:
         checks["audit"] = lambda: place.check(parts.audit.displaced)
     if parts.config.admission.policies:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trow.audit.webhook import Target, Webhook
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.metadata.sqlite import SqliteMetadata
+    from trow.metadata.store import SqlMetadata
     from trow.registry.events import Audit, Records
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def _started(config: Config) -> Event:
 class Changes:
     """Takes down what changes who may do what while the server runs: files that are read again, robot tokens."""
 
-    def __init__(self, config: Config, metadata: SqliteMetadata, audit: Audit) -> None:
+    def __init__(self, config: Config, metadata: SqlMetadata, audit: Audit) -> None:
         self._metadata = metadata
         self._audit = audit
         tls = config.listen.tls

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import apsw
 
 from trow.datadir import DATABASE, DataDirectoryError, was_used
-from trow.metadata.sqlite import is_empty
+from trow.metadata.store import SCHEMA
+from trow.sql.connections import is_empty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ def check_database(directory: Path, *, new: bool) -> None:
     """
     path = directory / DATABASE
     try:
-        lost = is_empty(path)
+        lost = is_empty(path, SCHEMA)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise DataDirectoryError(damaged(path, error)) from None
     if lost and not new and was_used(directory):

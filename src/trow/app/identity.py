@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trow.identity.oidc import IssuerSettings, OidcIssuer
     from trow.identity.users import Passwords
     from trow.kube.reviews import Reviews
-    from trow.metadata.sqlite import SqliteMetadata
+    from trow.metadata.store import SqlMetadata
     from trow.oci.names import Repository
 
 
@@ -50,7 +50,7 @@ def keys_folder(config: Config) -> Path:
 
 @contextlib.asynccontextmanager
 async def identities(
-    config: Config, metadata: SqliteMetadata, observe: Callable[[str, float], None]
+    config: Config, metadata: SqlMetadata, observe: Callable[[str, float], None]
 ) -> AsyncIterator[Identities]:
     """Build it all from the settings.
 

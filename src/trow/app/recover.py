@@ -13,7 +13,7 @@ from trow.errors import StartError
 from trow.lib.private import make_folder
 from trow.metadata.salvage import Salvaged as Salvaged  # noqa: PLC0414 - part of what this package offers
 from trow.metadata.salvage import salvage
-from trow.metadata.sqlite import SchemaError
+from trow.sql.engine import SchemaError
 from trow.storage.filesystem import sync_directory
 
 if TYPE_CHECKING:

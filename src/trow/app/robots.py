@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 
 from trow.datadir import DATABASE, DataDirectoryError, require_registry
 from trow.errors import StartError
-from trow.metadata import transactions
-from trow.metadata.sqlite import SchemaError, run_beside
+from trow.metadata.store import SCHEMA
+from trow.metadata.transactions import robots
+from trow.sql.engine import SchemaError
+from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trow.config import Config
-    from trow.metadata.transactions import Transaction
     from trow.registry.ports import RobotToken
+    from trow.sql.transaction import Factory
 
 Result = TypeVar("Result")
 
@@ -27,24 +30,24 @@ def add_robot_token(config: Config, token: RobotToken) -> None:
     Raises:
         StartError: the database cannot be used; the message says what to do.
     """
-    run(config, transactions.add_robot_token(token))
+    run(config, partial(robots.add_robot_token, token))
 
 
 def robot_tokens(config: Config) -> Sequence[RobotToken]:
     """All tokens, oldest first. Raises like `add_robot_token`."""
-    return run(config, transactions.robot_tokens())
+    return run(config, robots.robot_tokens)
 
 
 def revoke_robot_token(config: Config, token: str, at: float, by: str) -> bool:
     """Let a token be good no more; False when there was none to revoke. Raises like `add_robot_token`."""
-    return run(config, transactions.revoke_robot_token(token, at, by))
+    return run(config, partial(robots.revoke_robot_token, token, at, by))
 
 
-def run(config: Config, transaction: Transaction[Result]) -> Result:
+def run(config: Config, make: Factory[Result]) -> Result:
     """Run one transaction beside the server. Raises like `add_robot_token`."""
     try:
         require_registry(config.data_dir)
-        return run_beside(config.data_dir / DATABASE, transaction)
+        return run_beside(config.data_dir / DATABASE, SCHEMA, make)
     except DataDirectoryError as error:
         raise StartError(str(error)) from None
     except (OSError, apsw.Error, SchemaError) as error:

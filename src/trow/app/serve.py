@@ -33,8 +33,8 @@ from trow.identity.files import BrokenFile
 from trow.lib.machine import raise_files
 from trow.lib.threads import ThreadsError, require_threads, started_pool
 from trow.memory import return_memory
-from trow.metadata.sqlite import SchemaError
 from trow.oci.errors import OciError
+from trow.sql.engine import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence

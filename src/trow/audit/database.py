@@ -14,7 +14,7 @@ import apsw
 from trow.audit import schema, sql
 from trow.audit.errors import AuditError
 from trow.lib.private import make_file, try_file
-from trow.lib.untouched import open_untouched
+from trow.sql.untouched import open_untouched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from trow.lib.private import make_file
-from trow.metadata import migrations, sql
-from trow.metadata.sqlite import SchemaError
+from trow.metadata import sql
+from trow.metadata.store import SCHEMA
+from trow.sql import migrations
+from trow.sql.engine import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +70,7 @@ def _go_on_counting(old: apsw.Connection, fresh: apsw.Connection) -> None:
 
 def _version(connection: apsw.Connection) -> int:
     version = int(next(iter(connection.execute("PRAGMA user_version")))[0])
-    known = len(migrations.load(bytes_type="BLOB", text_type="TEXT"))
+    known = len(migrations.load(SCHEMA, migrations.SQLITE))
     if not 0 < version <= known:
         raise SchemaError(f"the database says that it has schema {version}, and 1 to {known} are known; use a backup")
     return version
@@ -76,7 +78,7 @@ def _version(connection: apsw.Connection) -> int:
 
 def _make_schema(connection: apsw.Connection, version: int) -> None:
     with connection:
-        for step in migrations.load(bytes_type="BLOB", text_type="TEXT")[:version]:
+        for step in migrations.load(SCHEMA, migrations.SQLITE)[:version]:
             for statement in step.statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {version}")

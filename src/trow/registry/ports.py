@@ -260,9 +260,9 @@ class Stretch:
 
 
 class Metadata(Protocol):
-    """Who links what: repositories, tags, manifests, blob links and upload sessions.
+    """Who links what: repositories, tags, manifests and blobs.
 
-    Writes are atomic, and durable when they return unless said otherwise. Reads see every write that has returned.
+    Writes are atomic, and durable when they return. Reads see every write that has returned.
     """
 
     async def repository(self, repository: Repository) -> RepositoryRecord | None:
@@ -335,8 +335,8 @@ class Metadata(Protocol):
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
         """What is known of a blob, if this repository links it."""
 
-    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
-        """Give the repository a blob whose bytes are durable, or come along in ``record``; the session ends.
+    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
+        """Give the repository a blob whose bytes are durable, or come along in ``record``.
 
         What was known of the blob before is corrected: the bytes were verified.
         """
@@ -355,8 +355,14 @@ class Metadata(Protocol):
     async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
         """Take a blob from the repository; False when it had none."""
 
-    # upload sessions; these writes are not durable: after a crash the client begins anew
-    async def begin_upload(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
+    async def stored(self) -> Stored:
+        """How much the registry holds. Takes time with many blobs."""
+
+
+class Uploads(Protocol):
+    """Upload sessions. What is changed here need not be durable: after a crash the client begins again."""
+
+    async def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
         """Open a session. Where a bound is reached the oldest empty one ends for it, and is returned.
 
         It is one of the same owner where the owner's or the repository's bound is reached; otherwise one of whoever has
@@ -366,16 +372,16 @@ class Metadata(Protocol):
             TooManyRequests: none may end.
         """
 
-    async def upload(self, upload: UploadId) -> Upload | None:
-        """An open session."""
+    async def get(self, upload: UploadId) -> Upload | None:
+        """An open session, None when there is none."""
 
-    async def touch_upload(self, upload: UploadId, at: float, *, empty: bool) -> None:
+    async def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
         """Note that the session was used at ``at``, and whether it has bytes or is about to get some."""
 
-    async def end_upload(self, upload: UploadId) -> bool:
+    async def end(self, upload: UploadId) -> bool:
         """Close a session; False when there was none."""
 
-    async def expire_uploads(self, before: float, empty_before: float) -> Sequence[Upload]:
+    async def expire(self, before: float, empty_before: float) -> Sequence[Upload]:
         """Close the sessions that were last used before ``before``, empty ones before ``empty_before``; return them."""
 
 
@@ -416,6 +422,16 @@ class PendingEvent:
     at: float
     actor: str
     detail: str
+
+
+class Outbox(Protocol):
+    """What commands beside the server did, until it is in the audit trail."""
+
+    async def pending_events(self) -> Sequence[PendingEvent]:
+        """Some of what nobody has taken down yet, the oldest first."""
+
+    async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
+        """These are in the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,6 @@ class Push:
             await self._write(staged, chunk)
             size = staged.offset
             await self._store(repository, upload, staged, digest)
-            self.sessions.forget(upload)
             self._finished[upload] = _Finished(repository, subject, digest, size)
             if len(self._finished) > _FINISHED:
                 self._finished.popitem(last=False)
@@ -134,8 +133,7 @@ class Push:
     async def cancel(self, repository: Repository, subject: str, upload: UploadId) -> None:
         """End a session and forget its bytes."""
         async with self.sessions.use(repository, subject, upload) as live:
-            self.sessions.forget(upload)
-            await self._metadata.end_upload(upload)
+            await self.sessions.end(upload)
             await live.staged.discard()
 
     async def mount(
@@ -201,19 +199,20 @@ class Push:
         size = staged.offset
         if size <= INLINE:
             record = BlobRecord(size, await staged.content())
-            await self._metadata.link_blob(repository, digest, record, upload)
+            await self._metadata.link_blob(repository, digest, record)
         else:
-            await self._store_file(repository, upload, staged, digest)
+            await self._store_file(repository, staged, digest)
+        await self.sessions.end(upload)
         # The blob is there, whatever becomes of its second name; the next start removes what stays of it.
         with contextlib.suppress(Unavailable):
             await staged.discard()
 
-    async def _store_file(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
+    async def _store_file(self, repository: Repository, staged: Staged, digest: Digest) -> None:
         self._committing[digest] += 1
         try:
             await staged.commit(digest)
             try:
-                await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None), upload)
+                await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None))
             except Unavailable:
                 await self._take_back(staged, digest)
                 raise

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trow.oci.names import Repository
     from trow.oci.ranges import ByteRange
-    from trow.registry.ports import Blobs, Metadata, Staged, UploadBounds
+    from trow.registry.ports import Blobs, Staged, UploadBounds, Uploads
 
 # Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
 MOST_KEPT_OPEN: Final = 256
@@ -151,7 +151,7 @@ class Sessions:
 
     Args:
         blobs: where their bytes are.
-        metadata: where they are on record.
+        uploads: where they are on record.
         bounds: how many may be open at a time.
         expiry: after how many idle seconds one ends.
         empty_expiry: the same for one that has no bytes.
@@ -162,7 +162,7 @@ class Sessions:
     def __init__(
         self,
         blobs: Blobs,
-        metadata: Metadata,
+        uploads: Uploads,
         bounds: UploadBounds,
         *,
         expiry: float,
@@ -171,7 +171,7 @@ class Sessions:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._blobs = blobs
-        self._metadata = metadata
+        self._uploads = uploads
         self._bounds = bounds
         self._expiry = expiry
         self._empty_expiry = empty_expiry
@@ -186,7 +186,7 @@ class Sessions:
             TooManyRequests: too many are open.
         """
         upload = Upload(UploadId.new(), repository, pusher.subject, algorithm, self._clock(), pusher.owner)
-        ended = await self._metadata.begin_upload(upload, self._bounds)
+        ended = await self._uploads.begin(upload, self._bounds)
         if ended is not None:
             await self._discard(ended)
         self._live[upload.id] = Live(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
@@ -204,7 +204,7 @@ class Sessions:
             finally:
                 # Requests that bring nothing let a session live no longer.
                 at = self._clock() if live.grew else used_at
-                await self._metadata.touch_upload(upload, at, empty=not live.staged.offset)
+                await self._uploads.touch(upload, at, empty=not live.staged.offset)
 
     @contextlib.asynccontextmanager
     async def use(
@@ -216,7 +216,7 @@ class Sessions:
             UploadUnknown: there is none, or it is somebody else's, or ended while this request waited for it.
             UploadBusy: another request has it.
         """
-        record = await self._metadata.upload(upload)
+        record = await self._uploads.get(upload)
         if record is None or (record.repository, record.subject) != (repository, subject):
             raise unknown(upload)
         live = self._live.setdefault(upload, Live())
@@ -224,28 +224,29 @@ class Sessions:
         live.users += 1
         try:
             async with _exclusive(live.lock):
-                record = await self._metadata.upload(upload)
+                record = await self._uploads.get(upload)
                 if record is None:
-                    self.forget(upload)
+                    self._live.pop(upload, None)
                     raise unknown(upload)
                 if adding:  # a session that is about to get bytes is none that may end for others
-                    await self._metadata.touch_upload(upload, self._clock(), empty=False)
+                    await self._uploads.touch(upload, self._clock(), empty=False)
                 await live.open(self._blobs, record)
                 yield live
         finally:
             live.users -= 1
             await self._put_aside()
 
-    def forget(self, upload: UploadId) -> None:
-        """The session has ended."""
+    async def end(self, upload: UploadId) -> None:
+        """End a session, whose bytes are a blob or forgotten."""
         self._live.pop(upload, None)
+        await self._uploads.end(upload)
 
     async def expire(self) -> int:
         """End the sessions that were idle for too long; returns how many."""
         now = self._clock()
         for upload in [each for each, live in self._live.items() if live.receiving]:
-            await self._metadata.touch_upload(upload, now, empty=False)
-        expired = await self._metadata.expire_uploads(now - self._expiry, now - self._empty_expiry)
+            await self._uploads.touch(upload, now, empty=False)
+        expired = await self._uploads.expire(now - self._expiry, now - self._empty_expiry)
         for record in expired:
             await self._discard(record)
         return len(expired)
@@ -276,7 +277,7 @@ class Sessions:
             finally:
                 live.users -= 1
             if not live.users:  # otherwise a request has come for it meanwhile
-                self.forget(upload)
+                self._live.pop(upload, None)
 
 
 def unknown(upload: UploadId) -> UploadUnknown:

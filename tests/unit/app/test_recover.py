@@ -11,13 +11,12 @@ import pytest
 
 import factories
 from support.core import REPO, digest, publication
+from support.metadata import EmbeddedMetadata
 from trow.app.recover import recover
 from trow.config import Config
 from trow.datadir import hold
 from trow.errors import StartError
 from trow.fsck import Check
-from trow.metadata.sqlite import SqliteMetadata
-from trow.oci.names import UploadId
 from trow.registry.ports import BlobRecord
 
 if TYPE_CHECKING:
@@ -29,10 +28,10 @@ MANY: Final = 400
 
 async def fill(directory: Path) -> None:
     (directory / "blobs").mkdir()
-    with contextlib.closing(SqliteMetadata(directory / "trow.db")) as metadata:
+    with contextlib.closing(EmbeddedMetadata(directory / "trow.db")) as metadata:
         for number in range(MANY):
             blob, image = factories.blob(500), factories.image(0)
-            await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(500, blob.content), UploadId.new())
+            await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(500, blob.content))
             await metadata.publish(publication(REPO, image, f"v{number}"))
 
 
@@ -68,19 +67,19 @@ async def test_a_whole_database_is_copied_as_it_is(tmp_path: Path) -> None:
     assert content(tmp_path / "trow.db") == before
     assert content(kept / "trow.db") == before
     assert (tmp_path / "trow.db").stat().st_mode & 0o077 == 0
-    SqliteMetadata(tmp_path / "trow.db").close()
+    EmbeddedMetadata(tmp_path / "trow.db").close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "repository", "repository_generation"])
 async def test_numbers_of_repositories_go_on(name: str | None, tmp_path: Path) -> None:
     await fill(tmp_path)
-    with contextlib.closing(SqliteMetadata(tmp_path / "trow.db")) as metadata:
+    with contextlib.closing(EmbeddedMetadata(tmp_path / "trow.db")) as metadata:
         before = await metadata.generation()
     if name:
         spoil(tmp_path / "trow.db", name)
     recover(Config(data_dir=tmp_path))
-    with contextlib.closing(SqliteMetadata(tmp_path / "trow.db")) as metadata:
+    with contextlib.closing(EmbeddedMetadata(tmp_path / "trow.db")) as metadata:
         assert await metadata.generation() > before
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from trow.metadata import sql, transactions
+from trow.metadata import sql
+from trow.metadata.transactions.blobs import blob_files
 from trow.oci.digest import Digest
 from trow.oci.names import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trow.metadata.transactions import Row, Transaction
+    from trow.sql.transaction import Row, Transaction
 
 Result = TypeVar("Result")
 APP = Repository("team/app")
@@ -37,6 +38,6 @@ def test_what_a_manifest_names_is_not_looked_for_one_by_one() -> None:
         assert (values[0], len(values)) == (APP, 1 + sql.DIGESTS)
         return [(digest, 7) for digest in set(values[1:]) if digest in there]
 
-    found, statements = run(transactions.blob_files(APP, [*there, Digest.of(b"not there"), *there]), answer)
+    found, statements = run(blob_files(APP, [*there, Digest.of(b"not there"), *there]), answer)
     assert found == [(digest, 7) for digest in [*there, *there]]
     assert statements == -(-1001 // sql.DIGESTS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from support.core import pushing
-from trow.metadata.sqlite import SqliteMetadata
+from support.metadata import EmbeddedMetadata
 from trow.registry.pull import Pull
 from trow.storage.filesystem import FilesystemBlobs
 from trow.storage.memory import MemoryBlobs
@@ -22,8 +22,8 @@ LocalBlobs: TypeAlias = MemoryBlobs | FilesystemBlobs
 
 
 @pytest.fixture
-def metadata(tmp_path: Path) -> Iterator[SqliteMetadata]:
-    database = SqliteMetadata(tmp_path / "trow.db")
+def metadata(tmp_path: Path) -> Iterator[EmbeddedMetadata]:
+    database = EmbeddedMetadata(tmp_path / "trow.db")
     yield database
     database.close()
 
@@ -40,10 +40,10 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalBlobs
 
 
 @pytest.fixture
-def push(blobs: LocalBlobs, metadata: SqliteMetadata) -> Push:
+def push(blobs: LocalBlobs, metadata: EmbeddedMetadata) -> Push:
     return pushing(blobs, metadata)
 
 
 @pytest.fixture
-def pull(blobs: LocalBlobs, metadata: SqliteMetadata) -> Pull:
+def pull(blobs: LocalBlobs, metadata: EmbeddedMetadata) -> Pull:
     return Pull(blobs, metadata)

@@ -16,7 +16,7 @@ from trow.registry.browse import Browse
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from trow.metadata.sqlite import SqliteMetadata
+    from support.metadata import EmbeddedMetadata
 
 ALL = PageRequest(1000)
 
@@ -37,7 +37,7 @@ class Seen:
         return [name.startswith(self.prefix) for name in names]
 
 
-async def fill(metadata: SqliteMetadata, *names: str) -> None:
+async def fill(metadata: EmbeddedMetadata, *names: str) -> None:
     image = factories.image(0)
     await asyncio.gather(*(metadata.publish(publication(Repository.parse(name), image)) for name in names))
 
@@ -56,7 +56,7 @@ async def pages(
 
 
 @pytest.fixture
-def browse(metadata: SqliteMetadata) -> Browse:
+def browse(metadata: EmbeddedMetadata) -> Browse:
     return Browse(metadata)
 
 
@@ -69,7 +69,7 @@ async def test_nothing_yet(browse: Browse) -> None:
         await browse.history(REPO, tag("v1"), ALL)
 
 
-async def test_lists(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_lists(browse: Browse, metadata: EmbeddedMetadata) -> None:
     image = factories.image()
     signature = factories.artifact(subject=image)
     await metadata.publish(publication(REPO, image, "v1", "v2"))
@@ -84,7 +84,7 @@ async def test_lists(browse: Browse, metadata: SqliteMetadata) -> None:
     assert (await browse.referrers(OTHER, digest(image.digest), None, ALL)).items == []
 
 
-async def test_history_stays_when_the_tag_is_gone(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_history_stays_when_the_tag_is_gone(browse: Browse, metadata: EmbeddedMetadata) -> None:
     image = factories.image()
     await metadata.publish(publication(REPO, image, "v1"))
     await metadata.delete_manifest(REPO, digest(image.digest), "bob", 10)
@@ -94,7 +94,9 @@ async def test_history_stays_when_the_tag_is_gone(browse: Browse, metadata: Sqli
     assert [(event.digest, event.subject) for event in events] == [(None, "bob"), (image.digest, "alice")]
 
 
-async def test_page_of_referrers_is_no_larger_than_a_manifest_may_be(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_page_of_referrers_is_no_larger_than_a_manifest_may_be(
+    browse: Browse, metadata: EmbeddedMetadata
+) -> None:
     image = factories.image()
     for _ in range(100):
         artifact = factories.artifact(subject=image, annotations={"filling": "x" * 60_000})
@@ -115,7 +117,7 @@ async def test_page_of_referrers_is_no_larger_than_a_manifest_may_be(browse: Bro
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_no_page_shows_a_name_that_is_not_visible_nor_ends_at_one(
-    browse: Browse, metadata: SqliteMetadata, limit: int
+    browse: Browse, metadata: EmbeddedMetadata, limit: int
 ) -> None:
     mine = ["mine/a", "mine/b", "mine/c", "mine/d"]
     await fill(metadata, "hidden/a", "hidden/b", *mine, "other/a", "zzz")
@@ -126,19 +128,19 @@ async def test_no_page_shows_a_name_that_is_not_visible_nor_ends_at_one(
 
 
 async def test_page_that_is_full_says_nothing_of_invisible_names_behind_it(
-    browse: Browse, metadata: SqliteMetadata
+    browse: Browse, metadata: EmbeddedMetadata
 ) -> None:
     await fill(metadata, "mine/a", "mine/b", "other/a")
     assert await browse.repositories(PageRequest(2), Seen("mine/")) == Page(["mine/a", "mine/b"], more=False)
 
 
-async def test_list_of_who_may_see_nothing_is_empty(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_list_of_who_may_see_nothing_is_empty(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "a", "b")
     assert await browse.repositories(PageRequest(1), Seen("none/")) == Page([], more=False)
     assert await browse.repositories(PageRequest(1, "a"), Seen("none/")) == Page([], more=False)
 
 
-async def test_what_nobody_may_see_is_not_even_read(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_what_nobody_may_see_is_not_even_read(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "hidden/a", "mine/a", "mine/app", "mine/b", "other/a", "zz/a")
     seen = Seen("mine/")
     for text, names in (("", ["mine/a", "mine/app", "mine/b"]), ("app", ["mine/app"])):
@@ -148,13 +150,13 @@ async def test_what_nobody_may_see_is_not_even_read(browse: Browse, metadata: Sq
     assert await browse.repositories(ALL, seen, beginnings=[]) == Page([], more=False)
 
 
-async def test_page_of_no_names(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_page_of_no_names(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "a")
     assert await browse.repositories(PageRequest(0), everything) == Page([], more=False)
 
 
 @pytest.mark.slow
-async def test_many_invisible_names_are_read_over(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_many_invisible_names_are_read_over(browse: Browse, metadata: EmbeddedMetadata) -> None:
     hidden = [f"h{number:04}" for number in range(2500)]
     await fill(metadata, *hidden, "mine")
     seen = Seen("mine")
@@ -164,7 +166,7 @@ async def test_many_invisible_names_are_read_over(browse: Browse, metadata: Sqli
 
 
 async def test_reading_over_invisible_names_has_an_end(
-    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+    browse: Browse, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(browsing, "_LEAST_READ", 2)
     monkeypatch.setattr(browsing, "_MOST_READS", 3)
@@ -180,7 +182,7 @@ async def test_reading_over_invisible_names_has_an_end(
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_search_shows_what_is_visible_and_has_the_text(
-    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch, limit: int
+    browse: Browse, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(browsing, "_LEAST_READ", 2)
     await fill(
@@ -193,7 +195,7 @@ async def test_search_shows_what_is_visible_and_has_the_text(
     assert all(found), "a page without names tells that there are others"
 
 
-async def test_search_asks_only_about_what_has_the_text(browse: Browse, metadata: SqliteMetadata) -> None:
+async def test_search_asks_only_about_what_has_the_text(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "a/app", "b/base", "c/app")
     seen = Seen("a/")
     assert await browse.repositories(ALL, seen, "app") == Page(["a/app"], more=False)
@@ -202,7 +204,7 @@ async def test_search_asks_only_about_what_has_the_text(browse: Browse, metadata
 
 @pytest.mark.slow
 async def test_search_is_read_a_stretch_at_a_time_and_others_get_their_turn(
-    browse: Browse, metadata: SqliteMetadata
+    browse: Browse, metadata: EmbeddedMetadata
 ) -> None:
     await fill(metadata, *(f"r{number:04}" for number in range(3500)))
     turns = 0
@@ -222,7 +224,7 @@ async def test_search_is_read_a_stretch_at_a_time_and_others_get_their_turn(
 
 
 async def test_search_that_finds_nothing_has_an_end(
-    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+    browse: Browse, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(browsing, "_LEAST_READ", 2)
     monkeypatch.setattr(browsing, "_MOST_READS", 3)
@@ -233,7 +235,7 @@ async def test_search_that_finds_nothing_has_an_end(
 
 
 async def test_list_ends_that_takes_too_long(
-    browse: Browse, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+    browse: Browse, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cluster is asked about each namespace; meanwhile the list has one of the few places that there are."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from factories import Manifest
-    from trow.metadata.sqlite import SqliteMetadata
+    from support.metadata import EmbeddedMetadata
     from trow.registry.pull import Pull
     from unit.registry.conftest import LocalBlobs
 
@@ -53,7 +53,7 @@ async def facts(known: LocalImages, reference: str = ":v1", registry: str = HERE
 
 
 async def made_and_for(
-    known: LocalImages, metadata: SqliteMetadata, manifest: Manifest
+    known: LocalImages, metadata: EmbeddedMetadata, manifest: Manifest
 ) -> tuple[float | None, tuple[str, ...]]:
     """The date and the platforms of a manifest that is pushed."""
     await store(metadata, NAME, manifest, "v1")
@@ -65,7 +65,7 @@ async def made_and_for(
 # ---- one image
 
 
-async def test_an_image(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_an_image(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     image = platforms.image()
     await store(metadata, NAME, image, "v1", "latest")
     wanted = Facts(exists=True, digest=digest(image.digest), created=seconds(MADE), platforms=("linux/amd64",))
@@ -76,7 +76,7 @@ async def test_an_image(known: LocalImages, metadata: SqliteMetadata) -> None:
     assert await facts(known, registry="localhost:5000") == wanted
 
 
-async def test_beside_a_digest_a_tag_says_nothing(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_beside_a_digest_a_tag_says_nothing(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     first, second = platforms.image(), platforms.image()
     await store(metadata, NAME, first, "v1")
     await store(metadata, NAME, second, "v2")
@@ -87,21 +87,21 @@ async def test_beside_a_digest_a_tag_says_nothing(known: LocalImages, metadata: 
 
 @pytest.mark.parametrize("registry", ["docker.io", "registry.example.com:5000", "localhost", "localhost:5001"])
 async def test_images_of_other_registries_are_not_here(
-    known: LocalImages, metadata: SqliteMetadata, registry: str
+    known: LocalImages, metadata: EmbeddedMetadata, registry: str
 ) -> None:
     await store(metadata, NAME, platforms.image(), "v1")
     assert await facts(known, registry=registry) == ABSENT
     assert await LocalImages(known._pull, []).facts(parse(f"{HERE}/{NAME}:v1")) == ABSENT  # noqa: SLF001
 
 
-async def test_what_another_repository_has_is_not_here(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_what_another_repository_has_is_not_here(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     image = platforms.image()
     await store(metadata, "team/other", image, "v1")
     assert await facts(known) == ABSENT
     assert await facts(known, f"@{image.digest}") == ABSENT
 
 
-async def test_a_tag_that_moves_or_goes(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_a_tag_that_moves_or_goes(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     first, second = platforms.image(), platforms.image()
     for image in (first, second):
         await store(metadata, NAME, image, "v1")
@@ -123,7 +123,7 @@ async def test_a_tag_that_moves_or_goes(known: LocalImages, metadata: SqliteMeta
     ],
 )
 async def test_platforms(
-    known: LocalImages, metadata: SqliteMetadata, members: dict[str, Any], platform: str | None
+    known: LocalImages, metadata: EmbeddedMetadata, members: dict[str, Any], platform: str | None
 ) -> None:
     _, found = await made_and_for(known, metadata, platforms.image(**members))
     assert found == ((platform,) if platform else ())
@@ -148,7 +148,7 @@ async def test_platforms(
         (1698840000, None),
     ],
 )
-async def test_dates(known: LocalImages, metadata: SqliteMetadata, created: Any, at: float | None) -> None:
+async def test_dates(known: LocalImages, metadata: EmbeddedMetadata, created: Any, at: float | None) -> None:
     assert (await made_and_for(known, metadata, platforms.image(created)))[0] == at
 
 
@@ -156,17 +156,17 @@ async def test_dates(known: LocalImages, metadata: SqliteMetadata, created: Any,
     "content", [b"", b"{", b"[]", b"null", b"\xff", b'{"created": "\xff"}', b"[" * 100_000, b'{"os": ["linux"]}']
 )
 async def test_a_configuration_that_cannot_be_read_says_nothing(
-    known: LocalImages, metadata: SqliteMetadata, content: bytes
+    known: LocalImages, metadata: EmbeddedMetadata, content: bytes
 ) -> None:
     assert await made_and_for(known, metadata, platforms.image_of(Blob(content, OCI_CONFIG))) == (None, ())
 
 
-async def test_a_configuration_of_no_use_is_not_even_read(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_a_configuration_of_no_use_is_not_even_read(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     large = platforms.config(filling="x" * LARGE_CONFIGURATION)
     assert await made_and_for(known, metadata, platforms.image_of(large)) == (None, ())
 
 
-async def test_the_size_that_counts_is_that_of_the_blob(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_the_size_that_counts_is_that_of_the_blob(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     """A manifest may have been taken before its blob, and may have been wrong about it."""
     large = platforms.config(filling="x" * LARGE_CONFIGURATION)
     image = platforms.image_of(large)
@@ -176,26 +176,28 @@ async def test_the_size_that_counts_is_that_of_the_blob(known: LocalImages, meta
     assert await facts(known) == Facts(exists=True, digest=digest(lying.digest))
 
 
-async def test_an_image_without_its_configuration(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_an_image_without_its_configuration(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     image = platforms.image()
     await metadata.publish(publication(Repository(NAME), image, "v1"))
     assert await facts(known) == Facts(exists=True, digest=digest(image.digest))
 
 
-async def test_a_configuration_that_is_a_file(known: LocalImages, metadata: SqliteMetadata, blobs: LocalBlobs) -> None:
+async def test_a_configuration_that_is_a_file(
+    known: LocalImages, metadata: EmbeddedMetadata, blobs: LocalBlobs
+) -> None:
     configuration = platforms.config(filling="x" * 100_000)
     image = platforms.image_of(configuration)
     upload, name = UploadId.new(), digest(configuration.digest)
     staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.write(pieces(configuration.content))
     await staged.commit(name)
-    await metadata.link_blob(Repository(NAME), name, BlobRecord(configuration.size, None), upload)
+    await metadata.link_blob(Repository(NAME), name, BlobRecord(configuration.size, None))
     await metadata.publish(publication(Repository(NAME), image, "v1"))
     assert (await facts(known)).created == seconds(MADE)
 
 
 async def test_a_configuration_is_read_once(
-    known: LocalImages, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+    known: LocalImages, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await made_and_for(known, metadata, platforms.image()) == (seconds(MADE), ("linux/amd64",))
     monkeypatch.setattr("trow.registry.known._content", None)
@@ -203,7 +205,7 @@ async def test_a_configuration_is_read_once(
 
 
 async def test_a_configuration_of_another_repository_is_not_known_by_its_digest(
-    known: LocalImages, metadata: SqliteMetadata
+    known: LocalImages, metadata: EmbeddedMetadata
 ) -> None:
     """Knowing a digest is no right to what it stands for (CVE-2024-39897)."""
     image = platforms.image()
@@ -213,26 +215,26 @@ async def test_a_configuration_of_another_repository_is_not_known_by_its_digest(
     assert found == Facts(exists=True, digest=digest(image.digest))
 
 
-async def test_artifacts_are_no_images_of_any_platform(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_artifacts_are_no_images_of_any_platform(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     assert await made_and_for(known, metadata, factories.artifact()) == (None, ())
 
 
 # ---- an index
 
 
-async def test_the_oldest_platform_decides(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_the_oldest_platform_decides(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     index = platforms.index((platforms.image(), AMD64), (platforms.image(OLD, **ARM64), ARM64))
     assert await made_and_for(known, metadata, index) == (seconds(OLD), ("linux/amd64", "linux/arm64"))
 
 
-async def test_a_list_of_docker(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_a_list_of_docker(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     assert await made_and_for(known, metadata, factories.docker_list([platforms.image(OLD)])) == (
         seconds(OLD),
         ("linux/amd64",),
     )
 
 
-async def test_attestations_are_no_platforms(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_attestations_are_no_platforms(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     attestation = platforms.image(None, **UNKNOWN)
     index = platforms.index((platforms.image(), AMD64), (attestation, UNKNOWN))
     assert await made_and_for(known, metadata, index) == (seconds(MADE), ("linux/amd64",))
@@ -252,7 +254,7 @@ async def test_attestations_are_no_platforms(known: LocalImages, metadata: Sqlit
     ],
 )
 async def test_one_that_does_not_say_its_age_leaves_all_unknown(
-    known: LocalImages, metadata: SqliteMetadata, image: Manifest, platform: dict[str, str] | None
+    known: LocalImages, metadata: EmbeddedMetadata, image: Manifest, platform: dict[str, str] | None
 ) -> None:
     """Else an old image passes beside a young one that no node runs."""
     decoy = platforms.image()
@@ -260,14 +262,14 @@ async def test_one_that_does_not_say_its_age_leaves_all_unknown(
     assert created is None
 
 
-async def test_the_age_of_what_calls_itself_unknown_counts(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_the_age_of_what_calls_itself_unknown_counts(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     hidden = platforms.image(OLD, **UNKNOWN)
     index = platforms.index((hidden, AMD64), (platforms.image(), ARM64))
     assert await made_and_for(known, metadata, index) == (seconds(OLD), ("linux/amd64",))
 
 
 async def test_more_platforms_than_are_looked_at_leave_the_age_unknown(
-    known: LocalImages, metadata: SqliteMetadata
+    known: LocalImages, metadata: EmbeddedMetadata
 ) -> None:
     many = [(platforms.image(), AMD64) for _ in range(64)]
     assert (await made_and_for(known, metadata, platforms.index(*many)))[0] == seconds(MADE)
@@ -277,7 +279,7 @@ async def test_more_platforms_than_are_looked_at_leave_the_age_unknown(
     assert (await made_and_for(known, metadata, beside))[0] == seconds(MADE)
 
 
-async def test_of_a_sparse_index_counts_what_is_here(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_of_a_sparse_index_counts_what_is_here(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     present, absent = platforms.image(), platforms.image(OLD, **ARM64)
     await store(metadata, NAME, present)
     index = platforms.index((present, AMD64), (absent, ARM64))
@@ -288,7 +290,7 @@ async def test_of_a_sparse_index_counts_what_is_here(known: LocalImages, metadat
     assert (await facts(known)).created == seconds(OLD)
 
 
-async def test_an_index_without_anything_here_says_nothing(known: LocalImages, metadata: SqliteMetadata) -> None:
+async def test_an_index_without_anything_here_says_nothing(known: LocalImages, metadata: EmbeddedMetadata) -> None:
     for index in (platforms.index(), platforms.index((platforms.image(), AMD64))):
         await metadata.publish(publication(Repository(NAME), index, "v1"))
         assert await facts(known) == Facts(exists=True, digest=digest(index.digest))
@@ -297,7 +299,7 @@ async def test_an_index_without_anything_here_says_nothing(known: LocalImages, m
 # ---- trouble
 
 
-async def test_a_database_that_does_not_answer(known: LocalImages, metadata: SqliteMetadata, tmp_path: Path) -> None:
+async def test_a_database_that_does_not_answer(known: LocalImages, metadata: EmbeddedMetadata, tmp_path: Path) -> None:
     await store(metadata, NAME, platforms.image(), "v1")
     sql(tmp_path / "trow.db", "ALTER TABLE tag RENAME TO gone")
     with pytest.raises(Unavailable):
@@ -308,7 +310,7 @@ async def test_a_database_that_does_not_answer(known: LocalImages, metadata: Sql
 
 
 async def test_large_documents_are_read_beside_the_event_loop(
-    known: LocalImages, metadata: SqliteMetadata, monkeypatch: pytest.MonkeyPatch
+    known: LocalImages, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[threading.Thread] = []
     parse_manifest = manifests.parse

@@ -9,7 +9,7 @@ import pytest
 import factories
 from factories import OCI_IMAGE
 from support.core import OTHER, REPO, Rights, digest, pieces, publication, tag
-from trow.metadata.sqlite import SqliteMetadata
+from support.metadata import EmbeddedMetadata
 from trow.oci.errors import (
     Denied,
     DigestMismatch,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 class Shelf:
     """The use cases under test, with less to write."""
 
-    def __init__(self, blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata, **rules: int) -> None:
+    def __init__(self, blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata, **rules: int) -> None:
         given = {"sparse_images": 1, "sparse_indexes": 1, "strict_sizes": 0, "history": 10, "most_tags": 3} | rules
         self.wrong_sizes = 0
         self.pull = pull
@@ -94,12 +94,12 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
+def shelf(blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata) -> Shelf:
     return Shelf(blobs, push, pull, metadata)
 
 
 @pytest.fixture
-def strict(blobs: LocalBlobs, push: Push, pull: Pull, metadata: SqliteMetadata) -> Shelf:
+def strict(blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata) -> Shelf:
     return Shelf(blobs, push, pull, metadata, sparse_images=0, sparse_indexes=0, strict_sizes=1)
 
 
@@ -224,7 +224,7 @@ async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
     blobs: LocalBlobs,
     push: Push,
     pull: Pull,
-    metadata: SqliteMetadata,
+    metadata: EmbeddedMetadata,
     rules: dict[str, int],
     image_stays: bool,  # noqa: FBT001
     index_stays: bool,  # noqa: FBT001
@@ -401,7 +401,7 @@ async def test_right_to_attach_changes_no_media_type(shelf: Shelf, subject: Mani
     assert (await shelf.pull.manifest(REPO, digest(oci.digest))).media_type == OCI_IMAGE
 
 
-async def test_denied_overwrite_changes_nothing(shelf: Shelf, metadata: SqliteMetadata) -> None:
+async def test_denied_overwrite_changes_nothing(shelf: Shelf, metadata: EmbeddedMetadata) -> None:
     old, new = factories.image(), factories.image()
     await shelf.put(old, "b")
     shelf.rights = Rights(Permission.PUSH)
@@ -415,7 +415,7 @@ async def test_denied_overwrite_changes_nothing(shelf: Shelf, metadata: SqliteMe
     assert len((await shelf.browse.history(REPO, tag("b"), PageRequest(9))).items) == 1
 
 
-class Late(SqliteMetadata):
+class Late(EmbeddedMetadata):
     """A database in which somebody else's tag appears between the look and the transaction."""
 
     theirs: Manifest | None = None

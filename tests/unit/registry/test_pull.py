@@ -7,15 +7,14 @@ import pytest
 import factories
 from support.core import OTHER, REPO, digest, publication, tag
 from trow.oci.errors import BlobUnknown, ManifestUnknown
-from trow.oci.names import UploadId
 from trow.registry.ports import BlobRecord
 
 if TYPE_CHECKING:
-    from trow.metadata.sqlite import SqliteMetadata
+    from support.metadata import EmbeddedMetadata
     from trow.registry.pull import Pull
 
 
-async def test_manifest_by_tag_and_digest(pull: Pull, metadata: SqliteMetadata) -> None:
+async def test_manifest_by_tag_and_digest(pull: Pull, metadata: EmbeddedMetadata) -> None:
     image = factories.image()
     await metadata.publish(publication(REPO, image, "v1"))
     for reference in (tag("v1"), digest(image.digest)):
@@ -25,20 +24,20 @@ async def test_manifest_by_tag_and_digest(pull: Pull, metadata: SqliteMetadata) 
         assert caught.value.detail == {"reference": reference}
 
 
-async def test_blob_in_the_database(pull: Pull, metadata: SqliteMetadata) -> None:
+async def test_blob_in_the_database(pull: Pull, metadata: EmbeddedMetadata) -> None:
     blob = factories.blob()
     name = digest(blob.digest)
-    await metadata.link_blob(REPO, name, BlobRecord(blob.size, blob.content), UploadId.new())
+    await metadata.link_blob(REPO, name, BlobRecord(blob.size, blob.content))
     found = await pull.blob(REPO, name)
     assert (found.size, found.source) == (blob.size, blob.content)
     with pytest.raises(BlobUnknown):
         await pull.blob(OTHER, name)
 
 
-async def test_blob_whose_bytes_are_lost_is_not_promised(pull: Pull, metadata: SqliteMetadata) -> None:
+async def test_blob_whose_bytes_are_lost_is_not_promised(pull: Pull, metadata: EmbeddedMetadata) -> None:
     blob = factories.blob(100_000)
     name = digest(blob.digest)
-    await metadata.link_blob(REPO, name, BlobRecord(blob.size, None), UploadId.new())
+    await metadata.link_blob(REPO, name, BlobRecord(blob.size, None))
     with pytest.raises(BlobUnknown) as caught:
         await pull.blob(REPO, name)
     assert caught.value.detail == {"digest": blob.digest}

@@ -10,7 +10,8 @@ import pytest
 import factories
 from factories import INLINE
 from support.core import OTHER, REPO, Stalled, digest, pieces, pushing
-from trow.metadata.sqlite import SqliteMetadata
+from support.metadata import EmbeddedMetadata
+from trow.metadata.uploads import LocalUploads
 from trow.oci.errors import (
     BlobTooLarge,
     BlobUnknown,
@@ -317,7 +318,7 @@ async def test_finished_session_is_unknown_but_for_its_own_answer(push: Push, pu
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
 
 
-async def test_answer_is_not_given_again_for_a_blob_that_was_deleted(push: Push, metadata: SqliteMetadata) -> None:
+async def test_answer_is_not_given_again_for_a_blob_that_was_deleted(push: Push, metadata: EmbeddedMetadata) -> None:
     blob = factories.blob()
     upload = await push.begin(REPO, NOBODY)
     await push.finish(REPO, "", upload, chunk(blob.content), digest(blob.digest))
@@ -549,7 +550,7 @@ async def test_session_that_was_tried_is_there_for_the_next_try(
     assert await push.sessions.expire() == 0
 
 
-async def test_session_that_gets_bytes_does_not_end_for_another(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+async def test_session_that_gets_bytes_does_not_end_for_another(blobs: LocalBlobs, metadata: EmbeddedMetadata) -> None:
     push = pushing(blobs, metadata, bounds=UploadBounds(10, 2, 10))
     empty, busy = await push.begin(REPO, ALICE), await push.begin(REPO, ALICE)
     body = Stalled(b"", b"x")
@@ -567,7 +568,7 @@ async def test_session_that_gets_bytes_does_not_end_for_another(blobs: LocalBlob
 
 
 async def test_users_without_credentials_have_a_share_for_each_source(
-    blobs: LocalBlobs, metadata: SqliteMetadata
+    blobs: LocalBlobs, metadata: EmbeddedMetadata
 ) -> None:
     push = pushing(blobs, metadata, bounds=UploadBounds(100, 2, 100))
     here = [await push.begin(REPO, Pusher("", "192.0.2.1")) for _ in range(5)]
@@ -581,12 +582,14 @@ async def test_users_without_credentials_have_a_share_for_each_source(
 
 async def test_shares_are_known_after_a_restart(blobs: LocalBlobs, tmp_path: Path) -> None:
     bounds = UploadBounds(100, 2, 100)
-    with contextlib.closing(SqliteMetadata(tmp_path / "shares.db")) as before:
+    with contextlib.closing(EmbeddedMetadata(tmp_path / "shares.db")) as before:
         push = pushing(blobs, before, bounds=bounds)
         uploads = [await push.begin(REPO, ALICE) for _ in range(2)]
         await push.append(REPO, "alice", uploads[1], chunk(b"x"))
         await push.sessions.close()
-    with contextlib.closing(SqliteMetadata(tmp_path / "shares.db")) as after:
+        await before.uploads.close()
+    with contextlib.closing(EmbeddedMetadata(tmp_path / "shares.db")) as after:
+        after.uploads = await LocalUploads.opened(after.engine)
         push = pushing(blobs, after, bounds=bounds)
         await push.begin(REPO, ALICE)
         with pytest.raises(UploadUnknown):
@@ -611,7 +614,7 @@ async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypat
 
 
 async def test_expired_session_of_another_run_leaves_nothing(
-    blobs: LocalBlobs, metadata: SqliteMetadata, push: Push
+    blobs: LocalBlobs, metadata: EmbeddedMetadata, push: Push
 ) -> None:
     upload = await push.begin(REPO, NOBODY)
     await push.append(REPO, "", upload, chunk(b"x" * 300_000))
@@ -626,7 +629,7 @@ async def test_expired_session_of_another_run_leaves_nothing(
 
 @pytest.mark.parametrize("size", [10, INLINE, 100_000])
 async def test_session_goes_on_after_a_restart(
-    blobs: LocalBlobs, metadata: SqliteMetadata, push: Push, pull: Pull, size: int
+    blobs: LocalBlobs, metadata: EmbeddedMetadata, push: Push, pull: Pull, size: int
 ) -> None:
     blob = factories.blob(2 * size)
     upload = await push.begin(REPO, ALICE)
@@ -690,7 +693,7 @@ async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypat
 # When the database does not work
 
 
-class Failing(SqliteMetadata):
+class Failing(EmbeddedMetadata):
     """A database that fails once, when it is told to."""
 
     def __init__(self, path: Path) -> None:
@@ -698,12 +701,12 @@ class Failing(SqliteMetadata):
         self.asked = asyncio.Event()
         self.fail = asyncio.Event()
 
-    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord, upload: UploadId) -> None:
+    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
         if not self.asked.is_set():
             self.asked.set()
             await self.fail.wait()
             raise Unavailable("not now")
-        await super().link_blob(repository, digest, record, upload)
+        await super().link_blob(repository, digest, record)
 
 
 @pytest.fixture

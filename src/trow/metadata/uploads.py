@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from trow.metadata.transactions import uploads as transactions
 from trow.oci.errors import TooManyRequests
 
 if TYPE_CHECKING:
@@ -17,27 +19,43 @@ if TYPE_CHECKING:
 
     from trow.oci.names import Repository, UploadId
     from trow.registry.ports import Upload, UploadBounds
+    from trow.sql.engine import Engine
 
 Key = TypeVar("Key")
 
 _RETRY_SECONDS: Final = 5
 
 
-class UploadSessions:
-    """The open sessions, each group of them in the order in which they were opened."""
+class LocalUploads:
+    """The `Uploads` of a single process, each group of them in the order in which they were opened.
 
-    def __init__(self, uploads: Iterable[Upload]) -> None:
+    Args:
+        engine: where they are kept while the process does not run.
+        uploads: those that are open.
+    """
+
+    def __init__(self, engine: Engine, uploads: Iterable[Upload] = ()) -> None:
+        self._engine = engine
         self._open: dict[UploadId, Upload] = {}
         self._of_owner: dict[str, dict[UploadId, None]] = {}
         self._in_repository: dict[Repository, dict[UploadId, None]] = {}
         for upload in sorted(uploads, key=lambda each: each.used_at):
             self._add(upload)
 
+    @classmethod
+    async def opened(cls, engine: Engine) -> Self:
+        """Take the sessions out of the database. Raises Unavailable."""
+        return cls(engine, await engine.write(transactions.take))
+
+    async def close(self) -> None:
+        """Put them back. Raises Unavailable, StorageFull: they are lost, as after a crash."""
+        await self._engine.write(partial(transactions.put, list(self._open.values())))
+
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
-        """See `Metadata.begin_upload`."""
+    async def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
+        """Open a session."""
         ended = self._in_the_way(upload, bounds)
         if ended is not None:
             self._remove(ended)
@@ -82,33 +100,29 @@ class UploadSessions:
             return None
         return self._first_empty(each for each in self._of_owner[greediest] if each in uploads)
 
-    def get(self, upload: UploadId) -> Upload | None:
-        """See `Metadata.upload`."""
+    async def get(self, upload: UploadId) -> Upload | None:
+        """An open session."""
         return self._open.get(upload)
 
-    def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
-        """See `Metadata.touch_upload`."""
+    async def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
+        """Note that the session was used."""
         session = self._open.get(upload)
         if session is not None:
             self._open[upload] = replace(session, used_at=at, empty=empty)
 
-    def end(self, upload: UploadId) -> bool:
-        """See `Metadata.end_upload`."""
+    async def end(self, upload: UploadId) -> bool:
+        """Close a session."""
         session = self._open.get(upload)
         if session is not None:
             self._remove(session)
         return session is not None
 
-    def expire(self, before: float, empty_before: float) -> Sequence[Upload]:
-        """See `Metadata.expire_uploads`."""
+    async def expire(self, before: float, empty_before: float) -> Sequence[Upload]:
+        """Close the sessions that were not used for long."""
         expired = [each for each in self._open.values() if each.used_at < (empty_before if each.empty else before)]
         for upload in expired:
             self._remove(upload)
         return expired
-
-    def all(self) -> Sequence[Upload]:
-        """All open sessions."""
-        return list(self._open.values())
 
     def _add(self, upload: Upload) -> None:
         self._open[upload.id] = upload

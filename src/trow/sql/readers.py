@@ -1,4 +1,4 @@
-"""Lists are read in threads of their own: they may be long, and the event loop is for deciding."""
+"""Pages of lists are read in threads of their own: they may be long, and the event loop is for deciding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 _THREADS: Final = 2
 
 
-class ListReader:
+class Readers:
     """Connections that read, each with a thread. Whose turn it is has been decided before (`trow.http.lists`).
 
     Args:

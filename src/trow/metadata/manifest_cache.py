@@ -20,7 +20,7 @@ _OVERHEAD: Final = 1024
 _MOST_REPOSITORIES: Final = 10_000
 
 
-class HotManifests:
+class ManifestCache:
     """Found manifests by repository and reference, within a budget of bytes."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:

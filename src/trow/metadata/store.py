@@ -1,0 +1,211 @@
+"""Who links what, in any SQL engine."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from trow.metadata.transactions import blobs, manifests, pins, repositories, robots, tags
+from trow.oci.page import ALL_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from trow.metadata.manifest_cache import ManifestCache
+    from trow.oci.digest import Digest
+    from trow.oci.names import Repository, Tag
+    from trow.oci.page import NameRange, Page, PageRequest
+    from trow.registry.ports import (
+        BlobRecord,
+        ManifestRecord,
+        PendingEvent,
+        Publication,
+        PublicationResult,
+        Referrer,
+        RepositoryRecord,
+        RobotToken,
+        Stored,
+        Stretch,
+        TagEvent,
+    )
+    from trow.sql.engine import Engine
+
+# The package of the steps of the schema.
+SCHEMA: Final = "trow.metadata.migrations"
+
+
+class SqlMetadata:
+    """`Metadata`, `RobotTokens`, `Pins` and `Outbox` in a database.
+
+    Args:
+        engine: where the transactions run.
+        cache: of manifests; it has to know of every change, whoever makes it.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, engine: Engine, cache: ManifestCache, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._clock = clock
+
+    # ---- repositories
+
+    async def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """The repository, None while it has no manifest."""
+        record = self._cache.repository(repository)
+        if record is None:
+            record = await self._engine.read(partial(repositories.repository, repository))
+            if record is not None:
+                self._cache.keep_repository(repository, record)
+        return record
+
+    async def generation(self) -> int:
+        """The number of the repository that was made last."""
+        return await self._engine.read(repositories.generation)
+
+    async def repositories(self, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES) -> Page[str]:
+        """The names of all repositories."""
+        return await self._engine.page(partial(repositories.repositories, page, within))
+
+    async def search_repositories(
+        self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
+    ) -> Stretch:
+        """Which of the next names contain the text."""
+        return await self._engine.page(partial(repositories.search, text, page, within))
+
+    # ---- manifests
+
+    async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
+        """The manifest with this digest."""
+        record = self._cache.get(repository, digest)
+        if record is None:
+            record = await self._engine.read(partial(manifests.manifest, repository, digest))
+            if record is not None:
+                self._cache.keep(repository, digest, record)
+        return record
+
+    async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
+        """The manifest that the tag points at now."""
+        record = self._cache.get(repository, tag)
+        if record is None:
+            record = await self._engine.read(partial(manifests.tagged_manifest, repository, tag))
+            if record is not None:
+                self._cache.keep(repository, tag, record)
+        return record
+
+    async def publish(self, publication: Publication) -> PublicationResult:
+        """Store a manifest and point its tags at it."""
+        return await self._engine.write(
+            partial(manifests.publish, publication, self._clock()),
+            committed=lambda: self._cache.forget(publication.repository),
+        )
+
+    async def delete_manifest(
+        self, repository: Repository, digest: Digest, subject: str, history: int
+    ) -> Sequence[Tag] | None:
+        """Forget a manifest and every tag that points at it."""
+        return await self._engine.write(
+            partial(manifests.delete_manifest, repository, digest, subject, history, self._clock()),
+            frees=True,
+            committed=lambda: self._cache.forget(repository),
+        )
+
+    async def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
+    ) -> Page[Referrer]:
+        """The manifests that refer to another one."""
+        return await self._engine.page(
+            partial(manifests.referrers, repository, subject, artifact_type, page, most_bytes)
+        )
+
+    # ---- tags
+
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> Digest | None:
+        """Forget a tag."""
+        return await self._engine.write(
+            partial(tags.delete_tag, repository, tag, subject, history, self._clock()),
+            frees=True,
+            committed=lambda: self._cache.forget(repository),
+        )
+
+    async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
+        """The repository's tags."""
+        return await self._engine.page(partial(tags.tags, repository, page))
+
+    async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
+        """Whether the tag stands for the digest, or did."""
+        return await self._engine.read(partial(tags.was_tagged, repository, tag, digest))
+
+    async def tagged_as(self, repository: Repository, digest: Digest, most: int) -> Sequence[Tag]:
+        """The tags that stand for the digest, or did."""
+        return await self._engine.read(partial(tags.tagged_as, repository, digest, most))
+
+    async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
+        """What the tag pointed at, newest first."""
+        return await self._engine.page(partial(tags.tag_history, repository, tag, page))
+
+    # ---- blobs
+
+    async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
+        """What is known of a blob, if this repository links it."""
+        return await self._engine.read(partial(blobs.blob, repository, digest))
+
+    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
+        """Which of these blobs the blob store keeps."""
+        return await self._engine.read(partial(blobs.blob_files, repository, digests))
+
+    async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
+        """Give the repository a blob."""
+        await self._engine.write(partial(blobs.link_blob, repository, digest, record))
+
+    async def knows_blob(self, digest: Digest) -> bool:
+        """Whether the registry holds the blob, linked or not."""
+        return await self._engine.read(partial(blobs.knows_blob, digest))
+
+    async def mount_blob(
+        self, repository: Repository, digest: Digest, sources: Collection[Repository]
+    ) -> Repository | None:
+        """Link a blob that one of the sources has."""
+        return await self._engine.write(partial(blobs.mount_blob, repository, digest, sources))
+
+    async def repositories_with(self, digest: Digest, most: int) -> Sequence[Repository]:
+        """Some repositories that link the blob."""
+        return await self._engine.read(partial(blobs.repositories_with, digest, most))
+
+    async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Take a blob from the repository."""
+        return await self._engine.write(partial(blobs.unlink_blob, repository, digest), frees=True)
+
+    async def stored(self) -> Stored:
+        """How much the registry holds. Takes time with many blobs."""
+        return await self._engine.scan(blobs.stored)
+
+    # ---- tokens of programs, and what commands beside the server did
+
+    async def robot_token(self, token: str) -> RobotToken | None:
+        """The token with this identifier."""
+        return await self._engine.read(partial(robots.robot_token, token))
+
+    async def pending_events(self) -> Sequence[PendingEvent]:
+        """What commands beside the server did and nobody has taken down yet."""
+        return await self._engine.read(robots.pending_events)
+
+    async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
+        """These are in the audit trail."""
+        await self._engine.write(partial(robots.drop_pending_events, events), frees=True)
+
+    # ---- pins
+
+    async def pin(self, namespace: str, owner: str, image: str, digest: Digest, source: str = "") -> Digest:
+        """The digest that the owner's Pods have for the image."""
+        return await self._engine.write(partial(pins.pin, namespace, owner, image, digest, source, self._clock()))
+
+    async def drop_old_pins(self, before: float, most: int) -> None:
+        """Forget the digests of owners that made no Pod for long.
+
+        Args:
+            before: seconds of Unix time.
+            most: how many are kept; of more, the sources that have most of them lose those that they used first.
+        """
+        await self._engine.write(partial(pins.drop_old_pins, before, most), frees=True)

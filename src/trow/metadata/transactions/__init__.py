@@ -1,0 +1,1 @@
+"""What happens in the database, free of any driver, by what it is about."""

@@ -1,0 +1,36 @@
+"""The digests that the Pods of an owner have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trow.lib.levels import excess_of
+from trow.metadata import sql
+from trow.oci.digest import Digest
+from trow.sql import columns
+
+if TYPE_CHECKING:
+    from trow.sql.transaction import Transaction
+
+
+# Of those that asked for digests to be kept, the ones with most of them.
+_MOST_SOURCES: Final = 10_000
+
+
+def pin(namespace: str, owner: str, image: str, digest: Digest, source: str, at: float) -> Transaction[Digest]:
+    """The digest that the owner's Pods have for the image; the first one counts."""
+    ((kept,),) = yield sql.PIN, (namespace, owner, image, digest, source, at)
+    return Digest(columns.text(kept))
+
+
+def drop_old_pins(before: float, most: int) -> Transaction[None]:
+    """Forget what was not used since then; of more than `most`, the oldest of the sources that have most."""
+    yield sql.DROP_OLD_PINS, (before,)
+    ((count,),) = yield sql.COUNT_PINS, ()
+    if (surplus := columns.integer(count) - most) <= 0:
+        return
+    rows = yield sql.PINS_OF_SOURCES, (_MOST_SOURCES,)
+    held = {columns.text(source): columns.integer(number) for source, number in rows}
+    for source, number in excess_of(held, surplus, 0).items():
+        if number:
+            yield sql.DROP_SURPLUS_PINS, (source, source, number - 1)

@@ -1,0 +1,1 @@
+"""Engines that run SQL: the port, and the engine in SQLite that is the embedded default."""

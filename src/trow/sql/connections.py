@@ -1,0 +1,163 @@
+"""SQLite: how a database is opened, what its schema is, and how a transaction is run and committed.
+
+https://www.sqlite.org/wal.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from trow.lib.private import make_file
+from trow.sql import migrations
+from trow.sql.engine import SchemaError
+from trow.sql.untouched import open_untouched
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trow.sql.migrations import Migration
+    from trow.sql.transaction import Factory, Result, Transaction
+
+BUSY_MILLISECONDS: Final = 5_000
+_CHECKPOINT_PAGES: Final = 4_000
+
+
+def connect(path: Path, *, readonly: bool = False, busy_milliseconds: int | None = None) -> apsw.Connection:
+    """Open a database."""
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags, statementcachesize=100)
+    connection.set_busy_timeout(BUSY_MILLISECONDS if busy_milliseconds is None else busy_milliseconds)
+    return connection
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """Open a database for its one writer; it is made where there is none."""
+    make_file(path)  # SQLite gives its other files the mode of this one
+    connection = connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection
+
+
+def is_empty(path: Path, schema: str) -> bool:
+    """Whether there is no database, or one without a table. Nothing is changed.
+
+    Args:
+        path: the file.
+        schema: the package of its steps.
+
+    Raises:
+        SchemaError: it was written by a newer Trow, or by another program.
+        apsw.Error: it cannot be read.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with contextlib.closing(open_untouched(path)) as connection:
+        _check_schema(connection, migrations.load(schema, migrations.SQLITE))
+        return not _tables(connection)
+
+
+def migrate(connection: apsw.Connection, schema: str) -> int:
+    """Bring the schema up to date, each step in a transaction of its own; returns the number of the last step.
+
+    Args:
+        connection: to the database.
+        schema: the package of the steps.
+
+    Raises:
+        SchemaError: the database was written by a newer Trow, or by another program.
+    """
+    steps = migrations.load(schema, migrations.SQLITE)
+    current = _check_schema(connection, steps)
+    for step in steps[current:]:
+        with connection:
+            for statement in step.statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {step.number}")
+    return len(steps)
+
+
+def _check_schema(connection: apsw.Connection, steps: Sequence[Migration]) -> int:
+    """How many of these steps the database has gone through."""
+    current = int(next(iter(connection.execute("PRAGMA user_version")))[0])
+    if current > len(steps):
+        raise SchemaError(
+            f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
+        )
+    if not _is_ours(connection, steps[:current]):
+        raise SchemaError("the database is not one of Trow, or has lost tables; put the right one back from a backup")
+    return current
+
+
+def _is_ours(connection: apsw.Connection, done: Sequence[Migration]) -> bool:
+    """Whether the tables are there that these steps have made; none, where nothing was done."""
+    found = _tables(connection)
+    if not done:
+        return not found
+    with contextlib.closing(apsw.Connection(":memory:")) as sample:
+        for step in done:
+            for statement in step.statements:
+                sample.execute(statement)
+        return _tables(sample) <= found
+
+
+def _tables(connection: apsw.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return {str(name) for (name,) in rows.fetchall()}
+
+
+def run(connection: apsw.Connection, make: Factory[Result]) -> Result:
+    """Run the statements of a transaction, and return what it returns."""
+    transaction = make()
+    try:
+        statement, values = next(transaction)
+        while True:
+            rows: Any = connection.execute(statement, values).fetchall()
+            statement, values = transaction.send(rows)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
+def commit(connection: apsw.Connection) -> None:
+    """Commit, or see to it that what was refused does not come true later.
+
+    When the log (WAL) cannot be flushed, its frames are written all the same, and a start after ``kill -9`` would find
+    a whole transaction in them. The next transaction begins where the refused one did. One that changes nothing is
+    written over it at once: it need not be flushed for that, because what a process has written outlives it. Only
+    together with a power cut, before any flush succeeds, nobody can say what the disk has kept
+    (https://www.sqlite.org/walformat.html, section 4; https://wiki.postgresql.org/wiki/Fsync_Errors).
+    """
+    try:
+        connection.execute("COMMIT")
+    except (apsw.Error, OSError):
+        roll_back(connection)
+        with contextlib.suppress(apsw.Error, OSError):
+            _change_nothing(connection)
+        roll_back(connection)
+        raise
+
+
+def _change_nothing(connection: apsw.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    run(connection, touch)
+    connection.execute("COMMIT")
+
+
+def roll_back(connection: apsw.Connection) -> None:
+    """Undo what was not committed."""
+    with contextlib.suppress(apsw.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def touch() -> Transaction[None]:
+    """A transaction that changes nothing, but is written and flushed like a change."""
+    ((version,),) = yield "PRAGMA user_version", ()
+    yield f"PRAGMA user_version = {version!s}", ()

@@ -1,0 +1,116 @@
+"""The engine in SQLite: look-ups on the event loop, lists beside it, writes on one thread (`trow.sql.writer`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import apsw
+
+from trow.lib.reserve import Reserve
+from trow.sql.connections import commit, connect, migrate, open_writer, run
+from trow.sql.readers import Readers
+from trow.sql.writer import Writer, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from trow.sql.transaction import Factory, Result
+
+# Look-ups run on the event loop, which must not stand still; in WAL mode they hardly ever wait.
+_LOOK_UP_MILLISECONDS: Final = 100
+
+
+class SqliteEngine:
+    """The `Engine` of the embedded default. Used on one event loop.
+
+    Args:
+        path: the database, made where it is not there.
+        schema: the package of the steps of its schema, which is brought up to date.
+        observe: told how many seconds each commit took.
+        reserve: space for what gives space back.
+
+    Raises:
+        SchemaError: the database was written by a newer Trow, or by another program.
+        apsw.Error, OSError: it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        observe: Callable[[float], None] = lambda _: None,
+        reserve: Reserve | None = None,
+    ) -> None:
+        self._path = path
+        self._writer = Writer(path, schema, observe, reserve or Reserve())
+        try:
+            self._reader = connect(path, readonly=True, busy_milliseconds=_LOOK_UP_MILLISECONDS)
+            self._pages = Readers(lambda: connect(path, readonly=True))
+        except BaseException:
+            self._writer.close()
+            raise
+
+    async def read(self, make: Factory[Result]) -> Result:
+        """Look something up, at once."""
+        with _translating():
+            return run(self._reader, make)
+
+    async def page(self, make: Factory[Result]) -> Result:
+        """Read a page of a list, beside the event loop."""
+        with _translating():
+            return await self._pages.read(lambda connection: run(connection, make))
+
+    async def scan(self, make: Factory[Result]) -> Result:
+        """Read whole tables, in a thread on a connection of its own."""
+        return await asyncio.to_thread(self._scan, make)
+
+    def _scan(self, make: Factory[Result]) -> Result:
+        with _translating(), contextlib.closing(connect(self._path, readonly=True)) as connection:
+            return run(connection, make)
+
+    async def write(
+        self, make: Factory[Result], *, frees: bool = False, committed: Callable[[], None] | None = None
+    ) -> Result:
+        """Change something, with everybody else who waits for a commit."""
+        return await self._writer.run(make, frees=frees, committed=committed)
+
+    async def check(self) -> None:
+        """See whether the database takes writes and is the one that a start would open. Raises `Unavailable`."""
+        await self._writer.probe()
+
+    def displaced(self) -> Sequence[Path]:
+        """The files that are open and no longer where they belong."""
+        return self._writer.displaced()
+
+    def close(self) -> None:
+        """Finish what waits, write the log back and close all connections."""
+        self._pages.close()
+        self._reader.close()
+        self._writer.close()
+
+
+@contextlib.contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        raise translated(error) from error
+
+
+def run_beside(path: Path, schema: str, make: Factory[Result]) -> Result:
+    """Run one transaction from another process than the server's, which may be running or not.
+
+    Only for what no server keeps in memory.
+
+    Raises:
+        SchemaError, apsw.Error: it was not run.
+    """
+    with contextlib.closing(open_writer(path)) as connection:
+        migrate(connection, schema)
+        connection.execute("BEGIN IMMEDIATE")
+        result = run(connection, make)
+        commit(connection)
+        return result
