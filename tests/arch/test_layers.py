@@ -37,6 +37,7 @@ LAYERS: Final = (
     {"policy"},
     {"registry"},
     {"admission"},
+    {"sql"},
     {"storage", "metadata", "identity", "audit", "kube"},
     {"http", "config", "datadir", "errors", "logs", "memory", "fsck"},
     {"app"},
@@ -47,7 +48,7 @@ ADAPTERS: Final = {"storage", "metadata", "identity", "audit", "kube"}
 SHARED: Final = {("fsck", "storage"), ("fsck", "metadata"), ("cli", "identity"), ("cli", "audit")}
 # Who may open connections to other machines, and only to those that the configuration names.
 CALLERS: Final = {"kube/client.py", "identity/oidc_keys.py", "audit/webhook.py"}
-DATABASES: Final = {"metadata", "audit"}
+DATABASES: Final = {"sql", "metadata", "audit"}
 LONGEST_FUNCTION: Final = 40
 CALLING_OUT: Final = {"aiohttp", "ftplib", "http.client", "httpx", "requests", "smtplib", "urllib.request", "urllib3"}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trow.audit import database, sql
 from trow.audit import record as records
 from trow.audit.store import checkpoint_of
+from trow.sql.connections import snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ class TrailReader:
             covered: what the last known checkpoint covers.
             most: how many records.
         """
-        with database.snapshot(self._connection):
+        with snapshot(self._connection):
             lines = self.records_after(head.writer, head.sequence, most)
             until = lines[-1].sequence if lines else head.sequence
             rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, head.writer, covered, until)

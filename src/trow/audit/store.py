@@ -21,6 +21,7 @@ from trow.audit.errors import AuditError
 from trow.lib.anchor import Anchor, anchors_of_database
 from trow.lib.source import source_of
 from trow.registry.events import Part
+from trow.sql.connections import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -194,7 +195,7 @@ class AuditStore:
         """
         if moved := self.displaced():
             raise OSError(errno.ESTALE, "it was moved or replaced while it is in use; put it back", str(moved[0]))
-        with database.transaction(self._connection):
+        with transaction(self._connection):
             self._add(sql.add_records, changes.rows)
             self._add(sql.add_digests, changes.digests)
             self._add(sql.add_holdings, [(*who, held) for who, held in changes.holdings.items()])
@@ -284,7 +285,7 @@ class AuditStore:
         less: Holdings = Counter()
         for each in held:
             less[writer, each.holder] -= each.bytes
-        with database.transaction(self._connection):
+        with transaction(self._connection):
             yield
             self._add(sql.add_holdings, [(*who, count) for who, count in less.items()])
             self._connection.execute(sql.DELETE_EMPTY_HOLDINGS, (writer,))

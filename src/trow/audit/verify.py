@@ -24,6 +24,7 @@ from trow.audit.reader import checkpoint_line
 from trow.audit.record import Record
 from trow.audit.store import checkpoint_of, columns, gap_of, trim_of
 from trow.lib.terminal import escaped_bytes
+from trow.sql.connections import snapshot, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Rep
         AuditError: it cannot be read.
     """
     report = Report()
-    with contextlib.closing(database.open_reader(path)) as connection, database.snapshot(connection):
+    with contextlib.closing(database.open_reader(path)) as connection, snapshot(connection):
 
         def check() -> None:
             writers, damage = _writers(connection)
@@ -100,7 +101,7 @@ class _DatabaseCheck:
         self._connection = connection
         self._check = check
         self._writer = writer
-        self._has_gaps = database.version(connection) >= database.SINCE_GAPS
+        self._has_gaps = version(connection) >= database.SINCE_GAPS
 
     def run(self) -> None:
         self._begin()

@@ -16,14 +16,15 @@ from trow.sql.engine import SchemaError
 from trow.sql.untouched import open_untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from trow.sql.migrations import Migration
     from trow.sql.transaction import Factory, Result, Transaction
 
 BUSY_MILLISECONDS: Final = 5_000
-_CHECKPOINT_PAGES: Final = 4_000
+# How many pages the log may have before it is written back.
+_LOG_PAGES: Final = 4_000
 
 
 def connect(path: Path, *, readonly: bool = False, busy_milliseconds: int | None = None) -> apsw.Connection:
@@ -34,13 +35,13 @@ def connect(path: Path, *, readonly: bool = False, busy_milliseconds: int | None
     return connection
 
 
-def open_writer(path: Path) -> apsw.Connection:
+def open_writer(path: Path, *, log_pages: int = _LOG_PAGES) -> apsw.Connection:
     """Open a database for its one writer; it is made where there is none."""
     make_file(path)  # SQLite gives its other files the mode of this one
     connection = connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
 
@@ -59,7 +60,7 @@ def is_empty(path: Path, schema: str) -> bool:
     if not path.exists() or not path.stat().st_size:
         return True
     with contextlib.closing(open_untouched(path)) as connection:
-        _check_schema(connection, migrations.load(schema, migrations.SQLITE))
+        check_schema(connection, schema)
         return not _tables(connection)
 
 
@@ -83,9 +84,19 @@ def migrate(connection: apsw.Connection, schema: str) -> int:
     return len(steps)
 
 
+def version(connection: apsw.Connection) -> int:
+    """How many steps of its schema the database has gone through."""
+    return int(next(iter(connection.execute("PRAGMA user_version")))[0])
+
+
+def check_schema(connection: apsw.Connection, schema: str) -> int:
+    """How many steps of this schema the database has gone through. Raises `SchemaError`: see `migrate`."""
+    return _check_schema(connection, migrations.load(schema, migrations.SQLITE))
+
+
 def _check_schema(connection: apsw.Connection, steps: Sequence[Migration]) -> int:
     """How many of these steps the database has gone through."""
-    current = int(next(iter(connection.execute("PRAGMA user_version")))[0])
+    current = version(connection)
     if current > len(steps):
         raise SchemaError(
             f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
@@ -161,3 +172,26 @@ def touch() -> Transaction[None]:
     """A transaction that changes nothing, but is written and flushed like a change."""
     ((version,),) = yield "PRAGMA user_version", ()
     yield f"PRAGMA user_version = {version!s}", ()
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All that is written inside, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        roll_back(connection)
+        raise
+    commit(connection)
+
+
+@contextlib.contextmanager
+def snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """What is read inside is of one moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        # Nothing was written. What cannot be read has failed before, and says so better.
+        roll_back(connection)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.waiting import until
-from trow.audit import database, schema
+from trow.audit import database
 from trow.audit import record as records
 from trow.audit.chain import Head
 from trow.audit.outputs import FileOutput
@@ -17,6 +17,7 @@ from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
 from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome, Part
+from trow.sql import migrations
 from unit.audit.trails import KEY, KEYS, OTHER_KEY, Clock, content_of, full, name_of, sql, write
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ def older(path: Path, events: Sequence[Event]) -> None:
     write(path, events)
     for statement in ("DROP TABLE gap", "DROP TABLE holding", "PRAGMA user_version = 1"):
         sql(path, statement)
-    assert schema.steps(text="TEXT", clustered="")[1:]
+    assert migrations.load(database.SCHEMA, migrations.SQLITE)[1:]
 
 
 def test_older_database_is_verified_as_it_is(path: Path) -> None:

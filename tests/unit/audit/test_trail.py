@@ -186,7 +186,7 @@ def test_file_that_is_no_database_is_named(path: Path, content: bytes) -> None:
 def test_database_that_no_record_can_be_added_to_is_refused(path: Path, damage: str) -> None:
     write(path, [full(1)])
     sql(path, damage)
-    with pytest.raises(AuditError, match="trow audit verify"):
+    with pytest.raises(AuditError, match="move it away to begin a new one"):
         AuditTrail(path, KEY)
 
 

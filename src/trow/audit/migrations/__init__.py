@@ -1,0 +1,1 @@
+"""The steps of the audit database's schema; `trow.sql.migrations` says how they are written."""
