@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trow.datadir import DATABASE, hold, require_registry, was_used
 from trow.fsck import Check
 from trow.fsck import FsckReport as FsckReport  # noqa: PLC0414 - part of what this package offers
+from trow.sql.connections import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from trow.config import Config
 
 
+@in_words()
 def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -> FsckReport:
     """Read everything that is stored and hold it against its digest.
 
@@ -24,7 +26,7 @@ def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -
         progress: told now and then how far the check has come.
 
     Raises:
-        DataDirectoryError, SchemaError: the check cannot run.
+        DataDirectoryError, DatabaseError: the check cannot run.
     """
     if not was_used(config.data_dir):
         require_registry(config.data_dir)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import apsw
-
 from trow.datadir import DATABASE, DataDirectoryError, was_used
 from trow.metadata.store import SCHEMA
 from trow.sql.connections import is_empty
+from trow.sql.engine import DamagedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +26,7 @@ def check_database(directory: Path, *, new: bool) -> None:
     path = directory / DATABASE
     try:
         lost = is_empty(path, SCHEMA)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except DamagedError as error:
         raise DataDirectoryError(damaged(path, error)) from None
     if lost and not new and was_used(directory):
         what = "holds nothing" if path.exists() else "is missing"
@@ -37,7 +36,7 @@ def check_database(directory: Path, *, new: bool) -> None:
         )
 
 
-def damaged(path: Path, error: apsw.Error) -> str:
+def damaged(path: Path, error: DamagedError) -> str:
     """What to do about a database that cannot be read."""
     return (
         f"{path} is damaged ({error}): trow fsck says what is lost, and docs/how-to/recover.md how to get the rest back"

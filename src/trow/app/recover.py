@@ -6,14 +6,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import apsw
-
 from trow.datadir import DATABASE, hold, require_registry, was_used
 from trow.errors import StartError
 from trow.lib.private import make_folder
 from trow.metadata.salvage import Salvaged as Salvaged  # noqa: PLC0414 - part of what this package offers
 from trow.metadata.salvage import salvage
-from trow.sql.engine import SchemaError
+from trow.sql.engine import DatabaseError
 from trow.storage.filesystem import sync_directory
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ def recover(config: Config) -> tuple[Sequence[Salvaged], Path]:
         try:
             tables = salvage(path, new)
             kept = _keep(path)
-        except (apsw.Error, SchemaError, OSError) as error:
+        except (DatabaseError, OSError) as error:
             new.unlink(missing_ok=True)
             raise StartError(f"{path} cannot be recovered: {error}; put it back from a backup") from error
         _exchange(path, new, kept)

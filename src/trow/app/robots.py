@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-import apsw
-
 from trow.datadir import DATABASE, DataDirectoryError, require_registry
 from trow.errors import StartError
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
-from trow.sql.engine import SchemaError
+from trow.sql.engine import DatabaseError
 from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:
@@ -50,5 +48,5 @@ def run(config: Config, make: Factory[Result]) -> Result:
         return run_beside(config.data_dir / DATABASE, SCHEMA, make)
     except DataDirectoryError as error:
         raise StartError(str(error)) from None
-    except (OSError, apsw.Error, SchemaError) as error:
+    except (OSError, DatabaseError) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; give the server's --data-dir") from error

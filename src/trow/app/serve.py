@@ -11,7 +11,6 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import apsw
 import uvloop
 
 from trow import logs
@@ -34,7 +33,7 @@ from trow.lib.machine import raise_files
 from trow.lib.threads import ThreadsError, require_threads, started_pool
 from trow.memory import return_memory
 from trow.oci.errors import OciError
-from trow.sql.engine import SchemaError
+from trow.sql.engine import DamagedError, DatabaseError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -91,9 +90,9 @@ def start_errors(config: Config) -> Iterator[None]:
         yield
     except (AuditError, BrokenFile, DataDirectoryError, ListenError, SchemaError, ThreadsError, ValueError) as error:
         raise StartError(str(error)) from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except DamagedError as error:
         raise StartError(damaged(config.data_dir / DATABASE, error)) from error
-    except (OSError, apsw.Error) as error:
+    except (OSError, DatabaseError) as error:
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 
 

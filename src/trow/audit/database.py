@@ -16,7 +16,7 @@ from trow.audit.errors import AuditError
 from trow.lib.private import try_file
 from trow.sql import connections
 from trow.sql.connections import check_schema, is_empty, migrate
-from trow.sql.engine import SchemaError
+from trow.sql.engine import DatabaseError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def open_reader(path: Path) -> apsw.Connection:
 def _unusable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (apsw.Error, OSError, SchemaError) as error:
+    except (apsw.Error, OSError, DatabaseError) as error:
         what = f"cannot use the audit database {path}: {error}"
         raise AuditError(f"{what}; repair it, or move it away to begin a new one") from None
 
@@ -103,3 +103,14 @@ def one(connection: apsw.Connection, statement: str, *values: str | int) -> Row:
 def rows(connection: apsw.Connection, statement: str, *values: str | int) -> list[Row]:
     """All rows of a statement, which is then finished with."""
     return connection.execute(statement, values).fetchall()
+
+
+@contextlib.contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """What the driver raises while something is read becomes an `AuditError`, or a `TimeoutError`."""
+    try:
+        yield
+    except apsw.InterruptError:
+        raise TimeoutError from None
+    except apsw.Error as error:
+        raise AuditError(f"cannot read the audit database {path}: {error}") from error

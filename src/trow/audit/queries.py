@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-import apsw
-
 from trow.audit import database, sql, times
 from trow.audit import record as records
 from trow.audit.errors import AuditError
@@ -21,6 +19,8 @@ from trow.registry.events import Action, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    import apsw
 
     from trow.audit.record import Record
 
@@ -233,9 +233,9 @@ class AuditQueries:
         try:
             with opened(self._path, self._longest) as connection:
                 return work(connection)
-        except apsw.InterruptError:
+        except TimeoutError:
             raise Unavailable("the search takes too long; narrow it, with since for one") from None
-        except (AuditError, apsw.Error):
+        except AuditError:
             raise Unavailable("the audit trail cannot be read at the moment; try again") from None
 
 
@@ -244,10 +244,10 @@ def opened(path: Path, longest_seconds: float | None = None) -> Iterator[apsw.Co
     """The trail, for reading.
 
     Raises:
-        AuditError: it cannot be opened.
-        apsw.InterruptError: inside, when a statement goes on for too long.
+        AuditError: it cannot be opened, or what is asked of it inside fails.
+        TimeoutError: a statement inside goes on for too long.
     """
-    with contextlib.closing(database.open_reader(path)) as connection:
+    with database.in_words(path), contextlib.closing(database.open_reader(path)) as connection:
         if longest_seconds is not None:
             end = time.monotonic() + longest_seconds
             connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)

@@ -57,7 +57,11 @@ def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Rep
         AuditError: it cannot be read.
     """
     report = Report()
-    with contextlib.closing(database.open_reader(path)) as connection, snapshot(connection):
+    with (
+        database.in_words(path),
+        contextlib.closing(database.open_reader(path)) as connection,
+        snapshot(connection),
+    ):
 
         def check() -> None:
             writers, damage = _writers(connection)

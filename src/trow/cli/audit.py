@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import apsw
 import msgspec
 
 from trow.audit import database, keys, sql, times
@@ -139,7 +138,7 @@ def _run_search(args: argparse.Namespace) -> int:
         query = Query.parse(given, times.microseconds(time.time()))
         with opened(_directory(args) / database.FILE_NAME) as connection:
             last = (_show_json if args.json else _show_table)(pages(connection, query, most))
-    except (RequestInvalid, AuditError, apsw.Error) as error:
+    except (RequestInvalid, AuditError) as error:
         return _failed(error)
     except (UnicodeDecodeError, msgspec.DecodeError):
         return _failed(AuditError("a record was damaged and cannot be read; trow audit verify tells which"))
@@ -218,7 +217,7 @@ def _run_who_runs(args: argparse.Namespace) -> int:
         digest = Digest.parse(args.digest)
         with opened(_directory(args) / database.FILE_NAME) as connection:
             found, more = who_runs(connection, digest)
-    except (DigestInvalid, AuditError, apsw.Error, ValueError) as error:
+    except (DigestInvalid, AuditError, ValueError) as error:
         return _failed(error)
     if more:
         print(f"there are more: only the last {MOST_WORKLOADS} are listed", file=sys.stderr)
@@ -250,7 +249,7 @@ def _run_verify(args: argparse.Namespace) -> int:
             report = verify_database(_directory(args) / database.FILE_NAME, known, anchors)
     except PermissionError:
         raise
-    except (ValueError, AuditError, apsw.Error, OSError) as error:
+    except (ValueError, AuditError, OSError) as error:
         return _failed(error)
     _print(_summary(report))
     if report.problem is not None:
@@ -299,7 +298,7 @@ def _run_anchor(args: argparse.Namespace) -> int:
         with opened(directory / database.FILE_NAME) as connection:
             key = keys.SigningKey.load(directory / _KEY)
             found = [checkpoint_of(row) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
-    except (AuditError, apsw.Error) as error:
+    except AuditError as error:
         return _failed(error)
     if not found:
         return _failed(AuditError("the trail has no checkpoint yet; try again in a minute"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import apsw
 import msgspec
 
 from trow.cli import options
 from trow.cli.printing import say_json
 from trow.datadir import DataDirectoryError
+from trow.sql.engine import DatabaseError
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         report = fsck(config, quarantine=args.quarantine, progress=_progress)
-    except (DataDirectoryError, OSError, apsw.Error) as error:
+    except (DataDirectoryError, DatabaseError, OSError) as error:
         return _failed(str(error))
     if args.json:
         say_json(msgspec.json.encode(report).decode())

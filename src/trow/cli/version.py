@@ -6,9 +6,8 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING
 
-import apsw
-
 import trow
+from trow.sql.connections import sqlite_version
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +33,7 @@ def summary() -> str:
     parts = {
         "trow": trow.__version__,
         "python": platform.python_version(),
-        "sqlite": apsw.sqlite_lib_version(),
+        "sqlite": sqlite_version(),
         "granian": importlib.metadata.version("granian"),
     }
     return "\n".join(f"{name:8}{number}" for name, number in parts.items())

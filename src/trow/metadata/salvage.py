@@ -17,6 +17,7 @@ from trow.lib.private import make_file
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
 from trow.sql import migrations
+from trow.sql.connections import in_words
 from trow.sql.engine import SchemaError
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ class Salvaged:
     whole: bool
 
 
+@in_words()
 def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
     """Copy every table into a new database, which is whole and durable when this returns.
 
     Raises:
         SchemaError: the damaged one does not tell which schema it has, or has a newer one.
-        apsw.Error: it cannot be opened, or the new one not be written.
+        DatabaseError: it cannot be opened, or the new one not be written.
     """
     make_file(new)
     with (

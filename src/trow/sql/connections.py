@@ -12,7 +12,7 @@ import apsw
 
 from trow.lib.private import make_file
 from trow.sql import migrations
-from trow.sql.engine import SchemaError
+from trow.sql.engine import DamagedError, DatabaseError, SchemaError
 from trow.sql.untouched import open_untouched
 
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 BUSY_MILLISECONDS: Final = 5_000
 # How many pages the log may have before it is written back.
 _LOG_PAGES: Final = 4_000
+
+
+def sqlite_version() -> str:
+    """The version of the library."""
+    return apsw.sqlite_lib_version()
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """What the driver raises becomes a `DatabaseError`."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise DamagedError(str(error)) from error
+    except apsw.Error as error:
+        raise DatabaseError(str(error)) from error
 
 
 def connect(path: Path, *, readonly: bool = False, busy_milliseconds: int | None = None) -> apsw.Connection:
@@ -46,6 +62,7 @@ def open_writer(path: Path, *, log_pages: int = _LOG_PAGES) -> apsw.Connection:
     return connection
 
 
+@in_words()
 def is_empty(path: Path, schema: str) -> bool:
     """Whether there is no database, or one without a table. Nothing is changed.
 
@@ -55,7 +72,7 @@ def is_empty(path: Path, schema: str) -> bool:
 
     Raises:
         SchemaError: it was written by a newer Trow, or by another program.
-        apsw.Error: it cannot be read.
+        DatabaseError: it cannot be read.
     """
     if not path.exists() or not path.stat().st_size:
         return True

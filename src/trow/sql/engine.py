@@ -11,8 +11,16 @@ if TYPE_CHECKING:
     from trow.sql.transaction import Factory, Result
 
 
-class SchemaError(Exception):
-    """The database's schema cannot be used; the message says what to do."""
+class DatabaseError(Exception):
+    """The database cannot be used; the message says why."""
+
+
+class DamagedError(DatabaseError):
+    """It is damaged, or no database at all."""
+
+
+class SchemaError(DatabaseError):
+    """Its schema cannot be used; the message says what to do."""
 
 
 class Engine(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from trow.lib.reserve import Reserve
-from trow.sql.connections import commit, connect, migrate, open_writer, run
+from trow.sql.connections import commit, connect, in_words, migrate, open_writer, run
 from trow.sql.readers import Readers
 from trow.sql.writer import Writer, translated
 
@@ -34,9 +34,10 @@ class SqliteEngine:
 
     Raises:
         SchemaError: the database was written by a newer Trow, or by another program.
-        apsw.Error, OSError: it cannot be opened.
+        DatabaseError, OSError: it cannot be opened.
     """
 
+    @in_words()
     def __init__(
         self,
         path: Path,
@@ -100,13 +101,14 @@ def _translating() -> Iterator[None]:
         raise translated(error) from error
 
 
+@in_words()
 def run_beside(path: Path, schema: str, make: Factory[Result]) -> Result:
     """Run one transaction from another process than the server's, which may be running or not.
 
     Only for what no server keeps in memory.
 
     Raises:
-        SchemaError, apsw.Error: it was not run.
+        DatabaseError, OSError: it was not run.
     """
     with contextlib.closing(open_writer(path)) as connection:
         migrate(connection, schema)

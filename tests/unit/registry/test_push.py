@@ -645,7 +645,7 @@ async def test_session_goes_on_after_a_restart(
 @pytest.mark.parametrize("before", [0, 300_000])
 @pytest.mark.parametrize("size", [20, 400_000])
 async def test_request_that_was_cut_off_by_a_restart_can_be_repeated_whole(
-    blobs: LocalBlobs, metadata: SqliteMetadata, push: Push, pull: Pull, before: int, size: int
+    blobs: LocalBlobs, metadata: EmbeddedMetadata, push: Push, pull: Pull, before: int, size: int
 ) -> None:
     blob = factories.blob(before + size)
     upload = await push.begin(REPO, NOBODY)
