@@ -34,10 +34,9 @@ _EVENTS: Final = frozenset({
 _LOOKS: Final = ("stat", "lstat", "statvfs", "access")
 # What happens at the start before anybody is served, and in commands that serve nobody.
 ALLOWED: Final = (
-    "SqliteMetadata.__init__",
+    "SqliteEngine.__init__",
     "open_reader",
     "open_writer",
-    "_open_writer",
     "run_beside",
     "anchors_of_database",
     "migrate",

@@ -26,8 +26,8 @@ class SchemaError(DatabaseError):
 class Engine(Protocol):
     """Runs transactions. Each method takes a factory, which may be called several times; the last result counts.
 
-    Every read sees every write that has returned, and the state of one moment. A write sees what was committed before
-    it, and nothing that it has read changes until it is committed (serializable).
+    Each statement of a read sees every write that has returned; others may write between two of them. A write sees what
+    was committed before it, and nothing that it has read changes until it is committed (serializable).
 
     Each method raises `Unavailable`, or `StorageFull`, when the engine cannot do its work; then nothing has changed.
     """

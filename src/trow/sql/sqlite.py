@@ -14,7 +14,7 @@ from trow.sql.readers import Readers
 from trow.sql.writer import Writer, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trow.sql.transaction import Factory, Result
@@ -56,20 +56,27 @@ class SqliteEngine:
 
     async def read(self, make: Factory[Result]) -> Result:
         """Look something up, at once."""
-        with _translating():
+        try:
             return run(self._reader, make)
+        except apsw.Error as error:
+            raise translated(error) from error
 
     async def page(self, make: Factory[Result]) -> Result:
         """Read a page of a list, beside the event loop."""
-        with _translating():
+        try:
             return await self._pages.read(lambda connection: run(connection, make))
+        except apsw.Error as error:
+            raise translated(error) from error
 
     async def scan(self, make: Factory[Result]) -> Result:
         """Read whole tables, in a thread on a connection of its own."""
-        return await asyncio.to_thread(self._scan, make)
+        try:
+            return await asyncio.to_thread(self._scan, make)
+        except apsw.Error as error:
+            raise translated(error) from error
 
     def _scan(self, make: Factory[Result]) -> Result:
-        with _translating(), contextlib.closing(connect(self._path, readonly=True)) as connection:
+        with contextlib.closing(connect(self._path, readonly=True)) as connection:
             return run(connection, make)
 
     async def write(
@@ -91,14 +98,6 @@ class SqliteEngine:
         self._pages.close()
         self._reader.close()
         self._writer.close()
-
-
-@contextlib.contextmanager
-def _translating() -> Iterator[None]:
-    try:
-        yield
-    except apsw.Error as error:
-        raise translated(error) from error
 
 
 @in_words()
