@@ -20,6 +20,7 @@ from trow.kube import compiled, objects, policies, statuses, webhooks
 from trow.lib import lines, repeated
 from trow.metadata.transactions import manifests as manifest_rows
 from trow.oci import manifest, ranges
+from trow.policy import manifests as policies_of
 from trow.policy import pods
 from trow.registry import anywhere, browse, events, known, repeats, sessions, transfers
 from trow.storage import lanes, work
@@ -50,6 +51,7 @@ FIXED: Final = {
     "an `artifactType`": (manifest._LONGEST_TYPE,),
     "parameters of a query": (request._MOST_PARAMETERS,),
     "annotations in a list of referrers": (browse._MOST_REFERRER_BYTES,),
+    "rules of a policy object": (policies_of.RULES_AT_MOST, policies_of.IMAGES_AT_MOST),
     "the rest of a body that is not wanted, after the answer is decided": (
         dispatch._DRAIN_BYTES // (1024 * 1024),
         dispatch._DRAIN_SECONDS,

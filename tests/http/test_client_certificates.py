@@ -83,6 +83,7 @@ def test_a_request_at_the_ordinary_listener_is_anonymous_wherever_it_comes_from(
         assert wire.ask("GET", "/v2/_catalog").status == 200, "its connection was there all the time"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
 def test_a_certificate_that_has_run_out_resumes_no_session(guarded: Guarded, version: ssl.TLSVersion) -> None:
     """A session lives for two hours, and its certificate is shown once."""

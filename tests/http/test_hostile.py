@@ -93,6 +93,7 @@ def test_cve_2023_2253_a_huge_page_is_clamped(client: Client) -> None:
             assert 'rel="next"' in answer.header("link")
 
 
+@pytest.mark.slow
 def test_cve_2017_11468_an_endless_manifest_is_refused_early(target: Target) -> None:
     with Wire(target.trow.host) as wire:
         headers = [("Content-Type", IMAGE), ("Transfer-Encoding", "chunked")]

@@ -159,6 +159,7 @@ def test_zot_4266_every_tag_parameter_needs_the_right_to_overwrite_what_is_there
 # ---- row 12
 
 
+@pytest.mark.slow
 def test_zot_3978_the_form_of_the_token_service_is_bounded(team: Team) -> None:
     with Wire(team.trow.host) as wire:
         wire.send(request("POST", "/token", [("Transfer-Encoding", "chunked")]))

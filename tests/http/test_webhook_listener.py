@@ -131,6 +131,7 @@ def test_requests_are_in_the_access_log_with_who_sent_them(guard: Guard) -> None
 # Connections
 
 
+@pytest.mark.slow
 def test_reviews_are_answered_though_crowds_are_idle_where_files_are_few(tmp_path: Path) -> None:
     """Each connection takes three files; nobody who comes may find none left."""
     issuer = CertManager(tmp_path / "issued")
@@ -151,6 +152,7 @@ def test_reviews_are_answered_though_crowds_are_idle_where_files_are_few(tmp_pat
         assert not guard.logged("could not be taken")
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_there_stays_while_crowds_send_their_reviews_slowly(tmp_path: Path) -> None:
     """All of theirs are in work, so it is the only idle one; who has far fewer than others is not ended for them."""
     issuer = CertManager(tmp_path / "issued")

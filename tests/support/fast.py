@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-CASES: Final = 5
+CASES: Final = 3
 EXAMPLES: Final = 20
 Case = TypeVar("Case")
 

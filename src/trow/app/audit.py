@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from trow.audit.webhook import Target, Webhook
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.metadata.store import SqlMetadata
     from trow.registry.events import Audit, Records
+    from trow.registry.ports import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -182,8 +182,8 @@ def _started(config: Config) -> Event:
 class Changes:
     """Takes down what changes who may do what while the server runs: files that are read again, robot tokens."""
 
-    def __init__(self, config: Config, metadata: SqlMetadata, audit: Audit) -> None:
-        self._metadata = metadata
+    def __init__(self, config: Config, outbox: Outbox, audit: Audit) -> None:
+        self._outbox = outbox
         self._audit = audit
         tls = config.listen.tls
         self._paths = [config.auth.users_file, tls.certificate if tls else None, config.tokens.keys]
@@ -202,14 +202,14 @@ class Changes:
             log.exception("changes to robot tokens are not on record yet; trying again")
 
     async def _take_down(self) -> None:
-        events = await self._metadata.pending_events()
+        events = await self._outbox.pending_events()
         for event in events:
             actor = Identity(event.actor)
             await self._audit.record_now(
                 Event(Action.CONFIGURATION, actor=actor, detail=event.detail, started_at=event.at)
             )
         if events:
-            await self._metadata.drop_pending_events(events)
+            await self._outbox.drop_pending_events(events)
 
     def _stamps(self) -> dict[str, tuple[int, int, int]]:
         files = [file for path in self._paths if path for file in (path, *(path.glob("*") if path.is_dir() else ()))]

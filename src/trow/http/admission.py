@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.review import LARGE, Ruling, decode, encode
+from trow.http.bodies import Bodies
 from trow.http.response import Response
 from trow.lib.shares import Bounds, Shares
 from trow.lib.source import source_of
-from trow.oci.errors import BodyTimeout, RequestInvalid, RequestTooLarge
+from trow.oci.errors import RequestInvalid, RequestTooLarge
 from trow.policy.webhooks import HERE
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class AdmissionHandlers:
         self._mutation = mutation
         self._small = Shares(SMALL, "reviews")
         self._others = Shares(OTHERS, "large reviews")
+        self._bodies = Bodies(LARGEST_REVIEW, _too_large, (), seconds=_BODY_SECONDS)
 
     async def validate(self, request: Request) -> Response:
         """May this be stored."""
@@ -55,11 +57,13 @@ class AdmissionHandlers:
     async def _answer(self, request: Request, rule: Callable[[Review], Awaitable[Ruling]]) -> Response:
         small = _is_small(request)
         async with (self._small if small else self._others).hold(source_of(request.client)):
-            body = await (request.whole_body(_BODY_SECONDS) if small else _body(request))
-            review = decode(body) if small else await asyncio.to_thread(decode, body)
-            del body
+            review = await (_small(request) if small else self._large(request))
             ruling = await rule(review)
         return Response(200, [("content-type", "application/json")], encode(review.uid, ruling))
+
+    async def _large(self, request: Request) -> Review:
+        async with self._bodies.receive(request) as body:
+            return await asyncio.to_thread(decode, body)
 
 
 async def _here(_: Review) -> Ruling:
@@ -81,23 +85,8 @@ def _is_small(request: Request) -> bool:
     return length is not None and length <= LARGE
 
 
-async def _body(request: Request) -> bytes:
-    """The whole body.
-
-    Raises:
-        RequestTooLarge: it is larger than any review.
-        BodyTimeout: it does not come.
-    """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for piece in request.body():
-                body += piece
-                if len(body) > LARGEST_REVIEW:
-                    raise _too_large()
-    except TimeoutError:
-        raise BodyTimeout(f"the AdmissionReview did not come within {_BODY_SECONDS:g} seconds; send it again") from None
-    return bytes(body)
+async def _small(request: Request) -> Review:
+    return decode(await request.whole_body(_BODY_SECONDS))
 
 
 def _too_large() -> RequestTooLarge:

@@ -158,7 +158,6 @@ ADD_UPLOAD: Final = """
     INSERT INTO upload (id, repository, subject, algorithm, used_at, owner, empty) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at, owner, empty"
-PROBE_WRITE: Final = "UPDATE upload SET used_at = used_at WHERE id = ''"
 
 
 @dataclass(frozen=True, slots=True)

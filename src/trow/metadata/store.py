@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from trow.metadata.manifest_cache import ManifestCache
     from trow.oci.digest import Digest
-    from trow.oci.names import Repository, Tag
+    from trow.oci.names import Reference, Repository, Tag
     from trow.oci.page import NameRange, Page, PageRequest
     from trow.registry.ports import (
         BlobRecord,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TagEvent,
     )
     from trow.sql.engine import Engine
+    from trow.sql.transaction import Factory
 
 # The package of the steps of the schema.
 SCHEMA: Final = "trow.metadata.migrations"
@@ -78,20 +79,20 @@ class SqlMetadata:
 
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
         """The manifest with this digest."""
-        record = self._cache.get(repository, digest)
-        if record is None:
-            record = await self._engine.read(partial(manifests.manifest, repository, digest))
-            if record is not None:
-                self._cache.keep(repository, digest, record)
-        return record
+        found = self._cache.get(repository, digest)
+        return found or await self._look_up(repository, digest, partial(manifests.manifest, repository, digest))
 
     async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
         """The manifest that the tag points at now."""
-        record = self._cache.get(repository, tag)
-        if record is None:
-            record = await self._engine.read(partial(manifests.tagged_manifest, repository, tag))
-            if record is not None:
-                self._cache.keep(repository, tag, record)
+        found = self._cache.get(repository, tag)
+        return found or await self._look_up(repository, tag, partial(manifests.tagged_manifest, repository, tag))
+
+    async def _look_up(
+        self, repository: Repository, reference: Reference, make: Factory[ManifestRecord | None]
+    ) -> ManifestRecord | None:
+        record = await self._engine.read(make)
+        if record is not None:
+            self._cache.keep(repository, reference, record)
         return record
 
     async def publish(self, publication: Publication) -> PublicationResult:

@@ -59,6 +59,7 @@ def spoil(database: Path, name: str, kind: str = "leaf") -> set[tuple[object, ..
     return {row for row in before.get(name, set()) if any(isinstance(v, str) and v.encode() in old for v in row[:2])}
 
 
+@pytest.mark.slow
 async def test_a_whole_database_is_copied_as_it_is(tmp_path: Path) -> None:
     await fill(tmp_path)
     before = content(tmp_path / "trow.db")
@@ -153,6 +154,7 @@ async def test_a_database_in_use_is_not_recovered(tmp_path: Path) -> None:
         recover(Config(data_dir=tmp_path))
 
 
+@pytest.mark.slow
 async def test_a_text_that_is_none_any_more_costs_its_row_alone(tmp_path: Path) -> None:
     await fill(tmp_path)
     database = tmp_path / "trow.db"
@@ -164,6 +166,7 @@ async def test_a_text_that_is_none_any_more_costs_its_row_alone(tmp_path: Path) 
         assert rows == {row for row in before[table] if "v200" not in row}
 
 
+@pytest.mark.slow
 async def test_what_stands_in_the_way_is_told_of_and_nothing_is_changed(tmp_path: Path) -> None:
     await fill(tmp_path)
     before = content(tmp_path / "trow.db")

@@ -86,6 +86,7 @@ FILTERS = {
 QUERIES = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in FILTERS.items()})
 
 
+@pytest.mark.slow
 @given(QUERIES)
 @settings(max_examples=150)
 def test_what_is_found_is_what_was_looked_for(path: Path, everything: list[Record], query: dict[str, str]) -> None:

@@ -61,6 +61,7 @@ def test_what_is_recorded_is_there_after_closing(path: Path) -> None:
     assert intact(path) == 10
 
 
+@pytest.mark.slow
 def test_records_are_written_soon_without_being_asked_for(path: Path) -> None:
     with opened(path) as trail:
         trail.record(full(1))
@@ -84,6 +85,7 @@ def test_any_thread_may_record(path: Path) -> None:
     assert intact(path) == 2000
 
 
+@pytest.mark.slow
 def test_database_is_nobody_elses(path: Path) -> None:
     with opened(path) as trail:
         trail.record(full(1))
@@ -236,6 +238,7 @@ async def test_records_outlast_a_full_disk(path: Path, caplog: pytest.LogCapture
     assert "the audit database takes records again" in caplog.text
 
 
+@pytest.mark.slow
 async def test_what_is_lost_is_on_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(path, most_waiting=10) as trail:
         with contextlib.closing(apsw.Connection(str(path))) as other:
@@ -278,6 +281,7 @@ def test_old_records_leave_from_checkpoint_to_checkpoint_and_on_record(path: Pat
     assert intact(path) == 51
 
 
+@pytest.mark.slow
 def test_nothing_leaves_because_a_clock_is_set_ahead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that thinks for a minute that it is ten years later would have an empty record after it."""
     monkeypatch.setattr(retention, "CHECK_SECONDS", 0.0)
@@ -340,6 +344,7 @@ def test_trim_that_was_interrupted_is_no_attack_and_goes_on(path: Path) -> None:
     assert intact(path) == 2500 - last.sequence
 
 
+@pytest.mark.slow
 def test_what_the_webhook_has_not_had_stays_until_the_size_forbids_it(path: Path) -> None:
     with opened(path, webhook=True, clock=Clock(1_000_000)) as trail:
         for number in range(3000):

@@ -169,6 +169,7 @@ def test_mark_that_is_no_text_is_found(altered: Path, table: str) -> None:
     assert "it is not UTF-8" in problem(altered).what
 
 
+@pytest.mark.slow
 def test_no_damage_to_the_file_ends_in_anything_but_a_sentence(whole: Path, tmp_path: Path) -> None:
     chance = random.Random(1)
     content, path, found = whole.read_bytes(), tmp_path / "damaged.db", 0

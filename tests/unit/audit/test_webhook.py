@@ -240,6 +240,7 @@ def authority(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, file
 
 
+@pytest.mark.slow
 async def test_receiver_is_authenticated_by_a_ca_file_that_may_change(tmp_path: Path) -> None:
     context, right = authority(tmp_path)
     file = tmp_path / "trusted.pem"

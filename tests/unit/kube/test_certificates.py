@@ -372,6 +372,7 @@ def steps() -> Iterator[float]:
         yield from [DAY] * 40
 
 
+@pytest.mark.slow
 async def test_nobody_issues_while_a_configuration_cannot_be_changed(shop: Shop, clock: Clock) -> None:
     async with replica(shop, clock) as trow:
         await trow.after(0)
