@@ -15,9 +15,9 @@ from bench.contenders import folder
 from bench.measure import Case, Goal, Result, Setting, interleaved
 from bench.wire import Connection
 
+from trow.access.identity import Identity, Method
 from trow.audit.keys import SigningKey
 from trow.audit.trail import AuditTrail
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin
 
 if TYPE_CHECKING:

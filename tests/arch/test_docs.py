@@ -15,6 +15,8 @@ import yaml
 
 from support.pages import PAGES, ROOT, Block, blocks, name, prose
 from support.server import Trow
+from trow.access.identity import Identity, Method
+from trow.access.rules import ACTIONS, Permission
 from trow.audit.queries import Query
 from trow.audit.record import Actor, Client, Place, Record
 from trow.cli import command_line, reference
@@ -23,11 +25,9 @@ from trow.http.errors import status_of
 from trow.http.routes import table
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.kube.reviews import AccessReviewStatus
+from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import OciError, RequestInvalid
 from trow.oci.names import Repository
-from trow.policy.access import ACTIONS, Permission
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:

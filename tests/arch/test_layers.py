@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import trow
+from trow.access import ports as access
 from trow.audit.trail import AuditTrail
 from trow.identity.authenticator import AuthenticatorChain
 from trow.identity.authorizer import Guard
@@ -34,18 +35,26 @@ MODULES: Final = sorted(SOURCE.rglob("*.py"))
 LAYERS: Final = (
     {"oci"},
     {"lib"},
-    {"policy"},
+    {"access", "policy"},
     {"registry"},
     {"admission"},
-    {"sql"},
+    {"sql", "tls"},
     {"storage", "metadata", "identity", "audit", "kube"},
-    {"http", "config", "datadir", "errors", "logs", "memory", "fsck"},
+    {"controllers"},
+    {"http", "policytools", "config", "fsck"},
     {"app"},
     {"cli", "__main__"},
 )
 ADAPTERS: Final = {"storage", "metadata", "identity", "audit", "kube"}
 # Modules beside the packages that their neighbours may use.
-SHARED: Final = {("fsck", "storage"), ("fsck", "metadata"), ("cli", "identity"), ("cli", "audit")}
+SHARED: Final = {
+    ("fsck", "storage"),
+    ("fsck", "metadata"),
+    ("cli", "identity"),
+    ("cli", "audit"),
+    ("controllers", "kube"),
+    ("policytools", "kube"),
+}
 # Who may open connections to other machines, and only to those that the configuration names.
 CALLERS: Final = {"kube/client.py", "identity/oidc_keys.py", "audit/webhook.py"}
 DATABASES: Final = {"sql", "metadata", "audit"}
@@ -134,14 +143,14 @@ def test_functions_are_small(module: Path) -> None:
         (ports.Staged, MemoryStaged),
         (ports.Staged, FileStaged),
         (ports.Metadata, SqlMetadata),
-        (ports.RobotTokens, SqlMetadata),
+        (access.RobotTokens, SqlMetadata),
         (ports.Outbox, SqlMetadata),
         (ports.Uploads, LocalUploads),
         (Engine, SqliteEngine),
-        (ports.Authenticator, AuthenticatorChain),
-        (ports.Authorizer, Guard),
-        (ports.Authorizer, RbacAuthorizer),
-        (ports.Tokens, RegistryTokens),
+        (access.Authenticator, AuthenticatorChain),
+        (access.Authorizer, Guard),
+        (access.Authorizer, RbacAuthorizer),
+        (access.Tokens, RegistryTokens),
         (events.Audit, AuditTrail),
     ],
 )

@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.pages import ROOT
-from trow.admission import pulls, review
+from trow.admission import pull_policy as pulls
+from trow.admission import review
 from trow.app import application
 from trow.audit import queries, record, trail
 from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
-from trow.http import admission, capacity, dispatch, lists, manifests, metrics, request, server, token
+from trow.controllers import policies, webhooks
+from trow.controllers import status as statuses
+from trow.controllers import vap as compiled
+from trow.http import capacity, dispatch, metrics, request, server
+from trow.http.handlers import admission, lists, manifests, token
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
-from trow.kube import compiled, objects, policies, statuses, webhooks
+from trow.kube import objects
 from trow.lib import lines, repeated
 from trow.metadata.transactions import manifests as manifest_rows
 from trow.oci import manifest, ranges
-from trow.policy import manifests as policies_of
 from trow.policy import pods
-from trow.registry import anywhere, browse, events, known, repeats, sessions, transfers
-from trow.storage import lanes, work
+from trow.policy import resources as policies_of
+from trow.registry import browse, events, repeats, sessions, transfers
+from trow.registry import image_lookup as known
+from trow.registry import mounts as anywhere
+from trow.storage import work
+from trow.storage import workers as lanes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

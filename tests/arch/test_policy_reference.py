@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from support.pages import ROOT
-from trow.admission import notices
+from trow.admission import notifications as notices
+from trow.lib.globs import RepositoryGlob, matches
 from trow.oci.names import Repository, Tag
 from trow.policy import images
 from trow.policy.configured import patterns_of
-from trow.policy.globs import RepositoryGlob, matches
 from trow.policy.images import InvalidImage
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.paths import Path

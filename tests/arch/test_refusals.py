@@ -31,14 +31,14 @@ HANDED_ON: Final = {"what", "message", "why", "str(error)", "error.message", "fi
 # What is put together of parts that have their own tests: where, and which.
 COMPOSED: Final = {
     # The words of policies: what was not allowed, by which rule, and what would be (tests/unit/policy/test_decide.py).
-    ("admission/pulls.py", "a policy does not let this image run: …"),
+    ("admission/pull_policy.py", "a policy does not let this image run: …"),
     # Who may not do what and why; the fix is that of the decision, below.
     ("http/gate.py", "… ……"),
     ("http/gate.py", "…; …"),
     # The words of another refusal, with the place in the manifest.
     ("oci/manifest.py", "….digest: …"),
     # What is missing and what to do come from the callers, which are looked at.
-    ("oci/errors.py", "… …; …"),
+    ("oci/lib/errors.py", "… …; …"),
     # Said of the data directory by `trow.app.serve`.
     ("app/place.py", "it was moved or replaced while it is in use; put it back, or restart Trow"),
     # Each parser of the search has a word for what would be right (tests/unit/audit/test_queries.py).
@@ -225,7 +225,7 @@ def test_each_denial_of_a_right_says_what_would_allow_it() -> None:
     ]
     # Nobody is logged in: the answer is 401, and says so. The others get their fix from the guard.
     where = [each.partition(":")[0] for each in bare]
-    assert where == ["identity/authorizer.py", "identity/rbac.py", "policy/access.py"]
+    assert where == ["identity/authorizer.py", "identity/rbac.py", "access/rules.py"]
 
 
 def _denies(call: ast.Call) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from support.odd_yaml import Odd
 from tools.find import tool
-from trow.app.documents import UnreadableFile, objects, read
+from trow.policytools.documents import UnreadableFile, objects, read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,9 @@ import pytest
 
 from support.clock import Clock
 from support.metadata import EmbeddedMetadata
+from trow.access.ports import RobotTokens
 from trow.admission.ports import Pins
-from trow.registry.ports import Blobs, Metadata, RobotTokens
+from trow.registry.ports import Blobs, Metadata
 from trow.storage.filesystem import FilesystemBlobs
 from trow.storage.memory import MemoryBlobs
 

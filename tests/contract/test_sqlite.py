@@ -14,6 +14,10 @@ import pytest
 import factories
 from support.core import OWNER, REPO, digest, publication, tag
 from support.metadata import EmbeddedMetadata
+from trow.access.identity import Grant
+from trow.access.ports import RobotToken
+from trow.access.rules import Permission
+from trow.lib.globs import RepositoryGlob
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
@@ -21,10 +25,7 @@ from trow.metadata.uploads import LocalUploads
 from trow.oci.errors import ManifestBlobUnknown, Unavailable
 from trow.oci.names import UploadId
 from trow.oci.page import Page, PageRequest
-from trow.policy.access import Permission
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Grant
-from trow.registry.ports import BlobRecord, RepositoryRecord, RobotToken, Upload, UploadBounds
+from trow.registry.ports import BlobRecord, RepositoryRecord, Upload, UploadBounds
 from trow.sql import connections, migrations
 from trow.sql.connections import migrate
 from trow.sql.engine import DatabaseError, SchemaError

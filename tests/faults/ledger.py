@@ -37,7 +37,7 @@ class Publication(Push):
 
 
 @dataclass
-class Ledger:
+class ReviewRecorder:
     """What one client has done. It alone writes to its repository, so nobody else moves its tags."""
 
     repository: str
@@ -58,7 +58,7 @@ class Ledger:
 class Pusher:
     """Pushes images until the server is gone."""
 
-    def __init__(self, host: str, ledger: Ledger, chance: random.Random, shared: list[bytes]) -> None:
+    def __init__(self, host: str, ledger: ReviewRecorder, chance: random.Random, shared: list[bytes]) -> None:
         self._client = Client(host)
         self._ledger = ledger
         self._chance = chance
@@ -135,7 +135,7 @@ class Auditor:
     def __init__(self, host: str) -> None:
         self._client = Client(host)
 
-    def check(self, ledger: Ledger) -> None:
+    def check(self, ledger: ReviewRecorder) -> None:
         for push in ledger.blobs:
             self._check(push, "blobs")
         for push in ledger.manifests:
@@ -152,7 +152,7 @@ class Auditor:
             assert answer.status == 404
             assert not push.acknowledged, f"{push.repository}@{push.digest} was acknowledged and is lost"
 
-    def _check_tags(self, ledger: Ledger) -> None:
+    def _check_tags(self, ledger: ReviewRecorder) -> None:
         """Each tag points where its last acknowledged push put it, or where the unanswered one after that did."""
         possible: dict[str, list[str]] = {}
         for push in ledger.manifests:
@@ -173,7 +173,7 @@ class Auditor:
             answer = self._client.ask("HEAD", f"/v2/{push.repository}/manifests/{tag}")
             assert (answer.header("docker-content-digest") == push.digest) == there
 
-    def _check_list(self, ledger: Ledger) -> None:
+    def _check_list(self, ledger: ReviewRecorder) -> None:
         """Lists name what can be read, no more and no less."""
         listed = self._client.ask("GET", f"/v2/{ledger.repository}/tags/list")
         tags = [tag for tag in sorted(_TAGS) if self._client.get_manifest(ledger.repository, tag).status == 200]

@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from faults.ledger import Auditor, Ledger, Pusher
+from faults.ledger import Auditor, Pusher, ReviewRecorder
 from support.client import Client, digest_of
 from support.server import Trow
 from support.store import assert_clean, staged, strangers
@@ -42,10 +42,10 @@ def test_kill_9_amid_random_pushes(tmp_path: Path) -> None:
     print(f"{SEED}={seed}")  # noqa: T201 - pytest shows it when the test fails
     chance = random.Random(seed)
     shared = [chance.randbytes(size) for size in (10, 40_000, 70_000, 500_000)]
-    ledgers: list[Ledger] = []
+    ledgers: list[ReviewRecorder] = []
     while sum(len(ledger.blobs) + len(ledger.manifests) for ledger in ledgers) < PUSHES:
         with Trow.start(tmp_path) as trow:
-            latest = [Ledger(f"round{len(ledgers)}/client{number}") for number in range(CLIENTS)]
+            latest = [ReviewRecorder(f"round{len(ledgers)}/client{number}") for number in range(CLIENTS)]
             push_until_killed(trow, latest, chance, shared)
         ledgers += latest
         with Trow.start(tmp_path) as trow:
@@ -56,7 +56,7 @@ def test_kill_9_amid_random_pushes(tmp_path: Path) -> None:
     assert any(ledger.unanswered for ledger in ledgers)
 
 
-def push_until_killed(trow: Trow, ledgers: list[Ledger], chance: random.Random, shared: list[bytes]) -> None:
+def push_until_killed(trow: Trow, ledgers: list[ReviewRecorder], chance: random.Random, shared: list[bytes]) -> None:
     countdown = Countdown(chance.randint(1, 60))
     more = chance.random() * 0.02
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -71,7 +71,7 @@ def push_until_killed(trow: Trow, ledgers: list[Ledger], chance: random.Random, 
             run.result()
 
 
-def audit(trow: Trow, data: Path, ledgers: list[Ledger]) -> None:
+def audit(trow: Trow, data: Path, ledgers: list[ReviewRecorder]) -> None:
     auditor = Auditor(trow.host)
     for ledger in ledgers:
         auditor.check(ledger)

@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from trow.cli import main
-from trow.datadir import hold, try_to_hold
 from trow.lib import private
+from trow.lib.datadir import hold, try_to_hold
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.team import ROOT, USERS
+from trow.access.rules import Permission
 from trow.app import StartError, Who, can_i
 from trow.config import resolve
 from trow.oci.names import Repository
-from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

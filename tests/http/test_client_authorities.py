@@ -13,8 +13,8 @@ from clients.authority import Authority
 from support.server import Tls, Trow
 from support.waiting import until
 from support.wire import ConnectionEnded, Wire, request
-from trow.http.server import TlsFiles
-from trow.http.tunnels import Tunnels
+from trow.tls.files import TlsFiles
+from trow.tls.terminator import TlsTerminator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def test_a_list_that_runs_out_is_told_of_once(
     authority = Authority(tmp_path / "authority")
     crl = authority.revoke(age_days=age)
     tls = Tls.issue(tmp_path / "tls")
-    tunnels = Tunnels(TlsFiles(tls.certificate, tls.key), authority.file, crl)
+    tunnels = TlsTerminator(TlsFiles(tls.certificate, tls.key), authority.file, crl)
     for _ in range(3):
         tunnels.look_at_revocation(time.time())
     assert len(caplog.records) == warned

@@ -18,7 +18,7 @@ from support.server import Trow
 from support.sockets import inodes, listening_paths, listening_ports, tcp_sockets
 from support.waiting import until
 from support.wire import Incoming, Wire, request
-from trow.http.handshakes import MOST_HANDSHAKES_OF_ONE
+from trow.tls.handshakes import MOST_HANDSHAKES_OF_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

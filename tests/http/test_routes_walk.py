@@ -13,14 +13,14 @@ import pytest
 import factories
 from support.codes import CODES
 from support.registry import Client, Repository
-from trow.http.admission import AdmissionHandlers
-from trow.http.api import Api
-from trow.http.blobs import BlobHandlers
-from trow.http.ops import Operations
+from trow.access.rules import Permission
+from trow.http.handlers.admission import AdmissionHandlers
+from trow.http.handlers.api import Api
+from trow.http.handlers.blobs import BlobHandlers
+from trow.http.handlers.ops import Operations
+from trow.http.handlers.token import TokenService
+from trow.http.handlers.v2 import V2
 from trow.http.routes import table
-from trow.http.token import TokenService
-from trow.http.v2 import V2
-from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

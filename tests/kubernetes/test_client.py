@@ -16,8 +16,8 @@ from support.waiting import eventually
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeRefused, NotFound
+from trow.kube.informer import Informer
 from trow.kube.objects import Change, Event, Manifest, Objects, Patch
-from trow.kube.watching import Watched
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ async def api(
 
 
 @asynccontextmanager
-async def following(objects: Objects, path: str, **options: Any) -> AsyncIterator[Watched]:
+async def following(objects: Objects, path: str, **options: Any) -> AsyncIterator[Informer]:
     """A copy of a collection, as long as the block lasts."""
-    copy = Watched(objects, path, lambda: None, **options)
+    copy = Informer(objects, path, lambda: None, **options)
     running = asyncio.create_task(copy.run())
     try:
         yield copy
@@ -65,7 +65,7 @@ def pod(name: str, image: str = "web:1") -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
-def names(copy: Watched) -> set[str]:
+def names(copy: Informer) -> set[str]:
     return {name for _, name in copy.objects} - {"kube-root-ca.crt"}
 
 

@@ -40,7 +40,7 @@ from support.spellings import (
     damaged,
 )
 from support.waiting import settles
-from trow.policy.manifests import exemption_of, policy_of
+from trow.policy.resources import exemption_of, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,23 +23,23 @@ from support.admission import Gatekeeper
 from support.cluster import Cluster
 from support.spellings import OF_NAMESPACES, OTHER, SHA256, compared, names, pattern
 from support.waiting import settles
-from trow.admission.pulls import PullGuard
+from trow.access.identity import Identity, Method
+from trow.admission.image_extractor import ImageExtractor
+from trow.admission.pull_policy import PullGuard
 from trow.admission.review import Review
-from trow.admission.subjects import Subjects
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied
 from trow.oci.media import OCI_IMAGE
 from trow.policy import images
 from trow.policy.configured import policy_of as configured_policy
 from trow.policy.decide import Exemption, Rules, judge, unreadable
-from trow.policy.export import compile_policy, name_of
-from trow.policy.identity import Identity, Method
 from trow.policy.images import InvalidImage
-from trow.policy.manifests import policy_of
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import POD_SPECS, Stage, UnreadableObject
+from trow.policy.resources import policy_of
 from trow.policy.rules import Effect, Mode, Namespaces
 from trow.policy.selectors import Operator, Requirement, Selector
+from trow.policy.vap.export import compile_policy, name_of
 from trow.registry.ports import ManifestRecord
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.policy.decide import Verdict
-    from trow.policy.export import Manifest
     from trow.policy.rules import Policy
+    from trow.policy.vap.export import Manifest
 
 NOW: Final = time.time()  # as the API server takes it to be
 NAMES: Final = 600
@@ -264,9 +264,9 @@ class Gate:
         }
         rules = Rules((self.policy,), tuple(self.exemptions))
         try:
-            request = Subjects({}).of(received(review))
+            request = ImageExtractor({}).of(received(review))
         except UnreadableObject as error:
-            request = Subjects({}).of(received({**review, "object": pod("a")}))
+            request = ImageExtractor({}).of(received({**review, "object": pod("a")}))
             assert request
             return unreadable(rules, request, str(error))
         compiled = replace(rules, policies=tuple(each.without_content for each in rules.policies))

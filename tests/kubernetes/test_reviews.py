@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from trow.access.identity import ANONYMOUS, Identity, Method
+from trow.access.rules import Permission
 from trow.identity.oidc import IssuerSettings, OidcIssuer
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.service_accounts import ServiceAccountTokens
@@ -18,8 +20,6 @@ from trow.kube.client import KubeClient
 from trow.kube.reviews import Reviews
 from trow.oci.errors import Unauthorized, Unavailable
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -20,7 +20,7 @@ from support.home import KINDS, ROLES, Home, asks
 from support.policies import CLUSTER_POLICY, document, policy, rule
 from support.waiting import until
 from support.webhooks import ALIEN, OURS, CertManager, Guard, ask
-from trow.policy.export import LABELS
+from trow.policy.vap.export import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

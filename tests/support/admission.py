@@ -14,17 +14,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.audit import RecordingAudit
 from support.clock import Clock
 from support.metadata import EmbeddedMetadata
-from trow.admission.book import Book
+from trow.admission.image_extractor import ImageExtractor
 from trow.admission.mutate import Mutation
 from trow.admission.names import Names
-from trow.admission.recording import Ledger
+from trow.admission.policy_store import PolicyStore
+from trow.admission.recording import ReviewRecorder
 from trow.admission.review import decode, encode
-from trow.admission.subjects import Subjects
-from trow.admission.validate import Inquiry, Validation
+from trow.admission.validate import BoundedLookup, Validation
 from trow.http.metrics import Metrics
-from trow.policy import manifests
+from trow.policy import resources as manifests
 from trow.registry.events import Origin
-from trow.registry.known import LocalImages
+from trow.registry.image_lookup import LocalImageLookup
 from trow.registry.pull import Pull
 from trow.storage.memory import MemoryBlobs
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trow.admission.ports import KnownImages
+    from trow.admission.ports import ImageLookup
     from trow.policy.paths import Path as FieldPath
     from trow.policy.pods import Kind
     from trow.policy.rules import Policy
@@ -209,7 +209,7 @@ class Gatekeeper:
         *items: Mapping[str, Any],
         configured: Policy | None = None,
         following: bool = True,
-        images: KnownImages | None = None,
+        images: ImageLookup | None = None,
         deadline: float = 5.0,
         extra: Mapping[Kind, Sequence[FieldPath]] | None = None,
         pull_through: Mapping[str, str] | None = None,
@@ -233,12 +233,12 @@ class Gatekeeper:
         self.metadata = EmbeddedMetadata(self.database, self.clock)
         self.audit = RecordingAudit(fail_closed=fail_closed)
         self.metrics = Metrics()
-        self.book = Book(configured, following=following)
+        self.book = PolicyStore(configured, following=following)
         if following:
             self.decree(*items)
-        self.images = LocalImages(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
-        inquiry, subjects = Inquiry(images or self.images, deadline), Subjects(extra or {})
-        self.names, ledger = Names(inquiry, pull_through or {}), Ledger(self.audit)
+        self.images = LocalImageLookup(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
+        inquiry, subjects = BoundedLookup(images or self.images, deadline), ImageExtractor(extra or {})
+        self.names, ledger = Names(inquiry, pull_through or {}), ReviewRecorder(self.audit)
         self.validation = Validation(self.book, subjects, inquiry, self.names, ledger, self.metrics, clock=self.clock)
         self.mutation = Mutation(self.book, subjects, inquiry, self.metadata, self.metrics, self.names)
 

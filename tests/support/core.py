@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from factories import Manifest
     from support.metadata import EmbeddedMetadata
-    from trow.policy.access import Permission
+    from trow.access.rules import Permission
     from trow.registry.ports import Blobs
 
 REPO = Repository.parse("library/one")

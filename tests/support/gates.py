@@ -10,9 +10,11 @@ from support.clock import Clock
 from support.metadata import EmbeddedMetadata
 from support.registry import basic
 from support.requests import Headers, Scope, Transport
+from trow.access.identity import Grant
+from trow.access.rules import EVERYTHING, Permission, Rule, Subjects, expand
 from trow.http.gate import Gate
 from trow.http.pace import Pace
-from trow.http.peers import Peers, TunnelPeers
+from trow.http.peers import Peers, TerminatorPeers
 from trow.http.request import Request
 from trow.http.routes import Route
 from trow.identity import keys
@@ -20,13 +22,11 @@ from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.authorizer import Guard
 from trow.identity.robots import Robots, new_token
 from trow.identity.tokens import RegistryTokens
-from trow.identity.users import AnyOf, SingleUser
+from trow.identity.users import AnyPasswords, SingleUser
+from trow.lib.globs import RepositoryGlob
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
 from trow.oci.names import Repository
-from trow.policy.access import EVERYTHING, Permission, Rule, Subjects, expand
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Grant
 from trow.registry.transfers import Transfers
 from trow.sql.sqlite import run_beside
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from trow.http.peers import Peer
+    from trow.access.identity import Identity
     from trow.http.response import Answer
-    from trow.policy.identity import Identity
+    from trow.tls.peer import Peer
 
 APP: Final = Repository.parse("team-a/app")
 ALICE: Final = basic("alice", "secret of alice")
@@ -86,11 +86,11 @@ class World:
         self.robot_secret = secret
         self.metadata = EmbeddedMetadata(folder / "trow.db", self.clock)
         self.tokens = RegistryTokens(keys.load_or_create(folder / "keys"), "trow", clock=self.clock)
-        passwords = AnyOf(*(SingleUser(name, f"secret of {name}") for name in ("alice", "bob", "root")))
+        passwords = AnyPasswords(*(SingleUser(name, f"secret of {name}") for name in ("alice", "bob", "root")))
         chain = AuthenticatorChain(Verifiers(tokens=self.tokens, robots=Robots(self.metadata), passwords=passwords))
         self.authenticator = None if open_to_all else chain
         self.authorizer = Guard(() if open_to_all else RULES, anonymous=anonymous, open_to_all=open_to_all)
-        self.peers = Peers() if tunnels is None else TunnelPeers(tunnels)
+        self.peers = Peers() if tunnels is None else TerminatorPeers(tunnels)
         self.gate = Gate(
             self.authenticator,
             self.authorizer,

@@ -22,15 +22,15 @@ from support.issuer import AUDIENCE, Issuer
 from support.records import Records
 from support.registry import Client, Reply
 from support.server import Trow
+from trow.access.identity import Grant, Identity, Method
+from trow.access.rules import Permission, expand
 from trow.identity.keys import KeyRing
 from trow.identity.robots import new_token
 from trow.identity.tokens import RegistryTokens
+from trow.lib.globs import RepositoryGlob
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
 from trow.oci.names import Repository
-from trow.policy.access import Permission, expand
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Grant, Identity, Method
 from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
+from trow.lib.globs import NAMESPACE
 from trow.policy.decide import Exemption, Request
-from trow.policy.globs import NAMESPACE
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import ImageUse, Stage, UsedBy

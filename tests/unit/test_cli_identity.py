@@ -15,18 +15,18 @@ import pytest
 
 from support.loop import run as run_async
 from support.metadata import EmbeddedMetadata
+from trow.access.rules import Permission, expand
 from trow.cli import keys, token, user
 from trow.cli.parser import Parser
-from trow.errors import StartError
 from trow.identity.robots import Robots
 from trow.identity.users import UsersFile
-from trow.policy.access import Permission, expand
+from trow.lib.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from trow.access.ports import RobotToken
     from trow.config import Config
-    from trow.registry.ports import RobotToken
 
 TEXT = re.compile(r"trow_([a-z2-7]{12})_[A-Za-z0-9_-]{43}\n")
 

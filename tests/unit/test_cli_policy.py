@@ -796,7 +796,7 @@ def test_import_from_standard_input(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_import_knows_the_programs_that_its_flag_names() -> None:
-    from trow.app.importing import SOURCES  # noqa: PLC0415
+    from trow.policytools.importing import SOURCES  # noqa: PLC0415
 
     assert policy.SOURCES == SOURCES
 

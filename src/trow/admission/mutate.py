@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.names import with_digests
-from trow.admission.notices import controller_of
+from trow.admission.notifications import controller_of
 from trow.admission.ports import NotReady
-from trow.admission.review import Patch, Ruling
+from trow.admission.review import AdmissionResponse, Patch
 from trow.lib.source import source_of
 from trow.oci.errors import OciError
 from trow.policy.changes import reference_of
@@ -25,13 +25,13 @@ from trow.policy.pods import UnreadableObject
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trow.admission.foresight import Foresight
+    from trow.admission.image_extractor import ImageExtractor
     from trow.admission.names import Names
-    from trow.admission.ports import Pins, RuleBook, Tally
-    from trow.admission.recording import Ledger
+    from trow.admission.ports import AdmissionMetrics, Pins, PolicySource
+    from trow.admission.preflight import Preflight
+    from trow.admission.recording import ReviewRecorder
     from trow.admission.review import Review
-    from trow.admission.subjects import Subjects
-    from trow.admission.validate import Inquiry
+    from trow.admission.validate import BoundedLookup
     from trow.oci.digest import Digest
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
@@ -57,14 +57,14 @@ class Mutation:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the composition root's one call
         self,
-        book: RuleBook,
-        subjects: Subjects,
-        inquiry: Inquiry,
+        book: PolicySource,
+        subjects: ImageExtractor,
+        inquiry: BoundedLookup,
         pins: Pins,
-        tally: Tally,
+        tally: AdmissionMetrics,
         names: Names,
-        foresight: Foresight | None = None,
-        ledger: Ledger | None = None,
+        foresight: Preflight | None = None,
+        ledger: ReviewRecorder | None = None,
     ) -> None:
         self._book = book
         self._subjects = subjects
@@ -75,16 +75,18 @@ class Mutation:
         self._ledger = ledger
         self._names = names
 
-    async def answer(self, review: Review, origin: Origin) -> Ruling:
+    async def answer(self, review: Review, origin: Origin) -> AdmissionResponse:
         """The changes, if any. What cannot be changed is left for the validating webhook to judge."""
         began = time.perf_counter()
         try:
-            return Ruling(allowed=True, patches=await self._patches(review, origin))
+            return AdmissionResponse(allowed=True, patches=await self._patches(review, origin))
         except (NotReady, UnreadableObject):
-            return Ruling(allowed=True)
+            return AdmissionResponse(allowed=True)
         except Exception:
             log.exception("a Pod could not be changed", extra={"object": review.title})
-            return Ruling(allowed=True, warnings=("the images were not pinned; the log of the registry says why",))
+            return AdmissionResponse(
+                allowed=True, warnings=("the images were not pinned; the log of the registry says why",)
+            )
         finally:
             self._tally.reviewed("mutate", time.perf_counter() - began)
 

@@ -10,7 +10,7 @@ from trow.policy.changes import pinned, prefixes_of, reference_of, renamed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from trow.admission.validate import Inquiry
+    from trow.admission.validate import BoundedLookup
     from trow.oci.digest import Digest
     from trow.policy.decide import Request, Rules
     from trow.policy.images import ImageReference
@@ -23,7 +23,7 @@ class Names:
         pull_through: prefixes of names by registry, under which this registry fetches from others.
     """
 
-    def __init__(self, inquiry: Inquiry, pull_through: Mapping[str, str]) -> None:
+    def __init__(self, inquiry: BoundedLookup, pull_through: Mapping[str, str]) -> None:
         self._inquiry = inquiry
         self._prefixes = prefixes_of(pull_through)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from trow.oci.digest import Digest
     from trow.oci.names import Tag
-    from trow.policy.decide import Facts, Rules
+    from trow.policy.decide import ImageFacts, Rules
     from trow.policy.images import ImageReference
 
 
@@ -29,7 +29,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """Something that the owner of a workload should see.
 
     Attributes:
@@ -44,7 +44,7 @@ class Notice:
     message: str
 
 
-class RuleBook(Protocol):
+class PolicySource(Protocol):
     """The policies in force."""
 
     def rules(self) -> Rules:
@@ -55,10 +55,10 @@ class RuleBook(Protocol):
         """
 
 
-class KnownImages(Protocol):
+class ImageLookup(Protocol):
     """What the registry can tell of an image."""
 
-    async def facts(self, image: ImageReference) -> Facts:
+    async def facts(self, image: ImageReference) -> ImageFacts:
         """What is known here.
 
         Raises:
@@ -70,7 +70,7 @@ class Tags(Protocol):
     """By which names this registry gives an image out."""
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
-        """The tags that stand for the digest of an image, or once did: `Facts.vouched` is true of each. Bounded.
+        """The tags that stand for the digest of an image, or once did: `ImageFacts.vouched` is true of each. Bounded.
 
         Raises:
             Unavailable: nobody can say at the moment.
@@ -94,14 +94,14 @@ class NotConfigured(NotReady):
     """There never will be, unless somebody changes the settings."""
 
 
-class Herald(Protocol):
+class Notifier(Protocol):
     """Tells those who look at the cluster, not at the registry."""
 
-    def tell(self, notice: Notice) -> None:
+    def tell(self, notice: Notification) -> None:
         """Tell it soon; never blocks and never fails."""
 
 
-class Tally(Protocol):
+class AdmissionMetrics(Protocol):
     """Counts what was decided."""
 
     def decided(self, policy: str, rule: str, mode: str, verdict: str) -> None:

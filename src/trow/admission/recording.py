@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from trow.admission.notices import controller_of
+from trow.access.identity import Identity, Method, Workload
+from trow.admission.notifications import controller_of
 from trow.oci.errors import Unavailable
-from trow.policy.identity import Identity, Method, Workload
 from trow.policy.rules import Mode
 from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome
 
@@ -26,7 +26,7 @@ _MOST_GROUPS: Final = 101
 _DRY: Final = "dry run: "
 
 
-class Ledger:
+class ReviewRecorder:
     """Takes reviews down.
 
     Args:

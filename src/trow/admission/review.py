@@ -215,7 +215,7 @@ class Patch(Struct, frozen=True, omit_defaults=True):
     value: str
 
 
-class Ruling(Struct, frozen=True):
+class AdmissionResponse(Struct, frozen=True):
     """The answer to a review.
 
     Attributes:
@@ -232,7 +232,7 @@ class Ruling(Struct, frozen=True):
     patches: tuple[Patch, ...] = ()
 
 
-def encode(uid: str, ruling: Ruling) -> bytes:
+def encode(uid: str, ruling: AdmissionResponse) -> bytes:
     """The body of the answer, for status 200 whatever was decided."""
     refused = _Status(403, "Forbidden", _cut(ruling.message, LONGEST_MESSAGE)) if not ruling.allowed else None
     response = _Response(

@@ -7,11 +7,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from trow.admission.notices import notices_of
+from trow.admission.image_extractor import whole
+from trow.admission.notifications import notifications_of
 from trow.admission.ports import NotConfigured, NotReady
 from trow.admission.recording import against
-from trow.admission.review import Ruling
-from trow.admission.subjects import whole
+from trow.admission.review import AdmissionResponse
 from trow.oci.errors import OciError
 from trow.policy.decide import Verdict, asks_about, judge, unreadable
 from trow.policy.pods import Stage, UnreadableObject
@@ -20,12 +20,12 @@ from trow.policy.rules import Mode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from trow.admission.image_extractor import ImageExtractor
     from trow.admission.names import Names
-    from trow.admission.ports import Herald, KnownImages, RuleBook, Tally
-    from trow.admission.recording import Ledger
+    from trow.admission.ports import AdmissionMetrics, ImageLookup, Notifier, PolicySource
+    from trow.admission.recording import ReviewRecorder
     from trow.admission.review import Review
-    from trow.admission.subjects import Subjects
-    from trow.policy.decide import Facts, Finding, Request, Rules
+    from trow.policy.decide import Finding, ImageFacts, Request, Rules
     from trow.policy.images import ImageReference
     from trow.registry.events import Origin
 
@@ -35,7 +35,7 @@ _LONGEST_NOTE: Final = 1024
 _FAILED: Final = "the policies could not be asked; the log of the registry says why"
 
 
-class Inquiry:
+class BoundedLookup:
     """Finds out what the policies need to know of images, within a time.
 
     Args:
@@ -43,13 +43,13 @@ class Inquiry:
         deadline: seconds, for all images of a review together.
     """
 
-    def __init__(self, images: KnownImages, deadline: float) -> None:
+    def __init__(self, images: ImageLookup, deadline: float) -> None:
         self._images = images
         self.deadline = deadline
 
-    async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, Facts | None]:
+    async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, ImageFacts | None]:
         """What could be found out in time; None of what could not."""
-        found: dict[ImageReference, Facts | None] = dict.fromkeys(wanted)
+        found: dict[ImageReference, ImageFacts | None] = dict.fromkeys(wanted)
         try:
             async with asyncio.timeout(self.deadline):
                 for image in wanted:
@@ -71,13 +71,13 @@ class Validation:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the composition root's one call
         self,
-        book: RuleBook,
-        subjects: Subjects,
-        inquiry: Inquiry,
+        book: PolicySource,
+        subjects: ImageExtractor,
+        inquiry: BoundedLookup,
         names: Names,
-        ledger: Ledger,
-        tally: Tally,
-        herald: Herald | None = None,
+        ledger: ReviewRecorder,
+        tally: AdmissionMetrics,
+        herald: Notifier | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book = book
@@ -89,13 +89,15 @@ class Validation:
         self._herald = herald
         self._clock = clock
 
-    async def answer(self, review: Review, origin: Origin) -> Ruling:
+    async def answer(self, review: Review, origin: Origin) -> AdmissionResponse:
         """Decide, put it on record, and word it. Whatever goes wrong is a denial."""
         began = time.perf_counter()
         try:
             return await self._ruling(review, origin)
         except NotConfigured as error:
-            return Ruling(allowed=False, message=str(error))  # no cluster is expected to ask: nothing to put on record
+            return AdmissionResponse(
+                allowed=False, message=str(error)
+            )  # no cluster is expected to ask: nothing to put on record
         except (NotReady, OciError) as error:
             return self._refused(review, origin, str(error))
         except Exception:
@@ -104,7 +106,7 @@ class Validation:
         finally:
             self._tally.reviewed("validate", time.perf_counter() - began)
 
-    async def _ruling(self, review: Review, origin: Origin) -> Ruling:
+    async def _ruling(self, review: Review, origin: Origin) -> AdmissionResponse:
         try:
             request = await self._subjects.requested(review)
         except UnreadableObject as error:
@@ -113,13 +115,13 @@ class Validation:
         else:
             # Before any policy is known: controllers have to be able to finish what runs nothing new.
             if request is None:
-                return Ruling(allowed=True)
+                return AdmissionResponse(allowed=True)
             rules = self._book.rules()
             if request.stage is not Stage.POD:
                 request = await self._names.foreseen(rules, request)
             verdict = await self.judge(rules, request)
         await self.report(review, request, origin, verdict)
-        return ruling_of(verdict)
+        return response_of(verdict)
 
     async def report(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
         """Count a verdict, put it on record and tell of it; of a dry run nobody is told.
@@ -132,10 +134,10 @@ class Validation:
         if not review.dry_run:
             self._tell(review, verdict)
 
-    def _refused(self, review: Review, origin: Origin, why: str) -> Ruling:
+    def _refused(self, review: Review, origin: Origin, why: str) -> AdmissionResponse:
         """A denial that no policy has a part in."""
         self._ledger.failed(review, origin, why)
-        return Ruling(allowed=False, message=why)
+        return AdmissionResponse(allowed=False, message=why)
 
     async def judge(self, rules: Rules, request: Request) -> Verdict:
         """The verdict on images, with everything looked up that it takes."""
@@ -155,15 +157,15 @@ class Validation:
         for finding in verdict.excused:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
         if self._herald is not None:
-            for notice in notices_of(review, verdict):
+            for notice in notifications_of(review, verdict):
                 self._herald.tell(notice)
 
 
-def ruling_of(verdict: Verdict) -> Ruling:
+def response_of(verdict: Verdict) -> AdmissionResponse:
     """What the API server is told."""
     denials = verdict.denials(Mode.ENFORCE)
     warnings = (*verdict.denials(Mode.WARN), *verdict.excused)
-    return Ruling(
+    return AdmissionResponse(
         allowed=verdict.allowed,
         message="; ".join(dict.fromkeys(map(str, denials))),
         warnings=tuple(dict.fromkeys(map(str, warnings))),

@@ -9,22 +9,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.app.identity import guard_of, issuers_of, passwords_of, reviews_of, users_of
 from trow.app.robots import robot_tokens, run
-from trow.datadir import DATABASE
-from trow.errors import StartError
 from trow.identity.service_accounts import account
+from trow.lib.datadir import DATABASE
+from trow.lib.errors import StartError
 from trow.metadata.transactions import repositories
 from trow.oci.errors import OciError
-from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trow.access.rules import Decision, Permission
     from trow.config import Config
     from trow.identity.oidc import OidcIssuer
     from trow.oci.names import Repository
-    from trow.policy.access import Decision, Permission
 
 _SYSTEM: Final = "system:"
 _ROBOT: Final = "robot:"

@@ -6,27 +6,27 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trow.admission.book import Book
-from trow.admission.foresight import Foresight
+from trow.admission.image_extractor import ImageExtractor
 from trow.admission.mutate import Mutation
 from trow.admission.names import Names
-from trow.admission.notices import Heralds
-from trow.admission.pulls import PullGuard
-from trow.admission.subjects import Subjects
-from trow.admission.validate import Inquiry, Validation
-from trow.app.policies_in_force import configured_policy
-from trow.http.admission import AdmissionHandlers
+from trow.admission.notifications import Notifiers
+from trow.admission.policy_store import PolicyStore
+from trow.admission.preflight import Preflight
+from trow.admission.pull_policy import PullGuard
+from trow.admission.validate import BoundedLookup, Validation
+from trow.http.handlers.admission import AdmissionHandlers
 from trow.oci.errors import Unavailable
 from trow.policy.images import registry_of
 from trow.policy.paths import Path
 from trow.policy.pods import Kind
-from trow.registry.known import LocalImages
+from trow.policytools.configured import configured_policy
+from trow.registry.image_lookup import LocalImageLookup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trow.admission.ports import Pins
-    from trow.admission.recording import Ledger
+    from trow.admission.recording import ReviewRecorder
     from trow.app.controller import Controller
     from trow.config import Config
     from trow.http.metrics import Metrics
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Admission:
     """What decides about images while a server runs."""
 
-    book: Book
+    book: PolicyStore
     handlers: AdmissionHandlers
     pulls: PullGuard | None
     controller: Controller | None
@@ -54,7 +54,7 @@ class Admission:
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, pull: Pull, pins: Pins, ledger: Ledger, metrics: Metrics
+    config: Config, pull: Pull, pins: Pins, ledger: ReviewRecorder, metrics: Metrics
 ) -> AsyncIterator[Admission]:
     """Build it all from the settings, and follow the cluster's policies where that is wanted.
 
@@ -62,16 +62,18 @@ async def admission_of(
         AccessError: the cluster cannot be reached with these settings.
     """
     settings = config.admission
-    book = Book(configured_policy(config), following=settings.policies)
-    subjects = Subjects({Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds})
+    book = PolicyStore(configured_policy(config), following=settings.policies)
+    subjects = ImageExtractor(
+        {Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds}
+    )
     registries = [*map(registry_of, settings.registries)]
-    images = LocalImages(pull, registries)
-    inquiry = Inquiry(images, settings.deadline)
-    heralds = Heralds()
+    images = LocalImageLookup(pull, registries)
+    inquiry = BoundedLookup(images, settings.deadline)
+    heralds = Notifiers()
     names = Names(inquiry, settings.pull_through)
     validation = Validation(book, subjects, inquiry, names, ledger, metrics, heralds)
     compiled = settings.policies and settings.compiled
-    foresight = Foresight(book, validation, settings.spared_namespaces) if compiled else None
+    foresight = Preflight(book, validation, settings.spared_namespaces) if compiled else None
     mutation = Mutation(book, subjects, inquiry, pins, metrics, names, foresight, ledger)
     users, groups = settings.pull_users, settings.pull_groups
     guard = PullGuard(book, validation, images, registries=registries, users=users, groups=groups)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from trow.admission.recording import Ledger
+from trow.admission.recording import ReviewRecorder
 from trow.app import place
 from trow.app.admission import admission_of
 from trow.app.audit import Changes, trail
@@ -18,30 +18,28 @@ from trow.app.certificates import WEBHOOK_PATHS, Webhooks, webhook_front
 from trow.app.identity import identities
 from trow.app.place import Place
 from trow.app.stores import stores_of
-from trow.datadir import RunningMark
 from trow.http.accesslog import AccessLog
-from trow.http.api import Api
-from trow.http.blobs import BlobHandlers
 from trow.http.capacity import DOWNLOAD_BYTES, capacity_of
 from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
 from trow.http.gate import Gate
+from trow.http.handlers.api import Api
+from trow.http.handlers.blobs import BlobHandlers
+from trow.http.handlers.lists import Lists
+from trow.http.handlers.manifests import ManifestBodies
+from trow.http.handlers.ops import Operations
+from trow.http.handlers.token import TokenService
+from trow.http.handlers.v2 import V2
 from trow.http.hosts import parse_host
 from trow.http.limits import RateLimit
-from trow.http.lists import Lists
-from trow.http.manifests import ManifestBodies
 from trow.http.metrics import Metrics
-from trow.http.ops import Operations
 from trow.http.pace import Pace
-from trow.http.peers import Peers, TunnelPeers
+from trow.http.peers import Peers, TerminatorPeers
 from trow.http.recorder import Recorder
 from trow.http.routes import PROBES, Router, table
-from trow.http.server import TlsFiles
 from trow.http.sites import Sites, origin_of
-from trow.http.token import TokenService
-from trow.http.tunnels import Room, Tunnels
-from trow.http.v2 import V2
+from trow.lib.datadir import RunningMark
 from trow.oci.page import PageSizes
 from trow.registry.browse import Browse
 from trow.registry.ports import UploadBounds
@@ -50,6 +48,8 @@ from trow.registry.pull import Pull
 from trow.registry.push import Push
 from trow.registry.sessions import MOST_KEPT_OPEN, Sessions
 from trow.registry.transfers import Transfers
+from trow.tls.files import TlsFiles
+from trow.tls.terminator import Room, TlsTerminator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from trow.audit.trail import AuditTrail
     from trow.config import Config
     from trow.http.routes import Route
-    from trow.logs import Output
+    from trow.lib.logs import Output
     from trow.registry.events import Records
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Certified:
     """What the listener for client certificates needs: no other has this dispatcher."""
 
     dispatcher: Dispatcher
-    tunnels: Tunnels
+    tunnels: TlsTerminator
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class _Parts:
     audit: AuditTrail | NoAudit
     records: Records
     transfers: Transfers
-    tunnels: Tunnels | None
+    tunnels: TlsTerminator | None
     admission: Admission
     webhook_front: WebhookFront | None
     access_log: AccessLog | None
@@ -159,7 +159,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         connections = _connections(config, metrics)
         tunnels, front = _tunnels(config, metrics), webhook_front(config)
         pull = Pull(blobs, metadata)
-        ledger = Ledger(audit, transfers.repeats)
+        ledger = ReviewRecorder(audit, transfers.repeats)
         admission = await stack.enter_async_context(admission_of(config, pull, metadata, ledger, metrics))
         parts = _Parts(
             config,
@@ -234,12 +234,12 @@ async def _pushing(config: Config, stores: Stores) -> AsyncIterator[Push]:
         mark.clear()
 
 
-def _tunnels(config: Config, metrics: Metrics) -> Tunnels | None:
+def _tunnels(config: Config, metrics: Metrics) -> TlsTerminator | None:
     settings, tls = config.listen.client_tls, config.listen.tls
     if settings is None or tls is None:
         return None
     room = Room(capacity_of(config).tunnels)
-    tunnels = Tunnels(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl, room)
+    tunnels = TlsTerminator(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl, room)
     if settings.crl is not None:
         metrics.add_gauge(
             "trow_client_crl_expiry_timestamp_seconds",
@@ -260,7 +260,7 @@ def _dispatchers(parts: _Parts) -> tuple[tuple[Dispatcher, Dispatcher], Certifie
     ordinary = _dispatcher(parts, gate, router, Peers(parts.config.listen.trusted_proxies), rate)
     certified = None
     if parts.tunnels is not None:
-        through = _dispatcher(parts, gate, router, TunnelPeers(parts.tunnels.peers), rate)
+        through = _dispatcher(parts, gate, router, TerminatorPeers(parts.tunnels.peers), rate)
         certified = Certified(through, parts.tunnels)
     return (ordinary, _beside(parts, gate, routes, PROBES, Peers())), certified, _webhooks(parts, gate, routes)
 
@@ -321,7 +321,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
     front = parts.webhook_front
     if front is None:
         return None
-    dispatcher = _beside(parts, gate, routes, WEBHOOK_PATHS, TunnelPeers(front.tunnels.peers))
+    dispatcher = _beside(parts, gate, routes, WEBHOOK_PATHS, TerminatorPeers(front.tunnels.peers))
     return Webhooks(dispatcher, front, parts.admission)
 
 

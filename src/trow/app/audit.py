@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from trow.access.identity import Identity
 from trow.audit import times
 from trow.audit.database import try_writer
 from trow.audit.errors import AuditError
@@ -19,7 +20,6 @@ from trow.audit.queries import AuditQueries, Query
 from trow.audit.retention import Retention
 from trow.audit.trail import AuditTrail
 from trow.oci.errors import OciError, RequestInvalid
-from trow.policy.identity import Identity
 from trow.registry.events import Action, Event, RecordPage
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.app.webhooks import called
 from trow.http.capacity import capacity_of
-from trow.http.server import TlsFiles, watch
-from trow.http.tunnels import Room, Tunnels
+from trow.http.server import watch
 from trow.oci.errors import Unavailable
+from trow.tls.files import TlsFiles
+from trow.tls.terminator import Room, TlsTerminator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from trow.app.webhooks import Bundle
     from trow.config import Config
     from trow.config.schema import Admission as Settings
+    from trow.controllers.webhook_certificates import Plan
     from trow.http.dispatch import Dispatcher
-    from trow.http.inner import InnerSocket
     from trow.http.metrics import Metrics
     from trow.http.server import Address
-    from trow.kube.authority import Leaf
-    from trow.kube.certificates import Plan
+    from trow.tls.authority import Leaf
+    from trow.tls.inner_socket import InnerSocket
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class WebhookFront:
 
     def __init__(self, files: TlsFiles, room: Room) -> None:
         self.files = files
-        self.tunnels = Tunnels(files, room=room)
+        self.tunnels = TlsTerminator(files, room=room)
         self._addresses: Sequence[Address] = ()
         self._upstream: InnerSocket | None = None
         self._listening = False
@@ -154,7 +155,7 @@ def _read(file: Path | None) -> Bundle:
 
 @contextlib.asynccontextmanager
 async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncIterator[Bundle]:
-    from trow.kube.certificates import WebhookCertificates  # noqa: PLC0415 - see trow.app.kubernetes
+    from trow.controllers.webhook_certificates import WebhookCertificates  # noqa: PLC0415 - see trow.app.kubernetes
     from trow.kube.objects import Objects  # noqa: PLC0415
 
     plan = _plan(config.admission)
@@ -177,8 +178,8 @@ async def _kept(config: Config, front: WebhookFront, metrics: Metrics) -> AsyncI
 
 
 def _plan(settings: Settings) -> Plan:
-    from trow.kube.authority import Lifetimes  # noqa: PLC0415
-    from trow.kube.certificates import Plan  # noqa: PLC0415
+    from trow.controllers.webhook_certificates import Plan  # noqa: PLC0415
+    from trow.tls.authority import Lifetimes  # noqa: PLC0415
 
     assert settings.service is not None  # noqa: S101 - see trow.config.check
     name, namespace = settings.service.name, settings.service.namespace
@@ -216,7 +217,7 @@ class _Copy:
 
     def _left_over(self, names: Sequence[str]) -> bytes:
         """What the last run has left, and is shown now if it is still good; else b""."""
-        from trow.kube.authority import Leaf  # noqa: PLC0415
+        from trow.tls.authority import Leaf  # noqa: PLC0415
 
         try:
             found = self._path.read_bytes()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from trow.datadir import DATABASE, hold, require_registry, was_used
 from trow.fsck import Check
 from trow.fsck import FsckReport as FsckReport  # noqa: PLC0414 - part of what this package offers
+from trow.lib.datadir import DATABASE, hold, require_registry, was_used
 from trow.sql.connections import in_words
 
 if TYPE_CHECKING:

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 from trow.app.background import beside
 from trow.app.kubernetes import client_of
-from trow.app.policies_in_force import adapted, configured_policy
-from trow.kube.announcements import Announcer
-from trow.kube.approval import Approval
-from trow.kube.compiled import CompiledPolicies
+from trow.controllers.approval import Approval
+from trow.controllers.background_scan import BackgroundScan
+from trow.controllers.events import EventRecorder
+from trow.controllers.policies import PolicyController
+from trow.controllers.vap import VapController
 from trow.kube.objects import Objects
-from trow.kube.policies import PolicyFollower
-from trow.kube.scan import Scan
+from trow.policytools.configured import adapted, configured_policy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from trow.admission.book import Book
+    from trow.admission.image_extractor import ImageExtractor
     from trow.admission.names import Names
-    from trow.admission.notices import Heralds
-    from trow.admission.subjects import Subjects
+    from trow.admission.notifications import Notifiers
+    from trow.admission.policy_store import PolicyStore
     from trow.admission.validate import Validation
     from trow.config import Config
     from trow.http.metrics import Metrics
@@ -39,18 +39,18 @@ class Controller:
         compiled: None where nothing is compiled.
     """
 
-    follower: PolicyFollower
-    compiled: CompiledPolicies | None
+    follower: PolicyController
+    compiled: VapController | None
 
 
 @contextlib.asynccontextmanager
 async def controlled(
     config: Config,
-    book: Book,
+    book: PolicyStore,
     validation: Validation,
     names: Names,
-    subjects: Subjects,
-    heralds: Heralds,
+    subjects: ImageExtractor,
+    heralds: Notifiers,
     metrics: Metrics,
 ) -> AsyncIterator[Controller]:
     """Follow the cluster's policies, report what runs against them, and write Events, until the end.
@@ -60,18 +60,18 @@ async def controlled(
     """
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
         objects = Objects(client)
-        heralds.add(announcer := Announcer(objects, socket.gethostname()))
-        scan = Scan(objects, book.rules, validation, names, subjects, config.admission.scan_interval)
+        heralds.add(announcer := EventRecorder(objects, socket.gethostname()))
+        scan = BackgroundScan(objects, book.rules, validation, names, subjects, config.admission.scan_interval)
 
         def take(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
             book.replace(policies, exemptions, follower)
             scan.look()
 
         spared = config.admission.spared_namespaces
-        compiled = CompiledPolicies(objects, configured_policy(config), spared, lambda: follower.namespaces)
+        compiled = VapController(objects, configured_policy(config), spared, lambda: follower.namespaces)
         enforcements = (compiled,) if config.admission.compiled else ()
         approval = Approval(objects, lambda: follower.look())  # noqa: PLW0108 - made below
-        follower = PolicyFollower(objects, take, enforcements, adapted(config), approval.doubt)
+        follower = PolicyController(objects, take, enforcements, adapted(config), approval.doubt)
         compiled.on_change(follower.wake)
         _add_gauges(metrics, follower, approval, scan)
 
@@ -82,7 +82,7 @@ async def controlled(
             yield Controller(follower, compiled if config.admission.compiled else None)
 
 
-def _add_gauges(metrics: Metrics, follower: PolicyFollower, approval: Approval, scan: Scan) -> None:
+def _add_gauges(metrics: Metrics, follower: PolicyController, approval: Approval, scan: BackgroundScan) -> None:
     metrics.add_gauge(
         "trow_exceptions_unguarded",
         "1 while no exception counts, because nothing makes sure that two people are behind it, else 0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trow.datadir import DATABASE, DataDirectoryError, was_used
+from trow.lib.datadir import DATABASE, DataDirectoryError, was_used
 from trow.metadata.store import SCHEMA
 from trow.sql.connections import is_empty
 from trow.sql.engine import DamagedError

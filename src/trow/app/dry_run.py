@@ -11,11 +11,12 @@ from trow.app.database import check_database
 from trow.app.identity import try_identities
 from trow.app.kubernetes import client_of
 from trow.app.serve import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_BIND, start_errors
-from trow.datadir import DATABASE, is_open_to_others, try_to_hold
-from trow.http.server import TlsFiles, reserve
-from trow.http.tunnels import Tunnels
+from trow.http.server import reserve
+from trow.lib.datadir import DATABASE, is_open_to_others, try_to_hold
 from trow.lib.private import try_file, try_folder
 from trow.lib.reserve import has_room
+from trow.tls.files import TlsFiles
+from trow.tls.terminator import TlsTerminator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def _try_files(config: Config) -> None:
     try_identities(config)
     client_tls, tls = config.listen.client_tls, config.listen.tls
     if client_tls is not None and tls is not None:
-        Tunnels(TlsFiles(tls.certificate, tls.key), client_tls.client_ca, client_tls.crl)
+        TlsTerminator(TlsFiles(tls.certificate, tls.key), client_tls.client_ca, client_tls.crl)
 
 
 async def _try_cluster(config: Config) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trow.access.rules import EVERYTHING, Permission, Rule, Subjects, expand
 from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.config import read_password
@@ -17,9 +18,8 @@ from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.robots import Robots
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.identity.tokens import RegistryTokens
-from trow.identity.users import AnyOf, SingleUser, UsersFile
-from trow.policy.access import EVERYTHING, Permission, Rule, Subjects, expand
-from trow.policy.globs import RepositoryGlob
+from trow.identity.users import AnyPasswords, SingleUser, UsersFile
+from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -114,7 +114,7 @@ def passwords_of(config: Config, users: UsersFile | None) -> Passwords | None:
         sources.append(SingleUser(config.auth.user, password))
     if users is not None:
         sources.append(users)
-    return AnyOf(*sources) if sources else None
+    return AnyPasswords(*sources) if sources else None
 
 
 def issuers_of(config: Config) -> dict[str, OidcIssuer]:

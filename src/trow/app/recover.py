@@ -6,8 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from trow.datadir import DATABASE, hold, require_registry, was_used
-from trow.errors import StartError
+from trow.lib.datadir import DATABASE, hold, require_registry, was_used
+from trow.lib.errors import StartError
 from trow.lib.private import make_folder
 from trow.metadata.salvage import Salvaged as Salvaged  # noqa: PLC0414 - part of what this package offers
 from trow.metadata.salvage import salvage

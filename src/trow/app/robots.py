@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from trow.datadir import DATABASE, DataDirectoryError, require_registry
-from trow.errors import StartError
+from trow.lib.datadir import DATABASE, DataDirectoryError, require_registry
+from trow.lib.errors import StartError
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
 from trow.sql.engine import DatabaseError
@@ -15,8 +15,8 @@ from trow.sql.sqlite import run_beside
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trow.access.ports import RobotToken
     from trow.config import Config
-    from trow.registry.ports import RobotToken
     from trow.sql.transaction import Factory
 
 Result = TypeVar("Result")

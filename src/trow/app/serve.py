@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import uvloop
 
-from trow import logs
 from trow.app.application import application_of
 from trow.app.background import beside
 from trow.app.certificates import certified
 from trow.app.database import check_database, damaged
 from trow.audit.errors import AuditError
-from trow.datadir import DATABASE, DataDirectoryError, hold
-from trow.errors import StartError
 from trow.http.capacity import capacity_of
-from trow.http.inner import inner_socket
-from trow.http.manners import Manners
+from trow.http.connection_rules import ConnectionRules
 from trow.http.pace import Pace
 from trow.http.peers import Peers
-from trow.http.server import HttpServer, InnerAddress, ListenError, TlsFiles, reserve, watch
-from trow.http.watch import Door, Watch
+from trow.http.server import HttpServer, InnerAddress, ListenError, reserve, watch
+from trow.http.watch import ListenerGroup, Watch
 from trow.identity.files import BrokenFile
+from trow.lib import logs
+from trow.lib.datadir import DATABASE, DataDirectoryError, hold
+from trow.lib.errors import StartError
 from trow.lib.machine import raise_files
+from trow.lib.memory import return_memory
 from trow.lib.threads import ThreadsError, require_threads, started_pool
-from trow.memory import return_memory
 from trow.oci.errors import OciError
 from trow.sql.engine import DamagedError, DatabaseError, SchemaError
+from trow.tls.files import TlsFiles
+from trow.tls.inner_socket import inner_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from trow.config import Config
     from trow.http.capacity import Capacity
     from trow.http.server import Address
-    from trow.http.tunnels import Room, Tunnels
+    from trow.tls.terminator import Room, TlsTerminator
 
 Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str], Sequence[str]], None]"
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
         )
         await server.start()
         watching = stack.enter_context(_watch(application))
-        watching.open(_door(config, addresses, room))
+        watching.open(_group(config, addresses, room))
         certified = await stack.enter_async_context(_client_tls(config, application, watching))
         webhooks = await stack.enter_async_context(_webhooks(config, application, watching))
         probes = await stack.enter_async_context(_probes(config, application, watching))
@@ -134,11 +135,11 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> int
         return await _stop(server, addresses, config.listen.shutdown_grace)
 
 
-async def _watch_authorities(tunnels: Tunnels) -> None:
+async def _watch_authorities(tunnels: TlsTerminator) -> None:
     await watch(tunnels.authorities, tunnels.reload)
 
 
-async def _watch_revocation(tunnels: Tunnels) -> None:
+async def _watch_revocation(tunnels: TlsTerminator) -> None:
     while True:
         tunnels.look_at_revocation(time.time())
         await asyncio.sleep(_HOUSE_SECONDS)
@@ -156,24 +157,24 @@ def _watch(application: Application) -> Iterator[Watch]:
         watching.stop()
 
 
-def _manners(config: Config, idle: float) -> Manners:
+def _rules(config: Config, idle: float) -> ConnectionRules:
     limits = config.limits
     answers = Pace(limits.answer_timeout, limits.answer_rate)
-    return Manners(limits.first_byte_timeout, limits.header_timeout, idle, answers)
+    return ConnectionRules(limits.first_byte_timeout, limits.header_timeout, idle, answers)
 
 
-def _door(config: Config, addresses: Sequence[Address], room: Capacity) -> Door:
+def _group(config: Config, addresses: Sequence[Address], room: Capacity) -> ListenerGroup:
     """The ordinary listeners. A proxy's connections are those of many clients."""
     ports = {address.port for address in addresses}
-    manners = _manners(config, config.limits.idle_timeout)
+    rules = _rules(config, config.limits.idle_timeout)
     proxies = Peers(config.listen.trusted_proxies)
-    return Door(ports, room.connections, room.each, config.listen.tls is not None, manners, proxies.trusts)
+    return ListenerGroup(ports, room.connections, room.each, config.listen.tls is not None, rules, proxies.trusts)
 
 
-def _front_door(config: Config, fronts: Sequence[Address], room: Room, idle: float) -> Door:
+def _tls_group(config: Config, fronts: Sequence[Address], room: Room, idle: float) -> ListenerGroup:
     """Listeners of our own."""
     ports = {front.port for front in fronts}
-    return Door(ports, room.connections, room.each, True, _manners(config, idle))
+    return ListenerGroup(ports, room.connections, room.each, True, _rules(config, idle))
 
 
 @contextlib.asynccontextmanager
@@ -189,7 +190,7 @@ async def _client_tls(config: Config, application: Application, watching: Watch)
         server = HttpServer(behind.dispatcher, [InnerAddress(inner)], None, connections=room.taken, idle_seconds=idle)
         await server.start()
         fronts = reserve(settings.bind.host, settings.bind.port, CLIENT_TLS)
-        watching.open(_front_door(config, fronts, room, idle))
+        watching.open(_tls_group(config, fronts, room, idle))
         behind.tunnels.crowded = watching.look_soon
         for front in fronts:
             behind.tunnels.start(front.reservation, inner)
@@ -215,7 +216,7 @@ async def _webhooks(config: Config, application: Application, watching: Watch) -
         server = HttpServer(webhooks.dispatcher, [InnerAddress(inner)], None, connections=room.taken, idle_seconds=idle)
         await server.start()
         fronts = reserve(bind.host, bind.port, ADMISSION_BIND)
-        watching.open(_front_door(config, fronts, room, idle))
+        watching.open(_tls_group(config, fronts, room, idle))
         webhooks.front.tunnels.crowded = watching.look_soon
         webhooks.front.place(fronts, inner)
         try:
@@ -240,8 +241,8 @@ async def _probes(config: Config, application: Application, watching: Watch) -> 
     server = HttpServer(application.probes, addresses, None, connections=2 * _MOST_PROBES)
     await server.start()
     ports = {address.port for address in addresses}
-    manners = _manners(config, config.limits.idle_timeout)
-    watching.open(Door(ports, _MOST_PROBES, _MOST_PROBES // 2, False, manners))
+    rules = _rules(config, config.limits.idle_timeout)
+    watching.open(ListenerGroup(ports, _MOST_PROBES, _MOST_PROBES // 2, False, rules))
     try:
         yield [str(address) for address in addresses]
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trow.datadir import DATABASE
+from trow.lib.datadir import DATABASE
 from trow.lib.reserve import Reserve
 from trow.metadata.manifest_cache import ManifestCache
 from trow.metadata.store import SCHEMA, SqlMetadata

@@ -11,7 +11,7 @@ from trow.app.kubernetes import client_of
 from trow.policy.images import registry_of
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import Kind
-from trow.policy.regions import by_names
+from trow.policy.vap.regions import by_names
 from trow.policy.webhooks import Asking, Call, Resource
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ async def called(config: Config, admission: Admission, bundle: Bundle, metrics: 
     if settings.webhooks is None or not (settings.service or settings.url) or not config.judges_images:
         yield
         return
+    from trow.controllers.webhooks import WebhookConfigurations  # noqa: PLC0415
     from trow.kube.objects import Objects  # noqa: PLC0415 - see trow.app.kubernetes
-    from trow.kube.webhooks import WebhookConfigurations  # noqa: PLC0415
 
     async def call(present: bytes) -> Call | None:
         found = await bundle(present)

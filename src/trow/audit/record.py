@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.access.identity import Method
 from trow.audit import times
-from trow.policy.identity import Method
 from trow.registry.events import LONGEST_SENTENCE, LONGEST_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.policy.identity import Identity, Workload
+    from trow.access.identity import Identity, Workload
     from trow.registry.events import Event, Origin
 
 MOST_IN_A_LIST: Final = 100
@@ -32,7 +32,7 @@ CUT: Final = "…"
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """Who it was; see `trow.policy.identity.Identity`. Absent when nobody said.
+    """Who it was; see `trow.access.identity.Identity`. Absent when nobody said.
 
     Attributes:
         unproven: whether that is only what somebody has said.
@@ -52,7 +52,7 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """Where in the cluster it ran; see `trow.policy.identity.Workload`."""
+    """Where in the cluster it ran; see `trow.access.identity.Workload`."""
 
     namespace: str = ""
     service_account: str = ""

@@ -25,7 +25,7 @@ from trow.cli import (
 )
 from trow.cli.parser import Parser
 from trow.config import ConfigError
-from trow.errors import StartError
+from trow.lib.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from trow.access.rules import ACTIONS, Permission
 from trow.cli import options
-from trow.errors import StartError
+from trow.lib.errors import StartError
 from trow.oci.errors import NameInvalid
 from trow.oci.names import Repository
-from trow.policy.access import ACTIONS, Permission
 
 if TYPE_CHECKING:
     import argparse

@@ -9,7 +9,7 @@ import msgspec
 
 from trow.cli import options
 from trow.cli.printing import say_json
-from trow.datadir import DataDirectoryError
+from trow.lib.datadir import DataDirectoryError
 from trow.sql.engine import DatabaseError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trow.cli import options
-from trow.datadir import DataDirectoryError, require_registry
+from trow.lib.datadir import DataDirectoryError, require_registry
 
 if TYPE_CHECKING:
     import argparse

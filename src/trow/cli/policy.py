@@ -12,7 +12,7 @@ import yaml
 
 from trow.cli import simulate
 from trow.cli.printing import EXIT_ALLOWED, aligned, exit_code, failed, say, say_json
-from trow.errors import StartError
+from trow.lib.errors import StartError
 from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject, UsedBy
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trow.app.trial import JudgedImage, JudgedObject, Trial
     from trow.cli.parser import Commands, Parser
+    from trow.policytools.evaluation import Evaluation, JudgedImage, JudgedObject
 
 EXIT_LEFT_OUT: Final = 3
 
@@ -142,10 +142,10 @@ def _command(actions: Commands, name: str, what: str, epilog: str) -> Parser:
 
 def run_test(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
-    from trow.app.judging import Judge  # noqa: PLC0415
-    from trow.app.policies import policies_from  # noqa: PLC0415
-    from trow.app.reports import as_json, as_junit  # noqa: PLC0415
-    from trow.app.trial import namespace_of, tried  # noqa: PLC0415
+    from trow.policytools.evaluation import namespace_of, tried  # noqa: PLC0415
+    from trow.policytools.judging import Judge  # noqa: PLC0415
+    from trow.policytools.loading import policies_from  # noqa: PLC0415
+    from trow.policytools.reports import as_json, as_junit  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
@@ -172,7 +172,7 @@ _YAML_WIDTH: Final = 120
 _HEADS: Final = ("VERDICT", "FILE", "OBJECT", "USED BY", "IMAGE", "POLICY", "RULE")
 
 
-def _table(trial: Trial) -> Iterator[str]:
+def _table(trial: Evaluation) -> Iterator[str]:
     rows = [(judged, image) for judged in trial.judged for image in judged.images]
     if rows:
         yield from aligned([_HEADS, *(_cells(judged, image) for judged, image in rows)])
@@ -195,7 +195,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
 
-def _summary(trial: Trial) -> str:
+def _summary(trial: Evaluation) -> str:
     counts = [f"{count} {outcome.value}" for outcome, count in trial.counts.items() if count]
     images = sum(trial.counts.values())
     noun = "image" if images == 1 else "images"
@@ -207,10 +207,10 @@ def _summary(trial: Trial) -> str:
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    from trow.app.explain import explained  # noqa: PLC0415 (the engines are loaded only when they are needed)
-    from trow.app.policies import policies_from  # noqa: PLC0415
-    from trow.app.trial import namespace_of  # noqa: PLC0415
     from trow.policy.rules import Where  # noqa: PLC0415
+    from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
+    from trow.policytools.explain import explained  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.policytools.loading import policies_from  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
@@ -227,7 +227,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    from trow.app.importing import Kind, imported  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.policytools.importing import Kind, imported  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
         manifests, remarks = imported(args.files, args.source)
@@ -243,10 +243,10 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    from trow.app.policies import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
-    from trow.app.trial import namespace_of  # noqa: PLC0415
-    from trow.policy.export import compile_policy  # noqa: PLC0415
-    from trow.policy.regions import Changes  # noqa: PLC0415
+    from trow.policy.vap.export import compile_policy  # noqa: PLC0415
+    from trow.policy.vap.regions import Changes  # noqa: PLC0415
+    from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
+    from trow.policytools.loading import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
         for name in (args.namespace, *(args.spare or ())):

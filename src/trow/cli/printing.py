@@ -10,7 +10,7 @@ from trow.lib.terminal import escaped, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from trow.app.judging import Outcome
+    from trow.policytools.judging import Outcome
 
 EXIT_ALLOWED: Final = 0
 EXIT_DENIED: Final = 1

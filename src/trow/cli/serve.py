@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trow.cli import options
 from trow.cli.banner import banner
-from trow.memory import configure_server_memory
+from trow.lib.memory import configure_server_memory
 
 if TYPE_CHECKING:
     import argparse

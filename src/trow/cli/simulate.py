@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from trow.cli.printing import aligned, exit_code, failed, say
 from trow.config import Size
-from trow.errors import StartError
+from trow.lib.errors import StartError
 from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trow.app.simulate import Simulation
     from trow.cli.parser import Parser
+    from trow.policytools.simulate import Simulation
 
 EPILOG: Final = """\
 exit code: 0 nothing would break, 1 something would, 2 it could not be decided or read; 1 wins over 2
@@ -66,11 +66,11 @@ def _size(text: str) -> Size:
 
 def run(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
-    from trow.app.dumps import dumped  # noqa: PLC0415
-    from trow.app.judging import Judge  # noqa: PLC0415
-    from trow.app.policies import policies_from  # noqa: PLC0415
-    from trow.app.simulate import from_cluster, simulated  # noqa: PLC0415
-    from trow.app.trial import namespace_of  # noqa: PLC0415
+    from trow.policytools.dumps import dumped  # noqa: PLC0415
+    from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
+    from trow.policytools.judging import Judge  # noqa: PLC0415
+    from trow.policytools.loading import policies_from  # noqa: PLC0415
+    from trow.policytools.simulate import from_cluster, simulated  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.access.identity import Grant
+from trow.access.rules import ACTIONS, Permission, expand
 from trow.cli import options
 from trow.cli.printing import say_json
-from trow.errors import StartError
 from trow.identity import robots
-from trow.policy.access import ACTIONS, Permission, expand
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Grant
+from trow.lib.errors import StartError
+from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trow.access.ports import RobotToken
     from trow.cli.parser import Commands, Parser
-    from trow.registry.ports import RobotToken
 
 EXIT_NOT_FOUND = 1
 EXIT_FAILED = 2

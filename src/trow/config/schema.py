@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl, is_loopback
-from trow.policy.globs import RepositoryGlob
+from trow.lib.globs import RepositoryGlob
 
 
 def _setting(text: str, *, flag: str = "", minimum: float | None = None, maximum: float | None = None) -> Meta:

@@ -17,8 +17,8 @@ from trow.config.errors import DEFAULT, ConfigError, Problem, Source
 from trow.config.schema import Config, Tls
 from trow.config.settings import SECTIONS, SETTINGS, Setting
 from trow.config.values import Duration, Size
+from trow.lib.globs import RepositoryGlob
 from trow.lib.mistakes import in_words
-from trow.policy.globs import RepositoryGlob
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence

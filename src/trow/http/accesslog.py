@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.http.request import LONGEST_PATH
+from trow.lib.logs import text_line, text_value
 from trow.lib.terminal import escaped_bytes
-from trow.logs import text_line, text_value
 
 if TYPE_CHECKING:
     from trow.http.request import Request
-    from trow.logs import Output
+    from trow.lib.logs import Output
 
 # Lines are handed over in batches: waking a thread for each would cost more than wording it.
 _FLUSH_SECONDS: Final = 0.1

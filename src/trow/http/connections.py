@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from trow.http import sockets
+from trow.lib import sockets
 from trow.lib.shares import Shares
 from trow.lib.source import source_of
 from trow.oci.errors import Unavailable

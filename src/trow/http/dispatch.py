@@ -8,15 +8,15 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from trow.access.rules import Permission
 from trow.http import errors
 from trow.http.connections import SMALL
+from trow.http.handlers.v2 import warning
 from trow.http.request import LONGEST_PATH, Request
 from trow.http.response import Response
 from trow.http.routes import PROBES
-from trow.http.v2 import warning
 from trow.oci.errors import Denied, OciError, Unauthorized, Unavailable
 from trow.oci.names import Repository
-from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from trow.http.accesslog import AccessLog

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from trow.access.ports import Proof
+from trow.access.rules import Permission, phrase
 from trow.oci.errors import Denied, OciError, Unauthorized
-from trow.policy.access import Permission, phrase
 from trow.registry.events import Action, Event, Outcome
-from trow.registry.ports import Proof
 from trow.registry.publish import Author
 from trow.registry.transfers import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from trow.admission.pulls import PullGuard
+    from trow.access.identity import Identity
+    from trow.access.ports import Authenticator, Authorizer
+    from trow.access.rules import Decision
+    from trow.admission.pull_policy import PullGuard
     from trow.http.request import Request
     from trow.oci.names import Reference, Repository
-    from trow.policy.access import Decision
-    from trow.policy.identity import Identity
-    from trow.registry.ports import Authenticator, Authorizer, ManifestRecord, Metadata
+    from trow.registry.ports import ManifestRecord, Metadata
     from trow.registry.transfers import Transfers
 
 # What a token has to carry, in the words of the token service (distribution, "Token Scope Documentation").

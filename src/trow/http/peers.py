@@ -5,40 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import ipaddress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trow.http import forwarded
 from trow.http.framing import named
 from trow.http.hosts import parse_host
 from trow.oci.errors import Denied
+from trow.tls.peer import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from trow.http.request import Scope
-    from trow.registry.ports import ClientCertificate
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The other end of a request.
-
-    Attributes:
-        address: the client's address without port.
-        forwarded: the chain of addresses as proxies told it, "" without one.
-        scheme: what the client used, http or https.
-        host: the name that the client used for us, perhaps with a port; "" where it is no host.
-        certificate: the verified client certificate.
-        connection: address and port at the other end of the connection to our own listener, "" for other listeners.
-    """
-
-    address: str
-    forwarded: str
-    scheme: str
-    host: str
-    certificate: ClientCertificate | None = None
-    connection: str = ""
 
 
 class Peers:
@@ -105,7 +83,7 @@ class Peers:
         return any((mapped or parsed) in network for network in self._networks)
 
 
-class TunnelPeers(Peers):
+class TerminatorPeers(Peers):
     """Finds the client of a request that came through one of our own listeners, which end TLS.
 
     Only the HTTP server behind these listeners may ask here.

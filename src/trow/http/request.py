@@ -11,19 +11,20 @@ from urllib.parse import parse_qsl
 
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
+from trow.access.identity import ANONYMOUS, Identity
 from trow.http import framing
 from trow.http.pace import Pace, Patience
 from trow.oci.errors import BodyIncomplete, BodyTimeout, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
-from trow.policy.identity import ANONYMOUS, Identity
 from trow.registry.events import Origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
 
-    from trow.http.peers import Peer, Peers
+    from trow.access.ports import ClientCertificate
+    from trow.http.peers import Peers
     from trow.http.routes import Route
-    from trow.registry.ports import ClientCertificate
+    from trow.tls.peer import Peer
 
 # What requests have that concern no repository.
 NO_REPOSITORY: Final = Repository("")

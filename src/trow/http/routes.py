@@ -11,20 +11,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from trow.access.rules import Permission
 from trow.oci.errors import EndpointUnknown, MethodUnsupported
-from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from trow.http.admission import AdmissionHandlers
-    from trow.http.api import Api
-    from trow.http.blobs import BlobHandlers
-    from trow.http.ops import Operations
+    from trow.http.handlers.admission import AdmissionHandlers
+    from trow.http.handlers.api import Api
+    from trow.http.handlers.blobs import BlobHandlers
+    from trow.http.handlers.ops import Operations
+    from trow.http.handlers.token import TokenService
+    from trow.http.handlers.v2 import V2
     from trow.http.request import Request
     from trow.http.response import Answer
-    from trow.http.token import TokenService
-    from trow.http.v2 import V2
 
 # What operators and their machines ask.
 PROBES: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})

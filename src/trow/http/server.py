@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.http.dispatch import Dispatcher
-    from trow.http.inner import InnerSocket
+    from trow.tls.files import TlsFiles
+    from trow.tls.inner_socket import InnerSocket
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +63,6 @@ class ListenError(Exception):
 
 class _NotOnThisMachine(ListenError):
     """The address belongs to another machine, or to a protocol that this one lacks."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Certificate chain and key in PEM files."""
-
-    certificate: Path
-    key: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 The HTTP server times the headers of a request and nothing else. A client that connects and says nothing, that opens
 HTTP/2 and asks nothing, or that asks for a large blob and does not read it would stay for ever, until there is room for
 nobody else. So a thread looks once a second, more often when it becomes crowded, at what the kernel knows of each
-connection (`trow.http.sockets`), and compares it with what requests are under way (`trow.http.connections`).
+connection (`trow.lib.sockets`), and compares it with what requests are under way (`trow.http.connections`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from trow.http import sockets
-from trow.http.manners import Reason, Watched
+from trow.http.connection_rules import Reason, Watched
+from trow.lib import sockets
 from trow.lib.source import source_of
 from trow.lib.threads import start_thread
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from trow.http.connection_rules import ConnectionRules
     from trow.http.connections import Activity, Connections
-    from trow.http.manners import Manners
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _STALL_SECONDS: Final = 3.0
 
 
 @dataclass(slots=True)
-class Door:
+class ListenerGroup:
     """Listeners that share a limit.
 
     Attributes:
@@ -51,7 +51,7 @@ class Door:
         connections: how many there may be in all.
         each: how many of one source.
         tls: whether the connections are TLS.
-        manners: what is expected of connections.
+        rules: what is expected of connections.
         exempt: tells of an address whether it may have any number.
         inside: how many there were when the watch last looked.
     """
@@ -60,7 +60,7 @@ class Door:
     connections: int
     each: int
     tls: bool
-    manners: Manners
+    rules: ConnectionRules
     exempt: Callable[[str], bool] = lambda _: False
     inside: int = field(default=0)
 
@@ -76,18 +76,18 @@ class Watch:
     def __init__(self, connections: Connections) -> None:
         self.ended: Counter[str] = Counter({reason.value: 0 for reason in Reason})
         self.left = 0
-        self._doors: list[Door] = []
+        self._groups: list[ListenerGroup] = []
         self._connections = connections
-        self._watched: dict[bytes, tuple[Watched, Door] | None] = {}
+        self._watched: dict[bytes, tuple[Watched, ListenerGroup] | None] = {}
         self._wake = threading.Event()
         self._swollen = False
-        self._hand = sockets.Hand()
+        self._hand = sockets.ConnectionCloser()
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def open(self, door: Door) -> None:
+    def open(self, group: ListenerGroup) -> None:
         """Look after the connections of further listeners."""
-        self._doors.append(door)
+        self._groups.append(group)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look.
@@ -114,7 +114,7 @@ class Watch:
 
     def count(self) -> int:
         """Connections that were open when it last looked."""
-        return sum(door.inside for door in self._doors)
+        return sum(group.inside for group in self._groups)
 
     def _run(self) -> None:
         while not self._stopped:
@@ -136,7 +136,7 @@ class Watch:
         return (
             self._swollen
             or self._connections.crowded
-            or any(door.inside > _CROWDED * door.connections for door in self._doors)
+            or any(group.inside > _CROWDED * group.connections for group in self._groups)
         )
 
     def look(self, now: float) -> None:
@@ -144,37 +144,39 @@ class Watch:
         names = self._connections.names()
         watched = self._see(now)
         self._watched = watched
-        inside: list[tuple[Watched, Door]] = [known for known in watched.values() if known is not None]
+        inside: list[tuple[Watched, ListenerGroup]] = [known for known in watched.values() if known is not None]
         self._swollen = any(each.swollen for each, _ in inside)
         self._end_slow([each for each, _ in inside], now)
         over: set[str] = set()
-        for door in self._doors:
-            members = [each for each, where in inside if where is door]
-            door.inside = len(members)
-            over |= self._make_room(door, members, now)
+        for group in self._groups:
+            members = [each for each, where in inside if where is group]
+            group.inside = len(members)
+            over |= self._make_room(group, members, now)
         self._connections.over = frozenset(over)
         self._tell(names, [each for each, _ in inside], now)
 
-    def _see(self, now: float) -> dict[bytes, tuple[Watched, Door] | None]:
-        seen: dict[bytes, tuple[Watched, Door] | None] = {}
+    def _see(self, now: float) -> dict[bytes, tuple[Watched, ListenerGroup] | None]:
+        seen: dict[bytes, tuple[Watched, ListenerGroup] | None] = {}
         for found, asked in sockets.all_sockets():
             known = self._watched[found.cookie] if found.cookie in self._watched else self._meet(found, now)
             if known is None or not self._has_to_end(found, asked, known, now):
                 seen[found.cookie] = known
         return seen
 
-    def _meet(self, found: sockets.Socket, now: float) -> tuple[Watched, Door] | None:
+    def _meet(self, found: sockets.Socket, now: float) -> tuple[Watched, ListenerGroup] | None:
         """Somebody new; None for what is no client."""
         ends = sockets.ends_of(found)
-        door = None if ends is None else next((each for each in self._doors if ends[0] in each.ports), None)
-        if ends is None or door is None:
+        group = None if ends is None else next((each for each in self._groups if ends[0] in each.ports), None)
+        if ends is None or group is None:
             return None
         address = ends[1].rpartition(":")[0].strip("[]")
-        exempt = door.exempt(address)
-        return Watched(found, ends[1], source_of(address), exempt=exempt, manners=door.manners, now=now), door
+        exempt = group.exempt(address)
+        return Watched(found, ends[1], source_of(address), exempt=exempt, rules=group.rules, now=now), group
 
-    def _has_to_end(self, found: sockets.Socket, asked: socket.socket, known: tuple[Watched, Door], now: float) -> bool:
-        watched, door = known
+    def _has_to_end(
+        self, found: sockets.Socket, asked: socket.socket, known: tuple[Watched, ListenerGroup], now: float
+    ) -> bool:
+        watched, group = known
         activity = self._connections.get(watched.name)
         if activity is not None:
             activity.socket = found
@@ -182,7 +184,7 @@ class Watch:
             state = sockets.state_of(asked)
         except OSError:  # it has ended in this moment
             return False
-        reason = watched.judge(state, activity, door.manners, now, tls=door.tls)
+        reason = watched.judge(state, activity, group.rules, now, tls=group.tls)
         return reason is not None and self._end(watched, reason)
 
     def _end(self, watched: Watched, reason: Reason) -> bool:
@@ -202,26 +204,28 @@ class Watch:
         activity = self._connections.get(watched.name)
         return activity is not None and bool(activity.places)
 
-    def _make_room(self, door: Door, members: Sequence[Watched], now: float) -> set[str]:
+    def _make_room(self, group: ListenerGroup, members: Sequence[Watched], now: float) -> set[str]:
         """End idle connections where there are too many; the sources of which there are still too many.
 
         Where these are not enough, those go that have stalled for longest.
         """
         counts = Counter(each.source for each in members if not each.exempt)
-        excess = len(members) - door.connections
-        over = {source for source, count in counts.items() if count > door.each}
+        excess = len(members) - group.connections
+        over = {source for source, count in counts.items() if count > group.each}
         if excess <= 0 and not over:
             return set()
-        for each in self._to_go(door, members, counts, excess):
+        for each in self._to_go(group, members, counts, excess):
             if self._end(each, Reason.FULL):
                 counts[each.source] -= 1
                 excess -= 1
         excess -= sum(self._end(each, Reason.STALLED) for each in _stalled(members, excess, now))
         if excess > 0:
             return set(counts)
-        return {source for source in over if counts[source] > door.each}
+        return {source for source in over if counts[source] > group.each}
 
-    def _to_go(self, door: Door, members: Sequence[Watched], counts: Counter[str], excess: int) -> Iterator[Watched]:
+    def _to_go(
+        self, group: ListenerGroup, members: Sequence[Watched], counts: Counter[str], excess: int
+    ) -> Iterator[Watched]:
         """Idle ones of the source that has most: who never asked anything first, then who was silent longest.
 
         Whoever has far fewer than others, all of whose connections may be in work, gives up none for them.
@@ -230,7 +234,7 @@ class Watch:
         few = max(counts.values(), default=0) / _FAR_FEWER
         sources = [(-counts[source], source) for source in queues if source not in counts or counts[source] >= few]
         heapq.heapify(sources)
-        while sources and (excess > 0 or -sources[0][0] > door.each):
+        while sources and (excess > 0 or -sources[0][0] > group.each):
             most, source = heapq.heappop(sources)
             yield queues[source].pop()
             excess -= 1

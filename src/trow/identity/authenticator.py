@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.identity.attempts import Attempt, GoodBefore, Lanes
 from trow.identity.credentials import LONGEST, Bearer, parse
 from trow.identity.htpasswd import LONGEST_NAME
@@ -16,14 +17,13 @@ from trow.identity.tokens import ISSUER
 from trow.lib.shares import Bounds, Shares
 from trow.lib.source import source_of
 from trow.oci.errors import Unauthorized
-from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trow.access.ports import ClientCertificate, Proof
     from trow.identity.tokens import RegistryTokens
     from trow.identity.users import Passwords
-    from trow.registry.ports import ClientCertificate, Proof
 
 _BEARER: Final = "Bearer "
 # Attempts of one user from one source, one at a time.

@@ -6,19 +6,19 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from trow.access.prefixes import EVERYWHERE, merged, shared
+from trow.access.rules import READING, Decision, Permission
 from trow.identity import remedies
 from trow.identity.remembered import RuleDecisions
-from trow.policy.access import READING, Decision, Permission
-from trow.policy.beginnings import EVERYWHERE, merged, shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trow.access.identity import Delegation, Grant, Identity
+    from trow.access.ports import Authorizer
+    from trow.access.rules import Rule
+    from trow.lib.globs import RepositoryGlob
     from trow.oci.names import Repository
-    from trow.policy.access import Rule
-    from trow.policy.globs import RepositoryGlob
-    from trow.policy.identity import Delegation, Grant, Identity
-    from trow.registry.ports import Authorizer
 
 # The names under which registry tokens carry what concerns no one repository.
 LISTS: Final[Mapping[Permission, str]] = {

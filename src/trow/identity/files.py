@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
-from trow.identity.flights import Flights
+from trow.lib.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class BrokenFile(ValueError):
     """A file of credentials cannot be used; the message names it, says why and what to do, and repeats no secret."""
 
 
-class Watched(Generic[Value]):
+class FileWatcher(Generic[Value]):
     """A value that files hold. They are looked at by whoever calls `look`; `get` asks no filesystem.
 
     A new version that cannot be used is told of once, and the last good one stays in force: a slip of the editor
@@ -43,7 +43,7 @@ class Watched(Generic[Value]):
         self._find = find
         self._read = read
         self._looking = threading.Lock()
-        self._looks: Flights[None] = Flights()
+        self._looks: SingleFlight[None] = SingleFlight()
         self._looked_at = time.monotonic()
         paths = find()
         # The files are looked at before they are read: a change in between is seen at the next look.

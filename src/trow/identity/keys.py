@@ -22,7 +22,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from trow.identity.files import BrokenFile, Watched, read_bounded
+from trow.identity.files import BrokenFile, FileWatcher, read_bounded
 from trow.lib.private import make_folder, try_folder
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ring:
+class KeySet:
     """All keys as of now. Another version of the files is another ring."""
 
     keys: tuple[Key, ...]
@@ -78,7 +78,7 @@ class KeyRing:
     ) -> None:
         self._settling = settling
         self._clock = clock
-        self._files = Watched(paths if callable(paths) else lambda: paths, _read)
+        self._files = FileWatcher(paths if callable(paths) else lambda: paths, _read)
 
     @classmethod
     def in_folder(cls, folder: Path, clock: Callable[[], float] = time.time) -> Self:
@@ -89,7 +89,7 @@ class KeyRing:
         """
         return cls(lambda: _files(folder), SETTLING, clock)
 
-    def ring(self) -> Ring:
+    def ring(self) -> KeySet:
         """The keys as of the last look, the same object until a file changes."""
         return self._files.get()
 
@@ -178,13 +178,13 @@ def _files(folder: Path) -> Sequence[Path]:
     return sorted(found, key=_number, reverse=True)
 
 
-def _read(paths: Sequence[Path]) -> Ring:
+def _read(paths: Sequence[Path]) -> KeySet:
     if not paths:
         raise BrokenFile("there is no key to sign tokens with; make one with `trow keys rotate`")
     if len(paths) > _MOST_KEYS:
         raise BrokenFile(f"there are more than {_MOST_KEYS} keys in {paths[0].parent}; remove the oldest ones")
     keys = tuple(map(_key, paths))
-    return Ring(keys, {key.id: key for key in keys})
+    return KeySet(keys, {key.id: key for key in keys})
 
 
 def _key(path: Path) -> Key:

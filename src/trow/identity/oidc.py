@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 import jwt
 
+from trow.access.identity import Identity, Method
 from trow.identity.credentials import Stale
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_header
 from trow.identity.oidc_keys import KEY_OF, IssuerKeys, may_fetch
+from trow.lib.globs import matches
 from trow.oci.errors import Unauthorized
-from trow.policy.globs import matches
-from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

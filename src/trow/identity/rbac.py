@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from trow.access.identity import Identity, Method
+from trow.access.prefixes import EVERYWHERE
+from trow.access.rules import Decision, Permission
 from trow.identity import remedies
-from trow.identity.flights import Flights
 from trow.identity.recent import Recent
 from trow.lib.shares import Bounds, Shares
+from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import OciError, Unavailable
-from trow.policy.access import Decision, Permission
-from trow.policy.beginnings import EVERYWHERE
-from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 
+    from trow.access.identity import Extra
     from trow.oci.names import Repository
-    from trow.policy.identity import Extra
 
 # Questions under way, of all and of one user: the API server answers others too, and names can be made up.
 _QUESTIONS: Final = Bounds(total=24, each=8, waiting=2048, waiting_each=256, patience=5.0)
@@ -208,7 +208,7 @@ class RbacAuthorizer:
         # Apart, so that somebody who is denied often makes nobody forget what is allowed.
         self._allowed: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
         self._denied: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
-        self._flights: Flights[_Answer] = Flights()
+        self._flights: SingleFlight[_Answer] = SingleFlight()
         self._questions_now = Shares(_QUESTIONS, "questions to the cluster about rights")
 
     async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trow.policy.access import Permission
+from trow.access.rules import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trow.access.identity import Identity
     from trow.oci.names import Repository
-    from trow.policy.identity import Identity
 
 _SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 # YAML takes these as they are, also in brackets; names that programs choose may hold anything.

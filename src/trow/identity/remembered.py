@@ -6,15 +6,15 @@ import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.policy import access
-from trow.policy.identity import Method
+from trow.access import rules as access
+from trow.access.identity import Method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trow.access.identity import Identity
+    from trow.access.rules import Decision, Permission, Rule
     from trow.oci.names import Repository
-    from trow.policy.access import Decision, Permission, Rule
-    from trow.policy.identity import Identity
 
 MOST: Final = 8192
 _DIGEST_BYTES: Final = 16
@@ -24,7 +24,7 @@ _Key: TypeAlias = "tuple[bytes, Permission, Repository]"
 
 
 class RuleDecisions:
-    """What rules say, as `trow.policy.access.decide` does.
+    """What rules say, as `trow.access.rules.decide` does.
 
     Rules never change and a decision follows from the arguments alone, so it is good for as long as the rules. Of an
     identity only that is kept by which rules tell it from others, and only as a digest: names, groups and claims can be

@@ -11,17 +11,17 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from trow.access.identity import Identity, Method
+from trow.access.ports import RobotToken
+from trow.access.rules import Permission
 from trow.identity.credentials import Stale
 from trow.oci.errors import Unauthorized
-from trow.policy.access import Permission
-from trow.policy.identity import Identity, Method
-from trow.registry.ports import RobotToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from trow.policy.identity import Grant
-    from trow.registry.ports import RobotTokens
+    from trow.access.identity import Grant
+    from trow.access.ports import RobotTokens
 
 PREFIX: Final = "trow_"
 ID: Final = re.compile(r"[a-z2-7]{12}")

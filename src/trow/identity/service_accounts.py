@@ -12,11 +12,11 @@ import re
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.identity.flights import Flights
+from trow.access.identity import Identity, Method
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_claims
 from trow.identity.recent import Recent
+from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import Unauthorized
-from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +78,7 @@ class ServiceAccountTokens:
         # Apart, so that a flood of wrong tokens makes nobody forget the right ones.
         self._accepted: Recent[bytes, Identity] = Recent(_MOST_REMEMBERED)
         self._refused: Recent[bytes, str] = Recent(_MOST_REMEMBERED)
-        self._flights: Flights[Identity] = Flights()
+        self._flights: SingleFlight[Identity] = SingleFlight()
 
     async def verify(self, token: str) -> Identity:
         """Whose token this is.

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import jwt
 import msgspec
 
+from trow.access.identity import Delegation, Grant, Identity, Method
+from trow.access.ports import IssuedToken
+from trow.access.rules import Permission
 from trow.identity.credentials import Stale
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, issuer_of
 from trow.identity.keys import LONGEST_TOKEN_LIFE
 from trow.identity.recent import Recent
+from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Denied, NameInvalid, Unauthorized
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Delegation, Grant, Identity, Method
-from trow.registry.ports import IssuedToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trow.identity.keys import KeyRing, Ring
+    from trow.identity.keys import KeyRing, KeySet
 
 ISSUER: Final = "trow"
 Grants: TypeAlias = tuple[tuple[Repository, frozenset[Permission]], ...]
@@ -110,7 +110,7 @@ class RegistryTokens:
         self._clock = clock
         self._jws = jwt.PyJWS(algorithms=[_ALGORITHM])
         self._verified: Recent[str, Identity] = Recent(_MOST_REMEMBERED)
-        self._ring: Ring | None = None
+        self._ring: KeySet | None = None
 
     def issue(
         self, identity: Identity, grants: Grants, lists: frozenset[str] = frozenset(), generation: int = 0

@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from trow.access.identity import Identity, Method
 from trow.identity import htpasswd
 from trow.identity.attempts import STRANGER, Lanes, keyed_hash
-from trow.identity.files import Watched, read_bounded
-from trow.identity.flights import Flights
+from trow.identity.files import FileWatcher, read_bounded
 from trow.identity.recent import Recent
 from trow.lib.shares import Bounds
-from trow.policy.identity import Identity, Method
+from trow.lib.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,7 @@ class SingleUser:
         return self._identity if user == self._identity.name else None
 
 
-class AnyOf:
+class AnyPasswords:
     """Several sources, asked in turn."""
 
     def __init__(self, *sources: Passwords) -> None:
@@ -97,9 +97,9 @@ class UsersFile:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._hash = _Hash()
-        self._file = Watched(lambda: [path], _read)
+        self._file = FileWatcher(lambda: [path], _read)
         self._lanes = Lanes(_STRANGERS, _KNOWN, "password checks")
-        self._flights: Flights[bool] = Flights()
+        self._flights: SingleFlight[bool] = SingleFlight()
 
     def look(self) -> None:
         """Take over what has changed; call it every second, beside the event loop."""

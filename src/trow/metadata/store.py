@@ -12,6 +12,7 @@ from trow.oci.page import ALL_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from trow.access.ports import RobotToken
     from trow.metadata.manifest_cache import ManifestCache
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository, Tag
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
     from trow.registry.ports import (
         BlobRecord,
         ManifestRecord,
+        NamePage,
         PendingEvent,
         Publication,
         PublicationResult,
         Referrer,
         RepositoryRecord,
-        RobotToken,
         Stored,
-        Stretch,
         TagEvent,
     )
     from trow.sql.engine import Engine
@@ -71,7 +71,7 @@ class SqlMetadata:
 
     async def search_repositories(
         self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
-    ) -> Stretch:
+    ) -> NamePage:
         """Which of the next names contain the text."""
         return await self._engine.page(partial(repositories.search, text, page, within))
 

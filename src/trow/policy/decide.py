@@ -1,7 +1,7 @@
 """May this run: all policies that apply are asked about each image, and every one of them has to be content.
 
 So a policy of a namespace can only tighten what the cluster's policies allow. Nothing here looks anything up: what the
-registry knows of an image is handed in as `Facts`, and what is not known counts against the image.
+registry knows of an image is handed in as `ImageFacts`, and what is not known counts against the image.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.globs import NAMESPACE
 from trow.policy import images
-from trow.policy.globs import NAMESPACE
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse, Stage
 from trow.policy.rules import Effect, Mode, Mutations, Where
@@ -43,7 +43,7 @@ _CLOCKS_DIFFER: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ImageFacts:
     """What this registry knows of an image.
 
     Attributes:
@@ -92,7 +92,7 @@ class Exemption:
         return self.approver not in ("", self.requester) and self.begins <= now < self.ends
 
     def excuses(self, policy: Policy, namespace: str, image: ImageReference, *, vouched: bool) -> bool:
-        """Whether this image may run against this policy in this namespace; ``vouched`` as in `Facts`."""
+        """Whether this image may run against this policy in this namespace; ``vouched`` as in `ImageFacts`."""
         trusting = not (vouched or policy.believes_tags)
         return (
             policy.title in self.policies
@@ -191,7 +191,7 @@ class Rules:
 
 
 def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:
-    """The images whose `Facts` are needed: nothing is looked up that a rule decides alone."""
+    """The images whose `ImageFacts` are needed: nothing is looked up that a rule decides alone."""
     applying = rules.applying(request.namespace)
     return frozenset(
         image
@@ -225,7 +225,7 @@ def _asks_about(policy: Policy, image: ImageReference, where: Where, exemptions:
     )
 
 
-def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, Facts | None], now: float) -> Verdict:
+def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, ImageFacts | None], now: float) -> Verdict:
     """Ask every policy that applies about every image.
 
     Args:
@@ -273,7 +273,7 @@ def _parsed(use: ImageUse) -> ImageReference | None:
 def _of_policy(
     policy: Policy,
     request: Request,
-    facts: Mapping[ImageReference, Facts | None],
+    facts: Mapping[ImageReference, ImageFacts | None],
     now: float,
     exemptions: Sequence[Exemption],
 ) -> Iterator[Finding]:
@@ -288,7 +288,7 @@ def _of_policy(
 
 
 def _of_image(
-    policy: Policy, request: Request, use: ImageUse, facts: Mapping[ImageReference, Facts | None], now: float
+    policy: Policy, request: Request, use: ImageUse, facts: Mapping[ImageReference, ImageFacts | None], now: float
 ) -> Finding:
     mode, where = policy.mode_of(request.stage), _where(request, use)
     try:
@@ -318,7 +318,9 @@ def named(exception: StandingException) -> str:
     return f"exceptions.{exception.name}"
 
 
-def _decided(policy: Policy, image: ImageReference, where: Where, known: Facts | None) -> tuple[Effect, Rule | None]:
+def _decided(
+    policy: Policy, image: ImageReference, where: Where, known: ImageFacts | None
+) -> tuple[Effect, Rule | None]:
     """What the rules say of what is asked for, and of what that stands for: a digest is denied by any of its names."""
     if known is None:
         return policy.decide(image, where)
@@ -353,7 +355,7 @@ def _uses(rule: Rule) -> str:
 
 
 def _unmet(
-    require: Requirements, use: ImageUse, image: ImageReference, facts: Facts | None, now: float
+    require: Requirements, use: ImageUse, image: ImageReference, facts: ImageFacts | None, now: float
 ) -> Iterator[tuple[str, str, str]]:
     """Requirements that are not fulfilled: name, reason and remedy."""
     if require.digest and image.digest is None:
@@ -372,7 +374,7 @@ def _unmet(
         yield from _unmet_by_content(require, facts, now)
 
 
-def _unmet_by_content(require: Requirements, facts: Facts, now: float) -> Iterator[tuple[str, str, str]]:
+def _unmet_by_content(require: Requirements, facts: ImageFacts, now: float) -> Iterator[tuple[str, str, str]]:
     if require.max_age is not None:
         if facts.created is None:
             yield REQUIRE_AGE, "does not say when it was made", "build it with a date of creation"

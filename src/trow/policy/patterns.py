@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
+from trow.lib.globs import NAMESPACE, RepositoryGlob, matches
 from trow.oci.digest import Digest
 from trow.oci.errors import OciError
 from trow.oci.names import Repository
 from trow.policy import images
-from trow.policy.globs import NAMESPACE, RepositoryGlob, matches
 from trow.policy.images import InvalidImage
 from trow.policy.versions import VersionRange
 

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from trow.policy.globs import NAMESPACE, matches
+from trow.lib.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY
 from trow.policy.pods import Stage
 from trow.policy.selectors import EVERY

@@ -14,12 +14,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.policy.cel import text, texts
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import POD, POD_SPECS, Stage
-from trow.policy.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, about, all_of, any_of
 from trow.policy.rules import Mode
 from trow.policy.selectors import NAME_LABEL
+from trow.policy.vap.cel import text, texts
+from trow.policy.vap.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, about, all_of, any_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from trow.access.prefixes import EVERYWHERE
 from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
 from trow.oci.names import Repository
 from trow.oci.page import NameRange, Page, PageRequest
-from trow.policy.beginnings import EVERYWHERE
-from trow.registry.ports import Stretch
+from trow.registry.ports import NamePage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -86,11 +86,11 @@ class Browse:
             " ask for the right to list and pull all of them"
         )
 
-    async def _stretch(self, text: str, page: PageRequest, within: Sequence[NameRange]) -> Stretch:
+    async def _stretch(self, text: str, page: PageRequest, within: Sequence[NameRange]) -> NamePage:
         if text:
             return await self._metadata.search_repositories(text, page, within)
         read = await self._metadata.repositories(page, within)
-        return Stretch(read.items, read.items[-1] if read.more else None)
+        return NamePage(read.items, read.items[-1] if read.more else None)
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str]:
         """A repository's tags.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.policy.identity import ANONYMOUS, Method
+from trow.access.identity import ANONYMOUS, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.policy.identity import Identity, Workload
+    from trow.access.identity import Identity, Workload
 
 
 # How much of a text a record shows, and of a sentence. An event keeps one character more, so that the record can show

@@ -7,7 +7,7 @@ when it cannot do its work, and then nothing has changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from trow.oci.page import ALL_NAMES
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from trow.oci.manifest import Manifest
     from trow.oci.names import Repository, Tag, UploadId
     from trow.oci.page import NameRange, Page, PageRequest
-    from trow.policy.access import Decision, Permission
-    from trow.policy.identity import Grant, Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +245,7 @@ class RepositoryRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class NamePage:
     """What a search has found in one stretch of the list of repositories.
 
     Attributes:
@@ -317,7 +315,7 @@ class Metadata(Protocol):
 
     async def search_repositories(
         self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
-    ) -> Stretch:
+    ) -> NamePage:
         """Which of the next ``limit`` names of that list contain ``text``; nothing behind these is looked at.
 
         The limit is at least 1. The text is of the characters that names are of, and each stands for itself.
@@ -386,35 +384,6 @@ class Uploads(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RobotToken:
-    """A credential for a program, as it is stored: its secret only as a hash.
-
-    Attributes:
-        id: what the token begins with; not secret.
-        name: what people call it.
-        secret_hash: SHA-256 of the secret part, in hexadecimal; the secret has 256 random bits, so no salt is needed.
-        grants: what it may do.
-        created_at, expires_at, revoked_at: seconds since 1970; None is never.
-    """
-
-    id: str
-    name: str
-    secret_hash: str
-    grants: tuple[Grant, ...]
-    created_at: float
-    created_by: str
-    expires_at: float | None = None
-    revoked_at: float | None = None
-
-
-class RobotTokens(Protocol):
-    """Where robot tokens are kept."""
-
-    async def robot_token(self, token: str) -> RobotToken | None:
-        """The token with this identifier, revoked and expired ones included."""
-
-
-@dataclass(frozen=True, slots=True)
 class PendingEvent:
     """What a command beside the server did (``at`` is seconds since 1970), until it is in the audit trail."""
 
@@ -432,98 +401,3 @@ class Outbox(Protocol):
 
     async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
         """These are in the audit trail."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientCertificate:
-    """A client certificate that the TLS layer has verified up to a configured authority.
-
-    Attributes:
-        name: its subject's common name, or its first URI (SPIFFE) where it has one.
-        organizations: its subject's organisations, which are its groups.
-        fingerprint: SHA-256 of its DER form, in hexadecimal.
-    """
-
-    name: str
-    organizations: tuple[str, ...]
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a request shows of who sends it.
-
-    Attributes:
-        authorization: the ``Authorization`` header; None where there is none.
-        client: the address that the request comes from, behind trusted proxies; failed attempts count against it.
-        certificate: the verified client certificate of the connection.
-    """
-
-    authorization: str | None
-    client: str
-    certificate: ClientCertificate | None = None
-
-
-class Authenticator(Protocol):
-    """Finds out who sends a request."""
-
-    async def identify(self, proof: Proof) -> Identity:
-        """Who shows this.
-
-        Raises:
-            Unauthorized: the credentials are malformed, wrong, expired, revoked or meant for somebody else.
-            TooManyRequests: too many wrong ones came from there.
-            Unavailable: who would know does not answer.
-        """
-
-    async def verify_secret(self, user: str, secret: str, client: str) -> Identity:
-        """Who has this password or token; ``user`` counts only where the secret is a password. Raises as above."""
-
-
-class Authorizer(Protocol):
-    """Decides who may do what."""
-
-    async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
-        """Whether the identity has the permission; ``repository`` is "" where the permission concerns none.
-
-        Raises:
-            Unavailable: who would know does not answer, or does not know.
-        """
-
-    async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
-        """Which of these repositories the identity may list and pull."""
-
-    def beginnings(self, identity: Identity) -> Sequence[str]:
-        """What the names of such repositories begin with; sorted, and none begins with another one."""
-
-
-class IssuedToken(NamedTuple):
-    """A token of our own: its text, the time it counts from (since 1970), and its life from now on, in seconds."""
-
-    text: str
-    issued_at: float
-    expires_in: int
-
-
-class Tokens(Protocol):
-    """Makes tokens that `Authenticator.identify` accepts."""
-
-    def issue(
-        self,
-        identity: Identity,
-        grants: tuple[tuple[Repository, frozenset[Permission]], ...],
-        lists: frozenset[str],
-        generation: int,
-    ) -> IssuedToken:
-        """A token that carries these of its holder's permissions.
-
-        Args:
-            identity: its holder.
-            grants: permissions by repository.
-            lists: names of lists that concern no one repository.
-            generation: the number of the repository that was made last (`Metadata.generation`).
-
-        Raises:
-            Denied: they are too many for a token.
-            Unauthorized: the token that the identity came with has ended.
-        """

@@ -10,6 +10,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from trow.access.rules import Permission
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
 from trow.oci.errors import (
@@ -21,7 +22,6 @@ from trow.oci.errors import (
     blobs_unknown,
     manifest_unknown,
 )
-from trow.policy.access import Permission
 from trow.registry.ports import Publication, TagMove
 from trow.registry.presence import lost
 from trow.registry.reading import Reading

@@ -16,7 +16,7 @@ from trow.oci.errors import (
 )
 from trow.oci.names import UploadId
 from trow.oci.ranges import check_chunk
-from trow.registry.anywhere import Anywhere
+from trow.registry.mounts import MountSearch
 from trow.registry.ports import BlobRecord
 from trow.registry.presence import locate
 from trow.registry.sessions import unknown
@@ -59,7 +59,7 @@ class Push:
         self._metadata = metadata
         self.sessions: Final = sessions
         self._most_bytes = most_bytes
-        self._anywhere = Anywhere(metadata)
+        self._anywhere = MountSearch(metadata)
         self._finished: OrderedDict[UploadId, _Finished] = OrderedDict()
         self._committing: Counter[Digest] = Counter()
 

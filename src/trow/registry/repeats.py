@@ -11,8 +11,8 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from trow.access.identity import ANONYMOUS, Identity
 from trow.lib.source import source_of
-from trow.policy.identity import ANONYMOUS, Identity
 from trow.registry.events import Event, Outcome, Part, part_of
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from trow.registry.repeats import Repeats
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from trow.access.identity import Identity
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository
-    from trow.policy.identity import Identity
     from trow.registry.events import Audit, Origin
     from trow.registry.ports import ManifestRecord
 

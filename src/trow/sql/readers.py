@@ -20,7 +20,7 @@ _THREADS: Final = 2
 
 
 class Readers:
-    """Connections that read, each with a thread. Whose turn it is has been decided before (`trow.http.lists`).
+    """Connections that read, each with a thread. Whose turn it is has been decided before (`trow.http.handlers.lists`).
 
     Args:
         connect: opens a connection. All are opened at once, so that they are to the file that is there now.

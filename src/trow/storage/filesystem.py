@@ -33,8 +33,8 @@ from trow.lib.reserve import Reserve
 from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
 from trow.registry.ports import BlobSource, LocalFile
-from trow.storage.lanes import Feed, Lanes
 from trow.storage.work import DiskWork
+from trow.storage.workers import FanOut, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -334,7 +334,7 @@ class Threads:
     """The threads of all uploads."""
 
     def __init__(self) -> None:
-        self.lanes: Final = Lanes()
+        self.lanes: Final = WorkerPool()
         try:
             self.disk: Final = DiskWork()
         except BaseException:
@@ -366,7 +366,7 @@ class OwnThreads:
 
     async def feed(self, works: Sequence[Callable[[bytes], object]], chunks: AsyncIterable[bytes]) -> None:
         """Do each of ``works`` with all chunks, in order and side by side."""
-        await Feed(works, self.threads.lanes, self.owner).run(chunks)
+        await FanOut(works, self.threads.lanes, self.owner).run(chunks)
 
 
 class FileStaged:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from support.admission import Gatekeeper, pod
-from trow.policy import configured, manifests
+from trow.policy import configured
+from trow.policy import resources as manifests
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from support import platforms
 from support.admission import NAMESPACE, REGISTRY, Gatekeeper, containers, pod, workload
 from support.verdicts import NOW, OTHER, SHA256, exemption, pattern
-from trow.app.judging import Judge, Outcome, Setting, worst
 from trow.policy.aliases import aliases_of, under_all_names
 from trow.policy.changes import prefixes_of
 from trow.policy.decide import Rules
 from trow.policy.pods import ImageUse, Kind
 from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy, Requirements, Rule
+from trow.policytools.judging import Judge, Outcome, Setting, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

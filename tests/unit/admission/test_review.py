@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.admission import UID, Answer, body, envelope, owned, pod, request
-from trow.admission.review import LONGEST_MESSAGE, LONGEST_WARNING, WARNINGS_BYTES, Patch, Ruling, decode, encode
+from trow.admission.review import (
+    LONGEST_MESSAGE,
+    LONGEST_WARNING,
+    WARNINGS_BYTES,
+    AdmissionResponse,
+    Patch,
+    decode,
+    encode,
+)
 from trow.oci.errors import RequestInvalid
 from trow.policy.pods import Kind
 
@@ -219,12 +227,12 @@ def test_a_refusal_repeats_no_more_than_a_line_of_what_was_sent() -> None:
 # ---- the answer
 
 
-def answered(ruling: Ruling, uid: str = UID) -> Answer:
+def answered(ruling: AdmissionResponse, uid: str = UID) -> Answer:
     return Answer.of(encode(uid, ruling))
 
 
 def test_leave_is_two_members() -> None:
-    assert json.loads(encode("u-1", Ruling(allowed=True))) == {
+    assert json.loads(encode("u-1", AdmissionResponse(allowed=True))) == {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "response": {"uid": "u-1", "allowed": True},
@@ -232,7 +240,9 @@ def test_leave_is_two_members() -> None:
 
 
 def test_a_refusal_says_why() -> None:
-    ruling = Ruling(allowed=False, message="nginx is denied", warnings=("so-so",), notes={"verdict": "denied"})
+    ruling = AdmissionResponse(
+        allowed=False, message="nginx is denied", warnings=("so-so",), notes={"verdict": "denied"}
+    )
     assert json.loads(encode("u-2", ruling)) == {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -248,7 +258,7 @@ def test_a_refusal_says_why() -> None:
 
 def test_a_patch_comes_with_its_type() -> None:
     patches = (Patch("test", "/spec/containers/0/image", "a"), Patch("replace", "/spec/containers/0/image", "a@b"))
-    response = answered(Ruling(allowed=True, patches=patches)).response
+    response = answered(AdmissionResponse(allowed=True, patches=patches)).response
     assert set(response) == {"uid", "allowed", "patch", "patchType"}
     assert response["patchType"] == "JSONPatch"
     assert json.loads(base64.b64decode(response["patch"], validate=True)) == [
@@ -259,31 +269,33 @@ def test_a_patch_comes_with_its_type() -> None:
 
 @pytest.mark.parametrize("uid", ["1", UID, '"quoted"', "ü", "\x00", "u" * 256])
 def test_the_uid_is_echoed(uid: str) -> None:
-    assert answered(Ruling(allowed=True), decode(envelope(request(None, uid=uid))).uid).response["uid"] == uid
+    assert (
+        answered(AdmissionResponse(allowed=True), decode(envelope(request(None, uid=uid))).uid).response["uid"] == uid
+    )
 
 
 @pytest.mark.parametrize(
     "text", ["a\nb", "a\rb", "a\x1b[31mb", "a\x00b", "a\u202eb", "a\u2028b", "a\x85b", "a\ud800b", "a\u200bb", "a\x7fb"]
 )
 def test_control_characters_reach_no_terminal(text: str) -> None:
-    answer = answered(Ruling(allowed=False, message=text, warnings=(text,)))
+    answer = answered(AdmissionResponse(allowed=False, message=text, warnings=(text,)))
     assert answer.message.isprintable()
     assert (answer.message[0], answer.message[-1]) == ("a", "b")
     assert answer.warnings == [answer.message]
 
 
 def test_a_message_is_bounded_and_says_that_it_was_cut() -> None:
-    message = answered(Ruling(allowed=False, message="é" * LONGEST_MESSAGE)).message
+    message = answered(AdmissionResponse(allowed=False, message="é" * LONGEST_MESSAGE)).message
     assert len(message.encode()) <= LONGEST_MESSAGE
     assert message.startswith("ééé")
     assert message.endswith("é...")
     whole = "é" * (LONGEST_MESSAGE // 2)
-    assert answered(Ruling(allowed=False, message=whole)).message == whole
+    assert answered(AdmissionResponse(allowed=False, message=whole)).message == whole
 
 
 def test_warnings_are_cut_with_a_word_on_the_rest() -> None:
     given = tuple(f"{number} " + "w" * (LONGEST_WARNING - 8) for number in range(30))
-    *kept, last = answered(Ruling(allowed=True, warnings=given)).warnings
+    *kept, last = answered(AdmissionResponse(allowed=True, warnings=given)).warnings
     assert kept == list(given[: len(kept)])
     assert len(kept) >= 9
     assert last == f"... and {30 - len(kept)} more"
@@ -292,13 +304,13 @@ def test_warnings_are_cut_with_a_word_on_the_rest() -> None:
 @pytest.mark.parametrize("size", [8, 40, 100, 133, LONGEST_WARNING])
 def test_warnings_take_all_the_room_and_no_more(size: int) -> None:
     given = tuple(f"{number:0{size}}" for number in range(WARNINGS_BYTES))
-    warnings = answered(Ruling(allowed=True, warnings=given)).warnings
+    warnings = answered(AdmissionResponse(allowed=True, warnings=given)).warnings
     assert WARNINGS_BYTES - size - 64 < sum(map(len, warnings)) <= WARNINGS_BYTES
     assert warnings[-1] == f"... and {WARNINGS_BYTES - len(warnings) + 1} more"
 
 
 def test_each_warning_is_given_once() -> None:
-    assert answered(Ruling(allowed=True, warnings=("b", "a", "b"))).warnings == ["b", "a"]
+    assert answered(AdmissionResponse(allowed=True, warnings=("b", "a", "b"))).warnings == ["b", "a"]
 
 
 TEXTS = st.one_of(st.text(max_size=60), st.integers(0, 9).map(lambda n: str(n) * 3000), st.text("é\n", min_size=390))
@@ -306,7 +318,7 @@ TEXTS = st.one_of(st.text(max_size=60), st.integers(0, 9).map(lambda n: str(n) *
 
 @given(st.lists(TEXTS, max_size=60))
 def test_warnings_fit_whatever_they_are(given_texts: list[str]) -> None:
-    warnings = answered(Ruling(allowed=True, warnings=tuple(given_texts))).warnings
+    warnings = answered(AdmissionResponse(allowed=True, warnings=tuple(given_texts))).warnings
     assert sum(len(warning.encode()) for warning in warnings) <= WARNINGS_BYTES
     assert all(warning.isprintable() and len(warning.encode()) <= LONGEST_WARNING for warning in warnings)
     assert len(set(warnings)) == len(warnings) <= len(set(given_texts))
@@ -314,7 +326,7 @@ def test_warnings_fit_whatever_they_are(given_texts: list[str]) -> None:
 
 @given(st.text(), st.lists(st.text(), max_size=3), st.booleans())
 def test_whatever_is_said_the_answer_is_json(message: str, warnings: list[str], allowed: bool) -> None:  # noqa: FBT001
-    answer = answered(Ruling(allowed, message, tuple(warnings)))
+    answer = answered(AdmissionResponse(allowed, message, tuple(warnings)))
     assert answer.allowed is allowed
     assert len(answer.message.encode()) <= LONGEST_MESSAGE
 
@@ -354,7 +366,7 @@ def test_a_review_is_read_or_refused(members: dict[str, object]) -> None:
     review = read(envelope(request(pod("nginx")) | members))
     if review is not None:
         assert review.title
-        assert json.loads(encode(review.uid, Ruling(allowed=True)))["response"]["uid"] == review.uid
+        assert json.loads(encode(review.uid, AdmissionResponse(allowed=True)))["response"]["uid"] == review.uid
 
 
 @given(st.data())

@@ -12,20 +12,20 @@ import pytest
 from support import platforms
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, containers, owned, pod, workload
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
-from trow.admission.book import Book
+from trow.access.identity import Identity, Method, Workload
+from trow.admission.image_extractor import ImageExtractor
 from trow.admission.names import Names
-from trow.admission.recording import Ledger
-from trow.admission.review import Ruling, decode
-from trow.admission.subjects import Subjects
-from trow.admission.validate import Inquiry, Validation
+from trow.admission.policy_store import PolicyStore
+from trow.admission.recording import ReviewRecorder
+from trow.admission.review import AdmissionResponse, decode
+from trow.admission.validate import BoundedLookup, Validation
 from trow.policy import configured, images
-from trow.policy.decide import Facts
-from trow.policy.identity import Identity, Method, Workload
-from trow.policy.manifests import policy_of
+from trow.policy.decide import ImageFacts
+from trow.policy.resources import policy_of
 from trow.policy.rules import Effect
 from trow.policy.selectors import KnownLabels
 from trow.registry.events import Action, Event, Outcome
-from trow.registry.known import LocalImages
+from trow.registry.image_lookup import LocalImageLookup
 from trow.registry.pull import Pull
 from trow.storage.memory import MemoryBlobs
 from unit.audit.trails import sql
@@ -64,9 +64,9 @@ def only(keeper: Gatekeeper) -> Event:
 class Silent:
     """A registry that never answers."""
 
-    async def facts(self, image: ImageReference) -> Facts:
+    async def facts(self, image: ImageReference) -> ImageFacts:
         await asyncio.Event().wait()
-        return Facts(exists=True)
+        return ImageFacts(exists=True)
 
 
 # ---- what is decided
@@ -249,7 +249,7 @@ async def test_time_runs_out_in_the_database_too(keep: Keep) -> None:
     keeper = keep()
     await platforms.store(keeper.metadata, "team/app", platforms.image(), *(f"v{number}" for number in range(800)))
     asked = [images.parse(f"{REGISTRY}/team/app:v{number}") for number in range(800)]
-    inquiry = Inquiry(LocalImages(Pull(MemoryBlobs(), keeper.metadata), [REGISTRY]), 0.001)
+    inquiry = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), [REGISTRY]), 0.001)
     others = asyncio.Event()
     asyncio.get_running_loop().call_soon(others.set)
     found = await inquiry.facts(asked)
@@ -289,7 +289,7 @@ async def test_controllers_go_on_while_policies_are_not_known(keep: Keep) -> Non
 
 async def test_a_mistake_of_ours_is_a_denial(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        async def facts(self, image: ImageReference) -> Facts:
+        async def facts(self, image: ImageReference) -> ImageFacts:
             raise ZeroDivisionError
 
     keeper = keep(requiring("warn", exists=True), images=Broken())
@@ -423,9 +423,9 @@ async def test_the_record_of_what_cannot_be_read(keep: Keep) -> None:
 
 async def test_a_refusal_while_policies_are_not_read_yet_is_on_record(keep: Keep) -> None:
     keeper = keep()
-    inquiry = Inquiry(LocalImages(Pull(MemoryBlobs(), keeper.metadata), []), 1.0)
-    book, names = Book(None, following=True), Names(inquiry, {})
-    validation = Validation(book, Subjects({}), inquiry, names, Ledger(keeper.audit), keeper.metrics)
+    inquiry = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), []), 1.0)
+    book, names = PolicyStore(None, following=True), Names(inquiry, {})
+    validation = Validation(book, ImageExtractor({}), inquiry, names, ReviewRecorder(keeper.audit), keeper.metrics)
     ruling = await validation.answer(decode(body(pod(OURS))), ORIGIN)
     event = only(keeper)
     assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, ruling.message)
@@ -502,7 +502,7 @@ async def test_a_thousand_bad_images_are_one_short_answer(keep: Keep) -> None:
 async def test_what_is_no_review_of_ours_is_answered(keep: Keep) -> None:
     keeper = keep(ours())
     review = decode(body({"apiVersion": "example.com/v1", "kind": "Thing"}))
-    assert await keeper.validation.answer(review, ORIGIN) == Ruling(allowed=True)
+    assert await keeper.validation.answer(review, ORIGIN) == AdmissionResponse(allowed=True)
 
 
 async def test_a_policy_is_about_namespaces_with_its_labels_and_about_those_that_nobody_knows(keep: Keep) -> None:

@@ -14,9 +14,9 @@ from support.core import REPO, digest, publication
 from support.metadata import EmbeddedMetadata
 from trow.app.recover import recover
 from trow.config import Config
-from trow.datadir import hold
-from trow.errors import StartError
 from trow.fsck import Check
+from trow.lib.datadir import hold
+from trow.lib.errors import StartError
 from trow.registry.ports import BlobRecord
 
 if TYPE_CHECKING:

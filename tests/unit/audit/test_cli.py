@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from support.waiting import until
+from trow.access.identity import Identity, Method
 from trow.audit import chain, queries
 from trow.audit import record as records
 from trow.audit.keys import SigningKey
@@ -18,7 +19,6 @@ from trow.audit.store import AuditStore, Changes
 from trow.audit.trail import AuditTrail
 from trow.cli import audit
 from trow.cli.parser import Parser
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome
 from unit.audit.trails import Clock, digest, full, name_of, read, sql, texts
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.waiting import until
+from trow.access.identity import Identity, Method
 from trow.audit import database
 from trow.audit import record as records
 from trow.audit.chain import Head
@@ -15,7 +16,6 @@ from trow.audit.outputs import FileOutput
 from trow.audit.retention import HOLDERS, SHARES, Retention
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome, Part
 from trow.sql import migrations
 from unit.audit.trails import KEY, KEYS, OTHER_KEY, Clock, content_of, full, name_of, sql, write

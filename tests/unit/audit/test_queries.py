@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trow.access.identity import Identity, Method
 from trow.audit import record as records
 from trow.audit import times
 from trow.audit.queries import AuditQueries, Query, opened, search, who_runs
 from trow.oci.digest import Digest
 from trow.oci.errors import RequestInvalid, Unavailable
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome
 from unit.audit.trails import digest, sql, workload, write
 

@@ -8,10 +8,10 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trow.access.identity import Identity, Method, Workload
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED
 from trow.oci.names import Repository, Tag
-from trow.policy.identity import Identity, Method, Workload
 from trow.registry.events import Action, Event, Origin, Outcome
 from unit.audit.trails import digest, full
 

@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from support.waiting import until
+from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.audit import chain, retention
 from trow.audit.errors import AuditError
 from trow.audit.retention import Retention
@@ -20,7 +21,6 @@ from trow.audit.store import AuditStore, Changes
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database
 from trow.oci.errors import Unavailable
-from trow.policy.identity import ANONYMOUS, Identity, Method
 from trow.registry.events import Action, Event, Outcome
 from unit.audit.trails import KEY, KEYS, Clock, full, name_of, read, sql, texts, write
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from trow.access.identity import Identity, Method
 from trow.audit import record as records
 from trow.audit.keys import SigningKey
 from trow.audit.trail import AuditTrail
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome
 
 if TYPE_CHECKING:

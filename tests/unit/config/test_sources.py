@@ -23,7 +23,7 @@ from trow.config import (
     resolve,
     yaml_text,
 )
-from trow.policy.globs import RepositoryGlob
+from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:
     from unit.config.conftest import Write

@@ -8,12 +8,12 @@ import pytest
 
 from support.requests import Scope, Transport
 from support.waiting import eventually
+from trow.access.identity import Identity
 from trow.http.accesslog import AccessLog
 from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request
-from trow.logs import Output
-from trow.policy.identity import Identity
+from trow.lib.logs import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

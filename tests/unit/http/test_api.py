@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trow.http.api import Api
-from trow.http.lists import Lists
+from trow.access.rules import Permission
+from trow.http.handlers.api import Api
+from trow.http.handlers.lists import Lists
 from trow.http.recorder import Recorder
 from trow.oci.errors import RequestInvalid
 from trow.oci.page import PageSizes
-from trow.policy.access import Permission
 from trow.registry.browse import Browse
 from trow.registry.events import RecordPage
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
-from trow.http.tunnels import client_certificate
+from trow.tls.terminator import client_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trow.http.v2 import matches, warning
+from trow.http.handlers.v2 import matches, warning
 
 ETAG = '"sha256:abc"'
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.clock import Clock
-from trow.http import sockets
 from trow.http.connections import SMALL, Activity, Connections
-from trow.http.sockets import Socket, State
 from trow.http.watch import Watch
+from trow.lib import sockets
 from trow.lib.shares import Bounds
+from trow.lib.sockets import Socket, State
 from trow.oci.errors import OciError, TooManyRequests, Unavailable
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import pytest
 from support import gates
 from support.requests import Headers, Scope, Transport
 from support.waiting import eventually
+from trow.access.rules import Permission
 from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
@@ -21,7 +22,6 @@ from trow.http.routes import Route, Router
 from trow.http.sites import Sites
 from trow.lib.shares import Bounds
 from trow.oci.errors import BlobUnknown
-from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

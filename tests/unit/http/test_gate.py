@@ -8,14 +8,14 @@ import factories
 from support.core import digest, publication
 from support.gates import ALICE, APP, BOB, ROOT, World
 from support.registry import basic
+from trow.access.identity import Method
+from trow.access.ports import ClientCertificate
+from trow.access.rules import Permission
 from trow.http.gate import BASIC
-from trow.http.peers import Peer
 from trow.oci.errors import Denied, OciError, TooManyRequests, Unauthorized
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.identity import Method
 from trow.registry.events import Action, Outcome
-from trow.registry.ports import ClientCertificate
+from trow.tls.peer import Peer
 
 if TYPE_CHECKING:
     from trow.http.request import Request

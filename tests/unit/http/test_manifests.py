@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from support.requests import Headers, Scope, Transport
 from support.waiting import eventually
-from trow.http.manifests import ManifestBodies
+from trow.http.handlers.manifests import ManifestBodies
 from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.request import Request

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from trow.http.handlers.ops import Operations
 from trow.http.metrics import Metrics
-from trow.http.ops import Operations
 from trow.oci.errors import Unavailable
 
 

@@ -5,11 +5,12 @@ from typing import Final
 import pytest
 
 from support.requests import Headers, Scope, Transport
+from trow.access.ports import ClientCertificate
 from trow.http.pace import Pace
-from trow.http.peers import Peer, Peers, TunnelPeers
+from trow.http.peers import Peers, TerminatorPeers
 from trow.http.request import Request
 from trow.oci.errors import Denied
-from trow.registry.ports import ClientCertificate
+from trow.tls.peer import Peer
 
 PROXY: Final = "10.0.0.2:443"
 PROXIES: Final = ("10.0.0.0/8", "fd00::/8")
@@ -250,7 +251,7 @@ def test_host_of_a_request_over_http_2_is_its_authority() -> None:
 def test_certificate_belongs_to_the_connection_and_no_header_can_say_otherwise() -> None:
     certificate = ClientCertificate("node-1", ("nodes",), "ab" * 32)
     tunnels = {"/inner/1": Peer(CLIENT, "", "https", "", certificate)}
-    peers = TunnelPeers(tunnels)
+    peers = TerminatorPeers(tunnels)
     forged = {"x_forwarded_host": "evil.example", "x_forwarded_proto": "http", "host": "good.example"}
     asked = scope("/inner/1", "198.51.100.1", **forged)
     assert peers.of(asked) == peers.known(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
@@ -265,7 +266,7 @@ def test_certificate_belongs_to_the_connection_and_no_header_can_say_otherwise()
 
 def test_client_of_a_request_stays_who_it_was_when_its_connection_ends() -> None:
     tunnels = {"/inner/1": Peer(CLIENT, "", "https", "", ClientCertificate("node-1", (), "ab" * 32))}
-    request = Request(scope("/inner/1"), Transport(), TunnelPeers(tunnels), Pace(1, 1))
+    request = Request(scope("/inner/1"), Transport(), TerminatorPeers(tunnels), Pace(1, 1))
     del tunnels["/inner/1"]
     assert request.client == request.peer.address == request.origin.address == CLIENT
     assert request.certificate is not None

@@ -7,9 +7,9 @@ import pytest
 import factories
 from support.core import OTHER, digest, tag
 from support.gates import ALICE, APP, World
+from trow.access.rules import Permission
 from trow.http.recorder import Recorder
 from trow.oci.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, Unavailable
-from trow.policy.access import Permission
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.ports import ManifestRecord, TagMove
 from trow.registry.publish import Published

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
+from trow.access.rules import Permission
 from trow.http.routes import Router, table
 from trow.oci.errors import EndpointUnknown, MethodUnsupported
-from trow.policy.access import Permission
 
 if TYPE_CHECKING:
     from trow.http.routes import Route

@@ -8,20 +8,20 @@ import pytest
 
 from support.gates import ALICE, BOB, ROOT, World
 from support.registry import basic
+from trow.access.identity import Identity, Method
+from trow.access.rules import Permission
 from trow.http.gate import BASIC
-from trow.http.token import TokenService
+from trow.http.handlers.token import TokenService
 from trow.oci.errors import Denied, RequestInvalid, Unauthorized, Unavailable
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.identity import Identity, Method
 from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trow.access.identity import Delegation
     from trow.http.request import Request
     from trow.http.response import Response
-    from trow.policy.identity import Delegation
     from unit.http.conftest import Make
 
 PULL: Final = frozenset({Permission.PULL})

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from support.loop import run
 from support.waiting import eventually
+from trow.access.identity import ANONYMOUS, Identity, Method
+from trow.access.ports import ClientCertificate, Proof
+from trow.access.rules import Permission
 from trow.identity.attempts import STRANGER, Attempt
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.credentials import Stale
@@ -21,9 +24,6 @@ from trow.identity.tokens import RegistryTokens
 from trow.identity.users import SingleUser
 from trow.oci.errors import TooManyRequests, Unauthorized, Unavailable
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.identity import ANONYMOUS, Identity, Method
-from trow.registry.ports import ClientCertificate, Proof
 
 if TYPE_CHECKING:
     from pathlib import Path

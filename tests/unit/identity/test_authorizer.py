@@ -6,13 +6,13 @@ import pytest
 import yaml
 
 from support.loop import run
+from trow.access.identity import ANONYMOUS, Delegation, Grant, Identity, Method
+from trow.access.rules import ACTIONS, READING, Decision, Permission, Rule, Subjects, expand
 from trow.identity import remedies
 from trow.identity.authorizer import Guard
+from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository
-from trow.policy.access import ACTIONS, READING, Decision, Permission, Rule, Subjects, expand
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import ANONYMOUS, Delegation, Grant, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

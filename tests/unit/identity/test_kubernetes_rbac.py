@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.waiting import eventually
+from trow.access.identity import ANONYMOUS, Identity, Method
+from trow.access.rules import Permission
 from trow.identity.rbac import Place, RbacAuthorizer, RepositoryMap
 from trow.kube.reviews import AccessReviewStatus
 from trow.oci.errors import TooManyRequests, Unavailable
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.policy.identity import Extra
+    from trow.access.identity import Extra
 
 ACCOUNT = Identity(
     "system:serviceaccount:team-a:default",

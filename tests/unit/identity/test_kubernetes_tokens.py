@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trow.identity.flights import Flights
+from trow.access.identity import Method, Workload
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.kube.reviews import TokenReviewStatus, User
+from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import Unauthorized, Unavailable
-from trow.policy.identity import Method, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,7 +258,7 @@ def test_audiences_are_required(cluster: Cluster, audiences: list[str]) -> None:
 
 
 async def test_a_flight_that_everybody_left_ends_quietly() -> None:
-    flights: Flights[int] = Flights()
+    flights: SingleFlight[int] = SingleFlight()
     gate = asyncio.Event()
 
     async def fail() -> int:

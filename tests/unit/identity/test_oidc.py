@@ -16,10 +16,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from support.issuer import AUDIENCE, Issuer, new_key, public_jwk
+from trow.access.identity import Method
 from trow.identity.jwts import unverified_claims
 from trow.identity.oidc import IssuerSettings, OidcIssuer, same_prefix
 from trow.oci.errors import Unauthorized
-from trow.policy.identity import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from trow.access import rules as access
+from trow.access.identity import ANONYMOUS, Identity, Method
+from trow.access.rules import ACTIONS, Permission, Rule, Subjects, expand
 from trow.identity import remembered
 from trow.identity.remembered import RuleDecisions
+from trow.lib.globs import RepositoryGlob
 from trow.oci.names import Repository
-from trow.policy import access
-from trow.policy.access import ACTIONS, Permission, Rule, Subjects, expand
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import ANONYMOUS, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.policy.access import Decision
+    from trow.access.rules import Decision
 
 APP: Final = Repository.parse("team-a/app")
 GITHUB: Final = (("repository", "acme/*"), ("ref", "refs/heads/main"))

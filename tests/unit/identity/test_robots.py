@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.loop import run
+from trow.access.identity import Grant, Identity, Method
+from trow.access.ports import RobotToken
+from trow.access.rules import Permission, expand
 from trow.identity.credentials import Stale
 from trow.identity.robots import Robots, new_token
+from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Unauthorized, Unavailable
-from trow.policy.access import Permission, expand
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Grant, Identity, Method
-from trow.registry.ports import RobotToken
 
 GRANTS = (Grant(RepositoryGlob.parse("team-a/**"), expand([Permission.PULL, Permission.PUSH])),)
 TEXT, TOKEN = new_token("ci", GRANTS, 2000.0, "cli:root", 1000.0)

@@ -15,16 +15,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.clock import Clock
+from trow.access.identity import ANONYMOUS, Grant, Identity, Method
+from trow.access.rules import Permission
 from trow.identity import tokens as module
 from trow.identity.credentials import Stale
 from trow.identity.jwts import is_jwt, issuer_of
 from trow.identity.keys import KeyRing, load_or_create, rotate
 from trow.identity.tokens import RegistryTokens
+from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Denied, Unauthorized
 from trow.oci.names import Repository
-from trow.policy.access import Permission
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import ANONYMOUS, Grant, Identity, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from support.clock import Clock
 from support.loop import run
 from support.waiting import eventually
+from trow.access.identity import Identity, Method
 from trow.identity import htpasswd, users
 from trow.identity.attempts import Attempt
 from trow.identity.files import BrokenFile, keep_fresh
 from trow.identity.htpasswd import User
-from trow.identity.users import AnyOf, SingleUser, UsersFile
+from trow.identity.users import AnyPasswords, SingleUser, UsersFile
 from trow.oci.errors import TooManyRequests
-from trow.policy.identity import Identity, Method
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -504,8 +504,8 @@ async def test_comparison_tells_nothing_by_its_time(monkeypatch: pytest.MonkeyPa
 
 async def test_sources_combine(path: Path) -> None:
     write(path, f"bob:{ALICE}")
-    both = AnyOf(SingleUser("alice", "x"), UsersFile(path))
+    both = AnyPasswords(SingleUser("alice", "x"), UsersFile(path))
     assert (await both.verify("alice", "x") or Identity("")).name == "alice"
     assert (await both.verify("bob", SECRET) or Identity("")).name == "bob"
     assert await both.verify("alice", SECRET) is None
-    assert await AnyOf().verify("alice", "x") is None
+    assert await AnyPasswords().verify("alice", "x") is None

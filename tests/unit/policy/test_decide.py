@@ -38,7 +38,7 @@ from trow.policy.decide import (
     REQUIRE_EXISTS,
     REQUIRE_PLATFORM,
     Exemption,
-    Facts,
+    ImageFacts,
     Request,
     Rules,
     Verdict,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 NGINX: Final = "docker.io/library/nginx:1.27"
 OURS_ONLY: Final = cluster_policy(allow("ours", OURS))
 OPEN: Final = cluster_policy(name="open", default=Effect.ALLOW)
-HERE: Final = Facts(exists=True, digest=Digest(SHA256), created=NOW, platforms=("linux/amd64",))
+HERE: Final = ImageFacts(exists=True, digest=Digest(SHA256), created=NOW, platforms=("linux/amd64",))
 
 
 def verdict(request: Request, *policies: Policy, exemptions: tuple[Exemption, ...] = (), now: float = NOW) -> Verdict:
@@ -238,13 +238,13 @@ def test_what_is_allowed_is_in_no_list_of_denials() -> None:
         (Requirements(exists=True), None, REQUIRE_EXISTS, "is not known"),
         (Requirements(max_age=HOUR), None, REQUIRE_EXISTS, "is not known"),
         (Requirements(platforms=("linux/amd64",)), None, REQUIRE_EXISTS, "is not known"),
-        (Requirements(exists=True), Facts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
-        (Requirements(max_age=HOUR), Facts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
-        (Requirements(platforms=("linux/amd64",)), Facts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
-        (Requirements(max_age=HOUR), Facts(exists=True), REQUIRE_AGE, "does not say when it was made"),
+        (Requirements(exists=True), ImageFacts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (Requirements(max_age=HOUR), ImageFacts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (Requirements(platforms=("linux/amd64",)), ImageFacts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (Requirements(max_age=HOUR), ImageFacts(exists=True), REQUIRE_AGE, "does not say when it was made"),
         (
             Requirements(platforms=("linux/amd64",)),
-            Facts(exists=True),
+            ImageFacts(exists=True),
             REQUIRE_PLATFORM,
             "is for none of the platforms",
         ),
@@ -279,7 +279,7 @@ def test_what_is_allowed_is_in_no_list_of_denials() -> None:
     ],
 )
 def test_requirements_that_are_not_fulfilled(
-    require: Requirements, facts: Facts | None, rule: str, reason: str
+    require: Requirements, facts: ImageFacts | None, rule: str, reason: str
 ) -> None:
     policy = cluster_policy(allow("hub", pattern("docker.io")), require=require)
     found = judge(Rules((policy,)), pod(NGINX), {parse(NGINX): facts} if facts else {}, NOW)
@@ -292,7 +292,7 @@ def test_requirements_that_are_not_fulfilled(
 @pytest.mark.parametrize(
     ("require", "facts"),
     [
-        (Requirements(exists=True), Facts(exists=True)),
+        (Requirements(exists=True), ImageFacts(exists=True)),
         (Requirements(max_age=HOUR), replace(HERE, created=NOW - HOUR)),
         (Requirements(max_age=0.0), HERE),
         (Requirements(max_age=HOUR), replace(HERE, created=NOW + HOUR)),  # clocks differ
@@ -302,10 +302,10 @@ def test_requirements_that_are_not_fulfilled(
         (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("linux/arm/v7",))),
         (Requirements(platforms=("linux/arm/v7",)), replace(HERE, platforms=("linux/arm/v7",))),
         (Requirements(exists=True, max_age=HOUR, platforms=("linux/amd64",)), HERE),
-        (Requirements(), Facts(exists=False)),
+        (Requirements(), ImageFacts(exists=False)),
     ],
 )
-def test_requirements_that_are_fulfilled(require: Requirements, facts: Facts) -> None:
+def test_requirements_that_are_fulfilled(require: Requirements, facts: ImageFacts) -> None:
     policy = cluster_policy(allow("hub", pattern("docker.io")), require=require)
     found = judge(Rules((policy,)), pod(NGINX), {parse(NGINX): facts}, NOW)
     assert found.allowed
@@ -660,7 +660,7 @@ def test_a_tag_that_may_lie_is_excepted_by_a_policy_only_if_the_registry_vouches
     rules, request = Rules((policy,)), pod(f"nginx:1.27@{OTHER}")
     assert not judge(rules, request, {}, NOW).allowed
     (image,) = asks_about(rules, request)
-    assert judge(rules, request, {image: Facts(exists=True, digest=image.digest, vouched=True)}, NOW).allowed
+    assert judge(rules, request, {image: ImageFacts(exists=True, digest=image.digest, vouched=True)}, NOW).allowed
     assert policy.hinges_on_tags
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from support.pages import ROOT
-from trow.admission.subjects import Subjects
+from trow.admission.image_extractor import ImageExtractor
 from trow.policy.kinds import WELL_KNOWN, is_filled_in, seems_to_name_images
 from trow.policy.pods import POD_SPECS, Kind
 
@@ -25,7 +25,7 @@ def item_of(title: str, spec: object, version: str = "v1") -> dict[str, Any]:
 
 
 def found(item: dict[str, Any]) -> list[str]:
-    return [use.text for use in Subjects({}).uses(Kind.of(item), item)]
+    return [use.text for use in ImageExtractor({}).uses(Kind.of(item), item)]
 
 
 @pytest.mark.parametrize("title", SPECS)

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from support.verdicts import GLOBS, HOST_GLOBS, HOSTS, IMAGES, OTHER, PATTERNS, SHA256, SHA512, TEXTS, pattern
-from trow.policy.globs import RepositoryGlob
+from trow.lib.globs import RepositoryGlob
 from trow.policy.images import HUB_NAMES, ImageReference, parse, split_port
 from trow.policy.patterns import ImagePattern, covers_registry
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from trow.policy.kinds import WELL_KNOWN
-from trow.policy.manifests import exemption_of, policy_of
 from trow.policy.pods import POD_SPECS
-from trow.policy.regions import about, any_of
+from trow.policy.resources import exemption_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED
+from trow.policy.vap.regions import about, any_of
 from trow.policy.webhooks import Asking, Call, Resource, mutating, reach, validating
 
 if TYPE_CHECKING:

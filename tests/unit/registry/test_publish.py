@@ -10,6 +10,7 @@ import factories
 from factories import OCI_IMAGE
 from support.core import OTHER, REPO, Rights, digest, pieces, publication, tag
 from support.metadata import EmbeddedMetadata
+from trow.access.rules import Permission
 from trow.oci.errors import (
     Denied,
     DigestMismatch,
@@ -20,7 +21,6 @@ from trow.oci.errors import (
     TooManyTags,
 )
 from trow.oci.page import PageRequest
-from trow.policy.access import Permission
 from trow.registry.browse import Browse
 from trow.registry.ports import TagMove
 from trow.registry.publish import Publish, Published, PublishRules

@@ -27,7 +27,7 @@ from trow.oci.errors import (
 )
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange
-from trow.registry import anywhere
+from trow.registry import mounts as anywhere
 from trow.registry import push as push_module
 from trow.registry import sessions as sessions_module
 from trow.registry.ports import LocalFile, UploadBounds

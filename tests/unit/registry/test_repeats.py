@@ -9,7 +9,7 @@ import pytest
 
 from support.audit import RecordingAudit
 from support.clock import Clock
-from trow.policy.identity import ANONYMOUS, Identity, Method
+from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.registry.events import Action, Event, Origin, Outcome, Part, part_of
 from trow.registry.repeats import ALLOWED, REFUSALS, REVIEWS, WINDOW_SECONDS, Repeats
 

@@ -11,9 +11,9 @@ import factories
 from support.audit import RecordingAudit
 from support.clock import Clock
 from support.core import OTHER, REPO, digest, tag
+from trow.access.identity import Identity, Method
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository
-from trow.policy.identity import Identity, Method
 from trow.registry import repeats, transfers
 from trow.registry.events import Action, Event, Origin, Outcome
 from trow.registry.ports import ManifestRecord

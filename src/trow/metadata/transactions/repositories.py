@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.metadata import sql
 from trow.oci.page import Page
-from trow.registry.ports import RepositoryRecord, Stretch
+from trow.registry.ports import NamePage, RepositoryRecord
 from trow.sql import columns
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def page_of(rows: list[Row], page: PageRequest) -> Page[str]:
     return Page(names, more=page.limit > 0 and len(rows) > page.limit)
 
 
-def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transaction[Stretch]:
+def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transaction[NamePage]:
     """See `Metadata.search_repositories`.
 
     The end is found first and bounds what is read: what others write between the statements moves nothing past it.
@@ -67,15 +67,15 @@ def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transac
             continue
         after = max(page.last, each.after)
         if left <= 0:
-            return Stretch(found, after)
+            return NamePage(found, after)
         ends = _all_names((yield sql.END_OF_REPOSITORIES, (after, each.before, left - 1)))
         end = ends[0] if len(ends) > 1 else None
         found += _all_names((yield sql.SEARCH_REPOSITORIES, (after, end or each.before, _pattern(text))))
         if end is not None:
-            return Stretch(found, end)
+            return NamePage(found, end)
         ((looked_at,),) = yield sql.COUNT_REPOSITORIES, (after, each.before, left)
         left -= int(looked_at or 0)
-    return Stretch(found, None)
+    return NamePage(found, None)
 
 
 def _pattern(text: str) -> str:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.access.identity import Grant
+from trow.access.ports import RobotToken
+from trow.access.rules import Permission
+from trow.lib.globs import RepositoryGlob
 from trow.metadata import sql
-from trow.policy.access import Permission
-from trow.policy.globs import RepositoryGlob
-from trow.policy.identity import Grant
-from trow.registry.ports import PendingEvent, RobotToken
+from trow.registry.ports import PendingEvent
 from trow.sql import columns
 
 if TYPE_CHECKING:

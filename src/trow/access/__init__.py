@@ -1,0 +1,1 @@
+"""Who may do what, as pure values: no I/O, no clock."""

@@ -1,0 +1,163 @@
+"""Who may do what: subjects, repositories, actions; what no rule allows is denied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from trow.access.identity import Method
+from trow.lib.globs import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trow.access.identity import Identity
+    from trow.lib.globs import RepositoryGlob
+    from trow.oci.names import Repository
+
+
+class Permission(Enum):
+    """What a route needs. `OPEN`, `PING`, `LIST`, `AUDIT` and `ADMIN` concern no single repository."""
+
+    OPEN = "open"
+    PING = "ping"
+    LIST = "list"
+    PULL = "pull"
+    PUSH = "push"
+    ATTACH = "attach"
+    TAG_OVERWRITE = "tag-overwrite"
+    DELETE = "delete"
+    AUDIT = "audit"
+    ADMIN = "admin"
+
+    # Members are looked up for every request, and Enum's own hash is computed in Python.
+    __hash__ = object.__hash__
+
+
+# What a rule may grant. Pushing includes attaching (a signature is a push with a subject); admin is everything.
+ACTIONS: Final = (
+    Permission.PULL,
+    Permission.PUSH,
+    Permission.ATTACH,
+    Permission.TAG_OVERWRITE,
+    Permission.DELETE,
+    Permission.LIST,
+    Permission.AUDIT,
+    Permission.ADMIN,
+)
+_IMPLIED: Final[Mapping[Permission, frozenset[Permission]]] = {
+    Permission.PUSH: frozenset({Permission.PUSH, Permission.ATTACH}),
+    Permission.ADMIN: frozenset(ACTIONS),
+}
+ALL_REPOSITORIES: Final = "**"
+READING: Final = frozenset({Permission.PULL, Permission.LIST})
+EVERYTHING: Final = frozenset(ACTIONS)
+
+
+def expand(actions: Sequence[Permission]) -> frozenset[Permission]:
+    """The actions with what they include."""
+    return frozenset().union(*(_IMPLIED.get(action, frozenset({action})) for action in actions))
+
+
+_PHRASES: Final[Mapping[Permission, str]] = {
+    Permission.OPEN: "ask this",
+    Permission.PING: "use this registry",
+    Permission.LIST: "list repositories",
+    Permission.PULL: "pull",
+    Permission.PUSH: "push to",
+    # What every request of a push needs before it is known what is pushed.
+    Permission.ATTACH: "push or attach anything to",
+    Permission.TAG_OVERWRITE: "let a tag point at something else in",
+    Permission.DELETE: "delete anything of",
+    Permission.AUDIT: "read the audit record",
+    Permission.ADMIN: "administer the registry",
+}
+
+
+def phrase(permission: Permission, repository: Repository) -> str:
+    """What somebody wants to do, in words that follow "may not"."""
+    return f"{_PHRASES[permission]} {repository}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether something may be done.
+
+    Attributes:
+        reason: which rule or object allows it, or why nothing does.
+        fix: what an administrator can do to allow it; "" where that cannot be said.
+    """
+
+    allowed: bool
+    reason: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Whom a rule is about: any of the users or of the groups, and all of the claims.
+
+    Attributes:
+        users: names; ``*`` is everybody who is logged in.
+        groups: names of groups.
+        issuer: the name of the OIDC issuer that claims are read from.
+        claims: what a token's claims have to be; ``*`` in a value stands for anything.
+        anonymous: whether those without credentials are meant too.
+    """
+
+    users: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    issuer: str = ""
+    claims: tuple[tuple[str, str], ...] = ()
+    anonymous: bool = False
+
+    def include(self, identity: Identity) -> bool:
+        """Whether the rule is about this identity."""
+        if identity.anonymous:
+            return self.anonymous
+        return self._names(identity) and self._claims(identity)
+
+    def _names(self, identity: Identity) -> bool:
+        if not self.users and not self.groups:
+            return bool(self.issuer)
+        return identity.name in self.users or "*" in self.users or not self.groups.isdisjoint(identity.groups)
+
+    def _claims(self, identity: Identity) -> bool:
+        if not self.issuer:
+            return True
+        return (
+            identity.method is Method.OIDC
+            and identity.values("issuer") == (self.issuer,)
+            and all(any(matches(wanted, value) for value in identity.values(key)) for key, wanted in self.claims)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Some subjects may do some actions on some repositories."""
+
+    name: str
+    subjects: Subjects
+    repositories: tuple[RepositoryGlob, ...]
+    permissions: frozenset[Permission]
+
+    def allows(self, identity: Identity, permission: Permission, repository: Repository) -> bool:
+        """Whether this rule grants the permission; ``repository`` is "" where the permission concerns none."""
+        return (
+            permission in self.permissions and self.subjects.include(identity) and self._covers(permission, repository)
+        )
+
+    def _covers(self, permission: Permission, repository: Repository) -> bool:
+        if repository:
+            return any(glob.covers(repository) for glob in self.repositories)
+        # Who may list anything may ask for the list; what concerns all repositories needs all of them.
+        return permission is Permission.LIST or ALL_REPOSITORIES in self.repositories
+
+
+def decide(rules: Sequence[Rule], identity: Identity, permission: Permission, repository: Repository) -> Decision:
+    """The first rule that allows it decides; without one it is denied."""
+    for rule in rules:
+        if rule.allows(identity, permission, repository):
+            return Decision(allowed=True, reason=f"allowed by {rule.name}")
+    return Decision(allowed=False, reason="no rule allows it")

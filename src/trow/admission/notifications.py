@@ -1,0 +1,75 @@
+"""What the owners of workloads are told of a verdict, beside the API server's answer to whoever sent the request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trow.admission.ports import Notification, Subject
+from trow.policy.rules import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from trow.admission.ports import Notifier
+    from trow.admission.review import Review
+    from trow.policy.decide import Verdict
+
+DENIED: Final = "ImageDenied"
+WARNED: Final = "ImageNotAllowed"
+EXCEPTED: Final = "PolicyExceptionUsed"
+_MOST_OWNERS: Final = 100
+
+
+class Notifiers:
+    """Passes notices on to all who are there; to nobody where no cluster is followed."""
+
+    def __init__(self) -> None:
+        self._heralds: list[Notifier] = []
+
+    def add(self, herald: Notifier) -> None:
+        """Have one more told."""
+        self._heralds.append(herald)
+
+    def tell(self, notice: Notification) -> None:
+        """See `Notifier.tell`."""
+        for herald in self._heralds:
+            herald.tell(notice)
+
+
+def notifications_of(review: Review, verdict: Verdict) -> Iterator[Notification]:
+    """One notice for each kind of finding. Who sends a Pod by hand is answered directly, and gets none."""
+    subject = _subject(review)
+    if subject is None:
+        return
+    parts = (
+        (DENIED, verdict.denials(Mode.ENFORCE)),
+        (WARNED, verdict.denials(Mode.WARN)),
+        (EXCEPTED, verdict.excused),
+    )
+    for reason, findings in parts:
+        if findings:
+            message = "; ".join(dict.fromkeys(map(str, findings)))
+            yield Notification(review.namespace or "", subject, reason, message)
+
+
+def _subject(review: Review) -> Subject | None:
+    """What makes the Pod, or the object itself if it is stored already."""
+    owner = controller_of(review.metadata)
+    if owner is not None:
+        return owner
+    uid = review.metadata.get("uid")
+    if review.operation != "UPDATE" or not isinstance(uid, str) or not review.name:
+        return None
+    return Subject(review.api_version, review.of.name, review.name, uid)
+
+
+def controller_of(metadata: Mapping[str, object]) -> Subject | None:
+    """The one owner that manages an object, such as the ReplicaSet of a Pod."""
+    owners = metadata.get("ownerReferences")
+    for owner in owners[:_MOST_OWNERS] if isinstance(owners, list) else ():
+        if not isinstance(owner, dict) or owner.get("controller") is not True:
+            continue
+        api_version, kind, name, uid = (owner.get(key) for key in ("apiVersion", "kind", "name", "uid"))
+        if isinstance(api_version, str) and isinstance(kind, str) and isinstance(name, str) and isinstance(uid, str):
+            return Subject(api_version, kind, name, uid)
+    return None

@@ -1,0 +1,128 @@
+"""Whether the API server makes sure that two people are behind an exception: `deploy/kubernetes/exceptions.yaml`.
+
+Trow itself sees only names in a specification. Without that policy and its binding, whoever may write an exception
+could approve it in the name of another one; so without them no exception counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trow.kube.informer import Informer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from trow.kube.objects import Manifest, Objects
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "trow-policy-exceptions"
+# Of the policy as it is shipped; a test compares it with the file.
+FINGERPRINT: Final = "4a321ed2b1a0714acdbb883285e14d697f9e784202abfd875aab4cc54af6453d"
+_BASE: Final = "/apis/admissionregistration.k8s.io/v1"
+_POLICIES: Final = f"{_BASE}/validatingadmissionpolicies"
+_BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
+_FIX: Final = "apply deploy/kubernetes/exceptions.yaml of this version of Trow"
+
+
+class Approval:
+    """Watches the policy that guards exceptions, and its bindings. `work` has to run."""
+
+    def __init__(self, objects: Objects, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._watched = {path: Informer(objects, path, self._look) for path in (_POLICIES, _BINDINGS)}
+        self._since = 0.0
+        self.missing = "it is not known yet whether the API server makes sure of two people"
+
+    async def watch_policies(self) -> None:
+        """Follow the policies."""
+        await self._watched[_POLICIES].run()
+
+    async def watch_bindings(self) -> None:
+        """Follow the bindings."""
+        await self._watched[_BINDINGS].run()
+
+    def doubt(self, created: float) -> str:
+        """Why an exception that was created then does not count; "" if it does."""
+        if self.missing:
+            return self.missing
+        if created <= self._since:  # times have whole seconds
+            return "it is older than the policy that makes sure of two people; make another exception"
+        return ""
+
+    def _look(self) -> None:
+        if not all(watched.synced for watched in self._watched.values()):
+            return
+        before = self.missing, self._since
+        self.missing, self._since = self._judged()
+        if (self.missing, self._since) == before:
+            return
+        if self.missing:
+            log.warning("no policy exception counts: %s", self.missing)
+        else:
+            log.info("the API server makes sure that two people are behind an exception")
+        self._changed()
+
+    def _judged(self) -> tuple[str, float]:
+        policy = self._watched[_POLICIES].objects.get(("", NAME))
+        if policy is None:
+            return f"there is no ValidatingAdmissionPolicy {NAME}, so nothing makes sure of two people; {_FIX}", 0.0
+        if fingerprint(policy) != FINGERPRINT:
+            return f"the ValidatingAdmissionPolicy {NAME} is another one than is shipped; {_FIX}", 0.0
+        binding = next(filter(_binds, self._watched[_BINDINGS].objects.values()), None)
+        if binding is None:
+            return f"no ValidatingAdmissionPolicyBinding puts {NAME} in force everywhere; {_FIX}", 0.0
+        return "", max(_created(policy), _created(binding))
+
+
+def fingerprint(policy: Manifest) -> str:
+    """Of all in it that decides, whatever an API server has added."""
+    spec = _mapping(policy.get("spec"))
+    constraints = _mapping(spec.get("matchConstraints"))
+    decisive = [
+        spec.get("failurePolicy"),
+        spec.get("paramKind") or None,
+        spec.get("matchConditions") or [],
+        [*_parts(constraints.get("resourceRules"), "apiGroups", "apiVersions", "resources", "operations")],
+        [constraints.get(key) or None for key in ("excludeResourceRules", "namespaceSelector", "objectSelector")],
+        [*_parts(spec.get("variables"), "name", "expression")],
+        [*_parts(spec.get("validations"), "expression")],
+    ]
+    return hashlib.sha256(msgspec.json.encode(decisive)).hexdigest()
+
+
+def _parts(listed: object, *keys: str) -> Iterator[list[object]]:
+    for each in listed if isinstance(listed, list) else ():
+        yield [_mapping(each).get(key) for key in keys]
+
+
+def _binds(binding: Manifest) -> bool:
+    """Whether it denies by the policy, and in no narrower place."""
+    spec = _mapping(binding.get("spec"))
+    where = _mapping(spec.get("matchResources"))
+    actions = spec.get("validationActions")
+    return (
+        spec.get("policyName") == NAME
+        and isinstance(actions, list)
+        and "Deny" in actions
+        and not spec.get("paramRef")
+        and not any(value for key, value in where.items() if key != "matchPolicy")
+    )
+
+
+def _created(item: Manifest) -> float:
+    """In seconds of Unix time; what does not say has just been made."""
+    try:
+        return datetime.fromisoformat(str(_mapping(item.get("metadata")).get("creationTimestamp"))).timestamp()
+    except ValueError:
+        return float("inf")
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

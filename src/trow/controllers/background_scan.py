@@ -1,0 +1,296 @@
+"""What already runs, held against the policies now and then: a PolicyReport for each namespace.
+
+https://github.com/kubernetes-sigs/wg-policy-prototypes (`wgpolicyk8s.io/v1alpha2`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trow.admission.ports import NotReady
+from trow.kube.errors import KubeRefused, NotFound
+from trow.oci.errors import Unavailable
+from trow.policy.decide import Request, unreadable
+from trow.policy.pods import ImageUse, Kind, UnreadableObject
+from trow.policy.rules import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from trow.kube.objects import Manifest, Objects
+    from trow.policy.decide import Finding, Rules, Verdict
+
+log = logging.getLogger(__name__)
+
+_GROUP: Final = "/apis/wgpolicyk8s.io/v1alpha2"
+_NAME: Final = "trow"
+# After a look so many times as long as it took, however often policies are changed.
+_REST: Final = 9.0
+# Of one namespace; an object of the API has about a megabyte.
+_MOST_RESULTS: Final = 500
+_LONGEST_MESSAGE: Final = 1_000
+# Everything that runs or makes something run; what another one of these manages is in its manager's template too, but
+# for Pods, which may have become different.
+COLLECTIONS: Final[Mapping[str, Kind]] = {
+    "/api/v1/pods": Kind("", "Pod"),
+    "/api/v1/replicationcontrollers": Kind("", "ReplicationController"),
+    "/apis/apps/v1/deployments": Kind("apps", "Deployment"),
+    "/apis/apps/v1/statefulsets": Kind("apps", "StatefulSet"),
+    "/apis/apps/v1/daemonsets": Kind("apps", "DaemonSet"),
+    "/apis/apps/v1/replicasets": Kind("apps", "ReplicaSet"),
+    "/apis/batch/v1/cronjobs": Kind("batch", "CronJob"),
+    "/apis/batch/v1/jobs": Kind("batch", "Job"),
+}
+
+
+class Judge(Protocol):
+    """Gives verdicts; `trow.admission.validate.Validation` does."""
+
+    async def judge(self, rules: Rules, request: Request) -> Verdict: ...
+
+
+class Names(Protocol):
+    """Tells the names that Pods get for images; `trow.admission.names.Names` does."""
+
+    async def foreseen(self, rules: Rules, request: Request) -> Request: ...
+
+
+class Uses(Protocol):
+    """Finds images in objects; `trow.admission.image_extractor.Subjects` does."""
+
+    def uses(self, kind: Kind, item: Mapping[str, object]) -> tuple[ImageUse, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An object and what the policies say of it."""
+
+    resource: Manifest
+    verdict: Verdict
+
+
+class BackgroundScan:
+    """Looks at everything that runs. `run` goes on until it is cancelled.
+
+    Args:
+        objects: the API.
+        rules: gives all policies and exceptions.
+        interval: seconds between two looks, unless `look` is called.
+        clock: seconds of Unix time.
+
+    Attributes:
+        violations: images that run against a policy, as of the last look.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        rules: Callable[[], Rules],
+        judge: Judge,
+        names: Names,
+        uses: Uses,
+        interval: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._objects = objects
+        self._rules = rules
+        self._judge = judge
+        self._names = names
+        self._uses = uses
+        self._interval = interval
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._unwanted = False
+        self.violations = 0
+
+    def look(self) -> None:
+        """The policies have changed: do not wait."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look now and then."""
+        while True:
+            self._woken.clear()
+            began = time.monotonic()
+            try:
+                await self.once()
+            except NotReady:
+                log.debug("the policies are not known yet")  # `look` is called when they are
+            except (KubeRefused, Unavailable) as error:
+                log.warning("what runs could not be held against the policies: %s", error)
+            except Exception:
+                log.exception("what runs could not be held against the policies")
+            await asyncio.sleep(min(self._interval, (time.monotonic() - began) * _REST))
+            try:
+                async with asyncio.timeout(self._interval):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def once(self) -> None:
+        """One look at everything, and the reports of it.
+
+        Raises:
+            KubeRefused, Unavailable: it could not be finished.
+        """
+        rules = self._rules()
+        found: dict[str, list[_Found]] = defaultdict(list)
+        async for kind, item in self._workloads():
+            namespace = _text(_metadata(item), "namespace")
+            found[namespace].append(_Found(_resource(kind, item), await self._verdict(rules, kind, namespace, item)))
+            await asyncio.sleep(0)  # reviews come first
+        self.violations = sum(len(_failed(each.verdict)) for all_ in found.values() for each in all_)
+        try:
+            present = await self._present()
+        except NotFound as error:
+            if not self._unwanted:
+                # Most clusters have none of this kind, and nobody has asked for them.
+                log.info("PolicyReports are not written: %s", error)
+            self._unwanted = True
+            return
+        self._unwanted = False
+        await self._report(found, present)
+
+    async def _workloads(self) -> AsyncIterator[tuple[Kind, Manifest]]:
+        for path, kind in COLLECTIONS.items():
+            for item in (await self._objects.list_all(path)).objects.values():
+                if not _ended(item) if kind.is_pod else not _managed(item):
+                    yield kind, item
+
+    async def _verdict(self, rules: Rules, kind: Kind, namespace: str, item: Manifest) -> Verdict:
+        try:
+            uses = self._uses.uses(kind, item)
+        except UnreadableObject as error:
+            whole = Request(namespace, (ImageUse("", f"{kind}", ""),))
+            return unreadable(rules, whole, f"cannot be read: {error}")
+        request = Request(namespace, uses)
+        if not kind.is_pod:  # it is judged as the Pods that it makes
+            request = await self._names.foreseen(rules, request)
+        return await self._judge.judge(rules, request)
+
+    # ---- reports
+
+    async def _present(self) -> Mapping[str, Manifest]:
+        """The reports that are there, by namespace."""
+        reports = (await self._objects.list_all(f"{_GROUP}/policyreports")).objects
+        return {namespace: item for (namespace, name), item in reports.items() if name == _NAME}
+
+    async def _report(self, found: Mapping[str, Sequence[_Found]], present: Mapping[str, Manifest]) -> None:
+        refusals: list[KubeRefused] = []
+        for namespace in (*found, *(set(present) - set(found))):
+            try:
+                await self._bring_up_to_date(namespace, found.get(namespace, ()), present.get(namespace))
+            except KubeRefused as error:
+                refusals.append(error)  # in a namespace that ends nothing can be written, and that may last
+        if refusals:
+            log.warning("%s PolicyReports could not be written, the first because: %s", len(refusals), refusals[0])
+
+    async def _bring_up_to_date(self, namespace: str, found: Sequence[_Found], present: Manifest | None) -> None:
+        if not any(each.verdict.findings for each in found):  # nothing is there, or no policy is about it
+            if present is not None:
+                await self._objects.delete(_path(namespace))
+            return
+        report = self._report_of(namespace, found)
+        if not _same(report, present):
+            await self._objects.apply(_path(namespace), report)
+
+    def _report_of(self, namespace: str, objects: Sequence[_Found]) -> Manifest:
+        results = [
+            _result(finding, each.resource, int(self._clock())) for each in objects for finding in _failed(each.verdict)
+        ]
+        findings = [finding for each in objects for finding in each.verdict.findings]
+        passed = sum(finding.allowed for finding in findings)
+        warned = sum(not finding.allowed and finding.mode is not Mode.ENFORCE for finding in findings)
+        return {
+            "apiVersion": "wgpolicyk8s.io/v1alpha2",
+            "kind": "PolicyReport",
+            "metadata": {
+                "name": _NAME,
+                "namespace": namespace,
+                "labels": {"app.kubernetes.io/managed-by": "trow"},
+            },
+            "summary": {
+                "pass": passed,
+                "fail": len(findings) - passed - warned,
+                "warn": warned,
+                "error": 0,
+                "skip": 0,
+            },
+            "results": results[:_MOST_RESULTS],
+        }
+
+
+def _failed(verdict: Verdict) -> Sequence[Finding]:
+    return [finding for finding in verdict.findings if not finding.allowed]
+
+
+def _result(finding: Finding, resource: Manifest, at: int) -> Manifest:
+    return {
+        "source": "trow",
+        "policy": finding.policy,
+        "rule": finding.rule,
+        "result": "fail" if finding.mode is Mode.ENFORCE else "warn",
+        "severity": "high" if finding.mode is Mode.ENFORCE else "medium",
+        "scored": True,
+        "message": str(finding)[:_LONGEST_MESSAGE],
+        "resources": [resource],
+        "timestamp": {"seconds": at, "nanos": 0},
+    }
+
+
+def _resource(kind: Kind, item: Manifest) -> Manifest:
+    metadata = _metadata(item)
+    version = item.get("apiVersion")
+    names = {key: metadata[key] for key in ("namespace", "name", "uid") if key in metadata}
+    return {"apiVersion": version, "kind": kind.name, **names}
+
+
+def _same(report: Manifest, present: Manifest | None) -> bool:
+    """Whether a report says what is there already, whenever that was found out."""
+    return present is not None and all(_timeless(report.get(key)) == _timeless(present.get(key)) for key in _SAID)
+
+
+_SAID: Final = ("summary", "results")
+
+
+def _timeless(value: object) -> object:
+    if isinstance(value, list):
+        return [
+            {k: v for k, v in each.items() if k != "timestamp"} if isinstance(each, dict) else each for each in value
+        ]
+    return value
+
+
+def _managed(item: Manifest) -> bool:
+    owners = _metadata(item).get("ownerReferences")
+    return isinstance(owners, list) and any(
+        isinstance(each, dict) and each.get("controller") is True for each in owners
+    )
+
+
+def _ended(pod: Manifest) -> bool:
+    """Whether it runs no more, and is only kept to be looked at."""
+    return _member(pod, "status").get("phase") in ("Succeeded", "Failed")
+
+
+def _metadata(item: Manifest) -> Mapping[str, object]:
+    return _member(item, "metadata")
+
+
+def _member(item: Manifest, name: str) -> Mapping[str, object]:
+    found = item.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(fields: Mapping[str, object], key: str) -> str:
+    value = fields.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _path(namespace: str) -> str:
+    return f"{_GROUP}/namespaces/{namespace}/policyreports/{_NAME}"

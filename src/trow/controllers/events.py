@@ -1,0 +1,142 @@
+"""Kubernetes Events: what the owners of workloads see in `kubectl describe`.
+
+Equal Events are one object that is counted up, as the API server's own recorders do it; nothing here blocks or fails a
+review, and what cannot be written is dropped, for the audit trail has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.controllers.status import written
+from trow.kube.errors import KubeRefused
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trow.admission.ports import Notification
+    from trow.kube.objects import Manifest, Objects
+
+log = logging.getLogger(__name__)
+
+# Notices that wait to be written; more are dropped, the oldest first.
+_MOST_WAITING: Final = 1_000
+_MOST_KNOWN: Final = 5_000
+# Equal notices within this time are one Event that is counted up. The API server keeps Events for an hour.
+_SERIES_SECONDS: Final = 3_000.0
+# Between two writes: a Deployment that cannot start its Pods tries again and again.
+_PAUSE_SECONDS: Final = 0.1
+# A Kubernetes Event's message is cut at this length by its validation.
+_LONGEST_MESSAGE: Final = 1_024
+# Events about what belongs to no namespace are kept here.
+_ELSEWHERE: Final = "default"
+_UNFIT: Final = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(slots=True)
+class _Series:
+    """Equal notices."""
+
+    notice: Notification
+    name: str
+    first: float
+    last: float
+    count: int = 1
+
+
+class EventRecorder:
+    """Writes Events. `run` goes on until it is cancelled.
+
+    Args:
+        objects: the API.
+        instance: who says it, such as the name of the Pod that Trow runs in.
+        clock: seconds of Unix time.
+    """
+
+    def __init__(self, objects: Objects, instance: str, clock: Callable[[], float] = time.time) -> None:
+        self._objects = objects
+        self._instance = instance
+        self._clock = clock
+        self._known: OrderedDict[str, _Series] = OrderedDict()
+        self._waiting: OrderedDict[str, _Series] = OrderedDict()
+        self._woken = asyncio.Event()
+        self._failing = False
+
+    def tell(self, notice: Notification) -> None:
+        """See `Notifier.tell`."""
+        now = self._clock()
+        key = _key(notice)
+        series = self._known.pop(key, None)
+        if series is None or now - series.first > _SERIES_SECONDS:
+            series = _Series(notice, f"{_short(notice.subject.name)}.{key[:12]}{int(now):x}", now, now)
+        else:
+            series.last, series.count = now, series.count + 1
+        self._known[key] = self._waiting[key] = series
+        for held, most in ((self._known, _MOST_KNOWN), (self._waiting, _MOST_WAITING)):
+            if len(held) > most:
+                held.popitem(last=False)
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Write what was told."""
+        while True:
+            await self._woken.wait()
+            if not self._waiting:
+                self._woken.clear()
+                continue
+            _, series = self._waiting.popitem(last=False)
+            await self._write(series)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _write(self, series: _Series) -> None:
+        path = f"/api/v1/namespaces/{series.notice.namespace or _ELSEWHERE}/events/{series.name}"
+        try:
+            await self._objects.apply(path, self._event(series))
+        except (KubeRefused, Unavailable, ValueError) as error:
+            if not self._failing:
+                log.warning("an Event could not be written, and others may be missing too: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _event(self, series: _Series) -> Manifest:
+        notice, subject = series.notice, series.notice.subject
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": series.name, "namespace": notice.namespace or _ELSEWHERE},
+            "involvedObject": {
+                "apiVersion": subject.api_version,
+                "kind": subject.kind,
+                "name": subject.name,
+                "namespace": notice.namespace,
+                "uid": subject.uid,
+            },
+            "reason": notice.reason,
+            "message": notice.message[:_LONGEST_MESSAGE],
+            "type": "Warning",
+            "source": {"component": "trow"},
+            "reportingComponent": "trow",
+            "reportingInstance": self._instance,
+            "firstTimestamp": written(series.first),
+            "lastTimestamp": written(series.last),
+            "count": series.count,
+        }
+
+
+def _key(notice: Notification) -> str:
+    said = (notice.namespace, notice.subject.uid, notice.subject.name, notice.reason, notice.message)
+    return hashlib.sha256("\0".join(said).encode(errors="replace")).hexdigest()
+
+
+def _short(name: str) -> str:
+    """Names of Events begin with that of their subject; who makes a Pod can name any owner, and it is not checked."""
+    return _UNFIT.sub("-", name)[:200].strip("-") or "object"

@@ -1,0 +1,304 @@
+"""The policies that the cluster has: followed, read, and told what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trow.controllers.status import Condition, generation_of, status_of, written
+from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.informer import Informer
+from trow.oci.errors import Unavailable
+from trow.policy.resources import GROUP, VERSION, ManifestError, exemption_of, policy_of
+from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from trow.kube.objects import Key, Manifest, Objects
+    from trow.policy.decide import Exemption
+
+log = logging.getLogger(__name__)
+
+_BASE: Final = f"/apis/{GROUP}/{VERSION}"
+_RESOURCES: Final = {CLUSTER: "clusterimagepolicies", NAMESPACED: "imagepolicies"}
+_EXCEPTIONS: Final = "policyexceptions"
+_NAMESPACES: Final = "/api/v1/namespaces"
+# Exceptions run out without anything changing in the cluster.
+_LOOK_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A policy and the object it was read from; ``error`` says why that could not be read, else it is ""."""
+
+    item: Manifest
+    path: str
+    policy: Policy
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadException:
+    """An object, and the exception that was read from it; None if it could not be, and why."""
+
+    item: Manifest
+    exemption: Exemption | None
+    error: str = ""
+
+
+class Enforcement(Protocol):
+    """What enforces policies without being asked, such as the API server itself."""
+
+    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+        """Bring it in step; what is to be said of each policy, by the path of its object.
+
+        Raises:
+            KubeRefused, Unavailable: it could not be brought in step.
+        """
+
+
+class PolicyController:
+    """Follows the cluster's policies. `run` goes on until it is cancelled.
+
+    A policy that cannot be read counts as it was when it could; one that never could denies everything in its
+    namespaces, for a mistake must not open what it was to close (CVE-2025-46342).
+
+    Args:
+        objects: the API.
+        take: called with everything that is in force, after each change.
+        enforcements: what else has to know.
+        adapt: what is done with each policy that was read.
+        doubt: why an exception that was created at a time does not count, "" if it does (`Approval.doubt`).
+        clock: seconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        take: Callable[[Sequence[Policy], Sequence[Exemption]], None],
+        enforcements: Sequence[Enforcement],
+        adapt: Callable[[Policy], Policy],
+        doubt: Callable[[float], str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._objects = objects
+        self._take = take
+        self._enforcements = enforcements
+        self._adapt = adapt
+        self._doubt = doubt
+        self._clock = clock
+        self._watched = {
+            kind: Informer(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
+        }
+        self._exceptions = Informer(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
+        self._namespaces = Informer(objects, _NAMESPACES, self._changed)
+        self._good: dict[tuple[str, Key], Policy] = {}
+        self._stale = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._sources: tuple[Source, ...] = ()
+        self._sources_by_path: dict[str, Source] = {}
+        self._exceptions_read: dict[Key, _ReadException] = {}
+        self._exemptions: tuple[Exemption, ...] = ()
+        self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def failing(self) -> str:
+        """Why the policies cannot be followed, "" while they can."""
+        return next((each.failing for each in self._all() if each.failing), "")
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The policies in force."""
+        return self._sources
+
+    def on_kept(self, listener: Callable[[], None]) -> None:
+        """Have something called each time that everything was brought in step."""
+        self._listeners.append(listener)
+
+    def look(self) -> None:
+        """Exceptions may count now that did not, or the other way round."""
+        self._changed()
+
+    def wake(self) -> None:
+        """Something else has changed that has to be brought in step."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Keep up."""
+        async with asyncio.TaskGroup() as group:
+            for watched in self._all():
+                group.create_task(watched.run())
+            group.create_task(self._keep_reading())
+            group.create_task(self._reconcile())
+
+    def _all(self) -> Iterator[Informer]:
+        yield from self._watched.values()
+        yield self._exceptions
+        yield self._namespaces
+
+    @property
+    def namespaces(self) -> Mapping[str, Mapping[str, str]]:
+        """The labels of all namespaces that are known, by their names."""
+        return {name: self.of(name) or {} for _, name in sorted(self._namespaces.objects)}
+
+    def of(self, namespace: str) -> Mapping[str, str] | None:
+        """The labels of a namespace; None if it is not known, as one that was made a moment ago."""
+        item = self._namespaces.objects.get(("", namespace))
+        metadata = item.get("metadata") if item else None
+        labels = metadata.get("labels") if isinstance(metadata, dict) else None
+        return None if item is None else labels if isinstance(labels, dict) else {}
+
+    def _changed(self) -> None:
+        self._stale.set()
+
+    # ---- what is in force
+
+    async def _keep_reading(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            if all(watched.synced for watched in self._all()):
+                try:
+                    await self._take_all()
+                except Exception:
+                    log.exception("a change of the cluster's policies could not be taken in")
+
+    async def _take_all(self) -> None:
+        """Read what has changed, beside the event loop: a policy of a thousand rules takes its time."""
+        policies = {
+            (kind, key): item
+            for kind, watched in self._watched.items()
+            for key, item in sorted(watched.objects.items())
+        }
+        exceptions = dict(sorted(self._exceptions.objects.items()))
+        self._sources, self._exceptions_read = await asyncio.to_thread(self._read_all, policies, exceptions)
+        self._sources_by_path = {source.path: source for source in self._sources}
+        readable = (each.exemption for each in self._exceptions_read.values() if each.exemption is not None)
+        self._exemptions = tuple(each for each in readable if not self._doubt(each.begins))
+        in_force = [source.policy for source in self._sources], self._exemptions
+        if in_force != self._taken:  # what is told in return is a change, too
+            self._take(*in_force)
+            self._taken = in_force
+        self._woken.set()
+
+    def _read_all(
+        self, policies: Mapping[tuple[str, Key], Manifest], exceptions: Mapping[Key, Manifest]
+    ) -> tuple[tuple[Source, ...], dict[Key, _ReadException]]:
+        self._good = {key: policy for key, policy in self._good.items() if key in policies}
+        sources = tuple(self._read(kind, key, item) for (kind, key), item in policies.items())
+        return sources, {key: self._read_exception(key, item) for key, item in exceptions.items()}
+
+    def _read(self, kind: str, key: Key, item: Manifest) -> Source:
+        namespace, name = key
+        middle = f"/namespaces/{namespace}" if namespace else ""
+        path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
+        # Mostly one of many has changed.
+        if (before := self._sources_by_path.get(path)) and before.item is item:
+            return before
+        try:
+            policy = self._good[kind, key] = self._adapt(policy_of(item))
+        except ManifestError as error:
+            log.warning("a policy cannot be read: %s", error)
+            closed = Policy(kind, name, Effect.DENY, namespace=namespace)
+            return Source(item, path, self._good.get((kind, key), closed), str(error))
+        return Source(item, path, policy)
+
+    def _read_exception(self, key: Key, item: Manifest) -> _ReadException:
+        if (before := self._exceptions_read.get(key)) and before.item is item:
+            return before
+        try:
+            return _ReadException(item, exemption_of(item))
+        except ManifestError as error:
+            log.warning("a policy exception cannot be read, and excepts nothing: %s", error)
+            return _ReadException(item, None, str(error))
+
+    # ---- what is told in return
+
+    async def _reconcile(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._pause()):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            if self._taken is None:  # to those who are told, no policies would be all that there are
+                continue
+            try:
+                await self._tell()
+            except Unavailable as error:
+                log.warning("the cluster could not be told what became of its policies: %s", error)
+            except Exception:
+                log.exception("the cluster could not be told what became of its policies")
+
+    def _pause(self) -> float:
+        """Seconds until something has to be told although nothing changes in the cluster."""
+        now = self._clock()
+        return min([_LOOK_SECONDS, *(each.ends - now for each in self._exemptions if each.active(now))])
+
+    async def _tell(self) -> None:
+        now = self._clock()
+        active = [exemption for exemption in self._exemptions if exemption.active(now)]
+        kept = [await self._kept(enforcement, active) for enforcement in self._enforcements]
+        for listener in self._listeners:
+            listener()
+        for source in self._sources:
+            conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
+            wanted = status_of(source.item, conditions, now, observedGeneration=generation_of(source.item))
+            await self._set_status(source.path, wanted)
+        for (_, name), read in self._exceptions_read.items():
+            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(read, now, self._doubt))
+
+    async def _kept(self, enforcement: Enforcement, active: Sequence[Exemption]) -> dict[str, Condition]:
+        try:
+            return await enforcement.keep(self._sources, active)
+        except (KubeRefused, Unavailable) as error:
+            log.warning("policies could not be brought in step where they are enforced besides: %s", error)
+        except Exception:
+            log.exception("policies could not be brought in step where they are enforced besides")
+        return {}
+
+    async def _set_status(self, path: str, wanted: Manifest | None) -> None:
+        """Tell about one object; a refusal is no reason not to tell about others."""
+        if wanted is None:
+            return
+        try:
+            await self._objects.apply_status(path, wanted)
+        except NotFound:
+            log.debug("%s has gone meanwhile", path)
+        except KubeRefused as error:
+            log.warning("the cluster could not be told what became of a policy: %s", error)
+
+
+def _ready(source: Source) -> Condition:
+    if source.error:
+        return Condition("Ready", holds=False, reason="Invalid", message=source.error)
+    return Condition("Ready", holds=True, reason="InForce", message="Trow decides by this policy")
+
+
+def _exception_status(read: _ReadException, now: float, doubt: Callable[[float], str]) -> Manifest | None:
+    item, exemption = read.item, read.exemption
+    generation = generation_of(item)
+    if exemption is None:
+        invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
+        return status_of(item, [invalid], now, observedGeneration=generation)
+    condition = _active(exemption, now)
+    if condition.holds and (why := doubt(exemption.begins)):
+        condition = Condition("Active", holds=False, reason="NotGuarded", message=why)
+    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=written(exemption.ends))
+
+
+def _active(exemption: Exemption, now: float) -> Condition:
+    until = written(exemption.ends)
+    if now >= exemption.ends:
+        return Condition("Active", holds=False, reason="Expired", message=f"it was over at {until}")
+    if not exemption.active(now):
+        waiting = f"somebody else than {exemption.requester} has to set spec.approver to their own name"
+        return Condition("Active", holds=False, reason="WaitingForApproval", message=waiting)
+    message = f"approved by {exemption.approver}, until {until}"
+    return Condition("Active", holds=True, reason="Active", message=message)

@@ -1,0 +1,233 @@
+"""Policies inside the API server: compiled, applied, and kept in step with what they were compiled from.
+
+Any number of replicas may do this side by side: they apply the same things, and server-side apply of what is there
+already changes nothing (KEP-555).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from trow.controllers.policies import Source
+from trow.controllers.status import Condition
+from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.informer import Informer
+from trow.kube.objects import Patch
+from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
+from trow.policy.vap.regions import Changes, by_names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+
+    from trow.kube.objects import Manifest, Objects
+    from trow.policy.decide import Exemption
+    from trow.policy.rules import Policy
+
+log = logging.getLogger(__name__)
+
+_BASE: Final = "/apis/admissionregistration.k8s.io/v1"
+_POLICIES: Final = f"{_BASE}/validatingadmissionpolicies"
+_BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
+# For the policy of the configuration file, which no object stands for.
+_NO_PATH: Final = ""
+# The API server looks at all of them for each request, and whoever may edit in a namespace may write policies there.
+MOST_OF_A_NAMESPACE: Final = 20
+_TOO_MANY: Final = Compiled((), (), (f"all of it: the API server gets the first {MOST_OF_A_NAMESPACE} of a namespace",))
+
+
+class VapController:
+    """Keeps `ValidatingAdmissionPolicy` objects and their bindings.
+
+    Args:
+        objects: the API.
+        configured: the policy of the configuration file, which is compiled too.
+        spared: namespaces that are left alone whatever a policy says.
+        namespaces: gives the labels of those that are known.
+        clock: seconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        configured: Policy | None,
+        spared: Collection[str],
+        namespaces: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._objects = objects
+        self._configured = [Source({}, _NO_PATH, configured)] if configured else []
+        self._spared = spared
+        self._namespaces = namespaces
+        self._clock = clock
+        self._watched = {path: Informer(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
+        self._listeners: list[Callable[[], None]] = []
+        # By the path of the source: what it was compiled from, and to.
+        self._compiled: dict[str, tuple[Source, Sequence[Exemption], str, Compiled]] = {}
+        # What was applied last, and the generation that it had then.
+        self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
+        # Names of what is in force, but for what `Compiled.left_out` says.
+        self._in_force: frozenset[str] = frozenset()
+        self._kept = False
+
+    async def run(self) -> None:
+        """What has to go on beside `keep`, until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for watched in self._watched.values():
+                group.create_task(watched.run())
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have something called when somebody else has changed what is kept here."""
+        self._listeners.append(listener)
+
+    def enforces(self, policy: Policy) -> bool:
+        """Whether the API server enforces a policy, as far as it can."""
+        return name_of(policy) in self._in_force
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what the API server enforces; what cannot be found out counts as nothing."""
+        return self._kept or any(watched.failing for watched in self._watched.values())
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+        """See `Enforcement.keep`."""
+        if not all(watched.synced for watched in self._watched.values()):
+            return {}
+        try:
+            return await self._keep(sources, exemptions)
+        finally:
+            self._kept = True
+
+    async def _keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+        conditions: dict[str, Condition] = {}
+        wanted: set[str] = set()
+        in_force: set[str] = set()
+        everything = (*self._configured, *sources)
+        async for source, compiled in self._all_compiled(everything, exemptions):
+            wanted |= {*_paths(compiled)}
+            conditions[source.path] = await self._apply_all(source, compiled)
+            in_force |= {name_of(source.policy)} if conditions[source.path].holds else set()
+        self._in_force = frozenset(in_force)
+        self._compiled = {path: known for path, known in self._compiled.items() if path in conditions}
+        await self._remove_others(wanted)
+        conditions.pop(_NO_PATH, None)
+        return conditions
+
+    async def _all_compiled(
+        self, sources: Sequence[Source], exemptions: Sequence[Exemption]
+    ) -> AsyncIterator[tuple[Source, Compiled]]:
+        of_namespace: Counter[str] = Counter()
+        changing = [source.policy for source in sources if source.policy.mutate.anything]
+        changes = Changes(by_names(changing, self._namespaces()))
+        for source in sources:
+            namespace = source.policy.namespace
+            of_namespace[namespace] += bool(namespace)
+            if of_namespace[namespace] > MOST_OF_A_NAMESPACE:
+                yield source, _TOO_MANY
+            else:
+                yield source, await self._compile(source, exemptions, changes.where(source.policy))
+
+    async def _compile(self, source: Source, exemptions: Sequence[Exemption], changed: str) -> Compiled:
+        """Compile it, unless that was done before: mostly one of many has changed."""
+        known = self._compiled.get(source.path)
+        if known and known[0] is source and known[1:3] == (exemptions, changed):
+            return known[3]
+        metadata = source.item.get("metadata")
+        generation = metadata.get("generation") if isinstance(metadata, dict) else 0
+        number = generation if isinstance(generation, int) else 0
+        # Beside the event loop: one of a thousand rules takes its time.
+        compiled = await asyncio.to_thread(
+            compile_policy,
+            source.policy,
+            generation=number,
+            spared=self._spared,
+            exemptions=exemptions,
+            now=self._clock(),
+            changed=changed,
+        )
+        self._compiled[source.path] = source, exemptions, changed, compiled
+        return compiled
+
+    async def _apply_all(self, source: Source, compiled: Compiled) -> Condition:
+        try:
+            for path, manifest in _paths(compiled).items():
+                await self._apply(path, manifest)
+        except KubeRefused as error:
+            log.warning("%s is not enforced in the API server: %s", source.policy.title, error)
+            return Condition("Compiled", holds=False, reason="Refused", message=error.message)
+        left_out = "; ".join(compiled.left_out)
+        if not compiled.policies:
+            return Condition("Compiled", holds=False, reason="NotCompiled", message=f"left out: {left_out}")
+        message = "the API server enforces it too, also while no Trow runs"
+        return Condition(
+            "Compiled",
+            holds=True,
+            reason="Partly" if left_out else "InStep",
+            message=f"{message}, but for: {left_out}" if left_out else message,
+        )
+
+    async def _apply(self, path: str, manifest: Mapping[str, object]) -> None:
+        """Apply it unless it is there as it was applied last."""
+        if self._applied.get(path) == (manifest, self._generation(path)):
+            return
+        stored = await self._objects.apply(path, dict(manifest))
+        if _conditions(stored) != (wanted := _conditions(manifest)):
+            # To server-side apply, what somebody else has added is theirs; it would say where nothing is judged.
+            stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, Patch.MERGE)
+        self._applied[path] = manifest, _generation(stored)
+
+    def _generation(self, path: str) -> object:
+        collection, _, name = path.rpartition("/")
+        present = self._watched[collection].objects.get(("", name))
+        return _generation(present) if present is not None else None
+
+    async def _remove_others(self, wanted: Collection[str]) -> None:
+        """What was compiled from policies that are no more; bindings first, for they put the others in force."""
+        for collection in (_BINDINGS, _POLICIES):
+            for (_, name), item in list(self._watched[collection].objects.items()):
+                path = f"{collection}/{name}"
+                if path in wanted or not _is_ours(item):
+                    continue
+                self._applied.pop(path, None)
+                try:
+                    await self._objects.delete(path)
+                except NotFound:
+                    continue
+
+
+def _paths(compiled: Compiled) -> dict[str, Mapping[str, object]]:
+    """Each manifest by its path, in the order in which they are applied."""
+    parts = ((_POLICIES, compiled.policies), (_BINDINGS, compiled.bindings))
+    return {f"{collection}/{_name(manifest)}": manifest for collection, manifests in parts for manifest in manifests}
+
+
+def _name(manifest: Mapping[str, object]) -> str:
+    metadata = manifest["metadata"]
+    return str(metadata["name"]) if isinstance(metadata, dict) else ""
+
+
+def _generation(item: Manifest) -> object:
+    metadata = item.get("metadata")
+    return metadata.get("generation") if isinstance(metadata, dict) else None
+
+
+def _conditions(item: Mapping[str, object]) -> Sequence[object]:
+    spec = item.get("spec")
+    found = spec.get("matchConditions") if isinstance(spec, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _is_ours(item: Manifest) -> bool:
+    """Whether a controller of this kind has written it: nothing else is ever removed."""
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict):
+        return False
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return LABELS.items() <= labels.items() and SOURCE in annotations

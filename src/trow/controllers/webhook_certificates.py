@@ -1,0 +1,308 @@
+"""The certificate by which the API server knows Trow's webhooks, kept in the cluster and renewed there.
+
+All replicas share one Secret, and any of them does what is due: whoever comes second finds that the Secret has changed
+and reads it again. There is no leader. What callers have to trust stands in the configurations of the webhooks
+(``caBundle``), and every replica sees to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from trow.kube.errors import BadAnswer, Conflict, Forbidden, Invalid, KubeRefused
+from trow.kube.objects import Patch
+from trow.oci.errors import Unavailable
+from trow.tls.authority import PARTS, Certificates, Lifetimes, ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from trow.kube.objects import Manifest, Objects
+    from trow.tls.authority import Leaf
+
+log = logging.getLogger(__name__)
+
+_REGISTRATION: Final = "/apis/admissionregistration.k8s.io/v1"
+_KINDS: Final = {
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+    "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
+}
+_TYPE: Final = "kubernetes.io/tls"
+_TRIES: Final = 5
+# How long an API server may take to learn of a change is not said anywhere; it is a second or two.
+_SETTLING_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 10.0
+
+_Shape = TypeVar("_Shape", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is kept, and where.
+
+    Attributes:
+        namespace, secret: of the Secret.
+        names: those by which the API server calls.
+        configuration: the name of the webhook configurations that trust the authority, in both kinds; None: of none.
+        lifetimes: of what is issued.
+    """
+
+    namespace: str
+    secret: str
+    names: Sequence[str]
+    configuration: str | None
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+
+    @property
+    def settling(self) -> float:
+        """Seconds after which every API server has learnt of a new authority."""
+        return min(_SETTLING_SECONDS, self.lifetimes.certificate / 6)
+
+    @property
+    def pause(self) -> float:
+        """Seconds from one look to the next."""
+        return min(_LOOK_SECONDS, self.lifetimes.certificate / 15)
+
+
+class _ClientConfig(Struct, rename="camel"):
+    ca_bundle: str = ""
+
+
+class _Webhook(Struct, rename="camel"):
+    name: str
+    client_config: _ClientConfig
+
+
+class _Configuration(Struct):
+    webhooks: list[_Webhook] | None = None
+
+
+class _Metadata(Struct, rename="camel"):
+    resource_version: str
+
+
+class _Secret(Struct):
+    metadata: _Metadata
+    data: dict[str, str] | None = None
+
+
+class WebhookCertificates:
+    """Keeps the certificate of the webhooks. `run` goes on until it is cancelled.
+
+    Args:
+        objects: the API.
+        plan: what is kept.
+        take: called at each look with what is to be shown from now on.
+        clock: seconds of Unix time.
+
+    Attributes:
+        failing: why it cannot be kept, "" while it can.
+    """
+
+    def __init__(
+        self, objects: Objects, plan: Plan, take: Callable[[Leaf], None], clock: Callable[[], float] = time.time
+    ) -> None:
+        self.failing = ""
+        self._objects = objects
+        self._plan = plan
+        self._take = take
+        self._clock = clock
+        self._secrets = f"/api/v1/namespaces/{plan.namespace}/secrets"
+        self._title = f"Secret {plan.namespace}/{plan.secret}"
+        self._published = b""
+        self._published_at = 0.0
+        self._refusal: KubeRefused | Unavailable | None = None
+
+    @property
+    def bundle(self) -> bytes:
+        """The authorities to be trusted, PEM; b"" while there are none."""
+        return self._published
+
+    async def run(self) -> None:
+        """Keep up."""
+        while True:
+            try:
+                await self.look()
+            except (KubeRefused, Unavailable) as error:
+                self._fail(error.message)
+            except OSError as error:
+                self._fail(f"it cannot be written: {error}")
+            except Exception:
+                log.exception("the webhooks' certificate could not be kept")
+            else:
+                self._settle()
+            # Differently each time, so that replicas do not come together.
+            await asyncio.sleep(random.uniform(0.5, 1.0) * self._plan.pause)  # noqa: S311 - no secret
+
+    async def look(self) -> None:
+        """Do what is due.
+
+        Raises:
+            KubeRefused: the API server does not allow it; the message says which right is missing.
+            Unavailable: the API server does not answer.
+        """
+        current = await self._current()
+        try:
+            if current.leaf is not None:
+                self._take(current.leaf)
+        finally:
+            if current.bundle != self._published:
+                await self._publish(current.bundle)
+        if self._refusal is not None:
+            raise self._refusal
+
+    # ---- the Secret
+
+    async def _current(self) -> Certificates:
+        for _ in range(_TRIES):
+            try:
+                return await self._brought_ahead()
+            except Conflict:
+                log.debug("%s was changed by another replica; it is read again", self._title)
+            except Forbidden as error:
+                raise Unavailable(f"{self._title} cannot be kept: {error.message}; {self._rights()}") from None
+        raise Unavailable(
+            f"{self._title} is changed again and again by others; try again later, and see what else writes it"
+        )
+
+    async def _brought_ahead(self) -> Certificates:
+        found = await self._objects.get(f"{self._secrets}/{self._plan.secret}")
+        secret = None if found is None else _read(found, _Secret, self._title)
+        parts = _decoded(secret)
+        present, wrong = Certificates.read(parts)
+        for sentence in wrong:
+            log.warning("%s: %s; what is needed is made anew", self._title, sentence)
+        if present.authorities:
+            await self._publish(present.bundle)
+        plan = self._plan
+        wanted = ahead(present, self._clock(), plan.names, plan.lifetimes, settled=self._settled(present.bundle))
+        if wanted.parts != parts:
+            await self._write(secret, wanted)
+            _tell(self._title, present, wanted)
+        return wanted
+
+    async def _write(self, present: _Secret | None, wanted: Certificates) -> None:
+        data = {name: base64.b64encode(part).decode() for name, part in wanted.parts.items()}
+        if present is None:
+            metadata = {"name": self._plan.secret, "labels": {"app.kubernetes.io/managed-by": "trow"}}
+            secret = {"apiVersion": "v1", "kind": "Secret", "type": _TYPE, "metadata": metadata, "data": data}
+            await self._objects.create(self._secrets, secret)
+            return
+        # With the version that was read, so that it fails if another replica was faster.
+        change: Manifest = {"metadata": {"resourceVersion": present.metadata.resource_version}, "data": data}
+        await self._objects.patch(f"{self._secrets}/{self._plan.secret}", change, Patch.MERGE)
+
+    def _rights(self) -> str:
+        namespace, name = self._plan.namespace, self._plan.secret
+        return (
+            f"bind a Role in namespace {namespace} with get and patch on secrets, for which resourceNames: [{name}]"
+            " will do, and create as long as the Secret is not there"
+        )
+
+    # ---- the configurations
+
+    def _settled(self, bundle: bytes) -> bool:
+        """Whether callers have known these authorities for long enough."""
+        return bundle == self._published and self._clock() >= self._published_at + self._plan.settling
+
+    async def _publish(self, bundle: bytes) -> None:
+        """Have callers trust these authorities, and see whether they did all along."""
+        encoded = base64.b64encode(bundle).decode()
+        before, self._published, self._refusal = self._published, b"", None
+        changed = bundle != before
+        for path in self._paths():
+            try:
+                changed |= await self._set_bundle(path, encoded)
+            except (KubeRefused, Unavailable) as error:
+                self._refusal = self._refusal or error
+        if self._refusal is None:
+            self._published = bundle
+        if changed:
+            self._published_at = self._clock()
+
+    def _paths(self) -> Iterator[str]:
+        if self._plan.configuration is not None:
+            yield from (f"{_REGISTRATION}/{kind}/{self._plan.configuration}" for kind in _KINDS)
+
+    async def _set_bundle(self, path: str, encoded: str) -> bool:
+        """Whether it was another one before, or may have been."""
+        found = await self._objects.get(path)
+        if found is None:
+            return False
+        webhooks = _read(found, _Configuration, path).webhooks or ()
+        change = [
+            operation
+            for number, webhook in enumerate(webhooks)
+            if webhook.client_config.ca_bundle != encoded
+            for operation in _set_to(encoded, number, webhook.name)
+        ]
+        if not change:
+            return False
+        try:
+            await self._objects.patch(path, change, Patch.JSON)
+        except Invalid as error:
+            raise Unavailable(f"{path} was changed meanwhile: {error.message}; try again") from None
+        log.info("%s trusts the webhooks' certificate now", _title(path))
+        return True
+
+    # ---- troubles
+
+    def _fail(self, reason: str) -> None:
+        if reason != self.failing:
+            log.warning("the webhooks' certificate cannot be kept; the present one stays: %s", reason)
+        self.failing = reason
+
+    def _settle(self) -> None:
+        if self.failing:
+            log.info("the webhooks' certificate is kept again")
+        self.failing = ""
+
+
+def _set_to(encoded: str, number: int, name: str) -> Iterator[Manifest]:
+    # Somebody may have added or removed a webhook since.
+    yield {"op": "test", "path": f"/webhooks/{number}/name", "value": name}
+    yield {"op": "add", "path": f"/webhooks/{number}/clientConfig/caBundle", "value": encoded}
+
+
+def _title(path: str) -> str:
+    kind, name = path.split("/")[-2:]
+    return f"{_KINDS[kind]} {name}"
+
+
+def _tell(title: str, present: Certificates, wanted: Certificates) -> None:
+    if wanted.authorities and wanted.authorities[-1] not in present.authorities:
+        log.info("%s: there is a new authority; it issues when it is known everywhere", title)
+    if wanted.leaf is not None and wanted.leaf != present.leaf:
+        log.info("%s: the webhooks have a new certificate", title, extra={"expires": wanted.leaf.end})
+
+
+def _decoded(secret: _Secret | None) -> dict[str, bytes]:
+    """The parts; one that is not even written as a Secret's part is as good as garbage."""
+    given = (secret.data if secret else None) or {}
+    return {name: _bytes(given.get(name, "")) for name in PARTS}
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return text.encode()
+
+
+def _read(manifest: Manifest, kind: type[_Shape], where: str) -> _Shape:
+    try:
+        return msgspec.convert(manifest, kind)
+    except msgspec.ValidationError as error:
+        raise BadAnswer(
+            f"the Kubernetes API server shows something unexpected as {where} ({error}); see what writes it"
+        ) from None

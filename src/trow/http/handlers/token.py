@@ -1,0 +1,284 @@
+"""The token service that docker, podman and containerd know how to ask.
+
+GET is distribution's "Token Authentication Specification", POST its "OAuth2" variant. Whatever proves who somebody is
+at the registry proves it here: passwords, robot tokens, tokens of an OIDC issuer, ServiceAccount tokens, client
+certificates. The answer is a token for minutes that carries only what was asked for and is allowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from trow.access.identity import ANONYMOUS
+from trow.access.ports import Proof
+from trow.access.rules import Permission, phrase
+from trow.http.bodies import FREE, Bodies, Tier
+from trow.http.response import json_response
+from trow.lib.shares import Bounds, Shares
+from trow.oci.errors import Denied, NameInvalid, OciError, RequestInvalid, Unauthorized
+from trow.oci.names import Repository
+from trow.registry.events import Action, Event, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+    from trow.access.identity import Identity
+    from trow.access.ports import Authenticator, Authorizer, Tokens
+    from trow.http.request import Request
+    from trow.http.response import Response
+    from trow.registry.events import Audit
+    from trow.registry.transfers import Transfers
+
+_LARGEST_FORM: Final = 64 * 1024
+# Nobody has shown who they are. A client has the whole form before it sends the first byte.
+_FORMS: Final = Bounds(total=64, each=16, waiting=512, waiting_each=64, patience=5)
+_FORM_SECONDS: Final = 10.0
+# Scopes that are looked at: many times what a token has room for.
+_MOST_SCOPES: Final = 1000
+# Bytes of a token for what it is good for, beside its holder, and what a repository takes without its name.
+_ROOM: Final = 4400
+_ENTRY: Final = 76
+_MOST_FIELDS: Final = 100
+_ACTIONS: Final[Mapping[str, tuple[Permission, ...]]] = {
+    "pull": (Permission.PULL,),
+    "push": (Permission.PUSH, Permission.ATTACH),
+    "delete": (Permission.DELETE,),
+    "*": (Permission.PULL, Permission.PUSH, Permission.ATTACH, Permission.DELETE),
+}
+_LISTS: Final = {"catalog": Permission.LIST, "audit": Permission.AUDIT, "admin": Permission.ADMIN}
+_NO_REPOSITORY: Final = Repository("")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a client wants a token for."""
+
+    repositories: Mapping[Repository, frozenset[Permission]]
+    lists: frozenset[str]
+
+
+class TokenService:
+    """Handlers.
+
+    Args:
+        authenticator: None where nobody has to say who they are.
+        generation: the number of the repository that was made last (`Metadata.generation`).
+        anonymous: whether those without credentials get tokens at all.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator | None,
+        authorizer: Authorizer,
+        tokens: Tokens,
+        audit: Audit,
+        transfers: Transfers,
+        *,
+        generation: Callable[[], Awaitable[int]],
+        anonymous: bool,
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._tokens = tokens
+        self._audit = audit
+        self._transfers = transfers
+        self._generation = generation
+        self._anonymous = anonymous
+        self.forms: Final = Shares(_FORMS, "large forms")
+        self._bodies = Bodies(_LARGEST_FORM, _too_large, [Tier(FREE, self.forms)], seconds=_FORM_SECONDS)
+
+    async def get(self, request: Request) -> Response:
+        """A token for the credentials in ``Authorization``."""
+        asked = _parse_scopes(request.query_raw("scope"))
+        await self._identify(request, lambda who: who.identify(_proof(request)))
+        return await self._issue(request, asked)
+
+    async def post(self, request: Request) -> Response:
+        """A token for the credentials in a form (RFC 6749, sections 4.3 and 6)."""
+        async with self._bodies.receive(request) as body:
+            form = _read_form(body)
+        asked = _parse_scopes(form.get("scope", []))
+        user, secret = _credentials(form)
+        del body, form  # who has to wait keeps what the answer takes
+        await self._identify(request, lambda who: who.verify_secret(user, secret, request.client))
+        return await self._issue(request, asked)
+
+    async def _identify(self, request: Request, ask: Callable[[Authenticator], Awaitable[Identity]]) -> None:
+        if self._authenticator is None:
+            return
+        try:
+            request.identity = await ask(self._authenticator)
+        except OciError as error:
+            outcome = Outcome.DENIED if isinstance(error, Unauthorized | Denied) else Outcome.FAILED
+            self._transfers.gather(
+                Event(Action.LOGIN, outcome, ANONYMOUS, request.origin, reason=error.message, detail="/token")
+            )
+            raise
+        if request.identity.anonymous and not self._anonymous:
+            raise Unauthorized("log in to get a token")
+
+    async def _issue(self, request: Request, asked: _Asked) -> Response:
+        identity = request.identity
+        granted: dict[Repository, frozenset[Permission]] = {}
+        refused: list[str] = []
+        for repository, permissions in asked.repositories.items():
+            granted[repository], reasons = await self._allowed(identity, repository, permissions)
+            refused += reasons
+        lists, reasons = await self._allowed_lists(identity, asked.lists)
+        refused += reasons
+        # Made before it is recorded, given away after that.
+        grants = tuple((repository, permissions) for repository, permissions in granted.items() if permissions)
+        token = self._tokens.issue(identity, grants, lists, await self._generation())
+        event = _event(request, granted, lists, refused)
+        # Whoever gets nothing can ask as often as they like.
+        if self._audit.fail_closed and (grants or lists or not refused):
+            await self._audit.record_now(event)
+        else:
+            self._transfers.gather(event)
+        issued_at = datetime.fromtimestamp(token.issued_at, tz=UTC).isoformat(timespec="milliseconds")
+        body = {
+            "token": token.text,
+            "access_token": token.text,
+            "expires_in": token.expires_in,
+            "issued_at": issued_at.replace("+00:00", "Z"),
+            "scope": " ".join(_words(granted, lists)),
+        }
+        return json_response(200, body, [("cache-control", "no-store")])
+
+    async def _allowed(
+        self, identity: Identity, repository: Repository, permissions: frozenset[Permission]
+    ) -> tuple[frozenset[Permission], list[str]]:
+        """Which of the permissions the identity has, and why it lacks others. Pushing includes attaching."""
+        allowed: set[Permission] = set()
+        reasons: list[str] = []
+        for permission in sorted(permissions, key=_WIDEST_FIRST.index):
+            if permission is Permission.ATTACH and Permission.PUSH in allowed:
+                allowed.add(permission)
+                continue
+            decision = await self._authorizer.decide(identity, permission, repository)
+            if decision.allowed:
+                allowed.add(permission)
+            elif permission is not Permission.ATTACH:
+                reasons.append(f"may not {phrase(permission, repository)}: {decision.reason}")
+        return frozenset(allowed), reasons
+
+    async def _allowed_lists(self, identity: Identity, names: frozenset[str]) -> tuple[frozenset[str], list[str]]:
+        decisions = {
+            name: await self._authorizer.decide(identity, _LISTS[name], _NO_REPOSITORY) for name in sorted(names)
+        }
+        reasons = [
+            f"may not {phrase(_LISTS[name], _NO_REPOSITORY)}: {decision.reason}"
+            for name, decision in decisions.items()
+            if not decision.allowed
+        ]
+        return frozenset(name for name, decision in decisions.items() if decision.allowed), reasons
+
+
+_WIDEST_FIRST: Final = (Permission.PULL, Permission.PUSH, Permission.ATTACH, Permission.DELETE)
+
+
+def _proof(request: Request) -> Proof:
+    return Proof(request.authorization, request.client, request.certificate)
+
+
+def _parse_scopes(texts: Sequence[str]) -> _Asked:
+    """What is asked for.
+
+    A scope that means nothing here - another type, no name of a repository, unknown actions - asks for nothing, and
+    refuses nobody the others (distribution, "Token Scope Documentation"): containerd and kaniko ask for the source and
+    the target of a copy in one request. So does one that is too many; the answer says what the token is good for.
+    """
+    repositories: dict[Repository, frozenset[Permission]] = {}
+    lists: set[str] = set()
+    room = _ROOM
+    for kind, name, actions in map(_split, " ".join(texts).split(maxsplit=_MOST_SCOPES)[:_MOST_SCOPES]):
+        if kind == "registry" and name in _LISTS:
+            lists.add(name)
+        repository, wanted = _repository(kind, name), _wanted(actions)
+        if repository is None or not wanted:
+            continue
+        room -= 0 if repository in repositories else len(repository) + _ENTRY
+        if room >= 0:
+            repositories[repository] = repositories.get(repository, frozenset()) | wanted
+    return _Asked(repositories, frozenset(lists))
+
+
+def _split(scope: str) -> tuple[str, str, str]:
+    """``type(class):name:actions``; the name may hold colons."""
+    kind, _, rest = scope.partition(":")
+    name, _, actions = rest.rpartition(":")
+    return kind.partition("(")[0], name, actions
+
+
+def _repository(kind: str, name: str) -> Repository | None:
+    if kind == "repository":
+        with contextlib.suppress(NameInvalid):
+            return Repository.parse(name)
+    return None
+
+
+def _wanted(actions: str) -> frozenset[Permission]:
+    return frozenset(permission for action in actions.split(",") for permission in _ACTIONS.get(action, ()))
+
+
+def _too_large() -> RequestInvalid:
+    return RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes; send only the fields of a login")
+
+
+def _read_form(body: bytes) -> Mapping[str, list[str]]:
+    form: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS,
+                                     errors="strict"):  # fmt: skip
+            form.setdefault(name, []).append(value)
+    except ValueError:
+        raise RequestInvalid("the form cannot be read; send application/x-www-form-urlencoded") from None
+    return form
+
+
+def _credentials(form: Mapping[str, list[str]]) -> tuple[str, str]:
+    """User and secret. Clients send a stored identity token as ``refresh_token``, so that may be any secret."""
+    match _one(form, "grant_type"):
+        case "password":
+            return _one(form, "username"), _one(form, "password")
+        case "refresh_token":
+            return "", _one(form, "refresh_token")
+    raise RequestInvalid("grant_type is neither password nor refresh_token; send one of these")
+
+
+def _one(form: Mapping[str, list[str]], name: str) -> str:
+    values = form.get(name, [])
+    if len(values) != 1:
+        raise RequestInvalid(f"the form has no {name}, or several; send it once")
+    return values[0]
+
+
+def _words(granted: Mapping[Repository, frozenset[Permission]], lists: frozenset[str]) -> Iterator[str]:
+    for repository, permissions in granted.items():
+        if permissions:
+            yield f"repository:{repository}:{','.join(sorted(permission.value for permission in permissions))}"
+    yield from (f"registry:{name}:*" for name in sorted(lists))
+
+
+def _event(
+    request: Request,
+    granted: Mapping[Repository, frozenset[Permission]],
+    lists: frozenset[str],
+    refused: Sequence[str],
+) -> Event:
+    """A token without any scope is what ``docker login`` asks for."""
+    words = " ".join(_words(granted, lists))
+    return Event(
+        Action.TOKEN_ISSUE if granted or lists or refused else Action.LOGIN,
+        Outcome.DENIED if refused else Outcome.OK,
+        request.identity,
+        request.origin,
+        200,
+        reason="; ".join(refused),
+        repository=next(iter(granted), ""),
+        detail=f"granted {words or 'nothing'}",
+    )

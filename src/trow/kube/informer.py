@@ -1,0 +1,191 @@
+"""A copy of a collection of the cluster, kept up to date through whatever happens to the API server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+from trow.kube.errors import BadAnswer, Expired, KubeRefused
+from trow.kube.objects import Change
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trow.kube.objects import Event, Key, Manifest, Objects
+
+log = logging.getLogger(__name__)
+
+# In units of the first pause.
+_LONGEST_PAUSE: Final = 16.0
+_STEADY: Final = 4.0
+_RESUMES: Final = 3
+_GATHER_SECONDS: Final = 0.05
+
+
+class Informer:
+    """Lists a collection, then follows it. `run` goes on until it is cancelled.
+
+    While the API server cannot be followed, what was known last stays. ``managedFields`` are left out.
+
+    Args:
+        objects: the API.
+        path: of the collection.
+        changed: called when all was listed, and soon after each change; several changes may be one call.
+        watch_seconds: after how long each watch is begun anew; with the time that ``objects`` gives a request it is how
+            long a connection that died unnoticed can go unnoticed here.
+        first_pause: seconds until a failed attempt is repeated; later ones wait up to 16 times as long.
+
+    Attributes:
+        synced: whether all was listed once.
+        failing: why the collection cannot be followed, "" while it can.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        path: str,
+        changed: Callable[[], None],
+        *,
+        watch_seconds: int = 120,
+        first_pause: float = 1.0,
+    ) -> None:
+        self.synced = False
+        self.failing = ""
+        self._api = objects
+        self._path = path
+        self._changed = changed
+        self._watch_seconds = watch_seconds
+        self._first_pause = first_pause
+        self._objects: dict[Key, Manifest] = {}
+        self._version = ""
+        self._tries = 0
+        self._heard_at = -math.inf
+        self._telling: asyncio.TimerHandle | None = None
+
+    @property
+    def objects(self) -> Mapping[Key, Manifest]:
+        """By namespace and name. It changes; take a copy to hold on to."""
+        return self._objects
+
+    @property
+    def age(self) -> float:
+        """Seconds since the API server was last heard of; infinite before the first time."""
+        return time.monotonic() - self._heard_at
+
+    async def run(self) -> None:
+        """Keep up."""
+        try:
+            while True:
+                pause = await self._turn()
+                await asyncio.sleep(pause)
+        finally:
+            if self._telling is not None:
+                self._telling.cancel()
+                self._telling = None
+
+    async def _turn(self) -> float:
+        """Follow for as long as it goes well; the seconds until the next attempt."""
+        began = time.monotonic()
+        if self._tries >= _RESUMES:
+            self._version = ""  # it may be what is wrong
+        try:
+            if not self._version:
+                await self._list()
+            await self._watch()
+        except Unavailable as error:
+            self._fail(error.message, anew=isinstance(error, BadAnswer))
+        except Expired as error:
+            self._fail_again(error.message)
+            self._version = ""
+        except KubeRefused as error:
+            self._fail(error.message, anew=True)
+        else:
+            if time.monotonic() - began >= self._first_pause:
+                self._settle()
+                return 0.0
+            self._fail_again(f"the Kubernetes API server ends each watch of {self._path} at once")
+        return self._pause()
+
+    async def _list(self) -> None:
+        found = await self._api.list_all(self._path)
+        self._objects = {key: _lean(manifest) for key, manifest in found.objects.items()}
+        self._version = found.version
+        self.synced = True
+        self._heard()
+        self._note_change(0.0)
+
+    async def _watch(self) -> None:
+        before = self._version
+        async with self._api.watch(self._path, before, seconds=self._watch_seconds) as events:
+            self._heard()
+            steady = asyncio.get_running_loop().call_later(_STEADY * self._first_pause, self._settle)
+            try:
+                async for event in events:
+                    self._take(event)
+            finally:
+                steady.cancel()
+        self._heard()
+        if self._version == before:
+            # Not even a bookmark. An API server is as silent about versions that it has not reached, having lost them.
+            self._version = ""
+
+    def _take(self, event: Event) -> None:
+        self._heard()
+        self._version = event.version
+        if event.change is Change.BOOKMARK:
+            return
+        if event.change is Change.DELETED:
+            self._objects.pop(event.key, None)
+        else:
+            self._objects[event.key] = _lean(event.manifest)
+        self._note_change(_GATHER_SECONDS)
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+
+    def _note_change(self, delay: float) -> None:
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(delay, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        try:
+            self._changed()
+        except Exception:
+            log.exception("a change of %s could not be taken in", self._path)
+
+    def _fail(self, reason: str, *, anew: bool) -> None:
+        if anew:
+            self._version = ""
+        if not self.failing:
+            log.warning("%s cannot be followed; what is known of it stays in use: %s", self._path, reason)
+        self.failing = reason
+
+    def _fail_again(self, reason: str) -> None:
+        # Once is in the nature of watches; when nothing else comes it is a failure.
+        if self._tries:
+            self._fail(reason, anew=False)
+
+    def _settle(self) -> None:
+        self._tries = 0
+        if self.failing:
+            log.info("%s is followed again", self._path)
+        self.failing = ""
+
+    def _pause(self) -> float:
+        """Longer after each failure; differently each time, so that replicas do not come together."""
+        longest = self._first_pause * min(_LONGEST_PAUSE, 2.0 ** min(self._tries, 10))
+        self._tries += 1
+        return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+
+
+def _lean(manifest: Manifest) -> Manifest:
+    metadata = manifest.get("metadata")
+    if isinstance(metadata, dict):
+        metadata.pop("managedFields", None)  # often more than all the rest
+    return manifest

@@ -1,0 +1,241 @@
+"""The directory that a running registry owns alone.
+
+The directory itself and ``trow.lock`` in it are held (flock(2)) while a server or a repairing ``trow fsck`` runs: a
+file can be deleted, and some network file systems lock no directories. ``trow.running`` is there from start to clean
+stop: finding it at start tells of a crash, after which staged bytes cannot be trusted and are cleared away.
+
+Nobody else on the machine may read what is here. A group may where that is meant: Kubernetes gives a volume to a Pod's
+``fsGroup`` (setgid, and writable by the group), and an administrator may let a group read who keeps the others out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING, Final
+
+from trow.lib import private
+from trow.lib.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_ROOT: Final = 0
+DATABASE: Final = "trow.db"
+_LOCK: Final = "trow.lock"
+# Beside what is named after the program or its trail, and what file systems bring.
+_FOLDERS: Final = frozenset({"blobs", "uploads", "quarantine", "keys", "lost+found"})
+_PREFIXES: Final = ("trow.", "audit.", ".")
+
+
+class DataDirectoryError(StartError):
+    """The directory cannot be used; the message says why and what to do."""
+
+
+def require_registry(path: Path) -> None:
+    """See that a registry's data is there, before a command does something to it.
+
+    Nothing is made: what a command wrote into another directory than the server's would never be seen again.
+
+    Raises:
+        DataDirectoryError: there is none.
+    """
+    try:
+        (path / DATABASE).stat()
+    except PermissionError:
+        raise DataDirectoryError(f"{path.absolute()} cannot be read; run this as the user that trow runs as") from None
+    except OSError:
+        raise DataDirectoryError(
+            f"there is no registry in {path.absolute()} ({DATABASE} is missing); give the --data-dir or the --config "
+            "that trow serve has, which makes the data at its first start"
+        ) from None
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Own the directory while the context lasts, and keep others out of it.
+
+    Raises:
+        DataDirectoryError: it cannot be written, is somebody else's or for something else, or another process owns it.
+    """
+    try:
+        private.make_folder(path)
+        _check_owner(path)
+        _check_purpose(path)
+        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with contextlib.ExitStack() as stack:
+        _lock(path, fd, stack)
+        _close_to_others(path)
+        yield
+
+
+@contextlib.contextmanager
+def try_to_hold(path: Path) -> Iterator[None]:
+    """See whether `hold` would do, and keep others out while the context lasts; nothing is made or changed.
+
+    Raises:
+        DataDirectoryError: as `hold` would.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            if path.is_dir():
+                _check_owner(path)
+                _check_purpose(path)
+            private.try_folder(path)
+            with contextlib.suppress(FileNotFoundError):  # then nobody holds it
+                fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+                _lock(path, fd, stack)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        yield
+
+
+def _lock(path: Path, fd: int, stack: contextlib.ExitStack) -> None:
+    """Keep others out until the end of the stack, which also closes the file."""
+    stack.callback(os.close, fd)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, folder)
+    if not (_flock(fd, unsupported=False) and _flock(folder, unsupported=True)):
+        raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir")
+
+
+def _flock(fd: int, *, unsupported: bool) -> bool:
+    """Whether it is ours; ``unsupported`` is what counts where the file system cannot lock it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return unsupported
+    return True
+
+
+def _unwritable(path: Path, error: OSError) -> DataDirectoryError:
+    return DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir")
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether somebody else may read what is in the directory; a start closes it to them."""
+    return path.exists() and any(_open_to_others(path))
+
+
+def was_used(path: Path) -> bool:
+    """Whether a registry has been here: it has left blobs, or an audit trail; not where that cannot be seen."""
+    trail = path / "audit.db"
+    with contextlib.suppress(PermissionError):
+        return (trail.exists() and trail.stat().st_size > 0) or any((path / "blobs").glob("*/*/*"))
+    return False
+
+
+def _check_owner(path: Path) -> None:
+    """A directory of root is one too: volumes belong to root, and root can read everything anyway."""
+    found = path.stat()
+    if found.st_uid in {os.geteuid(), _ROOT} or _is_shared_with_us(found):
+        return
+    raise DataDirectoryError(
+        f"{path} belongs to {_user(found.st_uid)}, and this is {_user(os.geteuid())}: run trow as its owner, "
+        f"or change the owner (chown -R {os.geteuid()} {path})"
+    )
+
+
+def _check_purpose(path: Path) -> None:
+    """Closing a directory that is for something else too, such as /tmp or /, would take that away from everybody."""
+    if (path / DATABASE).exists() or was_used(path) or not path.stat().st_mode & _unwanted(path):
+        return
+    if other := sorted(each.name for each in path.iterdir() if not _is_of_a_registry(each.name)):
+        raise DataDirectoryError(
+            f"{path.absolute()} is no registry's: it holds {', '.join(other[:3])}, and others may read it, while a "
+            "registry closes its directory to them; give --data-dir a directory of its own"
+        )
+
+
+def _is_of_a_registry(name: str) -> bool:
+    return name in _FOLDERS or name.startswith(_PREFIXES)
+
+
+def _is_shared_with_us(found: os.stat_result) -> bool:
+    return bool(found.st_mode & stat.S_IWGRP) and found.st_gid in {os.getegid(), *os.getgroups()}
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
+
+
+def _close_to_others(path: Path) -> None:
+    """Whatever made the directory, a copy, an older version, may have let everybody read it.
+
+    What is in the folders below is out of reach with them.
+    """
+    unwanted = _unwanted(path)
+    if closed := [each for each in _open_to_others(path) if _take(each, unwanted)]:
+        log.warning(
+            "others could read the data directory; it is closed to them now",
+            extra={"data_dir": str(path), "changed": [each.name for each in closed]},
+        )
+    if path.stat().st_mode & stat.S_IWOTH:
+        log.warning(
+            "everybody may write to the data directory, and only its owner can change that: chmod o-rwx, or give "
+            "the Pod an fsGroup",
+            extra={"data_dir": str(path)},
+        )
+
+
+def _is_meant_for_its_group(mode: int) -> bool:
+    by_kubelet = mode & stat.S_ISGID and mode & stat.S_IWGRP
+    by_hand = mode & stat.S_IRWXG and not mode & stat.S_IRWXO
+    return bool(by_kubelet or by_hand)
+
+
+def _unwanted(path: Path) -> int:
+    return stat.S_IRWXO if _is_meant_for_its_group(path.stat().st_mode) else stat.S_IRWXO | stat.S_IRWXG
+
+
+def _open_to_others(path: Path) -> Iterator[Path]:
+    """What is ours of the directory and of what lies in it, and others may do something with."""
+    unwanted = _unwanted(path)
+    for each in (path, *sorted(path.iterdir())):
+        found = each.lstat()
+        if not stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & unwanted:
+            yield each
+
+
+def _take(path: Path, unwanted: int) -> bool:
+    """Take permissions from what is ours; whether that was possible."""
+    try:
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~unwanted)
+    except OSError as error:
+        log.warning("others can read %s, which cannot be changed: %s", path, error.strerror)
+        return False
+    return True
+
+
+class RunningMark:
+    """Tells the next start how this run ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / "trow.running"
+
+    def found(self) -> bool:
+        """Whether the last run never came to its end."""
+        return self._path.exists()
+
+    def set(self) -> None:
+        """Note that a run has begun."""
+        private.make_file(self._path)
+
+    def clear(self) -> None:
+        """Note that it has ended well. Where that cannot be written, the next start clears up as after a crash."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)

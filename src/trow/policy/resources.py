@@ -1,0 +1,419 @@
+"""Policies and exceptions as Kubernetes objects (`policy.trow.io/v1alpha1`), read strictly.
+
+The API server checks the same by the schema of the definitions. It is checked here again, because files are read that
+no API server has seen, and because a field that is not understood must never be a condition that silently does not hold
+(CVE-2025-29778).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from trow.lib.globs import NAMESPACE, matches
+from trow.lib.mistakes import in_words
+from trow.policy.decide import LONGEST_EXEMPTION, Exemption
+from trow.policy.patterns import ANY, ImagePattern
+from trow.policy.pods import UsedBy
+from trow.policy.rules import (
+    CLUSTER,
+    CONFIGURED,
+    NAMESPACED,
+    Effect,
+    Mode,
+    Mutations,
+    Namespaces,
+    Policy,
+    Requirements,
+    Rule,
+    StandingException,
+)
+from trow.policy.selectors import Operator, Requirement, Selector
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GROUP: Final = "policy.trow.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+EXCEPTION: Final = "PolicyException"
+KINDS: Final = (CLUSTER, NAMESPACED, EXCEPTION)
+
+RULES_AT_MOST: Final = 1000
+IMAGES_AT_MOST: Final = 40
+ENTRIES_AT_MOST: Final = 50
+EXCEPTIONS_AT_MOST: Final = 20
+EXCEPTED_AT_MOST: Final = 20
+LABELS_AT_MOST: Final = 20
+VALUES_AT_MOST: Final = 100
+_RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
+_NAMESPACE: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
+_TITLE: Final = rf"^((Cluster)?ImagePolicy/[a-z0-9]([-a-z0-9.]*[a-z0-9])?|{CONFIGURED})\Z"
+_NAMESPACE_GLOB: Final = r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?\Z"
+_LABEL_KEY: Final = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+)
+_LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
+_AGE: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION: Final = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
+_PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
+
+# What msgspec does not say of a value that is none of them.
+_CHOICES: Final = {
+    "default": "Allow or Deny",
+    "action": "Allow or Deny",
+    "mode": "enforce, warn or audit",
+    "controllers": "enforce, warn or ignore",
+    "imagePullPolicy": "Always",
+    "usedBy": "containers, initContainers, ephemeralContainers or volumes",
+    "operator": "In, NotIn, Exists or DoesNotExist",
+}
+
+# What is like an expression that msgspec would show.
+_FORMS: Final = {
+    "name": "lower-case letters, digits, - and ., with a letter or digit at both ends, such as our-registry",
+    "include": "the name of a namespace in lower case, in which * stands for anything, such as team-*",
+    "exclude": "the name of a namespace in lower case, in which * stands for anything, such as team-*",
+    "namespaces": "the name of a namespace in lower case, such as team-a",
+    "policies": f"ClusterImagePolicy/NAME, ImagePolicy/NAME or {CONFIGURED}",
+    "platforms": "OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64",
+    "matchLabels": "a label as Kubernetes has it, such as tier: prod or example.com/tier: prod",
+    "key": "a label as Kubernetes has it, such as tier or example.com/tier",
+    "values": "what a label can be: letters and digits, with -, _ and . in between",
+}
+
+LabelKey = Annotated[str, Meta(pattern=_LABEL_KEY, max_length=317)]
+LabelValue = Annotated[str, Meta(pattern=_LABEL_VALUE, max_length=63)]
+NamespaceGlob = Annotated[str, Meta(pattern=_NAMESPACE_GLOB, max_length=63)]
+NamespaceName = Annotated[str, Meta(pattern=_NAMESPACE, max_length=63)]
+Reason = Annotated[str, Meta(min_length=10, max_length=1000)]
+PolicyTitle = Annotated[str, Meta(pattern=_TITLE, max_length=82)]
+_UsedBy: TypeAlias = Literal["initContainers", "containers", "ephemeralContainers", "volumes"]
+# Of what may be left out but, once there, has to say something: an empty value would be a condition that always holds.
+Something = Annotated[str, Meta(min_length=1)]
+Value = TypeVar("Value", str, float)
+
+
+class ManifestError(ValueError):
+    """An object that is no policy or exception of ours; the message names it and the field."""
+
+
+class _Images(Struct, frozen=True, forbid_unknown_fields=True):
+    registry: Annotated[str, Meta(min_length=1, max_length=261)]
+    repository: Something = "**"
+    tag: Something = ANY
+    semver: Something = ""
+    digest: Something = ""
+
+    def pattern(self) -> ImagePattern:
+        return ImagePattern.parse(self.registry, self.repository, self.tag, self.digest, self.semver)
+
+
+def _patterns(images: Sequence[_Images], where: str) -> tuple[ImagePattern, ...]:
+    try:
+        return tuple(each.pattern() for each in images)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _written_out(patterns: Sequence[ImagePattern], where: str, why: str) -> tuple[ImagePattern, ...]:
+    """The patterns, none of which may depend on the namespace."""
+    if wrong := next((each for each in patterns if each.in_namespaces), None):
+        raise ValueError(f"{where}: {wrong.repository!r}: {NAMESPACE} {why}")
+    return tuple(patterns)
+
+
+_DENIED: Final = (
+    "is for rules that allow: where the namespace is not known, as when a node pulls, such a rule would have to deny"
+    " either nothing or everybody's; write default: Deny and a rule that allows"
+)
+_EXCEPTED: Final = "is for rules that allow; an exception has its namespaces: write one of them"
+
+
+class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
+    action: Literal["Allow", "Deny"]
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=IMAGES_AT_MOST)]
+    used_by: Annotated[tuple[_UsedBy, ...], Meta(min_length=1)] = ()
+
+    def rule(self) -> Rule:
+        where, effect = f"spec.rules, images of {self.name!r}", Effect(self.action)
+        patterns = _patterns(self.images, where)
+        if effect is Effect.DENY:
+            _written_out(patterns, where, _DENIED)
+        return Rule(self.name, effect, patterns, tuple(map(UsedBy, self.used_by)))
+
+
+class _Exception(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
+    reason: Reason
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=EXCEPTED_AT_MOST)]
+
+    def standing(self, namespaces: tuple[str, ...] = (ANY,)) -> StandingException:
+        where = f"spec.exceptions, images of {self.name!r}"
+        patterns = _written_out(_patterns(self.images, where), where, _EXCEPTED)
+        return StandingException(self.name, self.reason, patterns, namespaces)
+
+
+class _ClusterException(_Exception, frozen=True, forbid_unknown_fields=True):
+    namespaces: Annotated[tuple[NamespaceGlob, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)] = (ANY,)
+
+    def standing(self, namespaces: tuple[str, ...] = ()) -> StandingException:
+        return super().standing(namespaces or self.namespaces)
+
+
+class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    digest: bool = False
+    exists: bool = False
+    max_age: Something = ""
+    forbid_pull_policy_never: bool = False
+    image_pull_policy: Literal["Always"] | UnsetType = UNSET
+    platforms: tuple[Annotated[str, Meta(pattern=_PLATFORM)], ...] = ()
+
+    def requirements(self) -> Requirements:
+        age = age_of(self.max_age) if self.max_age else None
+        never, always = self.forbid_pull_policy_never, self.image_pull_policy == "Always"
+        return Requirements(self.digest, self.exists, age, never, always, self.platforms)
+
+
+class _Mutate(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    pin_digests: bool = False
+    pull_through: bool = False
+
+
+class _Namespaces(Struct, frozen=True, forbid_unknown_fields=True):
+    include: Annotated[tuple[NamespaceGlob, ...], Meta(min_length=1)] = (ANY,)
+    exclude: tuple[NamespaceGlob, ...] = ()
+
+
+class _Expression(Struct, frozen=True, forbid_unknown_fields=True):
+    key: LabelKey
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: Annotated[tuple[LabelValue, ...], Meta(max_length=VALUES_AT_MOST)] = ()
+
+    def requirement(self) -> Requirement:
+        operator = Operator(self.operator)
+        if bool(self.values) is not (operator in (Operator.IN, Operator.NOT_IN)):
+            raise ValueError(
+                f"spec.namespaceSelector.matchExpressions: {self.key} {self.operator}: write values with In and NotIn,"
+                " and none with Exists and DoesNotExist"
+            )
+        return Requirement(self.key, operator, self.values)
+
+
+class _Selector(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    match_labels: Annotated[dict[LabelKey, LabelValue], Meta(max_length=LABELS_AT_MOST)] = {}
+    match_expressions: Annotated[tuple[_Expression, ...], Meta(max_length=LABELS_AT_MOST)] = ()
+
+    def selector(self) -> Selector:
+        labels = (Requirement(key, Operator.IN, (value,)) for key, value in self.match_labels.items())
+        return Selector((*labels, *(each.requirement() for each in self.match_expressions)))
+
+
+class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    default: Literal["Allow", "Deny"]
+    mode: Literal["enforce", "warn", "audit"] = "enforce"
+    controllers: Literal["enforce", "warn", "ignore"] = "warn"
+    rules: Annotated[tuple[_Rule, ...], Meta(max_length=RULES_AT_MOST)] = ()
+    require: _Require = _Require()
+    mutate: _Mutate = _Mutate()
+    exceptions: Annotated[tuple[_Exception, ...], Meta(max_length=EXCEPTIONS_AT_MOST)] = ()
+
+    def policy(self, kind: str, name: str, namespace: str, namespaces: Namespaces) -> Policy:
+        _names_apart("spec.rules: two rules", self.rules)
+        _names_apart("spec.exceptions: two exceptions", self.exceptions)
+        return Policy(
+            kind,
+            name,
+            Effect(self.default),
+            tuple(rule.rule() for rule in self.rules),
+            namespace,
+            Mode(self.mode),
+            Mode(self.controllers),
+            namespaces,
+            self.require.requirements(),
+            Mutations(self.mutate.pin_digests, self.mutate.pull_through),
+            exceptions=tuple(each.standing() for each in self.exceptions),
+        )
+
+
+def _names_apart(what: str, named: Sequence[_Rule | _Exception]) -> None:
+    counted = Counter(each.name for each in named)
+    if repeated := next((each for each, count in counted.items() if count > 1), None):
+        raise ValueError(f"{what} have the name {repeated!r}; give each its own")
+
+
+class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    exceptions: Annotated[tuple[_ClusterException, ...], Meta(max_length=EXCEPTIONS_AT_MOST)] = ()
+    namespaces: _Namespaces = _Namespaces()
+    namespace_selector: _Selector = _Selector()
+
+    def about(self) -> Namespaces:
+        return Namespaces(self.namespaces.include, self.namespaces.exclude, self.namespace_selector.selector())
+
+
+class _PolicyException(Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Reason
+    requester: Annotated[str, Meta(min_length=1)]
+    duration: str
+    namespaces: Annotated[tuple[NamespaceName, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    policies: Annotated[tuple[PolicyTitle, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=ENTRIES_AT_MOST)]
+    approver: str = ""
+
+
+class _Metadata(Struct, frozen=True, rename="camel"):
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    namespace: str = ""
+    creation_timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class _Manifest(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    api_version: str
+    kind: str
+    metadata: _Metadata
+    spec: dict[str, object]
+    status: object = None
+
+
+def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
+    """Read a `ClusterImagePolicy` or an `ImagePolicy`.
+
+    Args:
+        item: the object as the API server or a file has it.
+        namespace: that of a namespaced policy which does not say where it is.
+
+    Raises:
+        ManifestError: it is none, or not a valid one.
+    """
+    manifest = _manifest(item, (CLUSTER, NAMESPACED))
+    kind, name = manifest.kind, manifest.metadata.name
+    try:
+        if kind == CLUSTER:
+            cluster = msgspec.convert(manifest.spec, _ClusterImagePolicy)
+            return cluster.policy(kind, name, "", cluster.about())
+        where = _present(
+            manifest.metadata.namespace or namespace, "metadata.namespace is missing; write where it is in force"
+        )
+        return msgspec.convert(manifest.spec, _ImagePolicy).policy(kind, name, where, Namespaces())
+    except ValueError as error:
+        raise ManifestError(f"{kind}/{name}: {_readable(error, 'spec')}") from None
+
+
+def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exemption:
+    """Read a `PolicyException`.
+
+    Args:
+        item: the object as the API server or a file has it.
+        begins: when it was made, in seconds of Unix time, if the object does not say.
+
+    Raises:
+        ManifestError: it is none, or not a valid one.
+    """
+    manifest = _manifest(item, (EXCEPTION,))
+    name, created = manifest.metadata.name, manifest.metadata.creation_timestamp
+    try:
+        spec = msgspec.convert(manifest.spec, _PolicyException)
+        at = created.timestamp() if created else begins
+        return Exemption(
+            name,
+            spec.reason,
+            spec.requester,
+            spec.approver,
+            _present(at, "metadata.creationTimestamp is missing, from which its duration is counted; write one"),
+            duration_of(spec.duration),
+            frozenset(spec.namespaces),
+            frozenset(spec.policies),
+            _written_out(_patterns(spec.images, "spec.images"), "spec.images", _EXCEPTED),
+        )
+    except ValueError as error:
+        raise ManifestError(f"{EXCEPTION}/{name}: {_readable(error, 'spec')}") from None
+
+
+def _present(value: Value | None, otherwise: str) -> Value:
+    if value is None or value == "":
+        raise ValueError(otherwise)
+    return value
+
+
+def is_ours(item: Mapping[str, object]) -> bool:
+    """Whether the object is of the group of the policies, whatever else it is."""
+    version = item.get("apiVersion")
+    return isinstance(version, str) and matches(f"{GROUP}/*", version)
+
+
+def age_of(text: str) -> float:
+    """Seconds of an age such as ``90d``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if match := _AGE.fullmatch(text):
+        return float(match[1]) * _UNITS[match[2]]
+    raise ValueError(f"spec.require.maxAge: {text!r} is no age; write a number and s, m, h, d or w, such as 90d")
+
+
+def duration_of(text: str) -> float:
+    """Seconds of a duration such as ``4h`` or ``1h30m``, at most 24 hours.
+
+    Raises:
+        ValueError: it is none, or too long.
+    """
+    match = _DURATION.fullmatch(text)
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if not 0 < seconds <= LONGEST_EXEMPTION:
+        raise ValueError(f"spec.duration: {text!r} is not between 1s and 24h; write hours and minutes, such as 4h")
+    return seconds
+
+
+def _manifest(item: Mapping[str, object], kinds: Sequence[str]) -> _Manifest:
+    try:
+        manifest = msgspec.convert(item, _Manifest)
+    except msgspec.ValidationError as error:
+        raise ManifestError(f"{item.get('kind') or 'the object'}: {_readable(error)}") from None
+    if manifest.api_version != API_VERSION or manifest.kind not in kinds:
+        wanted = " or ".join(kinds)
+        raise ManifestError(f"{manifest.api_version} {manifest.kind} is not a {wanted} of {API_VERSION}")
+    return manifest
+
+
+def _readable(error: Exception, root: str = "") -> str:
+    """What msgspec says, with the path in front as people write it; what we say has it already."""
+    what, _, place = str(error).rpartition(" - at ")
+    what, path = (what, place.removeprefix("`key` in ").strip("`").removeprefix("$")) if what else (place, "")
+    where = f"{root}{path}".removeprefix(".")
+    if not where or not isinstance(error, msgspec.ValidationError):
+        return in_words(str(error))
+    if what.startswith(_UNKNOWN):
+        return f"{where}: {in_words(what)}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
+    field = where.removesuffix("[...]").rpartition(".")[2].partition("[")[0]
+    if _AN_EXPRESSION in what and field in _FORMS:
+        return f"{where}: is none; write {_FORMS[field]}"
+    choices = _CHOICES.get(field) if "enum" in what else None
+    said = in_words(what)
+    return f"{where}: {said}; write {choices}" if choices else f"{where}: {said}"
+
+
+_AN_EXPRESSION: Final = "matching regex"
+_UNKNOWN: Final = "Object contains unknown field "
+_STRUCTS: Final = (
+    *(_Images, _Rule, _ClusterException, _Require, _Mutate, _Namespaces, _Expression, _Selector),
+    *(_ImagePolicy, _ClusterImagePolicy, _PolicyException),
+)
+_FIELDS: Final = sorted({name for struct in _STRUCTS for name in struct.__struct_encode_fields__})
+
+
+def _known(name: str) -> str:
+    """What may have been meant by a field that there is not."""
+    alike = difflib.get_close_matches(name, _FIELDS, 1)
+    return f"did you mean {alike[0]}?" if alike else "remove it; the reference of image policies has all that there are"

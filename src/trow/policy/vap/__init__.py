@@ -1,0 +1,1 @@
+"""Policies as `ValidatingAdmissionPolicy`: what the API server enforces by itself."""

@@ -1,0 +1,1 @@
+"""Policies from files, judged without a cluster: what `trow policy` does."""

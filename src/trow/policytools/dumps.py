@@ -1,0 +1,164 @@
+"""Dumps of clusters, as ``kubectl get -A -o json`` writes them: one list, object by object, however long it is.
+
+A file is mapped, so that an object at a time takes memory; what comes by a pipe goes to a temporary file first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import mmap
+import os
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from trow.policytools.documents import LARGEST, STDIN, Document, Place, UnreadableFile, in_list, objects, parsed
+from trow.policytools.namespaces import KIND, is_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_CHUNK: Final = 2**20
+# Objects between two words on how far it is.
+_STEP: Final = 20_000
+
+
+class _List(Struct, rename="camel"):
+    """The outermost object; its items are left as they are written."""
+
+    items: list[msgspec.Raw]
+    api_version: str = ""
+    kind: str = ""
+
+
+def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) -> Iterator[Document]:
+    """The objects of dumps, one after the other, Namespaces first.
+
+    Args:
+        files: paths, or `STDIN`.
+        largest: bytes of one of them. What is not one list in JSON has `documents.LARGEST` at most in any case.
+        progress: told now and then how far it is.
+
+    Raises:
+        UnreadableFile: one is neither YAML nor JSON, or too large.
+    """
+    with contextlib.ExitStack() as stack:
+        dumps = [_dump(file, stack.enter_context(_mapped(file, largest))) for file in files]
+        documents = itertools.chain(*(each.namespaces() for each in dumps), *(each.others() for each in dumps))
+        for count, document in enumerate(documents, 1):
+            yield document
+            if count % _STEP == 0:
+                progress(f"{count} objects read")
+
+
+class _Dump(Protocol):
+    """The objects of one dump, those first on which others depend."""
+
+    def namespaces(self) -> Iterator[Document]: ...
+
+    def others(self) -> Iterator[Document]: ...
+
+
+def _dump(file: str, content: bytes | mmap.mmap) -> _Dump:
+    if len(content) <= LARGEST:
+        return _Small(tuple(objects(parsed(bytes(content), file))))
+    try:
+        return _Large(file, msgspec.json.decode(content, type=_List))
+    except msgspec.DecodeError as error:
+        raise UnreadableFile(
+            f"{Place(file)}: is larger than {LARGEST // 2**20} MiB and no list in JSON ({error}); write it with -o json"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    documents: tuple[Document, ...]
+
+    def namespaces(self) -> Iterator[Document]:
+        return (each for each in self.documents if is_namespace(each.value))
+
+    def others(self) -> Iterator[Document]:
+        return (each for each in self.documents if not is_namespace(each.value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Large:
+    """One list, of which an object at a time is read."""
+
+    file: str
+    listed: _List
+
+    def namespaces(self) -> Iterator[Document]:
+        return self._objects(of_namespaces=True)
+
+    def others(self) -> Iterator[Document]:
+        return self._objects(of_namespaces=False)
+
+    def _objects(self, *, of_namespaces: bool) -> Iterator[Document]:
+        around = {"apiVersion": self.listed.api_version, "kind": self.listed.kind}
+        for number, raw in enumerate(self.listed.items):
+            place = Place(self.file, 1, number)
+            if (_kind(raw, place) == KIND) is of_namespaces:
+                yield from objects([Document(place, in_list(_decoded(raw, place), around))])
+
+
+class _Head(Struct):
+    kind: str = ""
+
+
+def _kind(raw: msgspec.Raw, place: Place) -> str:
+    try:
+        return msgspec.json.decode(raw, type=_Head).kind
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnreadableFile(f"{place}: {error}") from None
+
+
+def _decoded(raw: msgspec.Raw, place: Place) -> object:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnreadableFile(f"{place}: {error}") from None
+
+
+@contextlib.contextmanager
+def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = sys.stdin.buffer if file == STDIN else stack.enter_context(Path(file).open("rb"))
+            if not _is_file(opened):
+                opened = stack.enter_context(_copied(opened, largest))
+            size = opened.seek(0, 2)
+        except OSError as error:
+            raise UnreadableFile(
+                f"{Place(file)}: cannot be read ({error.strerror}); give the path of a readable file"
+            ) from None
+        if size > largest:
+            raise UnreadableFile(f"{Place(file)}: is larger than {largest} bytes; allow more by --max-size")
+        # Not closed but left to whoever holds parts of it.
+        yield mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+
+
+def _is_file(opened: IO[bytes]) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
+    except io.UnsupportedOperation:
+        return False
+
+
+def _copied(source: IO[bytes], largest: int) -> IO[bytes]:
+    """A temporary file with as much as may be, and a byte more if there is more."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
+    left = largest + 1
+    while left and (chunk := source.read(min(_CHUNK, left))):
+        copy.write(chunk)
+        left -= len(chunk)
+    copy.flush()
+    return copy

@@ -1,0 +1,202 @@
+"""Would these objects run: what `trow policy test` and `trow policy explain` find out without a cluster.
+
+Workloads are judged as the Pods that they would make: no later gate asks here. What only a registry knows stays
+undecided.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from trow.policy.changes import reference_of
+from trow.policy.kinds import seems_to_name_images
+from trow.policy.pods import Kind, UnreadableObject
+from trow.policytools.documents import UnreadableFile, objects, read
+from trow.policytools.folders import files_of
+from trow.policytools.judging import Outcome, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from trow.admission.image_extractor import ImageExtractor
+    from trow.policy.images import ImageReference
+    from trow.policy.pods import ImageUse
+    from trow.policytools.documents import Document, Place
+    from trow.policytools.judging import Judge, Opinion
+    from trow.policytools.loading import Policies
+
+NO_NAME: Final = "(no name)"
+_UNTOLD: Final = (
+    "has something like images in it, but nobody has told where in a {kind} they are, so that it was not judged; write"
+    " admission.extra_kinds into a configuration and name that by -f, too"
+)
+# RFC 1123, as Kubernetes has it for namespaces.
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedImage:
+    """One field that names an image. No opinion: no policy applies in the namespace.
+
+    Attributes:
+        reference: how it is read, under the name that Pods get for it; None if it cannot be.
+    """
+
+    use: ImageUse
+    reference: ImageReference | None
+    opinions: tuple[Opinion, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        return worst(opinion.outcome for opinion in self.opinions)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedObject:
+    """One object that names images."""
+
+    place: Place
+    kind: Kind
+    namespace: str
+    name: str
+    images: tuple[JudgedImage, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind.name} {self.namespace}/{self.name}"
+
+    @property
+    def outcome(self) -> Outcome:
+        return worst(image.outcome for image in self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something in the input that cannot be judged."""
+
+    place: Place
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}: {self.why}" if self.what else f"{self.place}: {self.why}"
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What became of all objects.
+
+    Attributes:
+        strange: what looks as if it named images, but is of a kind that nobody has told of.
+        skipped: how many objects name no image.
+    """
+
+    judged: list[JudgedObject] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    strange: list[Unreadable] = field(default_factory=list)
+    skipped: int = 0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Denied wins over undecided, and what cannot be read is undecided."""
+        unread = [Outcome.UNDECIDED] if self.unreadable else []
+        return worst([*(each.outcome for each in self.judged), *unread])
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """How many images came to what."""
+        found = Counter(image.outcome for each in self.judged for image in each.images)
+        return {outcome: found[outcome] for outcome in Outcome}
+
+
+def tried(files: Sequence[str], judge: Judge, policies: Policies, namespace: str) -> Evaluation:
+    """Judge every object of the files.
+
+    Args:
+        files: paths of files and directories, or `-` for standard input.
+        judge: by whose rules.
+        policies: the same, and what was read beside them.
+        namespace: that of objects which do not say where they are.
+
+    Raises:
+        UnreadableFile: a file is neither YAML nor JSON, or empty.
+    """
+    found: list[Document] = []
+    for path in files:
+        documents = [document for file in files_of(path) for document in read(file)]
+        if not documents:
+            raise UnreadableFile(f"{'standard input' if path == '-' else path}: is empty; give manifests")
+        found += objects(documents)
+    for document in found:
+        policies.labels.learn(document.value)
+    return try_all(found, judge, policies.subjects, namespace)
+
+
+def try_all(documents: Iterable[Document], judge: Judge, subjects: ImageExtractor, namespace: str) -> Evaluation:
+    """Judge every object.
+
+    Args:
+        documents: objects; lists were taken apart.
+        judge: by whose rules.
+        subjects: finds images.
+        namespace: that of objects which do not say where they are.
+    """
+    trial = Evaluation()
+    for document in documents:
+        try_one(trial, document, judge, subjects, namespace)
+    return trial
+
+
+def try_one(
+    trial: Evaluation, document: Document, judge: Judge, subjects: ImageExtractor, namespace: str
+) -> JudgedObject | None:
+    """Judge an object, and take down what came of it; None if there was nothing to judge. Like `try_all`."""
+    item, place = document.value, document.place
+    if not isinstance(item, dict):
+        trial.unreadable.append(Unreadable(place, "", "is no object of Kubernetes"))
+        return None
+    what = str(item.get("kind", ""))
+    try:
+        kind = Kind.of(item)
+        where, name = _named(item, namespace)
+        what = f"{kind.name} {where}/{name}"
+        uses = subjects.uses(kind, item)
+    except UnreadableObject as error:
+        trial.unreadable.append(Unreadable(place, what, str(error)))
+        return None
+    if uses:
+        trial.judged.append(JudgedObject(place, kind, where, name, tuple(_judged(judge, kind, where, uses))))
+        return trial.judged[-1]
+    trial.skipped += 1
+    if not subjects.knows(kind) and seems_to_name_images(kind, item):
+        trial.strange.append(Unreadable(place, what, _UNTOLD.format(kind=kind)))
+    return None
+
+
+def _named(item: Mapping[str, object], namespace: str) -> tuple[str, str]:
+    metadata = item.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise UnreadableObject("metadata is not an object")
+    where, name = metadata.get("namespace") or namespace, metadata.get("name") or metadata.get("generateName")
+    if not isinstance(where, str) or not isinstance(name or "", str):
+        raise UnreadableObject("metadata.namespace or metadata.name is not a text")
+    return namespace_of(where), name or NO_NAME
+
+
+def namespace_of(text: str) -> str:
+    """The text, if it can be the name of a namespace: no policy covers what cannot.
+
+    Raises:
+        UnreadableObject: it cannot.
+    """
+    if not _NAMESPACE.fullmatch(text):
+        raise UnreadableObject(f"{text!r} is not the name of a namespace")
+    return text
+
+
+def _judged(judge: Judge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[JudgedImage]:
+    for use in uses:
+        name = reference_of(judge.changed(namespace, use).text)
+        yield JudgedImage(use, name, judge.opinions(namespace, kind, use))

@@ -1,0 +1,181 @@
+"""How an image is read, and what each policy makes of it: the lines of `trow policy explain`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from trow.lib.globs import matches
+from trow.policy import images
+from trow.policy.changes import reference_of
+from trow.policy.decide import (
+    FORBID_NEVER,
+    REQUIRE_AGE,
+    REQUIRE_ALWAYS,
+    REQUIRE_DIGEST,
+    REQUIRE_EXISTS,
+    REQUIRE_PLATFORM,
+    Rules,
+    named,
+)
+from trow.policy.images import LATEST, InvalidImage
+from trow.policy.pods import POD, ImageUse, Kind
+from trow.policy.resources import EXCEPTION
+from trow.policy.rules import NAMESPACED, Effect, Requirements, Where
+from trow.policytools.evaluation import JudgedImage
+from trow.policytools.judging import PULLED_THROUGH, Judge, Outcome, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trow.policy.decide import Exemption
+    from trow.policy.images import ImageReference
+    from trow.policy.rules import Policy, Rule
+    from trow.policytools.judging import Opinion
+    from trow.policytools.loading import Policies
+
+_POD: Final = Kind("", POD)
+
+
+def explained(policies: Policies, where: Where, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
+    """What comes of it, and why, line by line.
+
+    Args:
+        policies: what is in force.
+        where: the image is to run.
+        text: its name, as a Pod would have it.
+        now: seconds of Unix time.
+    """
+    rules, use, namespace = policies.rules, ImageUse("image", "image", text, used_by=where.used_by), where.namespace
+    judge = Judge(rules, now, policies.setting)
+    changed = judge.changed(namespace, use).text
+    opinions = judge.opinions(namespace, _POD, use)
+    image = JudgedImage(use, reference_of(changed), opinions)
+    lines = [*_reading(text), f"namespace   {namespace}", *_using(rules, where), *_changes(text, changed), ""]
+    told = iter(opinions)
+    for policy in rules.policies:
+        if policy.applies(namespace, rules.labels.of(namespace)):
+            lines += [*_applied(policy, next(told), image.reference, where, now), ""]
+        else:
+            lines += [f"{policy.title}: does not apply: {_elsewhere(policy, namespace)}", ""]
+    return image.outcome, (*lines, *_exceptions(rules, namespace, image, now), *_verdict(image))
+
+
+def _reading(text: str) -> Iterator[str]:
+    yield f"image       {text}"
+    try:
+        image = images.parse(text)
+    except InvalidImage as error:
+        yield f"            cannot be read: {error}"
+        return
+    written = "" if image.tag != LATEST or text.endswith(f":{LATEST}") else " (neither a tag nor a digest is written)"
+    ignored = " (decides nothing beside a digest)" if image.tag and image.digest else ""
+    yield f"registry    {image.registry}"
+    yield f"repository  {image.repository}"
+    yield f"tag         {image.tag or 'none'}{written}{ignored}"
+    yield f"digest      {image.digest or 'none'}"
+    yield f"canonical   {image}"
+
+
+def _using(rules: Rules, where: Where) -> Iterator[str]:
+    """What uses the image, where that matters to a rule."""
+    if where.used_by is not None and any(rule.used_by for policy in rules.policies for rule in policy.rules):
+        yield f"used by     {where.used_by.value}"
+
+
+def _changes(text: str, changed: str) -> Iterator[str]:
+    if changed != text:
+        yield f"changed to  {changed} ({PULLED_THROUGH})"
+
+
+def _elsewhere(policy: Policy, namespace: str) -> str:
+    if policy.kind == NAMESPACED:
+        return f"it is of the namespace {policy.namespace}"
+    excluded = [glob for glob in policy.namespaces.exclude if matches(glob, namespace)]
+    if excluded:
+        return f"{', '.join(excluded)} in namespaces.exclude"
+    if any(matches(glob, namespace) for glob in policy.namespaces.include):
+        return f"namespaceSelector asks for {policy.namespaces.selector}"
+    return f"namespaces.include is {', '.join(policy.namespaces.include)}"
+
+
+def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, where: Where, now: float) -> Iterator[str]:
+    yield f"{policy.title} ({policy.mode.value}): {opinion.outcome.value}"
+    if image is not None:
+        left, exception = policy.facing(image, where)
+        effect, rule = left.decide(image, where)
+        if exception is not None:
+            yield f"  {named(exception)} excepts it from all but what is denied by digest: {exception.reason}"
+        if exception is None or rule is not None:
+            yield f"  {_rule(effect, rule, image, where)}"
+        if exception is None and effect is Effect.ALLOW:
+            yield from _requirements(policy, image, where, now)
+    found = opinion.finding
+    if opinion.outcome is not Outcome.ALLOWED or found.exemption:
+        yield f"  {found.rule}: {found.reason}"
+    if found.remedy and opinion.outcome is not Outcome.ALLOWED:
+        yield f"  to pass: {found.remedy}"
+
+
+def _rule(effect: Effect, rule: Rule | None, image: ImageReference, where: Where) -> str:
+    verb = "allows" if effect is Effect.ALLOW else "denies"
+    if rule is None:
+        return f"no rule matches; the default {verb} it"
+    trusting = effect is Effect.ALLOW
+    covering = (each for each in rule.patterns if each.covers(image, trusting=trusting, namespace=where.namespace))
+    pattern = next(covering)
+    return f"rule {rule.name} {verb} it: {pattern}"
+
+
+def _requirements(policy: Policy, image: ImageReference, where: Where, now: float) -> Iterator[str]:
+    for name, require in _each(policy.require):
+        if name in (FORBID_NEVER, REQUIRE_ALWAYS):
+            yield f"  {name}: depends on the container's imagePullPolicy"
+            continue
+        alone = Rules((replace(policy, require=require),))
+        use = ImageUse("image", "image", str(image), used_by=where.used_by)
+        outcome = worst(opinion.outcome for opinion in Judge(alone, now).opinions(where.namespace, _POD, use))
+        met = "fulfilled" if outcome is Outcome.ALLOWED else "not fulfilled"
+        yield f"  {name}: {'known to the registry alone' if require.of_content else met}"
+
+
+def _each(require: Requirements) -> Iterator[tuple[str, Requirements]]:
+    if require.digest:
+        yield REQUIRE_DIGEST, Requirements(digest=True)
+    if require.never_forbidden:
+        yield FORBID_NEVER, Requirements(never_forbidden=True)
+    if require.always_pulled:
+        yield REQUIRE_ALWAYS, Requirements(always_pulled=True)
+    if require.exists:
+        yield REQUIRE_EXISTS, Requirements(exists=True)
+    if require.max_age is not None:
+        yield REQUIRE_AGE, Requirements(max_age=require.max_age)
+    if require.platforms:
+        yield REQUIRE_PLATFORM, Requirements(platforms=require.platforms)
+
+
+def _exceptions(rules: Rules, namespace: str, image: JudgedImage, now: float) -> Iterator[str]:
+    """Exceptions that would help if they were in force."""
+    if image.reference is None:
+        return
+    policies = rules.applying(namespace)
+    for exemption in rules.exemptions:
+        excused = [
+            policy.title for policy in policies if exemption.excuses(policy, namespace, image.reference, vouched=True)
+        ]
+        if excused and not exemption.active(now):
+            yield f"{EXCEPTION}/{exemption.name} is not in force for {', '.join(excused)}: {_idle(exemption, now)}"
+            yield ""
+
+
+def _idle(exemption: Exemption, now: float) -> str:
+    if now >= exemption.ends:
+        return "it has ended"
+    return "it has not begun" if now < exemption.begins else "nobody but its requester has approved it"
+
+
+def _verdict(image: JudgedImage) -> Iterator[str]:
+    if not image.opinions:
+        yield "verdict: allowed, as no policy applies in this namespace"
+        return
+    yield f"verdict: {image.outcome.value}"

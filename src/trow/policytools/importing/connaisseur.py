@@ -1,0 +1,177 @@
+"""Values of Connaisseur's Helm chart: globs over full names, of which the most specific that matches names a validator.
+
+Rules that allow or deny without looking (`type: static`) come over. Rules that verify signatures do not, so that what
+only they let in is denied. https://github.com/sse-secure-systems/connaisseur, `docs/basics.md` and `internal/policy`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.policy.images import DOCKER_HUB, HUB_NAMES, official, split_host
+from trow.policy.rules import Effect, Mode
+from trow.policytools.importing.drafts import ImportResult, PolicyDraft
+from trow.policytools.importing.globs import Form, NotTranslatable, Translation, translation_of
+from trow.policytools.importing.precedence import Entry, settled
+from trow.policytools.importing.values import mapping, sequence, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_NAME: Final = "connaisseur"
+_DEFAULT_VALIDATOR: Final = "default"
+_EVERYTHING: Final = {"*:*", "*"}
+
+
+def recognised(item: Mapping[str, object]) -> bool:
+    """Whether it is the chart's values, of version 3 or older."""
+    values = _application(item)
+    return isinstance(values.get("policy"), list) and isinstance(values.get("validators"), list)
+
+
+def _application(item: Mapping[str, object]) -> Mapping[str, object]:
+    inner = item.get("application")
+    return inner if isinstance(inner, dict) else item
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One rule; `signed` names the validator that wants a signature, and then it can only deny."""
+
+    pattern: str
+    effect: Effect
+    signed: str = ""
+
+    @property
+    def where(self) -> str:
+        return f"policy {self.pattern!r}"
+
+
+def imported(item: Mapping[str, object]) -> ImportResult:
+    """The policy of the values.
+
+    Raises:
+        UnreadableSource: they have not the form that the chart has.
+    """
+    into = ImportResult()
+    values = _application(item)
+    rules = list(_rules(values))
+    every = _catch_all(rules, into)
+    default = every.effect if every else Effect.DENY
+    entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, every, into)]
+    mode = _features(mapping(values.get("features"), "features"), into)
+    into.finish(PolicyDraft(_NAME, default, settled(entries, default, into), mode), len(entries))
+    return into
+
+
+def _rules(values: Mapping[str, object]) -> Iterator[_Rule]:
+    validators = {}
+    for number, each in enumerate(sequence(values.get("validators"), "validators")):
+        validator = mapping(each, f"validators[{number}]")
+        validators[text(validator.get("name"), f"validators[{number}].name")] = validator
+    for number, each in enumerate(sequence(values.get("policy"), "policy")):
+        rule = mapping(each, f"policy[{number}]")
+        pattern = text(rule.get("pattern"), f"policy[{number}].pattern")
+        name = text(rule.get("validator"), f"policy[{number}].validator") or _DEFAULT_VALIDATOR
+        validator = validators.get(name, {})
+        if validator.get("type") == "static":
+            yield _Rule(pattern, Effect.ALLOW if validator.get("approve") is True else Effect.DENY)
+        else:
+            yield _Rule(pattern, Effect.DENY, f"{name} ({validator.get('type') or 'unknown'})")
+
+
+def _catch_all(rules: Sequence[_Rule], into: ImportResult) -> _Rule | None:
+    """The rule for what no other rule matches; without one, that is denied."""
+    every = [rule for rule in rules if rule.pattern in _EVERYTHING]
+    rule = max(every, key=lambda each: (len(each.pattern), each.effect is Effect.DENY), default=None)
+    if rule and rule.signed:
+        into.left_out(rule.where, _unverified(rule))
+    return rule
+
+
+def _unverified(rule: _Rule) -> str:
+    return f"signatures are not verified here, so that what {rule.signed} let in by it is denied"
+
+
+def _entries(rule: _Rule, every: _Rule | None, into: ImportResult) -> Iterator[Entry]:
+    least, most = (_rank(rule, best=best) for best in (False, True))
+    if every and rule.effect is Effect.ALLOW is not every.effect and least <= _rank(every, best=True):
+        into.left_out(rule.where, f"is no more specific than {every.pattern!r}, by which the same images may be denied")
+        return
+    if rule.signed:
+        into.left_out(rule.where, _unverified(rule))
+    try:
+        meaning = _allowed(rule) if rule.effect is Effect.ALLOW else _denied(rule)
+    except NotTranslatable as error:
+        into.left_out(rule.where, str(error))
+        return
+    for remark in meaning.remarks:
+        into.changed(rule.where, remark)
+    yield Entry(rule.pattern, _compared(rule), least, most, rule.effect, meaning, bool(rule.signed))
+
+
+def _compared(rule: _Rule) -> str:
+    """What is compared: the pattern with a star at its end, and in front too.
+
+    That in front makes no difference for Docker Hub, whose names are one name here, and is not wanted for what is
+    allowed: whoever allows `example.com/app` does not mean `notexample.com/app`.
+    """
+    pattern = rule.pattern if rule.pattern.endswith("*") else f"{rule.pattern}*"
+    host, path = split_host(pattern)
+    if host in HUB_NAMES:
+        return f"{DOCKER_HUB}/{path}"
+    if rule.effect is Effect.DENY or pattern.startswith("*"):
+        return f"*{pattern.removeprefix('*')}"
+    return pattern if host else f"{DOCKER_HUB}/{official(DOCKER_HUB, pattern)}"
+
+
+def _rank(rule: _Rule, *, best: bool) -> tuple[int, ...]:
+    """Components, then how much of each begins like that of the image, then how long each is.
+
+    The second is certain up to the first star, which may stand for further components, so that those behind it are
+    held against others of the image. What is compared begins with ``index.docker.io`` for Docker Hub, which no other
+    name of it begins like.
+    """
+    host = split_host(rule.pattern)[0]
+    certain = host in HUB_NAMES or (bool(host) and rule.effect is Effect.ALLOW)
+    parts, alike = rule.pattern.split("/"), []
+    for part in parts:
+        beginning, star, _ = part.partition("*")
+        alike.append(len(beginning) if best or certain else 0)
+        certain = certain and not star
+    if host in HUB_NAMES - {"index.docker.io"}:
+        alike[0] = 0
+    return (len(parts), *alike, *map(len, parts))
+
+
+def _denied(rule: _Rule) -> Translation:
+    return translation_of(_compared(rule), Form.FULL, trusting=False)
+
+
+def _allowed(rule: _Rule) -> Translation:
+    """As it is written: whoever allows the tag `v1` does not mean `v10`."""
+    pattern = rule.pattern
+    host = split_host(pattern)[0]
+    last = pattern.rpartition("/")[2]
+    form = Form.FULL if host or pattern.startswith("*") else Form.WRITTEN
+    open_end = pattern.endswith("*") or ":" in last or "@" in last
+    meaning = translation_of(pattern if open_end else f"{pattern}*", form, trusting=True)
+    return Translation(meaning.patterns, (*meaning.remarks, *_narrowed(pattern, host)))
+
+
+def _narrowed(pattern: str, host: str) -> Iterator[str]:
+    if host and host not in HUB_NAMES and not pattern.startswith("*"):
+        yield f"it covers the registry {host} alone, no longer others whose names end so"
+    elif not host and not pattern.startswith("*"):
+        yield "it covers Docker Hub alone, no longer names of other registries that end so"
+    if not pattern.endswith("*") and "@" not in pattern:
+        yield "it covers what is written alone, no longer longer names or tags that begin so"
+
+
+def _features(features: Mapping[str, object], into: ImportResult) -> Mode:
+    if features.get("namespacedValidation"):
+        into.changed("features.namespacedValidation", "labels of namespaces decide nothing here: it is for all of them")
+    if features.get("detectionMode") is True:
+        return Mode.WARN
+    return Mode.ENFORCE

@@ -1,0 +1,292 @@
+"""Globs over whole image names, as other programs have them, made into patterns over the parts of an image.
+
+In such a glob ``*`` stands for any characters, also for ``/``, ``:`` and ``@``. Here every part has a glob of its own,
+and ``*`` ends where a component ends, so that one of theirs is often several of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+from trow.lib.globs import NAMESPACE
+from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
+from trow.policy.patterns import ANY, ImagePattern
+from trow.policy.resources import IMAGES_AT_MOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Labels that a star in a host may stand for beyond its own: `*.example.com` is tried with up to so many more.
+_MORE_LABELS: Final = 3
+_STARS: Final = re.compile(r"\*+")
+# Anything, but at least one character: no part of a name is empty.
+_SOMETHING: Final = re.compile(r"(?:^|(?<=[/:@]))(?:\?\*|\*\?)(?=$|[/:@])")
+_STRANGE: Final = frozenset("?[]{}\\!|&<>$ ")
+# What may stand in the text of a digest, behind a star.
+_IN_A_DIGEST: Final = re.compile(r"\*[0-9a-fhs]+(?:[*:]|$)")
+_WHOLE_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+
+
+class Form(Enum):
+    """What the name of an image looks like where the glob is compared with it.
+
+    Attributes:
+        WRITTEN: as the Pod has it, such as ``nginx``.
+        HOSTED: with the registry and either a tag or a digest, such as ``docker.io/nginx:latest``.
+        FULL: with everything that is left out: ``docker.io/library/nginx:latest``.
+    """
+
+    WRITTEN = "written"
+    HOSTED = "hosted"
+    FULL = "full"
+
+
+class NotTranslatable(ValueError):
+    """A glob that no patterns of ours are equal to; the message says what is in the way."""
+
+
+class Nothing(NotTranslatable):
+    """A glob that is like no image's name, so that leaving it out changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What a glob means here.
+
+    Attributes:
+        patterns: together they cover what it covers, as far as no remark says otherwise.
+        remarks: where they do not.
+    """
+
+    patterns: tuple[ImagePattern, ...]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Globs of the registry, in which a star may stand for dots, of the repository, and of the rest."""
+
+    host: str
+    path: str
+    tag: str
+    digest: str
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it names an official image of Docker Hub without `library/`."""
+        return self.host in HUB_NAMES and "/" not in self.path and self.path != "**"
+
+
+def translation_of(glob: str, form: Form, *, trusting: bool, in_namespaces: bool = False) -> Translation:
+    """Patterns for a glob.
+
+    Args:
+        glob: over whole names.
+        form: of the names that it is compared with.
+        trusting: whether something is permitted by it.
+        in_namespaces: whether `NAMESPACE` in it is the namespace of the Pod, not a text that no name has.
+
+    Raises:
+        Inexpressible: there are none.
+    """
+    text = _SOMETHING.sub("*", _STARS.sub("*", glob))
+    if in_namespaces and NAMESPACE in text and not trusting:
+        raise NotTranslatable(f"{glob!r} denies by the namespace of the Pod, which no rule here can")
+    literal = text.replace(NAMESPACE, "") if in_namespaces else text
+    if strange := sorted(set(literal) & _STRANGE):
+        raise NotTranslatable(f"{glob!r} has {' '.join(strange)}, which no pattern here can say")
+    splits = _splits(text, form, trusting=trusting)
+    parts = [parts for host, path in splits for parts in _variants(host, path, form)]
+    if form is Form.FULL:
+        parts = [each for each in parts if not each.is_short]
+    patterns, wrong = _patterns(parts)
+    if not patterns:
+        raise NotTranslatable(wrong) if wrong else Nothing(f"{glob!r} is like no image's name")
+    remarks = [wrong] if wrong else []
+    for host, path in splits:
+        remarks += _remarks(text, host, path, form, trusting=trusting)
+    return Translation(patterns, tuple(dict.fromkeys(remarks)))
+
+
+def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
+    if len(parts) > IMAGES_AT_MOST:
+        raise NotTranslatable(f"it would take {len(parts)} patterns; write it with fewer stars")
+    found: dict[ImagePattern, None] = {}
+    wrong = ""
+    for each in parts:
+        try:
+            found[ImagePattern.parse(each.host, each.path, each.tag, each.digest)] = None
+        except ValueError as error:
+            wrong = str(error)
+    return tuple(found), wrong
+
+
+# Where the host ends
+
+
+def _splits(text: str, form: Form, *, trusting: bool) -> Sequence[tuple[str, str]]:
+    """Globs of the host and what follows it: it ends at the first slash, and a star may stand for that too."""
+    first, slash, rest = text.partition("/")
+    name, _, port = first.partition(":")
+    if form is Form.WRITTEN and not (first.startswith("*") or (split_host(text)[0] if slash else _is_name(name))):
+        # Whoever wrote a star to allow something meant names of Docker Hub, not registries that begin so.
+        others = () if trusting or "*" not in first else _hosted(text, name, port, rest, trusting=False)
+        return [(DOCKER_HUB, text), *others]
+    if "*" not in first and not (rest and (_is_name(name) or port)):
+        if form is Form.WRITTEN and not slash:
+            return [(DOCKER_HUB, text)]
+        raise Nothing(f"{text!r} begins with no registry, as every name does that it is compared with")
+    return _hosted(text, name, port, rest, trusting=trusting)
+
+
+def _hosted(text: str, name: str, port: str, rest: str, *, trusting: bool) -> Sequence[tuple[str, str]]:
+    if "*" not in name and "*" in port and (port != "*" or not rest):
+        return _at_some_port(text, name, port.removesuffix("*"), rest, trusting=trusting)
+    found = list(_ends(text))
+    if not trusting or "*" not in name:
+        return found
+    if not rest and not name.startswith("*"):
+        if not _is_name(name.removesuffix("*")) or port or name.count("*") > 1:
+            raise NotTranslatable(f"{text!r} is about every registry whose name begins so, whoever has it")
+        return [(name.removesuffix("*"), "*")]
+    if name.startswith("*"):
+        # Whoever allows `*.example.com/x` means registries, not repositories of others that are called so.
+        return found[:1] if _is_name(name) and rest else [split for split in found if split[0] in (ANY, name)]
+    return found
+
+
+def _ends(text: str) -> Iterator[tuple[str, str]]:
+    first, slash, rest = text.partition("/")
+    if slash and not first.endswith("*"):
+        yield first, rest
+    for at, character in enumerate(first if slash else first.partition(":")[0].partition("@")[0]):
+        if character == "*":
+            host, tail = text[: at + 1], text[at + 1 :]
+            yield host, "*" if tail in ("", "/*") else f"**{tail}" if tail.startswith("/") else f"*{tail}"
+
+
+def _at_some_port(text: str, name: str, port: str, rest: str, *, trusting: bool) -> Sequence[tuple[str, str]]:
+    """A port is written out here, or any."""
+    if not trusting:
+        return [(f"{name}:*", rest or "*")]
+    if rest or not port.isdecimal():
+        raise NotTranslatable(f"{text!r} has a part of a port; a port is written out, or * for any")
+    return [(f"{name}:{port}", "*")]
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is told by a dot that this is a registry."""
+    return "." in text or text == "localhost"
+
+
+# What one glob is in parts
+
+
+def _variants(host: str, path: str, form: Form) -> Iterator[_Parts]:
+    for repository, tag, digest in _versions(path, form):
+        for each in _hosts(host):
+            for glob in _repositories(repository):
+                yield _Parts(each, glob, tag, digest)
+
+
+def _versions(path: str, form: Form) -> Sequence[tuple[str, str, str]]:
+    """Repository, tag and digest; the tag is "*" where there may be any."""
+    head, at, digest = path.partition("@")
+    start = head.rfind("/") + 1
+    name, colon, tag = head[start:].partition(":")
+    if at and not _WHOLE_DIGEST.fullmatch(digest):
+        raise NotTranslatable(f"{path!r} asks for any digest; require: {{digest: true}} does, of a whole policy")
+    if at or colon:
+        return [(head[:start] + name, ANY if at else tag, digest)]
+    if path.endswith("*"):
+        return [(path, ANY, ""), *_up_to_stars(path, start)]
+    found = [(path, "latest", "")] if form is Form.WRITTEN else []
+    if not found and "*" not in name:
+        raise Nothing(f"{path!r} has no tag, as every name has that it is compared with; write :* behind it")
+    return [*found, *_up_to_stars(path, start)]
+
+
+def _up_to_stars(path: str, start: int) -> Iterator[tuple[str, str, str]]:
+    """A star in the last component may stand for the end of the repository and the beginning of the tag."""
+    for at in range(start, len(path) - 1):
+        if path[at] == "*":
+            yield path[: at + 1], path[at:], ""
+
+
+def _hosts(glob: str) -> Iterator[str]:
+    """The glob by labels: a star may stand for dots too, and at the end for a port."""
+    if glob == ANY or "*" not in glob.removesuffix(":*"):
+        yield glob
+        return
+    port = ":*" if glob.endswith("*") else ""
+    first, *others = glob.removesuffix(":*").split("*")
+    for more in product(range(_MORE_LABELS + 1), repeat=len(others)):
+        if sum(more) <= _MORE_LABELS:
+            stars = ("*" + ".*" * labels for labels in more)
+            yield first + "".join(f"{star}{other}" for star, other in zip(stars, others, strict=True)) + port
+
+
+def _repositories(glob: str) -> Iterator[str]:
+    """The glob by components: a star may stand for slashes too."""
+    *parts, last = glob.split("/")
+    for chosen in product(*map(_inside, parts), _at_the_end(last)):
+        yield "/".join(chosen)
+
+
+def _inside(part: str) -> Sequence[str]:
+    if part in ("*", "**"):
+        return ("*/**",) if part == "*" else (part,)
+    return [f"{core}*/**" if part.endswith("*") else core for core in _cores(part)]
+
+
+def _at_the_end(part: str) -> Sequence[str]:
+    if part == "*":
+        return ("**",)
+    if not part.endswith("*"):
+        return _cores(part)
+    return [f"{core}{end}" for core in _cores(part) for end in ("*", "*/**")]
+
+
+def _cores(part: str) -> Sequence[str]:
+    """The component without a star at its end: one in front or in its middle may stand for further components."""
+    first, *others = part.removesuffix("*").split("*")
+    if part.startswith("*"):
+        first, others = f"**/*{others[0]}", others[1:]
+    found = [first]
+    for other in others:
+        found = [f"{before}{joint}{other}" for before in found for joint in ("*", "*/**/*")]
+    return found
+
+
+# Where the patterns are not the same
+
+
+def _remarks(text: str, host: str, path: str, form: Form, *, trusting: bool) -> Iterator[str]:
+    repository, tag, digest = _versions(path, form)[0]
+    first = text.partition("/")[0]
+    if host in HUB_NAMES - {DOCKER_HUB} and form is not Form.WRITTEN:
+        yield f"{host} is Docker Hub, so that it is about all images of {DOCKER_HUB} here"
+    if trusting and "*" not in host and ("*" in first.partition(":")[0] or first == f"{host}*"):
+        yield f"it is about {host} alone, no longer about registries whose names begin so"
+    elif trusting and host == ANY and "*" in first.partition(":")[0][1:]:
+        yield "it is about repositories, no longer about registries that are called so"
+    elif host.endswith(":*"):
+        yield f"it is about {host.removesuffix(':*')} at every port"
+    elif "*" in host and host != ANY:
+        yield "a star in a registry stands for at most four labels here"
+    if tag == ANY and not digest and ":" in path and not repository.endswith("*"):
+        yield "it covers images that are named by a digest alone, too"
+    if trusting and form is not Form.HOSTED and _begins_a_tag(path):
+        yield "images that are named with a digest beside the tag are not allowed by it: nothing vouches for the tag"
+    if not trusting and _IN_A_DIGEST.search(text):
+        yield "a part of a digest is not compared"
+
+
+def _begins_a_tag(path: str) -> bool:
+    """Whether a star at the end stands for the end of a tag, and what may follow that."""
+    name, colon, tag = path.rpartition("/")[2].partition(":")
+    return tag not in ("", "*") and tag.endswith("*") if colon else "*" in name[:-1] and name.endswith("*")

@@ -1,0 +1,195 @@
+"""What a trial came to, for programs: JSON of a stable form, and JUnit as CI systems read it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree as ET
+
+import msgspec
+from msgspec import Struct
+
+from trow.lib.terminal import escaped_xml
+from trow.policytools.judging import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trow.policytools.evaluation import Evaluation, JudgedImage, JudgedObject, Unreadable
+    from trow.policytools.judging import Opinion
+
+# Raised when a member changes its meaning or goes; new members do not raise it.
+FORMAT: Final = 1
+# Characters that XML 1.0 cannot hold, not even escaped (section 2.2).
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class PolicyResult(Struct, frozen=True):
+    """What one policy says of one image."""
+
+    policy: str
+    rule: str
+    mode: str
+    verdict: str
+    reason: str
+    remedy: str
+    exception: str
+
+
+class ImageResult(Struct, frozen=True):
+    """One field that names an image: `image` as it was written, `reference` as it is judged, null if it cannot be."""
+
+    field: str
+    used_by: str
+    image: str
+    reference: str | None
+    verdict: str
+    policies: tuple[PolicyResult, ...]
+
+
+class ObjectResult(Struct, frozen=True):
+    """One object that names images; `document` counts from 1, `item` of a list from 0."""
+
+    file: str
+    document: int
+    item: int | None
+    kind: str
+    namespace: str
+    name: str
+    verdict: str
+    images: tuple[ImageResult, ...]
+
+
+class ErrorResult(Struct, frozen=True):
+    """Something that could not be judged, or that was passed over and should be looked at."""
+
+    file: str
+    document: int
+    item: int | None
+    message: str
+
+
+class Summary(Struct, frozen=True):
+    """How many images came to what, and how many objects name none."""
+
+    allowed: int
+    audited: int
+    warned: int
+    undecided: int
+    denied: int
+    objects: int
+    objects_without_images: int
+    errors: int
+
+
+class Report(Struct, frozen=True):
+    """All of it."""
+
+    format: int
+    verdict: str
+    summary: Summary
+    objects: tuple[ObjectResult, ...]
+    errors: tuple[ErrorResult, ...]
+    warnings: tuple[ErrorResult, ...]
+
+
+def as_json(trial: Evaluation) -> str:
+    """One JSON object, as the reference describes it."""
+    report = Report(
+        FORMAT,
+        trial.outcome.value,
+        _summary(trial),
+        tuple(map(_object, trial.judged)),
+        tuple(map(_error, trial.unreadable)),
+        tuple(map(_error, trial.strange)),
+    )
+    return msgspec.json.format(msgspec.json.encode(report)).decode()
+
+
+def _summary(trial: Evaluation) -> Summary:
+    counts = {outcome.value: count for outcome, count in trial.counts.items()}
+    return Summary(
+        **counts, objects=len(trial.judged), objects_without_images=trial.skipped, errors=len(trial.unreadable)
+    )
+
+
+def _object(judged: JudgedObject) -> ObjectResult:
+    place = judged.place
+    images = tuple(map(_image, judged.images))
+    where = (place.file, place.document, place.item)
+    return ObjectResult(*where, str(judged.kind), judged.namespace, judged.name, judged.outcome.value, images)
+
+
+def _image(image: JudgedImage) -> ImageResult:
+    use, reference = image.use, image.reference
+    policies = tuple(map(_policy, image.opinions))
+    text = str(reference) if reference else None
+    return ImageResult(use.field, use.owner, use.text, text, image.outcome.value, policies)
+
+
+def _policy(opinion: Opinion) -> PolicyResult:
+    found = opinion.finding
+    reasons = (found.reason, found.remedy, found.exemption)
+    return PolicyResult(found.policy, found.rule, found.mode.value, opinion.outcome.value, *reasons)
+
+
+def _error(unreadable: Unreadable) -> ErrorResult:
+    place = unreadable.place
+    message = f"{unreadable.what}: {unreadable.why}" if unreadable.what else unreadable.why
+    return ErrorResult(place.file, place.document, place.item, message)
+
+
+def as_junit(trial: Evaluation) -> str:
+    """A test suite for each object, with a test case for each image in it.
+
+    What is denied is a failure, what cannot be decided or read an error; what only warns passes and says so.
+    """
+    root = ET.Element("testsuites", name="trow policy test")
+    for judged in trial.judged:
+        root.append(_suite(f"{judged.place.short} {judged}", [_case(judged, image) for image in judged.images]))
+    if trial.unreadable:
+        root.append(_suite("unreadable", [_unreadable_case(each) for each in trial.unreadable]))
+    for name in ("tests", "failures", "errors"):
+        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + escaped_xml(ET.tostring(root, encoding="unicode"))
+
+
+def _suite(name: str, cases: Sequence[ET.Element]) -> ET.Element:
+    counts = {
+        "failures": sum(case.find("failure") is not None for case in cases),
+        "errors": sum(case.find("error") is not None for case in cases),
+    }
+    suite = ET.Element("testsuite", name=_text(name), tests=str(len(cases)), skipped="0", time="0")
+    suite.attrib.update({key: str(count) for key, count in counts.items()})
+    suite.extend(cases)
+    return suite
+
+
+def _case(judged: JudgedObject, image: JudgedImage) -> ET.Element:
+    name = f"{image.use.owner}: {image.reference or image.use.text}"
+    case = ET.Element("testcase", name=_text(name), classname=_text(str(judged)), file=_text(judged.place.file))
+    case.set("time", "0")
+    for tag, outcome in (("failure", Outcome.DENIED), ("error", Outcome.UNDECIDED)):
+        if lines := list(_lines(image, outcome)):
+            told = ET.SubElement(case, tag, type=outcome.value, message=_text(lines[0]))
+            told.text = _text("\n".join(lines))
+            return case
+    if lines := [*_lines(image, Outcome.WARNED), *_lines(image, Outcome.AUDITED)]:
+        ET.SubElement(case, "system-out").text = _text("\n".join(lines))
+    return case
+
+
+def _lines(image: JudgedImage, outcome: Outcome) -> Iterator[str]:
+    return (str(opinion.finding) for opinion in image.opinions if opinion.outcome is outcome)
+
+
+def _unreadable_case(unreadable: Unreadable) -> ET.Element:
+    place = unreadable.place
+    case = ET.Element("testcase", name=_text(str(place)), classname="unreadable", file=_text(place.file), time="0")
+    ET.SubElement(case, "error", type="unreadable", message=_text(str(unreadable))).text = _text(str(unreadable))
+    return case
+
+
+def _text(text: str) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)

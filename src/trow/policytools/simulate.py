@@ -1,0 +1,212 @@
+"""What would break if a policy were on: everything that runs, from a live cluster or a dump of it, judged by it.
+
+A Pod that runs is not touched by a new policy, but it would not start again on another node, and no further one would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from trow.lib.errors import StartError
+from trow.policytools.documents import Document, Place
+from trow.policytools.evaluation import Evaluation, try_one
+from trow.policytools.judging import Judge, Outcome
+from trow.policytools.running import pods_of, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.policytools.evaluation import JudgedImage, JudgedObject
+    from trow.policytools.judging import Opinion
+    from trow.policytools.loading import Policies
+
+CLUSTER: Final = "the cluster"
+_NAMESPACES: Final = "/api/v1/namespaces"
+# A Deployment has ReplicaSets, which have Pods; whatever is built upon that hardly goes deeper.
+_MOST_OWNERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """What one rule would do to one image of one workload.
+
+    Attributes:
+        workload: what somebody made, such as ``Deployment web``; its Pods are counted, not listed.
+        pods: how many of its Pods run the image, or are to.
+    """
+
+    outcome: Outcome
+    namespace: str
+    workload: str
+    opinion: Opinion
+    image: str
+    pods: int
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """Everything that was found.
+
+    Attributes:
+        trial: each object and its verdict.
+        breakages: what is not simply allowed, the worst first.
+        workloads: how many there are, and how many of them would not start again.
+        idle: how many objects were passed over, for they run nothing.
+    """
+
+    trial: Evaluation
+    breakages: tuple[Breakage, ...]
+    workloads: int
+    broken: int
+    idle: int
+
+
+def from_cluster(kubeconfig: Path) -> list[Document]:
+    """Everything in the cluster that names images, as far as it is built in.
+
+    Raises:
+        StartError: the cluster cannot be asked.
+    """
+    # The client takes as much memory as all else: it is loaded where it is used.
+    from trow.controllers.background_scan import COLLECTIONS  # noqa: PLC0415
+    from trow.kube.access import Access, AccessError  # noqa: PLC0415
+    from trow.kube.client import KubeClient  # noqa: PLC0415
+    from trow.kube.errors import KubeRefused  # noqa: PLC0415
+    from trow.kube.objects import Objects  # noqa: PLC0415
+    from trow.oci.errors import Unavailable  # noqa: PLC0415
+
+    async def listed() -> list[Document]:
+        client = KubeClient(Access.from_kubeconfig(kubeconfig))
+        try:
+            found = [await Objects(client).list_all(path) for path in (_NAMESPACES, *COLLECTIONS)]
+        finally:
+            await client.close()
+        items = [item for collection in found for item in collection.objects.values()]
+        return [Document(Place(CLUSTER, number), item) for number, item in enumerate(items, 1)]
+
+    try:
+        return asyncio.run(listed())
+    except (AccessError, KubeRefused, Unavailable) as error:
+        raise StartError(f"the cluster of {kubeconfig} cannot be asked: {error}") from None
+
+
+def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, namespace: str) -> Simulation:
+    """Judge what runs, and say it of what somebody made.
+
+    Args:
+        documents: objects; a Namespace comes before what is in it.
+        judge: by whose rules.
+        policies: the same, and what was read beside them.
+        namespace: that of objects which do not say where they are.
+    """
+    trial, roots, idle = Evaluation(), _Roots(), 0
+    found: list[_Found] = []
+    for document in documents:
+        item = document.value if isinstance(document.value, dict) else {}
+        roots.add(item)
+        policies.labels.learn(item)
+        if not runs(item):
+            idle += 1
+        elif judged := try_one(trial, document, judge, policies.subjects, namespace):
+            found.append(_Found(judged, _owner(item), pods_of(item)))
+    workloads: dict[tuple[str, str], Outcome] = {}
+    against: dict[_Key, list[_Against]] = defaultdict(list)
+    for each in found:
+        judged, root = each.judged, roots.of(each)
+        before = workloads.get((judged.namespace, root), Outcome.ALLOWED)
+        workloads[judged.namespace, root] = max(before, judged.outcome, key=_rank)
+        for image, opinion in _against(judged):
+            key = (judged.namespace, root, image.use.text, opinion.finding.policy, opinion.finding.rule)
+            against[key].append(_Against(opinion, each))
+    broken = sum(outcome is Outcome.DENIED for outcome in workloads.values())
+    return Simulation(trial, tuple(_breakages(against)), len(workloads), broken, idle)
+
+
+def _against(judged: JudgedObject) -> Iterator[tuple[JudgedImage, Opinion]]:
+    for image in judged.images:
+        for opinion in image.opinions:
+            if opinion.outcome is not Outcome.ALLOWED:
+                yield image, opinion
+
+
+def _breakages(against: Mapping[_Key, Sequence[_Against]]) -> Iterable[Breakage]:
+    made = (
+        Breakage(opinions[0].opinion.outcome, namespace, workload, opinions[0].opinion, image, _pods(opinions))
+        for (namespace, workload, image, _, _), opinions in against.items()
+    )
+    return sorted(made, key=lambda each: (-_rank(each.outcome), each.namespace, each.workload, each.image))
+
+
+def _pods(opinions: Sequence[_Against]) -> int:
+    """The Pods that are there; where none is, or none was shown, those that there are to be."""
+    pods = {each.found.judged.place for each in opinions if each.found.judged.kind.is_pod}
+    return len(pods) or max(each.found.pods for each in opinions)
+
+
+def _rank(outcome: Outcome) -> int:
+    return [*Outcome].index(outcome)
+
+
+class _Owner(NamedTuple):
+    """Who manages an object."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+class _Found(NamedTuple):
+    """What was judged, who manages it, and how many Pods it makes."""
+
+    judged: JudgedObject
+    owner: _Owner | None
+    pods: int
+
+
+class _Against(NamedTuple):
+    """An opinion that is not simply "allowed", and of what it is."""
+
+    opinion: Opinion
+    found: _Found
+
+
+# Namespace, workload, image, policy and rule.
+_Key: TypeAlias = tuple[str, str, str, str, str]
+
+
+class _Roots:
+    """Finds what somebody made behind what controllers have made of it."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, _Owner | None] = {}
+
+    def add(self, item: Mapping[str, object]) -> None:
+        """Take down who manages an object."""
+        if isinstance(uid := _metadata(item).get("uid"), str):
+            self._owners[uid] = _owner(item)
+
+    def of(self, found: _Found) -> str:
+        """Kind and name of the outermost owner that is known."""
+        name, owner = f"{found.judged.kind.name} {found.judged.name}", found.owner
+        for _ in range(_MOST_OWNERS):
+            if owner is None:
+                break
+            name, owner = f"{owner.kind} {owner.name}", self._owners.get(owner.uid)
+        return name
+
+
+def _metadata(item: Mapping[str, object]) -> Mapping[str, object]:
+    found = item.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+def _owner(item: Mapping[str, object]) -> _Owner | None:
+    owners = _metadata(item).get("ownerReferences")
+    for owner in owners if isinstance(owners, list) else ():
+        if isinstance(owner, dict) and owner.get("controller") is True:
+            return _Owner(*(str(owner.get(key)) for key in ("kind", "name", "uid")))
+    return None

@@ -1,0 +1,172 @@
+"""What this registry knows of an image that somebody wants to run: nothing is fetched from anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trow.oci import manifest as manifests
+from trow.oci import media
+from trow.oci.digest import Digest
+from trow.oci.errors import BlobUnknown, ManifestUnknown
+from trow.oci.numbers import finite
+from trow.policy.decide import ImageFacts
+from trow.registry.ports import LocalFile
+from trow.registry.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from trow.oci.names import Repository, Tag
+    from trow.policy.images import ImageReference
+    from trow.registry.ports import BlobSource, ManifestRecord
+    from trow.registry.pull import Pull
+
+_ABSENT: Final = ImageFacts(exists=False)
+# A configuration has a line for every layer and every variable; what is larger is none.
+_LARGEST_CONFIGURATION: Final = 1024 * 1024
+# Of those that were read: by their digest, which stands for always the same.
+_MOST_REMEMBERED: Final = 4096
+# Platforms of one index that are looked at.
+_MOST_PLATFORMS: Final = 64
+# Of one digest, that are tried at a pull.
+MOST_TAGS: Final = 256
+# What no runtime takes out of an index, in exactly this form: attestations of BuildKit, beside the images.
+_NO_PLATFORM: Final = {"architecture": "unknown", "os": "unknown"}
+
+
+class _Child(msgspec.Struct, frozen=True):
+    digest: str
+    platform: object = None
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """The members of an index by which runtimes choose (image-spec, image-index.md)."""
+
+    manifests: tuple[_Child, ...] | None = None
+
+
+class _Configuration(msgspec.Struct, frozen=True):
+    """The members of an image's configuration that policies ask for (image-spec, config.md)."""
+
+    created: str | None = None
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+
+    @property
+    def platform(self) -> str:
+        """Such as ``linux/arm/v7``; "" where none is named."""
+        if self.os in (None, "", "unknown"):
+            return ""
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    @property
+    def created_at(self) -> float | None:
+        """Seconds of Unix time; without an offset (RFC 3339) it says nothing."""
+        try:
+            created = datetime.fromisoformat(self.created) if self.created else None
+            return created.timestamp() if created and created.tzinfo else None
+        except (ValueError, OverflowError):
+            return None
+
+
+_INDEX: Final = msgspec.json.Decoder(_Index, float_hook=finite)
+_CONFIGURATION: Final = msgspec.json.Decoder(_Configuration, float_hook=finite)
+# Something that runs perhaps, and does not say what it is.
+_SILENT: Final = _Configuration()
+
+
+class LocalImageLookup:
+    """Looks images up.
+
+    Args:
+        registries: the names of this registry, as images have them.
+    """
+
+    def __init__(self, pull: Pull, registries: Collection[str]) -> None:
+        self._pull = pull
+        self._registries = frozenset(registries)
+        self._reading = Reading()
+        self._read: dict[Digest, _Configuration] = {}
+
+    async def facts(self, image: ImageReference) -> ImageFacts:
+        """What is known of an image; of another registry's image, that it is not here.
+
+        Raises:
+            Unavailable: the database or the storage does not answer.
+        """
+        reference = image.digest or image.tag
+        if image.registry not in self._registries or reference is None:
+            return _ABSENT
+        try:
+            record = await self._pull.manifest(image.repository, reference)
+        except ManifestUnknown:
+            return _ABSENT
+        found = await self._configurations(image.repository, record)
+        platforms = tuple(each.platform for each in found if each.platform)
+        vouched = await self._vouched(image)
+        return ImageFacts(True, record.digest, vouched, _oldest(found), platforms)
+
+    async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
+        """The tags that stand for the digest of an image of this registry, or once did, the present ones first.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        if image.registry not in self._registries or image.digest is None:
+            return ()
+        return await self._pull.tagged_as(image.repository, image.digest, MOST_TAGS)
+
+    async def _vouched(self, image: ImageReference) -> bool:
+        """Whether this registry has let the tag stand for the digest; which is why moved tags stop no Pod's restart."""
+        if image.tag is None or image.digest is None:
+            return False
+        return await self._pull.was_tagged(image.repository, image.tag, image.digest)
+
+    async def _configurations(self, repository: Repository, record: ManifestRecord) -> Sequence[_Configuration]:
+        """The configuration of each platform that is here: what is not here runs from nowhere."""
+        if record.media_type not in media.INDEXES:
+            return [await self._configuration(repository, record)]
+        listed = (await self._reading.of(record.content, _INDEX.decode)).manifests
+        children = [child for child in listed or () if child.platform != _NO_PLATFORM]
+        found: list[_Configuration] = []
+        for child in children[:_MOST_PLATFORMS]:
+            with contextlib.suppress(ManifestUnknown):
+                image = await self._pull.manifest(repository, Digest.parse(child.digest))
+                found.append(await self._configuration(repository, image))
+        return found if len(children) <= _MOST_PLATFORMS else [*found, _SILENT]
+
+    async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration:
+        if image.media_type not in media.IMAGES:
+            return _SILENT  # an index in an index
+        parsed = await self._reading.of(image.content, lambda raw: manifests.parse(raw, image.media_type))
+        name = parsed.blobs[0].digest
+        try:
+            blob = await self._pull.blob(repository, name)  # knowing its digest is no right to it
+            if (known := self._read.get(name)) is not None:
+                return known
+            if blob.size > _LARGEST_CONFIGURATION:
+                return _SILENT
+            found = await self._reading.of(await _content(blob.source), _CONFIGURATION.decode)
+        except (BlobUnknown, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _SILENT
+        if len(self._read) >= _MOST_REMEMBERED:
+            self._read.clear()  # what is asked for again and again comes back at once
+        self._read[name] = found
+        return found
+
+
+def _oldest(found: Sequence[_Configuration]) -> float | None:
+    """When the oldest platform was made, which is how old the image is; if one does not say, nobody knows."""
+    dates = [each.created_at for each in found]
+    known = [date for date in dates if date is not None]
+    return min(known) if known and len(known) == len(dates) else None
+
+
+async def _content(source: BlobSource) -> bytes:
+    return await asyncio.to_thread(source.path.read_bytes) if isinstance(source, LocalFile) else source

@@ -1,0 +1,228 @@
+"""Threads that hash and write what the event loop receives, so that receiving, hashing and writing overlap.
+
+Both hashing and writing release the interpreter lock, hence on two cores a push runs at the speed of the slowest of the
+three, not at their sum. There is a fixed number of threads for all uploads. None belongs to one: an upload whose bytes
+are awaited costs none. A lane is what one upload has done in order, hashing or writing, by whichever thread is free.
+
+So that nobody has all the threads, chunks that are under way have a place each, which their owners share: `Shares`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from trow.lib.shares import Bounds, Shares
+from trow.lib.threads import start_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Sequence
+
+# Chunks of about 400 kB of one upload that may be under way. Two keep its lanes busy; more only cost memory.
+_IN_FLIGHT: Final = 2
+_LEAST_THREADS: Final = 4
+_MOST_THREADS: Final = 32
+# Each upload waits with one chunk at most, so these are as many as there may be connections.
+_WAITING: Final = 65_536
+_PATIENCE_SECONDS: Final = 60.0
+
+
+def _threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(_LEAST_THREADS, min(_MOST_THREADS, 2 * cores))
+
+
+class WorkerPool:
+    """The threads of all lanes, and the places of the chunks that are under way.
+
+    Raises:
+        ThreadsError: the system lets the threads not be started.
+    """
+
+    def __init__(self) -> None:
+        count = _threads()
+        # Half of the places are one owner's, and enough for it to keep all threads busy.
+        self.places: Final = Shares(Bounds(2 * count, count, _WAITING, _WAITING, _PATIENCE_SECONDS), "uploads")
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._running = 0
+        try:
+            for _ in range(count):
+                start_thread(self._run, "trow-lane")
+                self._running += 1
+        except BaseException:
+            self.close()
+            raise
+
+    def put(self, work: Callable[[], object]) -> None:
+        """Have something done by the next thread that is free; here, when there is none any more."""
+        with self._lock:
+            if not self._closed:
+                self._work.put(work)
+                return
+        work()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for a thread."""
+        return self._closed or self._work.empty()
+
+    def close(self) -> None:
+        """End the threads when they have done what was given to them."""
+        with self._lock:
+            self._closed = True
+        for _ in range(self._running):
+            self._work.put(None)
+        self._running = 0
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # nothing may keep an upload alive while the thread waits
+
+
+class _Piece:
+    """A chunk that is under way, and in how many lanes it still is."""
+
+    __slots__ = ("chunk", "left")
+
+    def __init__(self, chunk: bytes, left: int) -> None:
+        self.chunk = chunk
+        self.left = left
+
+
+class _Lane:
+    """What is done with the chunks of one upload, one after the other."""
+
+    def __init__(self, lanes: WorkerPool, feed: FanOut, work: Callable[[bytes], object]) -> None:
+        self._lanes = lanes
+        self._feed = feed
+        self._work = work
+        self._lock = threading.Lock()
+        self._pieces: deque[_Piece] = deque()
+        self._running = False
+
+    def put(self, piece: _Piece) -> None:
+        with self._lock:
+            self._pieces.append(piece)
+            if self._running:
+                return
+            self._running = True
+        self._lanes.put(self._run)
+
+    def _run(self) -> None:
+        """Do one piece, and go on with the next unless another lane waits for this thread."""
+        while True:
+            self._do(self._pieces.popleft())
+            with self._lock:
+                self._running = bool(self._pieces)
+                if not self._running:
+                    return
+            if not self._lanes.idle:
+                self._lanes.put(self._run)
+                return
+
+    def _do(self, piece: _Piece) -> None:
+        try:
+            if self._feed.error is None:
+                self._work(piece.chunk)
+        except BaseException as error:  # noqa: BLE001 - handed to the request that waits for it
+            self._feed.fail(error)
+        self._feed.done(piece)
+
+
+class FanOut:
+    """The event loop's end of the lanes during one request: hands chunks out and waits when too many are under way.
+
+    Args:
+        works: what is to be done with each chunk; all at the same time, each in the order of the chunks.
+        lanes: the threads.
+        owner: whose share of the places the chunks take.
+    """
+
+    def __init__(self, works: Sequence[Callable[[bytes], object]], lanes: WorkerPool, owner: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lanes = [_Lane(lanes, self, work) for work in works]
+        self._places = lanes.places
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._wake_at = 0
+        self.error: BaseException | None = None
+
+    async def run(self, chunks: AsyncIterable[bytes]) -> None:
+        """Give every chunk to every lane.
+
+        Raises:
+            OSError: what a lane's work raised.
+            TooManyRequests, Unavailable: no thread was free for too long.
+        """
+        try:
+            async for chunk in chunks:
+                await self._give(chunk)
+                del chunk
+                await self._until(_IN_FLIGHT - 1)
+                if self.error is not None:
+                    break
+        finally:
+            await self._until(0)
+            self._lanes.clear()  # they lead back here, and a cycle would wait for a collection
+        self._raise()
+
+    async def _give(self, chunk: bytes) -> None:
+        await self._places.take(self._owner)
+        piece = _Piece(chunk, len(self._lanes))
+        with self._lock:
+            self._pending += 1
+        for lane in self._lanes:
+            lane.put(piece)
+
+    def _raise(self) -> None:
+        """Raise the first error; one that its own traceback leads to would keep the connection until a collection."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first error (called by a lane)."""
+        with self._lock:
+            self.error = self.error or error
+
+    def done(self, piece: _Piece) -> None:
+        """A lane has done its part of a piece (called by the lane): the last one of them tells the loop."""
+        with self._lock:
+            piece.left -= 1
+            if piece.left:
+                return
+            self._pending -= 1
+            waiter = self._waiter if self._pending <= self._wake_at else None
+            if waiter is not None:
+                self._waiter = None
+        self._loop.call_soon_threadsafe(self._finished, waiter)
+
+    def _finished(self, waiter: asyncio.Future[None] | None) -> None:
+        self._places.give_back(self._owner)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _until(self, most: int) -> None:
+        with self._lock:
+            if self._pending <= most:
+                return
+            waiter = self._waiter = self._loop.create_future()
+            self._wake_at = most
+        # Shielded: a cancelled request still has to wait until no lane uses its file any more.
+        try:
+            await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            await waiter
+            raise

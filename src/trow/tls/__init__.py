@@ -1,0 +1,1 @@
+"""TLS: where connections are ended, and the authority for certificates of Trow's own."""

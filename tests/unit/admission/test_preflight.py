@@ -1,0 +1,98 @@
+"""What the API server's own policies are about to refuse is on record, though the validating webhook never sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, owned, pod
+from support.policies import CLUSTER_POLICY, document
+from trow.admission.image_extractor import ImageExtractor
+from trow.admission.mutate import Mutation
+from trow.admission.names import Names
+from trow.admission.notifications import Notifiers
+from trow.admission.preflight import Preflight
+from trow.admission.recording import ReviewRecorder
+from trow.admission.review import decode
+from trow.admission.validate import BoundedLookup, Validation
+from trow.registry.events import Action, Outcome
+
+if TYPE_CHECKING:
+    from support.admission import Gatekeeper
+    from trow.admission.ports import Notification
+    from unit.admission.conftest import Keep
+
+OURS: Final = {"name": "ours", "action": "Allow", "images": [{"registry": REGISTRY}]}
+STRICT: Final = document(CLUSTER_POLICY, {"default": "Deny", "rules": [OURS]}, "only-ours")
+PRESENT: Final = document(
+    CLUSTER_POLICY, {"default": "Deny", "rules": [OURS], "require": {"exists": True}}, "only-what-is-here"
+)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.notices: list[Notification] = []
+
+    def tell(self, notice: Notification) -> None:
+        self.notices.append(notice)
+
+
+async def mutate(keeper: Gatekeeper, item: dict[str, Any], spared: tuple[str, ...] = (), **members: Any) -> Told:
+    told, heralds = Told(), Notifiers()
+    heralds.add(told)
+    subjects, inquiry = ImageExtractor({}), BoundedLookup(NoImages(), 1.0)
+    names = Names(inquiry, {})
+    validation = Validation(
+        keeper.book, subjects, inquiry, names, ReviewRecorder(keeper.audit), keeper.metrics, heralds, clock=keeper.clock
+    )
+    foresight = Preflight(keeper.book, validation, spared, keeper.clock)
+    mutation = Mutation(keeper.book, subjects, inquiry, keeper.metadata, keeper.metrics, names, foresight)
+    ruling = await mutation.answer(decode(body(item, **members)), ORIGIN)
+    assert ruling.allowed
+    return told
+
+
+class NoImages:
+    async def facts(self, image: object) -> Any:
+        raise AssertionError(f"{image} was looked up")
+
+
+async def test_a_refusal_to_come_is_recorded_counted_and_told(keep: Keep) -> None:
+    keeper = keep(STRICT)
+    told = await mutate(keeper, owned(pod("docker.io/evil"), "1234"))
+    (event,) = keeper.audit.events
+    assert (event.action, event.outcome) == (Action.ADMISSION, Outcome.DENIED)
+    assert event.repository == "docker.io/library/evil"
+    assert "only-ours" in event.reason
+    (notice,) = told.notices
+    assert (notice.reason, notice.namespace) == ("ImageDenied", NAMESPACE)
+    counted = keeper.counted("trow_admission_decisions_total")
+    assert counted == {("enforce", "ClusterImagePolicy/only-ours", "default", "deny"): 1.0}
+
+
+async def test_what_will_pass_is_left_to_the_validating_webhook(keep: Keep) -> None:
+    keeper = keep(STRICT)
+    assert (await mutate(keeper, pod(f"{REGISTRY}/app"))).notices == []
+    assert keeper.audit.events == []
+
+
+async def test_what_only_the_registry_knows_is_not_foreseen(keep: Keep) -> None:
+    keeper = keep(PRESENT)
+    await mutate(keeper, pod(f"{REGISTRY}/not/here"))
+    assert keeper.audit.events == []
+    await mutate(keeper, pod("docker.io/evil"))
+    assert len(keeper.audit.events) == 1
+
+
+async def test_new_policies_count_at_once(keep: Keep) -> None:
+    keeper = keep(STRICT)
+    await mutate(keeper, pod("docker.io/evil"))
+    keeper.decree(document(CLUSTER_POLICY, {"default": "Allow"}, "anything"))
+    await mutate(keeper, pod("docker.io/evil"))
+    assert len(keeper.audit.events) == 1
+
+
+async def test_spared_namespaces_and_dry_runs_are_not_reported(keep: Keep) -> None:
+    keeper = keep(STRICT)
+    await mutate(keeper, pod("docker.io/evil"), spared=(NAMESPACE,))
+    await mutate(keeper, pod("docker.io/evil"), dryRun=True)
+    assert keeper.audit.events == []
