@@ -195,7 +195,6 @@ class Wire:
         assert self.incoming.interim() == 100
 
     def answer(self, method: str = "GET") -> Answer:
-        """See `Incoming.answer`."""
         return self.incoming.answer(method)
 
     def ask(

@@ -31,7 +31,6 @@ class Notifiers:
         self._heralds.append(herald)
 
     def tell(self, notice: Notification) -> None:
-        """See `Notifier.tell`."""
         for herald in self._heralds:
             herald.tell(notice)
 

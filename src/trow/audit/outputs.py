@@ -47,15 +47,14 @@ class StreamOutput:
         self._fd = fd
 
     def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:  # noqa: ARG002
-        """See `Output.resume`: a stream does not know."""
+        """None: a stream does not know what it has shown."""
         return {}
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:  # noqa: ARG002 - a stream has no beginning
-        """See `Output.write`."""
         write_all(self._fd, lines)
 
     def close(self) -> None:
-        """See `Output.close`; the stream is somebody else's."""
+        """Does nothing: the stream belongs to the process."""
 
 
 class FileOutput:
@@ -81,7 +80,7 @@ class FileOutput:
         self._foreign = False
 
     def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:
-        """See `Output.resume`: read off the end of the file, or of the one before when it is empty."""
+        """Reads the last record of the file, or of the file before it when this one is empty."""
         self._open()
         self._drop_half_a_line()
         for path in (self._path, *([] if self._size else [self._old(1)])):
@@ -93,7 +92,6 @@ class FileOutput:
         return {}
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
-        """See `Output.write`."""
         self._open()
         if self._size and (self._foreign or self._size + len(lines) > self._most):
             self._rotate()
@@ -109,7 +107,6 @@ class FileOutput:
         self._size += len(content)
 
     def close(self) -> None:
-        """See `Output.close`."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

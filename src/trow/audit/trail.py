@@ -87,7 +87,6 @@ class AuditTrail:
         self._writer.start()
 
     def record(self, event: Event) -> None:
-        """See `Audit.record`."""
         part = part_of(event)
         waiting = self._writer.waiting(part)
         if len(waiting) >= self._room(part) or self._closed:
@@ -101,7 +100,7 @@ class AuditTrail:
         return self._most if part is Part.EFFECTS else max(1, self._most // _OTHERS)
 
     async def record_now(self, event: Event) -> None:
-        """See `Audit.record_now`. What was refused may still be on record later, when it was already on its way."""
+        """What was refused may still be on record later, when it was already on its way."""
         part = part_of(event)
         waiting = self._writer.waiting(part)
         if self._writer.failing or self._closed or len(waiting) >= self._room(part):

@@ -175,7 +175,7 @@ class TrailWriter:
         return self._tries > 0
 
     def displaced(self) -> Sequence[Path]:
-        """See `AuditTrail.displaced`; from any thread."""
+        """May be called from any thread."""
         return self._store.displaced()
 
     def start(self) -> None:

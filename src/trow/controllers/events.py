@@ -71,7 +71,6 @@ class EventRecorder:
         self._failing = False
 
     def tell(self, notice: Notification) -> None:
-        """See `Notifier.tell`."""
         now = self._clock()
         key = _key(notice)
         series = self._known.pop(key, None)

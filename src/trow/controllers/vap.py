@@ -97,7 +97,6 @@ class VapController:
             listener()
 
     async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
-        """See `Enforcement.keep`."""
         if not all(watched.synced for watched in self._watched.values()):
             return {}
         try:

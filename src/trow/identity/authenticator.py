@@ -85,7 +85,6 @@ class AuthenticatorChain:
         self._questions = Lanes(_QUESTIONS, _KNOWN_QUESTIONS, "tokens that the cluster is asked about")
 
     async def identify(self, proof: Proof) -> Identity:
-        """See `Authenticator.identify`."""
         authorization = proof.authorization
         # Nearly every request of a pull comes this way.
         if authorization is not None and self._by.tokens is not None and authorization.startswith(_BEARER):
@@ -100,7 +99,6 @@ class AuthenticatorChain:
         return await self.verify_secret(credentials.user, credentials.secret, proof.client)
 
     async def verify_secret(self, user: str, secret: str, client: str) -> Identity:
-        """See `Authenticator.verify_secret`."""
         if len(user) + len(secret) > LONGEST:
             raise Unauthorized(
                 f"the credentials are longer than {LONGEST // 1024} KiB; use a token with fewer claims or groups"

@@ -71,7 +71,6 @@ class Guard:
         self._by_rules = RuleDecisions(self._rules)
 
     async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
-        """See `Authorizer.decide`."""
         if (decision := self._at_once(identity, permission)) is not None:
             return decision
         if identity.delegation is not None:
@@ -90,7 +89,7 @@ class Guard:
         return _neither(own, asked) if self._rules else replace(asked, fix=asked.fix or own.fix)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
-        """See `Authorizer.visible`; by the holder's own rights, whatever the token is for."""
+        """Decides by the rights of the holder, whatever the token is for."""
         if self._open_to_all or self._public:
             return [True] * len(repositories)
         holder = identity.undelegated()
@@ -104,7 +103,6 @@ class Guard:
         return [seen or answers[repository] for repository, seen in zip(repositories, own, strict=True)]
 
     def beginnings(self, identity: Identity) -> Sequence[str]:
-        """See `Authorizer.beginnings`."""
         if self._open_to_all or self._public:
             return EVERYWHERE
         holder = identity.undelegated()

@@ -212,7 +212,6 @@ class RbacAuthorizer:
         self._questions_now = Shares(_QUESTIONS, "questions to the cluster about rights")
 
     async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
-        """See `Authorizer.decide`."""
         if permission is Permission.OPEN:
             return Decision(allowed=True, reason="open to everybody")
         asker = self._asker(identity)
@@ -230,7 +229,6 @@ class RbacAuthorizer:
         return self._denial(identity, permission, repository, answer.reason)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
-        """See `Authorizer.visible`."""
         asker = self._asker(identity)
         if asker is None:
             return [False] * len(repositories)
@@ -243,7 +241,7 @@ class RbacAuthorizer:
         return shown
 
     def beginnings(self, identity: Identity) -> Sequence[str]:
-        """See `Authorizer.beginnings`: the cluster can be asked about names only, not for them."""
+        """The cluster can be asked about names only, not for them."""
         return () if self._asker(identity) is None else EVERYWHERE
 
     def _asker(self, identity: Identity) -> _Asker | None:

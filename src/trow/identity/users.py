@@ -60,12 +60,10 @@ class SingleUser:
         self._expected = self._hash(user, password)
 
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
-        """See `Passwords.verify`."""
         del attempt  # this costs nothing
         return self._identity if hmac.compare_digest(self._hash(user, secret), self._expected) else None
 
     def find(self, user: str) -> Identity | None:
-        """See `Passwords.find`."""
         return self._identity if user == self._identity.name else None
 
 
@@ -76,14 +74,12 @@ class AnyPasswords:
         self._sources = sources
 
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
-        """See `Passwords.verify`."""
         for source in self._sources:
             if (identity := await source.verify(user, secret, attempt)) is not None:
                 return identity
         return None
 
     def find(self, user: str) -> Identity | None:
-        """See `Passwords.find`."""
         return next((found for source in self._sources if (found := source.find(user)) is not None), None)
 
 
@@ -106,7 +102,7 @@ class UsersFile:
         self._file.look()
 
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
-        """See `Passwords.verify`; a right password is remembered for minutes, and not beyond a change of the file."""
+        """A right password is remembered for minutes, and not beyond a change of the file."""
         loaded = self._file.get()
         if not loaded.users:
             return None
@@ -127,7 +123,6 @@ class UsersFile:
         return identity
 
     def find(self, user: str) -> Identity | None:
-        """See `Passwords.find`."""
         found = self._file.get().users.get(user)
         return None if found is None else _identity(found)
 

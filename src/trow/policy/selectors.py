@@ -85,7 +85,6 @@ class KnownLabels:
         self._labels = labels
 
     def of(self, namespace: str) -> Mapping[str, str] | None:
-        """See `Labels.of`."""
         return self._labels.get(namespace)
 
 

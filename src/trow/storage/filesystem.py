@@ -137,11 +137,9 @@ class FilesystemBlobs:
         self._threads = self._threads or Threads()
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
-        """See `Blobs.stage`."""
         return FileStaged(self, self._uploads / upload, algorithm, self._bound(owner))
 
     async def resume(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
-        """See `Blobs.resume`."""
         staged = await self.stage(upload, algorithm, owner)
         await staged.look()
         return staged
@@ -151,7 +149,7 @@ class FilesystemBlobs:
         return OwnThreads(self._threads, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
-        """See `Blobs.locate`; the file's size is checked, for a short file must not be sent as if it were whole.
+        """Checks the size of the file: a short file must not be sent as if it were whole.
 
         What was looked at lately the kernel has in memory, so that a thread would take longer.
         """
@@ -170,8 +168,6 @@ class FilesystemBlobs:
         return LocalFile(path, size)
 
     async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
-        """See `Blobs.lost`."""
-
         def look() -> Sequence[Digest]:
             return [digest for digest, size in blobs if not self._whole(self.path(digest), size)]
 
@@ -396,11 +392,9 @@ class FileStaged:
 
     @property
     def offset(self) -> int:
-        """See `Staged.offset`."""
         return self._written + len(self._buffer)
 
     async def write(self, chunks: AsyncIterable[bytes]) -> None:
-        """See `Staged.write`."""
         pieces = aiter(chunks)
         self._digests.clear()
         try:
@@ -482,7 +476,6 @@ class FileStaged:
             self._written = self._stored_size()
 
     async def truncate(self, size: int) -> None:
-        """See `Staged.truncate`."""
         if size >= self.offset:
             return
         self._digests.clear()
@@ -500,7 +493,6 @@ class FileStaged:
         self._written, self._synced = size, min(self._synced, size)
 
     async def content(self) -> bytes:
-        """See `Staged.content`."""
         if not self._written:
             return bytes(self._buffer)
         return await self._threads.run(lambda: self._read() + bytes(self._buffer))
@@ -510,7 +502,7 @@ class FileStaged:
         return self._path.read_bytes()
 
     async def digest(self, algorithm: str) -> Digest:
-        """See `Staged.digest`; read from the file where the bytes were not hashed on their way in."""
+        """Reads the file where the bytes were not hashed on their way in."""
         if self._hasher is not None and self._hasher.name == algorithm and self._hashed == self.offset:
             return Digest.from_hash(self._hasher)
         if not self._written:
@@ -530,7 +522,6 @@ class FileStaged:
         return Digest.from_hash(hasher)
 
     async def commit(self, digest: Digest) -> None:
-        """See `Staged.commit`."""
         await self._threads.run(lambda: self._commit(digest))
 
     def _commit(self, digest: Digest) -> None:
@@ -558,13 +549,12 @@ class FileStaged:
             raise OSError(errno.EIO, os.strerror(errno.EIO))  # it was exchanged, or somebody else has written to it
 
     async def revoke(self) -> None:
-        """See `Staged.revoke`."""
         if self._committed is not None:
             committed, self._committed = self._committed, None
             self._path = await self._threads.tidy(lambda: self._blobs.withdraw(self._path, committed))
 
     async def discard(self) -> None:
-        """See `Staged.discard`. After `commit` it removes the second name, which is no longer needed."""
+        """Removes the second name after `commit`: it is not needed any more."""
         self._buffer.clear()
         path, self._path = self._path, _unmarked(self._path)
         self._written, self._hasher = 0, None
@@ -577,7 +567,6 @@ class FileStaged:
         path.unlink(missing_ok=True)
 
     async def suspend(self) -> None:
-        """See `Staged.suspend`."""
         if self._buffer or self._fd is not None:
             await self._threads.tidy(self._put_aside)
 

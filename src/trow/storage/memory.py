@@ -21,21 +21,17 @@ class MemoryBlobs:
         self._staged: dict[UploadId, bytearray] = {}
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> MemoryStaged:
-        """See `Blobs.stage`."""
         del algorithm, owner
         return MemoryStaged(self._blobs, self._staged, upload)
 
     async def resume(self, upload: UploadId, algorithm: str, owner: str) -> MemoryStaged:
-        """See `Blobs.resume`."""
         return await self.stage(upload, algorithm, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
-        """See `Blobs.locate`."""
         content = self._blobs.get(digest)
         return content if content is not None and len(content) == size else None
 
     async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
-        """See `Blobs.lost`."""
         return [digest for digest, size in blobs if await self.locate(digest, size) is None]
 
 
@@ -53,37 +49,29 @@ class MemoryStaged:
 
     @property
     def offset(self) -> int:
-        """See `Staged.offset`."""
         return len(self._staged.get(self._upload, b""))
 
     async def write(self, chunks: AsyncIterable[bytes]) -> None:
-        """See `Staged.write`."""
         async for chunk in chunks:
             self._bytes.extend(chunk)
 
     async def truncate(self, size: int) -> None:
-        """See `Staged.truncate`."""
         del self._bytes[size:]
 
     async def content(self) -> bytes:
-        """See `Staged.content`."""
         return bytes(self._bytes)
 
     async def digest(self, algorithm: str) -> Digest:
-        """See `Staged.digest`."""
         return Digest.of(self._bytes, algorithm)
 
     async def commit(self, digest: Digest) -> None:
-        """See `Staged.commit`."""
         self._blobs[digest] = bytes(self._bytes)
 
     async def revoke(self) -> None:
-        """See `Staged.revoke`."""
         self._blobs.pop(Digest.of(self._bytes), None)
 
     async def discard(self) -> None:
-        """See `Staged.discard`."""
         self._staged.pop(self._upload, None)
 
     async def suspend(self) -> None:
-        """See `Staged.suspend`; there is nothing to let go of."""
+        """Does nothing: there is no file to close."""

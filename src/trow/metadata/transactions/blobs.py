@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 
 def blob(repository: Repository, digest: Digest) -> Transaction[BlobRecord | None]:
-    """See `Metadata.blob`."""
     rows = yield sql.BLOB, (repository, digest)
     return BlobRecord(columns.integer(rows[0][0]), columns.optional_bytes(rows[0][1])) if rows else None
 
 
 def blob_files(repository: Repository, digests: Sequence[Digest]) -> Transaction[Sequence[tuple[Digest, int]]]:
-    """See `Metadata.blob_files`."""
     found = yield from sizes(sql.BLOB_FILE_SIZES, repository, digests)
     return [(digest, found[digest]) for digest in digests if digest in found]
 
@@ -40,7 +38,6 @@ def sizes(statement: str, repository: Repository, digests: Sequence[Digest]) -> 
 
 
 def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:
-    """See `Metadata.link_blob`."""
     yield sql.ADD_BLOB, (digest, record.size, record.content)
     yield sql.LINK_BLOB, (repository, digest)
 
@@ -48,7 +45,6 @@ def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Tra
 def mount_blob(
     repository: Repository, digest: Digest, sources: Collection[Repository]
 ) -> Transaction[Repository | None]:
-    """See `Metadata.mount_blob`."""
     for source in sources:
         if (yield sql.HAS_BLOB, (source, digest)):
             yield sql.LINK_BLOB, (repository, digest)
@@ -57,13 +53,12 @@ def mount_blob(
 
 
 def repositories_with(digest: Digest, most: int) -> Transaction[Sequence[Repository]]:
-    """See `Metadata.repositories_with`."""
     rows = yield sql.REPOSITORIES_WITH, (digest, most)
     return [Repository(columns.text(row[0])) for row in rows]
 
 
 def unlink_blob(repository: Repository, digest: Digest) -> Transaction[bool]:
-    """See `Metadata.unlink_blob`; content that lives here goes with its last link."""
+    """Removes the content too when it is in this database and this was its last link."""
     unlinked = yield sql.UNLINK_BLOB, (repository, digest)
     if unlinked:
         yield sql.DROP_UNLINKED_CONTENT, (digest,)
@@ -71,7 +66,6 @@ def unlink_blob(repository: Repository, digest: Digest) -> Transaction[bool]:
 
 
 def knows_blob(digest: Digest) -> Transaction[bool]:
-    """See `Metadata.knows_blob`."""
     return bool((yield sql.KNOWN_BLOB, (digest,)))
 
 

@@ -32,13 +32,11 @@ _ENTRY_BYTES: Final = 1000
 
 
 def manifest(repository: Repository, digest: Digest) -> Transaction[ManifestRecord | None]:
-    """See `Metadata.manifest`."""
     rows = yield sql.MANIFEST, (repository, digest)
     return _manifest(rows[0]) if rows else None
 
 
 def tagged_manifest(repository: Repository, tag: Tag) -> Transaction[ManifestRecord | None]:
-    """See `Metadata.tagged_manifest`."""
     rows = yield sql.TAGGED_MANIFEST, (repository, repository, tag)
     return _manifest(rows[0]) if rows else None
 
@@ -51,7 +49,6 @@ def _manifest(row: Row) -> ManifestRecord:
 
 
 def publish(publication: Publication, now: float) -> Transaction[PublicationResult]:
-    """See `Metadata.publish`."""
     missing, wrong_sizes = yield from _check_references(publication)
     yield from repositories.add(publication, now)
     retyped = yield from _previous_type(publication)
@@ -136,7 +133,6 @@ def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
 def delete_manifest(
     repository: Repository, digest: Digest, subject: str, history: int, now: float
 ) -> Transaction[Sequence[Tag] | None]:
-    """See `Metadata.delete_manifest`."""
     deleted = yield sql.DELETE_MANIFEST, (repository, digest)
     if not deleted:
         return None
@@ -151,7 +147,6 @@ def delete_manifest(
 def referrers(
     repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
 ) -> Transaction[Page[Referrer]]:
-    """See `Metadata.referrers`."""
     kind = artifact_type or ""
     sizes = yield sql.REFERRER_SIZES, (repository, subject, page.last, kind, kind, page.limit + 1)
     fitting = _fitting([columns.integer(row[1]) for row in sizes[: page.limit]], most_bytes)

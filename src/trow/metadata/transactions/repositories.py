@@ -21,13 +21,11 @@ _LITERAL: Final = str.maketrans({special: f"!{special}" for special in "!%_"})
 
 
 def repository(name: Repository) -> Transaction[RepositoryRecord | None]:
-    """See `Metadata.repository`."""
     rows = yield sql.REPOSITORY, (name,)
     return RepositoryRecord(columns.integer(rows[0][0]), columns.text(rows[0][1])) if rows else None
 
 
 def generation() -> Transaction[int]:
-    """See `Metadata.generation`."""
     rows = yield sql.GENERATION, ()
     return columns.integer(rows[0][0])
 
@@ -41,7 +39,6 @@ def add(publication: Publication, now: float) -> Transaction[None]:
 
 
 def repositories(page: PageRequest, within: Sequence[NameRange]) -> Transaction[Page[str]]:
-    """See `Metadata.repositories`."""
     rows: list[Row] = []
     for after, before in within:
         if before > page.last and len(rows) <= page.limit:
@@ -56,10 +53,7 @@ def page_of(rows: list[Row], page: PageRequest) -> Page[str]:
 
 
 def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transaction[NamePage]:
-    """See `Metadata.search_repositories`.
-
-    The end is found first and bounds what is read: what others write between the statements moves nothing past it.
-    """
+    """Finds the end first, so that what others write between the statements moves nothing past it."""
     found: list[str] = []
     left = page.limit
     for each in within:

@@ -46,7 +46,6 @@ def add_robot_token(token: RobotToken) -> Transaction[None]:
 
 
 def robot_token(token: str) -> Transaction[RobotToken | None]:
-    """See `RobotTokens.robot_token`."""
     rows = yield sql.ROBOT, (token,)
     return _robot_token(rows[0]) if rows else None
 

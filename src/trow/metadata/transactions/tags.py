@@ -51,7 +51,6 @@ def _record(
 
 
 def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now: float) -> Transaction[Digest | None]:
-    """See `Metadata.delete_tag`."""
     deleted = yield sql.DELETE_TAG, (repository, tag)
     if not deleted:
         return None
@@ -60,7 +59,6 @@ def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now
 
 
 def tags(repository: Repository, page: PageRequest) -> Transaction[Page[str] | None]:
-    """See `Metadata.tags`."""
     if not (yield sql.REPOSITORY, (repository,)):
         return None
     rows = yield sql.TAGS, (repository, page.last, page.limit + 1)
@@ -68,7 +66,6 @@ def tags(repository: Repository, page: PageRequest) -> Transaction[Page[str] | N
 
 
 def tag_history(repository: Repository, tag: Tag, page: PageRequest) -> Transaction[Page[TagEvent] | None]:
-    """See `Metadata.tag_history`."""
     before = int(page.last) if page.last else _SEQUENCE_END
     rows = yield sql.TAG_EVENTS, (repository, tag, before, page.limit + 1)
     if not rows and not page.last:
@@ -86,12 +83,10 @@ def _event(row: Row) -> TagEvent:
 
 
 def was_tagged(repository: Repository, tag: Tag, digest: Digest) -> Transaction[bool]:
-    """See `Metadata.was_tagged`."""
     rows = yield sql.WAS_TAGGED, (repository, tag, digest, repository, tag, digest)
     return bool(rows)
 
 
 def tagged_as(repository: Repository, digest: Digest, most: int) -> Transaction[Sequence[Tag]]:
-    """See `Metadata.tagged_as`."""
     rows = yield sql.TAGGED_AS, (repository, digest, most, repository, digest, most, most)
     return [Tag(columns.text(row[0])) for row in rows]
