@@ -79,7 +79,11 @@ def serve(config: Config, announce: Announce, *, new_database: bool = False) -> 
         StartError: it cannot be served; the message says why and what to do.
     """
     raise_files()
-    with start_errors(config), logs.to_standard_error(config.log) as output, hold(config.data_dir):
+    with (
+        start_errors(config),
+        logs.to_standard_error(config.log.level, config.log.format) as output,
+        hold(config.data_dir),
+    ):
         check_database(config.data_dir, new=new_database)
         return uvloop.run(_serve(config, announce, output))
 

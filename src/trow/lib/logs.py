@@ -23,7 +23,6 @@ from trow.lib.terminal import escaped_bytes, spelled
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from trow.config.schema import Log
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a record; what was given as ``extra`` stands beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter.format`."""
         line: dict[str, object] = {
             "time": record.created,
             "level": record.levelname.lower(),
@@ -66,7 +64,6 @@ class TextFormatter(logging.Formatter):
         self._colours = colours
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter.format`."""
         level = record.levelname.lower()
         line = text_line(record.created, level, record.getMessage(), _extra(record), colours=self._colours)
         if record.exc_info:
@@ -133,7 +130,6 @@ class _Handler(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler.emit`."""
         try:
             line = self._output.word(record)
         except Exception as error:  # noqa: BLE001 - a value that cannot be worded must not stop what logs it
@@ -143,10 +139,10 @@ class _Handler(logging.Handler):
 
 
 @contextlib.contextmanager
-def to_standard_error(settings: Log) -> Iterator[Output]:
-    """Send all records of at least the settings' level to standard error while the context lasts."""
-    output = Output(settings.format, sys.stderr.fileno())
-    logging.basicConfig(level=settings.level.upper(), handlers=[_Handler(output)], force=True)
+def to_standard_error(level: str, form: str) -> Iterator[Output]:
+    """Send all records of at least this level to standard error while the context lasts; see the section `log`."""
+    output = Output(form, sys.stderr.fileno())
+    logging.basicConfig(level=level.upper(), handlers=[_Handler(output)], force=True)
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread
     try:

@@ -9,10 +9,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
-from trow.config.schema import Log
 from trow.lib.logs import JsonFormatter, TextFormatter, to_standard_error
 from trow.oci.digest import Digest
 
@@ -77,12 +75,12 @@ def root_logger() -> Iterator[logging.Logger]:
 
 
 @contextlib.contextmanager
-def standard_error(root: logging.Logger, **settings: str) -> Iterator[Output]:
+def standard_error(root: logging.Logger, *, level: str = "info", form: str = "auto") -> Iterator[Output]:
     """What a server does with its logs; of pytest's own handlers none is closed."""
     root.handlers.clear()
     hook = threading.excepthook
     try:
-        with to_standard_error(msgspec.convert(settings, Log)) as output:
+        with to_standard_error(level, form) as output:
             yield output
     finally:
         threading.excepthook = hook
