@@ -92,6 +92,7 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
         "github.com/opencontainers/distribution-spec/conformance",
         "v0.0.0-20260831232431-97274622c111",
     ),
+    GoTool("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
     GoTool("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
     GoTool("oras", "oras.land/oras/cmd/oras", "v1.3.6"),
     GoTool("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7"),
