@@ -16,7 +16,7 @@ import yaml
 from support.pages import PAGES, ROOT, Block, blocks, name, prose
 from support.server import Trow
 from trow.access.identity import Identity, Method
-from trow.access.rules import ACTIONS, Permission
+from trow.access.permissions import ACTIONS, Permission
 from trow.audit.queries import Query
 from trow.audit.record import Actor, Client, Place, Record
 from trow.cli import command_line, reference

@@ -137,7 +137,7 @@ def test_every_path_reads_a_text_in_one_way() -> None:
     paths = [
         ast.literal_eval(node.args[1])
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Route"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Endpoint"
     ]
     assert len(paths) > 20
     assert not [path for path in paths if ambiguous(routes.expression(path).pattern, re.DOTALL)]

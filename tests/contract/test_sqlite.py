@@ -15,8 +15,8 @@ import factories
 from support.core import OWNER, REPO, digest, publication, tag
 from support.metadata import EmbeddedMetadata
 from trow.access.identity import Grant
+from trow.access.permissions import Permission
 from trow.access.ports import RobotToken
-from trow.access.rules import Permission
 from trow.lib.globs import RepositoryGlob
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.team import ROOT, USERS
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.app import StartError, Who, can_i
 from trow.config import resolve
 from trow.oci.names import Repository

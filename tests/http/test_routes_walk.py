@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlencode
@@ -13,21 +14,27 @@ import pytest
 import factories
 from support.codes import CODES
 from support.registry import Client, Repository
-from trow.access.rules import Permission
+from support.team import Team
+from support.waiting import until
+from trow.access.permissions import Permission
 from trow.http.handlers.admission import AdmissionHandlers
 from trow.http.handlers.api import Api
 from trow.http.handlers.blobs import BlobHandlers
 from trow.http.handlers.ops import Operations
 from trow.http.handlers.token import TokenService
 from trow.http.handlers.v2 import V2
+from trow.http.route import Unrecorded
 from trow.http.routes import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from factories import Manifest
+    from support.issuer import Issuer
     from support.registry import Reply
-    from support.team import Team, Watched
+    from support.team import Watched
+    from trow.http.routes import Endpoint
 
 # The answers. `public` and `guest` are at a server where everybody may pull, all others where nobody may do anything
 # without credentials. In the second part of the table are tokens of the token service:
@@ -560,6 +567,25 @@ def test_every_route_answers_as_the_table_says(name: str, request: pytest.Fixtur
     assert walk.state() == walk.before, refused
 
 
+@pytest.mark.slow
+def test_every_request_leaves_on_record_what_its_route_says(tmp_path: Path, issuer: Issuer) -> None:
+    """Where intents are recorded, so that each kind of record comes at once; webhooks are not answered there."""
+    with Team(tmp_path, issuer, audit={"fail_closed": True}) as team:
+        walk, root = Walk(team), by_password("root")
+        callers = {each: root(team) for each in ROUTES.values()}
+        answered = {row for row, status in TABLE["root"].items() if status < 400}
+        for row in answered:
+            assert PROBES[row](walk, callers[ROUTES[row]]).status == TABLE["root"][row]
+            walk.restore()
+        for route in all_routes():
+            client = callers[route.method, route.path].client
+            if isinstance(route.records, Unrecorded):
+                assert team.records.now(client) == [], route.path
+            elif (route.method, route.path) in map(ROUTES.get, answered):
+                found = until(partial(team.records.now, client))
+                assert {record["action"] for record in found} <= {action.value for action in route.records}, route.path
+
+
 def check_refusal(row: str, reply: Reply) -> None:
     """It is worded as the specification wants it, and asks for credentials where these would help."""
     if row != "head manifest":
@@ -571,8 +597,8 @@ def check_refusal(row: str, reply: Reply) -> None:
         assert reply.headers["www-authenticate"].startswith(kind)
 
 
-def test_every_route_is_in_the_table() -> None:
-    routes = table(
+def all_routes() -> tuple[Endpoint, ...]:
+    return table(
         cast("Any", V2),
         cast("Any", BlobHandlers),
         cast("Any", TokenService),
@@ -580,22 +606,17 @@ def test_every_route_is_in_the_table() -> None:
         cast("Any", AdmissionHandlers),
         cast("Any", Operations),
     )
-    assert {(route.method, route.path) for route in routes} == set(ROUTES.values())
+
+
+def test_every_route_is_in_the_table() -> None:
+    assert {(route.method, route.path) for route in all_routes()} == set(ROUTES.values())
     assert all(set(PROBES) == set(answers) for answers in TABLE.values())
     assert {column for column, _ in CALLERS.values()} == set(TABLE)
 
 
 def test_zot_3183_what_is_open_to_all_is_no_part_of_the_registry() -> None:
     """A route without a permission would be open; the ones that are meant to be are named here."""
-    routes = table(
-        cast("Any", V2),
-        cast("Any", BlobHandlers),
-        cast("Any", TokenService),
-        cast("Any", Api),
-        cast("Any", AdmissionHandlers),
-        cast("Any", Operations),
-    )
-    assert {route.path for route in routes if route.permission is Permission.OPEN} == {
+    assert {route.path for route in all_routes() if route.permission is Permission.OPEN} == {
         "/token",
         "/admission/validate",  # the API server shows no credentials
         "/admission/mutate",
@@ -607,4 +628,4 @@ def test_zot_3183_what_is_open_to_all_is_no_part_of_the_registry() -> None:
         "/readiness",
         "/metrics",
     }
-    assert {route.path for route in routes if route.permission is Permission.PING} == {"/v2/", "/v2"}
+    assert {route.path for route in all_routes() if route.permission is Permission.PING} == {"/v2/", "/v2"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from trow.access.identity import ANONYMOUS, Identity, Method
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.identity.oidc import IssuerSettings, OidcIssuer
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.service_accounts import ServiceAccountTokens

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from factories import Manifest
     from support.metadata import EmbeddedMetadata
-    from trow.access.rules import Permission
+    from trow.access.permissions import Permission
     from trow.registry.ports import Blobs
 
 REPO = Repository.parse("library/one")

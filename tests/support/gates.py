@@ -11,12 +11,13 @@ from support.metadata import EmbeddedMetadata
 from support.registry import basic
 from support.requests import Headers, Scope, Transport
 from trow.access.identity import Grant
-from trow.access.rules import EVERYTHING, Permission, Rule, Subjects, expand
+from trow.access.permissions import EVERYTHING, Permission, expand
+from trow.access.rules import Rule, Subjects
 from trow.http.gate import Gate
 from trow.http.pace import Pace
 from trow.http.peers import Peers, TerminatorPeers
 from trow.http.request import Request
-from trow.http.routes import Route
+from trow.http.route import Route, Unrecorded
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.authorizer import Guard
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.access.identity import Identity
-    from trow.http.response import Answer
     from trow.tls.peer import Peer
 
 APP: Final = Repository.parse("team-a/app")
@@ -52,10 +52,6 @@ RULES: Final = (
     ),
     Rule("operators", Subjects(users=frozenset({"root"})), (RepositoryGlob.parse("**"),), EVERYTHING),
 )
-
-
-async def nothing(request: Request) -> Answer:
-    raise NotImplementedError(request.path)
 
 
 class World:
@@ -126,7 +122,7 @@ class World:
         request = Request(scope, Transport(*([body] if body else [])), self.peers, Pace(5))
         of_all = permission in {Permission.PING, Permission.LIST, Permission.AUDIT, Permission.ADMIN}
         request.repository = Repository("") if of_all else repository
-        request.route = Route(method, path, nothing, permission)
+        request.route = Route(method, path, permission, Unrecorded("nothing is answered"))
         return request
 
     async def identity(self, authorization: str) -> Identity:

@@ -23,7 +23,7 @@ from support.records import Records
 from support.registry import Client, Reply
 from support.server import Trow
 from trow.access.identity import Grant, Identity, Method
-from trow.access.rules import Permission, expand
+from trow.access.permissions import Permission, expand
 from trow.identity.keys import KeyRing
 from trow.identity.robots import new_token
 from trow.identity.tokens import RegistryTokens

@@ -15,7 +15,7 @@ import pytest
 
 from support.loop import run as run_async
 from support.metadata import EmbeddedMetadata
-from trow.access.rules import Permission, expand
+from trow.access.permissions import Permission, expand
 from trow.cli import keys, token, user
 from trow.cli.parser import Parser
 from trow.identity.robots import Robots

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.access.rules import Permission
+    from trow.access.permissions import Permission
     from trow.lib.globs import RepositoryGlob
     from trow.oci.names import Repository
 

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trow.access.identity import Grant, Identity
-    from trow.access.rules import Decision, Permission
+    from trow.access.permissions import Permission
+    from trow.access.rules import Decision
     from trow.oci.names import Repository
 
 

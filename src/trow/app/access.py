@@ -21,7 +21,8 @@ from trow.oci.errors import OciError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.access.rules import Decision, Permission
+    from trow.access.permissions import Permission
+    from trow.access.rules import Decision
     from trow.config import Config
     from trow.identity.oidc import OidcIssuer
     from trow.oci.names import Repository

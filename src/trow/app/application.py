@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from trow.app.stores import Stores
     from trow.audit.trail import AuditTrail
     from trow.config import Config
-    from trow.http.routes import Route
+    from trow.http.routes import Endpoint
     from trow.lib.logs import Output
     from trow.registry.events import Records
 
@@ -265,7 +265,7 @@ def _dispatchers(parts: _Parts) -> tuple[tuple[Dispatcher, Dispatcher], Certifie
     return (ordinary, _beside(parts, gate, routes, PROBES, Peers())), certified, _webhooks(parts, gate, routes)
 
 
-def _is_webhook(route: Route) -> bool:
+def _is_webhook(route: Endpoint) -> bool:
     return route.method == "POST" and route.path in WEBHOOK_PATHS
 
 
@@ -317,7 +317,7 @@ def _pace(config: Config) -> Pace:
     return Pace(config.limits.body_timeout, config.limits.body_rate)
 
 
-def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | None:
+def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Endpoint]) -> Webhooks | None:
     front = parts.webhook_front
     if front is None:
         return None
@@ -325,7 +325,7 @@ def _webhooks(parts: _Parts, gate: Gate, routes: Sequence[Route]) -> Webhooks | 
     return Webhooks(dispatcher, front, parts.admission)
 
 
-def _beside(parts: _Parts, gate: Gate, routes: Sequence[Route], paths: Collection[str], peers: Peers) -> Dispatcher:
+def _beside(parts: _Parts, gate: Gate, routes: Sequence[Endpoint], paths: Collection[str], peers: Peers) -> Dispatcher:
     """For listeners of a few paths, whose callers are few and speak for all: no limit of clients counts there."""
     return Dispatcher(
         Router([route for route in routes if route.path in paths]),
@@ -343,7 +343,7 @@ def _beside(parts: _Parts, gate: Gate, routes: Sequence[Route], paths: Collectio
     )
 
 
-def _routes(parts: _Parts, gate: Gate) -> Sequence[Route]:
+def _routes(parts: _Parts, gate: Gate) -> Sequence[Endpoint]:
     config, known = parts.config, parts.identities
     pull, browse = Pull(parts.stores.blobs, parts.stores.metadata), Browse(parts.stores.metadata)
     publish = Publish(parts.stores.blobs, parts.stores.metadata, _publish_rules(config), parts.metrics.wrong_sizes)

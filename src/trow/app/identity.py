@@ -6,7 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trow.access.rules import EVERYTHING, Permission, Rule, Subjects, expand
+from trow.access.permissions import EVERYTHING, Permission, expand
+from trow.access.rules import Rule, Subjects
 from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.config import read_password

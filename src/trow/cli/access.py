@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from trow.access.rules import ACTIONS, Permission
+from trow.access.permissions import ACTIONS, Permission
 from trow.cli import options
 from trow.lib.errors import StartError
 from trow.oci.errors import NameInvalid

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.access.identity import Grant
-from trow.access.rules import ACTIONS, Permission, expand
+from trow.access.permissions import ACTIONS, Permission, expand
 from trow.cli import options
 from trow.cli.printing import say_json
 from trow.identity import robots

@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.http import errors
 from trow.http.connections import SMALL
 from trow.http.handlers.v2 import warning
@@ -150,13 +150,13 @@ class Dispatcher:
         if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
             return preflight
         self._sites.check(request)
-        request.route, request.parameters = route, _ = self._router.find(request.method, request.path)
-        if route.permission is not Permission.OPEN:
+        request.route, request.parameters = endpoint, _ = self._router.find(request.method, request.path)
+        if endpoint.permission is not Permission.OPEN:
             name = request.parameters.get("repository")
             if name is not None:
                 request.repository = Repository.parse(name)
-            await self._gate.admit(request, route.permission)
-        return await route.handler(request)
+            await self._gate.admit(request, endpoint.permission)
+        return await endpoint.handler(request)
 
     async def _refuse(self, request: Request, error: OciError) -> Response:
         if isinstance(error, Unauthorized | Denied):

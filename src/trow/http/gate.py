@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from trow.access.permissions import LISTS, Permission, phrase
 from trow.access.ports import Proof
-from trow.access.rules import Permission, phrase
 from trow.oci.errors import Denied, OciError, Unauthorized
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.publish import Author
@@ -31,7 +31,6 @@ _SCOPES: Final = {
     Permission.TAG_OVERWRITE: "pull,push",
     Permission.DELETE: "delete",
 }
-_LISTS: Final = {Permission.LIST: "catalog", Permission.AUDIT: "audit", Permission.ADMIN: "admin"}
 BASIC: Final = 'Basic realm="Trow", charset="UTF-8"'
 
 
@@ -186,8 +185,8 @@ class Gate:
         permission = request.route.permission if request.route else Permission.PING
         if request.repository and permission in _SCOPES:
             parts.append(f'scope="repository:{request.repository}:{_SCOPES[permission]}"')
-        elif permission in _LISTS:
-            parts.append(f'scope="registry:{_LISTS[permission]}:*"')
+        elif permission in LISTS:
+            parts.append(f'scope="registry:{LISTS[permission]}:*"')
         if request.identity.delegation is not None:
             parts.append('error="insufficient_scope"')
         return f"Bearer {','.join(parts)}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trow.access.ports import ClientCertificate
     from trow.http.peers import Peers
-    from trow.http.routes import Route
+    from trow.http.route import Route
     from trow.tls.peer import Peer
 
 # What requests have that concern no repository.

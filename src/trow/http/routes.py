@@ -1,4 +1,4 @@
-"""The whole surface on one screen: method, path, handler, permission.
+"""The whole surface on one screen: method, path, permission, what is recorded, handler.
 
 ``{repository}`` may contain slashes, the others may not. Where two patterns fit, the first counts; the first lines are
 those that are asked for most. Whoever may push may attach; what a push does beyond attaching is asked for by its
@@ -11,8 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
+from trow.http.route import Route, Unrecorded
 from trow.oci.errors import EndpointUnknown, MethodUnsupported
+from trow.registry.events import Action
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,68 +33,80 @@ PROBES: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})
 Handler: TypeAlias = "Callable[[Request], Awaitable[Answer]]"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One line of the table. A route for GET answers HEAD too."""
+_PULL: Final = frozenset({Action.PULL, Action.PULL_BEGIN})
+_FINISH: Final = frozenset({Action.PUSH})
+_BLOB: Final = frozenset({Action.PUSH, Action.MOUNT})
+_MANIFEST: Final = frozenset({Action.PUSH, Action.TAG_MOVE})
+_DELETE: Final = frozenset({Action.MANIFEST_DELETE, Action.TAG_DELETE})
+_UNLINK: Final = frozenset({Action.BLOB_DELETE})
+_READ: Final = frozenset({Action.AUDIT_READ})
+_LIST: Final = frozenset({Action.LIST})
+_LOGIN: Final = frozenset({Action.LOGIN})
+_TOKEN: Final = frozenset({Action.LOGIN, Action.TOKEN_ISSUE})
+_REVIEW: Final = frozenset({Action.ADMISSION})
+_UPLOAD: Final = Unrecorded("nobody sees the bytes of an upload before it is finished, and that is recorded")
+_PROBE: Final = Unrecorded("it tells nothing of what the registry holds, or of who asks")
 
-    method: str
-    path: str
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Route):
+    """A route and what answers it."""
+
     handler: Handler
-    permission: Permission
 
 
 def table(
     v2: V2, blobs: BlobHandlers, token: TokenService, api: Api, admission: AdmissionHandlers, ops: Operations
-) -> tuple[Route, ...]:
+) -> tuple[Endpoint, ...]:
     """All routes."""
     return (
-        Route("GET", "/v2/{repository}/manifests/{reference}", v2.get_manifest, Permission.PULL),
-        Route("GET", "/v2/{repository}/blobs/{digest}", blobs.get, Permission.PULL),
-        Route("PATCH", "/v2/{repository}/blobs/uploads/{upload}", blobs.append, Permission.ATTACH),
-        Route("PUT", "/v2/{repository}/blobs/uploads/{upload}", blobs.finish, Permission.ATTACH),
-        Route("POST", "/v2/{repository}/blobs/uploads/", blobs.begin, Permission.ATTACH),
-        Route("POST", "/v2/{repository}/blobs/uploads", blobs.begin, Permission.ATTACH),
-        Route("GET", "/v2/", v2.ping, Permission.PING),
-        Route("GET", "/v2", v2.ping, Permission.PING),
-        Route("GET", "/v2/_catalog", v2.list_repositories, Permission.LIST),
-        Route("PUT", "/v2/{repository}/manifests/{reference}", v2.put_manifest, Permission.ATTACH),
-        Route("DELETE", "/v2/{repository}/manifests/{reference}", v2.delete_manifest, Permission.DELETE),
-        Route("GET", "/v2/{repository}/tags/list", v2.list_tags, Permission.PULL),
-        Route("GET", "/v2/{repository}/referrers/{digest}", v2.list_referrers, Permission.PULL),
-        Route("GET", "/v2/{repository}/blobs/uploads/{upload}", blobs.status, Permission.ATTACH),
-        Route("DELETE", "/v2/{repository}/blobs/uploads/{upload}", blobs.cancel, Permission.ATTACH),
-        Route("DELETE", "/v2/{repository}/blobs/{digest}", blobs.delete, Permission.DELETE),
-        Route("GET", "/api/v1/repositories", api.repositories, Permission.LIST),
-        Route("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", api.tag_history, Permission.PULL),
-        Route("GET", "/api/v1/audit", api.audit, Permission.AUDIT),
-        Route("POST", "/admission/validate", admission.validate, Permission.OPEN),
-        Route("POST", "/admission/mutate", admission.mutate, Permission.OPEN),
-        Route("POST", "/admission/reach", admission.reach, Permission.OPEN),
-        Route("POST", "/validate-image", admission.validate, Permission.OPEN),
-        Route("GET", "/token", token.get, Permission.OPEN),
-        Route("POST", "/token", token.post, Permission.OPEN),
-        Route("GET", "/", ops.welcome, Permission.OPEN),
-        Route("GET", "/healthz", ops.healthz, Permission.OPEN),
-        Route("GET", "/readyz", ops.readiness, Permission.OPEN),
-        Route("GET", "/readiness", ops.readiness, Permission.OPEN),
-        Route("GET", "/metrics", ops.metrics, Permission.OPEN),
+        Endpoint("GET", "/v2/{repository}/manifests/{reference}", Permission.PULL, _PULL, v2.get_manifest),
+        Endpoint("GET", "/v2/{repository}/blobs/{digest}", Permission.PULL, _PULL, blobs.get),
+        Endpoint("PATCH", "/v2/{repository}/blobs/uploads/{upload}", Permission.ATTACH, _UPLOAD, blobs.append),
+        Endpoint("PUT", "/v2/{repository}/blobs/uploads/{upload}", Permission.ATTACH, _FINISH, blobs.finish),
+        Endpoint("POST", "/v2/{repository}/blobs/uploads/", Permission.ATTACH, _BLOB, blobs.begin),
+        Endpoint("POST", "/v2/{repository}/blobs/uploads", Permission.ATTACH, _BLOB, blobs.begin),
+        Endpoint("GET", "/v2/", Permission.PING, _LOGIN, v2.ping),
+        Endpoint("GET", "/v2", Permission.PING, _LOGIN, v2.ping),
+        Endpoint("GET", "/v2/_catalog", Permission.LIST, _LIST, v2.list_repositories),
+        Endpoint("PUT", "/v2/{repository}/manifests/{reference}", Permission.ATTACH, _MANIFEST, v2.put_manifest),
+        Endpoint("DELETE", "/v2/{repository}/manifests/{reference}", Permission.DELETE, _DELETE, v2.delete_manifest),
+        Endpoint("GET", "/v2/{repository}/tags/list", Permission.PULL, _LIST, v2.list_tags),
+        Endpoint("GET", "/v2/{repository}/referrers/{digest}", Permission.PULL, _LIST, v2.list_referrers),
+        Endpoint("GET", "/v2/{repository}/blobs/uploads/{upload}", Permission.ATTACH, _UPLOAD, blobs.status),
+        Endpoint("DELETE", "/v2/{repository}/blobs/uploads/{upload}", Permission.ATTACH, _UPLOAD, blobs.cancel),
+        Endpoint("DELETE", "/v2/{repository}/blobs/{digest}", Permission.DELETE, _UNLINK, blobs.delete),
+        Endpoint("GET", "/api/v1/repositories", Permission.LIST, _LIST, api.repositories),
+        Endpoint("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", Permission.PULL, _LIST, api.history),
+        Endpoint("GET", "/api/v1/audit", Permission.AUDIT, _READ, api.audit),
+        Endpoint("POST", "/admission/validate", Permission.OPEN, _REVIEW, admission.validate),
+        Endpoint("POST", "/admission/mutate", Permission.OPEN, _REVIEW, admission.mutate),
+        Endpoint("POST", "/admission/reach", Permission.OPEN, _PROBE, admission.reach),
+        Endpoint("POST", "/validate-image", Permission.OPEN, _REVIEW, admission.validate),
+        Endpoint("GET", "/token", Permission.OPEN, _TOKEN, token.get),
+        Endpoint("POST", "/token", Permission.OPEN, _TOKEN, token.post),
+        Endpoint("GET", "/", Permission.OPEN, _PROBE, ops.welcome),
+        Endpoint("GET", "/healthz", Permission.OPEN, _PROBE, ops.healthz),
+        Endpoint("GET", "/readyz", Permission.OPEN, _PROBE, ops.readiness),
+        Endpoint("GET", "/readiness", Permission.OPEN, _PROBE, ops.readiness),
+        Endpoint("GET", "/metrics", Permission.OPEN, _PROBE, ops.metrics),
     )
 
 
-_Methods: TypeAlias = "dict[str, Route]"
+_Methods: TypeAlias = "dict[str, Endpoint]"
 _PARTS: Final = re.compile(r"([^{]*)(?:\{(\w+)\})?")
 
 
 class Router:
     """Finds the route of a request."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Endpoint]) -> None:
         methods: dict[str, _Methods] = {}
         for route in routes:
             methods.setdefault(route.path, {})[route.method] = route
         self._patterns = [(expression(path).fullmatch, by_method) for path, by_method in methods.items()]
 
-    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+    def find(self, method: str, path: str) -> tuple[Endpoint, Mapping[str, str]]:
         """The route and what its pattern found in the path.
 
         Raises:

@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from trow.access.permissions import LISTS, READING, Permission
 from trow.access.prefixes import EVERYWHERE, merged, shared
-from trow.access.rules import READING, Decision, Permission
+from trow.access.rules import Decision
 from trow.identity import remedies
 from trow.identity.remembered import RuleDecisions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from trow.access.identity import Delegation, Grant, Identity
     from trow.access.ports import Authorizer
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from trow.lib.globs import RepositoryGlob
     from trow.oci.names import Repository
 
-# The names under which registry tokens carry what concerns no one repository.
-LISTS: Final[Mapping[Permission, str]] = {
-    Permission.LIST: "catalog",
-    Permission.AUDIT: "audit",
-    Permission.ADMIN: "admin",
-}
 _GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
 # Repositories that are matched with globs at once, on the event loop.
 _FEW: Final = 100

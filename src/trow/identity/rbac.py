@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from trow.access.identity import Identity, Method
+from trow.access.permissions import Permission
 from trow.access.prefixes import EVERYWHERE
-from trow.access.rules import Decision, Permission
+from trow.access.rules import Decision
 from trow.identity import remedies
 from trow.identity.recent import Recent
 from trow.lib.shares import Bounds, Shares

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

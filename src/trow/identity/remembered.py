@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trow.access.identity import Identity
-    from trow.access.rules import Decision, Permission, Rule
+    from trow.access.permissions import Permission
+    from trow.access.rules import Decision, Rule
     from trow.oci.names import Repository
 
 MOST: Final = 8192

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from trow.access.identity import Identity, Method
+from trow.access.permissions import Permission
 from trow.access.ports import RobotToken
-from trow.access.rules import Permission
 from trow.identity.credentials import Stale
 from trow.oci.errors import Unauthorized
 

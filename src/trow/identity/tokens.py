@@ -17,8 +17,8 @@ import jwt
 import msgspec
 
 from trow.access.identity import Delegation, Grant, Identity, Method
+from trow.access.permissions import Permission
 from trow.access.ports import IssuedToken
-from trow.access.rules import Permission
 from trow.identity.credentials import Stale
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, issuer_of
 from trow.identity.keys import LONGEST_TOKEN_LIFE

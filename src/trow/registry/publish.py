@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
 from trow.oci.errors import (

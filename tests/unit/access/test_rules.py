@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trow.access.identity import ANONYMOUS, Identity, Method, Workload
-from trow.access.rules import ACTIONS, EVERYTHING, READING, Decision, Permission, Rule, Subjects, decide, expand
+from trow.access.permissions import ACTIONS, EVERYTHING, READING, Permission, expand
+from trow.access.rules import Decision, Rule, Subjects, decide
 from trow.lib.globs import RepositoryGlob
 from trow.oci.names import Repository
 

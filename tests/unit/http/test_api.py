@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.http.handlers.api import Api
 from trow.http.handlers.lists import Lists
 from trow.http.recorder import Recorder

@@ -10,7 +10,7 @@ import pytest
 from support import gates
 from support.requests import Headers, Scope, Transport
 from support.waiting import eventually
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
@@ -18,7 +18,8 @@ from trow.http.limits import RateLimit
 from trow.http.metrics import Metrics
 from trow.http.pace import Pace
 from trow.http.response import Response
-from trow.http.routes import Route, Router
+from trow.http.route import Unrecorded
+from trow.http.routes import Endpoint, Router
 from trow.http.sites import Sites
 from trow.lib.shares import Bounds
 from trow.oci.errors import BlobUnknown
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ALICE = ("authorization", gates.ALICE)
 BOB = ("authorization", gates.BOB)
 PATH = "/v2/team-a/app/tags/list"
+NOTHING = Unrecorded("these handlers only answer")
 
 
 class Application:
@@ -44,11 +46,11 @@ class Application:
         self.go_on = asyncio.Event()
         self.waiting = 0
         routes = (
-            Route("GET", "/v2/{repository}/tags/list", self.fine, Permission.PULL),
-            Route("PUT", "/v2/{repository}/manifests/{reference}", self.body, Permission.PUSH),
-            Route("GET", "/v2/lost", self.lost, Permission.OPEN),
-            Route("GET", "/v2/broken", self.broken, Permission.OPEN),
-            Route("GET", "/healthz", self.fine, Permission.OPEN),
+            Endpoint("GET", "/v2/{repository}/tags/list", Permission.PULL, NOTHING, self.fine),
+            Endpoint("PUT", "/v2/{repository}/manifests/{reference}", Permission.PUSH, NOTHING, self.body),
+            Endpoint("GET", "/v2/lost", Permission.OPEN, NOTHING, self.lost),
+            Endpoint("GET", "/v2/broken", Permission.OPEN, NOTHING, self.broken),
+            Endpoint("GET", "/healthz", Permission.OPEN, NOTHING, self.fine),
         )
         self.dispatcher = Dispatcher(
             Router(routes),

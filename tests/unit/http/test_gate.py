@@ -9,8 +9,8 @@ from support.core import digest, publication
 from support.gates import ALICE, APP, BOB, ROOT, World
 from support.registry import basic
 from trow.access.identity import Method
+from trow.access.permissions import Permission
 from trow.access.ports import ClientCertificate
-from trow.access.rules import Permission
 from trow.http.gate import BASIC
 from trow.oci.errors import Denied, OciError, TooManyRequests, Unauthorized
 from trow.oci.names import Repository

@@ -7,7 +7,7 @@ import pytest
 import factories
 from support.core import OTHER, digest, tag
 from support.gates import ALICE, APP, World
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.http.recorder import Recorder
 from trow.oci.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, Unavailable
 from trow.registry.events import Action, Event, Outcome

@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
+from trow.http.route import Unrecorded
 from trow.http.routes import Router, table
 from trow.oci.errors import EndpointUnknown, MethodUnsupported
+from trow.registry.events import Action
 
 if TYPE_CHECKING:
-    from trow.http.routes import Route
+    from trow.http.routes import Endpoint
 
 DIGEST: Final = "sha256:" + "a" * 64
 UPLOAD: Final = "0" * 32
@@ -37,17 +39,28 @@ def found(method: str, path: str) -> tuple[object, dict[str, str]]:
     return route.handler, dict(parameters)
 
 
-def name(route: Route) -> str:
+def name(route: Endpoint) -> str:
     return f"{route.method} {route.path}"
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=name)
-def test_every_route_names_the_permission_it_needs(route: Route) -> None:
+def test_every_route_names_the_permission_it_needs(route: Endpoint) -> None:
     assert isinstance(route.permission, Permission)
     reads = (route.method == "GET" and "uploads" not in route.path) or route.path in {"/token", *ADMISSION}
     assert (route.permission in READING) == reads
     assert ("{repository}" in route.path) == (route.permission in OF_A_REPOSITORY)
     assert (route.permission is Permission.OPEN) == (route.path in OPEN)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name)
+def test_every_route_says_what_it_records_or_why_nothing(route: Endpoint) -> None:
+    """What changes something that others can see, or tells what is here, is never without a record."""
+    if isinstance(route.records, Unrecorded):
+        assert len(route.records.why) > 10
+        assert "uploads/{upload}" in route.path or route.path in OPEN
+    else:
+        assert route.records
+        assert route.records <= set(Action)
 
 
 def test_no_route_stands_twice() -> None:
@@ -75,7 +88,7 @@ def test_no_route_stands_twice() -> None:
         ("GET", f"/v2/a/blobs/uploads/{UPLOAD}", "status", {"repository": "a", "upload": UPLOAD}),
         ("DELETE", f"/v2/a/blobs/uploads/{UPLOAD}", "cancel", {"repository": "a", "upload": UPLOAD}),
         ("GET", "/api/v1/repositories", "repositories", {}),
-        ("GET", "/api/v1/repositories/a/b/tags/1/history", "tag_history", {"repository": "a/b", "tag": "1"}),
+        ("GET", "/api/v1/repositories/a/b/tags/1/history", "history", {"repository": "a/b", "tag": "1"}),
         ("GET", "/api/v1/audit", "audit", {}),
         ("GET", "/token", "get", {}),
         ("POST", "/token", "post", {}),
@@ -113,7 +126,7 @@ def test_repository_with_the_words_of_the_end_points_in_its_name(repository: str
     assert found("PATCH", f"/v2/{repository}/blobs/uploads/{UPLOAD}") == ("append", here | {"upload": UPLOAD})
     assert found("GET", f"/v2/{repository}/tags/list") == ("list_tags", here)
     assert found("GET", f"/v2/{repository}/referrers/{DIGEST}") == ("list_referrers", here | {"digest": DIGEST})
-    assert found("GET", f"/api/v1/repositories/{repository}/tags/1/history") == ("tag_history", here | {"tag": "1"})
+    assert found("GET", f"/api/v1/repositories/{repository}/tags/1/history") == ("history", here | {"tag": "1"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from support.gates import ALICE, BOB, ROOT, World
 from support.registry import basic
 from trow.access.identity import Identity, Method
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.http.gate import BASIC
 from trow.http.handlers.token import TokenService
 from trow.oci.errors import Denied, RequestInvalid, Unauthorized, Unavailable

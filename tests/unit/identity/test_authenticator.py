@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support.loop import run
 from support.waiting import eventually
 from trow.access.identity import ANONYMOUS, Identity, Method
+from trow.access.permissions import Permission
 from trow.access.ports import ClientCertificate, Proof
-from trow.access.rules import Permission
 from trow.identity.attempts import STRANGER, Attempt
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.credentials import Stale

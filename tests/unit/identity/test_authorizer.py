@@ -7,7 +7,8 @@ import yaml
 
 from support.loop import run
 from trow.access.identity import ANONYMOUS, Delegation, Grant, Identity, Method
-from trow.access.rules import ACTIONS, READING, Decision, Permission, Rule, Subjects, expand
+from trow.access.permissions import ACTIONS, READING, Permission, expand
+from trow.access.rules import Decision, Rule, Subjects
 from trow.identity import remedies
 from trow.identity.authorizer import Guard
 from trow.lib.globs import RepositoryGlob

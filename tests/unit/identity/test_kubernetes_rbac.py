@@ -10,7 +10,7 @@ import pytest
 
 from support.waiting import eventually
 from trow.access.identity import ANONYMOUS, Identity, Method
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.identity.rbac import Place, RbacAuthorizer, RepositoryMap
 from trow.kube.reviews import AccessReviewStatus
 from trow.oci.errors import TooManyRequests, Unavailable

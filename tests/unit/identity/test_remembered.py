@@ -11,7 +11,8 @@ import pytest
 
 from trow.access import rules as access
 from trow.access.identity import ANONYMOUS, Identity, Method
-from trow.access.rules import ACTIONS, Permission, Rule, Subjects, expand
+from trow.access.permissions import ACTIONS, Permission, expand
+from trow.access.rules import Rule, Subjects
 from trow.identity import remembered
 from trow.identity.remembered import RuleDecisions
 from trow.lib.globs import RepositoryGlob

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from support.loop import run
 from trow.access.identity import Grant, Identity, Method
+from trow.access.permissions import Permission, expand
 from trow.access.ports import RobotToken
-from trow.access.rules import Permission, expand
 from trow.identity.credentials import Stale
 from trow.identity.robots import Robots, new_token
 from trow.lib.globs import RepositoryGlob

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from support.clock import Clock
 from trow.access.identity import ANONYMOUS, Grant, Identity, Method
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.identity import tokens as module
 from trow.identity.credentials import Stale
 from trow.identity.jwts import is_jwt, issuer_of

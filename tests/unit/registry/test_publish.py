@@ -10,7 +10,7 @@ import factories
 from factories import OCI_IMAGE
 from support.core import OTHER, REPO, Rights, digest, pieces, publication, tag
 from support.metadata import EmbeddedMetadata
-from trow.access.rules import Permission
+from trow.access.permissions import Permission
 from trow.oci.errors import (
     Denied,
     DigestMismatch,

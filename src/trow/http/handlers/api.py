@@ -62,7 +62,7 @@ class Api:
             headers.append(("link", next_link(request.path, following)))
         return json_response(200, Repositories(found.items), headers)
 
-    async def tag_history(self, request: Request) -> Response:
+    async def history(self, request: Request) -> Response:
         """What a tag pointed at, newest first; ``n`` and ``last`` (a sequence number) page through it."""
         repository = request.repository
         tag = Tag.parse(request.parameters["tag"])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from trow.access.identity import ANONYMOUS
+from trow.access.permissions import LISTS, Permission, phrase
 from trow.access.ports import Proof
-from trow.access.rules import Permission, phrase
 from trow.http.bodies import FREE, Bodies, Tier
 from trow.http.response import json_response
 from trow.lib.shares import Bounds, Shares
@@ -49,7 +49,7 @@ _ACTIONS: Final[Mapping[str, tuple[Permission, ...]]] = {
     "delete": (Permission.DELETE,),
     "*": (Permission.PULL, Permission.PUSH, Permission.ATTACH, Permission.DELETE),
 }
-_LISTS: Final = {"catalog": Permission.LIST, "audit": Permission.AUDIT, "admin": Permission.ADMIN}
+_LISTS: Final = {name: permission for permission, name in LISTS.items()}
 _NO_REPOSITORY: Final = Repository("")
 
 

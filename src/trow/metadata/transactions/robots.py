@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.access.identity import Grant
+from trow.access.permissions import Permission
 from trow.access.ports import RobotToken
-from trow.access.rules import Permission
 from trow.lib.globs import RepositoryGlob
 from trow.metadata import sql
 from trow.registry.ports import PendingEvent
