@@ -17,6 +17,8 @@ from trow.audit import record as records
 from trow.audit.chain import Head
 from trow.audit.errors import AuditError
 from trow.audit.reader import TrailReader, checkpoint_line
+from trow.lib.backoff import Backoff
+from trow.lib.failures import FailureLog
 from trow.lib.terminal import escaped_bytes
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LINES_AT_ONCE: Final = 500
-_FIRST_RETRY_SECONDS: Final = 0.2
-_LONGEST_RETRY_SECONDS: Final = 30.0
+_FIRST_PAUSE_SECONDS: Final = 0.4
+_LONGEST_PAUSE_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 5.0
 
 
@@ -93,7 +95,13 @@ class Follower:
         self._reader: TrailReader | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._tries = 0
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._failures = FailureLog(
+            log,
+            f"audit records cannot be written to {output.name}; they are kept and tried again",
+            f"audit records are written to {output.name} again",
+            level=logging.ERROR,
+        )
         self._heads = dict(trail.heads)
         self._covered = {writer: head.sequence for writer, head in self._heads.items()}
         for writer, head in self._heads.items():
@@ -120,7 +128,8 @@ class Follower:
             stopping = self._stopping.is_set()
             try:
                 self._catch_up()
-                self._tries = 0
+                self._backoff.succeed()
+                self._failures.succeed()
             except (OSError, AuditError, apsw.Error) as error:
                 self._fail(error)
         if self._reader is not None:
@@ -128,12 +137,9 @@ class Follower:
         self._output.close()
 
     def _fail(self, error: Exception) -> None:
-        if not self._tries:
-            message = "audit records cannot be written to %s; they are kept and tried again: %s"
-            log.error(message, self._output.name, error)
-        self._tries += 1
+        self._failures.fail(error)
         self._wake.set()
-        self._stopping.wait(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(self._tries, 10)))
+        self._stopping.wait(self._backoff.fail())
 
     def _catch_up(self) -> None:
         reader = self._reader or self._open()

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import itertools
 import logging
-import random
 import re
 import ssl
 import time
@@ -27,7 +25,10 @@ from trow.audit.errors import AuditError
 from trow.audit.formats import FORMATS
 from trow.audit.reader import TrailReader
 from trow.audit.writing import WEBHOOK
+from trow.lib.backoff import Backoff
+from trow.lib.failures import FailureLog
 from trow.lib.renewed import Renewed
+from trow.lib.urls import problem_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,25 +94,10 @@ class Target:
 
 
 def _parse_url(text: str) -> URL:
-    try:
-        url = URL(text)
-        host = url.host
-    except ValueError:
-        url, host = URL(), None
-    if url.scheme not in ("https", "http") or not host:
-        raise ValueError(f"{text!r} is not a URL to send audit records to; write https://HOST/PATH")
-    if url.user is not None or url.password is not None or url.raw_fragment:
-        raise ValueError("the webhook's URL must not hold a password or a fragment; put a token into a file")
-    if url.scheme == "http" and not _is_loopback(host):
-        raise ValueError(f"audit records would be sent to {host} in the clear; use https")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if problem := problem_with(text, query=True):
+        # Without the URL, in which there may be a password.
+        raise ValueError(f"the webhook's URL {problem}; write https://HOST/PATH, and put a token into a file")
+    return URL(text)
 
 
 def _read_token(content: bytes) -> str:
@@ -168,8 +154,10 @@ class Webhook:
         self.sent = self.failures = 0
         self._trail = trail
         self._target = target
-        self._first_pause = first_pause
-        self._tries = 0
+        self._backoff = Backoff(first_pause, _LONGEST_PAUSE)
+        self._failures = FailureLog(
+            log, "the audit webhook fails; records are kept and sent again", "the audit webhook takes records again"
+        )
         self._most = MOST_RECORDS
         self._token = Renewed(target.token_file, _read_token, _LONGEST_FILE) if target.token_file else None
         ca = target.ca_file
@@ -203,7 +191,9 @@ class Webhook:
             try:
                 if not await self._send_some(session):
                     return
-                self._tries, self._most = 0, MOST_RECORDS
+                self._backoff.succeed()
+                self._failures.succeed()
+                self._most = MOST_RECORDS
             except (_Rejected, AuditError, apsw.Error, aiohttp.ClientError, OSError, ValueError) as error:
                 await self._pause(error)
 
@@ -263,18 +253,13 @@ class Webhook:
             raise _Rejected(answer.status, after)
 
     async def _pause(self, error: Exception) -> None:
-        """Wait longer after each failure; differently each time, so that replicas do not come together."""
         self.failures += 1
-        longest = min(_LONGEST_PAUSE, self._first_pause * 2 ** min(self._tries, 20))
-        pause = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+        pause = self._backoff.fail()
         if isinstance(error, _Rejected):
             pause = max(pause, error.retry_after)
             if error.status == _TOO_LARGE:
                 self._most = max(1, self._most // 2)
-        if not self._tries:
-            reason = str(error) or type(error).__name__
-            log.warning("the audit webhook fails; records are kept and sent again: %s", reason)
-        self._tries += 1
+        self._failures.fail(error)
         await asyncio.sleep(pause)
 
 

@@ -22,6 +22,8 @@ from trow.audit.chain import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, UNSEALED, H
 from trow.audit.positions import Positions
 from trow.audit.retention import Trimmer
 from trow.audit.store import AuditStore, Changes
+from trow.lib.backoff import Backoff
+from trow.lib.failures import FailureLog
 from trow.lib.steady import steady_clock
 from trow.oci.errors import StorageFull, Unavailable
 from trow.registry.events import Action, Event, Outcome, Part
@@ -50,8 +52,10 @@ _PAUSE_SECONDS: Final = 0.000_05
 # Where nobody waits and there are few, each record has a pause of its own: no request meets more than one of them.
 _FEW: Final = 200
 _LONG_PAUSE_SECONDS: Final = 0.002
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LONGEST_RETRY_SECONDS: Final = 5.0
+# After a failure, also for what is urgent; then up to the first pause, which grows.
+_LEAST_PAUSE_SECONDS: Final = 0.1
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 # How often a process that stops tries to write what is left.
 _LAST_TRIES: Final = 3
 
@@ -134,7 +138,13 @@ class TrailWriter:
         self.positions = Positions(self._store.positions())
         self._chains = {part: self._chain(part, retention) for part in Part}
         self.recorded = self.lost = 0
-        self._tries = 0
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._failures = FailureLog(
+            log,
+            "the audit database does not take records; they are kept and tried again",
+            "the audit database takes records again",
+            level=logging.ERROR,
+        )
         self._losing = threading.Lock()
         self._batch: _Batch | None = None
         self._wake = threading.Event()
@@ -172,7 +182,7 @@ class TrailWriter:
     @property
     def failing(self) -> bool:
         """Whether the database did not take the last commit."""
-        return self._tries > 0
+        return self._backoff.failures > 0
 
     def displaced(self) -> Sequence[Path]:
         """May be called from any thread."""
@@ -234,15 +244,15 @@ class TrailWriter:
             closing = self._closing
             while self._turn(closing=closing):
                 pass
-            if closing and (not self._tries or self._tries >= _LAST_TRIES):
+            if closing and (not self.failing or self._backoff.failures >= _LAST_TRIES):
                 break
         self._give_up()
 
     def _rest(self) -> None:
         """Until there is something to do; what is not urgent waits for company."""
-        if self._tries:
-            time.sleep(_FIRST_RETRY_SECONDS)
-            self._urgent.wait(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(self._tries, 10)))
+        if self.failing:
+            time.sleep(_LEAST_PAUSE_SECONDS)
+            self._urgent.wait(self._backoff.pause)
         elif self._wake.wait(self._idle_seconds()) and not self._closing and self._prompt.wait(_LATE_SECONDS):
             self._urgent.wait(_FLUSH_SECONDS)
         # Cleared before anything is taken, so that what comes from now on wakes again.
@@ -265,9 +275,8 @@ class TrailWriter:
         except Exception as error:  # noqa: BLE001 - whatever it is, the trail has to go on
             self._fail(error)
             return False
-        if self._tries:
-            self._tries = 0
-            log.warning("the audit database takes records again")
+        self._backoff.succeed()
+        self._failures.succeed()
         return bool(busy) or any(each.waiting or each.unreported for each in self._chains.values())
 
     def _next_batch(self, *, closing: bool) -> _Batch | None:
@@ -361,11 +370,8 @@ class TrailWriter:
             log.error("audit records were removed before the webhook took them", extra={"count": plan.unsent})
 
     def _fail(self, error: Exception) -> None:
-        if not self._tries:
-            known = isinstance(error, (apsw.Error, OSError))
-            message = "the audit database does not take records; they are kept and tried again: %s"
-            log.error(message, error, exc_info=None if known else error)
-        self._tries += 1
+        self._failures.fail(error, None if isinstance(error, (apsw.Error, OSError)) else error)
+        self._backoff.fail()
         if self._batch is not None:
             _answer(self._batch.futures, _refusal(error))
             self._batch.futures = []

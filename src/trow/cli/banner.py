@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trow
-from trow.config import Bind, is_loopback
+from trow.config import Bind
 from trow.http.capacity import capacity_of
+from trow.lib.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -20,7 +20,6 @@ from trow.config.values import (
     Size,
     WebOrigin,
     WebUrl,
-    is_loopback,
 )
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "Source",
     "WebOrigin",
     "WebUrl",
-    "is_loopback",
     "load",
     "read_password",
     "resolve",

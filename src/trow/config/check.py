@@ -7,10 +7,10 @@ import ipaddress
 import re
 import ssl
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 from trow.config.errors import DEFAULT, Problem
-from trow.config.values import Bind, is_loopback
+from trow.config.values import Bind
+from trow.lib.urls import problem_with
 from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
 from trow.policy.images import registry_of
@@ -150,8 +150,8 @@ def _contradictions_of_oidc(config: Config, problem: functools.partial[Problem])
                     "auth.oidc", f"prefix {prefix!r} could name other users", "write one such as github: instead"
                 )
         for url in filter(None, (issuer.issuer, issuer.jwks_uri)):
-            if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
-                yield problem("auth.oidc", f"{url} is not HTTPS", "write https://")
+            if wrong := problem_with(url):
+                yield problem("auth.oidc", f"{url} {wrong}", "write https://")
 
 
 def _contradictions_of_access(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:

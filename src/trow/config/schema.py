@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl, is_loopback
+from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl
 from trow.lib.globs import RepositoryGlob
+from trow.lib.urls import is_loopback
 
 
 def _setting(text: str, *, flag: str = "", minimum: float | None = None, maximum: float | None = None) -> Meta:

@@ -165,11 +165,6 @@ class Network(str):
             raise ValueError(f"{raw!r} is not a network") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is reached from this machine alone."""
-    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
-
-
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.admission.ports import NotReady
 from trow.kube.errors import KubeRefused, NotFound
+from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.policy.decide import Request, unreadable
 from trow.policy.pods import ImageUse, Kind, UnreadableObject
@@ -106,6 +107,9 @@ class BackgroundScan:
         self._clock = clock
         self._woken = asyncio.Event()
         self._unwanted = False
+        self._failures = FailureLog(
+            log, "what runs could not be held against the policies", "what runs is held against the policies again"
+        )
         self.violations = 0
 
     def look(self) -> None:
@@ -119,12 +123,13 @@ class BackgroundScan:
             began = time.monotonic()
             try:
                 await self.once()
+                self._failures.succeed()
             except NotReady:
                 log.debug("the policies are not known yet")  # `look` is called when they are
             except (KubeRefused, Unavailable) as error:
-                log.warning("what runs could not be held against the policies: %s", error)
-            except Exception:
-                log.exception("what runs could not be held against the policies")
+                self._failures.fail(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is a next scan
+                self._failures.fail(error, cause=error)
             await asyncio.sleep(min(self._interval, (time.monotonic() - began) * _REST))
             try:
                 async with asyncio.timeout(self._interval):

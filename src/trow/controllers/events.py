@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.controllers.status import written
 from trow.kube.errors import KubeRefused
+from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class EventRecorder:
         self._known: OrderedDict[str, _Series] = OrderedDict()
         self._waiting: OrderedDict[str, _Series] = OrderedDict()
         self._woken = asyncio.Event()
-        self._failing = False
+        self._failures = FailureLog(
+            log, "an Event could not be written, and others may be missing too", "Events are written again"
+        )
 
     def tell(self, notice: Notification) -> None:
         now = self._clock()
@@ -100,11 +103,9 @@ class EventRecorder:
         try:
             await self._objects.apply(path, self._event(series))
         except (KubeRefused, Unavailable, ValueError) as error:
-            if not self._failing:
-                log.warning("an Event could not be written, and others may be missing too: %s", error)
-            self._failing = True
+            self._failures.fail(error)
         else:
-            self._failing = False
+            self._failures.succeed()
 
     def _event(self, series: _Series) -> Manifest:
         notice, subject = series.notice, series.notice.subject

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trow.controllers.status import Condition, generation_of, status_of, written
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
+from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.policy.resources import GROUP, VERSION, ManifestError, exemption_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
@@ -105,6 +106,11 @@ class PolicyController:
         self._exemptions: tuple[Exemption, ...] = ()
         self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._status_failures = FailureLog(
+            log,
+            "the cluster could not be told what became of its policies",
+            "the cluster is told what becomes of its policies again",
+        )
 
     @property
     def failing(self) -> str:
@@ -231,10 +237,11 @@ class PolicyController:
                 continue
             try:
                 await self._tell()
+                self._status_failures.succeed()
             except Unavailable as error:
-                log.warning("the cluster could not be told what became of its policies: %s", error)
-            except Exception:
-                log.exception("the cluster could not be told what became of its policies")
+                self._status_failures.fail(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next change comes
+                self._status_failures.fail(error, cause=error)
 
     def _pause(self) -> float:
         """Seconds until something has to be told although nothing changes in the cluster."""

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from trow.kube.errors import BadAnswer, Conflict, Forbidden, Invalid, KubeRefused
 from trow.kube.objects import Patch
+from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.tls.authority import PARTS, Certificates, Lifetimes, ahead
 
@@ -104,15 +105,16 @@ class WebhookCertificates:
         plan: what is kept.
         take: called at each look with what is to be shown from now on.
         clock: seconds of Unix time.
-
-    Attributes:
-        failing: why it cannot be kept, "" while it can.
     """
 
     def __init__(
         self, objects: Objects, plan: Plan, take: Callable[[Leaf], None], clock: Callable[[], float] = time.time
     ) -> None:
-        self.failing = ""
+        self._failures = FailureLog(
+            log,
+            "the webhooks' certificate cannot be kept; the present one stays",
+            "the webhooks' certificate is kept again",
+        )
         self._objects = objects
         self._plan = plan
         self._take = take
@@ -122,6 +124,11 @@ class WebhookCertificates:
         self._published = b""
         self._published_at = 0.0
         self._refusal: KubeRefused | Unavailable | None = None
+
+    @property
+    def failing(self) -> str:
+        """Why it cannot be kept, "" while it can."""
+        return self._failures.reason
 
     @property
     def bundle(self) -> bytes:
@@ -134,13 +141,13 @@ class WebhookCertificates:
             try:
                 await self.look()
             except (KubeRefused, Unavailable) as error:
-                self._fail(error.message)
+                self._failures.fail(error.message)
             except OSError as error:
-                self._fail(f"it cannot be written: {error}")
+                self._failures.fail(f"it cannot be written: {error}")
             except Exception:
                 log.exception("the webhooks' certificate could not be kept")
             else:
-                self._settle()
+                self._failures.succeed()
             # Differently each time, so that replicas do not come together.
             await asyncio.sleep(random.uniform(0.5, 1.0) * self._plan.pause)  # noqa: S311 - no secret
 
@@ -254,18 +261,6 @@ class WebhookCertificates:
             raise Unavailable(f"{path} was changed meanwhile: {error.message}; try again") from None
         log.info("%s trusts the webhooks' certificate now", _title(path))
         return True
-
-    # ---- troubles
-
-    def _fail(self, reason: str) -> None:
-        if reason != self.failing:
-            log.warning("the webhooks' certificate cannot be kept; the present one stays: %s", reason)
-        self.failing = reason
-
-    def _settle(self) -> None:
-        if self.failing:
-            log.info("the webhooks' certificate is kept again")
-        self.failing = ""
 
 
 def _set_to(encoded: str, number: int, name: str) -> Iterator[Manifest]:

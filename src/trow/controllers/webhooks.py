@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import Conflict, KubeRefused
 from trow.kube.objects import Patch
+from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.policy.webhooks import HERE, MUTATING, PROBE, REACHED, REGISTRATION, VALIDATING, mutating, reach, validating
 
@@ -50,7 +51,6 @@ class WebhookConfigurations:
         asking: what is to be asked; None while the policies are not known.
 
     Attributes:
-        failing: why they cannot be kept, "" while they can.
         kept: whether both are as they should be.
     """
 
@@ -61,7 +61,9 @@ class WebhookConfigurations:
         call: Callable[[bytes], Awaitable[Call | None]],
         asking: Callable[[], Asking | None],
     ) -> None:
-        self.failing = ""
+        self._failures = FailureLog(
+            log, "the webhooks cannot be kept, and stay as they are", "the webhooks are kept again"
+        )
         self.kept = False
         self._objects = objects
         self._paths = {kind: f"{_BASE}/{resource}/{name}" for kind, resource in _RESOURCES.items()}
@@ -70,6 +72,11 @@ class WebhookConfigurations:
         self._asking = asking
         self._reached: Mapping[str, object] = {}
         self._woken = asyncio.Event()
+
+    @property
+    def failing(self) -> str:
+        """Why they cannot be kept, "" while they can."""
+        return self._failures.reason
 
     def wake(self) -> None:
         """Something has changed that they depend on."""
@@ -84,7 +91,8 @@ class WebhookConfigurations:
             except Conflict:
                 log.debug("the webhooks were changed by another replica; they are read again")
             except (KubeRefused, Unavailable) as error:
-                self._fail(error.message)
+                self.kept = False
+                self._failures.fail(error.message)
             except Exception:
                 log.exception("the webhooks could not be kept")
             # However often policies are changed, API servers have to read these anew only now and then.
@@ -108,7 +116,10 @@ class WebhookConfigurations:
             return
         await self._write(VALIDATING, validating(asking, call))
         await self._write(MUTATING, mutating(asking, call))
-        self._settle()
+        if not self.kept:
+            log.info("the API server asks Trow")
+        self.kept = True
+        self._failures.succeed()
 
     # ---- is it reached
 
@@ -152,19 +163,6 @@ class WebhookConfigurations:
             # The list as a whole: nothing stays of what somebody else has added to it.
             await self._objects.patch(path, {"metadata": metadata, "webhooks": [*webhooks]}, Patch.MERGE)
         log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})
-
-    # ---- troubles
-
-    def _fail(self, reason: str) -> None:
-        self.kept = False
-        if reason != self.failing:
-            log.warning("the webhooks cannot be kept, and stay as they are: %s", reason)
-        self.failing = reason
-
-    def _settle(self) -> None:
-        if not self.kept:
-            log.info("the API server asks Trow")
-        self.failing, self.kept = "", True
 
 
 def _event(namespace: str) -> Manifest:

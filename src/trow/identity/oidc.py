@@ -18,8 +18,9 @@ import jwt
 from trow.access.identity import Identity, Method
 from trow.identity.credentials import Stale
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_header
-from trow.identity.oidc_keys import KEY_OF, IssuerKeys, may_fetch
+from trow.identity.oidc_keys import KEY_OF, IssuerKeys
 from trow.lib.globs import matches
+from trow.lib.urls import problem_with
 from trow.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class IssuerSettings:
                     f" begin like {', '.join(_RESERVED)}"
                 )
         for key, url in (("url", self.url), ("jwks_uri", self.jwks_uri)):
-            if (url or key == "url") and not may_fetch(url):
-                yield f"{key} {url!r} has to be https://HOST/... (http only on loopback), without user and query"
+            if (url or key == "url") and (problem := problem_with(url)):
+                yield f"{key} {url!r} {problem}; write https://HOST/PATH"
 
 
 def same_prefix(issuers: Sequence[IssuerSettings]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import ssl
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from trow.lib.urls import problem_with
 from trow.oci.errors import Unauthorized, Unavailable
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class IssuerKeys:
         if found.issuer != self._settings.url:
             raise _Trouble(f"{url} is about another issuer; configure its url as it writes itself")
         # Nothing is asked that is not configured, so that an issuer cannot send us to other machines.
-        if not may_fetch(found.jwks_uri) or _origin(found.jwks_uri) != _origin(url):
+        if problem_with(found.jwks_uri) or _origin(found.jwks_uri) != _origin(url):
             raise _Trouble(f"{url} names keys at another address; configure that as jwks_uri if it is right")
         return found.jwks_uri
 
@@ -244,26 +244,6 @@ def _tls(settings: IssuerSettings) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None
     except (OSError, ValueError):
         raise ValueError(f"OIDC issuer {settings.name!r}: ca_file {settings.ca_file} holds no certificates") from None
-
-
-def may_fetch(url: str) -> bool:
-    """Whether keys may be fetched from there: by HTTPS, or from this machine."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    if parts.username is not None or parts.query or parts.fragment or not host:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _loopback(host))
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import ssl
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 from msgspec import Struct
+
+from trow.lib.urls import problem_with
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,8 +50,7 @@ class Access:
 
     def __post_init__(self) -> None:
         """Refuse what could send a token in the clear or to nobody."""
-        problem = _wrong_with_url(self.url)
-        if problem:
+        if problem := problem_with(self.url):
             raise AccessError(f"the API server's URL {self.url!r} {problem}; write it as https://HOST:PORT")
 
     @classmethod
@@ -199,26 +198,6 @@ def _decoded(path: Path, key: str, data: str) -> str:
         return base64.b64decode(data, validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         raise AccessError(f"{path}: {key} is not PEM in base64; write it anew with kubectl config view --raw") from None
-
-
-def _wrong_with_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return "cannot be understood"
-    if parts.username is not None or parts.query or parts.fragment or not parts.hostname:
-        return "is more or less than an address"
-    if parts.scheme == "https" or (parts.scheme == "http" and _loopback(parts.hostname)):
-        return ""
-    return "would be asked in the clear"
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _present(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:

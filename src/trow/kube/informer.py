@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import BadAnswer, Expired, KubeRefused
 from trow.kube.objects import Change
+from trow.lib.backoff import Backoff
+from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class Informer:
 
     Attributes:
         synced: whether all was listed once.
-        failing: why the collection cannot be followed, "" while it can.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Informer:
         first_pause: float = 1.0,
     ) -> None:
         self.synced = False
-        self.failing = ""
         self._api = objects
         self._path = path
         self._changed = changed
@@ -63,9 +62,17 @@ class Informer:
         self._first_pause = first_pause
         self._objects: dict[Key, Manifest] = {}
         self._version = ""
-        self._tries = 0
+        self._backoff = Backoff(first_pause, first_pause * _LONGEST_PAUSE)
+        self._failures = FailureLog(
+            log, f"{path} cannot be followed; what is known of it stays in use", f"{path} is followed again"
+        )
         self._heard_at = -math.inf
         self._telling: asyncio.TimerHandle | None = None
+
+    @property
+    def failing(self) -> str:
+        """Why the collection cannot be followed, "" while it can."""
+        return self._failures.reason
 
     @property
     def objects(self) -> Mapping[Key, Manifest]:
@@ -91,7 +98,7 @@ class Informer:
     async def _turn(self) -> float:
         """Follow for as long as it goes well; the seconds until the next attempt."""
         began = time.monotonic()
-        if self._tries >= _RESUMES:
+        if self._backoff.failures >= _RESUMES:
             self._version = ""  # it may be what is wrong
         try:
             if not self._version:
@@ -109,7 +116,7 @@ class Informer:
                 self._settle()
                 return 0.0
             self._fail_again(f"the Kubernetes API server ends each watch of {self._path} at once")
-        return self._pause()
+        return self._backoff.fail()
 
     async def _list(self) -> None:
         found = await self._api.list_all(self._path)
@@ -162,26 +169,16 @@ class Informer:
     def _fail(self, reason: str, *, anew: bool) -> None:
         if anew:
             self._version = ""
-        if not self.failing:
-            log.warning("%s cannot be followed; what is known of it stays in use: %s", self._path, reason)
-        self.failing = reason
+        self._failures.fail(reason)
 
     def _fail_again(self, reason: str) -> None:
         # Once is in the nature of watches; when nothing else comes it is a failure.
-        if self._tries:
+        if self._backoff.failures:
             self._fail(reason, anew=False)
 
     def _settle(self) -> None:
-        self._tries = 0
-        if self.failing:
-            log.info("%s is followed again", self._path)
-        self.failing = ""
-
-    def _pause(self) -> float:
-        """Longer after each failure; differently each time, so that replicas do not come together."""
-        longest = self._first_pause * min(_LONGEST_PAUSE, 2.0 ** min(self._tries, 10))
-        self._tries += 1
-        return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+        self._backoff.succeed()
+        self._failures.succeed()
 
 
 def _lean(manifest: Manifest) -> Manifest:

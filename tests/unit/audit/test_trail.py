@@ -217,6 +217,7 @@ def no_space(path: Path) -> Iterator[None]:
 
 
 async def test_records_outlast_a_full_disk(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with opened(path) as trail:
         await trail.record_now(full(0))
         with no_space(path):

@@ -252,13 +252,13 @@ ISSUER: Final = "name: github, issuer: 'https://a.example', audiences: [trow]"
         (
             f"auth: {{oidc: [{{{ISSUER.replace('https', 'http')}}}]}}",
             "auth.oidc",
-            "http://a.example is not HTTPS",
+            "http://a.example is not https",
             "write https://",
         ),
         (
             f"auth: {{oidc: [{{{ISSUER}, jwks_uri: 'http://a.example/keys'}}]}}",
             "auth.oidc",
-            "http://a.example/keys is not HTTPS",
+            "http://a.example/keys is not https",
             "write https://",
         ),
         ("access: {rules: [{actions: [pull]}]}", "access.rules", "[0] names nobody", "add users, groups"),

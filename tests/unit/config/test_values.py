@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trow.config import Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, is_loopback, yaml_text
+from trow.config import Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, yaml_text
 
 
 @pytest.mark.parametrize(
@@ -143,24 +143,6 @@ def test_network_is_read(text: str, network: str) -> None:
 def test_what_is_no_network_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="is not a network"):
         Network.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.0.2.1", False),
-        ("localhost.example.com", False),
-        ("registry", False),
-    ],
-)
-def test_loopback_is_what_this_machine_alone_can_reach(host: str, *, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 def test_yaml_text_quotes_what_yaml_would_misread() -> None:

@@ -126,7 +126,7 @@ def test_embedded_certificates_are_used(tmp_path: Path) -> None:
         ({"cluster": {"insecure-skip-tls-verify": True}}, "cluster 'c'.*`insecure-skip-tls-verify`"),
         ({"cluster": {"proxy-url": "http://p"}}, "cluster 'c'.*`proxy-url`"),
         ({"cluster": {"server": 7}}, "cluster 'c'.*Expected `str`"),
-        ({"cluster": {"server": "http://10.0.0.1"}}, "cluster 'c'.*in the clear"),
+        ({"cluster": {"server": "http://10.0.0.1"}}, "cluster 'c'.*is not https"),
         ({"cluster": {"certificate-authority-data": "!"}}, "certificate-authority-data is not PEM in base64"),
         ({"user": {"client-key-data": "secret!"}}, "client-key-data is not PEM in base64"),
     ],

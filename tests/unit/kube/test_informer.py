@@ -188,8 +188,8 @@ async def test_a_server_that_is_down_is_waited_for(server: ObjectServer, caplog:
         await eventually(lambda: versions(server))
         await asyncio.to_thread(server.down)
         await eventually(lambda: "cannot be reached" in colours.failing)
-        tries = colours._tries  # noqa: SLF001 - nothing else shows that it tries
-        await eventually(lambda: colours._tries > tries + 3)  # noqa: SLF001
+        tries = colours._backoff.failures  # noqa: SLF001 - nothing else shows that it tries
+        await eventually(lambda: colours._backoff.failures > tries + 3)  # noqa: SLF001
         assert (colours.synced, colours.names) == (True, "red")
         script(server, Lines(ending="stay"), listed=page("red", "blue"))
         await asyncio.to_thread(server.up)
@@ -309,7 +309,7 @@ async def test_a_watch_that_has_lasted_is_begun_anew_at_once(server: ObjectServe
     script(server, *lasting, Lines(ending="stay"))
     async with copy(server, first_pause=0.05) as colours:
         await eventually(lambda: len(versions(server)) == 6)
-        assert (lists(server), colours.failing, colours._tries) == (1, "", 0)  # noqa: SLF001 - no pause can be seen
+        assert (lists(server), colours.failing, colours._backoff.failures) == (1, "", 0)  # noqa: SLF001 - no pause can be seen
 
 
 async def test_a_change_that_cannot_be_taken_in_ends_nothing(
