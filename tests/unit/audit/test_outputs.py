@@ -147,7 +147,8 @@ def test_full_disk_delays_the_file_and_nothing_else(path: Path, caplog: pytest.L
         record(trail, path, 300)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         size = path.stat().st_size
-        sql(path.parent.parent / "audit.db", "PRAGMA wal_checkpoint(RESTART)")
+        # Busy while the trail reads or writes; until then the log would have to grow for what comes next.
+        until(lambda: sql(path.parent.parent / "audit.db", "PRAGMA wal_checkpoint(RESTART)")[0][0] == 0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
         try:
             trail.record(full(301, detail="number 301"))
