@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import trow
+from support.memory import MemoryBlobs, MemoryStaged
 from trow.access import ports as access
 from trow.audit.trail import AuditTrail
 from trow.identity.authenticator import AuthenticatorChain
@@ -24,7 +25,6 @@ from trow.registry import events, ports
 from trow.sql.engine import Engine
 from trow.sql.sqlite import SqliteEngine
 from trow.storage.filesystem import FileStaged, FilesystemBlobs
-from trow.storage.memory import MemoryBlobs, MemoryStaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,15 +41,13 @@ LAYERS: Final = (
     {"sql", "tls"},
     {"storage", "metadata", "identity", "audit", "kube"},
     {"controllers"},
-    {"http", "policytools", "config", "fsck"},
+    {"http", "policytools", "config"},
     {"app"},
     {"cli", "__main__"},
 )
 ADAPTERS: Final = {"storage", "metadata", "identity", "audit", "kube"}
 # Modules beside the packages that their neighbours may use.
 SHARED: Final = {
-    ("fsck", "storage"),
-    ("fsck", "metadata"),
     ("cli", "identity"),
     ("cli", "audit"),
     ("controllers", "kube"),

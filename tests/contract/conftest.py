@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import pytest
 
 from support.clock import Clock
+from support.memory import MemoryBlobs
 from support.metadata import EmbeddedMetadata
 from trow.access.ports import RobotTokens
 from trow.admission.ports import Pins
 from trow.registry.ports import Blobs, Metadata
 from trow.storage.filesystem import FilesystemBlobs
-from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

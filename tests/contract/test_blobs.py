@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import factories
 from factories import INLINE
-from support.core import OWNER, Stalled, digest, pieces
+from support.core import OWNER, Stalled, digest, names, pieces
 from trow.oci.digest import ALGORITHMS
-from trow.oci.errors import BodyIncomplete
+from trow.oci.errors import BlobUnknown, BodyIncomplete, Unavailable
 from trow.oci.names import UploadId
 from trow.registry.ports import LocalFile
 
@@ -39,6 +41,10 @@ async def read(blobs: Blobs, name: Digest, size: int) -> bytes | None:
         assert source.size == size
         return source.path.read_bytes()
     return source
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # From staged bytes to a blob
@@ -140,7 +146,123 @@ async def test_revoked_commit_leaves_the_bytes_staged(blobs: Blobs, size: int) -
     assert await read(blobs, digest(blob.digest), size) == blob.content
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_revoked_commit_of_another_algorithm_than_usual_is_gone(blobs: Blobs, size: int) -> None:
+    blob = factories.blob(size)
+    name = digest(blob.sha512)
+    staged = await stage(blobs, blob.content, algorithm="sha512")
+    await staged.commit(name)
+    await staged.revoke()
+    assert await blobs.locate(name, size) is None
+
+
+# What is here
+
+
+@pytest.mark.parametrize("size", [1, MEGABYTE, 2 * MEGABYTE + 17])
+async def test_blob_is_read_whole_or_in_part(blobs: Blobs, size: int) -> None:
+    blob = factories.blob(size)
+    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    for start, end in ((0, None), (0, size), (size // 2, None), (size // 3, size - size // 3), (size, size)):
+        found = [piece async for piece in blobs.read(digest(blob.digest), start, end)]
+        assert b"".join(found) == blob.content[start:end]
+        assert all(0 < len(piece) <= MEGABYTE for piece in found)
+
+
+async def test_reader_that_has_enough_keeps_nothing_open(blobs: Blobs) -> None:
+    blob = factories.blob(3 * MEGABYTE)
+    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    before = open_files()
+    async with contextlib.aclosing(blobs.read(digest(blob.digest))) as reading:
+        assert await anext(reading) == blob.content[:MEGABYTE]
+    assert open_files() == before
+
+
+async def test_blob_that_is_not_here_cannot_be_read(blobs: Blobs) -> None:
+    with pytest.raises(BlobUnknown):
+        await anext(blobs.read(digest(factories.blob().digest)))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_names_page_by_page(blobs: Blobs, limit: int) -> None:
+    assert [each async for each in names(blobs, limit)] == []
+    made = [factories.blob(100_000) for _ in range(6)]
+    wanted = {digest(each.digest if number % 2 else each.sha512): each for number, each in enumerate(made)}
+    for name, blob in wanted.items():
+        await (await stage(blobs, blob.content)).commit(name)
+    found = [each.digest async for each in names(blobs, limit)]
+    assert len(found) == len(wanted)
+    assert set(found) == set(wanted)
+
+
+async def test_deleted_blob_is_gone(blobs: Blobs) -> None:
+    blob, other = factories.blob(100_000), factories.blob(100_000)
+    for each in (blob, other):
+        await (await stage(blobs, each.content)).commit(digest(each.digest))
+        assert await blobs.locate(digest(each.digest), each.size) is not None
+    assert await blobs.delete(digest(blob.digest))
+    assert not await blobs.delete(digest(blob.digest))
+    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    assert [each.digest async for each in names(blobs, 9)] == [other.digest]
+    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+
+
+async def test_blob_in_quarantine_is_not_here_and_the_next_push_takes_its_place(blobs: Blobs) -> None:
+    blob = factories.blob(100_000)
+    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    await blobs.quarantine(digest(blob.digest))
+    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    assert [each async for each in names(blobs, 9)] == []
+    with pytest.raises(Unavailable):
+        await blobs.quarantine(digest(blob.digest))
+    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+
+
+async def test_damaged_content_of_the_metadata_is_no_blob_in_quarantine(blobs: Blobs) -> None:
+    blob = factories.blob(10)
+    await blobs.quarantine(digest(blob.digest), blob.content)
+    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    assert [each async for each in names(blobs, 9)] == []
+
+
+async def test_store_that_works_is_ready(blobs: Blobs) -> None:
+    await blobs.check()
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+async def test_recovery_keeps_blobs_and_ends_sessions_after_a_crash_alone(blobs: Blobs, *, crashed: bool) -> None:
+    blob, upload = factories.blob(100_000), UploadId.new()
+    staged = await blobs.stage(upload, "sha256", OWNER)
+    await staged.write(pieces(blob.content))
+    await staged.suspend()
+    done = await stage(blobs, blob.content)
+    await done.commit(digest(blob.digest))
+    await done.discard()
+
+    async def known(_: Digest) -> bool:
+        return True
+
+    assert await blobs.recover(known, crashed=crashed) == (1 if crashed else 0)
+    assert (await blobs.resume(upload, "sha256", OWNER)).offset == (0 if crashed else blob.size)
+    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+
+
 # One blob, many sessions
+
+
+async def test_commit_that_is_taken_back_leaves_the_blob_of_another_session(blobs: Blobs) -> None:
+    blob = factories.blob(100_000)
+    first, second = await stage(blobs, blob.content), await stage(blobs, blob.content)
+    for each in (first, second):
+        await each.commit(digest(blob.digest))
+    await first.revoke()
+    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+    await second.discard()
+    await first.commit(digest(blob.digest))
+    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+    await first.discard()
 
 
 @pytest.mark.parametrize("size", [10, 100_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import sys
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import factories
-from support.core import OWNER, digest, pieces
+from support.core import OWNER, digest, names, pieces
 from support.waiting import until
 from trow.lib.reserve import Reserve
 from trow.oci.errors import BlobUnknown, BodyIncomplete, StorageFull, Unavailable
 from trow.oci.names import UploadId
-from trow.registry.ports import LocalFile
+from trow.registry.ports import LocalFile, StoredName
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
@@ -158,17 +159,6 @@ async def test_session_whose_bytes_are_a_blob_that_others_have_cannot_change_it(
 # Damage
 
 
-async def test_commit_that_is_taken_back_leaves_the_blob_of_another_push(blobs: FilesystemBlobs) -> None:
-    blob = factories.blob(100_000)
-    first, second = await commit(blobs, blob), await commit(blobs, blob)
-    await first.revoke()
-    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
-    await second.discard()
-    await first.commit(digest(blob.digest))
-    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
-    await first.discard()
-
-
 @pytest.mark.parametrize("size", [0, 99_999, 100_001])
 async def test_file_that_is_not_what_was_received_becomes_no_blob(
     blobs: FilesystemBlobs, tmp_path: Path, size: int
@@ -213,18 +203,46 @@ async def test_lost_file_is_not_here_and_comes_back(blobs: FilesystemBlobs) -> N
     assert place.read_bytes() == blob.content
 
 
-async def test_what_is_found_when_blobs_are_read_anew(blobs: FilesystemBlobs, tmp_path: Path) -> None:
-    good, bad = factories.blob(100_000), factories.blob(100_000)
-    for blob in (good, bad):
-        await (await commit(blobs, blob)).discard()
-    blobs.path(digest(bad.digest)).write_bytes(good.content)
-    assert {name for _, name in blobs.files()} == {good.digest, bad.digest}
-    assert blobs.rehash(digest(good.digest)) == (good.digest, good.size)
-    assert blobs.rehash(digest(bad.digest)) == (good.digest, good.size)
-    assert blobs.quarantine(digest(bad.digest)) == tmp_path / "quarantine" / bad.digest
-    assert [name for _, name in blobs.files()] == [good.digest]
-    assert (tmp_path / "quarantine" / bad.digest).read_bytes() == good.content
-    assert await blobs.locate(digest(bad.digest), bad.size) is None
+async def test_names_are_those_of_files(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    """Those that no blob can have, too; what lies behind a link is somewhere else, and is not a blob."""
+    blob = factories.blob(100_000)
+    await (await commit(blobs, blob)).discard()
+    place = blobs.path(digest(blob.digest))
+    (place.parent / "notes.txt").touch()
+    (tmp_path / "blobs" / place.name).touch()
+    (tmp_path / "blobs" / "elsewhere").symlink_to(tmp_path / "quarantine")
+    expected = [
+        StoredName(place.name, None),
+        StoredName(f"sha256/{place.parent.name}/{place.name}", digest(blob.digest)),
+        StoredName(f"sha256/{place.parent.name}/notes.txt", None),
+    ]
+    found = [each async for each in names(blobs, 1)]
+    assert sorted(found, key=lambda each: each.name) == expected
+
+
+async def test_folder_that_cannot_be_read_is_told_of_once(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    folder = tmp_path / "blobs" / "sha256" / "ab"
+    folder.mkdir()
+    scandir = os.scandir
+
+    def refused(path: Path) -> object:
+        if path == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", refused)
+        assert [each async for each in names(blobs, 1)] == [StoredName("sha256/ab", None, "Input/output error")]
+
+
+async def test_what_is_in_quarantine_is_in_its_folder(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    blob, small = factories.blob(100_000), factories.blob(10)
+    await (await commit(blobs, blob)).discard()
+    await blobs.quarantine(digest(blob.digest))
+    await blobs.quarantine(digest(small.digest), small.content)
+    assert files(tmp_path) == sorted(f"quarantine/{each.digest}" for each in (blob, small))
+    assert (tmp_path / "quarantine" / blob.digest).read_bytes() == blob.content
+    assert (tmp_path / "quarantine" / small.digest).read_bytes() == small.content
 
 
 # Trouble
@@ -338,17 +356,17 @@ async def test_storage_that_does_not_work_is_not_taken_for_an_absent_blob(
     assert str(tmp_path) not in caught.value.message
 
 
-def test_readiness(blobs: FilesystemBlobs, tmp_path: Path) -> None:
-    blobs.check()
+async def test_readiness(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+    await blobs.check()
     assert files(tmp_path) == []
     (tmp_path / "uploads").rmdir()
     with pytest.raises(Unavailable):
-        blobs.check()
+        await blobs.check()
 
 
-def test_readiness_of_a_full_disk(blobs: FilesystemBlobs) -> None:
+async def test_readiness_of_a_full_disk(blobs: FilesystemBlobs) -> None:
     with largest_file(0), pytest.raises(StorageFull):
-        blobs.check()
+        await blobs.check()
 
 
 def test_space(blobs: FilesystemBlobs) -> None:

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.audit import RecordingAudit
 from support.clock import Clock
+from support.memory import MemoryBlobs
 from support.metadata import EmbeddedMetadata
 from trow.admission.image_extractor import ImageExtractor
 from trow.admission.mutate import Mutation
@@ -26,7 +27,6 @@ from trow.policy import resources as manifests
 from trow.registry.events import Origin
 from trow.registry.image_lookup import LocalImageLookup
 from trow.registry.pull import Pull
-from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

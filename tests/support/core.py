@@ -9,6 +9,7 @@ from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied
 from trow.oci.names import Repository, Tag
+from trow.oci.page import PageRequest
 from trow.registry.ports import Publication, UploadBounds
 from trow.registry.publish import Author
 from trow.registry.push import Push
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from factories import Manifest
     from support.metadata import EmbeddedMetadata
     from trow.access.permissions import Permission
-    from trow.registry.ports import Blobs
+    from trow.registry.ports import Blobs, StoredName
 
 REPO = Repository.parse("library/one")
 OTHER = Repository.parse("library/other")
@@ -49,6 +50,18 @@ async def pieces(*chunks: bytes, then: BaseException | None = None) -> AsyncIter
         yield chunk
     if then is not None:
         raise then
+
+
+async def names(blobs: Blobs, limit: int) -> AsyncIterator[StoredName]:
+    """Everything that a store has a name for, ``limit`` names at a time."""
+    last, more = "", True
+    while more:
+        page = await blobs.names(PageRequest(limit, last))
+        assert len(page.items) <= limit
+        for each in page.items:
+            yield each
+            last = each.name
+        more = page.more
 
 
 class Stalled:

@@ -46,7 +46,6 @@ ALLOWED: Final = (
     "recover",
     "was_used",
     "check_database",
-    "Check.",
     "load",
     "_read_yaml",  # with `_present`, how the cluster is reached: read at the start
     "_present",
@@ -57,9 +56,6 @@ ALLOWED: Final = (
     "make_file",
     "FilesystemBlobs.prepare",
     "FilesystemBlobs.recover",
-    "FilesystemBlobs.files",
-    "FilesystemBlobs.rehash",
-    "FilesystemBlobs.quarantine",
     "FilesystemBlobs._still_whole",  # the kernel has it in memory
 )
 # A module that is needed for the first time, and an error that is worded with its source: once, not for each request.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -386,10 +385,7 @@ def _publish_rules(config: Config) -> PublishRules:
 
 
 def _checks(parts: _Parts) -> Mapping[str, Callable[[], Awaitable[None]]]:
-    async def storage() -> None:
-        await asyncio.to_thread(parts.stores.blobs.check)
-
-    checks = {"storage": storage, "database": parts.stores.engine.check}
+    checks = {"storage": parts.stores.blobs.check, "database": parts.stores.engine.check}
     if parts.config.audit.enabled:
         checks["audit"] = lambda: place.check(parts.audit.displaced)
     if parts.config.admission.policies:

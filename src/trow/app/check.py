@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from trow.fsck import Check
-from trow.fsck import FsckReport as FsckReport  # noqa: PLC0414 - part of what this package offers
 from trow.lib.datadir import DATABASE, hold, require_registry, was_used
-from trow.sql.connections import in_words
+from trow.metadata.inventory import SqliteInventory
+from trow.registry.fsck import Fsck
+from trow.registry.fsck import FsckReport as FsckReport  # noqa: PLC0414 - part of what this package offers
+from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from trow.config import Config
 
 
-@in_words()
 def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -> FsckReport:
     """Read everything that is stored and hold it against its digest.
 
@@ -26,9 +27,11 @@ def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -
         progress: told now and then how far the check has come.
 
     Raises:
-        DataDirectoryError, DatabaseError: the check cannot run.
+        DataDirectoryError: the check cannot run.
     """
     if not was_used(config.data_dir):
         require_registry(config.data_dir)
-    with hold(config.data_dir) if quarantine else contextlib.nullcontext():
-        return Check(config.data_dir, config.data_dir / DATABASE, progress).run(quarantine=quarantine)
+    held = hold(config.data_dir) if quarantine else contextlib.nullcontext()
+    with held, contextlib.closing(SqliteInventory(config.data_dir / DATABASE)) as inventory:
+        check = Fsck(FilesystemBlobs(config.data_dir), inventory, progress, quarantine=quarantine)
+        return asyncio.run(check.run())

@@ -10,7 +10,6 @@ import msgspec
 from trow.cli import options
 from trow.cli.printing import say_json
 from trow.lib.datadir import DataDirectoryError
-from trow.sql.engine import DatabaseError
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         report = fsck(config, quarantine=args.quarantine, progress=_progress)
-    except (DataDirectoryError, DatabaseError, OSError) as error:
+    except (DataDirectoryError, OSError) as error:
         return _failed(str(error))
     if args.json:
         say_json(msgspec.json.encode(report).decode())

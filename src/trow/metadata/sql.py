@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 # What a manifest names is looked for so many at a time; where they are fewer the last one is named again, so that the
@@ -159,40 +158,6 @@ ADD_UPLOAD: Final = """
 """
 TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at, owner, empty"
 
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """Ways through the keys of a table, for a check that goes on where a page is damaged.
-
-    Attributes:
-        table: what it holds, for people.
-        first: what comes before every key.
-        up: the keys after one, by the index, up to a number of them.
-        down: all keys by the index, the last one first.
-        scan: all keys without the index: it does not have the last column.
-    """
-
-    table: str
-    first: tuple[str, ...]
-    up: str
-    down: str
-    scan: str
-
-
-BLOB_KEYS: Final = Walk(
-    "blobs",
-    ("",),
-    "SELECT digest FROM blob WHERE digest > ? ORDER BY digest LIMIT ?",
-    "SELECT digest FROM blob ORDER BY digest DESC",
-    "SELECT digest, size FROM blob",
-)
-MANIFEST_KEYS: Final = Walk(
-    "manifests",
-    ("", ""),
-    "SELECT repository, digest FROM manifest WHERE (repository, digest) > (?, ?) ORDER BY repository, digest LIMIT ?",
-    "SELECT repository, digest FROM manifest ORDER BY repository DESC, digest DESC",
-    "SELECT repository, digest, size FROM manifest",
-)
 SKIP_GENERATIONS: Final = """
     UPDATE repository_generation
     SET latest = (SELECT coalesce(max(generation), 0) FROM repository) + latest + ?

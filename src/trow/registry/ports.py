@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from trow.oci.page import ALL_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Collection, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
     from pathlib import Path
 
     from trow.oci.digest import Digest
@@ -31,6 +31,21 @@ class LocalFile:
 
 BlobSource: TypeAlias = bytes | LocalFile
 """Where a blob's bytes are: at hand, or in a file that the server sends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredName:
+    """A name in a blob store.
+
+    Attributes:
+        name: how the store calls it.
+        digest: the blob that has this name; None when no blob can have it.
+        error: why the store cannot tell what is behind the name; "" when it can.
+    """
+
+    name: str
+    digest: Digest | None
+    error: str = ""
 
 
 class Staged(Protocol):
@@ -93,8 +108,35 @@ class Blobs(Protocol):
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """Where the blob's bytes are, None when they are not here."""
 
+    def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Read a blob, or bytes ``start`` to ``end`` of it, in pieces of a MiB at most.
+
+        Raises:
+            BlobUnknown: it is not here.
+        """
+
     async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
         """Which of these blobs, with their sizes, are not here, or cut short."""
+
+    async def names(self, page: PageRequest) -> Page[StoredName]:
+        """What is here, in an order that stays; ``last`` is a name of the page before."""
+
+    async def delete(self, digest: Digest) -> bool:
+        """Remove a blob that no repository links; False when it is not here. It may come back with a power cut."""
+
+    async def check(self) -> None:
+        """See whether blobs can be stored. Raises `Unavailable` or `StorageFull` when not."""
+
+    async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
+        """Remove what an interrupted push has left, before the first one begins; returns how much that was.
+
+        Args:
+            known: whether the metadata has a blob.
+            crashed: whether the bytes of open sessions cannot be trusted and go, too.
+        """
+
+    async def quarantine(self, digest: Digest, content: bytes | None = None) -> None:
+        """Move a damaged blob to where nothing serves it, or put damaged ``content`` there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,3 +443,58 @@ class Outbox(Protocol):
 
     async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
         """These are in the audit trail."""
+
+
+class Inventory(Protocol):
+    """Everything that the metadata has, for a check that goes on where a part of it is damaged.
+
+    What cannot be read is passed over and told in `damage`. A change returns whether it could be made.
+    """
+
+    @property
+    def damage(self) -> Sequence[str]:
+        """What is wrong with the database, as far as it has been read, a sentence each."""
+
+    async def inspect(self) -> None:
+        """Have the database look at itself."""
+
+    def blobs(self) -> AsyncIterator[str]:
+        """The digests of all blobs, each once; damage makes anything of them."""
+
+    async def blob(self, digest: Digest) -> tuple[object, object] | None:
+        """The size of a blob, and its content where the metadata keeps it; damage makes anything of them.
+
+        Raises:
+            Unavailable: it cannot be read.
+        """
+
+    async def knows_blob(self, digest: Digest) -> bool | None:
+        """Whether the blob is known; None when that cannot be read."""
+
+    def manifests(self) -> AsyncIterator[tuple[str, str]]:
+        """The repository and the digest of all manifests, each once; damage makes anything of them."""
+
+    async def manifest(self, repository: str, digest: Digest) -> object | None:
+        """The content of a manifest; damage makes anything of it.
+
+        Raises:
+            Unavailable: it cannot be read.
+        """
+
+    async def dangling_links(self) -> Sequence[tuple[str, str]]:
+        """The repositories that link blobs that are not known, and the digests of these."""
+
+    async def dangling_tags(self) -> Sequence[tuple[str, str, str]]:
+        """The repositories with tags that point at unknown manifests, these tags, and the digests."""
+
+    async def drop_blob(self, digest: Digest) -> bool:
+        """Forget a blob and every link to it."""
+
+    async def drop_manifest(self, repository: str, digest: Digest) -> bool:
+        """Forget a manifest and every tag that points at it."""
+
+    async def unlink_blob(self, repository: str, digest: str) -> bool:
+        """Take a blob from the repository."""
+
+    async def delete_tag(self, repository: str, tag: str) -> bool:
+        """Forget a tag."""

@@ -18,8 +18,10 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import itertools
 import os
 import stat
+import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -31,16 +33,19 @@ from trow.lib.anchor import Anchor
 from trow.lib.private import make_folder
 from trow.lib.reserve import Reserve
 from trow.oci.digest import ALGORITHMS, Digest
-from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
-from trow.registry.ports import BlobSource, LocalFile
+from trow.oci.errors import BlobUnknown, DigestInvalid, OciError, StorageFull, Unavailable
+from trow.oci.page import Page
+from trow.registry.ports import BlobSource, LocalFile, StoredName
 from trow.storage.work import DiskWork
 from trow.storage.workers import FanOut, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from hashlib import _Hash
+    from io import FileIO
 
     from trow.oci.names import UploadId
+    from trow.oci.page import PageRequest
 
 # Content up to this size stays in memory and is hashed on the spot: waking two threads would take longer.
 _SMALL: Final = 64 * 1024
@@ -167,6 +172,30 @@ class FilesystemBlobs:
             self._looked_at.popitem(last=False)
         return LocalFile(path, size)
 
+    async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Read the blob's file in threads."""
+        file = await asyncio.to_thread(self._open, digest, start)
+        left = sys.maxsize if end is None else end - start
+        try:
+            while left > 0 and (piece := await asyncio.to_thread(file.read, min(_READ, left))):
+                left -= len(piece)
+                yield piece
+        except OSError as error:
+            raise translate(error) from error
+        finally:
+            file.close()
+
+    def _open(self, digest: Digest, start: int) -> FileIO:
+        try:
+            file = self.path(digest).open("rb", buffering=0)
+            file.seek(start)
+        except FileNotFoundError:
+            self._check_place()
+            raise BlobUnknown(f"the bytes of blob {digest} are lost; push it again", {"digest": digest}) from None
+        except OSError as error:
+            raise translate(error) from error
+        return file
+
     async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
         def look() -> Sequence[Digest]:
             return [digest for digest, size in blobs if not self._whole(self.path(digest), size)]
@@ -261,41 +290,81 @@ class FilesystemBlobs:
             if not digest and not crashed:
                 continue
             if digest and path.stat().st_nlink > 1 and not await known(Digest.parse(digest)):
-                self.path(Digest.parse(digest)).unlink(missing_ok=True)
+                self._delete(Digest.parse(digest))
             path.unlink(missing_ok=True)
             count += 1
         return count
 
-    def files(self, unreadable: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, Digest | None]]:
-        """All files among the blobs, for ``trow fsck``: where they are below the folder, and of which blob."""
-        for place, _, names in os.walk(self._blobs, onerror=unreadable):
-            for name in sorted(names):
-                path = Path(place, name)
-                with contextlib.suppress(OciError):
-                    digest = Digest.parse(f"{path.parent.parent.name}:{name}")
-                    if self.path(digest) == path:
-                        yield path.relative_to(self._blobs), digest
-                        continue
-                yield path.relative_to(self._blobs), None
+    async def names(self, page: PageRequest) -> Page[StoredName]:
+        """List the files among the blobs, folder by folder, in the order of their names."""
+        last = tuple(page.last.split("/")) if page.last else ()
 
-    def rehash(self, digest: Digest) -> tuple[Digest, int]:
-        """Read a blob anew: the digest and the size it really has."""
-        hasher = hashlib.new(digest.algorithm)
-        size = 0
-        with self.path(digest).open("rb", buffering=0) as file:
-            while chunk := file.read(_READ):
-                hasher.update(chunk)
-                size += len(chunk)
-        return Digest.from_hash(hasher), size
+        def look() -> Page[StoredName]:
+            found = [*itertools.islice(self._files(self._blobs, last), page.limit + 1)]
+            return Page(found[: page.limit], more=len(found) > page.limit)
 
-    def quarantine(self, digest: Digest) -> Path:
-        """Move a damaged blob out of the way, so that a new push can replace it."""
-        place = self._quarantine / digest
-        self.path(digest).replace(place)
-        return place
+        return await asyncio.to_thread(look)
 
-    def check(self) -> None:
-        """Whether the storage takes writes; raises `Unavailable` or `StorageFull` when not."""
+    def _files(self, folder: Path, last: tuple[str, ...]) -> Iterator[StoredName]:
+        """The files below a folder that come after ``last``, which is a path as its parts."""
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield StoredName(str(folder.relative_to(self._blobs)), None, os.strerror(error.errno or errno.EIO))
+            return
+        for entry in entries:
+            path, begun = Path(entry.path), entry.name == last[0] if last else False
+            if (last and entry.name < last[0]) or (begun and len(last) == 1):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._files(path, last[1:] if begun else ())
+            elif not entry.is_dir():
+                yield StoredName(str(path.relative_to(self._blobs)), self._digest_at(path))
+
+    def _digest_at(self, path: Path) -> Digest | None:
+        """The blob that has its place here."""
+        with contextlib.suppress(DigestInvalid):
+            digest = Digest.parse(f"{path.parent.parent.name}:{path.name}")
+            if self.path(digest) == path:
+                return digest
+        return None
+
+    async def delete(self, digest: Digest) -> bool:
+        """Remove a blob's file."""
+        self._looked_at.pop(digest, None)
+        return await asyncio.to_thread(self._delete, digest)
+
+    def _delete(self, digest: Digest) -> bool:
+        try:
+            self.path(digest).unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise translate(error) from error
+        return True
+
+    async def quarantine(self, digest: Digest, content: bytes | None = None) -> None:
+        """Move a blob's file to the folder ``quarantine``, or write one there."""
+
+        def move() -> None:
+            place = self._quarantine / digest
+            try:
+                make_folder(self._quarantine)
+                if content is None:
+                    self.path(digest).replace(place)
+                else:
+                    private.make_file(place)
+                    place.write_bytes(content)
+            except OSError as error:
+                raise translate(error) from error
+
+        await asyncio.to_thread(move)
+
+    async def check(self) -> None:
+        """Write a small file."""
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
         self._check_place()
         probe = self._uploads / ".readiness"
         try:

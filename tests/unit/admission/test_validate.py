@@ -11,6 +11,7 @@ import pytest
 
 from support import platforms
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, containers, owned, pod, workload
+from support.memory import MemoryBlobs
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from trow.access.identity import Identity, Method, Workload
 from trow.admission.image_extractor import ImageExtractor
@@ -27,7 +28,6 @@ from trow.policy.selectors import KnownLabels
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.image_lookup import LocalImageLookup
 from trow.registry.pull import Pull
-from trow.storage.memory import MemoryBlobs
 from unit.audit.trails import sql
 
 if TYPE_CHECKING:

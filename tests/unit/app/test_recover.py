@@ -14,10 +14,12 @@ from support.core import REPO, digest, publication
 from support.metadata import EmbeddedMetadata
 from trow.app.recover import recover
 from trow.config import Config
-from trow.fsck import Check
 from trow.lib.datadir import hold
 from trow.lib.errors import StartError
+from trow.metadata.inventory import SqliteInventory
+from trow.registry.fsck import Fsck
 from trow.registry.ports import BlobRecord
+from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,12 @@ async def fill(directory: Path) -> None:
             blob, image = factories.blob(500), factories.image(0)
             await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(500, blob.content))
             await metadata.publish(publication(REPO, image, f"v{number}"))
+
+
+async def problems(directory: Path, *, quarantine: bool = False) -> list[str]:
+    blobs = FilesystemBlobs(directory)
+    with contextlib.closing(SqliteInventory(directory / "trow.db")) as inventory:
+        return (await Fsck(blobs, inventory, lambda _: None, quarantine=quarantine).run()).problems
 
 
 def content(database: Path) -> dict[str, set[tuple[object, ...]]]:
@@ -100,9 +108,8 @@ async def test_a_damaged_page_costs_the_rows_on_it_alone(name: str, tmp_path: Pa
     assert before[name] - after[name] <= lost
     assert after[name] <= before[name]
     assert len(after[name]) > MANY // 2
-    check = Check(tmp_path, database, lambda _: None).run(quarantine=True)
-    assert not any("the database is damaged" in problem for problem in check.problems)
-    assert Check(tmp_path, database, lambda _: None).run(quarantine=False).problems == []
+    assert not any("the database is damaged" in problem for problem in await problems(tmp_path, quarantine=True))
+    assert await problems(tmp_path) == []
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from support.core import pushing
+from support.memory import MemoryBlobs
 from support.metadata import EmbeddedMetadata
 from trow.registry.pull import Pull
 from trow.storage.filesystem import FilesystemBlobs
-from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

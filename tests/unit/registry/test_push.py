@@ -10,6 +10,7 @@ import pytest
 import factories
 from factories import INLINE
 from support.core import OTHER, REPO, Stalled, digest, pieces, pushing
+from support.memory import MemoryBlobs
 from support.metadata import EmbeddedMetadata
 from trow.metadata.uploads import LocalUploads
 from trow.oci.errors import (
@@ -33,7 +34,6 @@ from trow.registry import sessions as sessions_module
 from trow.registry.ports import LocalFile, UploadBounds
 from trow.registry.pull import Pull
 from trow.registry.sessions import Chunk, Pusher
-from trow.storage.memory import MemoryBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ import pytest
 import factories
 from support.core import REPO, digest, pieces, publication
 from support.metadata import EmbeddedMetadata
-from trow.fsck import Check, Records
-from trow.metadata import sql
+from trow.metadata.inventory import SqliteInventory
 from trow.oci.names import UploadId
+from trow.registry.fsck import Fsck
 from trow.registry.ports import BlobRecord
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from factories import Blob
-    from trow.fsck import FsckReport
+    from trow.registry.fsck import FsckReport
 
 PAGE: Final = 4096
 MANY: Final = 300
@@ -54,8 +54,10 @@ class Stored:
             for number, image in enumerate(self.images):
                 await metadata.publish(publication(REPO, image, f"v{number}"))
 
-    def check(self, *, quarantine: bool = False) -> FsckReport:
-        return Check(self.directory, self.database, lambda _: None).run(quarantine=quarantine)
+    async def check(self, *, quarantine: bool = False) -> FsckReport:
+        blobs = FilesystemBlobs(self.directory)  # as the command has it: nothing is made
+        with contextlib.closing(SqliteInventory(self.database)) as inventory:
+            return await Fsck(blobs, inventory, lambda _: None, quarantine=quarantine).run()
 
     def place(self, blob: Blob) -> Path:
         return self.blobs.path(digest(blob.digest))
@@ -79,7 +81,7 @@ async def filled(tmp_path: Path) -> Stored:
 
 
 async def test_a_whole_registry_has_no_problem(tmp_path: Path) -> None:
-    report = (await filled(tmp_path)).check()
+    report = await (await filled(tmp_path)).check()
     assert report.problems == []
     assert report.checked == 2 * MANY + 3
 
@@ -99,7 +101,7 @@ async def test_a_page_that_cannot_be_read_does_not_end_the_check(name: str, kind
     stored.spoil(pages[len(pages) // 2])
     stored.place(stored.large[0]).write_bytes(b"short")
     stored.place(stored.large[1]).unlink()
-    report = stored.check()
+    report = await stored.check()
     assert any("the database is damaged" in problem for problem in report.problems)
     # What lies elsewhere is found all the same, whatever the database can tell of it.
     assert f"blob {stored.large[0].digest}: its file is damaged" in report.problems
@@ -111,13 +113,10 @@ async def test_a_page_of_an_index_costs_no_row(tmp_path: Path) -> None:
     stored = await filled(tmp_path)
     pages = stored.pages("sqlite_autoindex_blob_1", "leaf")
     stored.spoil(pages[len(pages) // 2])
-    seen = {key for (key,) in _keys(stored)}
-    assert seen == {blob.digest for blob in (*stored.small, *stored.large)}
-
-
-def _keys(stored: Stored) -> list[tuple[str, ...]]:
-    with contextlib.closing(Records(stored.database, lambda _: None)) as records:
-        return list(records.keys(sql.BLOB_KEYS))
+    with contextlib.closing(SqliteInventory(stored.database)) as inventory:
+        seen = [digest async for digest in inventory.blobs()]
+    assert len(seen) == len(set(seen))
+    assert set(seen) == {blob.digest for blob in (*stored.small, *stored.large)}
 
 
 def remove(database: Path) -> None:
@@ -148,7 +147,7 @@ async def test_files_are_held_against_their_names_where_there_is_no_database(
     stored = await filled(tmp_path)
     damage(stored.database)
     stored.place(stored.large[0]).write_bytes(bytes(100_000))
-    report = stored.check()
+    report = await stored.check()
     assert any("the database is damaged" in problem for problem in report.problems)
     assert f"blob {stored.large[0].digest}: its file is damaged" in report.problems
     assert report.checked >= 3
@@ -159,7 +158,7 @@ async def test_what_quarantine_can_do_is_done_around_the_damage(tmp_path: Path) 
     pages = stored.pages("blob", "leaf")
     stored.spoil(pages[len(pages) // 2])
     stored.place(stored.large[0]).write_bytes(bytes(100_000))
-    report = stored.check(quarantine=True)
+    report = await stored.check(quarantine=True)
     assert report.quarantined == 1
     assert not stored.place(stored.large[0]).exists()
 
@@ -174,9 +173,9 @@ async def test_names_that_point_at_nothing_are_told_of_and_removed(tmp_path: Pat
         f"repository {REPO}: tag v0 points at {stored.images[0].digest}, which is not here",
     ]
     for quarantine, removed in ((False, 0), (True, 2)):
-        report = stored.check(quarantine=quarantine)
+        report = await stored.check(quarantine=quarantine)
         assert (report.problems, report.removed) == (expected, removed)
-    assert stored.check().problems == []
+    assert (await stored.check()).problems == []
 
 
 async def test_a_file_that_is_no_blob_is_told_of(tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ async def test_a_file_that_is_no_blob_is_told_of(tmp_path: Path) -> None:
     place = stored.place(stored.large[0])
     (place.parent / "notes.txt").write_text("who put this here?", "utf-8")
     (tmp_path / "blobs" / place.name).write_bytes(b"")
-    assert sorted(stored.check().problems) == [
+    assert sorted((await stored.check()).problems) == [
         f"blobs/{place.name}: no blob has such a name",
         f"blobs/sha256/{place.parent.name}/notes.txt: no blob has such a name",
     ]
@@ -205,8 +204,8 @@ async def test_keys_that_are_no_digests_do_not_end_the_check(tmp_path: Path, tab
         connection.execute("UPDATE manifest SET content = 'text' WHERE rowid = 5")
         connection.execute("UPDATE blob SET content = 'text' WHERE rowid = 6")
     before = sorted(tmp_path.parent.iterdir())
-    report = stored.check(quarantine=True)
-    assert any(f"{table}" in problem and "is no digest" in problem for problem in report.problems)
+    report = await stored.check(quarantine=True)
+    assert any(f"{table}" in problem and "is not a digest" in problem for problem in report.problems)
     assert f"manifest {REPO}@{stored.images[4].digest}: it is damaged" in report.problems
     assert report.quarantined == 2
     assert sorted(tmp_path.parent.iterdir()) == before
@@ -217,7 +216,7 @@ async def test_texts_that_are_none_do_not_end_the_check(tmp_path: Path) -> None:
     flip(stored, stored.small[100].digest)
     flip(stored, stored.images[100].digest)
     stored.place(stored.large[0]).write_bytes(b"short")
-    report = stored.check(quarantine=True)
+    report = await stored.check(quarantine=True)
     assert any("the database is damaged" in problem for problem in report.problems)
     assert f"blob {stored.large[0].digest}: its file is damaged" in report.problems
 
@@ -227,9 +226,9 @@ async def test_what_cannot_be_moved_is_told_of(tmp_path: Path) -> None:
     stored.place(stored.large[0]).write_bytes(b"short")
     (tmp_path / "quarantine").rmdir()
     (tmp_path / "quarantine").write_bytes(b"a file")
-    report = stored.check(quarantine=True)
+    report = await stored.check(quarantine=True)
     assert report.quarantined == 0
     assert any("cannot be moved" in problem for problem in report.problems)
     assert stored.place(stored.large[0]).exists()
     (tmp_path / "quarantine").unlink()
-    assert stored.check(quarantine=True).quarantined == 1
+    assert (await stored.check(quarantine=True)).quarantined == 1

@@ -1,0 +1,197 @@
+"""Everything in a database of SQLite that may be damaged, or not be there at all.
+
+It is read around the port of SQL engines, for no other engine has such files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from trow.metadata import sql
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from pathlib import Path
+
+    from trow.oci.digest import Digest
+
+_ROWS: Final = 500
+# Of one database; it is damaged anyhow.
+_MOST_COMPLAINTS: Final = 100
+# What reading a row raises when it is damaged: the second where a text is not in UTF-8 any more.
+_UNREADABLE: Final = (apsw.Error, UnicodeDecodeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Ways through the keys of a table, for a check that goes on where a page is damaged.
+
+    Attributes:
+        table: what it holds, for people.
+        first: what comes before every key.
+        up: the keys after one, by the index, up to a number of them.
+        down: all keys by the index, the last one first.
+        scan: all keys without the index: it does not have the last column.
+    """
+
+    table: str
+    first: tuple[str, ...]
+    up: str
+    down: str
+    scan: str
+
+
+_BLOBS: Final = _Keys(
+    "blobs",
+    ("",),
+    "SELECT digest FROM blob WHERE digest > ? ORDER BY digest LIMIT ?",
+    "SELECT digest FROM blob ORDER BY digest DESC",
+    "SELECT digest, size FROM blob",
+)
+_MANIFESTS: Final = _Keys(
+    "manifests",
+    ("", ""),
+    "SELECT repository, digest FROM manifest WHERE (repository, digest) > (?, ?) ORDER BY repository, digest LIMIT ?",
+    "SELECT repository, digest FROM manifest ORDER BY repository DESC, digest DESC",
+    "SELECT repository, digest, size FROM manifest",
+)
+
+
+class SqliteInventory:
+    """The `Inventory` of a database file. It reads on the event loop: nobody else waits for that in a check."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection: apsw.Connection | None = None
+        self.damage: list[str] = []
+        try:
+            self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            self._connection.set_busy_timeout(5_000)
+        except apsw.Error as error:
+            self.damage.append(f"it cannot be opened ({error})")
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def inspect(self) -> None:
+        """Have SQLite look at every page."""
+        lines = self._rows(f"PRAGMA integrity_check({_MOST_COMPLAINTS})", "structure")
+        self.damage += [str(line) for (line,) in lines if line != "ok"]
+
+    async def blobs(self) -> AsyncIterator[str]:
+        """The digests of all blobs; where a page cannot be read, all that other ways lead to."""
+        for (digest,) in self._keys(_BLOBS):
+            yield str(digest)
+
+    async def blob(self, digest: Digest) -> tuple[object, object] | None:
+        """The size and the content of a blob."""
+        row = self._row(sql.BLOB_BY_DIGEST, digest)
+        return None if row is None else (row[0], row[1])
+
+    async def knows_blob(self, digest: Digest) -> bool | None:
+        """Whether the blob is known."""
+        try:
+            return None if self._connection is None else self._row(sql.KNOWN_BLOB, digest) is not None
+        except Unavailable:
+            return None
+
+    async def manifests(self) -> AsyncIterator[tuple[str, str]]:
+        """The repository and the digest of all manifests, like `blobs`."""
+        for repository, digest in self._keys(_MANIFESTS):
+            yield str(repository), str(digest)
+
+    async def manifest(self, repository: str, digest: Digest) -> object | None:
+        """The content of a manifest."""
+        row = self._row(sql.MANIFEST, repository, digest)
+        return None if row is None else row[2]
+
+    async def dangling_links(self) -> Sequence[tuple[str, str]]:
+        """Links to blobs that are not known."""
+        return [(str(row[0]), str(row[1])) for row in self._rows(sql.DANGLING_LINKS, "links")]
+
+    async def dangling_tags(self) -> Sequence[tuple[str, str, str]]:
+        """Tags that point at unknown manifests."""
+        return [(str(row[0]), str(row[1]), str(row[2])) for row in self._rows(sql.DANGLING_TAGS, "tags")]
+
+    async def drop_blob(self, digest: Digest) -> bool:
+        """Forget a blob and every link to it."""
+        return self._change((sql.DROP_BLOB, (digest,)), (sql.DROP_BLOB_LINKS, (digest,)))
+
+    async def drop_manifest(self, repository: str, digest: Digest) -> bool:
+        """Forget a manifest and every tag that points at it."""
+        return self._change(
+            (sql.DELETE_MANIFEST, (repository, digest)),
+            (sql.DROP_TAGS_OF, (repository, digest)),
+            (sql.DROP_EMPTY_REPOSITORY, (repository,)),
+        )
+
+    async def unlink_blob(self, repository: str, digest: str) -> bool:
+        """Take a blob from the repository."""
+        return self._change((sql.UNLINK_BLOB, (repository, digest)))
+
+    async def delete_tag(self, repository: str, tag: str) -> bool:
+        """Forget a tag."""
+        return self._change((sql.DELETE_TAG, (repository, tag)))
+
+    def _keys(self, keys: _Keys) -> Iterator[tuple[str, ...]]:
+        last = keys.first
+        while True:
+            some, error = self._read(keys.up, (*last, _ROWS))
+            yield from some
+            if error is not None:
+                self.damage.append(f"its {keys.table} cannot be read in order ({error})")
+                yield from self._other_ways(keys, some[-1] if some else last)
+            if error is not None or not some:
+                return
+            last = some[-1]
+
+    def _other_ways(self, keys: _Keys, last: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """Down from the end, and through the table without its index."""
+        seen: set[tuple[str, ...]] = set()
+        for statement in (keys.down, keys.scan):
+            for row in self._read(statement)[0]:
+                key = row[: len(keys.first)]
+                if all(isinstance(part, str) for part in key) and key > last and key not in seen:
+                    seen.add(key)
+                    yield key
+
+    def _row(self, statement: str, *key: str) -> tuple[Any, ...] | None:
+        found, error = self._read(statement, key)
+        if error is not None:
+            raise Unavailable(str(error))
+        return next(iter(found), None)
+
+    def _rows(self, statement: str, what: str) -> Sequence[tuple[Any, ...]]:
+        """All rows that can be read."""
+        found, error = self._read(statement)
+        if error is not None:
+            self.damage.append(f"its {what} cannot be read to the end ({error})")
+        return found
+
+    def _read(
+        self, statement: str, values: tuple[str | int, ...] = ()
+    ) -> tuple[Sequence[tuple[Any, ...]], Exception | None]:
+        """The rows up to the end, or to an error."""
+        found: list[tuple[Any, ...]] = []
+        try:
+            for row in self._connection.execute(statement, values) if self._connection is not None else ():
+                found.append(row)  # noqa: PERF402 - those before an error are wanted
+        except _UNREADABLE as error:
+            return found, error
+        return found, None
+
+    def _change(self, *statements: tuple[str, tuple[str, ...]]) -> bool:
+        """Change something; whether that was possible."""
+        assert self._connection is not None  # noqa: S101 - whoever names a row had it from there
+        try:
+            with self._connection:
+                for statement, values in statements:
+                    self._connection.execute(statement, values).fetchall()
+        except apsw.Error:
+            return False
+        return True
