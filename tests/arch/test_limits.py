@@ -11,7 +11,7 @@ import pytest
 from support.pages import ROOT
 from trow.admission import pull_policy as pulls
 from trow.admission import review
-from trow.app import application
+from trow.app import admission as pins
 from trow.audit import queries, record, trail
 from trow.cli import simulate
 from trow.config import SETTINGS, yaml_text
@@ -122,7 +122,7 @@ FIXED: Final = {
     "small reviews at a time": (admission.SMALL.total, admission.SMALL.each, admission.SMALL.patience),
     "large reviews at a time": (admission.OTHERS.total, admission.OTHERS.each, admission.OTHERS.patience),
     "images of an object": (pods.MOST_IMAGES,),
-    "digests kept for owners of Pods": (application._MOST_PINS, application._PINS_SECONDS / 86400),
+    "digests kept for owners of Pods": (pins.MOST_PINS, pins.PIN_SECONDS / 86400),
     "tags of a digest that are tried at a pull": (known.MOST_TAGS,),
     "policies of a namespace that are compiled": (compiled.MOST_OF_A_NAMESPACE,),
     "what may be pulled by digest after what named it": (

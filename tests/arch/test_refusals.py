@@ -38,9 +38,9 @@ COMPOSED: Final = {
     # The words of another refusal, with the place in the manifest.
     ("oci/manifest.py", "….digest: …"),
     # What is missing and what to do come from the callers, which are looked at.
-    ("oci/lib/errors.py", "… …; …"),
-    # Said of the data directory by `trow.app.serve`.
-    ("app/place.py", "it was moved or replaced while it is in use; put it back, or restart Trow"),
+    ("oci/errors.py", "… …; …"),
+    # Said of what `trow.app.application` checks.
+    ("lib/displacement.py", "it was moved or replaced while it is in use; put it back, or restart Trow"),
     # Each parser of the search has a word for what would be right (tests/unit/audit/test_queries.py).
     ("audit/queries.py", "…: …"),
 }

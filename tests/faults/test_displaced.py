@@ -126,7 +126,7 @@ def test_a_registry_whose_data_was_moved_is_not_ready_and_logs_it(
     assert answer.status == 503
     assert b"was moved or replaced while it is in use" in answer.body
     assert client.ask("GET", "/healthz").status == 200
-    line = b"what is in use was moved or replaced"
+    line = b"files in use were moved or replaced"
     until(lambda: line in trow.stderr.read_bytes())
     trow.kill()
 

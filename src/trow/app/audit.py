@@ -1,94 +1,76 @@
-"""From settings to the audit trail."""
+"""The audit trail, as the settings say."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import logging
 import sys
-import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trow.access.identity import Identity
-from trow.audit import times
-from trow.audit.database import try_writer
-from trow.audit.errors import AuditError
+from trow.audit.changes import ConfigurationChanges
+from trow.audit.database import FILE_NAME, try_writer
+from trow.audit.disabled import NoAudit
 from trow.audit.keys import SigningKey
 from trow.audit.outputs import FileOutput, StreamOutput
-from trow.audit.queries import AuditQueries, Query
+from trow.audit.records import TrailRecords
 from trow.audit.retention import Retention
 from trow.audit.trail import AuditTrail
-from trow.oci.errors import OciError, RequestInvalid
-from trow.registry.events import Action, Event, RecordPage
+from trow.lib.background import every, in_background
+from trow.registry.events import Action, Event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from trow.audit.webhook import Target, Webhook
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.registry.events import Audit, Records
+    from trow.registry.events import Records
     from trow.registry.ports import Outbox
 
-log = logging.getLogger(__name__)
-
-_DATABASE: Final = "audit.db"
 _KEY: Final = "audit.pem"
+_LOOK_SECONDS: Final = 1.0
 
 
-class NoAudit:
-    """Where no record is kept (audit.enabled is false)."""
+@dataclass(frozen=True, slots=True)
+class AuditPart:
+    """Where events are recorded, and what is on record."""
 
-    fail_closed = False
-
-    def record(self, event: Event) -> None:
-        pass
-
-    async def record_now(self, event: Event) -> None:
-        pass
-
-    def displaced(self) -> Sequence[Path]:
-        return ()
-
-    async def search(self, given: Mapping[str, str]) -> RecordPage:
-        del given
-        raise RequestInvalid("no record is kept here; set audit.enabled to keep one")
-
-
-class TrailRecords:
-    """What is on record, from the trail's database."""
-
-    def __init__(self, path: Path) -> None:
-        self._queries = AuditQueries(path)
-
-    async def search(self, given: Mapping[str, str]) -> RecordPage:
-        found = await self._queries.search(Query.parse(given, times.microseconds(time.time())))
-        return RecordPage([record.encode() for record in found.records], found.last if found.more else "")
+    trail: AuditTrail | NoAudit
+    records: Records
 
 
 @contextlib.asynccontextmanager
-async def trail(config: Config, metrics: Metrics) -> AsyncIterator[tuple[AuditTrail | NoAudit, Records]]:
+async def audit_of(config: Config, outbox: Outbox, metrics: Metrics) -> AsyncIterator[AuditPart]:
     """The audit trail of the settings.
 
     Raises:
         AuditError, ValueError: it cannot be kept; the message says what to do.
     """
-    if not config.audit.enabled:
-        none = NoAudit()
-        yield none, none
-        return
-    path = config.data_dir / _DATABASE
-    kept = _open(config, path)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, kept.close)
+        part = await stack.enter_async_context(_trail(config, metrics))
+        changes = ConfigurationChanges(_watched_files(config), outbox, part.trail)
+        await stack.enter_async_context(in_background(every(_LOOK_SECONDS, changes.look)))
+        yield part
+
+
+@contextlib.asynccontextmanager
+async def _trail(config: Config, metrics: Metrics) -> AsyncIterator[AuditPart]:
+    if not config.audit.enabled:
+        disabled = NoAudit()
+        yield AuditPart(disabled, disabled)
+        return
+    path = config.data_dir / FILE_NAME
+    trail = _open(config, path)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, trail.close)
         for output in _outputs(config):
-            kept.follow(output)
-        webhook = await stack.enter_async_context(_webhook(config, kept))
-        _add_counts(metrics, kept, webhook)
-        kept.record(_started(config))
-        yield kept, TrailRecords(path)
+            trail.follow(output)
+        webhook = await stack.enter_async_context(_webhook(config, trail))
+        _add_gauges(metrics, trail, webhook)
+        trail.record(_started(config))
+        yield AuditPart(trail, TrailRecords(path))
 
 
 def _open(config: Config, path: Path) -> AuditTrail:
@@ -106,16 +88,16 @@ def _key(config: Config) -> Path:
     return config.data_dir / "keys" / _KEY
 
 
-def try_trail(config: Config) -> None:
-    """See whether `trail` would do; nothing is made or changed.
+def try_audit(config: Config) -> None:
+    """See whether `audit_of` would succeed; nothing is made or changed.
 
     Raises:
-        AuditError, ValueError: as `trail` would.
+        AuditError, ValueError: as `audit_of` would.
     """
     if not config.audit.enabled:
         return
     SigningKey.try_to_load(_key(config))
-    try_writer(config.data_dir / _DATABASE)
+    try_writer(config.data_dir / FILE_NAME)
     if config.audit.webhook is not None:
         _target(config, config.audit.webhook)
 
@@ -129,22 +111,17 @@ def _outputs(config: Config) -> Iterator[FileOutput | StreamOutput]:
 
 
 @contextlib.asynccontextmanager
-async def _webhook(config: Config, kept: AuditTrail) -> AsyncIterator[Webhook | None]:
+async def _webhook(config: Config, trail: AuditTrail) -> AsyncIterator[Webhook | None]:
     audit = config.audit
     if audit.webhook is None:
         yield None
         return
-    # It brings an HTTP client that takes as much memory as all else.
+    # The HTTP client that it brings takes as much memory as everything else.
     from trow.audit.webhook import Webhook  # noqa: PLC0415
 
-    webhook = Webhook(kept, _target(config, audit.webhook))
-    sending = asyncio.create_task(webhook.run())
-    try:
+    webhook = Webhook(trail, _target(config, audit.webhook))
+    async with in_background(webhook.run):
         yield webhook
-    finally:
-        sending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sending
 
 
 def _target(config: Config, url: str) -> Target:
@@ -160,11 +137,11 @@ def _target(config: Config, url: str) -> Target:
     )
 
 
-def _add_counts(metrics: Metrics, kept: AuditTrail, webhook: Webhook | None) -> None:
-    metrics.add_gauge("trow_audit_recorded", "Audit records since the start", lambda: kept.counts().recorded)
-    metrics.add_gauge("trow_audit_lost", "Audit events that could not be recorded", lambda: kept.counts().lost)
-    metrics.add_gauge("trow_audit_waiting", "Audit events not yet written", lambda: kept.counts().waiting)
-    metrics.add_gauge("trow_audit_unsent", "Audit records the webhook has not taken", lambda: kept.counts().unsent)
+def _add_gauges(metrics: Metrics, trail: AuditTrail, webhook: Webhook | None) -> None:
+    metrics.add_gauge("trow_audit_recorded", "Audit records since the start", lambda: trail.counts().recorded)
+    metrics.add_gauge("trow_audit_lost", "Audit events that could not be recorded", lambda: trail.counts().lost)
+    metrics.add_gauge("trow_audit_waiting", "Audit events not yet written", lambda: trail.counts().waiting)
+    metrics.add_gauge("trow_audit_unsent", "Audit records the webhook has not taken", lambda: trail.counts().unsent)
     metrics.add_gauge(
         "trow_audit_webhook_failures", "Failed requests to the webhook", lambda: webhook.failures if webhook else 0
     )
@@ -172,47 +149,10 @@ def _add_counts(metrics: Metrics, kept: AuditTrail, webhook: Webhook | None) -> 
 
 def _started(config: Config) -> Event:
     """With which settings this run goes on; two runs with the same ones have the same hash."""
-    text = repr(config).encode()
-    return Event(Action.CONFIGURATION, detail=f"started with settings sha256:{hashlib.sha256(text).hexdigest()}")
+    return Event(Action.CONFIGURATION, detail=f"started with settings {config.fingerprint}")
 
 
-class Changes:
-    """Takes down what changes who may do what while the server runs: files that are read again, robot tokens."""
-
-    def __init__(self, config: Config, outbox: Outbox, audit: Audit) -> None:
-        self._outbox = outbox
-        self._audit = audit
-        tls = config.listen.tls
-        self._paths = [config.auth.users_file, tls.certificate if tls else None, config.tokens.keys]
-        self._seen = self._stamps()
-
-    async def look(self) -> None:
-        """Look once; call it every few seconds."""
-        now = await asyncio.to_thread(self._stamps)
-        for name in sorted(now.keys() | self._seen.keys()):
-            if now.get(name) != self._seen.get(name):
-                self._audit.record(Event(Action.CONFIGURATION, detail=f"{name} changed"))
-        self._seen = now
-        try:
-            await self._take_down()
-        except (OciError, AuditError):
-            log.exception("changes to robot tokens are not on record yet; trying again")
-
-    async def _take_down(self) -> None:
-        events = await self._outbox.pending_events()
-        for event in events:
-            actor = Identity(event.actor)
-            await self._audit.record_now(
-                Event(Action.CONFIGURATION, actor=actor, detail=event.detail, started_at=event.at)
-            )
-        if events:
-            await self._outbox.drop_pending_events(events)
-
-    def _stamps(self) -> dict[str, tuple[int, int, int]]:
-        files = [file for path in self._paths if path for file in (path, *(path.glob("*") if path.is_dir() else ()))]
-        stamps = {}
-        for file in files:
-            with contextlib.suppress(OSError):
-                stat = file.stat()
-                stamps[str(file)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return stamps
+def _watched_files(config: Config) -> Sequence[Path]:
+    """What is read again while the server runs, and changes who may do what."""
+    certificate = config.listen.tls.certificate if config.listen.tls is not None else None
+    return [path for path in (config.auth.users_file, certificate, config.tokens.keys) if path is not None]

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from trow.app.audit import try_trail
+from trow.app.audit import try_audit
 from trow.app.database import check_database
 from trow.app.identity import try_identities
 from trow.app.kubernetes import client_of
-from trow.app.serve import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_BIND, start_errors
+from trow.app.listeners import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_BIND
+from trow.app.serve import start_errors
 from trow.http.server import reserve
 from trow.lib.datadir import DATABASE, is_open_to_others, try_to_hold
 from trow.lib.private import try_file, try_folder
@@ -70,7 +71,7 @@ def _try_files(config: Config) -> None:
     try_file(config.data_dir / DATABASE)
     for folder in ("blobs", "uploads", "quarantine"):
         try_folder(config.data_dir / folder)
-    try_trail(config)
+    try_audit(config)
     try_identities(config)
     client_tls, tls = config.listen.client_tls, config.listen.tls
     if client_tls is not None and tls is not None:

@@ -1,4 +1,4 @@
-"""From settings to who is who and who may do what."""
+"""Who is who and who may do what, as the settings say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from trow.access.permissions import EVERYTHING, Permission, expand
 from trow.access.rules import Rule, Subjects
-from trow.app.background import beside
 from trow.app.kubernetes import client_of
 from trow.config import read_password
 from trow.identity import keys
@@ -20,6 +19,7 @@ from trow.identity.robots import Robots
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
+from trow.lib.background import in_background
 from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:
@@ -50,17 +50,17 @@ def keys_folder(config: Config) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def identities(
+async def identities_of(
     config: Config, metadata: SqlMetadata, observe: Callable[[str, float], None]
 ) -> AsyncIterator[Identities]:
-    """Build it all from the settings.
+    """Build it all; files of users and keys are read again when they change.
 
     Raises:
         ValueError: a file or a setting cannot be used; the message says what to do.
     """
     async with reviews_of(config.kubernetes, observe) as reviews:
-        ring, users = keys.load_or_create(keys_folder(config)), users_of(config)
-        tokens = RegistryTokens(ring, config.tokens.service, config.tokens.lifetime)
+        signing_keys, users = keys.load_or_create(keys_folder(config)), users_of(config)
+        tokens = RegistryTokens(signing_keys, config.tokens.service, config.tokens.lifetime)
         authenticator = None
         if config.authenticated:
             authenticator = AuthenticatorChain(
@@ -76,13 +76,13 @@ async def identities(
         async def exists(repository: Repository) -> bool:
             return await metadata.repository(repository) is not None
 
-        looks = [ring.look, *([users.look] if users is not None else [])]
-        async with beside(lambda: keep_fresh(*looks)):
+        looks = [signing_keys.look, *([users.look] if users is not None else [])]
+        async with in_background(lambda: keep_fresh(*looks)):
             yield Identities(authenticator, guard_of(config, exists, reviews), tokens)
 
 
 def try_identities(config: Config) -> None:
-    """See whether the files of `identities` would do; nothing is made. Raises like that."""
+    """See whether the files of `identities_of` can be used; nothing is made. Raises like that."""
     keys.try_to_load(keys_folder(config))
     passwords_of(config, users_of(config))
     issuers_of(config)
@@ -169,13 +169,13 @@ def _rbac(
 ) -> RbacAuthorizer | None:
     if reviews is None or not kubernetes.authorization:
         return None
-    places = RepositoryMap(
+    repositories = RepositoryMap(
         namespaces=kubernetes.namespaces,
         default_namespace=kubernetes.default_namespace or "",
         proxied=kubernetes.proxied_prefixes,
         shared=kubernetes.shared_prefixes,
     )
-    return RbacAuthorizer(reviews, places, exists, anonymous=kubernetes.anonymous)
+    return RbacAuthorizer(reviews, repositories, exists, anonymous=kubernetes.anonymous)
 
 
 def rules_of(config: Config) -> Iterator[Rule]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -679,6 +680,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     image_validation: ImageValidation = ImageValidation()
     admission: Admission = Admission()
     log: Log = Log()
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same settings."""
+        return f"sha256:{hashlib.sha256(repr(self).encode()).hexdigest()}"
 
     @property
     def authenticated(self) -> bool:

@@ -14,7 +14,6 @@ from trow.http.connections import SMALL
 from trow.http.handlers.v2 import warning
 from trow.http.request import LONGEST_PATH, Request
 from trow.http.response import Response
-from trow.http.routes import PROBES
 from trow.oci.errors import Denied, OciError, Unauthorized, Unavailable
 from trow.oci.names import Repository
 
@@ -114,8 +113,12 @@ class Dispatcher:
         except asyncio.CancelledError:
             return errors.to_response(Unavailable("the registry stops; try again in a moment"), "")
 
+    def _is_probe(self, request: Request) -> bool:
+        """Operators are answered at once, beside the requests that are counted."""
+        return request.path in self._router.probes and request.method in ("GET", "HEAD")
+
     async def _answer(self, request: Request, activity: Activity) -> Answer:
-        counted = self._bounded and not _is_for_operators(request)
+        counted = self._bounded and not self._is_probe(request)
         try:
             if counted:
                 self._connections.enter(request.client)
@@ -197,8 +200,3 @@ class Dispatcher:
         self._metrics.request(path, method, answer.status, seconds, request.received, sent)
         if self._access_log is not None:
             self._access_log.request(request, answer.status, sent, seconds)
-
-
-def _is_for_operators(request: Request) -> bool:
-    """What operators ask is answered at once, and beside the requests that are counted."""
-    return request.path in PROBES and request.method in ("GET", "HEAD")

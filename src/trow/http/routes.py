@@ -2,13 +2,15 @@
 
 ``{repository}`` may contain slashes, the others may not. Where two patterns fit, the first counts; the first lines are
 those that are asked for most. Whoever may push may attach; what a push does beyond attaching is asked for by its
-handler, and the token service identifies and authorises by itself.
+handler, and the token service identifies and authorises by itself. The last column names the
+listeners that serve a row, where it is not the registry's alone.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Flag, auto
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.access.permissions import Permission
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from trow.http.request import Request
     from trow.http.response import Answer
 
-# What operators and their machines ask.
-PROBES: Final = frozenset({"/healthz", "/readyz", "/readiness", "/metrics"})
 Handler: TypeAlias = "Callable[[Request], Awaitable[Answer]]"
 
 
@@ -48,11 +48,21 @@ _UPLOAD: Final = Unrecorded("nobody sees the bytes of an upload before it is fin
 _PROBE: Final = Unrecorded("it tells nothing of what the registry holds, or of who asks")
 
 
+class Listener(Flag):
+    """Listeners that serve a part of the table each: that of clients, of operators, of API servers."""
+
+    REGISTRY = auto()
+    PROBES = auto()
+    WEBHOOKS = auto()
+    ALL = REGISTRY | PROBES | WEBHOOKS
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint(Route):
-    """A route and what answers it."""
+    """A route, what answers it, and which listeners serve it."""
 
     handler: Handler
+    listeners: Listener = Listener.REGISTRY
 
 
 def table(
@@ -79,17 +89,17 @@ def table(
         Endpoint("GET", "/api/v1/repositories", Permission.LIST, _LIST, api.repositories),
         Endpoint("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", Permission.PULL, _LIST, api.history),
         Endpoint("GET", "/api/v1/audit", Permission.AUDIT, _READ, api.audit),
-        Endpoint("POST", "/admission/validate", Permission.OPEN, _REVIEW, admission.validate),
-        Endpoint("POST", "/admission/mutate", Permission.OPEN, _REVIEW, admission.mutate),
-        Endpoint("POST", "/admission/reach", Permission.OPEN, _PROBE, admission.reach),
-        Endpoint("POST", "/validate-image", Permission.OPEN, _REVIEW, admission.validate),
+        Endpoint("POST", "/admission/validate", Permission.OPEN, _REVIEW, admission.validate, Listener.WEBHOOKS),
+        Endpoint("POST", "/admission/mutate", Permission.OPEN, _REVIEW, admission.mutate, Listener.WEBHOOKS),
+        Endpoint("POST", "/admission/reach", Permission.OPEN, _PROBE, admission.reach, Listener.WEBHOOKS),
+        Endpoint("POST", "/validate-image", Permission.OPEN, _REVIEW, admission.validate, Listener.WEBHOOKS),
         Endpoint("GET", "/token", Permission.OPEN, _TOKEN, token.get),
         Endpoint("POST", "/token", Permission.OPEN, _TOKEN, token.post),
         Endpoint("GET", "/", Permission.OPEN, _PROBE, ops.welcome),
-        Endpoint("GET", "/healthz", Permission.OPEN, _PROBE, ops.healthz),
-        Endpoint("GET", "/readyz", Permission.OPEN, _PROBE, ops.readiness),
-        Endpoint("GET", "/readiness", Permission.OPEN, _PROBE, ops.readiness),
-        Endpoint("GET", "/metrics", Permission.OPEN, _PROBE, ops.metrics),
+        Endpoint("GET", "/healthz", Permission.OPEN, _PROBE, ops.healthz, Listener.ALL),
+        Endpoint("GET", "/readyz", Permission.OPEN, _PROBE, ops.readiness, Listener.ALL),
+        Endpoint("GET", "/readiness", Permission.OPEN, _PROBE, ops.readiness, Listener.ALL),
+        Endpoint("GET", "/metrics", Permission.OPEN, _PROBE, ops.metrics, Listener.REGISTRY | Listener.PROBES),
     )
 
 
@@ -98,9 +108,14 @@ _PARTS: Final = re.compile(r"([^{]*)(?:\{(\w+)\})?")
 
 
 class Router:
-    """Finds the route of a request."""
+    """Finds the route of a request.
+
+    Attributes:
+        probes: the paths of what operators ask.
+    """
 
     def __init__(self, routes: Sequence[Endpoint]) -> None:
+        self.probes = frozenset(route.path for route in routes if Listener.PROBES in route.listeners)
         methods: dict[str, _Methods] = {}
         for route in routes:
             methods.setdefault(route.path, {})[route.method] = route

@@ -19,7 +19,7 @@ from trow.http.metrics import Metrics
 from trow.http.pace import Pace
 from trow.http.response import Response
 from trow.http.route import Unrecorded
-from trow.http.routes import Endpoint, Router
+from trow.http.routes import Endpoint, Listener, Router
 from trow.http.sites import Sites
 from trow.lib.shares import Bounds
 from trow.oci.errors import BlobUnknown
@@ -50,7 +50,7 @@ class Application:
             Endpoint("PUT", "/v2/{repository}/manifests/{reference}", Permission.PUSH, NOTHING, self.body),
             Endpoint("GET", "/v2/lost", Permission.OPEN, NOTHING, self.lost),
             Endpoint("GET", "/v2/broken", Permission.OPEN, NOTHING, self.broken),
-            Endpoint("GET", "/healthz", Permission.OPEN, NOTHING, self.fine),
+            Endpoint("GET", "/healthz", Permission.OPEN, NOTHING, self.fine, Listener.ALL),
         )
         self.dispatcher = Dispatcher(
             Router(routes),

@@ -1,0 +1,112 @@
+"""The use cases of the registry over its stores."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.http.capacity import capacity_of
+from trow.lib.background import every, in_background
+from trow.lib.datadir import RunningMark
+from trow.registry.browse import Browse
+from trow.registry.ports import UploadBounds
+from trow.registry.publish import Publish, PublishRules
+from trow.registry.pull import Pull
+from trow.registry.push import Push
+from trow.registry.sessions import MOST_KEPT_OPEN, Sessions
+from trow.registry.transfers import Transfers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trow.app.stores import Stores
+    from trow.config import Config
+    from trow.http.metrics import Metrics
+    from trow.metadata.store import SqlMetadata
+    from trow.registry.events import Audit
+
+log = logging.getLogger(__name__)
+
+_HOUSEKEEPING_SECONDS: Final = 60.0
+_SWEEP_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """The use cases, and the metadata that they work on."""
+
+    metadata: SqlMetadata
+    pull: Pull
+    push: Push
+    publish: Publish
+    browse: Browse
+    transfers: Transfers
+
+
+@contextlib.asynccontextmanager
+async def registry_of(config: Config, stores: Stores, audit: Audit, metrics: Metrics) -> AsyncIterator[Registry]:
+    """Build it from the settings. What a crash has left of uploads is removed first."""
+    sessions = _sessions(config, stores)
+    transfers = Transfers(audit, config.audit.pull_idle)
+
+    async def housekeeping() -> None:
+        stored = await stores.metadata.stored()
+        metrics.note_stored(stored.blobs, stored.bytes)
+        if count := await sessions.expire():
+            log.info("upload sessions expired", extra={"count": count})
+
+    async def sweep() -> None:
+        transfers.sweep()
+
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(_recovered(config, stores, sessions))
+        stack.callback(lambda: transfers.sweep(everything=True))
+        loops = in_background(every(_HOUSEKEEPING_SECONDS, housekeeping), every(_SWEEP_SECONDS, sweep))
+        await stack.enter_async_context(loops)
+        yield Registry(
+            metadata=stores.metadata,
+            pull=Pull(stores.blobs, stores.metadata),
+            push=Push(stores.blobs, stores.metadata, sessions, most_bytes=config.registry.max_blob_size),
+            publish=Publish(stores.blobs, stores.metadata, _publish_rules(config), metrics.wrong_sizes),
+            browse=Browse(stores.metadata),
+            transfers=transfers,
+        )
+
+
+def _sessions(config: Config, stores: Stores) -> Sessions:
+    settings, limits = config.registry, config.limits
+    return Sessions(
+        stores.blobs,
+        stores.uploads,
+        UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository),
+        expiry=settings.upload_expiry,
+        empty_expiry=settings.empty_upload_expiry,
+        kept_open=min(MOST_KEPT_OPEN, capacity_of(config).sessions),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _recovered(config: Config, stores: Stores, sessions: Sessions) -> AsyncIterator[None]:
+    mark = RunningMark(config.data_dir)
+    crashed = mark.found()
+    removed = await stores.blobs.recover(stores.metadata.knows_blob, crashed=crashed)
+    if crashed:
+        log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
+    mark.set()
+    try:
+        yield
+    finally:  # also where the start itself fails: sessions of the last run go on after the next one
+        await sessions.close()
+        mark.clear()
+
+
+def _publish_rules(config: Config) -> PublishRules:
+    return PublishRules(
+        sparse_images=config.registry.sparse_images,
+        sparse_indexes=config.registry.sparse_indexes,
+        strict_sizes=config.registry.strict_sizes,
+        history=config.registry.tag_history,
+        most_tags=config.limits.max_tags_per_push,
+    )
