@@ -225,7 +225,7 @@ def test_each_denial_of_a_right_says_what_would_allow_it() -> None:
     ]
     # Nobody is logged in: the answer is 401, and says so. The others get their fix from the guard.
     where = [each.partition(":")[0] for each in bare]
-    assert where == ["identity/authorizer.py", "identity/rbac.py", "access/rules.py"]
+    assert where == ["access/rules.py", "identity/authorizer.py", "identity/rbac.py"]
 
 
 def _denies(call: ast.Call) -> bool:
