@@ -5,13 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them anew.
+# The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve test test-fast lint format bench lock clean
+.PHONY: help serve test test-fast test-fast-newest coverage lint format bench lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One environment for everything, from the locked list. A machine whose Python lacks venv gets it from apt.
 $(STAMP): requirements.lock pyproject.toml
@@ -33,6 +33,17 @@ test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slo
 	@$(BIN)/pytest -n auto --dist loadfile -q --fast --durations 5 --durations-min 1 \
 		tests/unit tests/contract tests/http tests/arch $(ARGS)
 
+test-fast-newest: $(STAMP) ## the same on the newest Python of this machine, in an environment of its own
+	@python="$$($(BIN)/python -m tests.tools.newest)" && \
+		$(MAKE) test-fast PYTHON="$$python" VENV=".venv-$${python##*/}"
+
+coverage: $(STAMP) ## which lines and branches the tests run that need Python only; details in htmlcov/
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n auto --dist loadfile -q tests/unit tests/contract tests/http tests/arch $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage html --quiet
+	@$(BIN)/coverage report --skip-covered
+
 lint: $(STAMP) ## style, types, layers, dependencies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -53,4 +64,4 @@ lock: $(STAMP) ## renew requirements.lock from pyproject.toml
 		--group dev --group build pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov

@@ -11,13 +11,15 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from support.makefile import recipe
+
 ROOT: Final = Path(__file__).parents[2]
-FOLDERS: Final = (".ci", ".github", "bench", "deploy", "docs", "examples", "src", "tests")
-FILES: Final = sorted(
-    path
-    for path in [*ROOT.iterdir(), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
-    if path.is_file() and path.name != ".git" and not {"__pycache__", ".hypothesis"} & set(path.parts)
-)
+# What git knows, and what it would take.
+_LISTED: Final = subprocess.run(
+    ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT, check=True, capture_output=True, text=True,
+).stdout  # fmt: skip
+FILES: Final = [path for listed in sorted(set(_LISTED.split("\0"))) if (path := ROOT / listed).is_file()]
 # A path that leads upwards and ends in the name of a file.
 UPWARDS: Final = re.compile(r"(?<![\w/])(?:\.\./)+[\w./-]*\w\.(?:md|py|sql|toml|yaml|yml)\b")
 
@@ -32,10 +34,7 @@ def document(path: str) -> Any:
 
 def commands(target: str) -> list[str]:
     """What a target of the Makefile runs, beside making the environment."""
-    listing = subprocess.run(
-        ["make", "--dry-run", "--always-make", target], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    return [line for line in listing.splitlines() if line.startswith(".venv/bin/") and "/pip " not in line]
+    return [line for line in recipe(target) if line.startswith(".venv/bin/") and "/pip " not in line]
 
 
 def test_files_are_found() -> None:

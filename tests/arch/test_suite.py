@@ -14,20 +14,18 @@ from typing import Final
 import pytest
 
 from support.fast import CASES
+from support.makefile import recipe
 
 ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = ROOT / "tests"
-SOME: Final = TESTS / "unit" / "policy" / "test_export.py"
+SOME: Final = TESTS / "unit" / "policy" / "test_vap.py"
 SELECTS: Final = {"--fast", "-m", "-k", "--deselect", "--ignore", "--ignore-glob", "--lf", "--sw"}
 FAST: Final = {"tests/unit", "tests/contract", "tests/http", "tests/arch"}
 
 
 def arguments(target: str) -> list[str]:
     """Of the pytest that a target of the Makefile starts."""
-    recipe = subprocess.run(
-        ["make", "--dry-run", "--always-make", target], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    [command] = [line for line in recipe.replace("\\\n", " ").splitlines() if "/pytest " in line]
+    [command] = [line for line in recipe(target) if "/pytest " in line]
     return shlex.split(command)[1:]
 
 

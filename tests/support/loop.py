@@ -59,7 +59,7 @@ ALLOWED: Final = (
     "FilesystemBlobs._still_whole",  # the kernel has it in memory
 )
 # A module that is needed for the first time, and an error that is worded with its source: once, not for each request.
-_ONCE: Final = ("importlib._bootstrap_external>", "linecache.py")
+_ONCE: Final = ("importlib._bootstrap_external>", "linecache.py", "traceback.py")
 _found: list[str] | None = None
 
 
