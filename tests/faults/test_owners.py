@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from trow.cli import main
-from trow.lib import private
 from trow.lib.datadir import hold, try_to_hold
+from trow.lib.files import make_file
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def use(path: Path) -> None:
     """What a start does with its directory, without reading anything of Trow, which may belong to root alone."""
     with hold(path):
         FilesystemBlobs(path).prepare()
-        private.make_file(path / "trow.db")
+        make_file(path / "trow.db")
         with contextlib.closing(apsw.Connection(str(path / "trow.db"))) as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("CREATE TABLE IF NOT EXISTS one (row)")

@@ -355,5 +355,5 @@ def test_keys_that_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/keys/token-0001.pem").write_text("horse")
     assert trow("keys", "rotate", "-d", "data") == 2
     said = capsys.readouterr().err
-    assert "token-0001.pem is not an unencrypted private key" in said
+    assert "token-0001.pem is not an unencrypted Ed25519 private key" in said
     assert "horse" not in said

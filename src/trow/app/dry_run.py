@@ -14,7 +14,7 @@ from trow.app.listeners import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_B
 from trow.app.serve import start_errors
 from trow.http.server import reserve
 from trow.lib.datadir import DATABASE, is_open_to_others, try_to_hold
-from trow.lib.private import try_file, try_folder
+from trow.lib.files import try_file, try_folder
 from trow.lib.reserve import has_room
 from trow.tls.files import TlsFiles
 from trow.tls.terminator import TlsTerminator

@@ -13,13 +13,13 @@ from trow.config import read_password
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.authorizer import Guard
-from trow.identity.files import keep_fresh
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.robots import Robots
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
 from trow.lib.background import in_background
+from trow.lib.file_watch import keep_fresh
 from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from trow.http.capacity import capacity_of
 from trow.http.connection_rules import ConnectionRules
 from trow.http.pace import Pace
 from trow.http.peers import Peers
-from trow.http.server import HttpServer, InnerAddress, reserve, watch
+from trow.http.server import HttpServer, InnerAddress, reserve
 from trow.http.watch import ListenerGroup
 from trow.lib.background import every, in_background
+from trow.lib.file_watch import on_change
 from trow.tls.files import TlsFiles
 from trow.tls.inner_socket import inner_socket
 
@@ -105,7 +106,7 @@ class Listeners:
                 terminator.start(address.reservation, inner)
             try:
                 async with in_background(
-                    lambda: watch(terminator.authorities, terminator.reload),
+                    lambda: on_change(terminator.authorities, terminator.reload),
                     every(_REVOCATION_SECONDS, look_at_revocation),
                 ):
                     yield [*map(str, addresses)]

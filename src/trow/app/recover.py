@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from trow.lib.datadir import DATABASE, hold, require_registry, was_used
 from trow.lib.errors import StartError
-from trow.lib.private import make_folder
+from trow.lib.files import make_folder, sync_folder
 from trow.metadata.salvage import Salvaged as Salvaged  # noqa: PLC0414 - part of what this package offers
 from trow.metadata.salvage import salvage
 from trow.sql.engine import DatabaseError
-from trow.storage.filesystem import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,5 +61,5 @@ def _exchange(path: Path, new: Path, kept: Path) -> None:
         if part.exists():
             part.rename(kept / part.name)
     new.replace(path)
-    sync_directory(kept)
-    sync_directory(path.parent)
+    sync_folder(kept)
+    sync_folder(path.parent)

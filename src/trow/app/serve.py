@@ -17,11 +17,11 @@ from trow.app.listeners import LISTEN_BIND, Listeners
 from trow.audit.errors import AuditError
 from trow.http.server import ListenError, reserve
 from trow.http.watch import Watch
-from trow.identity.files import BrokenFile
 from trow.lib import logs
 from trow.lib.background import in_background
 from trow.lib.datadir import DATABASE, DataDirectoryError, hold
 from trow.lib.errors import StartError
+from trow.lib.files import BrokenFile
 from trow.lib.machine import raise_files
 from trow.lib.memory import return_memory, settle_memory
 from trow.lib.threads import ThreadsError, require_threads, started_pool

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from trow.admission.ports import NotReady
 from trow.app.kubernetes import client_of
-from trow.http.server import watch
 from trow.lib.background import in_background
+from trow.lib.file_watch import on_change
 from trow.policy.images import registry_of
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import Kind
@@ -62,7 +62,7 @@ async def _certificate_from_files(listener: WebhookListener) -> AsyncIterator[No
     async def load() -> None:
         listener.load()
 
-    async with in_background(lambda: watch([listener.files.certificate, listener.files.key], load)):
+    async with in_background(lambda: on_change([listener.files.certificate, listener.files.key], load)):
         yield
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from trow.access.identity import Identity
 from trow.audit.errors import AuditError
+from trow.lib.file_watch import version_of
 from trow.oci.errors import OciError
 from trow.registry.events import Action, Event
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from trow.lib.file_watch import Version
     from trow.registry.events import Audit
     from trow.registry.ports import Outbox
-
-    # Time of the last change, size and inode of each file.
-    Stamps: TypeAlias = Mapping[str, tuple[int, int, int]]
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +34,11 @@ class ConfigurationChanges:
         self._paths = paths
         self._outbox = outbox
         self._audit = audit
-        self._before = _stamps(paths)
+        self._before = _versions(paths)
 
     async def look(self) -> None:
         """Look once; call it every second."""
-        now = await asyncio.to_thread(_stamps, self._paths)
+        now = await asyncio.to_thread(_versions, self._paths)
         for name in sorted(now.keys() | self._before.keys()):
             if now.get(name) != self._before.get(name):
                 self._audit.record(Event(Action.CONFIGURATION, detail=f"{name} changed"))
@@ -61,10 +59,5 @@ class ConfigurationChanges:
             await self._outbox.drop_pending_events(events)
 
 
-def _stamps(paths: Sequence[Path]) -> Stamps:
-    stamps = {}
-    for file in (file for path in paths for file in (path, *(path.glob("*") if path.is_dir() else ()))):
-        with contextlib.suppress(OSError):
-            stat = file.stat()
-            stamps[str(file)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    return stamps
+def _versions(paths: Sequence[Path]) -> Mapping[Path, Version]:
+    return {file: version_of(file) for path in paths for file in (path, *(path.glob("*") if path.is_dir() else ()))}

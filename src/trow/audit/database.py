@@ -13,7 +13,7 @@ import apsw
 
 from trow.audit import sql
 from trow.audit.errors import AuditError
-from trow.lib.private import try_file
+from trow.lib.files import try_file
 from trow.sql import connections
 from trow.sql.connections import check_schema, is_empty, migrate
 from trow.sql.engine import DatabaseError, SchemaError

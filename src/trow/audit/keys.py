@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import secrets
 from typing import TYPE_CHECKING, Final, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from trow.audit.errors import AuditError
-from trow.lib.private import try_folder
+from trow.lib.files import BrokenFile, read_bounded, try_folder
+from trow.lib.key_files import LONGEST_KEY_FILE, load_key, make_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 _ID_LENGTH: Final = 16
-_LARGEST_FILE: Final = 16 * 1024
 
 
 class PublicKey:
@@ -51,11 +50,13 @@ class PublicKey:
             AuditError: there is none.
         """
         try:
-            key = serialization.load_pem_public_key(_content(path))
+            key = serialization.load_pem_public_key(read_bounded(path, LONGEST_KEY_FILE))
+        except BrokenFile as error:
+            raise AuditError(str(error)) from None
         except (ValueError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PublicKey):
-            raise AuditError(f"{path} holds no Ed25519 public key in PEM; give the one that trow audit anchor printed")
+            raise AuditError(f"{path} is not an Ed25519 public key in PEM; give the one that trow audit anchor printed")
         return cls(key)
 
 
@@ -79,14 +80,9 @@ class SigningKey:
             AuditError: the file cannot be read or holds no such key.
         """
         try:
-            key = serialization.load_pem_private_key(_content(path), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            key = None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise AuditError(
-                f"{path} holds no Ed25519 key in PEM; put the right file back, or move it away to have a new key made"
-            )
-        return cls(key)
+            return cls(load_key(path, "put the right file back, or move it away to have a new key made"))
+        except BrokenFile as error:
+            raise AuditError(str(error)) from None
 
     @classmethod
     def load_or_make(cls, path: Path) -> Self:
@@ -96,7 +92,11 @@ class SigningKey:
             AuditError: neither can be done.
         """
         if not path.exists():
-            _make(path)
+            try:
+                make_key(path)
+            except OSError as error:
+                if not path.exists():  # else another process was faster, and its key is as good
+                    raise _unwritable(path, error) from None
         return cls.load(path)
 
     @classmethod
@@ -113,46 +113,3 @@ class SigningKey:
 
 def _unwritable(path: Path, error: OSError) -> AuditError:
     return AuditError(f"cannot write the audit key {path}: {error.strerror}; check its folder's permissions")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_LARGEST_FILE)
-    except OSError as error:
-        raise AuditError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
-
-
-def _make(path: Path) -> None:
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            _write(new, pem)
-            # Unlike a rename, a link never takes the place of a key that another process made meanwhile.
-            with contextlib.suppress(FileExistsError):
-                os.link(new, path)
-            _flush_directory(path.parent)
-        finally:
-            new.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-
-
-def _flush_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

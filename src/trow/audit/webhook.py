@@ -27,7 +27,7 @@ from trow.audit.reader import TrailReader
 from trow.audit.writing import WEBHOOK
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
-from trow.lib.renewed import Renewed
+from trow.lib.file_watch import CurrentFile
 from trow.lib.urls import problem_with
 
 if TYPE_CHECKING:
@@ -159,9 +159,9 @@ class Webhook:
             log, "the audit webhook fails; records are kept and sent again", "the audit webhook takes records again"
         )
         self._most = MOST_RECORDS
-        self._token = Renewed(target.token_file, _read_token, _LONGEST_FILE) if target.token_file else None
+        self._token = CurrentFile(target.token_file, _read_token, _LONGEST_FILE) if target.token_file else None
         ca = target.ca_file
-        self._authorities = Renewed(ca, _read_authorities, _LONGEST_FILE) if ca else None
+        self._authorities = CurrentFile(ca, _read_authorities, _LONGEST_FILE) if ca else None
 
     async def run(self) -> None:
         """Send whatever comes."""

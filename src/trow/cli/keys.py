@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
 
 def run_rotate(args: argparse.Namespace) -> int:
     from trow.identity import keys  # noqa: PLC0415 (loaded only when it is needed)
-    from trow.identity.files import BrokenFile  # noqa: PLC0415
+    from trow.lib.files import BrokenFile  # noqa: PLC0415
 
     try:
         created, gone = keys.rotate(_folder(args), time.time())
@@ -56,7 +56,7 @@ def run_rotate(args: argparse.Namespace) -> int:
 
 def run_list(args: argparse.Namespace) -> int:
     from trow.identity import keys  # noqa: PLC0415 (loaded only when it is needed)
-    from trow.identity.files import BrokenFile  # noqa: PLC0415
+    from trow.lib.files import BrokenFile  # noqa: PLC0415
 
     try:
         ring = keys.KeyRing.in_folder(_folder(args))

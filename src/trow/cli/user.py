@@ -8,9 +8,10 @@ import fcntl
 import getpass
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from trow.lib.files import BrokenFile, read_bounded, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,8 +67,6 @@ def _complete(parser: Parser, run: Callable[[argparse.Namespace], int]) -> None:
 
 def _reported(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     def reporting(args: argparse.Namespace) -> int:
-        from trow.identity.files import BrokenFile  # noqa: PLC0415 (loaded only when it is needed)
-
         try:
             return run(args)
         except (_Refused, BrokenFile) as error:
@@ -171,14 +170,13 @@ def _piped() -> str:
 @contextlib.contextmanager
 def _editing(path: Path, *, create: bool) -> Iterator[tuple[bytes, Callable[[bytes], None]]]:
     """The file's content, and what replaces all of it at once; two editors wait for each other."""
-    from trow.identity.files import read_bounded  # noqa: PLC0415 (loaded only when it is needed)
-    from trow.identity.htpasswd import LONGEST_FILE  # noqa: PLC0415
+    from trow.identity.htpasswd import LONGEST_FILE  # noqa: PLC0415 (loaded only when it is needed)
 
     # Behind a symbolic link the file is replaced, not the link.
     file = path.resolve()
     with _locked(file.parent):
         content = b"" if create and not file.exists() else read_bounded(file, LONGEST_FILE)
-        yield content, lambda changed: _replace(file, changed)
+        yield content, lambda changed: replace_file(file, changed)
 
 
 @contextlib.contextmanager
@@ -187,29 +185,5 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-        os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
-        new = Path(temporary.name)
-        try:
-            temporary.write(content)
-            temporary.flush()
-            _like(file, temporary.fileno())
-            os.fsync(temporary.fileno())
-            new.replace(file)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
-
-
-def _like(file: Path, fd: int) -> None:
-    """Give the new file the owner and the mode of the old one; a first one is for its owner alone."""
-    with contextlib.suppress(FileNotFoundError):
-        facts = file.stat()
-        with contextlib.suppress(PermissionError):
-            os.fchown(fd, facts.st_uid, facts.st_gid)
-        os.fchmod(fd, facts.st_mode & 0o777)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import logging
 import math
 import os
@@ -24,10 +23,10 @@ from granian.net import SocketHolder, SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server as Granian
 
 from trow.http.capacity import RECEIVE_BUFFER
+from trow.lib.file_watch import on_change
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
-    from pathlib import Path
 
     from trow.http.dispatch import Dispatcher
     from trow.tls.files import TlsFiles
@@ -50,7 +49,6 @@ _FRAME: Final = 256 * 1024
 _STREAMS: Final = 32
 _SEND_BUFFER: Final = 128 * 1024
 _HEADER_SECONDS: Final = 30
-_CERTIFICATE_POLL_SECONDS: Final = 5.0
 # Generations of listeners whose last requests are still being answered; each has some threads.
 MOST_OLD: Final = 4
 # Its errors go where all our lines go.
@@ -335,7 +333,7 @@ class HttpServer:
             await renewed()
 
         if self._tls is not None:
-            await watch([self._tls.certificate, self._tls.key], renew)
+            await on_change([self._tls.certificate, self._tls.key], renew)
 
     async def stop(self, grace: float) -> bool:
         """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""
@@ -349,23 +347,6 @@ class HttpServer:
         except TimeoutError:
             return False
         return True
-
-
-async def watch(paths: Sequence[Path], renew: Callable[[], Awaitable[None]]) -> None:
-    """Have files taken whenever they change, for ever; those that ``renew`` cannot take are reported."""
-    names = [str(path) for path in paths]
-    seen = await asyncio.to_thread(_stamp, paths)
-    while True:
-        await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
-        now = await asyncio.to_thread(_stamp, paths)
-        if now is None or now == seen:
-            continue
-        seen = now
-        try:
-            await renew()
-            log.info("certificate renewed", extra={"files": names})
-        except Exception:
-            log.exception("the new certificate cannot be used; the old one stays", extra={"files": names})
 
 
 def _shared(address: Address | InnerAddress, cores: Sequence[int | None]) -> Sequence[int | None]:
@@ -395,10 +376,3 @@ async def _accepting(listener: _Listener) -> None:
 
 def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def _stamp(paths: Sequence[Path]) -> Sequence[bytes] | None:
-    try:
-        return [hashlib.sha256(path.read_bytes()).digest() for path in paths]
-    except OSError:
-        return None

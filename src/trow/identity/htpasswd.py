@@ -14,7 +14,7 @@ import argon2.low_level
 import bcrypt
 from argon2.exceptions import VerificationError
 
-from trow.identity.files import BrokenFile
+from trow.lib.files import BrokenFile
 
 LONGEST_FILE: Final = 1024 * 1024
 LONGEST_NAME: Final = 128

@@ -11,30 +11,26 @@ import base64
 import contextlib
 import hashlib
 import itertools
-import os
 import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
-from trow.identity.files import BrokenFile, FileWatcher, read_bounded
-from trow.lib.private import make_folder, try_folder
+from trow.lib.file_watch import FileWatcher
+from trow.lib.files import BrokenFile, try_folder
+from trow.lib.key_files import load_key, make_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 # No registry token lives longer, whatever the configuration says.
 LONGEST_TOKEN_LIFE: Final = 3600.0
 # Longer than a kubelet takes to bring a changed Secret to every pod.
 SETTLING: Final = 120.0
 _SLACK: Final = 60.0
-_LONGEST_FILE: Final = 16 * 1024
 _MOST_KEYS: Final = 32
 _NAME: Final = re.compile(r"token-([0-9]{4,9})\.pem")
 
@@ -188,14 +184,11 @@ def _read(paths: Sequence[Path]) -> KeySet:
 
 
 def _key(path: Path) -> Key:
-    content = read_bounded(path, _LONGEST_FILE)
+    private = load_key(path, "make one with `trow keys rotate`")
     try:
-        private = serialization.load_pem_private_key(content, password=None)
         created_at = path.stat().st_mtime
-    except (ValueError, TypeError, UnsupportedAlgorithm, OSError):
-        raise BrokenFile(f"{path} is not an unencrypted private key in PEM; make one with `trow keys rotate`") from None
-    if not isinstance(private, Ed25519PrivateKey):
-        raise BrokenFile(f"{path} is not an Ed25519 key; make one with `trow keys rotate`")
+    except OSError as error:
+        raise BrokenFile(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
     public = private.public_key()
     return Key(thumbprint(public), path, private, public, created_at)
 
@@ -204,11 +197,7 @@ def _create(folder: Path, number: int) -> Path:
     """Make a key file: all of it or none, and never over another."""
     path = _path(folder, number)
     with _told(path):
-        make_folder(folder)
-        with _written(folder / f".{path.name}.{secrets.token_hex(8)}", _pem()) as temporary:
-            # Unlike a rename, a link fails where another process was faster.
-            os.link(temporary, path)
-        _sync(folder)
+        make_key(path)
     return path
 
 
@@ -227,31 +216,3 @@ def _told(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BrokenFile(f"{path} cannot be written ({error.strerror}); check the folder's permissions") from None
-
-
-@contextlib.contextmanager
-def _written(path: Path, content: bytes) -> Iterator[Path]:
-    """A durable file for the owner alone, gone again when the context ends."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield path
-    finally:
-        path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trow.access.identity import Identity, Method
 from trow.identity import htpasswd
 from trow.identity.attempts import STRANGER, Lanes, keyed_hash
-from trow.identity.files import FileWatcher, read_bounded
 from trow.identity.recent import Recent
+from trow.lib.file_watch import FileWatcher
+from trow.lib.files import read_bounded
 from trow.lib.shares import Bounds
 from trow.lib.single_flight import SingleFlight
 

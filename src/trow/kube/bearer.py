@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from trow.lib.renewed import Renewed
+from trow.lib.file_watch import CurrentFile
 from trow.oci.errors import Unavailable
 
 _LONGEST_TOKEN: Final = 64 << 10
@@ -21,7 +21,7 @@ class BearerToken:
         self._source = source
         self._header: dict[str, str] = {}
         if isinstance(source, Path):
-            self._file = Renewed(source, lambda content: _checked(content, str(source)), _LONGEST_TOKEN)
+            self._file = CurrentFile(source, lambda content: _checked(content, str(source)), _LONGEST_TOKEN)
         elif source:
             self._header = _checked(source.encode(), "the configured token")
 

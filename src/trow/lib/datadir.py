@@ -18,8 +18,8 @@ import pwd
 import stat
 from typing import TYPE_CHECKING, Final
 
-from trow.lib import private
 from trow.lib.errors import StartError
+from trow.lib.files import FILE, make_file, make_folder, try_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,10 +66,10 @@ def hold(path: Path) -> Iterator[None]:
         DataDirectoryError: it cannot be written, is somebody else's or for something else, or another process owns it.
     """
     try:
-        private.make_folder(path)
+        make_folder(path)
         _check_owner(path)
         _check_purpose(path)
-        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
+        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE)
     except OSError as error:
         raise _unwritable(path, error) from None
     with contextlib.ExitStack() as stack:
@@ -90,7 +90,7 @@ def try_to_hold(path: Path) -> Iterator[None]:
             if path.is_dir():
                 _check_owner(path)
                 _check_purpose(path)
-            private.try_folder(path)
+            try_folder(path)
             with contextlib.suppress(FileNotFoundError):  # then nobody holds it
                 fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
                 _lock(path, fd, stack)
@@ -233,7 +233,7 @@ class RunningMark:
 
     def set(self) -> None:
         """Note that a run has begun."""
-        private.make_file(self._path)
+        make_file(self._path)
 
     def clear(self) -> None:
         """Note that it has ended well. Where that cannot be written, the next start clears up as after a crash."""

@@ -14,7 +14,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
-from trow.lib import private
+from trow.lib import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ class Reserve:
     @staticmethod
     @contextlib.contextmanager
     def _open(path: Path) -> Iterator[int]:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private.FILE)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.FILE)
         try:
             yield fd
         finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from trow.lib.private import make_file
+from trow.lib.files import make_file
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
 from trow.sql import migrations

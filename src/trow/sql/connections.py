@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from trow.lib.private import make_file
+from trow.lib.files import make_file
 from trow.sql import migrations
 from trow.sql.engine import DamagedError, DatabaseError, SchemaError
 from trow.sql.untouched import open_untouched

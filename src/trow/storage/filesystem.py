@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from trow.lib import private
 from trow.lib.anchor import Anchor
-from trow.lib.private import make_folder
+from trow.lib.files import FILE, FOLDER, make_file, make_folder, sync_folder
 from trow.lib.reserve import Reserve
 from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, DigestInvalid, OciError, StorageFull, Unavailable
@@ -84,15 +83,6 @@ def _begin_write_back() -> Callable[[int, int, int], object]:
 _write_back: Final = _begin_write_back()
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _link(source: Path, place: Path, spare: Path) -> bool:
     """Give a verified file a second name; False when it took the place of another file.
 
@@ -135,8 +125,8 @@ class FilesystemBlobs:
             make_folder(folder)
         for algorithm in ALGORITHMS:
             make_folder(self._blobs / algorithm)
-        sync_directory(self._blobs)
-        sync_directory(self._blobs.parent)
+        sync_folder(self._blobs)
+        sync_folder(self._blobs.parent)
         # Not that of uploads: the next start would clear it anyway.
         self._anchors = self._anchors or [Anchor(self._blobs)]
         self._threads = self._threads or Threads()
@@ -246,14 +236,14 @@ class FilesystemBlobs:
         self.require_place()
         place, marked = self.path(digest), staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
-            place.parent.mkdir(mode=private.FOLDER, exist_ok=True)
-            sync_directory(place.parent.parent)
+            place.parent.mkdir(mode=FOLDER, exist_ok=True)
+            sync_folder(place.parent.parent)
         staged.rename(marked)
         created: bool | None = None
         try:
             with self._linking:
                 created = _link(marked, place, staged)
-            sync_directory(place.parent)
+            sync_folder(place.parent)
             self.require_place()
         except OSError:
             if created:
@@ -353,7 +343,7 @@ class FilesystemBlobs:
                 if content is None:
                     self.path(digest).replace(place)
                 else:
-                    private.make_file(place)
+                    make_file(place)
                     place.write_bytes(content)
             except OSError as error:
                 raise translate(error) from error
@@ -522,7 +512,7 @@ class FileStaged:
         if self._fd is None:
             self._blobs.require_place()
             self._on_disk = True
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, private.FILE)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE)
         return self._fd
 
     def _stored_size(self) -> int:

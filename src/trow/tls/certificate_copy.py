@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
+from trow.lib.files import make_folder, replace_file
 from trow.tls.authority import Leaf
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class CertificateCopy:
             OSError: it cannot be written.
         """
         if leaf.pem != self._loaded:
-            _write(self._path, leaf.pem)
+            make_folder(self._path.parent)
+            replace_file(self._path, leaf.pem)
             self._load()
             self._loaded, self.expires = leaf.pem, leaf.end
 
@@ -54,13 +55,3 @@ class CertificateCopy:
             return b""
         self.expires = leaf.end
         return leaf.pem
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Readers see the old file or the new one. It is a copy, so losing it in a crash does no harm."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(content)
-    fresh.replace(path)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from trow.identity import keys
-from trow.identity.files import BrokenFile
 from trow.identity.keys import LONGEST_TOKEN_LIFE, SETTLING, KeyRing, load_or_create, rotate, thumbprint
+from trow.lib.files import BrokenFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

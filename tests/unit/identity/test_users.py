@@ -21,9 +21,10 @@ from support.waiting import eventually
 from trow.access.identity import Identity, Method
 from trow.identity import htpasswd, users
 from trow.identity.attempts import Attempt
-from trow.identity.files import BrokenFile, keep_fresh
 from trow.identity.htpasswd import User
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
+from trow.lib.file_watch import keep_fresh
+from trow.lib.files import BrokenFile
 from trow.oci.errors import TooManyRequests
 
 if TYPE_CHECKING:

@@ -1,0 +1,153 @@
+"""Files that are read again when they change.
+
+A file has changed when it is another one or was written to or given other permissions since: one notion of that, which
+needs no look into the file. Symbolic links are followed, as Kubernetes exchanges the files of a Secret by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+from trow.lib.files import BrokenFile
+from trow.lib.single_flight import SingleFlight
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 1.0
+_MOMENT: Final = 0.1
+Value = TypeVar("Value")
+Version: TypeAlias = tuple[int, int, int, int]
+MISSING: Final[Version] = (-1, -1, -1, -1)
+
+
+def version_of(path: Path) -> Version:
+    """What differs from one version of a file to the next; `MISSING` where nothing can be seen."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path would only wrap it, and this runs every second
+    except OSError:
+        return MISSING
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class FileWatcher(Generic[Value]):
+    """A value that files hold. They are looked at by whoever calls `look`; `get` asks no filesystem.
+
+    A new version that cannot be used is told of once, and the last good one stays in force: a slip of the editor
+    must not lock everybody out.
+
+    Args:
+        find: names the files, at each look.
+        read: makes the value of them, and raises `BrokenFile` where it cannot.
+    """
+
+    def __init__(self, find: Callable[[], Sequence[Path]], read: Callable[[Sequence[Path]], Value]) -> None:
+        self._find = find
+        self._read = read
+        self._looking = threading.Lock()
+        self._looks: SingleFlight[None] = SingleFlight()
+        self._looked_at = time.monotonic()
+        paths = find()
+        # The files are looked at before they are read: a change in between is seen at the next look.
+        self._seen = _versions(paths)
+        self._value = read(paths)
+
+    def get(self) -> Value:
+        """The value as of the last look."""
+        return self._value
+
+    async def look_soon(self) -> None:
+        """Look beside the event loop, unless that was done a moment ago or is under way."""
+        if time.monotonic() - self._looked_at >= _MOMENT:
+            await self._looks.share(b"", lambda: asyncio.to_thread(self.look))
+
+    def look(self) -> None:
+        """Take over what has changed. Asks the filesystem, which may make a thread wait."""
+        with self._looking:
+            paths = self._find()
+            seen = _versions(paths)
+            if seen != self._seen:
+                self._seen = seen
+                self._take(paths)
+            self._looked_at = time.monotonic()
+
+    def _take(self, paths: Sequence[Path]) -> None:
+        try:
+            self._value = self._read(paths)
+        except BrokenFile as error:
+            why = {"reason": str(error)}
+            log.error("a new version of a file is not used, the last good one stays in force", extra=why)  # noqa: TRY400 - the file is to blame, no line of ours
+        else:
+            log.info("a file was read again", extra={"files": [str(path) for path in paths]})
+
+
+async def keep_fresh(*looks: Callable[[], None]) -> None:
+    """Look every second, beside the event loop, until cancelled."""
+    while True:
+        for look in looks:
+            await asyncio.to_thread(look)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+class CurrentFile(Generic[Value]):
+    """The value of a file for those who use it now and then: always that of its present version.
+
+    Args:
+        path: the file.
+        read: makes the value of its content.
+        most: how many bytes of it are read.
+    """
+
+    def __init__(self, path: Path, read: Callable[[bytes], Value], most: int) -> None:
+        self._path = path
+        self._read = read
+        self._most = most
+        self._known: tuple[Version, Value] | None = None
+
+    async def get(self) -> Value:
+        """The value by now, looked for beside the event loop.
+
+        Raises:
+            OSError: the file cannot be read.
+            Exception: what ``read`` raises.
+        """
+        return await asyncio.to_thread(self._look)
+
+    def _look(self) -> Value:
+        version, known = version_of(self._path), self._known
+        if known is None or known[0] != version:
+            with self._path.open("rb") as file:
+                known = self._known = version, self._read(file.read(self._most))
+        return known[1]
+
+
+async def on_change(paths: Sequence[Path], take: Callable[[], Awaitable[None]], seconds: float = 5.0) -> None:
+    """Have files taken whenever they have changed, until cancelled; looked for every so many ``seconds``.
+
+    Those that ``take`` cannot use are reported, and those of which one is missing are waited for.
+    """
+    files = {"files": [str(path) for path in paths]}
+    seen = await asyncio.to_thread(_versions, paths)
+    while True:
+        await asyncio.sleep(seconds)
+        now = await asyncio.to_thread(_versions, paths)
+        if now == seen or any(version == MISSING for _, version in now):
+            continue
+        seen = now
+        try:
+            await take()
+            log.info("files were taken up again", extra=files)
+        except Exception:
+            log.exception("the new version of files cannot be used; the old one stays", extra=files)
+
+
+def _versions(paths: Sequence[Path]) -> Sequence[tuple[Path, Version]]:
+    return [(path, version_of(path)) for path in paths]
