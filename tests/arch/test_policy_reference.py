@@ -20,6 +20,7 @@ from trow.policy.kinds import WELL_KNOWN
 from trow.policy.paths import Path
 from trow.policy.patterns import ImagePattern, covers_registry
 from trow.policy.pods import Stage
+from trow.policy.requirements import REQUIREMENTS
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode, Policy
 from trow.policy.versions import VersionRange
 
@@ -163,6 +164,25 @@ def test_every_well_known_kind_is_documented_and_no_other() -> None:
 def test_documented_paths_are_paths() -> None:
     for path, _ in table("Kinds of others", 1):
         Path.parse(codes(path)[0])
+
+
+# Requirements
+
+
+@pytest.mark.parametrize("kind", [CLUSTER, NAMESPACED])
+def test_the_definitions_have_every_requirement_and_no_other(kind: str) -> None:
+    fields = SCHEMAS[kind]["properties"]["spec"]["properties"]["require"]["properties"]
+    assert sorted(fields) == sorted(each.field() for each in REQUIREMENTS)
+
+
+def test_every_requirement_is_documented_and_no_other() -> None:
+    rows = [[codes(field)[0], codes(name)[0], by] for field, name, by in table("Requirements")]
+    assert sorted(rows) == sorted(
+        [each.field(), each.name, "Trow and the API server" if each.cel else "Trow"] for each in REQUIREMENTS
+    )
+    compiled, left_out = ({name for row in table("What is compiled") for name in codes(row[at])} for at in (0, 1))
+    for each in REQUIREMENTS:
+        assert each.name in (compiled if each.cel else left_out)
 
 
 # Decisions

@@ -38,7 +38,7 @@ from trow.policy.patterns import ImagePattern
 from trow.policy.pods import POD_SPECS, Stage, UnreadableObject
 from trow.policy.resources import policy_of
 from trow.policy.rules import Effect, Mode, Namespaces
-from trow.policy.selectors import Operator, Requirement, Selector
+from trow.policy.selectors import LabelRequirement, Operator, Selector
 from trow.policy.vap.export import compile_policy, name_of
 from trow.registry.ports import ManifestRecord
 
@@ -710,10 +710,12 @@ def test_namespaces_by_globs(api: Api) -> None:
 
 
 SELECTORS: Final = (
-    Selector((Requirement("tier", Operator.IN, ("prod", "live")),)),
-    Selector((Requirement("tier", Operator.NOT_IN, ("prod",)),)),
-    Selector((Requirement("tier", Operator.EXISTS), Requirement("example.com/team", Operator.NOT_IN, ("x",)))),
-    Selector((Requirement("tier", Operator.DOES_NOT_EXIST),)),
+    Selector((LabelRequirement("tier", Operator.IN, ("prod", "live")),)),
+    Selector((LabelRequirement("tier", Operator.NOT_IN, ("prod",)),)),
+    Selector(
+        (LabelRequirement("tier", Operator.EXISTS), LabelRequirement("example.com/team", Operator.NOT_IN, ("x",)))
+    ),
+    Selector((LabelRequirement("tier", Operator.DOES_NOT_EXIST),)),
 )
 LABELLED: Final[Sequence[Mapping[str, str]]] = (
     {},

@@ -11,6 +11,15 @@ from trow.policy.decide import Exemption, Request
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import ImageUse, Stage, UsedBy
+from trow.policy.requirements import (
+    AlwaysPulled,
+    Exists,
+    ForbidPullPolicyNever,
+    MaxAge,
+    Platforms,
+    Requirement,
+    WithDigest,
+)
 from trow.policy.rules import (
     CLUSTER,
     CONFIGURED,
@@ -19,7 +28,6 @@ from trow.policy.rules import (
     Mode,
     Namespaces,
     Policy,
-    Requirements,
     Rule,
     StandingException,
     Where,
@@ -48,16 +56,36 @@ def deny(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -
     return Rule(name, Effect.DENY, patterns, used_by)
 
 
+def required(
+    *,
+    digest: bool = False,
+    exists: bool = False,
+    max_age: float | None = None,
+    never_forbidden: bool = False,
+    always_pulled: bool = False,
+    platforms: tuple[str, ...] = (),
+) -> tuple[Requirement, ...]:
+    """Requirements, in the order in which they are read."""
+    given = (
+        (WithDigest(), digest),
+        (ForbidPullPolicyNever(), never_forbidden),
+        (AlwaysPulled(), always_pulled),
+        (Exists(), exists),
+        (MaxAge(max_age or 0.0), max_age is not None),
+        (Platforms(platforms), bool(platforms)),
+    )
+    return tuple(each for each, wanted in given if wanted)
+
+
 def cluster_policy(
     *rules: Rule,
     name: str = "only-ours",
     default: Effect = Effect.DENY,
-    require: Requirements | None = None,
+    require: tuple[Requirement, ...] = (),
     mode: Mode = Mode.ENFORCE,
     controllers: Mode = Mode.WARN,
     exceptions: tuple[StandingException, ...] = (),
 ) -> Policy:
-    required = require or Requirements()
     return Policy(
         CLUSTER,
         name,
@@ -65,7 +93,7 @@ def cluster_policy(
         rules,
         mode=mode,
         controllers=controllers,
-        require=required,
+        require=require,
         exceptions=exceptions,
     )
 
@@ -134,7 +162,7 @@ RULES: Final = st.builds(
 )
 PLACES: Final = st.builds(Where, st.one_of(st.just(""), NAMESPACES), st.sampled_from([None, *UsedBy]))
 _REQUIREMENTS: Final = st.builds(
-    Requirements,
+    required,
     digest=st.booleans(),
     exists=st.booleans(),
     max_age=st.sampled_from([None, HOUR]),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trow.policy.changes import pinned, prefixes_of, reference_of, renamed
+from trow.policy.facts import Need
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ class Names:
     async def digests(self, texts: Iterable[str]) -> dict[ImageReference, Digest]:
         """What the names without a digest stand for, of the images that are here."""
         images = frozenset(image for image in map(reference_of, texts) if image is not None and image.digest is None)
-        facts = await self._inquiry.facts(images) if images else {}
+        facts = await self._inquiry.facts(dict.fromkeys(images, (Need.DIGEST,))) if images else {}
         return {image: found.digest for image, found in facts.items() if found and found.digest}
 
     async def foreseen(self, rules: Rules, request: Request) -> Request:

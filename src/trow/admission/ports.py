@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from trow.oci.digest import Digest
     from trow.oci.names import Tag
-    from trow.policy.decide import ImageFacts, Rules
+    from trow.policy.decide import Rules
+    from trow.policy.facts import ImageFacts, Need
     from trow.policy.images import ImageReference
 
 
@@ -58,8 +59,8 @@ class PolicySource(Protocol):
 class ImageLookup(Protocol):
     """What the registry can tell of an image."""
 
-    async def facts(self, image: ImageReference) -> ImageFacts:
-        """What is known here.
+    async def facts(self, image: ImageReference, needs: Collection[Need]) -> ImageFacts:
+        """What is known here, as far as it is needed: nothing else is looked up.
 
         Raises:
             Unavailable: nobody can say at the moment.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from trow.admission.ports import AdmissionMetrics, ImageLookup, Notifier, PolicySource
     from trow.admission.recording import ReviewRecorder
     from trow.admission.review import Review
-    from trow.policy.decide import Finding, ImageFacts, Request, Rules
+    from trow.policy.decide import Finding, Request, Rules
+    from trow.policy.facts import ImageFacts, Need
     from trow.policy.images import ImageReference
     from trow.registry.events import Origin
 
@@ -47,13 +48,15 @@ class BoundedLookup:
         self._images = images
         self.deadline = deadline
 
-    async def facts(self, wanted: Collection[ImageReference]) -> Mapping[ImageReference, ImageFacts | None]:
+    async def facts(
+        self, wanted: Mapping[ImageReference, Collection[Need]]
+    ) -> Mapping[ImageReference, ImageFacts | None]:
         """What could be found out in time; None of what could not."""
         found: dict[ImageReference, ImageFacts | None] = dict.fromkeys(wanted)
         try:
             async with asyncio.timeout(self.deadline):
-                for image in wanted:
-                    found[image] = await self._images.facts(image)
+                for image, needs in wanted.items():
+                    found[image] = await self._images.facts(image, needs)
                     # The database answers at once: only here can time run out, and others get their turn.
                     await asyncio.sleep(0)
         except (TimeoutError, OciError) as error:

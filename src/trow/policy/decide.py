@@ -1,64 +1,46 @@
 """May this run: all policies that apply are asked about each image, and every one of them has to be content.
 
 So a policy of a namespace can only tighten what the cluster's policies allow. Nothing here looks anything up: what the
-registry knows of an image is handed in as `ImageFacts`, and what is not known counts against the image.
+registry knows of an image is handed in as `ImageFacts`. A verdict that depends on what is not known is unknown, which
+is no permission.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.globs import NAMESPACE
 from trow.policy import images
+from trow.policy.facts import Need
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse, Stage
+from trow.policy.requirements import Candidate, Exists, Objection, unmet
 from trow.policy.rules import Effect, Mode, Mutations, Where
 from trow.policy.selectors import NO_LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from trow.oci.digest import Digest
+    from trow.policy.facts import ImageFacts
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
-    from trow.policy.rules import Policy, Requirements, Rule, StandingException
+    from trow.policy.rules import Policy, Rule, StandingException
     from trow.policy.selectors import Labels
 
 # What findings name where no rule does.
 DEFAULT: Final = "default"
 INVALID: Final = "invalid-image"
-REQUIRE_DIGEST: Final = "require.digest"
-REQUIRE_EXISTS: Final = "require.exists"
-REQUIRE_AGE: Final = "require.maxAge"
-REQUIRE_PLATFORM: Final = "require.platforms"
-FORBID_NEVER: Final = "require.forbidPullPolicyNever"
-REQUIRE_ALWAYS: Final = "require.imagePullPolicy"
 LONGEST_EXEMPTION: Final = 24 * 3600.0
 _WHOLE: Final = ImageUse("", "the object", "")
 # Patterns that a denial shows.
 _SHOWN: Final = 3
-# Seconds, between whoever built an image and this machine.
-_CLOCKS_DIFFER: Final = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What this registry knows of an image.
-
-    Attributes:
-        exists: whether it is here.
-        digest: what the reference stands for at the moment.
-        vouched: whether the tag that stands beside a digest stands for it, or once did: then the tag is no mere remark.
-        created: when it was made, in seconds of Unix time; None: it does not say.
-        platforms: what it can run on, such as ``linux/amd64`` or ``linux/arm/v7``.
-    """
-
-    exists: bool
-    digest: Digest | None = None
-    vouched: bool = False
-    created: float | None = None
-    platforms: tuple[str, ...] = ()
+_UNKNOWN_DIGEST: Final = Objection(
+    Exists.name, "is not known: this registry could not be asked what it stands for", "try again", Need.DIGEST
+)
+_NOTHING: Final[frozenset[Need]] = frozenset()
+_TAG: Final = frozenset({Need.TAG})
+_DIGEST: Final = frozenset({Need.DIGEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +91,11 @@ class Finding:
         policy: its title.
         rule: the rule, the requirement or `DEFAULT` that made it so.
         mode: what comes of it if it is a denial.
+        allowed: False also where that is not known.
         reason: what is the matter, in words.
         remedy: what would make it pass, in words.
         exemption: the name of the exception that turned a denial round; "" for none.
+        unknown: what was not found out, on which it depends; None: it is certain.
     """
 
     policy: str
@@ -123,6 +107,7 @@ class Finding:
     reason: str
     remedy: str = ""
     exemption: str = ""
+    unknown: Need | None = None
 
     def __str__(self) -> str:
         remedy = f"; {self.remedy}" if self.remedy else ""
@@ -132,18 +117,36 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageVerdict:
+    """What all policies say of one image.
+
+    Attributes:
+        use: the field that names it.
+        findings: one for each policy that applies, in their order.
+    """
+
+    use: ImageUse
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What all policies say of all images."""
 
-    findings: tuple[Finding, ...] = field(default=())
+    images: tuple[ImageVerdict, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What each policy says of each image."""
+        return tuple(finding for image in self.images for finding in image.findings)
 
     def denials(self, mode: Mode) -> tuple[Finding, ...]:
-        """What is not allowed by policies of this mode."""
+        """What policies of this mode do not allow, or cannot know."""
         return tuple(finding for finding in self.findings if not finding.allowed and finding.mode is mode)
 
     @property
     def allowed(self) -> bool:
-        """Whether it may run: no policy that is enforced is against it."""
+        """Whether it may run: every policy that is enforced allows it."""
         return not any(not finding.allowed and finding.mode is Mode.ENFORCE for finding in self.findings)
 
     @property
@@ -190,39 +193,46 @@ class Rules:
         return Mutations(any(each.pin_digests for each in asked), any(each.pull_through for each in asked))
 
 
-def asks_about(rules: Rules, request: Request) -> frozenset[ImageReference]:
-    """The images whose `ImageFacts` are needed: nothing is looked up that a rule decides alone."""
+def asks_about(rules: Rules, request: Request) -> Mapping[ImageReference, frozenset[Need]]:
+    """What has to be looked up of which images: nothing that a rule decides alone."""
     applying = rules.applying(request.namespace)
-    return frozenset(
-        image
-        for use in request.uses
-        if (image := _parsed(use))
-        and any(_asks_about(policy, image, _where(request, use), rules.exemptions) for policy in applying)
-    )
+    wanted: dict[ImageReference, frozenset[Need]] = {}
+    for use in request.uses:
+        if (image := _parsed(use)) is None:
+            continue
+        where = _where(request, use)
+        for policy in applying:
+            if needs := _needs(policy, image, where, rules.exemptions):
+                wanted[image] = wanted.get(image, _NOTHING) | needs
+    return wanted
 
 
 def _where(request: Request, use: ImageUse) -> Where:
     return Where(request.namespace, use.used_by)
 
 
-def _asks_about(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> bool:
+def _needs(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> frozenset[Need]:
     ambiguous = image.tag is not None and image.digest is not None
     if not (ambiguous or policy.looks_up):
-        return False
+        return _NOTHING
     left, exception = policy.facing(image, where)
     if ambiguous and exception is None and policy.facing(image, where, vouched=True)[1] is not None:
-        return True
+        return left.needs | _TAG
     effect, rule = left.decide(image, where)
     if effect is Effect.ALLOW:
-        return left.require.of_content or left.denies_some_digest_of(image, where)
+        needs = left.needs | (_DIGEST if left.denies_some_digest_of(image, where) else _NOTHING)
+        return needs | _TAG if needs and ambiguous else needs
     if not ambiguous:
-        return False
-    return (rule is None and policy.decide(image, where, vouched=True)[0] is Effect.ALLOW) or any(
+        return _NOTHING
+    if rule is None and policy.decide(image, where, vouched=True)[0] is Effect.ALLOW:
+        return left.needs | _TAG
+    excepted = any(
         pattern.covers(image, trusting=False)
         for exemption in exemptions
         if policy.title in exemption.policies
         for pattern in exemption.patterns
     )
+    return _TAG if excepted else _NOTHING
 
 
 def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, ImageFacts | None], now: float) -> Verdict:
@@ -231,17 +241,15 @@ def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, ImageFa
     Args:
         rules: all policies and exceptions.
         request: what is to run.
-        facts: what is known of the images that `asks_about` names; None is known of those that could not be looked up,
-            which counts against them. Of what is missing nobody was asked: then digests that are denied are found
-            where they are written, and requirements of content are not met.
+        facts: what is known of the images that `asks_about` names; what is absent, or None, is not known.
         now: seconds of Unix time.
     """
+    applying = rules.applying(request.namespace)
     exemptions = [exemption for exemption in rules.exemptions if exemption.active(now)]
     return Verdict(
         tuple(
-            finding
-            for policy in rules.applying(request.namespace)
-            for finding in _of_policy(policy, request, facts, now, exemptions)
+            ImageVerdict(use, tuple(finding_of(each, request, use, facts, now, exemptions) for each in applying))
+            for use in request.uses
         )
     )
 
@@ -254,13 +262,17 @@ def unreadable(rules: Rules, request: Request, why: str) -> Verdict:
         request: its one use says where the trouble is; without any, it is in the whole object.
         why: in words.
     """
+    applying = rules.applying(request.namespace)
     return Verdict(
         tuple(
-            Finding(policy.title, INVALID, policy.mode_of(request.stage), use, None, allowed=False, reason=why)
-            for policy in rules.applying(request.namespace)
+            ImageVerdict(use, tuple(_unreadable(policy, request, use, why) for policy in applying))
             for use in request.uses or (_WHOLE,)
         )
     )
+
+
+def _unreadable(policy: Policy, request: Request, use: ImageUse, why: str) -> Finding:
+    return Finding(policy.title, INVALID, policy.mode_of(request.stage), use, None, allowed=False, reason=why)
 
 
 def _parsed(use: ImageUse) -> ImageReference | None:
@@ -270,47 +282,58 @@ def _parsed(use: ImageUse) -> ImageReference | None:
         return None
 
 
-def _of_policy(
+def finding_of(
     policy: Policy,
     request: Request,
+    use: ImageUse,
     facts: Mapping[ImageReference, ImageFacts | None],
     now: float,
     exemptions: Sequence[Exemption],
-) -> Iterator[Finding]:
-    for use in request.uses:
-        finding = _of_image(policy, request, use, facts, now)
-        if finding.allowed or finding.image is None:
-            yield finding
-        else:
-            known = facts.get(finding.image)
-            vouched = known is not None and known.vouched
-            yield _excused(finding, finding.image, policy, request.namespace, exemptions, vouched=vouched)
-
-
-def _of_image(
-    policy: Policy, request: Request, use: ImageUse, facts: Mapping[ImageReference, ImageFacts | None], now: float
 ) -> Finding:
-    mode, where = policy.mode_of(request.stage), _where(request, use)
+    """What a policy says of one of the images; ``exemptions`` are those in force, the rest is as for `judge`."""
     try:
         image = images.parse(use.text)
     except InvalidImage as error:
-        return Finding(policy.title, INVALID, mode, use, None, allowed=False, reason=f"cannot be read: {error}")
-    known = facts.get(image)
-    left, exception = policy.facing(image, where, vouched=known is not None and known.vouched)
-    effect, rule = _decided(left, image, where, known)
-    if effect is Effect.DENY:
-        name, reason, remedy = _denied(policy, where, rule)
-        return Finding(policy.title, name, mode, use, image, allowed=False, reason=reason, remedy=remedy)
-    if known is None and image in facts and left.denies_some_digest_of(image, where):
-        reason = "is not known: this registry could not be asked what it stands for"
-        return Finding(policy.title, REQUIRE_EXISTS, mode, use, image, allowed=False, reason=reason, remedy="try again")
-    for requirement, reason, remedy in _unmet(left.require, use, image, known, now):
-        return Finding(policy.title, requirement, mode, use, image, allowed=False, reason=reason, remedy=remedy)
-    if exception is not None:
-        name, reason = named(exception), f"is excepted: {exception.reason}"
-    else:
-        name, reason = rule.name if rule else DEFAULT, "is allowed"
-    return Finding(policy.title, name, mode, use, image, allowed=True, reason=reason)
+        return _unreadable(policy, request, use, f"cannot be read: {error}")
+    candidate = Candidate(use, image, facts.get(image), now)
+    if candidate.facts is not None:
+        return _found(policy, request, candidate, exemptions, vouched=candidate.facts.vouched)
+    found = _found(policy, request, candidate, exemptions, vouched=False)
+    if found.allowed or image.tag is None or image.digest is None:
+        return found
+    # Nobody knows whether the tag stands for the digest: it is denied if that makes no difference.
+    vouched = _found(policy, request, candidate, exemptions, vouched=True)
+    return replace(found, unknown=Need.TAG) if vouched.allowed or vouched.unknown else vouched
+
+
+def _found(
+    policy: Policy, request: Request, candidate: Candidate, exemptions: Sequence[Exemption], *, vouched: bool
+) -> Finding:
+    """The finding, where the tag beside a digest stands for that or does not."""
+    use, image = candidate.use, candidate.image
+    mode, where = policy.mode_of(request.stage), _where(request, use)
+    left, exception = policy.facing(image, where, vouched=vouched)
+    effect, rule = _decided(left, candidate, where, vouched=vouched)
+    objection = _denied(policy, where, rule) if effect is Effect.DENY else _objection(left, candidate, where)
+    if objection is None:
+        name, reason = (rule.name if rule else DEFAULT), "is allowed"
+        if exception is not None:
+            name, reason = named(exception), f"is excepted: {exception.reason}"
+        return Finding(policy.title, name, mode, use, image, allowed=True, reason=reason)
+    name, reason, remedy, unknown = objection
+    for exemption in exemptions:  # one that covers all of it by itself
+        if exemption.excuses(policy, request.namespace, image, vouched=vouched):
+            reason = f"{reason}, but {exemption.name} excepts it: {exemption.reason}"
+            return Finding(policy.title, name, mode, use, image, True, reason, remedy, exemption.name)
+    return Finding(policy.title, name, mode, use, image, False, reason, remedy, unknown=unknown)
+
+
+def _objection(policy: Policy, candidate: Candidate, where: Where) -> Objection | None:
+    """What is the matter with an image that the rules allow."""
+    found = unmet(policy.require, candidate)
+    if found is None and candidate.facts is None and policy.denies_some_digest_of(candidate.image, where):
+        return _UNKNOWN_DIGEST
+    return found
 
 
 def named(exception: StandingException) -> str:
@@ -318,25 +341,21 @@ def named(exception: StandingException) -> str:
     return f"exceptions.{exception.name}"
 
 
-def _decided(
-    policy: Policy, image: ImageReference, where: Where, known: ImageFacts | None
-) -> tuple[Effect, Rule | None]:
+def _decided(policy: Policy, candidate: Candidate, where: Where, *, vouched: bool) -> tuple[Effect, Rule | None]:
     """What the rules say of what is asked for, and of what that stands for: a digest is denied by any of its names."""
-    if known is None:
-        return policy.decide(image, where)
-    if image.digest is None and known.digest is not None:
-        denying = policy.decide(replace(image, digest=known.digest), where)
+    image, facts = candidate.image, candidate.facts
+    if facts is not None and facts.digest is not None and image.digest is None:
+        denying = policy.decide(replace(image, digest=facts.digest), where)
         if denying[1] is not None and denying[0] is Effect.DENY:
             return denying
-    return policy.decide(image, where, vouched=known.vouched)
+    return policy.decide(image, where, vouched=vouched)
 
 
-def _denied(policy: Policy, where: Where, rule: Rule | None) -> tuple[str, str, str]:
-    """By what an image is denied, reason and remedy."""
+def _denied(policy: Policy, where: Where, rule: Rule | None) -> Objection:
     if rule is not None:
-        return rule.name, "is denied", "use an image that this rule does not match"
+        return Objection(rule.name, "is denied", "use an image that this rule does not match")
     remedy = allowed_images(policy)
-    return DEFAULT, "is allowed by no rule", remedy.replace(NAMESPACE, where.namespace or NAMESPACE)
+    return Objection(DEFAULT, "is allowed by no rule", remedy.replace(NAMESPACE, where.namespace or NAMESPACE))
 
 
 def allowed_images(policy: Policy) -> str:
@@ -352,56 +371,3 @@ def allowed_images(policy: Policy) -> str:
 
 def _uses(rule: Rule) -> str:
     return f" in {' and '.join(each.value for each in rule.used_by)}" if rule.used_by else ""
-
-
-def _unmet(
-    require: Requirements, use: ImageUse, image: ImageReference, facts: ImageFacts | None, now: float
-) -> Iterator[tuple[str, str, str]]:
-    """Requirements that are not fulfilled: name, reason and remedy."""
-    if require.digest and image.digest is None:
-        yield REQUIRE_DIGEST, "has no digest", f"write {image}@sha256:..."
-    if require.never_forbidden and use.pull_policy == "Never":
-        yield FORBID_NEVER, "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
-    if require.always_pulled and use.pull_policy not in ("", "Always"):
-        yield REQUIRE_ALWAYS, "has another imagePullPolicy than Always", "write imagePullPolicy: Always"
-    if not require.of_content:
-        return
-    if facts is None:
-        yield REQUIRE_EXISTS, "is not known: this registry could not be asked about it", "try again"
-    elif not facts.exists:
-        yield REQUIRE_EXISTS, "is not in this registry", "push it first"
-    else:
-        yield from _unmet_by_content(require, facts, now)
-
-
-def _unmet_by_content(require: Requirements, facts: ImageFacts, now: float) -> Iterator[tuple[str, str, str]]:
-    if require.max_age is not None:
-        if facts.created is None:
-            yield REQUIRE_AGE, "does not say when it was made", "build it with a date of creation"
-        elif not now - require.max_age <= facts.created <= now + _CLOCKS_DIFFER:
-            yield REQUIRE_AGE, "is too old, or of the future", "build it anew"
-    if require.platforms and not _offers(facts.platforms, require.platforms):
-        wanted = ", ".join(require.platforms)
-        yield REQUIRE_PLATFORM, f"is for none of the platforms allowed ({wanted})", f"build it for {wanted}"
-
-
-def _offers(offered: Collection[str], wanted: Sequence[str]) -> bool:
-    """Whether one of the platforms is wanted; ``linux/arm`` stands for all its variants."""
-    return any(each == want or each.startswith(f"{want}/") for each in offered for want in wanted)
-
-
-def _excused(
-    finding: Finding,
-    image: ImageReference,
-    policy: Policy,
-    namespace: str,
-    exemptions: Sequence[Exemption],
-    *,
-    vouched: bool,
-) -> Finding:
-    """The denial, or what becomes of it by an exception that covers all of it by itself."""
-    for exemption in exemptions:
-        if exemption.excuses(policy, namespace, image, vouched=vouched):
-            reason = f"{finding.reason}, but {exemption.name} excepts it: {exemption.reason}"
-            return replace(finding, allowed=True, reason=reason, exemption=exemption.name)
-    return finding

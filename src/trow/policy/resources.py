@@ -14,13 +14,14 @@ from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from trow.lib.globs import NAMESPACE, matches
 from trow.lib.mistakes import in_words
 from trow.policy.decide import LONGEST_EXEMPTION, Exemption
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.pods import UsedBy
+from trow.policy.requirements import REQUIREMENTS
 from trow.policy.rules import (
     CLUSTER,
     CONFIGURED,
@@ -30,14 +31,15 @@ from trow.policy.rules import (
     Mutations,
     Namespaces,
     Policy,
-    Requirements,
     Rule,
     StandingException,
 )
-from trow.policy.selectors import Operator, Requirement, Selector
+from trow.policy.selectors import LabelRequirement, Operator, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from trow.policy.requirements import Requirement
 
 GROUP: Final = "policy.trow.io"
 VERSION: Final = "v1alpha1"
@@ -61,10 +63,8 @@ _LABEL_KEY: Final = (
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 )
 _LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
-_AGE: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION: Final = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
-_PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
+_REQUIRED: Final = {each.field(): each.values for each in REQUIREMENTS if each.values}
 
 # What msgspec does not say of a value that is none of them.
 _CHOICES: Final = {
@@ -72,9 +72,9 @@ _CHOICES: Final = {
     "action": "Allow or Deny",
     "mode": "enforce, warn or audit",
     "controllers": "enforce, warn or ignore",
-    "imagePullPolicy": "Always",
     "usedBy": "containers, initContainers, ephemeralContainers or volumes",
     "operator": "In, NotIn, Exists or DoesNotExist",
+    **_REQUIRED,
 }
 
 # What is like an expression that msgspec would show.
@@ -84,10 +84,10 @@ _FORMS: Final = {
     "exclude": "the name of a namespace in lower case, in which * stands for anything, such as team-*",
     "namespaces": "the name of a namespace in lower case, such as team-a",
     "policies": f"ClusterImagePolicy/NAME, ImagePolicy/NAME or {CONFIGURED}",
-    "platforms": "OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64",
     "matchLabels": "a label as Kubernetes has it, such as tier: prod or example.com/tier: prod",
     "key": "a label as Kubernetes has it, such as tier or example.com/tier",
     "values": "what a label can be: letters and digits, with -, _ and . in between",
+    **_REQUIRED,
 }
 
 LabelKey = Annotated[str, Meta(pattern=_LABEL_KEY, max_length=317)]
@@ -170,18 +170,20 @@ class _ClusterException(_Exception, frozen=True, forbid_unknown_fields=True):
         return super().standing(namespaces or self.namespaces)
 
 
-class _Require(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    digest: bool = False
-    exists: bool = False
-    max_age: Something = ""
-    forbid_pull_policy_never: bool = False
-    image_pull_policy: Literal["Always"] | UnsetType = UNSET
-    platforms: tuple[Annotated[str, Meta(pattern=_PLATFORM)], ...] = ()
+if TYPE_CHECKING:
+    _Require: TypeAlias = Struct
+else:
+    _Require = msgspec.defstruct(
+        "_Require",
+        [(each.field(), each.type_, each.absent) for each in REQUIREMENTS],
+        frozen=True,
+        forbid_unknown_fields=True,
+    )
 
-    def requirements(self) -> Requirements:
-        age = age_of(self.max_age) if self.max_age else None
-        never, always = self.forbid_pull_policy_never, self.image_pull_policy == "Always"
-        return Requirements(self.digest, self.exists, age, never, always, self.platforms)
+
+def _requirements(written: _Require) -> tuple[Requirement, ...]:
+    read = (each.read(getattr(written, each.field())) for each in REQUIREMENTS)
+    return tuple(each for each in read if each is not None)
 
 
 class _Mutate(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -199,14 +201,14 @@ class _Expression(Struct, frozen=True, forbid_unknown_fields=True):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     values: Annotated[tuple[LabelValue, ...], Meta(max_length=VALUES_AT_MOST)] = ()
 
-    def requirement(self) -> Requirement:
+    def requirement(self) -> LabelRequirement:
         operator = Operator(self.operator)
         if bool(self.values) is not (operator in (Operator.IN, Operator.NOT_IN)):
             raise ValueError(
                 f"spec.namespaceSelector.matchExpressions: {self.key} {self.operator}: write values with In and NotIn,"
                 " and none with Exists and DoesNotExist"
             )
-        return Requirement(self.key, operator, self.values)
+        return LabelRequirement(self.key, operator, self.values)
 
 
 class _Selector(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -214,7 +216,7 @@ class _Selector(Struct, frozen=True, forbid_unknown_fields=True, rename="camel")
     match_expressions: Annotated[tuple[_Expression, ...], Meta(max_length=LABELS_AT_MOST)] = ()
 
     def selector(self) -> Selector:
-        labels = (Requirement(key, Operator.IN, (value,)) for key, value in self.match_labels.items())
+        labels = (LabelRequirement(key, Operator.IN, (value,)) for key, value in self.match_labels.items())
         return Selector((*labels, *(each.requirement() for each in self.match_expressions)))
 
 
@@ -239,7 +241,7 @@ class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
             Mode(self.mode),
             Mode(self.controllers),
             namespaces,
-            self.require.requirements(),
+            _requirements(self.require),
             Mutations(self.mutate.pin_digests, self.mutate.pull_through),
             exceptions=tuple(each.standing() for each in self.exceptions),
         )
@@ -348,17 +350,6 @@ def is_ours(item: Mapping[str, object]) -> bool:
     """Whether the object is of the group of the policies, whatever else it is."""
     version = item.get("apiVersion")
     return isinstance(version, str) and matches(f"{GROUP}/*", version)
-
-
-def age_of(text: str) -> float:
-    """Seconds of an age such as ``90d``.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if match := _AGE.fullmatch(text):
-        return float(match[1]) * _UNITS[match[2]]
-    raise ValueError(f"spec.require.maxAge: {text!r} is no age; write a number and s, m, h, d or w, such as 90d")
 
 
 def duration_of(text: str) -> float:

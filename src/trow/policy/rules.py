@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Final
 from trow.lib.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY
 from trow.policy.pods import Stage
+from trow.policy.requirements import needs_of
 from trow.policy.selectors import EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from trow.policy.facts import Need
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
     from trow.policy.pods import UsedBy
+    from trow.policy.requirements import Requirement
     from trow.policy.selectors import Selector
 
 CLUSTER: Final = "ClusterImagePolicy"
@@ -110,32 +113,6 @@ class StandingException:
             return None
         found = (each for each in self.patterns if each.covers(image, trusting=trusting))
         return min(found, key=lambda each: each.digest is None, default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Requirements:
-    """What an image has to fulfil that the rules allow.
-
-    Attributes:
-        digest: it is named with a digest.
-        exists: it is in this registry.
-        max_age: seconds since it was made, at most; None: any.
-        never_forbidden: it may not be run with `imagePullPolicy: Never`.
-        always_pulled: it may be run with `imagePullPolicy: Always` only, where a policy is said.
-        platforms: it is for at least one of these, such as ``linux/amd64``; empty: for any.
-    """
-
-    digest: bool = False
-    exists: bool = False
-    max_age: float | None = None
-    never_forbidden: bool = False
-    always_pulled: bool = False
-    platforms: tuple[str, ...] = ()
-
-    @property
-    def of_content(self) -> bool:
-        """Whether the registry has to be asked about the image."""
-        return self.exists or self.max_age is not None or bool(self.platforms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +209,8 @@ class Policy:
         namespace: where a namespaced policy is; "" for the others.
         controllers: at most so strict with objects that only make Pods, such as Deployments (`mode_of`).
         default: for images that no rule matches.
-        believes_tags: whether a tag beside a digest is believed to stand for it, where nobody can look that up.
+        believes_tags: whether tags are taken at their word, where nobody can look up which digests they stand for.
+        require: what is asked of images that are allowed.
         exceptions: see `facing`.
     """
 
@@ -244,7 +222,7 @@ class Policy:
     mode: Mode = Mode.ENFORCE
     controllers: Mode = Mode.WARN
     namespaces: Namespaces = Namespaces()
-    require: Requirements = Requirements()
+    require: tuple[Requirement, ...] = ()
     mutate: Mutations = Mutations()
     believes_tags: bool = False
     exceptions: tuple[StandingException, ...] = ()
@@ -311,9 +289,14 @@ class Policy:
         return image.digest is None and self._denied_digests.find(image, where, trusting=False) is not None
 
     @cached_property
+    def needs(self) -> frozenset[Need]:
+        """What has to be looked up of each image that it allows."""
+        return needs_of(self.require)
+
+    @cached_property
     def looks_up(self) -> bool:
         """Whether it takes a look at any image that is named by a tag or a digest alone."""
-        return self.require.of_content or bool(self._denied_digests)
+        return bool(self.needs or self._denied_digests)
 
     @cached_property
     def denies_digests(self) -> bool:
@@ -330,24 +313,29 @@ class Policy:
     @cached_property
     def without_content(self) -> Policy:
         """The policy as far as it can be decided without asking a registry."""
-        require = replace(self.require, exists=False, max_age=None, platforms=())
+        require = tuple(each for each in self.require if not each.needs)
         return replace(self, require=require, believes_tags=True)
+
+    @cached_property
+    def when_pinned(self) -> Policy:
+        """The policy of images that will be pinned to digests: it asks for nothing that they get by that."""
+        return replace(self, require=tuple(each for each in self.require if not each.met_by_pinning))
 
     @cached_property
     def recalls(self) -> Policy:
         """What it denies by digest, and nothing else; its exceptions are those that it has."""
-        return replace(self, default=Effect.ALLOW, rules=tuple(_by_digest(self.rules)), require=Requirements())
+        return replace(self, default=Effect.ALLOW, rules=tuple(_by_digest(self.rules)), require=())
 
     @cached_property
     def _nothing(self) -> Policy:
-        return replace(self, default=Effect.ALLOW, rules=(), require=Requirements(), exceptions=())
+        return replace(self, default=Effect.ALLOW, rules=(), require=(), exceptions=())
 
     @cached_property
     def _denied_digests(self) -> Index:
         """The rules that deny by digest, as if they denied whatever has the name."""
         return Index(
             replace(rule, patterns=tuple(each.any_digest() for each in rule.patterns))
-            for rule in _by_digest(self.rules)
+            for rule in _by_digest(() if self.believes_tags else self.rules)
         )
 
     @cached_property

@@ -27,7 +27,7 @@ class Operator(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
+class LabelRequirement:
     """What a label has to be."""
 
     key: str
@@ -50,7 +50,7 @@ class Requirement:
 class Selector:
     """Namespaces that are like this in every label; without any requirement, all of them."""
 
-    requirements: tuple[Requirement, ...] = ()
+    requirements: tuple[LabelRequirement, ...] = ()
 
     def matches(self, name: str, labels: Mapping[str, str] | None) -> bool | None:
         """Whether a namespace is one of those meant; None if its labels, which are not known, decide it.

@@ -164,7 +164,7 @@ def _insisting(asking: Asking) -> str:
 
 def _needing(policies: Sequence[Policy], asking: Asking) -> str:
     """Where these policies need more than their rules: for any image, or for some."""
-    content = about(each for each in policies if each.require.of_content or not asking.compiled(each))
+    content = about(each for each in policies if each.needs or not asking.compiled(each))
     tags = any_of(about(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exemptions))
     digests = about(each for each in policies if each.denies_digests)
     hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.globs import matches
 from trow.policy import images
 from trow.policy.changes import reference_of
-from trow.policy.decide import (
-    FORBID_NEVER,
-    REQUIRE_AGE,
-    REQUIRE_ALWAYS,
-    REQUIRE_DIGEST,
-    REQUIRE_EXISTS,
-    REQUIRE_PLATFORM,
-    Rules,
-    named,
-)
+from trow.policy.decide import named
 from trow.policy.images import LATEST, InvalidImage
 from trow.policy.pods import POD, ImageUse, Kind
+from trow.policy.requirements import Candidate
 from trow.policy.resources import EXCEPTION
-from trow.policy.rules import NAMESPACED, Effect, Requirements, Where
+from trow.policy.rules import NAMESPACED, Effect
 from trow.policytools.evaluation import JudgedImage
-from trow.policytools.judging import PULLED_THROUGH, Judge, Outcome, worst
+from trow.policytools.judging import PULLED_THROUGH, Judge, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import Exemption, Rules
     from trow.policy.images import ImageReference
-    from trow.policy.rules import Policy, Rule
+    from trow.policy.rules import Policy, Rule, Where
     from trow.policytools.judging import Opinion
     from trow.policytools.loading import Policies
 
@@ -52,10 +43,10 @@ def explained(policies: Policies, where: Where, text: str, now: float) -> tuple[
     opinions = judge.opinions(namespace, _POD, use)
     image = JudgedImage(use, reference_of(changed), opinions)
     lines = [*_reading(text), f"namespace   {namespace}", *_using(rules, where), *_changes(text, changed), ""]
-    told = iter(opinions)
+    by_policy = {opinion.finding.policy: opinion for opinion in opinions}
     for policy in rules.policies:
         if policy.applies(namespace, rules.labels.of(namespace)):
-            lines += [*_applied(policy, next(told), image.reference, where, now), ""]
+            lines += [*_applied(policy, by_policy[policy.title], image.reference, where, now), ""]
         else:
             lines += [f"{policy.title}: does not apply: {_elsewhere(policy, namespace)}", ""]
     return image.outcome, (*lines, *_exceptions(rules, namespace, image, now), *_verdict(image))
@@ -109,7 +100,8 @@ def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, whe
         if exception is None or rule is not None:
             yield f"  {_rule(effect, rule, image, where)}"
         if exception is None and effect is Effect.ALLOW:
-            yield from _requirements(policy, image, where, now)
+            candidate = Candidate(opinion.finding.use, image, None, now)
+            yield from (f"  {each.name}: {each.explain(candidate)}" for each in policy.require)
     found = opinion.finding
     if opinion.outcome is not Outcome.ALLOWED or found.exemption:
         yield f"  {found.rule}: {found.reason}"
@@ -125,33 +117,6 @@ def _rule(effect: Effect, rule: Rule | None, image: ImageReference, where: Where
     covering = (each for each in rule.patterns if each.covers(image, trusting=trusting, namespace=where.namespace))
     pattern = next(covering)
     return f"rule {rule.name} {verb} it: {pattern}"
-
-
-def _requirements(policy: Policy, image: ImageReference, where: Where, now: float) -> Iterator[str]:
-    for name, require in _each(policy.require):
-        if name in (FORBID_NEVER, REQUIRE_ALWAYS):
-            yield f"  {name}: depends on the container's imagePullPolicy"
-            continue
-        alone = Rules((replace(policy, require=require),))
-        use = ImageUse("image", "image", str(image), used_by=where.used_by)
-        outcome = worst(opinion.outcome for opinion in Judge(alone, now).opinions(where.namespace, _POD, use))
-        met = "fulfilled" if outcome is Outcome.ALLOWED else "not fulfilled"
-        yield f"  {name}: {'known to the registry alone' if require.of_content else met}"
-
-
-def _each(require: Requirements) -> Iterator[tuple[str, Requirements]]:
-    if require.digest:
-        yield REQUIRE_DIGEST, Requirements(digest=True)
-    if require.never_forbidden:
-        yield FORBID_NEVER, Requirements(never_forbidden=True)
-    if require.always_pulled:
-        yield REQUIRE_ALWAYS, Requirements(always_pulled=True)
-    if require.exists:
-        yield REQUIRE_EXISTS, Requirements(exists=True)
-    if require.max_age is not None:
-        yield REQUIRE_AGE, Requirements(max_age=require.max_age)
-    if require.platforms:
-        yield REQUIRE_PLATFORM, Requirements(platforms=require.platforms)
 
 
 def _exceptions(rules: Rules, namespace: str, image: JudgedImage, now: float) -> Iterator[str]:

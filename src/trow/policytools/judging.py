@@ -12,21 +12,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.changes import prefixes_of, reference_of, renamed
-from trow.policy.decide import (
-    DEFAULT,
-    INVALID,
-    REQUIRE_AGE,
-    REQUIRE_EXISTS,
-    REQUIRE_PLATFORM,
-    Finding,
-    Request,
-    Rules,
-    judge,
-)
+from trow.policy.decide import DEFAULT, INVALID, Finding, Request, Rules, finding_of
+from trow.policy.facts import ImageFacts, Need
 from trow.policy.images import registry_of
 from trow.policy.kinds import is_filled_in
 from trow.policy.pods import default_pull_policy
-from trow.policy.rules import Effect, Mode, Where
+from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,11 +26,13 @@ if TYPE_CHECKING:
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
     from trow.policy.pods import ImageUse, Kind
-    from trow.policy.rules import Mutations, Policy, Requirements
+    from trow.policy.rules import Mutations, Policy
 
 PINNED: Final = "mutate.pinDigests"
 PULLED_THROUGH: Final = "mutate.pullThrough"
 LABELS: Final = "namespaceSelector"
+# What this registry knows of an image of another one.
+_ABSENT: Final = ImageFacts(exists=False)
 _REMEMBERED: Final = 50_000
 _ASK: Final = "ask a cluster, with kubectl apply --dry-run=server"
 _CONFIGURE: Final = "name Trow's configuration by -f too: its admission.pull_through says which"
@@ -95,16 +88,6 @@ class Setting:
         return self.registries is None or image.registry in self.registries
 
 
-class _Asked:
-    """A policy, and the same with less in it that is asked for, made once."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.here = policy.without_content
-        self.pinned = replace(policy, require=replace(policy.require, digest=False))
-        self.pinned_here = self.pinned.without_content
-
-
 class Judge:
     """Asks policies as a cluster would, as far as that goes without a registry.
 
@@ -118,7 +101,7 @@ class Judge:
         self._now = now
         self._rules = rules
         self._setting = setting or Setting()
-        self._asked = [*map(_Asked, rules.policies)]
+        self._exemptions = [each for each in rules.exemptions if each.active(now)]
         # Pods of the same template are asked about again and again.
         self._told = functools.lru_cache(_REMEMBERED)(self._opinions)
 
@@ -144,64 +127,64 @@ class Judge:
 
     def _of_image(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
         wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
-        for asked in self._asked:
-            applies = asked.policy.surely_applies(namespace, self._rules.labels.of(namespace))
+        for policy in self._rules.policies:
+            applies = policy.surely_applies(namespace, self._rules.labels.of(namespace))
             if applies is False:
                 continue
-            opinion = self._of_pod(asked, namespace, wanted, changed)
+            opinion = self._of_pod(policy, namespace, wanted, changed)
             yield opinion if applies else _if_it_applies(opinion, namespace)
 
-    def _of_pod(self, asked: _Asked, namespace: str, wanted: Mutations, use: ImageUse) -> Opinion:
-        opinion = self._opinion(asked.policy, asked.here, namespace, use)
-        rule, reason, remedy = self._doubt(asked, namespace, wanted, use, opinion) or ("", "", "")
+    def _of_pod(self, policy: Policy, namespace: str, wanted: Mutations, use: ImageUse) -> Opinion:
+        opinion = self._opinion(policy, namespace, use)
+        if opinion.finding.unknown is Need.DIGEST:
+            return opinion
+        rule, reason, remedy = self._doubt(policy, namespace, wanted, use, opinion) or ("", "", "")
         if not rule:
             return opinion
         doubted = replace(opinion.finding, allowed=False, rule=rule, reason=reason, remedy=remedy, exemption="")
         return Opinion(doubted, _undecided(doubted.mode))
 
-    def _opinion(self, policy: Policy, here: Policy, namespace: str, use: ImageUse) -> Opinion:
-        finding, without = self._finding(policy, namespace, use), self._finding(here, namespace, use)
+    def _opinion(self, policy: Policy, namespace: str, use: ImageUse) -> Opinion:
+        finding = self._finding(policy, namespace, use)
         if finding.allowed:
             return Opinion(finding, Outcome.ALLOWED)
-        if not without.allowed:
-            return Opinion(without, _DENIAL.get(without.mode, Outcome.AUDITED))
-        if finding.image is not None and not self._setting.may_have(finding.image) and finding.rule == DEFAULT:
-            # A tag beside a digest: nobody vouches for that of an image of another registry.
+        if finding.unknown is None:
             return Opinion(finding, _DENIAL.get(finding.mode, Outcome.AUDITED))
-        rule = ", ".join(of_content(policy.require)) or finding.rule
-        reason = "cannot be decided without the registry"
+        if finding.unknown is Need.DIGEST:
+            rule = self._finding(policy.without_content, namespace, use).rule
+            reason = "is allowed, if it does not stand for a digest that is denied"
+        else:
+            rule = ", ".join(each.name for each in policy.require if each.needs) or finding.rule
+            reason = "cannot be decided without the registry"
         return Opinion(replace(finding, rule=rule, reason=reason, remedy=_ASK), _undecided(finding.mode))
 
     def _finding(self, policy: Policy, namespace: str, use: ImageUse) -> Finding:
-        rules = Rules((policy,), self._rules.exemptions)
-        (finding,) = judge(rules, Request(namespace, (use,)), {}, self._now).findings
-        return finding
+        image = reference_of(use.text)
+        facts = {} if image is None or self._setting.may_have(image) else {image: _ABSENT}
+        return finding_of(policy, Request(namespace, (use,)), use, facts, self._now, self._exemptions)
 
     # ---- what nobody knows here
 
     def _doubt(
-        self, asked: _Asked, namespace: str, wanted: Mutations, use: ImageUse, opinion: Opinion
+        self, policy: Policy, namespace: str, wanted: Mutations, use: ImageUse, opinion: Opinion
     ) -> tuple[str, str, str] | None:
         """What the verdict depends on, if that is not known: rule, reason and remedy."""
         image = reference_of(use.text)
         if image is None:
             return None
-        allowed, here = opinion.outcome is Outcome.ALLOWED, self._setting.may_have(image)
-        if allowed and here and asked.policy.denies_some_digest_of(image, Where(namespace, use.used_by)):
-            return opinion.finding.rule, "is allowed, if it does not stand for a digest that is denied", _ASK
-        pinned = wanted.pin_digests and image.digest is None and here
-        if pinned and self._depends_on_digest(asked, namespace, use, image, opinion):
+        pinned = wanted.pin_digests and image.digest is None and self._setting.may_have(image)
+        if pinned and self._depends_on_digest(policy, namespace, use, image, opinion):
             return PINNED, "gets the digest that its tag has in the registry, if it is there", _ASK
-        if wanted.pull_through and self._setting.prefixes is None and self._hinges_on_name(asked.policy, opinion):
+        if wanted.pull_through and self._setting.prefixes is None and self._hinges_on_name(policy, opinion):
             return PULLED_THROUGH, "may get the name by which it is pulled through", _CONFIGURE
         return None
 
     def _depends_on_digest(
-        self, asked: _Asked, namespace: str, use: ImageUse, image: ImageReference, opinion: Opinion
+        self, policy: Policy, namespace: str, use: ImageUse, image: ImageReference, opinion: Opinion
     ) -> bool:
         """Whether it makes a difference that the image gets some digest, which the registry vouches for."""
-        pinned = self._opinion(asked.pinned, asked.pinned_here, namespace, use)
-        by_digest = (pattern.any_digest() for pattern in self._patterns(asked.policy) if pattern.digest)
+        pinned = self._opinion(policy.when_pinned, namespace, use)
+        by_digest = (pattern.any_digest() for pattern in self._patterns(policy) if pattern.digest)
         return pinned.outcome is not opinion.outcome or any(each.covers(image, trusting=False) for each in by_digest)
 
     def _hinges_on_name(self, policy: Policy, opinion: Opinion) -> bool:
@@ -222,9 +205,11 @@ class Judge:
 
     def _of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
         """What each policy that applies says of an image whose name is not finished yet: that depends on the rest."""
-        why = {"reason": "is filled in when Pods are made of it", "remedy": "test what it is with that filled in"}
+        reason, remedy = "is filled in when Pods are made of it", "test what it is with that filled in"
         for policy in self._rules.applying(namespace):
-            finding = Finding(policy.title, INVALID, policy.mode, use, None, allowed=False, **why)
+            finding = Finding(
+                policy.title, INVALID, policy.mode, use, None, allowed=False, reason=reason, remedy=remedy
+            )
             yield Opinion(finding, _undecided(policy.mode))
 
 
@@ -248,13 +233,3 @@ def _if_it_applies(opinion: Opinion, namespace: str) -> Opinion:
 
 def _undecided(mode: Mode) -> Outcome:
     return Outcome.UNDECIDED if mode is Mode.ENFORCE else _DENIAL.get(mode, Outcome.AUDITED)
-
-
-def of_content(require: Requirements) -> Iterator[str]:
-    """The requirements that only a registry can answer."""
-    if require.exists:
-        yield REQUIRE_EXISTS
-    if require.max_age is not None:
-        yield REQUIRE_AGE
-    if require.platforms:
-        yield REQUIRE_PLATFORM

@@ -14,7 +14,7 @@ from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, ManifestUnknown
 from trow.oci.numbers import finite
-from trow.policy.decide import ImageFacts
+from trow.policy.facts import ImageConfig, ImageFacts, Need
 from trow.registry.ports import LocalFile
 from trow.registry.reading import Reading
 
@@ -94,8 +94,8 @@ class LocalImageLookup:
         self._reading = Reading()
         self._read: dict[Digest, _Configuration] = {}
 
-    async def facts(self, image: ImageReference) -> ImageFacts:
-        """What is known of an image; of another registry's image, that it is not here.
+    async def facts(self, image: ImageReference, needs: Collection[Need]) -> ImageFacts:
+        """What is known of an image, as far as it is needed; of another registry's image, that it is not here.
 
         Raises:
             Unavailable: the database or the storage does not answer.
@@ -107,10 +107,9 @@ class LocalImageLookup:
             record = await self._pull.manifest(image.repository, reference)
         except ManifestUnknown:
             return _ABSENT
-        found = await self._configurations(image.repository, record)
-        platforms = tuple(each.platform for each in found if each.platform)
-        vouched = await self._vouched(image)
-        return ImageFacts(True, record.digest, vouched, _oldest(found), platforms)
+        config = await self._config(image.repository, record) if Need.CONFIG in needs else None
+        vouched = Need.TAG in needs and await self._vouched(image)
+        return ImageFacts(True, record.digest, vouched, config)
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
         """The tags that stand for the digest of an image of this registry, or once did, the present ones first.
@@ -127,6 +126,10 @@ class LocalImageLookup:
         if image.tag is None or image.digest is None:
             return False
         return await self._pull.was_tagged(image.repository, image.tag, image.digest)
+
+    async def _config(self, repository: Repository, record: ManifestRecord) -> ImageConfig:
+        found = await self._configurations(repository, record)
+        return ImageConfig(_oldest(found), tuple(each.platform for each in found if each.platform))
 
     async def _configurations(self, repository: Repository, record: ManifestRecord) -> Sequence[_Configuration]:
         """The configuration of each platform that is here: what is not here runs from nowhere."""

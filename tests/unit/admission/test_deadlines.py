@@ -11,7 +11,7 @@ import apsw
 from support.admission import REGISTRY, owned, pod, uid
 from support.policies import CLUSTER_POLICY, document, policy, rule
 from trow.oci.digest import Digest
-from trow.policy.decide import ImageFacts
+from trow.policy.facts import ImageFacts
 from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def test_what_cannot_be_put_on_record_in_time_is_denied(keep: Keep) -> Non
 class Known:
     """A registry that knows one image."""
 
-    async def facts(self, image: ImageReference) -> ImageFacts:
+    async def facts(self, image: ImageReference, needs: object) -> ImageFacts:
         return ImageFacts(exists=True, digest=DIGEST)
 
 

@@ -14,7 +14,7 @@ from support.admission import REGISTRY, owned, pod, uid
 from support.policies import CLUSTER_POLICY, document, policy, rule
 
 if TYPE_CHECKING:
-    from trow.policy.decide import ImageFacts
+    from trow.policy.facts import ImageFacts
     from trow.policy.images import ImageReference
     from unit.admission.conftest import Keep
 
@@ -67,7 +67,7 @@ async def test_calls_would_be_noticed(isolated: None) -> None:
 class NobodyToAsk:
     """Knows nothing of any image, and must not be asked."""
 
-    async def facts(self, image: ImageReference) -> ImageFacts:
+    async def facts(self, image: ImageReference, needs: object) -> ImageFacts:
         raise Called(str(image))
 
 

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 
 from support import platforms
 from support.admission import NAMESPACE, REGISTRY, Gatekeeper, containers, pod, workload
-from support.verdicts import NOW, OTHER, SHA256, exemption, pattern
+from support.verdicts import NOW, OTHER, SHA256, exemption, pattern, required
 from trow.policy.aliases import aliases_of, under_all_names
 from trow.policy.changes import prefixes_of
 from trow.policy.decide import Rules
 from trow.policy.pods import ImageUse, Kind
-from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy, Requirements, Rule
+from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy, Rule
 from trow.policytools.judging import Judge, Outcome, Setting, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trow.policy.requirements import Requirement
 
 HUB: Final = f"{REGISTRY}/f/docker.io"
 PULL_THROUGH: Final = {"docker.io": HUB}
@@ -63,7 +65,7 @@ POLICIES: Final = st.builds(
     rules=st.lists(RULES, max_size=2).map(tuple),
     mode=st.sampled_from([Mode.WARN, Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE]),
     controllers=st.sampled_from([Mode.IGNORE, Mode.WARN, Mode.ENFORCE]),
-    require=st.builds(Requirements, digest=st.booleans(), exists=st.sampled_from([False, False, True])),
+    require=st.builds(required, digest=st.booleans(), exists=st.sampled_from([False, False, True])),
     mutate=st.builds(Mutations, st.booleans(), st.booleans()),
 )
 EXEMPTIONS: Final = st.lists(
@@ -135,7 +137,7 @@ def policy(**members: Any) -> Rules:
     return Rules((Policy(CLUSTER, "one", **{"default": Effect.ALLOW, **members}),))
 
 
-PINNING: Final = policy(require=Requirements(digest=True), mutate=Mutations(pin_digests=True))
+PINNING: Final = policy(require=required(digest=True), mutate=Mutations(pin_digests=True))
 OURS: Final = Rule("ours", Effect.ALLOW, (pattern(REGISTRY),))
 RENAMING: Final = policy(default=Effect.DENY, rules=(OURS,), mutate=Mutations(pull_through=True))
 
@@ -163,8 +165,16 @@ def test_changes_are_made_before_it_is_judged(
 
 def test_what_no_digest_can_change_is_decided() -> None:
     denying = Rule("no", Effect.DENY, (pattern("quay.io"),))
-    rules = policy(rules=(denying,), require=Requirements(digest=True), mutate=Mutations(pin_digests=True))
+    rules = policy(rules=(denying,), require=required(digest=True), mutate=Mutations(pin_digests=True))
     assert said(rules, None, POD, "quay.io/acme/app:v1") is Outcome.DENIED
+
+
+@pytest.mark.parametrize("asked", [required(exists=True), required(max_age=60.0), required(platforms=("linux/amd64",))])
+def test_images_of_other_registries_are_not_in_this_one(asked: tuple[Requirement, ...]) -> None:
+    rules = policy(require=asked)
+    assert said(rules, KNOWN, POD, "quay.io/acme/app:v1") is Outcome.DENIED
+    assert said(rules, KNOWN, POD, f"{REGISTRY}/team/app:v1") is Outcome.UNDECIDED
+    assert said(rules, None, POD, "quay.io/acme/app:v1") is Outcome.UNDECIDED
 
 
 def test_a_rule_about_a_digest_may_be_about_the_one_that_a_tag_gets() -> None:

@@ -52,7 +52,7 @@ async def mutate(keeper: Gatekeeper, item: dict[str, Any], spared: tuple[str, ..
 
 
 class NoImages:
-    async def facts(self, image: object) -> Any:
+    async def facts(self, image: object, needs: object) -> Any:
         raise AssertionError(f"{image} was looked up")
 
 

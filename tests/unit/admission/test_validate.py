@@ -21,7 +21,7 @@ from trow.admission.recording import ReviewRecorder
 from trow.admission.review import AdmissionResponse, decode
 from trow.admission.validate import BoundedLookup, Validation
 from trow.policy import configured, images
-from trow.policy.decide import ImageFacts
+from trow.policy.facts import ImageFacts, Need
 from trow.policy.resources import policy_of
 from trow.policy.rules import Effect
 from trow.policy.selectors import KnownLabels
@@ -64,7 +64,7 @@ def only(keeper: Gatekeeper) -> Event:
 class Silent:
     """A registry that never answers."""
 
-    async def facts(self, image: ImageReference) -> ImageFacts:
+    async def facts(self, image: ImageReference, needs: object) -> ImageFacts:
         await asyncio.Event().wait()
         return ImageFacts(exists=True)
 
@@ -248,7 +248,7 @@ async def test_time_runs_out_in_the_database_too(keep: Keep) -> None:
     """It answers at once, so that nothing but the number of questions takes time."""
     keeper = keep()
     await platforms.store(keeper.metadata, "team/app", platforms.image(), *(f"v{number}" for number in range(800)))
-    asked = [images.parse(f"{REGISTRY}/team/app:v{number}") for number in range(800)]
+    asked = {images.parse(f"{REGISTRY}/team/app:v{number}"): [Need.EXISTENCE] for number in range(800)}
     inquiry = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), [REGISTRY]), 0.001)
     others = asyncio.Event()
     asyncio.get_running_loop().call_soon(others.set)
@@ -289,7 +289,7 @@ async def test_controllers_go_on_while_policies_are_not_known(keep: Keep) -> Non
 
 async def test_a_mistake_of_ours_is_a_denial(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        async def facts(self, image: ImageReference) -> ImageFacts:
+        async def facts(self, image: ImageReference, needs: object) -> ImageFacts:
             raise ZeroDivisionError
 
     keeper = keep(requiring("warn", exists=True), images=Broken())

@@ -25,7 +25,8 @@ from trow.kube.errors import Forbidden
 from trow.kube.objects import Objects
 from trow.oci.digest import Digest
 from trow.oci.errors import Unavailable
-from trow.policy.decide import ImageFacts, Request, Rules, Verdict, judge
+from trow.policy.decide import Request, Rules, Verdict, judge
+from trow.policy.facts import ImageFacts
 from trow.policy.resources import policy_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Bench:
             raise NotReady("not yet")
         return self.rules
 
-    async def facts(self, _: ImageReference) -> ImageFacts:
+    async def facts(self, _: ImageReference, needs: object) -> ImageFacts:
         return ImageFacts(True, DIGEST)
 
     async def judge(self, rules: Rules, request: Request) -> Verdict:

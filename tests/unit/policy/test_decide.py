@@ -23,22 +23,16 @@ from support.verdicts import (
     exemption,
     pattern,
     pod,
+    required,
     standing,
 )
 from trow.oci.digest import Digest
 from trow.policy.configured import policy_of
 from trow.policy.decide import (
     DEFAULT,
-    FORBID_NEVER,
     INVALID,
     LONGEST_EXEMPTION,
-    REQUIRE_AGE,
-    REQUIRE_ALWAYS,
-    REQUIRE_DIGEST,
-    REQUIRE_EXISTS,
-    REQUIRE_PLATFORM,
     Exemption,
-    ImageFacts,
     Request,
     Rules,
     Verdict,
@@ -46,17 +40,29 @@ from trow.policy.decide import (
     judge,
     unreadable,
 )
+from trow.policy.facts import ImageConfig, ImageFacts, Need
 from trow.policy.images import parse
 from trow.policy.pods import Stage
-from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, Requirements, StandingException
+from trow.policy.requirements import AlwaysPulled, Exists, ForbidPullPolicyNever, MaxAge, Platforms, WithDigest
+from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, StandingException
 
 if TYPE_CHECKING:
     from trow.policy.decide import Finding
+    from trow.policy.requirements import Requirement
 
 NGINX: Final = "docker.io/library/nginx:1.27"
 OURS_ONLY: Final = cluster_policy(allow("ours", OURS))
 OPEN: Final = cluster_policy(name="open", default=Effect.ALLOW)
-HERE: Final = ImageFacts(exists=True, digest=Digest(SHA256), created=NOW, platforms=("linux/amd64",))
+HERE: Final = ImageFacts(exists=True, digest=Digest(SHA256), config=ImageConfig(NOW, ("linux/amd64",)))
+SILENT: Final = ImageFacts(exists=True, config=ImageConfig())
+
+
+def made(created: float) -> ImageFacts:
+    return replace(HERE, config=ImageConfig(created))
+
+
+def built_for(*platforms: str) -> ImageFacts:
+    return replace(HERE, config=ImageConfig(NOW, platforms))
 
 
 def verdict(request: Request, *policies: Policy, exemptions: tuple[Exemption, ...] = (), now: float = NOW) -> Verdict:
@@ -72,7 +78,7 @@ def only(found: Verdict) -> Finding:
 
 
 def test_without_a_policy_nothing_is_against_it() -> None:
-    assert verdict(pod(NGINX)) == Verdict()
+    assert verdict(pod(NGINX)).findings == ()
     assert verdict(pod(NGINX)).allowed
 
 
@@ -235,51 +241,51 @@ def test_what_is_allowed_is_in_no_list_of_denials() -> None:
     ("require", "facts", "rule", "reason"),
     [
         # zero of what is asked for is not enough: what is unknown, absent or says nothing is denied (CVE-2022-35930)
-        (Requirements(exists=True), None, REQUIRE_EXISTS, "is not known"),
-        (Requirements(max_age=HOUR), None, REQUIRE_EXISTS, "is not known"),
-        (Requirements(platforms=("linux/amd64",)), None, REQUIRE_EXISTS, "is not known"),
-        (Requirements(exists=True), ImageFacts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
-        (Requirements(max_age=HOUR), ImageFacts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
-        (Requirements(platforms=("linux/amd64",)), ImageFacts(exists=False), REQUIRE_EXISTS, "is not in this registry"),
-        (Requirements(max_age=HOUR), ImageFacts(exists=True), REQUIRE_AGE, "does not say when it was made"),
+        (required(exists=True), None, Exists.name, "is not known"),
+        (required(max_age=HOUR), None, Exists.name, "is not known"),
+        (required(platforms=("linux/amd64",)), None, Exists.name, "is not known"),
+        (required(exists=True), ImageFacts(exists=False), Exists.name, "is not in this registry"),
+        (required(max_age=HOUR), ImageFacts(exists=False), Exists.name, "is not in this registry"),
+        (required(platforms=("linux/amd64",)), ImageFacts(exists=False), Exists.name, "is not in this registry"),
+        (required(max_age=HOUR), SILENT, MaxAge.name, "does not say when it was made"),
         (
-            Requirements(platforms=("linux/amd64",)),
-            ImageFacts(exists=True),
-            REQUIRE_PLATFORM,
+            required(platforms=("linux/amd64",)),
+            SILENT,
+            Platforms.name,
             "is for none of the platforms",
         ),
         # facts of an absent image are worth nothing
-        (Requirements(exists=True), replace(HERE, exists=False), REQUIRE_EXISTS, "is not in this registry"),
+        (required(exists=True), replace(HERE, exists=False), Exists.name, "is not in this registry"),
         # at the very second
-        (Requirements(max_age=HOUR), replace(HERE, created=NOW - HOUR - 0.001), REQUIRE_AGE, "is too old"),
-        (Requirements(max_age=HOUR), replace(HERE, created=NOW + HOUR + 0.001), REQUIRE_AGE, "or of the future"),
-        (Requirements(max_age=HOUR), replace(HERE, created=float("nan")), REQUIRE_AGE, "is too old"),
-        (Requirements(max_age=HOUR), replace(HERE, created=float("-inf")), REQUIRE_AGE, "is too old"),
-        (Requirements(max_age=HOUR), replace(HERE, created=float("inf")), REQUIRE_AGE, "or of the future"),
-        (Requirements(max_age=HOUR), replace(HERE, created=0.0), REQUIRE_AGE, "is too old"),
+        (required(max_age=HOUR), made(NOW - HOUR - 0.001), MaxAge.name, "is too old"),
+        (required(max_age=HOUR), made(NOW + HOUR + 0.001), MaxAge.name, "or of the future"),
+        (required(max_age=HOUR), made(float("nan")), MaxAge.name, "is too old"),
+        (required(max_age=HOUR), made(float("-inf")), MaxAge.name, "is too old"),
+        (required(max_age=HOUR), made(float("inf")), MaxAge.name, "or of the future"),
+        (required(max_age=HOUR), made(0.0), MaxAge.name, "is too old"),
         # platforms
-        (Requirements(platforms=("linux/arm64",)), HERE, REQUIRE_PLATFORM, "(linux/arm64)"),
+        (required(platforms=("linux/arm64",)), HERE, Platforms.name, "(linux/arm64)"),
         (
-            Requirements(platforms=("linux/arm64", "windows/amd64")),
+            required(platforms=("linux/arm64", "windows/amd64")),
             HERE,
-            REQUIRE_PLATFORM,
+            Platforms.name,
             "linux/arm64, windows/amd64",
         ),
         (
-            Requirements(platforms=("linux/arm/v7",)),
-            replace(HERE, platforms=("linux/arm",)),
-            REQUIRE_PLATFORM,
+            required(platforms=("linux/arm/v7",)),
+            built_for("linux/arm"),
+            Platforms.name,
             "arm/v7",
         ),
-        (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("linux/arm64",)), REQUIRE_PLATFORM, "arm"),
-        (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("xlinux/arm",)), REQUIRE_PLATFORM, "arm"),
+        (required(platforms=("linux/arm",)), built_for("linux/arm64"), Platforms.name, "arm"),
+        (required(platforms=("linux/arm",)), built_for("xlinux/arm"), Platforms.name, "arm"),
         # one of several that is not fulfilled
-        (Requirements(digest=True, exists=True), HERE, REQUIRE_DIGEST, "has no digest"),
-        (Requirements(exists=True, max_age=1.0), replace(HERE, created=NOW - 2), REQUIRE_AGE, "is too old"),
+        (required(digest=True, exists=True), HERE, WithDigest.name, "has no digest"),
+        (required(exists=True, max_age=1.0), made(NOW - 2), MaxAge.name, "is too old"),
     ],
 )
 def test_requirements_that_are_not_fulfilled(
-    require: Requirements, facts: ImageFacts | None, rule: str, reason: str
+    require: tuple[Requirement, ...], facts: ImageFacts | None, rule: str, reason: str
 ) -> None:
     policy = cluster_policy(allow("hub", pattern("docker.io")), require=require)
     found = judge(Rules((policy,)), pod(NGINX), {parse(NGINX): facts} if facts else {}, NOW)
@@ -292,20 +298,20 @@ def test_requirements_that_are_not_fulfilled(
 @pytest.mark.parametrize(
     ("require", "facts"),
     [
-        (Requirements(exists=True), ImageFacts(exists=True)),
-        (Requirements(max_age=HOUR), replace(HERE, created=NOW - HOUR)),
-        (Requirements(max_age=0.0), HERE),
-        (Requirements(max_age=HOUR), replace(HERE, created=NOW + HOUR)),  # clocks differ
-        (Requirements(platforms=("linux/amd64",)), HERE),
-        (Requirements(platforms=("linux/arm64", "linux/amd64")), HERE),
-        (Requirements(platforms=("linux/amd64",)), replace(HERE, platforms=("unknown/unknown", "linux/amd64"))),
-        (Requirements(platforms=("linux/arm",)), replace(HERE, platforms=("linux/arm/v7",))),
-        (Requirements(platforms=("linux/arm/v7",)), replace(HERE, platforms=("linux/arm/v7",))),
-        (Requirements(exists=True, max_age=HOUR, platforms=("linux/amd64",)), HERE),
-        (Requirements(), ImageFacts(exists=False)),
+        (required(exists=True), ImageFacts(exists=True)),
+        (required(max_age=HOUR), made(NOW - HOUR)),
+        (required(max_age=0.0), HERE),
+        (required(max_age=HOUR), made(NOW + HOUR)),  # clocks differ
+        (required(platforms=("linux/amd64",)), HERE),
+        (required(platforms=("linux/arm64", "linux/amd64")), HERE),
+        (required(platforms=("linux/amd64",)), built_for("unknown/unknown", "linux/amd64")),
+        (required(platforms=("linux/arm",)), built_for("linux/arm/v7")),
+        (required(platforms=("linux/arm/v7",)), built_for("linux/arm/v7")),
+        (required(exists=True, max_age=HOUR, platforms=("linux/amd64",)), HERE),
+        (required(), ImageFacts(exists=False)),
     ],
 )
-def test_requirements_that_are_fulfilled(require: Requirements, facts: ImageFacts) -> None:
+def test_requirements_that_are_fulfilled(require: tuple[Requirement, ...], facts: ImageFacts) -> None:
     policy = cluster_policy(allow("hub", pattern("docker.io")), require=require)
     found = judge(Rules((policy,)), pod(NGINX), {parse(NGINX): facts}, NOW)
     assert found.allowed
@@ -313,13 +319,13 @@ def test_requirements_that_are_fulfilled(require: Requirements, facts: ImageFact
 
 
 def test_requirements_are_asked_of_what_the_default_allows() -> None:
-    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(digest=True))
-    assert only(verdict(pod(NGINX), policy)).rule == REQUIRE_DIGEST
+    policy = cluster_policy(default=Effect.ALLOW, require=required(digest=True))
+    assert only(verdict(pod(NGINX), policy)).rule == WithDigest.name
     assert verdict(pod(f"nginx@{SHA256}"), policy).allowed
 
 
 def test_requirements_do_not_speak_of_what_is_denied_anyhow() -> None:
-    policy = cluster_policy(require=Requirements(digest=True, exists=True))
+    policy = cluster_policy(require=required(digest=True, exists=True))
     assert only(verdict(pod(NGINX), policy)).rule == DEFAULT
 
 
@@ -328,7 +334,7 @@ def test_requirements_do_not_speak_of_what_is_denied_anyhow() -> None:
     [("nginx", False), ("nginx:1", False), (f"nginx@{SHA256}", True), (f"nginx:1@{SHA256}", True)],
 )
 def test_an_image_that_has_to_have_a_digest(text: str, allowed: bool) -> None:  # noqa: FBT001
-    found = verdict(pod(text), cluster_policy(default=Effect.ALLOW, require=Requirements(digest=True)))
+    found = verdict(pod(text), cluster_policy(default=Effect.ALLOW, require=required(digest=True)))
     assert found.allowed is allowed
     if not allowed:
         assert only(found).remedy == f"write {parse(text)}@sha256:..."
@@ -338,34 +344,34 @@ def test_an_image_that_has_to_have_a_digest(text: str, allowed: bool) -> None:  
     ("pull_policy", "allowed"), [("Always", True), ("", True), ("IfNotPresent", False), ("Never", False)]
 )
 def test_an_image_may_have_to_be_pulled_always(pull_policy: str, allowed: object) -> None:
-    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(always_pulled=True))
+    policy = cluster_policy(default=Effect.ALLOW, require=required(always_pulled=True))
     (found,) = judge(Rules((policy,)), pod("nginx:1", pull_policy=pull_policy), {}, NOW).findings
     assert found.allowed is allowed
     if not allowed:
-        assert (found.rule, found.remedy) == (REQUIRE_ALWAYS, "write imagePullPolicy: Always")
+        assert (found.rule, found.remedy) == (AlwaysPulled.name, "write imagePullPolicy: Always")
 
 
 @pytest.mark.parametrize(
     ("pull_policy", "allowed"), [("", True), ("Always", True), ("IfNotPresent", True), ("Never", False)]
 )
 def test_an_image_that_may_not_be_left_unpulled(pull_policy: str, allowed: bool) -> None:  # noqa: FBT001
-    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(never_forbidden=True))
+    policy = cluster_policy(default=Effect.ALLOW, require=required(never_forbidden=True))
     found = verdict(pod(NGINX, pull_policy=pull_policy), policy)
     assert found.allowed is allowed
     if not allowed:
-        assert only(found).rule == FORBID_NEVER
+        assert only(found).rule == ForbidPullPolicyNever.name
         assert only(found).remedy == "use another imagePullPolicy than Never"
 
 
 def test_facts_of_one_image_say_nothing_of_another() -> None:
-    policy = cluster_policy(default=Effect.ALLOW, require=Requirements(exists=True))
+    policy = cluster_policy(default=Effect.ALLOW, require=required(exists=True))
     found = judge(Rules((policy,)), pod("nginx:1", "nginx:2"), {parse("nginx:1"): HERE}, NOW)
     assert [finding.allowed for finding in found.findings] == [True, False]
 
 
 # What is looked up
 
-CONTENT: Final = Requirements(exists=True)
+CONTENT: Final = required(exists=True)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +380,7 @@ CONTENT: Final = Requirements(exists=True)
         ((), []),
         ((OPEN,), []),
         ((cluster_policy(allow("hub", pattern("docker.io"))),), []),
-        ((cluster_policy(require=Requirements(digest=True), default=Effect.ALLOW),), []),
+        ((cluster_policy(require=required(digest=True), default=Effect.ALLOW),), []),
         ((cluster_policy(require=CONTENT),), []),
         ((cluster_policy(require=CONTENT, default=Effect.ALLOW),), ["nginx:1", "quay.io/x"]),
         ((cluster_policy(allow("hub", pattern("docker.io")), require=CONTENT),), ["nginx:1"]),
@@ -385,7 +391,105 @@ CONTENT: Final = Requirements(exists=True)
     ],
 )
 def test_which_images_are_looked_up(policies: tuple[Policy, ...], expected: list[str]) -> None:
-    assert asks_about(Rules(policies), pod("nginx:1", "quay.io/x", "NGINX")) == set(map(parse, expected))
+    assert set(asks_about(Rules(policies), pod("nginx:1", "quay.io/x", "NGINX"))) == set(map(parse, expected))
+
+
+@pytest.mark.parametrize(
+    ("text", "policies", "needs"),
+    [
+        ("nginx:1", (cluster_policy(require=CONTENT, default=Effect.ALLOW),), {Need.EXISTENCE}),
+        (
+            "nginx:1",
+            (cluster_policy(require=required(max_age=HOUR), default=Effect.ALLOW),),
+            {Need.EXISTENCE, Need.CONFIG},
+        ),
+        ("nginx:1", (cluster_policy(deny("no", pattern("*", digest=SHA256)), default=Effect.ALLOW),), {Need.DIGEST}),
+        (
+            "nginx:1",
+            (
+                cluster_policy(require=CONTENT, default=Effect.ALLOW),
+                cluster_policy(require=required(platforms=("linux/amd64",)), default=Effect.ALLOW),
+            ),
+            {Need.EXISTENCE, Need.CONFIG},
+        ),
+        (f"nginx:1@{SHA256}", (cluster_policy(allow("one", pattern("*", tag="1"))),), {Need.TAG}),
+        (f"nginx:1@{SHA256}", (cluster_policy(require=CONTENT, default=Effect.ALLOW),), {Need.EXISTENCE, Need.TAG}),
+    ],
+)
+def test_what_is_looked_up(text: str, policies: tuple[Policy, ...], needs: set[Need]) -> None:
+    assert asks_about(Rules(policies), pod(text)) == {parse(text): needs}
+
+
+# What is not known
+
+
+@pytest.mark.parametrize(
+    ("text", "policy", "unknown"),
+    [
+        (NGINX, cluster_policy(require=CONTENT, default=Effect.ALLOW), Need.EXISTENCE),
+        (NGINX, cluster_policy(deny("no", pattern("*", digest=SHA256)), default=Effect.ALLOW), Need.DIGEST),
+        (f"nginx:1@{SHA256}", cluster_policy(allow("one", pattern("*", tag="1"))), Need.TAG),
+    ],
+)
+def test_a_verdict_that_depends_on_absent_facts_is_unknown_and_no_permission(
+    text: str, policy: Policy, unknown: Need
+) -> None:
+    found = verdict(pod(text), policy)
+    assert not found.allowed
+    assert only(found).unknown is unknown
+    assert found.denials(Mode.ENFORCE) == found.findings
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        (NGINX, cluster_policy(require=CONTENT)),
+        (NGINX, cluster_policy(require=required(digest=True, exists=True), default=Effect.ALLOW)),
+        (
+            f"nginx:1@{SHA256}",
+            cluster_policy(allow("one", pattern("*", tag="1")), require=required(always_pulled=True)),
+        ),
+        (
+            NGINX,
+            cluster_policy(
+                deny("no", pattern("*", digest=SHA256)), default=Effect.ALLOW, require=required(digest=True)
+            ),
+        ),
+    ],
+)
+def test_what_no_fact_could_change_is_denied(text: str, policy: Policy) -> None:
+    found = only(verdict(pod(text, pull_policy="Never"), policy))
+    assert (found.allowed, found.unknown) == (False, None)
+
+
+def test_facts_that_were_not_looked_up_are_not_known() -> None:
+    policy = cluster_policy(default=Effect.ALLOW, require=required(max_age=HOUR))
+    found = only(judge(Rules((policy,)), pod(NGINX), {parse(NGINX): ImageFacts(exists=True)}, NOW))
+    assert (found.allowed, found.unknown) == (False, Need.EXISTENCE)
+
+
+FACTS: Final = st.builds(
+    ImageFacts,
+    exists=st.booleans(),
+    digest=st.sampled_from([None, Digest(SHA256), Digest(OTHER)]),
+    vouched=st.booleans(),
+    config=st.builds(
+        ImageConfig, st.sampled_from([None, NOW, NOW - 2 * HOUR]), st.sampled_from([(), ("linux/amd64",)])
+    ),
+)
+
+
+@given(POLICIES, st.lists(EXEMPTIONS, max_size=2), TEXTS, FACTS)
+def test_what_is_certain_without_facts_stays_so_whatever_they_are(
+    policy: Policy, exemptions: list[Exemption], text: str, facts: ImageFacts
+) -> None:
+    rules, request = Rules((policy,), tuple(exemptions)), pod(text)
+    for blind, knowing in zip(
+        judge(rules, request, {}, NOW).findings,
+        judge(rules, request, {parse(text): facts}, NOW).findings,
+        strict=True,
+    ):
+        assert blind.unknown is not None or blind.allowed is knowing.allowed
 
 
 @given(st.lists(POLICIES, max_size=3), st.lists(TEXTS, max_size=3))
@@ -422,7 +526,7 @@ def test_an_exception_says_nothing_of_what_is_allowed_anyhow() -> None:
     "policy",
     [
         cluster_policy(deny("no-hub", HUB), default=Effect.ALLOW),
-        cluster_policy(default=Effect.ALLOW, require=Requirements(digest=True, exists=True)),
+        cluster_policy(default=Effect.ALLOW, require=required(digest=True, exists=True)),
         replace(OURS_ONLY, mode=Mode.WARN),
     ],
 )
@@ -609,21 +713,22 @@ VENDOR: Final = pattern("docker.io", "nginx")
 RECALL: Final = deny("recalled", pattern("*", digest=SHA256))
 
 
-def excepting(*exceptions: StandingException, require: Requirements | None = None) -> Policy:
+def excepting(*exceptions: StandingException, require: tuple[Requirement, ...] = ()) -> Policy:
     evil = deny("evil", pattern("docker.io", "library/**", "evil*"))
     return cluster_policy(allow("ours", OURS), evil, RECALL, require=require, exceptions=exceptions)
 
 
 @pytest.mark.parametrize(
-    ("text", "rule"), [("nginx:1.27", DEFAULT), ("nginx:evil", "evil"), ("nginx:1.27", REQUIRE_DIGEST)]
+    ("text", "rule"), [("nginx:1.27", DEFAULT), ("nginx:evil", "evil"), ("nginx:1.27", WithDigest.name)]
 )
 def test_a_policy_may_leave_images_alone_in_some_namespaces(text: str, rule: str) -> None:
     """Its default, its rules by name and its requirements."""
-    require = Requirements(digest=rule == REQUIRE_DIGEST)
-    rules = (allow("hub", HUB),) if rule == REQUIRE_DIGEST else ()
+    require = required(digest=rule == WithDigest.name)
+    rules = (allow("hub", HUB),) if rule == WithDigest.name else ()
     policy = excepting(standing(VENDOR), require=require)
     policy = replace(policy, rules=(*policy.rules, *rules))
-    found = only(verdict(pod(text), policy))
+    another = {parse(text): replace(HERE, digest=Digest(OTHER))}
+    found = only(judge(Rules((policy,)), pod(text), another, NOW))
     assert (found.allowed, found.rule, found.reason) == (
         True,
         "exceptions.vendor",
@@ -644,7 +749,7 @@ def test_an_exception_of_a_policy_spares_no_digest_that_is_denied() -> None:
     assert only(verdict(pod(f"nginx@{SHA256}"), policy)).rule == "recalled"
     rules, request = Rules((policy,)), pod(NGINX)
     (image,) = asks_about(rules, request)
-    for facts, rule in ((HERE, "recalled"), (None, REQUIRE_EXISTS)):
+    for facts, rule in ((HERE, "recalled"), (None, Exists.name)):
         found = only(judge(rules, request, {image: facts}, NOW))
         assert (found.allowed, found.rule) == (False, rule)
 
@@ -666,7 +771,8 @@ def test_a_tag_that_may_lie_is_excepted_by_a_policy_only_if_the_registry_vouches
 
 def test_where_no_namespace_is_known_an_exception_of_a_policy_counts_for_any() -> None:
     policy = replace(excepting(standing(VENDOR)), namespaces=Namespaces())
-    assert verdict(pod(NGINX, namespace=""), policy).allowed
+    another = {parse(NGINX): replace(HERE, digest=Digest(OTHER))}
+    assert judge(Rules((policy,)), pod(NGINX, namespace=""), another, NOW).allowed
 
 
 def test_what_cannot_be_read_is_excepted_by_no_policy() -> None:

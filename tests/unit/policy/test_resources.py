@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
-from support.verdicts import SHA256, SHA512, allow, deny, pattern
+from support.verdicts import SHA256, SHA512, allow, deny, pattern, required
 from trow.policy.decide import Exemption
 from trow.policy.pods import UsedBy
-from trow.policy.resources import ManifestError, age_of, duration_of, exemption_of, is_ours, policy_of
+from trow.policy.requirements import age_of
+from trow.policy.resources import ManifestError, duration_of, exemption_of, is_ours, policy_of
 from trow.policy.rules import (
     CLUSTER,
     NAMESPACED,
@@ -23,13 +24,13 @@ from trow.policy.rules import (
     Mutations,
     Namespaces,
     Policy,
-    Requirements,
     StandingException,
 )
-from trow.policy.selectors import Operator, Requirement, Selector
+from trow.policy.selectors import LabelRequirement, Operator, Selector
 
 if TYPE_CHECKING:
     from support.policies import Document
+    from trow.policy.requirements import Requirement
 
 MADE: Final = "2026-11-24T12:00:00Z"
 MADE_AT: Final = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
@@ -104,13 +105,13 @@ def test_a_policy_with_all_it_can_have() -> None:
             ("team-x",),
             Selector(
                 (
-                    Requirement("tier", Operator.IN, ("prod",)),
-                    Requirement("example.com/team", Operator.NOT_IN, ("x", "y")),
-                    Requirement("legacy", Operator.DOES_NOT_EXIST),
+                    LabelRequirement("tier", Operator.IN, ("prod",)),
+                    LabelRequirement("example.com/team", Operator.NOT_IN, ("x", "y")),
+                    LabelRequirement("legacy", Operator.DOES_NOT_EXIST),
                 )
             ),
         ),
-        require=Requirements(
+        require=required(
             digest=True,
             exists=True,
             max_age=90 * 86400.0,
@@ -131,7 +132,7 @@ def test_a_policy_with_what_it_has_to_have() -> None:
         mode=Mode.ENFORCE,
         controllers=Mode.WARN,
         namespaces=Namespaces(("*",), ()),
-        require=Requirements(),
+        require=required(),
         mutate=Mutations(),
     )
 
@@ -194,16 +195,16 @@ def test_what_a_policy_changes(mutate: Document, expected: Mutations) -> None:
 @pytest.mark.parametrize(
     ("require", "expected"),
     [
-        ({}, Requirements()),
-        ({"digest": True}, Requirements(digest=True)),
-        ({"exists": True}, Requirements(exists=True)),
-        ({"maxAge": "1m"}, Requirements(max_age=60.0)),
-        ({"forbidPullPolicyNever": True}, Requirements(never_forbidden=True)),
-        ({"platforms": ["linux/arm/v7"]}, Requirements(platforms=("linux/arm/v7",))),
-        ({"digest": False, "exists": False, "forbidPullPolicyNever": False, "platforms": []}, Requirements()),
+        ({}, required()),
+        ({"digest": True}, required(digest=True)),
+        ({"exists": True}, required(exists=True)),
+        ({"maxAge": "1m"}, required(max_age=60.0)),
+        ({"forbidPullPolicyNever": True}, required(never_forbidden=True)),
+        ({"platforms": ["linux/arm/v7"]}, required(platforms=("linux/arm/v7",))),
+        ({"digest": False, "exists": False, "forbidPullPolicyNever": False, "platforms": []}, required()),
     ],
 )
-def test_what_a_policy_requires(require: Document, expected: Requirements) -> None:
+def test_what_a_policy_requires(require: Document, expected: tuple[Requirement, ...]) -> None:
     assert read(policy(require=require)).require == expected
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.verdicts import IMAGES, PLACES, POLICIES, RULES, SHA256, allow, cluster_policy, deny, pattern
+from support.verdicts import IMAGES, PLACES, POLICIES, RULES, SHA256, allow, cluster_policy, deny, pattern, required
 from trow.policy.images import ImageReference, parse
 from trow.policy.pods import UsedBy
 from trow.policy.rules import (
@@ -21,13 +21,13 @@ from trow.policy.rules import (
     Mutations,
     Namespaces,
     Policy,
-    Requirements,
     Rule,
     Where,
 )
 
 if TYPE_CHECKING:
     from trow.policy.patterns import ImagePattern
+    from trow.policy.requirements import Requirement
 
 # Modes
 
@@ -294,16 +294,16 @@ def test_policies_are_compared_by_what_they_say() -> None:
 @pytest.mark.parametrize(
     ("require", "expected"),
     [
-        (Requirements(), False),
-        (Requirements(digest=True, never_forbidden=True), False),
-        (Requirements(exists=True), True),
-        (Requirements(max_age=1.0), True),
-        (Requirements(max_age=0.0), True),
-        (Requirements(platforms=("linux/amd64",)), True),
+        (required(), False),
+        (required(digest=True, never_forbidden=True), False),
+        (required(exists=True), True),
+        (required(max_age=1.0), True),
+        (required(max_age=0.0), True),
+        (required(platforms=("linux/amd64",)), True),
     ],
 )
-def test_what_the_registry_has_to_be_asked_about(require: Requirements, expected: bool) -> None:  # noqa: FBT001
-    assert require.of_content is expected
+def test_what_the_registry_has_to_be_asked_about(require: tuple[Requirement, ...], expected: bool) -> None:  # noqa: FBT001
+    assert bool(cluster_policy(require=require).needs) is expected
 
 
 def test_nothing_is_changed_unless_it_is_asked_for() -> None:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trow.policy.rules import Namespaces
-from trow.policy.selectors import NAME_LABEL, Operator, Requirement, Selector
+from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROD = Requirement("tier", Operator.IN, ("prod", "live"))
-NOT_PROD = Requirement("tier", Operator.NOT_IN, ("prod",))
-TIERED = Requirement("tier", Operator.EXISTS)
-UNTIERED = Requirement("tier", Operator.DOES_NOT_EXIST)
-NAMED = Requirement(NAME_LABEL, Operator.IN, ("team-a",))
-OTHERS = Requirement(NAME_LABEL, Operator.NOT_IN, ("team-a",))
+PROD = LabelRequirement("tier", Operator.IN, ("prod", "live"))
+NOT_PROD = LabelRequirement("tier", Operator.NOT_IN, ("prod",))
+TIERED = LabelRequirement("tier", Operator.EXISTS)
+UNTIERED = LabelRequirement("tier", Operator.DOES_NOT_EXIST)
+NAMED = LabelRequirement(NAME_LABEL, Operator.IN, ("team-a",))
+OTHERS = LabelRequirement(NAME_LABEL, Operator.NOT_IN, ("team-a",))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ OTHERS = Requirement(NAME_LABEL, Operator.NOT_IN, ("team-a",))
         (UNTIERED, {"tier": ""}, False),
     ],
 )
-def test_labels_are_compared_as_in_kubernetes(requirement: Requirement, labels: Mapping[str, str], met: object) -> None:
+def test_labels_are_compared_as_in_kubernetes(
+    requirement: LabelRequirement, labels: Mapping[str, str], met: object
+) -> None:
     assert requirement.met(labels) is met
 
 
@@ -62,7 +64,7 @@ def test_labels_are_compared_as_in_kubernetes(requirement: Requirement, labels: 
     ],
 )
 def test_every_label_has_to_match(
-    requirements: list[Requirement], name: str, labels: Mapping[str, str] | None, matches: object
+    requirements: list[LabelRequirement], name: str, labels: Mapping[str, str] | None, matches: object
 ) -> None:
     assert Selector(tuple(requirements)).matches(name, labels) is matches
     assert Namespaces(selector=Selector(tuple(requirements))).cover(name, labels) is matches

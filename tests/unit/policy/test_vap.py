@@ -368,10 +368,12 @@ def test_nothing_is_left_out_where_rules_decide() -> None:
 
 def test_only_what_a_policy_asks_is_evaluated() -> None:
     lenient = compile_policy(policy(default="Allow"))
-    assert not {"denied", "unlisted", "undigested", "never"} & set(variables(lenient))
+    assert not {"denied", "unlisted", "unmet_digest", "unmet_forbidPullPolicyNever"} & set(variables(lenient))
     assert len(spec(lenient)["validations"]) == 2
     strict = policy(rules=rules(1, "Deny", registry="*"), require={"digest": True, "forbidPullPolicyNever": True})
-    assert {"denied", "unlisted", "undigested", "never"} <= set(variables(compile_policy(strict)))
+    assert {"denied", "unlisted", "unmet_digest", "unmet_forbidPullPolicyNever"} <= set(
+        variables(compile_policy(strict))
+    )
 
 
 def test_the_namespace_of_a_rule_is_that_of_the_request() -> None:

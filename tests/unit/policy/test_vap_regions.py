@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mutations, Namespaces, Policy
-from trow.policy.selectors import Operator, Requirement, Selector
+from trow.policy.selectors import LabelRequirement, Operator, Selector
 from trow.policy.vap.regions import EVERYWHERE, NOWHERE, Changes, about, all_of, any_of, by_names
 
 PINNING = Mutations(pin_digests=True)
@@ -47,7 +47,7 @@ def test_where_other_policies_change_pods_that_one_is_about(
 
 
 def test_labels_are_told_by_the_names_that_are_known() -> None:
-    prod = Selector((Requirement("tier", Operator.IN, ("prod",)),))
+    prod = Selector((LabelRequirement("tier", Operator.IN, ("prod",)),))
     labelled = replace(ALL, namespaces=Namespaces(("*",), ("x",), prod))
     known = {"a": {"tier": "prod"}, "b": {"tier": "test"}, "c": {}, "x": {}}
     told = by_names([ALL, labelled, of("b")], known)

@@ -18,7 +18,7 @@ from trow.oci import manifest as manifests
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository, UploadId
 from trow.oci.numbers import finite
-from trow.policy.decide import ImageFacts
+from trow.policy.facts import ImageConfig, ImageFacts, Need
 from trow.policy.images import parse
 from trow.registry.image_lookup import _CONFIGURATION, _INDEX, LocalImageLookup
 from trow.registry.ports import BlobRecord
@@ -49,7 +49,13 @@ def known(pull: Pull) -> LocalImageLookup:
 
 
 async def facts(known: LocalImageLookup, reference: str = ":v1", registry: str = HERE) -> ImageFacts:
-    return await known.facts(parse(f"{registry}/{NAME}{reference}"))
+    return await known.facts(parse(f"{registry}/{NAME}{reference}"), tuple(Need))
+
+
+async def made_at(known: LocalImageLookup) -> float | None:
+    found = (await facts(known)).config
+    assert found is not None
+    return found.created
 
 
 async def made_and_for(
@@ -59,7 +65,8 @@ async def made_and_for(
     await store(metadata, NAME, manifest, "v1")
     found = await facts(known)
     assert (found.exists, found.digest) == (True, manifest.digest)
-    return found.created, found.platforms
+    assert found.config is not None
+    return found.config.created, found.config.platforms
 
 
 # ---- one image
@@ -68,12 +75,23 @@ async def made_and_for(
 async def test_an_image(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
     image = platforms.image()
     await store(metadata, NAME, image, "v1", "latest")
-    wanted = ImageFacts(exists=True, digest=digest(image.digest), created=seconds(MADE), platforms=("linux/amd64",))
+    wanted = ImageFacts(True, digest(image.digest), config=ImageConfig(seconds(MADE), ("linux/amd64",)))
     for reference in ("", ":v1", f"@{image.digest}"):
         assert await facts(known, reference) == wanted
     assert await facts(known, f":v1@{image.digest}") == replace(wanted, vouched=True)
     assert await facts(known, f":v2@{image.digest}") == wanted
     assert await facts(known, registry="localhost:5000") == wanted
+
+
+async def test_only_what_is_needed_is_looked_up(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
+    image = platforms.image()
+    await store(metadata, NAME, image, "v1")
+    named = parse(f"{HERE}/{NAME}:v1@{image.digest}")
+    for need in (Need.EXISTENCE, Need.DIGEST):
+        assert await known.facts(named, [need]) == ImageFacts(exists=True, digest=digest(image.digest))
+    assert (await known.facts(named, [Need.TAG])).vouched
+    found = await known.facts(named, [Need.CONFIG])
+    assert (found.vouched, found.config) == (False, ImageConfig(seconds(MADE), ("linux/amd64",)))
 
 
 async def test_beside_a_digest_a_tag_says_nothing(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
@@ -91,7 +109,7 @@ async def test_images_of_other_registries_are_not_here(
 ) -> None:
     await store(metadata, NAME, platforms.image(), "v1")
     assert await facts(known, registry=registry) == ABSENT
-    assert await LocalImageLookup(known._pull, []).facts(parse(f"{HERE}/{NAME}:v1")) == ABSENT  # noqa: SLF001
+    assert await LocalImageLookup(known._pull, []).facts(parse(f"{HERE}/{NAME}:v1"), tuple(Need)) == ABSENT  # noqa: SLF001
 
 
 async def test_what_another_repository_has_is_not_here(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
@@ -173,13 +191,13 @@ async def test_the_size_that_counts_is_that_of_the_blob(known: LocalImageLookup,
     lying = factories.Manifest(image.raw.replace(str(large.size).encode(), b"100"), image.media_type)
     await metadata.publish(publication(Repository(NAME), lying, "v1"))
     await platforms.store_blobs(metadata, NAME, [large])
-    assert await facts(known) == ImageFacts(exists=True, digest=digest(lying.digest))
+    assert await facts(known) == ImageFacts(True, digest(lying.digest), config=ImageConfig())
 
 
 async def test_an_image_without_its_configuration(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
     image = platforms.image()
     await metadata.publish(publication(Repository(NAME), image, "v1"))
-    assert await facts(known) == ImageFacts(exists=True, digest=digest(image.digest))
+    assert await facts(known) == ImageFacts(True, digest(image.digest), config=ImageConfig())
 
 
 async def test_a_configuration_that_is_a_file(
@@ -193,7 +211,7 @@ async def test_a_configuration_that_is_a_file(
     await staged.commit(name)
     await metadata.link_blob(Repository(NAME), name, BlobRecord(configuration.size, None))
     await metadata.publish(publication(Repository(NAME), image, "v1"))
-    assert (await facts(known)).created == seconds(MADE)
+    assert await made_at(known) == seconds(MADE)
 
 
 async def test_a_configuration_is_read_once(
@@ -201,7 +219,7 @@ async def test_a_configuration_is_read_once(
 ) -> None:
     assert await made_and_for(known, metadata, platforms.image()) == (seconds(MADE), ("linux/amd64",))
     monkeypatch.setattr("trow.registry.image_lookup._content", None)
-    assert (await facts(known)).created == seconds(MADE)
+    assert await made_at(known) == seconds(MADE)
 
 
 async def test_a_configuration_of_another_repository_is_not_known_by_its_digest(
@@ -211,8 +229,8 @@ async def test_a_configuration_of_another_repository_is_not_known_by_its_digest(
     image = platforms.image()
     await made_and_for(known, metadata, image)
     await metadata.publish(publication(Repository("other/app"), image, "v1"))
-    found = await known.facts(parse(f"{HERE}/other/app:v1"))
-    assert found == ImageFacts(exists=True, digest=digest(image.digest))
+    found = await known.facts(parse(f"{HERE}/other/app:v1"), tuple(Need))
+    assert found == ImageFacts(True, digest(image.digest), config=ImageConfig())
 
 
 async def test_artifacts_are_no_images_of_any_platform(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
@@ -285,15 +303,15 @@ async def test_of_a_sparse_index_counts_what_is_here(known: LocalImageLookup, me
     index = platforms.index((present, AMD64), (absent, ARM64))
     await metadata.publish(publication(Repository(NAME), index, "v1"))
     found = await facts(known)
-    assert (found.created, found.platforms) == (seconds(MADE), ("linux/amd64",))
+    assert found.config == ImageConfig(seconds(MADE), ("linux/amd64",))
     await store(metadata, NAME, absent)
-    assert (await facts(known)).created == seconds(OLD)
+    assert await made_at(known) == seconds(OLD)
 
 
 async def test_an_index_without_anything_here_says_nothing(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:
     for index in (platforms.index(), platforms.index((platforms.image(), AMD64))):
         await metadata.publish(publication(Repository(NAME), index, "v1"))
-        assert await facts(known) == ImageFacts(exists=True, digest=digest(index.digest))
+        assert await facts(known) == ImageFacts(True, digest(index.digest), config=ImageConfig())
 
 
 # ---- trouble

@@ -1,7 +1,7 @@
 """Policies as `ValidatingAdmissionPolicy`, which the API server enforces by itself: also while no Trow runs.
 
 Their verdict is that of `decide.judge` on Pods and on what makes them, with three limits. What an image is in the
-registry (`require.exists`, `maxAge`, `platforms`) only the registry knows. Nothing is changed. Kinds that others have
+registry only the registry knows (`requirements.Requirement.unknown`). Nothing is changed. Kinds that others have
 defined are left to the webhook.
 
 An exception is a clause that lets its images through. The API server's expressions have no clock, but know when the
@@ -23,7 +23,7 @@ import msgspec
 from trow.policy.patterns import ANY
 from trow.policy.pods import POD_SPECS, Kind, Stage
 from trow.policy.rules import CLUSTER, CONFIGURED, Mode
-from trow.policy.selectors import NAME_LABEL, Operator, Requirement
+from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
 from trow.policy.vap.cel import matches, utc
 from trow.policy.vap.expressions import glob
 from trow.policy.vap.program import program_of
@@ -108,21 +108,15 @@ def compile_policy(
 
 
 def _left_out(policy: Policy, changed: str) -> Iterator[str]:
-    require, mutate = policy.require, policy.mutate
     unknown = "the API server does not know"
-    if require.exists:
-        yield f"require.exists: {unknown} which images are in this registry"
-    if require.max_age is not None:
-        yield f"require.maxAge: {unknown} when an image was made"
-    if require.platforms:
-        yield f"require.platforms: {unknown} what an image is for"
+    yield from (f"{each.name}: {unknown} {each.unknown}" for each in policy.require if not each.cel)
     if policy.hinges_on_tags:
         yield f"tag beside digest: {unknown} whether the tag stands for the digest, and believes it"
     if changed != NOWHERE and policy.controllers is not Mode.IGNORE:
         yield f"what makes Pods, where images are changed in these: {unknown} which names they get"
-    if mutate.pin_digests:
+    if policy.mutate.pin_digests:
         yield "mutate.pinDigests: nothing is changed"
-    if mutate.pull_through:
+    if policy.mutate.pull_through:
         yield "mutate.pullThrough: nothing is changed"
 
 
@@ -247,16 +241,16 @@ def _selector(policy: Policy, spared: Collection[str]) -> Manifest:
     """Namespaces by exact name and by labels: nothing needs to be evaluated."""
     include, exclude = names_of(policy)
     exact = sorted({*spared, *(name for name in exclude if "*" not in name)})
-    requirements = [Requirement(NAME_LABEL, Operator.NOT_IN, tuple(exact))] if exact else []
+    requirements = [LabelRequirement(NAME_LABEL, Operator.NOT_IN, tuple(exact))] if exact else []
     if not any("*" in name for name in include):
-        requirements.append(Requirement(NAME_LABEL, Operator.IN, tuple(sorted(set(include)))))
+        requirements.append(LabelRequirement(NAME_LABEL, Operator.IN, tuple(sorted(set(include)))))
     if policy.kind == CLUSTER:
         requirements += policy.namespaces.selector.requirements
     expressions = [*map(_expression, requirements)]
     return {"namespaceSelector": {"matchExpressions": expressions}} if expressions else {}
 
 
-def _expression(requirement: Requirement) -> Manifest:
+def _expression(requirement: LabelRequirement) -> Manifest:
     values = {"values": [*requirement.values]} if requirement.values else {}
     return {"key": requirement.key, "operator": requirement.operator.value, **values}
 

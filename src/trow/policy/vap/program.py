@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.lib.globs import NAMESPACE
 from trow.policy import images
-from trow.policy.decide import DEFAULT, FORBID_NEVER, INVALID, REQUIRE_ALWAYS, REQUIRE_DIGEST, allowed_images
+from trow.policy.decide import DEFAULT, INVALID, allowed_images
 from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.patterns import ANY
 from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
@@ -236,15 +236,10 @@ def _checks(policy: Policy, judged: Variable, denying: Matching, allowing: Match
     if allowing:
         remedy = allowed_images(policy)
         yield _Check("unlisted", judged, f"!({allowing.condition})", text(DEFAULT), "is allowed by no rule", remedy)
-    if policy.require.digest:
-        remedy = "write it with @sha256:..."
-        yield _Check("undigested", judged, "!u[2].contains('@')", text(REQUIRE_DIGEST), "has no digest", remedy)
-    if policy.require.never_forbidden:
-        reason, remedy = "is never pulled, so nobody knows what it is", "use another imagePullPolicy than Never"
-        yield _Check("never", judged, "u[1] == 'Never'", text(FORBID_NEVER), reason, remedy)
-    if policy.require.always_pulled:
-        reason, remedy = "has another imagePullPolicy than Always", "write imagePullPolicy: Always"
-        yield _Check("kept_back", judged, "u[1] != '' && u[1] != 'Always'", text(REQUIRE_ALWAYS), reason, remedy)
+    for each in policy.require:
+        if each.cel:
+            variable = f"unmet_{each.field()}"
+            yield _Check(variable, judged, f"({each.cel})", text(each.name), each.reason, each.remedy)
 
 
 def _findings(checks: Sequence[_Check]) -> Iterator[Variable]:
