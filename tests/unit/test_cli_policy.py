@@ -456,7 +456,7 @@ def test_what_cannot_be_read(capsys: pytest.CaptureFixture[str], argv: list[str]
 
 
 def test_every_mistake_in_a_configuration_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("policy.yaml").write_text("image_validation: {default: Maybe}\nlog: {level: loud}\n")
+    Path("policy.yaml").write_text("image_validation: {default: Maybe, mode: loud}\n")
     assert judge(save(pod("nginx"))) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -491,6 +491,14 @@ def test_the_policy_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> No
     assert judge(save(pod("acme/app"))) == 0
     assert judge(save(pod("acme-evil/app"))) == 1
     assert "image_validation" in capsys.readouterr().out
+
+
+def test_a_secret_that_is_on_the_server_alone_does_not_matter_for_its_policy() -> None:
+    Path("policy.yaml").write_text(
+        "auth: {user: admin, password_file: /nowhere/password}\nimage_validation: {default: Deny, allow: [quay.io]}\n"
+    )
+    assert judge(save(pod("quay.io/app"))) == 0
+    assert judge(save(pod("nginx"))) == 1
 
 
 def test_kinds_that_a_configuration_adds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from trow.lib.globs import RepositoryGlob
 from trow.lib.mistakes import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -186,15 +186,23 @@ class Resolved:
     sources: Mapping[str, Source]
 
 
-def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Config:
+def load(
+    path: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str],
+    *,
+    only: Collection[str] | None = None,
+) -> Config:
     """The configuration from all sources, or a `ConfigError` with every problem.
 
     Args:
         path: the YAML file; without one the variable TROW_CONFIG may name it.
         environment: environment variables, such as `os.environ`.
         flags: values from the command line by dotted key, such as `{"listen.bind": "[::]:80"}`.
+        only: sections and keys to read, such as `{"image_validation", "admission.registries"}`; all others keep their
+            defaults, whatever the sources say. None reads everything.
     """
-    return resolve(path, environment, flags).config
+    return resolve(path, environment, flags, only=only).config
 
 
 def resolve(
@@ -202,6 +210,8 @@ def resolve(
     environment: Mapping[str, str],
     flags: Mapping[str, str],
     typed: Mapping[str, str] | None = None,
+    *,
+    only: Collection[str] | None = None,
 ) -> Resolved:
     """Like `load`, and says where each value came from.
 
@@ -210,6 +220,7 @@ def resolve(
         environment: environment variables.
         flags: values from the command line by dotted key.
         typed: the flag by key where another one than the setting's own was given, such as ``--port``.
+        only: as in `load`.
     """
     problems: list[Problem] = []
     if path is None and environment.get("TROW_CONFIG"):
@@ -217,13 +228,28 @@ def resolve(
     given = _from_file(path, problems) if path else {}
     given |= _from_environment(environment, problems)
     given |= _from_flags(flags, typed or {})
+    if only is not None:
+        given = {key: value for key, value in given.items() if _is_read(key, only)}
+        problems = [problem for problem in problems if _may_be_read(problem.key, only)]
     config = _build({key: _convert(SETTINGS[key], raw, problems) for key, raw in given.items()})
     sources = {key: given[key].source if key in given else DEFAULT for key in SETTINGS}
-    # Rules about several settings would only repeat what a bad value has already said.
-    problems = problems or list(contradictions(config, sources))
+    # Rules about several settings would only repeat what a bad value has already said. What is not read breaks none.
+    problems = problems or [
+        each for each in contradictions(config, sources) if only is None or _is_read(each.key, only)
+    ]
     if problems:
         raise ConfigError(problems)
     return Resolved(config, sources)
+
+
+def _is_read(key: str, only: Collection[str]) -> bool:
+    return key in only or key.partition(".")[0] in only
+
+
+def _may_be_read(key: str, only: Collection[str]) -> bool:
+    """Whether an unknown key could be a misspelt one of those that are read."""
+    section, dot, _ = key.partition(".")
+    return not dot or any(each.partition(".")[0] == section for each in only)
 
 
 def _convert(setting: Setting, raw: Given, problems: list[Problem]) -> Any:

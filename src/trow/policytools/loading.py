@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
-
-import yaml
 
 from trow.admission.image_extractor import ImageExtractor
 from trow.config import Config, ConfigError, load
@@ -30,8 +25,17 @@ if TYPE_CHECKING:
 
     from trow.policytools.documents import Document
 
-# Passwords and keys are where the server runs, not where its policy is tested.
-_ELSEWHERE: Final = f"({os.strerror(errno.ENOENT)})"
+# The settings that say which image may run. Files that others name are where the server runs, not where its policy is
+# tested.
+_ABOUT_IMAGES: Final = frozenset(
+    {
+        CONFIGURED,
+        "admission.extra_kinds",
+        "admission.pull_through",
+        "admission.registries",
+        "admission.spared_namespaces",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +57,17 @@ class Policies:
     labels: NamespaceLabels = field(default_factory=NamespaceLabels)
 
 
-def rules_from(path: Path, namespace: str = "") -> Rules:
-    """Policies and exceptions of a file or directory.
+def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
+    """Policies and exceptions of files and directories, with what a configuration says beside.
 
     Args:
-        path: Trow's configuration, a file with `ClusterImagePolicy`, `ImagePolicy` and `PolicyException`, beside which
-            other objects are passed over, a directory of such files, or standard input.
+        paths: Trow's configuration, files with `ClusterImagePolicy`, `ImagePolicy` and `PolicyException`, whose
+            other objects are passed over, directories of such files, or standard input.
         namespace: that of an `ImagePolicy` which does not say where it is.
 
     Raises:
-        UnreadableFile: something in it is not understood, or there is no policy.
+        UnreadableFile: something in them is not understood, or there is no policy.
     """
-    return policies_from([path], namespace).rules
-
-
-def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
-    """Like `rules_from`, of several files and directories, with what a configuration says beside. Raises like it."""
     read_all = [_read(file, namespace, alone=file == path) for path in paths for file in map(Path, files_of(str(path)))]
     names = ", ".join(map(str, paths))
     configs = [each.config for each in read_all if each.config is not None]
@@ -132,23 +131,12 @@ def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
         raise UnreadableFile(
             f"{file}: is neither a configuration of Trow nor an object of Kubernetes, which has apiVersion and kind"
         )
-    config = _config(file, document)
+    try:
+        config = load(file, {}, {}, only=_ABOUT_IMAGES)
+    except ConfigError as error:
+        raise UnreadableFile(str(error)) from None
     policy = configured_policy(config)
     return _Read((policy,) if policy else (), config=config)
-
-
-def _config(file: Path, document: Mapping[str, object]) -> Config:
-    try:
-        return load(file, {}, {})
-    except ConfigError as error:
-        wrong = [problem for problem in error.problems if not problem.wrong.endswith(_ELSEWHERE)]
-        if wrong:
-            raise UnreadableFile("\n".join(map(str, wrong))) from None
-    sections = {name: document[name] for name in (CONFIGURED, "admission") if name in document}
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yaml") as copy:
-        yaml.safe_dump(sections, copy)
-        copy.flush()
-        return load(Path(copy.name), {}, {})
 
 
 def _from_manifest(document: Document, namespace: str) -> Policy | Exemption | None:

@@ -23,6 +23,7 @@ from trow.config import (
     resolve,
     yaml_text,
 )
+from trow.config.schema import Admission
 from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:
@@ -302,3 +303,34 @@ def test_every_mistake_in_a_setting_tells_the_place_and_what_to_write(write: Wri
             assert problem.key
             assert problem.fix
             assert not re.search("`(array|object|str|int|null)|Invalid enum|required field", str(problem)), str(problem)
+
+
+PART = {"image_validation", "admission.registries"}
+
+
+def test_a_part_of_the_configuration_is_read_alone(write: Write) -> None:
+    file = write(
+        "auth: {password_file: /nowhere}\nlisten: {colour: red}\n"
+        "admission: {registries: [a.example], secret: '-'}\nimage_validation: {default: Deny}\n"
+    )
+    environment = {"TROW_LOG_LEVEL": "loud", "TROW_IMAGE_VALIDATION_MODE": "warn"}
+    config = load(file, environment, {"limits.burst": "none"}, only=PART)
+    assert (config.image_validation.default, config.image_validation.mode) == ("Deny", "warn")
+    assert config.admission == Admission(registries=("a.example",))
+    assert (config.auth, config.listen, config.log) == (Config().auth, Config().listen, Config().log)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("image_validation: {default: Perhaps}", "image_validation.default: "),
+        ("image_validation: {allow: [quay.io]}", "image_validation.allow: has no default"),
+        ("image_validation: {alow: [quay.io]}", "did you mean image_validation.allow?"),
+        ("image_validaton: {default: Deny}", "did you mean image_validation?"),
+        ("admission: {registrys: [a.example]}", "did you mean admission.registries?"),
+        ("image_validation: 1", "image_validation: is not a mapping"),
+    ],
+)
+def test_what_is_wrong_in_the_part_that_is_read_is_told(write: Write, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        load(write(text), {}, {}, only=PART)

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,10 @@ from trow.policy import images
 from trow.policy.pods import Kind
 from trow.policy.rules import Effect, Mode
 from trow.policytools.documents import UnreadableFile
-from trow.policytools.loading import policies_from, rules_from
+from trow.policytools.loading import policies_from
+
+if TYPE_CHECKING:
+    from trow.policy.decide import Rules
 
 HEAD = "apiVersion: policy.trow.io/v1alpha1\n"
 CLUSTER = f"{HEAD}kind: ClusterImagePolicy\nmetadata: {{name: one}}\nspec: {{default: Deny}}\n"
@@ -27,6 +31,10 @@ spec:
   policies: [ClusterImagePolicy/one]
   images: [{{registry: quay.io}}]
 """
+
+
+def rules_from(path: Path, namespace: str = "") -> Rules:
+    return policies_from([path], namespace).rules
 
 
 def test_policies_and_exceptions_of_a_file(tmp_path: Path) -> None:
@@ -66,13 +74,21 @@ def test_the_policy_of_a_configuration(tmp_path: Path, monkeypatch: pytest.Monke
     assert policy.decide(images.parse("quay.io/b"))[0] is Effect.DENY
 
 
-def test_a_configuration_whose_secrets_are_elsewhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "others",
+    [
+        "auth: {user: admin, password_file: /nowhere/password}",
+        "auth: {user: admin, password_file: /}",  # not missing: a directory
+        "listen: {tls: {certificate: /nowhere/tls.crt, key: /nowhere/tls.key}}",
+        "admission: {bind: '0.0.0.0:8443', tls: {certificate: /nowhere/tls.crt, key: /nowhere/tls.key}}",
+        "listen: {bind: ['0.0.0.0:8000']}",  # nobody would have to log in
+        "log: {level: loud}",
+        "registry: {colour: red}",
+    ],
+)
+def test_what_a_configuration_says_of_other_things_does_not_matter_for_its_policy(tmp_path: Path, others: str) -> None:
     file = tmp_path / "trow.yaml"
-    file.write_text(
-        "auth: {user: admin, password_file: /nowhere/password}\n"
-        "listen: {tls: {certificate: /nowhere/tls.crt, key: /nowhere/tls.key}}\n"
-        "image_validation: {default: Deny}\n"
-    )
+    file.write_text(f"{others}\nimage_validation: {{default: Deny}}\n")
     assert [policy.title for policy in rules_from(file).policies] == ["image_validation"]
 
 
@@ -132,7 +148,8 @@ def test_a_directory(tmp_path: Path) -> None:
         ("image_validation: {default: Deny, allow: ['a b']}\n", "image_validation.allow: "),
         ("image_validation: {default: Deny}\nlgo: {}\n", "lgo: unknown setting"),
         ("replicas: 1\n", ": is neither a configuration of Trow nor an object of Kubernetes, which has apiVersion"),
-        ("image_validation: {default: Deny}\nregistry: {max_blob_size: 1}\nlog: {level: loud}\n", "log.level: "),
+        ("image_validation: {default: Deny}\nadmission: {registries: [a b]}\n", "admission.registries: "),
+        ("image_validation: {default: Deny}\nadmission: {registrys: [a]}\n", "did you mean admission.registries?"),
         ("apiVersion: v1\nkind: Pod\n", ": no policy is there"),
         (
             CLUSTER.replace("policy.trow.io", "trow.io"),
