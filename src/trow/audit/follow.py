@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import apsw
 
-from trow.audit import chain, times
+from trow.audit import chain
 from trow.audit import record as records
 from trow.audit.chain import Head
 from trow.audit.errors import AuditError
 from trow.audit.reader import TrailReader, checkpoint_line
+from trow.lib import times
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
 from trow.lib.terminal import escaped_bytes
@@ -187,6 +188,6 @@ class Follower:
         self._covered[writer] = max([self._covered[writer], *covered])
 
     def _opening(self) -> bytes:
-        time = times.written(self._now())
+        time = times.precise(self._now())
         marks = [chain.checkpoint(head, time, self._trail.key) for head in self._heads.values() if head.hash]
         return b"".join(checkpoint_line(mark).content + b"\n" for mark in marks)

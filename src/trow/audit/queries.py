@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from trow.audit import database, sql, times
+from trow.audit import database, sql
 from trow.audit import record as records
 from trow.audit.errors import AuditError
+from trow.lib import times
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, NameInvalid, RequestInvalid, Unavailable
 from trow.oci.names import Repository
@@ -68,7 +69,7 @@ class Position:
     @classmethod
     def of(cls, record: Record) -> Position:
         """The place of a record."""
-        return cls(times.read(record.time), record.writer, record.sequence)
+        return cls(times.parse(record.time), record.writer, record.sequence)
 
 
 def read_limit(text: str) -> int:
@@ -174,8 +175,8 @@ _PARSERS: Final[dict[str, tuple[str, Callable[[str, int], Any]]]] = {
     "digest": ("digest", _parse_digest),
     "action": ("action", _parse_word(Action)),
     "outcome": ("outcome", _parse_word(Outcome)),
-    "since": ("since", times.read_point),
-    "until": ("until", times.read_point),
+    "since": ("since", times.parse_point),
+    "until": ("until", times.parse_point),
     "last": ("last", lambda text, _now: Position.parse(text)),
     "n": ("limit", lambda text, _now: min(read_limit(text), MOST_RECORDS)),
 }

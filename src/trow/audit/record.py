@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.access.identity import Method
-from trow.audit import times
+from trow.lib import times
 from trow.registry.events import LONGEST_SENTENCE, LONGEST_TEXT
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
     """
     actor, home = _who(event.actor)
     return Record(
-        time=times.written(at),
+        time=times.precise(at),
         writer=writer,
         sequence=sequence,
         action=event.action.value,
@@ -167,7 +167,7 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
 
 
 def _time(at: float) -> str:
-    return times.written(times.microseconds(at)) if at else ""
+    return times.precise(times.microseconds(at)) if at else ""
 
 
 def _text(text: str, most: int = LONGEST_TEXT) -> str:

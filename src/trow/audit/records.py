@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from trow.audit import times
 from trow.audit.queries import AuditQueries, Query
+from trow.lib import times
 from trow.registry.events import RecordPage
 
 if TYPE_CHECKING:

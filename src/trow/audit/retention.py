@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.audit.chain import Head, part_name
-from trow.audit.times import MICROSECONDS
 from trow.lib.levels import excess_of
+from trow.lib.times import MICROSECONDS
 from trow.registry.events import Action, Event, Part
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 import apsw
 
-from trow.audit import database, sql, times
+from trow.audit import database, sql
 from trow.audit import record as records
 from trow.audit.chain import Checkpoint, Gap, Head, Trim, part_name
 from trow.audit.errors import AuditError
+from trow.lib import times
 from trow.lib.anchor import Anchor, anchors_of_database
 from trow.lib.source import source_of
 from trow.registry.events import Part
@@ -124,19 +125,19 @@ def columns(record: Record, at: int) -> Row:
 def checkpoint_of(row: Row) -> Checkpoint:
     """A row of the table as it was signed."""
     writer, sequence, at, hash_, key, signature = row
-    return Checkpoint(writer, sequence, hash_, times.written(at), key, signature)
+    return Checkpoint(writer, sequence, hash_, times.precise(at), key, signature)
 
 
 def trim_of(row: Row) -> Trim:
     """A row of the table as it was signed."""
     writer, sequence, at, prev, key, signature = row
-    return Trim(writer, sequence, prev, times.written(at), key, signature)
+    return Trim(writer, sequence, prev, times.precise(at), key, signature)
 
 
 def gap_of(row: Row) -> Gap:
     """A row of the table as it was signed."""
     writer, first, sequence, at, hash_, key, signature = row
-    return Gap(writer, first, sequence, hash_, times.written(at), key, signature)
+    return Gap(writer, first, sequence, hash_, times.precise(at), key, signature)
 
 
 class AuditStore:
@@ -200,10 +201,10 @@ class AuditStore:
             self._add(sql.add_digests, changes.digests)
             self._add(sql.add_holdings, [(*who, held) for who, held in changes.holdings.items()])
             for point in changes.checkpoints:
-                row = (point.writer, point.sequence, times.read(point.time), point.hash, point.key, point.signature)
+                row = (point.writer, point.sequence, times.parse(point.time), point.hash, point.key, point.signature)
                 self._connection.execute(sql.ADD_CHECKPOINT, row)
             for mark in changes.trims:
-                row = (mark.writer, mark.sequence, times.read(mark.time), mark.prev, mark.key, mark.signature)
+                row = (mark.writer, mark.sequence, times.parse(mark.time), mark.prev, mark.key, mark.signature)
                 self._connection.execute(sql.SET_TRIM, row)
             for (sink, writer), sequence in changes.positions.items():
                 self._connection.execute(sql.SET_POSITION, (sink, writer, sequence))
@@ -276,7 +277,7 @@ class AuditStore:
                 bounds = writer, gap.first, gap.sequence
                 for statement in _DELETIONS_BETWEEN:
                     self._connection.execute(statement, bounds)
-                row = (writer, gap.first, gap.sequence, times.read(gap.time), gap.hash, gap.key, gap.signature)
+                row = (writer, gap.first, gap.sequence, times.parse(gap.time), gap.hash, gap.key, gap.signature)
                 self._connection.execute(sql.ADD_GAP, row)
 
     @contextlib.contextmanager

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trow.audit import times
 from trow.audit.follow import Follower
 from trow.audit.retention import Retention
 from trow.audit.writing import WEBHOOK, TrailWriter
+from trow.lib import times
 from trow.oci.errors import Unavailable
 from trow.registry.events import Action, Part, part_of
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from trow.audit import database, sql, times
+from trow.audit import database, sql
 from trow.audit import record as records
 from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Gap, Head
 from trow.audit.checks import BESIDE, Altered, ChainCheck, Report, checked, refuse_absent, sealed
@@ -23,6 +23,7 @@ from trow.audit.outputs import read_line
 from trow.audit.reader import checkpoint_line
 from trow.audit.record import Record
 from trow.audit.store import checkpoint_of, columns, gap_of, trim_of
+from trow.lib import times
 from trow.lib.terminal import escaped_bytes
 from trow.sql.connections import snapshot, version
 
@@ -188,7 +189,7 @@ class _DatabaseCheck:
         if record.writer == self._writer and record.sequence != sequence:
             what = f"is not in its place; record {record.sequence} is there"
             raise self._check.altered(sequence, what, "table record")
-        at = times.read(record.time)
+        at = times.parse(record.time)
         for name, value, wanted in zip(_COLUMNS, given, columns(record, at), strict=True):
             if value != wanted or type(value) is not type(wanted):
                 raise self._check.altered(sequence, f"has another {name} in its column", "table record")

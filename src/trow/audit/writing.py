@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import apsw
 
-from trow.audit import chain, times
+from trow.audit import chain
 from trow.audit import record as records
 from trow.audit.chain import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, UNSEALED, Head
 from trow.audit.positions import Positions
 from trow.audit.retention import Trimmer
 from trow.audit.store import AuditStore, Changes
+from trow.lib import times
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
 from trow.lib.steady import steady_clock
@@ -165,7 +166,7 @@ class TrailWriter:
             return self.positions.get(WEBHOOK, writer) if self._webhook else None
 
         def sign(first: int, last: Head) -> Gap:
-            return chain.gap(first, last, times.written(self._now()), self._key)
+            return chain.gap(first, last, times.precise(self._now()), self._key)
 
         trimmer = Trimmer(self._store, writer, retention.of(part), sent, sign)
         # Whatever a crash has left without a checkpoint gets one at once.
@@ -300,9 +301,9 @@ class TrailWriter:
         """Sign where the chain gets to, and where it begins from now on."""
         head, plan = batch.heads[part], batch.plans.get(part)
         if of.checkpoint_due(head, closing=closing):
-            batch.changes.checkpoints.append(chain.checkpoint(head, times.written(self._now()), self._key))
+            batch.changes.checkpoints.append(chain.checkpoint(head, times.precise(self._now()), self._key))
         if plan is not None and plan.excess is None:
-            batch.changes.trims.append(chain.trim(plan.last, times.written(self._now()), self._key))
+            batch.changes.trims.append(chain.trim(plan.last, times.precise(self._now()), self._key))
 
     def _word(self, batch: _Batch, part: Part, of: _Chain) -> None:
         """Turn what waits into records; what was lost until now stands behind what was waiting then."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trow.audit import database, keys, sql, times
+from trow.audit import database, keys, sql
 from trow.audit import record as records
 from trow.audit.chain import Head, part_name
 from trow.audit.errors import AuditError
@@ -27,6 +27,7 @@ from trow.audit.store import checkpoint_of
 from trow.audit.verify import verify_database, verify_files
 from trow.cli import options
 from trow.cli.printing import say_json
+from trow.lib import times
 from trow.lib.terminal import shown
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, RequestInvalid

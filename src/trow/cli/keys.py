@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trow.cli import options
 from trow.lib.datadir import DataDirectoryError, require_registry
+from trow.lib.times import rfc3339
 
 if TYPE_CHECKING:
     import argparse
@@ -64,8 +64,7 @@ def run_list(args: argparse.Namespace) -> int:
         return _failed(str(error))
     signing = ring.signing()
     for key in ring.ring().keys:
-        created = datetime.fromtimestamp(key.created_at, UTC).isoformat(timespec="seconds")
-        print(f"{key.path.name}  {key.id}  {created}  {'signs' if key is signing else 'verifies'}")
+        print(f"{key.path.name}  {key.id}  {rfc3339(key.created_at)}  {'signs' if key is signing else 'verifies'}")
     return 0
 
 

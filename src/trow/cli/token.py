@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
-import re
 import socket
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,6 +19,7 @@ from trow.cli.printing import say_json
 from trow.identity import robots
 from trow.lib.errors import StartError
 from trow.lib.globs import RepositoryGlob
+from trow.lib.times import UNITS, parse_duration, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 EXIT_NOT_FOUND = 1
 EXIT_FAILED = 2
 _DEFAULT_DAYS: Final = 90
-_UNITS: Final = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _LONGEST: Final = 10 * 366 * 86400
 _NEVER: Final = "never"
 _CREATE: Final = """\
@@ -75,8 +73,8 @@ def _add_create(parser: Parser) -> None:
         "--expires",
         metavar="WHEN",
         type=_seconds,
-        default=_DEFAULT_DAYS * _UNITS["d"],
-        help=f"hours, days or weeks such as 12h, 30d or 8w, or never (default {_DEFAULT_DAYS}d)",
+        default=_DEFAULT_DAYS * UNITS["d"],
+        help=f"such as 12h, 30d or 8w, or never (default {_DEFAULT_DAYS}d)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the token and what is known of it as one JSON object"
@@ -174,11 +172,13 @@ def _actions(text: str) -> Sequence[Permission]:
 def _seconds(text: str) -> int | None:
     if text == _NEVER:
         return None
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([hdw])", text)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0
     if not 0 < seconds <= _LONGEST:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time: write such as 12h, 30d or 8w, up to ten years, or never"
+            f"{text!r} is not a time: write such as 12h, 30d or 8w, up to ten years, or never"
         )
     return seconds
 
@@ -206,7 +206,7 @@ def _state(token: RobotToken, now: float) -> str:
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return None if seconds is None else rfc3339(seconds)
 
 
 def _table(tokens: Sequence[RobotToken], now: float) -> str:

@@ -6,6 +6,8 @@ import ipaddress
 import re
 from typing import ClassVar, Final, Self
 
+from trow.lib.times import UNITS
+
 DEFAULT_PORT: Final = 8000
 LARGEST_PORT: Final = 65535
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
@@ -38,7 +40,7 @@ class Duration(float):
     """A number of seconds."""
 
     form: ClassVar = "a number of seconds, or one with a unit such as 500ms, 30s, 5m, 24h or 7d"
-    units: ClassVar = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1, "ms": 0.001}
+    units: ClassVar = {**UNITS, "": 1, "ms": 0.001}
 
     @classmethod
     def parse(cls, raw: object) -> Self:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from trow.kube.informer import Informer
+from trow.lib import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +119,7 @@ def _binds(binding: Manifest) -> bool:
 def _created(item: Manifest) -> float:
     """In seconds of Unix time; what does not say has just been made."""
     try:
-        return datetime.fromisoformat(str(_mapping(item.get("metadata")).get("creationTimestamp"))).timestamp()
+        return times.parse(str(_mapping(item.get("metadata")).get("creationTimestamp"))) / times.MICROSECONDS
     except ValueError:
         return float("inf")
 

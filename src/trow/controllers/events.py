@@ -15,9 +15,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trow.controllers.status import written
 from trow.kube.errors import KubeRefused
 from trow.lib.failures import FailureLog
+from trow.lib.times import rfc3339
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ class EventRecorder:
             "source": {"component": "trow"},
             "reportingComponent": "trow",
             "reportingInstance": self._instance,
-            "firstTimestamp": written(series.first),
-            "lastTimestamp": written(series.last),
+            "firstTimestamp": rfc3339(series.first),
+            "lastTimestamp": rfc3339(series.last),
             "count": series.count,
         }
 

@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.controllers.status import Condition, generation_of, status_of, written
+from trow.controllers.status import Condition, generation_of, status_of
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
 from trow.lib.failures import FailureLog
+from trow.lib.times import rfc3339
 from trow.oci.errors import Unavailable
 from trow.policy.resources import GROUP, VERSION, ManifestError, exemption_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
@@ -297,11 +298,11 @@ def _exception_status(read: _ReadException, now: float, doubt: Callable[[float],
     condition = _active(exemption, now)
     if condition.holds and (why := doubt(exemption.begins)):
         condition = Condition("Active", holds=False, reason="NotGuarded", message=why)
-    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=written(exemption.ends))
+    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=rfc3339(exemption.ends))
 
 
 def _active(exemption: Exemption, now: float) -> Condition:
-    until = written(exemption.ends)
+    until = rfc3339(exemption.ends)
     if now >= exemption.ends:
         return Condition("Active", holds=False, reason="Expired", message=f"it was over at {until}")
     if not exemption.active(now):

@@ -6,8 +6,9 @@ https://github.com/kubernetes/community/blob/master/contributors/devel/sig-archi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
+
+from trow.lib.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,11 +26,6 @@ class Condition:
     holds: bool
     reason: str
     message: str
-
-
-def written(seconds: float) -> str:
-    """A time as the API writes it, without fractions (RFC 3339)."""
-    return datetime.fromtimestamp(int(seconds), tz=UTC).isoformat().replace("+00:00", "Z")
 
 
 def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **further: object) -> Manifest | None:
@@ -68,7 +64,7 @@ def _condition(wanted: Condition, before: Mapping[str, object], generation: obje
         "status": status,
         "reason": wanted.reason,
         "message": wanted.message[:LONGEST_MESSAGE],
-        "lastTransitionTime": since or written(now),
+        "lastTransitionTime": since or rfc3339(now),
         "observedGeneration": generation,
     }
 

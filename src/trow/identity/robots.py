@@ -8,13 +8,13 @@ import hmac
 import re
 import secrets
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from trow.access.identity import Identity, Method
 from trow.access.permissions import Permission
 from trow.access.ports import RobotToken
 from trow.identity.credentials import Stale
+from trow.lib.times import rfc3339
 from trow.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Robots:
         if token.revoked_at is not None:
             raise Stale(f"the robot token {token.id} was revoked; ask for another")
         if token.expires_at is not None and self._clock() >= token.expires_at:
-            day = datetime.fromtimestamp(token.expires_at, UTC).isoformat(timespec="minutes")
-            raise Stale(f"the robot token {token.id} expired at {day}; make another with `trow token create`")
+            when = rfc3339(token.expires_at)
+            raise Stale(f"the robot token {token.id} expired at {when}; make another with `trow token create`")
 
 
 def _hash(secret: str) -> str:

@@ -12,13 +12,13 @@ import logging
 import os
 import sys
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from trow.lib.lines import LineWriter
 from trow.lib.terminal import escaped_bytes, spelled
+from trow.lib.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,7 +78,7 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
 
 def text_line(at: float, level: str, message: str, fields: Mapping[str, object], *, colours: bool) -> str:
     """A line for people, without its line break; ``at`` is in seconds since 1970."""
-    moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = rfc3339(at, "milliseconds")
     name = f"{level.upper():7}"
     if colours:
         name = f"\x1b[{_COLOURS.get(level, '0')}m{name}\x1b[0m"

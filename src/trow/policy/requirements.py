@@ -7,13 +7,13 @@ further one is a class here, a field in the definitions of the cluster and a row
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, NamedTuple, Self
 
 from msgspec import UNSET, Meta, UnsetType
 
+from trow.lib.times import parse_duration
 from trow.policy.facts import Need
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _PREFIX: Final = "require."
 # Seconds, between whoever built an image and this machine.
 _CLOCKS_DIFFER: Final = 3600.0
-_AGE: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
 
 
@@ -278,9 +276,14 @@ def age_of(text: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    if match := _AGE.fullmatch(text):
-        return float(match[1]) * _UNITS[match[2]]
-    raise ValueError(f"spec.require.maxAge: {text!r} is no age; write a number and s, m, h, d or w, such as 90d")
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0
+    if not seconds:
+        fix = "write a number and s, m, h, d or w, such as 90d"
+        raise ValueError(f"spec.require.maxAge: {text!r} is not an age; {fix}")
+    return float(seconds)
 
 
 def _offers(offered: Collection[str], wanted: Sequence[str]) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.lib import times
 from trow.oci import manifest as manifests
 from trow.oci import media
 from trow.oci.digest import Digest
@@ -69,9 +69,8 @@ class _Configuration(msgspec.Struct, frozen=True):
     def created_at(self) -> float | None:
         """Seconds of Unix time; without an offset (RFC 3339) it says nothing."""
         try:
-            created = datetime.fromisoformat(self.created) if self.created else None
-            return created.timestamp() if created and created.tzinfo else None
-        except (ValueError, OverflowError):
+            return times.parse(self.created or "") / times.MICROSECONDS
+        except ValueError:
             return None
 
 

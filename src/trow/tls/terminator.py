@@ -16,7 +16,6 @@ import re
 import ssl
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -27,6 +26,7 @@ from trow.access.ports import ClientCertificate
 from trow.lib import sockets
 from trow.lib.repeated import Repeated
 from trow.lib.source import source_of
+from trow.lib.times import rfc3339
 from trow.tls.handshakes import MOST_HANDSHAKES, Handshakes
 from trow.tls.peer import Peer
 
@@ -153,7 +153,7 @@ class TlsTerminator:
         if self._warned or not self._revocation.ending(now):
             return
         self._warned = True
-        ends = datetime.fromtimestamp(self._revocation.ends, UTC).isoformat(timespec="seconds")
+        ends = rfc3339(self._revocation.ends)
         log.warning(
             "a list of revoked client certificates runs out; after that no client certificate is accepted",
             extra={"crl": str(self._crl), "ends": ends},

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from trow.access.identity import Identity, Method
 from trow.audit import record as records
-from trow.audit import times
 from trow.audit.queries import AuditQueries, Query, opened, search, who_runs
+from trow.lib import times
 from trow.oci.digest import Digest
 from trow.oci.errors import RequestInvalid, Unavailable
 from trow.registry.events import Action, Event, Origin, Outcome
@@ -104,8 +104,8 @@ def test_prefix_with_many_records_finds_the_same(
 
 def test_time_is_from_and_not_up_to(tmp_path: Path) -> None:
     path = write(tmp_path / "audit.db", [event(number) for number in range(10)], now=1000)
-    found = find(path, since=times.written(1_003_000_000), until=times.written(1_006_000_000))
-    assert [record.time for record in found] == [times.written(second * 10**6) for second in (1005, 1004, 1003)]
+    found = find(path, since=times.precise(1_003_000_000), until=times.precise(1_006_000_000))
+    assert [record.time for record in found] == [times.precise(second * 10**6) for second in (1005, 1004, 1003)]
     assert len(find(path, since="24h")) == 0
     assert len(find(path, until="24h")) == 10
 

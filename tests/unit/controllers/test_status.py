@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from trow.controllers.status import LONGEST_MESSAGE, Condition, status_of, written
+from trow.controllers.status import LONGEST_MESSAGE, Condition, status_of
+from trow.lib.times import rfc3339
 
 NOW: Final = 1_700_000_000.9
 WRITTEN: Final = "2023-11-14T22:13:20Z"
@@ -96,4 +97,4 @@ def test_a_long_message_is_cut() -> None:
 
 
 def test_times_are_written_without_fractions() -> None:
-    assert written(NOW) == WRITTEN
+    assert rfc3339(NOW) == WRITTEN

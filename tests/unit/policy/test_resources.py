@@ -541,7 +541,7 @@ NULL: Final = r"is nothing"
         (policy(require={"maxAge": None}), rf"spec\.require\.maxAge: .*{NULL}"),
         (
             policy(require={"maxAge": "90"}),
-            r"spec\.require\.maxAge: '90' is no age; write a number and s, m, h, d or w",
+            r"spec\.require\.maxAge: '90' is not an age; write a number and s, m, h, d or w",
         ),
         (policy(require={"platforms": None}), rf"spec\.require\.platforms: .*{NULL}"),
         (policy(require={"platforms": "linux/amd64"}), r"spec\.require\.platforms: .*has to be a list"),
@@ -690,7 +690,7 @@ def test_ages(text: str, seconds: float) -> None:
     ["", "90", "d", "0d", "09d", "-1d", "+1d", "1.5d", "1y", "1D", "1d ", " 1d", "1d1h", "1d\n", "\u0661d", "1000000d"],
 )
 def test_ages_that_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no age; write a number and s, m, h, d or w, such as 90d"):
+    with pytest.raises(ValueError, match=r"is not an age; write a number and s, m, h, d or w, such as 90d"):
         age_of(text)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from trow.http.response import json_response
+from trow.lib.times import rfc3339
 from trow.oci.errors import RequestInvalid
 from trow.oci.names import Tag
 from trow.oci.page import PageRequest, next_link
@@ -105,11 +105,10 @@ def _text(q: str | None) -> str:
 
 
 def _line(event: TagEvent) -> Mapping[str, object]:
-    at = datetime.fromtimestamp(event.at, tz=UTC)
     return {
         "sequence": event.sequence,
         "action": "delete" if event.digest is None else "push",
         "digest": event.digest,
-        "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": rfc3339(event.at, "milliseconds"),
         "subject": event.subject or None,
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -19,6 +18,7 @@ from trow.access.ports import Proof
 from trow.http.bodies import FREE, Bodies, Tier
 from trow.http.response import json_response
 from trow.lib.shares import Bounds, Shares
+from trow.lib.times import rfc3339
 from trow.oci.errors import Denied, NameInvalid, OciError, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
 from trow.registry.events import Action, Event, Outcome
@@ -139,12 +139,11 @@ class TokenService:
             await self._audit.record_now(event)
         else:
             self._transfers.gather(event)
-        issued_at = datetime.fromtimestamp(token.issued_at, tz=UTC).isoformat(timespec="milliseconds")
         body = {
             "token": token.text,
             "access_token": token.text,
             "expires_in": token.expires_in,
-            "issued_at": issued_at.replace("+00:00", "Z"),
+            "issued_at": rfc3339(token.issued_at, "milliseconds"),
             "scope": " ".join(_words(granted, lists)),
         }
         return json_response(200, body, [("cache-control", "no-store")])

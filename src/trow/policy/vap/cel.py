@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -43,11 +42,6 @@ def here(literal: str) -> str:
 def matches(subject: str, expression: str) -> str:
     """Whether all of a text is like the regular expression."""
     return f"{subject}.matches({regex(anchored(expression))})"
-
-
-def utc(seconds: float) -> str:
-    """A moment of Unix time, in whole seconds (RFC 3339)."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def sequence(items: Iterable[object]) -> str:

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from trow.lib.times import rfc3339
 from trow.policy.patterns import ANY
 from trow.policy.pods import POD_SPECS, Kind, Stage
 from trow.policy.rules import CLUSTER, CONFIGURED, Mode
 from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
-from trow.policy.vap.cel import matches, utc
+from trow.policy.vap.cel import matches
 from trow.policy.vap.expressions import glob
 from trow.policy.vap.program import program_of
 from trow.policy.vap.regions import EVERYWHERE, NOWHERE, names_of
@@ -129,7 +130,7 @@ def _on_exceptions(active: Sequence[Exemption], *, static: bool) -> Iterator[str
         if static:
             yield f"exception {each.name}: files on the API server's disk would not be exchanged when it ends"
         else:
-            yield f"exception {each.name}: its end at {utc(each.ends)} for updates, if no Trow runs at that time"
+            yield f"exception {each.name}: its end at {rfc3339(each.ends)} for updates, if no Trow runs at that time"
 
 
 # Manifests
@@ -138,7 +139,7 @@ def _on_exceptions(active: Sequence[Exemption], *, static: bool) -> Iterator[str
 def _metadata(policy: Policy, generation: int, exemptions: Sequence[Exemption], *, static: bool) -> dict[str, object]:
     annotations = {SOURCE: _source(policy), GENERATION: str(generation)}
     if exemptions:
-        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {utc(each.ends)}" for each in exemptions)
+        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {rfc3339(each.ends)}" for each in exemptions)
     return {"name": name_of(policy) + (STATIC if static else ""), "labels": LABELS, "annotations": annotations}
 
 

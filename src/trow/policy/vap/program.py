@@ -10,13 +10,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.lib.globs import NAMESPACE
+from trow.lib.times import rfc3339
 from trow.policy import images
 from trow.policy.decide import DEFAULT, INVALID, allowed_images
 from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.patterns import ANY
 from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
 from trow.policy.rules import Effect
-from trow.policy.vap.cel import Variable, here, matches, regex, text, texts, utc
+from trow.policy.vap.cel import Variable, here, matches, regex, text, texts
 from trow.policy.vap.expressions import (
     BEFORE_VERSION,
     HOSTED,
@@ -170,7 +171,7 @@ def _excused(exemptions: Sequence[Exemption]) -> Iterator[Variable]:
         covered = whole(expression_of(pattern, trusting=False) for pattern in exemption.patterns)
         found = f"variables.images.filter(u, {matches('u[2]', covered)})"
         here = f"request.namespace in {texts(sorted(exemption.namespaces))}"
-        created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{utc(exemption.ends)}')"
+        created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{rfc3339(exemption.ends)}')"
         in_time = f"(request.operation == 'UPDATE' || {created})"
         yield Variable(f"excused{number}", f"{here} && {in_time} ? {found} : []")
 
