@@ -30,6 +30,10 @@ def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
+def descriptor_of(content: bytes, media_type: str = OCI_LAYER) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+
 @dataclass(frozen=True)
 class Blob:
     """Bytes, and what a manifest calls them."""
@@ -51,7 +55,7 @@ class Blob:
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        return descriptor_of(self.content, self.media_type)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,15 @@ class Manifest:
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        return descriptor_of(self.raw, self.media_type)
+
+    @property
+    def content(self) -> dict[str, bytes]:
+        """All bytes that it leads to, itself among them, by their digests."""
+        found = {blob.digest: blob.content for blob in self.blobs} | {self.digest: self.raw}
+        for child in self.children:
+            found |= child.content
+        return found
 
 
 def blob(size: int = 200, media_type: str = OCI_LAYER) -> Blob:
@@ -116,6 +128,17 @@ def image(
         "annotations": annotations,
     }
     return Manifest(encode(document), OCI_IMAGE, (config, *held))
+
+
+def image_of(config: bytes, layers: Sequence[bytes] = (), **members: Any) -> bytes:
+    """The manifest of an OCI image over content that is at hand."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_IMAGE,
+        "config": descriptor_of(config, OCI_CONFIG),
+        "layers": [descriptor_of(layer) for layer in layers],
+    }
+    return encode(document | members)
 
 
 def index(

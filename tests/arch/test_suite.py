@@ -73,3 +73,8 @@ def test_tests_are_where_pytest_looks() -> None:
     assert not [path for path, text in texts.items() if "collect_ignore" in text]
     elsewhere = [text for path, text in texts.items() if not path.name.startswith("test_")]
     assert not [text for text in elsewhere if re.search(r"^(async )?def test_", text, re.MULTILINE)]
+
+
+def test_what_tests_share_is_in_support_and_not_in_a_conftest_or_a_test() -> None:
+    shared = re.compile(r"^\s*(?:from|import) (?:[\w.]*\bconftest\b|[\w.]*\btest_\w+)", re.MULTILINE)
+    assert [path for path in TESTS.rglob("*.py") if shared.search(path.read_text(encoding="utf-8"))] == []

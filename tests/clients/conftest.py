@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 
 from clients.box import Box, DaemonError
 from clients.daemons import Containerd, Docker, docker_socket, start_containerd, start_dockerd
-from clients.drivers import ALONE, ContainerdDriver, DockerDriver, Driver
-from clients.registry import ALICE, CAROL, Registry
+from clients.drivers import ALONE, Connect, ContainerdDriver, DockerDriver, Driver
+from clients.registry import ALICE, Registry, start_private
 from conformance.summary import JUDGE
 from support.server import Trow
-from trow.identity import htpasswd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-Connect: TypeAlias = "Callable[[str, Registry], Driver]"
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +45,6 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """The same, but users are asked for their password with each request."""
     with start_private(tmp_path_factory.mktemp("basic"), "--challenge=basic") as trow:
         yield Registry(trow, ALICE, "basic")
-
-
-def start_private(folder: Path, *flags: str, **config: object) -> Trow:
-    """ALICE may do everything, CAROL may do nothing that these tests want."""
-    users = folder / "users"
-    users.write_text(f"{CAROL.name}:{htpasswd.hash_password(CAROL.password)}\n", encoding="utf-8")
-    users.chmod(0o600)
-    rule = {"users": [CAROL.name], "repositories": ["carol/**"], "actions": ["pull"]}
-    known = {"auth": {"users_file": str(users)}, "access": {"rules": [rule]}}
-    return Trow.start(folder, *flags, tls=True, user=(ALICE.name, ALICE.password), config=known | config)
 
 
 @pytest.fixture(params=["bearer", "basic"])

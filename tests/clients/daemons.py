@@ -7,10 +7,12 @@ import tarfile
 from typing import TYPE_CHECKING, Final
 
 from clients.box import Box, Daemon
-from clients.image import HELLO, Image, archive, hello, tar
+from clients.image import HELLO, archive, hello, tar, write_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from factories import Manifest
 
 CONTAINERD: Final = """\
 version = 2
@@ -89,11 +91,11 @@ class Containerd:
         hosts = f"--hosts-dir={self.hosts}"
         self.run("images", "pull", "--all-platforms", "--snapshotter=native", hosts, *options, reference)
 
-    def load(self, made: Image, name: str) -> None:
+    def load(self, made: Manifest, name: str) -> None:
         """Put the image into containerd's store as `name:TAG`, for every platform."""
         layout = self.box.home / "in" / name.replace(":", "-")
         if not layout.exists():
-            made.write(layout)
+            write_layout(made, layout)
         packed = self.box.home / "in.tar"
         packed.write_bytes(archive(layout))
         self.run("images", "import", "--no-unpack", "--all-platforms", f"--base-name={name}", packed)

@@ -7,12 +7,13 @@ import json
 import re
 import shutil
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
-from clients.image import HELLO, TAG, digest, hello, image
+from clients.image import HELLO, TAG, hello, image, write_layout
+from factories import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from clients.authority import Certificate
@@ -150,14 +151,14 @@ class LayoutDriver(Driver):
 
     def make(self, repository: str) -> None:
         if not self.source.exists():
-            image(repository).write(self.source)
+            write_layout(image(repository), self.source)
 
     def remains(self, repository: str) -> object:
         return list(self.out.glob("blobs/sha256/*"))
 
     def digest(self, repository: str, said: str) -> str:
         blobs = {f"sha256:{blob.name}": blob.read_bytes() for blob in self.out.glob("blobs/sha256/*")}
-        assert all(digest(content) == name for name, content in blobs.items())
+        assert all(digest_of(content) == name for name, content in blobs.items())
         (manifest,) = json.loads((self.out / "index.json").read_bytes())["manifests"]
         assert blobs == image(repository).content
         return str(manifest["digest"])
@@ -329,7 +330,7 @@ class Podman(StorageDriver):
     def make(self, repository: str) -> None:
         layout = self.box.home / "in"
         if not layout.exists():
-            image(repository).write(layout)
+            write_layout(image(repository), layout)
         self.run("tag", self.box.run("podman", *self.state, "pull", "--quiet", f"oci:{layout}:{TAG}").strip(),
                  self.remote(repository))  # fmt: skip
 
@@ -446,6 +447,8 @@ def write(path: Path, text: str) -> None:
 # Those that need no daemon.
 ALONE: Final = {driver.program: driver for driver in (Buildah, Crane, Helm, Oras, Podman, Regctl, Skopeo)}
 CLIENTS: Final = (*ALONE, "ctr", "docker")
+# A client by its name, told of a registry.
+Connect: TypeAlias = "Callable[[str, Registry], Driver]"
 
 # Who takes an `identitytoken`, to send it to the token service as a refresh token, and who a `registrytoken`, to send
 # it to the registry as it is. Where a client is asked for a password, crane alone does so.

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
 
-from clients.image import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, digest
+from factories import DOCKER_IMAGE, DOCKER_LIST, OCI_IMAGE, OCI_INDEX, digest_of
+from support.server import Trow
+from trow.identity import htpasswd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from clients.authority import Certificate
-    from support.server import Trow
+    from factories import Manifest
 
-ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
+ACCEPT: Final = f"{OCI_IMAGE}, {OCI_INDEX}, {DOCKER_IMAGE}, {DOCKER_LIST}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Stored:
 
     @property
     def digest(self) -> str:
-        return digest(self.manifest)
+        return digest_of(self.manifest)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -96,13 +99,13 @@ class Registry:
     def manifest(self, repository: str, reference: str) -> Stored:
         answer = self.request("GET", f"/v2/{repository}/manifests/{reference}", headers={"Accept": ACCEPT})
         assert answer.status == 200, answer.data
-        assert answer.headers["Docker-Content-Digest"] == digest(answer.data)
+        assert answer.headers["Docker-Content-Digest"] == digest_of(answer.data)
         return Stored(answer.headers["Content-Type"], answer.data)
 
     def blob(self, repository: str, name: str) -> bytes:
         answer = self.request("GET", f"/v2/{repository}/blobs/{name}")
         assert answer.status == 200, answer.data
-        assert digest(answer.data) == name
+        assert digest_of(answer.data) == name
         return answer.data
 
     def has(self, repository: str, reference: str) -> bool:
@@ -125,19 +128,29 @@ class Registry:
             assert len(self.blob(repository, part["digest"])) == part["size"]
         return stored
 
-    def push(self, repository: str, image: Image, reference: str) -> None:
+    def push(self, repository: str, image: Manifest, reference: str) -> None:
         """Put an image there without any client."""
         for child in image.children:
             self.push(repository, child, child.digest)
         for blob in image.blobs:
             location = self.request("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
             joiner = "&" if "?" in location else "?"
-            put = self.request("PUT", f"{location}{joiner}digest={digest(blob)}", body=blob)
+            put = self.request("PUT", f"{location}{joiner}digest={blob.digest}", body=blob.content)
             assert put.status == 201, put.data
         put = self.request(
             "PUT",
             f"/v2/{repository}/manifests/{reference}",
-            body=image.manifest,
+            body=image.raw,
             headers={"Content-Type": image.media_type},
         )
         assert put.status == 201, put.data
+
+
+def start_private(folder: Path, *flags: str, **config: object) -> Trow:
+    """ALICE may do everything, CAROL may do nothing that these tests want."""
+    users = folder / "users"
+    users.write_text(f"{CAROL.name}:{htpasswd.hash_password(CAROL.password)}\n", encoding="utf-8")
+    users.chmod(0o600)
+    rule = {"users": [CAROL.name], "repositories": ["carol/**"], "actions": ["pull"]}
+    known = {"auth": {"users_file": str(users)}, "access": {"rules": [rule]}}
+    return Trow.start(folder, *flags, tls=True, user=(ALICE.name, ALICE.password), config=known | config)

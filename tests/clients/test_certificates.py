@@ -15,16 +15,17 @@ import pytest
 import urllib3
 
 from clients.authority import Authority, Certificate
-from clients.image import TAG, digest, image
+from clients.image import TAG, image
 from clients.registry import ALICE, Registry
 from conformance.summary import JUDGE
+from factories import digest_of
 from support.server import Trow
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from clients.conftest import Connect
+    from clients.drivers import Connect
 
 CLIENTS: Final = ("buildah", "ctr", "helm", "oras", "podman", "regctl", "skopeo")
 LARGE: Final = 64 << 20
@@ -160,10 +161,10 @@ def test_a_large_blob_goes_through_both_ways(
     for way, registry in (("with a certificate", guarded.seen(guarded.pusher)), ("without", guarded.owner)):
         name = f"{repository}/{way.partition(' ')[0]}"
         began = time.perf_counter()
-        pushed = registry.request("POST", f"/v2/{name}/blobs/uploads/?digest={digest(content)}", body=content)
+        pushed = registry.request("POST", f"/v2/{name}/blobs/uploads/?digest={digest_of(content)}", body=content)
         sent = time.perf_counter()
         assert pushed.status == 201, pushed.data
-        assert registry.request("GET", f"/v2/{name}/blobs/{digest(content)}").data == content
+        assert registry.request("GET", f"/v2/{name}/blobs/{digest_of(content)}").data == content
         rates[way] = [f"{LARGE / 2**20 / seconds:.0f}" for seconds in (sent - began, time.perf_counter() - sent)]
     told = "; ".join(f"{up} up and {down} down {way}" for way, (up, down) in rates.items())
     record_property(JUDGE, f"client certificates, 64 MiB, MiB/s: {told}")

@@ -18,7 +18,7 @@ def test_what_was_pushed_is_what_is_pulled(plain: Registry, containerd: Containe
     name = f"{plain.host}/{repository}"
     containerd.load(made, name)
     containerd.run("images", "push", "--plain-http", f"{name}:{TAG}")
-    assert plain.complete(repository, TAG).manifest == made.manifest
+    assert plain.complete(repository, TAG).manifest == made.raw
     containerd.forget()
     containerd.pull(f"{name}:{TAG}", "--plain-http")
     assert made.content.items() <= containerd.content(f"{name}:{TAG}").items()
@@ -51,7 +51,7 @@ def test_tls_is_trusted_with_the_authority_only(secure: Registry, containerd: Co
     assert "certificate signed by unknown authority" in containerd.refused(*push)
     containerd.know(secure.host, secure.trow.url, capabilities=abilities, ca=str(secure.trow.ca))
     containerd.run(*push)
-    assert secure.complete(repository, TAG).manifest == made.manifest
+    assert secure.complete(repository, TAG).manifest == made.raw
     other = image(f"{repository} pulled")
     secure.push(repository, other, "pulled")
     containerd.pull(f"{name}:pulled")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-from clients.image import HELLO, TAG, hello, image, index, tar
+from clients.image import HELLO, TAG, hello, image, index, tar, write_layout
 
 if TYPE_CHECKING:
     from clients.box import Box
@@ -29,14 +29,14 @@ def test_an_appended_layer_becomes_an_image(plain: Registry, box: Box, repositor
 
 def test_push_pull_and_list(plain: Registry, box: Box, repository: str) -> None:
     made = index(repository)
-    layout = made.write(box.home / "in")
+    layout = write_layout(made, box.home / "in")
     remote = f"{plain.host}/{repository}"
     box.run("crane", "push", "--index", layout, f"{remote}:{TAG}")
     box.run("crane", "tag", f"{remote}:{TAG}", "latest")
     # crane wraps a layout's index.json as it stands
     stored = plain.complete(repository, "latest")
     assert [child["digest"] for child in stored.document["manifests"]] == [made.digest]
-    assert plain.complete(repository, made.digest).manifest == made.manifest
+    assert plain.complete(repository, made.digest).manifest == made.raw
     assert box.run("crane", "ls", remote).split() == [TAG, "latest"]
     assert repository in box.run("crane", "catalog", plain.host).split()
     box.run("crane", "validate", f"--remote={remote}@{made.digest}")
@@ -50,7 +50,7 @@ def test_a_copy_between_repositories_mounts_the_blobs(plain: Registry, box: Box,
     plain.push(f"{repository}/from", made, TAG)
     said = box.said("crane", "copy", f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
     assert said.count("mounted blob") == len(made.blobs)
-    assert plain.complete(f"{repository}/to", TAG).manifest == made.manifest
+    assert plain.complete(f"{repository}/to", TAG).manifest == made.raw
 
 
 def test_delete(plain: Registry, box: Box, repository: str) -> None:
@@ -64,11 +64,11 @@ def test_delete(plain: Registry, box: Box, repository: str) -> None:
 
 def test_tls_is_trusted_with_the_authority_only(secure: Registry, box: Box, repository: str) -> None:
     made = image(repository)
-    layout = made.write(box.home / "in")
+    layout = write_layout(made, box.home / "in")
     remote = f"{secure.host}/{repository}:{TAG}"
     trust = {"SSL_CERT_FILE": secure.trow.ca}
     assert "certificate signed by unknown authority" in box.refused("crane", "push", layout, remote)
     assert not secure.has(repository, TAG)
     box.run("crane", "push", layout, remote, env=trust)
-    assert secure.complete(repository, TAG).manifest == made.manifest
+    assert secure.complete(repository, TAG).manifest == made.raw
     box.run("crane", "validate", f"--remote={remote}", env=trust)

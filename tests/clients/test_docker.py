@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clients.image import DOCKER_MANIFEST, TAG, hello, image, index
+from clients.image import TAG, hello, image, index
+from factories import DOCKER_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clients.daemons import Docker
-    from clients.image import Image
     from clients.registry import Registry
+    from factories import Manifest
 
 pytestmark = pytest.mark.xdist_group("docker")
 
@@ -25,7 +26,7 @@ def test_what_was_pushed_is_what_is_pulled(plain: Registry, docker: Docker, repo
     docker.load(repository, remote)
     said = docker.run("push", remote)
     stored = plain.complete(repository, TAG)
-    assert stored.media_type == DOCKER_MANIFEST
+    assert stored.media_type == DOCKER_IMAGE
     assert re.findall(rf"{TAG}: digest: (\S+) size: (\d+)", said) == [(stored.digest, str(len(stored.manifest)))]
     docker.run("rmi", remote)
     assert f"Digest: {stored.digest}" in docker.run("pull", remote)
@@ -33,7 +34,9 @@ def test_what_was_pushed_is_what_is_pulled(plain: Registry, docker: Docker, repo
 
 
 @pytest.mark.parametrize("make", [image, index])
-def test_oci_content_is_pulled(make: Callable[[str], Image], plain: Registry, docker: Docker, repository: str) -> None:
+def test_oci_content_is_pulled(
+    make: Callable[[str], Manifest], plain: Registry, docker: Docker, repository: str
+) -> None:
     made = make(repository)
     plain.push(repository, made, TAG)
     remote = f"{plain.host}/{repository}:{TAG}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from clients.image import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, TAG, Image, descriptor, encode
+from clients.image import TAG
+from factories import OCI_CONFIG, OCI_IMAGE, OCI_INDEX, Blob, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,14 +18,22 @@ if TYPE_CHECKING:
 
     Copy = Callable[[Box, Registry, str, str], None]
 
-CONFIG: Final = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}})
+
+def encode(document: object) -> bytes:
+    """JSON with the members that are null."""
+    return json.dumps(document).encode()
+
+
+CONFIG: Final = Blob(
+    encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}), OCI_CONFIG
+)
 # What `FROM scratch` and a LABEL become, and what filters that keep nothing leave.
 LAYERS: Final[list[dict[str, Any]]] = [{"layers": None}, {}, {"layers": None, "annotations": None, "subject": None}]
 
 
-def bare(members: dict[str, Any]) -> Image:
-    config = {"config": descriptor(OCI_CONFIG, CONFIG)}
-    return Image(OCI_MANIFEST, encode({"schemaVersion": 2, "mediaType": OCI_MANIFEST} | config | members), (CONFIG,))
+def bare(members: dict[str, Any]) -> Manifest:
+    config = {"config": CONFIG.descriptor}
+    return Manifest(encode({"schemaVersion": 2, "mediaType": OCI_IMAGE} | config | members), OCI_IMAGE, (CONFIG,))
 
 
 def by_crane(box: Box, plain: Registry, source: str, target: str) -> None:
@@ -49,9 +59,9 @@ def by_skopeo(box: Box, plain: Registry, source: str, target: str) -> None:
 
 def test_crane_filters_an_index_to_nothing(plain: Registry, box: Box, repository: str) -> None:
     child = bare({"layers": []})
-    listed = descriptor(OCI_MANIFEST, child.manifest) | {"platform": {"architecture": "amd64", "os": "linux"}}
+    listed = child.descriptor | {"platform": {"architecture": "amd64", "os": "linux"}}
     index = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]})
-    plain.push(repository, Image(OCI_INDEX, index, children=(child,)), TAG)
+    plain.push(repository, Manifest(index, OCI_INDEX, children=(child,)), TAG)
     source, target = f"{plain.host}/{repository}:{TAG}", f"{plain.host}/{repository}:empty"
     box.run("crane", "index", "filter", source, "--platform=linux/s390x", f"--tag={target}")
     assert not plain.manifest(repository, "empty").document["manifests"]
@@ -65,4 +75,4 @@ def test_an_image_without_layers_is_copied(
     made = bare(members)
     plain.push(f"{repository}/from", made, TAG)
     copy(box, plain, f"{plain.host}/{repository}/from:{TAG}", f"{plain.host}/{repository}/to:{TAG}")
-    assert plain.manifest(f"{repository}/to", TAG).manifest == made.manifest
+    assert plain.manifest(f"{repository}/to", TAG).manifest == made.raw

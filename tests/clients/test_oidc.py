@@ -17,7 +17,7 @@ from support.server import Trow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from clients.conftest import Connect
+    from clients.drivers import Connect
 
 MAIN: Final = {"repository": "acme/app", "ref": "refs/heads/main", "sub": "repo:acme/app:ref:refs/heads/main"}
 BRANCH: Final = {"repository": "acme/app", "ref": "refs/heads/new", "sub": "repo:acme/app:ref:refs/heads/new"}

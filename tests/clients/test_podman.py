@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clients.image import HELLO, TAG, Image, hello, image, index
+from clients.image import HELLO, TAG, hello, image, index, write_layout
 
 if TYPE_CHECKING:
     from clients.box import Box
     from clients.registry import Registry
+    from factories import Manifest
 
 # The settings that run everywhere: no cgroup of the machine's, no network of its own, no kernel file system.
 SETTINGS = """\
@@ -43,9 +44,9 @@ def podman(box: Box) -> Podman:
     return Podman(box)
 
 
-def load(podman: Podman, made: Image, name: str) -> None:
+def load(podman: Podman, made: Manifest, name: str) -> None:
     """Put the image into podman's store under the name."""
-    layout = made.write(podman.box.home / "in")
+    layout = write_layout(made, podman.box.home / "in")
     podman.run("tag", podman.run("pull", "--quiet", f"oci:{layout}:{TAG}"), name)
 
 

@@ -52,7 +52,7 @@ def canonical(name: str) -> Place:
     return Place(registry, images.official(registry, path), tag or None, digest or None)
 
 
-class Reader:
+class ContainerdReferences:
     """Has containerd read names: those of the images in an archive of `docker save`, which it puts into its own form.
 
     It is what happens to the name in a Pod too (`ParseDockerRef` of distribution/reference).
@@ -131,37 +131,37 @@ def read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 @pytest.fixture
-def reader(containerd: Containerd) -> Reader:
+def reader(containerd: Containerd) -> ContainerdReferences:
     if left := containerd.run("images", "ls", "--quiet").split():  # it would be read too
         containerd.run("images", "rm", *left)
-    return Reader(containerd)
+    return ContainerdReferences(containerd)
 
 
-def test_names_mean_the_same_here_and_in_containerd(reader: Reader) -> None:
+def test_names_mean_the_same_here_and_in_containerd(reader: ContainerdReferences) -> None:
     assert len(SAME) > 100
     assert {name: canonical(read) for name, read in reader.read(SAME).items()} == {name: ours(name) for name in SAME}
 
 
 @pytest.mark.parametrize("reason", STRICTER)
-def test_what_is_refused_here_alone(reader: Reader, reason: str) -> None:
+def test_what_is_refused_here_alone(reader: ContainerdReferences, reason: str) -> None:
     names = STRICTER[reason]
     assert {name: ours(name) for name in names} == dict.fromkeys(names)
     assert reader.read(names).keys() == set(names)
 
 
-def test_what_is_refused_there_alone(reader: Reader) -> None:
+def test_what_is_refused_there_alone(reader: ContainerdReferences) -> None:
     for name in NEWER:
         assert ours(name)
         assert reader.refuses(name)
 
 
-def test_what_is_refused_by_both(reader: Reader) -> None:
+def test_what_is_refused_by_both(reader: ContainerdReferences) -> None:
     for name in (*REFUSED, *(name for names in STRICTER_NEWER.values() for name in names)):
         assert ours(name) is None, name
         assert reader.refuses(name), name
 
 
-def test_whatever_is_read_here_is_read_there_in_the_same_way(reader: Reader) -> None:
+def test_whatever_is_read_here_is_read_there_in_the_same_way(reader: ContainerdReferences) -> None:
     newer = re.compile(r"[a-z0-9]*[A-Z][A-Za-z0-9-]*/|\[")
     names = [name for name in generated(800, seed="containerd") if not newer.match(name)]
     places = {name: place for name in names if (place := ours(name))}
@@ -169,7 +169,7 @@ def test_whatever_is_read_here_is_read_there_in_the_same_way(reader: Reader) -> 
     assert {name: canonical(read) for name, read in reader.read(list(places)).items()} == places
 
 
-def test_whatever_is_refused_here_alone_is_refused_for_a_reason(reader: Reader) -> None:
+def test_whatever_is_refused_here_alone_is_refused_for_a_reason(reader: ContainerdReferences) -> None:
     names = [name for name in generated(200, seed="refused") if ours(name) is None]
     alone = [name for name in names[:50] if reader.accepts(name)]
     assert alone

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clients.breaking import BreakingWay
-from clients.image import LARGE, TAG, image, index
+from clients.image import LARGE, TAG, image, index, write_layout
 
 if TYPE_CHECKING:
     from clients.box import Box
@@ -22,12 +22,12 @@ def regctl(plain: Registry, box: Box) -> Box:
 
 def test_an_index_is_copied_from_a_layout_and_on(plain: Registry, regctl: Box, repository: str) -> None:
     made = index(repository)
-    layout = made.write(regctl.home / "in")
+    layout = write_layout(made, regctl.home / "in")
     first, second = f"{plain.host}/{repository}/first:{TAG}", f"{plain.host}/{repository}/second:{TAG}"
     regctl.run("regctl", "image", "copy", f"ocidir://{layout}:{TAG}", first)
-    assert plain.complete(f"{repository}/first", TAG).manifest == made.manifest
+    assert plain.complete(f"{repository}/first", TAG).manifest == made.raw
     regctl.run("regctl", "image", "copy", first, second)
-    assert plain.complete(f"{repository}/second", TAG).manifest == made.manifest
+    assert plain.complete(f"{repository}/second", TAG).manifest == made.raw
     assert regctl.run("regctl", "image", "digest", second).strip() == made.digest
     regctl.run("regctl", "image", "copy", second, f"ocidir://{regctl.home / 'out'}:{TAG}")
     for name, content in made.content.items():
@@ -55,7 +55,7 @@ def test_a_deleted_tag_leaves_the_manifest(plain: Registry, regctl: Box, reposit
     assert regctl.run("regctl", "tag", "ls", remote).split() == ["kept", "removed"]
     regctl.run("regctl", "tag", "delete", f"{remote}:removed")
     assert regctl.run("regctl", "tag", "ls", remote).split() == ["kept"]
-    assert plain.complete(repository, made.digest).manifest == made.manifest
+    assert plain.complete(repository, made.digest).manifest == made.raw
 
 
 def test_artifacts_are_found_by_their_subject(plain: Registry, regctl: Box, repository: str) -> None:
@@ -75,18 +75,18 @@ def test_artifacts_are_found_by_their_subject(plain: Registry, regctl: Box, repo
 
 def test_a_large_layer_is_pushed_in_chunks(plain: Registry, regctl: Box, repository: str) -> None:
     made = image(repository)
-    layout = made.write(regctl.home / "in")
+    layout = write_layout(made, regctl.home / "in")
     size = 1 << 18
     regctl.run("regctl", "registry", "set", plain.host, f"--blob-chunk={size}", f"--blob-max={size}")
     copy = ("image", "copy", f"ocidir://{layout}:{TAG}", f"{plain.host}/{repository}:{TAG}")
     said = regctl.said("regctl", "--verbosity=trace", *copy)
-    chunks = sum(math.ceil(len(blob) / size) for blob in made.blobs if len(blob) > size)
+    chunks = sum(math.ceil(blob.size / size) for blob in made.blobs if blob.size > size)
     assert said.count("req-method=PATCH") == said.count("Content-Range:[") == chunks
-    assert plain.complete(repository, TAG).manifest == made.manifest
+    assert plain.complete(repository, TAG).manifest == made.raw
 
 
 def test_an_image_in_sha512_is_stored_and_read_back(plain: Registry, regctl: Box, repository: str) -> None:
-    layout = image(repository).write(regctl.home / "in")
+    layout = write_layout(image(repository), regctl.home / "in")
     made = f"ocidir://{layout}:sha512"
     regctl.run("regctl", "image", "mod", f"ocidir://{layout}:{TAG}", "--digest-algo=sha512", f"--create={made}")
     remote = f"{plain.host}/{repository}:{TAG}"
@@ -106,9 +106,9 @@ def test_an_image_in_sha512_is_stored_and_read_back(plain: Registry, regctl: Box
 def test_a_push_whose_connections_break_is_finished(plain: Registry, box: Box, repository: str, times: int) -> None:
     """It repeats the request, and then goes on in chunks, all in one upload session."""
     made = image(repository)
-    layout = made.write(box.home / "in")
+    layout = write_layout(made, box.home / "in")
     with BreakingWay(plain.host, b"PUT ", LARGE // 3, times).open() as way:
         box.run("regctl", "registry", "set", way.host, "--tls=disabled", "--skip-check")
         box.run("regctl", "image", "copy", f"ocidir://{layout}:{TAG}", f"{way.host}/{repository}:{TAG}")
         assert way.broken == times
-    assert plain.complete(repository, TAG).manifest == made.manifest
+    assert plain.complete(repository, TAG).manifest == made.raw

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clients.conftest import start_private
 from clients.drivers import CLIENTS, TOKENS
-from clients.registry import ALICE, CAROL, Login, Registry
-from clients.test_credentials import words
+from clients.refusals import words
+from clients.registry import ALICE, CAROL, Login, Registry, start_private
 from support.kubernetes import AUDIENCE, bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from clients.conftest import Connect
+    from clients.drivers import Connect
     from support.cluster import Cluster
 
 
 @dataclass(frozen=True)
-class Team:
+class Accounts:
     """A namespace with a ServiceAccount that may push and pull, and one that may do nothing."""
 
     namespace: str
@@ -32,12 +31,12 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(cluster: Cluster, kubeconfig: Path) -> Team:
+def team(cluster: Cluster, kubeconfig: Path) -> Accounts:
     name = f"team-{secrets.token_hex(4)}"
     cluster.create_namespace(name)
     cluster.kubectl("create", "serviceaccount", "stranger", "--namespace", name)
     bind(cluster, "trow-image-pusher", name, f"serviceaccount={name}:default")
-    return Team(name, *(cluster.token(name, account, AUDIENCE) for account in ("default", "stranger")))
+    return Accounts(name, *(cluster.token(name, account, AUDIENCE) for account in ("default", "stranger")))
 
 
 @pytest.fixture(scope="module", params=["bearer", "basic"])
@@ -54,7 +53,7 @@ def clustered(
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_the_token_is_a_password(
-    clustered: Registry, client: str, connect: Connect, team: Team, repository: str
+    clustered: Registry, client: str, connect: Connect, team: Accounts, repository: str
 ) -> None:
     driver = connect(client, clustered)
     name = repository.replace("clients", team.namespace)
@@ -69,7 +68,7 @@ def test_the_token_is_a_password(
 @pytest.mark.parametrize("clustered", ["bearer"], indirect=True)
 @pytest.mark.parametrize(("kind", "client"), TOKENS)
 def test_the_token_stands_where_clients_keep_tokens(
-    clustered: Registry, kind: str, client: str, connect: Connect, team: Team, repository: str
+    clustered: Registry, kind: str, client: str, connect: Connect, team: Accounts, repository: str
 ) -> None:
     driver = connect(client, clustered)
     name = repository.replace("clients", team.namespace)

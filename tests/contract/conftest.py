@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.clock import Clock
 from support.memory import MemoryBlobs
 from support.metadata import EmbeddedMetadata
-from trow.access.ports import RobotTokens
-from trow.admission.ports import Pins
-from trow.registry.ports import Blobs, Metadata
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-
-class Database(Metadata, RobotTokens, Pins, Protocol):
-    """Metadata that can be closed, with the credentials of programs and the digests of owners beside it."""
-
-    async def drop_old_pins(self, before: float, most: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-Open: TypeAlias = "Callable[[], Database]"
+    from support.fixtures import Database, Open
+    from trow.registry.ports import Blobs
 
 
 @pytest.fixture(params=["memory", "filesystem"])

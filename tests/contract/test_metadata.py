@@ -33,9 +33,9 @@ from trow.registry.ports import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from contract.conftest import Database, Open
     from factories import Blob, Manifest
     from support.clock import Clock
+    from support.fixtures import Database, Open
     from trow.oci.digest import Digest
 
 ALL = PageRequest(1000)

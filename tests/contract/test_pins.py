@@ -9,8 +9,8 @@ import factories
 from support.core import digest
 
 if TYPE_CHECKING:
-    from contract.conftest import Database, Open
     from support.clock import Clock
+    from support.fixtures import Database, Open
 
 FIRST: Final = digest(factories.digest_of(b"first"))
 SECOND: Final = digest(factories.digest_of(b"second", "sha512"))

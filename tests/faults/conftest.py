@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.client import Client
+from support.client import WireClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def client(trow: Trow) -> Iterator[Client]:
+def client(trow: Trow) -> Iterator[WireClient]:
     """Of whatever `trow` is there."""
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         yield client

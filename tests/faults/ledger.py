@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from support.client import Client, digest_of, image
+from factories import digest_of, image_of
+from support.client import WireClient
 from support.wire import ConnectionEnded
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Pusher:
     """Pushes images until the server is gone."""
 
     def __init__(self, host: str, ledger: ReviewRecorder, chance: random.Random, shared: list[bytes]) -> None:
-        self._client = Client(host)
+        self._client = WireClient(host)
         self._ledger = ledger
         self._chance = chance
         self._shared = shared
@@ -76,7 +77,7 @@ class Pusher:
         config = self._chance.randbytes(200)
         for content in (*layers, config):
             self._push_blob(content)
-        self._publish(image(config, layers))
+        self._publish(image_of(config, layers))
 
     def _content(self) -> bytes:
         if self._chance.random() < 0.15:
@@ -133,7 +134,7 @@ class Auditor:
     """Compares a registry with what clients wrote down."""
 
     def __init__(self, host: str) -> None:
-        self._client = Client(host)
+        self._client = WireClient(host)
 
     def check(self, ledger: ReviewRecorder) -> None:
         for push in ledger.blobs:

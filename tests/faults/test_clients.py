@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from factories import OCI_IMAGE, digest_of, image_of
 from faults.process import becomes, memory, open_files, sockets, threads
-from support.client import IMAGE, Client, digest_of, image
+from support.client import WireClient
 from support.server import Trow
 from support.store import assert_clean, staged
 from support.wire import Wire, chunked, request
@@ -48,7 +49,7 @@ def server(folder: Path) -> Iterator[Trow]:
 def trow(server: Trow, folder: Path) -> Iterator[Trow]:
     """A registry that every test leaves without open uploads and without the blob."""
     yield server
-    with Client(server.host) as client:
+    with WireClient(server.host) as client:
         assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{DIGEST}").status in {202, 404}
     assert becomes(lambda: staged(folder / "data") == [])
 
@@ -72,12 +73,12 @@ def test_a_blob_that_ends_early_leaves_nothing(
         wire.send(CONTENT[:sent])
         vanish(wire)
     assert becomes(lambda: staged(folder / "data") == [])
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         assert client.get_blob(REPOSITORY, DIGEST).status == 404
         assert client.push_whole(REPOSITORY, CONTENT).status == 201
 
 
-def test_a_chunked_blob_that_ends_early_leaves_nothing(client: Client, trow: Trow, folder: Path) -> None:
+def test_a_chunked_blob_that_ends_early_leaves_nothing(client: WireClient, trow: Trow, folder: Path) -> None:
     with Wire(trow.host) as wire:
         headers = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]
         wire.send(request("POST", WHOLE, headers))
@@ -87,16 +88,16 @@ def test_a_chunked_blob_that_ends_early_leaves_nothing(client: Client, trow: Tro
     assert client.get_blob(REPOSITORY, DIGEST).status == 404
 
 
-def test_a_manifest_that_ends_early_is_not_there(client: Client, trow: Trow) -> None:
-    manifest = image(b"x")
+def test_a_manifest_that_ends_early_is_not_there(client: WireClient, trow: Trow) -> None:
+    manifest = image_of(b"x")
     with Wire(trow.host) as wire:
-        headers = [("Content-Type", IMAGE), ("Content-Length", str(len(manifest) + 1)), ("Expect", "100-continue")]
+        headers = [("Content-Type", OCI_IMAGE), ("Content-Length", str(len(manifest) + 1)), ("Expect", "100-continue")]
         wire.send(request("PUT", f"/v2/{REPOSITORY}/manifests/early", headers))
         wire.wait_until_read()
         wire.send(manifest)
     with Wire(trow.host) as wire:
         wire.send(
-            request("PUT", f"/v2/{REPOSITORY}/manifests/early", [("Content-Type", IMAGE), ("Content-Length", "9")])
+            request("PUT", f"/v2/{REPOSITORY}/manifests/early", [("Content-Type", OCI_IMAGE), ("Content-Length", "9")])
         )
         assert wire.answer("PUT").status == 408  # sent after the other one and answered a second later
     assert client.get_manifest(REPOSITORY, "early").status == 404
@@ -104,7 +105,7 @@ def test_a_manifest_that_ends_early_is_not_there(client: Client, trow: Trow) -> 
 
 @pytest.mark.parametrize("vanish", [Wire.close, Wire.reset])
 def test_a_session_goes_on_where_a_vanished_client_stopped(
-    vanish: Callable[[Wire], None], client: Client, trow: Trow
+    vanish: Callable[[Wire], None], client: WireClient, trow: Trow
 ) -> None:
     session = client.begin(REPOSITORY)
     with Wire(trow.host) as wire:
@@ -119,7 +120,7 @@ def test_a_session_goes_on_where_a_vanished_client_stopped(
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_a_chunked_session_goes_on_where_a_vanished_client_stopped(client: Client, trow: Trow) -> None:
+def test_a_chunked_session_goes_on_where_a_vanished_client_stopped(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     for part in (CONTENT[:100_000], CONTENT[100_000:HALF]):
         with Wire(trow.host) as wire:
@@ -141,7 +142,7 @@ def cut_off(trow: Trow, method: str, target: str, vanish: Callable[[Wire], None]
         vanish(wire)
 
 
-def test_a_finish_that_ends_early_can_be_continued(client: Client, trow: Trow) -> None:
+def test_a_finish_that_ends_early_can_be_continued(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     cut_off(trow, "PUT", f"{session}?digest={DIGEST}")
     offset = client.offset(session)
@@ -149,7 +150,7 @@ def test_a_finish_that_ends_early_can_be_continued(client: Client, trow: Trow) -
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_a_finish_that_ends_early_can_be_continued_with_chunks(client: Client, trow: Trow) -> None:
+def test_a_finish_that_ends_early_can_be_continued_with_chunks(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     cut_off(trow, "PUT", f"{session}?digest={DIGEST}")
     offset = client.offset(session)
@@ -162,7 +163,7 @@ def test_a_finish_that_ends_early_can_be_continued_with_chunks(client: Client, t
 @pytest.mark.parametrize("vanish", [Wire.close, Wire.reset])
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_finish_that_ends_early_can_be_repeated(
-    times: int, vanish: Callable[[Wire], None], client: Client, trow: Trow
+    times: int, vanish: Callable[[Wire], None], client: WireClient, trow: Trow
 ) -> None:
     session = client.begin(REPOSITORY)
     for _ in range(times):
@@ -171,7 +172,7 @@ def test_a_finish_that_ends_early_can_be_repeated(
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_a_stream_that_ends_early_can_be_repeated(client: Client, trow: Trow) -> None:
+def test_a_stream_that_ends_early_can_be_repeated(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     cut_off(trow, "PATCH", session)
     assert client.ask("PATCH", session, body=CONTENT).status == 202
@@ -180,7 +181,7 @@ def test_a_stream_that_ends_early_can_be_repeated(client: Client, trow: Trow) ->
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_a_chunked_finish_that_ends_early_can_be_repeated(client: Client, trow: Trow) -> None:
+def test_a_chunked_finish_that_ends_early_can_be_repeated(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     with Wire(trow.host) as wire:
         headers = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]
@@ -198,11 +199,13 @@ def test_a_chunked_finish_that_ends_early_can_be_repeated(client: Client, trow: 
     ("method", "path"),
     [("POST", f"blobs/uploads/?digest={DIGEST}"), ("PUT", "manifests/slow"), ("GET", "manifests/slow"), ("PATCH", "")],
 )
-def test_a_body_that_does_not_come_is_not_waited_for(method: str, path: str, client: Client, trow: Trow) -> None:
+def test_a_body_that_does_not_come_is_not_waited_for(method: str, path: str, client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     target = f"/v2/{REPOSITORY}/{path}" if path else session
     with Wire(trow.host) as wire:
-        wire.send(request(method, target, [("Content-Type", IMAGE), ("Content-Length", "5000")]) + b"the first bytes")
+        wire.send(
+            request(method, target, [("Content-Type", OCI_IMAGE), ("Content-Length", "5000")]) + b"the first bytes"
+        )
         answer = wire.answer(method)
         assert answer.codes
         assert answer.status == (404 if method == "GET" else 408)
@@ -216,13 +219,13 @@ def test_a_body_that_does_not_come_is_not_waited_for(method: str, path: str, cli
         ("POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={DIGEST}", "application/octet-stream"),
         ("PATCH", "", "application/octet-stream"),
         ("PUT", "", "application/octet-stream"),
-        ("PUT", f"/v2/{REPOSITORY}/manifests/slow", IMAGE),
+        ("PUT", f"/v2/{REPOSITORY}/manifests/slow", OCI_IMAGE),
         ("POST", "/token", "application/x-www-form-urlencoded"),
     ],
 )
 @pytest.mark.parametrize("framing", [("Content-Length", "50000"), ("Transfer-Encoding", "chunked")])
 def test_a_body_that_comes_a_byte_now_and_then_is_not_waited_for(
-    method: str, path: str, kind: str, framing: tuple[str, str], client: Client, trow: Trow
+    method: str, path: str, kind: str, framing: tuple[str, str], client: WireClient, trow: Trow
 ) -> None:
     session = client.begin(REPOSITORY)
     target = path or (session if method == "PATCH" else f"{session}?digest={DIGEST}")
@@ -236,7 +239,7 @@ def test_a_body_that_comes_a_byte_now_and_then_is_not_waited_for(
 
 
 def test_slow_uploads_hold_no_threads_and_delay_nobody(tmp_path: Path) -> None:
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.push_whole(REPOSITORY, CONTENT).status == 201
         before = threads(trow.process.pid)
         slow = [Wire(trow.host) for _ in range(300)]
@@ -269,7 +272,7 @@ def trickle(wire: Wire, piece: bytes) -> int:
     return sent
 
 
-def test_a_slow_body_that_keeps_its_pace_is_waited_for(client: Client, trow: Trow) -> None:
+def test_a_slow_body_that_keeps_its_pace_is_waited_for(client: WireClient, trow: Trow) -> None:
     content = CONTENT[:4000]
     with Wire(trow.host) as wire:
         path = f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest_of(content)}"
@@ -280,7 +283,7 @@ def test_a_slow_body_that_keeps_its_pace_is_waited_for(client: Client, trow: Tro
         assert wire.answer("POST").status == 201
 
 
-def test_a_session_goes_on_after_a_timeout(client: Client, trow: Trow) -> None:
+def test_a_session_goes_on_after_a_timeout(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     with Wire(trow.host) as wire:
         wire.send(request("PATCH", session, [("Content-Length", str(len(CONTENT)))]) + CONTENT[:HALF])
@@ -296,7 +299,7 @@ def test_a_session_goes_on_after_a_timeout(client: Client, trow: Trow) -> None:
 def large(server: Trow) -> str:
     """The path of a blob of 50 MiB."""
     content = random.Random(2).randbytes(50 * MIB)
-    with Client(server.host) as client:
+    with WireClient(server.host) as client:
         assert client.push_whole("large/blobs", content).status == 201
     return f"/v2/large/blobs/blobs/{digest_of(content)}"
 
@@ -324,7 +327,7 @@ def vanish_amid_downloads(trow: Trow, path: str, count: int) -> None:
         list(pool.map(vanish, range(count)))
 
 
-def test_stalled_downloads_hold_no_memory_and_delay_nobody(large: str, client: Client, trow: Trow) -> None:
+def test_stalled_downloads_hold_no_memory_and_delay_nobody(large: str, client: WireClient, trow: Trow) -> None:
     held = memory(trow.process.pid)
     stalled = [Wire(trow.host, receive_buffer=64 * 1024) for _ in range(64)]
     for wire in stalled:
@@ -363,7 +366,7 @@ def vanish_amid_uploads(trow: Trow, count: int) -> None:
 # ---- two at once in one session
 
 
-def test_a_second_writer_waits_or_is_refused(client: Client, trow: Trow) -> None:
+def test_a_second_writer_waits_or_is_refused(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     with Wire(trow.host) as first, Wire(trow.host) as second:
         first.send(announced("PATCH", session, HALF))
@@ -377,7 +380,7 @@ def test_a_second_writer_waits_or_is_refused(client: Client, trow: Trow) -> None
 
 
 def test_a_second_writer_is_refused_while_the_first_one_takes_long(tmp_path: Path) -> None:
-    with Trow.start(tmp_path) as patient, Client(patient.host) as client, Wire(patient.host) as first:
+    with Trow.start(tmp_path) as patient, WireClient(patient.host) as client, Wire(patient.host) as first:
         session = client.begin(REPOSITORY)
         first.send(announced("PATCH", session, HALF))
         first.wait_until_read()
@@ -389,12 +392,12 @@ def test_a_second_writer_is_refused_while_the_first_one_takes_long(tmp_path: Pat
         assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_of_many_writers_at_one_place_one_wins(client: Client, trow: Trow) -> None:
+def test_of_many_writers_at_one_place_one_wins(client: WireClient, trow: Trow) -> None:
     session = client.begin(REPOSITORY)
     contents = [random.Random(number).randbytes(200_000) for number in range(8)]
 
     def append(content: bytes) -> int:
-        with Client(trow.host) as other:
+        with WireClient(trow.host) as other:
             return other.append(session, content, 0).status
 
     with ThreadPoolExecutor(len(contents)) as pool:
@@ -405,7 +408,7 @@ def test_of_many_writers_at_one_place_one_wins(client: Client, trow: Trow) -> No
     assert client.get_blob(REPOSITORY, digest_of(winner)).body == winner
 
 
-def test_a_session_that_was_finished_meanwhile_takes_nothing_more(client: Client, trow: Trow, folder: Path) -> None:
+def test_a_session_that_was_finished_meanwhile_takes_nothing_more(client: WireClient, trow: Trow, folder: Path) -> None:
     """The second request finds the session, then waits for the first one, which ends it."""
     session = client.begin(REPOSITORY)
     with Wire(trow.host) as first, Wire(trow.host) as second:
@@ -422,7 +425,9 @@ def test_a_session_that_was_finished_meanwhile_takes_nothing_more(client: Client
     assert client.get_blob(REPOSITORY, DIGEST).body == CONTENT
 
 
-def test_a_session_that_was_cancelled_meanwhile_takes_nothing_more(client: Client, trow: Trow, folder: Path) -> None:
+def test_a_session_that_was_cancelled_meanwhile_takes_nothing_more(
+    client: WireClient, trow: Trow, folder: Path
+) -> None:
     """Two requests wait for the first one. Nothing tells which the server reads first: try until it is DELETE."""
 
     def late_patch_is_refused() -> bool:
@@ -448,7 +453,7 @@ def test_a_session_that_was_cancelled_meanwhile_takes_nothing_more(client: Clien
     assert client.get_blob(REPOSITORY, DIGEST).status == 404
 
 
-def test_a_finish_sent_twice_at_once_is_whole(client: Client, trow: Trow) -> None:
+def test_a_finish_sent_twice_at_once_is_whole(client: WireClient, trow: Trow) -> None:
     for size in (100, 60_000, 200_000):
         content = random.Random(size).randbytes(size)
         session = client.begin(REPOSITORY)

@@ -9,7 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from support.client import IMAGE, Client, digest_of, image
+from factories import OCI_IMAGE, digest_of, image_of
+from support.client import WireClient
 from support.server import Trow
 from support.store import assert_clean, staged, strangers
 
@@ -24,7 +25,7 @@ SECONDS: Final = 8.0
 REPOSITORIES: Final = ("crowded/first", "crowded/second")
 TAGS: Final = ("latest", "v1", "v2", "edge")
 BLOBS: Final = [random.Random(size).randbytes(size) for size in (0, 10, 3000, 65_536, 65_537, 90_000, 300_000)]
-MANIFESTS: Final = [image(blob, [BLOBS[-1]], annotations={"size": str(len(blob))}) for blob in BLOBS]
+MANIFESTS: Final = [image_of(blob, [BLOBS[-1]], annotations={"size": str(len(blob))}) for blob in BLOBS]
 CONTENT: Final = {digest_of(content): content for content in (*BLOBS, *MANIFESTS)}
 
 
@@ -32,7 +33,7 @@ class Participant:
     """Does one thing after the other, and knows which answers are right."""
 
     def __init__(self, host: str, chance: random.Random) -> None:
-        self._client = Client(host)
+        self._client = WireClient(host)
         self._chance = chance
         self._steps: list[Callable[[str, str, bytes, bytes], None]] = [
             self._push_blob,
@@ -61,7 +62,7 @@ class Participant:
         return count
 
     def _ask(self, method: str, path: str, *allowed: int, body: bytes | None = None) -> Answer:
-        answer = self._client.ask(method, path, [("Content-Type", IMAGE)], body)
+        answer = self._client.ask(method, path, [("Content-Type", OCI_IMAGE)], body)
         assert answer.status in allowed, f"{method} {path}: {answer}"
         return answer
 
@@ -137,7 +138,7 @@ def test_a_crowd_on_the_same_tags_leaves_a_whole_store(tmp_path: Path) -> None:
         with ThreadPoolExecutor(CLIENTS) as pool:
             steps = [run.result() for run in [pool.submit(each.run) for each in participants]]
         assert min(steps) > 0
-        with Client(trow.host) as client:
+        with WireClient(trow.host) as client:
             for repository in REPOSITORIES:
                 for tag in TAGS:
                     check_history(client, repository, tag)
@@ -148,7 +149,7 @@ def test_a_crowd_on_the_same_tags_leaves_a_whole_store(tmp_path: Path) -> None:
     assert b"Traceback" not in trow.stderr.read_bytes()
 
 
-def check_history(client: Client, repository: str, tag: str) -> None:
+def check_history(client: WireClient, repository: str, tag: str) -> None:
     """It goes back to number 1, and its newest line is what the tag is now."""
     events = whole_history(client, f"/api/v1/repositories/{repository}/tags/{tag}/history?n=1000")
     assert_no_gaps(events)
@@ -157,7 +158,7 @@ def check_history(client: Client, repository: str, tag: str) -> None:
     assert (now.header("docker-content-digest") or None) == events[0]["digest"]
 
 
-def whole_history(client: Client, path: str) -> list[dict[str, object]]:
+def whole_history(client: WireClient, path: str) -> list[dict[str, object]]:
     events: list[dict[str, object]] = []
     while path:
         answer = client.ask("GET", path)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import urllib3
 
+from factories import OCI_INDEX, digest_of
 from faults.process import memory
 from support import http2
-from support.client import INDEX, digest_of
 from support.crowd import HEALTH, Crowd, files_allowed, has_ended, healthy
 from support.server import Trow
 from support.waiting import until
@@ -323,7 +323,7 @@ def test_http_2_streams_that_nobody_reads_hold_little_and_end(hasty: Trow) -> No
     """A window of nothing: TCP goes on, and the answers to a hundred requests would be kept for ever."""
     manifest = image_of(60_000)
     url = f"{hasty.url}/v2/windows/manifests/one"
-    assert urllib3.request("PUT", url, body=manifest, headers={"content-type": INDEX}).status == 201
+    assert urllib3.request("PUT", url, body=manifest, headers={"content-type": OCI_INDEX}).status == 201
     with Wire(hasty.host) as wire:
         wire.send(http2.preface(window=0))
         for number in range(100):
@@ -334,7 +334,7 @@ def test_http_2_streams_that_nobody_reads_hold_little_and_end(hasty: Trow) -> No
 
 def image_of(size: int) -> bytes:
     """An index of about so many bytes, without images."""
-    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": {"text": "x" * size}}
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"text": "x" * size}}
     return json.dumps(document).encode()
 
 

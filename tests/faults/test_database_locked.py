@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from support.client import Client, digest_of, image, push_image
+from factories import digest_of, image_of
+from support.client import WireClient, push_image
 from support.server import Trow
 from support.store import assert_clean, staged
 from support.wire import Wire, request
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 REPOSITORY: Final = "locked/database"
 SMALL: Final = b"there before"
 LARGE: Final = random.Random(1).randbytes(200_000)
-MANIFEST: Final = image(SMALL, [LARGE])
+MANIFEST: Final = image_of(SMALL, [LARGE])
 # Holds the lock from its first line of output until its input ends.
 _HOLDER: Final = """
 import sqlite3, sys
@@ -61,8 +62,8 @@ def locked(data: Path) -> Iterator[None]:
         assert holder.returncode == 0
 
 
-def test_pulls_go_on_and_pushes_are_told_to_come_back(tmp_path: Path, trow: Trow, client: Client) -> None:
-    small, large, manifest = b"new", random.Random(2).randbytes(200_000), image(b"new")
+def test_pulls_go_on_and_pushes_are_told_to_come_back(tmp_path: Path, trow: Trow, client: WireClient) -> None:
+    small, large, manifest = b"new", random.Random(2).randbytes(200_000), image_of(b"new")
     with locked(tmp_path / "data"), ThreadPoolExecutor() as pool:
         answers = [
             pool.submit(ask_alone, trow, ask)
@@ -90,12 +91,12 @@ def test_pulls_go_on_and_pushes_are_told_to_come_back(tmp_path: Path, trow: Trow
     assert client.ask("GET", "/readiness").status == 200
 
 
-def ask_alone(trow: Trow, ask: Callable[[Client], Answer]) -> Answer:
-    with Client(trow.host) as client:
+def ask_alone(trow: Trow, ask: Callable[[WireClient], Answer]) -> Answer:
+    with WireClient(trow.host) as client:
         return ask(client)
 
 
-def assert_pulls_go_on(client: Client) -> None:
+def assert_pulls_go_on(client: WireClient) -> None:
     assert client.ask("GET", "/healthz").status == 200
     assert client.get_blob(REPOSITORY, digest_of(SMALL)).body == SMALL
     assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
@@ -103,7 +104,7 @@ def assert_pulls_go_on(client: Client) -> None:
     assert client.ask("GET", f"/v2/{REPOSITORY}/tags/list").status == 200
 
 
-def test_a_session_survives_the_lock(tmp_path: Path, client: Client) -> None:
+def test_a_session_survives_the_lock(tmp_path: Path, client: WireClient) -> None:
     content = random.Random(3).randbytes(500_000)
     with locked(tmp_path / "data"):
         session = client.begin(REPOSITORY)
@@ -114,7 +115,7 @@ def test_a_session_survives_the_lock(tmp_path: Path, client: Client) -> None:
     assert client.get_blob(REPOSITORY, digest_of(content)).body == content
 
 
-def test_a_push_waits_for_a_short_lock(tmp_path: Path, trow: Trow, client: Client) -> None:
+def test_a_push_waits_for_a_short_lock(tmp_path: Path, trow: Trow, client: WireClient) -> None:
     with Wire(trow.host) as pushing:
         with locked(tmp_path / "data"):
             pushing.send(push_of(b"patient"))
@@ -126,7 +127,7 @@ def push_of(content: bytes) -> bytes:
     return request("POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest_of(content)}", (), content)
 
 
-def test_others_are_answered_while_a_push_waits(tmp_path: Path, trow: Trow, client: Client) -> None:
+def test_others_are_answered_while_a_push_waits(tmp_path: Path, trow: Trow, client: WireClient) -> None:
     """By their order, not by a clock: all these answers come before that of the push that was sent first."""
     with locked(tmp_path / "data"), Wire(trow.host) as pushing:
         pushing.send(push_of(b"waits"))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from factories import digest_of, image_of
 from faults.volume import Volume, ext4, tmpfs
-from support.client import Client, digest_of, image
+from support.client import WireClient
 from support.server import Trow
 from support.store import assert_clean, staged
 
@@ -23,7 +24,7 @@ VOLUME: Final = 64 * MIB
 REPOSITORY: Final = "full/disk"
 SMALL: Final = random.Random(1).randbytes(1000)
 LARGE: Final = random.Random(2).randbytes(300_000)
-MANIFEST: Final = image(SMALL, [LARGE])
+MANIFEST: Final = image_of(SMALL, [LARGE])
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
@@ -37,7 +38,7 @@ def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Volume]:
 def trow(volume: Volume, tmp_path: Path) -> Iterator[Trow]:
     """A registry with an image in it; afterwards its store must be whole."""
     with volume.start(tmp_path) as trow:
-        with Client(trow.host) as client:
+        with WireClient(trow.host) as client:
             assert client.push_whole(REPOSITORY, SMALL).status == 201
             assert client.push_whole(REPOSITORY, LARGE).status == 201
             assert client.put_manifest(REPOSITORY, "kept", MANIFEST).status == 201
@@ -53,14 +54,14 @@ def assert_refused(answer: Answer) -> None:
     assert b"space" in answer.body or answer.status == 503
 
 
-def assert_pulls_go_on(client: Client) -> None:
+def assert_pulls_go_on(client: WireClient) -> None:
     assert client.get_blob(REPOSITORY, digest_of(SMALL)).body == SMALL
     assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
     assert client.get_manifest(REPOSITORY, "kept").body == MANIFEST
     assert client.ask("GET", f"/v2/{REPOSITORY}/tags/list").status == 200
 
 
-def assert_serves_again(volume: Volume, client: Client) -> None:
+def assert_serves_again(volume: Volume, client: WireClient) -> None:
     volume.clear()
     assert client.ask("GET", "/readiness").status == 200
     for size in (100, 5 * MIB):
@@ -68,11 +69,11 @@ def assert_serves_again(volume: Volume, client: Client) -> None:
         assert client.push_whole(REPOSITORY, content).status == 201
         assert client.get_blob(REPOSITORY, digest_of(content)).body == content
     assert client.push_whole(REPOSITORY, b"after").status == 201
-    assert client.put_manifest(REPOSITORY, "after", image(b"after")).status == 201
+    assert client.put_manifest(REPOSITORY, "after", image_of(b"after")).status == 201
 
 
 @pytest.mark.parametrize("room", [0, 50_000, 3 * MIB])
-def test_a_large_blob_in_one_request(room: int, volume: Volume, client: Client) -> None:
+def test_a_large_blob_in_one_request(room: int, volume: Volume, client: WireClient) -> None:
     content = random.Random(3).randbytes(8 * MIB)
     volume.fill(room)
     assert_refused(client.push_whole(REPOSITORY, content))
@@ -86,7 +87,7 @@ def test_a_large_blob_in_one_request(room: int, volume: Volume, client: Client) 
 
 
 @pytest.mark.parametrize("room", [0, 3 * MIB])
-def test_a_large_blob_in_a_session_goes_on_when_there_is_space(room: int, volume: Volume, client: Client) -> None:
+def test_a_large_blob_in_a_session_goes_on_when_there_is_space(room: int, volume: Volume, client: WireClient) -> None:
     content = random.Random(4).randbytes(8 * MIB)
     session = client.begin(REPOSITORY)
     assert client.append(session, content[:MIB], 0).status == 202
@@ -102,7 +103,7 @@ def test_a_large_blob_in_a_session_goes_on_when_there_is_space(room: int, volume
     assert client.get_blob(REPOSITORY, digest_of(content)).body == content
 
 
-def test_many_small_blobs_fill_the_database(volume: Volume, client: Client) -> None:
+def test_many_small_blobs_fill_the_database(volume: Volume, client: WireClient) -> None:
     volume.fill(2 * MIB)
     pushed, refused = push_until_refused(client, lambda number: random.Random(number).randbytes(60_000))
     for content in pushed:
@@ -113,7 +114,7 @@ def test_many_small_blobs_fill_the_database(volume: Volume, client: Client) -> N
     assert client.push_whole(REPOSITORY, refused).status == 201
 
 
-def push_until_refused(client: Client, content_of: Callable[[int], bytes]) -> tuple[list[bytes], bytes]:
+def push_until_refused(client: WireClient, content_of: Callable[[int], bytes]) -> tuple[list[bytes], bytes]:
     pushed: list[bytes] = []
     for number in range(1000):
         content = content_of(number)
@@ -125,9 +126,9 @@ def push_until_refused(client: Client, content_of: Callable[[int], bytes]) -> tu
     raise AssertionError("the volume never got full")
 
 
-def test_manifests_fill_the_database(volume: Volume, client: Client) -> None:
+def test_manifests_fill_the_database(volume: Volume, client: WireClient) -> None:
     volume.fill(2 * MIB)
-    manifests = [image(SMALL, annotations={"filler": random.Random(n).randbytes(50_000).hex()}) for n in range(100)]
+    manifests = [image_of(SMALL, annotations={"filler": random.Random(n).randbytes(50_000).hex()}) for n in range(100)]
     answers = [client.put_manifest(REPOSITORY, f"tag{number}", each) for number, each in enumerate(manifests)]
     refused = [number for number, answer in enumerate(answers) if answer.status != 201]
     assert refused
@@ -142,7 +143,7 @@ def test_manifests_fill_the_database(volume: Volume, client: Client) -> None:
     assert_serves_again(volume, client)
 
 
-def test_wherever_the_space_ends_a_blob_is_whole_or_not_there(volume: Volume, client: Client) -> None:
+def test_wherever_the_space_ends_a_blob_is_whole_or_not_there(volume: Volume, client: WireClient) -> None:
     """In the blob's file, in the folder that names it, or in the database that links it."""
     outcomes = set()
     for room in range(MIB - 8192, MIB + 80_000, 4096):
@@ -169,17 +170,17 @@ def test_a_start_without_space_serves_or_says_why_not(volume: Volume, trow: Trow
     except AssertionError as error:
         assert "space" in str(error)  # noqa: PT017 - the wrapper quotes what the server wrote
     else:
-        with again, Client(again.host) as client:
+        with again, WireClient(again.host) as client:
             assert_pulls_go_on(client)
     volume.clear()
-    with volume.start(tmp_path) as recovered, Client(recovered.host) as client:
+    with volume.start(tmp_path) as recovered, WireClient(recovered.host) as client:
         assert_pulls_go_on(client)
         assert client.push_whole(REPOSITORY, b"there is space").status == 201
 
 
 def test_a_log_on_a_full_volume_stops_nothing_and_goes_on(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "volume", VOLUME) as volume:
-        with Trow.start(volume.path, "--data-dir", str(tmp_path / "data")) as trow, Client(trow.host) as client:
+        with Trow.start(volume.path, "--data-dir", str(tmp_path / "data")) as trow, WireClient(trow.host) as client:
             volume.fill()
             for number in range(1000):
                 assert client.push_whole(REPOSITORY, b"%d" % number).status == 201
@@ -192,9 +193,9 @@ def test_a_log_on_a_full_volume_stops_nothing_and_goes_on(tmp_path: Path) -> Non
 # ---- giving space back
 
 
-def test_what_is_there_can_be_deleted_on_a_full_volume(volume: Volume, client: Client) -> None:
+def test_what_is_there_can_be_deleted_on_a_full_volume(volume: Volume, client: WireClient) -> None:
     for number in range(200):
-        manifest = image(SMALL, annotations={"filler": f"{number}" * 1000})
+        manifest = image_of(SMALL, annotations={"filler": f"{number}" * 1000})
         assert client.put_manifest(REPOSITORY, f"tag{number}", manifest).status == 201
     blobs = [random.Random(number).randbytes(30_000) for number in range(50)]
     for blob in blobs:
@@ -217,7 +218,7 @@ def test_what_is_there_can_be_deleted_on_a_full_volume(volume: Volume, client: C
     assert client.push_whole(REPOSITORY, LARGE).status == 201
 
 
-def test_deletes_leave_no_space_to_pushes_until_there_is_enough(volume: Volume, client: Client, trow: Trow) -> None:
+def test_deletes_leave_no_space_to_pushes_until_there_is_enough(volume: Volume, client: WireClient, trow: Trow) -> None:
     volume.fill()
     assert client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept").status == 202
     assert volume.free > MIB, "the reserve was given back"
@@ -225,7 +226,7 @@ def test_deletes_leave_no_space_to_pushes_until_there_is_enough(volume: Volume, 
         answer = client.push_whole(REPOSITORY, random.Random(size).randbytes(size))
         assert answer.status == 507, answer
         assert answer.codes == ["UNAVAILABLE"]
-    assert client.put_manifest(REPOSITORY, "new", image(b"new")).status == 507
+    assert client.put_manifest(REPOSITORY, "new", image_of(b"new")).status == 507
     assert client.ask("GET", "/readiness").status == 503
     assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(SMALL)}").status == 202
     volume.clear()
@@ -234,11 +235,13 @@ def test_deletes_leave_no_space_to_pushes_until_there_is_enough(volume: Volume, 
     assert b"pushes are refused" in trow.stderr.read_bytes()
 
 
-def test_the_reserve_stays_in_use_after_a_restart(volume: Volume, trow: Trow, client: Client, tmp_path: Path) -> None:
+def test_the_reserve_stays_in_use_after_a_restart(
+    volume: Volume, trow: Trow, client: WireClient, tmp_path: Path
+) -> None:
     volume.fill()
     assert client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept").status == 202
     trow.stop()
-    with volume.start(tmp_path) as again, Client(again.host) as later:
+    with volume.start(tmp_path) as again, WireClient(again.host) as later:
         assert later.push_whole(REPOSITORY, random.Random(7).randbytes(MIB)).status == 507
         assert later.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(SMALL)}").status == 202
         volume.clear()
@@ -248,7 +251,7 @@ def test_the_reserve_stays_in_use_after_a_restart(volume: Volume, trow: Trow, cl
 def test_a_volume_without_space_for_the_reserve_is_served_without(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "volume", VOLUME) as volume:
         volume.fill(3 * MIB)
-        with volume.start(tmp_path) as trow, Client(trow.host) as client:
+        with volume.start(tmp_path) as trow, WireClient(trow.host) as client:
             assert client.push_whole(REPOSITORY, LARGE).status == 201
             assert not (volume.data / "trow.reserve").exists()
             assert b"no space for the reserve" in trow.stderr.read_bytes()

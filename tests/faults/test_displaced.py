@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from support.client import Client, digest_of, image, push_image
+from factories import digest_of, image_of
+from support.client import WireClient, push_image
 from support.server import Trow
 from support.store import assert_clean
 from support.waiting import until
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 REPOSITORY: Final = "moved/away"
 SMALL: Final = b"there before"
 LARGE: Final = random.Random(1).randbytes(200_000)
-KEPT: Final = image(SMALL, [LARGE])
+KEPT: Final = image_of(SMALL, [LARGE])
 
 
 @pytest.fixture
@@ -63,29 +64,29 @@ def make_anew(path: Path) -> None:
     path.mkdir(parents=True)
 
 
-def push_small(client: Client) -> Answer:
+def push_small(client: WireClient) -> Answer:
     return client.push_whole(REPOSITORY, b"new")
 
 
-def push_large(client: Client) -> Answer:
+def push_large(client: WireClient) -> Answer:
     return client.push_whole(REPOSITORY, LARGE[1:])
 
 
-def push_in_a_session(client: Client) -> Answer:
+def push_in_a_session(client: WireClient) -> Answer:
     session = client.ask("POST", f"/v2/{REPOSITORY}/blobs/uploads/").header("location")
     answer = client.ask("PATCH", session, [("Content-Type", "application/octet-stream")], LARGE[2:])
     return answer if answer.status >= 400 else client.ask("PUT", f"{session}?digest={digest_of(LARGE[2:])}")
 
 
-def put_manifest(client: Client) -> Answer:
+def put_manifest(client: WireClient) -> Answer:
     return client.put_manifest(REPOSITORY, "new", KEPT)
 
 
-def delete_manifest(client: Client) -> Answer:
+def delete_manifest(client: WireClient) -> Answer:
     return client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept")
 
 
-def mount(client: Client) -> Answer:
+def mount(client: WireClient) -> Answer:
     source = f"mount={digest_of(SMALL)}&from={REPOSITORY}"
     return client.ask("POST", f"/v2/{REPOSITORY}/mounted/blobs/uploads/?{source}")
 
@@ -118,7 +119,7 @@ def assert_refused(answer: Answer) -> None:
 
 @pytest.mark.parametrize(("name", "happens"), PLACES)
 def test_a_registry_whose_data_was_moved_is_not_ready_and_logs_it(
-    name: str, happens: Callable[[Path], None], trow: Trow, client: Client, data: Path
+    name: str, happens: Callable[[Path], None], trow: Trow, client: WireClient, data: Path
 ) -> None:
     assert client.ask("GET", "/readiness").status == 200
     happens(data / name if name else data)
@@ -136,9 +137,9 @@ def test_a_registry_whose_data_was_moved_is_not_ready_and_logs_it(
 def test_no_change_is_acknowledged_that_the_next_start_would_not_know(
     name: str,
     happens: Callable[[Path], None],
-    change: Callable[[Client], Answer],
+    change: Callable[[WireClient], Answer],
     trow: Trow,
-    client: Client,
+    client: WireClient,
     data: Path,
 ) -> None:
     happens(data / name if name else data)
@@ -146,7 +147,7 @@ def test_no_change_is_acknowledged_that_the_next_start_would_not_know(
     trow.kill()
 
 
-def test_a_large_blob_goes_into_no_other_folder(trow: Trow, client: Client, data: Path) -> None:
+def test_a_large_blob_goes_into_no_other_folder(trow: Trow, client: WireClient, data: Path) -> None:
     make_anew(data / "blobs")
     assert_refused(push_large(client))
     assert_refused(push_in_a_session(client))
@@ -154,7 +155,7 @@ def test_a_large_blob_goes_into_no_other_folder(trow: Trow, client: Client, data
     trow.kill()
 
 
-def test_a_folder_of_uploads_that_is_made_anew_is_used(trow: Trow, client: Client, data: Path) -> None:
+def test_a_folder_of_uploads_that_is_made_anew_is_used(trow: Trow, client: WireClient, data: Path) -> None:
     """The next start would clear it in any case."""
     make_anew(data / "uploads")
     assert client.ask("GET", "/readiness").status == 200
@@ -164,7 +165,7 @@ def test_a_folder_of_uploads_that_is_made_anew_is_used(trow: Trow, client: Clien
 
 @pytest.mark.parametrize("name", [WHOLE, "blobs"])
 def test_a_blob_whose_folder_is_gone_is_not_answered_as_unknown(
-    name: str, trow: Trow, client: Client, data: Path
+    name: str, trow: Trow, client: WireClient, data: Path
 ) -> None:
     """A client would believe it, and push everything anew."""
     move(data / name if name else data)
@@ -175,7 +176,7 @@ def test_a_blob_whose_folder_is_gone_is_not_answered_as_unknown(
 
 
 @pytest.mark.parametrize("name", [WHOLE, "trow.db", "blobs", "audit.db"])
-def test_what_is_put_back_is_taken_up_again(name: str, trow: Trow, client: Client, data: Path) -> None:
+def test_what_is_put_back_is_taken_up_again(name: str, trow: Trow, client: WireClient, data: Path) -> None:
     path = data / name if name else data
     moved = path.with_name(f"{path.name}.moved")
     move(path)
@@ -190,7 +191,7 @@ def test_what_is_put_back_is_taken_up_again(name: str, trow: Trow, client: Clien
     assert push_large(client).status == 201
     assert put_manifest(client).status == 201
     trow.kill()
-    with Trow.start(trow.folder) as again, Client(again.host) as other:
+    with Trow.start(trow.folder) as again, WireClient(again.host) as other:
         assert other.get_blob(REPOSITORY, digest_of(LARGE[1:])).body == LARGE[1:]
         assert other.get_blob(REPOSITORY, digest_of(b"new")).body == b"new"
         assert other.get_manifest(REPOSITORY, "new").body == KEPT
@@ -199,7 +200,7 @@ def test_what_is_put_back_is_taken_up_again(name: str, trow: Trow, client: Clien
 
 def test_an_audit_trail_that_was_moved_keeps_its_records_and_refuses_what_must_be_on_record(tmp_path: Path) -> None:
     config = {"audit": {"fail_closed": True}}
-    with Trow.start(tmp_path, config=config) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path, config=config) as trow, WireClient(trow.host) as client:
         assert push_small(client).status == 201
         move(tmp_path / "data" / "audit.db")
         assert client.push_whole(REPOSITORY, SMALL).status == 503

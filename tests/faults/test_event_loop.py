@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from factories import OCI_IMAGE, OCI_INDEX, descriptor_of, digest_of, image_of
 from support.admission import body, pod
-from support.client import IMAGE, INDEX, Client, descriptor, digest_of, image
+from support.client import WireClient
 from support.server import Trow
 from support.watchdog import Costly, assert_others_are_answered, costly
 
@@ -55,7 +56,7 @@ def row(**start: Any) -> Callable[[Prepare], Prepare]:
 
 @row()
 def ranges_with_spaces(trow: Trow) -> Sequence[Costly]:
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         assert client.push_whole(REPOSITORY, b"x" * 100).status == 201
     headers = [("Range", f"bytes={' ' * 8000}x")]
     return [costly("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(b'x' * 100)}", headers=headers)]
@@ -64,29 +65,31 @@ def ranges_with_spaces(trow: Trow) -> Sequence[Costly]:
 @row()
 def manifests_of_4_mib(trow: Trow) -> Sequence[Costly]:
     """Their many small parts are what takes time."""
-    entries = [descriptor(b"%d" % number, IMAGE) for number in range(25_000)]
-    raw = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    entries = [descriptor_of(b"%d" % number, OCI_IMAGE) for number in range(25_000)]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
     assert 3.5 * MIB < len(raw) < 4 * MIB
-    headers = [("Content-Type", INDEX)]
+    headers = [("Content-Type", OCI_INDEX)]
     return [costly("PUT", f"/v2/{REPOSITORY}/manifests/large", 201, headers, raw)]
 
 
 def invented(members: str) -> bytes:
     """An index with members that nobody knows, which are read to know that the document has one meaning."""
-    return f'{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[],"x":[{members}]}}'.encode()
+    return f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[],"x":[{members}]}}'.encode()
 
 
 @row()
 def manifests_of_a_million_members(trow: Trow) -> Sequence[Costly]:
     raw = invented("[]," * 1_300_000 + "[]")
-    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/large", 400, [("Content-Type", INDEX)], raw)]
+    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/large", 400, [("Content-Type", OCI_INDEX)], raw)]
 
 
 @row()
 def documents_of_numbers_that_are_hard_to_round(trow: Trow) -> Sequence[Costly]:
     numbers = f"0.77777e300,{'1e300,' * 9_000}1"
     return [
-        costly("PUT", f"/v2/{REPOSITORY}/manifests/{size}", 201, [("Content-Type", INDEX)], invented(numbers * times))
+        costly(
+            "PUT", f"/v2/{REPOSITORY}/manifests/{size}", 201, [("Content-Type", OCI_INDEX)], invented(numbers * times)
+        )
         for size, times in (("small", 1), ("large", 12))
     ]
 
@@ -104,14 +107,20 @@ def tokens_of_numbers_and_scopes_without_meaning(trow: Trow) -> Sequence[Costly]
 @row()
 def referrers_with_annotations(trow: Trow) -> Sequence[Costly]:
     """Some that are as large as a manifest may be, and some that a list shows."""
-    subject = image(b"subject")
-    about = {"mediaType": IMAGE, "digest": digest_of(subject), "size": len(subject)}
-    with Client(trow.host) as client:
+    subject = image_of(b"subject")
+    about = {"mediaType": OCI_IMAGE, "digest": digest_of(subject), "size": len(subject)}
+    with WireClient(trow.host) as client:
         for number in range(120):
             filling = {"filling": f"{number:03}" * ((4 * MIB - 1000) // 3 if number % 2 else 20_000)}
-            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "subject": about, "annotations": filling}
+            index = {
+                "schemaVersion": 2,
+                "mediaType": OCI_INDEX,
+                "manifests": [],
+                "subject": about,
+                "annotations": filling,
+            }
             raw = json.dumps(index).encode()
-            assert client.put_manifest(REPOSITORY, digest_of(raw), raw, INDEX).status == 201
+            assert client.put_manifest(REPOSITORY, digest_of(raw), raw, OCI_INDEX).status == 201
     return [costly("GET", f"/v2/{REPOSITORY}/referrers/{digest_of(subject)}")]
 
 
@@ -143,23 +152,23 @@ def catalogue_that_has_to_be_read_to_its_end(trow: Trow) -> Sequence[Costly]:
 
 @row()
 def images_of_many_layers(trow: Trow) -> Sequence[Costly]:
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         assert client.push_whole(REPOSITORY, b"{}").status == 201
         assert client.push_whole(REPOSITORY, b"x").status == 201
-    raw = image(b"{}", [b"x"] * 20_000)
+    raw = image_of(b"{}", [b"x"] * 20_000)
     assert 2 * MIB < len(raw) < 4 * MIB
-    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/many", 201, [("Content-Type", IMAGE)], raw)]
+    return [costly("PUT", f"/v2/{REPOSITORY}/manifests/many", 201, [("Content-Type", OCI_IMAGE)], raw)]
 
 
 @row()
 def pages_of_tags(trow: Trow) -> Sequence[Costly]:
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         assert client.push_whole(REPOSITORY, b"{}").status == 201
-        assert client.put_manifest(REPOSITORY, "latest", image(b"{}")).status == 201
+        assert client.put_manifest(REPOSITORY, "latest", image_of(b"{}")).status == 201
     with closing(sqlite3.connect(trow.folder / "data" / "trow.db")) as database, database:
         database.executemany(
             "INSERT INTO tag (repository, name, digest) VALUES (?, ?, ?)",
-            ((REPOSITORY, f"{number:0128}", digest_of(image(b"{}"))) for number in range(20_000)),
+            ((REPOSITORY, f"{number:0128}", digest_of(image_of(b"{}"))) for number in range(20_000)),
         )
     return [costly("GET", f"/v2/{REPOSITORY}/tags/list?n=10000")]
 
@@ -211,7 +220,7 @@ def wrong_passwords(_: Trow) -> Sequence[Costly]:
 @row()
 def metrics(trow: Trow) -> Sequence[Costly]:
     """With a series for each of many repositories and statuses, and all that has been counted."""
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         for number in range(50):
             assert client.push_whole(f"{REPOSITORY}-{number}", b"x").status == 201
     return [costly("GET", "/metrics")]
@@ -236,7 +245,7 @@ def test_others_are_answered_while_nobody_reads_the_log(idle: Trow, tmp_path: Pa
     with Trow.start(tmp_path, log_to=writing) as trow:
         os.close(writing)
         long = "/" + "x" * 3000
-        with Client(trow.host) as client:
+        with WireClient(trow.host) as client:
             for _ in range(2500):
                 assert client.ask("GET", long).status == 404
         assert_others_are_answered(trow.host, idle.host, [costly("GET", long, 404)])

@@ -8,8 +8,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from factories import digest_of
 from faults.ledger import Auditor, Pusher, ReviewRecorder
-from support.client import Client, digest_of
+from support.client import WireClient
 from support.server import Trow
 from support.store import assert_clean, staged, strangers
 
@@ -83,10 +84,10 @@ def audit(trow: Trow, data: Path, ledgers: list[ReviewRecorder]) -> None:
 
 def test_kill_9_ends_sessions_and_a_clean_stop_does_not(tmp_path: Path) -> None:
     content = random.Random(0).randbytes(300_000)
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         session = client.begin("a/b")
         assert client.append(session, content[:200_000], 0).status == 202
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.offset(session) == 200_000
         assert client.append(session, content[200_000:250_000], 200_000).status == 202
         assert client.finish(session, digest_of(content), content[250_000:]).status == 201
@@ -94,7 +95,7 @@ def test_kill_9_ends_sessions_and_a_clean_stop_does_not(tmp_path: Path) -> None:
         lost = client.begin("a/b")
         assert client.append(lost, content, 0).status == 202
         trow.kill()
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         for answer in (client.ask("GET", lost), client.finish(lost, digest_of(content))):
             assert (answer.status, answer.codes) == (404, ["BLOB_UPLOAD_UNKNOWN"])
         assert staged(tmp_path / "data") == []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from support.client import Client
+from support.client import WireClient
 from support.numbers import fresh
 from support.server import STOP_SECONDS, Trow, listening
 from support.waiting import until
@@ -49,12 +49,12 @@ def host_of(process: subprocess.Popen[str], tmp_path: Path) -> str:
     return listening(process, tmp_path / "none").partition("://")[2]
 
 
-def ask_often(client: Client, count: int = REQUESTS) -> None:
+def ask_often(client: WireClient, count: int = REQUESTS) -> None:
     for _ in range(count):
         assert client.ask("GET", LONG).status == 404
 
 
-def dropped(client: Client) -> int:
+def dropped(client: WireClient) -> int:
     text = fresh(lambda: client.ask("GET", "/metrics").body)
     found = re.search(r"^trow_log_lines_dropped (\S+)$", text, re.MULTILINE)
     assert found
@@ -74,7 +74,7 @@ def test_a_pipe_that_nobody_reads_stops_neither_answers_nor_the_end(tmp_path: Pa
     reading, writing = os.pipe()
     with started(tmp_path, writing) as process:
         os.close(writing)
-        with Client(host_of(process, tmp_path)) as client:
+        with WireClient(host_of(process, tmp_path)) as client:
             ask_often(client)
             assert dropped(client) > 0
             assert client.ask("GET", "/readiness").status == 200
@@ -93,7 +93,7 @@ def test_a_pipe_that_is_read_again_says_how_much_was_dropped(tmp_path: Path) -> 
             while some := os.read(reading, 65536):
                 content.append(some)
 
-        with Client(host_of(process, tmp_path)) as client:
+        with WireClient(host_of(process, tmp_path)) as client:
             ask_often(client)
             lost = dropped(client)
             thread = threading.Thread(target=read)
@@ -119,7 +119,7 @@ def test_an_audit_record_on_a_pipe_that_nobody_reads_does_not_keep_it_from_endin
         os.close(writing)
         with os.fdopen(os.dup(reading), encoding="utf-8") as banner:
             host = next(line for line in banner if "listening" in line).split("://")[1].strip()
-        with Client(host) as client:
+        with WireClient(host) as client:
             for number in range(200):
                 assert client.push_whole(f"read/{'by-nobody-' * 20}{number}", b"content").status == 201
                 assert client.ask("DELETE", f"/v2/read/{'by-nobody-' * 20}{number}/manifests/{'x' * 100}").status
@@ -133,7 +133,7 @@ def test_a_log_that_cannot_be_written_costs_its_lines_alone(where: str, tmp_path
     log = writing if where == "gone" else os.open(where, os.O_WRONLY)
     with started(tmp_path, log) as process:
         os.close(reading)
-        with Client(host_of(process, tmp_path)) as client:
+        with WireClient(host_of(process, tmp_path)) as client:
             ask_often(client, 10)
             until(lambda: dropped(client) >= 10)
             assert client.push_whole("read/by-nobody", b"content").status == 201
@@ -162,7 +162,7 @@ def on_a_terminal(tmp_path: Path, *flags: str, environment: Sequence[tuple[str, 
             patch.setenv(name, value)
         with started(tmp_path, terminal, *flags) as process:
             os.close(terminal)
-            with Client(host_of(process, tmp_path)) as client:
+            with WireClient(host_of(process, tmp_path)) as client:
                 assert client.ask("GET", "/v2/%C2%9B31m%E2%80%AE/tags/list").status >= 400
             end(process)
     thread.join(SOON)
@@ -191,7 +191,7 @@ def test_a_terminal_gets_no_colours_where_none_are_wanted(
 
 
 def test_text_can_be_had_elsewhere_without_colours(tmp_path: Path) -> None:
-    with Trow.start(tmp_path, "--log-format", "text") as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path, "--log-format", "text") as trow, WireClient(trow.host) as client:
         assert client.ask("GET", "/v2/").status == 200
     text = trow.stderr.read_text("utf-8")
     assert " INFO    GET /v2/ 200 client=127.0.0.1 " in text

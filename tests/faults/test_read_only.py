@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from factories import digest_of, image_of
 from faults.volume import ext4, tmpfs
-from support.client import Client, digest_of, image
+from support.client import WireClient
 from support.server import START_SECONDS, Trow
 from support.store import assert_clean
 
@@ -21,17 +22,17 @@ MIB: Final = 2**20
 REPOSITORY: Final = "read/only"
 SMALL: Final = b"there before"
 LARGE: Final = random.Random(1).randbytes(200_000)
-MANIFEST: Final = image(SMALL, [LARGE])
+MANIFEST: Final = image_of(SMALL, [LARGE])
 
 
 def furnish(trow: Trow) -> None:
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         assert client.push_whole(REPOSITORY, SMALL).status == 201
         assert client.push_whole(REPOSITORY, LARGE).status == 201
         assert client.put_manifest(REPOSITORY, "kept", MANIFEST).status == 201
 
 
-def assert_pulls_go_on(client: Client) -> None:
+def assert_pulls_go_on(client: WireClient) -> None:
     assert client.ask("GET", "/healthz").status == 200
     assert client.get_blob(REPOSITORY, digest_of(SMALL)).body == SMALL
     assert client.get_blob(REPOSITORY, digest_of(LARGE)).body == LARGE
@@ -39,7 +40,7 @@ def assert_pulls_go_on(client: Client) -> None:
     assert client.ask("GET", f"/v2/{REPOSITORY}/tags/list").status == 200
 
 
-def assert_refused(client: Client, method: str, path: str, body: bytes | None = None) -> None:
+def assert_refused(client: WireClient, method: str, path: str, body: bytes | None = None) -> None:
     answer = client.ask(method, path, [("Content-Type", "application/vnd.oci.image.manifest.v1+json")], body)
     assert (answer.status, answer.codes) == (503, ["UNAVAILABLE"]), answer
     assert int(answer.header("retry-after")) > 0
@@ -67,7 +68,7 @@ def test_a_volume_that_is_remounted_read_only_and_back(tmp_path: Path) -> None:
         volume.data.mkdir()
         for name in ("trow.db", "trow.lock", "audit.db"):
             (volume.data / name).symlink_to(aside / name)
-        with volume.start(tmp_path) as trow, Client(trow.host) as client:
+        with volume.start(tmp_path) as trow, WireClient(trow.host) as client:
             furnish(trow)
             assert client.ask("GET", "/readiness").status == 200
             volume.remount("ro")
@@ -84,8 +85,8 @@ def test_a_volume_that_is_remounted_read_only_and_back(tmp_path: Path) -> None:
 
 def test_a_volume_that_the_kernel_makes_read_only(tmp_path: Path) -> None:
     """As after an error of the disk: every write fails, to open files too, until the volume is mounted anew."""
-    large, manifest = random.Random(3).randbytes(200_000), image(SMALL, [LARGE], annotations={"new": "1"})
-    with ext4(tmp_path / "volume", 48 * MIB) as volume, volume.start(tmp_path) as trow, Client(trow.host) as client:
+    large, manifest = random.Random(3).randbytes(200_000), image_of(SMALL, [LARGE], annotations={"new": "1"})
+    with ext4(tmp_path / "volume", 48 * MIB) as volume, volume.start(tmp_path) as trow, WireClient(trow.host) as client:
         furnish(trow)
         session = client.begin(REPOSITORY)
         volume.remount("abort")
@@ -100,7 +101,7 @@ def test_a_volume_that_the_kernel_makes_read_only(tmp_path: Path) -> None:
         assert client.get_manifest(REPOSITORY, "new").status == 404
         assert_pulls_go_on(client)
     with ext4(tmp_path / "volume", 48 * MIB) as volume:
-        with volume.start(tmp_path) as trow, Client(trow.host) as client:
+        with volume.start(tmp_path) as trow, WireClient(trow.host) as client:
             assert_pulls_go_on(client)
             assert client.push_whole(REPOSITORY, large).status == 201
         assert_clean(volume.data)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from factories import digest_of
 from faults.process import becomes
-from support.client import Client, digest_of
+from support.client import WireClient
 from support.server import Trow
 from support.store import assert_clean, staged
 from support.wire import Wire, request
@@ -63,7 +64,7 @@ def ended(trow: Trow) -> int:
 
 def test_requests_in_flight_are_finished(tmp_path: Path, content: bytes) -> None:
     uploaded = content[: SIZE // 2]
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.push_whole(REPOSITORY, content).status == 201
         session = client.begin(REPOSITORY)
         upload = begin_upload(trow, f"{session}?digest={digest_of(uploaded)}", uploaded)
@@ -76,7 +77,7 @@ def test_requests_in_flight_are_finished(tmp_path: Path, content: bytes) -> None
             upload.send(uploaded[len(uploaded) // 2 :])
             assert upload.answer("PUT").status == 201
         assert ended(trow) == 0
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.get_blob(REPOSITORY, digest_of(uploaded)).body == uploaded
     assert_clean(tmp_path / "data")
 
@@ -91,7 +92,7 @@ def hasty(tmp_path: Path) -> Iterator[Trow]:
 
 def test_a_stop_does_not_wait_longer_than_its_grace(hasty: Trow, tmp_path: Path, content: bytes) -> None:
     uploaded = content[: 10 * MIB]
-    with Client(hasty.host) as client:
+    with WireClient(hasty.host) as client:
         assert client.push_whole(REPOSITORY, content).status == 201
         session = client.begin(REPOSITORY)
     upload = begin_upload(hasty, f"{session}?digest={digest_of(uploaded)}", uploaded)
@@ -101,7 +102,7 @@ def test_a_stop_does_not_wait_longer_than_its_grace(hasty: Trow, tmp_path: Path,
         assert ended(hasty) == 0
     assert b"shutdown_grace" in hasty.stderr.read_bytes()
     assert b"Traceback" not in hasty.stderr.read_bytes(), "this is how a stop is meant to be"
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.get_blob(REPOSITORY, digest_of(uploaded)).status == 404
         assert client.get_blob(REPOSITORY, digest_of(content)).body == content
         client.ask("DELETE", session)
@@ -112,7 +113,7 @@ def test_a_stop_does_not_wait_longer_than_its_grace(hasty: Trow, tmp_path: Path,
 def test_uploads_that_keep_the_threads_busy_do_not_hinder_a_stop(hasty: Trow) -> None:
     """Chunks of one byte, each of which is work for two threads, were cut off after the threads had ended."""
     host, _, port = hasty.host.rpartition(":")
-    with Client(hasty.host) as client, contextlib.ExitStack() as uploads:
+    with WireClient(hasty.host) as client, contextlib.ExitStack() as uploads:
         for _ in range(6):
             wire = uploads.enter_context(socket.create_connection((host, int(port)), timeout=STOP_SECONDS))
             wire.sendall(request("PATCH", client.begin(REPOSITORY), [("Transfer-Encoding", "chunked")]))
@@ -141,10 +142,10 @@ def test_idle_connections_delay_no_stop(number: signal.Signals, tmp_path: Path) 
 def test_sessions_go_on_after_a_stop(algorithm: str, size: int, tmp_path: Path) -> None:
     content = random.Random(size).randbytes(2 * size)
     digest = digest_of(content, algorithm)
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         session = client.begin(REPOSITORY)
         assert client.append(session, content[:size], 0).status == 202
-    with Trow.start(tmp_path) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.offset(session) == size
         assert client.finish(session, digest, content[size:]).status == 201
         assert client.get_blob(REPOSITORY, digest).body == content

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from factories import digest_of, image_of
 from faults.process import becomes, open_files
 from faults.strace import deadly, failing, strace
-from support.client import Client, digest_of, image
+from support.client import WireClient
 from support.server import Trow
 from support.store import assert_clean, staged
 from support.waiting import until
@@ -29,14 +30,14 @@ SMALL: Final = b"small"
 LARGE: Final = random.Random(1).randbytes(300_000)
 FOLDER: Final = digest_of(LARGE).removeprefix("sha256:")[:2]
 FLUSH: Final = "fsync,fdatasync"
-KEPT: Final = image(b"before")
+KEPT: Final = image_of(b"before")
 
 
 @pytest.fixture
 def trow(tmp_path: Path) -> Iterator[Trow]:
     """A registry that has done all this before, so that folders and log are there."""
     with Trow.start(tmp_path) as trow:
-        with Client(trow.host) as client:
+        with WireClient(trow.host) as client:
             assert client.push_whole(REPOSITORY, b"before").status == 201
             assert client.push_whole(REPOSITORY, LARGE[1:]).status == 201
             assert client.put_manifest(REPOSITORY, "kept", KEPT).status == 201
@@ -54,11 +55,11 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "strace.log"
 
 
-def push_whole(client: Client, content: bytes) -> Answer:
+def push_whole(client: WireClient, content: bytes) -> Answer:
     return client.push_whole(REPOSITORY, content)
 
 
-def push_in_a_session(client: Client, content: bytes) -> Answer:
+def push_in_a_session(client: WireClient, content: bytes) -> Answer:
     session = client.begin(REPOSITORY)
     assert client.append(session, content[:-1], 0).status == 202
     return client.finish(session, digest_of(content), content[-1:])
@@ -66,10 +67,10 @@ def push_in_a_session(client: Client, content: bytes) -> Answer:
 
 def manifest_of(content: bytes) -> bytes:
     """One that differs as the content does, over a blob that was there before."""
-    return image(b"before", annotations={"org.example": digest_of(content)})
+    return image_of(b"before", annotations={"org.example": digest_of(content)})
 
 
-def put_manifest(client: Client, content: bytes) -> Answer:
+def put_manifest(client: WireClient, content: bytes) -> Answer:
     return client.put_manifest(REPOSITORY, "new", manifest_of(content))
 
 
@@ -78,7 +79,7 @@ def put_manifest(client: Client, content: bytes) -> Answer:
 
 @pytest.mark.parametrize("push", [push_whole, push_in_a_session])
 def test_a_blob_is_flushed_before_its_answer(
-    push: Callable[[Client, bytes], Answer], trow: Trow, client: Client, log: Path
+    push: Callable[[WireClient, bytes], Answer], trow: Trow, client: WireClient, log: Path
 ) -> None:
     with strace(trow, log, "-e", "trace=fsync,fdatasync,link,write,writev,sendto,sendmsg"):
         assert push(client, LARGE).status == 201
@@ -87,7 +88,7 @@ def test_a_blob_is_flushed_before_its_answer(
     )
 
 
-def test_what_lives_in_the_database_is_flushed_before_its_answer(trow: Trow, client: Client, log: Path) -> None:
+def test_what_lives_in_the_database_is_flushed_before_its_answer(trow: Trow, client: WireClient, log: Path) -> None:
     manifest = f"/v2/{REPOSITORY}/manifests/kept"
     asks: list[Callable[[], Answer]] = [
         lambda: push_whole(client, SMALL),
@@ -116,9 +117,9 @@ def assert_order(log: Path, *patterns: str) -> None:
 @pytest.mark.parametrize("where", ["everywhere", "folder", "database"])
 def test_a_blob_that_cannot_be_flushed_is_refused(
     where: str,
-    push: Callable[[Client, bytes], Answer],
+    push: Callable[[WireClient, bytes], Answer],
     trow: Trow,
-    client: Client,
+    client: WireClient,
     tmp_path: Path,
     wal: Path,
     log: Path,
@@ -132,7 +133,7 @@ def test_a_blob_that_cannot_be_flushed_is_refused(
     assert_clean(tmp_path / "data")
 
 
-def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: Client, tmp_path: Path, log: Path) -> None:
+def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: WireClient, tmp_path: Path, log: Path) -> None:
     with failing(trow, log, FLUSH, "EIO"):
         assert_refused(push_whole(client, SMALL))
         assert_refused(put_manifest(client, SMALL))
@@ -147,7 +148,7 @@ def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: Client, t
     assert_clean(tmp_path / "data")
 
 
-def test_a_registry_that_cannot_flush_is_not_ready(trow: Trow, client: Client, wal: Path, log: Path) -> None:
+def test_a_registry_that_cannot_flush_is_not_ready(trow: Trow, client: WireClient, wal: Path, log: Path) -> None:
     assert client.ask("GET", "/readiness").status == 200
     with failing(trow, log, FLUSH, "EIO", wal):
         until(lambda: client.ask("GET", "/readiness").status == 503)
@@ -155,22 +156,22 @@ def test_a_registry_that_cannot_flush_is_not_ready(trow: Trow, client: Client, w
     assert client.ask("GET", "/readiness").status == 200
 
 
-def delete_manifest(client: Client, content: bytes) -> Answer:
+def delete_manifest(client: WireClient, content: bytes) -> Answer:
     del content
     return client.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept")
 
 
-def mount(client: Client, content: bytes) -> Answer:
+def mount(client: WireClient, content: bytes) -> Answer:
     del content
     source = f"mount={digest_of(b'before')}&from={REPOSITORY}"
     return client.ask("POST", f"/v2/{REPOSITORY}/mounted/blobs/uploads/?{source}")
 
 
-def move_tag(client: Client, content: bytes) -> Answer:
+def move_tag(client: WireClient, content: bytes) -> Answer:
     return client.put_manifest(REPOSITORY, "kept", manifest_of(content))
 
 
-def seen(client: Client) -> list[tuple[int, bytes]]:
+def seen(client: WireClient) -> list[tuple[int, bytes]]:
     """Everything that these changes change."""
     paths = [
         *(f"/v2/{REPOSITORY}/blobs/{digest_of(content)}" for content in (SMALL, LARGE)),
@@ -185,10 +186,10 @@ def seen(client: Client) -> list[tuple[int, bytes]]:
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("change", [push_whole, put_manifest, move_tag, delete_manifest, mount])
 def test_what_was_refused_does_not_come_true_after_a_crash(
-    change: Callable[[Client, bytes], Answer],
+    change: Callable[[WireClient, bytes], Answer],
     content: bytes,
     trow: Trow,
-    client: Client,
+    client: WireClient,
     tmp_path: Path,
     wal: Path,
     log: Path,
@@ -199,7 +200,7 @@ def test_what_was_refused_does_not_come_true_after_a_crash(
         assert_refused(change(client, content))
         assert seen(client) == before
         trow.kill()
-    with Trow.start(tmp_path) as again, Client(again.host) as other:
+    with Trow.start(tmp_path) as again, WireClient(again.host) as other:
         assert seen(other) == before
         assert change(other, content).status in {201, 202}
         assert seen(other) != before
@@ -207,14 +208,14 @@ def test_what_was_refused_does_not_come_true_after_a_crash(
 
 
 def test_what_was_refused_does_not_come_true_beside_what_others_are_told(
-    trow: Trow, client: Client, tmp_path: Path, wal: Path, log: Path
+    trow: Trow, client: WireClient, tmp_path: Path, wal: Path, log: Path
 ) -> None:
     before = seen(client)
     with failing(trow, log, FLUSH, "EIO", wal):
         assert_refused(push_whole(client, SMALL))
     assert push_whole(client, b"another").status == 201
     trow.kill()
-    with Trow.start(tmp_path) as again, Client(again.host) as other:
+    with Trow.start(tmp_path) as again, WireClient(again.host) as other:
         assert seen(other) == before
         assert other.get_blob(REPOSITORY, digest_of(b"another")).body == b"another"
 
@@ -232,7 +233,7 @@ def test_a_command_that_failed_beside_no_server_has_done_nothing(trow: Trow, tmp
         assert again.command("token", "list", "--json").strip() in {"", "[]"}
 
 
-def test_a_flush_that_failed_is_not_believed_the_second_time(trow: Trow, client: Client, log: Path) -> None:
+def test_a_flush_that_failed_is_not_believed_the_second_time(trow: Trow, client: WireClient, log: Path) -> None:
     """The kernel reports a lost write once; the bytes that the session had are gone."""
     session = client.begin(REPOSITORY)
     assert client.append(session, LARGE, 0).status == 202
@@ -245,7 +246,7 @@ def test_a_flush_that_failed_is_not_believed_the_second_time(trow: Trow, client:
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 @pytest.mark.parametrize("call", ["mkdir", "rename", "link"])
 def test_a_blob_that_cannot_be_named_is_refused_and_can_be_finished_later(
-    call: str, error: str, trow: Trow, client: Client, tmp_path: Path, log: Path
+    call: str, error: str, trow: Trow, client: WireClient, tmp_path: Path, log: Path
 ) -> None:
     folder = tmp_path / "data" / "blobs" / "sha256" / FOLDER
     if call == "mkdir":
@@ -264,7 +265,7 @@ def test_a_blob_that_cannot_be_named_is_refused_and_can_be_finished_later(
 
 @pytest.mark.parametrize("push", [push_whole, push_in_a_session])
 def test_a_blob_that_is_stored_is_acknowledged_even_if_tidying_up_fails(
-    push: Callable[[Client, bytes], Answer], trow: Trow, client: Client, log: Path
+    push: Callable[[WireClient, bytes], Answer], trow: Trow, client: WireClient, log: Path
 ) -> None:
     with failing(trow, log, "unlink", "EIO"):
         assert push(client, LARGE).status == 201
@@ -276,7 +277,7 @@ def assert_refused(answer: Answer, status: int = 503) -> None:
     assert int(answer.header("retry-after")) > 0
 
 
-def test_no_more_open_files_than_allowed(trow: Trow, client: Client) -> None:
+def test_no_more_open_files_than_allowed(trow: Trow, client: WireClient) -> None:
     """Connections above the limit wait or fail; when others end, the registry serves as before."""
     allowed = len(open_files(trow.process.pid)) + 10
     subprocess.run(["prlimit", f"--pid={trow.process.pid}", f"--nofile={allowed}"], check=True, timeout=30)
@@ -302,7 +303,7 @@ def answers(trow: Trow) -> bool:
 @pytest.mark.parametrize("push", [push_whole, push_in_a_session])
 @pytest.mark.parametrize("call", ["fsync", "mkdir", "rename", "link", "folder", "fdatasync", "unlink"])
 def test_kill_9_at_any_step_of_a_blob(
-    call: str, push: Callable[[Client, bytes], Answer], trow: Trow, client: Client, tmp_path: Path, log: Path
+    call: str, push: Callable[[WireClient, bytes], Answer], trow: Trow, client: WireClient, tmp_path: Path, log: Path
 ) -> None:
     folder = tmp_path / "data" / "blobs" / "sha256" / FOLDER
     if call == "mkdir":
@@ -310,7 +311,7 @@ def test_kill_9_at_any_step_of_a_blob(
     fatal = deadly(trow, log, "fsync", folder) if call == "folder" else deadly(trow, log, call)
     with fatal, pytest.raises(ConnectionEnded):
         push(client, LARGE)
-    with Trow.start(tmp_path) as again, Client(again.host) as other:
+    with Trow.start(tmp_path) as again, WireClient(again.host) as other:
         answer = other.get_blob(REPOSITORY, digest_of(LARGE))
         # The commit may have reached the database before the flush that the answer waits for.
         assert answer.status in {"fdatasync": {200, 404}, "unlink": {200}}.get(call, {404})
@@ -325,11 +326,11 @@ def test_kill_9_at_any_step_of_a_blob(
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
 @pytest.mark.parametrize("push", [push_whole, put_manifest])
 def test_kill_9_at_any_step_of_the_database(
-    push: Callable[[Client, bytes], Answer], call: str, trow: Trow, client: Client, tmp_path: Path, log: Path
+    push: Callable[[WireClient, bytes], Answer], call: str, trow: Trow, client: WireClient, tmp_path: Path, log: Path
 ) -> None:
     with deadly(trow, log, call), pytest.raises(ConnectionEnded):
         push(client, SMALL)
-    with Trow.start(tmp_path) as again, Client(again.host) as other:
+    with Trow.start(tmp_path) as again, WireClient(again.host) as other:
         blob = other.get_blob(REPOSITORY, digest_of(SMALL))
         assert blob.status == 404 or blob.body == SMALL
         tagged = other.get_manifest(REPOSITORY, "new")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import trustme
 
+from factories import digest_of
 from faults.process import becomes
-from support.client import Client, digest_of
+from support.client import WireClient
 from support.server import Trow
 from support.wire import ConnectionEnded, Wire, request
 
@@ -73,7 +74,7 @@ def test_a_renewed_certificate_is_served_and_requests_in_flight_finish(tmp_path:
     content = random.Random(1).randbytes(50 * MIB)
     with Trow.start(tmp_path, tls=True) as trow:
         authority = Authority(trow)
-        with Client(trow.host, authority.context) as client:
+        with WireClient(trow.host, authority.context) as client:
             assert client.push_whole(REPOSITORY, content).status == 201
         with Wire(trow.host, authority.context, receive_buffer=64 * 1024) as download:
             download.send(request("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(content)}"))
@@ -92,7 +93,7 @@ def test_a_long_download_delays_no_renewal(tmp_path: Path) -> None:
     content = random.Random(2).randbytes(50 * MIB)
     with Trow.start(tmp_path, tls=True, config={"limits": {"header_timeout": "1s"}}) as trow:
         authority = Authority(trow)
-        with Client(trow.host, authority.context) as client:
+        with WireClient(trow.host, authority.context) as client:
             assert client.push_whole(REPOSITORY, content).status == 201
         with Wire(trow.host, authority.context, receive_buffer=64 * 1024) as download:
             download.send(request("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(content)}"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from support.issuer import Issuer
     from support.records import Record
-    from support.team import Watched
+    from support.team import TeamClient
 
 ALICE: Final = ("alice", "correct horse")
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
@@ -40,7 +40,7 @@ def members(record: Record, *names: str) -> list[Any]:
 # ---- pulls and pushes
 
 
-def pull(client: Watched, repository: Repository, index: factories.Manifest) -> int:
+def pull(client: TeamClient, repository: Repository, index: factories.Manifest) -> int:
     """As containerd does it: HEAD and GET by tag, a platform of the index, its config and layers."""
     child = index.children[0]
     there = Repository(client, repository.name)

@@ -13,7 +13,7 @@ import factories
 from support.records import Records, stored, verified
 from support.registry import Client, Repository
 from support.server import Trow
-from support.team import Watched, new_address
+from support.team import TeamClient, new_address
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_pulls_go_on_while_nothing_can_be_recorded_and_are_recorded_later(relaxe
         repository, image = Repository(client, name), factories.image(1)
         repository.push(image, "v1")
         with unwritable_record(relaxed, image, repository.manifest("v1")):
-            with Watched(relaxed.url, [], user=ALICE) as puller:
+            with TeamClient(relaxed.url, [], user=ALICE) as puller:
                 assert puller.get(repository.manifest("v1")).body == image.raw
                 assert puller.get(repository.blob(image.blobs[0].digest)).body == image.blobs[0].content
             until(lambda: b"the audit database does not take records" in relaxed.stderr.read_bytes())

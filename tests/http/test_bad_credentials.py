@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import factories
 from support.issuer import AUDIENCE, new_key, public_jwk
 from support.registry import Repository, basic
-from support.team import Team, Watched, new_address
+from support.team import Team, TeamClient, new_address
 from support.waiting import until
 from support.wire import ConnectionEnded, Wire, request
 from trow.identity.keys import KeyRing
@@ -416,7 +416,7 @@ def test_a_key_that_the_issuer_may_have_by_now_is_refused_until_it_is_asked_agai
     assert all("list" in record["reason"] and "actor" not in record for record in found)
 
 
-def assert_denied(team: Team, client: Watched, why: str, repositories: set[str | None], *, records: int = 1) -> None:
+def assert_denied(team: Team, client: TeamClient, why: str, repositories: set[str | None], *, records: int = 1) -> None:
     """It is on record: nobody, from there, with the reason, once for each thing that was asked."""
     found = team.records.of(client, records)
     assert {record.get("repository") for record in found} == repositories

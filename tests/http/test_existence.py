@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.registry import Reply
-    from support.team import Team, Watched
+    from support.team import Team, TeamClient
 
 HERE: Final = "team-b/is-here"
 ABSENT: Final = "team-b/is-none"  # as long as the other, so that lengths can be compared too
@@ -34,7 +34,7 @@ IMAGE: Final = factories.image()
 PARTS: Final = {"reference": "v1", "tag": "v1", "digest": IMAGE.blobs[0].digest, "upload": "0" * 32}
 ROUTES: Final = [route for route in table(*(cast("Any", each) for each in HANDLERS)) if "{repository}" in route.path]
 
-CALLERS: Final[dict[str, Callable[[Team], Watched]]] = {
+CALLERS: Final[dict[str, Callable[[Team], TeamClient]]] = {
     "nobody": lambda team: team.nobody(),
     "wrong": lambda team: team.user("puller", secrets.token_urlsafe()),
     "puller": lambda team: team.user("puller"),
@@ -51,7 +51,7 @@ CALLERS: Final[dict[str, Callable[[Team], Watched]]] = {
 
 
 @pytest.fixture(scope="module")
-def callers(team: Team) -> dict[str, Watched]:
+def callers(team: Team) -> dict[str, TeamClient]:
     """Those who may not see it, with tokens from before it was there."""
     known = {name: make(team) for name, make in CALLERS.items()}
     Repository(team.root, HERE).push(IMAGE, "v1")
@@ -67,7 +67,7 @@ def told(reply: Reply, repository: str) -> tuple[int, list[tuple[str, str]], byt
 
 @pytest.mark.slow
 @pytest.mark.parametrize("caller", CALLERS)
-def test_no_route_tells_whether_a_repository_is_there(callers: dict[str, Watched], caller: str) -> None:
+def test_no_route_tells_whether_a_repository_is_there(callers: dict[str, TeamClient], caller: str) -> None:
     client = callers[caller]
     for route, body in itertools.product(ROUTES, [b"", IMAGE.raw]):
         for method in (route.method, *(["HEAD"] if route.method == "GET" else [])):
@@ -80,7 +80,7 @@ def test_no_route_tells_whether_a_repository_is_there(callers: dict[str, Watched
 
 
 @pytest.mark.parametrize("caller", ["puller", "robot", "token", "refused"])
-def test_neither_the_token_service_nor_a_mount_tells(team: Team, callers: dict[str, Watched], caller: str) -> None:
+def test_neither_the_token_service_nor_a_mount_tells(team: Team, callers: dict[str, TeamClient], caller: str) -> None:
     client = callers[caller]
     asked = [client.get(f"/token?scope=repository:{name}:pull,push,delete") for name in NAMES]
     assert [(reply.status, reply.json["scope"]) for reply in asked] == [(200, "")] * 2

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from factories import OCI_CONFIG, OCI_IMAGE, OCI_INDEX, descriptor_of, digest_of, image_of
 from support.attacks import ABSENT, FAMILIES
-from support.client import CONFIG, IMAGE, INDEX, Client, descriptor, digest_of, image
+from support.client import WireClient
 from support.hostile import ATTACKER, OWNER, Hostile, Target, hostile, under_attack
 from support.server import Trow
 from support.wire import Wire, chunked, request
@@ -34,8 +35,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 @pytest.fixture
-def client(target: Target) -> Iterator[Client]:
-    with Client(target.trow.host) as client:
+def client(target: Target) -> Iterator[WireClient]:
+    with WireClient(target.trow.host) as client:
         yield client
 
 
@@ -75,14 +76,14 @@ def test_a_refusal_without_explanation_would_be_noticed(target: Target) -> None:
 # ---- failures of other registries, repeated here
 
 
-def test_cve_2023_2253_a_huge_page_is_clamped(client: Client) -> None:
+def test_cve_2023_2253_a_huge_page_is_clamped(client: WireClient) -> None:
     repository = "paged/repository"
-    manifest = image(b"paged", annotations={"a": "b"})
+    manifest = image_of(b"paged", annotations={"a": "b"})
     assert client.push_whole(repository, b"paged").status == 201
     for tag in ("a", "b", "c", "d", "e"):
         assert client.push_whole(repository, tag.encode()).status == 201
         assert client.put_manifest(repository, tag, manifest).status == 201
-        assert client.put_manifest(repository, "same", image(tag.encode())).status == 201
+        assert client.put_manifest(repository, "same", image_of(tag.encode())).status == 201
     for n in ("4", "1000000000", "18446744073709551616", "9" * 3000):
         for path, name in (
             (f"/v2/{repository}/tags/list", "tags"),
@@ -96,7 +97,7 @@ def test_cve_2023_2253_a_huge_page_is_clamped(client: Client) -> None:
 @pytest.mark.slow
 def test_cve_2017_11468_an_endless_manifest_is_refused_early(target: Target) -> None:
     with Wire(target.trow.host) as wire:
-        headers = [("Content-Type", IMAGE), ("Transfer-Encoding", "chunked")]
+        headers = [("Content-Type", OCI_IMAGE), ("Transfer-Encoding", "chunked")]
         wire.send(request("PUT", f"/v2/{ATTACKER}/manifests/endless", headers))
         for _ in range(5):
             wire.send_what_it_takes(chunked(b" " * 2**20, end=False))
@@ -104,27 +105,27 @@ def test_cve_2017_11468_an_endless_manifest_is_refused_early(target: Target) -> 
     assert (answer.status, answer.codes) == (413, ["MANIFEST_INVALID"])
 
 
-@pytest.mark.parametrize("media_type", [IMAGE, INDEX])
+@pytest.mark.parametrize("media_type", [OCI_IMAGE, OCI_INDEX])
 @pytest.mark.parametrize(
     "members", [("manifests", "layers", "config"), ("manifests", "layers"), ("manifests", "config")]
 )
 def test_cve_2021_41190_no_document_is_both_image_and_index(
-    members: tuple[str, ...], media_type: str, client: Client
+    members: tuple[str, ...], media_type: str, client: WireClient
 ) -> None:
-    parts = {"manifests": [], "layers": [], "config": descriptor(b"x", CONFIG)}
+    parts = {"manifests": [], "layers": [], "config": descriptor_of(b"x", OCI_CONFIG)}
     document = {"schemaVersion": 2, "mediaType": media_type} | {member: parts[member] for member in members}
     answer = client.put_manifest(ATTACKER, "both", json.dumps(document).encode(), media_type)
     assert (answer.status, answer.codes) == (400, ["MANIFEST_INVALID"])
     assert client.get_manifest(ATTACKER, "both").status == 404
 
 
-def test_cve_2021_41190_mediatype_and_content_type_agree(client: Client) -> None:
-    answer = client.put_manifest(ATTACKER, "disagrees", image(b"x"), INDEX)
+def test_cve_2021_41190_mediatype_and_content_type_agree(client: WireClient) -> None:
+    answer = client.put_manifest(ATTACKER, "disagrees", image_of(b"x"), OCI_INDEX)
     assert (answer.status, answer.codes) == (400, ["MANIFEST_INVALID"])
     assert client.get_manifest(ATTACKER, "disagrees").status == 404
 
 
-def test_cve_2024_39897_knowing_a_digest_is_no_right_to_read_it(target: Target, client: Client) -> None:
+def test_cve_2024_39897_knowing_a_digest_is_no_right_to_read_it(target: Target, client: WireClient) -> None:
     for digest in (target.small, target.large):
         assert client.ask("HEAD", f"/v2/{ATTACKER}/blobs/{digest}").status == 404
         assert client.get_blob(ATTACKER, digest).codes == ["BLOB_UNKNOWN"]
@@ -134,17 +135,17 @@ def test_cve_2024_39897_knowing_a_digest_is_no_right_to_read_it(target: Target, 
     assert client.get_manifest(ATTACKER, target.manifest).codes == ["MANIFEST_UNKNOWN"]
 
 
-def test_cve_2024_3727_a_digest_is_no_path(target: Target, client: Client) -> None:
+def test_cve_2024_3727_a_digest_is_no_path(target: Target, client: WireClient) -> None:
     escape = f"sha256:../../../{target.marker}"
     pushed = client.ask("POST", f"/v2/{ATTACKER}/blobs/uploads/?digest={escape}", body=b"owned")
     assert (pushed.status, pushed.codes) == (400, ["DIGEST_INVALID"])
-    layered = json.loads(image(b"x")) | {"layers": [descriptor(b"y") | {"digest": escape}]}
+    layered = json.loads(image_of(b"x")) | {"layers": [descriptor_of(b"y") | {"digest": escape}]}
     published = client.put_manifest(ATTACKER, "escape", json.dumps(layered).encode())
     assert (published.status, published.codes) == (400, ["MANIFEST_INVALID"])
     assert not list(target.folder.rglob(f"*{target.marker}*"))
 
 
-def test_cve_2026_35172_a_deleted_blob_stays_deleted_when_another_repository_reads_it(client: Client) -> None:
+def test_cve_2026_35172_a_deleted_blob_stays_deleted_when_another_repository_reads_it(client: WireClient) -> None:
     for content in (b"small", b"large" * 20_000):
         digest = digest_of(content)
         for repository in ("first/owner", "second/owner"):
@@ -155,8 +156,8 @@ def test_cve_2026_35172_a_deleted_blob_stays_deleted_when_another_repository_rea
         assert client.ask("HEAD", f"/v2/first/owner/blobs/{digest}").status == 404
 
 
-def test_cve_2026_35172_a_deleted_manifest_stays_deleted_however_often_it_was_read(client: Client) -> None:
-    manifest = image(b"popular")
+def test_cve_2026_35172_a_deleted_manifest_stays_deleted_however_often_it_was_read(client: WireClient) -> None:
+    manifest = image_of(b"popular")
     digest = digest_of(manifest)
     for ending in (digest, "latest"):
         for repository in ("first/reader", "second/reader"):
@@ -171,7 +172,7 @@ def test_cve_2026_35172_a_deleted_manifest_stays_deleted_however_often_it_was_re
         assert client.get_manifest("first/reader", digest).status == (404 if ending == digest else 200)
 
 
-def test_cve_2026_32589_a_session_belongs_to_one_repository(target: Target, client: Client) -> None:
+def test_cve_2026_32589_a_session_belongs_to_one_repository(target: Target, client: WireClient) -> None:
     elsewhere = f"/v2/{ATTACKER}/blobs/uploads/{target.upload}"
     for method, query in (("GET", ""), ("PATCH", ""), ("PUT", f"?digest={target.small}"), ("DELETE", "")):
         answer = client.ask(method, elsewhere + query, body=b"")
@@ -184,7 +185,7 @@ def test_cve_2026_32589_a_session_belongs_to_one_user(tmp_path: Path) -> None:
     everybody = {"anonymous": True, "repositories": ["shared/*"], "actions": ["pull", "push"]}
     with (
         Trow.start(tmp_path, user=ALICE, config={"access": {"rules": [everybody]}}) as trow,
-        Client(trow.host) as client,
+        WireClient(trow.host) as client,
     ):
         opened = client.ask("POST", "/v2/shared/repository/blobs/uploads/", AS_ALICE, b"")
         session = opened.header("location")
@@ -196,7 +197,7 @@ def test_cve_2026_32589_a_session_belongs_to_one_user(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cve_2025_30204_long_credentials_are_refused_unread(tmp_path: Path) -> None:
-    with Trow.start(tmp_path, user=ALICE) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path, user=ALICE) as trow, WireClient(trow.host) as client:
         for value in ("Bearer " + "." * 8000, "Basic " + "QTpB" * 2000, "Basic " + ":" * 5000):
             answer = client.ask("GET", "/v2/", [("Authorization", value)])
             assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
@@ -208,11 +209,11 @@ def test_cve_2025_30204_long_credentials_are_refused_unread(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_cve_2026_41888_and_31801_who_may_only_read_changes_nothing(tmp_path: Path) -> None:
     """Not by tag, by digest, by a tag parameter, or under a name that others treat as special."""
-    blob, manifest, other = b"kept", image(b"kept"), image(b"kept", annotations={"new": "one"})
-    with Trow.start(tmp_path, "--anonymous", "pull", user=ALICE) as trow, Client(trow.host) as client:
+    blob, manifest, other = b"kept", image_of(b"kept"), image_of(b"kept", annotations={"new": "one"})
+    with Trow.start(tmp_path, "--anonymous", "pull", user=ALICE) as trow, WireClient(trow.host) as client:
         path = "/v2/kept/repository"
         assert client.ask("POST", f"{path}/blobs/uploads/?digest={digest_of(blob)}", AS_ALICE, blob).status == 201
-        typed = ("Content-Type", IMAGE)
+        typed = ("Content-Type", OCI_IMAGE)
         assert client.ask("PUT", f"{path}/manifests/latest", [*AS_ALICE, typed], manifest).status == 201
         session = client.ask("POST", f"{path}/blobs/uploads/", AS_ALICE, b"").header("location")
         for method, target_path, body in (
@@ -238,21 +239,21 @@ def test_cve_2026_41888_and_31801_who_may_only_read_changes_nothing(tmp_path: Pa
         assert client.ask("GET", session, AS_ALICE).status == 204
 
 
-def test_zot_4266_one_bad_tag_parameter_stores_nothing(client: Client) -> None:
-    manifest = image(b"tagged")
+def test_zot_4266_one_bad_tag_parameter_stores_nothing(client: WireClient) -> None:
+    manifest = image_of(b"tagged")
     path = f"/v2/tagged/repository/manifests/{digest_of(manifest)}"
     for query in ("?tag=good&tag=..", "?tag=good&tag=", f"?tag=good&tag={'x' * 129}", "?tag=good&tag=%2e%2e%2fx"):
-        answer = client.ask("PUT", path + query, [("Content-Type", IMAGE)], manifest)
+        answer = client.ask("PUT", path + query, [("Content-Type", OCI_IMAGE)], manifest)
         assert answer.status == 400
     too_many = "&".join(f"tag=t{number}" for number in range(65))
-    assert client.ask("PUT", f"{path}?{too_many}", [("Content-Type", IMAGE)], manifest).status == 414
+    assert client.ask("PUT", f"{path}?{too_many}", [("Content-Type", OCI_IMAGE)], manifest).status == 414
     assert client.ask("GET", path).status == 404
     assert client.ask("GET", "/v2/tagged/repository/tags/list").codes == ["NAME_UNKNOWN"]
 
 
 @pytest.mark.slow
 def test_zot_3183_nothing_of_the_registry_is_shown_to_strangers(tmp_path: Path) -> None:
-    with Trow.start(tmp_path, user=ALICE) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path, user=ALICE) as trow, WireClient(trow.host) as client:
         for method, path in (
             ("GET", "/v2/"),
             ("GET", "/v2/_catalog"),
@@ -271,7 +272,7 @@ def test_zot_3183_nothing_of_the_registry_is_shown_to_strangers(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_zot_3980_every_origin_never_goes_with_credentials(tmp_path: Path) -> None:
-    with Trow.start(tmp_path, "--cors", "*", user=ALICE) as trow, Client(trow.host) as client:
+    with Trow.start(tmp_path, "--cors", "*", user=ALICE) as trow, WireClient(trow.host) as client:
         preflight = [("Origin", "https://evil.test"), ("Access-Control-Request-Method", "GET")]
         for method, headers in (("OPTIONS", preflight), ("GET", preflight[:1])):
             answer = client.ask(method, "/v2/", headers)
@@ -279,7 +280,7 @@ def test_zot_3980_every_origin_never_goes_with_credentials(tmp_path: Path) -> No
             assert answer.header("access-control-allow-credentials") == ""
 
 
-def test_cve_2023_44487_streams_that_are_reset_at_once_stop_nobody(target: Target, client: Client) -> None:
+def test_cve_2023_44487_streams_that_are_reset_at_once_stop_nobody(target: Target, client: WireClient) -> None:
     """HTTP/2, RFC 9113: `HEADERS` and `RST_STREAM`, two thousand times."""
     get_root = bytes([0x82, 0x86, 0x84, 0x41, 1]) + b"x"  # :method GET, :scheme http, :path /, :authority x
     with Wire(target.trow.host) as wire:

@@ -20,7 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from support.client import CONFIG, IMAGE, INDEX, LAYER, Client, digest_of, image
+from factories import OCI_CONFIG, OCI_IMAGE, OCI_INDEX, OCI_LAYER, digest_of, image_of
+from support.client import WireClient
 from support.hostile import ATTACKER, OWN, Target, hostile, under_attack
 from support.wire import Wire, request
 
@@ -126,7 +127,7 @@ HEADERS: Final = st.tuples(
         ]
     ),
     st.one_of(
-        st.sampled_from([IMAGE, INDEX, "bytes=0-1", "0-4", "*", f'"{DIGEST}"', "Basic YTpi"]),
+        st.sampled_from([OCI_IMAGE, OCI_INDEX, "bytes=0-1", "0-4", "*", f'"{DIGEST}"', "Basic YTpi"]),
         st.from_regex(r"(bytes[= ])?-?[0-9]{0,25}-[0-9]{0,25}(/[0-9*]*)?(,[0-9]*-[0-9]*)?", fullmatch=True),
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=200),
     ),
@@ -137,7 +138,7 @@ JSON: Final = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from([IMAGE, DIGEST, CONFIG]),
+    | st.sampled_from([OCI_IMAGE, DIGEST, OCI_CONFIG]),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
@@ -161,7 +162,7 @@ MEMBERS: Final = st.sampled_from(
     ]
 )
 DOCUMENTS: Final = st.dictionaries(MEMBERS, JSON, max_size=3).map(
-    lambda members: json.dumps(json.loads(image(OWN)) | members).encode()
+    lambda members: json.dumps(json.loads(image_of(OWN)) | members).encode()
 )
 BODIES: Final = st.one_of(
     st.none(), st.binary(max_size=2000), JSON.map(lambda value: json.dumps(value).encode()), DOCUMENTS
@@ -186,7 +187,7 @@ def test_no_request_breaks_the_rule(
 
 
 @BOUNDED
-@given(DOCUMENTS, st.sampled_from([IMAGE, INDEX, LAYER, ""]))
+@given(DOCUMENTS, st.sampled_from([OCI_IMAGE, OCI_INDEX, OCI_LAYER, ""]))
 def test_no_document_breaks_the_rule(target: Target, document: bytes, media_type: str) -> None:
     headers = [("Content-Type", media_type)] if media_type else []
     assert target.complaint(hostile("PUT", f"/v2/{ATTACKER}/manifests/random", headers, document)) is None
@@ -220,7 +221,7 @@ class Uploads(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = Client(self.host)
+        self.client = WireClient(self.host)
         self.sent: dict[str, bytes] = {}
         self.stored: dict[str, bytes] = {}
 

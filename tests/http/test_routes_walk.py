@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from factories import Manifest
     from support.issuer import Issuer
     from support.registry import Reply
-    from support.team import Watched
+    from support.team import TeamClient
     from trow.http.routes import Endpoint
 
 # The answers. `public` and `guest` are at a server where everybody may pull, all others where nobody may do anything
@@ -130,7 +130,7 @@ class Place:
 class Caller:
     """Who asks; each credential as it is sent, and in the form that the token service takes."""
 
-    client: Watched
+    client: TeamClient
     form: Mapping[str, str]
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import factories
-from factories import INLINE
+from factories import INLINE, digest_of
 from support import http2
-from support.client import digest_of
 from support.registry import Client, Repository
 from support.wire import Wire, chunked, request
 

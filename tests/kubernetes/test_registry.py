@@ -15,8 +15,9 @@ import pytest
 import urllib3
 
 from clients.box import Box
-from clients.image import OCI_MANIFEST, TAG, Image, descriptor, digest, encode, image
+from clients.image import TAG, image
 from clients.registry import ALICE, Login, Registry
+from factories import OCI_IMAGE, Blob, Manifest, descriptor_of, digest_of, encode
 from support.kubernetes import AUDIENCE, bind
 from support.server import Trow
 from support.waiting import SETTLE_SECONDS, settles
@@ -53,7 +54,7 @@ def owner(settings: Mapping[str, object], tmp_path_factory: pytest.TempPathFacto
         yield Registry(trow, ALICE)
 
 
-class Team:
+class Tenant:
     """A namespace of the cluster, and its ServiceAccounts as users of the registry."""
 
     def __init__(self, cluster: Cluster, owner: Registry, namespace: str) -> None:
@@ -122,24 +123,24 @@ def denied(answer: urllib3.BaseHTTPResponse) -> str:
 
 def put(registry: Registry, repository: str, reference: str, manifest: bytes) -> urllib3.BaseHTTPResponse:
     path = f"/v2/{repository}/manifests/{reference}"
-    return registry.request("PUT", path, body=manifest, headers={"Content-Type": OCI_MANIFEST})
+    return registry.request("PUT", path, body=manifest, headers={"Content-Type": OCI_IMAGE})
 
 
 @pytest.fixture
-def team(cluster: Cluster, owner: Registry, namespace: str) -> Team:
-    return Team(cluster, owner, namespace)
+def team(cluster: Cluster, owner: Registry, namespace: str) -> Tenant:
+    return Tenant(cluster, owner, namespace)
 
 
 @pytest.fixture
-def other(cluster: Cluster, owner: Registry) -> Team:
+def other(cluster: Cluster, owner: Registry) -> Tenant:
     """Another namespace."""
     return new_team(cluster, owner)
 
 
-def new_team(cluster: Cluster, owner: Registry) -> Team:
+def new_team(cluster: Cluster, owner: Registry) -> Tenant:
     name = f"other-{secrets.token_hex(4)}"
     cluster.create_namespace(name)
-    return Team(cluster, owner, name)
+    return Tenant(cluster, owner, name)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def orphaned(cluster: Cluster, owner: Registry) -> Ending:
     return Ending(member, path, time.monotonic())
 
 
-def test_a_pod_pulls_in_its_own_namespace_and_not_in_the_next(team: Team, other: Team) -> None:
+def test_a_pod_pulls_in_its_own_namespace_and_not_in_the_next(team: Tenant, other: Tenant) -> None:
     group = f"group=system:serviceaccounts:{team.name}"
     bind(team.cluster, "trow-image-puller", team.name, group)
     pod = team.member(pod=team.pod())
@@ -189,14 +190,14 @@ def test_a_pod_pulls_in_its_own_namespace_and_not_in_the_next(team: Team, other:
     assert denied(pod.request("POST", f"/v2/{team.name}/app/blobs/uploads/")) == "attach"
 
 
-def test_a_rolebinding_in_the_next_namespace_opens_that_one(team: Team, other: Team) -> None:
+def test_a_rolebinding_in_the_next_namespace_opens_that_one(team: Tenant, other: Tenant) -> None:
     member, theirs = team.member(), other.image()
     assert denied(member.request("GET", theirs)) == "pull"
     bind(team.cluster, "trow-image-puller", other.name, f"serviceaccount={team.name}:default")
     assert settles(lambda: pulls(member, theirs))
 
 
-def test_a_namespace_that_does_not_exist_is_denied_like_one_that_does(team: Team, other: Team) -> None:
+def test_a_namespace_that_does_not_exist_is_denied_like_one_that_does(team: Tenant, other: Tenant) -> None:
     member = team.member()
     there, nowhere = (member.request("GET", f"/v2/{name}/app/manifests/1") for name in (other.name, "no-such"))
     assert denied(there) == denied(nowhere) == "pull"
@@ -204,7 +205,7 @@ def test_a_namespace_that_does_not_exist_is_denied_like_one_that_does(team: Team
 
 
 @pytest.mark.parametrize("way", ["password", "bearer", "token"])
-def test_a_token_for_another_audience_is_refused(team: Team, way: str) -> None:
+def test_a_token_for_another_audience_is_refused(team: Tenant, way: str) -> None:
     token = team.cluster.token(team.name, "default", "other.example.com")
     basic = urllib3.make_headers(basic_auth=f"any-name:{token}")
     headers = {"Authorization": f"Bearer {token}"} if way == "bearer" else basic
@@ -213,7 +214,7 @@ def test_a_token_for_another_audience_is_refused(team: Team, way: str) -> None:
     assert AUDIENCE in answer.json()["errors"][0]["message"]
 
 
-def test_a_first_push_needs_create_and_later_ones_update(team: Team) -> None:
+def test_a_first_push_needs_create_and_later_ones_update(team: Tenant) -> None:
     name = f"{team.name}/made"
     first, second = image("first"), image("second")
     creator = team.member("creator", team.role("create", repositories="create", repositories_content="get"))
@@ -226,11 +227,11 @@ def test_a_first_push_needs_create_and_later_ones_update(team: Team) -> None:
     assert settles(lambda: status(updater, uploads, "POST") == 202)
     updater.push(name, second, "second")
     assert denied(creator.request("POST", uploads)) == "attach"
-    assert denied(put(creator, name, "third", second.manifest)) == "attach"
+    assert denied(put(creator, name, "third", second.raw)) == "attach"
     assert team.owner.tags(name) == ["first", "second"]
 
 
-def test_a_tag_that_is_there_is_moved_only_with_the_right_to_tags(team: Team) -> None:
+def test_a_tag_that_is_there_is_moved_only_with_the_right_to_tags(team: Tenant) -> None:
     name = f"{team.name}/app"
     pusher, admin = team.member("pusher", "trow-image-pusher"), team.member("admin", "trow-image-admin")
     before, after = image("before"), image("after")
@@ -238,13 +239,13 @@ def test_a_tag_that_is_there_is_moved_only_with_the_right_to_tags(team: Team) ->
     pusher.push(name, before, TAG)
     pusher.push(name, before, TAG)  # the same again moves nothing
     pusher.push(name, after, "new")
-    assert denied(put(pusher, name, TAG, after.manifest)) == "tag-overwrite"
+    assert denied(put(pusher, name, TAG, after.raw)) == "tag-overwrite"
     assert team.owner.manifest(name, TAG).digest == before.digest
-    assert settles(lambda: put(admin, name, TAG, after.manifest).status == 201)
+    assert settles(lambda: put(admin, name, TAG, after.raw).status == 201)
     assert team.owner.manifest(name, TAG).digest == after.digest
 
 
-def test_tenants_list_and_delete_in_their_own_namespace(team: Team, other: Team) -> None:
+def test_tenants_list_and_delete_in_their_own_namespace(team: Tenant, other: Tenant) -> None:
     mine, theirs = team.image(), other.image()
     admin = team.member("admin", "trow-image-admin")
     assert settles(lambda: pulls(admin, mine))
@@ -259,7 +260,7 @@ def test_tenants_list_and_delete_in_their_own_namespace(team: Team, other: Team)
     assert denied(pusher.request("DELETE", again)) == "delete"
 
 
-def test_the_catalogue_shows_what_may_be_pulled(team: Team, other: Team) -> None:
+def test_the_catalogue_shows_what_may_be_pulled(team: Tenant, other: Tenant) -> None:
     for repository in ("web/api", "app"):
         team.image(repository)
     single = f"{other.name}/single"
@@ -285,29 +286,29 @@ def catalogue(registry: Registry) -> list[str]:
     return found
 
 
-def signature(of: Image, content: bytes) -> Image:
+def signature(of: Manifest, content: bytes) -> Manifest:
     """A manifest whose subject is the image."""
     document = {
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
+        "mediaType": OCI_IMAGE,
         "artifactType": "application/vnd.example.signature",
-        "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
-        "layers": [descriptor("application/vnd.example.signature", content)],
-        "subject": descriptor(of.media_type, of.manifest),
+        "config": descriptor_of(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": [descriptor_of(content, "application/vnd.example.signature")],
+        "subject": of.descriptor,
     }
-    return Image(OCI_MANIFEST, encode(document), (b"{}", content))
+    return Manifest(encode(document), OCI_IMAGE, (Blob(b"{}"), Blob(content)))
 
 
-def test_a_signer_attaches_and_pushes_nothing_else(team: Team, tmp_path: Path) -> None:
+def test_a_signer_attaches_and_pushes_nothing_else(team: Tenant, tmp_path: Path) -> None:
     name = f"{team.name}/app"
     subject, path = image(name), team.image()
     signer = team.member("signer", team.role("sign", repositories_referrers="create", repositories_content="get"))
     assert settles(lambda: pulls(signer, path))
     made = signature(subject, b"signed by hand")
     signer.push(name, made, made.digest)
-    assert denied(put(signer, name, "signature", made.manifest)) == "push"
-    assert denied(put(signer, name, digest(subject.manifest), subject.manifest)) == "push"
-    assert denied(put(signer, name, "other", subject.manifest)) == "push"
+    assert denied(put(signer, name, "signature", made.raw)) == "push"
+    assert denied(put(signer, name, digest_of(subject.raw), subject.raw)) == "push"
+    assert denied(put(signer, name, "other", subject.raw)) == "push"
     assert status(signer, path, "DELETE") == 403
     attach_with_oras(tmp_path, signer, name)
     listed = signer.request("GET", f"/v2/{name}/referrers/{subject.digest}").json()["manifests"]
@@ -328,7 +329,9 @@ def attach_with_oras(folder: Path, signer: Registry, name: str) -> None:
     assert "denied" in box.refused("oras", *push)
 
 
-def test_everybody_pulls_what_a_binding_of_the_unauthenticated_opens(team: Team, other: Team, tmp_path: Path) -> None:
+def test_everybody_pulls_what_a_binding_of_the_unauthenticated_opens(
+    team: Tenant, other: Tenant, tmp_path: Path
+) -> None:
     opened, closed = team.image(), other.image()
     anybody = Registry(team.owner.trow)
     assert status(anybody, opened) == 401
@@ -343,7 +346,7 @@ def test_everybody_pulls_what_a_binding_of_the_unauthenticated_opens(team: Team,
 
 
 def test_such_a_binding_opens_nothing_where_nobody_may_be_anonymous(
-    team: Team, settings: Mapping[str, object], tmp_path: Path
+    team: Tenant, settings: Mapping[str, object], tmp_path: Path
 ) -> None:
     path = team.image()
     bind(team.cluster, "trow-image-puller", team.name, "group=system:unauthenticated")
@@ -353,7 +356,7 @@ def test_such_a_binding_opens_nothing_where_nobody_may_be_anonymous(
         assert status(Registry(strict), "/token") == 401
 
 
-def pull_like_docker(team: Team, token: str) -> None:
+def pull_like_docker(team: Tenant, token: str) -> None:
     """Ping, token, manifest, blobs."""
     anybody = Registry(team.owner.trow)
     challenge = anybody.request("GET", "/v2/").headers["WWW-Authenticate"]
@@ -365,21 +368,21 @@ def pull_like_docker(team: Team, token: str) -> None:
     pulling.complete(f"{team.name}/app", TAG)
 
 
-def pull_with_password(team: Team, token: str) -> None:
+def pull_with_password(team: Tenant, token: str) -> None:
     """The token as password with every request."""
     registry = Registry(team.owner.trow, Login("any-name", token))
     assert status(registry, "/v2/") == 200
     registry.complete(f"{team.name}/app", TAG)
 
 
-def pull_with_skopeo(team: Team, token: str, folder: Path) -> None:
+def pull_with_skopeo(team: Tenant, token: str, folder: Path) -> None:
     remote = f"docker://{team.owner.host}/{team.name}/app:{TAG}"
     credentials = ("--src-tls-verify=false", f"--src-creds=any-name:{token}")
     Box(folder).run("skopeo", "copy", *credentials, remote, f"oci:{folder / 'out'}:{TAG}")
 
 
 @pytest.mark.parametrize("way", ["docker", "password", "skopeo"])
-def test_a_pull_asks_the_cluster_once_who_it_is_and_once_whether_it_may(team: Team, way: str, tmp_path: Path) -> None:
+def test_a_pull_asks_the_cluster_once_who_it_is_and_once_whether_it_may(team: Tenant, way: str, tmp_path: Path) -> None:
     path = team.image()
     first = team.member(role="trow-image-puller")
     assert settles(lambda: pulls(first, path))
@@ -392,7 +395,7 @@ def test_a_pull_asks_the_cluster_once_who_it_is_and_once_whether_it_may(team: Te
     assert team.cluster.reviews() - before == ONE_OF_EACH
 
 
-def test_without_an_api_server_what_is_known_goes_on_and_the_rest_is_unavailable(team: Team) -> None:
+def test_without_an_api_server_what_is_known_goes_on_and_the_rest_is_unavailable(team: Tenant) -> None:
     known, unknown = team.image("known"), team.image("unknown")
     member = team.member(role="trow-image-puller")
     fresh = Registry(team.owner.trow, Login("any-name", team.token()))
@@ -414,7 +417,7 @@ def unavailable(answer: urllib3.BaseHTTPResponse) -> bool:
     return answer.status == 503 and error["code"] == "UNAVAILABLE" and int(answer.headers["Retry-After"]) > 0
 
 
-def test_an_api_server_that_does_not_answer_is_given_up_in_time(team: Team) -> None:
+def test_an_api_server_that_does_not_answer_is_given_up_in_time(team: Tenant) -> None:
     path = team.image()
     member = team.member(role="trow-image-puller")
     assert settles(lambda: pulls(member, path))
@@ -430,7 +433,7 @@ def test_an_api_server_that_does_not_answer_is_given_up_in_time(team: Team) -> N
     assert settles(lambda: pulls(fresh, path))
 
 
-def can_i(team: Team, *question: str) -> tuple[int, str]:
+def can_i(team: Tenant, *question: str) -> tuple[int, str]:
     """What `trow access can-i` answers, with the configuration of the server."""
     done = subprocess.run(
         [sys.executable, "-m", "trow", "access", "can-i", "--config", str(team.owner.trow.folder / "trow.yaml"),
@@ -440,7 +443,7 @@ def can_i(team: Team, *question: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_can_i_names_the_rolebinding(team: Team, other: Team) -> None:
+def test_can_i_names_the_rolebinding(team: Tenant, other: Tenant) -> None:
     bind(team.cluster, "trow-image-puller", other.name, f"serviceaccount={team.name}:default", "pull-from-team")
     asked = ("--as", f"system:serviceaccount:{team.name}:default")
     assert settles(lambda: can_i(team, *asked, "pull", f"{other.name}/app")[0] == 0)

@@ -32,7 +32,7 @@ SETTLE_SECONDS: Final = 25  # the API server's own view of tokens and roles foll
 EXISTING: Final = "existing"
 
 
-class Registry:
+class ClusterIdentities:
     """The parts of a registry that ask the cluster, with a clock that can run ahead of the caches."""
 
     def __init__(self, client: KubeClient) -> None:
@@ -72,10 +72,10 @@ def access(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Access
 
 
 @asynccontextmanager
-async def registry(access: Access, seconds: float = 5.0) -> AsyncIterator[Registry]:
+async def registry(access: Access, seconds: float = 5.0) -> AsyncIterator[ClusterIdentities]:
     client = KubeClient(access, connect_seconds=seconds, total_seconds=seconds)
     try:
-        yield Registry(client)
+        yield ClusterIdentities(client)
     finally:
         await client.close()
 

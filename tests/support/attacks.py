@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
-from support.client import CONFIG, IMAGE, INDEX, LAYER, Client, descriptor, digest_of, image
+from factories import OCI_CONFIG, OCI_IMAGE, OCI_INDEX, OCI_LAYER, descriptor_of, digest_of, image_of
+from support.client import WireClient
 from support.hostile import ATTACKER, OWN, OWNER, Hostile, Target, hostile
 from support.wire import chunked, request
 
@@ -161,7 +162,7 @@ def climbing_everything(target: Target) -> Iterator[Hostile]:
 
 @family
 def climbing_query(target: Target) -> Iterator[Hostile]:
-    uploads, manifest = f"/v2/{ATTACKER}/blobs/uploads/", image(OWN)
+    uploads, manifest = f"/v2/{ATTACKER}/blobs/uploads/", image_of(OWN)
     for climb in climbs(target):
         yield hostile("POST", f"{uploads}?mount={climb}&from={OWNER}")
         yield hostile("POST", f"{uploads}?mount={target.large}&from={climb}")
@@ -194,7 +195,7 @@ def names_outside_the_grammar(target: Target) -> Iterator[Hostile]:
     for name in names:
         path = quote(name, safe="/%:@!$&'()*+,=~")
         yield hostile("GET", f"/v2/{path}/manifests/latest")
-        yield hostile("PUT", f"/v2/{path}/manifests/latest", [image_type()], image(b"x"))
+        yield hostile("PUT", f"/v2/{path}/manifests/latest", [image_type()], image_of(b"x"))
         yield hostile("GET", f"/v2/{path}/tags/list")
         yield hostile(
             "POST", f"/v2/{ATTACKER}/blobs/uploads/?mount={target.large}&from={quote(name, safe='%') or '%20'}"
@@ -203,7 +204,7 @@ def names_outside_the_grammar(target: Target) -> Iterator[Hostile]:
 
 @family
 def tags_outside_the_grammar(target: Target) -> Iterator[Hostile]:
-    manifest = image(b"x")
+    manifest = image_of(b"x")
     tags = [
         ".a", "-a", "a" * 129, "a" * 5000, "a+b", "a@b", "a,b", "a b", "a\n", "é", "\uff41", "a\x00", "a*", "a$", "@",
         "+", "a=b", "a&b", "~", "!", "'", '"', "<x>", "a\u202eb", "😀", "a\r\nb", "a;b", "(", "a\\b", "",
@@ -240,7 +241,7 @@ def malformed_digests(target: Target) -> Iterator[Hostile]:
         yield hostile("GET", f"/v2/{ATTACKER}/blobs/{digest}")
         yield hostile("HEAD", f"/v2/{ATTACKER}/blobs/{digest}")
         yield hostile("DELETE", f"/v2/{ATTACKER}/manifests/{digest}")
-        yield hostile("PUT", f"/v2/{ATTACKER}/manifests/{digest}", [image_type()], image(b"x"))
+        yield hostile("PUT", f"/v2/{ATTACKER}/manifests/{digest}", [image_type()], image_of(b"x"))
         yield hostile("GET", f"/v2/{ATTACKER}/referrers/{digest}")
         yield hostile("POST", f"/v2/{ATTACKER}/blobs/uploads/?digest={digest}", body=b"x")
         yield hostile("POST", f"/v2/{ATTACKER}/blobs/uploads/?mount={digest}&from={OWNER}")
@@ -249,7 +250,7 @@ def malformed_digests(target: Target) -> Iterator[Hostile]:
 @family
 def content_of_another_digest(target: Target) -> Iterator[Hostile]:
     """What is sent is not what is claimed, or a digest of one kind of content is used for the other kind."""
-    manifest, other = image(b"x"), image(b"y")
+    manifest, other = image_of(b"x"), image_of(b"y")
     uploads, manifests = f"/v2/{ATTACKER}/blobs/uploads/", f"/v2/{ATTACKER}/manifests"
     for claimed in (ABSENT, ABSENT_512, target.small, target.large, target.manifest):
         yield hostile("POST", f"{uploads}?digest={claimed}", body=b"something else")
@@ -265,7 +266,7 @@ def content_of_another_digest(target: Target) -> Iterator[Hostile]:
     ):
         yield hostile(method, f"/v2/{ATTACKER}/{kind}/{digest}")
     yield hostile("GET", f"/v2/{ATTACKER}/manifests/{digest_of(OWN)}")
-    yield hostile("GET", f"/v2/{ATTACKER}/blobs/{digest_of(image(OWN))}")
+    yield hostile("GET", f"/v2/{ATTACKER}/blobs/{digest_of(image_of(OWN))}")
 
 
 @family
@@ -316,11 +317,11 @@ def headers(target: Target) -> Iterator[Hostile]:
         for name in ("If-None-Match", "Accept", "Accept-Encoding", "Cookie", "User-Agent", "X-Forwarded-For", "Origin"):
             yield hostile("GET", manifest, [(name, value)])
         yield hostile("GET", "/v2/", [("Authorization", value)])
-        yield hostile("PUT", manifest, [("Content-Type", value)], image(b"x"))
+        yield hostile("PUT", manifest, [("Content-Type", value)], image_of(b"x"))
         yield hostile("PATCH", f"/v2/{ATTACKER}/blobs/uploads/{SESSION}", [("Content-Range", value)], b"x")
     for name in ("Range", "If-Range", "If-None-Match", "Authorization", "Content-Type", "Content-Range", "Expect"):
         yield hostile("GET", blob, [(name, "a"), (name, "b")])
-        yield hostile("PUT", manifest, [(name, IMAGE), (name, INDEX)], image(b"x"))
+        yield hostile("PUT", manifest, [(name, OCI_IMAGE), (name, OCI_INDEX)], image_of(b"x"))
     for value in ("Basic", "Basic ", "Basic !!!", "Bearer x.y.z", "Negotiate", "Basic Og=="):
         yield hostile("GET", manifest, [("Authorization", value)])
     yield hostile("GET", blob, [("If-None-Match", ",".join(f'"{ABSENT}"' for _ in range(5_000)))])
@@ -348,7 +349,7 @@ def ranges(target: Target) -> Iterator[Hostile]:
 @family
 def content_ranges(target: Target) -> Iterator[Hostile]:
     """On a session of the attacker's own, opened here, and on one that does not exist."""
-    with Client(target.trow.host) as client:
+    with WireClient(target.trow.host) as client:
         own = client.begin(ATTACKER)
     values = [
         "", "-", "0", "0-", "-1", "--1", "1-0", "-1-5", "0--5", "a-b", "0-a", "0x0-0x5", "+0-+5", "0-5/3", "0-5/*",
@@ -399,7 +400,7 @@ def broken_json(target: Target) -> Iterator[Hostile]:
         b'"' + b"a" * 500_000 + b'"', b"{" + b",".join(b'"%d":1' % number for number in range(50_000)) + b"}",
     ):  # fmt: skip
         yield hostile("PUT", f"/v2/{ATTACKER}/manifests/broken", [image_type()], body)
-        yield hostile("PUT", f"/v2/{ATTACKER}/manifests/broken", [("Content-Type", INDEX)], body)
+        yield hostile("PUT", f"/v2/{ATTACKER}/manifests/broken", [("Content-Type", OCI_INDEX)], body)
         yield hostile("PUT", f"/v2/{ATTACKER}/manifests/{digest_of(body)}?tag=broken", [], body)
 
 
@@ -408,13 +409,13 @@ def wrong_documents(target: Target) -> Iterator[Hostile]:
     del target
     for document in itertools.chain(wrong_images(), wrong_descriptors()):
         text = document if isinstance(document, str) else json.dumps(document)
-        for media_type in (IMAGE, INDEX):
+        for media_type in (OCI_IMAGE, OCI_INDEX):
             yield hostile("PUT", f"/v2/{ATTACKER}/manifests/wrong", [("Content-Type", media_type)], text.encode())
 
 
 def wrong_images() -> Iterator[dict[str, object] | str]:
     """Images with one member wrong, twice, or of another kind of document."""
-    whole = json.loads(image(b"x", [b"y"]))
+    whole = json.loads(image_of(b"x", [b"y"]))
     nothings: list[object] = [None, [], {}, "", 0, True, 1.5, "x" * 1000, [None], [[]], {"a": None}]
     for member, value in itertools.product(whole, nothings):
         yield whole | {member: value}
@@ -424,19 +425,28 @@ def wrong_images() -> Iterator[dict[str, object] | str]:
         yield json.dumps(whole).replace("{", f'{{"{member.upper()}":1,', 1)
     for value in (1, 3, "2", 2.5, -2, 10**30, None):
         yield whole | {"schemaVersion": value}
-    for media_type in (INDEX, "application/json", "text/html", IMAGE.upper(), f"{IMAGE};x=y", f" {IMAGE}", "\ud800", 5):
+    for media_type in (
+        OCI_INDEX,
+        "application/json",
+        "text/html",
+        OCI_IMAGE.upper(),
+        f"{OCI_IMAGE};x=y",
+        f" {OCI_IMAGE}",
+        "\ud800",
+        5,
+    ):
         yield whole | {"mediaType": media_type}
     yield whole | {"manifests": []}
     yield whole | {"annotations": {"a": 1}}
     yield whole | {"annotations": {"\ud800": "\ud800"}}
     yield whole | {"artifactType": "\ud800"}
-    yield whole | {"subject": {"mediaType": IMAGE, "digest": "../../x", "size": 1}}
+    yield whole | {"subject": {"mediaType": OCI_IMAGE, "digest": "../../x", "size": 1}}
     yield {"schemaVersion": 1, "name": "a", "tag": "b", "fsLayers": [], "history": [], "signatures": []}
 
 
 def wrong_descriptors() -> Iterator[dict[str, object]]:
-    whole = json.loads(image(b"x", [b"y"]))
-    good = descriptor(b"z", CONFIG)
+    whole = json.loads(image_of(b"x", [b"y"]))
+    good = descriptor_of(b"z", OCI_CONFIG)
     sizes: list[object] = [-1, -(2**63), 2**63, 2**64, 10**30, 1.5, 1e300, "1", None, True, [], float(2**53)]
     digests = [
         "",
@@ -456,18 +466,18 @@ def wrong_descriptors() -> Iterator[dict[str, object]]:
         yield whole | {"config": each}
         yield whole | {"layers": [each]}
         yield whole | {"subject": each}
-        yield {"schemaVersion": 2, "mediaType": INDEX, "manifests": [each]}
+        yield {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [each]}
 
 
 @family
 def wrong_media_types(target: Target) -> Iterator[Hostile]:
     del target
-    bodies = (image(b"x"), json.dumps({"schemaVersion": 2, "manifests": []}).encode())
+    bodies = (image_of(b"x"), json.dumps({"schemaVersion": 2, "manifests": []}).encode())
     types = [
-        "", "text/plain", "application/json", "application/octet-stream", "*/*", "application/*", IMAGE.upper(),
-        f"{IMAGE}x", f"{IMAGE};charset=utf-8", f'{IMAGE}; q="', f"{IMAGE}, {INDEX}",
+        "", "text/plain", "application/json", "application/octet-stream", "*/*", "application/*", OCI_IMAGE.upper(),
+        f"{OCI_IMAGE}x", f"{OCI_IMAGE};charset=utf-8", f'{OCI_IMAGE}; q="', f"{OCI_IMAGE}, {OCI_INDEX}",
         "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json", CONFIG, LAYER, "a" * 5000, "é/é",
+        "application/vnd.docker.distribution.manifest.list.v2+json", OCI_CONFIG, OCI_LAYER, "a" * 5000, "é/é",
         "multipart/form-data; boundary=x", "application/x-www-form-urlencoded",
     ]  # fmt: skip
     for body, media_type in itertools.product(bodies, types):
@@ -619,4 +629,4 @@ def no_http(target: Target) -> Iterator[Hostile]:
 
 
 def image_type() -> tuple[str, str]:
-    return "Content-Type", IMAGE
+    return "Content-Type", OCI_IMAGE

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from factories import OCI_IMAGE, digest_of, image_of
 from support.wire import Answer, ConnectionEnded, Wire, chunked, request
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
 
-IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
-INDEX: Final = "application/vnd.oci.image.index.v1+json"
-CONFIG: Final = "application/vnd.oci.image.config.v1+json"
-LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-
-def digest_of(content: bytes, algorithm: str = "sha256") -> str:
-    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
-
-
-def descriptor(content: bytes, media_type: str = LAYER) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
-
-
-def image(config: bytes, layers: Sequence[bytes] = (), **members: Any) -> bytes:
-    """An image manifest over content that is at hand."""
-    document = {
-        "schemaVersion": 2,
-        "mediaType": IMAGE,
-        "config": descriptor(config, CONFIG),
-        "layers": [descriptor(layer) for layer in layers],
-    }
-    return json.dumps(document | members).encode()
-
-
-class Client:
-    """Requests on one connection, opened anew when the server has ended it."""
+class WireClient:
+    """Requests on one connection, opened again when the server has ended it."""
 
     def __init__(self, host: str, tls: ssl.SSLContext | None = None) -> None:
         self._host = host
@@ -110,7 +85,7 @@ class Client:
         assert answer.status == 204, answer
         return int(answer.header("range").partition("-")[2]) + 1
 
-    def put_manifest(self, repository: str, reference: str, manifest: bytes, media_type: str = IMAGE) -> Answer:
+    def put_manifest(self, repository: str, reference: str, manifest: bytes, media_type: str = OCI_IMAGE) -> Answer:
         return self.ask("PUT", f"/v2/{repository}/manifests/{reference}", [("Content-Type", media_type)], manifest)
 
     def close(self) -> None:
@@ -127,7 +102,7 @@ class Client:
 
 def push_image(host: str, repository: str, config: bytes, layer: bytes) -> None:
     """Push an image, with its blobs whole, and the tag ``kept``."""
-    with Client(host) as client:
+    with WireClient(host) as client:
         assert client.push_whole(repository, config).status == 201
         assert client.push_whole(repository, layer).status == 201
-        assert client.put_manifest(repository, "kept", image(config, [layer])).status == 201
+        assert client.put_manifest(repository, "kept", image_of(config, [layer])).status == 201

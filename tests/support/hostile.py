@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from support.client import Client, digest_of, image
+from factories import digest_of, image_of
+from support.client import WireClient
 from support.codes import CODES
 from support.server import Trow
 from support.store import assert_clean, strangers
@@ -75,7 +76,7 @@ class Treasure:
 
     @property
     def manifest(self) -> bytes:
-        return image(self.small, [self.large], annotations={"secret": self.secret.decode()})
+        return image_of(self.small, [self.large], annotations={"secret": self.secret.decode()})
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Target:
 
     def check_serving(self) -> None:
         """The registry serves what it has, as before."""
-        with Client(self.trow.host) as client:
+        with WireClient(self.trow.host) as client:
             assert client.ask("GET", "/v2/").status == 200
             assert client.get_blob(OWNER, self.small).body == self.treasure.small
             assert client.get_blob(OWNER, self.large).body == self.treasure.large
@@ -185,13 +186,13 @@ def under_attack(folder: Path) -> Iterator[Target]:
 
 def _furnished(trow: Trow, folder: Path) -> Target:
     treasure = Treasure(f"secret-{secrets.token_hex(8)}-".encode())
-    with Client(trow.host) as client:
+    with WireClient(trow.host) as client:
         assert client.push_whole(OWNER, treasure.small).status == 201
         assert client.push_whole(OWNER, treasure.large).status == 201
         assert client.put_manifest(OWNER, "latest", treasure.manifest).status == 201
         for content in (OWN, b"x", b"y", b"z"):
             assert client.push_whole(ATTACKER, content).status == 201
-        assert client.put_manifest(ATTACKER, "latest", image(OWN)).status == 201
+        assert client.put_manifest(ATTACKER, "latest", image_of(OWN)).status == 201
         session = client.begin(OWNER)
         assert client.append(session, treasure.small, 0).status == 202
     return Target(trow, folder, treasure, session)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.registry import Client
-    from support.team import Watched
+    from support.team import TeamClient
     from trow.audit.checks import Report
 
 AUDIT: Final = "/api/v1/audit"
@@ -50,13 +50,13 @@ class Records:
         (record,) = self.wait(1, **given)
         return record
 
-    def of(self, client: Watched, count: int = 1, **given: str) -> list[Record]:
+    def of(self, client: TeamClient, count: int = 1, **given: str) -> list[Record]:
         """The records of one client that fit, once there are so many; more are a failure."""
         found = until(lambda: found if len(found := self.now(client, **given)) >= count else [])
         assert len(found) == count, found
         return found
 
-    def now(self, client: Watched, **given: str) -> list[Record]:
+    def now(self, client: TeamClient, **given: str) -> list[Record]:
         """The records of one client that fit and are there by now."""
         found = self.search(since=client.born, **given)
         return [record for record in found if record.get("client", {}).get("address") == client.address]

@@ -99,7 +99,7 @@ def settings(folder: Path, issuer: Issuer, **more: Any) -> dict[str, Any]:
     return sections
 
 
-class Watched(Client):
+class TeamClient(Client):
     """A client whose refusals are kept.
 
     Attributes:
@@ -158,20 +158,20 @@ class Team:
 
     # ---- who is there
 
-    def nobody(self) -> Watched:
-        return Watched(self.trow.url, self.refusals)
+    def nobody(self) -> TeamClient:
+        return TeamClient(self.trow.url, self.refusals)
 
-    def user(self, name: str, secret: str | None = None) -> Watched:
+    def user(self, name: str, secret: str | None = None) -> TeamClient:
         """Somebody with a password, or with what stands where a password stands."""
         password = self.passwords[name] if secret is None else self.secret(secret)
         self.secret(base64.b64encode(f"{name}:{password}".encode()).decode())
-        return Watched(self.trow.url, self.refusals, user=(name, password))
+        return TeamClient(self.trow.url, self.refusals, user=(name, password))
 
-    def bearer(self, token: str) -> Watched:
-        return Watched(self.trow.url, self.refusals, bearer=self.secret(token))
+    def bearer(self, token: str) -> TeamClient:
+        return TeamClient(self.trow.url, self.refusals, bearer=self.secret(token))
 
     @property
-    def root(self) -> Watched:
+    def root(self) -> TeamClient:
         return self.user(ROOT)
 
     @property

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.admission import Gatekeeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-Keep: TypeAlias = "Callable[..., Gatekeeper]"
+    from support.fixtures import Keep
 
 
 @pytest.fixture

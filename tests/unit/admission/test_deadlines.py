@@ -15,8 +15,8 @@ from trow.policy.facts import ImageFacts
 from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
+    from support.fixtures import Keep
     from trow.policy.images import ImageReference
-    from unit.admission.conftest import Keep
 
 OURS: Final = f"{REGISTRY}/team/app:v1"
 DIGEST: Final = Digest.parse("sha256:" + "0a" * 32)

@@ -14,14 +14,14 @@ import pytest
 from support import platforms
 from support.admission import NAMESPACE, REGISTRY, applied, containers, owned, pod, uid, workload
 from support.policies import CLUSTER_POLICY, POLICY, document
+from support.trails import sql
 from trow.policy import images
 from trow.policy.pods import POD_SPECS
-from unit.audit.trails import sql
 
 if TYPE_CHECKING:
     from factories import Manifest
     from support.admission import Gatekeeper
-    from unit.admission.conftest import Keep
+    from support.fixtures import Keep
 
 APP: Final = f"{REGISTRY}/team/app"
 MIRROR: Final = f"{REGISTRY}/f/docker.io"

@@ -14,9 +14,9 @@ from support.admission import REGISTRY, owned, pod, uid
 from support.policies import CLUSTER_POLICY, document, policy, rule
 
 if TYPE_CHECKING:
+    from support.fixtures import Keep
     from trow.policy.facts import ImageFacts
     from trow.policy.images import ImageReference
-    from unit.admission.conftest import Keep
 
 WAYS_OUT: Final = (
     "create_connection",

@@ -18,8 +18,8 @@ from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
     from support.admission import Gatekeeper
+    from support.fixtures import Keep
     from trow.admission.ports import Notification
-    from unit.admission.conftest import Keep
 
 OURS: Final = {"name": "ours", "action": "Allow", "images": [{"registry": REGISTRY}]}
 STRICT: Final = document(CLUSTER_POLICY, {"default": "Deny", "rules": [OURS]}, "only-ours")

@@ -23,7 +23,7 @@ from trow.registry.ports import ManifestRecord
 
 if TYPE_CHECKING:
     from support.admission import Gatekeeper
-    from unit.admission.conftest import Keep
+    from support.fixtures import Keep
 
 MIRROR: Final = "mirror.example.com"
 NODE: Final = Identity("system:node:n1", Method.KUBERNETES, groups=("system:nodes",))

@@ -13,6 +13,7 @@ from support import platforms
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, containers, owned, pod, workload
 from support.memory import MemoryBlobs
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
+from support.trails import sql
 from trow.access.identity import Identity, Method, Workload
 from trow.admission.image_extractor import ImageExtractor
 from trow.admission.names import Names
@@ -28,12 +29,11 @@ from trow.policy.selectors import KnownLabels
 from trow.registry.events import Action, Event, Outcome
 from trow.registry.image_lookup import LocalImageLookup
 from trow.registry.pull import Pull
-from unit.audit.trails import sql
 
 if TYPE_CHECKING:
     from support.admission import Gatekeeper
+    from support.fixtures import Keep
     from trow.policy.images import ImageReference
-    from unit.admission.conftest import Keep
 
 OURS: Final = f"{REGISTRY}/team/app:v1"
 THEIRS: Final = "docker.io/evil/app:v1"

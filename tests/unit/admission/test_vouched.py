@@ -14,7 +14,7 @@ from trow.oci.errors import Unavailable
 if TYPE_CHECKING:
     from factories import Manifest
     from support.admission import Gatekeeper
-    from unit.admission.conftest import Keep
+    from support.fixtures import Keep
 
 APP: Final = f"{REGISTRY}/team/app"
 RELEASES: Final = rule("releases", "Allow", {"registry": REGISTRY, "tag": "v*"})

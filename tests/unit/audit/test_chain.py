@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from support.trails import KEY, OTHER_KEY, full
 from trow.audit import chain
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED, Checkpoint, Head, Trim
 from trow.registry.events import Action, Event
-from unit.audit.trails import KEY, OTHER_KEY, full
 
 if TYPE_CHECKING:
     from trow.audit.record import Record

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from support.clock import Clock
+from support.trails import NOW, digest, full, name_of, read, sql, texts
 from support.waiting import until
 from trow.access.identity import Identity, Method
 from trow.audit import chain, queries
@@ -20,7 +22,6 @@ from trow.audit.trail import AuditTrail
 from trow.cli import audit
 from trow.cli.parser import Parser
 from trow.registry.events import Action, Event, Origin, Outcome
-from unit.audit.trails import Clock, digest, full, name_of, read, sql, texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def data(tmp_path: Path) -> Path:
     """A data directory with four records: three pulls and a push that was denied."""
     folder = tmp_path / "data"
     folder.mkdir()
-    clock = Clock()
+    clock = Clock(NOW)
     trail = AuditTrail(folder / "audit.db", SigningKey.load_or_make(folder / "keys" / "audit.pem"), clock=clock)
     trail.follow(FileOutput(folder / "audit.jsonl"))
     for number in (1, 2, 1):

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from support.trails import digest, full
 from trow.access.identity import Identity, Method
 from trow.audit import chain, formats
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED
 from trow.audit.formats import FORMATS
 from trow.registry.events import Action, Event, Origin, Outcome
-from unit.audit.trails import digest, full
 
 SOURCE = "https://registry.example"
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from support.trails import KEY, KEYS, content_of, full, sql, texts
 from support.waiting import until
 from trow.audit.outputs import FileOutput, StreamOutput
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_files
-from unit.audit.trails import KEY, KEYS, content_of, full, sql, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

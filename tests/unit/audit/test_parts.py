@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from support.clock import Clock
+from support.trails import KEY, KEYS, NOW, OTHER_KEY, content_of, full, name_of, sql, write
 from support.waiting import until
 from trow.access.identity import Identity, Method
 from trow.audit import database
@@ -18,7 +20,6 @@ from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
 from trow.registry.events import Action, Event, Origin, Outcome, Part
 from trow.sql import migrations
-from unit.audit.trails import KEY, KEYS, OTHER_KEY, Clock, content_of, full, name_of, sql, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -214,7 +215,7 @@ def test_where_nobody_has_much_more_than_others_the_oldest_leave(path: Path) -> 
 
 @pytest.mark.slow
 def test_thinned_trail_is_trimmed_by_age_as_every_other(path: Path) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     with opened(path, 2 * MIB, clock=clock) as trail:
         send(trail, [deed(1)])
         send(trail, (deed(number, MALLORY, detail="-" * 500) for number in range(3000)))

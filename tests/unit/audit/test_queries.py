@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.trails import digest, sql, workload, write
 from trow.access.identity import Identity, Method
 from trow.audit import record as records
 from trow.audit.queries import AuditQueries, Query, opened, search, who_runs
@@ -15,7 +16,6 @@ from trow.lib import times
 from trow.oci.digest import Digest
 from trow.oci.errors import RequestInvalid, Unavailable
 from trow.registry.events import Action, Event, Origin, Outcome
-from unit.audit.trails import digest, sql, workload, write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.trails import digest, full
 from trow.access.identity import Identity, Method, Workload
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED
 from trow.oci.names import Repository, Tag
 from trow.registry.events import Action, Event, Origin, Outcome
-from unit.audit.trails import digest, full
 
 TEXT = st.text(st.characters(), max_size=40)  # half surrogate pairs included
 NUMBER = st.integers(-5, 2**70)

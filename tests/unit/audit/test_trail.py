@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 
+from support.clock import Clock
+from support.trails import KEY, KEYS, full, name_of, read, sql, texts, write
 from support.waiting import until
 from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.audit import chain, retention
@@ -22,7 +24,6 @@ from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database
 from trow.oci.errors import Unavailable
 from trow.registry.events import Action, Event, Outcome
-from unit.audit.trails import KEY, KEYS, Clock, full, name_of, read, sql, texts, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ import apsw
 import msgspec
 import pytest
 
+from support.trails import KEY, KEYS, OTHER_KEY, content_of, copy, full, read, sql, texts, write
 from support.waiting import until
 from trow.audit import chain
 from trow.audit import record as records
@@ -21,7 +22,6 @@ from trow.audit.outputs import FileOutput, read_line
 from trow.audit.record import Record
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_database, verify_files
-from unit.audit.trails import KEY, KEYS, OTHER_KEY, content_of, copy, full, read, sql, texts, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

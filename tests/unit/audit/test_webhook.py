@@ -17,10 +17,10 @@ import pytest
 import trustme
 from aiohttp import web
 
+from support.trails import KEY, full, name_of
 from support.waiting import eventually
 from trow.audit.trail import AuditTrail
 from trow.audit.webhook import MOST_BYTES, MOST_RECORDS, Target, Webhook, _retry_after
-from unit.audit.trails import KEY, full, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -11,7 +11,7 @@ from trow.config import SETTINGS, Bind, Config, load, read_password
 from trow.config.sources import CALLED
 
 if TYPE_CHECKING:
-    from unit.config.conftest import Write
+    from support.fixtures import Write
 
 MISSING = Path("missing")
 

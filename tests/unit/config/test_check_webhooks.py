@@ -13,8 +13,8 @@ from trow.config import ConfigError, load
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.fixtures import Write
     from trow.config.errors import Problem
-    from unit.config.conftest import Write
 
 BIND: Final = "bind: '[::]:8443'"
 KEPT: Final = f"{BIND}, service: trow/trow"

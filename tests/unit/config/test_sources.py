@@ -27,7 +27,7 @@ from trow.config.schema import Admission
 from trow.lib.globs import RepositoryGlob
 
 if TYPE_CHECKING:
-    from unit.config.conftest import Write
+    from support.fixtures import Write
 
 MISSING = Path("missing")
 

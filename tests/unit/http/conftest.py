@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-class Make(Protocol):
-    """Makes a world of the arguments of `World`."""
-
-    def __call__(self, **settings: Any) -> World: ...
+    from support.fixtures import Make
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from support.gates import World
 
 
-class Shelf:
+class StoredRecords:
     """Records that were taken down, and what was asked of them."""
 
     def __init__(self, records: Sequence[bytes] = (), following: str = "") -> None:
@@ -32,7 +32,7 @@ class Shelf:
         return self.page
 
 
-async def ask(world: World, shelf: Shelf, query: str = "") -> tuple[object, dict[str, str]]:
+async def ask(world: World, shelf: StoredRecords, query: str = "") -> tuple[object, dict[str, str]]:
     recorder, lists = Recorder(world.audit, world.transfers), Lists(PageSizes(default=10, most=100))
     api = Api(Browse(world.metadata), shelf, world.gate, recorder, lists)
     answer = await api.audit(world.request(None, Permission.AUDIT, path="/api/v1/audit", query=query))
@@ -40,13 +40,13 @@ async def ask(world: World, shelf: Shelf, query: str = "") -> tuple[object, dict
 
 
 async def test_records_are_answered_as_they_were_taken_down(world: World) -> None:
-    body, headers = await ask(world, Shelf([b'{"a": 1}', b'{"b": "\xc3\xa9"}']))
+    body, headers = await ask(world, StoredRecords([b'{"a": 1}', b'{"b": "\xc3\xa9"}']))
     assert body == {"records": [{"a": 1}, {"b": "é"}]}
     assert "link" not in headers
 
 
 async def test_what_is_asked_for_reaches_the_record(world: World) -> None:
-    shelf = Shelf()
+    shelf = StoredRecords()
     await ask(world, shelf, "repository=team-a/**&user=alice&since=2030-01-31T12:00:00Z&n=5&last=7&outcome=")
     assert shelf.asked == {
         "repository": "team-a/**",
@@ -58,10 +58,10 @@ async def test_what_is_asked_for_reaches_the_record(world: World) -> None:
 
 
 async def test_next_page_is_asked_for_in_the_same_words(world: World) -> None:
-    _, headers = await ask(world, Shelf([b"{}"], "41"), "user=a%26b&n=1&last=42")
+    _, headers = await ask(world, StoredRecords([b"{}"], "41"), "user=a%26b&n=1&last=42")
     assert headers["link"] == '</api/v1/audit?user=a%26b&n=1&last=41>; rel="next"'
 
 
 async def test_word_that_stands_twice_is_refused(world: World) -> None:
     with pytest.raises(RequestInvalid):
-        await ask(world, Shelf(), "user=alice&user=bob")
+        await ask(world, StoredRecords(), "user=alice&user=bob")

@@ -27,9 +27,9 @@ from trow.oci.errors import BlobUnknown
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from support.fixtures import Make
     from support.gates import World
     from trow.http.request import Request
-    from unit.http.conftest import Make
 
 ALICE = ("authorization", gates.ALICE)
 BOB = ("authorization", gates.BOB)

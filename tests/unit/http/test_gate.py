@@ -18,8 +18,8 @@ from trow.registry.events import Action, Outcome
 from trow.tls.peer import Peer
 
 if TYPE_CHECKING:
+    from support.fixtures import Make
     from trow.http.request import Request
-    from unit.http.conftest import Make
 
 OTHER: Final = Repository.parse("team-b/app")
 REALM: Final = 'Bearer realm="http://registry.example:5000/token",service="trow"'

@@ -2,19 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from support.clock import Clock
 from trow.http import limits
 from trow.http.limits import RateLimit
 from trow.oci.errors import TooManyRequests
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from trow.registry.publish import Published
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from support.fixtures import Make
     from trow.http.request import Request
-    from unit.http.conftest import Make
 
 IMAGE = factories.image()
 NAME = digest(IMAGE.digest)

@@ -19,10 +19,10 @@ from trow.registry.events import Action, Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from support.fixtures import Make
     from trow.access.identity import Delegation
     from trow.http.request import Request
     from trow.http.response import Response
-    from unit.http.conftest import Make
 
 PULL: Final = frozenset({Permission.PULL})
 PUSH: Final = frozenset({Permission.PUSH, Permission.ATTACH})

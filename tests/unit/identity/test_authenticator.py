@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.clock import Clock
 from support.loop import run
 from support.waiting import eventually
 from trow.access.identity import ANONYMOUS, Identity, Method
@@ -67,7 +68,7 @@ class Passwords:
         return Identity(user, Method.PASSWORD) if user in self.right else None
 
 
-class Cluster:
+class BelievingVerifier:
     """Believes every token, once it answers."""
 
     def __init__(self) -> None:
@@ -79,14 +80,6 @@ class Cluster:
         self.asked.append(token)
         await self.answers.wait()
         return Identity("system:serviceaccount:a:b", Method.KUBERNETES)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Setup:
@@ -362,7 +355,7 @@ async def test_guesses_at_the_same_time_are_no_more_guesses_than_one_after_the_o
 
 async def test_questions_about_tokens_that_were_never_good_do_not_keep_the_good_ones_waiting() -> None:
     """As many of them as there are, from the same address: a node has one."""
-    cluster = Cluster()
+    cluster = BelievingVerifier()
     chain = AuthenticatorChain(Verifiers(kubernetes=cluster))
     good = jwt_of(iss="https://kubernetes.default.svc", sub="good")
     await chain.verify_secret("", good, CLIENT)

@@ -59,7 +59,7 @@ def delegated(
     )
 
 
-class Cluster:
+class OtherAuthorizer:
     """Another authorizer that allows some identities to do everything."""
 
     def __init__(self, *names: str) -> None:
@@ -267,7 +267,7 @@ def test_overwriting_a_tag_takes_the_holders_right_too() -> None:
     token = delegated(ALICE, (APP, {P.PUSH}))
     assert not decide(Guard([DEV]), token, P.TAG_OVERWRITE).allowed
     assert decide(Guard([owner]), token, P.TAG_OVERWRITE).reason == "allowed by owner"
-    cluster = Cluster("alice")
+    cluster = OtherAuthorizer("alice")
     assert decide(Guard([], external=cluster), token, P.TAG_OVERWRITE).allowed
     assert cluster.asked == [(ALICE, P.TAG_OVERWRITE, APP)]
 
@@ -276,7 +276,7 @@ def test_overwriting_a_tag_takes_the_holders_right_too() -> None:
 
 
 def test_the_cluster_is_asked_for_what_no_rule_allows() -> None:
-    cluster = Cluster("bob")
+    cluster = OtherAuthorizer("bob")
     guard = Guard([DEV], external=cluster)
     assert decide(guard, ALICE, P.PULL).reason == "allowed by dev"
     assert not cluster.asked
@@ -288,7 +288,7 @@ def test_the_cluster_is_asked_for_what_no_rule_allows() -> None:
 
 
 def test_the_cluster_is_not_asked_for_robots_nor_for_what_a_token_says() -> None:
-    cluster = Cluster("robot:ci", "alice")
+    cluster = OtherAuthorizer("robot:ci", "alice")
     guard = Guard([], external=cluster)
     assert not decide(guard, robot(), P.PULL).allowed
     assert not decide(guard, delegated(ALICE), P.PULL).allowed
@@ -299,7 +299,7 @@ def test_the_cluster_is_not_asked_for_robots_nor_for_what_a_token_says() -> None
 
 
 def test_the_cluster_decides_for_each_repository_what_is_listed() -> None:
-    cluster = Cluster()
+    cluster = OtherAuthorizer()
     guard = Guard([], external=cluster)
     assert decide(guard, BOB, P.LIST).allowed
     assert not decide(guard, delegated(BOB), P.LIST).allowed
@@ -307,14 +307,14 @@ def test_the_cluster_decides_for_each_repository_what_is_listed() -> None:
 
 
 def test_the_cluster_is_asked_whether_everybody_may_list() -> None:
-    cluster = Cluster()
+    cluster = OtherAuthorizer()
     assert not decide(Guard([], external=cluster), ANONYMOUS, P.LIST).allowed
     assert cluster.asked
 
 
 def test_no_answer_is_no_denial() -> None:
     with pytest.raises(Unavailable):
-        decide(Guard([], external=Cluster("down")), BOB, P.PULL)
+        decide(Guard([], external=OtherAuthorizer("down")), BOB, P.PULL)
 
 
 # what is visible
@@ -346,10 +346,10 @@ def test_visible_to_all_where_all_may_pull() -> None:
 
 
 def test_the_cluster_is_asked_for_what_the_rules_leave_open() -> None:
-    cluster = Cluster("alice")
+    cluster = OtherAuthorizer("alice")
     assert visible(Guard([DEV], external=cluster), delegated(ALICE), OTHER, APP, OTHER) == [True, True, True]
     assert cluster.asked == [(ALICE, None, (OTHER, OTHER))]
-    assert visible(Guard([DEV], external=Cluster()), ALICE, OTHER, APP) == [False, True]
+    assert visible(Guard([DEV], external=OtherAuthorizer()), ALICE, OTHER, APP) == [False, True]
     assert visible(Guard([DEV], external=cluster), ALICE, APP) == [True]
     assert visible(Guard([DEV], external=cluster), ALICE) == []
     assert len(cluster.asked) == 1
@@ -367,7 +367,7 @@ def test_decisions_are_remembered_for_the_very_identity() -> None:
 
 
 def test_every_action_has_an_answer() -> None:
-    guard = Guard([DEV], external=Cluster())
+    guard = Guard([DEV], external=OtherAuthorizer())
     for identity in (ALICE, ANONYMOUS, robot(), delegated(ALICE)):
         for permission in ACTIONS:
             assert decide(guard, identity, permission).reason
@@ -391,5 +391,5 @@ def test_names_that_somebody_may_see_begin_as_the_rules_do() -> None:
     assert [*Guard(rules).beginnings(robot(("x/**", [P.LIST]), ("x/y/*", [P.PULL])))] == ["x/y/"]
     assert [*Guard(rules, anonymous="pull").beginnings(ANONYMOUS)] == [""]
     assert [*Guard([], open_to_all=True).beginnings(ANONYMOUS)] == [""]
-    assert [*Guard(rules, external=Cluster("alice")).beginnings(ALICE)] == ["team-a/", "team-b/app-", "theirs/"]
-    assert [*Guard(rules, external=Cluster("alice")).beginnings(BOB)] == ["hidden/"]
+    assert [*Guard(rules, external=OtherAuthorizer("alice")).beginnings(ALICE)] == ["team-a/", "team-b/app-", "theirs/"]
+    assert [*Guard(rules, external=OtherAuthorizer("alice")).beginnings(BOB)] == ["hidden/"]

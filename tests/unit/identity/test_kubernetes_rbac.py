@@ -41,7 +41,7 @@ def written(attributes: Mapping[str, str]) -> str:
 
 
 @dataclass
-class Cluster:
+class FakeRbac:
     """Allows what is in `rights`, and answers otherwise as a test says."""
 
     rights: set[str] = field(default_factory=set)
@@ -79,17 +79,17 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
+def cluster() -> FakeRbac:
+    return FakeRbac()
 
 
-def authorizer(cluster: Cluster, *, anonymous: bool = False, **repositories: Any) -> RbacAuthorizer:
+def authorizer(cluster: FakeRbac, *, anonymous: bool = False, **repositories: Any) -> RbacAuthorizer:
     places = RepositoryMap(**repositories)
     return RbacAuthorizer(cluster, places, cluster.exists, anonymous=anonymous, clock=cluster.clock)
 
 
 @pytest.fixture
-def rbac(cluster: Cluster) -> RbacAuthorizer:
+def rbac(cluster: FakeRbac) -> RbacAuthorizer:
     return authorizer(cluster)
 
 
@@ -175,7 +175,7 @@ def test_a_map_that_contradicts_itself_is_refused(wrong: dict[str, Any], message
     ],
 )  # fmt: skip
 async def test_an_action_is_a_verb_on_a_resource(
-    cluster: Cluster, permission: Permission, repository: str, exists: object, questions: list[str]
+    cluster: FakeRbac, permission: Permission, repository: str, exists: object, questions: list[str]
 ) -> None:
     if exists:
         cluster.repositories.add(repository)
@@ -183,12 +183,12 @@ async def test_an_action_is_a_verb_on_a_resource(
     assert cluster.asked == questions
     # The last question decides when it is allowed; the first one makes the others needless.
     for right in questions:
-        again = Cluster(rights={right}, repositories=cluster.repositories)
+        again = FakeRbac(rights={right}, repositories=cluster.repositories)
         assert (await authorizer(again).decide(ACCOUNT, permission, Repository(repository))).allowed
         assert again.asked == questions[: questions.index(right) + 1]
 
 
-async def test_the_question_is_about_the_whole_identity(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_the_question_is_about_the_whole_identity(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     await rbac.decide(ACCOUNT, Permission.PULL, APP)
     assert cluster.askers == [(ACCOUNT.name, ACCOUNT.uid, ACCOUNT.groups, ACCOUNT.extra)]
     assert cluster.attributes == [
@@ -204,7 +204,7 @@ async def test_the_question_is_about_the_whole_identity(cluster: Cluster, rbac: 
     ]
 
 
-async def test_a_decision_carries_the_object_that_allows_it(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_a_decision_carries_the_object_that_allows_it(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     decision = await rbac.decide(ACCOUNT, Permission.PULL, APP)
     assert decision.reason == 'RBAC: allowed by RoleBinding "pull/team-a" of ClusterRole "puller"'
@@ -236,7 +236,9 @@ async def test_a_denial_says_what_a_role_would_have_to_say(rbac: RbacAuthorizer)
 
 
 @pytest.mark.parametrize("permission", Permission)
-async def test_a_denial_does_not_tell_whether_the_repository_is_there(cluster: Cluster, permission: Permission) -> None:
+async def test_a_denial_does_not_tell_whether_the_repository_is_there(
+    cluster: FakeRbac, permission: Permission
+) -> None:
     rbac = authorizer(cluster)
     new = await rbac.decide(ACCOUNT, permission, APP)
     cluster.repositories = {APP}
@@ -244,7 +246,7 @@ async def test_a_denial_does_not_tell_whether_the_repository_is_there(cluster: C
 
 
 async def test_a_repository_without_a_namespace_is_denied_without_a_question(
-    cluster: Cluster, rbac: RbacAuthorizer
+    cluster: FakeRbac, rbac: RbacAuthorizer
 ) -> None:
     decision = await rbac.decide(ACCOUNT, Permission.PULL, Repository("app"))
     assert not decision.allowed
@@ -253,7 +255,7 @@ async def test_a_repository_without_a_namespace_is_denied_without_a_question(
     assert cluster.asked == []
 
 
-async def test_the_open_is_open_and_who_has_logged_in_may_ping(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_the_open_is_open_and_who_has_logged_in_may_ping(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     nowhere = Repository("")
     assert (await rbac.decide(ANONYMOUS, Permission.OPEN, nowhere)).allowed
     assert (await rbac.decide(ACCOUNT, Permission.PING, nowhere)).allowed
@@ -264,14 +266,14 @@ async def test_the_open_is_open_and_who_has_logged_in_may_ping(cluster: Cluster,
 # Who asks
 
 
-async def test_the_anonymous_have_no_rights_unless_that_is_enabled(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_the_anonymous_have_no_rights_unless_that_is_enabled(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     assert not (await rbac.decide(ANONYMOUS, Permission.PULL, APP)).allowed
     assert await rbac.visible(ANONYMOUS, [APP]) == [False]
     assert cluster.asked == []
 
 
-async def test_the_anonymous_are_asked_about_under_the_clusters_name_for_them(cluster: Cluster) -> None:
+async def test_the_anonymous_are_asked_about_under_the_clusters_name_for_them(cluster: FakeRbac) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     rbac = authorizer(cluster, anonymous=True)
     assert (await rbac.decide(ANONYMOUS, Permission.PULL, APP)).allowed
@@ -281,7 +283,7 @@ async def test_the_anonymous_are_asked_about_under_the_clusters_name_for_them(cl
 @pytest.mark.parametrize(
     "permission", [each for each in Permission if each not in (Permission.PULL, Permission.LIST, Permission.OPEN)]
 )
-async def test_the_anonymous_never_do_more_than_read(cluster: Cluster, permission: Permission) -> None:
+async def test_the_anonymous_never_do_more_than_read(cluster: FakeRbac, permission: Permission) -> None:
     rbac = authorizer(cluster, anonymous=True)
     assert not (await rbac.decide(ANONYMOUS, permission, APP)).allowed
     assert cluster.asked == []
@@ -289,7 +291,7 @@ async def test_the_anonymous_never_do_more_than_read(cluster: Cluster, permissio
 
 @pytest.mark.parametrize("method", [each for each in Method if each is not Method.KUBERNETES])
 async def test_only_the_cluster_says_who_is_of_the_system(
-    cluster: Cluster, rbac: RbacAuthorizer, method: Method
+    cluster: FakeRbac, rbac: RbacAuthorizer, method: Method
 ) -> None:
     assert not (await rbac.decide(Identity("system:admin", method), Permission.PULL, APP)).allowed
     assert await rbac.visible(Identity("system:admin", method), [APP]) == [False]
@@ -301,7 +303,7 @@ async def test_only_the_cluster_says_who_is_of_the_system(
 # What answers mean
 
 
-async def test_a_veto_is_a_denial_and_ends_the_questions(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_a_veto_is_a_denial_and_ends_the_questions(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.answers = {
         "create repositories team-a:app": AccessReviewStatus(allowed=False, denied=True, reason="frozen")
     }
@@ -312,12 +314,12 @@ async def test_a_veto_is_a_denial_and_ends_the_questions(cluster: Cluster, rbac:
     assert len(cluster.asked) == 1
 
 
-async def test_a_veto_beats_an_allowance(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_a_veto_beats_an_allowance(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.answers = {"get repositories/content team-a:app": AccessReviewStatus(allowed=True, denied=True)}
     assert not (await rbac.decide(ACCOUNT, Permission.PULL, APP)).allowed
 
 
-async def test_a_cluster_that_is_not_sure_is_asked_again_later(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_a_cluster_that_is_not_sure_is_asked_again_later(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     question = "get repositories/content team-a:app"
     cluster.answers = {question: AccessReviewStatus(allowed=False, evaluation_error="webhook secret")}
     for _ in range(2):
@@ -329,7 +331,7 @@ async def test_a_cluster_that_is_not_sure_is_asked_again_later(cluster: Cluster,
     assert (await rbac.decide(ACCOUNT, Permission.PULL, APP)).allowed
 
 
-async def test_a_reason_has_a_limit(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_a_reason_has_a_limit(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.answers = {"get repositories/content team-a:app": AccessReviewStatus(allowed=True, reason="x" * 100_000)}
     assert len((await rbac.decide(ACCOUNT, Permission.PULL, APP)).reason) == 1024
 
@@ -337,7 +339,7 @@ async def test_a_reason_has_a_limit(cluster: Cluster, rbac: RbacAuthorizer) -> N
 # For how long
 
 
-async def test_what_is_allowed_is_asked_every_half_minute(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_what_is_allowed_is_asked_every_half_minute(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     for seconds in (0, 29.9, 30):
         cluster.now = 1000 + seconds
@@ -345,7 +347,7 @@ async def test_what_is_allowed_is_asked_every_half_minute(cluster: Cluster, rbac
     assert len(cluster.asked) == 2
 
 
-async def test_what_is_denied_is_asked_every_five_seconds(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_what_is_denied_is_asked_every_five_seconds(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     for seconds in (0, 4.9, 5):
         cluster.now = 1000 + seconds
         assert not (await rbac.decide(ACCOUNT, Permission.PULL, APP)).allowed
@@ -361,19 +363,19 @@ async def test_what_is_denied_is_asked_every_five_seconds(cluster: Cluster, rbac
         Identity(ACCOUNT.name, Method.KUBERNETES, "u-1", ACCOUNT.groups, ()),
     ],
 )
-async def test_an_answer_is_for_nobody_else(cluster: Cluster, rbac: RbacAuthorizer, other: Identity) -> None:
+async def test_an_answer_is_for_nobody_else(cluster: FakeRbac, rbac: RbacAuthorizer, other: Identity) -> None:
     await rbac.decide(ACCOUNT, Permission.PULL, APP)
     await rbac.decide(other, Permission.PULL, APP)
     assert len(cluster.asked) == 2
 
 
-async def test_the_order_of_groups_does_not_matter(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_the_order_of_groups_does_not_matter(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     for groups in (("a", "b"), ("b", "a")):
         await rbac.decide(Identity("ann", Method.PASSWORD, groups=groups), Permission.PULL, APP)
     assert len(cluster.asked) == 1
 
 
-async def test_while_the_api_server_is_down_what_is_known_counts(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_while_the_api_server_is_down_what_is_known_counts(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     await rbac.decide(ACCOUNT, Permission.PULL, APP)
     cluster.down = True
@@ -384,7 +386,7 @@ async def test_while_the_api_server_is_down_what_is_known_counts(cluster: Cluste
         await rbac.decide(ACCOUNT, Permission.PULL, APP)
 
 
-async def test_requests_at_once_are_one_question(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_requests_at_once_are_one_question(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     cluster.gate = asyncio.Event()
     asking = [asyncio.create_task(rbac.decide(ACCOUNT, Permission.PULL, APP)) for _ in range(20)]
@@ -395,7 +397,7 @@ async def test_requests_at_once_are_one_question(cluster: Cluster, rbac: RbacAut
 
 
 async def test_a_user_who_asks_about_many_repositories_keeps_nobody_waiting(
-    cluster: Cluster, rbac: RbacAuthorizer
+    cluster: FakeRbac, rbac: RbacAuthorizer
 ) -> None:
     cluster.gate = asyncio.Event()
     made_up = [Repository(f"team-a/{number}") for number in range(200)]
@@ -409,7 +411,9 @@ async def test_a_user_who_asks_about_many_repositories_keeps_nobody_waiting(
     assert cluster.busiest == 9
 
 
-async def test_beyond_a_share_of_the_queue_a_user_is_told_to_come_again(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_beyond_a_share_of_the_queue_a_user_is_told_to_come_again(
+    cluster: FakeRbac, rbac: RbacAuthorizer
+) -> None:
     cluster.gate = asyncio.Event()
     made_up = [Repository(f"team-a/{number}") for number in range(300)]
     flood = [asyncio.create_task(rbac.decide(ACCOUNT, Permission.PULL, each)) for each in made_up]
@@ -419,7 +423,7 @@ async def test_beyond_a_share_of_the_queue_a_user_is_told_to_come_again(cluster:
     assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 300 - 8 - 256
 
 
-async def test_denials_make_nobody_forget_what_is_allowed(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_denials_make_nobody_forget_what_is_allowed(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.rights = {"get repositories/content team-a:app"}
     await rbac.decide(ACCOUNT, Permission.PULL, APP)
     for number in range(10_001):
@@ -434,18 +438,20 @@ async def test_denials_make_nobody_forget_what_is_allowed(cluster: Cluster, rbac
 CATALOG = [Repository(name) for name in ("a/x", "a/y", "b/x", "c/x", "f/docker.io/nginx", "lost", "shared/base")]
 
 
-async def shown(cluster: Cluster, *rights: str) -> list[str]:
+async def shown(cluster: FakeRbac, *rights: str) -> list[str]:
     cluster.rights = set(rights)
     seen = await authorizer(cluster).visible(ACCOUNT, CATALOG)
     return [name for name, visible in zip(CATALOG, seen, strict=True) if visible]
 
 
-async def test_nothing_is_shown_without_rights(cluster: Cluster) -> None:
+async def test_nothing_is_shown_without_rights(cluster: FakeRbac) -> None:
     assert await shown(cluster) == []
     assert not any(question.startswith("get") for question in cluster.asked)
 
 
-async def test_who_may_list_and_pull_in_the_whole_cluster_sees_all_with_two_questions(cluster: Cluster) -> None:
+async def test_who_may_list_and_pull_in_the_whole_cluster_sees_all_with_two_questions(
+    cluster: FakeRbac,
+) -> None:
     seen = await shown(cluster, "list repositories :", "get repositories/content :")
     assert seen == ["a/x", "a/y", "b/x", "c/x", "shared/base"]
     assert sorted(cluster.asked) == [
@@ -453,38 +459,38 @@ async def test_who_may_list_and_pull_in_the_whole_cluster_sees_all_with_two_ques
     ]  # fmt: skip
 
 
-async def test_what_may_be_listed_and_not_pulled_is_hidden(cluster: Cluster) -> None:
+async def test_what_may_be_listed_and_not_pulled_is_hidden(cluster: FakeRbac) -> None:
     assert await shown(cluster, "list repositories :", "list repositories a:") == []
-    assert await shown(Cluster(), "get repositories/content :", "get repositories/content a:") == []
+    assert await shown(FakeRbac(), "get repositories/content :", "get repositories/content a:") == []
 
 
-async def test_a_namespace_is_shown_with_its_own_rights(cluster: Cluster) -> None:
+async def test_a_namespace_is_shown_with_its_own_rights(cluster: FakeRbac) -> None:
     assert await shown(cluster, "list repositories a:", "get repositories/content a:") == ["a/x", "a/y"]
     assert "get repositories/content a:x" not in cluster.asked
 
 
-async def test_single_repositories_are_shown_by_name(cluster: Cluster) -> None:
+async def test_single_repositories_are_shown_by_name(cluster: FakeRbac) -> None:
     assert await shown(cluster, "list repositories a:", "get repositories/content a:y") == ["a/y"]
     assert "get repositories/content b:x" not in cluster.asked
 
 
-async def test_copies_from_elsewhere_have_rights_of_their_own(cluster: Cluster) -> None:
+async def test_copies_from_elsewhere_have_rights_of_their_own(cluster: FakeRbac) -> None:
     rights = ("list proxiedrepositories :", "get proxiedrepositories/content :docker.io/nginx")
     assert await shown(cluster, *rights) == ["f/docker.io/nginx"]
 
 
-async def test_shared_repositories_may_be_shown_by_name(cluster: Cluster) -> None:
+async def test_shared_repositories_may_be_shown_by_name(cluster: FakeRbac) -> None:
     assert await shown(cluster, "list repositories :", "get repositories/content :shared/base") == ["shared/base"]
 
 
-async def test_many_questions_are_asked_few_at_once(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_many_questions_are_asked_few_at_once(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     repositories = [Repository(f"team-{number}/app") for number in range(200)]
     assert await rbac.visible(ACCOUNT, repositories) == [False] * 200
     assert cluster.busiest == 8
     assert len(cluster.asked) == 201
 
 
-async def test_a_list_is_not_shown_when_the_cluster_does_not_answer(cluster: Cluster, rbac: RbacAuthorizer) -> None:
+async def test_a_list_is_not_shown_when_the_cluster_does_not_answer(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.down = True
     with pytest.raises(Unavailable):
         await rbac.visible(ACCOUNT, CATALOG)
@@ -493,7 +499,7 @@ async def test_a_list_is_not_shown_when_the_cluster_does_not_answer(cluster: Clu
 
 async def test_others_get_their_turn_while_a_long_list_is_looked_at() -> None:
     """Also where nothing is waited for, because all is remembered."""
-    rbac = authorizer(Cluster())
+    rbac = authorizer(FakeRbac())
     repositories = [Repository(f"team-{number % 50}/app-{number}") for number in range(5000)]
     await rbac.visible(ACCOUNT, repositories)
     turns, done = 0, False

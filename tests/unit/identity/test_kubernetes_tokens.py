@@ -36,7 +36,7 @@ def accepted(name: str = NAME, audiences: Sequence[str] = (AUDIENCE,), **user: A
 
 
 @dataclass
-class Cluster:
+class FakeTokens:
     """Reviews as a test says."""
 
     status: TokenReviewStatus | Exception = field(default_factory=accepted)
@@ -57,16 +57,16 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
+def cluster() -> FakeTokens:
+    return FakeTokens()
 
 
 @pytest.fixture
-def tokens(cluster: Cluster) -> ServiceAccountTokens:
+def tokens(cluster: FakeTokens) -> ServiceAccountTokens:
     return ServiceAccountTokens(cluster, [AUDIENCE, "other"], cluster.clock)
 
 
-async def test_a_token_is_its_service_account(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_a_token_is_its_service_account(cluster: FakeTokens, tokens: ServiceAccountTokens) -> None:
     extra = {
         f"{_CLUSTER}pod-name": ("web",),
         f"{_CLUSTER}pod-uid": ("p-1",),
@@ -111,7 +111,7 @@ async def test_a_token_without_an_id_is_told_by_a_part_of_its_hash(tokens: Servi
     ],
 )
 async def test_refused_with_the_reason(
-    cluster: Cluster, tokens: ServiceAccountTokens, status: TokenReviewStatus, message: str
+    cluster: FakeTokens, tokens: ServiceAccountTokens, status: TokenReviewStatus, message: str
 ) -> None:
     cluster.status = status
     for _ in range(2):  # asked, and remembered
@@ -123,7 +123,7 @@ async def test_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("audience", [AUDIENCE, "other"])
-async def test_one_common_audience_is_enough(cluster: Cluster, tokens: ServiceAccountTokens, audience: str) -> None:
+async def test_one_common_audience_is_enough(cluster: FakeTokens, tokens: ServiceAccountTokens, audience: str) -> None:
     cluster.status = accepted(audiences=["elsewhere", audience])
     assert (await tokens.verify(token())).name == NAME
 
@@ -133,14 +133,14 @@ async def test_one_common_audience_is_enough(cluster: Cluster, tokens: ServiceAc
     ["", "a", "a.b", "a..c", ".b.c", "a.b.c.d", "a.b.c\n", "a b.c.d", "é.é.é", "." * 10_000_000, "a." * 20_000],
 )
 async def test_cve_2025_30204_garbage_is_refused_before_it_is_split_or_asked_about(
-    cluster: Cluster, tokens: ServiceAccountTokens, garbage: str
+    cluster: FakeTokens, tokens: ServiceAccountTokens, garbage: str
 ) -> None:
     with pytest.raises(Unauthorized, match="no ServiceAccount token"):
         await tokens.verify(garbage)
     assert cluster.asked == []
 
 
-async def test_a_token_longer_than_16_kib_is_not_asked_about(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_a_token_longer_than_16_kib_is_not_asked_about(cluster: FakeTokens, tokens: ServiceAccountTokens) -> None:
     fitting = "eyJ.b." + "c" * (16 * 1024 - 6)
     await tokens.verify(fitting)
     with pytest.raises(Unauthorized):
@@ -148,7 +148,7 @@ async def test_a_token_longer_than_16_kib_is_not_asked_about(cluster: Cluster, t
     assert len(cluster.asked) == 1
 
 
-async def test_a_good_token_is_asked_about_once_a_minute(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_a_good_token_is_asked_about_once_a_minute(cluster: FakeTokens, tokens: ServiceAccountTokens) -> None:
     for seconds in (0, 30, 59.9):
         cluster.now = NOW + seconds
         await tokens.verify(token())
@@ -158,7 +158,7 @@ async def test_a_good_token_is_asked_about_once_a_minute(cluster: Cluster, token
     assert len(cluster.asked) == 2
 
 
-async def test_a_token_is_not_remembered_beyond_its_life(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_a_token_is_not_remembered_beyond_its_life(cluster: FakeTokens, tokens: ServiceAccountTokens) -> None:
     short = token(exp=NOW + 10)
     await tokens.verify(short)
     cluster.now = NOW + 9.9
@@ -171,14 +171,14 @@ async def test_a_token_is_not_remembered_beyond_its_life(cluster: Cluster, token
 
 @pytest.mark.parametrize(("expiry", "asked"), [(None, 2), ("soon", 2), (NOW - 1, 2), (NOW + 3600, 1)])
 async def test_an_end_that_cannot_be_read_is_now(
-    cluster: Cluster, tokens: ServiceAccountTokens, expiry: object, asked: int
+    cluster: FakeTokens, tokens: ServiceAccountTokens, expiry: object, asked: int
 ) -> None:
     for _ in range(2):
         await tokens.verify(token(exp=expiry))
     assert len(cluster.asked) == asked
 
 
-async def test_a_bad_token_is_asked_about_every_five_seconds(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_a_bad_token_is_asked_about_every_five_seconds(cluster: FakeTokens, tokens: ServiceAccountTokens) -> None:
     cluster.status = TokenReviewStatus()
     for seconds in (0, 4.9, 5):
         cluster.now = NOW + seconds
@@ -188,7 +188,7 @@ async def test_a_bad_token_is_asked_about_every_five_seconds(cluster: Cluster, t
 
 
 async def test_a_clock_that_is_set_back_makes_nothing_last_longer(
-    cluster: Cluster, tokens: ServiceAccountTokens
+    cluster: FakeTokens, tokens: ServiceAccountTokens
 ) -> None:
     await tokens.verify(token())
     cluster.now = NOW - 3600
@@ -197,7 +197,7 @@ async def test_a_clock_that_is_set_back_makes_nothing_last_longer(
 
 
 async def test_while_the_api_server_is_down_what_is_known_counts(
-    cluster: Cluster, tokens: ServiceAccountTokens
+    cluster: FakeTokens, tokens: ServiceAccountTokens
 ) -> None:
     known = await tokens.verify(token("known"))
     cluster.status = Unavailable("down")
@@ -210,7 +210,7 @@ async def test_while_the_api_server_is_down_what_is_known_counts(
         await tokens.verify(token("known"))
 
 
-async def test_a_failure_is_not_remembered(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_a_failure_is_not_remembered(cluster: FakeTokens, tokens: ServiceAccountTokens) -> None:
     cluster.status = Unavailable("down")
     with pytest.raises(Unavailable):
         await tokens.verify(token())
@@ -218,7 +218,9 @@ async def test_a_failure_is_not_remembered(cluster: Cluster, tokens: ServiceAcco
     assert (await tokens.verify(token())).name == NAME
 
 
-async def test_requests_at_once_with_one_token_are_one_question(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_requests_at_once_with_one_token_are_one_question(
+    cluster: FakeTokens, tokens: ServiceAccountTokens
+) -> None:
     cluster.gate = asyncio.Event()
     asking = [asyncio.create_task(tokens.verify(token())) for _ in range(20)]
     await asyncio.sleep(0)
@@ -228,7 +230,7 @@ async def test_requests_at_once_with_one_token_are_one_question(cluster: Cluster
 
 
 async def test_a_client_that_vanishes_takes_the_answer_from_nobody(
-    cluster: Cluster, tokens: ServiceAccountTokens
+    cluster: FakeTokens, tokens: ServiceAccountTokens
 ) -> None:
     cluster.gate = asyncio.Event()
     first, second = (asyncio.create_task(tokens.verify(token())) for _ in range(2))
@@ -240,7 +242,9 @@ async def test_a_client_that_vanishes_takes_the_answer_from_nobody(
     assert len(cluster.asked) == 1
 
 
-async def test_wrong_tokens_make_nobody_forget_the_right_ones(cluster: Cluster, tokens: ServiceAccountTokens) -> None:
+async def test_wrong_tokens_make_nobody_forget_the_right_ones(
+    cluster: FakeTokens, tokens: ServiceAccountTokens
+) -> None:
     await tokens.verify(token("right"))
     cluster.status = TokenReviewStatus()
     for number in range(10_001):
@@ -252,7 +256,7 @@ async def test_wrong_tokens_make_nobody_forget_the_right_ones(cluster: Cluster, 
 
 
 @pytest.mark.parametrize("audiences", [[], [""], ["a", ""]])
-def test_audiences_are_required(cluster: Cluster, audiences: list[str]) -> None:
+def test_audiences_are_required(cluster: FakeTokens, audiences: list[str]) -> None:
     with pytest.raises(ValueError, match="audiences"):
         ServiceAccountTokens(cluster, audiences)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -14,6 +13,7 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from support.apiserver import Answer
+from support.clock import Clock
 from support.issuer import AUDIENCE, DISCOVERY, JWKS, Issuer, new_key, public_jwk
 from trow.identity import oidc_keys as module
 from trow.identity.oidc import IssuerSettings, OidcIssuer
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = 1_700_000_000.0
-
-
-@dataclass
-class Clock:
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from support.fixtures import LocalBlobs
     from trow.registry.push import Push
-
-LocalBlobs: TypeAlias = MemoryBlobs | FilesystemBlobs
 
 
 @pytest.fixture

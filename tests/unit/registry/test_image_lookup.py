@@ -14,6 +14,7 @@ from factories import OCI_CONFIG, Blob
 from support import platforms
 from support.core import OWNER, digest, pieces, publication, tag
 from support.platforms import AMD64, ARM64, MADE, UNKNOWN, store
+from support.trails import sql
 from trow.oci import manifest as manifests
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository, UploadId
@@ -22,15 +23,14 @@ from trow.policy.facts import ImageConfig, ImageFacts, Need
 from trow.policy.images import parse
 from trow.registry.image_lookup import _CONFIGURATION, _INDEX, LocalImageLookup
 from trow.registry.ports import BlobRecord
-from unit.audit.trails import sql
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from factories import Manifest
+    from support.fixtures import LocalBlobs
     from support.metadata import EmbeddedMetadata
     from trow.registry.pull import Pull
-    from unit.registry.conftest import LocalBlobs
 
 HERE: Final = "registry.example.com"
 NAME: Final = "team/app"

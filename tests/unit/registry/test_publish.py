@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from factories import Manifest
+    from support.fixtures import LocalBlobs
     from trow.oci.names import Reference, Repository, Tag
     from trow.registry.ports import ManifestRecord
     from trow.registry.pull import Pull
     from trow.registry.push import Push
-    from unit.registry.conftest import LocalBlobs
 
 
-class Shelf:
+class UseCases:
     """The use cases under test, with less to write."""
 
     def __init__(self, blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata, **rules: int) -> None:
@@ -94,16 +94,16 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata) -> Shelf:
-    return Shelf(blobs, push, pull, metadata)
+def shelf(blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata) -> UseCases:
+    return UseCases(blobs, push, pull, metadata)
 
 
 @pytest.fixture
-def strict(blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata) -> Shelf:
-    return Shelf(blobs, push, pull, metadata, sparse_images=0, sparse_indexes=0, strict_sizes=1)
+def strict(blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata) -> UseCases:
+    return UseCases(blobs, push, pull, metadata, sparse_images=0, sparse_indexes=0, strict_sizes=1)
 
 
-async def test_manifest_is_read_as_it_was_pushed(strict: Shelf) -> None:
+async def test_manifest_is_read_as_it_was_pushed(strict: UseCases) -> None:
     image = factories.image()
     await strict.push(image)
     assert await strict.put(image, "v1") == Published(
@@ -116,14 +116,14 @@ async def test_manifest_is_read_as_it_was_pushed(strict: Shelf) -> None:
             await strict.pull.manifest(OTHER, reference)
 
 
-async def test_large_manifest(shelf: Shelf) -> None:
+async def test_large_manifest(shelf: UseCases) -> None:
     """Read beside the event loop."""
     image = factories.sized_image(1_000_000)
     await shelf.put(image, "large")
     assert (await shelf.pull.manifest(REPO, tag("large"))).content == image.raw
 
 
-async def test_sha512_reference_is_the_manifests_digest(shelf: Shelf) -> None:
+async def test_sha512_reference_is_the_manifests_digest(shelf: UseCases) -> None:
     image = factories.image()
     published = await shelf.put_raw(image.raw, digest(image.sha512))
     assert published.digest == image.sha512
@@ -131,26 +131,26 @@ async def test_sha512_reference_is_the_manifests_digest(shelf: Shelf) -> None:
     assert not await shelf.has(digest(image.digest))
 
 
-async def test_push_by_digest_points_all_its_tags(shelf: Shelf) -> None:
+async def test_push_by_digest_points_all_its_tags(shelf: UseCases) -> None:
     image = factories.image()
     published = await shelf.put(image, "", "b", "a", "c")
     assert published.tags == ["b", "a", "c"]
     assert await shelf.tags() == ["a", "b", "c"]
 
 
-async def test_push_by_digest_without_tags(shelf: Shelf) -> None:
+async def test_push_by_digest_without_tags(shelf: UseCases) -> None:
     await shelf.put(factories.image())
     assert await shelf.tags() == []
 
 
-async def test_too_many_tags_store_nothing(shelf: Shelf) -> None:
+async def test_too_many_tags_store_nothing(shelf: UseCases) -> None:
     image = factories.image()
     with pytest.raises(TooManyTags, match="4 tag parameters are too many; send at most 3"):
         await shelf.put(image, "", "a", "b", "c", "d")
     assert not await shelf.has(digest(image.digest))
 
 
-async def test_tag_parameters_go_with_a_digest(shelf: Shelf) -> None:
+async def test_tag_parameters_go_with_a_digest(shelf: UseCases) -> None:
     image = factories.image()
     with pytest.raises(ManifestInvalid, match="by digest"):
         await shelf.put(image, "v1", "v2")
@@ -158,7 +158,7 @@ async def test_tag_parameters_go_with_a_digest(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-async def test_wrong_digest_stores_nothing(shelf: Shelf, algorithm: str) -> None:
+async def test_wrong_digest_stores_nothing(shelf: UseCases, algorithm: str) -> None:
     image = factories.image()
     claimed = digest(factories.digest_of(b"other", algorithm))
     with pytest.raises(DigestMismatch):
@@ -167,7 +167,7 @@ async def test_wrong_digest_stores_nothing(shelf: Shelf, algorithm: str) -> None
     assert not await shelf.has(digest(image.digest))
 
 
-async def test_invalid_manifest_stores_nothing(shelf: Shelf) -> None:
+async def test_invalid_manifest_stores_nothing(shelf: UseCases) -> None:
     with pytest.raises(ManifestInvalid):
         await shelf.put_raw(b"{}", tag("v1"))
     assert await shelf.tags() == []
@@ -176,7 +176,7 @@ async def test_invalid_manifest_stores_nothing(shelf: Shelf) -> None:
 # What it refers to
 
 
-async def test_missing_blobs_are_named_one_by_one(strict: Shelf) -> None:
+async def test_missing_blobs_are_named_one_by_one(strict: UseCases) -> None:
     image = factories.image(3)
     with pytest.raises(ManifestBlobUnknown) as caught:
         await strict.put(image, "v1")
@@ -188,14 +188,14 @@ async def test_missing_blobs_are_named_one_by_one(strict: Shelf) -> None:
     assert await strict.has(tag("v1"))
 
 
-async def test_blob_of_another_repository_is_missing(strict: Shelf) -> None:
+async def test_blob_of_another_repository_is_missing(strict: UseCases) -> None:
     image = factories.image()
     await strict.push(image, OTHER)
     with pytest.raises(ManifestBlobUnknown):
         await strict.put(image)
 
 
-async def test_missing_children_are_named(strict: Shelf) -> None:
+async def test_missing_children_are_named(strict: UseCases) -> None:
     index = factories.index()
     with pytest.raises(ManifestBlobUnknown) as caught:
         await strict.put(index)
@@ -207,7 +207,7 @@ async def test_missing_children_are_named(strict: Shelf) -> None:
     assert (await strict.put(index)).remarks == ()
 
 
-async def test_errors_about_missing_blobs_are_bounded(strict: Shelf) -> None:
+async def test_errors_about_missing_blobs_are_bounded(strict: UseCases) -> None:
     with pytest.raises(ManifestBlobUnknown) as caught:
         await strict.put(factories.image(300))
     assert len(caught.value.others) < 300
@@ -229,7 +229,7 @@ async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
     image_stays: bool,  # noqa: FBT001
     index_stays: bool,  # noqa: FBT001
 ) -> None:
-    shelf = Shelf(blobs, push, pull, metadata, **rules)
+    shelf = UseCases(blobs, push, pull, metadata, **rules)
     for manifest, stays in ((factories.image(), image_stays), (factories.index(), index_stays)):
         try:
             await shelf.put(manifest)
@@ -238,7 +238,7 @@ async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
         assert await shelf.has(digest(manifest.digest)) == stays
 
 
-async def test_remarks_say_what_is_missing(shelf: Shelf) -> None:
+async def test_remarks_say_what_is_missing(shelf: UseCases) -> None:
     image = factories.image(2)
     assert (await shelf.put(image)).remarks == ("3 blobs of this manifest are not in the repository",)
     await shelf.push(image)
@@ -247,7 +247,7 @@ async def test_remarks_say_what_is_missing(shelf: Shelf) -> None:
     assert (await shelf.put(index)).remarks == ("1 manifests of this index are not in the repository",)
 
 
-async def test_foreign_layers_are_never_missing_and_remarked_on(strict: Shelf) -> None:
+async def test_foreign_layers_are_never_missing_and_remarked_on(strict: UseCases) -> None:
     foreign = factories.blob(10, "application/vnd.oci.image.layer.nondistributable.v1.tar")
     config = factories.blob(10, factories.OCI_CONFIG)
     raw = factories.encode(
@@ -271,7 +271,7 @@ def with_sizes(size: int | None) -> factories.Manifest:
 
 
 @pytest.mark.parametrize("size", [0, 49, 51, -1, None])
-async def test_wrong_size_is_accepted_remarked_on_and_counted(shelf: Shelf, size: int | None) -> None:
+async def test_wrong_size_is_accepted_remarked_on_and_counted(shelf: UseCases, size: int | None) -> None:
     """Digests are what says that content is right, and images of the wild have wrong sizes."""
     image = with_sizes(size)
     await shelf.push(image)
@@ -280,7 +280,7 @@ async def test_wrong_size_is_accepted_remarked_on_and_counted(shelf: Shelf, size
     assert (await shelf.tags(), shelf.wrong_sizes) == (["v1"], 1)
 
 
-async def test_right_sizes_are_not_counted(shelf: Shelf) -> None:
+async def test_right_sizes_are_not_counted(shelf: UseCases) -> None:
     image = with_sizes(50)
     await shelf.push(image)
     assert (await shelf.put(image)).remarks == ()
@@ -288,7 +288,7 @@ async def test_right_sizes_are_not_counted(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize(("size", "says"), [(51, "51 bytes, and it has 50"), (-1, "how large"), (None, "how large")])
-async def test_wrong_size_is_refused_where_sizes_are_strict(strict: Shelf, size: int | None, says: str) -> None:
+async def test_wrong_size_is_refused_where_sizes_are_strict(strict: UseCases, size: int | None, says: str) -> None:
     image = with_sizes(size)
     await strict.push(image)
     with pytest.raises(ManifestInvalid, match=rf"{says}.*registry\.strict_sizes"):
@@ -296,7 +296,7 @@ async def test_wrong_size_is_refused_where_sizes_are_strict(strict: Shelf, size:
     assert (await strict.tags(), strict.wrong_sizes) == ([], 0)
 
 
-async def test_wrong_size_of_a_child(shelf: Shelf, strict: Shelf) -> None:
+async def test_wrong_size_of_a_child(shelf: UseCases, strict: UseCases) -> None:
     child = factories.image()
     await shelf.push(child)
     await shelf.put(child)
@@ -307,7 +307,7 @@ async def test_wrong_size_of_a_child(shelf: Shelf, strict: Shelf) -> None:
         await strict.put(factories.Manifest(raw, factories.OCI_INDEX))
 
 
-async def test_subject_need_not_be_here(strict: Shelf) -> None:
+async def test_subject_need_not_be_here(strict: UseCases) -> None:
     subject = factories.image()
     artifact = factories.artifact(subject=subject)
     await strict.push(artifact)
@@ -322,7 +322,7 @@ def subject() -> Manifest:
     return factories.image()
 
 
-async def test_push_needs_the_right_to_push(shelf: Shelf) -> None:
+async def test_push_needs_the_right_to_push(shelf: UseCases) -> None:
     shelf.rights = Rights(Permission.PULL, Permission.ATTACH, Permission.DELETE)
     image = factories.image()
     for reference in ("v1", ""):
@@ -333,7 +333,7 @@ async def test_push_needs_the_right_to_push(shelf: Shelf) -> None:
     assert await shelf.tags() == []
 
 
-async def test_signature_by_digest_needs_no_right_to_push(shelf: Shelf, subject: Manifest) -> None:
+async def test_signature_by_digest_needs_no_right_to_push(shelf: UseCases, subject: Manifest) -> None:
     shelf.rights = Rights()
     signature = factories.artifact(subject=subject)
     assert (await shelf.put(signature)).subject == subject.digest
@@ -343,7 +343,7 @@ async def test_signature_by_digest_needs_no_right_to_push(shelf: Shelf, subject:
 
 @pytest.mark.parametrize(("reference", "tags"), [("v1", ()), ("", ("v1",))])
 async def test_signature_that_gets_a_tag_is_a_push(
-    shelf: Shelf, subject: Manifest, reference: str, tags: tuple[str, ...]
+    shelf: UseCases, subject: Manifest, reference: str, tags: tuple[str, ...]
 ) -> None:
     shelf.rights = Rights(Permission.ATTACH)
     signature = factories.artifact(subject=subject)
@@ -353,7 +353,7 @@ async def test_signature_that_gets_a_tag_is_a_push(
     assert not await shelf.has(digest(signature.digest))
 
 
-async def test_right_to_overwrite_is_asked_for_only_where_a_tag_moves(shelf: Shelf) -> None:
+async def test_right_to_overwrite_is_asked_for_only_where_a_tag_moves(shelf: UseCases) -> None:
     shelf.rights = Rights(Permission.PUSH)
     first, second = factories.image(), factories.image()
     for _ in range(2):
@@ -376,7 +376,7 @@ def as_types(*media_types: str, subject: Manifest | None = None) -> list[Manifes
 
 @pytest.mark.parametrize("reference", ["v1", ""])
 async def test_right_to_overwrite_is_asked_for_where_the_same_bytes_become_another_media_type(
-    shelf: Shelf, reference: str
+    shelf: UseCases, reference: str
 ) -> None:
     """Clients read a manifest by its media type, so it is another one for everybody who pulls it."""
     oci, docker = as_types(OCI_IMAGE, factories.DOCKER_IMAGE)
@@ -392,7 +392,7 @@ async def test_right_to_overwrite_is_asked_for_where_the_same_bytes_become_anoth
     assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == factories.DOCKER_IMAGE
 
 
-async def test_right_to_attach_changes_no_media_type(shelf: Shelf, subject: Manifest) -> None:
+async def test_right_to_attach_changes_no_media_type(shelf: UseCases, subject: Manifest) -> None:
     oci, docker = as_types(OCI_IMAGE, factories.DOCKER_IMAGE, subject=subject)
     await shelf.put(oci)
     shelf.rights = Rights(Permission.ATTACH)
@@ -401,7 +401,7 @@ async def test_right_to_attach_changes_no_media_type(shelf: Shelf, subject: Mani
     assert (await shelf.pull.manifest(REPO, digest(oci.digest))).media_type == OCI_IMAGE
 
 
-async def test_denied_overwrite_changes_nothing(shelf: Shelf, metadata: EmbeddedMetadata) -> None:
+async def test_denied_overwrite_changes_nothing(shelf: UseCases, metadata: EmbeddedMetadata) -> None:
     old, new = factories.image(), factories.image()
     await shelf.put(old, "b")
     shelf.rights = Rights(Permission.PUSH)
@@ -437,7 +437,7 @@ def late(tmp_path: Path) -> Iterator[Late]:
 async def test_tag_that_appears_in_the_last_moment_is_not_overwritten_without_the_right(
     blobs: LocalBlobs, push: Push, pull: Pull, late: Late
 ) -> None:
-    shelf, ours, theirs = Shelf(blobs, push, pull, late), factories.image(), factories.image()
+    shelf, ours, theirs = UseCases(blobs, push, pull, late), factories.image(), factories.image()
     shelf.rights = Rights(Permission.PUSH)
     late.theirs = theirs
     with pytest.raises(Denied):
@@ -452,13 +452,13 @@ async def test_tag_that_appears_in_the_last_moment_is_not_overwritten_without_th
 async def test_tag_that_appears_in_the_last_moment_is_overwritten_with_the_right(
     blobs: LocalBlobs, push: Push, pull: Pull, late: Late
 ) -> None:
-    shelf, ours, theirs = Shelf(blobs, push, pull, late), factories.image(), factories.image()
+    shelf, ours, theirs = UseCases(blobs, push, pull, late), factories.image(), factories.image()
     shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
     late.theirs = theirs
     assert (await shelf.put(ours, "v1")).moves == (TagMove(tag("v1"), digest(theirs.digest)),)
 
 
-async def test_of_many_who_create_a_tag_at_once_one_does(shelf: Shelf) -> None:
+async def test_of_many_who_create_a_tag_at_once_one_does(shelf: UseCases) -> None:
     shelf.rights = Rights(Permission.PUSH)
     images = [factories.image() for _ in range(20)]
     answers = await asyncio.gather(*(shelf.put(image, "v1") for image in images), return_exceptions=True)
@@ -470,7 +470,7 @@ async def test_of_many_who_create_a_tag_at_once_one_does(shelf: Shelf) -> None:
 # Deleting
 
 
-async def test_delete_of_a_tag_keeps_the_manifest(shelf: Shelf) -> None:
+async def test_delete_of_a_tag_keeps_the_manifest(shelf: UseCases) -> None:
     image = factories.image()
     await shelf.put(image, "", "a", "b")
     assert await shelf.delete(tag("a")) == [TagMove(tag("a"), digest(image.digest))]
@@ -478,7 +478,7 @@ async def test_delete_of_a_tag_keeps_the_manifest(shelf: Shelf) -> None:
     assert await shelf.has(digest(image.digest))
 
 
-async def test_delete_of_a_manifest_takes_its_tags_along(shelf: Shelf) -> None:
+async def test_delete_of_a_manifest_takes_its_tags_along(shelf: UseCases) -> None:
     image, other = factories.image(), factories.image()
     await shelf.put(image, "", "a", "b")
     await shelf.put(other, "c")
@@ -489,7 +489,7 @@ async def test_delete_of_a_manifest_takes_its_tags_along(shelf: Shelf) -> None:
     assert not await shelf.has(digest(image.digest))
 
 
-async def test_delete_of_what_is_not_there(shelf: Shelf) -> None:
+async def test_delete_of_what_is_not_there(shelf: UseCases) -> None:
     await shelf.put(factories.image(), "a")
     for reference in (tag("b"), digest(factories.image().digest)):
         with pytest.raises(ManifestUnknown):

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from support.fixtures import LocalBlobs
     from trow.oci.digest import Digest
     from trow.registry.ports import BlobRecord
     from trow.registry.push import Push
-    from unit.registry.conftest import LocalBlobs
 
 SIZES = [0, 1, INLINE - 1, INLINE, INLINE + 1, 300_000]
 EMPTY = Chunk(pieces(), None, 0)

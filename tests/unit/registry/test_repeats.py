@@ -17,7 +17,7 @@ ALICE = Identity("alice", Method.PASSWORD)
 SAID = Identity("alice", Method.REVIEW)
 
 
-class World:
+class Trail:
     """A trail, and a clock."""
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Trail:
+    return Trail()
 
 
 def event(actor: Identity = ALICE, outcome: Outcome = Outcome.OK, address: str = "192.0.2.1", **members: Any) -> Event:
     return Event(**{"action": Action.TOKEN_ISSUE} | members, actor=actor, outcome=outcome, origin=Origin(address))
 
 
-def test_equal_events_are_two_records_with_a_count_and_the_first_and_the_last_time(world: World) -> None:
+def test_equal_events_are_two_records_with_a_count_and_the_first_and_the_last_time(world: Trail) -> None:
     first = world.clock.now
     world.repeats.gather(event())
     assert world.audit.taken() == [event()]
@@ -60,14 +60,14 @@ def test_equal_events_are_two_records_with_a_count_and_the_first_and_the_last_ti
         event(reference="v1"),
     ],
 )  # fmt: skip
-def test_what_differs_in_who_what_where_or_why_is_apart(world: World, other: Event) -> None:
+def test_what_differs_in_who_what_where_or_why_is_apart(world: Trail, other: Event) -> None:
     for each in (event(), other, event(), other):
         world.repeats.gather(each)
     assert world.audit.taken() == [event(), other]
     assert [each.count for each in world.after(WINDOW_SECONDS + 1)] == [1, 1]
 
 
-def test_what_is_alike_may_differ_in_its_words(world: World) -> None:
+def test_what_is_alike_may_differ_in_its_words(world: Trail) -> None:
     for number in range(12):
         world.repeats.gather(event(detail=f"Pod web-{number}"), "uid")
     assert [each.detail for each in world.audit.taken()] == ["Pod web-0"]
@@ -85,7 +85,7 @@ def test_what_is_alike_may_differ_in_its_words(world: World) -> None:
     ],
 )
 def test_different_events_of_one_user_or_source_have_a_share_of_records(
-    world: World, actor: Identity, outcome: Outcome, action: Action, most: int, word: str
+    world: Trail, actor: Identity, outcome: Outcome, action: Action, most: int, word: str
 ) -> None:
     def flood(address: str) -> list[Event]:
         for number in range(most + 500):
@@ -103,7 +103,7 @@ def test_different_events_of_one_user_or_source_have_a_share_of_records(
 
 
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.DENIED])
-def test_the_share_of_one_user_is_not_that_of_another_at_the_same_address(world: World, outcome: Outcome) -> None:
+def test_the_share_of_one_user_is_not_that_of_another_at_the_same_address(world: Trail, outcome: Outcome) -> None:
     for number in range(2 * ALLOWED):
         world.repeats.gather(event(outcome=outcome, detail=f"{number}"))
     assert {each.actor.name for each in world.audit.taken()} == {"alice"}
@@ -111,7 +111,7 @@ def test_the_share_of_one_user_is_not_that_of_another_at_the_same_address(world:
     assert [each.actor.name for each in world.audit.taken()] == ["bob"]
 
 
-def test_everything_is_recorded_in_the_end(world: World) -> None:
+def test_everything_is_recorded_in_the_end(world: Trail) -> None:
     for number in range(10):
         for _ in range(3):
             world.repeats.gather(event(detail=f"{number}"))

@@ -36,7 +36,7 @@ def record(manifest: Manifest) -> ManifestRecord:
     return ManifestRecord(digest(manifest.digest), manifest.media_type, manifest.raw)
 
 
-class Registry:
+class PullRequests:
     """Transfers, with the requests of clients."""
 
     def __init__(self, *, fail_closed: bool = False) -> None:
@@ -68,14 +68,14 @@ class Registry:
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return Registry()
+def registry() -> PullRequests:
+    return PullRequests()
 
 
 # Pulls
 
 
-async def test_pull_of_an_index_by_tag_is_one_record(registry: Registry) -> None:
+async def test_pull_of_an_index_by_tag_is_one_record(registry: PullRequests) -> None:
     index = factories.index()
     child = index.children[0]
     by, began = caller(), registry.clock.now
@@ -104,7 +104,7 @@ async def test_pull_of_an_index_by_tag_is_one_record(registry: Registry) -> None
     assert registry.after(1000) == []
 
 
-async def test_manifest_by_tag_and_again_by_the_digest_that_was_answered(registry: Registry) -> None:
+async def test_manifest_by_tag_and_again_by_the_digest_that_was_answered(registry: PullRequests) -> None:
     image = factories.image()
     await registry.head(caller(), image, "v1")
     await registry.get(caller(), image)
@@ -113,7 +113,7 @@ async def test_manifest_by_tag_and_again_by_the_digest_that_was_answered(registr
     assert (event.reference, event.manifests, event.bytes) == ("v1", (), 2 * image.size)
 
 
-async def test_check_for_news_is_a_pull_of_no_bytes(registry: Registry) -> None:
+async def test_check_for_news_is_a_pull_of_no_bytes(registry: PullRequests) -> None:
     image = factories.image()
     await registry.head(caller(), image, "v1")
     await registry.transfers.manifest(caller(), REPO, tag("v1"), record(image), 0)  # answered 304
@@ -121,7 +121,7 @@ async def test_check_for_news_is_a_pull_of_no_bytes(registry: Registry) -> None:
     assert (event.bytes, event.detail) == (0, "1 manifest requests, 1 checks (HEAD)")
 
 
-async def test_two_tags_are_two_pulls(registry: Registry) -> None:
+async def test_two_tags_are_two_pulls(registry: PullRequests) -> None:
     image = factories.image()
     await registry.get(caller(), image, "v1")
     await registry.get(caller(), image, "v2")
@@ -130,7 +130,7 @@ async def test_two_tags_are_two_pulls(registry: Registry) -> None:
     assert [(event.reference, event.blobs) for event in events] == [("v1", 0), ("v2", 3)]
 
 
-async def test_tag_that_moves_in_the_middle_is_two_pulls(registry: Registry) -> None:
+async def test_tag_that_moves_in_the_middle_is_two_pulls(registry: PullRequests) -> None:
     before, after = factories.image(), factories.image()
     await registry.head(caller(), before, "v1")
     await registry.get(caller(), after, "v1")
@@ -146,7 +146,7 @@ async def test_tag_that_moves_in_the_middle_is_two_pulls(registry: Registry) -> 
     ],
     ids=["identity", "credential", "address"],
 )
-async def test_two_callers_are_two_pulls(registry: Registry, other: Caller) -> None:
+async def test_two_callers_are_two_pulls(registry: PullRequests, other: Caller) -> None:
     image = factories.image()
     for by in (caller(), other):
         await registry.get(by, image, "v1")
@@ -159,7 +159,7 @@ async def test_two_callers_are_two_pulls(registry: Registry, other: Caller) -> N
     assert [event.blobs for event in events] == [3, 3]
 
 
-async def test_two_repositories_are_two_pulls(registry: Registry) -> None:
+async def test_two_repositories_are_two_pulls(registry: PullRequests) -> None:
     image = factories.image()
     for repository in (REPO, OTHER):
         await registry.get(caller(), image, "v1", repository)
@@ -167,7 +167,7 @@ async def test_two_repositories_are_two_pulls(registry: Registry) -> None:
     assert [(event.repository, event.blobs) for event in registry.at_the_end()] == [(REPO, 3), (OTHER, 3)]
 
 
-async def test_requests_at_the_same_time_are_one_pull(registry: Registry) -> None:
+async def test_requests_at_the_same_time_are_one_pull(registry: PullRequests) -> None:
     index = factories.index()
     await asyncio.gather(*(registry.get(caller(), index, "v1") for _ in range(8)))
     await asyncio.gather(*(registry.get(caller(), child) for child in index.children for _ in range(2)))
@@ -178,7 +178,7 @@ async def test_requests_at_the_same_time_are_one_pull(registry: Registry) -> Non
     assert (event.blobs, event.detail) == (len(blobs), "12 manifest requests")
 
 
-async def test_blob_without_a_manifest_is_a_pull_of_its_own(registry: Registry) -> None:
+async def test_blob_without_a_manifest_is_a_pull_of_its_own(registry: PullRequests) -> None:
     image, stray = factories.image(), factories.blob()
     await registry.get(caller(), image, "v1")
     await registry.blobs(caller(), stray, stray)
@@ -190,21 +190,21 @@ async def test_blob_without_a_manifest_is_a_pull_of_its_own(registry: Registry) 
     assert events[1].detail == ""
 
 
-async def test_large_manifest_is_read_for_what_it_refers_to(registry: Registry) -> None:
+async def test_large_manifest_is_read_for_what_it_refers_to(registry: PullRequests) -> None:
     image = factories.sized_image(200_000)
     await registry.get(caller(), image, "v1")
     await registry.blobs(caller(), *image.blobs)
     assert [event.blobs for event in registry.at_the_end()] == [1]
 
 
-async def test_manifest_that_cannot_be_read_is_recorded_all_the_same(registry: Registry) -> None:
+async def test_manifest_that_cannot_be_read_is_recorded_all_the_same(registry: PullRequests) -> None:
     raw = b"this is not JSON"
     broken = ManifestRecord(digest(factories.digest_of(raw)), factories.OCI_IMAGE, raw)
     await registry.transfers.manifest(caller(), REPO, tag("v1"), broken, len(raw))
     assert [event.digest for event in registry.at_the_end()] == [broken.digest]
 
 
-async def test_pull_lasts_as_long_as_something_is_asked_for(registry: Registry) -> None:
+async def test_pull_lasts_as_long_as_something_is_asked_for(registry: PullRequests) -> None:
     image = factories.image(5)
     await registry.get(caller(), image, "v1")
     for blob in image.blobs:
@@ -213,7 +213,7 @@ async def test_pull_lasts_as_long_as_something_is_asked_for(registry: Registry) 
     assert [event.blobs for event in registry.after(IDLE + 1)] == [6]
 
 
-async def test_pull_that_never_ends_is_recorded_now_and_then(registry: Registry) -> None:
+async def test_pull_that_never_ends_is_recorded_now_and_then(registry: PullRequests) -> None:
     image = factories.image(1)
     requests, recorded = 0, 0
     for _ in range(1000):
@@ -225,7 +225,7 @@ async def test_pull_that_never_ends_is_recorded_now_and_then(registry: Registry)
     assert requests - 65 < recorded < requests
 
 
-async def test_one_ended_pull_does_not_end_the_others_of_its_caller(registry: Registry) -> None:
+async def test_one_ended_pull_does_not_end_the_others_of_its_caller(registry: PullRequests) -> None:
     one, two = factories.image(), factories.image()
     await registry.get(caller(), one, "v1")
     registry.clock.now += IDLE / 2
@@ -235,7 +235,7 @@ async def test_one_ended_pull_does_not_end_the_others_of_its_caller(registry: Re
     assert [(event.reference, event.blobs) for event in registry.at_the_end()] == [("v2", 3)]
 
 
-async def test_origin_is_worked_out_once_for_each_pull(registry: Registry) -> None:
+async def test_origin_is_worked_out_once_for_each_pull(registry: PullRequests) -> None:
     asked: list[Origin] = []
 
     def origin() -> Origin:
@@ -250,7 +250,7 @@ async def test_origin_is_worked_out_once_for_each_pull(registry: Registry) -> No
     assert len(asked) == 1
 
 
-async def test_pulls_are_bounded_and_none_is_lost(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pulls_are_bounded_and_none_is_lost(registry: PullRequests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "_MOST", 10)
     images = [factories.image(0) for _ in range(25)]
     for number, image in enumerate(images):
@@ -260,7 +260,7 @@ async def test_pulls_are_bounded_and_none_is_lost(registry: Registry, monkeypatc
     assert [event.digest for event in registry.at_the_end()] == [image.digest for image in images[15:]]
 
 
-async def test_pulls_of_one_caller_are_bounded_and_none_is_lost(registry: Registry) -> None:
+async def test_pulls_of_one_caller_are_bounded_and_none_is_lost(registry: PullRequests) -> None:
     stray = [factories.blob(10) for _ in range(200)]
     await registry.blobs(caller(), *stray)
     early = registry.audit.taken()
@@ -268,7 +268,7 @@ async def test_pulls_of_one_caller_are_bounded_and_none_is_lost(registry: Regist
     assert [event.digest for event in (*early, *registry.at_the_end())] == [blob.digest for blob in stray]
 
 
-async def test_manifests_named_in_one_record_are_bounded(registry: Registry) -> None:
+async def test_manifests_named_in_one_record_are_bounded(registry: PullRequests) -> None:
     index = factories.index([factories.image(0) for _ in range(100)])
     await registry.get(caller(), index, "v1")
     for child in index.children:
@@ -282,7 +282,7 @@ async def test_manifests_named_in_one_record_are_bounded(registry: Registry) -> 
 
 
 async def test_pull_begins_on_record_before_anything_is_sent() -> None:
-    registry = Registry(fail_closed=True)
+    registry = PullRequests(fail_closed=True)
     image = factories.image()
     await registry.get(caller(), image, "v1")
     (began,) = registry.audit.now
@@ -293,14 +293,14 @@ async def test_pull_begins_on_record_before_anything_is_sent() -> None:
 
 
 async def test_stray_blob_begins_on_record_too() -> None:
-    registry = Registry(fail_closed=True)
+    registry = PullRequests(fail_closed=True)
     blob = factories.blob()
     await registry.blobs(caller(), blob, blob)
     assert [event.digest for event in registry.audit.now] == [blob.digest]
 
 
 async def test_pull_that_cannot_be_recorded_leaves_nothing_open() -> None:
-    registry = Registry(fail_closed=True)
+    registry = PullRequests(fail_closed=True)
     image = factories.image()
     registry.audit.full = True
     for _ in range(2):
@@ -315,7 +315,7 @@ async def test_pull_that_cannot_be_recorded_leaves_nothing_open() -> None:
 
 
 async def test_nobody_is_served_while_the_begin_of_their_pull_waits_for_the_record() -> None:
-    registry = Registry(fail_closed=True)
+    registry = PullRequests(fail_closed=True)
     image = factories.image()
     registry.audit.open.clear()
     first = asyncio.create_task(registry.get(caller(), image, "v1"))
@@ -332,7 +332,7 @@ async def test_nobody_is_served_while_the_begin_of_their_pull_waits_for_the_reco
 
 
 async def test_client_that_goes_away_does_not_take_the_record_from_others() -> None:
-    registry = Registry(fail_closed=True)
+    registry = PullRequests(fail_closed=True)
     image = factories.image()
     registry.audit.open.clear()
     first = asyncio.create_task(registry.get(caller(), image, "v1"))
@@ -353,7 +353,7 @@ def stored(reference: str = "v1", size: int = 500) -> Event:
     return Event(Action.PUSH, Outcome.OK, ALICE, repository=REPO, reference=reference, bytes=size)
 
 
-async def test_push_of_a_manifest_gathers_the_blobs_before_it(registry: Registry) -> None:
+async def test_push_of_a_manifest_gathers_the_blobs_before_it(registry: PullRequests) -> None:
     began = registry.clock.now
     for size in (100, 20, 3):
         registry.transfers.received(caller(), REPO, size)
@@ -364,19 +364,19 @@ async def test_push_of_a_manifest_gathers_the_blobs_before_it(registry: Registry
     assert registry.at_the_end() == []
 
 
-async def test_push_of_a_manifest_alone_is_recorded_as_it_is(registry: Registry) -> None:
+async def test_push_of_a_manifest_alone_is_recorded_as_it_is(registry: PullRequests) -> None:
     registry.transfers.pushed(caller(), REPO, stored())
     assert registry.audit.taken() == [stored()]
 
 
-async def test_blobs_count_for_the_first_manifest_that_follows(registry: Registry) -> None:
+async def test_blobs_count_for_the_first_manifest_that_follows(registry: PullRequests) -> None:
     registry.transfers.received(caller(), REPO, 100)
     for reference in ("v1", "v2"):
         registry.transfers.pushed(caller(), REPO, stored(reference))
     assert [event.blobs for event in registry.audit.taken()] == [1, 0]
 
 
-async def test_pushes_of_other_callers_and_to_other_repositories_are_apart(registry: Registry) -> None:
+async def test_pushes_of_other_callers_and_to_other_repositories_are_apart(registry: PullRequests) -> None:
     registry.transfers.received(caller(address="192.0.2.2"), REPO, 100)
     registry.transfers.received(caller(), OTHER, 100)
     registry.transfers.pushed(caller(), REPO, stored())
@@ -384,7 +384,7 @@ async def test_pushes_of_other_callers_and_to_other_repositories_are_apart(regis
     assert [event.repository for event in registry.at_the_end()] == [REPO, OTHER]
 
 
-async def test_what_is_gathered_is_on_record_at_once_when_the_clock_is_set_back(registry: Registry) -> None:
+async def test_what_is_gathered_is_on_record_at_once_when_the_clock_is_set_back(registry: PullRequests) -> None:
     """It would end only when the clock has caught up, and be lost with whatever happens until then."""
     image = factories.image()
     await registry.get(caller(), image, "v1")
@@ -401,14 +401,14 @@ async def test_what_is_gathered_is_on_record_at_once_when_the_clock_is_set_back(
 
 
 async def test_a_begin_that_is_being_recorded_when_the_clock_is_set_back_is_not_lost() -> None:
-    registry = Registry(fail_closed=True)
+    registry = PullRequests(fail_closed=True)
     image = factories.image()
     await registry.get(caller(), image, "v1")
     taken = list(registry.after(-3600)) + list(registry.after(2 * IDLE))
     assert Action.PULL in {event.action for event in taken}
 
 
-async def test_push_that_is_never_finished_is_recorded_when_it_was_idle(registry: Registry) -> None:
+async def test_push_that_is_never_finished_is_recorded_when_it_was_idle(registry: PullRequests) -> None:
     registry.transfers.received(caller(), REPO, 100)
     assert registry.after(600) == []
     registry.transfers.received(caller(), REPO, 20)
@@ -419,7 +419,7 @@ async def test_push_that_is_never_finished_is_recorded_when_it_was_idle(registry
     assert registry.at_the_end() == []
 
 
-async def test_pushes_are_bounded_and_none_is_lost(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pushes_are_bounded_and_none_is_lost(registry: PullRequests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "_MOST", 10)
     for number in range(25):
         registry.transfers.received(caller(), Repository.parse(f"r{number:02}"), 1)
@@ -435,7 +435,7 @@ def refusal(reason: str = "no rule allows it", address: str = "192.0.2.1", repos
     return Event(Action.ACCESS, Outcome.DENIED, ALICE, Origin(address), reason=reason, repository=repository)
 
 
-async def test_first_refusal_is_recorded_at_once_and_its_repetitions_are_counted(registry: Registry) -> None:
+async def test_first_refusal_is_recorded_at_once_and_its_repetitions_are_counted(registry: PullRequests) -> None:
     began = registry.clock.now
     registry.transfers.gather(refusal())
     assert registry.audit.taken() == [refusal()]
@@ -448,7 +448,7 @@ async def test_first_refusal_is_recorded_at_once_and_its_repetitions_are_counted
     assert registry.audit.taken() == [refusal()]
 
 
-async def test_refusal_that_is_not_repeated_is_one_record(registry: Registry) -> None:
+async def test_refusal_that_is_not_repeated_is_one_record(registry: PullRequests) -> None:
     registry.transfers.gather(refusal())
     assert registry.at_the_end() == [refusal()]
 
@@ -456,13 +456,13 @@ async def test_refusal_that_is_not_repeated_is_one_record(registry: Registry) ->
 @pytest.mark.parametrize(
     "other", [refusal("expired"), refusal(address="192.0.2.2"), refusal(repository=OTHER)], ids=lambda e: e.reason
 )
-async def test_different_refusals_are_recorded_apart(registry: Registry, other: Event) -> None:
+async def test_different_refusals_are_recorded_apart(registry: PullRequests, other: Event) -> None:
     for event in (refusal(), other):
         registry.transfers.gather(event)
     assert registry.audit.taken() == [refusal(), other]
 
 
-async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: Registry) -> None:
+async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: PullRequests) -> None:
     for number in range(1000):
         registry.transfers.gather(refusal(repository=f"r{number}"))
     events = registry.audit.taken()
@@ -478,7 +478,7 @@ async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: Re
     assert [event.repository for event in registry.audit.taken()] == ["r999"]
 
 
-async def test_refusals_are_bounded_and_none_is_lost(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refusals_are_bounded_and_none_is_lost(registry: PullRequests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "MOST", 10)
     for number in range(25):
         for _ in range(3):
@@ -488,7 +488,7 @@ async def test_refusals_are_bounded_and_none_is_lost(registry: Registry, monkeyp
     assert sum(event.count for event in (*early, *registry.at_the_end())) == 75
 
 
-async def test_flood_from_many_addresses_of_one_network_is_one_client(registry: Registry) -> None:
+async def test_flood_from_many_addresses_of_one_network_is_one_client(registry: PullRequests) -> None:
     for number in range(1000):
         registry.transfers.gather(refusal(address=f"2001:db8::{number:x}", repository=f"r{number}"))
     events = registry.audit.taken()
@@ -496,7 +496,7 @@ async def test_flood_from_many_addresses_of_one_network_is_one_client(registry: 
     assert events[-1].reason == "many different refusals of this client"
 
 
-async def test_of_long_texts_no_more_is_kept_than_a_record_shows(registry: Registry) -> None:
+async def test_of_long_texts_no_more_is_kept_than_a_record_shows(registry: PullRequests) -> None:
     """Addresses are cheap, and what each of them writes can be 60 kB long."""
     tracemalloc.start()
     try:
@@ -511,7 +511,7 @@ async def test_of_long_texts_no_more_is_kept_than_a_record_shows(registry: Regis
     assert len(registry.audit.taken()) == 1000
 
 
-async def test_manifest_is_read_once_for_all_who_pull_it(registry: Registry) -> None:
+async def test_manifest_is_read_once_for_all_who_pull_it(registry: PullRequests) -> None:
     image = factories.image()
     for number in range(10):
         await registry.get(caller(address=f"192.0.2.{number}"), image, "v1")
@@ -520,7 +520,7 @@ async def test_manifest_is_read_once_for_all_who_pull_it(registry: Registry) -> 
     assert await registry.transfers.references.of(record(image)) is first
 
 
-async def test_manifest_with_more_references_than_any_image_costs_each_pull_nothing(registry: Registry) -> None:
+async def test_manifest_with_more_references_than_any_image_costs_each_pull_nothing(registry: PullRequests) -> None:
     index = factories.index([factories.image(0) for _ in range(500)])
     assert len(index.raw) > 64 * 1024
     (references,) = {await registry.transfers.references.of(record(index)) for _ in range(3)}
@@ -538,7 +538,7 @@ async def test_manifests_that_are_remembered_are_bounded(monkeypatch: pytest.Mon
     assert len(references) == 2
 
 
-async def test_nothing_is_kept_of_what_has_ended(registry: Registry) -> None:
+async def test_nothing_is_kept_of_what_has_ended(registry: PullRequests) -> None:
     image = factories.image()
     for number in range(100):
         by = caller(address=f"192.0.2.{number}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from support.clock import Clock
 from trow.access.identity import Identity, Method
 from trow.audit import record as records
 from trow.audit.keys import SigningKey
@@ -80,16 +81,6 @@ def content_of(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-class Clock:
-    """Seconds since 1970, as the test wants them."""
-
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def write(path: Path, events: Iterable[Event], now: float = NOW, step: float = 1.0, **options: Any) -> Path:

@@ -1,0 +1,38 @@
+"""The types of fixtures that make or open something when a test asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from support.admission import Gatekeeper
+from support.memory import MemoryBlobs
+from trow.access.ports import RobotTokens
+from trow.admission.ports import Pins
+from trow.registry.ports import Metadata
+from trow.storage.filesystem import FilesystemBlobs
+
+if TYPE_CHECKING:
+    from support.gates import World
+
+Write: TypeAlias = Callable[[str], Path]
+Keep: TypeAlias = Callable[..., Gatekeeper]
+LocalBlobs: TypeAlias = MemoryBlobs | FilesystemBlobs
+
+
+class Make(Protocol):
+    """Makes a world of the arguments of `World`."""
+
+    def __call__(self, **settings: Any) -> World: ...
+
+
+class Database(Metadata, RobotTokens, Pins, Protocol):
+    """Metadata that can be closed, with the credentials of programs and the digests of owners beside it."""
+
+    async def drop_old_pins(self, before: float, most: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Open: TypeAlias = Callable[[], Database]
