@@ -54,7 +54,7 @@ SHARED: Final = {
     ("policytools", "kube"),
 }
 # Who may open connections to other machines, and only to those that the configuration names.
-CALLERS: Final = {"kube/client.py", "identity/oidc_keys.py", "audit/webhook.py"}
+CALLERS: Final = {"lib/http_client.py"}
 DATABASES: Final = {"sql", "metadata", "audit"}
 CALLING_OUT: Final = {"aiohttp", "ftplib", "http.client", "httpx", "requests", "smtplib", "urllib.request", "urllib3"}
 

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
-import aiohttp
 import apsw
-from yarl import URL
 
 from trow.audit.errors import AuditError
 from trow.audit.formats import FORMATS
@@ -28,6 +26,7 @@ from trow.audit.writing import WEBHOOK
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
 from trow.lib.file_watch import CurrentFile
+from trow.lib.http_client import AnswerTooLarge, HttpClient, HttpError
 from trow.lib.urls import problem_with
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Target:
         timeout: seconds that one request may take.
     """
 
-    url: URL
+    url: str
     format: Format
     source: str
     ca_file: Path | None = None
@@ -93,11 +92,11 @@ class Target:
         return cls(_parse_url(url), FORMATS[format], source, ca_file, token_file, timeout)
 
 
-def _parse_url(text: str) -> URL:
+def _parse_url(text: str) -> str:
     if problem := problem_with(text, query=True):
         # Without the URL, in which there may be a password.
         raise ValueError(f"the webhook's URL {problem}; write https://HOST/PATH, and put a token into a file")
-    return URL(text)
+    return text
 
 
 def _read_token(content: bytes) -> str:
@@ -172,38 +171,30 @@ class Webhook:
                 loop.call_soon_threadsafe(news.set)
 
         self._trail.tell(tell)
-        async with self._session() as session:
+        async with HttpClient() as client:
             while True:
                 news.clear()
-                await self._send_all(session)
+                await self._send_all(client)
                 await news.wait()
 
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._target.timeout),
-            connector=aiohttp.TCPConnector(limit=1),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        )
-
-    async def _send_all(self, session: aiohttp.ClientSession) -> None:
+    async def _send_all(self, client: HttpClient) -> None:
         while True:
             try:
-                if not await self._send_some(session):
+                if not await self._send_some(client):
                     return
                 self._backoff.succeed()
                 self._failures.succeed()
                 self._most = MOST_RECORDS
-            except (_Rejected, AuditError, apsw.Error, aiohttp.ClientError, OSError, ValueError) as error:
+            except (_Rejected, AuditError, apsw.Error, HttpError, OSError, ValueError) as error:
                 await self._pause(error)
 
-    async def _send_some(self, session: aiohttp.ClientSession) -> bool:
+    async def _send_some(self, client: HttpClient) -> bool:
         """Send one batch; False when there is nothing to send."""
         batch = await asyncio.to_thread(self._next_batch)
         if batch is None:
             return False
         last, count, body = batch
-        await self._post(session, body)
+        await self._post(client, body)
         for writer, sequence in last.items():
             self._trail.move(WEBHOOK, writer, sequence)
         self.sent += count
@@ -237,20 +228,19 @@ class Webhook:
     def _position(self, writer: str) -> int:
         return self._trail.position(WEBHOOK, writer) or 0
 
-    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> None:
-        headers = {"Content-Type": self._target.format.media_type, "User-Agent": "trow"}
+    async def _post(self, client: HttpClient, body: bytes) -> None:
+        headers = {"Content-Type": self._target.format.media_type}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {await self._token.get()}"
-        context = await self._authorities.get() if self._authorities is not None else True
-        async with session.post(
-            self._target.url, data=body, headers=headers, ssl=context, allow_redirects=False
-        ) as answer:
-            if answer.ok and answer.status < 300:  # noqa: PLR2004 - 2xx, what HTTP calls success
-                # Read, so that the connection can be used again.
-                await answer.content.read(_ANSWER_BYTES)
+        if self._authorities is not None:
+            client.tls = await self._authorities.get()
+        seconds = self._target.timeout
+        async with client.stream("POST", self._target.url, headers=headers, body=body, seconds=seconds) as answer:
+            if answer.status // 100 == 2:  # noqa: PLR2004 - 2xx, what HTTP calls success
+                with contextlib.suppress(AnswerTooLarge):  # read so that the connection can be used again
+                    await answer.read(_ANSWER_BYTES, seconds=seconds)
                 return
-            after = _retry_after(answer.headers.get("Retry-After", ""))
-            raise _Rejected(answer.status, after)
+            raise _Rejected(answer.status, _retry_after(answer.headers.get("Retry-After", "")))
 
     async def _pause(self, error: Exception) -> None:
         self.failures += 1

@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from trow.lib.http_client import HttpClient, HttpError
 from trow.lib.urls import problem_with
 from trow.oci.errors import Unauthorized, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trow.identity.oidc import IssuerSettings
 
@@ -40,11 +39,7 @@ _MOST_RSA_BITS: Final = 8192
 _MOST_KEYS: Final = 100
 _MOST_BYTES: Final = 1 << 20
 # RFC 7517, section 8.5.2: an API server gives its keys under this type alone.
-_HEADERS: Final = {
-    "Accept": "application/json, application/jwk-set+json",
-    "Accept-Encoding": "identity",
-    "User-Agent": "trow",
-}
+_HEADERS: Final = {"Accept": "application/json, application/jwk-set+json"}
 _FETCH_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 600.0
 # Between attempts while there are keys, also for the sake of unknown ones: strangers can make them up, and have the
@@ -169,18 +164,17 @@ class IssuerKeys:
 
     async def _fetch(self, url: str, kind: type[_Document]) -> _Document:
         try:
-            async with _get(url, self._tls) as response:
-                if response.status != HTTPStatus.OK:
-                    raise _Trouble(f"{url} answers with status {response.status}")
-                raw = await _read(response, url)
-        except TimeoutError:
-            raise _Trouble(f"{url} does not answer within {_FETCH_SECONDS:g} s") from None
-        except aiohttp.ClientConnectorError as error:
-            raise _Trouble(f"{url} cannot be reached ({error.strerror})") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise _Trouble(f"{url} does not speak HTTP as expected ({type(error).__name__})") from None
+            # A connection for each: keys are fetched every ten minutes.
+            async with HttpClient(self._tls) as client:
+                answer = await client.request(
+                    "GET", url, headers=_HEADERS, seconds=_FETCH_SECONDS, most_bytes=_MOST_BYTES
+                )
+        except HttpError as error:
+            raise _Trouble(f"{url} {error}") from None
+        if answer.status != HTTPStatus.OK:
+            raise _Trouble(f"{url} answers with status {answer.status}")
         try:
-            return msgspec.json.decode(raw, type=kind)
+            return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise _Trouble(f"{url} holds something else than is expected there") from None
 
@@ -212,31 +206,6 @@ def _parse(raw: dict[str, Any], accepted: Sequence[str]) -> tuple[str, _Key] | N
     if isinstance(public, RSAPublicKey) and not _LEAST_RSA_BITS <= public.key_size <= _MOST_RSA_BITS:
         return None
     return (jwk.kid, _Key(public, fitting)) if isinstance(public, PublicKey) else None
-
-
-@asynccontextmanager
-async def _get(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientResponse]:
-    # A session for each: keys are fetched every ten minutes. Nothing of the environment, no cookies, no redirects.
-    async with (
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls or True),
-            timeout=aiohttp.ClientTimeout(total=_FETCH_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers=_HEADERS,
-        ) as session,
-        session.get(url, allow_redirects=False) as response,
-    ):
-        yield response
-
-
-async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
-    read = bytearray()
-    async for chunk in response.content.iter_any():
-        read += chunk
-        if len(read) > _MOST_BYTES:
-            raise _Trouble(f"{url} holds more than {_MOST_BYTES} bytes")
-    return bytes(read)
 
 
 def _tls(settings: IssuerSettings) -> ssl.SSLContext | None:

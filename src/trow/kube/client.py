@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import aiohttp
 import msgspec
 
 from trow.kube.bearer import BearerToken
 from trow.kube.errors import Status, TooLarge, refusal
+from trow.lib.http_client import AnswerTooLarge, Disconnected, HttpClient, HttpError, NotTrusted
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from trow.kube.access import Access
+    from trow.lib.http_client import Answer, OpenAnswer
 
-Answer = TypeVar("Answer")
+Reviewed = TypeVar("Reviewed")
 
 _AT_ONCE: Final = 32
 _MOST_BYTES: Final = 1 << 20
-_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "trow"}
 _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 
 
@@ -70,27 +70,25 @@ class KubeClient:
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         self._access = access
-        self._tls = access.tls()
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
+        self._http = HttpClient(access.tls(), connect_seconds=connect_seconds)  # the gate counts its connections
         self._total_seconds = total_seconds
         self._observe = observe
         self._token = BearerToken(access.token)
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        self._lazy_session: aiohttp.ClientSession | None = None
 
-    async def ask(self, operation: str, path: str, question: msgspec.Struct, answer: type[Answer]) -> Answer:
+    async def ask(self, operation: str, path: str, question: msgspec.Struct, kind: type[Reviewed]) -> Reviewed:
         """POST something that has no effect, such as a review, and read the answer.
 
         Raises:
             Unavailable: there is none that can be relied upon.
         """
         request = Request("POST", path, msgspec.json.encode(question))
-        status, raw = await self._exchange(operation, request, self._total_seconds, _MOST_BYTES)
-        self._check(status, path)
+        answer = await self._exchange(operation, request, self._total_seconds, _MOST_BYTES)
+        self._check(answer.status, path)
         try:
-            return msgspec.json.decode(raw, type=answer)
+            return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise self._trouble(f"answers to {path} with something else than {_name(answer)}; check its URL") from None
+            raise self._trouble(f"answers to {path} with something else than {_name(kind)}; check its URL") from None
 
     async def send(self, operation: str, request: Request, *, seconds: float, most_bytes: int) -> bytes:
         """Have a request done, and read what it is answered.
@@ -106,10 +104,10 @@ class KubeClient:
             Unavailable: there is no answer, or the API server has troubles of its own.
             TooLarge: the answer is larger than that.
         """
-        status, raw = await self._exchange(operation, request, seconds, most_bytes)
-        if status not in _DONE:
-            raise self._failure(request, status, raw)
-        return raw
+        answer = await self._exchange(operation, request, seconds, most_bytes)
+        if answer.status not in _DONE:
+            raise self._failure(request, answer.status, answer.body)
+        return answer.body
 
     @asynccontextmanager
     async def lines(
@@ -128,117 +126,66 @@ class KubeClient:
             Unavailable: there is no answer, it is silent for too long, or it breaks off.
             TooLarge: a line is longer than that.
         """
-        async with AsyncExitStack() as stack:
-            response = await self._opened(stack, request, seconds)
-            async with aclosing(self._lines_of(response, idle_seconds, longest)) as lines:
-                yield lines
+        headers = await self._headers(request)
+        try:
+            async with self._http.stream(
+                request.method, self._url(request), headers=headers, seconds=seconds
+            ) as answer:
+                if answer.status not in _DONE:
+                    raw = await answer.read(_MOST_BYTES, seconds=seconds)
+                    raise self._failure(request, answer.status, raw)
+                async with aclosing(self._lines_of(answer, idle_seconds, longest)) as lines:
+                    yield lines
+        except HttpError as error:
+            raise self._unanswered(error) from None
 
     async def close(self) -> None:
         """Let go of all connections."""
-        session, self._lazy_session = self._lazy_session, None
-        if session is not None:
-            await session.close()
+        await self._http.close()
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._lazy_session is None:
-            # Nothing of the environment (proxies, netrc), no cookies, and sizes are counted as they are sent.
-            self._lazy_session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),  # the gate counts
-                timeout=self._timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                headers=_HEADERS,
-            )
-        return self._lazy_session
-
-    async def _exchange(self, operation: str, request: Request, seconds: float, most_bytes: int) -> tuple[int, bytes]:
+    async def _exchange(self, operation: str, request: Request, seconds: float, most_bytes: int) -> Answer:
         began = time.monotonic()
         try:
             async with asyncio.timeout(seconds), self._gate:
-                return await self._answer(request, most_bytes)
+                return await self._answer(request, seconds, most_bytes)
         except TimeoutError:
             raise self._trouble(f"does not answer within {seconds:g} s; try again later") from None
+        except HttpError as error:
+            raise self._unanswered(error) from None
         finally:
             if self._observe:
                 self._observe(operation, time.monotonic() - began)
 
-    async def _answer(self, request: Request, most_bytes: int) -> tuple[int, bytes]:
+    async def _answer(self, request: Request, seconds: float, most_bytes: int) -> Answer:
         try:
-            return await self._once(request, most_bytes)
-        except _Vanished:
+            return await self._once(request, seconds, most_bytes)
+        except Disconnected as error:
             # The server may have closed a connection that lay unused, just as it was used again.
             if not request.repeatable:
-                raise self._trouble(
-                    f"closes the connection and may have done {request} or not; see whether it has"
-                ) from None
-        try:
-            return await self._once(request, most_bytes)
-        except _Vanished:
-            raise self._trouble("closes the connection without an answer; try again later") from None
+                raise self._trouble(f"{error} and may have done {request} or not; see whether it has") from None
+        return await self._once(request, seconds, most_bytes)
 
-    async def _once(self, request: Request, most_bytes: int) -> tuple[int, bytes]:
-        with self._in_words():
-            async with await self._asked(request) as response:
-                return response.status, await self._read(response, most_bytes)
-
-    async def _opened(self, stack: AsyncExitStack, request: Request, seconds: float) -> aiohttp.ClientResponse:
-        try:
-            async with asyncio.timeout(seconds):
-                with self._in_words():
-                    response = await stack.enter_async_context(await self._asked(request))
-                    stack.callback(_abort, response)
-                    if response.status not in _DONE:
-                        raw = await self._read(response, _MOST_BYTES)
-                        raise self._failure(request, response.status, raw)
-        except TimeoutError:
-            raise self._trouble(f"does not answer within {seconds:g} s; try again later") from None
-        except _Vanished:
-            raise self._trouble("closes the connection without an answer; try again later") from None
-        return response
-
-    async def _asked(self, request: Request) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        headers = await self._token.header() | ({"Content-Type": request.content_type} if request.body else {})
-        url = self._access.url.rstrip("/") + request.path
-        return self._session().request(
-            request.method, url, data=request.body or None, headers=headers, allow_redirects=False
+    async def _once(self, request: Request, seconds: float, most_bytes: int) -> Answer:
+        return await self._http.request(
+            request.method,
+            self._url(request),
+            headers=await self._headers(request),
+            body=request.body,
+            seconds=seconds,
+            most_bytes=most_bytes,
         )
 
-    @contextmanager
-    def _in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            raise self._trouble(
-                f"cannot be connected to within {self._timeout.sock_connect:g} s; check its URL and the way to it"
-            ) from None
-        except aiohttp.ClientConnectorCertificateError as error:
-            self._renew_trust()
-            why = getattr(error.certificate_error, "verify_message", "")
-            raise self._trouble(f"shows a certificate that is not trusted ({why}); check the CA file") from None
-        except aiohttp.ClientConnectorError as error:
-            raise self._trouble(f"cannot be reached ({error.strerror}); check its URL and the way to it") from None
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            raise _Vanished from None
-        except aiohttp.ClientError as error:
-            raise self._trouble(f"does not speak HTTP as expected ({type(error).__name__}); check its URL") from None
+    def _url(self, request: Request) -> str:
+        return self._access.url.rstrip("/") + request.path
 
-    async def _read(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-        read = bytearray()
-        async for chunk in response.content.iter_any():
-            read += chunk
-            if len(read) > most_bytes:
-                response.close()
-                raise TooLarge(
-                    self._sentence(f"answers with more than {most_bytes} bytes; see what makes the answer that large")
-                )
-        return bytes(read)
+    async def _headers(self, request: Request) -> dict[str, str]:
+        content = {"Content-Type": request.content_type} if request.body else {}
+        return {"Accept": "application/json", **await self._token.header(), **content}
 
-    async def _lines_of(
-        self, response: aiohttp.ClientResponse, idle_seconds: float, longest: int
-    ) -> AsyncGenerator[bytes, None]:
+    async def _lines_of(self, answer: OpenAnswer, idle_seconds: float, longest: int) -> AsyncGenerator[bytes, None]:
         now = asyncio.get_running_loop().time
         line, deadline = bytearray(), now() + idle_seconds
-        while chunk := await self._chunk(response, deadline):
+        while chunk := await self._chunk(answer, deadline - now()):
             first, *others = chunk.split(b"\n")
             line += first
             for other in others:
@@ -249,15 +196,17 @@ class KubeClient:
                     self._sentence(f"writes a line of more than {longest} bytes; see what makes the object that large")
                 )
 
-    async def _chunk(self, response: aiohttp.ClientResponse, deadline: float) -> bytes:
-        """What comes next, b"" at the end."""
+    async def _chunk(self, answer: OpenAnswer, seconds: float) -> bytes:
         try:
-            async with asyncio.timeout_at(deadline):
-                return await response.content.readany()
-        except TimeoutError:
-            raise self._trouble("has been silent for too long; try again later") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._trouble(f"breaks off its answer ({type(error).__name__}); try again later") from None
+            return await answer.chunk(seconds=seconds)
+        except HttpError as error:
+            raise self._unanswered(error) from None
+
+    def _unanswered(self, error: HttpError) -> Unavailable:
+        if isinstance(error, NotTrusted):
+            self._renew_trust()
+        sentence = self._sentence(f"{error}; {error.fix}")
+        return TooLarge(sentence) if isinstance(error, AnswerTooLarge) else Unavailable(sentence)
 
     def _check(self, status: int, path: str) -> None:
         if status in (HTTPStatus.OK, HTTPStatus.CREATED):
@@ -289,8 +238,8 @@ class KubeClient:
     def _renew_trust(self) -> None:
         # The authority's file may have been renewed since the start; the next connection shall know.
         try:
-            if self._tls is not None:
-                self._access.trust(self._tls)
+            if self._http.tls is not None:
+                self._access.trust(self._http.tls)
         except (OSError, ValueError):
             raise self._trouble("cannot be verified: the CA file is no longer readable; put it back") from None
 
@@ -301,16 +250,5 @@ class KubeClient:
         return f"the Kubernetes API server at {self._access.url} {what}"
 
 
-class _Vanished(Exception):
-    """The connection ended before the answer."""
-
-
-def _abort(response: aiohttp.ClientResponse) -> None:
-    """End the connection of an answer that has not come to its end, without waiting for a farewell."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-
-
-def _name(answer: type[object]) -> str:
-    return answer.__name__.strip("_")
+def _name(kind: type[object]) -> str:
+    return kind.__name__.strip("_")

@@ -16,6 +16,8 @@ def problem_with(url: str, *, query: bool = False) -> str:
         url: any text.
         query: whether it may have a query.
     """
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "has characters that a URL cannot have"
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -27,9 +29,8 @@ def problem_with(url: str, *, query: bool = False) -> str:
         return "has a user or a password in it"
     if parts.fragment or (parts.query and not query):
         return "has a fragment" if query else "has a query or a fragment"
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        return "is not https: everybody on the way could read and change what is sent"
-    return ""
+    secure = parts.scheme == "https" or is_loopback(parts.hostname)
+    return "" if secure else "is not https: everybody on the way could read and change what is sent"
 
 
 def is_loopback(host: str) -> bool:

@@ -36,6 +36,9 @@ def test_requests_are_sent_by_https_or_to_this_machine(url: str) -> None:
         "https://:secret@example.com",
         "https://example.com?token=x",
         "https://example.com/#x",
+        "https://example.com/a b",
+        "https://example.com/\r\nX: y",
+        "https://example.com/\xe4",
     ],
 )
 def test_requests_are_not_sent_anywhere_else(url: str) -> None:
