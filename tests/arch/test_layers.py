@@ -56,6 +56,9 @@ SHARED: Final = {
 # Who may open connections to other machines, and only to those that the configuration names.
 CALLERS: Final = {"lib/http_client.py"}
 DATABASES: Final = {"sql", "metadata", "audit"}
+STORES: Final = {"metadata", "sql", "storage"}
+# The one place that says which stores there are.
+OPENING: Final = "app/stores.py"
 CALLING_OUT: Final = {"aiohttp", "ftplib", "http.client", "httpx", "requests", "smtplib", "urllib.request", "urllib3"}
 
 
@@ -112,6 +115,19 @@ def test_adapter_does_not_know_another(module: Path) -> None:
 def test_adapters_are_known_to_the_composition_root_alone(module: Path) -> None:
     known = {(part(module), adapter) for adapter in parts_known(module) & ADAPTERS}
     assert known <= SHARED
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if part(module) not in {*STORES, "audit"} and name(module) != OPENING],
+    ids=name,
+)
+def test_stores_are_known_to_one_module_alone(module: Path) -> None:
+    assert parts_known(module) & STORES == set()
+
+
+def test_the_module_that_opens_stores_knows_them_all() -> None:
+    assert parts_known(SOURCE / OPENING) >= STORES
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if name(module) not in CALLERS], ids=name)

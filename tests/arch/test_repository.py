@@ -19,7 +19,13 @@ _LISTED: Final = subprocess.run(
     ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
     cwd=ROOT, check=True, capture_output=True, text=True,
 ).stdout  # fmt: skip
-FILES: Final = [path for listed in sorted(set(_LISTED.split("\0"))) if (path := ROOT / listed).is_file()]
+_ARCHIVES: Final = {".xz"}
+# All that people read.
+FILES: Final = [
+    path
+    for listed in sorted(set(_LISTED.split("\0")))
+    if (path := ROOT / listed).is_file() and path.suffix not in _ARCHIVES
+]
 # A path that leads upwards and ends in the name of a file.
 UPWARDS: Final = re.compile(r"(?<![\w/])(?:\.\./)+[\w./-]*\w\.(?:md|py|sql|toml|yaml|yml)\b")
 

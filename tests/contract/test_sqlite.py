@@ -17,6 +17,7 @@ from support.metadata import EmbeddedMetadata
 from trow.access.identity import Grant
 from trow.access.permissions import Permission
 from trow.access.ports import RobotToken
+from trow.lib.errors import DatabaseError, SchemaError
 from trow.lib.globs import RepositoryGlob
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
@@ -28,7 +29,6 @@ from trow.oci.page import Page, PageRequest
 from trow.registry.ports import BlobRecord, RepositoryRecord, Upload, UploadBounds
 from trow.sql import connections, migrations
 from trow.sql.connections import migrate
-from trow.sql.engine import DatabaseError, SchemaError
 from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:

@@ -251,7 +251,7 @@ def test_wrong_configuration_exits_with_2(capsys: pytest.CaptureFixture[str], fl
 def test_versions_are_printed(argv: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "trow", *argv], check=True, capture_output=True, text=True)
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["trow", "python", "sqlite", "granian"]
+    assert names == ["trow", "python", "apsw", "granian"]
     assert done.stdout.splitlines()[0].split()[1] == trow.__version__
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trow.access.ports import RobotToken
-    from trow.config import Config
 
 TEXT = re.compile(r"trow_([a-z2-7]{12})_[A-Za-z0-9_-]{43}\n")
 
@@ -38,15 +38,15 @@ class Store:
         self.tokens: dict[str, RobotToken] = {}
         self.error: Exception | None = None
 
-    def add_robot_token(self, config: Config, token: RobotToken) -> None:
+    def add_robot_token(self, token: RobotToken) -> None:
         if self.error:
             raise self.error
         self.tokens[token.id] = token
 
-    def robot_tokens(self, config: Config) -> Sequence[RobotToken]:
+    def robot_tokens(self) -> Sequence[RobotToken]:
         return list(self.tokens.values())
 
-    def revoke_robot_token(self, config: Config, id: str, at: float, by: str) -> bool:  # noqa: A002
+    def revoke_robot_token(self, id: str, at: float, by: str) -> bool:  # noqa: A002
         from dataclasses import replace  # noqa: PLC0415
 
         if found := id in self.tokens:
@@ -68,7 +68,7 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     made = Store()
     app = types.ModuleType("trow.app")
-    vars(app).update({name: getattr(made, name) for name in ("add_robot_token", "robot_tokens", "revoke_robot_token")})
+    vars(app)["offline_metadata"] = lambda _: contextlib.nullcontext(made)
     monkeypatch.setitem(sys.modules, "trow.app", app)
     return made
 

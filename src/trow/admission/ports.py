@@ -90,6 +90,14 @@ class Pins(Protocol):
             Unavailable: nobody can say at the moment.
         """
 
+    async def drop_old_pins(self, before: float, most: int) -> None:
+        """Forget the digests of owners that made no Pod for long.
+
+        Args:
+            before: seconds of Unix time.
+            most: how many are kept; of more, the sources that have most of them lose those that they used first.
+        """
+
 
 class NotConfigured(NotReady):
     """There never will be, unless somebody changes the settings."""

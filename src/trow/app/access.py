@@ -6,16 +6,14 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.app.identity import guard_of, issuers_of, passwords_of, reviews_of, users_of
-from trow.app.robots import robot_tokens, run
+from trow.app.stores import offline_metadata
 from trow.identity.service_accounts import account
 from trow.lib.datadir import DATABASE
 from trow.lib.errors import StartError
-from trow.metadata.transactions import repositories
 from trow.oci.errors import OciError
 
 if TYPE_CHECKING:
@@ -113,7 +111,8 @@ def _subject(issuer: OidcIssuer, who: Who) -> Identity:
 
 def _robot(config: Config, name: str) -> Identity:
     """A robot's rights are those of its tokens that are good."""
-    named = [token for token in robot_tokens(config) if f"{_ROBOT}{token.name}" == name]
+    with offline_metadata(config) as metadata:
+        named = [token for token in metadata.robot_tokens() if f"{_ROBOT}{token.name}" == name]
     now = time.time()
     good = [token for token in named if token.revoked_at is None and (token.expires_at or math.inf) > now]
     if not good:
@@ -124,8 +123,10 @@ def _robot(config: Config, name: str) -> Identity:
 
 async def _decide(config: Config, identity: Identity, permission: Permission, repository: Repository) -> Decision:
     async def exists(name: Repository) -> bool:
-        look_up = partial(repositories.repository, name)
-        return (config.data_dir / DATABASE).exists() and run(config, look_up) is not None
+        if not (config.data_dir / DATABASE).exists():
+            return False
+        with offline_metadata(config) as metadata:
+            return metadata.has_repository(name)
 
     async with reviews_of(config.kubernetes) as reviews:
         return await guard_of(config, exists, reviews).decide(identity, permission, repository)

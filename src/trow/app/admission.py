@@ -27,11 +27,11 @@ from trow.registry.image_lookup import LocalImageLookup
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from trow.admission.ports import Pins
     from trow.admission.recording import ReviewRecorder
     from trow.app.controllers import Controllers
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.metadata.store import SqlMetadata
     from trow.registry.pull import Pull
 
 
@@ -79,7 +79,7 @@ class Reviewing:
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, pull: Pull, pins: SqlMetadata, recorder: ReviewRecorder, metrics: Metrics
+    config: Config, pull: Pull, pins: Pins, recorder: ReviewRecorder, metrics: Metrics
 ) -> AsyncIterator[Admission]:
     """Build it all, and follow the cluster's policies where that is wanted.
 

@@ -95,16 +95,16 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stores = await enter(stores_of(config, metrics))
-        audit = await enter(audit_of(config, stores.metadata, metrics))
+        audit = await enter(audit_of(config, stores.outbox, metrics))
         registry = await enter(registry_of(config, stores, audit.trail, metrics))
-        identities = await enter(identities_of(config, stores.metadata, metrics.kubernetes))
+        identities = await enter(identities_of(config, stores.metadata, stores.robots, metrics.kubernetes))
         reviews = ReviewRecorder(audit.trail, registry.transfers.repeats)
-        admission = await enter(admission_of(config, registry.pull, stores.metadata, reviews, metrics))
+        admission = await enter(admission_of(config, registry.pull, stores.pins, reviews, metrics))
         client_tls, webhooks = client_tls_of(config, metrics), webhook_listener_of(config)
-        displacement = DisplacementWatch(stores.blobs.displaced, stores.engine.displaced, audit.trail.displaced)
+        displacement = DisplacementWatch(*stores.displaced, audit.trail.displaced)
         await enter(in_background(every(_LOOK_SECONDS, displacement.look)))
 
-        checks: dict[str, Check] = {"storage": stores.blobs.check, "database": stores.engine.check}
+        checks: dict[str, Check] = {"storage": stores.blobs.check, "database": stores.metadata.check}
         if config.audit.enabled:
             checks["audit"] = lambda: require_in_place(audit.trail.displaced)
         if config.admission.policies:

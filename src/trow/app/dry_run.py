@@ -7,11 +7,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from trow.app.audit import try_audit
-from trow.app.database import check_database
 from trow.app.identity import try_identities
 from trow.app.kubernetes import client_of
 from trow.app.listeners import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_BIND
 from trow.app.serve import start_errors
+from trow.app.stores import check_database
 from trow.http.server import reserve
 from trow.lib.datadir import DATABASE, is_open_to_others, try_to_hold
 from trow.lib.files import try_file, try_folder

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from trow.access.ports import RobotTokens
     from trow.config import AccessRule, Config, Kubernetes
     from trow.config import OidcIssuer as OidcSettings
     from trow.identity.oidc import IssuerSettings, OidcIssuer
     from trow.identity.users import Passwords
     from trow.kube.reviews import Reviews
-    from trow.metadata.store import SqlMetadata
     from trow.oci.names import Repository
+    from trow.registry.ports import Metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def keys_folder(config: Config) -> Path:
 
 @contextlib.asynccontextmanager
 async def identities_of(
-    config: Config, metadata: SqlMetadata, observe: Callable[[str, float], None]
+    config: Config, metadata: Metadata, robots: RobotTokens, observe: Callable[[str, float], None]
 ) -> AsyncIterator[Identities]:
     """Build it all; files of users and keys are read again when they change.
 
@@ -66,7 +67,7 @@ async def identities_of(
             authenticator = AuthenticatorChain(
                 Verifiers(
                     tokens=tokens,
-                    robots=Robots(metadata),
+                    robots=Robots(robots),
                     passwords=passwords_of(config, users),
                     issuers=issuers_of(config),
                     kubernetes=_service_accounts(config.kubernetes, reviews),

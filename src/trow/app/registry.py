@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from trow.app.stores import Stores
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.metadata.store import SqlMetadata
     from trow.registry.events import Audit
+    from trow.registry.ports import Metadata
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _SWEEP_SECONDS: Final = 0.1
 class Registry:
     """The use cases, and the metadata that they work on."""
 
-    metadata: SqlMetadata
+    metadata: Metadata
     pull: Pull
     push: Push
     publish: Publish

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import uvloop
 
 from trow.app.application import application_of
-from trow.app.database import check_database, damaged
 from trow.app.listeners import LISTEN_BIND, Listeners
+from trow.app.stores import check_database, damaged
 from trow.audit.errors import AuditError
 from trow.http.server import ListenError, reserve
 from trow.http.watch import Watch
 from trow.lib import logs
 from trow.lib.background import in_background
 from trow.lib.datadir import DATABASE, DataDirectoryError, hold
-from trow.lib.errors import StartError
+from trow.lib.errors import DamagedError, DatabaseError, SchemaError, StartError
 from trow.lib.files import BrokenFile
 from trow.lib.machine import raise_files
 from trow.lib.memory import return_memory, settle_memory
 from trow.lib.threads import ThreadsError, require_threads, started_pool
-from trow.sql.engine import DamagedError, DatabaseError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

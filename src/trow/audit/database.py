@@ -13,10 +13,10 @@ import apsw
 
 from trow.audit import sql
 from trow.audit.errors import AuditError
+from trow.lib.errors import DatabaseError, SchemaError
 from trow.lib.files import try_file
 from trow.sql import connections
 from trow.sql.connections import check_schema, is_empty, migrate
-from trow.sql.engine import DatabaseError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

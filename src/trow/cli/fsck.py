@@ -14,8 +14,8 @@ from trow.lib.datadir import DataDirectoryError
 if TYPE_CHECKING:
     import argparse
 
-    from trow.app import FsckReport
     from trow.cli.parser import Commands
+    from trow.registry.fsck import FsckReport
 
 EXIT_CLEAN = 0
 EXIT_PROBLEMS = 1

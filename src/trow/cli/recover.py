@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    from trow.app.recover import recover  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app import recover  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     tables, kept = recover(config)
     for table in tables:

@@ -83,14 +83,15 @@ def _add_create(parser: Parser) -> None:
 
 def run_create(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    from trow.app import add_robot_token  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app import offline_metadata  # noqa: PLC0415 (the engines are loaded only when they are needed)
     from trow.identity.robots import new_token  # noqa: PLC0415
 
     now = time.time()
     grants = [Grant(glob, expand(args.action)) for glob in args.repository]
     try:
         text, token = new_token(args.name, grants, None if args.expires is None else now + args.expires, _me(), now)
-        add_robot_token(config, token)
+        with offline_metadata(config) as metadata:
+            metadata.add_robot_token(token)
     except (ValueError, StartError) as error:
         return _failed(str(error))
     if args.json:
@@ -104,10 +105,11 @@ def run_create(args: argparse.Namespace) -> int:
 
 def run_list(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    from trow.app import robot_tokens  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app import offline_metadata  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        tokens = sorted(robot_tokens(config), key=lambda token: token.created_at)
+        with offline_metadata(config) as metadata:
+            tokens = sorted(metadata.robot_tokens(), key=lambda token: token.created_at)
     except StartError as error:
         return _failed(str(error))
     now = time.time()
@@ -120,10 +122,11 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_revoke(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    from trow.app import revoke_robot_token  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app import offline_metadata  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        found = revoke_robot_token(config, args.id, time.time(), _me())
+        with offline_metadata(config) as metadata:
+            found = metadata.revoke_robot_token(args.id, time.time(), _me())
     except StartError as error:
         return _failed(str(error))
     if not found:

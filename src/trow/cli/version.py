@@ -7,7 +7,6 @@ import platform
 from typing import TYPE_CHECKING
 
 import trow
-from trow.sql.connections import sqlite_version
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +32,6 @@ def summary() -> str:
     parts = {
         "trow": trow.__version__,
         "python": platform.python_version(),
-        "sqlite": sqlite_version(),
-        "granian": importlib.metadata.version("granian"),
+        **{library: importlib.metadata.version(library) for library in ("apsw", "granian")},
     }
     return "\n".join(f"{name:8}{number}" for name, number in parts.items())

@@ -1,5 +1,17 @@
-"""What stops a command."""
+"""What stops a command, and what is wrong with a database."""
 
 
 class StartError(Exception):
     """Trow cannot run; the message says why and what to do."""
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message says why."""
+
+
+class DamagedError(DatabaseError):
+    """It is damaged, or is not a database."""
+
+
+class SchemaError(DatabaseError):
+    """Its schema cannot be used; the message says what to do."""

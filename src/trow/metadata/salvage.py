@@ -1,4 +1,4 @@
-"""Copies what can still be read of a damaged database into a new one.
+"""Copies what can still be read of a damaged database into a new one, and puts that in its place.
 
 A row is reached through its table or through the index of its key, from both ends. Where a page in the middle cannot be
 read, what lies behind it is reached from the other side, and only the rows on that page are lost. Nothing is read past
@@ -8,17 +8,19 @@ SQLite, so that no row that was deleted comes back.
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from trow.lib.files import make_file
+from trow.lib.errors import DatabaseError, SchemaError
+from trow.lib.files import make_file, make_folder, sync_folder
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
 from trow.sql import migrations
 from trow.sql.connections import in_words
-from trow.sql.engine import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +39,50 @@ class Salvaged:
     table: str
     rows: int
     whole: bool
+
+
+def replace_damaged(path: Path, quarantine: Path) -> tuple[Sequence[Salvaged], Path]:
+    """Put a new database with all that can be read in the place of a damaged one.
+
+    Args:
+        path: the database; no server uses it.
+        quarantine: where the damaged one gets a folder of its own.
+
+    Returns:
+        What became of each table, and that folder.
+
+    Raises:
+        DatabaseError: it is impossible, and nothing was changed.
+    """
+    new = path.with_name(f"{path.name}.recovered")
+    new.unlink(missing_ok=True)
+    try:
+        tables = salvage(path, new)
+        kept = _keep(path, quarantine)
+    except (DatabaseError, OSError) as error:
+        new.unlink(missing_ok=True)
+        raise DatabaseError(str(error)) from error
+    _exchange(path, new, kept)
+    return tables, kept
+
+
+def _keep(path: Path, quarantine: Path) -> Path:
+    """Give the damaged database a second name; returns the folder where that is."""
+    kept = quarantine / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    make_folder(kept)
+    os.link(path, kept / path.name)
+    return kept
+
+
+def _exchange(path: Path, new: Path, kept: Path) -> None:
+    """Its log goes away first, lest it is taken for one of the new database. There always is a database."""
+    for suffix in ("-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(kept / part.name)
+    new.replace(path)
+    sync_folder(kept)
+    sync_folder(path.parent)
 
 
 @in_words()

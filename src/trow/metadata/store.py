@@ -182,6 +182,10 @@ class SqlMetadata:
         """How much the registry holds. Takes time with many blobs."""
         return await self._engine.scan(blobs.stored)
 
+    async def check(self) -> None:
+        """Whether the engine takes changes."""
+        await self._engine.check()
+
     # ---- tokens of programs, and what commands beside the server did
 
     async def robot_token(self, token: str) -> RobotToken | None:
@@ -203,10 +207,5 @@ class SqlMetadata:
         return await self._engine.write(partial(pins.pin, namespace, owner, image, digest, source, self._clock()))
 
     async def drop_old_pins(self, before: float, most: int) -> None:
-        """Forget the digests of owners that made no Pod for long.
-
-        Args:
-            before: seconds of Unix time.
-            most: how many are kept; of more, the sources that have most of them lose those that they used first.
-        """
+        """Forget the digests of owners that made no Pod for long."""
         await self._engine.write(partial(pins.drop_old_pins, before, most), frees=True)

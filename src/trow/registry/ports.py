@@ -398,6 +398,9 @@ class Metadata(Protocol):
     async def stored(self) -> Stored:
         """How much the registry holds. Takes time with many blobs."""
 
+    async def check(self) -> None:
+        """See whether changes can be made. Raises `Unavailable` when not."""
+
 
 class Uploads(Protocol):
     """Upload sessions. What is changed here need not be durable: after a crash the client begins again."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
+from trow.lib.errors import DamagedError, DatabaseError, SchemaError
 from trow.lib.files import make_file
 from trow.sql import migrations
-from trow.sql.engine import DamagedError, DatabaseError, SchemaError
 from trow.sql.untouched import open_untouched
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 BUSY_MILLISECONDS: Final = 5_000
 # How many pages the log may have before it is written back.
 _LOG_PAGES: Final = 4_000
-
-
-def sqlite_version() -> str:
-    """The version of the library."""
-    return apsw.sqlite_lib_version()
 
 
 @contextlib.contextmanager

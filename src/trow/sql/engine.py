@@ -11,18 +11,6 @@ if TYPE_CHECKING:
     from trow.sql.transaction import Factory, Result
 
 
-class DatabaseError(Exception):
-    """The database cannot be used; the message says why."""
-
-
-class DamagedError(DatabaseError):
-    """It is damaged, or no database at all."""
-
-
-class SchemaError(DatabaseError):
-    """Its schema cannot be used; the message says what to do."""
-
-
 class Engine(Protocol):
     """Runs transactions. Each method takes a factory, which may be called several times; the last result counts.
 

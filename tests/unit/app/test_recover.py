@@ -12,7 +12,7 @@ import pytest
 import factories
 from support.core import REPO, digest, publication
 from support.metadata import EmbeddedMetadata
-from trow.app.recover import recover
+from trow.app.stores import recover
 from trow.config import Config
 from trow.lib.datadir import hold
 from trow.lib.errors import StartError
