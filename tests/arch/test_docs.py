@@ -68,10 +68,11 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-def test_tests_that_contributors_are_told_of_exist() -> None:
-    named = re.findall(r"`(tests/[\w./]+)`", prose(ROOT / "CONTRIBUTING.md"))
-    assert len(named) > 10
-    assert [each for each in named if not (ROOT / each).exists()] == []
+def test_files_that_the_reader_of_the_code_is_told_of_exist() -> None:
+    for page in (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "explanation" / "architecture.md"):
+        named = set(re.findall(r"`(tests/[\w./-]+|(?:[\w-]+/)+(?:[\w-]+\.\w+)?)`", prose(page)))
+        assert len(named) > 10
+        assert [each for each in named if not any((place / each).exists() for place in (ROOT, ROOT / "src/trow"))] == []
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
