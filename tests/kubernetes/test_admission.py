@@ -400,8 +400,8 @@ def test_while_trow_is_down_nothing_starts_but_what_it_needs_itself(warden: Ward
             said = place.run(OURS)
             assert 'failed calling webhook "must-mutate.trow.io"' in said
             assert "connection refused" in said
-            for spared in ("kube-system", warden.name):
-                assert "created" in Place(warden, spared).run(ALIEN, place.name)
+            for excluded in ("kube-system", warden.name):
+                assert "created" in Place(warden, excluded).run(ALIEN, place.name)
             assert "deleted" in place.kubectl("delete", "pod", "--all", "--force")
             assert place.get("pods")["items"] == []
         finally:

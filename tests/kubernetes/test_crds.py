@@ -40,14 +40,14 @@ from support.spellings import (
     damaged,
 )
 from support.waiting import settles
-from trow.policy.resources import exemption_of, policy_of
+from trow.policy.resources import exception_of, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.cluster import Cluster
     from support.policies import Document
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
 SHA256: Final = "sha256:" + "0a" * 32
@@ -254,8 +254,8 @@ def test_a_good_specification_is_accepted_and_read_by_trow(cluster: Cluster, kin
     read(json.loads(answer))
 
 
-def read(accepted: Document) -> Policy | Exemption:
-    return exemption_of(accepted) if accepted["kind"] == EXCEPTION else policy_of(accepted)
+def read(accepted: Document) -> Policy | PolicyException:
+    return exception_of(accepted) if accepted["kind"] == EXCEPTION else policy_of(accepted)
 
 
 @pytest.mark.usefixtures("crds")

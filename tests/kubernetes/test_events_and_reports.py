@@ -142,7 +142,7 @@ def test_the_use_of_an_exception_is_an_event(place: Place) -> None:
     deploy(place)
     assert only(place, "pods")
     said = event(place, "PolicyExceptionUsed", "ReplicaSet")["message"]
-    assert f"but {name} excepts it: the registry of the supplier is down" in said
+    assert f"but {name} exempts it: the registry of the supplier is down" in said
     assert events(place, "ImageDenied") == []
     cluster.kubectl("delete", "--filename", str(EXCEPTIONS))
 

@@ -32,7 +32,7 @@ from trow.oci.errors import Denied
 from trow.oci.media import OCI_IMAGE
 from trow.policy import images
 from trow.policy.configured import policy_of as configured_policy
-from trow.policy.decide import Exemption, Rules, judge, unreadable
+from trow.policy.decide import PolicyException, Rules, judge, unreadable
 from trow.policy.images import InvalidImage
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import POD_SPECS, Stage, UnreadableObject
@@ -249,7 +249,7 @@ class Gate:
     api: Api
     namespace: str
     policy: Policy
-    exemptions: Sequence[Exemption] = field(default=())
+    exceptions: Sequence[PolicyException] = field(default=())
 
     def verdict(self, item: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> Verdict | None:
         """What the webhook would say."""
@@ -262,7 +262,7 @@ class Gate:
             "object": item,
             "oldObject": old,
         }
-        rules = Rules((self.policy,), tuple(self.exemptions))
+        rules = Rules((self.policy,), tuple(self.exceptions))
         try:
             request = ImageExtractor({}).of(received(review))
         except UnreadableObject as error:
@@ -289,7 +289,7 @@ class Gate:
         self.wait()
 
     def apply(self) -> None:
-        self.api.apply(*compile_policy(self.policy, exemptions=self.exemptions, now=NOW).manifests)
+        self.api.apply(*compile_policy(self.policy, exceptions=self.exceptions, now=NOW).manifests)
 
     def wait(self) -> None:
         title = name_of(self.policy)
@@ -355,8 +355,8 @@ def parsed(text: str) -> images.ImageReference | None:
         return None
 
 
-def exemption(namespace: str, policy: Policy, *patterns: ImagePattern) -> Exemption:
-    return Exemption(
+def policy_exception(namespace: str, policy: Policy, *patterns: ImagePattern) -> PolicyException:
+    return PolicyException(
         name="incident-4711",
         reason="the registry of the supplier is down",
         requester="alice",
@@ -413,7 +413,7 @@ def gates(api: Api) -> Mapping[str, Gate]:
     )
     patterns = ImagePattern.parse("*", "**", "v1*"), ImagePattern.parse("localhost:5000"), ImagePattern.parse("*.*.com")
     made["excepted"] = replace(
-        excepted, exemptions=[exemption(excepted.namespace, excepted.policy, each) for each in patterns]
+        excepted, exceptions=[policy_exception(excepted.namespace, excepted.policy, each) for each in patterns]
     )
     for gate in made.values():
         gate.apply()
@@ -454,7 +454,7 @@ async def test_all_three_gates_have_the_same_verdict(gates: Mapping[str, Gate], 
     gate, counted, wrong = gates[name], Counter[bool](), []
     with contextlib.closing(Gatekeeper(tmp_path)) as keeper:
         keeper.clock.now = NOW
-        keeper.book.replace([gate.policy], gate.exemptions)
+        keeper.book.replace([gate.policy], gate.exceptions)
         for text in names(SEED + 1, 200):
             image = parsed(text)
             if image is None or (image.tag and image.digest):
@@ -700,11 +700,11 @@ def test_namespaces_by_globs(api: Api) -> None:
         api.create_namespace(each)
     made = written("x", SPECS["exact"], name=prefix)
     policy = replace(made, namespaces=Namespaces((f"{prefix}-*",), ("*-test", f"{prefix}-c")))
-    (judged, spared, *others) = (Gate(api, each, policy) for each in namespaces)
-    compiled = compile_policy(policy, spared=[spared.namespace])
+    (judged, excluded, *others) = (Gate(api, each, policy) for each in namespaces)
+    compiled = compile_policy(policy, excluded=[excluded.namespace])
     api.apply(*compiled.manifests)
     assert settles(lambda: judged.create(pod(CANARY)).status == 403)
-    for gate in (spared, *others):
+    for gate in (excluded, *others):
         assert gate.create(pod("docker.io/evil/first:1")).status == 201
     assert [policy.applies(each) for each in namespaces] == [True, True, False, False]
 
@@ -747,9 +747,9 @@ def test_an_exception_is_over_in_the_api_server_while_no_trow_runs(api: Api) -> 
     """What was compiled a minute ago knows that by now it is over, but for objects that are there already."""
     gate = opened(api, SPECS["exact"])
     first, second = (ImagePattern.parse("docker.io", f"evil/{name}", "1") for name in ("first", "second"))
-    over = replace(exemption(gate.namespace, gate.policy, first), duration=50)
-    active = exemption(gate.namespace, gate.policy, second)
-    api.apply(*compile_policy(gate.policy, exemptions=[over, active], now=NOW - 50).manifests)
+    over = replace(policy_exception(gate.namespace, gate.policy, first), duration=50)
+    active = policy_exception(gate.namespace, gate.policy, second)
+    api.apply(*compile_policy(gate.policy, exceptions=[over, active], now=NOW - 50).manifests)
     gate.wait()
     assert gate.create(pod("docker.io/evil/second:1")).status == 201
     first_again = pod("docker.io/evil/first:1")
@@ -764,13 +764,13 @@ def test_an_exception_is_over_in_the_api_server_while_no_trow_runs(api: Api) -> 
 def test_an_exception_is_over_when_the_policy_is_compiled_without_it(api: Api) -> None:
     gate = opened(api, SPECS["exact"])
     patterns = ImagePattern.parse("docker.io", "evil/first", "1")
-    excepted = replace(gate, exemptions=[exemption(gate.namespace, gate.policy, patterns)])
+    excepted = replace(gate, exceptions=[policy_exception(gate.namespace, gate.policy, patterns)])
     excepted.enforce()
     item = pod("docker.io/evil/first:1")
     assert settles(lambda: excepted.create(item).status == 201)
     assert excepted.create(pod("docker.io/evil/first:2")).status == 403
     assert excepted.create(pod(f"docker.io/evil/first:1@{SHA256}")).status == 201  # the webhook asks the registry
-    compiled = compile_policy(gate.policy, exemptions=excepted.exemptions, now=excepted.exemptions[0].ends)
+    compiled = compile_policy(gate.policy, exceptions=excepted.exceptions, now=excepted.exceptions[0].ends)
     api.apply(*compiled.manifests)
     assert settles(lambda: gate.create(item).status == 403)
 

@@ -181,7 +181,7 @@ def test_pages_show_the_service_that_the_webhooks_are_called_by() -> None:
 def test_namespaces_that_are_left_alone_are_on_the_page() -> None:
     section = prose(ADMISSION).partition("## Namespaces that are left alone\n")[2].partition("\n## ")[0]
     shown = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
-    assert set(shown) == set(Config().admission.spared_namespaces)
+    assert set(shown) == set(Config().admission.excluded_namespaces)
 
 
 def test_every_role_is_on_the_page() -> None:

@@ -237,7 +237,7 @@ def test_an_exception_is_in_force_once_somebody_else_approves(office: Warden, pl
 
     said = place.run(ALIEN)
     assert "created" in said
-    words = f"container web: {ALIEN} is allowed by no rule, but {name} excepts it: the registry of the supplier is down"
+    words = f"container web: {ALIEN} is allowed by no rule, but {name} exempts it: the registry of the supplier is down"
     assert f"Warning: {words} (ClusterImagePolicy/{place.name}, default)" in said
     (record,) = until(lambda: [each for each in reviews(office, place) if not each["detail"].startswith("dry run: ")])
     assert (record["outcome"], record["actor"]["user"]) == ("ok", "admin")
@@ -283,7 +283,7 @@ def test_what_makes_pods_is_excepted_too(office: Warden, place: Place) -> None:
     approve(place, name)
     assert until(lambda: would_run(place, ALIEN))
     said = place.kubectl("create", "deployment", "web", f"--image={ALIEN}")
-    assert f"but {name} excepts it" in said
+    assert f"but {name} exempts it" in said
     assert until(lambda: place.get("pods")["items"])
 
 

@@ -248,7 +248,7 @@ class Gatekeeper:
         of_exceptions = [each for each in items if each["kind"] == manifests.EXCEPTION]
         self.book.replace(
             [manifests.policy_of(each) for each in of_policies],
-            [manifests.exemption_of(each, self.clock.now - 60) for each in of_exceptions],
+            [manifests.exception_of(each, self.clock.now - 60) for each in of_exceptions],
         )
 
     async def validate(self, item: Json | None, old: Json | None = None, **members: Any) -> Answer:

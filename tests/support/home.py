@@ -73,7 +73,7 @@ class Home:
             "bind": self.address,
             "service": f"{self.place}/trow",
             "url": f"https://{self.address}",
-            "spared_namespaces": ["kube-system"],
+            "excluded_namespaces": ["kube-system"],
         }
         return Trow.start(
             self.folder / name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from trow.lib.globs import NAMESPACE
-from trow.policy.decide import Exemption, Request
+from trow.policy.decide import PolicyException, Request
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import ImageUse, Stage, UsedBy
@@ -104,7 +104,7 @@ def standing(
     return StandingException(name, "the vendor has a registry of its own", patterns, namespaces)
 
 
-def exemption(
+def policy_exception(
     *patterns: ImagePattern,
     name: str = "incident",
     requester: str = "alice",
@@ -113,9 +113,9 @@ def exemption(
     duration: float = HOUR,
     namespaces: frozenset[str] = frozenset({"team-a"}),
     policies: frozenset[str] = frozenset({"ClusterImagePolicy/only-ours"}),
-) -> Exemption:
+) -> PolicyException:
     reason = "the registry is down"
-    return Exemption(name, reason, requester, approver, begins, duration, namespaces, policies, patterns)
+    return PolicyException(name, reason, requester, approver, begins, duration, namespaces, policies, patterns)
 
 
 def pod(
@@ -184,8 +184,8 @@ POLICIES: Final = st.builds(
     require=_REQUIREMENTS,
     exceptions=st.lists(STANDING, max_size=2).map(tuple),
 )
-EXEMPTIONS: Final = st.builds(
-    exemption,
+EXCEPTIONS: Final = st.builds(
+    policy_exception,
     PATTERNS,
     name=st.sampled_from(["incident", "other"]),
     approver=st.sampled_from(["", "alice", "bob"]),

@@ -155,7 +155,7 @@ class Warden:
         """Have the API server ask, while the block lasts.
 
         Args:
-            everywhere: about all namespaces but the two that `deploy/kubernetes` spares; else only about `places`.
+            everywhere: about all namespaces but the two that `deploy/kubernetes` excludes; else only about `places`.
         """
         name = f"{self.name}-everywhere" if everywhere else self.name
         self.cluster.apply(yaml.safe_dump_all(self._webhooks(name, everywhere=everywhere)))
@@ -176,7 +176,7 @@ class Warden:
             controllers=Mode.ENFORCE,
             mutate=Mutations(pin_digests=True, pull_through=True),
         )
-        asking = Asking([strictest], lambda _: False, spared=["kube-system", self.name])
+        asking = Asking([strictest], lambda _: False, excluded=["kube-system", self.name])
         for kind, of_kind in ((VALIDATING, validating), (MUTATING, mutating)):
             webhooks = [dict(each) for each in of_kind(asking, call) if each["name"] != REACHED]
             for webhook in webhooks:

@@ -622,7 +622,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             0,
             [
                 "ClusterImagePolicy/ours (enforce): allowed",
-                "  exceptions.vendor excepts it from all but what is denied by digest: it has its own registry",
+                "  exceptions.vendor exempts it from all but what is denied by digest: it has its own registry",
                 "verdict: allowed",
             ],
         ),
@@ -705,7 +705,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             "team-a",
             "nginx",
             0,
-            ["  default: is allowed by no rule, but incident excepts it: it burns brightly", "verdict: allowed"],
+            ["  default: is allowed by no rule, but incident exempts it: it burns brightly", "verdict: allowed"],
         ),
         (
             OURS + EXCEPTION.replace("APPROVER", '""'),
@@ -815,7 +815,7 @@ def test_import_knows_the_programs_that_its_flag_names() -> None:
 @pytest.mark.parametrize("words", [[], ["--static"]])
 def test_export(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     Path("policy.yaml").write_text(OURS + "---\n" + cluster_policy("default: Allow, require: {exists: true}", "known"))
-    assert main(["policy", "export", "-f", "policy.yaml", "--spare", "mine", *words]) == 0
+    assert main(["policy", "export", "-f", "policy.yaml", "--exclude-namespace", "mine", *words]) == 0
     output = capsys.readouterr()
     found = list(yaml.safe_load_all(output.out))
     assert {each["kind"] for each in found} == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
@@ -826,7 +826,7 @@ def test_export(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
 
 
 def test_export_spares_what_the_configuration_says(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("policy.yaml").write_text("image_validation: {default: Deny}\nadmission: {spared_namespaces: [one, two]}\n")
+    Path("policy.yaml").write_text("image_validation: {default: Deny}\nadmission: {excluded_namespaces: [one, two]}\n")
     assert main(["policy", "export", "-f", "policy.yaml"]) == 0
     first = next(yaml.safe_load_all(capsys.readouterr().out))
     (expression,) = first["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
@@ -835,5 +835,5 @@ def test_export_spares_what_the_configuration_says(capsys: pytest.CaptureFixture
 
 def test_export_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "export", "-f", "missing"]) == 2
-    assert main(["policy", "export", "-f", "policy.yaml", "--spare", "A B"]) == 2
+    assert main(["policy", "export", "-f", "policy.yaml", "--exclude-namespace", "A B"]) == 2
     assert capsys.readouterr().out == ""

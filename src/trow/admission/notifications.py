@@ -43,7 +43,7 @@ def notifications_of(review: Review, verdict: Verdict) -> Iterator[Notification]
     parts = (
         (DENIED, verdict.denials(Mode.ENFORCE)),
         (WARNED, verdict.denials(Mode.WARN)),
-        (EXCEPTED, verdict.excused),
+        (EXCEPTED, verdict.exempt),
     )
     for reason, findings in parts:
         if findings:

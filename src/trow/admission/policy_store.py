@@ -11,7 +11,7 @@ from trow.policy.selectors import NO_LABELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
     from trow.policy.selectors import Labels
 
@@ -39,9 +39,11 @@ class PolicyStore:
         """Whether the cluster's policies are still to be read."""
         return self._rules is None
 
-    def replace(self, policies: Sequence[Policy], exemptions: Sequence[Exemption], labels: Labels = NO_LABELS) -> None:
+    def replace(
+        self, policies: Sequence[Policy], exceptions: Sequence[PolicyException], labels: Labels = NO_LABELS
+    ) -> None:
         """Let these be the cluster's policies, and the labels of its namespaces, from now on."""
-        self._rules = Rules((*self._configured, *policies), tuple(exemptions), labels)
+        self._rules = Rules((*self._configured, *policies), tuple(exceptions), labels)
 
     def rules(self) -> Rules:
         """All policies and exceptions.

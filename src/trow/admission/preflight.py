@@ -27,7 +27,7 @@ class Preflight:
     A webhook of somebody else may still change such a Pod into one that is allowed; then both are on record.
 
     Args:
-        spared: namespaces that the compiled policies leave alone.
+        excluded: namespaces that the compiled policies leave alone.
         clock: seconds of Unix time.
     """
 
@@ -35,12 +35,12 @@ class Preflight:
         self,
         book: PolicySource,
         validation: Validation,
-        spared: Collection[str],
+        excluded: Collection[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book = book
         self._validation = validation
-        self._spared = frozenset(spared)
+        self._excluded = frozenset(excluded)
         self._clock = clock
         # The rules that were seen last, and as much of them as is compiled: indexes are made once.
         self._known = (Rules(), Rules())
@@ -58,7 +58,7 @@ class Preflight:
             NotReady: the policies are not known yet.
             Unavailable: nothing may happen that is not on record, and this cannot be recorded.
         """
-        if review.dry_run or request.namespace in self._spared:
+        if review.dry_run or request.namespace in self._excluded:
             return
         uses = tuple(replace(use, text=text) for use, text in zip(request.uses, texts, strict=True))
         changed = Request(request.namespace, uses, request.stage)

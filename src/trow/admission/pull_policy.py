@@ -143,7 +143,7 @@ class PullGuard:
             self._without_content = replace(rules, policies=tuple(each.without_content for each in rules.policies))
             recalls = (each.recalls for each in rules.policies)
             self._recalls = replace(rules, policies=tuple(each for each in recalls if each.rules))
-            patterns = (of for each in rules.exemptions for of in each.patterns)
+            patterns = (of for each in rules.exceptions for of in each.patterns)
             self._by_tag = any(each.hinges_on_tags for each in rules.policies) or any(of.by_tag for of in patterns)
         return rules
 
@@ -208,5 +208,5 @@ async def _children(record: ManifestRecord) -> Sequence[Digest]:
 
 def _anywhere(rules: Rules) -> Rules:
     """With exceptions that count where no namespace is known."""
-    exemptions = tuple(replace(each, namespaces=each.namespaces | {""}) for each in rules.exemptions)
-    return replace(rules, exemptions=exemptions)
+    exceptions = tuple(replace(each, namespaces=each.namespaces | {""}) for each in rules.exceptions)
+    return replace(rules, exceptions=exceptions)

@@ -81,7 +81,7 @@ class ReviewRecorder:
 
 def event_of(review: Review, request: Request, origin: Origin, verdict: Verdict) -> Event:
     """One record of one review: who wanted to run what where, and what counted most against it."""
-    chosen = next(iter((*against(verdict), *verdict.excused, *verdict.findings)), None)
+    chosen = next(iter((*against(verdict), *verdict.exempt, *verdict.findings)), None)
     images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]
     return _event(
         review,

@@ -153,11 +153,11 @@ class Validation:
         for finding in verdict.findings:
             if finding.mode is Mode.IGNORE:
                 continue
-            word = "exempt" if finding.exemption else "allow" if finding.allowed else "deny"
+            word = "exempt" if finding.exception else "allow" if finding.allowed else "deny"
             self._tally.decided(finding.policy, finding.rule, finding.mode.value, word)
 
     def _tell(self, review: Review, verdict: Verdict) -> None:
-        for finding in verdict.excused:
+        for finding in verdict.exempt:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
         if self._herald is not None:
             for notice in notifications_of(review, verdict):
@@ -167,7 +167,7 @@ class Validation:
 def response_of(verdict: Verdict) -> AdmissionResponse:
     """What the API server is told."""
     denials = verdict.denials(Mode.ENFORCE)
-    warnings = (*verdict.denials(Mode.WARN), *verdict.excused)
+    warnings = (*verdict.denials(Mode.WARN), *verdict.exempt)
     return AdmissionResponse(
         allowed=verdict.allowed,
         message="; ".join(dict.fromkeys(map(str, denials))),
@@ -181,7 +181,7 @@ def _notes(verdict: Verdict) -> dict[str, str]:
     parts = {
         "verdict": "allowed" if verdict.allowed else "denied",
         "denied-by": _titles(against(verdict)),
-        "excepted-by": ", ".join(dict.fromkeys(finding.exemption for finding in verdict.excused)),
+        "exceptions": ", ".join(dict.fromkeys(finding.exception for finding in verdict.exempt)),
     }
     return {key: text[:_LONGEST_NOTE] for key, text in parts.items() if text}
 

@@ -98,7 +98,7 @@ async def admission_of(
     names = Names(lookup, settings.pull_through)
     validation = Validation(store, extractor, lookup, names, recorder, metrics, notifiers)
     compiled = settings.policies and settings.compiled
-    preflight = Preflight(store, validation, settings.spared_namespaces) if compiled else None
+    preflight = Preflight(store, validation, settings.excluded_namespaces) if compiled else None
     mutation = Mutation(store, extractor, lookup, pins, metrics, names, preflight, recorder)
     users, groups = settings.pull_users, settings.pull_groups
     pulls = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trow.app.admission import Reviewing
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
 
@@ -60,12 +60,12 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
             settings.scan_interval,
         )
 
-        def take(found: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
-            store.replace(found, exemptions, policies)
+        def take(found: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
+            store.replace(found, exceptions, policies)
             scan.look()
 
         compiled = VapController(
-            objects, configured_policy(config), settings.spared_namespaces, lambda: policies.namespaces
+            objects, configured_policy(config), settings.excluded_namespaces, lambda: policies.namespaces
         )
         approval = Approval(objects, lambda: policies.look())  # noqa: PLW0108 - made below
         enforcements = (compiled,) if settings.compiled else ()

@@ -167,7 +167,7 @@ def _asking(settings: Settings, admission: Admission) -> Asking | None:
 
     registries = [*map(registry_of, settings.registries)]
     policies = by_names(rules.policies, controllers.policies.namespaces if controllers else {})
-    return Asking(policies, compiled, rules.exemptions, registries, settings.spared_namespaces, [*_extra(settings)])
+    return Asking(policies, compiled, rules.exceptions, registries, settings.excluded_namespaces, [*_extra(settings)])
 
 
 def _extra(settings: Settings) -> Iterator[Resource]:

@@ -117,11 +117,12 @@ def _add_export(actions: Commands) -> None:
         "--static", action="store_true", help="for files on the API server's disk, which it reads when it starts"
     )
     parser.add_argument(
-        "--spare",
+        "--exclude-namespace",
         metavar="NS",
         action="append",
-        help="leave a namespace alone, whatever the policies say; may be repeated (default: that of"
-        " admission.spared_namespaces)",
+        dest="excluded",
+        help="leave a namespace alone, whatever the policies say; may be repeated (default:"
+        " admission.excluded_namespaces)",
     )
     parser.set_defaults(run=run_export)
 
@@ -179,7 +180,7 @@ def _table(trial: Evaluation) -> Iterator[str]:
         yield ""
     for judged, image in rows:
         for opinion in image.opinions:
-            if opinion.outcome.value != "allowed" or opinion.finding.exemption:
+            if opinion.outcome.value != "allowed" or opinion.finding.exception:
                 yield f"{opinion.outcome.value}: {judged}, {opinion.finding}"
     yield _summary(trial)
 
@@ -249,19 +250,19 @@ def run_export(args: argparse.Namespace) -> int:
     from trow.policytools.loading import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        for name in (args.namespace, *(args.spare or ())):
+        for name in (args.namespace, *(args.excluded or ())):
             namespace_of(name)
         read = policies_from(args.policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
-    spared, now = args.spare or read.spared, time.time()
+    excluded, now = args.excluded or read.excluded, time.time()
     manifests: list[Mapping[str, object]] = []
     changes = Changes(read.rules.policies)
     for policy in read.rules.policies:
         compiled = compile_policy(
             policy,
-            spared=spared,
-            exemptions=read.rules.exemptions,
+            excluded=excluded,
+            exceptions=read.rules.exceptions,
             now=now,
             changed=changes.where(policy),
             static=args.static,

@@ -558,7 +558,7 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " (`ValidatingAdmissionPolicy`), also while no Trow runs."
         ),
     ] = True
-    spared_namespaces: Annotated[
+    excluded_namespaces: Annotated[
         tuple[str, ...],
         _setting(
             "Namespaces that compiled policies and webhooks leave alone, whatever policies say: those without which"

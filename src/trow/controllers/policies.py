@@ -14,14 +14,14 @@ from trow.kube.informer import Informer
 from trow.lib.failures import FailureLog
 from trow.lib.times import rfc3339
 from trow.oci.errors import Unavailable
-from trow.policy.resources import GROUP, VERSION, ManifestError, exemption_of, policy_of
+from trow.policy.resources import GROUP, VERSION, ManifestError, exception_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trow.kube.objects import Key, Manifest, Objects
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class _ReadException:
     """An object, and the exception that was read from it; None if it could not be, and why."""
 
     item: Manifest
-    exemption: Exemption | None
+    exception: PolicyException | None
     error: str = ""
 
 
 class Enforcement(Protocol):
     """What enforces policies without being asked, such as the API server itself."""
 
-    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+    async def keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
         """Bring it in step; what is to be said of each policy, by the path of its object.
 
         Raises:
@@ -81,7 +81,7 @@ class PolicyController:
     def __init__(
         self,
         objects: Objects,
-        take: Callable[[Sequence[Policy], Sequence[Exemption]], None],
+        take: Callable[[Sequence[Policy], Sequence[PolicyException]], None],
         enforcements: Sequence[Enforcement],
         adapt: Callable[[Policy], Policy],
         doubt: Callable[[float], str],
@@ -104,8 +104,8 @@ class PolicyController:
         self._sources: tuple[Source, ...] = ()
         self._sources_by_path: dict[str, Source] = {}
         self._exceptions_read: dict[Key, _ReadException] = {}
-        self._exemptions: tuple[Exemption, ...] = ()
-        self._taken: tuple[Sequence[Policy], Sequence[Exemption]] | None = None
+        self._approved: tuple[PolicyException, ...] = ()
+        self._taken: tuple[Sequence[Policy], Sequence[PolicyException]] | None = None
         self._listeners: list[Callable[[], None]] = []
         self._status_failures = FailureLog(
             log,
@@ -185,9 +185,9 @@ class PolicyController:
         exceptions = dict(sorted(self._exceptions.objects.items()))
         self._sources, self._exceptions_read = await asyncio.to_thread(self._read_all, policies, exceptions)
         self._sources_by_path = {source.path: source for source in self._sources}
-        readable = (each.exemption for each in self._exceptions_read.values() if each.exemption is not None)
-        self._exemptions = tuple(each for each in readable if not self._doubt(each.begins))
-        in_force = [source.policy for source in self._sources], self._exemptions
+        readable = (each.exception for each in self._exceptions_read.values() if each.exception is not None)
+        self._approved = tuple(each for each in readable if not self._doubt(each.begins))
+        in_force = [source.policy for source in self._sources], self._approved
         if in_force != self._taken:  # what is told in return is a change, too
             self._take(*in_force)
             self._taken = in_force
@@ -219,9 +219,9 @@ class PolicyController:
         if (before := self._exceptions_read.get(key)) and before.item is item:
             return before
         try:
-            return _ReadException(item, exemption_of(item))
+            return _ReadException(item, exception_of(item))
         except ManifestError as error:
-            log.warning("a policy exception cannot be read, and excepts nothing: %s", error)
+            log.warning("a policy exception cannot be read, and exempts nothing: %s", error)
             return _ReadException(item, None, str(error))
 
     # ---- what is told in return
@@ -247,11 +247,11 @@ class PolicyController:
     def _pause(self) -> float:
         """Seconds until something has to be told although nothing changes in the cluster."""
         now = self._clock()
-        return min([_LOOK_SECONDS, *(each.ends - now for each in self._exemptions if each.active(now))])
+        return min([_LOOK_SECONDS, *(each.ends - now for each in self._approved if each.active(now))])
 
     async def _tell(self) -> None:
         now = self._clock()
-        active = [exemption for exemption in self._exemptions if exemption.active(now)]
+        active = [exception for exception in self._approved if exception.active(now)]
         kept = [await self._kept(enforcement, active) for enforcement in self._enforcements]
         for listener in self._listeners:
             listener()
@@ -262,7 +262,7 @@ class PolicyController:
         for (_, name), read in self._exceptions_read.items():
             await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(read, now, self._doubt))
 
-    async def _kept(self, enforcement: Enforcement, active: Sequence[Exemption]) -> dict[str, Condition]:
+    async def _kept(self, enforcement: Enforcement, active: Sequence[PolicyException]) -> dict[str, Condition]:
         try:
             return await enforcement.keep(self._sources, active)
         except (KubeRefused, Unavailable) as error:
@@ -290,23 +290,23 @@ def _ready(source: Source) -> Condition:
 
 
 def _exception_status(read: _ReadException, now: float, doubt: Callable[[float], str]) -> Manifest | None:
-    item, exemption = read.item, read.exemption
+    item, exception = read.item, read.exception
     generation = generation_of(item)
-    if exemption is None:
+    if exception is None:
         invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
         return status_of(item, [invalid], now, observedGeneration=generation)
-    condition = _active(exemption, now)
-    if condition.holds and (why := doubt(exemption.begins)):
+    condition = _active(exception, now)
+    if condition.holds and (why := doubt(exception.begins)):
         condition = Condition("Active", holds=False, reason="NotGuarded", message=why)
-    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=rfc3339(exemption.ends))
+    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=rfc3339(exception.ends))
 
 
-def _active(exemption: Exemption, now: float) -> Condition:
-    until = rfc3339(exemption.ends)
-    if now >= exemption.ends:
+def _active(exception: PolicyException, now: float) -> Condition:
+    until = rfc3339(exception.ends)
+    if now >= exception.ends:
         return Condition("Active", holds=False, reason="Expired", message=f"it was over at {until}")
-    if not exemption.active(now):
-        waiting = f"somebody else than {exemption.requester} has to set spec.approver to their own name"
+    if not exception.active(now):
+        waiting = f"somebody else than {exception.requester} has to set spec.approver to their own name"
         return Condition("Active", holds=False, reason="WaitingForApproval", message=waiting)
-    message = f"approved by {exemption.approver}, until {until}"
+    message = f"approved by {exception.approver}, until {until}"
     return Condition("Active", holds=True, reason="Active", message=message)

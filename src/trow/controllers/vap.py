@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from trow.kube.objects import Manifest, Objects
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class VapController:
     Args:
         objects: the API.
         configured: the policy of the configuration file, which is compiled too.
-        spared: namespaces that are left alone whatever a policy says.
+        excluded: namespaces that are left alone whatever a policy says.
         namespaces: gives the labels of those that are known.
         clock: seconds of Unix time.
     """
@@ -54,19 +54,19 @@ class VapController:
         self,
         objects: Objects,
         configured: Policy | None,
-        spared: Collection[str],
+        excluded: Collection[str],
         namespaces: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
         self._configured = [Source({}, _NO_PATH, configured)] if configured else []
-        self._spared = spared
+        self._excluded = excluded
         self._namespaces = namespaces
         self._clock = clock
         self._watched = {path: Informer(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
         self._listeners: list[Callable[[], None]] = []
         # By the path of the source: what it was compiled from, and to.
-        self._compiled: dict[str, tuple[Source, Sequence[Exemption], str, Compiled]] = {}
+        self._compiled: dict[str, tuple[Source, Sequence[PolicyException], str, Compiled]] = {}
         # What was applied last, and the generation that it had then.
         self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
         # Names of what is in force, but for what `Compiled.left_out` says.
@@ -96,20 +96,20 @@ class VapController:
         for listener in self._listeners:
             listener()
 
-    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+    async def keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
         if not all(watched.synced for watched in self._watched.values()):
             return {}
         try:
-            return await self._keep(sources, exemptions)
+            return await self._keep(sources, exceptions)
         finally:
             self._kept = True
 
-    async def _keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
+    async def _keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
         in_force: set[str] = set()
         everything = (*self._configured, *sources)
-        async for source, compiled in self._all_compiled(everything, exemptions):
+        async for source, compiled in self._all_compiled(everything, exceptions):
             wanted |= {*_paths(compiled)}
             conditions[source.path] = await self._apply_all(source, compiled)
             in_force |= {name_of(source.policy)} if conditions[source.path].holds else set()
@@ -120,7 +120,7 @@ class VapController:
         return conditions
 
     async def _all_compiled(
-        self, sources: Sequence[Source], exemptions: Sequence[Exemption]
+        self, sources: Sequence[Source], exceptions: Sequence[PolicyException]
     ) -> AsyncIterator[tuple[Source, Compiled]]:
         of_namespace: Counter[str] = Counter()
         changing = [source.policy for source in sources if source.policy.mutate.anything]
@@ -131,12 +131,12 @@ class VapController:
             if of_namespace[namespace] > MOST_OF_A_NAMESPACE:
                 yield source, _TOO_MANY
             else:
-                yield source, await self._compile(source, exemptions, changes.where(source.policy))
+                yield source, await self._compile(source, exceptions, changes.where(source.policy))
 
-    async def _compile(self, source: Source, exemptions: Sequence[Exemption], changed: str) -> Compiled:
+    async def _compile(self, source: Source, exceptions: Sequence[PolicyException], changed: str) -> Compiled:
         """Compile it, unless that was done before: mostly one of many has changed."""
         known = self._compiled.get(source.path)
-        if known and known[0] is source and known[1:3] == (exemptions, changed):
+        if known and known[0] is source and known[1:3] == (exceptions, changed):
             return known[3]
         metadata = source.item.get("metadata")
         generation = metadata.get("generation") if isinstance(metadata, dict) else 0
@@ -146,12 +146,12 @@ class VapController:
             compile_policy,
             source.policy,
             generation=number,
-            spared=self._spared,
-            exemptions=exemptions,
+            excluded=self._excluded,
+            exceptions=exceptions,
             now=self._clock(),
             changed=changed,
         )
-        self._compiled[source.path] = source, exemptions, changed, compiled
+        self._compiled[source.path] = source, exceptions, changed, compiled
         return compiled
 
     async def _apply_all(self, source: Source, compiled: Compiled) -> Condition:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # What findings name where no rule does.
 DEFAULT: Final = "default"
 INVALID: Final = "invalid-image"
-LONGEST_EXEMPTION: Final = 24 * 3600.0
+LONGEST_EXCEPTION: Final = 24 * 3600.0
 _WHOLE: Final = ImageUse("", "the object", "")
 # Patterns that a denial shows.
 _SHOWN: Final = 3
@@ -44,13 +44,13 @@ _DIGEST: Final = frozenset({Need.DIGEST})
 
 
 @dataclass(frozen=True, slots=True)
-class Exemption:
+class PolicyException:
     """Leave to run certain images against certain policies for a short time.
 
     Attributes:
         approver: who approved; "" as long as nobody did.
         begins: seconds of Unix time.
-        duration: seconds, of which no more than `LONGEST_EXEMPTION` count.
+        duration: seconds, of which no more than `LONGEST_EXCEPTION` count.
         policies: their titles.
     """
 
@@ -67,13 +67,13 @@ class Exemption:
     @property
     def ends(self) -> float:
         """When it is over, in seconds of Unix time."""
-        return self.begins + min(self.duration, LONGEST_EXEMPTION)
+        return self.begins + min(self.duration, LONGEST_EXCEPTION)
 
     def active(self, now: float) -> bool:
         """Whether it was approved by somebody else, has begun and is not over."""
         return self.approver not in ("", self.requester) and self.begins <= now < self.ends
 
-    def excuses(self, policy: Policy, namespace: str, image: ImageReference, *, vouched: bool) -> bool:
+    def exempts(self, policy: Policy, namespace: str, image: ImageReference, *, vouched: bool) -> bool:
         """Whether this image may run against this policy in this namespace; ``vouched`` as in `ImageFacts`."""
         trusting = not (vouched or policy.believes_tags)
         return (
@@ -94,7 +94,7 @@ class Finding:
         allowed: False also where that is not known.
         reason: what is the matter, in words.
         remedy: what would make it pass, in words.
-        exemption: the name of the exception that turned a denial round; "" for none.
+        exception: the name of the exception that turned a denial round; "" for none.
         unknown: what was not found out, on which it depends; None: it is certain.
     """
 
@@ -106,7 +106,7 @@ class Finding:
     allowed: bool
     reason: str
     remedy: str = ""
-    exemption: str = ""
+    exception: str = ""
     unknown: Need | None = None
 
     def __str__(self) -> str:
@@ -150,9 +150,9 @@ class Verdict:
         return not any(not finding.allowed and finding.mode is Mode.ENFORCE for finding in self.findings)
 
     @property
-    def excused(self) -> tuple[Finding, ...]:
+    def exempt(self) -> tuple[Finding, ...]:
         """What runs only because of an exception."""
-        return tuple(finding for finding in self.findings if finding.exemption)
+        return tuple(finding for finding in self.findings if finding.exception)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Rules:
     """
 
     policies: tuple[Policy, ...] = ()
-    exemptions: tuple[Exemption, ...] = ()
+    exceptions: tuple[PolicyException, ...] = ()
     labels: Labels = NO_LABELS
 
     def applying(self, namespace: str) -> tuple[Policy, ...]:
@@ -202,7 +202,7 @@ def asks_about(rules: Rules, request: Request) -> Mapping[ImageReference, frozen
             continue
         where = _where(request, use)
         for policy in applying:
-            if needs := _needs(policy, image, where, rules.exemptions):
+            if needs := _needs(policy, image, where, rules.exceptions):
                 wanted[image] = wanted.get(image, _NOTHING) | needs
     return wanted
 
@@ -211,7 +211,9 @@ def _where(request: Request, use: ImageUse) -> Where:
     return Where(request.namespace, use.used_by)
 
 
-def _needs(policy: Policy, image: ImageReference, where: Where, exemptions: Sequence[Exemption]) -> frozenset[Need]:
+def _needs(
+    policy: Policy, image: ImageReference, where: Where, exceptions: Sequence[PolicyException]
+) -> frozenset[Need]:
     ambiguous = image.tag is not None and image.digest is not None
     if not (ambiguous or policy.looks_up):
         return _NOTHING
@@ -228,9 +230,9 @@ def _needs(policy: Policy, image: ImageReference, where: Where, exemptions: Sequ
         return left.needs | _TAG
     excepted = any(
         pattern.covers(image, trusting=False)
-        for exemption in exemptions
-        if policy.title in exemption.policies
-        for pattern in exemption.patterns
+        for exception in exceptions
+        if policy.title in exception.policies
+        for pattern in exception.patterns
     )
     return _TAG if excepted else _NOTHING
 
@@ -245,10 +247,10 @@ def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, ImageFa
         now: seconds of Unix time.
     """
     applying = rules.applying(request.namespace)
-    exemptions = [exemption for exemption in rules.exemptions if exemption.active(now)]
+    exceptions = [exception for exception in rules.exceptions if exception.active(now)]
     return Verdict(
         tuple(
-            ImageVerdict(use, tuple(finding_of(each, request, use, facts, now, exemptions) for each in applying))
+            ImageVerdict(use, tuple(finding_of(each, request, use, facts, now, exceptions) for each in applying))
             for use in request.uses
         )
     )
@@ -288,43 +290,43 @@ def finding_of(
     use: ImageUse,
     facts: Mapping[ImageReference, ImageFacts | None],
     now: float,
-    exemptions: Sequence[Exemption],
+    exceptions: Sequence[PolicyException],
 ) -> Finding:
-    """What a policy says of one of the images; ``exemptions`` are those in force, the rest is as for `judge`."""
+    """What a policy says of one of the images; ``exceptions`` are those in force, the rest is as for `judge`."""
     try:
         image = images.parse(use.text)
     except InvalidImage as error:
         return _unreadable(policy, request, use, f"cannot be read: {error}")
     candidate = Candidate(use, image, facts.get(image), now)
     if candidate.facts is not None:
-        return _found(policy, request, candidate, exemptions, vouched=candidate.facts.vouched)
-    found = _found(policy, request, candidate, exemptions, vouched=False)
+        return _found(policy, request, candidate, exceptions, vouched=candidate.facts.vouched)
+    found = _found(policy, request, candidate, exceptions, vouched=False)
     if found.allowed or image.tag is None or image.digest is None:
         return found
     # Nobody knows whether the tag stands for the digest: it is denied if that makes no difference.
-    vouched = _found(policy, request, candidate, exemptions, vouched=True)
+    vouched = _found(policy, request, candidate, exceptions, vouched=True)
     return replace(found, unknown=Need.TAG) if vouched.allowed or vouched.unknown else vouched
 
 
 def _found(
-    policy: Policy, request: Request, candidate: Candidate, exemptions: Sequence[Exemption], *, vouched: bool
+    policy: Policy, request: Request, candidate: Candidate, exceptions: Sequence[PolicyException], *, vouched: bool
 ) -> Finding:
     """The finding, where the tag beside a digest stands for that or does not."""
     use, image = candidate.use, candidate.image
     mode, where = policy.mode_of(request.stage), _where(request, use)
-    left, exception = policy.facing(image, where, vouched=vouched)
+    left, standing = policy.facing(image, where, vouched=vouched)
     effect, rule = _decided(left, candidate, where, vouched=vouched)
     objection = _denied(policy, where, rule) if effect is Effect.DENY else _objection(left, candidate, where)
     if objection is None:
         name, reason = (rule.name if rule else DEFAULT), "is allowed"
-        if exception is not None:
-            name, reason = named(exception), f"is excepted: {exception.reason}"
+        if standing is not None:
+            name, reason = named(standing), f"is exempt: {standing.reason}"
         return Finding(policy.title, name, mode, use, image, allowed=True, reason=reason)
     name, reason, remedy, unknown = objection
-    for exemption in exemptions:  # one that covers all of it by itself
-        if exemption.excuses(policy, request.namespace, image, vouched=vouched):
-            reason = f"{reason}, but {exemption.name} excepts it: {exemption.reason}"
-            return Finding(policy.title, name, mode, use, image, True, reason, remedy, exemption.name)
+    for exception in exceptions:  # one that covers all of it by itself
+        if exception.exempts(policy, request.namespace, image, vouched=vouched):
+            reason = f"{reason}, but {exception.name} exempts it: {exception.reason}"
+            return Finding(policy.title, name, mode, use, image, True, reason, remedy, exception.name)
     return Finding(policy.title, name, mode, use, image, False, reason, remedy, unknown=unknown)
 
 

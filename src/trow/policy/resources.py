@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from trow.lib.globs import NAMESPACE, matches
 from trow.lib.mistakes import in_words
-from trow.policy.decide import LONGEST_EXEMPTION, Exemption
+from trow.policy.decide import LONGEST_EXCEPTION, PolicyException
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.pods import UsedBy
 from trow.policy.requirements import REQUIREMENTS
@@ -310,7 +310,7 @@ def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
         raise ManifestError(f"{kind}/{name}: {_readable(error, 'spec')}") from None
 
 
-def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exemption:
+def exception_of(item: Mapping[str, object], begins: float | None = None) -> PolicyException:
     """Read a `PolicyException`.
 
     Args:
@@ -325,7 +325,7 @@ def exemption_of(item: Mapping[str, object], begins: float | None = None) -> Exe
     try:
         spec = msgspec.convert(manifest.spec, _PolicyException)
         at = created.timestamp() if created else begins
-        return Exemption(
+        return PolicyException(
             name,
             spec.reason,
             spec.requester,
@@ -362,7 +362,7 @@ def duration_of(text: str) -> float:
     seconds = (
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     )
-    if not 0 < seconds <= LONGEST_EXEMPTION:
+    if not 0 < seconds <= LONGEST_EXCEPTION:
         raise ValueError(f"spec.duration: {text!r} is not between 1s and 24h; write hours and minutes, such as 4h")
     return seconds
 

@@ -24,7 +24,7 @@ from trow.policy.vap.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, abo
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
 Manifest: TypeAlias = "Mapping[str, object]"
@@ -92,18 +92,18 @@ class Asking:
 
     Attributes:
         policies: those in force.
-        exemptions: all exceptions.
+        exceptions: all exceptions.
         compiled: whether the API server enforces a policy too, as far as it can.
         registries: names of this registry, as images have them.
-        spared: namespaces that it never asks about.
+        excluded: namespaces that it never asks about.
         extra: what names images beside what is built in and what is well known.
     """
 
     policies: Sequence[Policy]
     compiled: Callable[[Policy], bool]
-    exemptions: Sequence[Exemption] = ()
+    exceptions: Sequence[PolicyException] = ()
     registries: Collection[str] = ()
-    spared: Collection[str] = ()
+    excluded: Collection[str] = ()
     extra: Sequence[Resource] = ()
 
 
@@ -165,7 +165,7 @@ def _insisting(asking: Asking) -> str:
 def _needing(policies: Sequence[Policy], asking: Asking) -> str:
     """Where these policies need more than their rules: for any image, or for some."""
     content = about(each for each in policies if each.needs or not asking.compiled(each))
-    tags = any_of(about(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exemptions))
+    tags = any_of(about(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exceptions))
     digests = about(each for each in policies if each.denies_digests)
     hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))
     ours = f"!i.contains('@') && i.matches({text(hosts)})"
@@ -176,10 +176,10 @@ def _needing(policies: Sequence[Policy], asking: Asking) -> str:
     )
 
 
-def _excepted(policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> str:
+def _excepted(policies: Sequence[Policy], exceptions: Sequence[PolicyException]) -> str:
     """Where an exception by tag may let something in, beside whose tag somebody has written a digest."""
     titles = {policy.title for policy in policies}
-    by_tag = [each for each in exemptions if any(of.by_tag for of in each.patterns)]
+    by_tag = [each for each in exceptions if any(of.by_tag for of in each.patterns)]
     names = sorted({name for each in by_tag if each.policies & titles for name in each.namespaces})
     return f"{NAMESPACE} in {texts(names)}" if names else NOWHERE
 
@@ -220,7 +220,7 @@ def _webhook(
         **_common(call.to(path)),
         "name": name,
         "rules": rules,
-        "namespaceSelector": _named("NotIn", sorted(asking.spared)) if asking.spared else {},
+        "namespaceSelector": _named("NotIn", sorted(asking.excluded)) if asking.excluded else {},
         "matchConditions": conditions,
         "failurePolicy": failing,
         "sideEffects": "NoneOnDryRun",  # what is decided is put on record, and which digest a tag stands for is kept

@@ -19,7 +19,7 @@ from trow.policytools.judging import PULLED_THROUGH, Judge, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trow.policy.decide import Exemption, Rules
+    from trow.policy.decide import PolicyException, Rules
     from trow.policy.images import ImageReference
     from trow.policy.rules import Policy, Rule, Where
     from trow.policytools.judging import Opinion
@@ -96,14 +96,14 @@ def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, whe
         left, exception = policy.facing(image, where)
         effect, rule = left.decide(image, where)
         if exception is not None:
-            yield f"  {named(exception)} excepts it from all but what is denied by digest: {exception.reason}"
+            yield f"  {named(exception)} exempts it from all but what is denied by digest: {exception.reason}"
         if exception is None or rule is not None:
             yield f"  {_rule(effect, rule, image, where)}"
         if exception is None and effect is Effect.ALLOW:
             candidate = Candidate(opinion.finding.use, image, None, now)
             yield from (f"  {each.name}: {each.explain(candidate)}" for each in policy.require)
     found = opinion.finding
-    if opinion.outcome is not Outcome.ALLOWED or found.exemption:
+    if opinion.outcome is not Outcome.ALLOWED or found.exception:
         yield f"  {found.rule}: {found.reason}"
     if found.remedy and opinion.outcome is not Outcome.ALLOWED:
         yield f"  to pass: {found.remedy}"
@@ -124,19 +124,19 @@ def _exceptions(rules: Rules, namespace: str, image: JudgedImage, now: float) ->
     if image.reference is None:
         return
     policies = rules.applying(namespace)
-    for exemption in rules.exemptions:
-        excused = [
-            policy.title for policy in policies if exemption.excuses(policy, namespace, image.reference, vouched=True)
+    for exception in rules.exceptions:
+        exempt = [
+            policy.title for policy in policies if exception.exempts(policy, namespace, image.reference, vouched=True)
         ]
-        if excused and not exemption.active(now):
-            yield f"{EXCEPTION}/{exemption.name} is not in force for {', '.join(excused)}: {_idle(exemption, now)}"
+        if exempt and not exception.active(now):
+            yield f"{EXCEPTION}/{exception.name} is not in force for {', '.join(exempt)}: {_idle(exception, now)}"
             yield ""
 
 
-def _idle(exemption: Exemption, now: float) -> str:
-    if now >= exemption.ends:
+def _idle(exception: PolicyException, now: float) -> str:
+    if now >= exception.ends:
         return "it has ended"
-    return "it has not begun" if now < exemption.begins else "nobody but its requester has approved it"
+    return "it has not begun" if now < exception.begins else "nobody but its requester has approved it"
 
 
 def _verdict(image: JudgedImage) -> Iterator[str]:

@@ -101,7 +101,7 @@ class Judge:
         self._now = now
         self._rules = rules
         self._setting = setting or Setting()
-        self._exemptions = [each for each in rules.exemptions if each.active(now)]
+        self._exceptions = [each for each in rules.exceptions if each.active(now)]
         # Pods of the same template are asked about again and again.
         self._told = functools.lru_cache(_REMEMBERED)(self._opinions)
 
@@ -141,7 +141,7 @@ class Judge:
         rule, reason, remedy = self._doubt(policy, namespace, wanted, use, opinion) or ("", "", "")
         if not rule:
             return opinion
-        doubted = replace(opinion.finding, allowed=False, rule=rule, reason=reason, remedy=remedy, exemption="")
+        doubted = replace(opinion.finding, allowed=False, rule=rule, reason=reason, remedy=remedy, exception="")
         return Opinion(doubted, _undecided(doubted.mode))
 
     def _opinion(self, policy: Policy, namespace: str, use: ImageUse) -> Opinion:
@@ -161,7 +161,7 @@ class Judge:
     def _finding(self, policy: Policy, namespace: str, use: ImageUse) -> Finding:
         image = reference_of(use.text)
         facts = {} if image is None or self._setting.may_have(image) else {image: _ABSENT}
-        return finding_of(policy, Request(namespace, (use,)), use, facts, self._now, self._exemptions)
+        return finding_of(policy, Request(namespace, (use,)), use, facts, self._now, self._exceptions)
 
     # ---- what nobody knows here
 
@@ -189,7 +189,7 @@ class Judge:
 
     def _hinges_on_name(self, policy: Policy, opinion: Opinion) -> bool:
         """Whether another name of the image may be judged otherwise; what rules say of one, they say of the other."""
-        if any(policy.title in exemption.policies for exemption in self._rules.exemptions):
+        if any(policy.title in exception.policies for exception in self._rules.exceptions):
             return True
         if opinion.outcome is not Outcome.ALLOWED:
             return opinion.finding.rule == DEFAULT
@@ -198,10 +198,10 @@ class Judge:
     def _patterns(self, policy: Policy) -> Iterator[ImagePattern]:
         for rule in policy.rules:
             yield from rule.patterns
-        for exception in policy.exceptions:
-            yield from exception.patterns
-        for exemption in self._rules.exemptions:
-            yield from exemption.patterns if policy.title in exemption.policies else ()
+        for standing in policy.exceptions:
+            yield from standing.patterns
+        for exception in self._rules.exceptions:
+            yield from exception.patterns if policy.title in exception.policies else ()
 
     def _of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
         """What each policy that applies says of an image whose name is not finished yet: that depends on the rest."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from trow.admission.image_extractor import ImageExtractor
 from trow.config import Config, ConfigError, load
-from trow.policy.decide import Exemption, Rules
+from trow.policy.decide import PolicyException, Rules
 from trow.policy.paths import Path as FieldPath
 from trow.policy.pods import Kind
-from trow.policy.resources import API_VERSION, EXCEPTION, KINDS, ManifestError, exemption_of, is_ours, policy_of
+from trow.policy.resources import API_VERSION, EXCEPTION, KINDS, ManifestError, exception_of, is_ours, policy_of
 from trow.policy.rules import CONFIGURED, Policy
 from trow.policytools.configured import adapted, configured_policy
 from trow.policytools.documents import UnreadableFile, objects, read
@@ -33,7 +33,7 @@ _ABOUT_IMAGES: Final = frozenset(
         "admission.extra_kinds",
         "admission.pull_through",
         "admission.registries",
-        "admission.spared_namespaces",
+        "admission.excluded_namespaces",
     }
 )
 
@@ -45,14 +45,14 @@ class Policies:
     Attributes:
         rules: policies and exceptions; with a configuration, about images by all the names that it gives them.
         subjects: finds images in the kinds that are built in and in those that a configuration names.
-        spared: namespaces that compiled policies leave alone.
+        excluded: namespaces that compiled policies leave alone.
         setting: what is known of the Trow that decides by them.
         labels: of the namespaces that are among the files.
     """
 
     rules: Rules
     subjects: ImageExtractor
-    spared: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     setting: Setting = field(default_factory=Setting)
     labels: NamespaceLabels = field(default_factory=NamespaceLabels)
 
@@ -76,25 +76,25 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     config = configs[0] if configs else Config()
     adapt = adapted(config)
     policies = [policy if each.config else adapt(policy) for each in read_all for policy in each.policies]
-    exemptions = [exemption for each in read_all for exemption in each.exemptions]
+    exceptions = [exception for each in read_all for exception in each.exceptions]
     if not policies:
         raise UnreadableFile(f"{names}: no policy is there; write {' or '.join(KINDS[:2])}, or {CONFIGURED}.default")
     _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
-    _refuse_twins(names, [(f"{EXCEPTION}/{exemption.name}", "") for exemption in exemptions])
+    _refuse_twins(names, [(f"{EXCEPTION}/{exception.name}", "") for exception in exceptions])
     kinds = {Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in config.admission.extra_kinds}
     labels = NamespaceLabels()
     for each in read_all:
         for item in each.others:
             labels.learn(item)
-    rules = Rules(tuple(policies), tuple(exemptions), labels)
+    rules = Rules(tuple(policies), tuple(exceptions), labels)
     setting = Setting.of(config) if configs else Setting()
-    return Policies(rules, ImageExtractor(kinds), config.admission.spared_namespaces, setting, labels)
+    return Policies(rules, ImageExtractor(kinds), config.admission.excluded_namespaces, setting, labels)
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
     policies: tuple[Policy, ...] = ()
-    exemptions: tuple[Exemption, ...] = ()
+    exceptions: tuple[PolicyException, ...] = ()
     config: Config | None = None
     others: tuple[object, ...] = ()
 
@@ -117,7 +117,7 @@ def _read(file: Path, namespace: str, *, alone: bool) -> _Read:
     found = [_from_manifest(document, namespace) for document in items]
     return _Read(
         tuple(each for each in found if isinstance(each, Policy)),
-        tuple(each for each in found if isinstance(each, Exemption)),
+        tuple(each for each in found if isinstance(each, PolicyException)),
         others=tuple(item.value for item, each in zip(items, found, strict=True) if each is None),
     )
 
@@ -139,7 +139,7 @@ def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
     return _Read((policy,) if policy else (), config=config)
 
 
-def _from_manifest(document: Document, namespace: str) -> Policy | Exemption | None:
+def _from_manifest(document: Document, namespace: str) -> Policy | PolicyException | None:
     """The policy or exception; None of what is something else."""
     item = document.value
     if not isinstance(item, dict):
@@ -153,7 +153,7 @@ def _from_manifest(document: Document, namespace: str) -> Policy | Exemption | N
     try:
         if item.get("kind") == EXCEPTION:
             # One that no cluster has yet begins when it is applied: now.
-            return exemption_of(item, time.time())
+            return exception_of(item, time.time())
         return policy_of(item, namespace)
     except ManifestError as error:
         raise UnreadableFile(f"{document.place}: {error}") from None

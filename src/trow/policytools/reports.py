@@ -129,7 +129,7 @@ def _image(image: JudgedImage) -> ImageResult:
 
 def _policy(opinion: Opinion) -> PolicyResult:
     found = opinion.finding
-    reasons = (found.reason, found.remedy, found.exemption)
+    reasons = (found.reason, found.remedy, found.exception)
     return PolicyResult(found.policy, found.rule, found.mode.value, opinion.outcome.value, *reasons)
 
 

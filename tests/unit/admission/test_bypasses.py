@@ -79,4 +79,4 @@ async def test_no_way_past_the_policy(keepers: dict[str, Gatekeeper], name: str)
 
 def test_exceptions_are_read_as_they_are_dated() -> None:
     dated = [each for items in FILE["policies"].values() for each in items if each.get("kind") == manifests.EXCEPTION]
-    assert {manifests.exemption_of(each).active(NOW) for each in dated} == {True, False}
+    assert {manifests.exception_of(each).active(NOW) for each in dated} == {True, False}

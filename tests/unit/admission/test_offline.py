@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support import platforms
 from support.admission import NAMESPACE, REGISTRY, Gatekeeper, containers, pod, workload
-from support.verdicts import NOW, OTHER, SHA256, exemption, pattern, required
+from support.verdicts import NOW, OTHER, SHA256, pattern, policy_exception, required
 from trow.policy.aliases import aliases_of, under_all_names
 from trow.policy.changes import prefixes_of
 from trow.policy.decide import Rules
@@ -68,14 +68,17 @@ POLICIES: Final = st.builds(
     require=st.builds(required, digest=st.booleans(), exists=st.sampled_from([False, False, True])),
     mutate=st.builds(Mutations, st.booleans(), st.booleans()),
 )
-EXEMPTIONS: Final = st.lists(
+EXCEPTIONS: Final = st.lists(
     st.builds(
-        exemption, PATTERNS, namespaces=st.just(frozenset({NAMESPACE})), policies=st.just(frozenset({f"{CLUSTER}/one"}))
+        policy_exception,
+        PATTERNS,
+        namespaces=st.just(frozenset({NAMESPACE})),
+        policies=st.just(frozenset({f"{CLUSTER}/one"})),
     ),
     max_size=1,
 ).map(tuple)
 RULE_BOOKS: Final = st.builds(
-    Rules, st.lists(POLICIES, min_size=1, max_size=2, unique_by=lambda each: each.name).map(tuple), EXEMPTIONS
+    Rules, st.lists(POLICIES, min_size=1, max_size=2, unique_by=lambda each: each.name).map(tuple), EXCEPTIONS
 )
 
 
@@ -97,8 +100,8 @@ def cluster(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def decree(cluster: Gatekeeper, rules: Rules) -> Rules:
     aliases = aliases_of(PULL_THROUGH)
-    adapted = Rules(tuple(under_all_names(each, aliases) for each in rules.policies), rules.exemptions)
-    cluster.book.replace(adapted.policies, adapted.exemptions)
+    adapted = Rules(tuple(under_all_names(each, aliases) for each in rules.policies), rules.exceptions)
+    cluster.book.replace(adapted.policies, adapted.exceptions)
     return adapted
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONFIGURED = configured.policy_of(Effect.DENY, ["registry.example.com"], [])
 POLICY = manifests.policy_of(document(CLUSTER_POLICY, policy()))
-EXEMPTION = manifests.exemption_of(document(EXCEPTION, exception()), 0.0)
+INCIDENT = manifests.exception_of(document(EXCEPTION, exception()), 0.0)
 
 
 def test_the_configuration_alone() -> None:
@@ -46,9 +46,9 @@ def test_policies_of_the_cluster_are_waited_for(given: Policy | None) -> None:
 
 def test_policies_of_the_cluster_add_to_the_configuration() -> None:
     book = PolicyStore(CONFIGURED, following=True)
-    book.replace([POLICY], [EXEMPTION])
+    book.replace([POLICY], [INCIDENT])
     assert not book.waiting
-    assert book.rules() == Rules((CONFIGURED, POLICY), (EXEMPTION,))
+    assert book.rules() == Rules((CONFIGURED, POLICY), (INCIDENT,))
 
 
 def test_a_cluster_without_policies_is_one() -> None:
@@ -59,8 +59,8 @@ def test_a_cluster_without_policies_is_one() -> None:
 
 def test_the_latest_word_counts() -> None:
     book = PolicyStore(None, following=True)
-    book.replace([POLICY], [EXEMPTION])
+    book.replace([POLICY], [INCIDENT])
     before = book.rules()
     book.replace([], [])
     assert book.rules() == Rules()
-    assert before == Rules((POLICY,), (EXEMPTION,))
+    assert before == Rules((POLICY,), (INCIDENT,))

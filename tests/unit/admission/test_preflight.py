@@ -36,7 +36,7 @@ class Told:
         self.notices.append(notice)
 
 
-async def mutate(keeper: Gatekeeper, item: dict[str, Any], spared: tuple[str, ...] = (), **members: Any) -> Told:
+async def mutate(keeper: Gatekeeper, item: dict[str, Any], excluded: tuple[str, ...] = (), **members: Any) -> Told:
     told, heralds = Told(), Notifiers()
     heralds.add(told)
     subjects, inquiry = ImageExtractor({}), BoundedLookup(NoImages(), 1.0)
@@ -44,7 +44,7 @@ async def mutate(keeper: Gatekeeper, item: dict[str, Any], spared: tuple[str, ..
     validation = Validation(
         keeper.book, subjects, inquiry, names, ReviewRecorder(keeper.audit), keeper.metrics, heralds, clock=keeper.clock
     )
-    foresight = Preflight(keeper.book, validation, spared, keeper.clock)
+    foresight = Preflight(keeper.book, validation, excluded, keeper.clock)
     mutation = Mutation(keeper.book, subjects, inquiry, keeper.metadata, keeper.metrics, names, foresight)
     ruling = await mutation.answer(decode(body(item, **members)), ORIGIN)
     assert ruling.allowed
@@ -91,8 +91,8 @@ async def test_new_policies_count_at_once(keep: Keep) -> None:
     assert len(keeper.audit.events) == 1
 
 
-async def test_spared_namespaces_and_dry_runs_are_not_reported(keep: Keep) -> None:
+async def test_excluded_namespaces_and_dry_runs_are_not_reported(keep: Keep) -> None:
     keeper = keep(STRICT)
-    await mutate(keeper, pod("docker.io/evil"), spared=(NAMESPACE,))
+    await mutate(keeper, pod("docker.io/evil"), excluded=(NAMESPACE,))
     await mutate(keeper, pod("docker.io/evil"), dryRun=True)
     assert keeper.audit.events == []

@@ -50,7 +50,7 @@ def requiring(mode: str = "enforce", name: str = "checked", **require: Any) -> d
     return document(CLUSTER_POLICY, {"default": "Allow", "mode": mode, "require": require}, name)
 
 
-def excused(**fields: Any) -> dict[str, Any]:
+def exempt(**fields: Any) -> dict[str, Any]:
     """An approved exception for the image that is not ours."""
     given = {"images": [{"registry": "docker.io", "repository": "evil/app"}], "approver": "bob", **fields}
     return document(EXCEPTION, exception(**given), "incident-4711")
@@ -230,10 +230,10 @@ async def test_both_say_their_word_on_what_cannot_be_read(keep: Keep) -> None:
 
 @pytest.mark.parametrize("mode", ["enforce", "warn", "audit"])
 async def test_no_exception_covers_what_cannot_be_read(keep: Keep, mode: str) -> None:
-    everything = excused(images=[{"registry": "*"}])
+    everything = exempt(images=[{"registry": "*"}])
     answer = await keep(ours(mode), everything).validate(pod() | {"spec": 1})
     assert answer.allowed is (mode != "enforce")
-    assert "excepted-by" not in answer.notes
+    assert "exceptions" not in answer.notes
 
 
 async def test_an_answer_that_comes_too_late_is_none(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
@@ -326,7 +326,7 @@ async def test_images_are_looked_up_where_a_policy_asks_for_it(keep: Keep) -> No
 
 
 async def test_an_exception_lets_run_and_everybody_hears_of_it(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
-    keeper = keep(ours(), excused())
+    keeper = keep(ours(), exempt())
     with caplog.at_level(logging.WARNING):
         answer = await keeper.validate(pod(THEIRS))
     assert answer.allowed
@@ -334,7 +334,7 @@ async def test_an_exception_lets_run_and_everybody_hears_of_it(keep: Keep, caplo
     for word in (THEIRS, "incident-4711", "the registry of the supplier is down"):
         assert word in warning
         assert word in caplog.text
-    assert answer.notes == {"verdict": "allowed", "excepted-by": "incident-4711"}
+    assert answer.notes == {"verdict": "allowed", "exceptions": "incident-4711"}
     event = only(keeper)
     assert (event.outcome, event.reason) == (Outcome.OK, warning)
     label = ("enforce", "ClusterImagePolicy/only-ours", "default", "exempt")
@@ -353,11 +353,11 @@ async def test_an_exception_lets_run_and_everybody_hears_of_it(keep: Keep, caplo
     ],
 )
 async def test_an_exception_is_for_nothing_else(keep: Keep, fields: dict[str, Any]) -> None:
-    assert not (await keep(ours(), excused(**fields)).validate(pod(THEIRS))).allowed
+    assert not (await keep(ours(), exempt(**fields)).validate(pod(THEIRS))).allowed
 
 
 async def test_an_exception_ends(keep: Keep) -> None:
-    keeper = keep(ours(), excused(duration="1h"))
+    keeper = keep(ours(), exempt(duration="1h"))
     assert (await keeper.validate(pod(THEIRS))).allowed
     keeper.clock.now += 3600
     assert not (await keeper.validate(pod(THEIRS))).allowed
@@ -365,8 +365,8 @@ async def test_an_exception_ends(keep: Keep) -> None:
 
 async def test_two_exceptions_are_no_wider_than_each(keep: Keep) -> None:
     """GHSA-gg4x-fgg2-h9w9: a cover made of pieces of several exceptions."""
-    one = excused(policies=["ClusterImagePolicy/only-ours"], namespaces=["team-b"])
-    two = excused(policies=["ClusterImagePolicy/other"], namespaces=[NAMESPACE])
+    one = exempt(policies=["ClusterImagePolicy/only-ours"], namespaces=["team-b"])
+    two = exempt(policies=["ClusterImagePolicy/other"], namespaces=[NAMESPACE])
     assert not (await keep(ours(), ours(name="other"), one, two).validate(pod(THEIRS))).allowed
 
 
@@ -444,7 +444,7 @@ async def test_a_dry_run_is_on_record_as_one_and_nobody_is_told(
     keep: Keep, item: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It tells as much as another review does."""
-    for keeper in (keep(ours(), excused()), keep(ours()), keep(following=False)):
+    for keeper in (keep(ours(), exempt()), keep(ours()), keep(following=False)):
         wet = await keeper.validate(item)
         recorded = keeper.audit.taken()
         caplog.clear()
@@ -474,7 +474,7 @@ async def test_a_record_that_is_not_written_in_time_is_none(keep: Keep) -> None:
 
 
 async def test_numbers(keep: Keep) -> None:
-    keeper = keep(ours(), ours("warn", "second"), excused(policies=["ClusterImagePolicy/second"]))
+    keeper = keep(ours(), ours("warn", "second"), exempt(policies=["ClusterImagePolicy/second"]))
     await keeper.validate(pod(OURS, THEIRS, "not an image"))
     await keeper.validate(pod(OURS), pod(OURS))
     await keeper.validate(pod(OURS), dryRun=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from support.apiserver import Answer, Asked
     from trow.controllers.policies import Enforcement, Source
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
 BASE: Final = "/apis/policy.trow.io/v1alpha1"
@@ -54,18 +54,18 @@ class Follower(PolicyController):
     """
 
     def __init__(self, objects: Objects, clock: Clock, enforcements: Sequence[Enforcement]) -> None:
-        self.taken: list[tuple[Sequence[Policy], Sequence[Exemption]]] = []
+        self.taken: list[tuple[Sequence[Policy], Sequence[PolicyException]]] = []
         super().__init__(objects, self.take, enforcements, lambda each: each, lambda created: "", clock)
 
-    def take(self, policies: Sequence[Policy], exemptions: Sequence[Exemption]) -> None:
-        self.taken.append((policies, exemptions))
+    def take(self, policies: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
+        self.taken.append((policies, exceptions))
 
     @property
     def policies(self) -> Sequence[Policy]:
         return self.taken[-1][0] if self.taken else ()
 
     @property
-    def exemptions(self) -> Sequence[Exemption]:
+    def exceptions(self) -> Sequence[PolicyException]:
         return self.taken[-1][1] if self.taken else ()
 
 
@@ -156,7 +156,7 @@ async def test_policies_and_exceptions_are_read_beside_the_event_loop(
 ) -> None:
     """One of a thousand rules takes some tenths of a second, and whoever may edit a namespace may write many."""
     threads: dict[str, int] = {}
-    for name in ("policy_of", "exemption_of"):
+    for name in ("policy_of", "exception_of"):
         monkeypatch.setattr(policies, name, noted(name, getattr(policies, name), threads))
     put(shelf, POLICY, policy())
     put(shelf, EXCEPTION, exception())
@@ -198,7 +198,7 @@ async def test_an_exception_that_cannot_be_read_excepts_nothing_and_says_so(shel
     put(shelf, EXCEPTION, exception(approver="bob"), "good")
     async with follower(shelf) as following:
         await eventually(lambda: reason(shelf, EXCEPTION) == "Invalid" and reason(shelf, EXCEPTION, "good") == "Active")
-        assert [each.name for each in following.exemptions] == ["good"]
+        assert [each.name for each in following.exceptions] == ["good"]
     found = condition(shelf, EXCEPTION, type="Active")
     assert (found["status"], "expiresAt" in status(shelf, EXCEPTION)) == ("False", False)
     assert "'forever' is not between 1s and 24h" in found["message"]
@@ -213,7 +213,7 @@ async def test_an_exception_is_told_to_be_over_when_it_is(shelf: Shelf) -> None:
     put(shelf, EXCEPTION, exception(approver="bob", duration="1h"))
     async with follower(shelf, clock) as following:
         await eventually(lambda: reason(shelf, EXCEPTION) == "Active")
-        assert following.exemptions[0].active(clock.now)
+        assert following.exceptions[0].active(clock.now)
         began = asyncio.get_running_loop().time()
         clock.now += 0.2
         await eventually(lambda: reason(shelf, EXCEPTION) == "Expired")
@@ -266,15 +266,15 @@ class Enforcer:
 
     Attributes:
         failing: what is raised instead.
-        exemptions: the names of those that were active each time.
+        exceptions: the names of those that were active each time.
     """
 
     def __init__(self, failing: Exception | None = None) -> None:
         self.failing = failing
-        self.exemptions: list[list[str]] = []
+        self.exceptions: list[list[str]] = []
 
-    async def keep(self, sources: Sequence[Source], exemptions: Sequence[Exemption]) -> dict[str, Condition]:
-        self.exemptions.append([each.name for each in exemptions])
+    async def keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
+        self.exceptions.append([each.name for each in exceptions])
         if self.failing is not None:
             raise self.failing
         return {each.path: Condition("Compiled", holds=True, reason="InStep", message="kept") for each in sources[:1]}
@@ -290,10 +290,10 @@ async def test_what_else_enforces_policies_is_told_and_heard(shelf: Shelf) -> No
         await eventually(lambda: reason(shelf, CLUSTER_POLICY, "b-second"))
         assert condition(shelf, CLUSTER_POLICY, "a-first", "Compiled")["reason"] == "InStep"
         assert condition(shelf, CLUSTER_POLICY, "b-second", "Compiled") == {}
-        assert enforcer.exemptions[-1] == ["tried"]
+        assert enforcer.exceptions[-1] == ["tried"]
         clock.now += 4 * 3600
         following.wake()
-        await eventually(lambda: enforcer.exemptions[-1] == [])
+        await eventually(lambda: enforcer.exceptions[-1] == [])
 
 
 async def test_what_else_enforces_policies_is_told_nothing_until_they_are_read(
@@ -316,10 +316,10 @@ async def test_what_else_enforces_policies_is_told_nothing_until_they_are_read(
             following.wake()
             for _ in range(10):  # turns of the event loop
                 await asyncio.sleep(0)
-            assert enforcer.exemptions == []
+            assert enforcer.exceptions == []
         finally:
             go_on.set()
-        await eventually(lambda: enforcer.exemptions)
+        await eventually(lambda: enforcer.exceptions)
 
 
 @pytest.mark.parametrize("trouble", [Forbidden(403, "Forbidden", "no"), Unavailable("no"), RuntimeError("no")])

@@ -84,7 +84,7 @@ class ClusterPolicy(Policy, frozen=True):
     namespaces: Namespaces = Namespaces()
 
 
-class Exemption(Strict, frozen=True):
+class PolicyException(Strict, frozen=True):
     reason: Annotated[str, Meta(min_length=10, max_length=1000)]
     requester: Name
     duration: Annotated[str, Meta(pattern=r"^\d+h$")]
@@ -121,7 +121,7 @@ class OfNamespace(Strict, frozen=True, tag_field="kind", tag="ImagePolicy"):
 class OfException(Strict, frozen=True, tag_field="kind", tag="PolicyException"):
     api_version: Literal["policy.trow.io/v1alpha1"]
     metadata: Dated
-    spec: Exemption
+    spec: PolicyException
 
 
 class ImageValidation(Strict, frozen=True):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.verdicts import (
-    EXEMPTIONS,
+    EXCEPTIONS,
     HOUR,
     NAMESPACES,
     NOW,
@@ -20,9 +20,9 @@ from support.verdicts import (
     allow,
     cluster_policy,
     deny,
-    exemption,
     pattern,
     pod,
+    policy_exception,
     required,
     standing,
 )
@@ -31,8 +31,8 @@ from trow.policy.configured import policy_of
 from trow.policy.decide import (
     DEFAULT,
     INVALID,
-    LONGEST_EXEMPTION,
-    Exemption,
+    LONGEST_EXCEPTION,
+    PolicyException,
     Request,
     Rules,
     Verdict,
@@ -65,8 +65,10 @@ def built_for(*platforms: str) -> ImageFacts:
     return replace(HERE, config=ImageConfig(NOW, platforms))
 
 
-def verdict(request: Request, *policies: Policy, exemptions: tuple[Exemption, ...] = (), now: float = NOW) -> Verdict:
-    return judge(Rules(policies, exemptions), request, {}, now)
+def verdict(
+    request: Request, *policies: Policy, exceptions: tuple[PolicyException, ...] = (), now: float = NOW
+) -> Verdict:
+    return judge(Rules(policies, exceptions), request, {}, now)
 
 
 def only(found: Verdict) -> Finding:
@@ -479,11 +481,11 @@ FACTS: Final = st.builds(
 )
 
 
-@given(POLICIES, st.lists(EXEMPTIONS, max_size=2), TEXTS, FACTS)
+@given(POLICIES, st.lists(EXCEPTIONS, max_size=2), TEXTS, FACTS)
 def test_what_is_certain_without_facts_stays_so_whatever_they_are(
-    policy: Policy, exemptions: list[Exemption], text: str, facts: ImageFacts
+    policy: Policy, exceptions: list[PolicyException], text: str, facts: ImageFacts
 ) -> None:
-    rules, request = Rules((policy,), tuple(exemptions)), pod(text)
+    rules, request = Rules((policy,), tuple(exceptions)), pod(text)
     for blind, knowing in zip(
         judge(rules, request, {}, NOW).findings,
         judge(rules, request, {parse(text): facts}, NOW).findings,
@@ -508,18 +510,18 @@ HUB: Final = pattern("docker.io")
 
 
 def test_an_exception_turns_a_denial_round_and_says_so() -> None:
-    found = verdict(pod(NGINX), OURS_ONLY, exemptions=(exemption(HUB),))
+    found = verdict(pod(NGINX), OURS_ONLY, exceptions=(policy_exception(HUB),))
     assert found.allowed
-    assert found.excused == found.findings
+    assert found.exempt == found.findings
     finding = only(found)
-    assert (finding.rule, finding.exemption) == (DEFAULT, "incident")
-    assert finding.reason == "is allowed by no rule, but incident excepts it: the registry is down"
+    assert (finding.rule, finding.exception) == (DEFAULT, "incident")
+    assert finding.reason == "is allowed by no rule, but incident exempts it: the registry is down"
 
 
 def test_an_exception_says_nothing_of_what_is_allowed_anyhow() -> None:
-    found = verdict(pod("registry.example.com/x"), OURS_ONLY, exemptions=(exemption(pattern("*")),))
-    assert found.excused == ()
-    assert only(found).exemption == ""
+    found = verdict(pod("registry.example.com/x"), OURS_ONLY, exceptions=(policy_exception(pattern("*")),))
+    assert found.exempt == ()
+    assert only(found).exception == ""
 
 
 @pytest.mark.parametrize(
@@ -531,57 +533,59 @@ def test_an_exception_says_nothing_of_what_is_allowed_anyhow() -> None:
     ],
 )
 def test_an_exception_is_from_all_that_a_policy_says(policy: Policy) -> None:
-    assert only(verdict(pod(NGINX), policy, exemptions=(exemption(HUB),))).allowed
+    assert only(verdict(pod(NGINX), policy, exceptions=(policy_exception(HUB),))).allowed
 
 
 @pytest.mark.parametrize(
     "tried",
     [
         # who
-        exemption(HUB, approver=""),
-        exemption(HUB, approver="alice"),
-        exemption(HUB, requester="", approver=""),
+        policy_exception(HUB, approver=""),
+        policy_exception(HUB, approver="alice"),
+        policy_exception(HUB, requester="", approver=""),
         # when
-        exemption(HUB, begins=NOW - HOUR),
-        exemption(HUB, begins=NOW + 0.001),
-        exemption(HUB, begins=NOW + 1e6),
-        exemption(HUB, duration=0.0),
-        exemption(HUB, duration=-HOUR),
-        exemption(HUB, begins=NOW - 24 * HOUR, duration=25 * HOUR),
-        exemption(HUB, begins=NOW - 24 * HOUR, duration=float("inf")),
-        exemption(HUB, begins=float("nan")),
-        exemption(HUB, duration=float("nan")),
+        policy_exception(HUB, begins=NOW - HOUR),
+        policy_exception(HUB, begins=NOW + 0.001),
+        policy_exception(HUB, begins=NOW + 1e6),
+        policy_exception(HUB, duration=0.0),
+        policy_exception(HUB, duration=-HOUR),
+        policy_exception(HUB, begins=NOW - 24 * HOUR, duration=25 * HOUR),
+        policy_exception(HUB, begins=NOW - 24 * HOUR, duration=float("inf")),
+        policy_exception(HUB, begins=float("nan")),
+        policy_exception(HUB, duration=float("nan")),
         # what: a pattern has to cover the image as if it allowed it
-        exemption(),
-        exemption(pattern("quay.io")),
-        exemption(pattern("docker.io", "nginx", "1.28")),
-        exemption(pattern("docker.io", "nginx", digest=SHA256)),
+        policy_exception(),
+        policy_exception(pattern("quay.io")),
+        policy_exception(pattern("docker.io", "nginx", "1.28")),
+        policy_exception(pattern("docker.io", "nginx", digest=SHA256)),
         # where
-        exemption(HUB, namespaces=frozenset()),
-        exemption(HUB, namespaces=frozenset({"team-b"})),
-        exemption(HUB, namespaces=frozenset({"*", "team-*", "team-"})),
-        exemption(HUB, namespaces=frozenset({"team-abc"})),
+        policy_exception(HUB, namespaces=frozenset()),
+        policy_exception(HUB, namespaces=frozenset({"team-b"})),
+        policy_exception(HUB, namespaces=frozenset({"*", "team-*", "team-"})),
+        policy_exception(HUB, namespaces=frozenset({"team-abc"})),
         # from which policy
-        exemption(HUB, policies=frozenset()),
-        exemption(HUB, policies=frozenset({"ClusterImagePolicy/other"})),
-        exemption(HUB, policies=frozenset({"ImagePolicy/only-ours"})),
-        exemption(HUB, policies=frozenset({"only-ours", "*", "ClusterImagePolicy/*", "clusterimagepolicy/only-ours"})),
+        policy_exception(HUB, policies=frozenset()),
+        policy_exception(HUB, policies=frozenset({"ClusterImagePolicy/other"})),
+        policy_exception(HUB, policies=frozenset({"ImagePolicy/only-ours"})),
+        policy_exception(
+            HUB, policies=frozenset({"only-ours", "*", "ClusterImagePolicy/*", "clusterimagepolicy/only-ours"})
+        ),
     ],
 )
-def test_exceptions_that_do_not_count(tried: Exemption) -> None:
-    found = verdict(pod(NGINX), OURS_ONLY, exemptions=(tried,))
+def test_exceptions_that_do_not_count(tried: PolicyException) -> None:
+    found = verdict(pod(NGINX), OURS_ONLY, exceptions=(tried,))
     assert not found.allowed
-    assert found.excused == ()
+    assert found.exempt == ()
 
 
 def test_a_tag_that_may_lie_is_not_excepted() -> None:
-    excepted = (exemption(pattern("docker.io", "nginx", "1.27")),)
-    assert verdict(pod("nginx:1.27"), OURS_ONLY, exemptions=excepted).allowed
-    assert not verdict(pod(f"nginx:1.27@{SHA256}"), OURS_ONLY, exemptions=excepted).allowed
+    excepted = (policy_exception(pattern("docker.io", "nginx", "1.27")),)
+    assert verdict(pod("nginx:1.27"), OURS_ONLY, exceptions=excepted).allowed
+    assert not verdict(pod(f"nginx:1.27@{SHA256}"), OURS_ONLY, exceptions=excepted).allowed
 
 
 def test_what_cannot_be_read_is_not_excepted() -> None:
-    assert not verdict(pod("docker.io./nginx"), OURS_ONLY, exemptions=(exemption(pattern("*")),)).allowed
+    assert not verdict(pod("docker.io./nginx"), OURS_ONLY, exceptions=(policy_exception(pattern("*")),)).allowed
 
 
 @pytest.mark.parametrize(
@@ -594,91 +598,97 @@ def test_what_cannot_be_read_is_not_excepted() -> None:
         (HOUR, NOW + HOUR + 1, False),
         (25 * HOUR, NOW + 24 * HOUR - 0.001, True),
         (25 * HOUR, NOW + 24 * HOUR, False),
-        (1e9, NOW + LONGEST_EXEMPTION, False),
+        (1e9, NOW + LONGEST_EXCEPTION, False),
     ],
 )
 def test_when_an_exception_is_in_force(duration: float, now: float, active: bool) -> None:  # noqa: FBT001
-    excepted = exemption(HUB, duration=duration)
+    excepted = policy_exception(HUB, duration=duration)
     assert excepted.active(now) is active
-    assert verdict(pod(NGINX), OURS_ONLY, exemptions=(excepted,), now=now).allowed is active
+    assert verdict(pod(NGINX), OURS_ONLY, exceptions=(excepted,), now=now).allowed is active
 
 
 def test_when_an_exception_ends() -> None:
-    assert exemption(HUB, duration=HOUR).ends == NOW + HOUR
-    assert exemption(HUB, duration=25 * HOUR).ends == NOW + LONGEST_EXEMPTION == NOW + 24 * HOUR
+    assert policy_exception(HUB, duration=HOUR).ends == NOW + HOUR
+    assert policy_exception(HUB, duration=25 * HOUR).ends == NOW + LONGEST_EXCEPTION == NOW + 24 * HOUR
 
 
 @pytest.mark.parametrize(
     "pair",
     [
         # the first is in force and narrow, the second is wide and lacks something (GHSA-gg4x-fgg2-h9w9)
-        (exemption(pattern("quay.io")), exemption(HUB, approver="")),
-        (exemption(pattern("quay.io")), exemption(HUB, approver="alice")),
-        (exemption(pattern("quay.io")), exemption(HUB, begins=NOW - 2 * HOUR)),
+        (policy_exception(pattern("quay.io")), policy_exception(HUB, approver="")),
+        (policy_exception(pattern("quay.io")), policy_exception(HUB, approver="alice")),
+        (policy_exception(pattern("quay.io")), policy_exception(HUB, begins=NOW - 2 * HOUR)),
         # each has a part of what it takes
-        (exemption(pattern("quay.io")), exemption(HUB, namespaces=frozenset({"team-b"}))),
-        (exemption(pattern("quay.io")), exemption(HUB, policies=frozenset({"ClusterImagePolicy/other"}))),
+        (policy_exception(pattern("quay.io")), policy_exception(HUB, namespaces=frozenset({"team-b"}))),
+        (policy_exception(pattern("quay.io")), policy_exception(HUB, policies=frozenset({"ClusterImagePolicy/other"}))),
         (
-            exemption(HUB, namespaces=frozenset({"team-b"})),
-            exemption(HUB, policies=frozenset({"ClusterImagePolicy/other"})),
+            policy_exception(HUB, namespaces=frozenset({"team-b"})),
+            policy_exception(HUB, policies=frozenset({"ClusterImagePolicy/other"})),
         ),
-        (exemption(pattern("docker.io", "acme/**")), exemption(pattern("*", "library/nginx", "1.26"))),
+        (policy_exception(pattern("docker.io", "acme/**")), policy_exception(pattern("*", "library/nginx", "1.26"))),
     ],
 )
-def test_two_exceptions_do_not_join(pair: tuple[Exemption, Exemption]) -> None:
+def test_two_exceptions_do_not_join(pair: tuple[PolicyException, PolicyException]) -> None:
     for excepted in (pair, pair[::-1]):
-        assert not verdict(pod(NGINX), OURS_ONLY, exemptions=excepted).allowed
+        assert not verdict(pod(NGINX), OURS_ONLY, exceptions=excepted).allowed
 
 
 def test_two_exceptions_do_not_follow_one_another() -> None:
     """The second begins when the first ends, and each counts from its own beginning."""
-    pair = (exemption(HUB), exemption(HUB, begins=NOW + HOUR, approver=""))
-    assert not verdict(pod(NGINX), OURS_ONLY, exemptions=pair, now=NOW + HOUR).allowed
+    pair = (policy_exception(HUB), policy_exception(HUB, begins=NOW + HOUR, approver=""))
+    assert not verdict(pod(NGINX), OURS_ONLY, exceptions=pair, now=NOW + HOUR).allowed
 
 
 @given(
     st.lists(POLICIES, min_size=1, max_size=3),
-    st.lists(EXEMPTIONS, max_size=3),
+    st.lists(EXCEPTIONS, max_size=3),
     st.lists(TEXTS, max_size=2),
     NAMESPACES,
 )
-def test_a_denial_is_excused_by_one_exception_alone_or_not_at_all(
-    policies: list[Policy], exemptions: list[Exemption], texts: list[str], namespace: str
+def test_a_denial_is_turned_round_by_one_exception_alone_or_not_at_all(
+    policies: list[Policy], exceptions: list[PolicyException], texts: list[str], namespace: str
 ) -> None:
     request = pod(*texts, namespace=namespace)
-    together = verdict(request, *policies, exemptions=tuple(exemptions))
-    apart = [verdict(request, *policies, exemptions=(each,)).findings for each in exemptions]
+    together = verdict(request, *policies, exceptions=tuple(exceptions))
+    apart = [verdict(request, *policies, exceptions=(each,)).findings for each in exceptions]
     without = verdict(request, *policies).findings
     for place, finding in enumerate(together.findings):
         assert finding.allowed == (without[place].allowed or any(each[place].allowed for each in apart))
 
 
-@given(st.lists(POLICIES, max_size=3), st.lists(EXEMPTIONS, max_size=3), st.lists(TEXTS, max_size=2))
-def test_only_what_is_in_force_counts(policies: list[Policy], exemptions: list[Exemption], texts: list[str]) -> None:
-    active = tuple(each for each in exemptions if each.active(NOW))
-    everything = verdict(pod(*texts), *policies, exemptions=tuple(exemptions))
-    assert everything == verdict(pod(*texts), *policies, exemptions=active)
-    assert all(finding.exemption in {each.name for each in active} for finding in everything.excused)
+@given(st.lists(POLICIES, max_size=3), st.lists(EXCEPTIONS, max_size=3), st.lists(TEXTS, max_size=2))
+def test_only_what_is_in_force_counts(
+    policies: list[Policy], exceptions: list[PolicyException], texts: list[str]
+) -> None:
+    active = tuple(each for each in exceptions if each.active(NOW))
+    everything = verdict(pod(*texts), *policies, exceptions=tuple(exceptions))
+    assert everything == verdict(pod(*texts), *policies, exceptions=active)
+    assert all(finding.exception in {each.name for each in active} for finding in everything.exempt)
 
 
 def test_the_exception_that_is_named_is_the_first_that_covers_it() -> None:
-    excepted = (exemption(pattern("quay.io"), name="no"), exemption(HUB, name="one"), exemption(HUB, name="two"))
-    assert only(verdict(pod(NGINX), OURS_ONLY, exemptions=excepted)).exemption == "one"
+    excepted = (
+        policy_exception(pattern("quay.io"), name="no"),
+        policy_exception(HUB, name="one"),
+        policy_exception(HUB, name="two"),
+    )
+    assert only(verdict(pod(NGINX), OURS_ONLY, exceptions=excepted)).exception == "one"
 
 
 def test_an_exception_from_the_configured_policy_names_it_alone() -> None:
     configured = policy_of(Effect.DENY, ["quay.io"], [])
     assert verdict(
-        pod(NGINX), configured, exemptions=(exemption(HUB, policies=frozenset({"image_validation"})),)
+        pod(NGINX), configured, exceptions=(policy_exception(HUB, policies=frozenset({"image_validation"})),)
     ).allowed
-    assert not verdict(pod(NGINX), configured, exemptions=(exemption(HUB),)).allowed
+    assert not verdict(pod(NGINX), configured, exceptions=(policy_exception(HUB),)).allowed
 
 
 def test_an_exception_from_a_namespaced_policy_counts_in_the_namespaces_it_names() -> None:
     strict = tuple(Policy(NAMESPACED, "strict", Effect.DENY, namespace=name) for name in ("team-a", "team-b"))
-    excepted = (exemption(HUB, policies=frozenset({"ImagePolicy/strict"})),)
-    assert verdict(pod(NGINX, namespace="team-a"), *strict, exemptions=excepted).allowed
-    assert not verdict(pod(NGINX, namespace="team-b"), *strict, exemptions=excepted).allowed
+    excepted = (policy_exception(HUB, policies=frozenset({"ImagePolicy/strict"})),)
+    assert verdict(pod(NGINX, namespace="team-a"), *strict, exceptions=excepted).allowed
+    assert not verdict(pod(NGINX, namespace="team-b"), *strict, exceptions=excepted).allowed
 
 
 # What is said
@@ -732,7 +742,7 @@ def test_a_policy_may_leave_images_alone_in_some_namespaces(text: str, rule: str
     assert (found.allowed, found.rule, found.reason) == (
         True,
         "exceptions.vendor",
-        "is excepted: the vendor has a registry of its own",
+        "is exempt: the vendor has a registry of its own",
     )
     elsewhere = only(verdict(pod(text, namespace="team-b"), policy))
     assert (elsewhere.allowed, elsewhere.rule) == (False, rule)
@@ -741,7 +751,7 @@ def test_a_policy_may_leave_images_alone_in_some_namespaces(text: str, rule: str
 
 def test_the_use_of_an_exception_of_a_policy_is_nothing_to_tell_of() -> None:
     """It is what the policy says; one that somebody asked for breaks it."""
-    assert verdict(pod(NGINX), excepting(standing(VENDOR))).excused == ()
+    assert verdict(pod(NGINX), excepting(standing(VENDOR))).exempt == ()
 
 
 def test_an_exception_of_a_policy_spares_no_digest_that_is_denied() -> None:

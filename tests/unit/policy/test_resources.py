@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from support.verdicts import SHA256, SHA512, allow, deny, pattern, required
-from trow.policy.decide import Exemption
+from trow.policy.decide import PolicyException
 from trow.policy.pods import UsedBy
 from trow.policy.requirements import age_of
-from trow.policy.resources import ManifestError, duration_of, exemption_of, is_ours, policy_of
+from trow.policy.resources import ManifestError, duration_of, exception_of, is_ours, policy_of
 from trow.policy.rules import (
     CLUSTER,
     NAMESPACED,
@@ -40,10 +40,10 @@ def read(spec: Document, kind: str = CLUSTER_POLICY) -> Policy:
     return policy_of(document(kind, spec))
 
 
-def excepted(spec: Document, created: object = MADE) -> Exemption:
+def excepted(spec: Document, created: object = MADE) -> PolicyException:
     item = document(EXCEPTION, spec)
     item["metadata"]["creationTimestamp"] = created
-    return exemption_of(item)
+    return exception_of(item)
 
 
 # Policies
@@ -220,7 +220,7 @@ def test_an_exception_with_all_it_can_have() -> None:
             {"registry": "q.io", "digest": SHA512},
         ],
     )
-    assert excepted(spec) == Exemption(
+    assert excepted(spec) == PolicyException(
         "tried",
         "the registry of the supplier is down",
         "alice",
@@ -257,14 +257,14 @@ def test_when_an_exception_was_made(created: object, begins: float) -> None:
 
 def test_an_exception_that_does_not_say_when_it_was_made() -> None:
     item = document(EXCEPTION, exception())
-    assert exemption_of(item, MADE_AT).begins == MADE_AT
-    assert exemption_of(item, 0.0).begins == 0.0
+    assert exception_of(item, MADE_AT).begins == MADE_AT
+    assert exception_of(item, 0.0).begins == 0.0
     with pytest.raises(
         ManifestError, match=r"PolicyException/tried: metadata\.creationTimestamp is missing, .*; write"
     ):
-        exemption_of(item)
+        exception_of(item)
     item["metadata"]["creationTimestamp"] = "2026-11-24T13:00:00Z"
-    assert exemption_of(item, MADE_AT).begins == MADE_AT + 3600
+    assert exception_of(item, MADE_AT).begins == MADE_AT + 3600
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ IMAGE: Final = {"registry": "registry.example.com"}
 def test_unknown_fields_are_refused(kind: str, spec: Document, where: str, unknown: str) -> None:
     complaint = f"{kind}/tried: {where}: has an unknown '{unknown}'"
     with pytest.raises(ManifestError, match=f"^{re.escape(complaint)}; (did you mean|remove it)"):
-        (exemption_of if kind == EXCEPTION else policy_of)(document(kind, spec))
+        (exception_of if kind == EXCEPTION else policy_of)(document(kind, spec))
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_the_namespace_is_a_whole_component(repository: str) -> None:
 def test_unknown_fields_of_the_object_are_refused(kind: str) -> None:
     item = document(kind, exception() if kind == EXCEPTION else policy()) | {"data": {}}
     with pytest.raises(ManifestError, match=rf"^{kind}: has an unknown 'data'$"):
-        (exemption_of if kind == EXCEPTION else policy_of)(item)
+        (exception_of if kind == EXCEPTION else policy_of)(item)
 
 
 # What is refused: values
@@ -646,7 +646,7 @@ def test_a_policy_is_no_exception() -> None:
     with pytest.raises(
         ManifestError, match=r"ClusterImagePolicy is not a PolicyException of policy\.trow\.io/v1alpha1"
     ):
-        exemption_of(GOOD)
+        exception_of(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -772,7 +772,7 @@ SPECS: Final = st.dictionaries(FIELDS, JSON | st.dictionaries(FIELDS, JSON, max_
 @given(st.sampled_from([CLUSTER_POLICY, POLICY, EXCEPTION]), st.one_of(JSON, SPECS))
 def test_an_object_is_read_or_refused_by_name(kind: str, spec: Any) -> None:
     try:
-        (exemption_of if kind == EXCEPTION else policy_of)(document(kind, spec))
+        (exception_of if kind == EXCEPTION else policy_of)(document(kind, spec))
     except ManifestError as error:
         assert str(error).startswith(kind)  # noqa: PT017 - what is read may be anything
 
@@ -810,5 +810,5 @@ def with_object_at(kind: str, path: tuple[str, ...]) -> Document:
 
 def complaint_of(kind: str, item: Document) -> str:
     with pytest.raises(ManifestError) as refused:
-        (exemption_of if kind == EXCEPTION else policy_of)(item)
+        (exception_of if kind == EXCEPTION else policy_of)(item)
     return str(refused.value)

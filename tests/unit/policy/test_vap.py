@@ -15,7 +15,7 @@ from support.spellings import OTHER, SHA256, compared, names, pattern
 from trow.lib.globs import matches
 from trow.policy import images
 from trow.policy.configured import policy_of as configured_policy
-from trow.policy.decide import Exemption
+from trow.policy.decide import PolicyException
 from trow.policy.images import InvalidImage
 from trow.policy.patterns import ImagePattern
 from trow.policy.resources import policy_of
@@ -182,7 +182,7 @@ def rules(count: int, action: str = "Allow", **image: str) -> list[dict[str, Any
     ]
 
 
-def exemption(**changed: Any) -> Exemption:
+def policy_exception(**changed: Any) -> PolicyException:
     fields: dict[str, Any] = {
         "name": "incident-4711",
         "reason": "the registry of the supplier is down",
@@ -194,7 +194,7 @@ def exemption(**changed: Any) -> Exemption:
         "policies": frozenset({"ClusterImagePolicy/only-ours"}),
         "patterns": (ImagePattern.parse("docker.io", "nginx", "1.27"),),
     }
-    return Exemption(**(fields | changed))
+    return PolicyException(**(fields | changed))
 
 
 def spec(compiled: Compiled) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def selected(compiled: Compiled) -> list[tuple[str, list[str]]]:
 
 def test_namespaces_by_name_are_selected_by_label() -> None:
     namespaces = {"include": ["b", "a"], "exclude": ["c"]}
-    compiled = compile_policy(policy(namespaces=namespaces), spared=["trow"])
+    compiled = compile_policy(policy(namespaces=namespaces), excluded=["trow"])
     assert selected(compiled) == [("NotIn", ["c", "trow"]), ("In", ["a", "b"])]
     assert spec(compiled)["matchConditions"] == []
 
@@ -395,13 +395,13 @@ def test_rules_that_change_nothing_are_not_written() -> None:
 
 
 def test_an_exception_in_force_is_written_with_its_end() -> None:
-    later = exemption(name="later", begins=2000.0)
-    compiled = compile_policy(policy(), exemptions=[later, exemption()], now=2500.0)
+    later = policy_exception(name="later", begins=2000.0)
+    compiled = compile_policy(policy(), exceptions=[later, policy_exception()], now=2500.0)
     assert compiled.until == 4600.0
-    assert re.search(r"docker\\.io.*nginx.*1\\.27", variables(compiled)["excused0"])
-    assert 'request.namespace in ["team-a"]' in variables(compiled)["excused0"]
-    assert "creationTimestamp) < timestamp('1970-01-01T01:16:40Z')" in variables(compiled)["excused0"]
-    assert variables(compiled)["judged"].count("excused") == 2
+    assert re.search(r"docker\\.io.*nginx.*1\\.27", variables(compiled)["exempt0"])
+    assert 'request.namespace in ["team-a"]' in variables(compiled)["exempt0"]
+    assert "creationTimestamp) < timestamp('1970-01-01T01:16:40Z')" in variables(compiled)["exempt0"]
+    assert variables(compiled)["judged"].count("exempt") == 2
     annotations = json.loads(json.dumps(compiled.policies))[0]["metadata"]["annotations"]
     ends = "incident-4711 until 1970-01-01T01:16:40Z, later until 1970-01-01T01:33:20Z"
     assert annotations[EXCEPTIONS] == ends
@@ -422,15 +422,15 @@ def test_an_exception_in_force_is_written_with_its_end() -> None:
 )
 def test_an_exception_that_does_not_count_is_not_written(changed: dict[str, Any], now: float) -> None:
     ours = policy(namespaces={"include": ["team-a"]})
-    assert compile_policy(ours, exemptions=[exemption(**changed)], now=now) == compile_policy(ours)
+    assert compile_policy(ours, exceptions=[policy_exception(**changed)], now=now) == compile_policy(ours)
 
 
 def test_without_a_time_no_exception_counts() -> None:
-    assert compile_policy(policy(), exemptions=[exemption()]) == compile_policy(policy())
+    assert compile_policy(policy(), exceptions=[policy_exception()]) == compile_policy(policy())
 
 
 def test_an_exception_ends_after_a_day_whatever_it_says() -> None:
-    compiled = compile_policy(policy(), exemptions=[exemption(duration=1e9)], now=2000.0)
+    compiled = compile_policy(policy(), exceptions=[policy_exception(duration=1e9)], now=2000.0)
     assert compiled.until == 1000.0 + 24 * 3600
 
 
@@ -438,11 +438,11 @@ def test_an_exception_ends_after_a_day_whatever_it_says() -> None:
 
 
 def test_static_files_have_names_of_their_own_and_no_exceptions() -> None:
-    compiled = compile_policy(policy(), exemptions=[exemption()], now=2000.0, static=True)
+    compiled = compile_policy(policy(), exceptions=[policy_exception()], now=2000.0, static=True)
     written = [*compiled.policies, *compiled.bindings]
     assert all(title(each).endswith(STATIC) for each in written)
     assert {each["spec"]["policyName"] for each in json.loads(json.dumps(compiled.bindings))} == {title(written[0])}
-    assert "excused0" not in variables(compiled)
+    assert "exempt0" not in variables(compiled)
     assert compiled.until is None
     assert [each.partition(":")[0] for each in compiled.left_out] == ["exception incident-4711"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import POD_SPECS
-from trow.policy.resources import exemption_of, policy_of
+from trow.policy.resources import exception_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED
 from trow.policy.vap.regions import about, any_of
 from trow.policy.webhooks import Asking, Call, Resource, mutating, reach, validating
@@ -81,9 +81,9 @@ def test_further_kinds_are_asked_about() -> None:
     assert ("argoproj.io", "rollouts") not in asked  # the API server takes no list in which a star has company
 
 
-def test_the_spared_namespaces_are_left_alone() -> None:
+def test_the_excluded_namespaces_are_left_alone() -> None:
     for found in (validating, mutating):
-        for name, webhook in webhooks(found(asking(spared=["trow", "kube-system"]), CALL)).items():
+        for name, webhook in webhooks(found(asking(excluded=["trow", "kube-system"]), CALL)).items():
             (selected,) = webhook["namespaceSelector"]["matchExpressions"]
             assert selected["key"] == "kubernetes.io/metadata.name"
             wanted = ("In", ["trow"]) if name == "reach.trow.io" else ("NotIn", ["kube-system", "trow"])
@@ -186,10 +186,10 @@ def test_where_an_exception_is_by_tag_a_digest_beside_it_needs_an_answer() -> No
         "images": [{**OURS, "tag": "v1"}],
     }
     item = {"apiVersion": "policy.trow.io/v1alpha1", "kind": "PolicyException", "metadata": {"name": "e"}, "spec": spec}
-    condition = insisting(policy(), exemptions=[exemption_of(item, 0.0)])
+    condition = insisting(policy(), exceptions=[exception_of(item, 0.0)])
     assert 'in ["shop"]' in condition
     assert "i.contains('@')" in condition
-    assert insisting(policy(name="other"), exemptions=[exemption_of(item, 0.0)]) == "never"
+    assert insisting(policy(name="other"), exceptions=[exception_of(item, 0.0)]) == "never"
 
 
 def test_where_a_digest_is_denied_what_a_tag_stands_for_needs_an_answer() -> None:

@@ -45,9 +45,9 @@ def test_policies_and_exceptions_of_a_file(tmp_path: Path) -> None:
         ("ClusterImagePolicy/one", "", Mode.ENFORCE),
         ("ImagePolicy/two", "team-a", Mode.WARN),
     ]
-    (exemption,) = rules.exemptions
-    assert exemption.active(exemption.begins)  # what no cluster has yet begins now
-    assert not exemption.active(exemption.ends)
+    (exception,) = rules.exceptions
+    assert exception.active(exception.begins)  # what no cluster has yet begins now
+    assert not exception.active(exception.ends)
 
 
 def test_policies_as_kubectl_prints_them(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_a_configuration_says_beside(tmp_path: Path) -> None:
 admission:
   extra_kinds: [{group: argoproj.io, kind: Rollout, paths: [spec.template.spec]}]
   pull_through: {quay.io: registry.example.com/f/quay.io}
-  spared_namespaces: [kube-system]
+  excluded_namespaces: [kube-system]
 """)
     (tmp_path / "policies.yaml").write_text(
         CLUSTER.replace(
@@ -109,7 +109,7 @@ admission:
     (policy,) = found.rules.policies
     assert policy.decide(images.parse("registry.example.com/f/quay.io/a/b"))[0] is Effect.ALLOW
     assert policy.decide(images.parse("registry.example.com/a/b"))[0] is Effect.DENY
-    assert found.spared == ("kube-system",)
+    assert found.excluded == ("kube-system",)
     rollout = {"spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}}
     assert [use.text for use in found.subjects.uses(Kind("argoproj.io", "Rollout"), rollout)] == ["a"]
 

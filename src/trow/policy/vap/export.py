@@ -33,7 +33,7 @@ from trow.policy.vap.regions import EVERYWHERE, NOWHERE, names_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
 Manifest: TypeAlias = "Mapping[str, object]"
@@ -79,8 +79,8 @@ def compile_policy(
     policy: Policy,
     *,
     generation: int = 0,
-    spared: Collection[str] = (),
-    exemptions: Sequence[Exemption] = (),
+    excluded: Collection[str] = (),
+    exceptions: Sequence[PolicyException] = (),
     now: float = inf,
     changed: str = NOWHERE,
     static: bool = False,
@@ -90,18 +90,18 @@ def compile_policy(
     Args:
         policy: any.
         generation: which version of its source this is.
-        spared: namespaces that are left alone whatever the policy says, such as Trow's own.
-        exemptions: all exceptions; those that are active and name the policy are compiled in.
+        excluded: namespaces that are left alone whatever the policy says, such as Trow's own.
+        exceptions: all exceptions; those that are active and name the policy are compiled in.
         now: seconds of Unix time; without it no exception is active.
         changed: where names in Pods are changed, as an expression (`regions.Changes`); there what makes Pods is left
             to the webhook, for it is not by these names that it is to be judged.
         static: for files on the API server's disk (KEP-5793), which nobody exchanges when an exception ends.
     """
-    active = [each for each in exemptions if _concerns(each, policy) and each.active(now)]
+    active = [each for each in exceptions if _concerns(each, policy) and each.active(now)]
     counting = [] if static else sorted(active, key=lambda each: (each.ends, each.name))
     left_out = (*_left_out(policy, changed), *_on_exceptions(active, static=static))
     metadata = _metadata(policy, generation, counting, static=static)
-    compiled = _policy(policy, metadata, spared, counting, changed)
+    compiled = _policy(policy, metadata, excluded, counting, changed)
     if (size := len(msgspec.json.encode(compiled))) > LARGEST:
         return Compiled((), (), (f"all of it: it would have {size} bytes, and etcd takes about {LARGEST}", *left_out))
     until = counting[0].ends if counting else None
@@ -121,11 +121,11 @@ def _left_out(policy: Policy, changed: str) -> Iterator[str]:
         yield "mutate.pullThrough: nothing is changed"
 
 
-def _concerns(exemption: Exemption, policy: Policy) -> bool:
-    return policy.title in exemption.policies and any(map(policy.applies, exemption.namespaces))
+def _concerns(exception: PolicyException, policy: Policy) -> bool:
+    return policy.title in exception.policies and any(map(policy.applies, exception.namespaces))
 
 
-def _on_exceptions(active: Sequence[Exemption], *, static: bool) -> Iterator[str]:
+def _on_exceptions(active: Sequence[PolicyException], *, static: bool) -> Iterator[str]:
     for each in active:
         if static:
             yield f"exception {each.name}: files on the API server's disk would not be exchanged when it ends"
@@ -136,10 +136,12 @@ def _on_exceptions(active: Sequence[Exemption], *, static: bool) -> Iterator[str
 # Manifests
 
 
-def _metadata(policy: Policy, generation: int, exemptions: Sequence[Exemption], *, static: bool) -> dict[str, object]:
+def _metadata(
+    policy: Policy, generation: int, exceptions: Sequence[PolicyException], *, static: bool
+) -> dict[str, object]:
     annotations = {SOURCE: _source(policy), GENERATION: str(generation)}
-    if exemptions:
-        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {rfc3339(each.ends)}" for each in exemptions)
+    if exceptions:
+        annotations[EXCEPTIONS] = ", ".join(f"{each.name} until {rfc3339(each.ends)}" for each in exceptions)
     return {"name": name_of(policy) + (STATIC if static else ""), "labels": LABELS, "annotations": annotations}
 
 
@@ -159,14 +161,14 @@ def name_of(policy: Policy) -> str:
 def _policy(
     policy: Policy,
     metadata: Mapping[str, object],
-    spared: Collection[str],
-    exemptions: Sequence[Exemption],
+    excluded: Collection[str],
+    exceptions: Sequence[PolicyException],
     changed: str,
 ) -> Manifest:
-    program = program_of(policy, exemptions)
+    program = program_of(policy, exceptions)
     spec: dict[str, object] = {
         "failurePolicy": "Fail",
-        "matchConstraints": {"resourceRules": [*_rules(policy, changed)], **_selector(policy, spared)},
+        "matchConstraints": {"resourceRules": [*_rules(policy, changed)], **_selector(policy, excluded)},
         "matchConditions": [*_conditions(policy, changed)],
         "variables": [variable._asdict() for variable in program.variables],
         "validations": [
@@ -238,10 +240,10 @@ def _rule(group: str, *resources: str) -> Manifest:
     }
 
 
-def _selector(policy: Policy, spared: Collection[str]) -> Manifest:
+def _selector(policy: Policy, excluded: Collection[str]) -> Manifest:
     """Namespaces by exact name and by labels: nothing needs to be evaluated."""
     include, exclude = names_of(policy)
-    exact = sorted({*spared, *(name for name in exclude if "*" not in name)})
+    exact = sorted({*excluded, *(name for name in exclude if "*" not in name)})
     requirements = [LabelRequirement(NAME_LABEL, Operator.NOT_IN, tuple(exact))] if exact else []
     if not any("*" in name for name in include):
         requirements.append(LabelRequirement(NAME_LABEL, Operator.IN, tuple(sorted(set(include)))))

@@ -37,7 +37,7 @@ from trow.policy.vap.matching import matching
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from trow.policy.decide import Exemption
+    from trow.policy.decide import PolicyException
     from trow.policy.patterns import ImagePattern
     from trow.policy.rules import Policy, StandingException
     from trow.policy.vap.matching import Matching
@@ -72,22 +72,22 @@ class Program(NamedTuple):
     validations: tuple[Validation, ...]
 
 
-def program_of(policy: Policy, exemptions: Sequence[Exemption]) -> Program:
+def program_of(policy: Policy, exceptions: Sequence[PolicyException]) -> Program:
     """The policy in expressions.
 
     Args:
         policy: any; what it asks of an image's content is left out.
-        exemptions: those that are to count, until this is written anew.
+        exceptions: those that are to count, until this is written anew.
     """
-    excused, excepted = tuple(_excused(exemptions)), tuple(_excepted(policy.exceptions))
-    judged = Variable("judged", f"variables.images.filter(u, {_none_of((*excused, *excepted))})")
+    exempt, standing = tuple(_exempt(exceptions)), tuple(_standing(policy.exceptions))
+    judged = Variable("judged", f"variables.images.filter(u, {_none_of((*exempt, *standing))})")
     denying = matching(policy, Effect.DENY, judged)
     allowing = matching(policy, Effect.ALLOW, judged) if policy.default is Effect.DENY else None
     rules = (*denying.variables, *(allowing.variables if allowing else ()))
-    recalls = tuple(_recalls(policy, excused, excepted))
+    recalls = tuple(_recalls(policy, exempt, standing))
     checks = (*_checks(policy, judged, denying, allowing), *(check for _, check in recalls))
     recalled = (variable for variables, _ in recalls for variable in variables)
-    variables = (*_reading(), *excused, *excepted, judged, *rules, *recalled, *_findings(checks))
+    variables = (*_reading(), *exempt, *standing, judged, *rules, *recalled, *_findings(checks))
     return Program(variables, tuple(_validations(policy, checks)))
 
 
@@ -162,24 +162,24 @@ def _canonical() -> str:
     return "".join(f".map(u, [u[0], u[1], {step}])" for step in steps)
 
 
-def _excused(exemptions: Sequence[Exemption]) -> Iterator[Variable]:
+def _exempt(exceptions: Sequence[PolicyException]) -> Iterator[Variable]:
     """Images that an exception lets through; they are judged no further.
 
     Expressions have no clock, but what is created bears the time of that (the API server writes it before it asks).
     """
-    for number, exemption in enumerate(exemptions):
-        covered = whole(expression_of(pattern, trusting=False) for pattern in exemption.patterns)
-        found = f"variables.images.filter(u, {matches('u[2]', covered)})"
-        here = f"request.namespace in {texts(sorted(exemption.namespaces))}"
-        created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{rfc3339(exemption.ends)}')"
-        in_time = f"(request.operation == 'UPDATE' || {created})"
-        yield Variable(f"excused{number}", f"{here} && {in_time} ? {found} : []")
-
-
-def _excepted(exceptions: Sequence[StandingException]) -> Iterator[Variable]:
-    """Images that the policy itself excepts."""
     for number, exception in enumerate(exceptions):
-        yield Variable(f"excepted{number}", _covered(exception, exception.patterns))
+        covered = whole(expression_of(pattern, trusting=False) for pattern in exception.patterns)
+        found = f"variables.images.filter(u, {matches('u[2]', covered)})"
+        here = f"request.namespace in {texts(sorted(exception.namespaces))}"
+        created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{rfc3339(exception.ends)}')"
+        in_time = f"(request.operation == 'UPDATE' || {created})"
+        yield Variable(f"exempt{number}", f"{here} && {in_time} ? {found} : []")
+
+
+def _standing(exceptions: Sequence[StandingException]) -> Iterator[Variable]:
+    """Images that the policy itself exempts."""
+    for number, exception in enumerate(exceptions):
+        yield Variable(f"standing{number}", _covered(exception, exception.patterns))
 
 
 def _covered(exception: StandingException, patterns: Iterable[ImagePattern]) -> str:
@@ -190,10 +190,10 @@ def _covered(exception: StandingException, patterns: Iterable[ImagePattern]) -> 
 
 
 def _recalls(
-    policy: Policy, excused: Sequence[Variable], excepted: Sequence[Variable]
+    policy: Policy, exempt: Sequence[Variable], standing: Sequence[Variable]
 ) -> Iterator[tuple[Sequence[Variable], _Check]]:
-    """What is denied by digest, of the images that the policy excepts without naming that."""
-    if not excepted or not policy.recalls.rules:
+    """What is denied by digest, of the images that the policy exempts without naming that."""
+    if not standing or not policy.recalls.rules:
         return
     by_digest = [(each, [of for of in each.patterns if of.digest]) for each in policy.exceptions]
     told = [
@@ -201,8 +201,8 @@ def _recalls(
         for number, (each, patterns) in enumerate(by_digest)
         if patterns
     ]
-    some = " || ".join(f"u in {each}" for each in excepted)
-    left = Variable("left", f"variables.images.filter(u, ({some}) && {_none_of((*excused, *told))})")
+    some = " || ".join(f"u in {each}" for each in standing)
+    left = Variable("left", f"variables.images.filter(u, ({some}) && {_none_of((*exempt, *told))})")
     denying = matching(policy.recalls, Effect.DENY, left, "recalled")
     check = _Check("recalled", left, f"({denying.condition})", denying.rules, "is denied", _OTHER)
     yield (*told, left, *denying.variables), check
