@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve test test-fast test-fast-newest coverage lint format bench lock clean
+.PHONY: help serve test test-fast test-fast-newest coverage lint format bench image image-lock lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,9 +59,18 @@ bench: $(STAMP) ## measure against the peers, side by side; writes docs/benchmar
 	@$(BIN)/python -m tests.tools.install --bench
 	@$(BIN)/python -m bench $(ARGS)
 
-lock: $(STAMP) ## renew requirements.lock from pyproject.toml
+image: $(STAMP) ## build the container image as an OCI layout in dist/image
+	@rm -rf dist/image
+	@$(BIN)/python -m deploy.image build $(ARGS)
+
+lock: $(STAMP) ## renew the lists of locked packages of Python
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
 		--group dev --group build pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
+		--constraint requirements.lock pyproject.toml --output-file deploy/image/requirements.lock
+
+image-lock: $(STAMP) ## renew the list of Debian's packages in the image
+	@$(BIN)/python -m deploy.image lock
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov

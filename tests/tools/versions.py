@@ -119,6 +119,7 @@ APT_TOOLS: Final = (
     AptTool("fish", "fish"),
     AptTool("mkfs.ext4", "e2fsprogs"),
     AptTool("mount", "mount"),
+    AptTool("llvm-strip", "llvm"),
     AptTool("wrk", "wrk", bench=True),
     AptTool("nginx", "nginx-light", bench=True),
     AptTool("h2load", "nghttp2-client", bench=True),

@@ -1,0 +1,1 @@
+"""The container image of Trow, from locked packages: `python -m deploy.image build`."""

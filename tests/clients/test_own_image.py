@@ -1,0 +1,210 @@
+"""The image of Trow: built twice, pushed into a running Trow, pulled from it, and run with nothing allowed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from deploy.image import debian
+from deploy.image.build import MACHINES, build
+
+import trow
+from clients.box import Box
+from clients.image import digest
+from support.client import Client
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deploy.image.build import Built
+
+    from clients.registry import Registry
+
+pytestmark = pytest.mark.xdist_group("own-image")
+
+MB: Final = 1_000_000
+CREATED: Final = "2026-01-01T00:00:00Z"
+# The runtime of these tests may raise no limit by itself; the rest is what a strict cluster allows.
+CONFINED: Final = (
+    "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host",
+    "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--memory=256m", "--pids-limit=128",
+)  # fmt: skip
+SETTINGS: Final = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+
+
+class Layout:
+    """An OCI layout on the disk."""
+
+    def __init__(self, folder: Path, built: Built) -> None:
+        self.folder = folder
+        self.built = built
+        self.name = f"oci:{folder}:{trow.__version__}"
+
+    def document(self, descriptor: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.blob(descriptor).read_bytes())
+        return found
+
+    def blob(self, descriptor: dict[str, Any]) -> Path:
+        path: Path = self.folder / "blobs" / descriptor["digest"].replace(":", "/")
+        return path
+
+    @property
+    def top(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((self.folder / "index.json").read_bytes())["manifests"]
+        return found
+
+    def image(self, architecture: str) -> dict[str, Any]:
+        images = self.document(self.top[0])["manifests"]
+        return next(each for each in images if each["platform"]["architecture"] == architecture)
+
+    def files(self, architecture: str) -> Iterator[tarfile.TarInfo]:
+        for layer in self.document(self.image(architecture))["layers"]:
+            with tarfile.open(self.blob(layer)) as archive:
+                yield from archive
+
+
+@pytest.fixture(scope="module")
+def downloads() -> Path:
+    """Where packages are kept between runs, as the command keeps them."""
+    return Path.home() / ".cache" / "trow-image"
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Layout:
+    folder = tmp_path_factory.mktemp("own") / "image"
+    return Layout(folder, build(folder, [*MACHINES], downloads, CREATED, lambda _text: None))
+
+
+class Podman:
+    """podman, whose state is in a folder with a short name."""
+
+    def __init__(self, box: Box, folder: Path) -> None:
+        (box.home / "auth.json").write_text("{}", encoding="utf-8")
+        (box.home / "containers.conf").write_text(SETTINGS, encoding="utf-8")
+        self.box = box
+        self.env = {"CONTAINERS_CONF": box.home / "containers.conf"}
+        self.state = (
+            f"--root={folder}/root",
+            f"--runroot={folder}/run",
+            f"--tmpdir={folder}/tmp",
+            "--storage-driver=vfs",
+        )
+
+    def run(self, *arguments: object) -> str:
+        return self.box.run("podman", *self.state, *arguments, env=self.env).strip()
+
+    @contextmanager
+    def serving(self, image: str, *flags: str) -> Iterator[Client]:
+        """A container of Trow that answers."""
+        container = self.run("run", "--detach", *CONFINED, *flags, image, "serve", "--host=127.0.0.1", "--port=0")
+        try:
+            address = until(lambda: self.address(container), 60)
+            with Client(address.removeprefix("http://")) as client:
+                yield client
+            self.run("stop", "--time=20", container)
+            assert self.run("inspect", "--format={{.State.ExitCode}}", container) == "0"
+        finally:
+            self.run("rm", "--force", "--volumes", container)
+
+    def address(self, container: str) -> str:
+        """Where it listens, "" before it does."""
+        said = self.box.said("podman", *self.state, "logs", container, env=self.env)
+        return next((line.split()[-1] for line in said.splitlines() if "listening" in line), "")
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
+    return Podman(Box(tmp_path_factory.mktemp("podman")), tmp_path_factory.mktemp("p"))
+
+
+@pytest.fixture(scope="module")
+def image(layout: Layout, podman: Podman) -> str:
+    """The image in podman's store."""
+    return podman.run("pull", "--quiet", layout.name)
+
+
+def test_two_builds_are_the_same_bytes(layout: Layout, downloads: Path, tmp_path: Path) -> None:
+    again = Layout(tmp_path / "again", build(tmp_path / "again", ["amd64"], downloads, CREATED, lambda _text: None))
+    assert again.image("amd64") == layout.image("amd64")
+
+
+@pytest.mark.parametrize("architecture", MACHINES)
+def test_it_is_small(architecture: str, layout: Layout) -> None:
+    assert layout.built.compressed[architecture] <= 30 * MB
+    assert layout.built.unpacked[architecture] <= 90 * MB
+
+
+@pytest.mark.parametrize("architecture", MACHINES)
+def test_there_is_no_shell_and_nothing_to_gain_rights_by(architecture: str, layout: Layout) -> None:
+    files = [*layout.files(architecture)]
+    programs = {Path(each.name).name for each in files if each.name.startswith(("usr/bin/", "usr/sbin/"))}
+    assert programs == {"python3.13"}
+    assert not [each.name for each in files if each.mode & 0o6000 or each.isdev()]
+    writable = {each.name for each in files if each.mode & 0o002 and not each.issym()}
+    assert writable == {"tmp"}
+    assert {each.name for each in files if each.uid or each.gid} == {"var/lib/trow"}
+
+
+@pytest.mark.parametrize("architecture", MACHINES)
+def test_it_says_what_it_is(architecture: str, layout: Layout) -> None:
+    config = layout.document(layout.document(layout.image(architecture))["config"])
+    assert (config["architecture"], config["os"], config["created"]) == (architecture, "linux", CREATED)
+    assert config["config"]["User"] == "65532:65532"
+    assert config["config"]["Labels"]["org.opencontainers.image.version"] == trow.__version__
+
+
+@pytest.mark.parametrize("architecture", MACHINES)
+def test_its_bill_of_materials_lists_every_package(architecture: str, layout: Layout) -> None:
+    image = layout.image(architecture)
+    referrers = [layout.document(each) for each in layout.top[1:]]
+    bill = layout.document(
+        next(each["layers"][0] for each in referrers if each["subject"]["digest"] == image["digest"])
+    )
+    listed = {each["purl"].partition("@")[0] for each in bill["components"]}
+    names = [each.name for each in layout.files(architecture)]
+    debs = {name.rpartition("/")[2] for name in names if name.startswith("var/lib/dpkg/status.d/")}
+    wheels = {name.split("/")[-2].partition("-")[0] for name in names if name.endswith(".dist-info/METADATA")}
+    assert debs == {each.name for each in debian.locked()[architecture]}
+    assert listed == {f"pkg:deb/debian/{each}" for each in debs} | {
+        f"pkg:pypi/{each.lower().replace('_', '-')}" for each in wheels
+    }
+
+
+def test_trow_hosts_its_own_image(layout: Layout, plain: Registry, podman: Podman, repository: str) -> None:
+    """Pushed with every architecture, pulled by podman, run with nothing allowed: it takes a push and gives it back."""
+    remote = f"{plain.host}/{repository}:{trow.__version__}"
+    podman.box.run("skopeo", "copy", "--all", "--dest-tls-verify=false", layout.name, f"docker://{remote}")
+    assert plain.manifest(repository, trow.__version__).digest == layout.built.digest
+    pulled = podman.run("pull", "--quiet", "--tls-verify=false", remote)
+    content = b"a layer" * 100_000
+    with podman.serving(pulled) as client:
+        assert client.push_whole("team/app", content).status == 201
+        assert client.get_blob("team/app", digest(content)).body == content
+
+
+def test_it_runs_as_a_user_that_nobody_has(image: str, podman: Podman) -> None:
+    """As OpenShift does it: any number, in the group root."""
+    with podman.serving(image, "--user=1234567") as client:
+        assert client.push_whole("team/app", b"a layer").status == 201
+
+
+def test_it_runs_on_a_volume_of_its_user(image: str, podman: Podman, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir(0o700)
+    os.chown(volume, 1234567, 1234567)
+    with podman.serving(image, "--user=1234567:1234567", f"--volume={volume}:/var/lib/trow") as client:
+        assert client.push_whole("team/app", b"a layer").status == 201
+    assert (volume / "trow.db").stat().st_uid == 1234567
+
+
+def test_its_python_takes_no_module_from_where_it_runs(image: str, podman: Podman, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('taken')", encoding="utf-8")
+    tmp_path.chmod(0o755)
+    flags = (*CONFINED, f"--volume={tmp_path}:/work:ro", "--workdir=/work", "--env=PYTHONPATH=/work")
+    assert f"trow    {trow.__version__}" in podman.run("run", "--rm", *flags, image, "version")
