@@ -26,7 +26,9 @@ def test_packages_of_python_are_those_of_the_tests() -> None:
 
 
 def test_each_architecture_has_the_same_packages_of_debian() -> None:
-    found = {architecture: {(each.name, each.version) for each in packages} for architecture, packages in locked().items()}
+    found = {
+        architecture: {(each.name, each.version) for each in packages} for architecture, packages in locked().items()
+    }
     assert found.keys() == MACHINES.keys()
     assert len({frozenset(packages) for packages in found.values()}) == 1, "run: make image-lock"
     assert {name for name, _version in found["amd64"]} == set(PACKAGES), "run: make image-lock"
