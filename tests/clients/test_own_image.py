@@ -15,8 +15,8 @@ from deploy.image.build import MACHINES, build
 
 import trow
 from clients.box import Box
-from clients.image import digest
-from support.client import Client
+from clients.image import digest_of
+from support.client import WireClient
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ class Podman:
         return self.box.run("podman", *self.state, *arguments, env=self.env).strip()
 
     @contextmanager
-    def serving(self, image: str, *flags: str) -> Iterator[Client]:
+    def serving(self, image: str, *flags: str) -> Iterator[WireClient]:
         """A container of Trow that answers."""
         container = self.run("run", "--detach", *CONFINED, *flags, image, "serve", "--host=127.0.0.1", "--port=0")
         try:
             address = until(lambda: self.address(container), 60)
-            with Client(address.removeprefix("http://")) as client:
+            with WireClient(address.removeprefix("http://")) as client:
                 yield client
             self.run("stop", "--time=20", container)
             assert self.run("inspect", "--format={{.State.ExitCode}}", container) == "0"
@@ -185,7 +185,7 @@ def test_trow_hosts_its_own_image(layout: Layout, plain: Registry, podman: Podma
     content = b"a layer" * 100_000
     with podman.serving(pulled) as client:
         assert client.push_whole("team/app", content).status == 201
-        assert client.get_blob("team/app", digest(content)).body == content
+        assert client.get_blob("team/app", digest_of(content)).body == content
 
 
 def test_it_runs_as_a_user_that_nobody_has(image: str, podman: Podman) -> None:
