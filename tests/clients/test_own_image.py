@@ -15,7 +15,7 @@ from deploy.image.build import MACHINES, build
 
 import trow
 from clients.box import Box
-from clients.image import digest_of
+from factories import digest_of
 from support.client import WireClient
 from support.waiting import until
 
