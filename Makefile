@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve test test-fast test-fast-newest coverage lint format bench image image-lock lock clean
+.PHONY: help serve test test-fast test-fast-newest coverage lint format bench reference image image-lock lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ format: $(STAMP) ## write the style
 bench: $(STAMP) ## measure against the peers, side by side; writes docs/benchmarks.md
 	@$(BIN)/python -m tests.tools.install --bench
 	@$(BIN)/python -m bench $(ARGS)
+
+reference: $(STAMP) ## write the generated pages of docs/reference
+	@$(BIN)/python -m tests.tools.reference
 
 image: $(STAMP) ## build the container image as an OCI layout in dist/image
 	@rm -rf dist/image

@@ -15,11 +15,12 @@ import yaml
 
 from support.pages import PAGES, ROOT, Block, blocks, name, prose
 from support.server import Trow
+from tools import reference
 from trow.access.identity import Identity, Method
 from trow.access.permissions import ACTIONS, Permission
 from trow.audit.queries import Query
 from trow.audit.record import Actor, Client, Place, Record
-from trow.cli import command_line, reference
+from trow.cli import command_line
 from trow.config import SETTINGS, AccessRule, Config, ConfigError, load
 from trow.http.errors import status_of
 from trow.http.routes import table
@@ -92,7 +93,7 @@ def test_every_page_has_one_title(page: Path) -> None:
 @pytest.mark.parametrize("page", sorted(reference.pages()))
 def test_generated_page_is_up_to_date(page: str) -> None:
     written = (ROOT / "docs" / "reference" / page).read_text("utf-8")
-    assert written == reference.pages()[page], "run: python -m trow.cli.reference docs/reference"
+    assert written == reference.pages()[page], "run: make reference"
 
 
 def test_every_setting_is_in_the_reference() -> None:

@@ -209,7 +209,7 @@ def test_a_wrong_address_is_told_by_the_flag_that_was_typed(
             ["version", "now"],
             "unexpected argument now; leave it out, or write the flag",
         ),
-        (["completion", "tcsh"], "SHELL cannot be 'tcsh'; choose from bash, zsh, fish"),
+        (["completion", "ksh"], "SHELL cannot be 'ksh'; choose from bash, zsh, fish"),
     ],
 )
 def test_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
@@ -272,10 +272,13 @@ def test_light_commands_do_not_load_the_server() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_fsck_without_a_registry_could_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [["fsck"], ["fsck", "--quarantine"], ["recover"]])
+def test_check_or_recovery_without_a_registry_could_not_run(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
     Path("empty").mkdir()
     for folder in ("missing", "empty"):
-        assert main(["fsck", "--data-dir", folder, "--quarantine"]) == 2
+        assert main([*command, "--data-dir", folder]) == 2
         assert capsys.readouterr().err.startswith(f"trow: error: there is no registry in {Path.cwd()}/{folder}")
     assert not list(Path("empty").iterdir())
 
@@ -284,7 +287,7 @@ def test_fsck_without_a_registry_could_not_run(capsys: pytest.CaptureFixture[str
     "command",
     [
         "token create --name ci --repository a --action pull", "token list", "token revoke abcdefghijkl",
-        "keys list", "keys rotate", "fsck", "fsck --quarantine", "access can-i --as robot:ci pull a",
+        "keys list", "keys rotate", "fsck", "fsck --quarantine", "recover", "access can-i --as robot:ci pull a",
         "audit search", "audit verify", "audit anchor", f"audit who-runs sha256:{'0' * 64}",
     ],
 )  # fmt: skip

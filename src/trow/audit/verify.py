@@ -242,12 +242,35 @@ def verify_files(paths: Sequence[Path], keys: Keys, anchors: Sequence[Head] = ()
     """
     report = Report()
     files = in_order(paths)
+    _require_records(files)
 
     def check() -> None:
         _FileCheck(files, keys, anchors, report).run()
         refuse_absent(report, anchors, files[-1].name)
 
     return checked(report, keys, check)
+
+
+def _require_records(files: Sequence[Path]) -> None:
+    """A file in which nothing is a record was not altered: it is another file.
+
+    Raises:
+        AuditError: no line of them is a record or a checkpoint.
+    """
+    lines = (_is_ours(line) for _, line in _lines(files))
+    first = next(lines, True)  # nothing was written yet
+    if not first and not any(lines):
+        names = ", ".join(map(str, files))
+        fix = "give the file that audit.file names and those beside it, or check the database with --data-dir"
+        raise AuditError(f"{names} is not an audit record; {fix}")
+
+
+def _is_ours(line: bytes) -> bool:
+    try:
+        read_line(line)
+    except ValueError:
+        return False
+    return True
 
 
 class _FileCheck:

@@ -24,14 +24,13 @@ from trow.cli import (
     version,
 )
 from trow.cli.parser import Parser
+from trow.cli.printing import EXIT_NO, failed
 from trow.config import ConfigError
 from trow.lib.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 # As a shell tells of the signals that would have ended it.
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_UNHEARD = 128 + signal.SIGPIPE
@@ -51,17 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"trow: error: {problem}", file=sys.stderr)
-        return EXIT_USAGE
+        return failed(error)
     except PermissionError as error:
-        print(
-            f"trow: error: {error.filename}: {error.strerror}; run this as the user that trow runs as", file=sys.stderr
-        )
-        return EXIT_USAGE
+        return failed(f"{error.filename}: {error.strerror}; run this as the user that trow runs as")
     except StartError as error:
-        print(f"trow: error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return failed(error, EXIT_NO)
     return code
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from trow.access.permissions import ACTIONS, Permission
 from trow.cli import options
+from trow.cli.printing import EXIT_NO, EXIT_OK, failed, say
 from trow.lib.errors import StartError
 from trow.oci.errors import NameInvalid
 from trow.oci.names import Repository
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trow.cli.parser import Commands
-
-EXIT_ALLOWED = 0
-EXIT_DENIED = 1
-EXIT_UNDECIDED = 2
 
 _EXAMPLES = """\
 exit code: 0 allowed, 1 denied, 2 it could not be decided
@@ -64,20 +60,15 @@ def run(args: argparse.Namespace) -> int:
         repository = Repository.parse(args.repository) if args.repository else Repository("")
         permission = Permission(args.action)
         if not repository and permission not in (Permission.LIST, Permission.AUDIT, Permission.ADMIN):
-            return _undecided(f"{permission.value} concerns a repository; name one")
+            return failed(f"{permission.value} concerns a repository; name one")
         who = Who(args.user, tuple(args.group), args.issuer, _claims(args.claim))
         decision = can_i(config, who, permission, repository)
     except (StartError, NameInvalid) as error:
-        return _undecided(str(error))
-    print(f"{'yes' if decision.allowed else 'no'}: {decision.reason}")
+        return failed(error)
+    say(f"{'yes' if decision.allowed else 'no'}: {decision.reason}")
     if decision.fix:
-        print(f"to allow it: {decision.fix}")
-    return EXIT_ALLOWED if decision.allowed else EXIT_DENIED
-
-
-def _undecided(reason: str) -> int:
-    print(f"trow: error: {reason}", file=sys.stderr)
-    return EXIT_UNDECIDED
+        say(f"to allow it: {decision.fix}")
+    return EXIT_OK if decision.allowed else EXIT_NO
 
 
 def _claims(texts: Sequence[str]) -> Mapping[str, Sequence[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,9 +25,8 @@ from trow.audit.queries import (
 from trow.audit.store import checkpoint_of
 from trow.audit.verify import verify_database, verify_files
 from trow.cli import options
-from trow.cli.printing import say_json
+from trow.cli.printing import EXIT_FAILED, EXIT_NO, EXIT_OK, aligned, cut, failed, note, say, say_json
 from trow.lib import times
-from trow.lib.terminal import shown
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, RequestInvalid
 
@@ -41,10 +39,6 @@ if TYPE_CHECKING:
     from trow.audit.queries import Found
     from trow.audit.record import Record
     from trow.cli.parser import Commands, Parser
-
-EXIT_DONE: Final = 0
-EXIT_ALTERED: Final = 1
-EXIT_FAILED: Final = 2
 
 _KEY: Final = Path("keys") / "audit.pem"
 _FILTERS: Final = {
@@ -140,14 +134,14 @@ def _run_search(args: argparse.Namespace) -> int:
         with opened(_directory(args) / database.FILE_NAME) as connection:
             last = (_show_json if args.json else _show_table)(pages(connection, query, most))
     except (RequestInvalid, AuditError) as error:
-        return _failed(error)
+        return failed(error)
     except (UnicodeDecodeError, msgspec.DecodeError):
-        return _failed(AuditError("a record was damaged and cannot be read; trow audit verify tells which"))
+        return failed("a record was damaged and cannot be read; trow audit verify tells which")
     except ValueError as error:
-        return _failed(error)
+        return failed(error)
     if last.more:
-        print(f"there are more; go on with --last {last.last}, or raise --limit, or narrow the search", file=sys.stderr)
-    return EXIT_DONE
+        note(f"there are more; go on with --last {last.last}, or raise --limit, or narrow the search")
+    return EXIT_OK
 
 
 def _show_json(found: Iterable[Found]) -> Found:
@@ -162,7 +156,7 @@ def _show_table(found: Iterable[Found]) -> Found:
     rows: list[Sequence[str]] = []
     for page in found:
         rows += [_cells(records.read(text)) for text in page.records]
-    _print(_table(_HEADS, rows))
+    say(*_table(_HEADS, rows))
     return page
 
 
@@ -198,16 +192,7 @@ def _place(place: records.Place) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    shown = [list(heads), *([_cell(text) for text in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _cell(text: str) -> str:
-    # What clients write reaches a terminal here: nothing of it may be taken for a command to that.
-    harmless = shown(text) or "-"
-    return harmless if len(harmless) <= _LONGEST_CELL else harmless[: _LONGEST_CELL - 1] + "…"
+    return aligned([heads, *([cut(text, _LONGEST_CELL) or "-" for text in row] for row in rows)])
 
 
 # ---- who-runs
@@ -219,22 +204,21 @@ def _run_who_runs(args: argparse.Namespace) -> int:
         with opened(_directory(args) / database.FILE_NAME) as connection:
             found, more = who_runs(connection, digest)
     except (DigestInvalid, AuditError, ValueError) as error:
-        return _failed(error)
+        return failed(error)
     if more:
-        print(f"there are more: only the last {MOST_WORKLOADS} are listed", file=sys.stderr)
+        note(f"there are more: only the last {MOST_WORKLOADS} are listed")
     if args.json:
         for each in found:
             say_json(msgspec.json.encode(each).decode())
-        return EXIT_DONE
+        return EXIT_OK
     heads = ("NAMESPACE", "SERVICE ACCOUNT", "POD", "NODE", "USER", "ADDRESS", "IMAGE", "FIRST", "LAST", "PULLS")
     rows = [
         (w.namespace, w.service_account, w.pod, w.node, w.user, w.address, w.image, w.first, w.last, str(w.count))
         for w in found
     ]
-    _print(_table(heads, rows))
-    note = "from the record: who pulled it; a node that has an image already starts it without a pull"
-    print(note, file=sys.stderr)
-    return EXIT_DONE
+    say(*_table(heads, rows))
+    note("from the record: who pulled it; a node that has an image already starts it without a pull")
+    return EXIT_OK
 
 
 # ---- verify and anchor
@@ -251,11 +235,11 @@ def _run_verify(args: argparse.Namespace) -> int:
     except PermissionError:
         raise
     except (ValueError, AuditError, OSError) as error:
-        return _failed(error)
-    _print(_summary(report))
+        return failed(error)
+    say(*_summary(report))
     if report.problem is not None:
-        return EXIT_ALTERED
-    return EXIT_FAILED if report.unchecked else EXIT_DONE
+        return EXIT_NO
+    return EXIT_FAILED if report.unchecked else EXIT_OK
 
 
 def _anchors(text: str) -> Sequence[Head]:
@@ -280,7 +264,7 @@ def _public_keys(args: argparse.Namespace) -> Mapping[str, PublicKey]:
 
 def _summary(report: Report) -> Iterable[str]:
     if report.problem is not None:
-        yield f"ALTERED: {shown(str(report.problem))}"
+        yield f"ALTERED: {report.problem}"
     for found in report.chains:
         who = f"writer {found.writer} ({part_name(found.writer)})"
         if found.retained > 1:
@@ -300,23 +284,12 @@ def _run_anchor(args: argparse.Namespace) -> int:
             key = keys.SigningKey.load(directory / _KEY)
             found = [checkpoint_of(row) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
     except AuditError as error:
-        return _failed(error)
+        return failed(error)
     if not found:
-        return _failed(AuditError("the trail has no checkpoint yet; try again in a minute"))
-    _print(str(Head(each.writer, each.sequence, each.hash)) for each in found)
-    print(key.public.pem, end="")
-    return EXIT_DONE
+        return failed("the trail has no checkpoint yet; try again in a minute")
+    say(*(str(Head(each.writer, each.sequence, each.hash)) for each in found), *key.public.pem.splitlines())
+    return EXIT_OK
 
 
 def _directory(args: argparse.Namespace) -> Path:
     return options.resolved(args).config.data_dir
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
-
-
-def _failed(error: Exception) -> int:
-    print(f"trow: error: {shown(str(error))}", file=sys.stderr)
-    return EXIT_FAILED

@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.cli.printing import EXIT_NO, EXIT_OK, say
 from trow.config import DEFAULT, SETTINGS, ConfigError, Resolved, yaml_text
 
 if TYPE_CHECKING:
@@ -44,16 +45,16 @@ def run_check(args: argparse.Namespace) -> int:
     try:
         resolved = options.resolved(args)
     except ConfigError as error:
-        print(error)
-        return 1
+        say(*str(error).splitlines())
+        return EXIT_NO
     written = sum(source != DEFAULT for source in resolved.sources.values())
-    print(f"ok: {written} of {len(SETTINGS)} settings are set, the others have their defaults")
-    return 0
+    say(f"ok: {written} of {len(SETTINGS)} settings are set, the others have their defaults")
+    return EXIT_OK
 
 
 def run_show(args: argparse.Namespace) -> int:
-    print("\n".join(_lines(options.resolved(args))))
-    return 0
+    say(*_lines(options.resolved(args)))
+    return EXIT_OK
 
 
 def _lines(resolved: Resolved) -> Iterator[str]:

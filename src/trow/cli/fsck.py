@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trow.cli import options
-from trow.cli.printing import say_json
+from trow.cli.printing import EXIT_NO, EXIT_OK, failed, say, say_json
 from trow.lib.datadir import DataDirectoryError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from trow.cli.parser import Commands
     from trow.registry.fsck import FsckReport
-
-EXIT_CLEAN = 0
-EXIT_PROBLEMS = 1
-EXIT_FAILED = 2
 
 _EXAMPLES = """\
 exit code: 0 nothing found, 1 problems found, 2 the check could not run
@@ -56,17 +53,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         report = fsck(config, quarantine=args.quarantine, progress=_progress)
     except (DataDirectoryError, OSError) as error:
-        return _failed(str(error))
+        return failed(error)
     if args.json:
         say_json(msgspec.json.encode(report).decode())
     else:
-        print(_summary(report))
-    return EXIT_PROBLEMS if report.problems else EXIT_CLEAN
-
-
-def _failed(reason: str) -> int:
-    print(f"trow: error: {reason}", file=sys.stderr)
-    return EXIT_FAILED
+        say(*_summary(report))
+    return EXIT_NO if report.problems else EXIT_OK
 
 
 def _progress(text: str) -> None:
@@ -74,7 +66,7 @@ def _progress(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _summary(report: FsckReport) -> str:
+def _summary(report: FsckReport) -> Sequence[str]:
     lines = [*report.problems, f"blobs and manifests checked: {report.checked}, problems: {len(report.problems)}"]
     if report.quarantined:
         lines.append(f"moved to quarantine: {report.quarantined}; push them again")
@@ -82,4 +74,4 @@ def _summary(report: FsckReport) -> str:
         lines.append(f"names that pointed at nothing, removed: {report.removed}")
     if report.unreferenced:
         lines.append(f"files that no repository knows: {report.unreferenced}; they only take space")
-    return "\n".join(lines)
+    return lines

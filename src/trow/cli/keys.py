@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.cli.printing import EXIT_OK, aligned, failed, say
 from trow.lib.datadir import DataDirectoryError, require_registry
 from trow.lib.times import rfc3339
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from trow.cli.parser import Commands
 
-EXIT_FAILED = 2
 _ROTATE = """\
 Tokens live for minutes, so nobody has to log in again. Do it once in a while, and at once when a key may have leaked;
 then remove the older files too.
@@ -49,9 +48,9 @@ def run_rotate(args: argparse.Namespace) -> int:
     try:
         created, gone = keys.rotate(_folder(args), time.time())
     except (BrokenFile, DataDirectoryError, OSError) as error:
-        return _failed(str(error))
-    print("\n".join([f"created: {created}", *(f"removed: {path}" for path in gone)]))
-    return 0
+        return failed(error)
+    say(f"created: {created}", *(f"removed: {path}" for path in gone))
+    return EXIT_OK
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -61,11 +60,14 @@ def run_list(args: argparse.Namespace) -> int:
     try:
         ring = keys.KeyRing.in_folder(_folder(args))
     except (BrokenFile, DataDirectoryError) as error:
-        return _failed(str(error))
+        return failed(error)
     signing = ring.signing()
-    for key in ring.ring().keys:
-        print(f"{key.path.name}  {key.id}  {rfc3339(key.created_at)}  {'signs' if key is signing else 'verifies'}")
-    return 0
+    rows = [
+        (key.path.name, key.id, rfc3339(key.created_at), "signs" if key is signing else "verifies")
+        for key in ring.ring().keys
+    ]
+    say(*aligned(rows))
+    return EXIT_OK
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -74,8 +76,3 @@ def _folder(args: argparse.Namespace) -> Path:
         return config.tokens.keys
     require_registry(config.data_dir)
     return config.data_dir / "keys"
-
-
-def _failed(reason: str) -> int:
-    print(f"trow: error: {reason}", file=sys.stderr)
-    return EXIT_FAILED

@@ -57,6 +57,8 @@ class Parser(argparse.ArgumentParser):
         if found is None:
             return message
         what, wrong, among = found[1], found[2], re.findall(r"[^\s',]+", found[3])
+        if what != "COMMAND":  # a value that is like another one is not a slip of the finger: ksh is not zsh
+            return f"{what} cannot be {wrong!r}; choose from {', '.join(among)}"
         near = difflib.get_close_matches(wrong, among, n=1)
-        kind = "unknown command" if what == "COMMAND" else f"{what} cannot be"
-        return f"{kind} {wrong!r}; " + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(among)}")
+        fix = f"did you mean {near[0]}?" if near else f"choose from {', '.join(among)}"
+        return f"unknown command {wrong!r}; {fix}"

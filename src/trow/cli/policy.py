@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,9 +10,8 @@ import msgspec
 import yaml
 
 from trow.cli import simulate
-from trow.cli.printing import EXIT_ALLOWED, aligned, exit_code, failed, say, say_json
+from trow.cli.printing import EXIT_OK, aligned, cut, exit_code, failed, note, say, say_json
 from trow.lib.errors import StartError
-from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject, UsedBy
 
 if TYPE_CHECKING:
@@ -156,15 +154,15 @@ def run_test(args: argparse.Namespace) -> int:
     except (StartError, UnreadableObject) as error:
         return failed(error)
     if args.output == "table":
-        say(_table(trial))
+        say(*_table(trial))
     elif args.output == "json":
         say_json(as_json(trial))
     else:
         print(as_junit(trial))
     for strange in trial.strange:
-        print(f"trow: warning: {shown(str(strange))}", file=sys.stderr)
+        note(f"trow: warning: {strange}")
     for unreadable in trial.unreadable:
-        print(f"trow: error: {shown(str(unreadable))}", file=sys.stderr)
+        note(f"trow: error: {unreadable}")
     return exit_code(trial.outcome)
 
 
@@ -188,12 +186,8 @@ def _table(trial: Evaluation) -> Iterator[str]:
 def _cells(judged: JudgedObject, image: JudgedImage) -> Sequence[str]:
     decisive = next((each.finding for each in image.opinions if each.outcome is image.outcome), None)
     policy, rule = (decisive.policy, decisive.rule) if decisive else ("none applies", "")
-    name = _short(str(image.reference or image.use.text))
+    name = cut(str(image.reference or image.use.text), _LONGEST_CELL)
     return image.outcome.value, judged.place.short, str(judged), image.use.owner, name, policy, rule
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
 
 def _summary(trial: Evaluation) -> str:
@@ -220,7 +214,7 @@ def run_explain(args: argparse.Namespace) -> int:
         return failed(error)
     where = Where(args.namespace, UsedBy(args.used_by))
     outcome, lines = explained(policies, where, args.image, time.time())
-    say(lines)
+    say(*lines)
     return exit_code(outcome)
 
 
@@ -235,9 +229,9 @@ def run_import(args: argparse.Namespace) -> int:
     except StartError as error:
         return failed(error)
     for remark in remarks:
-        print(shown(str(remark)), file=sys.stderr)
+        note(str(remark))
     _print_yaml(manifests)
-    return EXIT_LEFT_OUT if any(remark.kind is not Kind.NOTE for remark in remarks) else EXIT_ALLOWED
+    return EXIT_LEFT_OUT if any(remark.kind is not Kind.NOTE for remark in remarks) else EXIT_OK
 
 
 # ---- export
@@ -269,9 +263,9 @@ def run_export(args: argparse.Namespace) -> int:
         )
         manifests += [*compiled.policies, *compiled.bindings]
         for left_out in compiled.left_out:
-            print(shown(f"left out: {policy.title}: {left_out}"), file=sys.stderr)
+            note(f"left out: {policy.title}: {left_out}")
     _print_yaml(manifests)
-    return EXIT_ALLOWED
+    return EXIT_OK
 
 
 def _print_yaml(manifests: Sequence[Mapping[str, object]]) -> None:

@@ -1,4 +1,4 @@
-"""How commands print: tables, errors, exit codes."""
+"""How commands print and end: tables, JSON, errors, exit codes. What clients have written never harms a terminal."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from typing import TYPE_CHECKING, Final
 from trow.lib.terminal import escaped, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from trow.policytools.judging import Outcome
 
-EXIT_ALLOWED: Final = 0
-EXIT_DENIED: Final = 1
-EXIT_UNDECIDED: Final = 2
+# What was asked for was done, and the answer is yes.
+EXIT_OK: Final = 0
+# The answer is no: denied, altered, damaged, not found.
+EXIT_NO: Final = 1
+# There is no answer: the command could not do it, or was not understood.
+EXIT_FAILED: Final = 2
 
 
 def exit_code(outcome: Outcome) -> int:
-    return {"denied": EXIT_DENIED, "undecided": EXIT_UNDECIDED}.get(outcome.value, EXIT_ALLOWED)
+    return {"denied": EXIT_NO, "undecided": EXIT_FAILED}.get(outcome.value, EXIT_OK)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+    """The lines of a table."""
+    cells = [[shown(text) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
 
 
-def say(lines: Iterable[str]) -> None:
+def cut(text: str, most: int) -> str:
+    """The beginning of a text, with an ellipsis where some of it is missing."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def say(*lines: str) -> None:
     for line in lines:
         print(shown(line))
 
@@ -37,7 +47,13 @@ def say_json(text: str) -> None:
     print(escaped(text))
 
 
-def failed(error: Exception) -> int:
-    for line in str(error).splitlines():
-        print(f"trow: error: {shown(line)}", file=sys.stderr)
-    return EXIT_UNDECIDED
+def note(text: str) -> None:
+    """Say on standard error what is not part of the result."""
+    print(shown(text), file=sys.stderr)
+
+
+def failed(reason: Exception | str, code: int = EXIT_FAILED) -> int:
+    """Say on standard error why the command ends; returns its exit code."""
+    for line in str(reason).splitlines():
+        note(f"trow: error: {line}")
+    return code

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.cli.printing import EXIT_NO, EXIT_OK, failed, say
+from trow.lib.errors import StartError
 
 if TYPE_CHECKING:
     import argparse
 
     from trow.cli.parser import Commands
 
-EXIT_WHOLE = 0
-EXIT_LOSSES = 1
-
 _EXAMPLES = """\
 Stop the server first. The damaged database is kept in DIR/quarantine. Then run trow fsck --quarantine, which tells what
 is missing, and push that again. A backup, where there is one, is the better way.
 
-exit code: 0 every row was copied, 1 some could not be read (or the command could not run)
+exit code: 0 every row was copied, 1 some could not be read, 2 the command could not run
 
 example:
   trow recover --data-dir ./data
@@ -41,8 +40,11 @@ def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
     from trow.app import recover  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
-    tables, kept = recover(config)
+    try:
+        tables, kept = recover(config)
+    except StartError as error:
+        return failed(error)
     for table in tables:
-        print(f"{table.table}: {table.rows} rows copied{'' if table.whole else '; others cannot be read'}")
-    print(f"the damaged database is in {kept}; now run trow fsck --quarantine")
-    return EXIT_WHOLE if all(table.whole for table in tables) else EXIT_LOSSES
+        say(f"{table.table}: {table.rows} rows copied{'' if table.whole else '; others cannot be read'}")
+    say(f"the damaged database is in {kept}; now run trow fsck --quarantine")
+    return EXIT_OK if all(table.whole for table in tables) else EXIT_NO

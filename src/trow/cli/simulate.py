@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trow.cli.printing import aligned, exit_code, failed, say
+from trow.cli.printing import aligned, exit_code, failed, note, say
 from trow.config import Size
 from trow.lib.errors import StartError
-from trow.lib.terminal import shown
 from trow.policy.pods import UnreadableObject
 
 if TYPE_CHECKING:
@@ -85,13 +83,13 @@ def run(args: argparse.Namespace) -> int:
     except (StartError, UnreadableObject) as error:
         return failed(error)
     for strange in found.trial.strange:
-        print(f"trow: warning: {shown(str(strange))}", file=sys.stderr)
-    say(_lines(found))
+        note(f"trow: warning: {strange}")
+    say(*_lines(found))
     return exit_code(found.trial.outcome)
 
 
 def _progress(how_far: str) -> None:
-    print(f"trow: {how_far}", file=sys.stderr)
+    note(f"trow: {how_far}")
 
 
 def _kubeconfig() -> Path:

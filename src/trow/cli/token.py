@@ -6,7 +6,6 @@ import argparse
 import getpass
 import os
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,7 @@ import msgspec
 from trow.access.identity import Grant
 from trow.access.permissions import ACTIONS, Permission, expand
 from trow.cli import options
-from trow.cli.printing import say_json
+from trow.cli.printing import EXIT_NO, EXIT_OK, aligned, failed, note, say, say_json
 from trow.identity import robots
 from trow.lib.errors import StartError
 from trow.lib.globs import RepositoryGlob
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from trow.access.ports import RobotToken
     from trow.cli.parser import Commands, Parser
 
-EXIT_NOT_FOUND = 1
-EXIT_FAILED = 2
 _DEFAULT_DAYS: Final = 90
 _LONGEST: Final = 10 * 366 * 86400
 _NEVER: Final = "never"
@@ -93,14 +90,14 @@ def run_create(args: argparse.Namespace) -> int:
         with offline_metadata(config) as metadata:
             metadata.add_robot_token(token)
     except (ValueError, StartError) as error:
-        return _failed(str(error))
+        return failed(error)
     if args.json:
         say_json(_json({"token": text, **_facts(token, now)}))
     else:
         print(text)
-        print(f"This is shown only now. `trow token revoke {token.id}` makes it useless.", file=sys.stderr)
-        print(f"The registry that knows it has its data in {config.data_dir.absolute()}.", file=sys.stderr)
-    return 0
+        note(f"This is shown only now. `trow token revoke {token.id}` makes it useless.")
+        note(f"The registry that knows it has its data in {config.data_dir.absolute()}.")
+    return EXIT_OK
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -111,13 +108,17 @@ def run_list(args: argparse.Namespace) -> int:
         with offline_metadata(config) as metadata:
             tokens = sorted(metadata.robot_tokens(), key=lambda token: token.created_at)
     except StartError as error:
-        return _failed(str(error))
+        return failed(error)
     now = time.time()
     if args.json:
         say_json(_json([_facts(token, now) for token in tokens]))
     else:
-        print(_table(tokens, now))
-    return 0
+        rows = [
+            (token.id, token.name, _state(token, now), (_time(token.expires_at) or _NEVER)[:10], _may(token))
+            for token in tokens
+        ]
+        say(*aligned([("ID", "NAME", "STATE", "EXPIRES", "MAY"), *rows]))
+    return EXIT_OK
 
 
 def run_revoke(args: argparse.Namespace) -> int:
@@ -128,17 +129,11 @@ def run_revoke(args: argparse.Namespace) -> int:
         with offline_metadata(config) as metadata:
             found = metadata.revoke_robot_token(args.id, time.time(), _me())
     except StartError as error:
-        return _failed(str(error))
+        return failed(error)
     if not found:
-        print(f"trow: error: there is no token {args.id} to revoke; see `trow token list`", file=sys.stderr)
-        return EXIT_NOT_FOUND
-    print(f"revoked: {args.id}")
-    return 0
-
-
-def _failed(reason: str) -> int:
-    print(f"trow: error: {reason}", file=sys.stderr)
-    return EXIT_FAILED
+        return failed(f"there is no token {args.id} to revoke; see `trow token list`", EXIT_NO)
+    say(f"revoked: {args.id}")
+    return EXIT_OK
 
 
 def _me() -> str:
@@ -210,16 +205,6 @@ def _state(token: RobotToken, now: float) -> str:
 
 def _time(seconds: float | None) -> str | None:
     return None if seconds is None else rfc3339(seconds)
-
-
-def _table(tokens: Sequence[RobotToken], now: float) -> str:
-    rows = [("ID", "NAME", "STATE", "EXPIRES", "MAY")]
-    rows += [
-        (token.id, token.name, _state(token, now), (_time(token.expires_at) or _NEVER)[:10], _may(token))
-        for token in tokens
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _may(token: RobotToken) -> str:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trow.cli.printing import EXIT_NO, EXIT_OK, failed, note, say
 from trow.lib.files import BrokenFile, read_bounded, replace_file
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from trow.cli.parser import Commands, Parser
 
-EXIT_NOT_FOUND = 1
-EXIT_FAILED = 2
 _LONGEST_PASSWORD: Final = 1024
 _SET: Final = """\
 A running `trow serve` takes the change up within seconds.
@@ -70,13 +69,10 @@ def _reported(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
         try:
             return run(args)
         except (_Refused, BrokenFile) as error:
-            reason = str(error)
+            return failed(error)
         except OSError as error:
-            reason = (
-                f"{error.filename}: {error.strerror}; give a file in a folder that is there and that you may write to"
-            )
-        print(f"trow: error: {reason}", file=sys.stderr)
-        return EXIT_FAILED
+            fix = "give a file in a folder that is there and that you may write to"
+            return failed(f"{error.filename}: {error.strerror}; {fix}")
 
     return reporting
 
@@ -85,7 +81,7 @@ def run_hash(args: argparse.Namespace) -> int:
     from trow.identity import htpasswd  # noqa: PLC0415 (loaded only when it is needed)
 
     print(htpasswd.User(args.name, htpasswd.hash_password(_password()), tuple(args.group or ())).line())
-    return 0
+    return EXIT_OK
 
 
 def run_set(args: argparse.Namespace) -> int:
@@ -99,10 +95,10 @@ def run_set(args: argparse.Namespace) -> int:
         changed = htpasswd.with_user(content, htpasswd.User(args.name, hashed, tuple(groups)), str(args.file))
         htpasswd.parse(changed, str(args.file))
         write(changed)
-    print(f"{'changed' if old else 'added'}: {args.name}")
+    say(f"{'changed' if old else 'added'}: {args.name}")
     if new:
-        print(f"made: {args.file.absolute()}; the server reads it with auth.users_file", file=sys.stderr)
-    return 0
+        note(f"made: {args.file.absolute()}; the server reads it with auth.users_file")
+    return EXIT_OK
 
 
 def run_remove(args: argparse.Namespace) -> int:
@@ -113,10 +109,9 @@ def run_remove(args: argparse.Namespace) -> int:
         if found:
             write(htpasswd.without_user(content, args.name, str(args.file)))
     if not found:
-        print(f"trow: error: {args.file} has no user {args.name!r}", file=sys.stderr)
-        return EXIT_NOT_FOUND
-    print(f"removed: {args.name}")
-    return 0
+        return failed(f"{args.file} has no user {args.name!r}", EXIT_NO)
+    say(f"removed: {args.name}")
+    return EXIT_OK
 
 
 def _name(text: str) -> str:

@@ -137,6 +137,22 @@ def test_a_line_that_is_escaped_in_another_way_is_found(trow: Any, data: Path, h
     assert trow("verify", "--file", str(path)).lines[0].startswith("ALTERED")
 
 
+@pytest.mark.parametrize("name", ["audit.db", "notes.txt"])
+def test_file_in_which_nothing_is_a_record_is_not_called_altered(trow: Any, data: Path, name: str) -> None:
+    (data / "notes.txt").write_text("# Notes\n\n{}\n")
+    ran = trow("verify", "--file", str(data / name))
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{name} is not an audit record; give the file that audit.file names" in ran.err
+
+
+def test_record_of_which_only_some_lines_are_left_is_altered(trow: Any, data: Path) -> None:
+    path = data / "audit.jsonl"
+    path.write_bytes(b"x" * 9 + b"\n" + path.read_bytes().partition(b"\n")[2])
+    ran = trow("verify", "--file", str(path))
+    assert ran.code == 1
+    assert ran.lines[0].startswith("ALTERED: record 1 ")
+
+
 def test_as_many_records_are_printed_as_were_asked_for(trow: Any, data: Path) -> None:
     many = Event(Action.PULL, repository="team-c/app", reference="v1", digest=digest(7))
     trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))

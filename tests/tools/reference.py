@@ -1,11 +1,10 @@
-"""Writes the generated pages of the documentation: `python -m trow.cli.reference docs/reference`."""
+"""Writes the generated pages of the documentation: `make reference`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.cli import command_line
 from trow.cli.options import add_settings
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 
     from trow.config import Setting
 
-_HEAD = "<!-- Written by `python -m trow.cli.reference docs/reference`. Change the source, not this page. -->\n"
+_FOLDER: Final = Path(__file__).parents[2] / "docs" / "reference"
+_HEAD = "<!-- Written by `make reference`. Change the source, not this page. -->\n"
 
 _CONFIGURATION = """\
 # Configuration
@@ -47,9 +47,9 @@ Flags are never abbreviated. Mistakes in the command line or the configuration a
 
 
 def main() -> None:
-    """Write every page into the directory named by the first argument."""
+    """Write every page."""
     for name, text in pages().items():
-        (Path(sys.argv[1]) / name).write_text(text, "utf-8")
+        (_FOLDER / name).write_text(text, "utf-8")
 
 
 def pages() -> dict[str, str]:
