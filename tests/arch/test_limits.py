@@ -21,7 +21,7 @@ from trow.controllers import vap as compiled
 from trow.http import capacity, dispatch, metrics, request, server
 from trow.http.handlers import admission, lists, manifests, token
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
-from trow.kube import objects
+from trow.kube import exec_plugin, kubeconfig, objects
 from trow.lib import lines, repeated
 from trow.metadata.transactions import manifests as manifest_rows
 from trow.oci import manifest, ranges
@@ -113,6 +113,12 @@ FIXED: Final = {
     "connections that an old certificate has taken": (server.MOST_OLD,),
     "a message in a condition of a policy": (statuses.LONGEST_MESSAGE,),
     "a look at the webhooks and the cluster's policies": (webhooks._LOOK_SECONDS, policies._LOOK_SECONDS),
+    "a kubeconfig file": (kubeconfig.LONGEST_FILE >> 20,),
+    "a credential plugin of a kubeconfig file, for commands": (
+        exec_plugin.MOST_BYTES >> 20,
+        kubeconfig.PLUGIN_SECONDS,
+        exec_plugin.INTERACTIVE_SECONDS,
+    ),
     "a dump for `trow policy simulate`": (simulate._LARGEST / 2**30,),
     "references of a manifest that are remembered, to know what a pull is": (
         transfers._MOST_REFERENCES,

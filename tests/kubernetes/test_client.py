@@ -17,6 +17,7 @@ from trow.kube.access import Access
 from trow.kube.client import KubeClient
 from trow.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeRefused, NotFound
 from trow.kube.informer import Informer
+from trow.kube.kubeconfig import access_of
 from trow.kube.objects import Change, Event, Manifest, Objects, Patch
 from trow.oci.errors import Unavailable
 
@@ -33,7 +34,7 @@ async def api(
     cluster: Cluster, token: str = "", seconds: float = 20.0, observe: Callable[[str, float], None] | None = None
 ) -> AsyncIterator[Objects]:
     """As the administrator, or whoever has the token."""
-    administrator = Access.from_kubeconfig(cluster.kubeconfig)
+    administrator = access_of([cluster.kubeconfig])
     access = Access(cluster.url, ca=cluster.ca, token=token) if token else administrator
     client = KubeClient(access, observe=observe)
     try:

@@ -17,6 +17,7 @@ from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
+from trow.kube.kubeconfig import access_of
 from trow.kube.reviews import Reviews
 from trow.oci.errors import Unauthorized, Unavailable
 from trow.oci.names import Repository
@@ -410,7 +411,7 @@ async def test_credentials_that_the_cluster_does_not_know_are_told(cluster: Clus
 
 
 async def test_a_kubeconfig_file_leads_to_the_cluster(cluster: Cluster, access: Access, namespace: str) -> None:
-    async with registry(Access.from_kubeconfig(cluster.kubeconfig)) as trow:
+    async with registry(access_of([cluster.kubeconfig])) as trow:
         assert await trow.accepts(cluster.token(namespace, "default", AUDIENCE))
 
 

@@ -35,9 +35,10 @@ async def client_of(
 
 def _access(settings: Kubernetes) -> Access:
     from trow.kube.access import Access  # noqa: PLC0415 - see above
+    from trow.kube.kubeconfig import access_of  # noqa: PLC0415
 
     if settings.kubeconfig is not None:
-        return Access.from_kubeconfig(settings.kubeconfig)
+        return access_of([settings.kubeconfig])
     if settings.api_server is not None:
         return Access(settings.api_server, settings.ca_file, settings.token_file or "")
     return Access.in_pod(os.environ)

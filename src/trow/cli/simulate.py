@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -50,7 +49,13 @@ def add(parser: Parser) -> None:
         help=f"largest dump that is read, as a number of bytes or with a unit (default: {_LARGEST.text})",
     )
     parser.add_argument(
-        "--kubeconfig", type=Path, metavar="PATH", help="the cluster (default: $KUBECONFIG, or ~/.kube/config)"
+        "--kubeconfig",
+        type=Path,
+        metavar="PATH",
+        help="the cluster (default: the files of $KUBECONFIG, or ~/.kube/config)",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", default="", help="context of the kubeconfig file (default: its current one)"
     )
     parser.set_defaults(run=run)
 
@@ -74,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
         documents = (
-            dumped(args.dumps, args.max_size, _progress)
-            if args.dumps
-            else from_cluster(args.kubeconfig or _kubeconfig())
+            dumped(args.dumps, args.max_size, _progress) if args.dumps else from_cluster(args.kubeconfig, args.context)
         )
         judge = Judge(policies.rules, time.time(), policies.setting)
         found = simulated(documents, judge, policies, args.namespace)
@@ -90,11 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _progress(how_far: str) -> None:
     note(f"trow: {how_far}")
-
-
-def _kubeconfig() -> Path:
-    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-    return Path(first) if first else Path.home() / ".kube" / "config"
 
 
 def _lines(found: Simulation) -> Iterator[str]:

@@ -422,7 +422,11 @@ class Kubernetes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None, _setting("Trow's own token for the API server, read again when it changes. Null is the Pod's.")
     ] = None
     kubeconfig: Annotated[
-        Path | None, _setting("A kubeconfig file instead of these three, for a Trow outside of the cluster.")
+        Path | None,
+        _setting(
+            "A kubeconfig file instead of these three, for a Trow outside of the cluster. Its user needs a token or a"
+            " client certificate: a server runs no credential plugins (`exec`)."
+        ),
     ] = None
     timeout: Annotated[Duration, _setting("How long the API server may take for an answer.", minimum=0.1)] = Duration(5)
     namespaces: Annotated[

@@ -70,7 +70,9 @@ class KubeClient:
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         self._access = access
-        self._http = HttpClient(access.tls(), connect_seconds=connect_seconds)  # the gate counts its connections
+        self._http = HttpClient(
+            access.tls(), connect_seconds=connect_seconds, server_name=access.server_name
+        )  # the gate counts its connections
         self._total_seconds = total_seconds
         self._observe = observe
         self._token = BearerToken(access.token)

@@ -125,6 +125,7 @@ class HttpClient:
         tls: whom to trust, and who Trow is; None trusts the authorities of the system.
         connect_seconds: how long a connection may take; None: as long as the request.
         most_connections: how many there may be at a time; 0 leaves that to the caller.
+        server_name: the name in the server's certificate; "" is that of the URL.
 
     Attributes:
         tls: may be replaced, for requests to come.
@@ -136,10 +137,12 @@ class HttpClient:
         *,
         connect_seconds: float | None = None,
         most_connections: int = 0,
+        server_name: str = "",
     ) -> None:
         self.tls = tls
         self._connect_seconds = connect_seconds
         self._most_connections = most_connections
+        self._server_name = server_name or None
         self._opened: aiohttp.ClientSession | None = None
 
     async def request(
@@ -188,7 +191,13 @@ class HttpClient:
             async with asyncio.timeout(seconds):
                 with _in_words(self._connect_seconds):
                     response = await self._session().request(
-                        method, exact, data=body or None, headers=headers, ssl=self.tls or True, allow_redirects=False
+                        method,
+                        exact,
+                        data=body or None,
+                        headers=headers,
+                        ssl=self.tls or True,
+                        server_hostname=self._server_name,
+                        allow_redirects=False,
                     )
         answer = OpenAnswer(response)
         try:

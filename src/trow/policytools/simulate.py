@@ -6,8 +6,10 @@ A Pod that runs is not touched by a new policy, but it would not start again on 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from trow.lib.errors import StartError
@@ -18,8 +20,8 @@ from trow.policytools.running import pods_of, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
+    from trow.kube.access import Access
     from trow.policytools.evaluation import JudgedImage, JudgedObject
     from trow.policytools.judging import Opinion
     from trow.policytools.loading import Policies
@@ -65,22 +67,27 @@ class Simulation:
     idle: int
 
 
-def from_cluster(kubeconfig: Path) -> list[Document]:
+def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
     """Everything in the cluster that names images, as far as it is built in.
+
+    Args:
+        kubeconfig: the file; None takes those that kubectl would.
+        context: its name there; "" is the current one.
 
     Raises:
         StartError: the cluster cannot be asked.
     """
     # The client takes as much memory as all else: it is loaded where it is used.
     from trow.controllers.background_scan import COLLECTIONS  # noqa: PLC0415
-    from trow.kube.access import Access, AccessError  # noqa: PLC0415
+    from trow.kube.access import AccessError  # noqa: PLC0415
     from trow.kube.client import KubeClient  # noqa: PLC0415
     from trow.kube.errors import KubeRefused  # noqa: PLC0415
+    from trow.kube.kubeconfig import access_of, files_of  # noqa: PLC0415
     from trow.kube.objects import Objects  # noqa: PLC0415
     from trow.oci.errors import Unavailable  # noqa: PLC0415
 
-    async def listed() -> list[Document]:
-        client = KubeClient(Access.from_kubeconfig(kubeconfig))
+    async def listed(access: Access) -> list[Document]:
+        client = KubeClient(access)
         try:
             found = [await Objects(client).list_all(path) for path in (_NAMESPACES, *COLLECTIONS)]
         finally:
@@ -88,10 +95,11 @@ def from_cluster(kubeconfig: Path) -> list[Document]:
         items = [item for collection in found for item in collection.objects.values()]
         return [Document(Place(CLUSTER, number), item) for number, item in enumerate(items, 1)]
 
+    files = [kubeconfig] if kubeconfig is not None else files_of(os.environ, Path.home())
     try:
-        return asyncio.run(listed())
+        return asyncio.run(listed(access_of(files, context, run_plugins=True)))
     except (AccessError, KubeRefused, Unavailable) as error:
-        raise StartError(f"the cluster of {kubeconfig} cannot be asked: {error}") from None
+        raise StartError(f"the cluster cannot be asked: {error}") from None
 
 
 def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, namespace: str) -> Simulation:

@@ -117,7 +117,7 @@ async def test_a_token_that_would_be_another_header_is_not_sent(
     file = tmp_path / "token"
     file.write_text(content, "utf-8")
     message = await trouble(Access(server.url, token=file))
-    assert "is no bearer token" in message
+    assert "is not a bearer token" in message
     assert "ecret" not in message
     assert server.specs == []
 
