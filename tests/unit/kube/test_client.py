@@ -245,6 +245,17 @@ async def test_a_certificate_for_another_host_is_not_trusted(tmp_path: Path) -> 
         assert "not trusted" in await trouble(Access(server.url, ca=authority.cert_pem.bytes().decode()))
 
 
+async def test_a_certificate_for_the_name_that_is_expected_is_trusted() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("elsewhere.example.com").configure_cert(context)
+    ca = authority.cert_pem.bytes().decode()
+    with ApiServer.start(context) as server:
+        client = KubeClient(Access(server.url, ca=ca, server_name="elsewhere.example.com", token=TOKEN))
+        assert not (await Reviews(client).access("ann", "", (), (), {})).allowed
+        await client.close()
+
+
 async def ask_many(server: ApiServer, seconds: float) -> list[type]:
     """What a hundred questions at once come to."""
     client = KubeClient(Access(server.url), total_seconds=seconds)
