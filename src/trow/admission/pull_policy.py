@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from trow.admission.ports import NotReady
+from trow.lib.caches import LruCache
 from trow.oci import manifest as manifests
 from trow.oci import media
 from trow.oci.digest import Digest
@@ -75,7 +75,7 @@ class PullGuard:
         self._users = frozenset(users)
         self._groups = frozenset(groups)
         self._clock = clock
-        self._following: OrderedDict[tuple[str, str, str], _Asked] = OrderedDict()
+        self._following: LruCache[tuple[str, str, str], _Asked] = LruCache(_MOST_FOLLOWING)
         self._rules = Rules()  # by which that was decided
         self._without_content = Rules()  # the same, as far as what follows a tag is concerned
         self._recalls = Rules()  # the same, as far as what follows a digest is concerned
@@ -190,10 +190,7 @@ class PullGuard:
         self, identity: Identity, repository: Repository, record: ManifestRecord, asked: _Asked
     ) -> None:
         for digest in (record.digest, *await _children(record)):
-            self._following[identity.name, repository, digest] = asked
-            self._following.move_to_end((identity.name, repository, digest))
-        while len(self._following) > _MOST_FOLLOWING:
-            self._following.popitem(last=False)
+            self._following.put((identity.name, repository, digest), asked)
 
 
 async def _children(record: ManifestRecord) -> Sequence[Digest]:

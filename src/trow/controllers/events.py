@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import KubeRefused
+from trow.lib.caches import LruCache
 from trow.lib.failures import FailureLog
 from trow.lib.times import rfc3339
 from trow.oci.errors import Unavailable
@@ -66,7 +67,7 @@ class EventRecorder:
         self._objects = objects
         self._instance = instance
         self._clock = clock
-        self._known: OrderedDict[str, _Series] = OrderedDict()
+        self._known: LruCache[str, _Series] = LruCache(_MOST_KNOWN)
         self._waiting: OrderedDict[str, _Series] = OrderedDict()
         self._woken = asyncio.Event()
         self._failures = FailureLog(
@@ -76,15 +77,15 @@ class EventRecorder:
     def tell(self, notice: Notification) -> None:
         now = self._clock()
         key = _key(notice)
-        series = self._known.pop(key, None)
+        series = self._known.get(key)
         if series is None or now - series.first > _SERIES_SECONDS:
             series = _Series(notice, f"{_short(notice.subject.name)}.{key[:12]}{int(now):x}", now, now)
         else:
             series.last, series.count = now, series.count + 1
-        self._known[key] = self._waiting[key] = series
-        for held, most in ((self._known, _MOST_KNOWN), (self._waiting, _MOST_WAITING)):
-            if len(held) > most:
-                held.popitem(last=False)
+        self._known.put(key, series)
+        self._waiting[key] = series
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting.popitem(last=False)
         self._woken.set()
 
     async def run(self) -> None:

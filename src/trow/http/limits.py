@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.caches import LruCache
 from trow.lib.source import source_of
 from trow.oci.errors import TooManyRequests
 
@@ -29,7 +29,7 @@ class RateLimit:
         self._per_second = per_second
         self._burst = float(max(burst, 1))
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: LruCache[str, tuple[float, float]] = LruCache(_MOST_CLIENTS)
 
     @property
     def active(self) -> bool:
@@ -44,13 +44,11 @@ class RateLimit:
         """
         client = source_of(client)
         now = self._clock()
-        tokens, then = self._buckets.pop(client, (self._burst, now))
+        tokens, then = self._buckets.get(client) or (self._burst, now)
         tokens = min(self._burst, tokens + (now - then) * self._per_second)
         if tokens < 1:
-            self._buckets[client] = (tokens, now)
+            self._buckets.put(client, (tokens, now))
             wait = max(1, math.ceil((1 - tokens) / self._per_second))
             what = f"more than {self._per_second} requests a second (limits.requests_per_second)"
             raise TooManyRequests(f"{what}; wait for {wait} s", retry_after=wait)
-        self._buckets[client] = (tokens - 1, now)
-        if len(self._buckets) > _MOST_CLIENTS:
-            self._buckets.popitem(last=False)
+        self._buckets.put(client, (tokens - 1, now))

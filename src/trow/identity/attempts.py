@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trow.identity.recent import Recent
+from trow.lib.caches import TtlCache
 from trow.lib.shares import Shares
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class GoodBefore:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._remembered: Recent[bytes, bool] = Recent(_MOST_REMEMBERED)
+        self._remembered: TtlCache[bytes, bool] = TtlCache(_MOST_REMEMBERED)
 
     def includes(self, user: str, secret: str) -> bool:
         """Whether the credential was good before."""
@@ -77,7 +77,7 @@ class GoodBefore:
 
     def discard(self, user: str, secret: str) -> None:
         """It is not good any more."""
-        self._remembered.discard(self._hash(user, secret))
+        self._remembered.pop(self._hash(user, secret))
 
     def _hash(self, user: str, secret: str) -> bytes:
         return keyed_hash(self._key, user, secret)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import ssl
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from trow.lib.http_client import HttpClient, HttpError
+from trow.lib.single_flight import SingleFlight
 from trow.lib.urls import problem_with
 from trow.oci.errors import Unauthorized, Unavailable
 
@@ -94,7 +94,7 @@ class IssuerKeys:
         self._fetched = self._tried = -math.inf
         self._fetches = 0
         self._trouble = ""
-        self._flight: asyncio.Task[None] | None = None
+        self._flights: SingleFlight[None] = SingleFlight()
 
     async def find(self, kid: str, algorithm: str) -> PublicKey:
         """The key with this id, if the algorithm is one of its own.
@@ -132,23 +132,19 @@ class IssuerKeys:
 
     async def _refresh(self) -> None:
         """Fetch the keys unless that was tried a moment ago; whoever asks meanwhile waits for the same attempt."""
-        pause = _PAUSE_SECONDS if self._keys else _PAUSE_WITHOUT_KEYS_SECONDS
-        if self._flight is None:
-            if abs(self._clock() - self._tried) < pause:
-                return
-            self._tried = self._clock()
-            self._flight = asyncio.create_task(self._load())
-        await asyncio.shield(self._flight)
+        await self._flights.share(b"", self._load)
 
     async def _load(self) -> None:
+        pause = _PAUSE_SECONDS if self._keys else _PAUSE_WITHOUT_KEYS_SECONDS
+        if abs(self._clock() - self._tried) < pause:
+            return
+        self._tried = self._clock()
         try:
             self._keys = self._usable(await self._fetch(await self._jwks_uri(), _Jwks))
             self._fetched = self._clock()
             self._fetches += 1
         except _Trouble as trouble:
             self._trouble = str(trouble)
-        finally:
-            self._flight = None
 
     async def _jwks_uri(self) -> str:
         if self._settings.jwks_uri:

@@ -20,7 +20,7 @@ from trow.access.permissions import Permission
 from trow.access.prefixes import EVERYWHERE
 from trow.access.rules import Decision
 from trow.identity import remedies
-from trow.identity.recent import Recent
+from trow.lib.caches import TtlCache
 from trow.lib.shares import Bounds, Shares
 from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import OciError, Unavailable
@@ -207,8 +207,8 @@ class RbacAuthorizer:
         self._anonymous = anonymous
         self._clock = clock
         # Apart, so that somebody who is denied often makes nobody forget what is allowed.
-        self._allowed: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
-        self._denied: Recent[bytes, _Answer] = Recent(_MOST_REMEMBERED)
+        self._allowed: TtlCache[bytes, _Answer] = TtlCache(_MOST_REMEMBERED)
+        self._denied: TtlCache[bytes, _Answer] = TtlCache(_MOST_REMEMBERED)
         self._flights: SingleFlight[_Answer] = SingleFlight()
         self._questions_now = Shares(_QUESTIONS, "questions to the cluster about rights")
 

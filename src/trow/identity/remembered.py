@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.access import rules as access
 from trow.access.identity import Method
+from trow.lib.caches import LruCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,18 +39,15 @@ class RuleDecisions:
         self._groups = frozenset[str]().union(*(each.groups for each in subjects))
         claims = {key for each in subjects for key, _ in each.claims}
         self._claims = tuple(sorted(claims | {"issuer"})) if any(each.issuer for each in subjects) else ()
-        self._decisions: OrderedDict[_Key, Decision] = OrderedDict()
+        self._decisions: LruCache[_Key, Decision] = LruCache(MOST)
 
     def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
         """What the rules say."""
         key = self._what_decides(identity), permission, repository
         decision = self._decisions.get(key)
-        if decision is not None:
-            self._decisions.move_to_end(key)
-            return decision
-        decision = self._decisions[key] = access.decide(self._rules, identity, permission, repository)
-        if len(self._decisions) > MOST:
-            self._decisions.popitem(last=False)
+        if decision is None:
+            decision = access.decide(self._rules, identity, permission, repository)
+            self._decisions.put(key, decision)
         return decision
 
     def _what_decides(self, identity: Identity) -> bytes:

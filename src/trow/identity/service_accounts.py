@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.access.identity import Identity, Method
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_claims
-from trow.identity.recent import Recent
+from trow.lib.caches import TtlCache
 from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import Unauthorized
 
@@ -76,8 +76,8 @@ class ServiceAccountTokens:
         self._audiences = tuple(audiences)
         self._clock = clock
         # Apart, so that a flood of wrong tokens makes nobody forget the right ones.
-        self._accepted: Recent[bytes, Identity] = Recent(_MOST_REMEMBERED)
-        self._refused: Recent[bytes, str] = Recent(_MOST_REMEMBERED)
+        self._accepted: TtlCache[bytes, Identity] = TtlCache(_MOST_REMEMBERED)
+        self._refused: TtlCache[bytes, str] = TtlCache(_MOST_REMEMBERED)
         self._flights: SingleFlight[Identity] = SingleFlight()
 
     async def verify(self, token: str) -> Identity:

@@ -6,11 +6,11 @@ import hashlib
 import math
 import secrets
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.identity.htpasswd import LONGEST_NAME
+from trow.lib.caches import LruCache
 from trow.lib.source import source_of
 from trow.oci.errors import TooManyRequests
 
@@ -37,7 +37,7 @@ class Throttle:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counts: OrderedDict[tuple[str, str], _Count] = OrderedDict()
+        self._counts: LruCache[tuple[str, str], _Count] = LruCache(_MOST)
         self._key = secrets.token_bytes(32)
 
     def check(self, source: str, user: str) -> None:
@@ -58,17 +58,15 @@ class Throttle:
         """After a wrong attempt."""
         key, now = _key(source, user), self._clock()
         guess = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()
-        count = self._counts.pop(key, None)
+        count = self._counts.get(key)
         if count is None or now - count.since >= _WINDOW:
             count = _Count(now)
         count.add(guess, now)
-        self._counts[key] = count
-        if len(self._counts) > _MOST:
-            self._counts.popitem(last=False)
+        self._counts.put(key, count)
 
     def succeeded(self, source: str, user: str) -> None:
         """After a right one."""
-        self._counts.pop(_key(source, user), None)
+        self._counts.pop(_key(source, user))
 
 
 @dataclass(slots=True)

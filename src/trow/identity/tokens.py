@@ -22,7 +22,7 @@ from trow.access.ports import IssuedToken
 from trow.identity.credentials import Stale
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, issuer_of
 from trow.identity.keys import LONGEST_TOKEN_LIFE
-from trow.identity.recent import Recent
+from trow.lib.caches import TtlCache
 from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Denied, NameInvalid, Unauthorized
 from trow.oci.names import Repository
@@ -109,7 +109,7 @@ class RegistryTokens:
         self._lifetime = lifetime
         self._clock = clock
         self._jws = jwt.PyJWS(algorithms=[_ALGORITHM])
-        self._verified: Recent[str, Identity] = Recent(_MOST_REMEMBERED)
+        self._verified: TtlCache[str, Identity] = TtlCache(_MOST_REMEMBERED)
         self._ring: KeySet | None = None
 
     def issue(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trow.access.identity import Identity, Method
 from trow.identity import htpasswd
 from trow.identity.attempts import STRANGER, Lanes, keyed_hash
-from trow.identity.recent import Recent
+from trow.lib.caches import TtlCache
 from trow.lib.file_watch import FileWatcher
 from trow.lib.files import read_bounded
 from trow.lib.shares import Bounds
@@ -151,9 +151,9 @@ class _Loaded:
 
     users: Mapping[str, User]
     listed: Sequence[User]
-    verified: Recent[bytes, Identity] = field(default_factory=lambda: Recent(_MOST_REMEMBERED))
+    verified: TtlCache[bytes, Identity] = field(default_factory=lambda: TtlCache(_MOST_REMEMBERED))
     # The same wrong password again costs nothing, however often a client repeats it.
-    refused: Recent[bytes, bool] = field(default_factory=lambda: Recent(_MOST_REMEMBERED))
+    refused: TtlCache[bytes, bool] = field(default_factory=lambda: TtlCache(_MOST_REMEMBERED))
 
 
 def _read(paths: Sequence[Path]) -> _Loaded:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trow.lib.caches import LruCache
 from trow.oci.digest import CANONICAL
 from trow.oci.errors import (
     BlobTooLarge,
@@ -60,7 +61,7 @@ class Push:
         self.sessions: Final = sessions
         self._most_bytes = most_bytes
         self._anywhere = MountSearch(metadata)
-        self._finished: OrderedDict[UploadId, _Finished] = OrderedDict()
+        self._finished: LruCache[UploadId, _Finished] = LruCache(_FINISHED)
         self._committing: Counter[Digest] = Counter()
 
     async def begin(self, repository: Repository, pusher: Pusher, algorithm: str = CANONICAL) -> UploadId:
@@ -97,9 +98,7 @@ class Push:
             await self._write(staged, chunk)
             size = staged.offset
             await self._store(repository, upload, staged, digest)
-            self._finished[upload] = _Finished(repository, subject, digest, size)
-            if len(self._finished) > _FINISHED:
-                self._finished.popitem(last=False)
+            self._finished.put(upload, _Finished(repository, subject, digest, size))
             return size
 
     async def _repeat(self, finished: _Finished, upload: UploadId, chunk: Chunk) -> int:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from trow.lib.caches import LruCache
 from trow.oci import manifest as manifests
 from trow.oci.errors import OciError
 from trow.registry.events import Action, Event, Outcome
@@ -318,7 +319,7 @@ class References:
     """What manifests refer to, for those that were read last: a roll-out asks a thousand times for one."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Digest, frozenset[Digest]] = OrderedDict()
+        self._known: LruCache[Digest, frozenset[Digest]] = LruCache(_MOST_KNOWN)
         self._reading = Reading()
 
     def __len__(self) -> int:
@@ -328,9 +329,8 @@ class References:
         """Digests of what a manifest refers to, as far as any real one goes; none where it cannot be read."""
         known = self._known.get(record.digest)
         if known is None:
-            known = self._known[record.digest] = await self._read(record)
-            if len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
+            known = await self._read(record)
+            self._known.put(record.digest, known)
         return known
 
     async def _read(self, record: ManifestRecord) -> frozenset[Digest]:

@@ -23,12 +23,12 @@ import os
 import stat
 import sys
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.lib.anchor import Anchor
+from trow.lib.caches import LruCache
 from trow.lib.files import FILE, FOLDER, make_file, make_folder, sync_folder
 from trow.lib.reserve import Reserve
 from trow.oci.digest import ALGORITHMS, Digest
@@ -112,7 +112,7 @@ class FilesystemBlobs:
         self._threads: Threads | None = None
         self._anchors: list[Anchor] = []
         self._linking = threading.Lock()
-        self._looked_at: OrderedDict[Digest, None] = OrderedDict()
+        self._looked_at: LruCache[Digest, bool] = LruCache(_MOST_LOOKED_AT)
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -149,17 +149,14 @@ class FilesystemBlobs:
         What was looked at lately the kernel has in memory, so that a thread would take longer.
         """
         path = self.path(digest)
-        if digest in self._looked_at:
+        if self._looked_at.get(digest):
             found = self._still_whole(path, size)
         else:
             found = await asyncio.to_thread(self._whole, path, size)
         if not found:
-            self._looked_at.pop(digest, None)
+            self._looked_at.pop(digest)
             return None
-        self._looked_at[digest] = None
-        self._looked_at.move_to_end(digest)
-        if len(self._looked_at) > _MOST_LOOKED_AT:
-            self._looked_at.popitem(last=False)
+        self._looked_at.put(digest, True)
         return LocalFile(path, size)
 
     async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -321,7 +318,7 @@ class FilesystemBlobs:
 
     async def delete(self, digest: Digest) -> bool:
         """Remove a blob's file."""
-        self._looked_at.pop(digest, None)
+        self._looked_at.pop(digest)
         return await asyncio.to_thread(self._delete, digest)
 
     def _delete(self, digest: Digest) -> bool:

@@ -123,14 +123,15 @@ def test_any_source_counts(throttle: Throttle, source: str) -> None:
     assert wait(throttle, source=source) == 1
 
 
-def test_memory_is_bounded(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST", 100)
+    throttle = Throttle(clock)
     fail(throttle, 5, source="10.9.9.9", user="x" * 10_000)
     for number in range(200):
         throttle.failed("10.0.0.1", f"user{number}", "guess")
     assert wait(throttle, source="10.9.9.9", user="x" * 10_000) == 0  # the pair was forgotten for others
     assert len(throttle._counts) <= 100  # noqa: SLF001
-    assert max(len(user) for _, user in throttle._counts) <= 128  # noqa: SLF001
+    assert max(len(user) for _, user in throttle._counts._entries) <= 128  # noqa: SLF001
 
 
 def test_guessing_is_slow() -> None:
