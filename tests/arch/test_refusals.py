@@ -33,8 +33,8 @@ COMPOSED: Final = {
     # The words of policies: what was not allowed, by which rule, and what would be (tests/unit/policy/test_decide.py).
     ("admission/pull_policy.py", "a policy does not let this image run: …"),
     # Who may not do what and why; the fix is that of the decision, below.
-    ("http/gate.py", "… ……"),
-    ("http/gate.py", "…; …"),
+    ("http/access.py", "… ……"),
+    ("http/access.py", "…; …"),
     # The words of another refusal, with the place in the manifest.
     ("oci/manifest.py", "….digest: …"),
     # What is missing and what to do come from the callers, which are looked at.

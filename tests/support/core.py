@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
-from trow.oci.errors import Denied
 from trow.oci.names import Repository, Tag
 from trow.oci.page import PageRequest
 from trow.registry.ports import Publication, UploadBounds
-from trow.registry.publish import Author
 from trow.registry.push import Push
 from trow.registry.sessions import Sessions
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
     from factories import Manifest
     from support.metadata import EmbeddedMetadata
-    from trow.access.permissions import Permission
     from trow.registry.ports import Blobs, StoredName
 
 REPO = Repository.parse("library/one")
@@ -103,20 +100,3 @@ def publication(
         history=history,
         overwrite=overwrite,
     )
-
-
-class Rights:
-    """What somebody may do in a repository, and what of it was asked for."""
-
-    def __init__(self, *held: Permission, everything: bool = False) -> None:
-        self.held = set(held)
-        self.everything = everything
-        self.asked: list[Permission] = []
-
-    async def require(self, permission: Permission) -> None:
-        self.asked.append(permission)
-        if not self.everything and permission not in self.held:
-            raise Denied("you may not do this", {"permission": permission.value})
-
-    def author(self, name: str = "alice") -> Author:
-        return Author(name, self.require)

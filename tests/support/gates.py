@@ -13,9 +13,11 @@ from support.requests import Headers, Scope, Transport
 from trow.access.identity import Grant
 from trow.access.permissions import EVERYTHING, Permission, expand
 from trow.access.rules import Rule, Subjects
-from trow.http.gate import Gate
+from trow.http.access import AccessController
+from trow.http.challenge import Challenge
 from trow.http.pace import Pace
 from trow.http.peers import Peers, TerminatorPeers
+from trow.http.recorder import Recorder
 from trow.http.request import Request
 from trow.http.route import Route, Unrecorded
 from trow.identity import keys
@@ -55,7 +57,7 @@ RULES: Final = (
 
 
 class World:
-    """A gate and all that stands behind it.
+    """What gives access, and all that stands behind it.
 
     ``alice`` may do everything in ``team-a`` but read the record, ``bob`` may log in, ``root`` may do everything, and
     the robot ``ci`` may pull from ``team-a``.
@@ -87,14 +89,10 @@ class World:
         self.authenticator = None if open_to_all else chain
         self.authorizer = Guard(() if open_to_all else RULES, anonymous=anonymous, open_to_all=open_to_all)
         self.peers = Peers() if tunnels is None else TerminatorPeers(tunnels)
-        self.gate = Gate(
-            self.authenticator,
-            self.authorizer,
-            self.metadata,
-            self.transfers,
-            challenge=challenge,
-            public_url=public_url,
-            service="trow",
+        self.recorder = Recorder(self.audit, self.transfers)
+        self.challenge = Challenge(bearer=challenge == "bearer", public_url=public_url, service="trow")
+        self.access = AccessController(
+            self.authenticator, self.authorizer, self.metadata, self.recorder, self.challenge
         )
 
     def close(self) -> None:
@@ -128,7 +126,7 @@ class World:
     async def identity(self, authorization: str) -> Identity:
         """Who this is."""
         request = self.request(authorization, Permission.PING)
-        await self.gate.admit(request, Permission.PING)
+        await self.access.admit(request, Permission.PING)
         return request.identity
 
     async def token(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from trow.access.identity import Identity, Method, Workload
 from trow.admission.notifications import controller_of
-from trow.oci.errors import Unavailable
 from trow.policy.rules import Mode
-from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome
+from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome, before_effect
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -54,14 +52,9 @@ class ReviewRecorder:
             Unavailable: it cannot be recorded, or not in time.
         """
         event = event_of(review, request, origin, verdict)
-        if not self._audit.fail_closed or not verdict.allowed or review.dry_run:
+        waits = verdict.allowed and not review.dry_run
+        if not (waits and await before_effect(self._audit, lambda: event, within=within)):
             self._gather(event, review)
-            return
-        try:
-            async with asyncio.timeout(within):
-                await self._audit.record_now(event)
-        except TimeoutError:
-            raise Unavailable("the audit trail takes too long to write; try again") from None
 
     def failed(self, review: Review, origin: Origin, why: str) -> None:
         """It could not be decided."""
@@ -110,9 +103,9 @@ def _event(
     return Event(
         Action.ADMISSION,
         outcome,
-        _actor(review),
-        origin,
-        200,
+        actor=_actor(review),
+        origin=origin,
+        status=200,
         reason=reason,
         repository=f"{image.registry}/{image.repository}" if image else "",
         reference=str(image.digest or image.tag) if image else "",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from trow.admission.recording import ReviewRecorder
 from trow.app.admission import admission_of
 from trow.app.audit import audit_of
-from trow.app.http import Http, access_log_of, connections_of, gate_of, routes_of
+from trow.app.http import Http, access_log_of, access_of, connections_of, routes_of
 from trow.app.identity import identities_of
 from trow.app.registry import registry_of
 from trow.app.stores import stores_of
@@ -112,11 +112,11 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         if webhooks is not None:
             checks["webhooks"] = webhooks.check
 
-        gate = gate_of(config, registry, identities, admission)
-        routes = routes_of(config, gate, registry, identities, audit, admission, Operations(checks, metrics))
+        access = access_of(config, registry, identities, audit)
+        routes = routes_of(config, access, registry, identities, audit, admission, Operations(checks, metrics))
         connections = connections_of(config, metrics)
         access_log = stack.enter_context(access_log_of(config, output, metrics))
-        http = Http(config, gate, routes, connections, metrics, access_log)
+        http = Http(config, access, routes, connections, metrics, access_log)
         yield Application(
             registry=http.for_clients(Peers(config.listen.trusted_proxies)),
             probes=http.for_few(Listener.PROBES, Peers()),

@@ -6,12 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from trow.http.access import AccessController
 from trow.http.accesslog import AccessLog
 from trow.http.capacity import DOWNLOAD_BYTES, capacity_of
+from trow.http.challenge import Challenge
 from trow.http.connections import Connections
 from trow.http.cors import Cors
 from trow.http.dispatch import Dispatcher
-from trow.http.gate import Gate
 from trow.http.handlers.api import Api
 from trow.http.handlers.blobs import BlobHandlers
 from trow.http.handlers.lists import Lists
@@ -47,14 +48,14 @@ class Http:
     def __init__(
         self,
         config: Config,
-        gate: Gate,
+        access: AccessController,
         routes: Sequence[Endpoint],
         connections: Connections,
         metrics: Metrics,
         access_log: AccessLog | None,
     ) -> None:
         self._config = config
-        self._gate = gate
+        self._access = access
         self._routes = routes
         self._connections = connections
         self._metrics = metrics
@@ -69,7 +70,7 @@ class Http:
             listeners |= Listener.WEBHOOKS
         return Dispatcher(
             self._router(listeners),
-            self._gate,
+            self._access,
             peers,
             connections=self._connections,
             metrics=self._metrics,
@@ -85,7 +86,7 @@ class Http:
         """A listener of a few routes, whose callers are few and speak for many: no bound of a client counts there."""
         return Dispatcher(
             self._router(listener),
-            self._gate,
+            self._access,
             peers,
             connections=self._connections,
             metrics=self._metrics,
@@ -102,23 +103,17 @@ class Http:
         return Router([route for route in self._routes if route.listeners & listeners])
 
 
-def gate_of(config: Config, registry: Registry, identities: Identities, admission: Admission) -> Gate:
-    """Who may pass."""
-    return Gate(
-        identities.authenticator,
-        identities.authorizer,
-        registry.metadata,
-        registry.transfers,
-        challenge=config.auth.challenge,
-        public_url=config.listen.public_url or "",
-        service=config.tokens.service,
-        pulls=admission.pulls,
-    )
+def access_of(config: Config, registry: Registry, identities: Identities, audit: AuditPart) -> AccessController:
+    """Who sends a request, and whether they may."""
+    bearer, public_url = config.auth.challenge == "bearer", config.listen.public_url or ""
+    challenge = Challenge(bearer=bearer, public_url=public_url, service=config.tokens.service)
+    recorder = Recorder(audit.trail, registry.transfers)
+    return AccessController(identities.authenticator, identities.authorizer, registry.metadata, recorder, challenge)
 
 
 def routes_of(
     config: Config,
-    gate: Gate,
+    access: AccessController,
     registry: Registry,
     identities: Identities,
     audit: AuditPart,
@@ -126,24 +121,22 @@ def routes_of(
     operations: Operations,
 ) -> Sequence[Endpoint]:
     """The route table with its handlers."""
-    pull, browse, metadata = registry.pull, registry.browse, registry.metadata
-    recorder = Recorder(audit.trail, registry.transfers)
+    browse, recorder, pulls = registry.browse, access.recorder, admission.pulls
     lists = Lists(PageSizes(config.limits.page_size, config.limits.max_page_size))
     bodies = ManifestBodies(config.registry.max_manifest_size)
     tokens = TokenService(
-        identities.authenticator,
+        access,
         identities.authorizer,
         identities.tokens,
-        audit.trail,
-        registry.transfers,
-        generation=metadata.generation,
+        recorder,
+        generation=registry.metadata.generation,
         anonymous=_anonymous_tokens(config),
     )
     return table(
-        V2(pull, registry.publish, browse, gate, recorder, bodies=bodies, lists=lists),
-        BlobHandlers(pull, registry.push, metadata, gate, recorder),
+        V2(registry.pull, registry.publish, browse, access, recorder, bodies=bodies, lists=lists, pulls=pulls),
+        BlobHandlers(registry.pull, registry.push, access, recorder),
         tokens,
-        Api(browse, audit.records, gate, recorder, lists),
+        Api(browse, audit.records, access, recorder, lists),
         admission.handlers,
         operations,
     )

@@ -18,10 +18,10 @@ from trow.oci.errors import Denied, OciError, Unauthorized, Unavailable
 from trow.oci.names import Repository
 
 if TYPE_CHECKING:
+    from trow.http.access import AccessController
     from trow.http.accesslog import AccessLog
     from trow.http.connections import Activity, Connections
     from trow.http.cors import Cors
-    from trow.http.gate import Gate
     from trow.http.limits import RateLimit
     from trow.http.metrics import Metrics
     from trow.http.pace import Pace
@@ -52,7 +52,7 @@ class Dispatcher:
     def __init__(  # noqa: PLR0913 - the composition root's one call
         self,
         router: Router,
-        gate: Gate,
+        access: AccessController,
         peers: Peers,
         *,
         connections: Connections,
@@ -66,7 +66,7 @@ class Dispatcher:
         bounded: bool = True,
     ) -> None:
         self._router = router
-        self._gate = gate
+        self._access = access
         self._peers = peers
         self._connections = connections
         self._metrics = metrics
@@ -85,7 +85,7 @@ class Dispatcher:
         try:
             request = Request(scope, transport, self._peers, self._pace)
         except OciError as error:
-            errors.to_response(error, "").send(transport, head=scope.method == "HEAD")
+            errors.to_response(error).send(transport, head=scope.method == "HEAD")
             return
         activity = self._connections.begin(request.connection, http2=scope.http_version == "2")
         task = asyncio.current_task()
@@ -111,7 +111,7 @@ class Dispatcher:
         try:
             return await self._answer(request, activity)
         except asyncio.CancelledError:
-            return errors.to_response(Unavailable("the registry stops; try again in a moment"), "")
+            return errors.to_response(Unavailable("the registry stops; try again in a moment"))
 
     def _is_probe(self, request: Request) -> bool:
         """Operators are answered at once, beside the requests that are counted."""
@@ -123,7 +123,7 @@ class Dispatcher:
             if counted:
                 self._connections.enter(request.client)
         except OciError as error:
-            return errors.to_response(error, "")
+            return errors.to_response(error)
         try:
             return await self._allowed(request, activity)
         except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
@@ -158,7 +158,7 @@ class Dispatcher:
             name = request.parameters.get("repository")
             if name is not None:
                 request.repository = Repository.parse(name)
-            await self._gate.admit(request, endpoint.permission)
+            await self._access.admit(request, endpoint.permission)
         return await endpoint.handler(request)
 
     async def _refuse(self, request: Request, error: OciError) -> Response:
@@ -166,7 +166,8 @@ class Dispatcher:
             request.refusal = error.message
         if request.has_unread_body:
             await self._drain(request)
-        return errors.to_response(error, self._gate.challenge(request) if isinstance(error, Unauthorized) else "")
+        challenge = self._access.challenge.to(request) if isinstance(error, Unauthorized) else ""
+        return errors.to_response(error, challenge=challenge, path=request.path)
 
     @staticmethod
     async def _drain(request: Request) -> None:
@@ -183,7 +184,7 @@ class Dispatcher:
         extra = {"request": number, "method": request.method, "path": request.path[:LONGEST_PATH]}
         log.error("request failed", exc_info=error, extra=extra)
         message = f"something went wrong here; report it with the log's lines of request {number}"
-        return errors.to_response(OciError(message, {"request": number}), "")
+        return errors.to_response(OciError(message, {"request": number}))
 
     def _send(self, request: Request, transport: Transport, answer: Answer) -> None:
         if request.path.startswith("/v2"):

@@ -49,15 +49,16 @@ def status_of(error: errors.OciError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def to_response(error: errors.OciError, challenge: str) -> Response:
+def to_response(error: errors.OciError, *, challenge: str = "", path: str = "") -> Response:
     """An error as the specification wants it (spec.md, "Error Codes").
 
     Args:
         error: what went wrong.
         challenge: the ``WWW-Authenticate`` value for an error that asks for credentials.
+        path: what was asked for.
     """
     body = {"errors": [_entry(each) for each in (error, *error.others)]}
-    return json_response(status_of(error), body, list(_headers(error, challenge)))
+    return json_response(status_of(error), body, list(_headers(error, challenge, path)))
 
 
 def _entry(error: errors.OciError) -> dict[str, object]:
@@ -67,7 +68,7 @@ def _entry(error: errors.OciError) -> dict[str, object]:
     return entry
 
 
-def _headers(error: errors.OciError, challenge: str) -> Iterator[tuple[str, str]]:
+def _headers(error: errors.OciError, challenge: str, path: str) -> Iterator[tuple[str, str]]:
     match error:
         case errors.Unauthorized():
             yield "www-authenticate", challenge
@@ -77,9 +78,8 @@ def _headers(error: errors.OciError, challenge: str) -> Iterator[tuple[str, str]
             yield "retry-after", str(seconds)
         case errors.RangeNotSatisfiable(size=size):
             yield "content-range", f"bytes */{size}"
-        case errors.ChunkOutOfOrder(offset=offset, location=location):
+        case errors.ChunkOutOfOrder(offset=offset):
             yield "range", f"0-{max(0, offset - 1)}"
-            if location:
-                yield "location", location
+            yield "location", path  # chunks are sent to the session, whose name was read strictly
         case errors.Unavailable():
             yield "retry-after", str(_RETRY_SECONDS)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trow.http.gate import caller
 from trow.oci.digest import Digest
-from trow.oci.errors import OciError
-from trow.registry.events import Action, Event, Outcome
+from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.registry.actor import event_of
+from trow.registry.events import Action, Outcome, before_effect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from trow.http.request import Request
     from trow.oci.names import Reference, Repository
-    from trow.registry.events import Audit
+    from trow.registry.events import Audit, Event
     from trow.registry.ports import ManifestRecord, TagMove
     from trow.registry.publish import Published
     from trow.registry.transfers import Transfers
@@ -29,181 +28,153 @@ class Recorder:
         self._audit = audit
         self._transfers = transfers
 
+    # ---- what is read
+
     async def manifest(self, request: Request, reference: Reference, record: ManifestRecord, *, sent: bool) -> None:
-        """A manifest is about to be sent."""
+        """A manifest is about to be sent.
+
+        Raises:
+            Unavailable: nothing may be sent that is not on record, and this cannot be recorded.
+        """
         size = None if request.method == "HEAD" else len(record.content) if sent else 0
-        await self._transfers.manifest(caller(request), request.repository, reference, record, size)
+        await self._transfers.manifest(request, request.repository, reference, record, size)
 
     async def blob(self, request: Request, digest: Digest, size: int) -> None:
-        """A blob is about to be sent; looking whether it is there is no access to it."""
+        """A blob is about to be sent; looking whether it is there is not recorded. Raises like `manifest`."""
         if request.method != "HEAD":
-            await self._transfers.blob(caller(request), request.repository, digest, size)
+            await self._transfers.blob(request, request.repository, digest, size)
 
     async def logged_in(self, request: Request) -> None:
-        """A ping with credentials of its own; a token's holder has logged in before."""
-        identity = request.identity
-        if identity.anonymous or identity.delegation is not None:
-            return
-        event = Event(Action.LOGIN, Outcome.OK, identity, request.origin, 200)
-        if self._audit.fail_closed:
-            await self._audit.record_now(event)
-        else:
-            self._transfers.gather(event)
+        """A ping with credentials; the holder of a token has logged in before. Raises like `manifest`."""
+        if not request.identity.anonymous and request.identity.delegation is None:
+            await self.given(event_of(request, Action.LOGIN, status=200))
 
     def listed(self, request: Request, what: str, reference: str = "") -> None:
-        """Somebody is told what there is: names of repositories, tags, referrers. Equal ones are counted.
+        """A list was sent: names of repositories, tags, referrers. Equal ones are counted.
 
         Args:
             request: who asked.
             what: the list, in words.
             reference: the tag or digest that it is about.
         """
-        event = self._asked(request, Action.LIST, what)
-        self._transfers.gather(replace(event, repository=request.repository, reference=reference))
+        repository = request.repository
+        event = event_of(request, Action.LIST, status=200, detail=what, repository=repository, reference=reference)
+        self._transfers.gather(event)
 
     async def reads_record(self, request: Request, given: Mapping[str, str]) -> None:
-        """Somebody is about to be told what is on record.
-
-        Raises:
-            Unavailable: nothing may be done that is not on record, and this cannot be recorded.
-        """
+        """A part of the record is about to be sent. Raises like `manifest`."""
         by = ", ".join(f"{name} {value}" for name, value in sorted(given.items()))
-        event = self._asked(request, Action.AUDIT_READ, f"by {by}" if by else "all")
-        if self._audit.fail_closed:
-            await self._audit.record_now(event)
-        else:
+        await self.given(event_of(request, Action.AUDIT_READ, status=200, detail=f"by {by}" if by else "all"))
+
+    async def given(self, event: Event, *, first: bool = True) -> None:
+        """Something is about to be given that can be asked for again and again. Raises like `manifest`.
+
+        Args:
+            event: what is given to whom.
+            first: whether that is worth a record of its own before it is given; otherwise equal ones are counted.
+        """
+        if not (first and await before_effect(self._audit, lambda: event)):
             self._transfers.gather(event)
 
-    @staticmethod
-    def _asked(request: Request, action: Action, what: str) -> Event:
-        return Event(action, Outcome.OK, request.identity, request.origin, 200, detail=what)
+    # ---- what is refused
 
-    def received(self, request: Request, size: int) -> None:
-        """A blob was stored."""
-        self._transfers.received(caller(request), request.repository, size)
+    def refused(self, request: Request, action: Action, error: OciError, repository: str = "") -> None:
+        """A request was not let through. Equal ones are counted."""
+        parameters = request.parameters
+        event = event_of(
+            request,
+            action,
+            Outcome.DENIED if isinstance(error, Unauthorized | Denied) else Outcome.FAILED,
+            reason=str((error.detail or {}).get("reason") or error.message),
+            repository=repository or parameters.get("repository", ""),
+            reference=parameters.get("reference") or parameters.get("digest", ""),
+            detail=f"{request.method} {request.route.path}" if request.route else request.method,
+        )
+        self._transfers.gather(event)
+
+    # ---- what is done
 
     async def intend(self, request: Request, action: Action, *, reference: str = "", digest: str = "") -> None:
-        """Something is about to be done.
-
-        Raises:
-            Unavailable: nothing may be done that is not on record, and this cannot be recorded.
-        """
-        if self._audit.fail_closed:
-            await self._audit.record_now(
-                Event(
-                    action,
-                    Outcome.INTENT,
-                    request.identity,
-                    request.origin,
-                    repository=request.repository,
-                    reference=reference,
-                    digest=digest,
-                )
-            )
-
-    def done(self, request: Request, action: Action, *, digest: str = "", source: Repository | None = None) -> None:
-        """Something was done."""
-        self._audit.record(
-            Event(
-                action,
-                Outcome.OK,
-                request.identity,
-                request.origin,
-                201 if action is Action.MOUNT else 202,
-                repository=request.repository,
-                digest=digest,
-                source=source or "",
-            )
+        """Something is about to be done. Raises like `manifest`."""
+        repository = request.repository
+        await before_effect(
+            self._audit,
+            lambda: event_of(
+                request, action, Outcome.INTENT, repository=repository, reference=reference, digest=digest
+            ),
         )
 
     @contextlib.asynccontextmanager
-    async def doing(self, request: Request, action: Action, *, digest: str) -> AsyncIterator[None]:
-        """Something is done inside of the block."""
-        await self.intend(request, action, digest=digest)
+    async def attempt(
+        self, request: Request, action: Action, *, reference: str = "", digest: str = ""
+    ) -> AsyncIterator[None]:
+        """Something is done inside of the block, and recorded by its name when that has succeeded.
+
+        Raises:
+            Unavailable: nothing may be done that is not on record, and this cannot be recorded.
+        """
+        await self.intend(request, action, reference=reference, digest=digest)
         try:
             yield
         except OciError as error:
-            self._failed(request, action, digest, error)
-            raise
-        self.done(request, action, digest=digest)
-
-    @contextlib.asynccontextmanager
-    async def pushing(
-        self, request: Request, reference: Reference, size: int
-    ) -> AsyncIterator[Callable[[Published], None]]:
-        """A manifest is stored inside of the block."""
-        await self.intend(request, Action.PUSH, reference=reference)
-        try:
-            yield lambda published: self._pushed(request, reference, size, published)
-        except OciError as error:
-            self._failed(request, Action.PUSH, reference, error)
+            self._audit.record(
+                event_of(
+                    request,
+                    action,
+                    Outcome.FAILED,
+                    reason=error.message,
+                    repository=request.repository,
+                    reference=reference or digest,
+                )
+            )
             raise
 
-    def _pushed(self, request: Request, reference: Reference, size: int, published: Published) -> None:
-        event = Event(
+    def received(self, request: Request, size: int) -> None:
+        """A blob was stored."""
+        self._transfers.received(request, request.repository, size)
+
+    def mounted(self, request: Request, digest: Digest, source: Repository) -> None:
+        """A blob of another repository was linked."""
+        repository = request.repository
+        event = event_of(request, Action.MOUNT, status=201, repository=repository, digest=digest, source=source)
+        self._audit.record(event)
+
+    def pushed(self, request: Request, reference: Reference, size: int, published: Published) -> None:
+        """A manifest was stored, and tags point at it."""
+        attached = f"attached to {published.subject}" if published.subject else ""
+        retyped = f"was {published.retyped} before" if published.retyped else ""
+        event = event_of(
+            request,
             Action.PUSH,
-            Outcome.OK,
-            request.identity,
-            request.origin,
-            201,
+            status=201,
             repository=request.repository,
             reference=reference,
             digest=published.digest,
             media_type=published.media_type,
-            detail=_detail(published),
+            detail=", ".join(filter(None, (attached, retyped))),
             bytes=size,
         )
-        self._transfers.pushed(caller(request), request.repository, event)
+        self._transfers.pushed(request, request.repository, event)
         self._moved(request, Action.TAG_MOVE, published.moves, published.digest)
+
+    def deleted(self, request: Request, reference: Reference, gone: Sequence[TagMove]) -> None:
+        """A tag was deleted, or a manifest with its tags."""
+        if isinstance(reference, Digest):
+            self.unlinked(request, Action.MANIFEST_DELETE, reference)
+        self._moved(request, Action.TAG_DELETE, gone, "")
+
+    def unlinked(self, request: Request, action: Action, digest: Digest) -> None:
+        """A manifest or a blob was taken from a repository."""
+        self._audit.record(event_of(request, action, status=202, repository=request.repository, digest=digest))
 
     def _moved(self, request: Request, action: Action, moves: Sequence[TagMove], digest: str) -> None:
         for move in moves:
-            self._audit.record(
-                Event(
-                    action,
-                    Outcome.OK,
-                    request.identity,
-                    request.origin,
-                    repository=request.repository,
-                    reference=move.tag,
-                    digest=digest,
-                    previous=move.previous or "",
-                )
-            )
-
-    @contextlib.asynccontextmanager
-    async def deleting(
-        self, request: Request, reference: Reference
-    ) -> AsyncIterator[Callable[[Sequence[TagMove]], None]]:
-        """A manifest or a tag is deleted inside of the block."""
-        action = Action.MANIFEST_DELETE if isinstance(reference, Digest) else Action.TAG_DELETE
-        await self.intend(request, action, reference=reference)
-        try:
-            yield lambda gone: self._deleted(request, action, reference, gone)
-        except OciError as error:
-            self._failed(request, action, reference, error)
-            raise
-
-    def _deleted(self, request: Request, action: Action, reference: Reference, gone: Sequence[TagMove]) -> None:
-        if action is Action.MANIFEST_DELETE:
-            self.done(request, action, digest=reference)
-        self._moved(request, Action.TAG_DELETE, gone, "")
-
-    def _failed(self, request: Request, action: Action, reference: str, error: OciError) -> None:
-        self._audit.record(
-            Event(
+            event = event_of(
+                request,
                 action,
-                Outcome.FAILED,
-                request.identity,
-                request.origin,
-                reason=error.message,
                 repository=request.repository,
-                reference=reference,
+                reference=move.tag,
+                digest=digest,
+                previous=move.previous or "",
             )
-        )
-
-
-def _detail(published: Published) -> str:
-    attached = f"attached to {published.subject}" if published.subject else ""
-    retyped = f"was {published.retyped} before" if published.retyped else ""
-    return ", ".join(filter(None, (attached, retyped)))
+            self._audit.record(event)

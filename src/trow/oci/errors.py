@@ -173,13 +173,11 @@ class ChunkOutOfOrder(UploadInvalid):
 
     Attributes:
         offset: how many bytes the session holds, hence where the next chunk has to start.
-        location: the session's path, set by the use case that knows it.
     """
 
-    def __init__(self, message: str, *, offset: int, location: str = "") -> None:
+    def __init__(self, message: str, *, offset: int) -> None:
         super().__init__(message, {"offset": offset})
         self.offset = offset
-        self.location = location
 
 
 class RangeNotSatisfiable(OciError):

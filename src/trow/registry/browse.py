@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from trow.access.prefixes import EVERYWHERE
 from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
 from trow.oci.names import Repository
 from trow.oci.page import NameRange, Page, PageRequest
 from trow.registry.ports import NamePage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from trow.oci.digest import Digest
     from trow.oci.names import Tag
+    from trow.registry.actor import Actor
     from trow.registry.ports import Metadata, Referrer, TagEvent
 
 # distribution-spec, "Listing Referrers": the answer is an index, and 4 MiB is what a manifest may have.
@@ -34,49 +34,31 @@ class Browse:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
-    async def repositories(
-        self,
-        page: PageRequest,
-        visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]],
-        text: str = "",
-        beginnings: Sequence[str] = EVERYWHERE,
-    ) -> Page[str]:
-        """Repositories that have a manifest, are visible to the client and have ``text`` in their names.
+    async def repositories(self, page: PageRequest, actor: Actor, text: str = "") -> Page[str]:
+        """Repositories that have a manifest, are visible to the actor and have ``text`` in their names.
 
         What is not visible is read over, also between pages: not even its name may show up in a link.
-
-        Args:
-            page: which of them.
-            visible: tells which names the client may see.
-            text: what the names have to contain.
-            beginnings: what those names begin with; sorted, and none begins with another one.
 
         Raises:
             Unavailable: too many were read in vain, or it took too long.
         """
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):
-                return await self._repositories(page, visible, text, beginnings)
+                return await self._repositories(page, actor, text)
         except TimeoutError:
             raise Unavailable(
                 "it takes too long to find out one by one which repositories you may see; try again, or ask for the"
                 " right to list and pull all of them"
             ) from None
 
-    async def _repositories(
-        self,
-        page: PageRequest,
-        visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]],
-        text: str,
-        beginnings: Sequence[str],
-    ) -> Page[str]:
-        within = [NameRange.beginning_with(each) for each in beginnings]
+    async def _repositories(self, page: PageRequest, actor: Actor, text: str) -> Page[str]:
+        within = [NameRange.beginning_with(each) for each in actor.prefixes()]
         found: list[str] = []
         at, size = page.last, max(page.limit + 1, _LEAST_READ)
         for _ in range(_MOST_READS):
             stretch = await self._stretch(text, PageRequest(size, at), within)
             names = [Repository(name) for name in stretch.names]
-            found += [name for name, shown in zip(names, await visible(names), strict=True) if shown]
+            found += [name for name, shown in zip(names, await actor.visible(names), strict=True) if shown]
             if len(found) > page.limit or stretch.end is None:
                 return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
             at = stretch.end

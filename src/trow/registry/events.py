@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.access.identity import ANONYMOUS, Method
+from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trow.access.identity import Identity, Workload
 
@@ -110,6 +112,7 @@ class Event:
 
     action: Action
     outcome: Outcome = Outcome.OK
+    _: KW_ONLY
     actor: Identity = ANONYMOUS
     origin: Origin = Origin()
     status: int = 0
@@ -174,6 +177,30 @@ class Audit(Protocol):
         Raises:
             Unavailable: it could not be taken down.
         """
+
+
+async def before_effect(audit: Audit, event: Callable[[], Event], *, within: float | None = None) -> bool:
+    """Put on record what is about to be done, where nothing may be done that is not on record.
+
+    Args:
+        audit: where records go.
+        event: makes the event, where it is recorded.
+        within: seconds that this may take; None leaves it to the audit trail.
+
+    Returns:
+        Whether it is on record now. If not, what is done is recorded like all else.
+
+    Raises:
+        Unavailable: it cannot be recorded, or not in time, so it must not be done.
+    """
+    if not audit.fail_closed:
+        return False
+    try:
+        async with asyncio.timeout(within):
+            await audit.record_now(event())
+    except TimeoutError:
+        raise Unavailable("the audit trail takes too long to write; try again") from None
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from trow.access.permissions import Permission
 from trow.lib.shares import Bounds, Shares
 from trow.oci.errors import TooManyRequests, Unavailable
+from trow.registry.actor import owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from trow.oci.digest import Digest
     from trow.oci.names import Repository
+    from trow.registry.actor import Actor
     from trow.registry.ports import Metadata
 
 # How many repositories are looked at for one that the client may read.
@@ -30,10 +31,8 @@ class MountSearch:
         self._metadata = metadata
         self._searches = Shares(SEARCHES, "searches for a blob")
 
-    async def find(
-        self, digest: Digest, readable: Callable[[Repository], Awaitable[bool]], asker: str
-    ) -> Repository | None:
-        """A repository, None where none is found in time.
+    async def find(self, digest: Digest, actor: Actor) -> Repository | None:
+        """A repository that has the blob and that the actor may pull, None where none is found in time.
 
         That takes the same time whether nobody has the blob, or a hundred others do whom the client may not read: a
         digest known shall not tell who has it. A search is a favour: who is refused one, or cannot be told about, sends
@@ -41,10 +40,10 @@ class MountSearch:
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + SEARCH_SECONDS
-        with contextlib.suppress(TimeoutError, TooManyRequests, Unavailable), self._searches.hold_now(asker):
+        with contextlib.suppress(TimeoutError, TooManyRequests, Unavailable), self._searches.hold_now(owner_of(actor)):
             async with asyncio.timeout_at(ends):
                 for candidate in await self._metadata.repositories_with(digest, CANDIDATES):
-                    if await readable(candidate):
+                    if await actor.may(Permission.PULL, candidate):
                         return candidate
         await asyncio.sleep(ends - loop.time())
         return None

@@ -27,10 +27,11 @@ from trow.registry.presence import lost
 from trow.registry.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from trow.oci.manifest import Manifest
     from trow.oci.names import Reference, Repository, Tag
+    from trow.registry.actor import Actor
     from trow.registry.ports import Blobs, Metadata, PublicationResult
 
 
@@ -52,18 +53,6 @@ class Published:
     remarks: tuple[str, ...]
     moves: tuple[TagMove, ...] = ()
     retyped: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who publishes.
-
-    Attributes:
-        require: raises `Denied` (or `Unauthorized`) unless the author has the permission for the repository.
-    """
-
-    name: str
-    require: Callable[[Permission], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +101,7 @@ class Publish:
         tags: Sequence[Tag],
         content_type: str,
         raw: bytes,
-        author: Author,
+        actor: Actor,
     ) -> Published:
         """Store a manifest under its digest and point tags at it.
 
@@ -124,9 +113,10 @@ class Publish:
         self._check_sizes(manifest)
         pointing = tags if isinstance(reference, Digest) else (reference,)
         if manifest.subject is None or pointing:  # anything but attaching something to what is there
-            await author.require(Permission.PUSH)
+            await actor.require(Permission.PUSH, repository)
         await self._check_bytes(repository, manifest)
-        result = await self._store(self._publication(repository, digest, manifest, pointing, author.name), author)
+        publication = self._publication(repository, digest, manifest, pointing, actor.identity.name)
+        result = await self._store(publication, actor)
         if manifest.unsized or result.wrong_sizes:
             self._wrong_sizes()
         remarks = tuple(_remarks(manifest, result))
@@ -144,12 +134,12 @@ class Publish:
         if missing := await lost(self._blobs, self._metadata, repository, digests):
             raise blobs_unknown("the registry has lost the bytes of", missing, "push it again before the manifest")
 
-    async def _store(self, publication: Publication, author: Author) -> PublicationResult:
+    async def _store(self, publication: Publication, actor: Actor) -> PublicationResult:
         """Ask for the right to overwrite only where there is something to overwrite."""
         if not await self._overwrites(publication):
             with contextlib.suppress(TagExists, ManifestExists):  # it came between the look and the transaction
                 return await self._metadata.publish(publication)
-        await author.require(Permission.TAG_OVERWRITE)
+        await actor.require(Permission.TAG_OVERWRITE, publication.repository)
         return await self._metadata.publish(replace(publication, overwrite=True))
 
     async def _overwrites(self, publication: Publication) -> bool:

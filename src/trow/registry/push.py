@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trow.access.permissions import Permission
 from trow.lib.caches import LruCache
 from trow.oci.digest import CANONICAL
 from trow.oci.errors import (
@@ -14,21 +15,24 @@ from trow.oci.errors import (
     SizeInvalid,
     TooManyRequests,
     Unavailable,
+    blob_unknown,
 )
 from trow.oci.names import UploadId
 from trow.oci.ranges import check_chunk
+from trow.registry.actor import owner_of
 from trow.registry.mounts import MountSearch
 from trow.registry.ports import BlobRecord
 from trow.registry.presence import locate
 from trow.registry.sessions import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from trow.oci.digest import Digest
     from trow.oci.names import Repository
+    from trow.registry.actor import Actor, Caller
     from trow.registry.ports import Blobs, Metadata, Staged
-    from trow.registry.sessions import Chunk, Pusher, Sessions
+    from trow.registry.sessions import Chunk, SessionKey, Sessions
 
 # Blobs up to this size live in the metadata: one commit stores and links them, and other pushes share its flush.
 INLINE: Final = 64 * 1024
@@ -39,8 +43,7 @@ _FINISHED: Final = 1024
 class _Finished(NamedTuple):
     """What became of a session."""
 
-    repository: Repository
-    subject: str
+    key: SessionKey
     digest: Digest
     size: int
 
@@ -64,25 +67,25 @@ class Push:
         self._finished: LruCache[UploadId, _Finished] = LruCache(_FINISHED)
         self._committing: Counter[Digest] = Counter()
 
-    async def begin(self, repository: Repository, pusher: Pusher, algorithm: str = CANONICAL) -> UploadId:
+    async def begin(self, repository: Repository, caller: Caller, algorithm: str = CANONICAL) -> SessionKey:
         """Open a session.
 
         Raises:
             TooManyRequests: too many are open.
         """
-        return await self.sessions.begin(repository, pusher, algorithm)
+        return await self.sessions.begin(repository, caller, algorithm)
 
-    async def append(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk) -> int:
+    async def append(self, key: SessionKey, chunk: Chunk) -> int:
         """Add a chunk; returns how many bytes the session has.
 
         Raises:
             UploadUnknown, UploadBusy, ChunkOutOfOrder, SizeInvalid, BlobTooLarge: nothing was added.
         """
-        async with self.sessions.add(repository, subject, upload, chunk) as staged:
+        async with self.sessions.add(key, chunk) as staged:
             await self._write(staged, chunk)
             return staged.offset
 
-    async def finish(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk, digest: Digest) -> int:
+    async def finish(self, key: SessionKey, chunk: Chunk, digest: Digest) -> int:
         """Add the last chunk, which may be empty, and make the whole a blob of the repository; returns its size.
 
         A client that never saw the answer may ask once more and gets it again.
@@ -91,31 +94,31 @@ class Push:
             DigestMismatch: the bytes are not what ``digest`` says; those of this request are forgotten.
             UploadUnknown, UploadBusy, ChunkOutOfOrder, SizeInvalid, BlobTooLarge: nothing was added.
         """
-        finished = self._finished.get(upload)
-        if finished is not None and finished[:3] == (repository, subject, digest):
-            return await self._repeat(finished, upload, chunk)
-        async with self.sessions.add(repository, subject, upload, chunk) as staged:
+        finished = self._finished.get(key.upload)
+        if finished is not None and (finished.key, finished.digest) == (key, digest):
+            return await self._repeat(finished, chunk)
+        async with self.sessions.add(key, chunk) as staged:
             await self._write(staged, chunk)
             size = staged.offset
-            await self._store(repository, upload, staged, digest)
-            self._finished.put(upload, _Finished(repository, subject, digest, size))
+            await self._store(key.repository, key.upload, staged, digest)
+            self._finished.put(key.upload, _Finished(key, digest, size))
             return size
 
-    async def _repeat(self, finished: _Finished, upload: UploadId, chunk: Chunk) -> int:
-        if await self._metadata.blob(finished.repository, finished.digest) is None:
-            raise unknown(upload)
+    async def _repeat(self, finished: _Finished, chunk: Chunk) -> int:
+        if await self._metadata.blob(finished.key.repository, finished.digest) is None:
+            raise unknown(finished.key.upload)
         async for _ in chunk.body:
             pass
         return finished.size
 
-    async def whole(self, repository: Repository, pusher: Pusher, chunk: Chunk, digest: Digest) -> None:
+    async def monolithic(self, repository: Repository, caller: Caller, chunk: Chunk, digest: Digest) -> None:
         """Receive a blob in a single request, without a session that anybody could come back to.
 
         Raises:
             DigestMismatch, SizeInvalid, BlobTooLarge: nothing is kept.
         """
         upload = UploadId.new()
-        staged = await self._blobs.stage(upload, digest.algorithm, pusher.owner)
+        staged = await self._blobs.stage(upload, digest.algorithm, owner_of(caller))
         try:
             await self._write(staged, chunk)
             await self._store(repository, upload, staged, digest)
@@ -123,34 +126,38 @@ class Push:
             await staged.discard()
             raise
 
-    async def status(self, repository: Repository, subject: str, upload: UploadId) -> int:
+    async def status(self, key: SessionKey) -> int:
         """How many bytes a session has."""
-        async with self.sessions.use(repository, subject, upload) as live:
+        async with self.sessions.use(key) as live:
             live.cut = None
             return live.staged.offset
 
-    async def cancel(self, repository: Repository, subject: str, upload: UploadId) -> None:
+    async def cancel(self, key: SessionKey) -> None:
         """End a session and forget its bytes."""
-        async with self.sessions.use(repository, subject, upload) as live:
-            await self.sessions.end(upload)
+        async with self.sessions.use(key) as live:
+            await self.sessions.end(key.upload)
             await live.staged.discard()
 
+    async def delete(self, repository: Repository, digest: Digest) -> None:
+        """Take a blob from a repository.
+
+        Raises:
+            BlobUnknown: the repository has no such blob.
+        """
+        if not await self._metadata.unlink_blob(repository, digest):
+            raise blob_unknown(repository, digest)
+
     async def mount(
-        self,
-        repository: Repository,
-        digest: Digest,
-        source: Repository | None,
-        readable: Callable[[Repository], Awaitable[bool]],
-        asker: str = "",
+        self, repository: Repository, digest: Digest, source: Repository | None, actor: Actor
     ) -> Repository | None:
-        """Link a blob of another repository that the client may read, and name that one; None when there is none.
+        """Link a blob of another repository that the actor may pull, and name that one; None when there is none.
 
         A blob whose bytes are lost is none. Without ``source`` any repository that has the blob will do. Where nobody
         can tell now whether the client may read it, the bytes are sent: a mount is no reason to refuse a push.
         """
         if source is None:
-            source = await self._anywhere.find(digest, readable, asker)
-        elif not await _known_readable(source, readable):
+            source = await self._anywhere.find(digest, actor)
+        elif not await _may_pull(actor, source):
             return None
         if source is None or not await self._is_here(source, digest):
             return None
@@ -232,7 +239,7 @@ class Push:
             await staged.revoke()
 
 
-async def _known_readable(source: Repository, readable: Callable[[Repository], Awaitable[bool]]) -> bool:
+async def _may_pull(actor: Actor, source: Repository) -> bool:
     with contextlib.suppress(TooManyRequests, Unavailable):
-        return await readable(source)
+        return await actor.may(Permission.PULL, source)
     return False

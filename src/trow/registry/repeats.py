@@ -128,4 +128,12 @@ def _any_of(event: Event, part: Part) -> Event:
     if part is Part.REVIEWS:
         what, actor = "reviews", Identity("", event.actor.method)
     reason = f"many different {what} of this client"
-    return Event(event.action, event.outcome, actor, event.origin, event.status, reason, part=part)
+    return Event(
+        event.action,
+        event.outcome,
+        actor=actor,
+        origin=event.origin,
+        status=event.status,
+        reason=reason,
+        part=part,
+    )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from trow.lib.steady import steady_clock
 from trow.oci.errors import DigestMismatch, SizeInvalid, Unavailable, UploadBusy, UploadUnknown
 from trow.oci.names import UploadId
+from trow.registry.actor import owner_of
 from trow.registry.ports import Upload
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from trow.oci.names import Repository
     from trow.oci.ranges import ByteRange
+    from trow.registry.actor import Caller
     from trow.registry.ports import Blobs, Staged, UploadBounds, Uploads
 
 # Sessions whose staged bytes stay open between requests: a file and at most 64 KiB each.
@@ -41,21 +43,16 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Pusher:
-    """Who uploads.
+class SessionKey:
+    """What a request has to name to use a session: all three have to be right (CVE-2026-32589).
 
     Attributes:
-        subject: the user, to whom a session belongs; "" for all who show no credentials.
-        source: where the request comes from, as ``source_of`` says it.
+        subject: the user, to whom the session belongs; "" for all who show no credentials.
     """
 
+    repository: Repository
     subject: str
-    source: str = ""
-
-    @property
-    def owner(self) -> str:
-        """Whose share an upload takes. Who shows no credentials is told apart by the source."""
-        return f"user {self.subject}" if self.subject else f"source {self.source}"
+    upload: UploadId
 
 
 class _Cut(NamedTuple):
@@ -179,24 +176,25 @@ class Sessions:
         self._clock = clock or steady_clock()
         self._live: OrderedDict[UploadId, Live] = OrderedDict()
 
-    async def begin(self, repository: Repository, pusher: Pusher, algorithm: str) -> UploadId:
+    async def begin(self, repository: Repository, caller: Caller, algorithm: str) -> SessionKey:
         """Open one. It may be that another one, which has no bytes, ends for it.
 
         Raises:
             TooManyRequests: too many are open.
         """
-        upload = Upload(UploadId.new(), repository, pusher.subject, algorithm, self._clock(), pusher.owner)
+        subject = caller.identity.name
+        upload = Upload(UploadId.new(), repository, subject, algorithm, self._clock(), owner_of(caller))
         ended = await self._uploads.begin(upload, self._bounds)
         if ended is not None:
             await self._discard(ended)
         self._live[upload.id] = Live(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
         await self._put_aside()
-        return upload.id
+        return SessionKey(repository, subject, upload.id)
 
     @contextlib.asynccontextmanager
-    async def add(self, repository: Repository, subject: str, upload: UploadId, chunk: Chunk) -> AsyncIterator[Staged]:
+    async def add(self, key: SessionKey, chunk: Chunk) -> AsyncIterator[Staged]:
         """The bytes of one session, to which this request adds; see `use` and `Live.adding`."""
-        async with self.use(repository, subject, upload, adding=True) as live:
+        async with self.use(key, adding=True) as live:
             used_at = live.record.used_at
             try:
                 async with live.adding(chunk) as staged:
@@ -204,20 +202,19 @@ class Sessions:
             finally:
                 # Requests that bring nothing let a session live no longer.
                 at = self._clock() if live.grew else used_at
-                await self._uploads.touch(upload, at, empty=not live.staged.offset)
+                await self._uploads.touch(key.upload, at, empty=not live.staged.offset)
 
     @contextlib.asynccontextmanager
-    async def use(
-        self, repository: Repository, subject: str, upload: UploadId, *, adding: bool = False
-    ) -> AsyncIterator[Live]:
+    async def use(self, key: SessionKey, *, adding: bool = False) -> AsyncIterator[Live]:
         """One session, for this request alone. That lets it live no longer.
 
         Raises:
             UploadUnknown: there is none, or it is somebody else's, or ended while this request waited for it.
             UploadBusy: another request has it.
         """
+        upload = key.upload
         record = await self._uploads.get(upload)
-        if record is None or (record.repository, record.subject) != (repository, subject):
+        if record is None or (record.repository, record.subject) != (key.repository, key.subject):
             raise unknown(upload)
         live = self._live.setdefault(upload, Live())
         self._live.move_to_end(upload)

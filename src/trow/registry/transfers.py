@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from trow.lib.caches import LruCache
 from trow.oci import manifest as manifests
 from trow.oci.errors import OciError
-from trow.registry.events import Action, Event, Outcome
+from trow.registry.actor import event_of
+from trow.registry.events import Action, Outcome
 from trow.registry.reading import Reading
 from trow.registry.repeats import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from trow.access.identity import Identity
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository
-    from trow.registry.events import Audit, Origin
+    from trow.registry.actor import Caller
+    from trow.registry.events import Audit, Event
     from trow.registry.ports import ManifestRecord
 
 # Transfers gathered at a time; above it the oldest is recorded as it is.
@@ -47,17 +48,10 @@ _PUSH_IDLE_SECONDS: Final = 600.0
 Key: TypeAlias = tuple[str, str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who transfers something: an identity, and from where. ``origin`` is worked out only when a record begins."""
-
-    identity: Identity
-    address: str
-    origin: Callable[[], Origin]
-
-    def key(self, repository: Repository) -> Key:
-        """What the requests of one transfer have in common."""
-        return self.identity.name, self.identity.credential, self.address, repository
+def _key(caller: Caller, repository: Repository) -> Key:
+    """What the requests of one transfer have in common."""
+    identity = caller.identity
+    return identity.name, identity.credential, caller.client, repository
 
 
 @dataclass(slots=True, eq=False)
@@ -143,11 +137,11 @@ class Transfers:
         Raises:
             Unavailable: nothing may happen that is not on record, and this cannot be recorded.
         """
-        key = caller.key(repository)
+        key = _key(caller, repository)
         pull = self._find(key, reference, record.digest)
         if pull is None:
-            event = self._event(caller, repository, reference, record.digest, record.media_type)
-            pull = self._open(key, _Pull(event, reference, record.digest, self._clock()))
+            begun = self._begin(caller, repository, reference, record.digest, media_type=record.media_type)
+            pull = self._open(key, _Pull(begun, reference, record.digest, self._clock()))
         await self._begun(key, pull)
         pull.touched = self._clock()
         if size is None:
@@ -162,11 +156,11 @@ class Transfers:
 
     async def blob(self, caller: Caller, repository: Repository, digest: Digest, size: int) -> None:
         """Bytes of a blob are about to be sent. Raises like `manifest`."""
-        key = caller.key(repository)
+        key = _key(caller, repository)
         pull = next((each for each in reversed(self._pulls.get(key, ())) if each.expects(digest)), None)
         if pull is None:  # no manifest was asked for
-            event = self._event(caller, repository, digest, digest, "")
-            pull = self._open(key, _Pull(event, digest, digest, self._clock(), [frozenset({digest})]))
+            begun = self._begin(caller, repository, digest, digest)
+            pull = self._open(key, _Pull(begun, digest, digest, self._clock(), [frozenset({digest})]))
         await self._begun(key, pull)
         pull.touched = self._clock()
         pull.blobs += 1
@@ -180,15 +174,14 @@ class Transfers:
                 return pull
         return None
 
-    def _event(
-        self, caller: Caller, repository: Repository, reference: Reference, digest: Digest, media_type: str
+    def _begin(
+        self, caller: Caller, repository: Repository, reference: Reference, digest: Digest, media_type: str = ""
     ) -> Event:
-        return Event(
+        return event_of(
+            caller,
             Action.PULL_BEGIN,
             Outcome.INTENT,
-            caller.identity,
-            caller.origin(),
-            200,
+            status=200,
             repository=repository,
             reference=reference,
             digest=digest,
@@ -235,13 +228,11 @@ class Transfers:
 
     def received(self, caller: Caller, repository: Repository, size: int) -> None:
         """A blob was received and stored."""
-        key, now = caller.key(repository), self._clock()
+        key, now = _key(caller, repository), self._clock()
         push = self._pushes.get(key)
         if push is None:
-            event = Event(
-                Action.PUSH, Outcome.OK, caller.identity, caller.origin(), 201, repository=repository, started_at=now
-            )
-            push = self._pushes[key] = _Push(event, now)
+            begun = event_of(caller, Action.PUSH, status=201, repository=repository, started_at=now)
+            push = self._pushes[key] = _Push(begun, now)
             if len(self._pushes) > _MOST:
                 self._abandon(self._pushes.popitem(last=False)[1])
         self._pushes.move_to_end(key)
@@ -251,7 +242,7 @@ class Transfers:
 
     def pushed(self, caller: Caller, repository: Repository, event: Event) -> None:
         """A manifest was stored: the end of a push, with the blobs that came before it."""
-        push = self._pushes.pop(caller.key(repository), None)
+        push = self._pushes.pop(_key(caller, repository), None)
         if push is not None:
             event = replace(event, blobs=push.blobs, bytes=event.bytes + push.bytes, started_at=push.begun.started_at)
         self._audit.record(event)

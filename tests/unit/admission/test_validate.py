@@ -380,9 +380,9 @@ async def test_one_record_of_one_review(keep: Keep) -> None:
     assert event == Event(
         Action.ADMISSION,
         Outcome.DENIED,
-        Identity("alice", Method.REVIEW, "u-1", ("dev", "system:authenticated")),
-        ORIGIN,
-        200,
+        actor=Identity("alice", Method.REVIEW, "u-1", ("dev", "system:authenticated")),
+        origin=ORIGIN,
+        status=200,
         reason=event.reason,
         repository="docker.io/evil/app",
         reference="v1",

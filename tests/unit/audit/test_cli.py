@@ -39,7 +39,9 @@ def data(tmp_path: Path) -> Path:
         trail.record(full(number))
         clock.now += 1
     robot = Identity("robot:ci\x1b[31m", Method.ROBOT)
-    trail.record(Event(Action.PUSH, Outcome.DENIED, robot, Origin("10.1.1.1"), 403, repository="team-b/app"))
+    trail.record(
+        Event(Action.PUSH, Outcome.DENIED, actor=robot, origin=Origin("10.1.1.1"), status=403, repository="team-b/app")
+    )
     trail.close()
     return folder
 
@@ -92,7 +94,7 @@ def test_what_clients_write_is_no_command_to_the_terminal(trow: Any) -> None:
 
 def test_a_name_that_is_only_said_is_marked(trow: Any, data: Path) -> None:
     trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
-    trail.record(Event(Action.ADMISSION, Outcome.DENIED, Identity("alice", Method.REVIEW), count=12))
+    trail.record(Event(Action.ADMISSION, Outcome.DENIED, actor=Identity("alice", Method.REVIEW), count=12))
     trail.close()
     row = trow("search", "--user", "alice").lines[1].split()
     assert row[1:6] == ["admission", "denied", "12", "alice", "unproven"]
@@ -320,7 +322,7 @@ def test_anchor_is_what_verify_takes(trow: Any, data: Path, tmp_path: Path) -> N
 
 def test_there_is_an_anchor_for_every_part_of_the_record(trow: Any, data: Path, tmp_path: Path) -> None:
     trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
-    trail.record(Event(Action.ADMISSION, Outcome.DENIED, Identity("alice", Method.REVIEW)))
+    trail.record(Event(Action.ADMISSION, Outcome.DENIED, actor=Identity("alice", Method.REVIEW)))
     trail.record(Event(Action.LOGIN, Outcome.DENIED))
     trail.close()
     kept = tmp_path / "anchor.txt"

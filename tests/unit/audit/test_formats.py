@@ -132,7 +132,7 @@ def test_action_of_another_version_is_sent_all_the_same() -> None:
 def test_a_name_that_is_only_said_is_not_the_user_of_the_request() -> None:
     """Whoever reads these must not take for true what a stranger wrote."""
     said = Identity("alice", Method.REVIEW, uid="u-1", groups=("admins", "dev"))
-    event = Event(Action.ADMISSION, Outcome.DENIED, said)
+    event = Event(Action.ADMISSION, Outcome.DENIED, actor=said)
     (in_cluster,) = written("kubernetes", event)["items"]
     assert in_cluster["user"] == {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
     annotations = in_cluster["annotations"]

@@ -41,7 +41,15 @@ def path(tmp_path: Path) -> Path:
 
 def deed(number: int, who: Identity = ALICE, **members: Any) -> Event:
     """Something that was done by somebody who may."""
-    return Event(Action.PUSH, Outcome.OK, who, Origin("10.0.0.1"), 201, repository=f"team-a/app-{number}", **members)
+    return Event(
+        Action.PUSH,
+        Outcome.OK,
+        actor=who,
+        origin=Origin("10.0.0.1"),
+        status=201,
+        repository=f"team-a/app-{number}",
+        **members,
+    )
 
 
 def refusal(number: int) -> Event:
@@ -53,13 +61,29 @@ def refusal(number: int) -> Event:
 def review(number: int) -> Event:
     """What anybody may send who reaches the webhooks."""
     said = Identity(f"system:admin-{number}", Method.REVIEW, groups=tuple(f"g{n}{'x' * 200}" for n in range(100)))
-    return Event(Action.ADMISSION, Outcome.DENIED, said, Origin("10.9.9.9"), 200, "x" * 5000, detail="y" * 5000)
+    return Event(
+        Action.ADMISSION,
+        Outcome.DENIED,
+        actor=said,
+        origin=Origin("10.9.9.9"),
+        status=200,
+        reason="x" * 5000,
+        detail="y" * 5000,
+    )
 
 
 def question(number: int) -> Event:
     """A token request that nothing is granted to."""
     origin = Origin("10.0.0.2")
-    return Event(Action.TOKEN_ISSUE, Outcome.DENIED, MALLORY, origin, 200, f"may not {number}", detail="-" * 900)
+    return Event(
+        Action.TOKEN_ISSUE,
+        Outcome.DENIED,
+        actor=MALLORY,
+        origin=origin,
+        status=200,
+        reason=f"may not {number}",
+        detail="-" * 900,
+    )
 
 
 def report(path: Path, **options: Any) -> Report:

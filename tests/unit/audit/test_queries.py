@@ -35,8 +35,8 @@ def event(number: int) -> Event:
     return Event(
         ACTIONS[number % 7 % 3],
         OUTCOMES[number % 5 == 0],
-        workload(number) if user.startswith("system") else Identity(user, Method.PASSWORD),
-        Origin(f"10.0.0.{number % 4}"),
+        actor=workload(number) if user.startswith("system") else Identity(user, Method.PASSWORD),
+        origin=Origin(f"10.0.0.{number % 4}"),
         repository=REPOSITORIES[number % 11 % 7],
         reference="v1",
         digest=digest(number % 6) if number % 4 else "",
@@ -203,7 +203,14 @@ def test_who_runs_an_image_is_told_by_pod_and_node(tmp_path: Path) -> None:
         pull(workload(4), outcome=Outcome.DENIED),
         pull(workload(5), digest=digest(3), manifests=()),
         Event(Action.PUSH, actor=robot, repository="app", digest=digest(1)),
-        Event(Action.PULL_BEGIN, Outcome.INTENT, workload(6), repository="app", reference=digest(1), digest=digest(1)),
+        Event(
+            Action.PULL_BEGIN,
+            Outcome.INTENT,
+            actor=workload(6),
+            repository="app",
+            reference=digest(1),
+            digest=digest(1),
+        ),
     ]
     path = write(tmp_path / "audit.db", events, now=1)
     with opened(path) as connection:

@@ -159,8 +159,9 @@ def test_what_a_stranger_writes_is_bounded_to_some_kilobytes(letter: str) -> Non
     worst = letter * 100_000
     actor = Identity(worst, Method.REVIEW, uid=worst, groups=(worst,) * 1000)
     event = Event(
-        Action.ADMISSION, Outcome.DENIED, actor, Origin("192.0.2.1", agent=worst), 200, worst, worst, worst, worst,
-        detail=worst, workload=Workload(worst, pod=worst),
+        Action.ADMISSION, Outcome.DENIED, actor=actor, origin=Origin("192.0.2.1", agent=worst), status=200,
+        reason=worst, repository=worst, reference=worst, digest=worst, detail=worst,
+        workload=Workload(worst, pod=worst),
     )  # fmt: skip
     text = records.encode(compose(event))
     assert len(text) < 6 * 1024

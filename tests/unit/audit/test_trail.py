@@ -370,6 +370,6 @@ def test_what_the_webhook_has_not_had_stays_until_the_size_forbids_it(path: Path
 
 
 def test_anonymous_event_is_recorded_without_an_actor(path: Path) -> None:
-    (record,) = read(write(path, [Event(Action.PULL, Outcome.DENIED, ANONYMOUS, status=401)]))
+    (record,) = read(write(path, [Event(Action.PULL, Outcome.DENIED, actor=ANONYMOUS, status=401)]))
     assert (record.actor, record.workload, record.client) == (None, None, None)
     assert (record.outcome, record.status) == ("denied", 401)

@@ -34,7 +34,7 @@ class StoredRecords:
 
 async def ask(world: World, shelf: StoredRecords, query: str = "") -> tuple[object, dict[str, str]]:
     recorder, lists = Recorder(world.audit, world.transfers), Lists(PageSizes(default=10, most=100))
-    api = Api(Browse(world.metadata), shelf, world.gate, recorder, lists)
+    api = Api(Browse(world.metadata), shelf, world.access, recorder, lists)
     answer = await api.audit(world.request(None, Permission.AUDIT, path="/api/v1/audit", query=query))
     return json.loads(answer.body), dict(answer.headers)
 

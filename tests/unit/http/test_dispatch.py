@@ -54,7 +54,7 @@ class Application:
         )
         self.dispatcher = Dispatcher(
             Router(routes),
-            world.gate,
+            world.access,
             world.peers,
             connections=Connections(Bounds(4, 3, 4, 4, 1), 2**20, Bounds(4, 2, 0, 0, 0)),
             metrics=self.metrics,

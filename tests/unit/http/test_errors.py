@@ -43,7 +43,7 @@ def test_table_has_no_line_that_says_what_its_parent_says() -> None:
 
 def test_body_is_that_of_the_specification() -> None:
     error = errors.ManifestBlobUnknown("first", {"digest": "a"}, (errors.ManifestBlobUnknown("second"),))
-    response = to_response(error, "")
+    response = to_response(error)
     assert (response.status, response.headers) == (400, [("content-type", "application/json")])
     assert json.loads(response.body) == {
         "errors": [
@@ -62,8 +62,8 @@ def test_body_is_that_of_the_specification() -> None:
         (errors.MethodUnsupported("m", allowed=("GET", "HEAD")), 405, {"allow": "GET, HEAD"}),
         (errors.TooManyRequests("m", retry_after=3), 429, {"retry-after": "3"}),
         (errors.RangeNotSatisfiable("m", size=7), 416, {"content-range": "bytes */7"}),
-        (errors.ChunkOutOfOrder("m", offset=0), 416, {"range": "0-0"}),
-        (errors.ChunkOutOfOrder("m", offset=7, location="/x"), 416, {"range": "0-6", "location": "/x"}),
+        (errors.ChunkOutOfOrder("m", offset=0), 416, {"range": "0-0", "location": "/x"}),
+        (errors.ChunkOutOfOrder("m", offset=7), 416, {"range": "0-6", "location": "/x"}),
         (errors.Unavailable("m"), 503, {"retry-after": "10"}),
         (errors.StorageFull("m"), 507, {"retry-after": "10"}),
         (errors.UploadBusy("m"), 409, {}),
@@ -74,5 +74,5 @@ def test_body_is_that_of_the_specification() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, OciError) else "",
 )
 def test_headers_that_go_with_an_error(error: OciError, status: int, headers: dict[str, str]) -> None:
-    response = to_response(error, 'Basic realm="R"')
+    response = to_response(error, challenge='Basic realm="R"', path="/x")
     assert (response.status, dict(response.headers[1:])) == (status, headers)

@@ -39,7 +39,7 @@ def recorder(world: World) -> Recorder:
 async def asked(world: World, method: str = "GET") -> Request:
     """A request of alice's."""
     request = world.request(ALICE, method=method)
-    await world.gate.admit(request, Permission.PULL)
+    await world.access.admit(request, Permission.PULL)
     return request
 
 
@@ -71,15 +71,15 @@ async def test_ping_is_a_login_of_who_shows_credentials_of_their_own(
     header = {"password": ALICE, "token": await world.token(ALICE, Permission.PULL), "nobody": None}[holder]
     request = world.request(header, Permission.PING)
     if header is not None:
-        await world.gate.admit(request, Permission.PING)
+        await world.access.admit(request, Permission.PING)
     await recorder.logged_in(request)
     assert [event.action for event in world.audit.events] == [Action.LOGIN] * (holder == "password")
 
 
 async def test_push_is_one_record_and_one_for_each_tag_that_moved(world: World, recorder: Recorder) -> None:
     recorder.received(await asked(world, "PUT"), 300)
-    async with recorder.pushing(await asked(world, "PUT"), NAME, IMAGE.size) as done:
-        done(published(TagMove(tag("v1"), None), TagMove(tag("v2"), OLD)))
+    moves = TagMove(tag("v1"), None), TagMove(tag("v2"), OLD)
+    recorder.pushed(await asked(world, "PUT"), NAME, IMAGE.size, published(*moves))
     push, created, moved = events(world)
     assert (push.action, push.reference, push.digest) == (Action.PUSH, NAME, NAME)
     assert (push.blobs, push.bytes, push.status) == (1, 300 + IMAGE.size, 201)
@@ -88,14 +88,14 @@ async def test_push_is_one_record_and_one_for_each_tag_that_moved(world: World, 
 
 
 async def test_push_that_attaches_says_to_what(world: World, recorder: Recorder) -> None:
-    async with recorder.pushing(await asked(world, "PUT"), NAME, IMAGE.size) as done:
-        done(Published(NAME, IMAGE.media_type, OLD, (), ()))
+    attached = Published(NAME, IMAGE.media_type, OLD, (), ())
+    recorder.pushed(await asked(world, "PUT"), NAME, IMAGE.size, attached)
     assert [event.detail for event in events(world)] == [f"attached to {OLD}"]
 
 
 async def test_push_that_fails_is_on_record_with_the_reason(world: World, recorder: Recorder) -> None:
     with pytest.raises(ManifestInvalid):
-        async with recorder.pushing(await asked(world, "PUT"), tag("v1"), 5):
+        async with recorder.attempt(await asked(world, "PUT"), Action.PUSH, reference=tag("v1")):
             raise ManifestInvalid("it is no JSON")
     (event,) = events(world)
     assert (event.action, event.outcome, event.reference) == (Action.PUSH, Outcome.FAILED, "v1")
@@ -103,8 +103,8 @@ async def test_push_that_fails_is_on_record_with_the_reason(world: World, record
 
 
 async def test_deleted_manifest_is_on_record_with_its_tags(world: World, recorder: Recorder) -> None:
-    async with recorder.deleting(await asked(world, "DELETE"), NAME) as done:
-        done([TagMove(tag("v1"), NAME), TagMove(tag("v2"), NAME)])
+    gone = TagMove(tag("v1"), NAME), TagMove(tag("v2"), NAME)
+    recorder.deleted(await asked(world, "DELETE"), NAME, gone)
     found = [(event.action, event.reference, event.digest, event.previous) for event in events(world)]
     assert found == [
         (Action.MANIFEST_DELETE, "", NAME, ""),
@@ -114,18 +114,17 @@ async def test_deleted_manifest_is_on_record_with_its_tags(world: World, recorde
 
 
 async def test_deleted_tag_is_on_record_with_what_it_was(world: World, recorder: Recorder) -> None:
-    async with recorder.deleting(await asked(world, "DELETE"), tag("v1")) as done:
-        done([TagMove(tag("v1"), NAME)])
+    recorder.deleted(await asked(world, "DELETE"), tag("v1"), [TagMove(tag("v1"), NAME)])
     found = [(event.action, event.reference, event.previous) for event in events(world)]
     assert found == [(Action.TAG_DELETE, "v1", NAME)]
 
 
 async def test_what_could_not_be_deleted_is_on_record_as_failed(world: World, recorder: Recorder) -> None:
     with pytest.raises(ManifestUnknown):
-        async with recorder.deleting(await asked(world, "DELETE"), tag("v1")):
+        async with recorder.attempt(await asked(world, "DELETE"), Action.TAG_DELETE, reference=tag("v1")):
             raise ManifestUnknown("none")
     with pytest.raises(BlobUnknown):
-        async with recorder.doing(await asked(world, "DELETE"), Action.BLOB_DELETE, digest=LAYER):
+        async with recorder.attempt(await asked(world, "DELETE"), Action.BLOB_DELETE, digest=LAYER):
             raise BlobUnknown("none")
     assert [(event.action, event.outcome, event.reason) for event in events(world)] == [
         (Action.TAG_DELETE, Outcome.FAILED, "none"),
@@ -134,9 +133,8 @@ async def test_what_could_not_be_deleted_is_on_record_as_failed(world: World, re
 
 
 async def test_deleted_blob_and_mount(world: World, recorder: Recorder) -> None:
-    async with recorder.doing(await asked(world, "DELETE"), Action.BLOB_DELETE, digest=LAYER):
-        pass
-    recorder.done(await asked(world, "POST"), Action.MOUNT, digest=LAYER, source=OTHER)
+    recorder.unlinked(await asked(world, "DELETE"), Action.BLOB_DELETE, LAYER)
+    recorder.mounted(await asked(world, "POST"), LAYER, OTHER)
     deleted, mounted = events(world)
     assert (deleted.action, deleted.status, deleted.digest) == (Action.BLOB_DELETE, 202, LAYER)
     assert (mounted.action, mounted.status, mounted.digest, mounted.source) == (Action.MOUNT, 201, LAYER, OTHER)
@@ -149,15 +147,16 @@ async def test_intent_is_on_record_before_anything_is_done(make: Make) -> None:
     world = make(fail_closed=True)
     recorder = Recorder(world.audit, world.transfers)
     request = await asked(world, "DELETE")
-    async with recorder.deleting(request, tag("v1")) as done:
+    async with recorder.attempt(request, Action.TAG_DELETE, reference=tag("v1")):
         (intent,) = world.audit.now
         assert (intent.action, intent.outcome, intent.reference) == (Action.TAG_DELETE, Outcome.INTENT, "v1")
-        done([TagMove(tag("v1"), NAME)])
-    async with recorder.pushing(request, tag("v1"), 5) as stored:
+    recorder.deleted(request, tag("v1"), [TagMove(tag("v1"), NAME)])
+    async with recorder.attempt(request, Action.PUSH, reference=tag("v1")):
         assert [event.action for event in world.audit.now] == [Action.TAG_DELETE, Action.PUSH]
-        stored(published())
-    async with recorder.doing(request, Action.BLOB_DELETE, digest=LAYER):
+    recorder.pushed(request, tag("v1"), 5, published())
+    async with recorder.attempt(request, Action.BLOB_DELETE, digest=LAYER):
         assert world.audit.now[-1].digest == LAYER
+    recorder.unlinked(request, Action.BLOB_DELETE, LAYER)
     assert [(event.action, event.outcome) for event in events(world)] == [
         (action, outcome)
         for action in (Action.TAG_DELETE, Action.PUSH, Action.BLOB_DELETE)
@@ -171,9 +170,9 @@ async def test_nothing_is_done_that_cannot_be_recorded(make: Make) -> None:
     request = await asked(world, "PUT")
     world.audit.full = True
     for block in (
-        recorder.deleting(request, tag("v1")),
-        recorder.pushing(request, tag("v1"), 5),
-        recorder.doing(request, Action.BLOB_DELETE, digest=LAYER),
+        recorder.attempt(request, Action.TAG_DELETE, reference=tag("v1")),
+        recorder.attempt(request, Action.PUSH, reference=tag("v1")),
+        recorder.attempt(request, Action.BLOB_DELETE, digest=LAYER),
     ):
         with pytest.raises(Unavailable):
             async with block:

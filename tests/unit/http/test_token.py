@@ -10,7 +10,7 @@ from support.gates import ALICE, BOB, ROOT, World
 from support.registry import basic
 from trow.access.identity import Identity, Method
 from trow.access.permissions import Permission
-from trow.http.gate import BASIC
+from trow.http.challenge import BASIC
 from trow.http.handlers.token import TokenService
 from trow.oci.errors import Denied, RequestInvalid, Unauthorized, Unavailable
 from trow.oci.names import Repository
@@ -31,11 +31,10 @@ DELETE: Final = frozenset({Permission.DELETE})
 
 def service(world: World, *, anonymous: bool = False) -> TokenService:
     return TokenService(
-        world.authenticator,
+        world.access,
         world.authorizer,
         world.tokens,
-        world.audit,
-        world.transfers,
+        world.recorder,
         generation=world.metadata.generation,
         anonymous=anonymous,
     )
@@ -221,14 +220,13 @@ async def test_answer_tells_when_the_token_was_made_and_for_how_long_it_is_good(
     assert (found["issued_at"], found["expires_in"]) == ("2023-11-14T22:13:20.250Z", 300)
 
 
-async def test_token_of_a_holder_with_too_many_groups_is_refused_and_not_on_record_as_issued(world: World) -> None:
+async def test_token_of_a_holder_with_too_many_groups_is_refused_and_not_on_record_as_issued(make: Make) -> None:
+    world = make(open_to_all=True)
     groups = tuple(f"certificate:{'g' * 100}{number}" for number in range(80))
     request = asking(world, None, "repository:a:pull")
     request.identity = Identity("certificate:x", Method.CERTIFICATE, groups=groups)
-    world.authenticator = None
-    open_to_all = service(world)
     with pytest.raises(Denied, match="too large"):
-        await open_to_all.get(request)
+        await service(world).get(request)
     assert [event for event in world.audit.events if event.outcome is Outcome.OK] == []
 
 
@@ -239,7 +237,7 @@ async def test_who_has_no_credentials_is_asked_for_a_password(world: World) -> N
     request = asking(world, None, "repository:team-a/app:pull")
     with pytest.raises(Unauthorized):
         await service(world).get(request)
-    assert world.gate.challenge(request) == BASIC
+    assert world.challenge.to(request) == BASIC
     assert world.audit.events == []
 
 
@@ -256,7 +254,7 @@ async def test_wrong_credentials_are_refused_and_on_record(make: Make, *, anonym
     with pytest.raises(Unauthorized):
         await service(world, anonymous=anonymous).get(asking(world, basic("alice", "hunter2")))
     (event,) = world.audit.events
-    assert (event.action, event.outcome, event.detail) == (Action.LOGIN, Outcome.DENIED, "/token")
+    assert (event.action, event.outcome, event.detail) == (Action.LOGIN, Outcome.DENIED, "GET /token")
     assert "hunter2" not in repr(event)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import factories
+from support.actors import Somebody, seeing
 from support.core import OTHER, REPO, digest, publication, tag
 from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
 from trow.oci.names import Repository
@@ -14,27 +15,9 @@ from trow.registry import browse as browsing
 from trow.registry.browse import Browse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from support.metadata import EmbeddedMetadata
 
 ALL = PageRequest(1000)
-
-
-async def everything(names: Sequence[Repository]) -> Sequence[bool]:
-    return [True] * len(names)
-
-
-class Seen:
-    """Shows what has a prefix, and keeps what it was asked about."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.asked: list[list[Repository]] = []
-
-    async def __call__(self, names: Sequence[Repository]) -> Sequence[bool]:
-        self.asked.append([*names])
-        return [name.startswith(self.prefix) for name in names]
 
 
 async def fill(metadata: EmbeddedMetadata, *names: str) -> None:
@@ -42,13 +25,11 @@ async def fill(metadata: EmbeddedMetadata, *names: str) -> None:
     await asyncio.gather(*(metadata.publish(publication(Repository.parse(name), image)) for name in names))
 
 
-async def pages(
-    browse: Browse, limit: int, visible: Callable[[Sequence[Repository]], Awaitable[Sequence[bool]]], text: str = ""
-) -> list[list[str]]:
+async def pages(browse: Browse, limit: int, actor: Somebody, text: str = "") -> list[list[str]]:
     """The list as a client reads it: each page begins after the last name of the one before."""
     found, last = [], ""
     while True:
-        page = await browse.repositories(PageRequest(limit, last), visible, text)
+        page = await browse.repositories(PageRequest(limit, last), actor, text)
         found.append([*page.items])
         if not page.more:
             return found
@@ -61,7 +42,7 @@ def browse(metadata: EmbeddedMetadata) -> Browse:
 
 
 async def test_nothing_yet(browse: Browse) -> None:
-    assert await browse.repositories(ALL, everything) == Page([], more=False)
+    assert await browse.repositories(ALL, Somebody()) == Page([], more=False)
     assert await browse.referrers(REPO, digest(factories.image().digest), None, ALL) == Page([], more=False)
     with pytest.raises(NameUnknown):
         await browse.tags(REPO, ALL)
@@ -75,7 +56,7 @@ async def test_lists(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await metadata.publish(publication(REPO, image, "v1", "v2"))
     await metadata.publish(publication(REPO, signature))
     await metadata.publish(publication(OTHER, factories.image()))
-    assert await browse.repositories(ALL, everything) == Page([REPO, OTHER], more=False)
+    assert await browse.repositories(ALL, Somebody()) == Page([REPO, OTHER], more=False)
     assert await browse.tags(REPO, PageRequest(1)) == Page(["v1"], more=True)
     assert await browse.tags(OTHER, ALL) == Page([], more=False)
     assert [event.digest for event in (await browse.history(REPO, tag("v1"), ALL)).items] == [image.digest]
@@ -121,7 +102,7 @@ async def test_no_page_shows_a_name_that_is_not_visible_nor_ends_at_one(
 ) -> None:
     mine = ["mine/a", "mine/b", "mine/c", "mine/d"]
     await fill(metadata, "hidden/a", "hidden/b", *mine, "other/a", "zzz")
-    found = await pages(browse, limit, Seen("mine/"))
+    found = await pages(browse, limit, seeing("mine/"))
     assert sum(found, []) == mine  # noqa: RUF017 - few pages
     assert all(len(page) == min(limit, 4) for page in found[:-1])
     assert all(found), "a page without names tells that there are others"
@@ -131,38 +112,38 @@ async def test_page_that_is_full_says_nothing_of_invisible_names_behind_it(
     browse: Browse, metadata: EmbeddedMetadata
 ) -> None:
     await fill(metadata, "mine/a", "mine/b", "other/a")
-    assert await browse.repositories(PageRequest(2), Seen("mine/")) == Page(["mine/a", "mine/b"], more=False)
+    assert await browse.repositories(PageRequest(2), seeing("mine/")) == Page(["mine/a", "mine/b"], more=False)
 
 
 async def test_list_of_who_may_see_nothing_is_empty(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "a", "b")
-    assert await browse.repositories(PageRequest(1), Seen("none/")) == Page([], more=False)
-    assert await browse.repositories(PageRequest(1, "a"), Seen("none/")) == Page([], more=False)
+    assert await browse.repositories(PageRequest(1), seeing("none/")) == Page([], more=False)
+    assert await browse.repositories(PageRequest(1, "a"), seeing("none/")) == Page([], more=False)
 
 
 async def test_what_nobody_may_see_is_not_even_read(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "hidden/a", "mine/a", "mine/app", "mine/b", "other/a", "zz/a")
-    seen = Seen("mine/")
+    seen = seeing("mine/", ["mine/", "zz/"])
     for text, names in (("", ["mine/a", "mine/app", "mine/b"]), ("app", ["mine/app"])):
-        page = await browse.repositories(ALL, seen, text, beginnings=["mine/", "zz/"])
+        page = await browse.repositories(ALL, seen, text)
         assert page == Page(names, more=False)
-    assert seen.asked == [["mine/a", "mine/app", "mine/b", "zz/a"], ["mine/app"]]
-    assert await browse.repositories(ALL, seen, beginnings=[]) == Page([], more=False)
+    assert seen.shown == [["mine/a", "mine/app", "mine/b", "zz/a"], ["mine/app"]]
+    assert await browse.repositories(ALL, seeing("mine/", [])) == Page([], more=False)
 
 
 async def test_page_of_no_names(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "a")
-    assert await browse.repositories(PageRequest(0), everything) == Page([], more=False)
+    assert await browse.repositories(PageRequest(0), Somebody()) == Page([], more=False)
 
 
 @pytest.mark.slow
 async def test_many_invisible_names_are_read_over(browse: Browse, metadata: EmbeddedMetadata) -> None:
     hidden = [f"h{number:04}" for number in range(2500)]
     await fill(metadata, *hidden, "mine")
-    seen = Seen("mine")
+    seen = seeing("mine")
     assert await browse.repositories(PageRequest(10), seen) == Page(["mine"], more=False)
-    assert [len(names) for names in seen.asked] == [1000, 1000, 501]
-    assert sum(seen.asked, []) == [*hidden, "mine"]  # noqa: RUF017 - few pages
+    assert [len(names) for names in seen.shown] == [1000, 1000, 501]
+    assert sum(seen.shown, []) == [*hidden, "mine"]  # noqa: RUF017 - few pages
 
 
 async def test_reading_over_invisible_names_has_an_end(
@@ -171,10 +152,10 @@ async def test_reading_over_invisible_names_has_an_end(
     monkeypatch.setattr(browsing, "_LEAST_READ", 2)
     monkeypatch.setattr(browsing, "_MOST_READS", 3)
     await fill(metadata, *(f"h{number}" for number in range(6)), "mine")
-    seen = Seen("mine")
+    seen = seeing("mine")
     with pytest.raises(Unavailable, match="too many"):
         await browse.repositories(PageRequest(1), seen)
-    assert len(seen.asked) == 3
+    assert len(seen.shown) == 3
 
 
 # A search
@@ -189,7 +170,7 @@ async def test_search_shows_what_is_visible_and_has_the_text(
         metadata, "hidden/app", "mine/app", "mine/base", "mine/c/app", "mine/d", "mine/e", "mine/app-2", "zz/app"
     )
     wanted = ["mine/app", "mine/app-2", "mine/c/app"]
-    found = await pages(browse, limit, Seen("mine/"), "app")
+    found = await pages(browse, limit, seeing("mine/"), "app")
     assert sum(found, []) == wanted  # noqa: RUF017 - few pages
     assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
     assert all(found), "a page without names tells that there are others"
@@ -197,9 +178,9 @@ async def test_search_shows_what_is_visible_and_has_the_text(
 
 async def test_search_asks_only_about_what_has_the_text(browse: Browse, metadata: EmbeddedMetadata) -> None:
     await fill(metadata, "a/app", "b/base", "c/app")
-    seen = Seen("a/")
+    seen = seeing("a/")
     assert await browse.repositories(ALL, seen, "app") == Page(["a/app"], more=False)
-    assert seen.asked == [["a/app", "c/app"]]
+    assert seen.shown == [["a/app", "c/app"]]
 
 
 @pytest.mark.slow
@@ -216,10 +197,10 @@ async def test_search_is_read_a_stretch_at_a_time_and_others_get_their_turn(
             await asyncio.sleep(0)
 
     task = asyncio.create_task(others())
-    seen = Seen("")
+    seen = seeing("")
     assert await browse.repositories(PageRequest(10), seen, "r3499") == Page(["r3499"], more=False)
     task.cancel()
-    assert [len(names) for names in seen.asked] == [0, 0, 0, 1]
+    assert [len(names) for names in seen.shown] == [0, 0, 0, 1]
     assert turns >= 3
 
 
@@ -230,8 +211,8 @@ async def test_search_that_finds_nothing_has_an_end(
     monkeypatch.setattr(browsing, "_MOST_READS", 3)
     await fill(metadata, *(f"r{number}" for number in range(7)))
     with pytest.raises(Unavailable, match="too many"):
-        await browse.repositories(PageRequest(1), everything, "r6")
-    assert await browse.repositories(PageRequest(1, "r0"), everything, "r6") == Page(["r6"], more=False)
+        await browse.repositories(PageRequest(1), Somebody(), "r6")
+    assert await browse.repositories(PageRequest(1, "r0"), Somebody(), "r6") == Page(["r6"], more=False)
 
 
 async def test_list_ends_that_takes_too_long(
@@ -239,11 +220,11 @@ async def test_list_ends_that_takes_too_long(
 ) -> None:
     """A cluster is asked about each namespace; meanwhile the list has one of the few places that there are."""
 
-    async def slow(names: Sequence[Repository]) -> Sequence[bool]:
+    async def slow(_: Repository) -> bool:
         await asyncio.sleep(30)
-        return [False] * len(names)
+        return False
 
     await fill(metadata, "team-a/app")
     monkeypatch.setattr(browsing, "_LONGEST_SECONDS", 0.05)
     with pytest.raises(Unavailable, match="one by one"):
-        await browse.repositories(ALL, slow)
+        await browse.repositories(ALL, Somebody(reads=slow))

@@ -8,7 +8,8 @@ import pytest
 
 import factories
 from factories import OCI_IMAGE
-from support.core import OTHER, REPO, Rights, digest, pieces, publication, tag
+from support.actors import Somebody
+from support.core import OTHER, REPO, digest, pieces, publication, tag
 from support.metadata import EmbeddedMetadata
 from trow.access.permissions import Permission
 from trow.oci.errors import (
@@ -24,7 +25,7 @@ from trow.oci.page import PageRequest
 from trow.registry.browse import Browse
 from trow.registry.ports import TagMove
 from trow.registry.publish import Publish, Published, PublishRules
-from trow.registry.sessions import Chunk, Pusher
+from trow.registry.sessions import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ class UseCases:
         self.wrong_sizes = 0
         self.pull = pull
         self.browse = Browse(metadata)
-        self.rights = Rights(everything=True)
+        self.actor = Somebody(everything=True)
         self._push = push
         self._publish = Publish(
             blobs,
@@ -67,15 +68,15 @@ class UseCases:
     async def put(self, manifest: Manifest, reference: str = "", *tags: str) -> Published:
         target: Reference = tag(reference) if reference else digest(manifest.digest)
         return await self._publish.put(
-            REPO, target, [tag(each) for each in tags], manifest.media_type, manifest.raw, self.rights.author()
+            REPO, target, [tag(each) for each in tags], manifest.media_type, manifest.raw, self.actor
         )
 
     async def put_raw(self, raw: bytes, reference: Reference) -> Published:
-        return await self._publish.put(REPO, reference, [], OCI_IMAGE, raw, self.rights.author())
+        return await self._publish.put(REPO, reference, [], OCI_IMAGE, raw, self.actor)
 
     async def push(self, manifest: Manifest, repository: Repository = REPO) -> None:
         for blob in manifest.blobs:
-            await self._push.whole(repository, Pusher("alice"), Chunk(pieces(blob.content)), digest(blob.digest))
+            await self._push.monolithic(repository, self.actor, Chunk(pieces(blob.content)), digest(blob.digest))
 
     async def delete(self, reference: Reference) -> list[TagMove]:
         return [*await self._publish.delete(REPO, reference, "alice")]
@@ -323,21 +324,21 @@ def subject() -> Manifest:
 
 
 async def test_push_needs_the_right_to_push(shelf: UseCases) -> None:
-    shelf.rights = Rights(Permission.PULL, Permission.ATTACH, Permission.DELETE)
+    shelf.actor = Somebody(Permission.PULL, Permission.ATTACH, Permission.DELETE)
     image = factories.image()
     for reference in ("v1", ""):
         with pytest.raises(Denied):
             await shelf.put(image, reference)
-    assert shelf.rights.asked == [Permission.PUSH, Permission.PUSH]
+    assert shelf.actor.asked == [Permission.PUSH, Permission.PUSH]
     assert not await shelf.has(digest(image.digest))
     assert await shelf.tags() == []
 
 
 async def test_signature_by_digest_needs_no_right_to_push(shelf: UseCases, subject: Manifest) -> None:
-    shelf.rights = Rights()
+    shelf.actor = Somebody()
     signature = factories.artifact(subject=subject)
     assert (await shelf.put(signature)).subject == subject.digest
-    assert shelf.rights.asked == []
+    assert shelf.actor.asked == []
     assert await shelf.has(digest(signature.digest))
 
 
@@ -345,25 +346,25 @@ async def test_signature_by_digest_needs_no_right_to_push(shelf: UseCases, subje
 async def test_signature_that_gets_a_tag_is_a_push(
     shelf: UseCases, subject: Manifest, reference: str, tags: tuple[str, ...]
 ) -> None:
-    shelf.rights = Rights(Permission.ATTACH)
+    shelf.actor = Somebody(Permission.ATTACH)
     signature = factories.artifact(subject=subject)
     with pytest.raises(Denied):
         await shelf.put(signature, reference, *tags)
-    assert shelf.rights.asked == [Permission.PUSH]
+    assert shelf.actor.asked == [Permission.PUSH]
     assert not await shelf.has(digest(signature.digest))
 
 
 async def test_right_to_overwrite_is_asked_for_only_where_a_tag_moves(shelf: UseCases) -> None:
-    shelf.rights = Rights(Permission.PUSH)
+    shelf.actor = Somebody(Permission.PUSH)
     first, second = factories.image(), factories.image()
     for _ in range(2):
         await shelf.put(first, "v1")  # the second time it is where it was
     await shelf.put(second, "v2")
-    assert set(shelf.rights.asked) == {Permission.PUSH}
+    assert set(shelf.actor.asked) == {Permission.PUSH}
     with pytest.raises(Denied):
         await shelf.put(second, "v1")
-    assert shelf.rights.asked[-1] is Permission.TAG_OVERWRITE
-    shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
+    assert shelf.actor.asked[-1] is Permission.TAG_OVERWRITE
+    shelf.actor = Somebody(Permission.PUSH, Permission.TAG_OVERWRITE)
     assert (await shelf.put(second, "v1")).moves == (TagMove(tag("v1"), digest(first.digest)),)
 
 
@@ -381,13 +382,13 @@ async def test_right_to_overwrite_is_asked_for_where_the_same_bytes_become_anoth
     """Clients read a manifest by its media type, so it is another one for everybody who pulls it."""
     oci, docker = as_types(OCI_IMAGE, factories.DOCKER_IMAGE)
     await shelf.put(oci, "v1")
-    shelf.rights = Rights(Permission.PUSH)
+    shelf.actor = Somebody(Permission.PUSH)
     with pytest.raises(Denied):
         await shelf.put(docker, reference)
-    assert shelf.rights.asked[-1] is Permission.TAG_OVERWRITE
+    assert shelf.actor.asked[-1] is Permission.TAG_OVERWRITE
     assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == OCI_IMAGE
     assert (await shelf.put(oci, reference)).retyped == ""
-    shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
+    shelf.actor = Somebody(Permission.PUSH, Permission.TAG_OVERWRITE)
     assert (await shelf.put(docker, reference)).retyped == OCI_IMAGE
     assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == factories.DOCKER_IMAGE
 
@@ -395,7 +396,7 @@ async def test_right_to_overwrite_is_asked_for_where_the_same_bytes_become_anoth
 async def test_right_to_attach_changes_no_media_type(shelf: UseCases, subject: Manifest) -> None:
     oci, docker = as_types(OCI_IMAGE, factories.DOCKER_IMAGE, subject=subject)
     await shelf.put(oci)
-    shelf.rights = Rights(Permission.ATTACH)
+    shelf.actor = Somebody(Permission.ATTACH)
     with pytest.raises(Denied):
         await shelf.put(docker)
     assert (await shelf.pull.manifest(REPO, digest(oci.digest))).media_type == OCI_IMAGE
@@ -404,7 +405,7 @@ async def test_right_to_attach_changes_no_media_type(shelf: UseCases, subject: M
 async def test_denied_overwrite_changes_nothing(shelf: UseCases, metadata: EmbeddedMetadata) -> None:
     old, new = factories.image(), factories.image()
     await shelf.put(old, "b")
-    shelf.rights = Rights(Permission.PUSH)
+    shelf.actor = Somebody(Permission.PUSH)
     with pytest.raises(Denied):
         await shelf.put(new, "", "a", "b", "c")
     assert await shelf.tags() == ["b"]
@@ -438,11 +439,11 @@ async def test_tag_that_appears_in_the_last_moment_is_not_overwritten_without_th
     blobs: LocalBlobs, push: Push, pull: Pull, late: Late
 ) -> None:
     shelf, ours, theirs = UseCases(blobs, push, pull, late), factories.image(), factories.image()
-    shelf.rights = Rights(Permission.PUSH)
+    shelf.actor = Somebody(Permission.PUSH)
     late.theirs = theirs
     with pytest.raises(Denied):
         await shelf.put(ours, "v1")
-    assert shelf.rights.asked == [Permission.PUSH, Permission.TAG_OVERWRITE]
+    assert shelf.actor.asked == [Permission.PUSH, Permission.TAG_OVERWRITE]
     found = await late.tagged_manifest(REPO, tag("v1"))
     assert found is not None
     assert found.digest == theirs.digest
@@ -453,13 +454,13 @@ async def test_tag_that_appears_in_the_last_moment_is_overwritten_with_the_right
     blobs: LocalBlobs, push: Push, pull: Pull, late: Late
 ) -> None:
     shelf, ours, theirs = UseCases(blobs, push, pull, late), factories.image(), factories.image()
-    shelf.rights = Rights(Permission.PUSH, Permission.TAG_OVERWRITE)
+    shelf.actor = Somebody(Permission.PUSH, Permission.TAG_OVERWRITE)
     late.theirs = theirs
     assert (await shelf.put(ours, "v1")).moves == (TagMove(tag("v1"), digest(theirs.digest)),)
 
 
 async def test_of_many_who_create_a_tag_at_once_one_does(shelf: UseCases) -> None:
-    shelf.rights = Rights(Permission.PUSH)
+    shelf.actor = Somebody(Permission.PUSH)
     images = [factories.image() for _ in range(20)]
     answers = await asyncio.gather(*(shelf.put(image, "v1") for image in images), return_exceptions=True)
     assert sum(isinstance(answer, Published) for answer in answers) == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import factories
+from support.actors import Somebody
 from support.audit import RecordingAudit
 from support.clock import Clock
 from support.core import OTHER, REPO, digest, tag
@@ -17,7 +18,7 @@ from trow.oci.names import Repository
 from trow.registry import repeats, transfers
 from trow.registry.events import Action, Event, Origin, Outcome
 from trow.registry.ports import ManifestRecord
-from trow.registry.transfers import Caller, References, Transfers
+from trow.registry.transfers import References, Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,8 @@ IDLE = 10.0
 ALICE = Identity("alice", Method.PASSWORD, credential="one")
 
 
-def caller(identity: Identity = ALICE, address: str = "192.0.2.1") -> Caller:
-    return Caller(identity, address, lambda: Origin(address, agent="test/1"))
+def caller(identity: Identity = ALICE, address: str = "192.0.2.1") -> Somebody:
+    return Somebody(identity=identity, client=address)
 
 
 def record(manifest: Manifest) -> ManifestRecord:
@@ -44,15 +45,15 @@ class PullRequests:
         self.clock = Clock()
         self.transfers = Transfers(self.audit, IDLE, self.clock)
 
-    async def head(self, by: Caller, manifest: Manifest, reference: str = "", repository: Repository = REPO) -> None:
+    async def head(self, by: Somebody, manifest: Manifest, reference: str = "", repository: Repository = REPO) -> None:
         target = tag(reference) if reference else digest(manifest.digest)
         await self.transfers.manifest(by, repository, target, record(manifest), None)
 
-    async def get(self, by: Caller, manifest: Manifest, reference: str = "", repository: Repository = REPO) -> None:
+    async def get(self, by: Somebody, manifest: Manifest, reference: str = "", repository: Repository = REPO) -> None:
         target = tag(reference) if reference else digest(manifest.digest)
         await self.transfers.manifest(by, repository, target, record(manifest), manifest.size)
 
-    async def blobs(self, by: Caller, *blobs: Blob, repository: Repository = REPO) -> None:
+    async def blobs(self, by: Somebody, *blobs: Blob, repository: Repository = REPO) -> None:
         for each in blobs:
             await self.transfers.blob(by, repository, digest(each.digest), each.size)
 
@@ -88,9 +89,9 @@ async def test_pull_of_an_index_by_tag_is_one_record(registry: PullRequests) -> 
     assert event == Event(
         Action.PULL,
         Outcome.OK,
-        ALICE,
-        Origin("192.0.2.1", agent="test/1"),
-        200,
+        actor=ALICE,
+        origin=Origin("192.0.2.1", agent="test/1"),
+        status=200,
         repository=REPO,
         reference="v1",
         digest=index.digest,
@@ -146,7 +147,7 @@ async def test_tag_that_moves_in_the_middle_is_two_pulls(registry: PullRequests)
     ],
     ids=["identity", "credential", "address"],
 )
-async def test_two_callers_are_two_pulls(registry: PullRequests, other: Caller) -> None:
+async def test_two_callers_are_two_pulls(registry: PullRequests, other: Somebody) -> None:
     image = factories.image()
     for by in (caller(), other):
         await registry.get(by, image, "v1")
@@ -154,7 +155,7 @@ async def test_two_callers_are_two_pulls(registry: PullRequests, other: Caller) 
         await registry.blobs(by, *image.blobs)
     events = registry.at_the_end()
     assert [(event.actor, event.origin.address) for event in events] == [
-        (by.identity, by.address) for by in (caller(), other)
+        (by.identity, by.client) for by in (caller(), other)
     ]
     assert [event.blobs for event in events] == [3, 3]
 
@@ -236,18 +237,12 @@ async def test_one_ended_pull_does_not_end_the_others_of_its_caller(registry: Pu
 
 
 async def test_origin_is_worked_out_once_for_each_pull(registry: PullRequests) -> None:
-    asked: list[Origin] = []
-
-    def origin() -> Origin:
-        asked.append(Origin("192.0.2.1"))
-        return asked[-1]
-
-    by = Caller(ALICE, "192.0.2.1", origin)
+    by = caller()
     image = factories.image()
     await registry.head(by, image, "v1")
     await registry.get(by, image, "v1")
     await registry.blobs(by, *image.blobs)
-    assert len(asked) == 1
+    assert by.origins == 1
 
 
 async def test_pulls_are_bounded_and_none_is_lost(registry: PullRequests, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +345,7 @@ async def test_client_that_goes_away_does_not_take_the_record_from_others() -> N
 
 
 def stored(reference: str = "v1", size: int = 500) -> Event:
-    return Event(Action.PUSH, Outcome.OK, ALICE, repository=REPO, reference=reference, bytes=size)
+    return Event(Action.PUSH, Outcome.OK, actor=ALICE, repository=REPO, reference=reference, bytes=size)
 
 
 async def test_push_of_a_manifest_gathers_the_blobs_before_it(registry: PullRequests) -> None:
@@ -390,7 +385,9 @@ async def test_what_is_gathered_is_on_record_at_once_when_the_clock_is_set_back(
     await registry.get(caller(), image, "v1")
     registry.transfers.received(caller(), REPO, 10)
     for _ in range(3):
-        registry.transfers.gather(Event(Action.LOGIN, Outcome.DENIED, ALICE, Origin("192.0.2.1"), reason="wrong"))
+        registry.transfers.gather(
+            Event(Action.LOGIN, Outcome.DENIED, actor=ALICE, origin=Origin("192.0.2.1"), reason="wrong")
+        )
     assert [event.action for event in registry.after(0.1)] == [Action.LOGIN]
     found = registry.after(-3600)
     assert {event.action for event in found} == {Action.PULL, Action.PUSH, Action.LOGIN}
@@ -432,7 +429,9 @@ async def test_pushes_are_bounded_and_none_is_lost(registry: PullRequests, monke
 
 
 def refusal(reason: str = "no rule allows it", address: str = "192.0.2.1", repository: str = REPO) -> Event:
-    return Event(Action.ACCESS, Outcome.DENIED, ALICE, Origin(address), reason=reason, repository=repository)
+    return Event(
+        Action.ACCESS, Outcome.DENIED, actor=ALICE, origin=Origin(address), reason=reason, repository=repository
+    )
 
 
 async def test_first_refusal_is_recorded_at_once_and_its_repetitions_are_counted(registry: PullRequests) -> None:
@@ -544,7 +543,7 @@ async def test_nothing_is_kept_of_what_has_ended(registry: PullRequests) -> None
         by = caller(address=f"192.0.2.{number}")
         await registry.get(by, image, "v1")
         registry.transfers.received(by, REPO, 1)
-        registry.transfers.gather(refusal(address=by.address))
+        registry.transfers.gather(refusal(address=by.client))
     registry.after(10_000)
     kept = vars(registry.transfers)
     assert not any(kept[name] for name in ("_pulls", "_looks", "_pushes"))

@@ -16,7 +16,7 @@ from trow.oci.page import PageRequest, next_link
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.http.gate import Gate
+    from trow.http.access import AccessController
     from trow.http.handlers.lists import Lists
     from trow.http.recorder import Recorder
     from trow.http.request import Request
@@ -39,10 +39,12 @@ class Repositories(msgspec.Struct, frozen=True):
 class Api:
     """Handlers."""
 
-    def __init__(self, browse: Browse, records: Records, gate: Gate, recorder: Recorder, lists: Lists) -> None:
+    def __init__(
+        self, browse: Browse, records: Records, access: AccessController, recorder: Recorder, lists: Lists
+    ) -> None:
         self._browse = browse
         self._records = records
-        self._gate = gate
+        self._access = access
         self._recorder = recorder
         self._lists = lists
 
@@ -51,9 +53,7 @@ class Api:
         text = _text(request.query("q"))
         page = self._lists.page(request)
         async with self._lists.turn(request):
-            found = await self._browse.repositories(
-                page, self._gate.visible_to(request), text, self._gate.beginnings_for(request)
-            )
+            found = await self._browse.repositories(page, self._access.actor(request), text)
         self._recorder.listed(request, "repositories", text)
         headers = []
         if found.more:

@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 from trow.http.handlers.v2 import matches
 from trow.http.response import Answer, FileResponse, Headers, Response
-from trow.lib.source import source_of
 from trow.oci.digest import ALGORITHMS, CANONICAL, Digest, parse_algorithm
-from trow.oci.errors import ChunkOutOfOrder, DigestInvalid, DigestMismatch, NameInvalid, RequestInvalid, blob_unknown
+from trow.oci.errors import DigestInvalid, DigestMismatch, NameInvalid, RequestInvalid
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
 from trow.registry.events import Action
 from trow.registry.ports import LocalFile
-from trow.registry.sessions import Chunk, Pusher
+from trow.registry.sessions import Chunk, SessionKey
 
 if TYPE_CHECKING:
-    from trow.http.gate import Gate
+    from trow.http.access import AccessController
     from trow.http.recorder import Recorder
     from trow.http.request import Request
-    from trow.registry.ports import Metadata
     from trow.registry.pull import Blob, Pull
     from trow.registry.push import Push
 
@@ -27,11 +25,10 @@ if TYPE_CHECKING:
 class BlobHandlers:
     """Handlers; each reads the request, calls one use case and words the answer."""
 
-    def __init__(self, pull: Pull, push: Push, metadata: Metadata, gate: Gate, recorder: Recorder) -> None:
+    def __init__(self, pull: Pull, push: Push, access: AccessController, recorder: Recorder) -> None:
         self._pull = pull
         self._push = push
-        self._metadata = metadata
-        self._gate = gate
+        self._access = access
         self._recorder = recorder
 
     async def get(self, request: Request) -> Answer:
@@ -55,9 +52,9 @@ class BlobHandlers:
         """end-10: take a blob from the repository."""
         repository = request.repository
         digest = Digest.parse(request.parameters["digest"])
-        async with self._recorder.doing(request, Action.BLOB_DELETE, digest=digest):
-            if not await self._metadata.unlink_blob(repository, digest):
-                raise blob_unknown(repository, digest)
+        async with self._recorder.attempt(request, Action.BLOB_DELETE, digest=digest):
+            await self._push.delete(repository, digest)
+        self._recorder.unlinked(request, Action.BLOB_DELETE, digest)
         return Response(202)
 
     async def begin(self, request: Request) -> Response:
@@ -69,31 +66,26 @@ class BlobHandlers:
         claimed = request.query("digest")
         digest = None if claimed is None else Digest.parse(claimed)
         expected = digest is not None and (request.has_body or digest == Digest.of(b"", digest.algorithm))
-        if digest is not None and expected and await self._receive_whole(request, repository, digest):
+        if digest is not None and expected and await self._receive(request, repository, digest):
             return _created(repository, digest)
         # A digest without the bytes announces what will come, as the session of a registry that takes no whole blobs.
-        upload = await self._push.begin(repository, _pusher(request), _algorithm(request, digest))
-        return Response(202, _upload_headers(repository, upload, 0))
+        key = await self._push.begin(repository, request, _algorithm(request, digest))
+        return Response(202, _upload_headers(key, 0))
 
     async def _mount(self, request: Request, repository: Repository, digest: Digest, source: Repository | None) -> bool:
         """A source that may not be read is like one that has no such blob: the client uploads instead."""
-
-        async def readable(candidate: Repository) -> bool:
-            return await self._gate.may_mount_from(request, candidate)
-
         await self._recorder.intend(request, Action.MOUNT, digest=digest)
-        asker = request.identity.name or source_of(request.client)
-        found = await self._push.mount(repository, digest, source, readable, asker)
+        found = await self._push.mount(repository, digest, source, self._access.actor(request))
         if found is not None:
-            self._recorder.done(request, Action.MOUNT, digest=digest, source=found)
+            self._recorder.mounted(request, digest, found)
         return found is not None
 
-    async def _receive_whole(self, request: Request, repository: Repository, digest: Digest) -> bool:
+    async def _receive(self, request: Request, repository: Repository, digest: Digest) -> bool:
         """Whether there was a blob. Only its end tells of a body that was not announced whether it is empty."""
         await self._recorder.intend(request, Action.PUSH, digest=digest)
         chunk = Chunk(request.body(), None, request.content_length)
         try:
-            await self._push.whole(repository, _pusher(request), chunk, digest)
+            await self._push.monolithic(repository, request, chunk, digest)
         except DigestMismatch:
             if request.content_length is None and not request.received:
                 return False
@@ -103,37 +95,27 @@ class BlobHandlers:
 
     async def append(self, request: Request) -> Response:
         """end-5: a chunk, or the whole as a stream."""
-        repository, upload = _session(request)
-        try:
-            offset = await self._push.append(repository, request.identity.name, upload, _chunk(request))
-        except ChunkOutOfOrder as error:
-            error.location = _location(repository, upload)
-            raise
-        return Response(202, _upload_headers(repository, upload, offset))
+        key = _session(request)
+        offset = await self._push.append(key, _chunk(request))
+        return Response(202, _upload_headers(key, offset))
 
     async def finish(self, request: Request) -> Response:
         """end-6: the last chunk, and the digest of the whole."""
-        repository, upload = _session(request)
+        key = _session(request)
         digest = Digest.parse(request.query("digest") or "")
         await self._recorder.intend(request, Action.PUSH, digest=digest)
-        try:
-            size = await self._push.finish(repository, request.identity.name, upload, _chunk(request), digest)
-        except ChunkOutOfOrder as error:
-            error.location = _location(repository, upload)
-            raise
+        size = await self._push.finish(key, _chunk(request), digest)
         self._recorder.received(request, size)
-        return _created(repository, digest)
+        return _created(key.repository, digest)
 
     async def status(self, request: Request) -> Response:
         """end-13: how far an upload has come."""
-        repository, upload = _session(request)
-        offset = await self._push.status(repository, request.identity.name, upload)
-        return Response(204, _upload_headers(repository, upload, offset))
+        key = _session(request)
+        return Response(204, _upload_headers(key, await self._push.status(key)))
 
     async def cancel(self, request: Request) -> Response:
         """end-14: give an upload up."""
-        repository, upload = _session(request)
-        await self._push.cancel(repository, request.identity.name, upload)
+        await self._push.cancel(_session(request))
         return Response(204)
 
 
@@ -179,12 +161,8 @@ def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:
     return Response(status, headers, blob.source[start:end] if wanted else blob.source)
 
 
-def _pusher(request: Request) -> Pusher:
-    return Pusher(request.identity.name, source_of(request.client))
-
-
-def _session(request: Request) -> tuple[Repository, UploadId]:
-    return request.repository, UploadId.parse(request.parameters["upload"])
+def _session(request: Request) -> SessionKey:
+    return SessionKey(request.repository, request.identity.name, UploadId.parse(request.parameters["upload"]))
 
 
 def _chunk(request: Request) -> Chunk:
@@ -192,15 +170,11 @@ def _chunk(request: Request) -> Chunk:
     return Chunk(request.body(), parse_chunk(place) if place else None, request.content_length)
 
 
-def _location(repository: Repository, upload: UploadId) -> str:
-    return f"/v2/{repository}/blobs/uploads/{upload}"
-
-
-def _upload_headers(repository: Repository, upload: UploadId, offset: int) -> Headers:
+def _upload_headers(key: SessionKey, offset: int) -> Headers:
     return [
-        ("location", _location(repository, upload)),
+        ("location", f"/v2/{key.repository}/blobs/uploads/{key.upload}"),
         ("range", f"0-{max(0, offset - 1)}"),
-        ("docker-upload-uuid", upload),
+        ("docker-upload-uuid", key.upload),
     ]
 
 

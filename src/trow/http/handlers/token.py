@@ -12,26 +12,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-from trow.access.identity import ANONYMOUS
 from trow.access.permissions import LISTS, Permission, phrase
-from trow.access.ports import Proof
+from trow.http.access import by_header
 from trow.http.bodies import FREE, Bodies, Tier
 from trow.http.response import json_response
 from trow.lib.shares import Bounds, Shares
 from trow.lib.times import rfc3339
-from trow.oci.errors import Denied, NameInvalid, OciError, RequestInvalid, Unauthorized
+from trow.oci.errors import NameInvalid, RequestInvalid, Unauthorized
 from trow.oci.names import Repository
-from trow.registry.events import Action, Event, Outcome
+from trow.registry.actor import event_of
+from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from trow.access.identity import Identity
-    from trow.access.ports import Authenticator, Authorizer, Tokens
+    from trow.access.ports import Authorizer, Tokens
+    from trow.http.access import AccessController, Ask
+    from trow.http.recorder import Recorder
     from trow.http.request import Request
     from trow.http.response import Response
-    from trow.registry.events import Audit
-    from trow.registry.transfers import Transfers
+    from trow.registry.events import Event
 
 _LARGEST_FORM: Final = 64 * 1024
 # Nobody has shown who they are. A client has the whole form before it sends the first byte.
@@ -65,27 +66,24 @@ class TokenService:
     """Handlers.
 
     Args:
-        authenticator: None where nobody has to say who they are.
         generation: the number of the repository that was made last (`Metadata.generation`).
         anonymous: whether those without credentials get tokens at all.
     """
 
     def __init__(
         self,
-        authenticator: Authenticator | None,
+        access: AccessController,
         authorizer: Authorizer,
         tokens: Tokens,
-        audit: Audit,
-        transfers: Transfers,
+        recorder: Recorder,
         *,
         generation: Callable[[], Awaitable[int]],
         anonymous: bool,
     ) -> None:
-        self._authenticator = authenticator
+        self._access = access
         self._authorizer = authorizer
         self._tokens = tokens
-        self._audit = audit
-        self._transfers = transfers
+        self._recorder = recorder
         self._generation = generation
         self._anonymous = anonymous
         self.forms: Final = Shares(_FORMS, "large forms")
@@ -94,7 +92,7 @@ class TokenService:
     async def get(self, request: Request) -> Response:
         """A token for the credentials in ``Authorization``."""
         asked = _parse_scopes(request.query_raw("scope"))
-        await self._identify(request, lambda who: who.identify(_proof(request)))
+        await self._identify(request, by_header)
         return await self._issue(request, asked)
 
     async def post(self, request: Request) -> Response:
@@ -104,21 +102,12 @@ class TokenService:
         asked = _parse_scopes(form.get("scope", []))
         user, secret = _credentials(form)
         del body, form  # who has to wait keeps what the answer takes
-        await self._identify(request, lambda who: who.verify_secret(user, secret, request.client))
+        await self._identify(request, lambda asked, who: who.verify_secret(user, secret, asked.client))
         return await self._issue(request, asked)
 
-    async def _identify(self, request: Request, ask: Callable[[Authenticator], Awaitable[Identity]]) -> None:
-        if self._authenticator is None:
-            return
-        try:
-            request.identity = await ask(self._authenticator)
-        except OciError as error:
-            outcome = Outcome.DENIED if isinstance(error, Unauthorized | Denied) else Outcome.FAILED
-            self._transfers.gather(
-                Event(Action.LOGIN, outcome, ANONYMOUS, request.origin, reason=error.message, detail="/token")
-            )
-            raise
-        if request.identity.anonymous and not self._anonymous:
+    async def _identify(self, request: Request, ask: Ask) -> None:
+        await self._access.identify(request, ask)
+        if self._access.authenticates and request.identity.anonymous and not self._anonymous:
             raise Unauthorized("log in to get a token")
 
     async def _issue(self, request: Request, asked: _Asked) -> Response:
@@ -135,10 +124,7 @@ class TokenService:
         token = self._tokens.issue(identity, grants, lists, await self._generation())
         event = _event(request, granted, lists, refused)
         # Whoever gets nothing can ask as often as they like.
-        if self._audit.fail_closed and (grants or lists or not refused):
-            await self._audit.record_now(event)
-        else:
-            self._transfers.gather(event)
+        await self._recorder.given(event, first=bool(grants or lists or not refused))
         body = {
             "token": token.text,
             "access_token": token.text,
@@ -178,10 +164,6 @@ class TokenService:
 
 
 _WIDEST_FIRST: Final = (Permission.PULL, Permission.PUSH, Permission.ATTACH, Permission.DELETE)
-
-
-def _proof(request: Request) -> Proof:
-    return Proof(request.authorization, request.client, request.certificate)
 
 
 def _parse_scopes(texts: Sequence[str]) -> _Asked:
@@ -271,12 +253,11 @@ def _event(
 ) -> Event:
     """A token without any scope is what ``docker login`` asks for."""
     words = " ".join(_words(granted, lists))
-    return Event(
+    return event_of(
+        request,
         Action.TOKEN_ISSUE if granted or lists or refused else Action.LOGIN,
         Outcome.DENIED if refused else Outcome.OK,
-        request.identity,
-        request.origin,
-        200,
+        status=200,
         reason="; ".join(refused),
         repository=next(iter(granted), ""),
         detail=f"granted {words or 'nothing'}",

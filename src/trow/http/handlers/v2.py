@@ -10,45 +10,55 @@ import msgspec
 from trow.http.response import Headers, Response, encode, json_response
 from trow.oci import media
 from trow.oci.digest import Digest
+from trow.oci.errors import OciError
 from trow.oci.names import Repository, Tag, parse_reference
 from trow.oci.page import PageRequest, next_link
+from trow.registry.events import Action
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trow.http.gate import Gate
+    from trow.admission.pull_policy import PullGuard
+    from trow.http.access import AccessController
     from trow.http.handlers.lists import Lists
     from trow.http.handlers.manifests import ManifestBodies
     from trow.http.recorder import Recorder
     from trow.http.request import Request
+    from trow.oci.names import Reference
     from trow.oci.page import Page
     from trow.registry.browse import Browse
-    from trow.registry.ports import Referrer
+    from trow.registry.ports import ManifestRecord, Referrer
     from trow.registry.publish import Publish, Published
     from trow.registry.pull import Pull
 
 
 class V2:
-    """Handlers; each reads the request, calls one use case and words the answer."""
+    """Handlers; each reads the request, calls one use case and words the answer.
 
-    def __init__(
+    Args:
+        pulls: the policies of images at pull time; None where they are not enforced here.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root's one call
         self,
         pull: Pull,
         publish: Publish,
         browse: Browse,
-        gate: Gate,
+        access: AccessController,
         recorder: Recorder,
         *,
         bodies: ManifestBodies,
         lists: Lists,
+        pulls: PullGuard | None,
     ) -> None:
         self._pull = pull
         self._publish = publish
         self._browse = browse
-        self._gate = gate
+        self._access = access
         self._recorder = recorder
         self._bodies = bodies
         self._lists = lists
+        self._pulls = pulls
 
     async def ping(self, request: Request) -> Response:
         """end-1: this is a registry, and the credentials are good."""
@@ -60,7 +70,8 @@ class V2:
         repository = request.repository
         reference = parse_reference(request.parameters["reference"])
         record = await self._pull.manifest(repository, reference)
-        await self._gate.require_policy(request, reference, record)
+        if self._pulls is not None and self._pulls.concerns(request.identity):
+            await self._check_policies(self._pulls, request, reference, record)
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
         unchanged = matches(request.header_list("if-none-match"), etag)
@@ -70,27 +81,38 @@ class V2:
         headers.append(("content-type", record.media_type))
         return Response(200, headers, record.content)
 
+    async def _check_policies(
+        self, pulls: PullGuard, request: Request, reference: Reference, record: ManifestRecord
+    ) -> None:
+        try:
+            await pulls.check(request.identity, request.peer.host, request.repository, reference, record)
+        except OciError as error:
+            self._recorder.refused(request, Action.ADMISSION, error, request.repository)
+            raise
+
     async def put_manifest(self, request: Request) -> Response:
         """end-7a, end-7b: store a manifest by tag, or by digest with any number of tags."""
         repository = request.repository
         reference = parse_reference(request.parameters["reference"])
         tags = [Tag.parse(tag) for tag in dict.fromkeys(request.query_all("tag"))]
         content_type = request.header("content-type") or ""
-        author = self._gate.author(request)
+        actor = self._access.actor(request)
         async with (
             self._bodies.receive(request) as raw,
-            self._recorder.pushing(request, reference, len(raw)) as done,
+            self._recorder.attempt(request, Action.PUSH, reference=reference),
         ):
-            published = await self._publish.put(repository, reference, tags, content_type, raw, author)
-            done(published)
+            published = await self._publish.put(repository, reference, tags, content_type, raw, actor)
+            self._recorder.pushed(request, reference, len(raw), published)
         return Response(201, _published_headers(repository, published, tags))
 
     async def delete_manifest(self, request: Request) -> Response:
         """end-9: delete a tag, or a manifest with its tags."""
         repository = request.repository
         reference = parse_reference(request.parameters["reference"])
-        async with self._recorder.deleting(request, reference) as done:
-            done(await self._publish.delete(repository, reference, request.identity.name))
+        action = Action.MANIFEST_DELETE if isinstance(reference, Digest) else Action.TAG_DELETE
+        async with self._recorder.attempt(request, action, reference=reference):
+            gone = await self._publish.delete(repository, reference, request.identity.name)
+        self._recorder.deleted(request, reference, gone)
         return Response(202)
 
     async def list_tags(self, request: Request) -> Response:
@@ -106,9 +128,7 @@ class V2:
         """``_catalog``: the names of all repositories that the client may pull, in byte order."""
         page = self._lists.page(request)
         async with self._lists.turn(request):
-            repositories = await self._browse.repositories(
-                page, self._gate.visible_to(request), beginnings=self._gate.beginnings_for(request)
-            )
+            repositories = await self._browse.repositories(page, self._access.actor(request))
         self._recorder.listed(request, "repositories")
         return json_response(200, {"repositories": repositories.items}, _link(request, page, repositories))
 

@@ -11,7 +11,7 @@ from support.registry import basic
 from trow.access.identity import Method
 from trow.access.permissions import Permission
 from trow.access.ports import ClientCertificate
-from trow.http.gate import BASIC
+from trow.http.challenge import BASIC
 from trow.oci.errors import Denied, OciError, TooManyRequests, Unauthorized
 from trow.oci.names import Repository
 from trow.registry.events import Action, Outcome
@@ -33,7 +33,7 @@ ASKED: Final = (
 async def outcome(world: World, request: Request, permission: Permission) -> int:
     """The status that this request would be answered with, 200 where it passes."""
     try:
-        await world.gate.admit(request, permission)
+        await world.access.admit(request, permission)
     except Unauthorized:
         return 401
     except Denied:
@@ -97,7 +97,7 @@ async def test_token_is_one_for_the_repository_that_it_names(world: World) -> No
 
 async def refusal(world: World, header: str | None, asked: Permission) -> str:
     with pytest.raises(OciError) as caught:
-        await world.gate.admit(world.request(header, asked), asked)
+        await world.access.admit(world.request(header, asked), asked)
     return caught.value.message
 
 
@@ -180,33 +180,34 @@ async def test_client_certificate_says_who_it_is(make: Make) -> None:
     assert request.client == "192.0.2.9"
 
 
-# The author, the mount, the list
+# The actor
 
 
-async def test_author_has_the_rights_of_who_asks(world: World) -> None:
+async def test_actor_has_the_rights_of_who_asks(world: World) -> None:
     request = world.request(await world.token(ALICE, Permission.ATTACH), Permission.ATTACH)
-    await world.gate.admit(request, Permission.ATTACH)
-    author = world.gate.author(request)
-    assert author.name == "alice"
-    await author.require(Permission.ATTACH)
+    await world.access.admit(request, Permission.ATTACH)
+    actor = world.access.actor(request)
+    assert (actor.identity.name, actor.client) == ("alice", "192.0.2.1")
+    await actor.require(Permission.ATTACH, APP)
     for asked in (Permission.PUSH, Permission.TAG_OVERWRITE):
         with pytest.raises(Unauthorized):
-            await author.require(asked)
+            await actor.require(asked, APP)
 
 
 async def test_mount_is_from_where_the_holder_may_pull_whatever_the_token_carries(world: World) -> None:
     request = world.request(await world.token(ALICE, Permission.PUSH), Permission.ATTACH)
-    await world.gate.admit(request, Permission.ATTACH)
-    assert await world.gate.may_mount_from(request, Repository.parse("team-a/base"))
-    assert not await world.gate.may_mount_from(request, OTHER)
+    await world.access.admit(request, Permission.ATTACH)
+    actor = world.access.actor(request)
+    assert await actor.may(Permission.PULL, Repository.parse("team-a/base"))
+    assert not await actor.may(Permission.PULL, OTHER)
 
 
 async def test_list_shows_what_who_asks_may_pull(world: World) -> None:
     names = [APP, OTHER]
     for header, shown in ((ALICE, [True, False]), (ROOT, [True, True]), (BOB, [False, False])):
         request = world.request(header, Permission.PING)
-        await world.gate.admit(request, Permission.PING)
-        assert [*await world.gate.visible_to(request)(names)] == shown
+        await world.access.admit(request, Permission.PING)
+        assert [*await world.access.actor(request).visible(names)] == shown
 
 
 # The challenge
@@ -228,33 +229,33 @@ async def test_list_shows_what_who_asks_may_pull(world: World) -> None:
 )
 async def test_challenge_tells_what_the_token_has_to_carry(world: World, asked: Permission, scope: str) -> None:
     request = world.request(None, asked)
-    assert world.gate.challenge(request) == REALM + scope
+    assert world.challenge.to(request) == REALM + scope
     token = world.request(await world.token(BOB), asked)
     with pytest.raises(OciError):
-        await world.gate.admit(token, Permission.ADMIN)
-    assert world.gate.challenge(token) == REALM + scope + ',error="insufficient_scope"'
+        await world.access.admit(token, Permission.ADMIN)
+    assert world.challenge.to(token) == REALM + scope + ',error="insufficient_scope"'
 
 
 async def test_challenge_without_a_route_asks_for_a_login(world: World) -> None:
     request = world.request(None)
     request.route = None
     request.repository = Repository("")
-    assert world.gate.challenge(request) == REALM
+    assert world.challenge.to(request) == REALM
 
 
 async def test_token_service_itself_asks_for_a_password(world: World) -> None:
-    assert world.gate.challenge(world.request(None, Permission.OPEN, path="/token")) == BASIC
+    assert world.challenge.to(world.request(None, Permission.OPEN, path="/token")) == BASIC
 
 
 async def test_basic_challenge_where_that_is_configured(make: Make) -> None:
     world = make(challenge="basic")
     for asked in ASKED:
-        assert world.gate.challenge(world.request(None, asked)) == BASIC
+        assert world.challenge.to(world.request(None, asked)) == BASIC
 
 
 async def test_realm_is_the_public_url_where_there_is_one(make: Make) -> None:
     world = make(public_url="https://registry.example.com/prefix")
-    challenge = world.gate.challenge(world.request(None, Permission.PING, host="elsewhere"))
+    challenge = world.challenge.to(world.request(None, Permission.PING, host="elsewhere"))
     assert challenge == 'Bearer realm="https://registry.example.com/prefix/token",service="trow"'
 
 
@@ -268,7 +269,7 @@ async def test_realm_is_the_public_url_where_there_is_one(make: Make) -> None:
     ],
 )
 async def test_realm_is_where_the_client_has_found_us(world: World, host: str, realm: str) -> None:
-    assert f'realm="{realm}"' in world.gate.challenge(world.request(None, Permission.PING, host=host))
+    assert f'realm="{realm}"' in world.challenge.to(world.request(None, Permission.PING, host=host))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ async def test_realm_is_where_the_client_has_found_us(world: World, host: str, r
 )
 async def test_what_is_no_host_sends_nobody_anywhere(world: World, host: str) -> None:
     """Where the address of the token service is not known, credentials are asked for here."""
-    assert world.gate.challenge(world.request(None, Permission.PING, host=host)) == BASIC
+    assert world.challenge.to(world.request(None, Permission.PING, host=host)) == BASIC
 
 
 # Repositories that come and go
@@ -326,8 +327,8 @@ async def test_token_for_a_deleted_repository_is_none_for_its_namesake_as_it_was
     await publish(world, APP, "root")
     request = world.request(header)
     with pytest.raises(Unauthorized, match="older than the repository"):
-        await world.gate.admit(request, Permission.PULL)
-    assert 'scope="repository:team-a/app:pull"' in world.gate.challenge(request)
+        await world.access.admit(request, Permission.PULL)
+    assert 'scope="repository:team-a/app:pull"' in world.challenge.to(request)
     assert await outcome(world, world.request(await world.token(ALICE, Permission.PULL)), Permission.PULL) == 200
     assert await outcome(world, world.request(ALICE), Permission.PULL) == 200, "a password is never old"
 

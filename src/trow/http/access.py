@@ -1,0 +1,173 @@
+"""Who sends a request, and whether they may: the first thing that is found out of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from trow.access.permissions import Permission, phrase
+from trow.access.ports import Proof
+from trow.oci.errors import Denied, OciError, Unauthorized
+from trow.registry.events import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from trow.access.identity import Identity
+    from trow.access.ports import Authenticator, Authorizer
+    from trow.access.rules import Decision
+    from trow.http.challenge import Challenge
+    from trow.http.recorder import Recorder
+    from trow.http.request import Request
+    from trow.oci.names import Repository
+    from trow.registry.events import Origin
+    from trow.registry.ports import Metadata
+
+Ask: TypeAlias = "Callable[[Request, Authenticator], Awaitable[Identity]]"
+
+
+class AccessController:
+    """Authenticates and authorises requests.
+
+    Args:
+        authenticator: None where nobody has to say who they are; then credentials are ignored.
+        challenge: what a request without good credentials is asked for.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator | None,
+        authorizer: Authorizer,
+        metadata: Metadata,
+        recorder: Recorder,
+        challenge: Challenge,
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._metadata = metadata
+        self.recorder: Final = recorder
+        self.challenge: Final = challenge
+
+    async def admit(self, request: Request, permission: Permission) -> None:
+        """Identify who sends the request and see that they may.
+
+        Raises:
+            Unauthorized, Denied, TooManyRequests, Unavailable: they may not, or nobody knows.
+        """
+        if self._authenticator is not None:
+            await self.identify(request, by_header)
+        await self.require(request, permission, request.repository)
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether anybody has to say who they are."""
+        return self._authenticator is not None
+
+    async def identify(self, request: Request, ask: Ask) -> None:
+        """Find out who sends the request.
+
+        Args:
+            request: is given its identity.
+            ask: has the authenticator verify what the request shows.
+
+        Raises:
+            Unauthorized, TooManyRequests, Unavailable: the credentials are not good, or nobody knows.
+        """
+        if self._authenticator is None:
+            return
+        try:
+            request.identity = await ask(request, self._authenticator)
+        except OciError as error:
+            self.recorder.refused(request, Action.LOGIN, error)
+            raise
+
+    async def require(self, request: Request, permission: Permission, repository: Repository) -> None:
+        """See that the request's identity has the permission.
+
+        Raises:
+            Unauthorized, Denied, Unavailable: it has not, or nobody knows.
+        """
+        identity = request.identity
+        decision = await self._authorizer.decide(identity, permission, repository)
+        if decision.allowed:
+            # Only now: whether the repository is there is nothing for those who may not see it.
+            if identity.delegation is not None and repository:
+                await self._check_generation(request, repository)
+            return
+        error = await self._refusal(identity, permission, repository, decision)
+        if not identity.anonymous:
+            self.recorder.refused(request, Action.ACCESS, error, repository)
+        raise error
+
+    async def _check_generation(self, request: Request, repository: Repository) -> None:
+        """A token for a repository that was deleted is not one for its namesake (Harbor issue 22900)."""
+        delegation = request.identity.delegation
+        record = await self._metadata.repository(repository)
+        if record is None or delegation is None or delegation.generation >= record.generation:
+            return
+        if record.created_by != request.identity.name:
+            error = Unauthorized("the token is older than the repository; ask for a new one", {"name": repository})
+            self.recorder.refused(request, Action.ACCESS, error, repository)
+            raise error
+
+    async def _refusal(
+        self, identity: Identity, permission: Permission, repository: Repository, decision: Decision
+    ) -> Unauthorized | Denied:
+        """401 where other credentials, or another token, would help; else 403.
+
+        The message holds all of it, because it is what clients and kubelets show.
+        """
+        wish = phrase(permission, repository)
+        if identity.anonymous:
+            return Unauthorized(f"log in to {wish}", {"permission": permission.value})
+        if identity.delegation is not None:
+            own = await self._authorizer.decide(identity.undelegated(), permission, repository)
+            if own.allowed:
+                detail = {"permission": permission.value, "reason": decision.reason}
+                return Unauthorized(f"{decision.reason}; {decision.fix}", detail)
+            decision = own
+        reason = f"may not {wish}: {decision.reason}"
+        fix = f". For an administrator to allow it: {decision.fix}" if decision.fix else ""
+        return Denied(f"{identity.name} {reason}{fix}", {"permission": permission.value, "reason": reason})
+
+    def actor(self, request: Request) -> RequestActor:
+        """Who sends the request, for use cases that have to ask what they may."""
+        return RequestActor(request, self, self._authorizer)
+
+
+class RequestActor:
+    """The sender of one request; see `trow.registry.actor.Actor`."""
+
+    __slots__ = ("_access", "_authorizer", "_request", "client", "identity")
+
+    def __init__(self, request: Request, access: AccessController, authorizer: Authorizer) -> None:
+        self.identity = request.identity
+        self.client = request.client
+        self._request = request
+        self._access = access
+        self._authorizer = authorizer
+
+    @property
+    def origin(self) -> Origin:
+        """Where the request came from."""
+        return self._request.origin
+
+    async def require(self, permission: Permission, repository: Repository) -> None:
+        """See that the actor has the permission; that it is missing is recorded."""
+        await self._access.require(self._request, permission, repository)
+
+    async def may(self, permission: Permission, repository: Repository) -> bool:
+        """Whether the holder of the credential has the permission."""
+        return (await self._authorizer.decide(self.identity.undelegated(), permission, repository)).allowed
+
+    async def visible(self, repositories: Sequence[Repository]) -> Sequence[bool]:
+        """Which of these repositories the holder may list and pull."""
+        return await self._authorizer.visible(self.identity, repositories)
+
+    def prefixes(self) -> Sequence[str]:
+        """What the names of such repositories begin with."""
+        return self._authorizer.beginnings(self.identity)
+
+
+def by_header(request: Request, authenticator: Authenticator) -> Awaitable[Identity]:
+    """Ask who has the credentials that the request itself shows."""
+    return authenticator.identify(Proof(request.authorization, request.client, request.certificate))

@@ -1,0 +1,51 @@
+"""What a request is asked for that shows no credentials, or none that are good enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trow.access.permissions import LISTS, Permission
+
+if TYPE_CHECKING:
+    from trow.http.request import Request
+
+# What a token has to carry, in the words of the token service (distribution, "Token Scope Documentation").
+_SCOPES: Final = {
+    Permission.PULL: "pull",
+    Permission.PUSH: "pull,push",
+    Permission.ATTACH: "pull,push",
+    Permission.TAG_OVERWRITE: "pull,push",
+    Permission.DELETE: "delete",
+}
+BASIC: Final = 'Basic realm="Trow", charset="UTF-8"'
+
+
+class Challenge:
+    """Words the ``WWW-Authenticate`` header (RFC 6750, section 3).
+
+    Args:
+        bearer: whether clients are sent to the token service; otherwise they are asked for a password.
+        public_url: where clients reach this registry; "" takes it from each request.
+        service: the name of this registry in its tokens.
+    """
+
+    def __init__(self, *, bearer: bool, public_url: str, service: str) -> None:
+        self._bearer = bearer
+        self._public_url = public_url
+        self._service = service
+
+    def to(self, request: Request) -> str:
+        """What this request is asked for. Where nobody knows the address of the token service, that is a password."""
+        peer = request.peer
+        address = self._public_url or (f"{peer.scheme}://{peer.host}" if peer.host else "")
+        if not self._bearer or request.path == "/token" or not address:
+            return BASIC
+        parts = [f'realm="{address}/token"', f'service="{self._service}"']
+        permission = request.route.permission if request.route else Permission.PING
+        if request.repository and permission in _SCOPES:
+            parts.append(f'scope="repository:{request.repository}:{_SCOPES[permission]}"')
+        elif permission in LISTS:
+            parts.append(f'scope="registry:{LISTS[permission]}:*"')
+        if request.identity.delegation is not None:
+            parts.append('error="insufficient_scope"')
+        return f"Bearer {','.join(parts)}"
