@@ -15,18 +15,17 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import pytest
 import urllib3
 
-from support.admission import Gatekeeper
+from support.admission import Gatekeeper, envelope
 from support.cluster import Cluster
 from support.spellings import OF_NAMESPACES, OTHER, SHA256, compared, names, pattern
 from support.waiting import settles
 from trow.access.identity import Identity, Method
 from trow.admission.image_extractor import ImageExtractor
-from trow.admission.pull_policy import PullGuard
-from trow.admission.review import Review
+from trow.admission.pull_policy import Pullers, PullPolicy
+from trow.admission.review import Review, decode
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied
 from trow.oci.media import OCI_IMAGE
@@ -305,7 +304,7 @@ class Gate:
 
 
 def received(review: Mapping[str, Any]) -> Review:
-    return msgspec.json.decode(msgspec.json.encode(review), type=Review)
+    return decode(envelope(review))
 
 
 def path_of(item: Mapping[str, Any], namespace: str) -> str:
@@ -454,7 +453,7 @@ async def test_all_three_gates_have_the_same_verdict(gates: Mapping[str, Gate], 
     gate, counted, wrong = gates[name], Counter[bool](), []
     with contextlib.closing(Gatekeeper(tmp_path)) as keeper:
         keeper.clock.now = NOW
-        keeper.book.replace([gate.policy], gate.exceptions)
+        keeper.policies.replace([gate.policy], gate.exceptions)
         for text in names(SEED + 1, 200):
             image = parsed(text)
             if image is None or (image.tag and image.digest):
@@ -475,9 +474,8 @@ async def test_all_three_gates_have_the_same_verdict(gates: Mapping[str, Gate], 
 async def pulled(keeper: Gatekeeper, namespace: str, image: images.ImageReference) -> bool:
     """Whether the registry would give the image to a Pod of the namespace."""
     account = Identity(f"system:serviceaccount:{namespace}:default", Method.KUBERNETES, groups=("pods",))
-    guard = PullGuard(
-        keeper.book, keeper.validation, keeper.images, registries=[image.registry], users=(), groups=("pods",)
-    )
+    pullers = Pullers(frozenset(), frozenset({"pods"}))
+    guard = PullPolicy(keeper.policies, keeper.judge, keeper.recorder, keeper.images, pullers, [image.registry])
     reference = image.digest or image.tag
     assert reference is not None
     record = ManifestRecord(Digest.of(b"{}"), OCI_IMAGE, b"{}")

@@ -16,12 +16,13 @@ from support.clock import Clock
 from support.memory import MemoryBlobs
 from support.metadata import EmbeddedMetadata
 from trow.admission.image_extractor import ImageExtractor
+from trow.admission.image_rewriter import ImageRewriter
+from trow.admission.judge import BoundedLookup, Judge
 from trow.admission.mutate import Mutation
-from trow.admission.names import Names
 from trow.admission.policy_store import PolicyStore
-from trow.admission.recording import ReviewRecorder
 from trow.admission.review import decode, encode
-from trow.admission.validate import BoundedLookup, Validation
+from trow.admission.validate import Validation
+from trow.admission.verdict_recorder import VerdictRecorder
 from trow.http.metrics import Metrics
 from trow.policy import resources as manifests
 from trow.registry.events import Origin
@@ -233,20 +234,31 @@ class Gatekeeper:
         self.metadata = EmbeddedMetadata(self.database, self.clock)
         self.audit = RecordingAudit(fail_closed=fail_closed)
         self.metrics = Metrics()
-        self.book = PolicyStore(configured, following=following)
+        self.policies = PolicyStore(configured, following=following)
         if following:
             self.decree(*items)
         self.images = LocalImageLookup(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
-        inquiry, subjects = BoundedLookup(images or self.images, deadline), ImageExtractor(extra or {})
-        self.names, ledger = Names(inquiry, pull_through or {}), ReviewRecorder(self.audit)
-        self.validation = Validation(self.book, subjects, inquiry, self.names, ledger, self.metrics, clock=self.clock)
-        self.mutation = Mutation(self.book, subjects, inquiry, self.metadata, self.metrics, self.names)
+        lookup, self.extractor = BoundedLookup(images or self.images, deadline), ImageExtractor(extra or {})
+        self.rewriter, self.judge = ImageRewriter(lookup, pull_through or {}), Judge(lookup, self.clock)
+        self.recorder = VerdictRecorder(self.audit, self.metrics, within=deadline)
+        self.validation = Validation(
+            self.policies, self.extractor, self.rewriter, self.judge, self.recorder, self.metrics
+        )
+        self.mutation = Mutation(
+            self.policies,
+            self.extractor,
+            self.rewriter,
+            self.metadata,
+            self.recorder,
+            self.metrics,
+            deadline=deadline,
+        )
 
     def decree(self, *items: Mapping[str, Any]) -> None:
         """Let these be the cluster's policies and exceptions."""
         of_policies = [each for each in items if each["kind"] != manifests.EXCEPTION]
         of_exceptions = [each for each in items if each["kind"] == manifests.EXCEPTION]
-        self.book.replace(
+        self.policies.replace(
             [manifests.policy_of(each) for each in of_policies],
             [manifests.exception_of(each, self.clock.now - 60) for each in of_exceptions],
         )

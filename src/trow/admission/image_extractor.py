@@ -43,13 +43,13 @@ class ImageExtractor:
         """
         if not review.stores:
             return None
-        uses = self.uses(review.of, review.item or {})
+        uses = self.uses(review.kind, review.item or {})
         if review.operation == "UPDATE" and review.old_item is not None:
-            known = self._known(review.of, review.old_item)
+            known = self._known(review.kind, review.old_item)
             uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in known)
         # What is only filled in later is judged in the Pods.
-        uses = tuple(use for use in uses if not is_filled_in(review.of, use.text))
-        return Request(review.namespace or "", uses, review.of.stage) if uses else None
+        uses = tuple(use for use in uses if not is_filled_in(review.kind, use.text))
+        return Request(review.namespace, uses, review.kind.stage) if uses else None
 
     def knows(self, kind: Kind) -> bool:
         """Whether it is known where objects of this kind name images."""
@@ -72,4 +72,4 @@ class ImageExtractor:
 
 def whole(review: Review) -> Request:
     """The object as one thing to be decided, where its images cannot be told."""
-    return Request(review.namespace or "", (ImageUse("", review.title, ""),), review.of.stage)
+    return Request(review.namespace, (ImageUse("", review.title, ""),), review.kind.stage)

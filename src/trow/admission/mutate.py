@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from trow.admission.names import with_digests
+from trow.admission.image_rewriter import with_digests
 from trow.admission.notifications import controller_of
 from trow.admission.ports import NotReady
 from trow.admission.review import AdmissionResponse, Patch
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from trow.admission.image_extractor import ImageExtractor
-    from trow.admission.names import Names
+    from trow.admission.image_rewriter import ImageRewriter
     from trow.admission.ports import AdmissionMetrics, Pins, PolicySource
     from trow.admission.preflight import Preflight
-    from trow.admission.recording import ReviewRecorder
     from trow.admission.review import Review
-    from trow.admission.validate import BoundedLookup
+    from trow.admission.verdict_recorder import VerdictRecorder
     from trow.oci.digest import Digest
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
@@ -52,28 +51,30 @@ class Mutation:
     """Answers reviews of the mutating webhook; it never refuses anything, which is what the validating one is for.
 
     Args:
-        ledger: takes down who has learnt which digests.
+        preflight: None where nothing is compiled.
+        deadline: seconds, for all pins of a review together.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the composition root's one call
+    def __init__(  # noqa: PLR0913 - the composition root's one call
         self,
-        book: PolicySource,
-        subjects: ImageExtractor,
-        inquiry: BoundedLookup,
+        policies: PolicySource,
+        extractor: ImageExtractor,
+        rewriter: ImageRewriter,
         pins: Pins,
-        tally: AdmissionMetrics,
-        names: Names,
-        foresight: Preflight | None = None,
-        ledger: ReviewRecorder | None = None,
+        recorder: VerdictRecorder,
+        metrics: AdmissionMetrics,
+        preflight: Preflight | None = None,
+        *,
+        deadline: float,
     ) -> None:
-        self._book = book
-        self._subjects = subjects
-        self._inquiry = inquiry
+        self._policies = policies
+        self._extractor = extractor
+        self._rewriter = rewriter
         self._pins = pins
-        self._tally = tally
-        self._foresight = foresight
-        self._ledger = ledger
-        self._names = names
+        self._recorder = recorder
+        self._metrics = metrics
+        self._preflight = preflight
+        self._deadline = deadline
 
     async def answer(self, review: Review, origin: Origin) -> AdmissionResponse:
         """The changes, if any. What cannot be changed is left for the validating webhook to judge."""
@@ -88,38 +89,37 @@ class Mutation:
                 allowed=True, warnings=("the images were not pinned; the log of the registry says why",)
             )
         finally:
-            self._tally.reviewed("mutate", time.perf_counter() - began)
+            self._metrics.reviewed("mutate", time.perf_counter() - began)
 
     async def _patches(self, review: Review, origin: Origin) -> tuple[Patch, ...]:
-        request = await self._subjects.requested(review) if review.of.is_pod else None
+        request = await self._extractor.requested(review) if review.kind.is_pod else None
         if request is None:
             return ()
-        asked = self._book.rules().wanted(request.namespace)
+        asked = self._policies.rules().wanted(request.namespace)
         wanted = [use.text for use in request.uses]
         if asked.pull_through:
-            wanted = self._names.renamed(wanted)
+            wanted = self._rewriter.renamed(wanted)
         if asked.pin_digests:
             names, wanted = wanted, await self._pinned(review, wanted, source_of(origin.address))
-            if self._ledger is not None and (told := [name for name in wanted if name not in names]):
-                self._ledger.told(review, origin, told)
-        if self._foresight is not None:
-            await self._foresight.look(review, request, wanted, origin)
+            if pinned := [name for name in wanted if name not in names]:
+                self._recorder.pinned(review, origin, pinned)
+        if self._preflight is not None:
+            await self._preflight.check(review, request, wanted, origin)
         return tuple(_changes(request.uses, wanted))
 
     async def _pinned(self, review: Review, texts: Sequence[str], source: str) -> list[str]:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
-        digests = await self._names.digests(texts)
+        digests = await self._rewriter.digests(texts)
         owner = _owner(review.metadata)
-        namespace = review.namespace or ""
-        if owner is not None and _NAMESPACE.fullmatch(namespace) and digests and not review.dry_run:
-            digests |= await self._kept(namespace, owner, digests, source)
+        if owner is not None and _NAMESPACE.fullmatch(review.namespace) and digests and not review.dry_run:
+            digests |= await self._kept(review.namespace, owner, digests, source)
         return with_digests(texts, {**digests, **self._stored(review)})
 
     def _stored(self, review: Review) -> Mapping[ImageReference, Digest]:
         """What the tags stand for in the Pod as it is: applying its manifest once more changes nothing in it."""
         if review.old_item is None:
             return {}
-        old = [reference_of(use.text) for use in self._subjects.uses(review.of, review.old_item)]
+        old = [reference_of(use.text) for use in self._extractor.uses(review.kind, review.old_item)]
         return {replace(image, digest=None): image.digest for image in old if image and image.tag and image.digest}
 
     async def _kept(
@@ -128,7 +128,7 @@ class Mutation:
         """What the tags stood for when the first Pod of the same owner was made, where that is found in time."""
         kept: dict[ImageReference, Digest] = {}
         try:
-            async with asyncio.timeout(self._inquiry.deadline):
+            async with asyncio.timeout(self._deadline):
                 for image, digest in digests.items():
                     kept[image] = await self._pins.pin(namespace, owner, str(image), digest, source)
         except (TimeoutError, OciError):

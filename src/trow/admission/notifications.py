@@ -21,22 +21,22 @@ _MOST_OWNERS: Final = 100
 
 
 class Notifiers:
-    """Passes notices on to all who are there; to nobody where no cluster is followed."""
+    """Passes notifications on to all who are there; to nobody where no cluster is followed."""
 
     def __init__(self) -> None:
-        self._heralds: list[Notifier] = []
+        self._notifiers: list[Notifier] = []
 
-    def add(self, herald: Notifier) -> None:
-        """Have one more told."""
-        self._heralds.append(herald)
+    def add(self, notifier: Notifier) -> None:
+        """Tell one more from now on."""
+        self._notifiers.append(notifier)
 
-    def tell(self, notice: Notification) -> None:
-        for herald in self._heralds:
-            herald.tell(notice)
+    def tell(self, notification: Notification) -> None:
+        for notifier in self._notifiers:
+            notifier.tell(notification)
 
 
 def notifications_of(review: Review, verdict: Verdict) -> Iterator[Notification]:
-    """One notice for each kind of finding. Who sends a Pod by hand is answered directly, and gets none."""
+    """One for each kind of finding. Who sends a Pod by hand is answered directly, and gets none."""
     subject = _subject(review)
     if subject is None:
         return
@@ -48,7 +48,7 @@ def notifications_of(review: Review, verdict: Verdict) -> Iterator[Notification]
     for reason, findings in parts:
         if findings:
             message = "; ".join(dict.fromkeys(map(str, findings)))
-            yield Notification(review.namespace or "", subject, reason, message)
+            yield Notification(review.namespace, subject, reason, message)
 
 
 def _subject(review: Review) -> Subject | None:
@@ -59,7 +59,7 @@ def _subject(review: Review) -> Subject | None:
     uid = review.metadata.get("uid")
     if review.operation != "UPDATE" or not isinstance(uid, str) or not review.name:
         return None
-    return Subject(review.api_version, review.of.name, review.name, uid)
+    return Subject(review.api_version, review.kind.name, review.name, uid)
 
 
 def controller_of(metadata: Mapping[str, object]) -> Subject | None:

@@ -21,7 +21,7 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The object in the cluster that a notice is about."""
+    """The object in the cluster that a notification is about."""
 
     api_version: str
     kind: str
@@ -106,7 +106,7 @@ class NotConfigured(NotReady):
 class Notifier(Protocol):
     """Tells those who look at the cluster, not at the registry."""
 
-    def tell(self, notice: Notification) -> None:
+    def tell(self, notification: Notification) -> None:
         """Tell it soon; never blocks and never fails."""
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trow.admission.ports import PolicySource
     from trow.admission.review import Review
-    from trow.admission.validate import Validation
+    from trow.admission.verdict_recorder import VerdictRecorder
     from trow.registry.events import Origin
 
 
@@ -33,19 +33,19 @@ class Preflight:
 
     def __init__(
         self,
-        book: PolicySource,
-        validation: Validation,
+        policies: PolicySource,
+        recorder: VerdictRecorder,
         excluded: Collection[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._book = book
-        self._validation = validation
+        self._policies = policies
+        self._recorder = recorder
         self._excluded = frozenset(excluded)
         self._clock = clock
         # The rules that were seen last, and as much of them as is compiled: indexes are made once.
         self._known = (Rules(), Rules())
 
-    async def look(self, review: Review, request: Request, texts: Sequence[str], origin: Origin) -> None:
+    async def check(self, review: Review, request: Request, texts: Sequence[str], origin: Origin) -> None:
         """Report the Pod if it is about to be refused.
 
         Args:
@@ -64,11 +64,11 @@ class Preflight:
         changed = Request(request.namespace, uses, request.stage)
         verdict = judge(self._compiled(), changed, {}, self._clock())
         if not verdict.allowed:
-            await self._validation.report(review, changed, origin, verdict)
+            await self._recorder.verdict(review, changed, origin, verdict)
 
     def _compiled(self) -> Rules:
         """What the API server can decide: it knows nothing of what is in this registry."""
-        rules = self._book.rules()
+        rules = self._policies.rules()
         if rules is not self._known[0]:
             compiled = tuple(policy.without_content for policy in rules.policies)
             self._known = rules, replace(rules, policies=compiled)

@@ -21,11 +21,12 @@ from trow.policy.pods import ImageUse
 from trow.policy.rules import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from trow.access.identity import Identity
+    from trow.admission.judge import Judge
     from trow.admission.ports import PolicySource, Tags
-    from trow.admission.validate import Validation
+    from trow.admission.verdict_recorder import VerdictRecorder
     from trow.oci.names import Reference, Repository, Tag
     from trow.policy.decide import Verdict
     from trow.registry.ports import ManifestRecord
@@ -46,34 +47,44 @@ class _Asked:
     until: float
 
 
-class PullGuard:
+@dataclass(frozen=True, slots=True)
+class Pullers:
+    """Those who run images, whose pulls are decided."""
+
+    users: frozenset[str]
+    groups: frozenset[str]
+
+    def include(self, identity: Identity) -> bool:
+        """Whether this is one of them."""
+        return identity.name in self.users or not self.groups.isdisjoint(identity.groups)
+
+
+class PullPolicy:
     """Decides whether those who run images may have a manifest.
 
     Args:
         tags: what is asked by a digest alone may have been allowed by one of its tags.
+        pullers: who they are.
         registries: the names of this registry, the one that most images have first.
-        users: whose pulls are decided.
-        groups: whose pulls are decided, too.
         clock: any that goes forward, in seconds.
     """
 
     def __init__(
         self,
-        book: PolicySource,
-        validation: Validation,
+        policies: PolicySource,
+        judge: Judge,
+        recorder: VerdictRecorder,
         tags: Tags,
-        *,
+        pullers: Pullers,
         registries: Sequence[str],
-        users: Collection[str],
-        groups: Collection[str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._book = book
-        self._validation = validation
+        self._policies = policies
+        self._judge = judge
+        self._recorder = recorder
         self._tags = tags
+        self._pullers = pullers
         self._registries = registries
-        self._users = frozenset(users)
-        self._groups = frozenset(groups)
         self._clock = clock
         self._following: LruCache[tuple[str, str, str], _Asked] = LruCache(_MOST_FOLLOWING)
         self._rules = Rules()  # by which that was decided
@@ -83,7 +94,7 @@ class PullGuard:
 
     def concerns(self, identity: Identity) -> bool:
         """Whether this is somebody who runs images."""
-        return identity.name in self._users or not self._groups.isdisjoint(identity.groups)
+        return self._pullers.include(identity)
 
     async def check(
         self, identity: Identity, host: str, repository: Repository, reference: Reference, record: ManifestRecord
@@ -116,7 +127,7 @@ class PullGuard:
             tag = await self._decide(rules, identity, self._image(host, repository, reference))
             until = self._clock() + _FOLLOWS_SECONDS
         served = ImageReference(self._named(host), repository, tag, record.digest)
-        verdict = await self._judge(self._recalls if tag is None else self._without_content, identity, served)
+        verdict = await self._verdict(self._recalls if tag is None else self._without_content, identity, served)
         if not verdict.allowed:
             self._refuse(verdict)
         await self._let_follow(identity, repository, record, _Asked(tag, until))
@@ -134,7 +145,7 @@ class PullGuard:
 
     def _current(self) -> Rules:
         try:
-            rules = self._book.rules()
+            rules = self._policies.rules()
         except NotReady as error:
             raise Unavailable(str(error)) from None
         if rules != self._rules:
@@ -149,26 +160,26 @@ class PullGuard:
 
     async def _decide(self, rules: Rules, identity: Identity, image: ImageReference) -> Tag | None:
         """The tag by which the image may run; None where it takes none. Raises `Denied`."""
-        verdict = await self._judge(rules, identity, image)
+        verdict = await self._verdict(rules, identity, image)
         if not verdict.allowed and image.digest is not None and self._by_tag:
             for tag in await self._tags.tags_of(image):
-                named = await self._judge(rules, identity, replace(image, tag=tag))
+                named = await self._verdict(rules, identity, replace(image, tag=tag))
                 if named.allowed:
-                    self._validation.count(named)
+                    self._recorder.count(named)
                     return tag
                 await asyncio.sleep(0)  # others get their turn
         if not verdict.allowed:
             self._refuse(verdict)
-        self._validation.count(verdict)
+        self._recorder.count(verdict)
         return image.tag
 
-    async def _judge(self, rules: Rules, identity: Identity, image: ImageReference) -> Verdict:
+    async def _verdict(self, rules: Rules, identity: Identity, image: ImageReference) -> Verdict:
         namespace = identity.workload.namespace if identity.workload else ""
         request = Request(namespace, (ImageUse("", "pull", str(image)),))
-        return await self._validation.judge(rules if namespace else _anywhere(rules), request)
+        return await self._judge.judge(rules if namespace else _anywhere(rules), request)
 
     def _refuse(self, verdict: Verdict) -> NoReturn:
-        self._validation.count(verdict)
+        self._recorder.count(verdict)
         reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
         # Kubelets show the message alone.
         raise Denied(f"a policy does not let this image run: {reason[:_LONGEST_REASON]}", {"reason": reason})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -50,24 +51,42 @@ class _Gvk(Struct, frozen=True):
     version: str = ""
 
 
-class Review(Struct, frozen=True, rename="camel", dict=True):
-    """The request within a review. Its objects stay as they came until somebody wants to know what is in them.
-
-    Attributes:
-        raw, raw_old: see `item` and `old_item`.
-        dry_run: nothing is stored, and the review may have no effect either.
-    """
+class _Request(Struct, frozen=True, rename="camel"):
+    """The request within a review, as it is written. What Go leaves empty is absent or null."""
 
     uid: Annotated[str, Meta(min_length=1, max_length=256)]
     kind: _Gvk
     operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
     user_info: User = User()
-    sub_resource: str | None = None
     name: _Name | None = None
     namespace: _Name | None = None
-    raw: msgspec.Raw = msgspec.field(name="object", default=_ABSENT)
-    raw_old: msgspec.Raw = msgspec.field(name="oldObject", default=_ABSENT)
+    object: msgspec.Raw = _ABSENT
+    old_object: msgspec.Raw = _ABSENT
     dry_run: bool | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """What the API server asks. Its objects stay as they came until somebody wants to know what is in them.
+
+    Attributes:
+        kind: of the object.
+        api_version: group and version, as manifests have it.
+        name, namespace: "" where there is none.
+        raw, raw_old: see `item` and `old_item`.
+        dry_run: nothing is stored, and the review may have no effect either.
+    """
+
+    uid: str
+    kind: Kind
+    api_version: str
+    operation: str
+    user: User
+    name: str
+    namespace: str
+    raw: msgspec.Raw
+    raw_old: msgspec.Raw
+    dry_run: bool
 
     @functools.cached_property
     def item(self) -> dict[str, object] | None:
@@ -90,16 +109,6 @@ class Review(Struct, frozen=True, rename="camel", dict=True):
         return len(memoryview(self.raw)) + len(memoryview(self.raw_old)) > LARGE
 
     @property
-    def of(self) -> Kind:
-        """What kind of object it is about."""
-        return Kind(self.kind.group, self.kind.kind)
-
-    @property
-    def api_version(self) -> str:
-        """Group and version, as manifests have it."""
-        return f"{self.kind.group}/{self.kind.version}" if self.kind.group else self.kind.version
-
-    @property
     def metadata(self) -> Mapping[str, object]:
         """The object's metadata; empty where there is none, or none that can be read."""
         try:
@@ -118,13 +127,29 @@ class Review(Struct, frozen=True, rename="camel", dict=True):
     def title(self) -> str:
         """What people call the object, such as ``Pod team-a/web``."""
         name = self.object_name or "?"
-        return f"{self.of} {self.namespace}/{name}" if self.namespace else f"{self.of} {name}"
+        return f"{self.kind} {self.namespace}/{name}" if self.namespace else f"{self.kind} {name}"
+
+
+def _review(request: _Request) -> Review:
+    gvk = request.kind
+    return Review(
+        request.uid,
+        Kind(gvk.group, gvk.kind),
+        f"{gvk.group}/{gvk.version}" if gvk.group else gvk.version,
+        request.operation,
+        request.user_info,
+        request.name or "",
+        request.namespace or "",
+        request.object,
+        request.old_object,
+        bool(request.dry_run),
+    )
 
 
 class _Envelope(Struct, frozen=True, rename="camel"):
     api_version: str
     kind: str
-    request: Review | None = None
+    request: _Request | None = None
 
 
 def decode(body: bytes) -> Review:
@@ -141,7 +166,7 @@ def decode(body: bytes) -> Review:
         raise RequestInvalid(f"the body is no AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
     if envelope.request is None:
         raise RequestInvalid("the AdmissionReview has no request; send one as an API server does")
-    review = envelope.request
+    review = _review(envelope.request)
     _check("$.request.object", review.raw)
     _check("$.request.oldObject", review.raw_old)
     if review.stores:
@@ -232,19 +257,19 @@ class AdmissionResponse(Struct, frozen=True):
     patches: tuple[Patch, ...] = ()
 
 
-def encode(uid: str, ruling: AdmissionResponse) -> bytes:
+def encode(uid: str, response: AdmissionResponse) -> bytes:
     """The body of the answer, for status 200 whatever was decided."""
-    refused = _Status(403, "Forbidden", _cut(ruling.message, LONGEST_MESSAGE)) if not ruling.allowed else None
-    response = _Response(
+    refused = _Status(403, "Forbidden", _cut(response.message, LONGEST_MESSAGE)) if not response.allowed else None
+    written = _Response(
         uid,
-        ruling.allowed,
+        response.allowed,
         refused,
-        patch_type="JSONPatch" if ruling.patches else None,
-        patch=base64.b64encode(msgspec.json.encode(ruling.patches)).decode() if ruling.patches else None,
-        warnings=_fitting(ruling.warnings),
-        audit_annotations=ruling.notes,
+        patch_type="JSONPatch" if response.patches else None,
+        patch=base64.b64encode(msgspec.json.encode(response.patches)).decode() if response.patches else None,
+        warnings=_fitting(response.warnings),
+        audit_annotations=response.notes,
     )
-    return msgspec.json.encode(_Answer(response))
+    return msgspec.json.encode(_Answer(written))
 
 
 def _fitting(warnings: Sequence[str]) -> tuple[str, ...]:

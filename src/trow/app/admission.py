@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.image_extractor import ImageExtractor
+from trow.admission.image_rewriter import ImageRewriter
+from trow.admission.judge import BoundedLookup, Judge
 from trow.admission.mutate import Mutation
-from trow.admission.names import Names
 from trow.admission.notifications import Notifiers
 from trow.admission.policy_store import PolicyStore
 from trow.admission.preflight import Preflight
-from trow.admission.pull_policy import PullGuard
-from trow.admission.validate import BoundedLookup, Validation
+from trow.admission.pull_policy import Pullers, PullPolicy
+from trow.admission.validate import Validation
+from trow.admission.verdict_recorder import VerdictRecorder
 from trow.http.handlers.admission import AdmissionHandlers
 from trow.lib.background import every, in_background
 from trow.oci.errors import Unavailable
@@ -28,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trow.admission.ports import Pins
-    from trow.admission.recording import ReviewRecorder
     from trow.app.controllers import Controllers
+    from trow.app.registry import Registry
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.registry.pull import Pull
+    from trow.registry.events import Audit
 
 
 # An owner that made no Pod for so long gets the tag's digest of the day.
@@ -53,7 +55,7 @@ class Admission:
 
     store: PolicyStore
     handlers: AdmissionHandlers
-    pulls: PullGuard | None
+    pulls: PullPolicy | None
     controllers: Controllers | None
 
     async def check(self) -> None:
@@ -71,15 +73,15 @@ class Reviewing:
     """The parts of a review that controllers use too: they judge what runs as it would be judged."""
 
     store: PolicyStore
-    validation: Validation
-    names: Names
+    judge: Judge
+    rewriter: ImageRewriter
     extractor: ImageExtractor
     notifiers: Notifiers
 
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, pull: Pull, pins: Pins, recorder: ReviewRecorder, metrics: Metrics
+    config: Config, registry: Registry, pins: Pins, audit: Audit, metrics: Metrics
 ) -> AsyncIterator[Admission]:
     """Build it all, and follow the cluster's policies where that is wanted.
 
@@ -92,18 +94,20 @@ async def admission_of(
         {Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds}
     )
     registries = [*map(registry_of, settings.registries)]
-    images = LocalImageLookup(pull, registries)
+    images = LocalImageLookup(registry.pull, registries)
     lookup = BoundedLookup(images, settings.deadline)
     notifiers = Notifiers()
-    names = Names(lookup, settings.pull_through)
-    validation = Validation(store, extractor, lookup, names, recorder, metrics, notifiers)
+    rewriter, judge = ImageRewriter(lookup, settings.pull_through), Judge(lookup)
+    repeats = registry.transfers.repeats
+    recorder = VerdictRecorder(audit, metrics, notifiers, repeats, within=settings.deadline)
+    validation = Validation(store, extractor, rewriter, judge, recorder, metrics)
     compiled = settings.policies and settings.compiled
-    preflight = Preflight(store, validation, settings.excluded_namespaces) if compiled else None
-    mutation = Mutation(store, extractor, lookup, pins, metrics, names, preflight, recorder)
-    users, groups = settings.pull_users, settings.pull_groups
+    preflight = Preflight(store, recorder, settings.excluded_namespaces) if compiled else None
+    mutation = Mutation(store, extractor, rewriter, pins, recorder, metrics, preflight, deadline=settings.deadline)
     pulls = None
-    if users or groups:
-        pulls = PullGuard(store, validation, images, registries=registries, users=users, groups=groups)
+    if settings.pull_users or settings.pull_groups:
+        pullers = Pullers(frozenset(settings.pull_users), frozenset(settings.pull_groups))
+        pulls = PullPolicy(store, judge, recorder, images, pullers, registries)
 
     async def drop_old_pins() -> None:
         await pins.drop_old_pins(time.time() - PIN_SECONDS, MOST_PINS)
@@ -113,7 +117,7 @@ async def admission_of(
         if settings.policies:
             from trow.app.controllers import controllers_of  # noqa: PLC0415 - see trow.app.kubernetes
 
-            reviewing = Reviewing(store, validation, names, extractor, notifiers)
+            reviewing = Reviewing(store, judge, rewriter, extractor, notifiers)
             controllers = await stack.enter_async_context(controllers_of(config, reviewing, metrics))
         await stack.enter_async_context(in_background(every(_HOUSEKEEPING_SECONDS, drop_old_pins)))
         yield Admission(store, AdmissionHandlers(validation, mutation), pulls, controllers)

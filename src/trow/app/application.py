@@ -10,7 +10,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.admission.recording import ReviewRecorder
 from trow.app.admission import admission_of
 from trow.app.audit import audit_of
 from trow.app.http import Http, access_log_of, access_of, connections_of, routes_of
@@ -98,8 +97,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         audit = await enter(audit_of(config, stores.outbox, metrics))
         registry = await enter(registry_of(config, stores, audit.trail, metrics))
         identities = await enter(identities_of(config, stores.metadata, stores.robots, metrics.kubernetes))
-        reviews = ReviewRecorder(audit.trail, registry.transfers.repeats)
-        admission = await enter(admission_of(config, registry.pull, stores.pins, reviews, metrics))
+        admission = await enter(admission_of(config, registry, stores.pins, audit.trail, metrics))
         client_tls, webhooks = client_tls_of(config, metrics), webhook_listener_of(config)
         displacement = DisplacementWatch(*stores.displaced, audit.trail.displaced)
         await enter(in_background(every(_LOOK_SECONDS, displacement.look)))

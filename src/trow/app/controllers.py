@@ -54,8 +54,8 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
         scan = BackgroundScan(
             objects,
             store.rules,
-            reviewing.validation,
-            reviewing.names,
+            reviewing.judge,
+            reviewing.rewriter,
             reviewing.extractor,
             settings.scan_interval,
         )

@@ -50,15 +50,15 @@ COLLECTIONS: Final[Mapping[str, Kind]] = {
 
 
 class Judge(Protocol):
-    """Gives verdicts; `trow.admission.validate.Validation` does."""
+    """Gives verdicts; `trow.admission.judge.Judge` does."""
 
     async def judge(self, rules: Rules, request: Request) -> Verdict: ...
 
 
-class Names(Protocol):
-    """Tells the names that Pods get for images; `trow.admission.names.Names` does."""
+class Rewriter(Protocol):
+    """Tells the names that Pods get for images; `trow.admission.image_rewriter.ImageRewriter` does."""
 
-    async def foreseen(self, rules: Rules, request: Request) -> Request: ...
+    async def rewritten(self, rules: Rules, request: Request) -> Request: ...
 
 
 class Uses(Protocol):
@@ -93,7 +93,7 @@ class BackgroundScan:
         objects: Objects,
         rules: Callable[[], Rules],
         judge: Judge,
-        names: Names,
+        rewriter: Rewriter,
         uses: Uses,
         interval: float,
         clock: Callable[[], float] = time.time,
@@ -101,7 +101,7 @@ class BackgroundScan:
         self._objects = objects
         self._rules = rules
         self._judge = judge
-        self._names = names
+        self._rewriter = rewriter
         self._uses = uses
         self._interval = interval
         self._clock = clock
@@ -175,7 +175,7 @@ class BackgroundScan:
             return unreadable(rules, whole, f"cannot be read: {error}")
         request = Request(namespace, uses)
         if not kind.is_pod:  # it is judged as the Pods that it makes
-            request = await self._names.foreseen(rules, request)
+            request = await self._rewriter.rewritten(rules, request)
         return await self._judge.judge(rules, request)
 
     # ---- reports

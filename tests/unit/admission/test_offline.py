@@ -101,7 +101,7 @@ def cluster(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> I
 def decree(cluster: Gatekeeper, rules: Rules) -> Rules:
     aliases = aliases_of(PULL_THROUGH)
     adapted = Rules(tuple(under_all_names(each, aliases) for each in rules.policies), rules.exceptions)
-    cluster.book.replace(adapted.policies, adapted.exceptions)
+    cluster.policies.replace(adapted.policies, adapted.exceptions)
     return adapted
 
 

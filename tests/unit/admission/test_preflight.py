@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from support.admission import NAMESPACE, ORIGIN, REGISTRY, body, owned, pod
 from support.policies import CLUSTER_POLICY, document
-from trow.admission.image_extractor import ImageExtractor
+from trow.admission.image_rewriter import ImageRewriter
+from trow.admission.judge import BoundedLookup
 from trow.admission.mutate import Mutation
-from trow.admission.names import Names
 from trow.admission.notifications import Notifiers
 from trow.admission.preflight import Preflight
-from trow.admission.recording import ReviewRecorder
 from trow.admission.review import decode
-from trow.admission.validate import BoundedLookup, Validation
+from trow.admission.verdict_recorder import VerdictRecorder
 from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
@@ -30,24 +29,30 @@ PRESENT: Final = document(
 
 class Told:
     def __init__(self) -> None:
-        self.notices: list[Notification] = []
+        self.notifications: list[Notification] = []
 
-    def tell(self, notice: Notification) -> None:
-        self.notices.append(notice)
+    def tell(self, notification: Notification) -> None:
+        self.notifications.append(notification)
 
 
 async def mutate(keeper: Gatekeeper, item: dict[str, Any], excluded: tuple[str, ...] = (), **members: Any) -> Told:
-    told, heralds = Told(), Notifiers()
-    heralds.add(told)
-    subjects, inquiry = ImageExtractor({}), BoundedLookup(NoImages(), 1.0)
-    names = Names(inquiry, {})
-    validation = Validation(
-        keeper.book, subjects, inquiry, names, ReviewRecorder(keeper.audit), keeper.metrics, heralds, clock=keeper.clock
+    told, notifiers = Told(), Notifiers()
+    notifiers.add(told)
+    rewriter = ImageRewriter(BoundedLookup(NoImages(), 1.0), {})
+    recorder = VerdictRecorder(keeper.audit, keeper.metrics, notifiers, within=1.0)
+    preflight = Preflight(keeper.policies, recorder, excluded, keeper.clock)
+    mutation = Mutation(
+        keeper.policies,
+        keeper.extractor,
+        rewriter,
+        keeper.metadata,
+        recorder,
+        keeper.metrics,
+        preflight,
+        deadline=1.0,
     )
-    foresight = Preflight(keeper.book, validation, excluded, keeper.clock)
-    mutation = Mutation(keeper.book, subjects, inquiry, keeper.metadata, keeper.metrics, names, foresight)
-    ruling = await mutation.answer(decode(body(item, **members)), ORIGIN)
-    assert ruling.allowed
+    answer = await mutation.answer(decode(body(item, **members)), ORIGIN)
+    assert answer.allowed
     return told
 
 
@@ -63,15 +68,15 @@ async def test_a_refusal_to_come_is_recorded_counted_and_told(keep: Keep) -> Non
     assert (event.action, event.outcome) == (Action.ADMISSION, Outcome.DENIED)
     assert event.repository == "docker.io/library/evil"
     assert "only-ours" in event.reason
-    (notice,) = told.notices
-    assert (notice.reason, notice.namespace) == ("ImageDenied", NAMESPACE)
+    (notification,) = told.notifications
+    assert (notification.reason, notification.namespace) == ("ImageDenied", NAMESPACE)
     counted = keeper.counted("trow_admission_decisions_total")
     assert counted == {("enforce", "ClusterImagePolicy/only-ours", "default", "deny"): 1.0}
 
 
 async def test_what_will_pass_is_left_to_the_validating_webhook(keep: Keep) -> None:
     keeper = keep(STRICT)
-    assert (await mutate(keeper, pod(f"{REGISTRY}/app"))).notices == []
+    assert (await mutate(keeper, pod(f"{REGISTRY}/app"))).notifications == []
     assert keeper.audit.events == []
 
 

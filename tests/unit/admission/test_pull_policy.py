@@ -13,7 +13,7 @@ from support.clock import Clock
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from trow.access.identity import Identity, Method
 from trow.admission.policy_store import PolicyStore
-from trow.admission.pull_policy import PullGuard
+from trow.admission.pull_policy import Pullers, PullPolicy
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
 from trow.oci.names import Repository, parse_reference
@@ -40,16 +40,16 @@ def account(namespace: str) -> Identity:
 class Guarded:
     """A guard, and what it says."""
 
-    def __init__(self, keeper: Gatekeeper, book: PolicyStore | None = None) -> None:
+    def __init__(self, keeper: Gatekeeper, policies: PolicyStore | None = None) -> None:
         self.clock = Clock()
-        self.guard = PullGuard(
-            book or keeper.book,
-            keeper.validation,
+        self.guard = PullPolicy(
+            policies or keeper.policies,
+            keeper.judge,
+            keeper.recorder,
             keeper.images,
-            registries=[REGISTRY, MIRROR],
-            users=[],
-            groups=["system:nodes"],
-            clock=self.clock,
+            Pullers(frozenset(), frozenset({"system:nodes"})),
+            [REGISTRY, MIRROR],
+            self.clock,
         )
 
     async def pulls(
@@ -95,7 +95,7 @@ async def test_labels_of_namespaces_count_where_the_namespace_is_known(keep: Kee
     keeper = keep()
     selecting = ours(ALIEN, namespaceSelector={"matchLabels": {"tier": "prod"}})
     labels = KnownLabels({"team-a": {"tier": "prod"}, "team-b": {}})
-    keeper.book.replace([policy_of(selecting)], [], labels)
+    keeper.policies.replace([policy_of(selecting)], [], labels)
     guarded, image = Guarded(keeper), factories.image()
     assert not await guarded.pulls(image, "v1", account("team-a"))
     assert await guarded.pulls(image, "v1", account("team-b"))

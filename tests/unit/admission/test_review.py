@@ -47,31 +47,32 @@ def spelt(text: str, member: str = "a") -> bytes:
 def test_members_of_a_request() -> None:
     item, old = pod("nginx:1"), pod("nginx:0")
     review = decode(body(item, old, dryRun=True, subResource="ephemeralcontainers"))
-    assert (review.uid, review.operation, review.of, review.api_version) == (UID, "UPDATE", Kind("", "Pod"), "v1")
-    assert (review.name, review.namespace, review.sub_resource) == ("web", "team-a", "ephemeralcontainers")
+    assert (review.uid, review.operation, review.kind, review.api_version) == (UID, "UPDATE", Kind("", "Pod"), "v1")
+    assert (review.name, review.namespace) == ("web", "team-a")
     assert (review.item, review.old_item, review.dry_run) == (item, old, True)
-    user = review.user_info
+    user = review.user
     assert (user.username, user.uid, user.groups) == ("alice", "u-1", ("dev", "system:authenticated"))
 
 
 def test_what_may_be_left_out() -> None:
     review = decode(envelope({"uid": "1", "kind": {"kind": "Pod"}, "operation": "CREATE"}))
-    assert (review.item, review.old_item, review.namespace, review.name, review.dry_run) == (None,) * 5
-    assert (review.user_info.username, review.of, review.metadata) == ("", Kind("", "Pod"), {})
+    assert (review.item, review.old_item) == (None, None)
+    assert (review.namespace, review.name, review.dry_run) == ("", "", False)
+    assert (review.user.username, review.kind, review.metadata) == ("", Kind("", "Pod"), {})
 
 
 def test_what_go_leaves_empty_is_null() -> None:
     absent = dict.fromkeys(["subResource", "name", "namespace", "object", "oldObject", "dryRun", "options"])
     user = {"username": "a", "groups": None, "extra": None}
     review = decode(envelope(request(None) | absent | {"userInfo": user}))
-    assert (review.sub_resource, review.item, review.user_info.groups) == (None, None, None)
+    assert (review.name, review.namespace, review.item, review.user.groups) == ("", "", None, None)
 
 
 def test_unknown_members_are_of_no_interest() -> None:
     """A newer API server has more of them (KEP-6060 and others), in whatever form."""
     asked = request(pod("nginx"), userInfo={"username": "alice", "extra": {"a": None}, "new": 1}, new=[{"a": None}])
     review = decode(envelope(asked, status={"x": 1}))
-    assert (review.user_info.username, review.item) == ("alice", pod("nginx"))
+    assert (review.user.username, review.item) == ("alice", pod("nginx"))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,10 @@ from support.memory import MemoryBlobs
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from support.trails import sql
 from trow.access.identity import Identity, Method, Workload
-from trow.admission.image_extractor import ImageExtractor
-from trow.admission.names import Names
+from trow.admission.judge import BoundedLookup
 from trow.admission.policy_store import PolicyStore
-from trow.admission.recording import ReviewRecorder
 from trow.admission.review import AdmissionResponse, decode
-from trow.admission.validate import BoundedLookup, Validation
+from trow.admission.validate import Validation
 from trow.policy import configured, images
 from trow.policy.facts import ImageFacts, Need
 from trow.policy.resources import policy_of
@@ -249,10 +247,10 @@ async def test_time_runs_out_in_the_database_too(keep: Keep) -> None:
     keeper = keep()
     await platforms.store(keeper.metadata, "team/app", platforms.image(), *(f"v{number}" for number in range(800)))
     asked = {images.parse(f"{REGISTRY}/team/app:v{number}"): [Need.EXISTENCE] for number in range(800)}
-    inquiry = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), [REGISTRY]), 0.001)
+    lookup = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), [REGISTRY]), 0.001)
     others = asyncio.Event()
     asyncio.get_running_loop().call_soon(others.set)
-    found = await inquiry.facts(asked)
+    found = await lookup.facts(asked)
     assert None in found.values()
     assert others.is_set()
 
@@ -423,12 +421,17 @@ async def test_the_record_of_what_cannot_be_read(keep: Keep) -> None:
 
 async def test_a_refusal_while_policies_are_not_read_yet_is_on_record(keep: Keep) -> None:
     keeper = keep()
-    inquiry = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), []), 1.0)
-    book, names = PolicyStore(None, following=True), Names(inquiry, {})
-    validation = Validation(book, ImageExtractor({}), inquiry, names, ReviewRecorder(keeper.audit), keeper.metrics)
-    ruling = await validation.answer(decode(body(pod(OURS))), ORIGIN)
+    validation = Validation(
+        PolicyStore(None, following=True),
+        keeper.extractor,
+        keeper.rewriter,
+        keeper.judge,
+        keeper.recorder,
+        keeper.metrics,
+    )
+    answer = await validation.answer(decode(body(pod(OURS))), ORIGIN)
     event = only(keeper)
-    assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, ruling.message)
+    assert (event.action, event.outcome, event.reason) == (Action.ADMISSION, Outcome.FAILED, answer.message)
     assert (event.actor.name, event.workload) == ("alice", Workload(NAMESPACE, pod="web"))
 
 
@@ -509,6 +512,6 @@ async def test_a_policy_is_about_namespaces_with_its_labels_and_about_those_that
     keeper = keep()
     selecting = document(CLUSTER_POLICY, policy(namespaceSelector={"matchLabels": {"tier": "prod"}}))
     labels = KnownLabels({"team-a": {"tier": "prod"}, "team-b": {"tier": "test"}})
-    keeper.book.replace([policy_of(selecting)], [], labels)
+    keeper.policies.replace([policy_of(selecting)], [], labels)
     for name, allowed in (("team-a", False), ("team-b", True), ("new", False)):
         assert (await keeper.validate(pod("nginx"), namespace=name)).allowed is allowed

@@ -15,9 +15,9 @@ from support.policies import CLUSTER_POLICY, document, policy, rule
 from support.shelf import Shelf, refusal
 from support.waiting import eventually
 from trow.admission.image_extractor import ImageExtractor
-from trow.admission.names import Names
+from trow.admission.image_rewriter import ImageRewriter
+from trow.admission.judge import BoundedLookup
 from trow.admission.ports import NotReady
-from trow.admission.validate import BoundedLookup
 from trow.controllers.background_scan import BackgroundScan
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
@@ -57,8 +57,8 @@ class Bench:
         self.clock = Clock()
         self.objects = objects
         self.rules: Rules | None = Rules((policy_of(document(CLUSTER_POLICY, policy(rules=[rule()]))),))
-        self.names = Names(BoundedLookup(self, 5), {"docker.io": "registry.example.com/f/docker.io"})
-        self.scan = BackgroundScan(objects, self.current, self, self.names, ImageExtractor({}), 3600, self.clock)
+        self.rewriter = ImageRewriter(BoundedLookup(self, 5), {"docker.io": "registry.example.com/f/docker.io"})
+        self.scan = BackgroundScan(objects, self.current, self, self.rewriter, ImageExtractor({}), 3600, self.clock)
 
     def current(self) -> Rules:
         if self.rules is None:
@@ -272,7 +272,7 @@ async def test_changes_without_end_leave_most_of_the_time_to_others(shelf: Shelf
             ended.append(time.monotonic())
 
     async with bench(shelf) as made:
-        scan = Slow(made.objects, made.current, made, made.names, ImageExtractor({}), 3600)
+        scan = Slow(made.objects, made.current, made, made.rewriter, ImageExtractor({}), 3600)
         running = asyncio.create_task(scan.run())
         try:
             await eventually(lambda: len(began) == 3)

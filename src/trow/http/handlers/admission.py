@@ -54,12 +54,12 @@ class AdmissionHandlers:
         """Say that this is Trow, to the API server and thereby to whoever made it ask."""
         return await self._answer(request, _here)
 
-    async def _answer(self, request: Request, rule: Callable[[Review], Awaitable[AdmissionResponse]]) -> Response:
+    async def _answer(self, request: Request, respond: Callable[[Review], Awaitable[AdmissionResponse]]) -> Response:
         small = _is_small(request)
         async with (self._small if small else self._others).hold(source_of(request.client)):
             review = await (_small(request) if small else self._large(request))
-            ruling = await rule(review)
-        return Response(200, [("content-type", "application/json")], encode(review.uid, ruling))
+            answer = await respond(review)
+        return Response(200, [("content-type", "application/json")], encode(review.uid, answer))
 
     async def _large(self, request: Request) -> Review:
         async with self._bodies.receive(request) as body:

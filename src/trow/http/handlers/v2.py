@@ -18,7 +18,7 @@ from trow.registry.events import Action
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trow.admission.pull_policy import PullGuard
+    from trow.admission.pull_policy import PullPolicy
     from trow.http.access import AccessController
     from trow.http.handlers.lists import Lists
     from trow.http.handlers.manifests import ManifestBodies
@@ -49,7 +49,7 @@ class V2:
         *,
         bodies: ManifestBodies,
         lists: Lists,
-        pulls: PullGuard | None,
+        pulls: PullPolicy | None,
     ) -> None:
         self._pull = pull
         self._publish = publish
@@ -82,7 +82,7 @@ class V2:
         return Response(200, headers, record.content)
 
     async def _check_policies(
-        self, pulls: PullGuard, request: Request, reference: Reference, record: ManifestRecord
+        self, pulls: PullPolicy, request: Request, reference: Reference, record: ManifestRecord
     ) -> None:
         try:
             await pulls.check(request.identity, request.peer.host, request.repository, reference, record)

@@ -1,22 +1,29 @@
-"""What reviews leave on record. Nobody has shown who they are: names are what a review says, and equal ones count."""
+"""What verdicts leave behind: counts, records and notifications.
+
+Nobody has shown who they are: names are what a review says, and equal records are counted.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from trow.access.identity import Identity, Method, Workload
-from trow.admission.notifications import controller_of
+from trow.admission.notifications import controller_of, notifications_of
 from trow.policy.rules import Mode
 from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome, before_effect
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
+    from trow.admission.ports import AdmissionMetrics, Notifier
     from trow.admission.review import Review
     from trow.policy.decide import Finding, Request, Verdict
     from trow.policy.images import ImageReference
     from trow.registry.events import Audit, Origin
     from trow.registry.repeats import Repeats
+
+log = logging.getLogger(__name__)
 
 # One more of each than a record shows, so that it can show that there was more.
 _LONGEST_NAME: Final = LONGEST_TEXT + 1
@@ -24,43 +31,73 @@ _MOST_GROUPS: Final = 101
 _DRY: Final = "dry run: "
 
 
-class ReviewRecorder:
-    """Takes reviews down.
+class VerdictRecorder:
+    """Counts verdicts, puts them on record and tells of them, whoever has asked for them.
 
     Args:
         audit: where records go.
-        repeats: counts equal ones; None: each is a record of its own.
+        notifier: tells the owners of workloads; None where there is no cluster to tell.
+        repeats: counts equal records; None: each is a record of its own.
+        within: seconds that a record may take.
     """
 
-    def __init__(self, audit: Audit, repeats: Repeats | None = None) -> None:
-        self._audit = audit
-        self._repeats = repeats
-
-    async def verdict(
-        self, review: Review, request: Request, origin: Origin, verdict: Verdict, *, within: float
+    def __init__(
+        self,
+        audit: Audit,
+        metrics: AdmissionMetrics,
+        notifier: Notifier | None = None,
+        repeats: Repeats | None = None,
+        *,
+        within: float,
     ) -> None:
-        """What was decided. What is let through waits for its record where nothing may happen off the record.
+        self._audit = audit
+        self._metrics = metrics
+        self._notifier = notifier
+        self._repeats = repeats
+        self._within = within
+
+    async def verdict(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
+        """Count a verdict on a review, put it on record and tell of it; of a dry run nobody is told.
+
+        What is let through waits for its record where nothing may happen off the record.
 
         Args:
             review: what was asked.
             request: the images that it is about.
             origin: where it came from.
             verdict: what came of it.
-            within: seconds that the record may take.
 
         Raises:
             Unavailable: it cannot be recorded, or not in time.
         """
+        self.count(verdict)
         event = event_of(review, request, origin, verdict)
         waits = verdict.allowed and not review.dry_run
-        if not (waits and await before_effect(self._audit, lambda: event, within=within)):
+        if not (waits and await before_effect(self._audit, lambda: event, within=self._within)):
             self._gather(event, review)
+        if not review.dry_run:
+            self._notify(review, verdict)
+
+    def count(self, verdict: Verdict) -> None:
+        """Count what each policy has said of each image."""
+        for finding in verdict.findings:
+            if finding.mode is Mode.IGNORE:
+                continue
+            word = "exempt" if finding.exception else "allow" if finding.allowed else "deny"
+            self._metrics.decided(finding.policy, finding.rule, finding.mode.value, word)
+
+    def _notify(self, review: Review, verdict: Verdict) -> None:
+        for finding in verdict.exempt:
+            log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
+        if self._notifier is not None:
+            for notification in notifications_of(review, verdict):
+                self._notifier.tell(notification)
 
     def failed(self, review: Review, origin: Origin, why: str) -> None:
         """It could not be decided."""
         self._gather(_event(review, origin, Outcome.FAILED, why), review)
 
-    def told(self, review: Review, origin: Origin, names: Sequence[str]) -> None:
+    def pinned(self, review: Review, origin: Origin, names: Sequence[str]) -> None:
         """Somebody has learnt which digests tags stand for."""
         event = _event(review, origin, Outcome.OK, "tags were pinned to digests", ", ".join(dict.fromkeys(names)))
         self._gather(event, review)
@@ -110,13 +147,13 @@ def _event(
         repository=f"{image.registry}/{image.repository}" if image else "",
         reference=str(image.digest or image.tag) if image else "",
         digest=str(image.digest or "") if image else "",
-        workload=Workload(review.namespace or "", pod=review.object_name if review.of.is_pod else ""),
+        workload=Workload(review.namespace, pod=review.object_name if review.kind.is_pod else ""),
         detail=f"{_DRY if review.dry_run else ''}{review.operation} {review.title}{images and f': {images}'}",
     )
 
 
 def _actor(review: Review) -> Identity:
-    user = review.user_info
+    user = review.user
     # Whoever sends it can write what they like, and as much as a body holds.
     groups = tuple(group[:_LONGEST_NAME] for group in (user.groups or ())[:_MOST_GROUPS])
     return Identity(user.username[:_LONGEST_NAME], Method.REVIEW, uid=user.uid[:_LONGEST_NAME], groups=groups)
@@ -127,4 +164,4 @@ def _alike(event: Event, review: Review) -> Hashable:
     owner = None if event.outcome is Outcome.OK else controller_of(review.metadata)
     if owner is None:
         return event.detail
-    return review.operation, review.of, review.namespace, owner.uid[:_LONGEST_NAME], event.reference, review.dry_run
+    return review.operation, review.kind, review.namespace, owner.uid[:_LONGEST_NAME], event.reference, review.dry_run

@@ -1,4 +1,4 @@
-"""The names that Pods get for their images, where policies have those changed."""
+"""The names that Pods get for their images, where policies change these."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from trow.policy.facts import Need
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from trow.admission.validate import BoundedLookup
+    from trow.admission.judge import BoundedLookup
     from trow.oci.digest import Digest
     from trow.policy.decide import Request, Rules
     from trow.policy.images import ImageReference
 
 
-class Names:
+class ImageRewriter:
     """Tells what is written into Pods in place of the names of images.
 
     Args:
         pull_through: prefixes of names by registry, under which this registry fetches from others.
     """
 
-    def __init__(self, inquiry: BoundedLookup, pull_through: Mapping[str, str]) -> None:
-        self._inquiry = inquiry
+    def __init__(self, lookup: BoundedLookup, pull_through: Mapping[str, str]) -> None:
+        self._lookup = lookup
         self._prefixes = prefixes_of(pull_through)
 
     def renamed(self, texts: Iterable[str]) -> list[str]:
@@ -35,10 +35,10 @@ class Names:
     async def digests(self, texts: Iterable[str]) -> dict[ImageReference, Digest]:
         """What the names without a digest stand for, of the images that are here."""
         images = frozenset(image for image in map(reference_of, texts) if image is not None and image.digest is None)
-        facts = await self._inquiry.facts(dict.fromkeys(images, (Need.DIGEST,))) if images else {}
+        facts = await self._lookup.facts(dict.fromkeys(images, (Need.DIGEST,))) if images else {}
         return {image: found.digest for image, found in facts.items() if found and found.digest}
 
-    async def foreseen(self, rules: Rules, request: Request) -> Request:
+    async def rewritten(self, rules: Rules, request: Request) -> Request:
         """The same with the names that Pods would get for these images if they were made now.
 
         What makes Pods is not changed itself, so it is only in these that its images can be judged as theirs will be.
