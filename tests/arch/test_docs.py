@@ -19,7 +19,7 @@ from tools import reference
 from trow.access.identity import Identity, Method
 from trow.access.permissions import ACTIONS, Permission
 from trow.audit.queries import Query
-from trow.audit.record import Actor, Client, Place, Record
+from trow.audit.record import Actor, Client, Record, Workload
 from trow.cli import command_line
 from trow.config import SETTINGS, AccessRule, Config, ConfigError, load
 from trow.http.errors import status_of
@@ -287,7 +287,7 @@ def test_documented_globs_cover_what_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "struct"), [("Members", Record), ("actor", Actor), ("workload", Place), ("client", Client)]
+    ("title", "struct"), [("Members", Record), ("actor", Actor), ("workload", Workload), ("client", Client)]
 )
 def test_every_member_of_a_record_is_documented(title: str, struct: type[msgspec.Struct]) -> None:
     assert sorted(first_cells("audit-record.md", title)) == sorted(struct.__struct_fields__)

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from trow.audit.keys import SigningKey
-from trow.audit.outputs import FileOutput
+from trow.audit.sinks import FileSink
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
 from trow.registry.events import Action, Audit, Event
@@ -27,13 +27,13 @@ _PROCESS: Final = """
 import asyncio, sys
 from pathlib import Path
 from trow.audit.keys import SigningKey
-from trow.audit.outputs import FileOutput
+from trow.audit.sinks import FileSink
 from trow.audit.trail import AuditTrail
 from trow.registry.events import Action, Event
 
 async def main(folder):
     trail = AuditTrail(folder / "audit.db", SigningKey.load_or_make(folder / "audit.pem"))
-    trail.follow(FileOutput(folder / "audit.jsonl", most_bytes=20_000, keep=1_000))
+    trail.add_sink(FileSink(folder / "audit.jsonl", most_bytes=20_000, keep=1_000))
     for number in range(10_000):
         trail.record(Event(Action.PULL, detail="soon"))
         await trail.record_now(Event(Action.PUSH, detail=str(number)))
@@ -76,7 +76,7 @@ def test_what_was_answered_for_outlasts_a_kill(tmp_path: Path) -> None:
         answered += count
     key = SigningKey.load(tmp_path / "audit.pem")
     trail = AuditTrail(tmp_path / "audit.db", key)
-    trail.follow(FileOutput(tmp_path / "audit.jsonl", most_bytes=20_000, keep=1_000))
+    trail.add_sink(FileSink(tmp_path / "audit.jsonl", most_bytes=20_000, keep=1_000))
     trail.close()
     report = verify_database(tmp_path / "audit.db", {key.id: key.public})
     assert (report.problem, report.unchecked) == (None, [])

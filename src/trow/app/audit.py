@@ -12,9 +12,9 @@ from trow.audit.changes import ConfigurationChanges
 from trow.audit.database import FILE_NAME, try_writer
 from trow.audit.disabled import NoAudit
 from trow.audit.keys import SigningKey
-from trow.audit.outputs import FileOutput, StreamOutput
-from trow.audit.records import TrailRecords
+from trow.audit.queries import AuditQueries
 from trow.audit.retention import Retention
+from trow.audit.sinks import FileSink, StreamSink
 from trow.audit.trail import AuditTrail
 from trow.lib.background import every, in_background
 from trow.registry.events import Action, Event
@@ -65,12 +65,12 @@ async def _trail(config: Config, metrics: Metrics) -> AsyncIterator[AuditPart]:
     trail = _open(config, path)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, trail.close)
-        for output in _outputs(config):
-            trail.follow(output)
+        for sink in _sinks(config):
+            trail.add_sink(sink)
         webhook = await stack.enter_async_context(_webhook(config, trail))
         _add_gauges(metrics, trail, webhook)
         trail.record(_started(config))
-        yield AuditPart(trail, TrailRecords(path))
+        yield AuditPart(trail, AuditQueries(path))
 
 
 def _open(config: Config, path: Path) -> AuditTrail:
@@ -102,12 +102,12 @@ def try_audit(config: Config) -> None:
         _target(config, config.audit.webhook)
 
 
-def _outputs(config: Config) -> Iterator[FileOutput | StreamOutput]:
+def _sinks(config: Config) -> Iterator[FileSink | StreamSink]:
     audit = config.audit
     if audit.file is not None:
-        yield FileOutput(audit.file, most_bytes=audit.file_size, keep=audit.file_keep)
+        yield FileSink(audit.file, most_bytes=audit.file_size, keep=audit.file_keep)
     if audit.stdout:
-        yield StreamOutput(sys.stdout.fileno())
+        yield StreamSink(sys.stdout.fileno())
 
 
 @contextlib.asynccontextmanager

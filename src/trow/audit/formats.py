@@ -163,7 +163,7 @@ def _user(record: Record) -> dict[str, Any]:
 
 def _extra(record: Record) -> dict[str, list[str]]:
     """The keys that the API server itself uses for where a token lives."""
-    place, actor = record.workload or records.Place(), record.actor or records.Actor()
+    place, actor = record.workload or records.Workload(), record.actor or records.Actor()
     members = {
         "authentication.kubernetes.io/pod-name": place.pod,
         "authentication.kubernetes.io/pod-uid": place.pod_uid,

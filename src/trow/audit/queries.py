@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trow.audit import database, sql
 from trow.audit import record as records
@@ -15,7 +15,7 @@ from trow.lib import times
 from trow.oci.digest import Digest
 from trow.oci.errors import DigestInvalid, NameInvalid, RequestInvalid, Unavailable
 from trow.oci.names import Repository
-from trow.registry.events import Action, Outcome
+from trow.registry.events import Action, Outcome, RecordPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import apsw
 
     from trow.audit.record import Record
-
-Result = TypeVar("Result")
 
 DEFAULT_LIMIT: Final = 100
 MOST_RECORDS: Final = 1000
@@ -211,29 +209,29 @@ class Workload:
 
 
 class AuditQueries:
-    """Searches in threads, for the HTTP interface; a few at a time."""
+    """`Records` from the trail's database: searches in threads, a few at a time."""
 
     def __init__(self, path: Path, longest_seconds: float = _LONGEST_SECONDS) -> None:
         self._path = path
         self._longest = longest_seconds
         self._free = asyncio.Semaphore(_AT_ONCE)
 
-    async def search(self, query: Query) -> Found:
+    async def search(self, given: Mapping[str, str]) -> RecordPage:
         """The records that are looked for.
 
         Raises:
+            RequestInvalid: the query is not understood.
             Unavailable: the trail cannot be read, or the search takes too long.
         """
-        return await self._run(lambda connection: search(connection, query))
-
-    async def _run(self, work: Callable[[apsw.Connection], Result]) -> Result:
+        query = Query.parse(given, times.microseconds(time.time()))
         async with self._free:
-            return await asyncio.to_thread(self._read, work)
+            found = await asyncio.to_thread(self._search, query)
+        return RecordPage([record.encode() for record in found.records], found.last if found.more else "")
 
-    def _read(self, work: Callable[[apsw.Connection], Result]) -> Result:
+    def _search(self, query: Query) -> Found:
         try:
             with opened(self._path, self._longest) as connection:
-                return work(connection)
+                return search(connection, query)
         except TimeoutError:
             raise Unavailable("the search takes too long; narrow it, with since for one") from None
         except AuditError:
@@ -326,7 +324,7 @@ def who_runs(connection: apsw.Connection, digest: Digest) -> tuple[list[Workload
 
 
 def _note(found: dict[tuple[str, ...], Workload], record: Record) -> None:
-    place, client = record.workload or records.Place(), record.client or records.Client()
+    place, client = record.workload or records.Workload(), record.client or records.Client()
     user = record.actor.user if record.actor is not None else ""
     # A workload is known by its pod and node; others only by where they come from.
     address = "" if place.pod else client.address

@@ -18,7 +18,7 @@ from trow.registry.events import LONGEST_SENTENCE, LONGEST_TEXT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.access.identity import Identity, Workload
+    from trow.access import identity
     from trow.registry.events import Event, Origin
 
 MOST_IN_A_LIST: Final = 100
@@ -51,7 +51,7 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         return self.unproven or self.method == Method.REVIEW.value
 
 
-class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class Workload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Where in the cluster it ran; see `trow.access.identity.Workload`."""
 
     namespace: str = ""
@@ -90,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     status: int = 0
     reason: str = ""
     actor: Actor | None = None
-    workload: Place | None = None
+    workload: Workload | None = None
     client: Client | None = None
     repository: str = ""
     reference: str = ""
@@ -144,7 +144,7 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
         status=_number(event.status),
         reason=_text(event.reason, LONGEST_SENTENCE),
         actor=actor,
-        workload=_place(event.workload) if event.workload is not None else home,
+        workload=_workload(event.workload) if event.workload is not None else home,
         client=_client(event.origin),
         repository=_text(event.repository),
         reference=_text(event.reference),
@@ -204,19 +204,19 @@ def _number(number: int) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _who(identity: Identity) -> tuple[Actor | None, Place | None]:
-    if identity.anonymous:
+def _who(who: identity.Identity) -> tuple[Actor | None, Workload | None]:
+    if who.anonymous:
         return None, None
-    method = "" if identity.method is Method.NONE else identity.method.value
-    said = identity.method is Method.REVIEW
-    groups = _texts(identity.groups, SAID_GROUPS_BYTES if said else GROUPS_BYTES)
-    actor = Actor(_text(identity.name), _text(identity.uid), groups, method, _text(identity.credential), said)
-    return actor, None if identity.workload is None else _place(identity.workload)
+    method = "" if who.method is Method.NONE else who.method.value
+    said = who.method is Method.REVIEW
+    groups = _texts(who.groups, SAID_GROUPS_BYTES if said else GROUPS_BYTES)
+    actor = Actor(_text(who.name), _text(who.uid), groups, method, _text(who.credential), said)
+    return actor, None if who.workload is None else _workload(who.workload)
 
 
-def _place(where: Workload) -> Place:
+def _workload(where: identity.Workload) -> Workload:
     names = where.namespace, where.service_account, where.pod, where.pod_uid, where.node, where.node_uid
-    return Place(*map(_text, names))
+    return Workload(*map(_text, names))
 
 
 def _client(origin: Origin) -> Client | None:

@@ -1,4 +1,4 @@
-"""What the trail's writer does in the database.
+"""What the trail's writer and those who read it do in the database.
 
 A record's JSON is kept exactly as it was hashed; the columns beside it are for searching, and are held against it when
 the trail is verified.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
@@ -22,7 +23,7 @@ from trow.lib import times
 from trow.lib.anchor import Anchor, anchors_of_database
 from trow.lib.source import source_of
 from trow.registry.events import Part
-from trow.sql.connections import transaction
+from trow.sql.connections import snapshot, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ _PLACES: Final = {part.value: number << 48 for number, part in enumerate(Part)}
 _PROVEN: Final = frozenset({Part.EFFECTS.value, Part.ACCESS.value})
 
 Holdings: TypeAlias = "Counter[tuple[str, str]]"
+SinkPosition: TypeAlias = tuple[str, str]
 
 
 def holder_of(record: Record) -> str:
@@ -60,7 +62,7 @@ def cost(record: Record, content: str) -> int:
 
 
 @dataclass(slots=True)
-class Changes:
+class WriteBatch:
     """What one commit writes.
 
     Attributes:
@@ -187,7 +189,7 @@ class AuditStore:
         """The last record of each writer that each sink has had."""
         return {(sink, writer): sequence for sink, writer, sequence in database.rows(self._connection, sql.POSITIONS)}
 
-    def commit(self, changes: Changes) -> None:
+    def commit(self, batch: WriteBatch) -> None:
         """Write all of it or nothing.
 
         Raises:
@@ -197,18 +199,18 @@ class AuditStore:
         if moved := self.displaced():
             raise OSError(errno.ESTALE, "it was moved or replaced while it is in use; put it back", str(moved[0]))
         with transaction(self._connection):
-            self._add(sql.add_records, changes.rows)
-            self._add(sql.add_digests, changes.digests)
-            self._add(sql.add_holdings, [(*who, held) for who, held in changes.holdings.items()])
-            for point in changes.checkpoints:
+            self._add(sql.add_records, batch.rows)
+            self._add(sql.add_digests, batch.digests)
+            self._add(sql.add_holdings, [(*who, held) for who, held in batch.holdings.items()])
+            for point in batch.checkpoints:
                 row = (point.writer, point.sequence, times.parse(point.time), point.hash, point.key, point.signature)
                 self._connection.execute(sql.ADD_CHECKPOINT, row)
-            for mark in changes.trims:
+            for mark in batch.trims:
                 row = (mark.writer, mark.sequence, times.parse(mark.time), mark.prev, mark.key, mark.signature)
                 self._connection.execute(sql.SET_TRIM, row)
-            for (sink, writer), sequence in changes.positions.items():
+            for (sink, writer), sequence in batch.positions.items():
                 self._connection.execute(sql.SET_POSITION, (sink, writer, sequence))
-        self._count(changes.holdings)
+        self._count(batch.holdings)
 
     def _add(self, statement: Callable[[int], str], rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), _ROWS_IN_A_STATEMENT):
@@ -299,3 +301,92 @@ class AuditStore:
 _DELETIONS_BETWEEN: Final = (
     sql.DELETE_RECORDS_BETWEEN, sql.DELETE_DIGESTS_BETWEEN, sql.DELETE_CHECKPOINTS_BETWEEN, sql.DELETE_GAPS_BETWEEN,
 )  # fmt: skip
+
+
+class Positions:
+    """The last record of each writer that each sink has had. For any thread."""
+
+    def __init__(self, stored: Mapping[SinkPosition, int]) -> None:
+        self._lock = threading.Lock()
+        self._current = dict(stored)
+        self._changed: set[SinkPosition] = set()
+
+    def get(self, sink: str, writer: str) -> int | None:
+        """None when the sink has never had one."""
+        with self._lock:
+            return self._current.get((sink, writer))
+
+    def advance(self, sink: str, writer: str, sequence: int) -> None:
+        """Never moves back."""
+        place = sink, writer
+        with self._lock:
+            if sequence > self._current.get(place, -1):
+                self._current[place] = sequence
+                self._changed.add(place)
+
+    def take(self) -> dict[SinkPosition, int]:
+        """What has changed since the last call."""
+        with self._lock:
+            changed = {place: self._current[place] for place in self._changed}
+            self._changed.clear()
+            return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A record, or a checkpoint over the record before it.
+
+    Attributes:
+        sequence: of the record, or of the one that the checkpoint covers.
+    """
+
+    sequence: int
+    content: bytes
+    is_record: bool
+
+
+def checkpoint_line(checkpoint: Checkpoint) -> Line:
+    """A checkpoint as it stands between records."""
+    return Line(checkpoint.sequence, b'{"checkpoint":' + records.encode(checkpoint) + b"}", is_record=False)
+
+
+class TrailReader:
+    """Reads the records of the database's writers. For one thread at a time.
+
+    Raises:
+        AuditError: the database cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = database.open_reader(path)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def records_after(self, writer: str, sequence: int, most: int) -> list[Line]:
+        """Some records of a writer that come next."""
+        rows = database.rows(self._connection, sql.RECORDS_AFTER, writer, sequence, most)
+        return [Line(row[0], row[1].encode(), is_record=True) for row in rows]
+
+    def lines_after(self, head: Head, covered: int, most: int) -> list[Line]:
+        """Some records that come next, with the checkpoints between them.
+
+        Args:
+            head: the last record that is known.
+            covered: what the last known checkpoint covers.
+            most: how many records.
+        """
+        with snapshot(self._connection):
+            lines = self.records_after(head.writer, head.sequence, most)
+            until = lines[-1].sequence if lines else head.sequence
+            rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, head.writer, covered, until)
+        lines += [checkpoint_line(checkpoint_of(row)) for row in rows]
+        return sorted(lines, key=lambda line: (line.sequence, not line.is_record))
+
+    def hash_at(self, writer: str, sequence: int) -> str:
+        """The hash of a record, "" when it is not there (any more)."""
+        row = database.one(self._connection, sql.RECORD, writer, sequence)
+        with contextlib.suppress(ValueError):
+            return records.read(row[0]).hash if row else ""
+        return ""

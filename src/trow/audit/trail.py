@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trow.audit.follow import Follower
 from trow.audit.retention import Retention
-from trow.audit.writing import WEBHOOK, TrailWriter
+from trow.audit.sinks import SinkThread
+from trow.audit.writer import WEBHOOK, TrailWriter
 from trow.lib import times
 from trow.oci.errors import Unavailable
 from trow.registry.events import Action, Part, part_of
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.audit.chain import Head
-    from trow.audit.follow import Output
     from trow.audit.keys import SigningKey
+    from trow.audit.sinks import Sink
     from trow.registry.events import Event
 
 # About a second of the most that a server can answer, and some tens of megabytes.
@@ -82,7 +82,7 @@ class AuditTrail:
         self._most = most_waiting
         self._clock = clock
         self._closed = False
-        self._followers: list[Follower] = []
+        self._sinks: list[SinkThread] = []
         self._writer = TrailWriter(path, key, retention, clock, webhook=webhook)
         self._writer.start()
 
@@ -90,7 +90,7 @@ class AuditTrail:
         part = part_of(event)
         waiting = self._writer.waiting(part)
         if len(waiting) >= self._room(part) or self._closed:
-            self._writer.lose(part)
+            self._writer.count_lost(part)
             return
         waiting.append((self._clock(), event, None))
         # The summary of a pull is made long after it.
@@ -126,11 +126,11 @@ class AuditTrail:
         return Counts(writer.recorded, writer.lost, waiting, unsent if self._webhook else 0)
 
     def close(self) -> None:
-        """Write what waits, with a checkpoint, let the outputs catch up for a moment, and stop."""
+        """Write what waits, with a checkpoint, let the sinks catch up for a moment, and stop."""
         self._closed = True
         self._writer.finish()
-        for follower in self._followers:
-            follower.close()
+        for sink in self._sinks:
+            sink.close()
         self._writer.close()
 
     # ---- for those who follow the trail
@@ -140,20 +140,20 @@ class AuditTrail:
         """The last record of each writer that is stored."""
         return self._writer.heads()
 
-    def follow(self, output: Output) -> None:
+    def add_sink(self, sink: Sink) -> None:
         """Have records written there as well, from now until `close`."""
-        self._followers.append(Follower(self, output, lambda: times.microseconds(self._clock())))
+        self._sinks.append(SinkThread(self, sink, lambda: times.microseconds(self._clock())))
 
-    def tell(self, callback: Callable[[], None]) -> None:
+    def on_stored(self, callback: Callable[[], None]) -> None:
         """Have something called, in another thread, whenever records were stored."""
-        self._writer.tell(callback)
+        self._writer.on_stored(callback)
 
     def position(self, sink: str, writer: str) -> int | None:
         """The last record of a writer that a sink has had; None when it has never had one."""
         return self._writer.positions.get(sink, writer)
 
-    def move(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
+    def advance(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
         """A sink has had everything of a writer up to a record; kept soon, or with the next records."""
-        self._writer.positions.move(sink, writer, sequence)
+        self._writer.positions.advance(sink, writer, sequence)
         if soon:
             self._writer.wake()

@@ -19,10 +19,9 @@ from trow.audit import record as records
 from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Gap, Head
 from trow.audit.checks import BESIDE, Altered, ChainCheck, Report, checked, refuse_absent, sealed
 from trow.audit.errors import AuditError
-from trow.audit.outputs import read_line
-from trow.audit.reader import checkpoint_line
 from trow.audit.record import Record
-from trow.audit.store import checkpoint_of, columns, gap_of, trim_of
+from trow.audit.sinks import read_line
+from trow.audit.store import checkpoint_line, checkpoint_of, columns, gap_of, trim_of
 from trow.lib import times
 from trow.lib.terminal import escaped_bytes
 from trow.sql.connections import snapshot, version

@@ -15,14 +15,14 @@ import ssl
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import apsw
 
 from trow.audit.errors import AuditError
 from trow.audit.formats import FORMATS
-from trow.audit.reader import TrailReader
-from trow.audit.writing import WEBHOOK
+from trow.audit.store import TrailReader
+from trow.audit.writer import WEBHOOK
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
 from trow.lib.file_watch import CurrentFile
@@ -30,12 +30,11 @@ from trow.lib.http_client import AnswerTooLarge, HttpClient, HttpError
 from trow.lib.urls import problem_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from trow.audit.chain import Head
     from trow.audit.formats import Format
-    from trow.audit.reader import Line
+    from trow.audit.sinks import Trail
+    from trow.audit.store import Line
 
 log = logging.getLogger(__name__)
 
@@ -113,25 +112,6 @@ def _read_authorities(content: bytes) -> ssl.SSLContext:
         raise ValueError("the webhook's CA file holds no certificate in PEM") from None
 
 
-class Trail(Protocol):
-    """What the webhook needs of the trail."""
-
-    path: Path
-
-    @property
-    def heads(self) -> Mapping[str, Head]:
-        """The last record of each writer that is stored."""
-
-    def tell(self, callback: Callable[[], None]) -> None:
-        """Have something called whenever records were stored."""
-
-    def position(self, sink: str, writer: str) -> int | None:
-        """The last record of a writer that a sink has had."""
-
-    def move(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything of a writer up to a record."""
-
-
 class _Rejected(Exception):
     """The receiver did not take a batch."""
 
@@ -170,7 +150,7 @@ class Webhook:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(news.set)
 
-        self._trail.tell(tell)
+        self._trail.on_stored(tell)
         async with HttpClient() as client:
             while True:
                 news.clear()
@@ -196,7 +176,7 @@ class Webhook:
         last, count, body = batch
         await self._post(client, body)
         for writer, sequence in last.items():
-            self._trail.move(WEBHOOK, writer, sequence)
+            self._trail.advance(WEBHOOK, writer, sequence)
         self.sent += count
         return True
 

@@ -173,7 +173,7 @@ def _cells(record: Record) -> Sequence[str]:
         str(record.count),
         record.actor.user if record.actor is not None else "",
         _method(record),
-        _place(record.workload or records.Place()),
+        _place(record.workload or records.Workload()),
         image_of(record),
         record.digest[:_SHORT_DIGEST],
         str(record.bytes or ""),
@@ -186,7 +186,7 @@ def _method(record: Record) -> str:
     return UNPROVEN if record.actor.only_said else record.actor.method
 
 
-def _place(place: records.Place) -> str:
+def _place(place: records.Workload) -> str:
     name = f"{place.namespace}/{place.pod or place.service_account}" if place.namespace else ""
     return f"{name}@{place.node}" if place.node else name
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trow.audit import retention, writing
+from trow.audit import retention, writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def prompt() -> Iterator[None]:
     """Every trail of a module writes at once."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(writing, "_LATE_SECONDS", 0.01)
-        patched.setattr(writing, "_FLUSH_SECONDS", 0.01)
-        patched.setattr(writing, "_LONG_PAUSE_SECONDS", 0.0)
+        patched.setattr(writer, "_LATE_SECONDS", 0.01)
+        patched.setattr(writer, "_FLUSH_SECONDS", 0.01)
+        patched.setattr(writer, "_LONG_PAUSE_SECONDS", 0.0)
         patched.setattr(retention, "_SIZE_CHECK_SECONDS", 0.01)
         yield

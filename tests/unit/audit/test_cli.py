@@ -15,9 +15,9 @@ from trow.access.identity import Identity, Method
 from trow.audit import chain, queries
 from trow.audit import record as records
 from trow.audit.keys import SigningKey
-from trow.audit.outputs import FileOutput
 from trow.audit.retention import Retention
-from trow.audit.store import AuditStore, Changes
+from trow.audit.sinks import FileSink
+from trow.audit.store import AuditStore, WriteBatch
 from trow.audit.trail import AuditTrail
 from trow.cli import audit
 from trow.cli.parser import Parser
@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
     folder.mkdir()
     clock = Clock(NOW)
     trail = AuditTrail(folder / "audit.db", SigningKey.load_or_make(folder / "keys" / "audit.pem"), clock=clock)
-    trail.follow(FileOutput(folder / "audit.jsonl"))
+    trail.add_sink(FileSink(folder / "audit.jsonl"))
     for number in (1, 2, 1):
         trail.record(full(number))
         clock.now += 1
@@ -110,7 +110,7 @@ def hostile(data: Path) -> str:
     """A digest that was pulled by somebody whose every name is a command to a terminal."""
     actor = Identity(TERMINAL, Method.OIDC, groups=(TERMINAL,))
     trail = AuditTrail(data / "audit.db", SigningKey.load(data / "keys" / "audit.pem"))
-    trail.follow(FileOutput(data / "audit.jsonl"))
+    trail.add_sink(FileSink(data / "audit.jsonl"))
     origin = Origin(TERMINAL, agent=TERMINAL)
     trail.record(Event(Action.PULL, actor=actor, origin=origin, repository="a/b", reference="v1", digest=digest(99)))
     trail.close()
@@ -281,7 +281,7 @@ def test_verify_tells_what_was_removed_by_rule(trow: Any, data: Path) -> None:
     with contextlib.closing(AuditStore(data / "audit.db")) as store:
         last = store.checkpoint_up_to(store.name, 4)
         assert last is not None
-        store.commit(Changes(trims=[chain.trim(last, "2026-01-31T08:00:00.000000Z", key)]))
+        store.commit(WriteBatch(trims=[chain.trim(last, "2026-01-31T08:00:00.000000Z", key)]))
     trail = AuditTrail(data / "audit.db", key)
     trail.record(full(5))
     until(lambda: sql(data / "audit.db", "SELECT min(sequence) FROM record") == [(5,)])

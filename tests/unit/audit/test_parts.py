@@ -14,8 +14,8 @@ from trow.access.identity import Identity, Method
 from trow.audit import database
 from trow.audit import record as records
 from trow.audit.chain import Head
-from trow.audit.outputs import FileOutput
 from trow.audit.retention import HOLDERS, SHARES, Retention
+from trow.audit.sinks import FileSink
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
 from trow.registry.events import Action, Event, Origin, Outcome, Part
@@ -357,7 +357,7 @@ def test_file_has_all_parts_and_goes_on_after_rotations_and_restarts(path: Path,
     files = [file, *(file.with_name(f"audit.jsonl.{number}") for number in range(1, 5))]
     for start in range(0, 60, 20):
         with contextlib.closing(AuditTrail(path, KEY)) as trail:
-            trail.follow(FileOutput(file, most_bytes=8_000, keep=4))
+            trail.add_sink(FileSink(file, most_bytes=8_000, keep=4))
             for number in range(start, start + 20):
                 trail.record(deed(number))
                 trail.record(refusal(number))
@@ -373,7 +373,7 @@ def test_file_has_all_parts_and_goes_on_after_rotations_and_restarts(path: Path,
 def test_a_line_of_another_part_in_the_middle_of_a_file_is_found(path: Path, tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     with contextlib.closing(AuditTrail(path, KEY)) as trail:
-        trail.follow(FileOutput(file))
+        trail.add_sink(FileSink(file))
         for number in range(5):
             trail.record(deed(number))
         until(lambda: trail.counts().recorded == 5)

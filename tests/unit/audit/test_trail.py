@@ -19,7 +19,7 @@ from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.audit import chain, retention
 from trow.audit.errors import AuditError
 from trow.audit.retention import Retention
-from trow.audit.store import AuditStore, Changes
+from trow.audit.store import AuditStore, WriteBatch
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database
 from trow.oci.errors import Unavailable
@@ -110,7 +110,7 @@ async def test_those_who_wait_share_a_commit(path: Path) -> None:
         commits += 1
 
     with opened(path) as trail:
-        trail.tell(count)
+        trail.on_stored(count)
         await asyncio.gather(*(trail.record_now(full(number)) for number in range(200)))
         assert commits < 20
     assert intact(path) == 200
@@ -337,7 +337,7 @@ def test_trim_that_was_interrupted_is_no_attack_and_goes_on(path: Path) -> None:
     with contextlib.closing(AuditStore(path)) as store:
         last = store.checkpoint_up_to(store.name, 2499)
         assert last is not None
-        store.commit(Changes(trims=[chain.trim(last, "2026-01-31T08:00:00.000000Z", KEY)]))
+        store.commit(WriteBatch(trims=[chain.trim(last, "2026-01-31T08:00:00.000000Z", KEY)]))
         assert intact(path) == 2500
         store.drop_before(store.name, [], 700)
         assert intact(path) == 1801

@@ -18,8 +18,8 @@ from trow.audit import chain
 from trow.audit import record as records
 from trow.audit.chain import UNSEALED, Head
 from trow.audit.errors import AuditError
-from trow.audit.outputs import FileOutput, read_line
 from trow.audit.record import Record
+from trow.audit.sinks import FileSink, read_line
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_database, verify_files
 
@@ -398,7 +398,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     folder = tmp_path_factory.mktemp("files")
     current = folder / "audit.jsonl"
     trail = AuditTrail(folder / "audit.db", KEY)
-    trail.follow(FileOutput(current, most_bytes=9_000, keep=2))
+    trail.add_sink(FileSink(current, most_bytes=9_000, keep=2))
     for number in range(1, 33):
         trail.record(full(number))
         if number % 4 == 0:
@@ -540,7 +540,7 @@ def test_cut_off_file_is_found_by_an_anchor(lines: Lines) -> None:
 def test_trails_of_two_databases_in_one_set_are_told_apart(files: Sequence[Path], tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     trail = AuditTrail(tmp_path / "audit.db", KEY)
-    trail.follow(FileOutput(other))
+    trail.add_sink(FileSink(other))
     trail.record(full(1))
     trail.close()
     report = verify_files([*files, other], KEYS)

@@ -19,9 +19,8 @@ import apsw
 from trow.audit import chain
 from trow.audit import record as records
 from trow.audit.chain import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, UNSEALED, Head
-from trow.audit.positions import Positions
 from trow.audit.retention import Trimmer
-from trow.audit.store import AuditStore, Changes
+from trow.audit.store import AuditStore, Positions, WriteBatch
 from trow.lib import times
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
@@ -71,15 +70,15 @@ class _Batch:
     """
 
     heads: dict[Part, Head]
-    changes: Changes = field(default_factory=Changes)
+    writes: WriteBatch = field(default_factory=WriteBatch)
     futures: list[asyncio.Future[None]] = field(default_factory=list)
     plans: dict[Part, Plan] = field(default_factory=dict)
     tried: bool = False
 
     @property
     def empty(self) -> bool:
-        changes = self.changes
-        return not (changes.rows or changes.positions or changes.checkpoints or self.futures)
+        writes = self.writes
+        return not (writes.rows or writes.positions or writes.checkpoints or self.futures)
 
 
 @dataclass(slots=True)
@@ -152,7 +151,7 @@ class TrailWriter:
         self._prompt = threading.Event()
         self._urgent = threading.Event()
         self._closing = False
-        self._told: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="trow-audit", daemon=True)
 
     def _chain(self, part: Part, retention: Retention) -> _Chain:
@@ -160,7 +159,7 @@ class TrailWriter:
         head = self._store.head(writer)
         if self._webhook and self.positions.get(WEBHOOK, writer) is None:
             # What was recorded before there was a webhook is not its business.
-            self.positions.move(WEBHOOK, writer, head.sequence)
+            self.positions.advance(WEBHOOK, writer, head.sequence)
 
         def sent() -> int | None:
             return self.positions.get(WEBHOOK, writer) if self._webhook else None
@@ -193,9 +192,9 @@ class TrailWriter:
         """Begin to write."""
         self._thread.start()
 
-    def tell(self, callback: Callable[[], None]) -> None:
+    def on_stored(self, callback: Callable[[], None]) -> None:
         """Have something called, in the writer's thread, after each commit."""
-        self._told.append(callback)
+        self._callbacks.append(callback)
 
     def wake(self, *, urgent: bool = False, late: bool = False) -> None:
         """Something waits.
@@ -213,7 +212,7 @@ class TrailWriter:
         if not self._wake.is_set():
             self._wake.set()
 
-    def lose(self, part: Part) -> None:
+    def count_lost(self, part: Part) -> None:
         """An event cannot be recorded; that is put on record as soon as possible."""
         with self._losing:
             first = not any(each.unreported for each in self._chains.values())
@@ -231,25 +230,25 @@ class TrailWriter:
 
     def close(self) -> None:
         """Keep the sinks' last positions and close; after `finish`."""
-        changes = Changes(positions=self.positions.take())
+        writes = WriteBatch(positions=self.positions.take())
         with contextlib.suppress(apsw.Error):  # then the sinks repeat a few records
-            if changes.positions:
-                self._store.commit(changes)
+            if writes.positions:
+                self._store.commit(writes)
         self._store.close()
 
     # ---- in the thread
 
     def _work(self) -> None:
         while True:
-            self._rest()
+            self._wait_for_work()
             closing = self._closing
-            while self._turn(closing=closing):
+            while self._commit_once(closing=closing):
                 pass
             if closing and (not self.failing or self._backoff.failures >= _LAST_TRIES):
                 break
         self._give_up()
 
-    def _rest(self) -> None:
+    def _wait_for_work(self) -> None:
         """Until there is something to do; what is not urgent waits for company."""
         if self.failing:
             time.sleep(_LEAST_PAUSE_SECONDS)
@@ -264,7 +263,7 @@ class TrailWriter:
     def _idle_seconds(self) -> float:
         return min(each.idle_seconds() for each in self._chains.values())
 
-    def _turn(self, *, closing: bool) -> bool:
+    def _commit_once(self, *, closing: bool) -> bool:
         """One commit and one step of each trim; whether there is more to do at once."""
         try:
             self._batch = self._batch or self._next_batch(closing=closing)
@@ -282,30 +281,30 @@ class TrailWriter:
 
     def _next_batch(self, *, closing: bool) -> _Batch | None:
         batch = _Batch({part: each.head for part, each in self._chains.items()})
-        batch.changes.positions = self.positions.take()
+        batch.writes.positions = self.positions.take()
         for part, each in self._chains.items():
-            if not closing and (plan := each.trimmer.plan(self._surely())) is not None:
+            if not closing and (plan := each.trimmer.plan(self._earliest_now())) is not None:
                 batch.plans[part] = plan
-            self._word(batch, part, each)
-            self._mark(batch, part, each, closing=closing)
+            self._add_records(batch, part, each)
+            self._add_marks(batch, part, each, closing=closing)
         return None if batch.empty else batch
 
     def _now(self) -> int:
         return times.microseconds(self._clock())
 
-    def _surely(self) -> int:
+    def _earliest_now(self) -> int:
         """So late it is at least: what has left does not come back when a clock that was set ahead is set right."""
         return times.microseconds(min(self._clock(), self._steady()))
 
-    def _mark(self, batch: _Batch, part: Part, of: _Chain, *, closing: bool) -> None:
+    def _add_marks(self, batch: _Batch, part: Part, of: _Chain, *, closing: bool) -> None:
         """Sign where the chain gets to, and where it begins from now on."""
         head, plan = batch.heads[part], batch.plans.get(part)
         if of.checkpoint_due(head, closing=closing):
-            batch.changes.checkpoints.append(chain.checkpoint(head, times.precise(self._now()), self._key))
+            batch.writes.checkpoints.append(chain.checkpoint(head, times.precise(self._now()), self._key))
         if plan is not None and plan.excess is None:
-            batch.changes.trims.append(chain.trim(plan.last, times.precise(self._now()), self._key))
+            batch.writes.trims.append(chain.trim(plan.last, times.precise(self._now()), self._key))
 
-    def _word(self, batch: _Batch, part: Part, of: _Chain) -> None:
+    def _add_records(self, batch: _Batch, part: Part, of: _Chain) -> None:
         """Turn what waits into records; what was lost until now stands behind what was waiting then."""
         lost = self._take_unreported(of)
         count = min(len(of.waiting), _MOST_IN_A_COMMIT if part is Part.EFFECTS else _MOST_OF_OTHERS)
@@ -336,29 +335,29 @@ class TrailWriter:
         except Exception:
             # Values of a wrong type, which is a mistake in the program. The trail has to go on.
             log.exception("an event could not be recorded")
-            self.lose(part)
+            self.count_lost(part)
             return
-        batch.changes.add(record, moment, content)
+        batch.writes.add(record, moment, content)
         batch.heads[part] = Head(head.writer, record.sequence, digest)
 
     def _commit(self, batch: _Batch) -> None:
         # A commit that seemed to fail may have taken place.
-        if not (batch.tried and batch.changes.rows and self._is_stored(batch)):
+        if not (batch.tried and batch.writes.rows and self._is_stored(batch)):
             batch.tried = True
-            self._store.commit(batch.changes)
+            self._store.commit(batch.writes)
         self._batch = None
-        self.recorded += len(batch.changes.rows)
+        self.recorded += len(batch.writes.rows)
         for part, each in self._chains.items():
             if each.head != batch.heads[part]:
                 each.head = batch.heads[part]
                 each.trimmer.grow()
-        for point in batch.changes.checkpoints:
+        for point in batch.writes.checkpoints:
             of = self._chains[Part(chain.part_name(point.writer))]
             of.covered, of.covered_at = point.sequence, time.monotonic()
         for part, plan in batch.plans.items():
             self._begin_trim(self._chains[part].trimmer, plan)
         _answer(batch.futures, None)
-        for callback in self._told:
+        for callback in self._callbacks:
             callback()
 
     def _is_stored(self, batch: _Batch) -> bool:
@@ -367,7 +366,7 @@ class TrailWriter:
     def _begin_trim(self, trimmer: Trimmer, plan: Plan) -> None:
         trimmer.begin(plan)
         if plan.unsent:
-            self.positions.move(WEBHOOK, plan.last.writer, plan.last.sequence)
+            self.positions.advance(WEBHOOK, plan.last.writer, plan.last.sequence)
             log.error("audit records were removed before the webhook took them", extra={"count": plan.unsent})
 
     def _fail(self, error: Exception) -> None:
@@ -379,7 +378,7 @@ class TrailWriter:
 
     def _give_up(self) -> None:
         waiting = [each for of in self._chains.values() for each in of.waiting]
-        left = (len(self._batch.changes.rows) if self._batch is not None else 0) + len(waiting)
+        left = (len(self._batch.writes.rows) if self._batch is not None else 0) + len(waiting)
         if left:
             log.error("audit records are lost: the audit database did not take them in the end", extra={"count": left})
             self.lost += left

@@ -13,7 +13,7 @@ import pytest
 
 from support.trails import KEY, KEYS, content_of, full, sql, texts
 from support.waiting import until
-from trow.audit.outputs import FileOutput, StreamOutput
+from trow.audit.sinks import FileSink, StreamSink
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import in_order, verify_files
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 @contextlib.contextmanager
 def followed(path: Path, database: Path | None = None, **options: Any) -> Iterator[AuditTrail]:
     with contextlib.closing(AuditTrail(database or path.parent.parent / "audit.db", KEY)) as trail:
-        trail.follow(FileOutput(path, **options))
+        trail.add_sink(FileSink(path, **options))
         yield trail
 
 
@@ -179,7 +179,7 @@ def test_stream_gets_every_record_once(tmp_path: Path) -> None:
             (tmp_path / "stream").open("wb") as stream,
             contextlib.closing(AuditTrail(tmp_path / "audit.db", KEY)) as trail,
         ):
-            trail.follow(StreamOutput(stream.fileno()))
+            trail.add_sink(StreamSink(stream.fileno()))
             trail.record(full(number))
         lines = (tmp_path / "stream").read_bytes().splitlines()
         found += [line for line in lines if b'{"checkpoint"' not in line]
@@ -190,7 +190,7 @@ def test_reader_that_is_slow_delays_nobody(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with open(writing, "wb", buffering=0) as pipe, open(reading, "rb") as reader:  # noqa: PTH123 - descriptors
         trail = AuditTrail(tmp_path / "audit.db", KEY)
-        trail.follow(StreamOutput(writing))
+        trail.add_sink(StreamSink(writing))
         for number in range(2000):
             trail.record(full(number))
         until(lambda: trail.counts().recorded == 2000)

@@ -1,0 +1,357 @@
+"""Files and standard output get the trail as JSON lines, each at its own pace and from a thread of its own.
+
+The database is the queue: a sink that is slow, full or stopped for a week delays nothing, takes no memory, and goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+import apsw
+import msgspec
+
+from trow.audit import chain
+from trow.audit import record as records
+from trow.audit.chain import (
+    Checkpoint,
+    Head,
+)
+from trow.audit.errors import AuditError
+from trow.audit.record import Record
+from trow.audit.store import TrailReader, checkpoint_line
+from trow.lib import times
+from trow.lib.backoff import Backoff
+from trow.lib.failures import FailureLog
+from trow.lib.lines import write_all
+from trow.lib.terminal import escaped_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.audit.keys import SigningKey
+    from trow.audit.store import Line
+
+log = logging.getLogger(__name__)
+
+_LINES_AT_ONCE: Final = 500
+_FIRST_PAUSE_SECONDS: Final = 0.4
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 5.0
+# A record has at most about 200 kB; the end of a file holds several.
+_TAIL_BYTES: Final = 2**20
+
+
+class Sink(Protocol):
+    """Where lines go. Used by one thread.
+
+    Attributes:
+        name: what its position is kept under.
+        remembers: whether the sink itself tells where it stands, so that its position need not be kept at once.
+    """
+
+    name: str
+    remembers: bool
+
+    def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """The last record of each writer and the last one covered by a checkpoint that it holds, where it can tell."""
+
+    def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
+        """Take whole lines.
+
+        Args:
+            lines: records and checkpoints.
+            opening: makes the lines that a fresh file begins with: for each writer a checkpoint over what is before.
+
+        Raises:
+            OSError: they were not taken and will be offered again.
+        """
+
+    def close(self) -> None:
+        """No more lines come."""
+
+
+class Trail(Protocol):
+    """What a follower needs of the trail."""
+
+    path: Path
+    key: SigningKey
+
+    @property
+    def heads(self) -> Mapping[str, Head]:
+        """The last record of each writer that is stored."""
+
+    def on_stored(self, callback: Callable[[], None]) -> None:
+        """Have something called whenever records were stored."""
+
+    def position(self, sink: str, writer: str) -> int | None:
+        """The last record of a writer that a sink has had."""
+
+    def advance(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything of a writer up to a record."""
+
+
+class SinkThread:
+    """Writes the trail to one sink."""
+
+    def __init__(self, trail: Trail, sink: Sink, now: Callable[[], int]) -> None:
+        self._trail = trail
+        self._sink = sink
+        self._now = now
+        self._reader: TrailReader | None = None
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._failures = FailureLog(
+            log,
+            f"audit records cannot be written to {sink.name}; they are kept and tried again",
+            f"audit records are written to {sink.name} again",
+            level=logging.ERROR,
+        )
+        self._heads = dict(trail.heads)
+        self._covered = {writer: head.sequence for writer, head in self._heads.items()}
+        for writer, head in self._heads.items():
+            if trail.position(sink.name, writer) is None:
+                trail.advance(sink.name, writer, head.sequence, soon=False)
+        trail.on_stored(self._wake.set)
+        self._wake.set()
+        self._thread = threading.Thread(target=self._work, name=f"trow-audit-{sink.name}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what there is, unless that takes too long; the rest follows after the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(_STOP_SECONDS)
+
+    # ---- in the thread
+
+    def _work(self) -> None:
+        stopping = False
+        while not stopping:
+            self._wake.wait()
+            self._wake.clear()
+            stopping = self._stopping.is_set()
+            try:
+                self._catch_up()
+                self._backoff.succeed()
+                self._failures.succeed()
+            except (OSError, AuditError, apsw.Error) as error:
+                self._fail(error)
+        if self._reader is not None:
+            self._reader.close()
+        self._sink.close()
+
+    def _fail(self, error: Exception) -> None:
+        self._failures.fail(error)
+        self._wake.set()
+        self._stopping.wait(self._backoff.fail())
+
+    def _catch_up(self) -> None:
+        reader = self._reader or self._open()
+        # Some of each writer in turn: one may have more than can be written for hours.
+        while any([self._write_some(reader, head) for head in list(self._heads.values())]):  # noqa: C419 - all of them
+            pass
+
+    def _write_some(self, reader: TrailReader, head: Head) -> bool:
+        """Write what comes next of one writer; whether there was anything."""
+        lines = reader.lines_after(head, self._covered[head.writer], _LINES_AT_ONCE)
+        if lines:
+            self._sink.write(b"".join(escaped_bytes(line.content) + b"\n" for line in lines), self._opening)
+            self._advance(head, lines)
+        return bool(lines)
+
+    def _open(self) -> TrailReader:
+        reader = TrailReader(self._trail.path)
+        try:
+            self._find_place(reader)
+        except BaseException:
+            reader.close()
+            raise
+        self._reader = reader
+        return reader
+
+    def _find_place(self, reader: TrailReader) -> None:
+        """Where the sink stands by its own account, or by ours; a new one begins with what comes next."""
+        held = self._sink.resume(list(self._heads))
+        for writer, head in self._trail.heads.items():
+            position = self._trail.position(self._sink.name, writer)
+            last, covered = held.get(writer, (position, position))
+            if last is not None and covered is not None and last <= head.sequence:
+                self._heads[writer] = Head(writer, last, reader.hash_at(writer, last))
+                self._covered[writer] = covered
+
+    def _advance(self, head: Head, lines: Sequence[Line]) -> None:
+        writer = head.writer
+        last = next((line for line in reversed(lines) if line.is_record), None)
+        if last is not None:
+            if lines[0].sequence > head.sequence + 1:
+                log.error("audit records were removed before they were written to %s", self._sink.name)
+            self._heads[writer] = Head(writer, last.sequence, records.read(last.content).hash)
+            self._trail.advance(self._sink.name, writer, last.sequence, soon=not self._sink.remembers)
+        covered = [line.sequence for line in lines if not line.is_record]
+        self._covered[writer] = max([self._covered[writer], *covered])
+
+    def _opening(self) -> bytes:
+        time = times.precise(self._now())
+        marks = [chain.checkpoint(head, time, self._trail.key) for head in self._heads.values() if head.hash]
+        return b"".join(checkpoint_line(mark).content + b"\n" for mark in marks)
+
+
+class _CheckpointLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    checkpoint: Checkpoint
+
+
+_RECORD: Final = msgspec.json.Decoder(Record)
+_CHECKPOINT: Final = msgspec.json.Decoder(_CheckpointLine)
+
+
+def read_line(line: bytes) -> Record | Checkpoint:
+    """A line of a file.
+
+    Raises:
+        ValueError: it is neither a record nor a checkpoint.
+    """
+    return _CHECKPOINT.decode(line).checkpoint if line.startswith(b'{"checkpoint":') else _RECORD.decode(line)
+
+
+class StreamSink:
+    """Writes to standard output, for whoever collects a container's logs."""
+
+    name = "stdout"
+    remembers = False
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:  # noqa: ARG002
+        """None: a stream does not know what it has shown."""
+        return {}
+
+    def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:  # noqa: ARG002 - a stream has no beginning
+        write_all(self._fd, lines)
+
+    def close(self) -> None:
+        """Does nothing: the stream belongs to the process."""
+
+
+class FileSink:
+    """Writes to a file; at a size it becomes ``NAME.1``, the one before ``NAME.2``, and so on.
+
+    The file may be moved away at any time, and a new one is begun.
+
+    Args:
+        path: the file.
+        most_bytes: a file is closed before it grows beyond.
+        keep: how many closed ones stay.
+    """
+
+    name = "file"
+    remembers = True
+
+    def __init__(self, path: Path, *, most_bytes: int = 100 * 2**20, keep: int = 9) -> None:
+        self._path = path
+        self._most = most_bytes
+        self._keep = keep
+        self._fd = -1
+        self._size = 0
+        self._foreign = False
+
+    def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """Reads the last record of the file, or of the file before it when this one is empty."""
+        self._open()
+        self._drop_half_a_line()
+        for path in (self._path, *([] if self._size else [self._old(1)])):
+            with contextlib.suppress(FileNotFoundError):
+                if held := _held(_tail(path), writers):
+                    return held
+        # Another database's records, or none at all: ours begin in a file of their own.
+        self._foreign = self._size > 0
+        return {}
+
+    def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
+        self._open()
+        if self._size and (self._foreign or self._size + len(lines) > self._most):
+            self._rotate()
+            self._foreign = False
+            self._open()
+        content = lines if self._size else opening() + lines
+        try:
+            self._write_all(content)
+        except OSError:
+            # Half a line would spoil the next one.
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(content)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write_all(self, content: bytes) -> None:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+    def _open(self) -> None:
+        """Open the file, or what is in its place by now."""
+        if self._fd >= 0 and not self._is_current():
+            self.close()
+        if self._fd < 0:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _drop_half_a_line(self) -> None:
+        """What a crash has left at the end; it is written again."""
+        end = os.pread(self._fd, _TAIL_BYTES, max(0, self._size - _TAIL_BYTES))
+        if end and not end.endswith(b"\n"):
+            self._size -= len(end) - (end.rfind(b"\n") + 1)
+            os.ftruncate(self._fd, self._size)
+
+    def _old(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _rotate(self) -> None:
+        if not self._keep:
+            self._path.unlink()
+            return
+        for number in range(self._keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._old(number).replace(self._old(number + 1))
+        self._path.replace(self._old(1))
+
+
+def _tail(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        return file.read().split(b"\n")
+
+
+def _held(lines: list[bytes], writers: Collection[str]) -> dict[str, tuple[int, int]]:
+    """The last record and the last checkpoint of each writer in these lines; none where another's are the last."""
+    held: dict[str, tuple[int, int]] = {}
+    for line in reversed(lines):
+        try:
+            read = read_line(line)
+        except ValueError:
+            continue
+        if read.writer in writers:
+            # A record's checkpoint may still be missing, hence only what is before the record is surely covered.
+            held.setdefault(read.writer, (read.sequence, read.sequence - isinstance(read, Record)))
+        if not held or len(held) == len(writers):
+            break
+    return held
