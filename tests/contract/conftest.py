@@ -44,9 +44,10 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iter
         while opened:
             opened.pop().close()
 
-    def open_again() -> Database:
+    def open_again(history: int = 10) -> Database:
         close()
-        opened.append({"sqlite": lambda: EmbeddedMetadata(tmp_path / "trow.db", clock)}[request.param]())
+        made = {"sqlite": lambda: EmbeddedMetadata(tmp_path / "trow.db", clock, history=history)}
+        opened.append(made[request.param]())
         return opened[-1]
 
     yield open_again

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 ALL = PageRequest(1000)
 MOST_BYTES = 4_000_000
 BOUNDS = UploadBounds(10, 10, 10)
-HISTORY = 10
 
 
 def name(of: Blob | Manifest) -> Digest:
@@ -92,7 +91,7 @@ async def test_same_manifest_in_two_repositories(metadata: Database) -> None:
     image = factories.image()
     for repository in (REPO, OTHER):
         await metadata.publish(publication(repository, image))
-    await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(image), "")
     assert await metadata.manifest(REPO, name(image)) is None
     assert await metadata.manifest(OTHER, name(image)) is not None
 
@@ -122,9 +121,9 @@ async def test_reader_sees_every_change_at_once(metadata: Database) -> None:
     assert await seen() == [first.digest, first.digest, first.digest, None]
     await metadata.publish(publication(REPO, second, "a"))
     assert await seen() == [second.digest, first.digest, first.digest, second.digest]
-    await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    await metadata.delete_tag(REPO, tag("a"), "")
     assert await seen() == [None, first.digest, first.digest, second.digest]
-    await metadata.delete_manifest(REPO, name(first), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(first), "")
     assert await seen() == [None, None, None, second.digest]
     for media_type in (OCI_IMAGE, DOCKER_IMAGE):
         image = factories.Manifest(docker.raw, media_type)
@@ -170,9 +169,9 @@ async def test_delete_of_a_manifest(metadata: Database) -> None:
     image, other = factories.image(), factories.image()
     await metadata.publish(publication(REPO, image, "a", "b"))
     await metadata.publish(publication(REPO, other, "c"))
-    assert await metadata.delete_manifest(OTHER, name(image), "", HISTORY) is None
-    assert sorted(await metadata.delete_manifest(REPO, name(image), "", HISTORY) or []) == ["a", "b"]
-    assert await metadata.delete_manifest(REPO, name(image), "", HISTORY) is None
+    assert await metadata.delete_manifest(OTHER, name(image), "") is None
+    assert sorted(await metadata.delete_manifest(REPO, name(image), "") or []) == ["a", "b"]
+    assert await metadata.delete_manifest(REPO, name(image), "") is None
     assert await metadata.manifest(REPO, name(image)) is None
     assert await metadata.tagged_manifest(REPO, tag("a")) is None
     assert await metadata.tags(REPO, ALL) == Page(["c"], more=False)
@@ -182,9 +181,9 @@ async def test_repository_goes_with_its_last_manifest(metadata: Database) -> Non
     image, other = factories.image(), factories.image()
     for each in (image, other):
         await metadata.publish(publication(REPO, each))
-    await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(image), "")
     assert await metadata.repositories(ALL) == Page([REPO], more=False)
-    await metadata.delete_manifest(REPO, name(other), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(other), "")
     assert await metadata.repositories(ALL) == Page([], more=False)
     assert await metadata.tags(REPO, ALL) is None
     await metadata.publish(publication(REPO, image))
@@ -194,19 +193,19 @@ async def test_repository_goes_with_its_last_manifest(metadata: Database) -> Non
 async def test_delete_of_a_tag(metadata: Database) -> None:
     image = factories.image()
     await metadata.publish(publication(REPO, image, "a", "b"))
-    assert await metadata.delete_tag(OTHER, tag("a"), "", HISTORY) is None
-    assert await metadata.delete_tag(REPO, tag("a"), "", HISTORY) == image.digest
-    assert await metadata.delete_tag(REPO, tag("a"), "", HISTORY) is None
+    assert await metadata.delete_tag(OTHER, tag("a"), "") is None
+    assert await metadata.delete_tag(REPO, tag("a"), "") == image.digest
+    assert await metadata.delete_tag(REPO, tag("a"), "") is None
     assert await metadata.tagged_manifest(REPO, tag("a")) is None
     assert await metadata.manifest(REPO, name(image)) is not None
-    await metadata.delete_tag(REPO, tag("b"), "", HISTORY)
+    await metadata.delete_tag(REPO, tag("b"), "")
     assert await metadata.tags(REPO, ALL) == Page([], more=False)
 
 
 async def test_delete_of_a_manifest_without_tags_is_no_missing_manifest(metadata: Database) -> None:
     image = factories.image()
     await metadata.publish(publication(REPO, image))
-    assert await metadata.delete_manifest(REPO, name(image), "", HISTORY) == []
+    assert await metadata.delete_manifest(REPO, name(image), "") == []
 
 
 # Moves
@@ -219,7 +218,7 @@ async def test_publication_tells_which_tags_moved_and_from_where(metadata: Datab
     assert (await metadata.publish(publication(REPO, first, "a"))).moves == ()
     moved = await metadata.publish(publication(REPO, second, "a", "c"))
     assert moved.moves == (TagMove(tag("a"), name(first)), TagMove(tag("c"), None))
-    await metadata.delete_tag(REPO, tag("a"), "", HISTORY)
+    await metadata.delete_tag(REPO, tag("a"), "")
     assert (await metadata.publish(publication(REPO, first, "a"))).moves == (TagMove(tag("a"), None),)
 
 
@@ -283,7 +282,7 @@ async def test_repository_has_a_number_of_its_own_and_knows_who_made_it(metadata
     assert await metadata.repository(REPO) == first
     assert await metadata.repository(OTHER) is None
     await metadata.publish(publication(REPO, factories.image(), "v1", subject="bob"))
-    await metadata.delete_tag(REPO, tag("v1"), "bob", HISTORY)
+    await metadata.delete_tag(REPO, tag("v1"), "bob")
     assert await metadata.repository(REPO) == first
     assert await metadata.generation() == 1
     await metadata.publish(publication(OTHER, factories.image(), subject="bob"))
@@ -295,9 +294,9 @@ async def test_repository_that_was_gone_is_another_one(metadata: Database) -> No
     one, two = factories.image(), factories.image()
     for image in (one, two):
         await metadata.publish(publication(REPO, image, subject="alice"))
-    await metadata.delete_manifest(REPO, name(one), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(one), "")
     assert await metadata.repository(REPO) is not None
-    await metadata.delete_manifest(REPO, name(two), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(two), "")
     assert await metadata.repository(REPO) is None
     assert await metadata.generation() == 1, "no number comes twice"
     await metadata.publish(publication(REPO, one, subject="bob"))
@@ -378,7 +377,6 @@ async def test_publication_that_fails_leaves_nothing(metadata: Database) -> None
         require_blobs=False,
         require_children=False,
         require_sizes=False,
-        history=HISTORY,
     )
     with pytest.raises(Exception, match="surrogate"):
         await metadata.publish(bad)
@@ -516,7 +514,7 @@ async def test_search_finds_repositories_as_the_list_has_them(metadata: Database
     await link(metadata, OTHER, blob)
     for _ in range(2):
         assert await metadata.search_repositories("/", ALL) == NamePage([REPO], None)
-        await metadata.delete_manifest(REPO, name(image), "", HISTORY)
+        await metadata.delete_manifest(REPO, name(image), "")
         assert await metadata.search_repositories("/", ALL) == NamePage([], None)
         await metadata.publish(publication(REPO, image))
 
@@ -550,11 +548,11 @@ async def test_history_tells_who_when_and_what(metadata: Database, clock: Clock)
     clock.now += 10
     await metadata.publish(publication(REPO, second, "v1", subject=""))
     clock.now += 10
-    await metadata.delete_tag(REPO, tag("v1"), "bob", HISTORY)
+    await metadata.delete_tag(REPO, tag("v1"), "bob")
     clock.now += 10
     await metadata.publish(publication(REPO, first, "v1", subject="carol"))
     clock.now += 10.5
-    await metadata.delete_manifest(REPO, name(first), "dave", HISTORY)
+    await metadata.delete_manifest(REPO, name(first), "dave")
     assert await history(metadata, "v1") == [
         TagEvent(5, None, start + 40.5, "dave"),
         TagEvent(4, name(first), start + 30, "carol"),
@@ -571,11 +569,13 @@ async def test_push_that_changes_nothing_adds_no_line(metadata: Database) -> Non
     assert len(await history(metadata, "v1") or []) == 1
 
 
-async def test_history_keeps_as_many_lines_as_asked_for(metadata: Database) -> None:
+async def test_history_keeps_as_many_lines_as_asked_for(reopen: Open) -> None:
+    metadata = reopen(history=3)
     for _ in range(7):
-        await metadata.publish(publication(REPO, factories.image(), "v1", history=3))
+        await metadata.publish(publication(REPO, factories.image(), "v1"))
     assert [event.sequence for event in await history(metadata, "v1") or []] == [7, 6, 5]
-    await metadata.delete_tag(REPO, tag("v1"), "", 2)
+    metadata = reopen(history=2)
+    await metadata.delete_tag(REPO, tag("v1"), "")
     assert [event.sequence for event in await history(metadata, "v1") or []] == [8, 7]
 
 
@@ -599,7 +599,7 @@ async def test_a_digest_is_known_by_the_tags_that_stand_for_it_and_by_those_that
         await metadata.publish(publication(REPO, old, name))
     await metadata.publish(publication(REPO, new, "latest"))
     await metadata.publish(publication(REPO, new, "b"))
-    await metadata.delete_tag(REPO, tag("gone"), "", 100)
+    await metadata.delete_tag(REPO, tag("gone"), "")
     await metadata.publish(publication(REPO, old, "a"))
 
     async def known(image: factories.Manifest, most: int = 10, repository: Repository = REPO) -> list[str]:
@@ -611,18 +611,20 @@ async def test_a_digest_is_known_by_the_tags_that_stand_for_it_and_by_those_that
     assert await known(old, repository=Repository.parse("else/where")) == []
 
 
-async def test_without_history_only_what_a_tag_stands_for_now_is_vouched_for(metadata: Database) -> None:
+async def test_without_history_only_what_a_tag_stands_for_now_is_vouched_for(reopen: Open) -> None:
+    metadata = reopen(history=0)
     first, second = factories.image(), factories.image()
     for image in (first, second):
-        await metadata.publish(publication(REPO, image, "v1", history=0))
+        await metadata.publish(publication(REPO, image, "v1"))
     assert not await metadata.was_tagged(REPO, tag("v1"), digest(first.digest))
     assert await metadata.was_tagged(REPO, tag("v1"), digest(second.digest))
 
 
-async def test_no_history_is_kept_where_none_is_wanted(metadata: Database) -> None:
+async def test_no_history_is_kept_where_none_is_wanted(reopen: Open) -> None:
+    metadata = reopen(history=0)
     images = [factories.image() for _ in range(3)]
     for image in images:
-        await metadata.publish(publication(REPO, image, "v1", history=0))
+        await metadata.publish(publication(REPO, image, "v1"))
     found = await metadata.tagged_manifest(REPO, tag("v1"))
     assert found is not None
     assert found.digest == images[-1].digest
@@ -777,9 +779,9 @@ async def test_referrer_that_is_deleted_is_told_of_no_more(metadata: Database) -
     artifact = factories.artifact(subject=subject)
     await metadata.publish(publication(REPO, subject))
     await metadata.publish(publication(REPO, artifact))
-    await metadata.delete_manifest(REPO, name(subject), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(subject), "")
     assert len((await metadata.referrers(REPO, name(subject), None, ALL, MOST_BYTES)).items) == 1
-    await metadata.delete_manifest(REPO, name(artifact), "", HISTORY)
+    await metadata.delete_manifest(REPO, name(artifact), "")
     assert len((await metadata.referrers(REPO, name(subject), None, ALL, MOST_BYTES)).items) == 0
 
 
@@ -872,9 +874,10 @@ async def test_many_writers(metadata: Database) -> None:
     assert answers == ["stored" if number % 3 else "refused" for number in range(60)]
 
 
-async def test_many_writers_of_one_tag(metadata: Database) -> None:
+async def test_many_writers_of_one_tag(reopen: Open) -> None:
+    metadata = reopen(history=100)
     images = [factories.image() for _ in range(40)]
-    await asyncio.gather(*(metadata.publish(publication(REPO, image, "v1", history=100)) for image in images))
+    await asyncio.gather(*(metadata.publish(publication(REPO, image, "v1")) for image in images))
     events = await history(metadata, "v1")
     assert events is not None
     assert [event.sequence for event in events] == list(range(40, 0, -1))

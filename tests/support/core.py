@@ -85,7 +85,6 @@ def publication(
     require_blobs: bool = False,
     require_children: bool = False,
     require_sizes: bool = False,
-    history: int = 10,
     overwrite: bool = True,
 ) -> Publication:
     return Publication(
@@ -97,6 +96,5 @@ def publication(
         require_blobs=require_blobs,
         require_children=require_children,
         require_sizes=require_sizes,
-        history=history,
         overwrite=overwrite,
     )

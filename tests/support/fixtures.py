@@ -35,4 +35,7 @@ class Database(Metadata, RobotTokens, Pins, Protocol):
     def close(self) -> None: ...
 
 
-Open: TypeAlias = Callable[[], Database]
+class Open(Protocol):
+    """Opens a database, whose tags keep so many lines of history."""
+
+    def __call__(self, history: int = 10) -> Database: ...

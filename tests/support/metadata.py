@@ -23,9 +23,10 @@ class EmbeddedMetadata(SqlMetadata):
         path: Path,
         clock: Callable[[], float] = time.time,
         observe: Callable[[float], None] = lambda _: None,
+        history: int = 10,
     ) -> None:
         self.engine = SqliteEngine(path, SCHEMA, observe)
-        super().__init__(self.engine, ManifestCache(), clock)
+        super().__init__(self.engine, ManifestCache(), history, clock)
         self.uploads = LocalUploads(self.engine)
 
     def close(self) -> None:

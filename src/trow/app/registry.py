@@ -107,6 +107,5 @@ def _publish_rules(config: Config) -> PublishRules:
         sparse_images=config.registry.sparse_images,
         sparse_indexes=config.registry.sparse_indexes,
         strict_sizes=config.registry.strict_sizes,
-        history=config.registry.tag_history,
         most_tags=config.limits.max_tags_per_push,
     )

@@ -75,7 +75,7 @@ async def stores_of(config: Config, metrics: Metrics) -> AsyncIterator[Stores]:
             blobs = stack.enter_context(contextlib.closing(FilesystemBlobs(config.data_dir, reserve)))
             blobs.prepare()
             _measure(blobs, uploads, metrics)
-            metadata = SqlMetadata(engine, ManifestCache())
+            metadata = SqlMetadata(engine, ManifestCache(), config.registry.tag_history)
             yield Stores(
                 blobs=blobs,
                 metadata=metadata,

@@ -42,12 +42,16 @@ class SqlMetadata:
     Args:
         engine: where the transactions run.
         cache: of manifests; it has to know of every change, whoever makes it.
+        history: how many lines of history each tag keeps.
         clock: seconds since 1970.
     """
 
-    def __init__(self, engine: Engine, cache: ManifestCache, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, engine: Engine, cache: ManifestCache, history: int, clock: Callable[[], float] = time.time
+    ) -> None:
         self._engine = engine
         self._cache = cache
+        self._history = history
         self._clock = clock
 
     # ---- repositories
@@ -98,16 +102,14 @@ class SqlMetadata:
     async def publish(self, publication: Publication) -> PublicationResult:
         """Store a manifest and point its tags at it."""
         return await self._engine.write(
-            partial(manifests.publish, publication, self._clock()),
+            partial(manifests.publish, publication, self._history, self._clock()),
             committed=lambda: self._cache.forget(publication.repository),
         )
 
-    async def delete_manifest(
-        self, repository: Repository, digest: Digest, subject: str, history: int
-    ) -> Sequence[Tag] | None:
+    async def delete_manifest(self, repository: Repository, digest: Digest, subject: str) -> Sequence[Tag] | None:
         """Forget a manifest and every tag that points at it."""
         return await self._engine.write(
-            partial(manifests.delete_manifest, repository, digest, subject, history, self._clock()),
+            partial(manifests.delete_manifest, repository, digest, subject, self._history, self._clock()),
             frees=True,
             committed=lambda: self._cache.forget(repository),
         )
@@ -122,10 +124,10 @@ class SqlMetadata:
 
     # ---- tags
 
-    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> Digest | None:
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str) -> Digest | None:
         """Forget a tag."""
         return await self._engine.write(
-            partial(tags.delete_tag, repository, tag, subject, history, self._clock()),
+            partial(tags.delete_tag, repository, tag, subject, self._history, self._clock()),
             frees=True,
             committed=lambda: self._cache.forget(repository),
         )

@@ -228,7 +228,6 @@ class Publication:
         require_blobs: refuse it when the repository lacks one of its blobs.
         require_children: refuse it when the repository lacks one of its children.
         require_sizes: refuse it when it gives content another size than it has.
-        history: how many lines of history each tag keeps.
         overwrite: whether a tag that points at something else may be moved, and a manifest may get another media type
             than it has.
     """
@@ -241,7 +240,6 @@ class Publication:
     require_blobs: bool
     require_children: bool
     require_sizes: bool
-    history: int
     overwrite: bool = True
 
 
@@ -328,13 +326,11 @@ class Metadata(Protocol):
             ManifestInvalid: it gives content another size than it has, and that is required.
         """
 
-    async def delete_manifest(
-        self, repository: Repository, digest: Digest, subject: str, history: int
-    ) -> Sequence[Tag] | None:
+    async def delete_manifest(self, repository: Repository, digest: Digest, subject: str) -> Sequence[Tag] | None:
         """Forget a manifest and every tag that points at it, and name these; None when there was none."""
 
     # tags
-    async def delete_tag(self, repository: Repository, tag: Tag, subject: str, history: int) -> Digest | None:
+    async def delete_tag(self, repository: Repository, tag: Tag, subject: str) -> Digest | None:
         """Forget a tag, not what it pointed at, which is returned; None when there was none."""
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:

@@ -63,14 +63,12 @@ class PublishRules:
         sparse_images: accept images some of whose blobs the repository lacks.
         sparse_indexes: accept indexes some of whose manifests the repository lacks.
         strict_sizes: refuse manifests that give content another size than it has, or none.
-        history: how many lines of history each tag keeps.
         most_tags: how many ``tag=`` parameters one push may carry.
     """
 
     sparse_images: bool
     sparse_indexes: bool
     strict_sizes: bool
-    history: int
     most_tags: int
 
 
@@ -157,11 +155,11 @@ class Publish:
             ManifestUnknown: there is none.
         """
         if isinstance(reference, Digest):
-            tags = await self._metadata.delete_manifest(repository, reference, subject, self._rules.history)
+            tags = await self._metadata.delete_manifest(repository, reference, subject)
             if tags is not None:
                 return [TagMove(tag, reference) for tag in tags]
         else:
-            digest = await self._metadata.delete_tag(repository, reference, subject, self._rules.history)
+            digest = await self._metadata.delete_tag(repository, reference, subject)
             if digest is not None:
                 return [TagMove(reference, digest)]
         raise manifest_unknown(repository, reference)
@@ -195,7 +193,6 @@ class Publish:
             require_blobs=not self._rules.sparse_images,
             require_children=not self._rules.sparse_indexes,
             require_sizes=self._rules.strict_sizes,
-            history=self._rules.history,
             overwrite=False,
         )
 

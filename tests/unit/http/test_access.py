@@ -322,7 +322,7 @@ async def test_token_for_a_deleted_repository_is_none_for_its_namesake_as_it_was
     image = await publish(world, APP, "alice")
     header = await world.token(ALICE, Permission.PULL)
     assert await outcome(world, world.request(header), Permission.PULL) == 200
-    await world.metadata.delete_manifest(APP, digest(image), "alice", 10)
+    await world.metadata.delete_manifest(APP, digest(image), "alice")
     assert await outcome(world, world.request(header), Permission.PULL) == 200  # there is nothing to pull
     await publish(world, APP, "root")
     request = world.request(header)

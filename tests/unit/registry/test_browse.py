@@ -68,7 +68,7 @@ async def test_lists(browse: Browse, metadata: EmbeddedMetadata) -> None:
 async def test_history_stays_when_the_tag_is_gone(browse: Browse, metadata: EmbeddedMetadata) -> None:
     image = factories.image()
     await metadata.publish(publication(REPO, image, "v1"))
-    await metadata.delete_manifest(REPO, digest(image.digest), "bob", 10)
+    await metadata.delete_manifest(REPO, digest(image.digest), "bob")
     with pytest.raises(NameUnknown):
         await browse.tags(REPO, ALL)
     events = (await browse.history(REPO, tag("v1"), ALL)).items

@@ -124,7 +124,7 @@ async def test_a_tag_that_moves_or_goes(known: LocalImageLookup, metadata: Embed
     for image in (first, second):
         await store(metadata, NAME, image, "v1")
         assert (await facts(known)).digest == image.digest
-    await metadata.delete_tag(Repository(NAME), tag("v1"), "", 10)
+    await metadata.delete_tag(Repository(NAME), tag("v1"), "")
     assert await facts(known) == ABSENT
 
 

@@ -43,7 +43,7 @@ class UseCases:
     """The use cases under test, with less to write."""
 
     def __init__(self, blobs: LocalBlobs, push: Push, pull: Pull, metadata: EmbeddedMetadata, **rules: int) -> None:
-        given = {"sparse_images": 1, "sparse_indexes": 1, "strict_sizes": 0, "history": 10, "most_tags": 3} | rules
+        given = {"sparse_images": 1, "sparse_indexes": 1, "strict_sizes": 0, "most_tags": 3} | rules
         self.wrong_sizes = 0
         self.pull = pull
         self.browse = Browse(metadata)
@@ -56,7 +56,6 @@ class UseCases:
                 sparse_images=bool(given["sparse_images"]),
                 sparse_indexes=bool(given["sparse_indexes"]),
                 strict_sizes=bool(given["strict_sizes"]),
-                history=given["history"],
                 most_tags=given["most_tags"],
             ),
             self._note_wrong_sizes,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SEQUENCE_END: Final = 2**62
 
 
-def point(publication: Publication, tag: Tag, now: float) -> Transaction[list[TagMove]]:
+def point(publication: Publication, tag: Tag, history: int, now: float) -> Transaction[list[TagMove]]:
     """Point a tag at what is published. Raises TagExists."""
     rows = yield sql.TAG, (publication.repository, tag)
     previous = Digest(columns.text(rows[0][0])) if rows else None
@@ -36,7 +36,7 @@ def point(publication: Publication, tag: Tag, now: float) -> Transaction[list[Ta
         what = f"the tag {tag} exists, and you may not point it at something else, which takes tag-overwrite"
         raise TagExists(f"{what}; push another tag", {"tag": tag})
     yield sql.SET_TAG, (publication.repository, tag, publication.digest)
-    yield from _record(publication.repository, tag, publication.digest, now, publication.subject, publication.history)
+    yield from _record(publication.repository, tag, publication.digest, now, publication.subject, history)
     return [TagMove(tag, previous)]
 
 
