@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.image_rewriter import with_digests
-from trow.admission.notifications import controller_of
 from trow.admission.ports import NotReady
 from trow.admission.review import AdmissionResponse, Patch
+from trow.lib.dns_names import is_label
+from trow.lib.kube_objects import controller_of
 from trow.lib.source import source_of
 from trow.oci.errors import OciError
 from trow.policy.changes import reference_of
@@ -43,7 +44,6 @@ _REVISION: Final = "controller-revision-hash"
 # What is kept is bounded, and nobody has checked the object yet: a uid as the API server gives it (RFC 9562), a name
 # of a namespace (RFC 1123), the value of a label.
 _UID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -111,7 +111,7 @@ class Mutation:
         """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
         digests = await self._rewriter.digests(texts)
         owner = _owner(review.metadata)
-        if owner is not None and _NAMESPACE.fullmatch(review.namespace) and digests and not review.dry_run:
+        if owner is not None and is_label(review.namespace) and digests and not review.dry_run:
             digests |= await self._kept(review.namespace, owner, digests, source)
         return with_digests(texts, {**digests, **self._stored(review)})
 

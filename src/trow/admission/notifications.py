@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.ports import Notification, Subject
+from trow.lib.kube_objects import controller_of
 from trow.policy.rules import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from trow.admission.ports import Notifier
     from trow.admission.review import Review
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 DENIED: Final = "ImageDenied"
 WARNED: Final = "ImageNotAllowed"
 EXCEPTED: Final = "PolicyExceptionUsed"
-_MOST_OWNERS: Final = 100
 
 
 class Notifiers:
@@ -55,20 +55,8 @@ def _subject(review: Review) -> Subject | None:
     """What makes the Pod, or the object itself if it is stored already."""
     owner = controller_of(review.metadata)
     if owner is not None:
-        return owner
+        return Subject(*owner)
     uid = review.metadata.get("uid")
     if review.operation != "UPDATE" or not isinstance(uid, str) or not review.name:
         return None
     return Subject(review.api_version, review.kind.name, review.name, uid)
-
-
-def controller_of(metadata: Mapping[str, object]) -> Subject | None:
-    """The one owner that manages an object, such as the ReplicaSet of a Pod."""
-    owners = metadata.get("ownerReferences")
-    for owner in owners[:_MOST_OWNERS] if isinstance(owners, list) else ():
-        if not isinstance(owner, dict) or owner.get("controller") is not True:
-            continue
-        api_version, kind, name, uid = (owner.get(key) for key in ("apiVersion", "kind", "name", "uid"))
-        if isinstance(api_version, str) and isinstance(kind, str) and isinstance(name, str) and isinstance(uid, str):
-            return Subject(api_version, kind, name, uid)
-    return None

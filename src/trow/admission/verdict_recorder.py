@@ -9,7 +9,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from trow.access.identity import Identity, Method, Workload
-from trow.admission.notifications import controller_of, notifications_of
+from trow.admission.notifications import notifications_of
+from trow.lib.kube_objects import controller_of
 from trow.policy.rules import Mode
 from trow.registry.events import LONGEST_TEXT, Action, Event, Outcome, before_effect
 

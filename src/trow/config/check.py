@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.config.errors import DEFAULT, Problem
 from trow.config.values import Bind
+from trow.lib.dns_names import is_subdomain
 from trow.lib.urls import problem_with
 from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 Given = TypeVar("Given")
 # Beginnings of names that each belong to one way of logging in.
 _RESERVED: Final = ("system:", "robot:", "certificate:")
-# RFC 1123, as Kubernetes has it: a label, and labels with dots between them, which is the name of an object or a host.
-_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_OBJECT: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 
 
 def read_password(config: Config) -> str | None:
@@ -248,9 +246,9 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
 
 
 def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> Iterator[Problem]:
-    if not _OBJECT.fullmatch(admission.secret):
+    if not is_subdomain(admission.secret):
         yield problem("admission.secret", f"{admission.secret!r} is no name of a Secret", "write its name alone")
-    if admission.webhooks is not None and not _OBJECT.fullmatch(admission.webhooks):
+    if admission.webhooks is not None and not is_subdomain(admission.webhooks):
         wrong = f"{admission.webhooks!r} is no name of a configuration"
         yield problem("admission.webhooks", wrong, "write a name such as trow")
     for each in admission.extra_kinds:
@@ -261,7 +259,7 @@ def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> I
             wrong = f"{each.kind} is of the group {each.group!r}, which has many kinds"
             yield problem("admission.extra_kinds", wrong, "write its resource too, such as resource: deployments")
     for name in admission.names:
-        if not _is_address(name) and not _OBJECT.fullmatch(name):
+        if not _is_address(name) and not is_subdomain(name):
             yield problem("admission.names", f"{name!r} is no name of a host", "write it without scheme and port")
 
 

@@ -6,12 +6,12 @@ import ipaddress
 import re
 from typing import ClassVar, Final, Self
 
+from trow.lib.dns_names import LABEL
 from trow.lib.times import UNITS
 
 DEFAULT_PORT: Final = 8000
 LARGEST_PORT: Final = 65535
-_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
-_SERVICE: Final = re.compile(rf"({_LABEL}/{_LABEL})(?::([1-9][0-9]{{0,4}}))?")
+_SERVICE: Final = re.compile(rf"({LABEL}/{LABEL})(?::([1-9][0-9]{{0,4}}))?")
 
 
 class Size(int):

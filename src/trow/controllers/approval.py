@@ -14,9 +14,10 @@ import msgspec
 
 from trow.kube.informer import Informer
 from trow.lib import times
+from trow.lib.kube_objects import mapping, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from trow.kube.objects import Manifest, Objects
 
@@ -83,8 +84,8 @@ class Approval:
 
 def fingerprint(policy: Manifest) -> str:
     """Of all in it that decides, whatever an API server has added."""
-    spec = _mapping(policy.get("spec"))
-    constraints = _mapping(spec.get("matchConstraints"))
+    spec = mapping(policy.get("spec"))
+    constraints = mapping(spec.get("matchConstraints"))
     decisive = [
         spec.get("failurePolicy"),
         spec.get("paramKind") or None,
@@ -99,13 +100,13 @@ def fingerprint(policy: Manifest) -> str:
 
 def _parts(listed: object, *keys: str) -> Iterator[list[object]]:
     for each in listed if isinstance(listed, list) else ():
-        yield [_mapping(each).get(key) for key in keys]
+        yield [mapping(each).get(key) for key in keys]
 
 
 def _binds(binding: Manifest) -> bool:
     """Whether it denies by the policy, and in no narrower place."""
-    spec = _mapping(binding.get("spec"))
-    where = _mapping(spec.get("matchResources"))
+    spec = mapping(binding.get("spec"))
+    where = mapping(spec.get("matchResources"))
     actions = spec.get("validationActions")
     return (
         spec.get("policyName") == NAME
@@ -119,10 +120,6 @@ def _binds(binding: Manifest) -> bool:
 def _created(item: Manifest) -> float:
     """In seconds of Unix time; what does not say has just been made."""
     try:
-        return times.parse(str(_mapping(item.get("metadata")).get("creationTimestamp"))) / times.MICROSECONDS
+        return times.parse(str(metadata(item).get("creationTimestamp"))) / times.MICROSECONDS
     except ValueError:
         return float("inf")
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trow.admission.ports import NotReady
 from trow.kube.errors import KubeRefused, NotFound
 from trow.lib.failures import FailureLog
+from trow.lib.kube_objects import controller_of, mapping, metadata, text
 from trow.oci.errors import Unavailable
 from trow.policy.decide import Request, unreadable
 from trow.policy.pods import ImageUse, Kind, UnreadableObject
@@ -146,7 +147,7 @@ class BackgroundScan:
         rules = self._rules()
         found: dict[str, list[_Found]] = defaultdict(list)
         async for kind, item in self._workloads():
-            namespace = _text(_metadata(item), "namespace")
+            namespace = text(metadata(item).get("namespace"))
             found[namespace].append(_Found(_resource(kind, item), await self._verdict(rules, kind, namespace, item)))
             await asyncio.sleep(0)  # reviews come first
         self.violations = sum(len(_failed(each.verdict)) for all_ in found.values() for each in all_)
@@ -164,7 +165,7 @@ class BackgroundScan:
     async def _workloads(self) -> AsyncIterator[tuple[Kind, Manifest]]:
         for path, kind in COLLECTIONS.items():
             for item in (await self._objects.list_all(path)).objects.values():
-                if not _ended(item) if kind.is_pod else not _managed(item):
+                if not _ended(item) if kind.is_pod else controller_of(metadata(item)) is None:
                     yield kind, item
 
     async def _verdict(self, rules: Rules, kind: Kind, namespace: str, item: Manifest) -> Verdict:
@@ -249,9 +250,9 @@ def _result(finding: Finding, resource: Manifest, at: int) -> Manifest:
 
 
 def _resource(kind: Kind, item: Manifest) -> Manifest:
-    metadata = _metadata(item)
+    found = metadata(item)
     version = item.get("apiVersion")
-    names = {key: metadata[key] for key in ("namespace", "name", "uid") if key in metadata}
+    names = {key: found[key] for key in ("namespace", "name", "uid") if key in found}
     return {"apiVersion": version, "kind": kind.name, **names}
 
 
@@ -271,30 +272,9 @@ def _timeless(value: object) -> object:
     return value
 
 
-def _managed(item: Manifest) -> bool:
-    owners = _metadata(item).get("ownerReferences")
-    return isinstance(owners, list) and any(
-        isinstance(each, dict) and each.get("controller") is True for each in owners
-    )
-
-
 def _ended(pod: Manifest) -> bool:
     """Whether it runs no more, and is only kept to be looked at."""
-    return _member(pod, "status").get("phase") in ("Succeeded", "Failed")
-
-
-def _metadata(item: Manifest) -> Mapping[str, object]:
-    return _member(item, "metadata")
-
-
-def _member(item: Manifest, name: str) -> Mapping[str, object]:
-    found = item.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _text(fields: Mapping[str, object], key: str) -> str:
-    value = fields.get(key)
-    return value if isinstance(value, str) else ""
+    return mapping(pod.get("status")).get("phase") in ("Succeeded", "Failed")
 
 
 def _path(namespace: str) -> str:

@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.controllers.status import Condition, generation_of, status_of
+from trow.controllers.status import Condition, status_of
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
 from trow.lib.failures import FailureLog
+from trow.lib.kube_objects import generation, labels
 from trow.lib.times import rfc3339
 from trow.oci.errors import Unavailable
 from trow.policy.resources import GROUP, VERSION, ManifestError, exception_of, policy_of
@@ -156,9 +157,7 @@ class PolicyController:
     def of(self, namespace: str) -> Mapping[str, str] | None:
         """The labels of a namespace; None if it is not known, as one that was made a moment ago."""
         item = self._namespaces.objects.get(("", namespace))
-        metadata = item.get("metadata") if item else None
-        labels = metadata.get("labels") if isinstance(metadata, dict) else None
-        return None if item is None else labels if isinstance(labels, dict) else {}
+        return None if item is None else labels(item)
 
     def _changed(self) -> None:
         self._stale.set()
@@ -257,7 +256,7 @@ class PolicyController:
             listener()
         for source in self._sources:
             conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
-            wanted = status_of(source.item, conditions, now, observedGeneration=generation_of(source.item))
+            wanted = status_of(source.item, conditions, now, observedGeneration=generation(source.item))
             await self._set_status(source.path, wanted)
         for (_, name), read in self._exceptions_read.items():
             await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(read, now, self._doubt))
@@ -291,14 +290,14 @@ def _ready(source: Source) -> Condition:
 
 def _exception_status(read: _ReadException, now: float, doubt: Callable[[float], str]) -> Manifest | None:
     item, exception = read.item, read.exception
-    generation = generation_of(item)
+    observed = generation(item)
     if exception is None:
         invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
-        return status_of(item, [invalid], now, observedGeneration=generation)
+        return status_of(item, [invalid], now, observedGeneration=observed)
     condition = _active(exception, now)
     if condition.holds and (why := doubt(exception.begins)):
         condition = Condition("Active", holds=False, reason="NotGuarded", message=why)
-    return status_of(item, [condition], now, observedGeneration=generation, expiresAt=rfc3339(exception.ends))
+    return status_of(item, [condition], now, observedGeneration=observed, expiresAt=rfc3339(exception.ends))
 
 
 def _active(exception: PolicyException, now: float) -> Condition:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.kube_objects import generation, listing, mapping, metadata
 from trow.lib.times import rfc3339
 
 if TYPE_CHECKING:
@@ -37,26 +38,20 @@ def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **fur
         now: seconds of Unix time; a condition that holds as before keeps the time since when it does.
         further: other members of the status; none that the definition of the kind does not have.
     """
-    metadata = _mapping(item.get("metadata"))
-    generation = generation_of(item)
+    found = metadata(item)
     before = {each.get("type"): each for each in _conditions(item)}
     wanted: dict[str, object] = {
-        "conditions": [_condition(each, before.get(each.type, {}), generation, now) for each in conditions],
+        "conditions": [_condition(each, before.get(each.type, {}), generation(item), now) for each in conditions],
         **further,
     }
-    present = _mapping(item.get("status"))
+    present = mapping(item.get("status"))
     if all(present.get(key) == value for key, value in wanted.items()):
         return None
-    names = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
+    names = {key: found[key] for key in ("name", "namespace") if key in found}
     return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": names, "status": wanted}
 
 
-def generation_of(item: Manifest) -> object:
-    """The number of the specification, which the API server counts up."""
-    return _mapping(item.get("metadata")).get("generation")
-
-
-def _condition(wanted: Condition, before: Mapping[str, object], generation: object, now: float) -> Manifest:
+def _condition(wanted: Condition, before: Mapping[str, object], observed: int | None, now: float) -> Manifest:
     status = "True" if wanted.holds else "False"
     since = before.get("lastTransitionTime") if before.get("status") == status else None
     return {
@@ -65,14 +60,9 @@ def _condition(wanted: Condition, before: Mapping[str, object], generation: obje
         "reason": wanted.reason,
         "message": wanted.message[:LONGEST_MESSAGE],
         "lastTransitionTime": since or rfc3339(now),
-        "observedGeneration": generation,
+        "observedGeneration": observed,
     }
 
 
 def _conditions(item: Manifest) -> Sequence[Mapping[str, object]]:
-    found = _mapping(item.get("status")).get("conditions")
-    return [_mapping(each) for each in found] if isinstance(found, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+    return [mapping(each) for each in listing(mapping(item.get("status")).get("conditions"))]

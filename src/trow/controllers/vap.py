@@ -17,6 +17,7 @@ from trow.controllers.status import Condition
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
 from trow.kube.objects import Patch
+from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
 from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
 from trow.policy.vap.regions import Changes, by_names
 
@@ -138,14 +139,11 @@ class VapController:
         known = self._compiled.get(source.path)
         if known and known[0] is source and known[1:3] == (exceptions, changed):
             return known[3]
-        metadata = source.item.get("metadata")
-        generation = metadata.get("generation") if isinstance(metadata, dict) else 0
-        number = generation if isinstance(generation, int) else 0
         # Beside the event loop: one of a thousand rules takes its time.
         compiled = await asyncio.to_thread(
             compile_policy,
             source.policy,
-            generation=number,
+            generation=generation(source.item) or 0,
             excluded=self._excluded,
             exceptions=exceptions,
             now=self._clock(),
@@ -180,12 +178,12 @@ class VapController:
         if _conditions(stored) != (wanted := _conditions(manifest)):
             # To server-side apply, what somebody else has added is theirs; it would say where nothing is judged.
             stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, Patch.MERGE)
-        self._applied[path] = manifest, _generation(stored)
+        self._applied[path] = manifest, generation(stored)
 
     def _generation(self, path: str) -> object:
         collection, _, name = path.rpartition("/")
         present = self._watched[collection].objects.get(("", name))
-        return _generation(present) if present is not None else None
+        return generation(present) if present is not None else None
 
     async def _remove_others(self, wanted: Collection[str]) -> None:
         """What was compiled from policies that are no more; bindings first, for they put the others in force."""
@@ -208,25 +206,13 @@ def _paths(compiled: Compiled) -> dict[str, Mapping[str, object]]:
 
 
 def _name(manifest: Mapping[str, object]) -> str:
-    metadata = manifest["metadata"]
-    return str(metadata["name"]) if isinstance(metadata, dict) else ""
-
-
-def _generation(item: Manifest) -> object:
-    metadata = item.get("metadata")
-    return metadata.get("generation") if isinstance(metadata, dict) else None
+    return text(metadata(manifest).get("name"))
 
 
 def _conditions(item: Mapping[str, object]) -> Sequence[object]:
-    spec = item.get("spec")
-    found = spec.get("matchConditions") if isinstance(spec, dict) else None
-    return found if isinstance(found, list) else []
+    return listing(mapping(item.get("spec")).get("matchConditions"))
 
 
 def _is_ours(item: Manifest) -> bool:
     """Whether a controller of this kind has written it: nothing else is ever removed."""
-    metadata = item.get("metadata")
-    if not isinstance(metadata, dict):
-        return False
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    return LABELS.items() <= labels.items() and SOURCE in annotations
+    return LABELS.items() <= labels(item).items() and SOURCE in mapping(metadata(item).get("annotations"))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from trow.kube.errors import Conflict, KubeRefused
 from trow.kube.objects import Patch
 from trow.lib.failures import FailureLog
+from trow.lib.kube_objects import listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
 from trow.policy.webhooks import HERE, MUTATING, PROBE, REACHED, REGISTRATION, VALIDATING, mutating, reach, validating
 
@@ -159,9 +159,9 @@ class WebhookConfigurations:
         elif _holds(present.get("webhooks") or [], [*webhooks]):
             return
         else:
-            metadata = {"resourceVersion": _version(present), "labels": _LABELS}
+            wanted = {"resourceVersion": metadata(present).get("resourceVersion"), "labels": _LABELS}
             # The list as a whole: nothing stays of what somebody else has added to it.
-            await self._objects.patch(path, {"metadata": metadata, "webhooks": [*webhooks]}, Patch.MERGE)
+            await self._objects.patch(path, {"metadata": wanted, "webhooks": [*webhooks]}, Patch.MERGE)
         log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})
 
 
@@ -180,25 +180,18 @@ def _event(namespace: str) -> Manifest:
 
 
 def _webhooks(configuration: Manifest | None) -> Sequence[Manifest]:
-    found = configuration.get("webhooks") if configuration else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return [each for each in listing((configuration or {}).get("webhooks")) if isinstance(each, dict)]
 
 
 def _bundle(configuration: Manifest | None) -> bytes:
     """The authorities that are trusted now; b"" where there are none."""
     for webhook in _webhooks(configuration):
-        client = webhook.get("clientConfig")
-        encoded = client.get("caBundle") if isinstance(client, dict) else None
+        encoded = text(mapping(webhook.get("clientConfig")).get("caBundle"))
         try:
-            return base64.b64decode(encoded or "", validate=True)
-        except (binascii.Error, TypeError):
+            return base64.b64decode(encoded, validate=True)
+        except ValueError:
             return b""
     return b""
-
-
-def _version(item: Manifest) -> object:
-    metadata = item.get("metadata")
-    return metadata.get("resourceVersion") if isinstance(metadata, dict) else None
 
 
 def _holds(present: object, wanted: object) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeGuard
@@ -19,6 +18,7 @@ from trow.access.identity import Identity, Method
 from trow.identity.credentials import Stale
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_header
 from trow.identity.oidc_keys import KEY_OF, IssuerKeys
+from trow.lib.dns_names import is_label
 from trow.lib.globs import matches
 from trow.lib.urls import problem_with
 from trow.oci.errors import Unauthorized
@@ -38,7 +38,6 @@ _ANOTHER: Final = "get another from its issuer"
 _RULES: Final = "get another from its issuer, or have an administrator change auth.oidc"
 
 _RESERVED: Final = ("system:", "robot:", "certificate:")
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_NAME: Final = 256
 
 _MOST_CLAIMS: Final = 64
@@ -101,7 +100,7 @@ class IssuerSettings:
         return f"{self.name}:" if self.groups_prefix is None else self.groups_prefix
 
     def _problems(self) -> Iterator[str]:
-        if not _NAME.fullmatch(self.name):
+        if not is_label(self.name):
             yield "its name has to be of lower-case letters, digits and '-'"
         if not self.audiences or not all(self.audiences):
             yield "audiences are missing: name whom its tokens are meant for, else those for others would be accepted"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
@@ -21,6 +20,7 @@ from trow.access.prefixes import EVERYWHERE
 from trow.access.rules import Decision
 from trow.identity import remedies
 from trow.lib.caches import TtlCache
+from trow.lib.dns_names import is_label
 from trow.lib.shares import Bounds, Shares
 from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import OciError, Unavailable
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # Questions under way, of all and of one user: the API server answers others too, and names can be made up.
 _QUESTIONS: Final = Bounds(total=24, each=8, waiting=2048, waiting_each=256, patience=5.0)
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _GROUP: Final = "registry.trow.io"
 _ALLOWED_SECONDS: Final = 30.0
 _DENIED_SECONDS: Final = 5.0
@@ -104,7 +103,7 @@ class RepositoryMap:
             if prefixes.count(prefix) > 1 or not prefix or prefix.strip("/") != prefix:
                 raise ValueError(f"the prefix {prefix!r} stands twice or is none; write components, such as old/team")
         for namespace in filter(None, (*self.namespaces.values(), self.default_namespace)):
-            if not _NAMESPACE.fullmatch(namespace):
+            if not is_label(namespace):
                 raise ValueError(f"{namespace!r} cannot be a namespace: it has to be of a-z, 0-9 and '-'")
 
     def locate(self, repository: Repository) -> Place | None:

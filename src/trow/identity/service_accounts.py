@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trow.access.identity import Identity, Method
 from trow.identity.jwts import LONGEST_TOKEN, is_jwt, unverified_claims
 from trow.lib.caches import TtlCache
+from trow.lib.dns_names import LABEL, SUBDOMAIN
 from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_ACCOUNT: Final = re.compile(rf"system:serviceaccount:{_LABEL}:{_LABEL}(?:\.{_LABEL})*")
+_ACCOUNT: Final = re.compile(rf"system:serviceaccount:{LABEL}:{SUBDOMAIN}")
 _CREDENTIAL: Final = "authentication.kubernetes.io/credential-id"
 _ACCEPTED_SECONDS: Final = 60.0
 _REFUSED_SECONDS: Final = 5.0

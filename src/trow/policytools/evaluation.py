@@ -6,11 +6,11 @@ undecided.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.dns_names import is_label
 from trow.policy.changes import reference_of
 from trow.policy.kinds import seems_to_name_images
 from trow.policy.pods import Kind, UnreadableObject
@@ -34,7 +34,6 @@ _UNTOLD: Final = (
     " admission.extra_kinds into a configuration and name that by -f, too"
 )
 # RFC 1123, as Kubernetes has it for namespaces.
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ def namespace_of(text: str) -> str:
     Raises:
         UnreadableObject: it cannot.
     """
-    if not _NAMESPACE.fullmatch(text):
+    if not is_label(text):
         raise UnreadableObject(f"{text!r} is not the name of a namespace")
     return text
 

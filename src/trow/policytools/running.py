@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trow.lib.kube_objects import listing, mapping
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,12 +16,12 @@ _OVER: Final = frozenset({"Complete", "Failed"})
 
 def runs(item: Mapping[str, object]) -> bool:
     """Whether it runs, or makes something run: not what is scaled to nothing, suspended, finished or only kept."""
-    spec, status = _member(item, "spec"), _member(item, "status")
+    spec, status = mapping(item.get("spec")), mapping(item.get("status"))
     if spec.get("replicas") == 0 or spec.get("suspend") is True:
         return False
     if status.get("phase") in _ENDED or status.get("completionTime") or status.get("finishedAt"):
         return False
-    return not any(_is_over(each) for each in _list(status.get("conditions")))
+    return not any(_is_over(each) for each in listing(status.get("conditions")))
 
 
 def _is_over(condition: object) -> bool:
@@ -28,15 +30,6 @@ def _is_over(condition: object) -> bool:
 
 def pods_of(item: Mapping[str, object]) -> int:
     """How many Pods it makes at once, as it says; one where it does not."""
-    spec, status = _member(item, "spec"), _member(item, "status")
+    spec, status = mapping(item.get("spec")), mapping(item.get("status"))
     said = (spec.get("replicas"), status.get("desiredNumberScheduled"), spec.get("parallelism"))
     return next((number for number in said if isinstance(number, int) and number > 0), 1)
-
-
-def _member(item: Mapping[str, object], name: str) -> Mapping[str, object]:
-    found = item.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

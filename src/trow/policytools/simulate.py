@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from trow.lib.errors import StartError
+from trow.lib.kube_objects import Owner, controller_of, metadata, text
 from trow.policytools.documents import Document, Place
 from trow.policytools.evaluation import Evaluation, try_one
 from trow.policytools.judging import Judge, Outcome
@@ -120,7 +121,7 @@ def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, n
         if not runs(item):
             idle += 1
         elif judged := try_one(trial, document, judge, policies.subjects, namespace):
-            found.append(_Found(judged, _owner(item), pods_of(item)))
+            found.append(_Found(judged, controller_of(metadata(item)), pods_of(item)))
     workloads: dict[tuple[str, str], Outcome] = {}
     against: dict[_Key, list[_Against]] = defaultdict(list)
     for each in found:
@@ -159,19 +160,11 @@ def _rank(outcome: Outcome) -> int:
     return [*Outcome].index(outcome)
 
 
-class _Owner(NamedTuple):
-    """Who manages an object."""
-
-    kind: str
-    name: str
-    uid: str
-
-
 class _Found(NamedTuple):
     """What was judged, who manages it, and how many Pods it makes."""
 
     judged: JudgedObject
-    owner: _Owner | None
+    owner: Owner | None
     pods: int
 
 
@@ -190,12 +183,12 @@ class _Roots:
     """Finds what somebody made behind what controllers have made of it."""
 
     def __init__(self) -> None:
-        self._owners: dict[str, _Owner | None] = {}
+        self._owners: dict[str, Owner | None] = {}
 
     def add(self, item: Mapping[str, object]) -> None:
         """Take down who manages an object."""
-        if isinstance(uid := _metadata(item).get("uid"), str):
-            self._owners[uid] = _owner(item)
+        if uid := text(metadata(item).get("uid")):
+            self._owners[uid] = controller_of(metadata(item))
 
     def of(self, found: _Found) -> str:
         """Kind and name of the outermost owner that is known."""
@@ -205,16 +198,3 @@ class _Roots:
                 break
             name, owner = f"{owner.kind} {owner.name}", self._owners.get(owner.uid)
         return name
-
-
-def _metadata(item: Mapping[str, object]) -> Mapping[str, object]:
-    found = item.get("metadata")
-    return found if isinstance(found, dict) else {}
-
-
-def _owner(item: Mapping[str, object]) -> _Owner | None:
-    owners = _metadata(item).get("ownerReferences")
-    for owner in owners if isinstance(owners, list) else ():
-        if isinstance(owner, dict) and owner.get("controller") is True:
-            return _Owner(*(str(owner.get(key)) for key in ("kind", "name", "uid")))
-    return None
