@@ -44,4 +44,4 @@ def test_the_installed_program_serves(installed: Path, tmp_path: Path, monkeypat
         f"{installed}{os.sep}"
     )
     with Trow.start(tmp_path) as trow, Client(trow.url) as client:
-        assert client.get("/readiness").status == 200
+        assert client.get("/readyz").status == 200

@@ -74,7 +74,7 @@ def test_pulls_go_on_and_pushes_are_told_to_come_back(tmp_path: Path, trow: Trow
                 lambda each: each.ask("DELETE", f"/v2/{REPOSITORY}/manifests/kept"),
             )
         ]
-        ready = pool.submit(ask_alone, trow, lambda each: each.ask("GET", "/readiness"))
+        ready = pool.submit(ask_alone, trow, lambda each: each.ask("GET", "/readyz"))
         assert_pulls_go_on(client)
         for answer in (each.result() for each in answers):
             assert (answer.status, answer.codes) == (503, ["UNAVAILABLE"])
@@ -88,7 +88,7 @@ def test_pulls_go_on_and_pushes_are_told_to_come_back(tmp_path: Path, trow: Trow
         assert client.push_whole(REPOSITORY, content).status == 201
         assert client.get_blob(REPOSITORY, digest_of(content)).body == content
     assert client.put_manifest(REPOSITORY, "new", manifest).status == 201
-    assert client.ask("GET", "/readiness").status == 200
+    assert client.ask("GET", "/readyz").status == 200
 
 
 def ask_alone(trow: Trow, ask: Callable[[WireClient], Answer]) -> Answer:

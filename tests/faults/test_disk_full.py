@@ -63,7 +63,7 @@ def assert_pulls_go_on(client: WireClient) -> None:
 
 def assert_serves_again(volume: Volume, client: WireClient) -> None:
     volume.clear()
-    assert client.ask("GET", "/readiness").status == 200
+    assert client.ask("GET", "/readyz").status == 200
     for size in (100, 5 * MIB):
         content = random.Random(size).randbytes(size)
         assert client.push_whole(REPOSITORY, content).status == 201
@@ -80,7 +80,7 @@ def test_a_large_blob_in_one_request(room: int, volume: Volume, client: WireClie
     assert client.get_blob(REPOSITORY, digest_of(content)).status == 404
     assert staged(volume.data) == []
     volume.fill()
-    assert client.ask("GET", "/readiness").status == 503
+    assert client.ask("GET", "/readyz").status == 503
     assert staged(volume.data) == []
     assert_pulls_go_on(client)
     assert_serves_again(volume, client)
@@ -213,7 +213,7 @@ def test_what_is_there_can_be_deleted_on_a_full_volume(volume: Volume, client: W
         assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(blob)}").status == 202
         assert client.get_blob(REPOSITORY, digest_of(blob)).status == 404
     assert client.get_manifest(REPOSITORY, "kept").body == MANIFEST
-    assert client.ask("GET", "/readiness").status == 503
+    assert client.ask("GET", "/readyz").status == 503
     assert_serves_again(volume, client)
     assert client.push_whole(REPOSITORY, LARGE).status == 201
 
@@ -227,7 +227,7 @@ def test_deletes_leave_no_space_to_pushes_until_there_is_enough(volume: Volume, 
         assert answer.status == 507, answer
         assert answer.codes == ["UNAVAILABLE"]
     assert client.put_manifest(REPOSITORY, "new", image_of(b"new")).status == 507
-    assert client.ask("GET", "/readiness").status == 503
+    assert client.ask("GET", "/readyz").status == 503
     assert client.ask("DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(SMALL)}").status == 202
     volume.clear()
     assert client.push_whole(REPOSITORY, random.Random(6).randbytes(MIB)).status == 201

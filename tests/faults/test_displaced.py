@@ -121,9 +121,9 @@ def assert_refused(answer: Answer) -> None:
 def test_a_registry_whose_data_was_moved_is_not_ready_and_logs_it(
     name: str, happens: Callable[[Path], None], trow: Trow, client: WireClient, data: Path
 ) -> None:
-    assert client.ask("GET", "/readiness").status == 200
+    assert client.ask("GET", "/readyz").status == 200
     happens(data / name if name else data)
-    answer = client.ask("GET", "/readiness")
+    answer = client.ask("GET", "/readyz")
     assert answer.status == 503
     assert b"was moved or replaced while it is in use" in answer.body
     assert client.ask("GET", "/healthz").status == 200
@@ -158,7 +158,7 @@ def test_a_large_blob_goes_into_no_other_folder(trow: Trow, client: WireClient, 
 def test_a_folder_of_uploads_that_is_made_anew_is_used(trow: Trow, client: WireClient, data: Path) -> None:
     """The next start would clear it in any case."""
     make_anew(data / "uploads")
-    assert client.ask("GET", "/readiness").status == 200
+    assert client.ask("GET", "/readyz").status == 200
     assert push_large(client).status == 201
     assert push_in_a_session(client).status == 201
 
@@ -180,10 +180,10 @@ def test_what_is_put_back_is_taken_up_again(name: str, trow: Trow, client: WireC
     path = data / name if name else data
     moved = path.with_name(f"{path.name}.moved")
     move(path)
-    assert client.ask("GET", "/readiness").status == 503
+    assert client.ask("GET", "/readyz").status == 503
     refused = [change(client).status for change in (push_small, push_large)]
     moved.rename(path)
-    assert client.ask("GET", "/readiness").status == 200
+    assert client.ask("GET", "/readyz").status == 200
     if name != "audit.db":
         assert 503 in refused
         assert client.get_blob(REPOSITORY, digest_of(LARGE[1:])).status == 404

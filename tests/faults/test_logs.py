@@ -56,7 +56,7 @@ def ask_often(client: WireClient, count: int = REQUESTS) -> None:
 
 def dropped(client: WireClient) -> int:
     text = fresh(lambda: client.ask("GET", "/metrics").body)
-    found = re.search(r"^trow_log_lines_dropped (\S+)$", text, re.MULTILINE)
+    found = re.search(r"^trow_log_lines_dropped_total (\S+)$", text, re.MULTILINE)
     assert found
     return int(float(found[1]))
 
@@ -77,7 +77,7 @@ def test_a_pipe_that_nobody_reads_stops_neither_answers_nor_the_end(tmp_path: Pa
         with WireClient(host_of(process, tmp_path)) as client:
             ask_often(client)
             assert dropped(client) > 0
-            assert client.ask("GET", "/readiness").status == 200
+            assert client.ask("GET", "/readyz").status == 200
             assert client.push_whole("read/by-nobody", b"content").status == 201
         end(process)
     os.close(reading)

@@ -70,14 +70,14 @@ def test_a_volume_that_is_remounted_read_only_and_back(tmp_path: Path) -> None:
             (volume.data / name).symlink_to(aside / name)
         with volume.start(tmp_path) as trow, WireClient(trow.host) as client:
             furnish(trow)
-            assert client.ask("GET", "/readiness").status == 200
+            assert client.ask("GET", "/readyz").status == 200
             volume.remount("ro")
-            assert client.ask("GET", "/readiness").status == 503
+            assert client.ask("GET", "/readyz").status == 503
             assert_refused(client, "POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest_of(large)}", large)
             assert client.get_blob(REPOSITORY, digest_of(large)).status == 404
             assert_pulls_go_on(client)
             volume.remount("rw")
-            assert client.ask("GET", "/readiness").status == 200
+            assert client.ask("GET", "/readyz").status == 200
             assert client.push_whole(REPOSITORY, large).status == 201
             assert client.get_blob(REPOSITORY, digest_of(large)).body == large
         assert_clean(volume.data)
@@ -97,7 +97,7 @@ def test_a_volume_that_the_kernel_makes_read_only(tmp_path: Path) -> None:
         assert_refused(client, "PUT", f"/v2/{REPOSITORY}/manifests/new", manifest)
         assert_refused(client, "DELETE", f"/v2/{REPOSITORY}/manifests/kept")
         assert_refused(client, "DELETE", f"/v2/{REPOSITORY}/blobs/{digest_of(SMALL)}")
-        assert client.ask("GET", "/readiness").status == 503
+        assert client.ask("GET", "/readyz").status == 503
         assert client.get_manifest(REPOSITORY, "new").status == 404
         assert_pulls_go_on(client)
     with ext4(tmp_path / "volume", 48 * MIB) as volume:

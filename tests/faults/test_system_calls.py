@@ -149,11 +149,11 @@ def test_what_the_database_cannot_flush_is_refused(trow: Trow, client: WireClien
 
 
 def test_a_registry_that_cannot_flush_is_not_ready(trow: Trow, client: WireClient, wal: Path, log: Path) -> None:
-    assert client.ask("GET", "/readiness").status == 200
+    assert client.ask("GET", "/readyz").status == 200
     with failing(trow, log, FLUSH, "EIO", wal):
-        until(lambda: client.ask("GET", "/readiness").status == 503)
-        assert client.ask("GET", "/readiness").status == 503
-    assert client.ask("GET", "/readiness").status == 200
+        until(lambda: client.ask("GET", "/readyz").status == 503)
+        assert client.ask("GET", "/readyz").status == 503
+    assert client.ask("GET", "/readyz").status == 200
 
 
 def delete_manifest(client: WireClient, content: bytes) -> Answer:

@@ -131,7 +131,7 @@ def test_public_address_is_the_realm_whatever_the_client_says(tmp_path: Path) ->
 
 def test_what_operators_ask_needs_no_credentials(private: Trow) -> None:
     with Client(private.url) as nobody:
-        assert [nobody.get(path).status for path in ("/healthz", "/readiness", "/metrics")] == [200, 200, 200]
+        assert [nobody.get(path).status for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
 
 
 def test_user_may_do_everything(private: Trow) -> None:

@@ -46,14 +46,14 @@ def test_readiness(client: Client, path: str) -> None:
 def test_not_ready_while_the_storage_is_away(tmp_path: Path) -> None:
     with Trow.start(tmp_path) as trow, Client(trow.url) as client:
         shutil.rmtree(tmp_path / "data" / "uploads")
-        reply = client.get("/readiness")
+        reply = client.get("/readyz")
         assert reply.status == 503
         assert (reply.json["status"], reply.json["checks"]["database"]) == ("unavailable", "ok")
         assert "storage does not work" in reply.json["checks"]["storage"]
         assert str(tmp_path) not in reply.body.decode()
         assert client.get("/healthz").status == 200
         (tmp_path / "data" / "uploads").mkdir()
-        assert client.get("/readiness").status == 200
+        assert client.get("/readyz").status == 200
 
 
 # Metrics

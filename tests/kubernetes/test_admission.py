@@ -417,7 +417,7 @@ def test_as_long_as_the_policies_are_not_read_trow_is_not_ready_and_denies(warde
     warden.revoke()
     try:
         warden.start()
-        reply = warden.client.get("/readiness")
+        reply = warden.client.get("/readyz")
         assert reply.status == 503
         assert "the cluster's policies of images have not been read yet" in reply.body.decode()
         said = strict.run(OURS, "other")

@@ -200,7 +200,7 @@ def test_without_rights_the_log_says_which_and_the_rest_is_served(home: Home) ->
         )
         until(lambda: all(each.encode() in trow.stderr.read_bytes() for each in wanted))
         assert urllib3.request("GET", f"{trow.url}/v2/").status == 200
-        readiness = urllib3.request("GET", f"{trow.url}/readiness")
+        readiness = urllib3.request("GET", f"{trow.url}/readyz")
         assert readiness.status == 503
         assert readiness.json()["checks"]["webhooks"].startswith("there is no certificate for the webhooks yet")
         with pytest.raises(ConnectionRefusedError):
@@ -214,12 +214,12 @@ def test_a_restart_does_not_wait_for_the_api_server(home: Home) -> None:
         before = Guard(trow, trusted).certificate()
     with home.start(server="https://127.0.0.1:1", **SLOW) as trow:
         assert Guard(trow, trusted).certificate() == before
-        assert urllib3.request("GET", f"{trow.url}/readiness").status == 200
+        assert urllib3.request("GET", f"{trow.url}/readyz").status == 200
         until(lambda: Guard(trow, trusted).logged("the present one stays"))
     kept = home.folder / "trow" / "data" / "keys" / "webhook.pem"
     kept.write_bytes(b"garbage")
     with home.start(**SLOW) as trow:
-        until(lambda: urllib3.request("GET", f"{trow.url}/readiness").status == 200)
+        until(lambda: urllib3.request("GET", f"{trow.url}/readyz").status == 200)
         assert Guard(trow, trusted).certificate() == before
 
 

@@ -123,7 +123,7 @@ class Warden:
 
     @property
     def ready(self) -> bool:
-        return self.client.get("/readiness").status == 200
+        return self.client.get("/readyz").status == 200
 
     def wait_until_ready(self) -> None:
         until(lambda: self.ready)

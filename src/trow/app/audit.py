@@ -68,7 +68,7 @@ async def _trail(config: Config, metrics: Metrics) -> AsyncIterator[AuditPart]:
         for sink in _sinks(config):
             trail.add_sink(sink)
         webhook = await stack.enter_async_context(_webhook(config, trail))
-        _add_gauges(metrics, trail, webhook)
+        _add_metrics(metrics, trail, webhook)
         trail.record(_started(config))
         yield AuditPart(trail, AuditQueries(path))
 
@@ -137,13 +137,15 @@ def _target(config: Config, url: str) -> Target:
     )
 
 
-def _add_gauges(metrics: Metrics, trail: AuditTrail, webhook: Webhook | None) -> None:
-    metrics.add_gauge("trow_audit_recorded", "Audit records since the start", lambda: trail.counts().recorded)
-    metrics.add_gauge("trow_audit_lost", "Audit events that could not be recorded", lambda: trail.counts().lost)
+def _add_metrics(metrics: Metrics, trail: AuditTrail, webhook: Webhook | None) -> None:
+    metrics.add_counter("trow_audit_recorded_total", "Audit records written", lambda: trail.counts().recorded)
+    metrics.add_counter("trow_audit_lost_total", "Audit events that could not be recorded", lambda: trail.counts().lost)
     metrics.add_gauge("trow_audit_waiting", "Audit events not yet written", lambda: trail.counts().waiting)
     metrics.add_gauge("trow_audit_unsent", "Audit records the webhook has not taken", lambda: trail.counts().unsent)
-    metrics.add_gauge(
-        "trow_audit_webhook_failures", "Failed requests to the webhook", lambda: webhook.failures if webhook else 0
+    metrics.add_counter(
+        "trow_audit_webhook_failures_total",
+        "Failed requests to the webhook",
+        lambda: webhook.failures if webhook else 0,
     )
 
 

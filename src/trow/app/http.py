@@ -173,8 +173,8 @@ def connections_of(config: Config, metrics: Metrics) -> Connections:
 @contextlib.contextmanager
 def access_log_of(config: Config, output: Output, metrics: Metrics) -> Iterator[AccessLog | None]:
     """One line for each request; None where none is wanted."""
-    description = "Log lines since the start that nobody read in time"
-    metrics.add_gauge("trow_log_lines_dropped", description, lambda: output.lines.dropped)
+    description = "Log lines that nobody read in time"
+    metrics.add_counter("trow_log_lines_dropped_total", description, lambda: output.lines.dropped)
     if not config.log.access:
         yield None
         return

@@ -588,7 +588,7 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Bind | None,
         _setting(
             "A further address, always HTTPS, that serves the webhooks and nothing else, beside `/healthz` and"
-            " `/readiness`. Let nobody reach it but the API server.",
+            " `/readyz`. Let nobody reach it but the API server.",
             flag="--admission-bind",
         ),
     ] = None

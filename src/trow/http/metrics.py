@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# Whoever may write policies in a namespace names them, and names them anew.
+# Whoever may write policies in a namespace names them, and names them again.
 MOST_DECISION_SERIES: Final = 10_000
 _FRESH_SECONDS: Final = 1.0
 OTHERS: Final = "(others)"
@@ -51,6 +51,14 @@ class _Histogram:
         return result
 
 
+class _Asked(NamedTuple):
+    """A number that is kept elsewhere and asked for."""
+
+    family: type[GaugeMetricFamily | CounterMetricFamily]
+    description: str
+    value: Callable[[], float]
+
+
 class Metrics(Collector):
     """All numbers of one server."""
 
@@ -60,10 +68,9 @@ class Metrics(Collector):
         self._wording: asyncio.Task[bytes] | None = None
         self._worded = 0.0
         self._stored = (0, 0)
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {
-            "trow_blobs": ("Blobs stored, as of the last minute", lambda: self._stored[0]),
-            "trow_blob_bytes": ("Bytes of all blobs stored, as of the last minute", lambda: self._stored[1]),
-        }
+        self._asked: dict[str, _Asked] = {}
+        self.add_gauge("trow_blobs", "Blobs stored, as of the last minute", lambda: self._stored[0])
+        self.add_gauge("trow_blob_bytes", "Bytes of all blobs stored, as of the last minute", lambda: self._stored[1])
         self._requests: dict[tuple[str, str, int], int] = {}
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
@@ -121,7 +128,11 @@ class Metrics(Collector):
 
     def add_gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Add something that is looked up when the numbers are asked for."""
-        self._gauges[name] = (description, value)
+        self._asked[name] = _Asked(GaugeMetricFamily, description, value)
+
+    def add_counter(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Add something that only grows and is counted elsewhere; its name ends with ``_total``."""
+        self._asked[name] = _Asked(CounterMetricFamily, description, value)
 
     def count_ended(self, by_reason: Mapping[str, int]) -> None:
         """Tell of connections that were ended; the counts grow where they are."""
@@ -142,8 +153,8 @@ class Metrics(Collector):
         return await asyncio.shield(self._wording)
 
     def _look(self) -> None:
-        """Look up the gauges here, where what they ask belongs to."""
-        self._values = {name: value() for name, (_, value) in self._gauges.items()}
+        """Ask here, where what is asked belongs to."""
+        self._values = {name: asked.value() for name, asked in self._asked.items()}
 
     def collect(self) -> Iterable[Metric]:
         """What the client library asks for."""
@@ -173,7 +184,8 @@ class Metrics(Collector):
             ended.add_metric((reason,), count)
         yield ended
         for name, value in self._values.items():
-            yield GaugeMetricFamily(name, self._gauges[name][0], value=value)
+            asked = self._asked[name]
+            yield asked.family(name, asked.description, value=value)
 
     def _request_counts(self) -> Metric:
         family = CounterMetricFamily("trow_http_requests", "Answered requests", labels=("route", "method", "status"))

@@ -97,8 +97,8 @@ def table(
         Endpoint("POST", "/token", Permission.OPEN, _TOKEN, token.post),
         Endpoint("GET", "/", Permission.OPEN, _PROBE, ops.welcome),
         Endpoint("GET", "/healthz", Permission.OPEN, _PROBE, ops.healthz, Listener.ALL),
-        Endpoint("GET", "/readyz", Permission.OPEN, _PROBE, ops.readiness, Listener.ALL),
-        Endpoint("GET", "/readiness", Permission.OPEN, _PROBE, ops.readiness, Listener.ALL),
+        Endpoint("GET", "/readyz", Permission.OPEN, _PROBE, ops.readyz, Listener.ALL),
+        Endpoint("GET", "/readiness", Permission.OPEN, _PROBE, ops.readyz, Listener.ALL),
         Endpoint("GET", "/metrics", Permission.OPEN, _PROBE, ops.metrics, Listener.REGISTRY | Listener.PROBES),
     )
 

@@ -81,6 +81,14 @@ def test_gauges_are_read_when_asked() -> None:
     assert samples(metrics)["trow_things"] == 2
 
 
+def test_what_only_grows_is_a_counter_also_where_it_is_counted_elsewhere() -> None:
+    lost = 3
+    metrics = Metrics()
+    metrics.add_counter("trow_things_lost_total", "Things lost", lambda: lost)
+    assert samples(metrics)["trow_things_lost_total"] == 3
+    assert b"# TYPE trow_things_lost_total counter" in metrics.text()
+
+
 def test_what_is_stored_is_known_once_it_was_counted() -> None:
     metrics = Metrics()
     assert (samples(metrics)["trow_blobs"], samples(metrics)["trow_blob_bytes"]) == (0, 0)

@@ -22,7 +22,7 @@ async def test_storage_is_tried_once_for_all_who_ask_whether_it_is_ready() -> No
             raise Unavailable("no more")
 
     operations = Operations({"storage": check}, Metrics())
-    asking = [asyncio.create_task(operations.readiness(None)) for _ in range(100)]  # type: ignore[arg-type]
+    asking = [asyncio.create_task(operations.readyz(None)) for _ in range(100)]  # type: ignore[arg-type]
     await asyncio.sleep(0)
     asking[0].cancel()
     go_on.set()
@@ -30,5 +30,5 @@ async def test_storage_is_tried_once_for_all_who_ask_whether_it_is_ready() -> No
         await asking[0]
     assert {(await each).status for each in asking[1:]} == {200}
     assert tried == [1]
-    later = await operations.readiness(None)  # type: ignore[arg-type]
+    later = await operations.readyz(None)  # type: ignore[arg-type]
     assert (later.status, json.loads(later.body)["checks"]) == (503, {"storage": "no more"})

@@ -93,8 +93,8 @@ def test_no_route_stands_twice() -> None:
         ("GET", "/token", "get", {}),
         ("POST", "/token", "post", {}),
         ("HEAD", "/healthz", "healthz", {}),
-        ("GET", "/readyz", "readiness", {}),
-        ("GET", "/readiness", "readiness", {}),
+        ("GET", "/readyz", "readyz", {}),
+        ("GET", "/readiness", "readyz", {}),
         ("GET", "/metrics", "metrics", {}),
     ],
 )

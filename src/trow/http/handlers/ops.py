@@ -50,7 +50,7 @@ class Operations:
         del request
         return json_response(200, {"status": "ok"})
 
-    async def readiness(self, request: Request) -> Response:
+    async def readyz(self, request: Request) -> Response:
         """Storage and database take reads and writes. They are tried once for all who ask at the same time."""
         del request
         if self._checking is None or self._checking.done():
