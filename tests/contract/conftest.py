@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from trow.registry.ports import Blobs
 
 
-@pytest.fixture(params=["memory", "filesystem"])
+@pytest.fixture(params=["bytes", "stream", "redirect", "filesystem"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
-    if request.param == "memory":
-        yield MemoryBlobs()
+    if request.param != "filesystem":
+        yield MemoryBlobs(form=request.param)
     else:
         store = FilesystemBlobs(tmp_path)
         store.prepare()

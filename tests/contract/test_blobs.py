@@ -17,7 +17,7 @@ from support.core import OWNER, Stalled, digest, names, pieces
 from trow.oci.digest import ALGORITHMS
 from trow.oci.errors import BlobUnknown, BodyIncomplete, Unavailable
 from trow.oci.names import UploadId
-from trow.registry.ports import LocalFile
+from trow.registry.ports import LocalFile, Redirect, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,11 +36,18 @@ async def stage(blobs: Blobs, *chunks: bytes, algorithm: str = "sha256") -> Stag
 
 
 async def read(blobs: Blobs, name: Digest, size: int) -> bytes | None:
-    source = await blobs.locate(name, size)
-    if isinstance(source, LocalFile):
-        assert source.size == size
-        return source.path.read_bytes()
-    return source
+    """The blob as a client gets it."""
+    match await blobs.locate(name, size):
+        case LocalFile(path=path, size=found):
+            assert found == size
+            return path.read_bytes()
+        case Stream(read=reading):
+            return b"".join([piece async for piece in reading(0, size)])
+        case Redirect(url=url):
+            assert url.endswith(name)
+            return b"".join([piece async for piece in blobs.read(name)])
+        case content:
+            return content
 
 
 def open_files() -> int:

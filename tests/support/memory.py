@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, Unavailable
 from trow.oci.page import Page
-from trow.registry.ports import StoredName
+from trow.registry.ports import Redirect, StoredName, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from trow.oci.page import PageRequest
     from trow.registry.ports import BlobSource
 
+Form: TypeAlias = Literal["bytes", "stream", "redirect"]
 _PIECE: Final = 1024 * 1024
 
 
 class MemoryBlobs:
-    """`Blobs` that are gone with the process."""
+    """`Blobs` that are gone with the process, and come to clients in one of the forms that there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, form: Form = "bytes") -> None:
+        self._form = form
         self._blobs: dict[Digest, bytes] = {}
         self.quarantined: dict[Digest, bytes] = {}
         self._staged: dict[UploadId, bytearray] = {}
@@ -36,7 +39,15 @@ class MemoryBlobs:
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         content = self._blobs.get(digest)
-        return content if content is not None and len(content) == size else None
+        if content is None or len(content) != size:
+            return None
+        match self._form:
+            case "bytes":
+                return content
+            case "stream":
+                return Stream(partial(self.read, digest))
+            case "redirect":
+                return Redirect(f"https://blobs.example/{digest}")
 
     async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         if digest not in self._blobs:

@@ -13,7 +13,7 @@ from trow.http import errors
 from trow.http.connections import SMALL
 from trow.http.handlers.v2 import warning
 from trow.http.request import LONGEST_PATH, Request
-from trow.http.response import Response
+from trow.http.response import Response, StreamResponse
 from trow.oci.errors import Denied, OciError, Unauthorized, Unavailable
 from trow.oci.names import Repository
 
@@ -92,12 +92,16 @@ class Dispatcher:
         assert task is not None  # noqa: S101 - the server runs each request as one
         self._running.add(task)
         try:
-            answer = await self._told(request, activity)
-            self._send(request, transport, answer)
-            self._note(request, answer, time.perf_counter() - started)
+            try:
+                answer = await self._told(request, activity)
+                self._send(request, transport, answer)
+                self._note(request, answer, time.perf_counter() - started)
+            finally:
+                self._connections.end(activity)
+            if isinstance(answer, StreamResponse):
+                await _feed(answer, request)
         finally:
             self._running.discard(task)
-            self._connections.end(activity)
 
     async def cut_off(self) -> None:
         """End the requests under way, while what they need for that is still there: files, threads, the database."""
@@ -201,3 +205,12 @@ class Dispatcher:
         self._metrics.request(path, method, answer.status, seconds, request.received, sent)
         if self._access_log is not None:
             self._access_log.request(request, answer.status, sent, seconds)
+
+
+async def _feed(answer: StreamResponse, request: Request) -> None:
+    """Send the rest of an answer; a stop ends it."""
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await answer.feed()
+    except OciError:
+        log.exception("a blob was cut off, because its store has failed", extra={"request": request.number})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,6 @@ from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, ManifestUnknown
 from trow.oci.numbers import finite
 from trow.policy.facts import ImageConfig, ImageFacts, Need
-from trow.registry.ports import LocalFile
 from trow.registry.reading import Reading
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
     from trow.oci.names import Repository, Tag
     from trow.policy.images import ImageReference
-    from trow.registry.ports import BlobSource, ManifestRecord
+    from trow.registry.ports import ManifestRecord
     from trow.registry.pull import Pull
 
 _ABSENT: Final = ImageFacts(exists=False)
@@ -154,8 +152,8 @@ class LocalImageLookup:
                 return known
             if blob.size > _LARGEST_CONFIGURATION:
                 return _SILENT
-            found = await self._reading.of(await _content(blob.source), _CONFIGURATION.decode)
-        except (BlobUnknown, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found = await self._reading.of(await self._pull.content(blob), _CONFIGURATION.decode)
+        except (BlobUnknown, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _SILENT
         if len(self._read) >= _MOST_REMEMBERED:
             self._read.clear()  # what is asked for again and again comes back at once
@@ -168,7 +166,3 @@ def _oldest(found: Sequence[_Configuration]) -> float | None:
     dates = [each.created_at for each in found]
     known = [date for date in dates if date is not None]
     return min(known) if known and len(known) == len(dates) else None
-
-
-async def _content(source: BlobSource) -> bytes:
-    return await asyncio.to_thread(source.path.read_bytes) if isinstance(source, LocalFile) else source

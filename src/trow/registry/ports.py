@@ -29,8 +29,22 @@ class LocalFile:
     size: int
 
 
-BlobSource: TypeAlias = bytes | LocalFile
-"""Where a blob's bytes are: at hand, or in a file that the server sends by itself."""
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A blob that the store reads from somewhere else: bytes ``start`` to ``end``, as fast as they are taken."""
+
+    read: Callable[[int, int], AsyncGenerator[bytes, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """A blob that clients get for themselves, from an address that is good for a while."""
+
+    url: str
+
+
+BlobSource: TypeAlias = bytes | LocalFile | Stream | Redirect
+"""How a client gets a blob: its bytes, a file that the server sends by itself, a stream, or another address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Blob:
     """A blob that may be read: ``size`` bytes at ``source``."""
 
+    digest: Digest
     size: int
     source: BlobSource
 
@@ -65,4 +66,14 @@ class Pull:
         source = await locate(self._blobs, digest, record)
         if source is None:
             raise blob_unknown(repository, digest)
-        return Blob(record.size, source)
+        return Blob(digest, record.size, source)
+
+    async def content(self, blob: Blob) -> bytes:
+        """All bytes of a blob, which is a small one.
+
+        Raises:
+            BlobUnknown: its bytes are lost.
+        """
+        if isinstance(blob.source, bytes):
+            return blob.source
+        return b"".join([piece async for piece in self._blobs.read(blob.digest, 0, blob.size)])

@@ -218,7 +218,7 @@ async def test_a_configuration_is_read_once(
     known: LocalImageLookup, metadata: EmbeddedMetadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await made_and_for(known, metadata, platforms.image()) == (seconds(MADE), ("linux/amd64",))
-    monkeypatch.setattr("trow.registry.image_lookup._content", None)
+    monkeypatch.setattr("trow.registry.pull.Pull.content", None)
     assert await made_at(known) == seconds(MADE)
 
 

@@ -33,7 +33,7 @@ from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange
 from trow.registry import mounts as anywhere
 from trow.registry import sessions as sessions_module
-from trow.registry.ports import LocalFile, UploadBounds
+from trow.registry.ports import UploadBounds
 from trow.registry.pull import Pull
 from trow.registry.sessions import Chunk, SessionKey
 
@@ -62,7 +62,7 @@ def chunk(content: bytes, at: int | None = None, *, announced: bool = True) -> C
 
 async def read(pull: Pull, repository: Repository, name: Digest) -> bytes:
     found = await pull.blob(repository, name)
-    content = found.source.path.read_bytes() if isinstance(found.source, LocalFile) else found.source
+    content = await pull.content(found)
     assert len(content) == found.size
     return content
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
+from trow.http.connections import SMALL
 from trow.http.handlers.v2 import matches
-from trow.http.response import Answer, FileResponse, Headers, Response
+from trow.http.response import Answer, FileResponse, Headers, HeadResponse, Response, StreamResponse
 from trow.oci.digest import ALGORITHMS, CANONICAL, Digest, parse_algorithm
 from trow.oci.errors import DigestInvalid, DigestMismatch, NameInvalid, RequestInvalid
 from trow.oci.names import Repository, UploadId
 from trow.oci.ranges import ByteRange, parse_chunk, parse_range
 from trow.registry.events import Action
-from trow.registry.ports import LocalFile
+from trow.registry.ports import LocalFile, Redirect, Stream
 from trow.registry.sessions import Chunk, SessionKey
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class BlobHandlers:
         wanted = _wanted(request, blob.size, etag)
         if wanted is not None:
             headers.append(("content-range", f"bytes {wanted.start}-{wanted.end - 1}/{blob.size}"))
-        answer = _content(blob, wanted, headers)
-        await self._recorder.blob(request, digest, answer.length)
-        return answer
+        await self._recorder.blob(request, digest, wanted.length if wanted else blob.size)
+        if request.method == "HEAD":
+            return HeadResponse(200, headers, blob.size)
+        return await _content(blob, wanted, headers)
 
     async def delete(self, request: Request) -> Response:
         """end-10: take a blob from the repository."""
@@ -153,12 +155,22 @@ def _wanted(request: Request, size: int, etag: str) -> ByteRange | None:
     return parse_range(header, size) if guard is None or guard.strip() == etag else None
 
 
-def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:
+async def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:
     start, end = (wanted.start, wanted.end) if wanted else (0, blob.size)
     status = 206 if wanted else 200
-    if isinstance(blob.source, LocalFile):
-        return FileResponse(status, headers, blob.source.path, start, end, whole=wanted is None)
-    return Response(status, headers, blob.source[start:end] if wanted else blob.source)
+    match blob.source:
+        case bytes() as content:
+            return Response(status, headers, content[start:end] if wanted else content)
+        case LocalFile(path=path):
+            return FileResponse(status, headers, path, start, end, whole=wanted is None)
+        case Stream(read=read) if end - start > SMALL:
+            return StreamResponse(status, headers, end - start, read(start, end))
+        case Stream(read=read):
+            return Response(status, headers, b"".join([piece async for piece in read(start, end)]))
+        case Redirect(url=url):  # the client asks there for the range once more
+            return Response(307, [("location", url)])
+        case _:
+            assert_never(blob.source)
 
 
 def _session(request: Request) -> SessionKey:
