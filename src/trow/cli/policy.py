@@ -222,16 +222,16 @@ def run_explain(args: argparse.Namespace) -> int:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    from trow.policytools.importing import Kind, imported  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.policytools.importing import RemarkKind, import_policies  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        manifests, remarks = imported(args.files, args.source)
+        manifests, remarks = import_policies(args.files, args.source)
     except StartError as error:
         return failed(error)
     for remark in remarks:
         note(str(remark))
     _print_yaml(manifests)
-    return EXIT_LEFT_OUT if any(remark.kind is not Kind.NOTE for remark in remarks) else EXIT_OK
+    return EXIT_LEFT_OUT if any(remark.kind is not RemarkKind.NOTE for remark in remarks) else EXIT_OK
 
 
 # ---- export

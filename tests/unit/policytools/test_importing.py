@@ -14,7 +14,7 @@ from trow.policy.pods import UsedBy
 from trow.policy.resources import policy_of
 from trow.policy.rules import Effect, Where
 from trow.policytools.documents import UnreadableFile
-from trow.policytools.importing import SOURCES, Kind, connaisseur, imported, kyverno, trow
+from trow.policytools.importing import SOURCES, RemarkKind, connaisseur, import_policies, kyverno, trow
 from trow.policytools.importing.drafts import ImportResult
 from trow.policytools.importing.values import UnreadableSource
 
@@ -36,7 +36,7 @@ def bring(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], list[str]
         files = [tmp_path / f"{number}.yaml" for number in range(len(contents))]
         for file, content in zip(files, contents, strict=True):
             file.write_text(content)
-        manifests, remarks = imported([str(file) for file in files], source)
+        manifests, remarks = import_policies([str(file) for file in files], source)
         return yaml.safe_load(yaml.safe_dump(list(manifests))), [told(remark, tmp_path) for remark in remarks]
 
     return run
@@ -78,11 +78,11 @@ def test_configuration_of_trow(bring: Any) -> None:
     ]
     assert remarks == [
         (
-            "changed: 0.yaml, document 1: allow 'quay.io/org': it ends where a component ends, no longer within one;"
-            " end it with * if that is meant"
+            "changed: 0.yaml, document 1: allow 'quay.io/org': it ends where a component of the name ends, no longer"
+            " within one; end it with * to match longer names"
         ),
         (
-            "left out: 0.yaml, document 1: allow 'nginx': 'nginx' is no registry; if Docker Hub's image is meant, write"
+            "left out: 0.yaml, document 1: allow 'nginx': 'nginx' is not a registry; for Docker Hub's image write"
             " docker.io/library/nginx"
         ),
     ]
@@ -101,7 +101,7 @@ def test_values_of_trows_chart(bring: Any) -> None:
     ("default", "allow", "deny", "kept", "remark"),
     [
         # The longer entry wins there; here the deny entry would.
-        ("Deny", ["a.io/b/"], ["a.io/"], ["Allow a.io/b/**"], "note: deny 'a.io/': is not written down"),
+        ("Deny", ["a.io/b/"], ["a.io/"], ["Allow a.io/b/**"], "note: deny 'a.io/': is not needed"),
         (
             "Allow",
             ["a.io/b/"],
@@ -178,11 +178,11 @@ def test_trow_never_allows_more_than_before(
         + [(len(entry), True, False) for entry in deny if text.startswith(entry)]
         + [(len(entry), False, True) for entry in allow if text.startswith(entry)]
     )[2]
-    made = trow.imported({"image_validation": {"default": default, "allow": allow, "deny": deny}})
+    made = trow.convert({"image_validation": {"default": default, "allow": allow, "deny": deny}})
     after = allowed(policy_from(made.drafts), image)
     if made.drafts:
         assert before or not after
-    if all(remark.kind is Kind.NOTE for remark in made.remarks):
+    if all(remark.kind is RemarkKind.NOTE for remark in made.remarks):
         assert before == after
 
 
@@ -215,7 +215,9 @@ application:{VALIDATORS}
         f"Allow docker.io/library/redis@{DIGEST}",
     ]
     assert [remark.partition(":")[0] for remark in remarks] == ["changed", "left out", "changed"]
-    assert "signatures are not verified here, so that what default (cosign) let in by it is denied" in remarks[1]
+    assert (
+        "signatures are not verified here, so images that default (cosign) would have admitted are denied" in remarks[1]
+    )
 
 
 def test_images_that_were_to_be_signed_are_denied_where_all_others_are_allowed(bring: Any) -> None:
@@ -239,11 +241,11 @@ def test_nothing_but_signatures_leaves_no_policy(bring: Any) -> None:
 @pytest.mark.parametrize(
     ("pattern", "validator", "kept", "remark"),
     [
-        ("example.com/app:v1", "allow", "Allow example.com/app:v1", "no longer others whose names end so"),
-        ("docker.io/library/app:v1", "allow", "Allow docker.io/library/app:v1", "no longer longer names or tags"),
-        ("docker.io/a/app", "allow", "Allow docker.io/a/app* docker.io/a/app*/**", "no longer longer names"),
-        ("nginx:*", "allow", "Allow docker.io/library/nginx", "Docker Hub alone"),
-        ("*/app:1*", "allow", "Allow */**/app:1*", "a digest beside the tag"),
+        ("example.com/app:v1", "allow", "Allow example.com/app:v1", "no longer registries whose names end with that"),
+        ("docker.io/library/app:v1", "allow", "Allow docker.io/library/app:v1", "no longer names or tags"),
+        ("docker.io/a/app", "allow", "Allow docker.io/a/app* docker.io/a/app*/**", "no longer names"),
+        ("nginx:*", "allow", "Allow docker.io/library/nginx", "Docker Hub only"),
+        ("*/app:1*", "allow", "Allow */**/app:1*", "a tag and a digest"),
     ],
 )
 def test_patterns_of_connaisseur(bring: Any, pattern: str, validator: str, kept: str, remark: str) -> None:
@@ -272,7 +274,7 @@ def test_connaisseur_never_allows_more_than_before(
     policy: list[tuple[str, str]], every: str | None, image: images.ImageReference
 ) -> None:
     given_rules = [*policy, *([("*:*", every)] if every else [])]
-    made = connaisseur.imported(
+    made = connaisseur.convert(
         {
             "application": {
                 **yaml.safe_load(VALIDATORS),
@@ -522,7 +524,7 @@ def test_patterns_of_kyverno(
         ("eu.foo.io/{{ request.object.metadata.namespace }}/*", ["Allow eu.foo.io/$namespace/**"], ""),
         ("eu.foo.io/team-{{ request.namespace }}/* | b.io/*", ["Allow b.io/**"], "a whole component"),
         ("{{ request.namespace }}.foo.io/* | b.io/*", ["Allow b.io/**"], "is not the host"),
-        ("{{ request.object.metadata.name }}/* | b.io/*", ["Allow b.io/**"], "which no pattern here can say"),
+        ("{{ request.object.metadata.name }}/* | b.io/*", ["Allow b.io/**"], "which a pattern here cannot express"),
         ("eu.foo.io/$namespace/* | b.io/*", ["Allow b.io/**"], "has $"),
         ("!eu.foo.io/{{request.namespace}}/* & b.io/*", ["Allow b.io/**"], "denies by the namespace"),
     ],
@@ -547,31 +549,34 @@ def test_patterns_of_kyverno_that_come_to_nothing(bring: Any, image: str) -> Non
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
-        (f"{MATCH}\n    mutate: {{patchStrategicMerge: {{}}}}", "mutate: says nothing"),
-        (pattern("a.io/*", extra="context: [{name: x}]"), "context: there are no such conditions"),
+        (f"{MATCH}\n    mutate: {{patchStrategicMerge: {{}}}}", "mutate: does not say"),
+        (pattern("a.io/*", extra="context: [{name: x}]"), "context: policies here have no such conditions"),
         (pattern("a.io/*", extra="preconditions: {all: [{key: '{{x}}', operator: Equals}]}"), "preconditions"),
         (pattern("a.io/*", extra="preconditions: {all: [{key: '{{request.operation}}-{{x}}', operator: In}]}"), "pre"),
         (pattern("a.io/*", extra=f"preconditions: {{all: [{{{OPERATION}, operator: Equals, value: UPDATE}}]}}"), "pre"),
         (pattern("a.io/*", extra=f"preconditions: [{{{OPERATION}, operator: NotIn, value: [CREATE]}}]"), "pre"),
         (pattern("a.io/*", extra=f"preconditions: {{all: [{{{OPERATION}, operator: GreaterThan}}]}}"), "pre"),
-        (pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod], operations: [UPDATE]}}]}"), "not about what is"),
+        (
+            pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod], operations: [UPDATE]}}]}"),
+            "does not apply to created",
+        ),
         (pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod], selector: {a: b}}}]}"), "match: conditions"),
         (pattern("a.io/*", "match: {any: [{resources: {kinds: [Pod]}, subjects: [{a: b}]}]}"), "match: conditions"),
         (pattern("a.io/*", "match: {all: [{resources: {kinds: [Pod]}}, {resources: {}}]}"), "match: conditions"),
-        (f"{MATCH}\n    validate: {{deny: {{conditions: []}}}}", "is no pattern on the images"),
+        (f"{MATCH}\n    validate: {{deny: {{conditions: []}}}}", "is not a pattern on the images"),
         (f"{MATCH}\n    validate: {{pattern: {{spec: {{hostNetwork: false}}}}}}", "more than the images"),
         (
             containers("{image: a, name: b}"),
-            "tells containers apart",
+            "distinguishes containers",
         ),
         (containers("{image: a, imagePullPolicy: Always}"), "more than the images"),
         (
             containers("{(image): 'a.io/*'}"),
             "more than the images",
         ),
-        (containers("{image: a}], =(containers): [{image: b}"), "says something twice"),
-        (f"{containers('{image: a.io/*}')[:-1]}, deny: {{conditions: []}}}}", "validate.deny: is no pattern"),
-        (f"{containers('{image: a.io/*}')[:-1]}, anyPattern: []}}", "validate.anyPattern: is no pattern"),
+        (containers("{image: a}], =(containers): [{image: b}"), "has the same key twice"),
+        (f"{containers('{image: a.io/*}')[:-1]}, deny: {{conditions: []}}}}", "validate.deny: is not a pattern"),
+        (f"{containers('{image: a.io/*}')[:-1]}, anyPattern: []}}", "validate.anyPattern: is not a pattern"),
         (
             f"{MATCH}\n    validate: {{foreach: [{{list: 'request.object.spec.volumes', pattern: {{image: a}}}}]}}",
             "foreach",
@@ -696,7 +701,7 @@ def test_patterns_on_some_containers_are_for_those(bring: Any) -> None:
         "Allow */** in initContainers ephemeralContainers volumes",
     ]
     assert [remark.partition(":")[0] for remark in remarks] == ["note"]
-    assert "says nothing of initContainers, ephemeralContainers, as it does there" in remarks[0]
+    assert "does not apply to initContainers, ephemeralContainers, the same as there" in remarks[0]
     (manifest,), remarks = bring(cluster_policy(containers("{image: '!*:latest'}")))
     assert used_by(manifest) == ["Deny */**:latest in containers"]
     assert [remark.partition(":")[0] for remark in remarks] == ["note"]
@@ -729,17 +734,17 @@ def kyverno_lets(image: str, wanted: str) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(list(UsedBy)[:3]), st.sampled_from(PATTERNS), min_size=1))
 def test_each_kind_of_container_may_have_what_kyverno_let_it_have(wanted: dict[UsedBy, str]) -> None:
-    into = ImportResult()
+    result = ImportResult()
     spec = {f"=({kind.value})": [{"image": image}] for kind, image in wanted.items()}
     item = yaml.safe_load(cluster_policy(pattern("*")))
     item["spec"]["rules"][0]["validate"]["pattern"]["spec"] = spec
-    into.add(kyverno.imported(item))
-    assert not [each for each in into.remarks if each.kind is Kind.CHANGED]
-    assert into.drafts or set(wanted.values()) == {"*"}
+    result.add(kyverno.convert(item))
+    assert not [each for each in result.remarks if each.kind is RemarkKind.CHANGED]
+    assert result.drafts or set(wanted.values()) == {"*"}
     for kind in list(UsedBy)[:3]:
         for text in ("a.io/x:1", "a.io/y/z:latest", "b.io/x:1", "b.io/y/z:latest", "c.io/x:1"):
             where = Where("team-a", kind)
-            found = [policy_of(draft.manifest()) for draft in into.drafts]
+            found = [policy_of(draft.manifest()) for draft in result.drafts]
             lets = all(each.decide(images.parse(text), where)[0] is Effect.ALLOW for each in found)
             assert lets is kyverno_lets(text, wanted.get(kind, "*")), (kind, text)
 
@@ -747,11 +752,11 @@ def test_each_kind_of_container_may_have_what_kyverno_let_it_have(wanted: dict[U
 def test_a_digest_is_asked_for_in_all_kinds_of_containers(bring: Any) -> None:
     (manifest,), remarks = bring(cluster_policy(containers("{image: '*@sha256:*'}")))
     assert manifest["spec"] == {"default": "Allow", "require": {"digest": True}}
-    assert "is about images of initContainers, ephemeralContainers too" in remarks[0]
+    assert "also applies to images of initContainers, ephemeralContainers" in remarks[0]
     both = "{image: '*@sha256:*'}], =(initContainers): [{image: 'a.io/*'}"
     manifests, remarks = bring(cluster_policy(containers(both)))
     assert manifests == []
-    assert "asks for digests in some kinds of containers alone" in remarks[0]
+    assert "asks for digests in some kinds of containers only" in remarks[0]
 
 
 def test_several_loops_over_the_same_containers_all_count(bring: Any) -> None:
@@ -770,7 +775,7 @@ def test_conditions_of_a_whole_policy_of_kyverno_are_told(bring: Any) -> None:
     spec = "webhookConfiguration: {matchConditions: [{name: a, expression: b}]}"
     manifests, remarks = bring(cluster_policy(pattern("a.io/*"), spec))
     assert manifests == []
-    assert "matchConditions: there are no such conditions here" in remarks[0]
+    assert "matchConditions: policies here have no such conditions" in remarks[0]
     (_,), remarks = bring(cluster_policy(pattern("a.io/*"), "somethingNew: true"))
     assert [remark.partition(":")[0] for remark in remarks] == ["changed"]
     assert "somethingNew: is unknown" in remarks[0]
@@ -801,13 +806,13 @@ spec:
         "Allow ghcr.io/acme/**",
     ]
     assert sum("signatures and attestations are not verified here" in remark for remark in remarks) == 3
-    assert sum("an expression in CEL cannot be read" in remark for remark in remarks) == 1
+    assert sum("an expression in CEL cannot be imported" in remark for remark in remarks) == 1
 
 
 def test_signatures_of_all_images_leave_no_policy(bring: Any) -> None:
     manifests, remarks = bring(cluster_policy(f"{MATCH}\n    {SIGNED % '*'}"))
     assert manifests == []
-    assert "says nothing of where they may come from" in remarks[0]
+    assert "does not say where they may come from" in remarks[0]
 
 
 def test_other_policies_of_kyverno_are_left_out(bring: Any) -> None:
@@ -815,7 +820,7 @@ def test_other_policies_of_kyverno_are_left_out(bring: Any) -> None:
         "apiVersion: policies.kyverno.io/v1\nkind: ValidatingPolicy\nmetadata: {name: v}\nspec: {}\n"
     )
     assert manifests == []
-    assert "ValidatingPolicy/v: is none of" in remarks[0]
+    assert "ValidatingPolicy/v: is not one of" in remarks[0]
 
 
 # All of them
@@ -825,16 +830,18 @@ def test_what_is_of_no_program_is_told(bring: Any) -> None:
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
     manifests, remarks = bring(constraint("K8sAllowedRepos", "{parameters: {repos: [a.io/]}}") + "---\n" + service)
     assert len(manifests) == 1
-    assert remarks == ["left out: 0.yaml, document 2: Service is no policy of trow, connaisseur, kyverno, gatekeeper"]
-    with pytest.raises(UnreadableFile, match="has no policy of"):
+    assert remarks == [
+        "left out: 0.yaml, document 2: Service is not a policy of trow, connaisseur, kyverno, gatekeeper"
+    ]
+    with pytest.raises(UnreadableFile, match="has no policies of"):
         bring(service)
-    with pytest.raises(UnreadableFile, match="is no mapping"):
+    with pytest.raises(UnreadableFile, match="is not a mapping"):
         bring("[]")
 
 
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != "gatekeeper"])
 def test_nothing_is_read_as_something_else(bring: Any, source: str) -> None:
-    with pytest.raises(UnreadableFile, match=f"has no policy of {source}"):
+    with pytest.raises(UnreadableFile, match=f"has no policies of {source}"):
         bring(constraint("K8sAllowedRepos", "{}"), source=source)
 
 
@@ -843,16 +850,16 @@ MAPPING = f"{MATCH}\n    validate: {{pattern: {{spec: {{containers: {{image: a.i
 
 
 def test_what_cannot_be_read_keeps_nothing_else_from_coming_over(bring: Any) -> None:
-    good, odd = cluster_policy(pattern("a.io/*")), cluster_policy(MAPPING)
-    manifests, remarks = bring(f"{good}---\n{odd}---\n- 1\n", "a: [", good)
+    good, unreadable = cluster_policy(pattern("a.io/*")), cluster_policy(MAPPING)
+    manifests, remarks = bring(f"{good}---\n{unreadable}---\n- 1\n", "a: [", good)
     assert len(manifests) == 2
     assert [remark.partition(": containers")[0] for remark in remarks] == [
         "left out: 0.yaml, document 2",
-        "left out: 0.yaml, document 3: is no mapping",
+        "left out: 0.yaml, document 3: is not a mapping",
         "left out: 1.yaml, document 1: line 2: did not find expected node content; correct the YAML",
     ]
     with pytest.raises(UnreadableSource, match="containers is not a list"):
-        bring(odd)
+        bring(unreadable)
 
 
 def test_one_rule_that_cannot_be_read_keeps_no_other_from_coming_over(bring: Any) -> None:
@@ -868,14 +875,16 @@ def test_one_rule_that_cannot_be_read_keeps_no_other_from_coming_over(bring: Any
 def test_a_policy_without_rules_is_told(bring: Any) -> None:
     manifests, remarks = bring("apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\n")
     assert manifests == []
-    assert remarks == ["left out: 0.yaml, document 1: ClusterPolicy/p: has no rules, so there is no policy"]
+    assert remarks == ["left out: 0.yaml, document 1: ClusterPolicy/p: has no rules, so no policy is written"]
 
 
 def test_rules_of_which_only_the_first_applies_are_told(bring: Any) -> None:
     policy = yaml.safe_load(cluster_policy(pattern("a.io/*"), "applyRules: One"))
     assert bring(yaml.safe_dump(policy))[1] == []
     policy["spec"]["rules"] *= 2
-    assert "applyRules: One: rules after the first that applies count here, too" in bring(yaml.safe_dump(policy))[1][0]
+    assert (
+        "applyRules: One: here all rules apply, not only the first that matches" in bring(yaml.safe_dump(policy))[1][0]
+    )
 
 
 def test_a_directory_is_read(tmp_path: Path) -> None:
@@ -884,7 +893,7 @@ def test_a_directory_is_read(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text(content)
     (tmp_path / "broken.yaml").write_text("{")
     (tmp_path / "notes.md").write_text("{")
-    manifests, remarks = imported([str(tmp_path)])
+    manifests, remarks = import_policies([str(tmp_path)])
     assert [manifest["metadata"] for manifest in manifests] == [{"name": "a"}, {"name": "b"}]
     assert ["broken.yaml" in str(remark) for remark in remarks] == [True]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from trow.lib.globs import matches
 from trow.policy import images
-from trow.policytools.importing.globs import Form, Nothing, NotTranslatable, translation_of
-from trow.policytools.importing.precedence import meet
+from trow.policytools.importing.globs import Form, MatchesNothing, NotTranslatable, translation_of
+from trow.policytools.importing.precedence import overlaps
 from trow.policytools.importing.prefixes import translation_of_prefix
 
 if TYPE_CHECKING:
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 DIGEST = "sha256:" + "a" * 64
 WRITTEN, HOSTED, FULL = Form.WRITTEN, Form.HOSTED, Form.FULL
 
-ALONE = "named by a digest alone"
-BESIDE = "a digest beside the tag"
+ALONE = "named by a digest only"
+BESIDE = "a tag and a digest"
 HUB = "is Docker Hub"
-HERE = "alone, no longer about registries"
+HERE = "only, no longer registries"
 STAR = "a star in a registry"
-PORT = "at every port"
+PORT = "on every port"
 PART = "a part of a digest"
-WHOLE = "no longer others whose names begin so"
-ENDS = "ends where a component ends"
-TAG = "covers the tag"
+WHOLE = "no longer registries whose names begin with that"
+ENDS = "ends where a component of the name ends"
+TAG = "covers only the tag"
 
 
-def shown(meaning: Translation) -> list[str]:
-    return [str(pattern) for pattern in meaning.patterns]
+def shown(translation: Translation) -> list[str]:
+    return [str(pattern) for pattern in translation.patterns]
 
 
 def check(made: Callable[[], Translation], patterns: Sequence[str], *remarks: str) -> None:
@@ -42,10 +42,10 @@ def check(made: Callable[[], Translation], patterns: Sequence[str], *remarks: st
         with pytest.raises(NotTranslatable, match=remarks[0] if remarks else ""):
             made()
         return
-    meaning = made()
-    assert shown(meaning) == list(patterns)
-    assert len(meaning.remarks) == len(remarks)
-    assert all(part in text for part, text in zip(remarks, meaning.remarks, strict=True))
+    translation = made()
+    assert shown(translation) == list(patterns)
+    assert len(translation.remarks) == len(remarks)
+    assert all(part in text for part, text in zip(remarks, translation.remarks, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def check(made: Callable[[], Translation], patterns: Sequence[str], *remarks: st
         ("*", FULL, ["*/**"], []),
         ("*:*", FULL, ["*/**"], []),
         ("*:latest", WRITTEN, ["*/**:latest"], []),
-        ("*@*", FULL, [], ["asks for any digest"]),
+        ("*@*", FULL, [], ["requires a digest"]),
         ("quay.io/*", FULL, ["quay.io/**"], []),
         ("quay.io/**", FULL, ["quay.io/**"], []),
         ("quay.io/org*", WRITTEN, ["quay.io/org*", "quay.io/org*/**"], []),
@@ -66,7 +66,7 @@ def check(made: Callable[[], Translation], patterns: Sequence[str], *remarks: st
         ("quay.io/app:v*", HOSTED, ["quay.io/app:v*"], []),
         (f"quay.io/app@{DIGEST}", FULL, [f"quay.io/app@{DIGEST}"], []),
         (f"quay.io/app:1@{DIGEST}", FULL, [f"quay.io/app@{DIGEST}"], []),
-        ("quay.io/app@sha256:aa", FULL, [], ["asks for any digest"]),
+        ("quay.io/app@sha256:aa", FULL, [], ["requires a digest"]),
         ("quay.io/app", FULL, [], ["has no tag"]),
         ("quay.io/app", WRITTEN, ["quay.io/app:latest"], []),
         ("quay.io/App:*", FULL, [], ["not a glob of repositories"]),
@@ -76,26 +76,26 @@ def check(made: Callable[[], Translation], patterns: Sequence[str], *remarks: st
         ("localhost:5000/*", WRITTEN, ["localhost:5000/**"], []),
         ("localhost:5000*", WRITTEN, ["localhost:5000/**"], [HERE]),
         ("gcr.io*", FULL, ["gcr.io/**"], [HERE]),
-        ("gcr*", FULL, [], ["whoever has it"]),
+        ("gcr*", FULL, [], ["whoever owns it"]),
         ("nginx", WRITTEN, ["docker.io/library/nginx:latest"], []),
-        ("nginx", FULL, [], ["begins with no registry"]),
+        ("nginx", FULL, [], ["does not begin with a registry"]),
         ("nginx*", WRITTEN, ["docker.io/library/nginx*", "docker.io/nginx*/**"], [HERE]),
         ("nginx:1.*", WRITTEN, ["docker.io/library/nginx:1.*"], [BESIDE]),
         ("ubuntu:20", WRITTEN, ["docker.io/library/ubuntu:20"], []),
         ("acme/*", WRITTEN, ["docker.io/acme/**"], []),
-        ("acme/*", FULL, [], ["begins with no registry"]),
+        ("acme/*", FULL, [], ["does not begin with a registry"]),
         ("docker.io/nginx:1", HOSTED, ["docker.io/library/nginx:1"], []),
-        ("docker.io/nginx:1", FULL, [], ["is like no image's name"]),
+        ("docker.io/nginx:1", FULL, [], ["matches no image's name"]),
         ("docker.io/lib*", FULL, ["docker.io/lib*/**"], []),
         ("index.docker.io/acme/*", FULL, ["docker.io/acme/**"], [HUB]),
         ("index.docker.io/acme/*", WRITTEN, ["docker.io/acme/**"], []),
-        ("quay.io/a?", FULL, [], ["which no pattern here can say"]),
-        ("{{ element.image }}", WRITTEN, [], ["which no pattern here can say"]),
-        ("quay.io/a*b*c*d/e*f*g*h*i:1", FULL, [], ["it would take 128 patterns"]),
+        ("quay.io/a?", FULL, [], ["which a pattern here cannot express"]),
+        ("{{ element.image }}", WRITTEN, [], ["which a pattern here cannot express"]),
+        ("quay.io/a*b*c*d/e*f*g*h*i:1", FULL, [], ["it would need 128 patterns"]),
     ],
 )
 def test_globs_that_allow(glob: str, form: Form, patterns: list[str], remarks: list[str]) -> None:
-    check(lambda: translation_of(glob, form, trusting=True), patterns, *remarks)
+    check(lambda: translation_of(glob, form, for_allow=True), patterns, *remarks)
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_globs_that_allow(glob: str, form: Form, patterns: list[str], remarks: l
         ("nginx", FULL, [], ["docker.io/library/nginx"]),
         ("nginx", WRITTEN, ["docker.io/library/nginx", "docker.io/nginx/**"], [ENDS]),
         ("ubuntu:20", WRITTEN, ["docker.io/library/ubuntu:20"], [TAG]),
-        ("acme/app", FULL, [], ["is like no image's name"]),
+        ("acme/app", FULL, [], ["matches no image's name"]),
         ("acme/", WRITTEN, ["docker.io/acme/**"], []),
         ("gcr.io/*", WRITTEN, [], ["has a star"]),
-        ("https://quay.io/", FULL, [], ["begins with no registry"]),
+        ("https://quay.io/", FULL, [], ["does not begin with a registry"]),
     ],
 )
 def test_prefixes_that_allow(entry: str, form: Form, patterns: list[str], remarks: list[str]) -> None:
-    check(lambda: translation_of_prefix(entry, form, trusting=True), patterns, *remarks)
+    check(lambda: translation_of_prefix(entry, form, for_allow=True), patterns, *remarks)
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_prefixes_that_allow(entry: str, form: Form, patterns: list[str], remark
         ("docker.io/acme", FULL, ["docker.io/acme*/**"], []),
         ("docker.io/acme", WRITTEN, ["docker.io/library/acme*", "docker.io/acme*/**"], []),
         ("ubuntu:20", WRITTEN, ["docker.io/library/ubuntu:20*", "ubuntu:*/**"], [PORT]),
-        ("quay.io/app@sha256:ab", FULL, ["quay.io/app"], ["denies all of the repository"]),
+        ("quay.io/app@sha256:ab", FULL, ["quay.io/app"], ["denies the whole repository"]),
         (f"quay.io/app@{DIGEST}", FULL, [f"quay.io/app@{DIGEST}"], []),
-        ("nginx/x", FULL, [], ["begins with no registry"]),
+        ("nginx/x", FULL, [], ["does not begin with a registry"]),
     ],
 )
 def test_prefixes_that_deny_stay_as_wide(entry: str, form: Form, patterns: list[str], remarks: list[str]) -> None:
-    check(lambda: translation_of_prefix(entry, form, trusting=False), patterns, *remarks)
+    check(lambda: translation_of_prefix(entry, form, for_allow=False), patterns, *remarks)
 
 
 # Every glob against every image: nothing is allowed that was not, nothing is let through that was denied.
@@ -215,12 +215,12 @@ def meaning_or_skip(made: Callable[[], Translation]) -> Translation:
 @settings(max_examples=300)
 @given(glob=texts, image=pictures, form=forms)
 def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form: Form) -> None:
-    meaning = meaning_or_skip(lambda: translation_of(glob, form, trusting=True))
-    covered = any(pattern.covers(image, trusting=True) for pattern in meaning.patterns)
-    if covered and not any(ALONE in remark for remark in meaning.remarks):
+    translation = meaning_or_skip(lambda: translation_of(glob, form, for_allow=True))
+    covered = any(pattern.covers(image, trusting=True) for pattern in translation.patterns)
+    if covered and not any(ALONE in remark for remark in translation.remarks):
         # A digest is the same whatever tag stands beside it.
         assert like(glob, image, form) or glob.endswith(DIGEST)
-    if not meaning.remarks and image.digest is None:
+    if not translation.remarks and image.digest is None:
         assert covered == like(glob, image, form)
 
 
@@ -228,11 +228,11 @@ def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form:
 @settings(max_examples=300)
 @given(glob=texts, image=pictures, form=forms)
 def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form: Form) -> None:
-    meaning = meaning_or_skip(lambda: translation_of(glob, form, trusting=False))
-    covered = any(pattern.covers(image, trusting=False) for pattern in meaning.patterns)
-    if like(glob, image, form) and not (image.digest and any(PART in remark for remark in meaning.remarks)):
+    translation = meaning_or_skip(lambda: translation_of(glob, form, for_allow=False))
+    covered = any(pattern.covers(image, trusting=False) for pattern in translation.patterns)
+    if like(glob, image, form) and not (image.digest and any(PART in remark for remark in translation.remarks)):
         assert covered
-    if not meaning.remarks and image.digest is None:
+    if not translation.remarks and image.digest is None:
         assert covered == like(glob, image, form)
 
 
@@ -241,11 +241,11 @@ def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form:
 @given(entry=prefixes, image=pictures, form=st.sampled_from([WRITTEN, FULL]))
 def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.ImageReference, form: Form) -> None:
     raw = like(f"{entry}*", image, form)
-    allowing = meaning_or_skip(lambda: translation_of_prefix(entry, form, trusting=True))
+    allowing = meaning_or_skip(lambda: translation_of_prefix(entry, form, for_allow=True))
     covered = any(pattern.covers(image, trusting=True) for pattern in allowing.patterns)
     if covered and not any(ALONE in remark for remark in allowing.remarks):
         assert raw
-    denying = meaning_or_skip(lambda: translation_of_prefix(entry, form, trusting=False))
+    denying = meaning_or_skip(lambda: translation_of_prefix(entry, form, for_allow=False))
     if raw:
         assert any(pattern.covers(image, trusting=False) for pattern in denying.patterns)
 
@@ -253,8 +253,8 @@ def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.Im
 @given(glob=texts, image=pictures, form=forms)
 def test_what_is_left_out_as_meaningless_was_like_no_image(glob: str, image: images.ImageReference, form: Form) -> None:
     try:
-        translation_of(glob, form, trusting=True)
-    except Nothing:
+        translation_of(glob, form, for_allow=True)
+    except MatchesNothing:
         assert not like(glob, image, form)
     except NotTranslatable:
         pass
@@ -266,8 +266,8 @@ def test_what_is_left_out_as_meaningless_was_like_no_image(glob: str, image: ima
 @given(one=st.text("ab*", max_size=5), other=st.text("ab*", max_size=5), text=st.text("ab", max_size=6))
 def test_globs_meet_where_a_text_is_like_both(one: str, other: str, text: str) -> None:
     if matches(one, text) and matches(other, text):
-        assert meet(one, other)
-    assert meet(one, other) == meet(other, one)
+        assert overlaps(one, other)
+    assert overlaps(one, other) == overlaps(other, one)
 
 
 @pytest.mark.parametrize(
@@ -275,4 +275,4 @@ def test_globs_meet_where_a_text_is_like_both(one: str, other: str, text: str) -
     [("a*", "ab*", True), ("a*", "b*", False), ("*a", "b*", True), ("a*b", "ac", False), ("", "*", True)],
 )
 def test_globs_that_meet(one: str, other: str, met: bool) -> None:  # noqa: FBT001
-    assert meet(one, other) is met
+    assert overlaps(one, other) is met

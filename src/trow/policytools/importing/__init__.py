@@ -1,6 +1,6 @@
-"""Policies of other programs, brought over: what means the same, what means something else, what is left out.
+"""Policies of other programs as policies of Trow, with remarks on what changes and on what is left out.
 
-Nothing gets wider without a word: what cannot be said exactly is made narrower or left out, and a remark says so.
+Nothing allows more than before without a remark: what cannot be expressed exactly is made narrower or left out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from trow.policy.resources import ManifestError, policy_of
 from trow.policytools.documents import UnreadableFile, objects, read
 from trow.policytools.folders import files_of
 from trow.policytools.importing import connaisseur, gatekeeper, kyverno, trow
-from trow.policytools.importing.drafts import ImportResult, Kind, PolicyDraft, Remark
-from trow.policytools.importing.kyverno_signed import drafts_of
+from trow.policytools.importing.drafts import ImportResult, PolicyDraft, Remark, RemarkKind
+from trow.policytools.importing.kyverno_signed import drafts_of_signed
 from trow.policytools.importing.values import UnreadableSource
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from trow.policytools.documents import Document
 
-__all__ = ["SOURCES", "Kind", "Remark", "imported"]
+__all__ = ["SOURCES", "Remark", "RemarkKind", "import_policies"]
 
 _MODULES: Final = MappingProxyType(
     {"trow": trow, "connaisseur": connaisseur, "kyverno": kyverno, "gatekeeper": gatekeeper}
@@ -32,68 +32,66 @@ _MODULES: Final = MappingProxyType(
 SOURCES: Final = tuple(_MODULES)
 
 
-def imported(
+def import_policies(
     files: Sequence[str], source: str | None = None
 ) -> tuple[tuple[Mapping[str, object], ...], tuple[Remark, ...]]:
-    """Policies as objects of Kubernetes, and what is to be said about them.
+    """Policies as Kubernetes objects, and remarks on them.
 
     What cannot be read is left out, as long as there is something that can.
 
     Args:
         files: paths of files and directories, or `-` for standard input.
-        source: one of `SOURCES`; without it, each document says by its form what it is.
+        source: one of `SOURCES`; without it, the form of each document tells.
 
     Raises:
-        UnreadableFile: nothing can be read, or there is nothing of these programs in it.
-        UnreadableSource: nothing has the form that its program reads.
+        UnreadableFile: nothing can be read, or nothing in it is of these programs.
+        UnreadableSource: no policy has the form that its program reads.
     """
-    into, odd, found = ImportResult(), list[StartError](), 0
+    result, unreadable, found = ImportResult(), list[StartError](), 0
     for path in files:
         try:
             for file in files_of(path):
-                found += _file(file, source, into, odd)
+                found += _file(file, source, result, unreadable)
         except UnreadableFile as error:
-            odd.append(error)
+            unreadable.append(error)
     if not found:
         names = ", ".join("standard input" if file == "-" else file for file in files)
-        raise next(iter(odd), UnreadableFile(f"{names}: has no policy of {source or ', '.join(SOURCES)}"))
-    for each in odd:
-        into.left_out(*str(each).split(": ", 1))
-    into.drafts += drafts_of(into.signed)
-    manifests = tuple(_manifests(_named_apart(into.drafts), into))
-    return manifests, tuple(into.remarks)
+        raise next(iter(unreadable), UnreadableFile(f"{names}: has no policies of {source or ', '.join(SOURCES)}"))
+    for each in unreadable:
+        result.left_out(*str(each).split(": ", 1))
+    result.drafts += drafts_of_signed(result.signed)
+    manifests = tuple(_manifests(_named_apart(result.drafts), result))
+    return manifests, tuple(result.remarks)
 
 
-def _file(file: str, source: str | None, into: ImportResult, odd: list[StartError]) -> int:
-    """In how many of its documents there was something that could be read."""
+def _file(file: str, source: str | None, result: ImportResult, unreadable: list[StartError]) -> int:
+    """How many of its documents could be read."""
     found = 0
     try:
         for document in objects(read(file)):
-            found += _document(document, source, into, odd)
+            found += _document(document, source, result, unreadable)
     except UnreadableFile as error:
-        odd.append(error)
+        unreadable.append(error)
     return found
 
 
-def _document(document: Document, source: str | None, into: ImportResult, odd: list[StartError]) -> bool:
-    """Whether there was something in it that could be read."""
+def _document(document: Document, source: str | None, result: ImportResult, unreadable: list[StartError]) -> bool:
+    """Whether it could be read."""
     item, place = document.value, document.place
     if not isinstance(item, dict):
-        odd.append(UnreadableFile(f"{place}: is no mapping"))
+        unreadable.append(UnreadableFile(f"{place}: is not a mapping"))
         return False
-    module = next(
-        (_MODULES[name] for name in SOURCES if source in (None, name) and _MODULES[name].recognised(item)), None
-    )
+    module = next((_MODULES[name] for name in SOURCES if source in (None, name) and _MODULES[name].detect(item)), None)
     if module is None:
-        into.left_out(str(place), f"{item.get('kind') or 'it'} is no policy of {source or ', '.join(SOURCES)}")
+        result.left_out(str(place), f"{item.get('kind') or 'it'} is not a policy of {source or ', '.join(SOURCES)}")
         return False
     try:
-        made = module.imported(item)
+        made = module.convert(item)
     except UnreadableSource as error:
-        odd.append(UnreadableSource(f"{place}: {error}"))
+        unreadable.append(UnreadableSource(f"{place}: {error}"))
         return False
     made.remarks = [replace(remark, where=f"{place}: {remark.where}") for remark in made.remarks]
-    into.add(made)
+    result.add(made)
     return True
 
 
@@ -105,13 +103,13 @@ def _named_apart(drafts: Sequence[PolicyDraft]) -> Iterator[PolicyDraft]:
         yield draft if number == 1 else replace(draft, name=f"{draft.object_name}-{number}")
 
 
-def _manifests(drafts: Iterator[PolicyDraft], into: ImportResult) -> Iterator[Mapping[str, object]]:
+def _manifests(drafts: Iterator[PolicyDraft], result: ImportResult) -> Iterator[Mapping[str, object]]:
     for draft in drafts:
         manifest = draft.manifest()
         try:
             # Where a namespaced policy does not say where it is, whoever applies it does.
             policy_of(manifest, "default")
         except ManifestError as error:
-            into.left_out(draft.name, str(error))
+            result.left_out(draft.name, str(error))
         else:
             yield manifest

@@ -1,7 +1,7 @@
-"""Values of Connaisseur's Helm chart: globs over full names, of which the most specific that matches names a validator.
+"""Values of Connaisseur's Helm chart: globs over full names; the most specific one that matches names a validator.
 
-Rules that allow or deny without looking (`type: static`) come over. Rules that verify signatures do not, so that what
-only they let in is denied. https://github.com/sse-secure-systems/connaisseur, `docs/basics.md` and `internal/policy`.
+Rules that always allow or deny (`type: static`) are imported. Rules that verify signatures are not, so images that only
+they admit are denied. https://github.com/sse-secure-systems/connaisseur, `docs/basics.md` and `internal/policy`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trow.policy.images import DOCKER_HUB, HUB_NAMES, official, split_host
 from trow.policy.rules import Effect, Mode
 from trow.policytools.importing.drafts import ImportResult, PolicyDraft
 from trow.policytools.importing.globs import Form, NotTranslatable, Translation, translation_of
-from trow.policytools.importing.precedence import Entry, settled
+from trow.policytools.importing.precedence import Entry, resolve_precedence
 from trow.policytools.importing.values import mapping, sequence, text
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _DEFAULT_VALIDATOR: Final = "default"
 _EVERYTHING: Final = {"*:*", "*"}
 
 
-def recognised(item: Mapping[str, object]) -> bool:
+def detect(item: Mapping[str, object]) -> bool:
     """Whether it is the chart's values, of version 3 or older."""
     values = _application(item)
     return isinstance(values.get("policy"), list) and isinstance(values.get("validators"), list)
@@ -48,21 +48,21 @@ class _Rule:
         return f"policy {self.pattern!r}"
 
 
-def imported(item: Mapping[str, object]) -> ImportResult:
+def convert(item: Mapping[str, object]) -> ImportResult:
     """The policy of the values.
 
     Raises:
-        UnreadableSource: they have not the form that the chart has.
+        UnreadableSource: they do not have the form of the chart.
     """
-    into = ImportResult()
+    result = ImportResult()
     values = _application(item)
     rules = list(_rules(values))
-    every = _catch_all(rules, into)
+    every = _catch_all(rules, result)
     default = every.effect if every else Effect.DENY
-    entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, every, into)]
-    mode = _features(mapping(values.get("features"), "features"), into)
-    into.finish(PolicyDraft(_NAME, default, settled(entries, default, into), mode), len(entries))
-    return into
+    entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, every, result)]
+    mode = _features(mapping(values.get("features"), "features"), result)
+    result.finish(PolicyDraft(_NAME, default, resolve_precedence(entries, default, result), mode), len(entries))
+    return result
 
 
 def _rules(values: Mapping[str, object]) -> Iterator[_Rule]:
@@ -81,34 +81,34 @@ def _rules(values: Mapping[str, object]) -> Iterator[_Rule]:
             yield _Rule(pattern, Effect.DENY, f"{name} ({validator.get('type') or 'unknown'})")
 
 
-def _catch_all(rules: Sequence[_Rule], into: ImportResult) -> _Rule | None:
+def _catch_all(rules: Sequence[_Rule], result: ImportResult) -> _Rule | None:
     """The rule for what no other rule matches; without one, that is denied."""
     every = [rule for rule in rules if rule.pattern in _EVERYTHING]
     rule = max(every, key=lambda each: (len(each.pattern), each.effect is Effect.DENY), default=None)
     if rule and rule.signed:
-        into.left_out(rule.where, _unverified(rule))
+        result.left_out(rule.where, _unverified(rule))
     return rule
 
 
 def _unverified(rule: _Rule) -> str:
-    return f"signatures are not verified here, so that what {rule.signed} let in by it is denied"
+    return f"signatures are not verified here, so images that {rule.signed} would have admitted are denied"
 
 
-def _entries(rule: _Rule, every: _Rule | None, into: ImportResult) -> Iterator[Entry]:
+def _entries(rule: _Rule, every: _Rule | None, result: ImportResult) -> Iterator[Entry]:
     least, most = (_rank(rule, best=best) for best in (False, True))
     if every and rule.effect is Effect.ALLOW is not every.effect and least <= _rank(every, best=True):
-        into.left_out(rule.where, f"is no more specific than {every.pattern!r}, by which the same images may be denied")
+        result.left_out(rule.where, f"is no more specific than {every.pattern!r}, which may deny the same images")
         return
     if rule.signed:
-        into.left_out(rule.where, _unverified(rule))
+        result.left_out(rule.where, _unverified(rule))
     try:
-        meaning = _allowed(rule) if rule.effect is Effect.ALLOW else _denied(rule)
+        translation = _allowed(rule) if rule.effect is Effect.ALLOW else _denied(rule)
     except NotTranslatable as error:
-        into.left_out(rule.where, str(error))
+        result.left_out(rule.where, str(error))
         return
-    for remark in meaning.remarks:
-        into.changed(rule.where, remark)
-    yield Entry(rule.pattern, _compared(rule), least, most, rule.effect, meaning, bool(rule.signed))
+    for remark in translation.remarks:
+        result.changed(rule.where, remark)
+    yield Entry(rule.pattern, _compared(rule), least, most, rule.effect, translation, bool(rule.signed))
 
 
 def _compared(rule: _Rule) -> str:
@@ -146,7 +146,7 @@ def _rank(rule: _Rule, *, best: bool) -> tuple[int, ...]:
 
 
 def _denied(rule: _Rule) -> Translation:
-    return translation_of(_compared(rule), Form.FULL, trusting=False)
+    return translation_of(_compared(rule), Form.FULL, for_allow=False)
 
 
 def _allowed(rule: _Rule) -> Translation:
@@ -156,22 +156,25 @@ def _allowed(rule: _Rule) -> Translation:
     last = pattern.rpartition("/")[2]
     form = Form.FULL if host or pattern.startswith("*") else Form.WRITTEN
     open_end = pattern.endswith("*") or ":" in last or "@" in last
-    meaning = translation_of(pattern if open_end else f"{pattern}*", form, trusting=True)
-    return Translation(meaning.patterns, (*meaning.remarks, *_narrowed(pattern, host)))
+    translation = translation_of(pattern if open_end else f"{pattern}*", form, for_allow=True)
+    return Translation(translation.patterns, (*translation.remarks, *_narrowed(pattern, host)))
 
 
 def _narrowed(pattern: str, host: str) -> Iterator[str]:
     if host and host not in HUB_NAMES and not pattern.startswith("*"):
-        yield f"it covers the registry {host} alone, no longer others whose names end so"
+        yield f"it covers the registry {host} only, no longer registries whose names end with that"
     elif not host and not pattern.startswith("*"):
-        yield "it covers Docker Hub alone, no longer names of other registries that end so"
+        yield "it covers Docker Hub only, no longer names of other registries that end with it"
     if not pattern.endswith("*") and "@" not in pattern:
-        yield "it covers what is written alone, no longer longer names or tags that begin so"
+        yield "it covers exactly this name, no longer names or tags that begin with it"
 
 
-def _features(features: Mapping[str, object], into: ImportResult) -> Mode:
+def _features(features: Mapping[str, object], result: ImportResult) -> Mode:
     if features.get("namespacedValidation"):
-        into.changed("features.namespacedValidation", "labels of namespaces decide nothing here: it is for all of them")
+        result.changed(
+            "features.namespacedValidation",
+            "labels of namespaces have no effect here: the policy applies to all namespaces",
+        )
     if features.get("detectionMode") is True:
         return Mode.WARN
     return Mode.ENFORCE

@@ -1,4 +1,4 @@
-"""What comes out of an import: policies as objects of Kubernetes, and what is to be said about them."""
+"""The result of an import: policies as Kubernetes objects, and remarks on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from trow.policy.pods import UsedBy
-    from trow.policytools.importing.kyverno_signed import Signed
 
 _NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_RULE: Final = 63
@@ -23,8 +22,8 @@ _LONGEST_RULE: Final = 63
 _LONGEST_NAME: Final = 59
 
 
-class Kind(Enum):
-    """How much a remark matters: whether what it is about is the same, is something else, or is gone."""
+class RemarkKind(Enum):
+    """Whether the subject of a remark means the same, means something else, or is left out."""
 
     NOTE = "note"
     CHANGED = "changed"
@@ -33,14 +32,14 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something to know about what was imported.
+    """A remark on something that was imported.
 
     Attributes:
         where: in the source, in words.
         text: completes the sentence.
     """
 
-    kind: Kind
+    kind: RemarkKind
     where: str
     text: str
 
@@ -50,7 +49,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class RuleDraft:
-    """A rule, and the entry of the source that it comes from, after which it is named.
+    """A rule, named after the entry of the source that it comes from.
 
     Attributes:
         used_by: what uses the images; empty: whatever does.
@@ -64,13 +63,13 @@ class RuleDraft:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDraft:
-    """A policy that has not been written down yet.
+    """A policy that is still to be written.
 
     Attributes:
         namespace: where a namespaced policy is; "" leaves that to whoever applies it; None: it is of the cluster.
         digest: whether images have to be named with a digest.
         selector: of namespaces by their labels, as Kubernetes has it.
-        excepted: images that it has nothing against.
+        excepted: images that it never denies.
     """
 
     name: str
@@ -86,7 +85,7 @@ class PolicyDraft:
 
     @property
     def allows_all(self) -> bool:
-        """Whether no image is denied by it."""
+        """Whether it denies no image."""
         allowing = (rule for rule in self.rules if rule.effect is Effect.ALLOW and not rule.used_by)
         every = any(ImagePattern(ANY) in rule.patterns for rule in allowing)
         denying = any(rule.effect is Effect.DENY for rule in self.rules)
@@ -98,7 +97,7 @@ class PolicyDraft:
         return _NO_NAME.sub("-", self.name.lower())[:_LONGEST_NAME].strip("-.") or "imported"
 
     def manifest(self) -> dict[str, object]:
-        """The object."""
+        """The Kubernetes object."""
         metadata = {"name": self.object_name, **({"namespace": self.namespace} if self.namespace else {})}
         spec: dict[str, object] = {} if self.mode is Mode.ENFORCE else {"mode": self.mode.value}
         if namespaces := {key: [*names] for key in ("include", "exclude") if (names := getattr(self, key))}:
@@ -127,10 +126,10 @@ def _rules(rules: Sequence[RuleDraft]) -> Iterator[dict[str, object]]:
 
 
 def _exceptions(patterns: Sequence[ImagePattern]) -> Iterator[dict[str, object]]:
-    """As many as it takes, for each has only so many images."""
+    """As many as are needed: each has a limited number of images."""
     for number, start in enumerate(range(0, len(patterns), EXCEPTED_AT_MOST), 1):
         images = [_image(pattern) for pattern in patterns[start : start + EXCEPTED_AT_MOST]]
-        yield {"name": f"imported-{number}", "reason": "it was one where the policy comes from", "images": images}
+        yield {"name": f"imported-{number}", "reason": "it was an exception in the imported policy", "images": images}
 
 
 def _free(wanted: str, taken: set[str]) -> str:
@@ -153,12 +152,35 @@ def _image(pattern: ImagePattern) -> dict[str, str]:
     return image
 
 
-@dataclass(slots=True)
-class ImportResult:
-    """What was made of a source.
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a policy is in force.
 
     Attributes:
-        signed: references to images whose signatures it verified; policies come of all of them together.
+        namespace: that of a namespaced policy; None: it is of the cluster.
+    """
+
+    namespace: str | None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """References of one rule to images whose signatures it verifies."""
+
+    scope: Scope
+    mode: Mode
+    rules: tuple[RuleDraft, ...]
+
+
+@dataclass(slots=True)
+class ImportResult:
+    """Policies and remarks.
+
+    Attributes:
+        signed: references to images whose signatures were verified; all of them together become policies.
     """
 
     drafts: list[PolicyDraft] = field(default_factory=list)
@@ -166,30 +188,31 @@ class ImportResult:
     remarks: list[Remark] = field(default_factory=list)
 
     def add(self, other: ImportResult) -> None:
-        """Take over what was made of another part of the source."""
+        """Add the result of another part of the source."""
         self.drafts += other.drafts
         self.signed += other.signed
         self.remarks += other.remarks
 
     def finish(self, draft: PolicyDraft, entries: int) -> None:
-        """Take a policy up, unless nothing is left of its entries, or nothing is left for it to deny."""
+        """Add a policy, unless none of its entries could be imported or it would deny nothing."""
         if entries and not draft.rules:
-            self.left_out(draft.name, "nothing is left of it, so there is no policy")
+            self.left_out(draft.name, "no entry of it could be imported, so no policy is written")
         elif draft.allows_all:
             self.left_out(
-                draft.name, "it allows every image, so there is no policy; how a name is written is all one here"
+                draft.name,
+                "it allows every image, so no policy is written: how a name is spelled makes no difference here",
             )
         else:
             self.drafts.append(draft)
 
     def note(self, where: str, text: str) -> None:
-        """Something that is the same, and worth knowing."""
-        self.remarks.append(Remark(Kind.NOTE, where, text))
+        """Remark on something that means the same."""
+        self.remarks.append(Remark(RemarkKind.NOTE, where, text))
 
     def changed(self, where: str, text: str) -> None:
-        """Something that means something else now."""
-        self.remarks.append(Remark(Kind.CHANGED, where, text))
+        """Remark on something that means something else here."""
+        self.remarks.append(Remark(RemarkKind.CHANGED, where, text))
 
     def left_out(self, where: str, text: str) -> None:
-        """Something that is not there any more."""
-        self.remarks.append(Remark(Kind.LEFT_OUT, where, text))
+        """Remark on something that is left out."""
+        self.remarks.append(Remark(RemarkKind.LEFT_OUT, where, text))

@@ -1,7 +1,7 @@
-"""Globs over whole image names, as other programs have them, made into patterns over the parts of an image.
+"""Globs over whole image names, as other programs have them, translated to patterns over the parts of an image.
 
-In such a glob ``*`` stands for any characters, also for ``/``, ``:`` and ``@``. Here every part has a glob of its own,
-and ``*`` ends where a component ends, so that one of theirs is often several of ours.
+In such a glob ``*`` stands for any characters, also for ``/``, ``:`` and ``@``. Here each part has its own glob, and
+``*`` ends where a component ends, so one of their globs often becomes several patterns.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Form(Enum):
 
 
 class NotTranslatable(ValueError):
-    """A glob that no patterns of ours are equal to; the message says what is in the way."""
+    """A glob that no patterns can express; the message says why."""
 
 
-class Nothing(NotTranslatable):
-    """A glob that is like no image's name, so that leaving it out changes nothing."""
+class MatchesNothing(NotTranslatable):
+    """A glob that matches no image's name, so that leaving it out changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +81,40 @@ class _Parts:
         return self.host in HUB_NAMES and "/" not in self.path and self.path != "**"
 
 
-def translation_of(glob: str, form: Form, *, trusting: bool, in_namespaces: bool = False) -> Translation:
+def translation_of(glob: str, form: Form, *, for_allow: bool, in_namespaces: bool = False) -> Translation:
     """Patterns for a glob.
 
     Args:
         glob: over whole names.
         form: of the names that it is compared with.
-        trusting: whether something is permitted by it.
+        for_allow: whether the patterns allow images: then they may cover fewer, else more.
         in_namespaces: whether `NAMESPACE` in it is the namespace of the Pod, not a text that no name has.
 
     Raises:
-        Inexpressible: there are none.
+        NotTranslatable: there are none.
     """
     text = _SOMETHING.sub("*", _STARS.sub("*", glob))
-    if in_namespaces and NAMESPACE in text and not trusting:
-        raise NotTranslatable(f"{glob!r} denies by the namespace of the Pod, which no rule here can")
+    if in_namespaces and NAMESPACE in text and not for_allow:
+        raise NotTranslatable(f"{glob!r} denies by the namespace of the Pod, which rules here cannot do")
     literal = text.replace(NAMESPACE, "") if in_namespaces else text
     if strange := sorted(set(literal) & _STRANGE):
-        raise NotTranslatable(f"{glob!r} has {' '.join(strange)}, which no pattern here can say")
-    splits = _splits(text, form, trusting=trusting)
+        raise NotTranslatable(f"{glob!r} has {' '.join(strange)}, which a pattern here cannot express")
+    splits = _splits(text, form, for_allow=for_allow)
     parts = [parts for host, path in splits for parts in _variants(host, path, form)]
     if form is Form.FULL:
         parts = [each for each in parts if not each.is_short]
     patterns, wrong = _patterns(parts)
     if not patterns:
-        raise NotTranslatable(wrong) if wrong else Nothing(f"{glob!r} is like no image's name")
+        raise NotTranslatable(wrong) if wrong else MatchesNothing(f"{glob!r} matches no image's name")
     remarks = [wrong] if wrong else []
     for host, path in splits:
-        remarks += _remarks(text, host, path, form, trusting=trusting)
+        remarks += _remarks(text, host, path, form, for_allow=for_allow)
     return Translation(patterns, tuple(dict.fromkeys(remarks)))
 
 
 def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
     if len(parts) > IMAGES_AT_MOST:
-        raise NotTranslatable(f"it would take {len(parts)} patterns; write it with fewer stars")
+        raise NotTranslatable(f"it would need {len(parts)} patterns; write it with fewer stars")
     found: dict[ImagePattern, None] = {}
     wrong = ""
     for each in parts:
@@ -128,30 +128,30 @@ def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
 # Where the host ends
 
 
-def _splits(text: str, form: Form, *, trusting: bool) -> Sequence[tuple[str, str]]:
+def _splits(text: str, form: Form, *, for_allow: bool) -> Sequence[tuple[str, str]]:
     """Globs of the host and what follows it: it ends at the first slash, and a star may stand for that too."""
     first, slash, rest = text.partition("/")
     name, _, port = first.partition(":")
     if form is Form.WRITTEN and not (first.startswith("*") or (split_host(text)[0] if slash else _is_name(name))):
         # Whoever wrote a star to allow something meant names of Docker Hub, not registries that begin so.
-        others = () if trusting or "*" not in first else _hosted(text, name, port, rest, trusting=False)
+        others = () if for_allow or "*" not in first else _hosted(text, name, port, rest, for_allow=False)
         return [(DOCKER_HUB, text), *others]
     if "*" not in first and not (rest and (_is_name(name) or port)):
         if form is Form.WRITTEN and not slash:
             return [(DOCKER_HUB, text)]
-        raise Nothing(f"{text!r} begins with no registry, as every name does that it is compared with")
-    return _hosted(text, name, port, rest, trusting=trusting)
+        raise MatchesNothing(f"{text!r} does not begin with a registry, and there it is compared with names that do")
+    return _hosted(text, name, port, rest, for_allow=for_allow)
 
 
-def _hosted(text: str, name: str, port: str, rest: str, *, trusting: bool) -> Sequence[tuple[str, str]]:
+def _hosted(text: str, name: str, port: str, rest: str, *, for_allow: bool) -> Sequence[tuple[str, str]]:
     if "*" not in name and "*" in port and (port != "*" or not rest):
-        return _at_some_port(text, name, port.removesuffix("*"), rest, trusting=trusting)
+        return _at_some_port(text, name, port.removesuffix("*"), rest, for_allow=for_allow)
     found = list(_ends(text))
-    if not trusting or "*" not in name:
+    if not for_allow or "*" not in name:
         return found
     if not rest and not name.startswith("*"):
         if not _is_name(name.removesuffix("*")) or port or name.count("*") > 1:
-            raise NotTranslatable(f"{text!r} is about every registry whose name begins so, whoever has it")
+            raise NotTranslatable(f"{text!r} would allow every registry whose name begins like that, whoever owns it")
         return [(name.removesuffix("*"), "*")]
     if name.startswith("*"):
         # Whoever allows `*.example.com/x` means registries, not repositories of others that are called so.
@@ -169,12 +169,12 @@ def _ends(text: str) -> Iterator[tuple[str, str]]:
             yield host, "*" if tail in ("", "/*") else f"**{tail}" if tail.startswith("/") else f"*{tail}"
 
 
-def _at_some_port(text: str, name: str, port: str, rest: str, *, trusting: bool) -> Sequence[tuple[str, str]]:
+def _at_some_port(text: str, name: str, port: str, rest: str, *, for_allow: bool) -> Sequence[tuple[str, str]]:
     """A port is written out here, or any."""
-    if not trusting:
+    if not for_allow:
         return [(f"{name}:*", rest or "*")]
     if rest or not port.isdecimal():
-        raise NotTranslatable(f"{text!r} has a part of a port; a port is written out, or * for any")
+        raise NotTranslatable(f"{text!r} has a part of a port; write the whole port, or * for any port")
     return [(f"{name}:{port}", "*")]
 
 
@@ -199,14 +199,18 @@ def _versions(path: str, form: Form) -> Sequence[tuple[str, str, str]]:
     start = head.rfind("/") + 1
     name, colon, tag = head[start:].partition(":")
     if at and not _WHOLE_DIGEST.fullmatch(digest):
-        raise NotTranslatable(f"{path!r} asks for any digest; require: {{digest: true}} does, of a whole policy")
+        raise NotTranslatable(
+            f"{path!r} requires a digest, which only a whole policy can; write require: {{digest: true}}"
+        )
     if at or colon:
         return [(head[:start] + name, ANY if at else tag, digest)]
     if path.endswith("*"):
         return [(path, ANY, ""), *_up_to_stars(path, start)]
     found = [(path, "latest", "")] if form is Form.WRITTEN else []
     if not found and "*" not in name:
-        raise Nothing(f"{path!r} has no tag, as every name has that it is compared with; write :* behind it")
+        raise MatchesNothing(
+            f"{path!r} has no tag, and there it is compared with names that have one; write :* at its end"
+        )
     return [*found, *_up_to_stars(path, start)]
 
 
@@ -265,25 +269,25 @@ def _cores(part: str) -> Sequence[str]:
 # Where the patterns are not the same
 
 
-def _remarks(text: str, host: str, path: str, form: Form, *, trusting: bool) -> Iterator[str]:
+def _remarks(text: str, host: str, path: str, form: Form, *, for_allow: bool) -> Iterator[str]:
     repository, tag, digest = _versions(path, form)[0]
     first = text.partition("/")[0]
     if host in HUB_NAMES - {DOCKER_HUB} and form is not Form.WRITTEN:
-        yield f"{host} is Docker Hub, so that it is about all images of {DOCKER_HUB} here"
-    if trusting and "*" not in host and ("*" in first.partition(":")[0] or first == f"{host}*"):
-        yield f"it is about {host} alone, no longer about registries whose names begin so"
-    elif trusting and host == ANY and "*" in first.partition(":")[0][1:]:
-        yield "it is about repositories, no longer about registries that are called so"
+        yield f"{host} is Docker Hub, so it covers all images of {DOCKER_HUB} here"
+    if for_allow and "*" not in host and ("*" in first.partition(":")[0] or first == f"{host}*"):
+        yield f"it covers {host} only, no longer registries whose names begin with that"
+    elif for_allow and host == ANY and "*" in first.partition(":")[0][1:]:
+        yield "it covers repositories, no longer registries of that name"
     elif host.endswith(":*"):
-        yield f"it is about {host.removesuffix(':*')} at every port"
+        yield f"it is about {host.removesuffix(':*')} on every port"
     elif "*" in host and host != ANY:
-        yield "a star in a registry stands for at most four labels here"
+        yield "a star in a registry matches at most four labels here"
     if tag == ANY and not digest and ":" in path and not repository.endswith("*"):
-        yield "it covers images that are named by a digest alone, too"
-    if trusting and form is not Form.HOSTED and _begins_a_tag(path):
-        yield "images that are named with a digest beside the tag are not allowed by it: nothing vouches for the tag"
-    if not trusting and _IN_A_DIGEST.search(text):
-        yield "a part of a digest is not compared"
+        yield "it also covers images that are named by a digest only"
+    if for_allow and form is not Form.HOSTED and _begins_a_tag(path):
+        yield "it does not allow images that have a tag and a digest: nothing vouches for the tag"
+    if not for_allow and _IN_A_DIGEST.search(text):
+        yield "a part of a digest is ignored"
 
 
 def _begins_a_tag(path: str) -> bool:

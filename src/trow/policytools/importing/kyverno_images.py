@@ -13,7 +13,7 @@ from trow.policy.pods import CONTAINERS, UsedBy
 from trow.policy.rules import Effect
 from trow.policytools.importing.drafts import RuleDraft
 from trow.policytools.importing.globs import Form, NotTranslatable, translation_of
-from trow.policytools.importing.precedence import meet
+from trow.policytools.importing.precedence import overlaps
 from trow.policytools.importing.values import mapping, sequence
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ _OWN: Final = re.compile(r"\{\{\s*request\.(?:namespace|object\.metadata\.namesp
 _DIGEST: Final = re.compile(r"@(?:sha256:)?\*")
 
 
-def images_of(validate: Mapping[str, object], where: str, into: ImportResult) -> Mapping[str, Sequence[UsedBy]]:
+def images_of(validate: Mapping[str, object], where: str, result: ImportResult) -> Mapping[str, Sequence[UsedBy]]:
     """Patterns that images have to be like, and of what; none if that is not what is asked, which is noted."""
     try:
         found = _together([*_patterned(validate), *_looped(validate)])
     except NotTranslatable as error:
-        into.left_out(where, str(error))
+        result.left_out(where, str(error))
         return {}
     if not found:
-        into.left_out(where, "is no pattern on the images of containers")
+        result.left_out(where, "is not a pattern on the images of containers")
     by_image: dict[str, list[UsedBy]] = defaultdict(list)
     for name in _LISTS:
         if name in found:
@@ -56,7 +56,7 @@ def _together(found: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     for name, image in found:
         patterns[name][image] = None
     if any(len(images) > 1 and any("|" in image for image in images) for images in patterns.values()):
-        raise NotTranslatable("has several patterns for the same containers, which no policy here can say")
+        raise NotTranslatable("has several patterns for the same containers, which a policy here cannot express")
     return {name: " & ".join(images) for name, images in patterns.items()}
 
 
@@ -64,27 +64,27 @@ def _plain(fields: Mapping[str, object]) -> Mapping[str, object]:
     """The same without `=()`, which asks for no more of what is there."""
     found = {_IF_THERE.sub(r"\1", key): value for key, value in fields.items()}
     if len(found) < len(fields):
-        raise NotTranslatable("validate.pattern says something twice")
+        raise NotTranslatable("validate.pattern has the same key twice")
     return found
 
 
 def _patterned(validate: Mapping[str, object]) -> Sequence[tuple[str, str]]:
     if others := sorted(_OTHER_WAYS & set(validate)):
-        raise NotTranslatable(f"validate.{', validate.'.join(others)}: is no pattern on the images of containers")
+        raise NotTranslatable(f"validate.{', validate.'.join(others)}: is not a pattern on the images of containers")
     pattern = mapping(validate.get("pattern"), "validate.pattern")
     if not pattern:
         return ()
     spec = mapping(pattern.get("spec"), "validate.pattern.spec")
     fields = _plain(spec)
     if set(pattern) != {"spec"} or not fields or not set(fields) <= set(_LISTS):
-        raise NotTranslatable("validate.pattern is about more than the images of containers")
+        raise NotTranslatable("validate.pattern applies to more than the images of containers")
     return [(key, _image(value)) for key, value in fields.items()]
 
 
 def _image(containers: object) -> str:
     found = [mapping(each, "a container") for each in sequence(containers, "containers")]
     if len(found) != 1 or found[0].get("name", "*") not in _ANY_NAME:
-        raise NotTranslatable("validate.pattern tells containers apart, which no policy here can")
+        raise NotTranslatable("validate.pattern distinguishes containers, which a policy here cannot do")
     return _single({key: value for key, value in found[0].items() if key != "name"})
 
 
@@ -92,7 +92,7 @@ def _single(fields: Mapping[str, object]) -> str:
     wanted = _plain(fields)
     image = wanted.get("image")
     if set(wanted) != {"image"} or not isinstance(image, str):
-        raise NotTranslatable("validate is about more than the images of containers")
+        raise NotTranslatable("validate applies to more than the images of containers")
     return image
 
 
@@ -102,30 +102,30 @@ def _looped(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         match = _LOOPED.fullmatch(str(loop.get("list")))
         lists = re.findall(r"\w+", match[1]) if match else []
         if not lists or not set(lists) <= set(_LISTS) or not set(loop) <= {"list", "pattern", "elementScope"}:
-            raise NotTranslatable("validate.foreach is no pattern on the images of containers")
+            raise NotTranslatable("validate.foreach is not a pattern on the images of containers")
         image = _single(mapping(loop.get("pattern"), "validate.foreach.pattern"))
         yield from ((name, image) for name in lists)
 
 
-def ruled_by_use(images: Mapping[str, Sequence[UsedBy]], where: str, into: ImportResult) -> Ruled | None:
+def ruled_by_use(images: Mapping[str, Sequence[UsedBy]], where: str, result: ImportResult) -> Ruled | None:
     """Like `_ruled`, of patterns each of which is about some uses: others are left alone, as they are there."""
-    found = {image: _ruled(image, where, into) for image in images}
+    found = {image: _ruled(image, where, result) for image in images}
     ruled = [(each, tuple(images[image])) for image, each in found.items() if each is not None]
     if len(ruled) < len(found):
         return None
     if len(ruled) > 1 and any(default is Effect.DENY and not rules for (default, rules, _), _ in ruled):
-        into.left_out(where, "nothing is left of one of its patterns")
+        result.left_out(where, "one of its patterns could not be imported")
         return None
     missing = tuple(each for each in CONTAINERS if not any(each in used_by for _, used_by in ruled))
     if len(ruled) == 1 and (not missing or ruled[0][0][2]):
         if missing:
-            into.changed(where, f"is about images of {', '.join(each.value for each in missing)} too")
+            result.changed(where, f"also applies to images of {', '.join(each.value for each in missing)}")
         return ruled[0][0]
     if any(digest for (_, _, digest), _ in ruled):
-        into.left_out(where, "asks for digests in some kinds of containers alone, which no policy here can")
+        result.left_out(where, "asks for digests in some kinds of containers only, which a policy here cannot do")
         return None
     if missing:
-        into.note(where, f"says nothing of {', '.join(each.value for each in missing)}, as it does there")
+        result.note(where, f"does not apply to {', '.join(each.value for each in missing)}, the same as there")
     return _joined(ruled, missing)
 
 
@@ -139,39 +139,39 @@ def _joined(ruled: Sequence[tuple[Ruled, tuple[UsedBy, ...]]], missing: Sequence
     return Effect.DENY, (*rules, others), False
 
 
-def _ruled(image: str, where: str, into: ImportResult) -> Ruled | None:
+def _ruled(image: str, where: str, result: ImportResult) -> Ruled | None:
     """Default and rules of a pattern, and whether a digest is asked for; None if there are none, which is noted."""
     either = [part.strip() for part in image.split("|")]
     each = [part.strip() for part in image.split("&")]
     if len(either) == 1 and "!" in image:
-        return _all_of(each, where, into)
+        return _all_of(each, where, result)
     if excluded := [part for part in either if part.startswith("!")]:
-        return _unless(excluded, [part for part in either if part not in excluded], where, into)
+        return _unless(excluded, [part for part in either if part not in excluded], where, result)
     digest = all(_DIGEST.search(part) for part in either)
     globs = [_any_version(part) for part in either] if digest else either
     if digest and "*" in globs:
         return Effect.ALLOW, (), True
-    return Effect.DENY, tuple(_rules(globs, Effect.ALLOW, where, into)), digest
+    return Effect.DENY, tuple(_rules(globs, Effect.ALLOW, where, result)), digest
 
 
-def _all_of(parts: Sequence[str], where: str, into: ImportResult) -> Ruled | None:
+def _all_of(parts: Sequence[str], where: str, result: ImportResult) -> Ruled | None:
     """What is like none of some patterns, and like at most one more."""
     denied = [part[1:].strip() for part in parts if part.startswith("!")]
     allowed = [part for part in parts if not part.startswith("!")]
     if len(allowed) > 1:
-        into.left_out(where, "has several patterns that an image has to be like, which no policy here can say")
+        result.left_out(where, "requires an image to match several patterns, which a policy here cannot express")
         return None
-    rules = (*_rules(denied, Effect.DENY, where, into), *_rules(allowed, Effect.ALLOW, where, into))
+    rules = (*_rules(denied, Effect.DENY, where, result), *_rules(allowed, Effect.ALLOW, where, result))
     return Effect.DENY if allowed else Effect.ALLOW, rules, False
 
 
-def _unless(excluded: Sequence[str], allowed: Sequence[str], where: str, into: ImportResult) -> Ruled | None:
+def _unless(excluded: Sequence[str], allowed: Sequence[str], where: str, result: ImportResult) -> Ruled | None:
     """What is not like a pattern, or like one of others: these say nothing unless they meet it."""
     denied = excluded[0][1:].strip()
-    if len(excluded) > 1 or any(meet(denied, each) for each in allowed):
-        into.left_out(where, "has a pattern for all that is not like another, and exceptions from that")
+    if len(excluded) > 1 or any(overlaps(denied, each) for each in allowed):
+        result.left_out(where, "has a pattern for everything that does not match another one, with exceptions")
         return None
-    return Effect.ALLOW, tuple(_rules([denied], Effect.DENY, where, into)), False
+    return Effect.ALLOW, tuple(_rules([denied], Effect.DENY, where, result)), False
 
 
 def _any_version(glob: str) -> str:
@@ -180,15 +180,15 @@ def _any_version(glob: str) -> str:
     return name if name.endswith("*") or ":" in name.rpartition("/")[2] else f"{name}:*"
 
 
-def _rules(globs: Sequence[str], effect: Effect, where: str, into: ImportResult) -> Iterator[RuleDraft]:
+def _rules(globs: Sequence[str], effect: Effect, where: str, result: ImportResult) -> Iterator[RuleDraft]:
     for glob in globs:
         place = f"{where}, image {glob!r}"
         try:
             own = glob if "$" in glob else _OWN.sub(NAMESPACE, glob)
-            meaning = translation_of(own, Form.WRITTEN, trusting=effect is Effect.ALLOW, in_namespaces=own != glob)
+            translation = translation_of(own, Form.WRITTEN, for_allow=effect is Effect.ALLOW, in_namespaces=own != glob)
         except NotTranslatable as error:
-            into.left_out(place, str(error))
+            result.left_out(place, str(error))
             continue
-        for remark in meaning.remarks:
-            into.changed(place, remark)
-        yield RuleDraft(glob, effect, meaning.patterns)
+        for remark in translation.remarks:
+            result.changed(place, remark)
+        yield RuleDraft(glob, effect, translation.patterns)

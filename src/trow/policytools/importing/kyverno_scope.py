@@ -1,12 +1,12 @@
-"""`match`, `exclude` and `preconditions` of Kyverno's rules: here a policy is about what newly runs in namespaces."""
+"""`match`, `exclude` and `preconditions` of Kyverno's rules: a policy here applies to what starts in namespaces."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.globs import matches
+from trow.policytools.importing.drafts import Scope
 from trow.policytools.importing.values import mapping, sequence, texts
 
 if TYPE_CHECKING:
@@ -24,41 +24,27 @@ _IS_IN: Final = frozenset({"equal", "equals", "in", "anyin"})
 _IS_NOT_IN: Final = frozenset({"notequal", "notequals", "notin", "anynotin", "allnotin"})
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where a policy is in force.
-
-    Attributes:
-        namespace: that of a namespaced policy; None: it is of the cluster.
-    """
-
-    namespace: str | None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
-
-
-def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, into: ImportResult) -> Scope | None:
-    """Where a rule is in force; None if that cannot be said here, which is then noted."""
+def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, result: ImportResult) -> Scope | None:
+    """Where a rule is in force; None if that cannot be expressed here, which is then noted."""
     filters = _filters(rule.get("match"), f"{where}, match")
     selector = _selector(filters, namespace) if filters else {}
     if filters is None or not all(_simple(each, selecting=bool(selector)) for each in filters):
-        into.left_out(where, "match: conditions other than kinds, operations and namespaces cannot be said here")
+        result.left_out(where, "match: conditions other than kinds, operations and namespaces cannot be expressed here")
         return None
     if filters and not any(filters := [each for each in filters if _on(each, _CREATE)]):
-        into.left_out(where, "match: it is not about what is created, and nothing else runs newly")
+        result.left_out(where, "match: it does not apply to created objects, and only those start new images")
         return None
     if not any(_pods(each) for each in filters):
-        into.changed(where, "match has no Pods, but here they are what is judged in the end")
+        result.changed(where, "match does not name Pods; policies here always apply to Pods")
     named = [texts(_resources(each).get("namespaces"), f"{where}, namespaces") for each in filters]
     include = [] if not all(named) else [name for names in named for name in names]
-    exclude = _excluded(rule, where, into)
+    exclude = _excluded(rule, where, result)
     if namespace is not None:
         return Scope(namespace)
     return Scope(None, tuple(dict.fromkeys(include)), tuple(dict.fromkeys(exclude)), selector)
 
 
-def _excluded(rule: Mapping[str, object], where: str, into: ImportResult) -> Sequence[str]:
+def _excluded(rule: Mapping[str, object], where: str, result: ImportResult) -> Sequence[str]:
     filters = _filters(rule.get("exclude"), f"{where}, exclude")
     found: list[str] = []
     for each in filters or []:
@@ -66,9 +52,9 @@ def _excluded(rule: Mapping[str, object], where: str, into: ImportResult) -> Seq
         if _simple(each) and names and _pods(each) and _on(each, _CREATE, _UPDATE):
             found += names
         else:
-            into.changed(where, "exclude: it applies there too, for only namespaces can be excluded here")
+            result.changed(where, "exclude: the policy applies there too, because only namespaces can be excluded here")
     if filters is None:
-        into.changed(where, "exclude: it applies there too, for conditions cannot be joined here")
+        result.changed(where, "exclude: the policy applies there too, because conditions cannot be combined here")
     return found
 
 

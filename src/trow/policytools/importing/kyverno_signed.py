@@ -1,19 +1,16 @@
-"""References to images whose signatures Kyverno verifies: here they are what may run, and nothing is verified.
+"""References to images whose signatures Kyverno verifies: here they list what may run, and nothing is verified.
 
-All of them that are in force in the same namespaces become one policy: as policies of their own, each would deny what
-the others list.
+References that apply to the same namespaces become one policy: separate policies would each deny what the others list.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import Effect, Mode
-from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft
+from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft, Scope, Signed
 from trow.policytools.importing.globs import Form, NotTranslatable, translation_of
-from trow.policytools.importing.kyverno_scope import Scope
 from trow.policytools.importing.values import mapping, sequence, text, texts
 
 if TYPE_CHECKING:
@@ -22,23 +19,14 @@ if TYPE_CHECKING:
 _NAME: Final = "verified-images"
 _MODES: Final = {"Deny": Mode.ENFORCE, "Warn": Mode.WARN, "Audit": Mode.AUDIT}
 _STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
-_UNVERIFIED: Final = "signatures and attestations are not verified here: these images are allowed without"
-_OTHERS: Final = "images that no reference covers were not looked at, and are denied here"
+_UNVERIFIED: Final = "signatures and attestations are not verified here: these images are allowed without them"
+_OTHERS: Final = "images that match no reference were not checked there; they are denied here"
 # Conditions of the newer kind of policy.
 _CONDITIONS: Final = ("matchConditions", "images")
 _SELECTORS: Final = ("namespaceSelector", "objectSelector", "excludeResourceRules")
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """References of one rule."""
-
-    scope: Scope
-    mode: Mode
-    rules: tuple[RuleDraft, ...]
-
-
-def signed_by_rule(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str, into: ImportResult) -> None:
+def signed_by_rule(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str, result: ImportResult) -> None:
     """Take the references of a rule's `verifyImages`."""
     globs: list[str] = []
     for each in sequence(rule["verifyImages"], f"{where}, verifyImages"):
@@ -47,15 +35,15 @@ def signed_by_rule(rule: Mapping[str, object], scope: Scope, mode: Mode, where: 
             globs += texts(verify.get(key), f"{where}, {key}")
         # Kyverno up to 1.6.
         globs += filter(None, [text(verify.get("image"), f"{where}, image")])
-    _take(globs, Form.HOSTED, scope, mode, where, into)
+    _take(globs, Form.HOSTED, scope, mode, where, result)
 
 
-def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | None, into: ImportResult) -> None:
+def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | None, result: ImportResult) -> None:
     """Take the references of an `ImageValidatingPolicy`."""
     constraints = mapping(spec.get("matchConstraints"), f"{where}, matchConstraints")
     limits = [key for key in _CONDITIONS if spec.get(key)] + [key for key in _SELECTORS if constraints.get(key)]
     if limits:
-        into.left_out(where, f"{', '.join(limits)}: there are no such conditions here")
+        result.left_out(where, f"{', '.join(limits)}: policies here have no such conditions")
         return
     globs = []
     for each in sequence(spec.get("matchImageReferences"), f"{where}, matchImageReferences"):
@@ -63,38 +51,38 @@ def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | No
         if isinstance(glob := reference.get("glob"), str) and glob:
             globs.append(glob)
         else:
-            into.left_out(f"{where}, matchImageReferences", "an expression in CEL cannot be read")
+            result.left_out(f"{where}, matchImageReferences", "an expression in CEL cannot be imported")
     actions = texts(spec.get("validationActions"), f"{where}, validationActions") or ["Deny"]
     mode = max((_MODES.get(action, Mode.ENFORCE) for action in actions), key=_STRICTEST.index)
-    _take(globs, Form.WRITTEN, Scope(namespace), mode, where, into)
+    _take(globs, Form.WRITTEN, Scope(namespace), mode, where, result)
 
 
-def _take(globs: Sequence[str], form: Form, scope: Scope, mode: Mode, where: str, into: ImportResult) -> None:
-    rules = tuple(_rules(globs, form, where, into))
+def _take(globs: Sequence[str], form: Form, scope: Scope, mode: Mode, where: str, result: ImportResult) -> None:
+    rules = tuple(_rules(globs, form, where, result))
     if not rules:
-        into.left_out(where, "nothing is left of it: it verifies signatures")
+        result.left_out(where, "no reference of it could be imported, and signatures are not verified here")
     elif any(ImagePattern(ANY) in rule.patterns for rule in rules):
-        into.left_out(where, "it verifies signatures of all images, and says nothing of where they may come from")
+        result.left_out(where, "it verifies the signatures of all images and does not say where they may come from")
     else:
-        into.left_out(where, _UNVERIFIED)
-        into.changed(where, _OTHERS)
-        into.signed.append(Signed(scope, mode, rules))
+        result.left_out(where, _UNVERIFIED)
+        result.changed(where, _OTHERS)
+        result.signed.append(Signed(scope, mode, rules))
 
 
-def _rules(globs: Sequence[str], form: Form, where: str, into: ImportResult) -> Iterator[RuleDraft]:
+def _rules(globs: Sequence[str], form: Form, where: str, result: ImportResult) -> Iterator[RuleDraft]:
     for glob in globs:
         place = f"{where}, reference {glob!r}"
         try:
-            meaning = translation_of(glob, form, trusting=True)
+            translation = translation_of(glob, form, for_allow=True)
         except NotTranslatable as error:
-            into.left_out(place, str(error))
+            result.left_out(place, str(error))
             continue
-        for remark in meaning.remarks:
-            into.changed(place, remark)
-        yield RuleDraft(glob, Effect.ALLOW, meaning.patterns)
+        for remark in translation.remarks:
+            result.changed(place, remark)
+        yield RuleDraft(glob, Effect.ALLOW, translation.patterns)
 
 
-def drafts_of(signed: Sequence[Signed]) -> Iterator[PolicyDraft]:
+def drafts_of_signed(signed: Sequence[Signed]) -> Iterator[PolicyDraft]:
     """One policy for each scope, as strict as the strictest."""
     for scope in dict.fromkeys(each.scope for each in signed):
         of_scope = [each for each in signed if each.scope == scope]

@@ -1,7 +1,7 @@
-"""From "the most specific entry decides" to "deny wins", in which order means nothing.
+"""From "the most specific entry wins" to "deny wins", where order has no meaning.
 
-A deny entry is dropped where it says no more than the default does: kept, it would beat the more specific entries that
-were exceptions from it.
+A deny entry is dropped where it only repeats the default: it would beat the more specific entries that were exceptions
+from it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a source whose most specific line decides.
+    """One entry of a source whose most specific entry wins.
 
     Attributes:
         text: as it was written.
-        glob: over whole names, as the source matches it; tells whether two entries can meet.
-        least: how specific it is, whatever the image; of two that are equal, deny wins.
+        glob: over whole names, as the source matches it; tells whether two entries overlap.
+        least: how specific it is for any image; of two that are equal, deny wins.
         most: the same for the image that it fits best, where that depends on the image.
         meaning: what it means here.
-        implied: it denies only because what it asks for cannot be had here; not worth a rule if the default denies too.
+        implied: it denies only because its condition does not exist here; no rule is needed if the default denies too.
     """
 
     text: str
@@ -36,44 +36,46 @@ class Entry:
     least: tuple[int, ...]
     most: tuple[int, ...]
     effect: Effect
-    meaning: Translation
+    translation: Translation
     implied: bool = False
 
     def beats(self, other: Entry) -> bool:
-        """Whether it decides wherever both match."""
+        """Whether it wins wherever both match."""
         return self.least > other.most or (self.least == other.most and self.effect is Effect.DENY)
 
 
-def settled(entries: Sequence[Entry], default: Effect, into: ImportResult) -> tuple[RuleDraft, ...]:
-    """Rules that decide the same by "deny wins", as far as no remark says otherwise."""
+def resolve_precedence(entries: Sequence[Entry], default: Effect, result: ImportResult) -> tuple[RuleDraft, ...]:
+    """Rules that decide the same under "deny wins", unless a remark says otherwise."""
     allowing = [entry for entry in entries if entry.effect is Effect.ALLOW]
     return tuple(
-        RuleDraft(entry.text, entry.effect, entry.meaning.patterns)
+        RuleDraft(entry.text, entry.effect, entry.translation.patterns)
         for entry in entries
-        if entry.effect is Effect.ALLOW or _stays(entry, allowing, default, into)
+        if entry.effect is Effect.ALLOW or _is_kept(entry, allowing, default, result)
     )
 
 
-def _stays(deny: Entry, allowing: Sequence[Entry], default: Effect, into: ImportResult) -> bool:
-    met = [allow for allow in allowing if meet(deny.glob, allow.glob)]
+def _is_kept(deny: Entry, allowing: Sequence[Entry], default: Effect, result: ImportResult) -> bool:
+    met = [allow for allow in allowing if overlaps(deny.glob, allow.glob)]
     exceptions = [allow for allow in met if allow.beats(deny)]
     if default is Effect.DENY and len(exceptions) == len(met) and (exceptions or deny.implied):
         if not deny.implied:
-            into.note(
-                f"deny {deny.text!r}", "is not written down: the default denies the same, save for its exceptions"
+            result.note(
+                f"deny {deny.text!r}",
+                "is not needed: the default denies the same images, except for those that are allowed",
             )
         return False
     for allow in met:
         if not deny.beats(allow):
-            into.changed(
+            result.changed(
                 f"allow {allow.text!r}",
-                f"has no effect where deny {deny.text!r} matches too: it was more specific, but deny always wins here",
+                f"has no effect where deny {deny.text!r} matches too: there the more specific entry won, here deny"
+                " always wins",
             )
     return True
 
 
-def meet(one: str, other: str) -> bool:
-    """Whether some text is like both globs, in which ``*`` stands for any characters."""
+def overlaps(one: str, other: str) -> bool:
+    """Whether some text matches both globs, in which ``*`` stands for any characters."""
     seen, reached = {(0, 0)}, [(0, 0)]
     while reached:
         at, there = reached.pop()

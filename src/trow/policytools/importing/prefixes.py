@@ -1,7 +1,7 @@
-"""Beginnings of image names, as other programs compare them: character by character, wherever they end.
+"""Prefixes of image names, as other programs compare them: character by character.
 
-Whoever allows ``quay.io/org`` means an organisation and gets ``quay.io/org-of-somebody-else`` too. To allow, an entry
-is therefore taken to end where a component ends. To forbid, it stays what it was.
+``quay.io/org`` is meant to allow an organisation, and allows ``quay.io/org-of-somebody-else`` too. An entry that allows
+therefore ends where a component ends. An entry that denies stays as it was.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.patterns import ImagePattern
-from trow.policytools.importing.globs import Form, Nothing, NotTranslatable, Translation, translation_of
+from trow.policytools.importing.globs import Form, MatchesNothing, NotTranslatable, Translation, translation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 _UNFINISHED: Final = ("/", "-", ".", "_", ":")
 
 
-def translation_of_prefix(entry: str, form: Form, *, trusting: bool) -> Translation:
-    """Patterns for the beginning of names.
+def translation_of_prefix(entry: str, form: Form, *, for_allow: bool) -> Translation:
+    """Patterns for a prefix of names.
 
     Args:
-        entry: the beginning.
+        entry: the prefix.
         form: of the names that it is compared with.
-        trusting: whether something is permitted by it.
+        for_allow: whether the patterns allow images: then they may cover fewer, else more.
 
     Raises:
-        Inexpressible: there are none.
+        NotTranslatable: there are none.
     """
     if "*" in entry:
-        raise Nothing(f"{entry!r} has a star, which is no glob there but a character that no image's name has")
+        raise MatchesNothing(f"{entry!r} has a star, which is not a wildcard there, and no image's name contains one")
     last = entry.rpartition("/")[2]
     if "@" in last:
-        return _digest(entry, form, trusting=trusting)
-    if not trusting or entry.endswith(_UNFINISHED) or not entry:
-        return translation_of(f"{entry}*", form, trusting=trusting)
+        return _digest(entry, form, for_allow=for_allow)
+    if not for_allow or entry.endswith(_UNFINISHED) or not entry:
+        return translation_of(f"{entry}*", form, for_allow=for_allow)
     if ":" in last and ("/" in entry or not _has_port(last)):
         return _exact(entry, form)
     if "/" not in entry and _is_host(entry, form):
@@ -45,15 +45,15 @@ def translation_of_prefix(entry: str, form: Form, *, trusting: bool) -> Translat
     return _component(entry, form)
 
 
-def _digest(entry: str, form: Form, *, trusting: bool) -> Translation:
+def _digest(entry: str, form: Form, *, for_allow: bool) -> Translation:
     try:
-        return translation_of(entry, form, trusting=trusting)
+        return translation_of(entry, form, for_allow=for_allow)
     except NotTranslatable:
-        if trusting:
-            raise NotTranslatable(f"{entry!r} is the beginning of a digest only; write all of it") from None
+        if for_allow:
+            raise NotTranslatable(f"{entry!r} is only the beginning of a digest; write the whole digest") from None
     repository = entry.partition("@")[0].partition(":")[0]
-    meaning = translation_of(f"{repository}:*", form, trusting=trusting)
-    return replace(meaning, remarks=("it denies all of the repository: a digest is compared as a whole here",))
+    translation = translation_of(f"{repository}:*", form, for_allow=for_allow)
+    return replace(translation, remarks=("it denies the whole repository: a digest is compared as a whole here",))
 
 
 def _has_port(host: str) -> bool:
@@ -67,16 +67,16 @@ def _is_host(entry: str, form: Form) -> bool:
 
 
 def _exact(entry: str, form: Form) -> Translation:
-    meaning = translation_of(entry, form, trusting=True)
+    translation = translation_of(entry, form, for_allow=True)
     tag = entry.rpartition(":")[2]
-    remark = f"it covers the tag {tag} alone, no longer others that begin so; write tag: {tag}* if they are meant"
-    return Translation(meaning.patterns, (*meaning.remarks, remark))
+    remark = f"it covers only the tag {tag}, no longer tags that begin with it; write tag: {tag}* to cover those"
+    return Translation(translation.patterns, (*translation.remarks, remark))
 
 
 def _registry(entry: str) -> Translation:
     name, colon, _ = entry.partition(":")
     if not colon and "." not in name and name != "localhost":
-        raise Nothing(f"{entry!r} is no registry; if Docker Hub's image is meant, write docker.io/library/{entry}")
+        raise MatchesNothing(f"{entry!r} is not a registry; for Docker Hub's image write docker.io/library/{entry}")
     # Registries without a name are told apart by their ports: what was allowed for one address was so for its ports.
     any_port = not colon and _is_numbered(name)
     host, where = (f"{entry}:*", f"{entry}, at any port,") if any_port else (entry, entry)
@@ -84,7 +84,9 @@ def _registry(entry: str) -> Translation:
         pattern = ImagePattern.parse(host)
     except ValueError as error:
         raise NotTranslatable(str(error)) from None
-    return Translation((pattern,), (f"it covers the registry {where} alone, no longer others whose names begin so",))
+    return Translation(
+        (pattern,), (f"it covers the registry {where} only, no longer registries whose names begin with that",)
+    )
 
 
 def _is_numbered(name: str) -> bool:
@@ -98,16 +100,17 @@ def _is_numbered(name: str) -> bool:
 def _component(entry: str, form: Form) -> Translation:
     patterns = tuple(_repository_and_below(entry, form))
     if not patterns:
-        raise Nothing(f"{entry!r} is like no image's name")
+        raise MatchesNothing(f"{entry!r} matches no image's name")
     return Translation(
-        patterns, ("it ends where a component ends, no longer within one; end it with * if that is meant",)
+        patterns,
+        ("it ends where a component of the name ends, no longer within one; end it with * to match longer names",),
     )
 
 
 def _repository_and_below(entry: str, form: Form) -> Iterator[ImagePattern]:
     for glob in (f"{entry}:*", f"{entry}/*"):
         try:
-            yield from translation_of(glob, form, trusting=True).patterns
-        except Nothing:
+            yield from translation_of(glob, form, for_allow=True).patterns
+        except MatchesNothing:
             # Of Docker Hub's `nginx` only one is to be found in full names.
             continue

@@ -8,7 +8,7 @@ from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
 from trow.policy.rules import Effect
 from trow.policytools.importing.drafts import ImportResult, PolicyDraft
 from trow.policytools.importing.globs import Form, NotTranslatable, Translation
-from trow.policytools.importing.precedence import Entry, settled
+from trow.policytools.importing.precedence import Entry, resolve_precedence
 from trow.policytools.importing.prefixes import translation_of_prefix
 from trow.policytools.importing.values import mapping, texts
 
@@ -20,7 +20,7 @@ _SECTION: Final = "image_validation"
 _KNOWN: Final = {"default", "allow", "deny"}
 
 
-def recognised(item: Mapping[str, object]) -> bool:
+def detect(item: Mapping[str, object]) -> bool:
     """Whether it is a configuration, or values of the Helm chart."""
     return _SECTION in item or _chart(item) is not None
 
@@ -32,47 +32,47 @@ def _chart(item: Mapping[str, object]) -> object:
     return at
 
 
-def imported(item: Mapping[str, object]) -> ImportResult:
+def convert(item: Mapping[str, object]) -> ImportResult:
     """The policy of a configuration.
 
     Raises:
-        UnreadableSource: it has not the form that Trow reads.
+        UnreadableSource: it does not have the form that Trow reads.
     """
-    into = ImportResult()
+    result = ImportResult()
     section = mapping(item[_SECTION] if _SECTION in item else _chart(item), _SECTION)
     for key in sorted(set(section) - _KNOWN):
-        into.left_out(f"{_SECTION}.{key}", "is unknown")
-    default = _default(section, into)
-    entries = [entry for effect in Effect for entry in _entries(section, effect, into)]
+        result.left_out(f"{_SECTION}.{key}", "is unknown")
+    default = _default(section, result)
+    entries = [entry for effect in Effect for entry in _entries(section, effect, result)]
     given = sum(len(texts(section.get(key), key)) for key in ("allow", "deny"))
-    into.finish(PolicyDraft(_NAME, default, settled(entries, default, into)), given)
-    return into
+    result.finish(PolicyDraft(_NAME, default, resolve_precedence(entries, default, result)), given)
+    return result
 
 
-def _default(section: Mapping[str, object], into: ImportResult) -> Effect:
+def _default(section: Mapping[str, object], result: ImportResult) -> Effect:
     given = section.get("default")
     if given in ("Allow", "Deny"):
         return Effect(given)
-    into.note(f"{_SECTION}.default", f"{given!r} is neither Allow nor Deny, so that it was, and is, Deny")
+    result.note(f"{_SECTION}.default", f"{given!r} is neither Allow nor Deny; it was treated as Deny, and is Deny here")
     return Effect.DENY
 
 
-def _entries(section: Mapping[str, object], effect: Effect, into: ImportResult) -> Iterator[Entry]:
+def _entries(section: Mapping[str, object], effect: Effect, result: ImportResult) -> Iterator[Entry]:
     key = effect.value.lower()
     for text in texts(section.get(key), f"{_SECTION}.{key}"):
         where = f"{key} {text!r}"
         try:
-            meaning = _meaning(text, trusting=effect is Effect.ALLOW)
+            translation = _translation(text, for_allow=effect is Effect.ALLOW)
         except NotTranslatable as error:
-            into.left_out(where, str(error))
+            result.left_out(where, str(error))
             continue
-        for remark in meaning.remarks:
-            into.changed(where, remark)
-        yield Entry(text, f"{_hub(text)}*", (len(text),), (len(text),), effect, meaning)
+        for remark in translation.remarks:
+            result.changed(where, remark)
+        yield Entry(text, f"{_hub(text)}*", (len(text),), (len(text),), effect, translation)
 
 
-def _meaning(text: str, *, trusting: bool) -> Translation:
-    return translation_of_prefix(text, Form.FULL, trusting=trusting)
+def _translation(text: str, *, for_allow: bool) -> Translation:
+    return translation_of_prefix(text, Form.FULL, for_allow=for_allow)
 
 
 def _hub(text: str) -> str:

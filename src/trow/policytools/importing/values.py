@@ -1,4 +1,4 @@
-"""Reading of other programs' objects: what is not what it has to be stops the import."""
+"""Members of other programs' objects, which have to be of the type that is expected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UnreadableSource(StartError):
-    """A file that has not the form which its program reads; the message says where."""
+    """A file does not have the form that its program reads; the message says where."""
 
 
 def mapping(value: object, where: str) -> Mapping[str, object]:
