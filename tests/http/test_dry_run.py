@@ -254,7 +254,7 @@ def test_a_dry_run_makes_nothing_where_nothing_is(tmp_path: Path) -> None:
     done = dry_run(tmp_path, *PLAIN)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
-    assert done.stdout.endswith("All that a start needs is there. Nothing was changed, and nothing is served.\n")
+    assert done.stdout.endswith("A start would succeed. Nothing was changed, and nothing is served.\n")
 
 
 def test_a_dry_run_leaves_a_registry_as_it_is_and_it_starts_afterwards(used: Path) -> None:

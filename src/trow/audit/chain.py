@@ -3,7 +3,7 @@
     hash = SHA-256(hash of the record before ‖ canonical JSON of the record without ``hash``)
 
 There is one chain for each writer. A database's life has a writer for each part of the record (`Part`), so that what is
-removed from one part leaves the others whole. Whoever alters a record has to compute every later hash anew and would
+removed from one part leaves the others whole. Whoever alters a record has to compute every later hash again and would
 still need the key for the checkpoints over them. Signatures are Ed25519 (RFC 8032) over a prefix that says what is
 signed, and the canonical JSON of the rest. No I/O and no clock in here.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trow.audit.record import Record
 
 # No more records than these follow the last checkpoint: it is stored together with the record that makes it due. What
-# verifies a chain relies on it, for otherwise removing the checkpoints would hide that the chain was computed anew.
+# verifies a chain relies on it, for otherwise removing the checkpoints would hide that the chain was computed again.
 CHECKPOINT_RECORDS: Final = 1000
 CHECKPOINT_SECONDS: Final = 60.0
 
@@ -64,7 +64,7 @@ class Head:
         """Read an anchor.
 
         Raises:
-            ValueError: it is none; the message is for people.
+            ValueError: it is not one; the message is for people.
         """
         writer, _, rest = text.partition(":")
         sequence, _, hash_ = rest.partition(":")

@@ -74,7 +74,7 @@ class Report:
     Attributes:
         records, checkpoints: how many were read.
         problem: what is wrong first; None when nothing is.
-        unchecked: what could not be checked, in words.
+        unchecked: what could not be checked, in sentences.
     """
 
     records: int = 0
@@ -213,7 +213,7 @@ class ChainCheck:
 def sealed(text: object, check: ChainCheck, sequence: int, where: str) -> Record:
     """A record that is what its hash says."""
     if not isinstance(text, (str, bytes)):
-        raise check.altered(sequence, "was altered: it is no text", where)
+        raise check.altered(sequence, "was altered: it is not text", where)
     try:
         record = records.decode(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What keeps the trail from being opened or checked."""
+"""Why the trail cannot be opened or checked."""
 
 from __future__ import annotations
 

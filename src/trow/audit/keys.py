@@ -47,7 +47,7 @@ class PublicKey:
         """Read a public key from a PEM file.
 
         Raises:
-            AuditError: there is none.
+            AuditError: it is not one.
         """
         try:
             key = serialization.load_pem_public_key(read_bounded(path, LONGEST_KEY_FILE))

@@ -1,4 +1,4 @@
-"""Looking things up in the trail: by what, by whom, when; and who runs an image."""
+"""Searches the trail by what was done, by whom and when, and finds who runs an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT: Final = 100
 MOST_RECORDS: Final = 1000
 
-# Below a prefix with so many records, going through the index over times is faster than sorting them.
+# With this many records below a prefix, reading the index over times is faster than sorting.
 _MANY: Final = 5_000
 _LONGEST_SECONDS: Final = 10.0
 _STEPS_BETWEEN_LOOKS: Final = 20_000
@@ -40,7 +40,7 @@ _MOST_DIGITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the list, newest first: after this record."""
+    """A position in the list, newest first: after this record."""
 
     at: int
     writer: str
@@ -62,11 +62,11 @@ class Position:
             at, writer, sequence = parts
             if writer.replace(".", "", 1).isalnum() and all(_is_number(each) for each in (at, sequence)):
                 return cls(int(at), writer, int(sequence))
-        raise ValueError(f"last is not a place in this list: {text[:_LONGEST_TEXT]!r}; give what the page before said")
+        raise ValueError(f"last is not a position in the list: {text[:_LONGEST_TEXT]!r}; give that of the page before")
 
     @classmethod
     def of(cls, record: Record) -> Position:
-        """The place of a record."""
+        """The position of a record."""
         return cls(times.parse(record.time), record.writer, record.sequence)
 
 
@@ -74,12 +74,12 @@ def read_limit(text: str) -> int:
     """How many records somebody wants.
 
     Raises:
-        ValueError: it is no number; the message is for people.
+        ValueError: it is not a number; the message is for people.
     """
     if not (text.isdecimal() and text.isascii()):
         raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not a number; give how many records there may be")
     if not text.strip("0"):
-        raise ValueError("0 records are none; give how many records there may be, 1 or more")
+        raise ValueError("0 records are not a limit; give how many records there may be, 1 or more")
     return int(text.lstrip("0")[:_MOST_DIGITS])  # with more digits it is more than there are records
 
 
@@ -89,7 +89,7 @@ def _is_number(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for; what is None does not matter. `parse` reads it from texts.
+    """What to search for; None matches everything. `parse` reads it from texts.
 
     Attributes:
         repository: a name, or with ``/`` at its end everything below.
@@ -111,7 +111,7 @@ class Query:
 
     @classmethod
     def parse(cls, given: Mapping[str, str], now: int) -> Query:
-        """Read a query as somebody wrote it.
+        """Read a query as a client wrote it.
 
         Args:
             given: by the attributes' names, and ``n`` for the limit.
@@ -121,7 +121,7 @@ class Query:
             RequestInvalid: a name or a value is not understood; the message says which.
         """
         if unknown := set(given) - set(_PARSERS):
-            raise RequestInvalid(f"{min(unknown)!r} is nothing to search by; use {', '.join(sorted(_PARSERS))}")
+            raise RequestInvalid(f"{min(unknown)!r} is not something to search by; use {', '.join(sorted(_PARSERS))}")
         values: dict[str, Any] = {}
         for name, text in given.items():
             attribute, parser = _PARSERS[name]
@@ -155,7 +155,7 @@ def _parse_word(words: type[Action | Outcome]) -> Callable[[str, int], Action | 
             return words(text)
         except ValueError:
             known = ", ".join(word.value for word in words)
-            raise ValueError(f"{text[:_LONGEST_TEXT]!r} is none of {known}") from None
+            raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not one of {known}") from None
 
     return parse
 
@@ -190,7 +190,7 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Workload:
-    """Somebody who pulled an image; times are of the first and the last pull.
+    """A workload that pulled an image, with the times of its first and last pull.
 
     Attributes:
         count: how many pulls.
@@ -217,7 +217,7 @@ class AuditQueries:
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def search(self, given: Mapping[str, str]) -> RecordPage:
-        """The records that are looked for.
+        """The records that match.
 
         Raises:
             RequestInvalid: the query is not understood.
@@ -233,7 +233,7 @@ class AuditQueries:
             with opened(self._path, self._longest) as connection:
                 return search(connection, query)
         except TimeoutError:
-            raise Unavailable("the search takes too long; narrow it, with since for one") from None
+            raise Unavailable("the search takes too long; narrow it, for example with since") from None
         except AuditError:
             raise Unavailable("the audit trail cannot be read at the moment; try again") from None
 
@@ -254,7 +254,7 @@ def opened(path: Path, longest_seconds: float | None = None) -> Iterator[apsw.Co
 
 
 def search(connection: apsw.Connection, query: Query) -> Found:
-    """The records that are looked for."""
+    """The records that match."""
     conditions = list(_conditions(connection, query))
     values = [value for _, some in conditions for value in some]
     statement = sql.search(tuple(condition for condition, _ in conditions))
@@ -265,7 +265,7 @@ def search(connection: apsw.Connection, query: Query) -> Found:
 
 
 def pages(connection: apsw.Connection, query: Query, most: int) -> Iterator[Found]:
-    """The records that are looked for, page after page, until there are so many; the last page tells of further ones.
+    """The records that match, page after page up to ``most``; the last page says whether there are more.
 
     Args:
         connection: the trail.
@@ -312,7 +312,7 @@ def _in_repository(connection: apsw.Connection, repository: str) -> tuple[str, t
 
 
 def who_runs(connection: apsw.Connection, digest: Digest) -> tuple[list[Workload], bool]:
-    """Who pulled an image, or a platform of it, the latest first; and whether there may be more of them."""
+    """Who pulled an image, or one of its platforms, latest first; and whether there may be more."""
     actions = Action.PULL.value, Action.PULL_BEGIN.value
     outcomes = Outcome.OK.value, Outcome.INTENT.value
     found: dict[tuple[str, ...], Workload] = {}

@@ -32,10 +32,10 @@ CUT: Final = "…"
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """Who it was; see `trow.access.identity.Identity`. Absent when nobody said.
+    """Who it was; see `trow.access.identity.Identity`. Absent for a request without credentials.
 
     Attributes:
-        unproven: whether that is only what somebody has said.
+        unproven: whether it is only claimed, and nothing proves it.
     """
 
     user: str = ""
@@ -47,7 +47,7 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     @property
     def only_said(self) -> bool:
-        """Whether nothing proves it; records of before have no member for that."""
+        """Whether nothing proves it. Older records have no member for that."""
         return self.unproven or self.method == Method.REVIEW.value
 
 
@@ -171,7 +171,7 @@ def _time(at: float) -> str:
 
 
 def _text(text: str, most: int = LONGEST_TEXT) -> str:
-    """So much of a text that it takes about that many bytes in JSON; where some is missing, it ends with `CUT`."""
+    """The beginning of a text that takes at most about ``most`` bytes in JSON; it ends with `CUT` where it was cut."""
     if len(text) <= most and text.isascii() and text.isprintable():
         # A name is a kind of text: only as plain text is an empty one known as a member's default, and left out.
         return str(text)
@@ -189,7 +189,7 @@ def _text(text: str, most: int = LONGEST_TEXT) -> str:
 
 
 def _texts(texts: Sequence[str], most: int) -> tuple[str, ...]:
-    """So many of the texts that they take that many bytes at most; where some are missing, the last is `CUT`."""
+    """The first texts that take at most ``most`` bytes; the last one is `CUT` where some are missing."""
     kept: list[str] = []
     for text in texts[:MOST_IN_A_LIST]:
         kept.append(_text(text))
@@ -226,5 +226,5 @@ def _client(origin: Origin) -> Client | None:
 
 
 def digests(record: Record) -> frozenset[str]:
-    """What the record can be found by when a digest is asked for."""
+    """The digests that the record is found by."""
     return frozenset(digest for digest in (record.digest, *record.manifests) if digest and digest != CUT)

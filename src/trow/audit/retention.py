@@ -1,11 +1,11 @@
-"""How old records leave a part of the record: by age and by size, on record, and never those of another part.
+"""Removes old records from a part of the trail, by age and by size. Each removal is recorded.
 
-By age the oldest go, up to a checkpoint. By size whoever holds most gives up their oldest ones, so that
-nobody pushes out what others did; only where nobody holds much more than others do the oldest go, whosesoever they are.
+By age, the oldest records go, up to a checkpoint. By size, whoever holds most gives up their oldest records, so that
+nobody pushes out those of others. Only where nobody holds much more than others do the oldest records of all go.
 
-A trim is first written down: as a record, and as a signed mark that says where the chain begins from now on. Only then
-are rows removed, some at a time, so that writing never waits for long. Records that leave from between others leave a
-mark in their place, in the same transaction.
+A trim is recorded first, together with a signed mark that says where the chain now begins. Only then are rows removed,
+a few at a time, so that writing never waits for long. Records that are removed from between others leave a mark in
+their place, in the same transaction.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FULL: Final = "this part of the trail is as large as it may be"
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long records are kept; None is without end.
+    """How long records are kept; None means for ever.
 
     Attributes:
         seconds: for how long.
@@ -55,7 +55,7 @@ class Retention:
     most_bytes: int | None = None
 
     def of(self, part: Part) -> Retention:
-        """What is left to one part of the record."""
+        """The share of one part of the trail."""
         return Retention(self.seconds, None if self.most_bytes is None else round(self.most_bytes * SHARES[part]))
 
 
@@ -115,7 +115,7 @@ class _Thinning:
 
 
 class Trimmer:
-    """Decides what leaves a part of the record, and removes it step by step. Used by the writer's thread alone.
+    """Decides what is removed from a part of the trail, and removes it step by step. Only the writer's thread uses it.
 
     Args:
         writer: whose chain it is.
@@ -158,11 +158,11 @@ class Trimmer:
         return max(0.0, (self._next_size_check if soon else self._next_check) - time.monotonic())
 
     def grow(self) -> None:
-        """Records have come."""
+        """Records were added."""
         self._grown = True
 
     def plan(self, now: int) -> Plan | None:
-        """What has to leave, looked at now and then."""
+        """What has to be removed, checked from time to time."""
         moment = time.monotonic()
         if self.busy or moment < self._next_size_check:
             return None
@@ -175,7 +175,7 @@ class Trimmer:
         return self._by_age(now)
 
     def begin(self, plan: Plan) -> None:
-        """The plan is on record: carry it out."""
+        """Carry out a plan, which was recorded."""
         if plan.excess is None:
             self._until = plan.last.sequence + 1
         else:

@@ -51,7 +51,7 @@ class Sink(Protocol):
     """Where lines go. Used by one thread.
 
     Attributes:
-        name: what its position is kept under.
+        name: the name its position is stored under.
         remembers: whether the sink itself tells where it stands, so that its position need not be kept at once.
     """
 
@@ -77,7 +77,7 @@ class Sink(Protocol):
 
 
 class Trail(Protocol):
-    """What a follower needs of the trail."""
+    """What sinks need of the trail."""
 
     path: Path
     key: SigningKey

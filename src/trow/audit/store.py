@@ -42,7 +42,7 @@ _RECORD_BYTES: Final = 400
 _DIGEST_BYTES: Final = 450
 # Rows of one part of the record lie together, each part in a range of its own.
 _PLACES: Final = {part.value: number << 48 for number, part in enumerate(Part)}
-# Parts in which who did it has been proven; in the others all that is known is from where.
+# In these parts the user is proven; in the others only the source is known.
 _PROVEN: Final = frozenset({Part.EFFECTS.value, Part.ACCESS.value})
 
 Holdings: TypeAlias = "Counter[tuple[str, str]]"
@@ -50,14 +50,14 @@ SinkPosition: TypeAlias = tuple[str, str]
 
 
 def holder_of(record: Record) -> str:
-    """Whose share of its part a record takes: the user's, or that of the source that it came from."""
+    """Whose share of its part a record counts for: the user's, or that of the source that it came from."""
     if part_name(record.writer) in _PROVEN:
         return record.actor.user if record.actor is not None else ""
     return source_of(record.client.address) if record.client is not None else ""
 
 
 def cost(record: Record, content: str) -> int:
-    """About how many bytes a record takes in the database."""
+    """Roughly how many bytes a record takes in the database."""
     return len(content) + _RECORD_BYTES + _DIGEST_BYTES * len(records.digests(record))
 
 
@@ -66,8 +66,8 @@ class WriteBatch:
     """What one commit writes.
 
     Attributes:
-        holdings: what is added to what each one holds, by writer and holder.
-        positions: how far sinks have come, by sink and writer.
+        holdings: how many bytes are added for each writer and holder.
+        positions: the positions of sinks, by sink and writer.
     """
 
     rows: list[Row] = field(default_factory=list)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # About a second of the most that a server can answer, and some tens of megabytes.
 MOST_WAITING: Final = 50_000
-# Of each part of the record but that of who did what, one in so many of these: strangers fill no queue but their own.
+# Each part but that of effects gets this fraction of it: strangers fill no queue but their own.
 _OTHERS: Final = 5
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -48,7 +48,7 @@ class Counts:
 
 
 class AuditTrail:
-    """Takes events down. `record` may be called from any thread, `record_now` from the event loop.
+    """Records events. `record` may be called from any thread, `record_now` from the event loop.
 
     Args:
         path: the database, made when it is not there.
@@ -57,7 +57,7 @@ class AuditTrail:
         retention: how long records are kept.
         webhook: whether a `Webhook` follows the trail; what it has not taken is kept as long as the size allows.
         most_waiting: how many events may wait for the database before further ones are lost, and counted; a fifth as
-            many for each part of the record but that of who did what.
+            many for each part but that of effects.
         clock: seconds since 1970.
 
     Raises:
@@ -119,7 +119,7 @@ class AuditTrail:
         return self._writer.displaced()
 
     def counts(self) -> Counts:
-        """How the trail fares."""
+        """How many events were recorded, lost, and wait."""
         writer = self._writer
         unsent = sum(max(0, head.sequence - (self.position(WEBHOOK, name) or 0)) for name, head in self.heads.items())
         waiting = sum(len(writer.waiting(part)) for part in Part)

@@ -1,6 +1,6 @@
 """Finding what was altered: the first record, column, checkpoint or mark that is not as it was written, by name.
 
-Without the public key that is every change that was not followed by computing all later hashes anew. With it that is
+Without the public key that is every change that was not followed by computing all later hashes again. With it that is
 found too, as far as the checkpoints reach. Only an anchor kept elsewhere tells that the newest records were cut off
 together with their checkpoints: what is left then is a trail that really was.
 """
@@ -129,7 +129,7 @@ class _DatabaseCheck:
             with _readable(self._writer, after + 1, "table record"):
                 rows = self._records(after, 1)
         if any(type(row[1]) is not int for row in rows):
-            what = "has a sequence that is no number, or one after it"
+            what = "has a sequence that is not a number, or one after it does"
             raise self._check.altered(after + 1, what, "table record")
         return rows
 
@@ -358,7 +358,7 @@ def _lines(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
         try:
             with path.open("rb") as file:
                 for number, line in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b""), 1):
-                    # A line that has no end was cut off; with an end of its own it is no record's canonical form.
+                    # A line without an end was cut off; with one of its own it is not in canonical form.
                     yield f"{path.name} line {number}", line[:-1] if line.endswith(b"\n") else line + b"\n"
         except OSError as error:
             raise AuditError(f"cannot read {path}: {error.strerror}; give the path of a readable file") from None

@@ -1,6 +1,6 @@
-"""The one thread that writes the trail: it words, chains and stores what waits, many records to a commit.
+"""The one thread that writes the trail: it makes, chains and stores the waiting records, many in a commit.
 
-Nothing of that happens on the event loop. The interpreter runs one thread at a time, so the wording pauses often; else
+None of that happens on the event loop. The interpreter runs one thread at a time, so this one pauses often; otherwise
 a wake-up of the loop could take a whole switch interval (5 ms).
 """
 
@@ -45,7 +45,7 @@ WEBHOOK: Final = "webhook"
 _FLUSH_SECONDS: Final = 0.1
 _LATE_SECONDS: Final = 1.0
 _MOST_IN_A_COMMIT: Final = 2_000
-# Of each part of the record but the first: what strangers send makes nobody wait for long.
+# For each part but the first: what strangers send makes nobody wait for long.
 _MOST_OF_OTHERS: Final = 500
 _RECORDS_A_SLICE: Final = 32
 _PAUSE_SECONDS: Final = 0.000_05
@@ -197,7 +197,7 @@ class TrailWriter:
         self._callbacks.append(callback)
 
     def wake(self, *, urgent: bool = False, late: bool = False) -> None:
-        """Something waits.
+        """Wake the thread: something waits.
 
         Args:
             urgent: somebody waits for it.
@@ -213,7 +213,7 @@ class TrailWriter:
             self._wake.set()
 
     def count_lost(self, part: Part) -> None:
-        """An event cannot be recorded; that is put on record as soon as possible."""
+        """Count an event that cannot be recorded; the loss itself is recorded as soon as possible."""
         with self._losing:
             first = not any(each.unreported for each in self._chains.values())
             self._chains[part].unreported += 1
@@ -249,7 +249,7 @@ class TrailWriter:
         self._give_up()
 
     def _wait_for_work(self) -> None:
-        """Until there is something to do; what is not urgent waits for company."""
+        """Wait for something to do; what is not urgent waits a little longer, for a larger commit."""
         if self.failing:
             time.sleep(_LEAST_PAUSE_SECONDS)
             self._urgent.wait(self._backoff.pause)
@@ -293,7 +293,7 @@ class TrailWriter:
         return times.microseconds(self._clock())
 
     def _earliest_now(self) -> int:
-        """So late it is at least: what has left does not come back when a clock that was set ahead is set right."""
+        """A time that is certainly past. A clock that was set ahead must not remove records, which do not come back."""
         return times.microseconds(min(self._clock(), self._steady()))
 
     def _add_marks(self, batch: _Batch, part: Part, of: _Chain, *, closing: bool) -> None:
@@ -305,7 +305,7 @@ class TrailWriter:
             batch.writes.trims.append(chain.trim(plan.last, times.precise(self._now()), self._key))
 
     def _add_records(self, batch: _Batch, part: Part, of: _Chain) -> None:
-        """Turn what waits into records; what was lost until now stands behind what was waiting then."""
+        """Make records of the waiting events, and one for those that were lost meanwhile."""
         lost = self._take_unreported(of)
         count = min(len(of.waiting), _MOST_IN_A_COMMIT if part is Part.EFFECTS else _MOST_OF_OTHERS)
         for number in range(1, 1 + count):

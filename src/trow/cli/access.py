@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trow.cli.parser import Commands
 
 _EXAMPLES = """\
-exit code: 0 allowed, 1 denied, 2 it could not be decided
+exit code: 0 allowed, 1 denied, 2 not decided
 
 examples:
   trow access can-i --config trow.yaml --as alice pull team-a/app
@@ -41,14 +41,16 @@ def add(commands: Commands) -> None:
     )
     options.add_config(parser)
     options.add_settings(parser)
-    parser.add_argument("--as", dest="user", metavar="USER", default="", help="the name; without it, nobody")
-    parser.add_argument("--group", metavar="G", action="append", default=[], help="a further group of theirs")
     parser.add_argument(
-        "--issuer", metavar="NAME", default="", help="the OIDC issuer whose token they show (default: by the prefix)"
+        "--as", dest="user", metavar="USER", default="", help="the user name; without it, a client without credentials"
+    )
+    parser.add_argument("--group", metavar="G", action="append", default=[], help="a further group of the user")
+    parser.add_argument(
+        "--issuer", metavar="NAME", default="", help="the OIDC issuer of the token (default: by the prefix)"
     )
     parser.add_argument("--claim", metavar="NAME=VALUE", action="append", default=[], help="a claim of that token")
-    parser.add_argument("action", choices=[action.value for action in ACTIONS], help="what they want to do")
-    parser.add_argument("repository", nargs="?", default="", help="where; list, audit and admin need none")
+    parser.add_argument("action", choices=[action.value for action in ACTIONS], help="the action")
+    parser.add_argument("repository", nargs="?", default="", help="the repository; list, audit and admin need none")
     parser.set_defaults(run=run)
 
 

@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 _KEY: Final = Path("keys") / "audit.pem"
 _FILTERS: Final = {
     "repository": ("--repo", "NAME", "a repository, or 'team-a/*' for all below team-a"),
-    "user": ("--user", "USER", "who did it"),
+    "user": ("--user", "USER", "the user who did it"),
     "namespace": ("--namespace", "NS", "the namespace of the workload that did it"),
     "digest": ("--digest", "DIGEST", "a manifest, or one of the platforms pulled with it"),
     "action": ("--action", "ACTION", "what was done, such as pull, push, tag.delete"),
     "outcome": ("--outcome", "OUTCOME", "how it ended: ok, intent, denied, failed"),
-    "since": ("--since", "TIME", "not before; a time such as 2026-01-31T08:00:00Z, or how long ago, such as 24h"),
-    "until": ("--until", "TIME", "before; written in the same way"),
-    "last": ("--last", "PLACE", "after this place, as a search that had more said"),
+    "since": ("--since", "TIME", "not before this time, such as 2026-01-31T08:00:00Z, or how long ago, such as 24h"),
+    "until": ("--until", "TIME", "before this time; written in the same way"),
+    "last": ("--last", "POSITION", "continue after this position, as the page before printed it"),
     "n": ("--limit", "N", "how many records at most (default 100)"),
 }
 _LONGEST_CELL: Final = 60
@@ -65,11 +65,11 @@ examples:
   trow audit search --repo 'team-a/*' --action push --json
 """
 _VERIFY: Final = """\
-exit code: 0 as it was written, 1 altered, 2 it could not be checked
+exit code: 0 intact, 1 altered, 2 not checked
 
-Signatures are checked with the key in the data directory unless --public-key is given. Who can change the trail can
-often change that key as well: keep what trow audit anchor prints elsewhere. Each part of the record has a writer of
-its own; what was removed by rule is told of each.
+Signatures are checked with the key in the data directory unless --public-key is given. Whoever can
+change the trail can often change that key as well: keep what trow audit anchor prints elsewhere. Each part of the
+trail has its own writer and chain; what was removed by rule is listed for each.
 
 examples:
   trow audit verify --data-dir ./data --public-key anchor.txt --anchor anchor.txt
@@ -86,7 +86,7 @@ def add(commands: Commands) -> None:
     who.add_argument("digest", metavar="DIGEST", help="of the manifest, the index or one of its platforms")
     who.add_argument("--json", action="store_true", help="print JSON lines")
     who.set_defaults(run=_run_who_runs)
-    anchor = _command(parts, "anchor", "print where the trail has got to, and the public key, to be kept elsewhere")
+    anchor = _command(parts, "anchor", "print the last record of each chain and the public key, to keep elsewhere")
     anchor.set_defaults(run=_run_anchor)
 
 
@@ -117,9 +117,11 @@ def _add_verify(parts: Commands) -> None:
         metavar="W:S:H",
         action="append",
         default=[],
-        help="a record that has to be there, or a file of what trow audit anchor printed; may be repeated",
+        help="a record that must exist, or a file with the output of trow audit anchor; may be repeated",
     )
-    parser.add_argument("--file", metavar="FILE", type=Path, nargs="+", help="check these JSON lines instead")
+    parser.add_argument(
+        "--file", metavar="FILE", type=Path, nargs="+", help="check these files of JSON lines instead of the database"
+    )
     parser.set_defaults(run=_run_verify)
 
 
@@ -161,7 +163,7 @@ def _show_table(found: Iterable[Found]) -> Found:
 
 
 _HEADS: Final = ("TIME", "ACTION", "OUTCOME", "COUNT", "USER", "METHOD", "WORKLOAD", "IMAGE", "DIGEST", "BYTES")
-# In place of a method: the name is what somebody has said, and nothing proves it.
+# Shown as the method where nothing proves the user name.
 UNPROVEN: Final = "unproven"
 
 

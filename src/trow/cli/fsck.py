@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "fsck",
         help="check every stored blob and manifest against its digest",
-        description="Read every stored blob and manifest again and compare it with its digest. Damage ends nothing:"
-        " what a damaged database can still tell is read around the damage.",
+        description="Read every stored blob and manifest and compare it with its digest. Damage does not stop the"
+        " check: what a damaged database still holds is read around the damage.",
         epilog=_EXAMPLES,
     )
     options.add_config(parser)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from trow.cli.parser import Commands
 
 _ROTATE = """\
-Tokens live for minutes, so nobody has to log in again. Do it once in a while, and at once when a key may have leaked;
-then remove the older files too.
+Registry tokens live for minutes, so nobody has to log in again. Rotate keys from time to time, and at once when a key
+may have leaked; then remove the older files too.
 
 example:
   trow keys rotate --data-dir ./data
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     rotate = actions.add_parser(
         "rotate",
         help="make a new key",
-        description="Make a new key, which signs from two minutes later; older ones go when nothing needs them.",
+        description="Make a new key, which signs after two minutes. Older keys that no token needs are removed.",
         epilog=_ROTATE,
     )
     listing = actions.add_parser("list", help="list the keys", description="List the keys, the newest first.")

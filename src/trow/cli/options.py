@@ -119,7 +119,7 @@ def _bind(host: str, port: str) -> str:
 
 
 def _wrong(flag: str, wrong: str, fix: str) -> ConfigError:
-    """A mistake in a flag that is no setting by itself, named as it was typed."""
+    """A mistake in a flag that is not a setting by itself, named as it was typed."""
     return ConfigError([Problem(Source("flag", flag), "", wrong, fix)])
 
 

@@ -1,4 +1,4 @@
-"""`trow recover`: a new database with what a damaged one still tells."""
+"""`trow recover`: a new database from what a damaged one still holds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from trow.cli.parser import Commands
 
 _EXAMPLES = """\
-Stop the server first. The damaged database is kept in DIR/quarantine. Then run trow fsck --quarantine, which tells what
-is missing, and push that again. A backup, where there is one, is the better way.
+Stop the server first. The damaged database is kept in DIR/quarantine. Then run trow fsck --quarantine, which lists
+what is missing, and push that again. If there is a backup, restore that instead.
 
 exit code: 0 every row was copied, 1 some could not be read, 2 the command could not run
 
@@ -27,8 +27,8 @@ example:
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "recover",
-        help="make a new database of what a damaged one still tells",
-        description="Copy what can still be read of a damaged database into a new one, and put that in its place.",
+        help="make a new database from what a damaged one still holds",
+        description="Copy what can still be read from a damaged database into a new one, and put that in its place.",
         epilog=_EXAMPLES,
     )
     options.add_config(parser)

@@ -19,7 +19,7 @@ examples:
   trow serve                                   on http://127.0.0.1:8000, data in ./data
   trow serve --bind '[::]:8000'                on every address, IPv4 and IPv6
   trow serve --bind '[::]:8443' --tls cert.pem,key.pem --user admin --password-file password.txt
-  trow serve --config trow.yaml --dry-run      would it start, and serve what?
+  trow serve --config trow.yaml --dry-run      would it start, and what would it serve?
 """
 
 
@@ -31,12 +31,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--new-database",
         action="store_true",
-        help="begin with an empty database where the one of this data directory is lost",
+        help="start with an empty database where the one in the data directory is lost",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="try what a start needs, change nothing, print what would be served",
+        help="check what a start needs, change nothing, print what would be served",
     )
     options.add_settings(parser)
     parser.set_defaults(run=run)
@@ -67,5 +67,5 @@ def _dry_run(config: Config, *, new_database: bool) -> int:
     print(banner(config, config.listen.bind, webhooks, probes, certified))
     for note in notes:
         print(f"WARNING: {note}.")
-    print("All that a start needs is there. Nothing was changed, and nothing is served.")
+    print("A start would succeed. Nothing was changed, and nothing is served.")
     return 0

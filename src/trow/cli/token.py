@@ -30,7 +30,7 @@ _DEFAULT_DAYS: Final = 90
 _LONGEST: Final = 10 * 366 * 86400
 _NEVER: Final = "never"
 _CREATE: Final = """\
-The token is printed once and stored only as a hash. It stands where a password stands; any user name will do.
+The token is printed once and stored only as a hash. Use it as the password; any user name will do.
 
 example:
   trow token create --name ci --repository 'team-a/**' --action pull,push --expires 30d
@@ -38,13 +38,17 @@ example:
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("token", help="make, list and revoke tokens for programs")
+    group = commands.add_parser("token", help="create, list and revoke tokens for programs")
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    create = actions.add_parser("create", help="make a token", description="Make a token.", epilog=_CREATE)
+    create = actions.add_parser(
+        "create", help="create a token", description="Create a token for a program.", epilog=_CREATE
+    )
     _add_create(create)
     listing = actions.add_parser("list", help="list the tokens", description="List the tokens, without their secrets.")
     listing.add_argument("--json", action="store_true", help="print them as one JSON list")
-    revoke = actions.add_parser("revoke", help="make a token useless", description="Make a token useless, at once.")
+    revoke = actions.add_parser(
+        "revoke", help="revoke a token", description="Revoke a token. It is refused from now on."
+    )
     revoke.add_argument("id", metavar="ID", type=_id, help="the token's id, as `trow token list` shows it")
     for parser, run in ((create, run_create), (listing, run_list), (revoke, run_revoke)):
         options.add_config(parser)
@@ -73,9 +77,7 @@ def _add_create(parser: Parser) -> None:
         default=_DEFAULT_DAYS * UNITS["d"],
         help=f"such as 12h, 30d or 8w, or never (default {_DEFAULT_DAYS}d)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the token and what is known of it as one JSON object"
-    )
+    parser.add_argument("--json", action="store_true", help="print the token and its properties as one JSON object")
 
 
 def run_create(args: argparse.Namespace) -> int:
@@ -95,8 +97,8 @@ def run_create(args: argparse.Namespace) -> int:
         say_json(_json({"token": text, **_facts(token, now)}))
     else:
         print(text)
-        note(f"This is shown only now. `trow token revoke {token.id}` makes it useless.")
-        note(f"The registry that knows it has its data in {config.data_dir.absolute()}.")
+        note(f"This is shown only once. `trow token revoke {token.id}` revokes it.")
+        note(f"The token is for the registry with its data in {config.data_dir.absolute()}.")
     return EXIT_OK
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST_PASSWORD: Final = 1024
 _SET: Final = """\
-A running `trow serve` takes the change up within seconds.
+A running `trow serve` reads the file again within seconds.
 
 examples:
   trow user set alice --file users --group dev
@@ -30,7 +30,7 @@ examples:
 
 
 class _Refused(Exception):
-    """The command cannot do what was asked; the message says why."""
+    """The command cannot do what was asked; the message says why and what to do."""
 
 
 def add(commands: Commands) -> None:
@@ -39,13 +39,13 @@ def add(commands: Commands) -> None:
     hashing = actions.add_parser(
         "hash",
         help="print a line for a users file",
-        description="Print a line for a users file. The password is asked for, or read from standard input.",
+        description="Print a line for a users file. It asks for the password, or reads it from standard input.",
         epilog="example:\n  trow user hash alice >> users\n",
     )
     setting = actions.add_parser(
         "set",
-        help="add a user to a file, or give one another password",
-        description="Add a user, or give one another password. It is asked for, or read from standard input.",
+        help="add a user to a file, or change a password",
+        description="Add a user, or change a password. It asks for the password, or reads it from standard input.",
         epilog=_SET,
     )
     remove = actions.add_parser("remove", help="remove a user from a file", description="Remove a user from a file.")
@@ -97,7 +97,7 @@ def run_set(args: argparse.Namespace) -> int:
         write(changed)
     say(f"{'changed' if old else 'added'}: {args.name}")
     if new:
-        note(f"made: {args.file.absolute()}; the server reads it with auth.users_file")
+        note(f"created: {args.file.absolute()}; set auth.users_file to it")
     return EXIT_OK
 
 
@@ -138,18 +138,20 @@ def _password() -> str:
     if not password:
         raise _Refused("the password is empty; write it to standard input, on one line")
     if len(password) > _LONGEST_PASSWORD or not password.isprintable():
-        raise _Refused(f"the password is longer than {_LONGEST_PASSWORD} characters or has control characters")
+        raise _Refused(
+            f"the password is longer than {_LONGEST_PASSWORD} characters or has control characters; give another one"
+        )
     return password
 
 
 def _asked() -> str:
     try:
         password = getpass.getpass("Password: ")
-        again = getpass.getpass("Once more: ")
+        again = getpass.getpass("Repeat the password: ")
     except EOFError:
         return ""
     if password != again:
-        raise _Refused("the two passwords differ; nothing was changed")
+        raise _Refused("the two passwords differ and nothing was changed; give the same one twice")
     return password
 
 
@@ -158,7 +160,7 @@ def _piped() -> str:
         # One character more than is allowed, and one line break, which is not part of it.
         text = sys.stdin.read(_LONGEST_PASSWORD + 3)
     except UnicodeDecodeError:
-        raise _Refused("the password is not UTF-8") from None
+        raise _Refused("the password is not UTF-8; write it in UTF-8") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

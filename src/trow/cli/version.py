@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "version",
-        help="print the versions of Trow and of what it stands on",
-        description="Print the versions of Trow and of what it stands on.",
+        help="print the versions of Trow and of what it is built on",
+        description="Print the versions of Trow and of what it is built on.",
     )
     parser.set_defaults(run=run)
 

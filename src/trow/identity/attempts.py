@@ -1,4 +1,4 @@
-"""A login on its way: for whom it counts, and whether it may go by the lane of those that are known."""
+"""Login attempts: which source each counts for, and whether it has a place among credentials that are known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Somebody shows a credential.
+    """An attempt to log in with a credential.
 
     Attributes:
         source: where it comes from, as ``source_of`` says it.
@@ -38,7 +38,7 @@ STRANGER: Final = Attempt("")
 
 
 class Lanes:
-    """Places for what a login costs. Who was good before does not wait behind those who never were.
+    """Places for password checks. Credentials that were good before do not wait behind those that never were.
 
     Args:
         strangers: the places of credentials that were never good here.
@@ -71,12 +71,12 @@ class GoodBefore:
         return self._remembered.get(self._hash(user, secret), self._clock()) is not None
 
     def add(self, user: str, secret: str) -> None:
-        """It was good."""
+        """Remember a credential that was good."""
         now = self._clock()
         self._remembered.put(self._hash(user, secret), True, now, now + _REMEMBERED_SECONDS)
 
     def discard(self, user: str, secret: str) -> None:
-        """It is not good any more."""
+        """Forget a credential that is no longer good."""
         self._remembered.pop(self._hash(user, secret))
 
     def _hash(self, user: str, secret: str) -> bytes:

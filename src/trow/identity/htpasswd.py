@@ -1,7 +1,7 @@
 """The users file: ``name:hash`` or ``name:hash:group,group`` on each line, ``#`` starts a comment line.
 
-Only bcrypt and argon2 are taken; everything else in such files can be guessed too fast. So can nothing that takes long
-on purpose: a hash that costs seconds or gigabytes is refused, for each login would pay it.
+Only bcrypt and argon2 are accepted: other hashes in such files can be guessed too fast. A hash that costs seconds or
+gigabytes is refused too, because each login would pay for it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def parse(content: bytes, source: str) -> dict[str, User]:
         except ValueError as error:
             raise BrokenFile(f"{source}:{number}: {error}") from None
         if user.name in users:
-            raise BrokenFile(f"{source}:{number}: the user {user.name!r} stands here a second time; remove a line")
+            raise BrokenFile(f"{source}:{number}: the user {user.name!r} is listed a second time; remove a line")
         users[user.name] = user
     return users
 
@@ -76,7 +76,7 @@ def check_name(name: str) -> str:
     """The name of a user, as it is.
 
     Raises:
-        ValueError: nobody may have this name.
+        ValueError: the name is not allowed.
     """
     # A colon would let a user take the name of a robot, a ServiceAccount or a certificate; * is everybody in rules.
     if not name or name == "*" or len(name) > LONGEST_NAME or ":" in name or not name.isprintable():
@@ -90,7 +90,7 @@ def check_group(name: str) -> str:
     """The name of a group, as it is.
 
     Raises:
-        ValueError: no group may have this name.
+        ValueError: the name is not allowed.
     """
     if not re.fullmatch(r"[^\s:,*]+", name) or len(name) > LONGEST_NAME or not name.isprintable():
         raise ValueError(f"a group's name has 1 to {LONGEST_NAME} printable characters without space, ':', ',' and '*'")
@@ -156,7 +156,7 @@ def _user(line: str) -> User:
     hashed, colon, groups = rest.partition(":")
     names = groups.split(",") if colon else []
     if len(names) > _MOST_GROUPS:
-        raise ValueError(f"the user has more than {_MOST_GROUPS} groups")
+        raise ValueError(f"the user has more than {_MOST_GROUPS} groups; remove some")
     check_name(name)
     _check_hash(hashed)
     return User(name, hashed, tuple(check_group(group) for group in names))
@@ -169,8 +169,8 @@ def _check_hash(hashed: str) -> None:
     elif found := _ARGON2.fullmatch(hashed):
         _check_cost(*map(int, found.groups()[1:]))
     else:
-        # What stands here may be a password in clear: it is never repeated.
-        raise ValueError(f"the password is {_kind(hashed)}, and only bcrypt and argon2 are taken; {_FIX}")
+        # This may be a password in clear text, so it is never repeated.
+        raise ValueError(f"the password is {_kind(hashed)}, and only bcrypt and argon2 are accepted; {_FIX}")
 
 
 def _check_cost(memory: int, passes: int, lanes: int) -> None:

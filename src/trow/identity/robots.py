@@ -38,15 +38,15 @@ _NOBODY: Final = "0" * 64
 def new_token(
     name: str, grants: Sequence[Grant], expires_at: float | None, created_by: str, now: float
 ) -> tuple[str, RobotToken]:
-    """Draw a token: what its holder is told once, and what is stored.
+    """Create a token: the text that its holder gets once, and what is stored.
 
     Raises:
-        ValueError: such a token would be of no use, or of too much.
+        ValueError: such a token would allow nothing, or too much.
     """
     if not _NAME.fullmatch(name):
         raise ValueError("a token's name has up to 64 lower-case letters, digits, and '.', '_', '-' between them")
     if expires_at is not None and expires_at <= now:
-        raise ValueError("the token would expire before it is made")
+        raise ValueError("the token would expire before it is created; give a later time")
     _check(grants)
     id = base64.b32encode(secrets.token_bytes(8)).decode()[:12].lower()  # noqa: A001 - as the port calls it
     secret = secrets.token_urlsafe(32)
@@ -55,7 +55,7 @@ def new_token(
 
 
 class Robots:
-    """Verifies robot tokens against the stored ones, each time anew: a revoked one is of no use at once."""
+    """Verifies robot tokens against the stored ones, each time again: a revoked token stops working at once."""
 
     def __init__(self, tokens: RobotTokens, clock: Callable[[], float] = time.time) -> None:
         self._tokens = tokens
@@ -80,9 +80,9 @@ class Robots:
         return Identity(f"robot:{stored.name}", Method.ROBOT, stored.id, credential=stored.id, grants=stored.grants)
 
     def _check_still_good(self, token: RobotToken) -> None:
-        # Only who has the secret learns this.
+        # Only those who have the secret learn this.
         if token.revoked_at is not None:
-            raise Stale(f"the robot token {token.id} was revoked; ask for another")
+            raise Stale(f"the robot token {token.id} was revoked; ask for another one")
         if token.expires_at is not None and self._clock() >= token.expires_at:
             when = rfc3339(token.expires_at)
             raise Stale(f"the robot token {token.id} expired at {when}; make another with `trow token create`")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WINDOW: Final = 15 * 60.0
 _LONGEST_WAIT: Final = 300
 _FREE: Final = 5
-# What is remembered; what was idle for longest is forgotten first.
+# How many sources and users are remembered; the one that was idle longest is forgotten first.
 _MOST: Final = 10_000
 
 
@@ -28,8 +28,8 @@ class Throttle:
     """Counts failures by source and user.
 
     A window of 15 minutes opens with the first failure. From the fifth of a user from one source on, each has to be
-    followed by a pause: 1, 2, 4, … seconds, and at most 300. The same wrong secret again is no further guess: a kubelet
-    with an old pull secret sends it for ever.
+    followed by a pause: 1, 2, 4, … seconds, and at most 300. The same wrong secret again is not another guess: a
+    kubelet with an old pull secret keeps sending it.
 
     A source as a whole never has to wait: behind one address may be a cluster (decision 0018). How many users can be
     tried from there is bounded by its share of the places where passwords are checked.
@@ -41,7 +41,7 @@ class Throttle:
         self._key = secrets.token_bytes(32)
 
     def check(self, source: str, user: str) -> None:
-        """Before an attempt.
+        """Call before an attempt.
 
         Raises:
             TooManyRequests: it has to wait.
@@ -55,7 +55,7 @@ class Throttle:
             )
 
     def failed(self, source: str, user: str, secret: str) -> None:
-        """After a wrong attempt."""
+        """Call after a wrong attempt."""
         key, now = _key(source, user), self._clock()
         guess = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()
         count = self._counts.get(key)
@@ -65,7 +65,7 @@ class Throttle:
         self._counts.put(key, count)
 
     def succeeded(self, source: str, user: str) -> None:
-        """After a right one."""
+        """Call after a right one."""
         self._counts.pop(_key(source, user))
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from trow.identity.attempts import Attempt
     from trow.identity.htpasswd import User
 
-# Hashes are slow on purpose: more at once would take the processor from everybody else. Two of those whose password was
-# never right here, and beside them two of those whose was: strangers cannot keep them waiting.
+# Hashes are slow on purpose: more at once would take the processor from everybody else. Two places are for those whose
+# password was never right here, and two for those whose was: strangers cannot keep them waiting.
 _STRANGERS: Final = Bounds(total=2, each=2, waiting=1024, waiting_each=128, patience=15.0)
 _KNOWN: Final = Bounds(total=2, each=2, waiting=1024, waiting_each=256, patience=15.0)
 _REMEMBERED_FOR: Final = 300.0
@@ -40,7 +40,7 @@ class Passwords(Protocol):
         """The user, None where the name or the password is wrong.
 
         Raises:
-            TooManyRequests, Unavailable: it cannot be told now.
+            TooManyRequests, Unavailable: it cannot be decided now.
         """
 
     def find(self, user: str) -> Identity | None:

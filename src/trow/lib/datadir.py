@@ -45,7 +45,7 @@ def require_registry(path: Path) -> None:
     Nothing is made: what a command wrote into another directory than the server's would never be seen again.
 
     Raises:
-        DataDirectoryError: there is none.
+        DataDirectoryError: it is not there.
     """
     try:
         (path / DATABASE).stat()
@@ -63,7 +63,7 @@ def hold(path: Path) -> Iterator[None]:
     """Own the directory while the context lasts, and keep others out of it.
 
     Raises:
-        DataDirectoryError: it cannot be written, is somebody else's or for something else, or another process owns it.
+        DataDirectoryError: it cannot be written, belongs to another user, has another purpose, or is in use.
     """
     try:
         make_folder(path)
@@ -153,8 +153,8 @@ def _check_purpose(path: Path) -> None:
         return
     if other := sorted(each.name for each in path.iterdir() if not _is_of_a_registry(each.name)):
         raise DataDirectoryError(
-            f"{path.absolute()} is no registry's: it holds {', '.join(other[:3])}, and others may read it, while a "
-            "registry closes its directory to them; give --data-dir a directory of its own"
+            f"{path.absolute()} is not the directory of a registry: it holds {', '.join(other[:3])}, and others may "
+            "read it, while a registry closes its directory to them; give --data-dir a directory of its own"
         )
 
 
@@ -228,7 +228,7 @@ class RunningMark:
         self._path = path / "trow.running"
 
     def found(self) -> bool:
-        """Whether the last run never came to its end."""
+        """Whether the last run did not end cleanly."""
         return self._path.exists()
 
     def set(self) -> None:

@@ -5,7 +5,7 @@ least one. ``team-a/**`` covers what is below ``team-a`` and never ``team-abc/x`
 may be ``$namespace``: the namespace of what wants to run.
 
 Clients choose the names that are matched, so matching takes no longer than the product of both lengths: no regular
-expression, which a glob of many stars would send back and forth for ever.
+expression, which a glob of many stars would send back and forth endlessly.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class RepositoryGlob(str):
 
         Args:
             repository: any.
-            namespace: what `NAMESPACE` stands for, compared as it is: a star in it is none. "": for nothing.
+            namespace: what `NAMESPACE` stands for, compared literally, stars too. "": for nothing.
         """
         like = functools.partial(_like, namespace) if NAMESPACE in self else matches
         return _fits(_parts(self), repository.split("/"), "**", like)

@@ -1,7 +1,7 @@
 """Lines for a pipe, a terminal or a file, written by a thread of their own: whoever has one to say never waits.
 
-A pipe that nobody reads, a stopped terminal and a disk that hangs make a write wait for ever. Only the thread does
-then; lines beyond a limit are dropped and counted, and when it goes on one line tells how many.
+A pipe that nobody reads, a stopped terminal and a disk that hangs make a write wait endlessly. Then only the thread
+waits; lines beyond a limit are dropped and counted, and when it goes on one line tells how many.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class JsonFormatter(logging.Formatter):
 def _encode(line: Mapping[str, object]) -> bytes:
     try:
         return msgspec.json.encode(line, enc_hook=str)
-    except UnicodeEncodeError:  # the name of a file that is no text
+    except UnicodeEncodeError:  # the name of a file that is not text
         return json.dumps(line, default=str).encode()
 
 

@@ -46,7 +46,7 @@ def _trimmer() -> Callable[[int], int] | None:
 
 
 async def return_memory(answered: Callable[[], int]) -> None:
-    """Return free memory after each busy time, for ever.
+    """Return free memory after each busy time, until cancelled.
 
     Args:
         answered: how many requests have been answered so far.

@@ -171,7 +171,7 @@ class Shares:
             raise
 
     def _gone(self, source: str, turn: _Turn) -> None:
-        """Clear up after one that waits no more: perhaps a place was given to it in the same moment."""
+        """Clean up after one that no longer waits, which may have been given a place in the same moment."""
         come = turn.come
         if come.done() and not come.cancelled() and come.exception() is None:
             self.give_back(source, turn.places)

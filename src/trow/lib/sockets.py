@@ -95,7 +95,7 @@ def _descriptors() -> Iterable[int]:
 def ends_of(found: Socket) -> tuple[int, str] | None:
     """The port at this end, and the address and port at the other as the HTTP server writes them.
 
-    None for what is no TCP connection, or has ended.
+    None for what is not a TCP connection, or has ended.
     """
     try:
         # The family decides how long an address is, so the socket is asked for it.
@@ -122,7 +122,7 @@ def written(address: Address) -> str:
 
 
 def state_of(borrowed: socket.socket) -> State:
-    """Raises OSError for what is no TCP connection."""
+    """Raises OSError for what is not a TCP connection."""
     unacked, quiet, acked, received, unsent = _INFO.unpack(_info(borrowed))
     return State(received, quiet / 1000, acked, bool(unacked or unsent))
 
@@ -189,7 +189,7 @@ def _borrow(descriptor: int) -> socket.socket:
     """An object for a descriptor that belongs to somebody else: it has to be detached in the end.
 
     Raises:
-        OSError: it is no socket.
+        OSError: it is not a socket.
     """
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
 

@@ -6,7 +6,7 @@ import functools
 import ipaddress
 from typing import Final
 
-# An address is at most 45 letters long, with a zone a little more; what is longer is none.
+# An address is at most 45 letters long, with a zone a little more; what is longer is not an address.
 _LONGEST_ADDRESS: Final = 128
 
 
@@ -18,7 +18,7 @@ def source_of(address: str) -> str:
     address. An IPv4 address is a source of its own, also where it is written as IPv6 (``::ffff:192.0.2.1``).
 
     Args:
-        address: an address without port, perhaps with a zone; a text that is no address is a source of its own, cut.
+        address: an address without port, with or without a zone. A text that is not an address is a source too, cut.
     """
     address = address[:_LONGEST_ADDRESS]
     if ":" not in address:

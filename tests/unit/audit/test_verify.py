@@ -156,9 +156,9 @@ def test_bytes_that_are_no_text_are_named_by_their_record(
 
 
 @pytest.mark.parametrize("value", ["'x'", "1.5", "x'00'"])
-def test_sequence_that_is_no_number_is_found(altered: Path, value: str) -> None:
+def test_sequence_that_is_not_a_number_is_found(altered: Path, value: str) -> None:
     sql(altered, f"UPDATE record SET sequence = {value} WHERE sequence = 3")
-    assert "no number" in problem(altered).what
+    assert "not a number" in problem(altered).what
 
 
 @pytest.mark.parametrize("table", ["checkpoint", "trim"])

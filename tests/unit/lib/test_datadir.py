@@ -121,7 +121,7 @@ def test_a_directory_for_something_else_is_not_closed(tmp_path: Path, used: Hold
     (home / "letters").touch()
     for path in (home, home / "letters"):
         path.chmod(0o755)
-    refused = r"is no registry's: it holds letters, and others may read it.* give --data-dir a directory of its own"
+    refused = r"is not the directory of a registry: it holds letters, .* give --data-dir a directory of its own"
     with pytest.raises(DataDirectoryError, match=refused), used(home):
         pass
     assert modes(home) == {0o755}
