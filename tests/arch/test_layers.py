@@ -161,7 +161,7 @@ def test_no_docstring_only_names_the_port_that_it_implements(module: Path) -> No
         (access.Authenticator, AuthenticatorChain),
         (access.Authorizer, Guard),
         (access.Authorizer, RbacAuthorizer),
-        (access.Tokens, RegistryTokens),
+        (access.TokenIssuer, RegistryTokens),
         (events.Audit, AuditTrail),
     ],
 )

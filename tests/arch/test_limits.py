@@ -27,7 +27,7 @@ from trow.metadata.transactions import manifests as manifest_rows
 from trow.oci import manifest, ranges
 from trow.policy import pods
 from trow.policy import resources as policies_of
-from trow.registry import browse, events, repeats, sessions, transfers
+from trow.registry import aggregator, browse, events, sessions, transfers
 from trow.registry import image_lookup as known
 from trow.registry import mounts as anywhere
 from trow.storage import work
@@ -144,12 +144,12 @@ FIXED: Final = {
         transfers._MOST_OF_A_CALLER,
         transfers._LONGEST_SECONDS,
     ),
-    "different refusals of a user at one source, or of strangers there": (repeats.MOST, repeats.REFUSALS),
+    "different refusals of a user at one source, or of strangers there": (aggregator.MOST, aggregator.REFUSALS),
     "different requests of one user at one source, or of strangers there, that were allowed": (
-        repeats.MOST,
-        repeats.ALLOWED,
+        aggregator.MOST,
+        aggregator.ALLOWED,
     ),
-    "different reviews of a client": (repeats.MOST, repeats.REVIEWS),
+    "different reviews of a client": (aggregator.MOST, aggregator.REVIEWS),
     "members of an object in a review": (review.MOST_MEMBERS,),
     "entries of a list in an object": (pods.MOST_ENTRIES,),
     "groups in a record": (record.MOST_IN_A_LIST, record.GROUPS_BYTES, record.SAID_GROUPS_BYTES),

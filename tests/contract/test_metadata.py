@@ -240,8 +240,8 @@ async def test_manifest_that_may_not_become_another_media_type(metadata: Databas
     image = factories.image(0)
     raw = factories.encode(image.document | {"mediaType": None})
     oci, docker = (factories.Manifest(raw, each, image.blobs) for each in (OCI_IMAGE, DOCKER_IMAGE))
-    assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).retyped == ""
-    assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).retyped == ""
+    assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).previous_type == ""
+    assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).previous_type == ""
     with pytest.raises(ManifestExists, match=f"is here as {re.escape(OCI_IMAGE)}"):
         await metadata.publish(publication(REPO, docker, "b", overwrite=False))
     assert await metadata.tags(REPO, ALL) == Page(["a"], more=False)
@@ -249,11 +249,11 @@ async def test_manifest_that_may_not_become_another_media_type(metadata: Databas
         found = await metadata.manifest(REPO, name(oci))
         assert found is not None
         assert found.media_type == OCI_IMAGE
-    assert (await metadata.publish(publication(REPO, docker, "b"))).retyped == OCI_IMAGE
+    assert (await metadata.publish(publication(REPO, docker, "b"))).previous_type == OCI_IMAGE
     found = await metadata.tagged_manifest(REPO, tag("a"))
     assert found is not None
     assert found.media_type == DOCKER_IMAGE
-    assert (await metadata.publish(publication(OTHER, oci, "a", overwrite=False))).retyped == ""
+    assert (await metadata.publish(publication(OTHER, oci, "a", overwrite=False))).previous_type == ""
 
 
 async def test_tag_that_may_not_move_may_be_made_and_may_stay(metadata: Database) -> None:

@@ -30,7 +30,7 @@ from trow.lib.globs import RepositoryGlob
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
 from trow.oci.names import Repository
-from trow.registry.transfers import Transfers
+from trow.registry.transfers import TransferTracker
 from trow.sql.sqlite import run_beside
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class World:
     ) -> None:
         self.clock = Clock()
         self.audit = RecordingAudit(fail_closed=fail_closed)
-        self.transfers = Transfers(self.audit, 10.0, self.clock)
+        self.transfers = TransferTracker(self.audit, 10.0, self.clock)
         grants = (Grant(RepositoryGlob.parse("team-a/**"), frozenset({Permission.PULL})),)
         secret, robot = new_token("ci", grants, None, "root", self.clock.now)
         run_beside(folder / "trow.db", SCHEMA, partial(robots.add_robot_token, robot))

@@ -73,7 +73,7 @@ class Authorizer(Protocol):
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
         """Which of these repositories the identity may list and pull."""
 
-    def beginnings(self, identity: Identity) -> Sequence[str]:
+    def prefixes(self, identity: Identity) -> Sequence[str]:
         """What the names of such repositories begin with; sorted, and none begins with another one."""
 
 
@@ -85,7 +85,7 @@ class IssuedToken(NamedTuple):
     expires_in: int
 
 
-class Tokens(Protocol):
+class TokenIssuer(Protocol):
     """Makes tokens that `Authenticator.identify` accepts."""
 
     def issue(

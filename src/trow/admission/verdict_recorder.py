@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trow.admission.review import Review
     from trow.policy.decide import Finding, Request, Verdict
     from trow.policy.images import ImageReference
+    from trow.registry.aggregator import EventAggregator
     from trow.registry.events import Audit, Origin
-    from trow.registry.repeats import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class VerdictRecorder:
     Args:
         audit: where records go.
         notifier: tells the owners of workloads; None where there is no cluster to tell.
-        repeats: counts equal records; None: each is a record of its own.
+        aggregator: counts equal records; None: each is a record of its own.
         within: seconds that a record may take.
     """
 
@@ -47,14 +47,14 @@ class VerdictRecorder:
         audit: Audit,
         metrics: AdmissionMetrics,
         notifier: Notifier | None = None,
-        repeats: Repeats | None = None,
+        aggregator: EventAggregator | None = None,
         *,
         within: float,
     ) -> None:
         self._audit = audit
         self._metrics = metrics
         self._notifier = notifier
-        self._repeats = repeats
+        self._repeats = aggregator
         self._within = within
 
     async def verdict(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:

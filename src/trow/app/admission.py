@@ -98,8 +98,8 @@ async def admission_of(
     lookup = BoundedLookup(images, settings.deadline)
     notifiers = Notifiers()
     rewriter, judge = ImageRewriter(lookup, settings.pull_through), Judge(lookup)
-    repeats = registry.transfers.repeats
-    recorder = VerdictRecorder(audit, metrics, notifiers, repeats, within=settings.deadline)
+    aggregator = registry.transfers.aggregator
+    recorder = VerdictRecorder(audit, metrics, notifiers, aggregator, within=settings.deadline)
     validation = Validation(store, extractor, rewriter, judge, recorder, metrics)
     compiled = settings.policies and settings.compiled
     preflight = Preflight(store, recorder, settings.excluded_namespaces) if compiled else None

@@ -16,7 +16,7 @@ from trow.registry.publish import Publish, PublishRules
 from trow.registry.pull import Pull
 from trow.registry.push import Push
 from trow.registry.sessions import MOST_KEPT_OPEN, Sessions
-from trow.registry.transfers import Transfers
+from trow.registry.transfers import TransferTracker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,14 +42,14 @@ class Registry:
     push: Push
     publish: Publish
     browse: Browse
-    transfers: Transfers
+    transfers: TransferTracker
 
 
 @contextlib.asynccontextmanager
 async def registry_of(config: Config, stores: Stores, audit: Audit, metrics: Metrics) -> AsyncIterator[Registry]:
     """Build it from the settings. What a crash has left of uploads is removed first."""
     sessions = _sessions(config, stores)
-    transfers = Transfers(audit, config.audit.pull_idle)
+    transfers = TransferTracker(audit, config.audit.pull_idle)
 
     async def housekeeping() -> None:
         stored = await stores.metadata.stored()

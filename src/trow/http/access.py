@@ -165,7 +165,7 @@ class RequestActor:
 
     def prefixes(self) -> Sequence[str]:
         """What the names of such repositories begin with."""
-        return self._authorizer.beginnings(self.identity)
+        return self._authorizer.prefixes(self.identity)
 
 
 def by_header(request: Request, authenticator: Authenticator) -> Awaitable[Identity]:

@@ -52,7 +52,7 @@ class ConnectionRules:
     answers: Pace
 
 
-class Watched:
+class WatchedConnection:
     """A connection as the watch has followed it.
 
     Attributes:

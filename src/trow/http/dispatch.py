@@ -153,7 +153,7 @@ class Dispatcher:
     async def _handle(self, request: Request) -> Answer:
         if self._rate_limit.active:
             self._rate_limit.take(request.client)
-        request.require_clear()
+        request.require_unambiguous()
         if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
             return preflight
         self._sites.check(request)

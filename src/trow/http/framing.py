@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trow.http.request import Headers
 
 
-def named(headers: Headers, authority: str | None) -> str:
+def authority_of(headers: Headers, authority: str | None) -> str:
     """The name that a request came by, as it was written; that of the target goes before the header's.
 
     RFC 9112, section 3.2.2, and RFC 9113, section 8.3.1.
@@ -30,7 +30,7 @@ def named(headers: Headers, authority: str | None) -> str:
     return authority or headers.get("host") or ""
 
 
-def require_clear(headers: Headers, authority: str | None, version: str) -> str:
+def require_unambiguous(headers: Headers, authority: str | None, version: str) -> str:
     """See that there is one name and one length, whoever reads.
 
     Args:

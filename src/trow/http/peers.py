@@ -8,7 +8,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from trow.http import forwarded
-from trow.http.framing import named
+from trow.http.framing import authority_of
 from trow.http.hosts import parse_host
 from trow.oci.errors import Denied
 from trow.tls.peer import Peer
@@ -117,7 +117,7 @@ class TerminatorPeers(Peers):
 
 
 def _host(scope: Scope) -> str:
-    return str(parse_host(named(scope.headers, scope.authority)) or "")
+    return str(parse_host(authority_of(scope.headers, scope.authority)) or "")
 
 
 def _without_port(client: str) -> str:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from trow.registry.events import Audit, Event
     from trow.registry.ports import ManifestRecord, TagMove
     from trow.registry.publish import Published
-    from trow.registry.transfers import Transfers
+    from trow.registry.transfers import TransferTracker
 
 
 class Recorder:
     """Words events. Where nothing may happen off the record, each effect is preceded by a record of the intent."""
 
-    def __init__(self, audit: Audit, transfers: Transfers) -> None:
+    def __init__(self, audit: Audit, transfers: TransferTracker) -> None:
         self._audit = audit
         self._transfers = transfers
 
@@ -142,7 +142,7 @@ class Recorder:
     def pushed(self, request: Request, reference: Reference, size: int, published: Published) -> None:
         """A manifest was stored, and tags point at it."""
         attached = f"attached to {published.subject}" if published.subject else ""
-        retyped = f"was {published.retyped} before" if published.retyped else ""
+        previous_type = f"was {published.previous_type} before" if published.previous_type else ""
         event = event_of(
             request,
             Action.PUSH,
@@ -151,7 +151,7 @@ class Recorder:
             reference=reference,
             digest=published.digest,
             media_type=published.media_type,
-            detail=", ".join(filter(None, (attached, retyped))),
+            detail=", ".join(filter(None, (attached, previous_type))),
             bytes=size,
         )
         self._transfers.pushed(request, request.repository, event)

@@ -95,9 +95,27 @@ class Request:
     """
 
     __slots__ = (
-        "_headers", "_named", "_pace", "_peer", "_peers", "_pieces", "_query", "_scope", "_transport", "body_read",
-        "client", "connection", "identity", "method", "number", "parameters", "path", "received", "refusal",
-        "repository", "route",
+        "_authority",
+        "_headers",
+        "_pace",
+        "_peer",
+        "_peers",
+        "_pieces",
+        "_query",
+        "_scope",
+        "_transport",
+        "body_read",
+        "client",
+        "connection",
+        "identity",
+        "method",
+        "number",
+        "parameters",
+        "path",
+        "received",
+        "refusal",
+        "repository",
+        "route",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, transport: Transport, peers: Peers, pace: Pace) -> None:
@@ -108,7 +126,7 @@ class Request:
         self._peer: Peer | None = peers.known(scope)
         self._pace = pace
         self._headers: Headers = scope.headers
-        self._named: str | None = None
+        self._authority: str | None = None
         self._pieces: AsyncIterator[bytes] | None = None
         self._query: list[tuple[str, str]] | None = None
         self.client = peers.address(scope) if self._peer is None else self._peer.address
@@ -132,16 +150,16 @@ class Request:
         return self._peer
 
     @property
-    def named(self) -> str:
+    def authority(self) -> str:
         """The name that it came by, as it was written; proxies may know another one."""
-        if self._named is None:
-            self._named = framing.named(self._headers, self._scope.authority)
-        return self._named
+        if self._authority is None:
+            self._authority = framing.authority_of(self._headers, self._scope.authority)
+        return self._authority
 
-    def require_clear(self) -> None:
+    def require_unambiguous(self) -> None:
         """See that nobody can read the request in another way. Raises RequestInvalid."""
         scope = self._scope
-        self._named = framing.require_clear(self._headers, scope.authority, scope.http_version)
+        self._authority = framing.require_unambiguous(self._headers, scope.authority, scope.http_version)
 
     @property
     def origin(self) -> Origin:

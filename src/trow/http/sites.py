@@ -50,10 +50,14 @@ class Sites:
         Raises:
             Denied: it does not.
         """
-        if self._names is not None and request.path not in _HEALTH and not self._known(request.named[: LONGEST + 1]):
+        if (
+            self._names is not None
+            and request.path not in _HEALTH
+            and not self._known(request.authority[: LONGEST + 1])
+        ):
             raise Denied(
                 "everybody on this machine may do everything here, so requests may come only by a name of this machine,"
-                f" not by {request.named[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
+                f" not by {request.authority[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
             )
         if request.method not in _READING and (page := self._foreign(request)):
             raise Denied(

@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from trow.http.connection_rules import Reason, Watched
+from trow.http.connection_rules import Reason, WatchedConnection
 from trow.lib import sockets
 from trow.lib.source import source_of
 from trow.lib.threads import start_thread
@@ -78,7 +78,7 @@ class Watch:
         self.left = 0
         self._groups: list[ListenerGroup] = []
         self._connections = connections
-        self._watched: dict[bytes, tuple[Watched, ListenerGroup] | None] = {}
+        self._watched: dict[bytes, tuple[WatchedConnection, ListenerGroup] | None] = {}
         self._wake = threading.Event()
         self._swollen = False
         self._hand = sockets.ConnectionCloser()
@@ -144,7 +144,9 @@ class Watch:
         names = self._connections.names()
         watched = self._see(now)
         self._watched = watched
-        inside: list[tuple[Watched, ListenerGroup]] = [known for known in watched.values() if known is not None]
+        inside: list[tuple[WatchedConnection, ListenerGroup]] = [
+            known for known in watched.values() if known is not None
+        ]
         self._swollen = any(each.swollen for each, _ in inside)
         self._end_slow([each for each, _ in inside], now)
         over: set[str] = set()
@@ -155,15 +157,15 @@ class Watch:
         self._connections.over = frozenset(over)
         self._tell(names, [each for each, _ in inside], now)
 
-    def _see(self, now: float) -> dict[bytes, tuple[Watched, ListenerGroup] | None]:
-        seen: dict[bytes, tuple[Watched, ListenerGroup] | None] = {}
+    def _see(self, now: float) -> dict[bytes, tuple[WatchedConnection, ListenerGroup] | None]:
+        seen: dict[bytes, tuple[WatchedConnection, ListenerGroup] | None] = {}
         for found, asked in sockets.all_sockets():
             known = self._watched[found.cookie] if found.cookie in self._watched else self._meet(found, now)
             if known is None or not self._has_to_end(found, asked, known, now):
                 seen[found.cookie] = known
         return seen
 
-    def _meet(self, found: sockets.Socket, now: float) -> tuple[Watched, ListenerGroup] | None:
+    def _meet(self, found: sockets.Socket, now: float) -> tuple[WatchedConnection, ListenerGroup] | None:
         """Somebody new; None for what is no client."""
         ends = sockets.ends_of(found)
         group = None if ends is None else next((each for each in self._groups if ends[0] in each.ports), None)
@@ -171,10 +173,10 @@ class Watch:
             return None
         address = ends[1].rpartition(":")[0].strip("[]")
         exempt = group.exempt(address)
-        return Watched(found, ends[1], source_of(address), exempt=exempt, rules=group.rules, now=now), group
+        return WatchedConnection(found, ends[1], source_of(address), exempt=exempt, rules=group.rules, now=now), group
 
     def _has_to_end(
-        self, found: sockets.Socket, asked: socket.socket, known: tuple[Watched, ListenerGroup], now: float
+        self, found: sockets.Socket, asked: socket.socket, known: tuple[WatchedConnection, ListenerGroup], now: float
     ) -> bool:
         watched, group = known
         activity = self._connections.get(watched.name)
@@ -187,12 +189,12 @@ class Watch:
         reason = watched.judge(state, activity, group.rules, now, tls=group.tls)
         return reason is not None and self._end(watched, reason)
 
-    def _end(self, watched: Watched, reason: Reason) -> bool:
+    def _end(self, watched: WatchedConnection, reason: Reason) -> bool:
         ended = self._hand.end(watched.socket, politely=reason is Reason.IDLE)
         self.ended[reason.value] += ended
         return ended
 
-    def _end_slow(self, inside: Iterable[Watched], now: float) -> None:
+    def _end_slow(self, inside: Iterable[WatchedConnection], now: float) -> None:
         """Where places for large answers are few, whoever has stalled for longest makes room."""
         surplus = self._connections.surplus
         if not surplus:
@@ -200,11 +202,11 @@ class Watch:
         for each in _stalled(filter(self._holds_place, inside), surplus, now):
             self._end(each, Reason.STALLED)
 
-    def _holds_place(self, watched: Watched) -> bool:
+    def _holds_place(self, watched: WatchedConnection) -> bool:
         activity = self._connections.get(watched.name)
         return activity is not None and bool(activity.places)
 
-    def _make_room(self, group: ListenerGroup, members: Sequence[Watched], now: float) -> set[str]:
+    def _make_room(self, group: ListenerGroup, members: Sequence[WatchedConnection], now: float) -> set[str]:
         """End idle connections where there are too many; the sources of which there are still too many.
 
         Where these are not enough, those go that have stalled for longest.
@@ -224,8 +226,8 @@ class Watch:
         return {source for source in over if counts[source] > group.each}
 
     def _to_go(
-        self, group: ListenerGroup, members: Sequence[Watched], counts: Counter[str], excess: int
-    ) -> Iterator[Watched]:
+        self, group: ListenerGroup, members: Sequence[WatchedConnection], counts: Counter[str], excess: int
+    ) -> Iterator[WatchedConnection]:
         """Idle ones of the source that has most: who never asked anything first, then who was silent longest.
 
         Whoever has far fewer than others, all of whose connections may be in work, gives up none for them.
@@ -241,8 +243,8 @@ class Watch:
             if queues[source]:
                 heapq.heappush(sources, (most + 1, source))
 
-    def _idle_of(self, members: Iterable[Watched]) -> dict[str, list[Watched]]:
-        ranked: dict[str, list[tuple[bool, float, int, Watched]]] = {}
+    def _idle_of(self, members: Iterable[WatchedConnection]) -> dict[str, list[WatchedConnection]]:
+        ranked: dict[str, list[tuple[bool, float, int, WatchedConnection]]] = {}
         for number, each in enumerate(members):
             activity = self._connections.get(each.name)
             since = each.idle_since(activity)
@@ -251,7 +253,7 @@ class Watch:
                 ranked.setdefault(each.source, []).append((asked, since, number, each))
         return {source: [entry[-1] for entry in sorted(found, reverse=True)] for source, found in ranked.items()}
 
-    def _tell(self, names: Iterable[str], inside: Sequence[Watched], now: float) -> None:
+    def _tell(self, names: Iterable[str], inside: Sequence[WatchedConnection], now: float) -> None:
         """Have what was found taken up on the event loop."""
         here = {each.name for each in inside}
         gone = [name for name in names if name not in here]
@@ -263,14 +265,14 @@ class Watch:
             except RuntimeError:  # the loop has ended
                 self._stopped = True
 
-    def _promised(self, inside: Iterable[Watched]) -> Iterator[tuple[Activity, sockets.State]]:
+    def _promised(self, inside: Iterable[WatchedConnection]) -> Iterator[tuple[Activity, sockets.State]]:
         for each in inside:
             activity, state = self._connections.get(each.name), each.state
             if activity is not None and activity.promised and state is not None:
                 yield activity, state
 
 
-def _stalled(members: Iterable[Watched], most: int, now: float) -> Sequence[Watched]:
+def _stalled(members: Iterable[WatchedConnection], most: int, now: float) -> Sequence[WatchedConnection]:
     """Those that take their answers more slowly than anybody would, the slowest first."""
     slow = [each for each in members if each.slow_for(now) > _STALL_SECONDS] if most > 0 else []
     return heapq.nlargest(most, slow, key=lambda each: each.slow_for(now))

@@ -97,7 +97,7 @@ class Guard:
         answers = dict(zip(left, await self._external.visible(holder, left), strict=True))
         return [seen or answers[repository] for repository, seen in zip(repositories, own, strict=True)]
 
-    def beginnings(self, identity: Identity) -> Sequence[str]:
+    def prefixes(self, identity: Identity) -> Sequence[str]:
         if self._open_to_all or self._public:
             return EVERYWHERE
         holder = identity.undelegated()
@@ -105,7 +105,7 @@ class Guard:
         own = shared(lists, pulls)
         if self._external is None or holder.grants is not None:
             return own
-        return merged([*own, *self._external.beginnings(holder)])
+        return merged([*own, *self._external.prefixes(holder)])
 
     def _reach(self, holder: Identity) -> tuple[Sequence[RepositoryGlob], Sequence[RepositoryGlob]]:
         """Where the holder may list, and where pull: whom a rule is about is found out once for all repositories."""

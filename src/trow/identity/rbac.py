@@ -240,7 +240,7 @@ class RbacAuthorizer:
             await asyncio.sleep(0)  # what is remembered waits for nothing, and others have to get their turn
         return shown
 
-    def beginnings(self, identity: Identity) -> Sequence[str]:
+    def prefixes(self, identity: Identity) -> Sequence[str]:
         """The cluster can be asked about names only, not for them."""
         return () if self._asker(identity) is None else EVERYWHERE
 

@@ -14,7 +14,7 @@ from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, ManifestUnknown
 from trow.oci.numbers import finite
 from trow.policy.facts import ImageConfig, ImageFacts, Need
-from trow.registry.reading import Reading
+from trow.registry.reading import DocumentReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -88,7 +88,7 @@ class LocalImageLookup:
     def __init__(self, pull: Pull, registries: Collection[str]) -> None:
         self._pull = pull
         self._registries = frozenset(registries)
-        self._reading = Reading()
+        self._reader = DocumentReader()
         self._read: dict[Digest, _Configuration] = {}
 
     async def facts(self, image: ImageReference, needs: Collection[Need]) -> ImageFacts:
@@ -132,7 +132,7 @@ class LocalImageLookup:
         """The configuration of each platform that is here: what is not here runs from nowhere."""
         if record.media_type not in media.INDEXES:
             return [await self._configuration(repository, record)]
-        listed = (await self._reading.of(record.content, _INDEX.decode)).manifests
+        listed = (await self._reader.read(record.content, _INDEX.decode)).manifests
         children = [child for child in listed or () if child.platform != _NO_PLATFORM]
         found: list[_Configuration] = []
         for child in children[:_MOST_PLATFORMS]:
@@ -144,7 +144,7 @@ class LocalImageLookup:
     async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration:
         if image.media_type not in media.IMAGES:
             return _SILENT  # an index in an index
-        parsed = await self._reading.of(image.content, lambda raw: manifests.parse(raw, image.media_type))
+        parsed = await self._reader.read(image.content, lambda raw: manifests.parse(raw, image.media_type))
         name = parsed.blobs[0].digest
         try:
             blob = await self._pull.blob(repository, name)  # knowing its digest is no right to it
@@ -152,7 +152,7 @@ class LocalImageLookup:
                 return known
             if blob.size > _LARGEST_CONFIGURATION:
                 return _SILENT
-            found = await self._reading.of(await self._pull.content(blob), _CONFIGURATION.decode)
+            found = await self._reader.read(await self._pull.content(blob), _CONFIGURATION.decode)
         except (BlobUnknown, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _SILENT
         if len(self._read) >= _MOST_REMEMBERED:

@@ -281,13 +281,13 @@ class PublicationResult:
         missing: what it refers to in vain.
         moves: the tags that point at it now and did not before.
         wrong_sizes: content that it gives another size than it has.
-        retyped: the media type that the manifest had before, where that was another one; else "".
+        previous_type: the media type that the manifest had before, where that was another one; else "".
     """
 
     missing: Missing
     moves: tuple[TagMove, ...] = ()
     wrong_sizes: tuple[Digest, ...] = ()
-    retyped: str = ""
+    previous_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

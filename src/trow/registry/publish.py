@@ -24,7 +24,7 @@ from trow.oci.errors import (
 )
 from trow.registry.ports import Publication, TagMove
 from trow.registry.presence import lost
-from trow.registry.reading import Reading
+from trow.registry.reading import DocumentReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,18 +41,18 @@ class Published:
 
     Attributes:
         digest: what it is stored under.
-        remarks: for the one who pushed.
+        warnings: for the one who pushed.
         moves: the tags that moved.
-        retyped: the media type that the manifest had before, where that was another one; else "".
+        previous_type: the media type that the manifest had before, where that was another one; else "".
     """
 
     digest: Digest
     media_type: str
     subject: Digest | None
     tags: Sequence[Tag]
-    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
     moves: tuple[TagMove, ...] = ()
-    retyped: str = ""
+    previous_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Publish:
         self._metadata = metadata
         self._rules = rules
         self._wrong_sizes = wrong_sizes
-        self._reading = Reading()
+        self._reader = DocumentReader()
 
     async def put(
         self,
@@ -117,14 +117,16 @@ class Publish:
         result = await self._store(publication, actor)
         if manifest.unsized or result.wrong_sizes:
             self._wrong_sizes()
-        remarks = tuple(_remarks(manifest, result))
-        return Published(digest, manifest.media_type, manifest.subject, pointing, remarks, result.moves, result.retyped)
+        warnings = tuple(_warnings(manifest, result))
+        return Published(
+            digest, manifest.media_type, manifest.subject, pointing, warnings, result.moves, result.previous_type
+        )
 
     async def _read(self, raw: bytes, content_type: str, reference: Reference) -> tuple[Manifest, Digest]:
         def read(content: bytes) -> tuple[Manifest, Digest]:
             return manifests.parse(content, content_type), _digest(content, reference)
 
-        return await self._reading.of(raw, read)
+        return await self._reader.read(raw, read)
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
         """A blob that the repository may lack is one thing, one that it says to have another."""
@@ -209,15 +211,15 @@ def _digest(raw: bytes, reference: Reference) -> Digest:
     return actual
 
 
-def _remarks(manifest: Manifest, result: PublicationResult) -> list[str]:
-    remarks, missing = [], result.missing
+def _warnings(manifest: Manifest, result: PublicationResult) -> list[str]:
+    warnings, missing = [], result.missing
     wrong = len({*manifest.unsized, *result.wrong_sizes})
     if wrong:
-        remarks.append(f"{wrong} sizes in this manifest are wrong or not said; some clients will refuse to pull it")
+        warnings.append(f"{wrong} sizes in this manifest are wrong or not said; some clients will refuse to pull it")
     if missing.blobs:
-        remarks.append(f"{len(missing.blobs)} blobs of this manifest are not in the repository")
+        warnings.append(f"{len(missing.blobs)} blobs of this manifest are not in the repository")
     if missing.children:
-        remarks.append(f"{len(missing.children)} manifests of this index are not in the repository")
+        warnings.append(f"{len(missing.children)} manifests of this index are not in the repository")
     if manifest.foreign:
-        remarks.append("non-distributable layers are deprecated and stay where their urls point")
-    return remarks
+        warnings.append("non-distributable layers are deprecated and stay where their urls point")
+    return warnings

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class Reading:
+class DocumentReader:
     """Reads small documents at once and large ones in a thread.
 
     One large one at a time: reading takes the processor, in whatever thread.
@@ -22,9 +22,9 @@ class Reading:
     def __init__(self) -> None:
         self._large = asyncio.Semaphore(1)
 
-    async def of(self, content: bytes, read: Callable[[bytes], Result]) -> Result:
-        """What ``read`` makes of a document; raises what that raises."""
+    async def read(self, content: bytes, parse: Callable[[bytes], Result]) -> Result:
+        """What ``parse`` makes of a document; raises what that raises."""
         if len(content) <= LARGE:
-            return read(content)
+            return parse(content)
         async with self._large:
-            return await asyncio.to_thread(read, content)
+            return await asyncio.to_thread(parse, content)

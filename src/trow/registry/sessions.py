@@ -63,7 +63,7 @@ class _Cut(NamedTuple):
 
 
 @dataclass(slots=True)
-class Live:
+class OpenSession:
     """A session whose staged bytes are open.
 
     Attributes:
@@ -174,7 +174,7 @@ class Sessions:
         self._empty_expiry = empty_expiry
         self._kept_open = kept_open
         self._clock = clock or steady_clock()
-        self._live: OrderedDict[UploadId, Live] = OrderedDict()
+        self._live: OrderedDict[UploadId, OpenSession] = OrderedDict()
 
     async def begin(self, repository: Repository, caller: Caller, algorithm: str) -> SessionKey:
         """Open one. It may be that another one, which has no bytes, ends for it.
@@ -187,13 +187,13 @@ class Sessions:
         ended = await self._uploads.begin(upload, self._bounds)
         if ended is not None:
             await self._discard(ended)
-        self._live[upload.id] = Live(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
+        self._live[upload.id] = OpenSession(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
         await self._put_aside()
         return SessionKey(repository, subject, upload.id)
 
     @contextlib.asynccontextmanager
     async def add(self, key: SessionKey, chunk: Chunk) -> AsyncIterator[Staged]:
-        """The bytes of one session, to which this request adds; see `use` and `Live.adding`."""
+        """The bytes of one session, to which this request adds; see `use` and `OpenSession.adding`."""
         async with self.use(key, adding=True) as live:
             used_at = live.record.used_at
             try:
@@ -205,7 +205,7 @@ class Sessions:
                 await self._uploads.touch(key.upload, at, empty=not live.staged.offset)
 
     @contextlib.asynccontextmanager
-    async def use(self, key: SessionKey, *, adding: bool = False) -> AsyncIterator[Live]:
+    async def use(self, key: SessionKey, *, adding: bool = False) -> AsyncIterator[OpenSession]:
         """One session, for this request alone. That lets it live no longer.
 
         Raises:
@@ -216,7 +216,7 @@ class Sessions:
         record = await self._uploads.get(upload)
         if record is None or (record.repository, record.subject) != (key.repository, key.subject):
             raise unknown(upload)
-        live = self._live.setdefault(upload, Live())
+        live = self._live.setdefault(upload, OpenSession())
         self._live.move_to_end(upload)
         live.users += 1
         try:
@@ -249,7 +249,7 @@ class Sessions:
         return len(expired)
 
     async def _discard(self, record: Upload) -> None:
-        live = self._live.pop(record.id, None) or Live()
+        live = self._live.pop(record.id, None) or OpenSession()
         async with live.lock:
             await live.open(self._blobs, record)
             await live.staged.discard()

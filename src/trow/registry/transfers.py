@@ -2,7 +2,7 @@
 
 A client that pulls an image asks for a manifest by tag, perhaps for another one by digest, then for blobs, each in a
 request of its own. The requests of one caller in one repository are gathered here by what the manifests refer to, and
-recorded once, when nothing was asked for some seconds. What repeats is gathered too (`trow.registry.repeats`).
+recorded once, when nothing was asked for some seconds. What repeats is gathered too (`trow.registry.aggregator`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from trow.lib.caches import LruCache
 from trow.oci import manifest as manifests
 from trow.oci.errors import OciError
 from trow.registry.actor import event_of
+from trow.registry.aggregator import EventAggregator
 from trow.registry.events import Action, Outcome
-from trow.registry.reading import Reading
-from trow.registry.repeats import Repeats
+from trow.registry.reading import DocumentReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trow.registry.events import Audit, Event
     from trow.registry.ports import ManifestRecord
 
-# Transfers gathered at a time; above it the oldest is recorded as it is.
+# TransferTracker gathered at a time; above it the oldest is recorded as it is.
 _MOST: Final = 10_000
 _MOST_OF_A_CALLER: Final = 64
 _LONGEST_SECONDS: Final = 300.0
@@ -105,7 +105,7 @@ class _Push:
     bytes: int = 0
 
 
-class Transfers:
+class TransferTracker:
     """Gathers requests into records.
 
     Args:
@@ -113,7 +113,7 @@ class Transfers:
         idle: seconds after which a pull has ended.
 
     Attributes:
-        repeats: counts what repeats; swept together with what has ended.
+        aggregator: counts what repeats; swept together with what has ended.
     """
 
     def __init__(self, audit: Audit, idle: float, clock: Callable[[], float] = time.time) -> None:
@@ -126,7 +126,7 @@ class Transfers:
         self._numbers = itertools.count()
         self.references = References()
         self._pushes: OrderedDict[Key, _Push] = OrderedDict()
-        self.repeats = Repeats(audit, clock)
+        self.aggregator = EventAggregator(audit, clock)
         self._swept = clock()
 
     async def manifest(
@@ -253,8 +253,8 @@ class Transfers:
         )
 
     def gather(self, event: Event, alike: Hashable = None) -> None:
-        """Something happened that anybody can repeat at will, such as a refusal; see `Repeats.gather`."""
-        self.repeats.gather(event, alike)
+        """Something happened that anybody can repeat at will, such as a refusal; see `EventAggregator.gather`."""
+        self.aggregator.gather(event, alike)
 
     def sweep(self, *, everything: bool = False) -> None:
         """Record what has ended; call it many times a second, and with ``everything`` at the end.
@@ -275,7 +275,7 @@ class Transfers:
         # The one that was touched first comes first.
         while self._pushes and (everything or next(iter(self._pushes.values())).touched < now - _PUSH_IDLE_SECONDS):
             self._abandon(self._pushes.popitem(last=False)[1])
-        self.repeats.sweep(everything=everything)
+        self.aggregator.sweep(everything=everything)
 
     def _set_back(self, now: float) -> None:
         """The clock was: what is gathered would end when it has caught up, so it is recorded as it is."""
@@ -288,7 +288,7 @@ class Transfers:
                 self._finish([pull])
         while self._pushes:
             self._abandon(self._pushes.popitem(last=False)[1])
-        self.repeats.sweep(everything=True)
+        self.aggregator.sweep(everything=True)
 
     def _end_first(self) -> None:
         _, _, key, pull = heapq.heappop(self._looks)
@@ -311,7 +311,7 @@ class References:
 
     def __init__(self) -> None:
         self._known: LruCache[Digest, frozenset[Digest]] = LruCache(_MOST_KNOWN)
-        self._reading = Reading()
+        self._reader = DocumentReader()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -326,7 +326,7 @@ class References:
 
     async def _read(self, record: ManifestRecord) -> frozenset[Digest]:
         try:
-            parsed = await self._reading.of(record.content, lambda raw: manifests.parse(raw, record.media_type))
+            parsed = await self._reader.read(record.content, lambda raw: manifests.parse(raw, record.media_type))
         except OciError:
             return frozenset()
         descriptors = itertools.chain(parsed.children, parsed.blobs)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trow.config.schema import Limits
-from trow.http.connection_rules import ConnectionRules, Reason, Watched
+from trow.http.connection_rules import ConnectionRules, Reason, WatchedConnection
 from trow.http.connections import Activity
 from trow.http.pace import Pace
 from trow.lib.sockets import Socket, State
@@ -16,7 +16,9 @@ class Followed:
     """A connection that began at 0, and what the watch says of it."""
 
     def __init__(self, activity: Activity | None = None, *, tls: bool = False, rules: ConnectionRules = RULES) -> None:
-        self.watched = Watched(Socket(7, b"cookie"), "192.0.2.1:5000", "192.0.2.1", exempt=False, rules=rules, now=0)
+        self.watched = WatchedConnection(
+            Socket(7, b"cookie"), "192.0.2.1:5000", "192.0.2.1", exempt=False, rules=rules, now=0
+        )
         self.activity = activity
         self.tls = tls
         self.rules = rules

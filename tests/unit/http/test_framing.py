@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from support.requests import Headers
-from trow.http.framing import require_clear
+from trow.http.framing import require_unambiguous
 from trow.oci.errors import RequestInvalid
 
 
@@ -15,7 +15,7 @@ def test_no_host_that_is_none_is_remembered_at_its_length() -> None:
     try:
         for number in range(1500):
             with pytest.raises(RequestInvalid):
-                require_clear(Headers([("host", f"{number}.{'a' * 20_000}")]), None, "1.1")
+                require_unambiguous(Headers([("host", f"{number}.{'a' * 20_000}")]), None, "1.1")
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -76,7 +76,7 @@ class OtherAuthorizer:
         self.asked.append((identity, None, tuple(repositories)))
         return [identity.name in self.names for _ in repositories]
 
-    def beginnings(self, identity: Identity) -> Sequence[str]:
+    def prefixes(self, identity: Identity) -> Sequence[str]:
         return ("theirs/",) if identity.name in self.names else ()
 
 
@@ -385,11 +385,11 @@ def test_names_that_somebody_may_see_begin_as_the_rules_do() -> None:
         rule("d", dev, "other/**", P.PULL),
         rule("e", bob, "hidden/**", P.LIST, P.PULL),
     ]
-    assert [*Guard(rules).beginnings(ALICE)] == ["team-a/", "team-b/app-"]
-    assert [*Guard(rules).beginnings(BOB)] == ["hidden/"]
-    assert [*Guard(rules).beginnings(ANONYMOUS)] == []
-    assert [*Guard(rules).beginnings(robot(("x/**", [P.LIST]), ("x/y/*", [P.PULL])))] == ["x/y/"]
-    assert [*Guard(rules, anonymous="pull").beginnings(ANONYMOUS)] == [""]
-    assert [*Guard([], open_to_all=True).beginnings(ANONYMOUS)] == [""]
-    assert [*Guard(rules, external=OtherAuthorizer("alice")).beginnings(ALICE)] == ["team-a/", "team-b/app-", "theirs/"]
-    assert [*Guard(rules, external=OtherAuthorizer("alice")).beginnings(BOB)] == ["hidden/"]
+    assert [*Guard(rules).prefixes(ALICE)] == ["team-a/", "team-b/app-"]
+    assert [*Guard(rules).prefixes(BOB)] == ["hidden/"]
+    assert [*Guard(rules).prefixes(ANONYMOUS)] == []
+    assert [*Guard(rules).prefixes(robot(("x/**", [P.LIST]), ("x/y/*", [P.PULL])))] == ["x/y/"]
+    assert [*Guard(rules, anonymous="pull").prefixes(ANONYMOUS)] == [""]
+    assert [*Guard([], open_to_all=True).prefixes(ANONYMOUS)] == [""]
+    assert [*Guard(rules, external=OtherAuthorizer("alice")).prefixes(ALICE)] == ["team-a/", "team-b/app-", "theirs/"]
+    assert [*Guard(rules, external=OtherAuthorizer("alice")).prefixes(BOB)] == ["hidden/"]

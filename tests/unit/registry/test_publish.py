@@ -204,7 +204,7 @@ async def test_missing_children_are_named(strict: UseCases) -> None:
     for child in index.children:
         await strict.push(child)
         await strict.put(child)
-    assert (await strict.put(index)).remarks == ()
+    assert (await strict.put(index)).warnings == ()
 
 
 async def test_errors_about_missing_blobs_are_bounded(strict: UseCases) -> None:
@@ -240,11 +240,11 @@ async def test_sparse_images_and_sparse_indexes_are_ruled_apart(
 
 async def test_remarks_say_what_is_missing(shelf: UseCases) -> None:
     image = factories.image(2)
-    assert (await shelf.put(image)).remarks == ("3 blobs of this manifest are not in the repository",)
+    assert (await shelf.put(image)).warnings == ("3 blobs of this manifest are not in the repository",)
     await shelf.push(image)
-    assert (await shelf.put(image)).remarks == ()
+    assert (await shelf.put(image)).warnings == ()
     index = factories.index([image, factories.image()])
-    assert (await shelf.put(index)).remarks == ("1 manifests of this index are not in the repository",)
+    assert (await shelf.put(index)).warnings == ("1 manifests of this index are not in the repository",)
 
 
 async def test_foreign_layers_are_never_missing_and_remarked_on(strict: UseCases) -> None:
@@ -259,7 +259,7 @@ async def test_foreign_layers_are_never_missing_and_remarked_on(strict: UseCases
     )
     image = factories.Manifest(raw, OCI_IMAGE, (config,))
     await strict.push(image)
-    (remark,) = (await strict.put(image)).remarks
+    (remark,) = (await strict.put(image)).warnings
     assert "non-distributable" in remark
 
 
@@ -275,7 +275,7 @@ async def test_wrong_size_is_accepted_remarked_on_and_counted(shelf: UseCases, s
     """Digests are what says that content is right, and images of the wild have wrong sizes."""
     image = with_sizes(size)
     await shelf.push(image)
-    (remark,) = (await shelf.put(image, "v1")).remarks
+    (remark,) = (await shelf.put(image, "v1")).warnings
     assert remark.startswith("1 sizes in this manifest are wrong or not said")
     assert (await shelf.tags(), shelf.wrong_sizes) == (["v1"], 1)
 
@@ -283,7 +283,7 @@ async def test_wrong_size_is_accepted_remarked_on_and_counted(shelf: UseCases, s
 async def test_right_sizes_are_not_counted(shelf: UseCases) -> None:
     image = with_sizes(50)
     await shelf.push(image)
-    assert (await shelf.put(image)).remarks == ()
+    assert (await shelf.put(image)).warnings == ()
     assert shelf.wrong_sizes == 0
 
 
@@ -301,7 +301,7 @@ async def test_wrong_size_of_a_child(shelf: UseCases, strict: UseCases) -> None:
     await shelf.push(child)
     await shelf.put(child)
     raw = factories.index([child]).raw.replace(b'"size": %d' % child.size, b'"size": 7')
-    (remark,) = (await shelf.put(factories.Manifest(raw, factories.OCI_INDEX))).remarks
+    (remark,) = (await shelf.put(factories.Manifest(raw, factories.OCI_INDEX))).warnings
     assert "wrong or not said" in remark
     with pytest.raises(ManifestInvalid):
         await strict.put(factories.Manifest(raw, factories.OCI_INDEX))
@@ -386,9 +386,9 @@ async def test_right_to_overwrite_is_asked_for_where_the_same_bytes_become_anoth
         await shelf.put(docker, reference)
     assert shelf.actor.asked[-1] is Permission.TAG_OVERWRITE
     assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == OCI_IMAGE
-    assert (await shelf.put(oci, reference)).retyped == ""
+    assert (await shelf.put(oci, reference)).previous_type == ""
     shelf.actor = Somebody(Permission.PUSH, Permission.TAG_OVERWRITE)
-    assert (await shelf.put(docker, reference)).retyped == OCI_IMAGE
+    assert (await shelf.put(docker, reference)).previous_type == OCI_IMAGE
     assert (await shelf.pull.manifest(REPO, tag("v1"))).media_type == factories.DOCKER_IMAGE
 
 

@@ -8,11 +8,11 @@ import threading
 import pytest
 
 from trow.oci.manifest import LARGE
-from trow.registry.reading import Reading
+from trow.registry.reading import DocumentReader
 
 
 async def test_small_ones_are_read_at_once_and_large_ones_one_at_a_time_beside_the_event_loop() -> None:
-    reading, at_a_time = Reading(), list[int]()
+    reader, at_a_time = DocumentReader(), list[int]()
     under_way = 0
 
     def read(_: bytes) -> threading.Thread:
@@ -23,8 +23,8 @@ async def test_small_ones_are_read_at_once_and_large_ones_one_at_a_time_beside_t
         return threading.current_thread()
 
     here = threading.current_thread()
-    assert await reading.of(b"x" * LARGE, read) is here
-    threads = await asyncio.gather(*(reading.of(b"x" * (LARGE + 1), read) for _ in range(10)))
+    assert await reader.read(b"x" * LARGE, read) is here
+    threads = await asyncio.gather(*(reader.read(b"x" * (LARGE + 1), read) for _ in range(10)))
     assert here not in threads
     assert max(at_a_time) == 1
 
@@ -32,4 +32,4 @@ async def test_small_ones_are_read_at_once_and_large_ones_one_at_a_time_beside_t
 async def test_what_reading_raises_is_raised() -> None:
     for size in (1, LARGE + 1):
         with pytest.raises(ValueError, match="not so"):
-            await Reading().of(b"x" * size, lambda _: int("not so"))
+            await DocumentReader().read(b"x" * size, lambda _: int("not so"))

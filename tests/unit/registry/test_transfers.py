@@ -15,10 +15,10 @@ from support.core import OTHER, REPO, digest, tag
 from trow.access.identity import Identity, Method
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository
-from trow.registry import repeats, transfers
+from trow.registry import aggregator, transfers
 from trow.registry.events import Action, Event, Origin, Outcome
 from trow.registry.ports import ManifestRecord
-from trow.registry.transfers import References, Transfers
+from trow.registry.transfers import References, TransferTracker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,12 @@ def record(manifest: Manifest) -> ManifestRecord:
 
 
 class PullRequests:
-    """Transfers, with the requests of clients."""
+    """TransferTracker, with the requests of clients."""
 
     def __init__(self, *, fail_closed: bool = False) -> None:
         self.audit = RecordingAudit(fail_closed=fail_closed)
         self.clock = Clock()
-        self.transfers = Transfers(self.audit, IDLE, self.clock)
+        self.transfers = TransferTracker(self.audit, IDLE, self.clock)
 
     async def head(self, by: Somebody, manifest: Manifest, reference: str = "", repository: Repository = REPO) -> None:
         target = tag(reference) if reference else digest(manifest.digest)
@@ -478,7 +478,7 @@ async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: Pu
 
 
 async def test_refusals_are_bounded_and_none_is_lost(registry: PullRequests, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "MOST", 10)
+    monkeypatch.setattr(aggregator, "MOST", 10)
     for number in range(25):
         for _ in range(3):
             registry.transfers.gather(refusal(address=f"192.0.2.{number}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from trow.http.connections import SMALL
-from trow.http.handlers.v2 import matches
+from trow.http.handlers.v2 import etag_matches
 from trow.http.response import Answer, FileResponse, Headers, HeadResponse, Response, StreamResponse
 from trow.oci.digest import ALGORITHMS, CANONICAL, Digest, parse_algorithm
 from trow.oci.errors import DigestInvalid, DigestMismatch, NameInvalid, RequestInvalid
@@ -39,7 +39,7 @@ class BlobHandlers:
         blob = await self._pull.blob(repository, digest)
         etag = f'"{digest}"'
         headers: Headers = [("docker-content-digest", digest), ("etag", etag), ("accept-ranges", "bytes")]
-        if matches(request.header_list("if-none-match"), etag):
+        if etag_matches(request.header_list("if-none-match"), etag):
             return Response(304, headers)
         headers.append(("content-type", "application/octet-stream"))
         wanted = _wanted(request, blob.size, etag)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from trow.access.identity import Identity
-    from trow.access.ports import Authorizer, Tokens
+    from trow.access.ports import Authorizer, TokenIssuer
     from trow.http.access import AccessController, Ask
     from trow.http.recorder import Recorder
     from trow.http.request import Request
@@ -74,7 +74,7 @@ class TokenService:
         self,
         access: AccessController,
         authorizer: Authorizer,
-        tokens: Tokens,
+        tokens: TokenIssuer,
         recorder: Recorder,
         *,
         generation: Callable[[], Awaitable[int]],

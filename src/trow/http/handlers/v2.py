@@ -74,7 +74,7 @@ class V2:
             await self._check_policies(self._pulls, request, reference, record)
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
-        unchanged = matches(request.header_list("if-none-match"), etag)
+        unchanged = etag_matches(request.header_list("if-none-match"), etag)
         await self._recorder.manifest(request, reference, record, sent=not unchanged)
         if unchanged:
             return Response(304, headers)
@@ -155,7 +155,7 @@ class V2:
         return Response(200, headers, encode(_index(found)))
 
 
-def matches(condition: str | None, etag: str) -> bool:
+def etag_matches(condition: str | None, etag: str) -> bool:
     """Whether ``If-None-Match`` names the entity (RFC 9110, section 13.1.2; weak comparison)."""
     if condition is None:
         return False
@@ -170,7 +170,7 @@ def _published_headers(repository: Repository, published: Published, tags: list[
     if published.subject is not None:
         headers.append(("oci-subject", published.subject))
     headers.extend(("oci-tag", tag) for tag in tags)
-    headers.extend(("warning", warning(remark)) for remark in published.remarks)
+    headers.extend(("warning", warning(remark)) for remark in published.warnings)
     return headers
 
 

@@ -51,12 +51,12 @@ def _manifest(row: Row) -> ManifestRecord:
 def publish(publication: Publication, history: int, now: float) -> Transaction[PublicationResult]:
     missing, wrong_sizes = yield from _check_references(publication)
     yield from repositories.add(publication, now)
-    retyped = yield from _previous_type(publication)
+    previous_type = yield from _previous_type(publication)
     yield from _add_manifest(publication, now)
     moves: list[TagMove] = []
     for tag in publication.tags:
         moves += yield from tags.point(publication, tag, history, now)
-    return PublicationResult(missing, tuple(moves), wrong_sizes, retyped)
+    return PublicationResult(missing, tuple(moves), wrong_sizes, previous_type)
 
 
 def _previous_type(publication: Publication) -> Transaction[str]:

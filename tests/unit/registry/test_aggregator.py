@@ -10,8 +10,8 @@ import pytest
 from support.audit import RecordingAudit
 from support.clock import Clock
 from trow.access.identity import ANONYMOUS, Identity, Method
+from trow.registry.aggregator import ALLOWED, REFUSALS, REVIEWS, WINDOW_SECONDS, EventAggregator
 from trow.registry.events import Action, Event, Origin, Outcome, Part, part_of
-from trow.registry.repeats import ALLOWED, REFUSALS, REVIEWS, WINDOW_SECONDS, Repeats
 
 ALICE = Identity("alice", Method.PASSWORD)
 SAID = Identity("alice", Method.REVIEW)
@@ -22,7 +22,7 @@ class Trail:
 
     def __init__(self) -> None:
         self.audit, self.clock = RecordingAudit(), Clock()
-        self.repeats = Repeats(self.audit, self.clock)
+        self.repeats = EventAggregator(self.audit, self.clock)
 
     def after(self, seconds: float) -> list[Event]:
         self.clock.now += seconds

@@ -43,7 +43,7 @@ class _Tally:
     count: int = 0
 
 
-class Repeats:
+class EventAggregator:
     """Records events that can be repeated at will.
 
     Args:
