@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from trow.lib.globs import NAMESPACE
-from trow.policy.decide import PolicyException, Request
+from trow.policy.decide import ImageRequest, PolicyException
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import ImageUse, Stage, UsedBy
@@ -124,13 +124,13 @@ def pod(
     pull_policy: str = "",
     stage: Stage = Stage.POD,
     used_by: UsedBy | None = UsedBy.CONTAINERS,
-) -> Request:
+) -> ImageRequest:
     """A Pod whose containers c0, c1 ... run these images."""
     uses = [
         ImageUse(f"spec.containers[{number}].image", f"container c{number}", text, pull_policy, used_by)
         for number, text in enumerate(texts)
     ]
-    return Request(namespace, tuple(uses), stage)
+    return ImageRequest(namespace, tuple(uses), stage)
 
 
 # the small world

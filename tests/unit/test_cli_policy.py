@@ -383,6 +383,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
         assert suite.get("tests") == str(len(cases))
         assert suite.get("failures") == str(len(suite.findall("testcase/failure")))
         assert suite.get("errors") == str(len(suite.findall("testcase/error")))
+        assert suite.get("skipped") == "0"
     passed, hostile = suites[0]
     assert list(passed) == []
     failure = hostile.find("failure")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from trow.policy.decide import Request
+from trow.policy.decide import ImageRequest
 from trow.policy.kinds import WELL_KNOWN, is_filled_in
 from trow.policy.paths import Shape
 from trow.policy.pods import ImageUse, UnreadableObject, images_of
@@ -28,11 +28,11 @@ class ImageExtractor:
     def __init__(self, extra: Mapping[Kind, Sequence[Path]]) -> None:
         self._extra = {kind: Shape(paths) for kind, paths in extra.items()}
 
-    async def requested(self, review: Review) -> Request | None:
+    async def requested(self, review: Review) -> ImageRequest | None:
         """See `of`; beside the event loop where the objects are large."""
         return await asyncio.to_thread(self.of, review) if review.large else self.of(review)
 
-    def of(self, review: Review) -> Request | None:
+    def of(self, review: Review) -> ImageRequest | None:
         """What is to be decided; None if nothing new would run.
 
         An object that goes away, or is connected to, runs nothing new; an update only what the stored object does not
@@ -49,7 +49,7 @@ class ImageExtractor:
             uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in known)
         # What is only filled in later is judged in the Pods.
         uses = tuple(use for use in uses if not is_filled_in(review.kind, use.text))
-        return Request(review.namespace, uses, review.kind.stage) if uses else None
+        return ImageRequest(review.namespace, uses, review.kind.stage) if uses else None
 
     def knows(self, kind: Kind) -> bool:
         """Whether it is known where objects of this kind name images."""
@@ -70,6 +70,6 @@ class ImageExtractor:
             return frozenset()
 
 
-def whole(review: Review) -> Request:
+def whole(review: Review) -> ImageRequest:
     """The object as one thing to be decided, where its images cannot be told."""
-    return Request(review.namespace, (ImageUse("", review.title, ""),), review.kind.stage)
+    return ImageRequest(review.namespace, (ImageUse("", review.title, ""),), review.kind.stage)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from trow.admission.judge import BoundedLookup
     from trow.oci.digest import Digest
-    from trow.policy.decide import Request, Rules
+    from trow.policy.decide import ImageRequest, Rules
     from trow.policy.images import ImageReference
 
 
@@ -38,7 +38,7 @@ class ImageRewriter:
         facts = await self._lookup.facts(dict.fromkeys(images, (Need.DIGEST,))) if images else {}
         return {image: found.digest for image, found in facts.items() if found and found.digest}
 
-    async def rewritten(self, rules: Rules, request: Request) -> Request:
+    async def rewritten(self, rules: Rules, request: ImageRequest) -> ImageRequest:
         """The same with the names that Pods would get for these images if they were made now.
 
         What makes Pods is not changed itself, so it is only in these that its images can be judged as theirs will be.

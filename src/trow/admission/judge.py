@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from trow.admission.ports import ImageLookup
-    from trow.policy.decide import Request, Rules
+    from trow.policy.decide import ImageRequest, Rules
     from trow.policy.facts import ImageFacts, Need
     from trow.policy.images import ImageReference
 
@@ -60,7 +60,7 @@ class Judge:
         self._lookup = lookup
         self._clock = clock
 
-    async def judge(self, rules: Rules, request: Request) -> Verdict:
+    async def judge(self, rules: Rules, request: ImageRequest) -> Verdict:
         """What the policies say of images. What could not be found out counts against them."""
         wanted = asks_about(rules, request)
         facts = await self._lookup.facts(wanted) if wanted else {}

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trow.policy.decide import Request, Rules, judge
+from trow.policy.decide import ImageRequest, Rules, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -45,7 +45,7 @@ class Preflight:
         # The rules that were seen last, and as much of them as is compiled: indexes are made once.
         self._known = (Rules(), Rules())
 
-    async def check(self, review: Review, request: Request, texts: Sequence[str], origin: Origin) -> None:
+    async def check(self, review: Review, request: ImageRequest, texts: Sequence[str], origin: Origin) -> None:
         """Report the Pod if it is about to be refused.
 
         Args:
@@ -61,7 +61,7 @@ class Preflight:
         if review.dry_run or request.namespace in self._excluded:
             return
         uses = tuple(replace(use, text=text) for use, text in zip(request.uses, texts, strict=True))
-        changed = Request(request.namespace, uses, request.stage)
+        changed = ImageRequest(request.namespace, uses, request.stage)
         verdict = judge(self._compiled(), changed, {}, self._clock())
         if not verdict.allowed:
             await self._recorder.verdict(review, changed, origin, verdict)

@@ -15,7 +15,7 @@ from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
 from trow.policy import images
-from trow.policy.decide import Request, Rules
+from trow.policy.decide import ImageRequest, Rules
 from trow.policy.images import ImageReference, InvalidImage
 from trow.policy.pods import ImageUse
 from trow.policy.rules import Mode
@@ -175,7 +175,7 @@ class PullPolicy:
 
     async def _verdict(self, rules: Rules, identity: Identity, image: ImageReference) -> Verdict:
         namespace = identity.workload.namespace if identity.workload else ""
-        request = Request(namespace, (ImageUse("", "pull", str(image)),))
+        request = ImageRequest(namespace, (ImageUse("", "pull", str(image)),))
         return await self._judge.judge(rules if namespace else _anywhere(rules), request)
 
     def _refuse(self, verdict: Verdict) -> NoReturn:

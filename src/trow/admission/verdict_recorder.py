@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from trow.admission.ports import AdmissionMetrics, Notifier
     from trow.admission.review import Review
-    from trow.policy.decide import Finding, Request, Verdict
+    from trow.policy.decide import Finding, ImageRequest, Verdict
     from trow.policy.images import ImageReference
     from trow.registry.aggregator import EventAggregator
     from trow.registry.events import Audit, Origin
@@ -57,7 +57,7 @@ class VerdictRecorder:
         self._repeats = aggregator
         self._within = within
 
-    async def verdict(self, review: Review, request: Request, origin: Origin, verdict: Verdict) -> None:
+    async def verdict(self, review: Review, request: ImageRequest, origin: Origin, verdict: Verdict) -> None:
         """Count a verdict on a review, put it on record and tell of it; of a dry run nobody is told.
 
         What is let through waits for its record where nothing may happen off the record.
@@ -110,7 +110,7 @@ class VerdictRecorder:
             self._repeats.gather(event, _alike(event, review))
 
 
-def event_of(review: Review, request: Request, origin: Origin, verdict: Verdict) -> Event:
+def event_of(review: Review, request: ImageRequest, origin: Origin, verdict: Verdict) -> Event:
     """One record of one review: who wanted to run what where, and what counted most against it."""
     chosen = next(iter((*against(verdict), *verdict.exempt, *verdict.findings)), None)
     images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]

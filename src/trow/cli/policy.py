@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from trow.cli.parser import Commands, Parser
-    from trow.policytools.evaluation import Evaluation, JudgedImage, JudgedObject
+    from trow.policytools.evaluation import Evaluation, ImageEvaluation, ObjectEvaluation
 
 EXIT_LEFT_OUT: Final = 3
 
@@ -141,29 +141,29 @@ def _command(actions: Commands, name: str, what: str, epilog: str) -> Parser:
 
 def run_test(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
-    from trow.policytools.evaluation import namespace_of, tried  # noqa: PLC0415
-    from trow.policytools.judging import Judge  # noqa: PLC0415
+    from trow.policytools.evaluation import evaluate_files, namespace_of  # noqa: PLC0415
+    from trow.policytools.judging import OfflineJudge  # noqa: PLC0415
     from trow.policytools.loading import policies_from  # noqa: PLC0415
     from trow.policytools.reports import as_json, as_junit  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
         policies = policies_from(args.policies, args.namespace)
-        judge = Judge(policies.rules, time.time(), policies.setting)
-        trial = tried(args.files, judge, policies, args.namespace)
+        judge = OfflineJudge(policies.rules, time.time(), policies.settings)
+        evaluation = evaluate_files(args.files, judge, policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
     if args.output == "table":
-        say(*_table(trial))
+        say(*_table(evaluation))
     elif args.output == "json":
-        say_json(as_json(trial))
+        say_json(as_json(evaluation))
     else:
-        print(as_junit(trial))
-    for strange in trial.strange:
-        note(f"trow: warning: {strange}")
-    for unreadable in trial.unreadable:
+        print(as_junit(evaluation))
+    for each in evaluation.unknown_kinds:
+        note(f"trow: warning: {each}")
+    for unreadable in evaluation.unreadable:
         note(f"trow: error: {unreadable}")
-    return exit_code(trial.outcome)
+    return exit_code(evaluation.outcome)
 
 
 _LONGEST_CELL: Final = 72
@@ -171,30 +171,30 @@ _YAML_WIDTH: Final = 120
 _HEADS: Final = ("VERDICT", "FILE", "OBJECT", "USED BY", "IMAGE", "POLICY", "RULE")
 
 
-def _table(trial: Evaluation) -> Iterator[str]:
-    rows = [(judged, image) for judged in trial.judged for image in judged.images]
+def _table(evaluation: Evaluation) -> Iterator[str]:
+    rows = [(judged, image) for judged in evaluation.objects for image in judged.images]
     if rows:
         yield from aligned([_HEADS, *(_cells(judged, image) for judged, image in rows)])
         yield ""
     for judged, image in rows:
-        for opinion in image.opinions:
-            if opinion.outcome.value != "allowed" or opinion.finding.exception:
-                yield f"{opinion.outcome.value}: {judged}, {opinion.finding}"
-    yield _summary(trial)
+        for result in image.results:
+            if result.outcome.value != "allowed" or result.finding.exception:
+                yield f"{result.outcome.value}: {judged}, {result.finding}"
+    yield _summary(evaluation)
 
 
-def _cells(judged: JudgedObject, image: JudgedImage) -> Sequence[str]:
-    decisive = next((each.finding for each in image.opinions if each.outcome is image.outcome), None)
+def _cells(judged: ObjectEvaluation, image: ImageEvaluation) -> Sequence[str]:
+    decisive = next((each.finding for each in image.results if each.outcome is image.outcome), None)
     policy, rule = (decisive.policy, decisive.rule) if decisive else ("none applies", "")
     name = cut(str(image.reference or image.use.text), _LONGEST_CELL)
     return image.outcome.value, judged.place.short, str(judged), image.use.owner, name, policy, rule
 
 
-def _summary(trial: Evaluation) -> str:
-    counts = [f"{count} {outcome.value}" for outcome, count in trial.counts.items() if count]
-    images = sum(trial.counts.values())
+def _summary(evaluation: Evaluation) -> str:
+    counts = [f"{count} {outcome.value}" for outcome, count in evaluation.counts.items() if count]
+    images = sum(evaluation.counts.values())
     noun = "image" if images == 1 else "images"
-    skipped = f"; objects without images: {trial.skipped}" if trial.skipped else ""
+    skipped = f"; objects without images: {evaluation.without_images}" if evaluation.without_images else ""
     return f"{images} {noun}{': ' if counts else ''}{', '.join(counts)}{skipped}"
 
 
@@ -204,7 +204,7 @@ def _summary(trial: Evaluation) -> str:
 def run_explain(args: argparse.Namespace) -> int:
     from trow.policy.rules import Where  # noqa: PLC0415
     from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
-    from trow.policytools.explain import explained  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.policytools.explain import explain  # noqa: PLC0415 (the engines are loaded only when they are needed)
     from trow.policytools.loading import policies_from  # noqa: PLC0415
 
     try:
@@ -213,7 +213,7 @@ def run_explain(args: argparse.Namespace) -> int:
     except (StartError, UnreadableObject) as error:
         return failed(error)
     where = Where(args.namespace, UsedBy(args.used_by))
-    outcome, lines = explained(policies, where, args.image, time.time())
+    outcome, lines = explain(policies, where, args.image, time.time())
     say(*lines)
     return exit_code(outcome)
 

@@ -71,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
     # The engines are loaded only when they are needed.
     from trow.policytools.dumps import dumped  # noqa: PLC0415
     from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
-    from trow.policytools.judging import Judge  # noqa: PLC0415
+    from trow.policytools.judging import OfflineJudge  # noqa: PLC0415
     from trow.policytools.loading import policies_from  # noqa: PLC0415
-    from trow.policytools.simulate import from_cluster, simulated  # noqa: PLC0415
+    from trow.policytools.simulate import from_cluster, simulate  # noqa: PLC0415
 
     try:
         namespace_of(args.namespace)
@@ -81,14 +81,14 @@ def run(args: argparse.Namespace) -> int:
         documents = (
             dumped(args.dumps, args.max_size, _progress) if args.dumps else from_cluster(args.kubeconfig, args.context)
         )
-        judge = Judge(policies.rules, time.time(), policies.setting)
-        found = simulated(documents, judge, policies, args.namespace)
+        judge = OfflineJudge(policies.rules, time.time(), policies.settings)
+        found = simulate(documents, judge, policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
-    for strange in found.trial.strange:
-        note(f"trow: warning: {strange}")
+    for unknown_kinds in found.evaluation.unknown_kinds:
+        note(f"trow: warning: {unknown_kinds}")
     say(*_lines(found))
-    return exit_code(found.trial.outcome)
+    return exit_code(found.evaluation.outcome)
 
 
 def _progress(how_far: str) -> None:
@@ -102,8 +102,8 @@ def _lines(found: Simulation) -> Iterator[str]:
             each.namespace,
             each.workload,
             each.image,
-            each.opinion.finding.policy,
-            each.opinion.finding.rule,
+            each.result.finding.policy,
+            each.result.finding.rule,
             str(each.pods),
         )
         for each in found.breakages
@@ -111,11 +111,9 @@ def _lines(found: Simulation) -> Iterator[str]:
     if rows:
         yield from aligned([_HEADS, *rows])
         yield ""
-        yield from dict.fromkeys(
-            f"{each.namespace} {each.workload}: {each.opinion.finding}" for each in found.breakages
-        )
+        yield from dict.fromkeys(f"{each.namespace} {each.workload}: {each.result.finding}" for each in found.breakages)
         yield ""
-    for unreadable in found.trial.unreadable:
+    for unreadable in found.evaluation.unreadable:
         yield f"cannot be read: {unreadable}"
     workloads = "workload" if found.workloads == 1 else "workloads"
     idle = f"; passed over, for they run nothing: {found.idle}" if found.idle else ""

@@ -17,7 +17,7 @@ from trow.kube.errors import KubeRefused, NotFound
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import controller_of, mapping, metadata, text
 from trow.oci.errors import Unavailable
-from trow.policy.decide import Request, unreadable
+from trow.policy.decide import ImageRequest, unreadable
 from trow.policy.pods import ImageUse, Kind, UnreadableObject
 from trow.policy.rules import Mode
 
@@ -53,13 +53,13 @@ COLLECTIONS: Final[Mapping[str, Kind]] = {
 class Judge(Protocol):
     """Gives verdicts; `trow.admission.judge.Judge` does."""
 
-    async def judge(self, rules: Rules, request: Request) -> Verdict: ...
+    async def judge(self, rules: Rules, request: ImageRequest) -> Verdict: ...
 
 
 class Rewriter(Protocol):
     """Tells the names that Pods get for images; `trow.admission.image_rewriter.ImageRewriter` does."""
 
-    async def rewritten(self, rules: Rules, request: Request) -> Request: ...
+    async def rewritten(self, rules: Rules, request: ImageRequest) -> ImageRequest: ...
 
 
 class Uses(Protocol):
@@ -172,9 +172,9 @@ class BackgroundScan:
         try:
             uses = self._uses.uses(kind, item)
         except UnreadableObject as error:
-            whole = Request(namespace, (ImageUse("", f"{kind}", ""),))
+            whole = ImageRequest(namespace, (ImageUse("", f"{kind}", ""),))
             return unreadable(rules, whole, f"cannot be read: {error}")
-        request = Request(namespace, uses)
+        request = ImageRequest(namespace, uses)
         if not kind.is_pod:  # it is judged as the Pods that it makes
             request = await self._rewriter.rewritten(rules, request)
         return await self._judge.judge(rules, request)

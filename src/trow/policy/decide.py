@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.lib.globs import NAMESPACE
 from trow.policy import images
+from trow.policy.changes import reference_of
 from trow.policy.facts import Need
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse, Stage
@@ -156,7 +157,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ImageRequest:
     """Images that somebody wants to run.
 
     Attributes:
@@ -193,12 +194,12 @@ class Rules:
         return Mutations(any(each.pin_digests for each in asked), any(each.pull_through for each in asked))
 
 
-def asks_about(rules: Rules, request: Request) -> Mapping[ImageReference, frozenset[Need]]:
+def asks_about(rules: Rules, request: ImageRequest) -> Mapping[ImageReference, frozenset[Need]]:
     """What has to be looked up of which images: nothing that a rule decides alone."""
     applying = rules.applying(request.namespace)
     wanted: dict[ImageReference, frozenset[Need]] = {}
     for use in request.uses:
-        if (image := _parsed(use)) is None:
+        if (image := reference_of(use.text)) is None:
             continue
         where = _where(request, use)
         for policy in applying:
@@ -207,7 +208,7 @@ def asks_about(rules: Rules, request: Request) -> Mapping[ImageReference, frozen
     return wanted
 
 
-def _where(request: Request, use: ImageUse) -> Where:
+def _where(request: ImageRequest, use: ImageUse) -> Where:
     return Where(request.namespace, use.used_by)
 
 
@@ -237,7 +238,9 @@ def _needs(
     return _TAG if excepted else _NOTHING
 
 
-def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, ImageFacts | None], now: float) -> Verdict:
+def judge(
+    rules: Rules, request: ImageRequest, facts: Mapping[ImageReference, ImageFacts | None], now: float
+) -> Verdict:
     """Ask every policy that applies about every image.
 
     Args:
@@ -256,7 +259,7 @@ def judge(rules: Rules, request: Request, facts: Mapping[ImageReference, ImageFa
     )
 
 
-def unreadable(rules: Rules, request: Request, why: str) -> Verdict:
+def unreadable(rules: Rules, request: ImageRequest, why: str) -> Verdict:
     """The verdict on something whose images cannot be told: every policy is against it.
 
     Args:
@@ -273,20 +276,13 @@ def unreadable(rules: Rules, request: Request, why: str) -> Verdict:
     )
 
 
-def _unreadable(policy: Policy, request: Request, use: ImageUse, why: str) -> Finding:
+def _unreadable(policy: Policy, request: ImageRequest, use: ImageUse, why: str) -> Finding:
     return Finding(policy.title, INVALID, policy.mode_of(request.stage), use, None, allowed=False, reason=why)
-
-
-def _parsed(use: ImageUse) -> ImageReference | None:
-    try:
-        return images.parse(use.text)
-    except InvalidImage:
-        return None
 
 
 def finding_of(
     policy: Policy,
-    request: Request,
+    request: ImageRequest,
     use: ImageUse,
     facts: Mapping[ImageReference, ImageFacts | None],
     now: float,
@@ -309,7 +305,7 @@ def finding_of(
 
 
 def _found(
-    policy: Policy, request: Request, candidate: Candidate, exceptions: Sequence[PolicyException], *, vouched: bool
+    policy: Policy, request: ImageRequest, candidate: Candidate, exceptions: Sequence[PolicyException], *, vouched: bool
 ) -> Finding:
     """The finding, where the tag beside a digest stands for that or does not."""
     use, image = candidate.use, candidate.image

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
     from trow.policytools.documents import Document, Place
-    from trow.policytools.judging import Judge, Opinion
+    from trow.policytools.judging import OfflineJudge, PolicyEvaluation
     from trow.policytools.loading import Policies
 
 NO_NAME: Final = "(no name)"
@@ -37,8 +37,8 @@ _UNTOLD: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedImage:
-    """One field that names an image. No opinion: no policy applies in the namespace.
+class ImageEvaluation:
+    """One field that names an image. No result: no policy applies in the namespace.
 
     Attributes:
         reference: how it is read, under the name that Pods get for it; None if it cannot be.
@@ -46,22 +46,22 @@ class JudgedImage:
 
     use: ImageUse
     reference: ImageReference | None
-    opinions: tuple[Opinion, ...]
+    results: tuple[PolicyEvaluation, ...]
 
     @property
     def outcome(self) -> Outcome:
-        return worst(opinion.outcome for opinion in self.opinions)
+        return worst(result.outcome for result in self.results)
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedObject:
+class ObjectEvaluation:
     """One object that names images."""
 
     place: Place
     kind: Kind
     namespace: str
     name: str
-    images: tuple[JudgedImage, ...]
+    images: tuple[ImageEvaluation, ...]
 
     def __str__(self) -> str:
         return f"{self.kind.name} {self.namespace}/{self.name}"
@@ -88,29 +88,29 @@ class Evaluation:
     """What became of all objects.
 
     Attributes:
-        strange: what looks as if it named images, but is of a kind that nobody has told of.
-        skipped: how many objects name no image.
+        unknown_kinds: what looks as if it named images, but is of a kind that nobody has told of.
+        without_images: how many objects name no image.
     """
 
-    judged: list[JudgedObject] = field(default_factory=list)
+    objects: list[ObjectEvaluation] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
-    strange: list[Unreadable] = field(default_factory=list)
-    skipped: int = 0
+    unknown_kinds: list[Unreadable] = field(default_factory=list)
+    without_images: int = 0
 
     @property
     def outcome(self) -> Outcome:
         """Denied wins over undecided, and what cannot be read is undecided."""
         unread = [Outcome.UNDECIDED] if self.unreadable else []
-        return worst([*(each.outcome for each in self.judged), *unread])
+        return worst([*(each.outcome for each in self.objects), *unread])
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
         """How many images came to what."""
-        found = Counter(image.outcome for each in self.judged for image in each.images)
+        found = Counter(image.outcome for each in self.objects for image in each.images)
         return {outcome: found[outcome] for outcome in Outcome}
 
 
-def tried(files: Sequence[str], judge: Judge, policies: Policies, namespace: str) -> Evaluation:
+def evaluate_files(files: Sequence[str], judge: OfflineJudge, policies: Policies, namespace: str) -> Evaluation:
     """Judge every object of the files.
 
     Args:
@@ -130,47 +130,49 @@ def tried(files: Sequence[str], judge: Judge, policies: Policies, namespace: str
         found += objects(documents)
     for document in found:
         policies.labels.learn(document.value)
-    return try_all(found, judge, policies.subjects, namespace)
+    return evaluate(found, judge, policies.extractor, namespace)
 
 
-def try_all(documents: Iterable[Document], judge: Judge, subjects: ImageExtractor, namespace: str) -> Evaluation:
+def evaluate(
+    documents: Iterable[Document], judge: OfflineJudge, extractor: ImageExtractor, namespace: str
+) -> Evaluation:
     """Judge every object.
 
     Args:
         documents: objects; lists were taken apart.
         judge: by whose rules.
-        subjects: finds images.
+        extractor: finds images.
         namespace: that of objects which do not say where they are.
     """
-    trial = Evaluation()
+    evaluation = Evaluation()
     for document in documents:
-        try_one(trial, document, judge, subjects, namespace)
-    return trial
+        evaluate_object(evaluation, document, judge, extractor, namespace)
+    return evaluation
 
 
-def try_one(
-    trial: Evaluation, document: Document, judge: Judge, subjects: ImageExtractor, namespace: str
-) -> JudgedObject | None:
-    """Judge an object, and take down what came of it; None if there was nothing to judge. Like `try_all`."""
+def evaluate_object(
+    evaluation: Evaluation, document: Document, judge: OfflineJudge, extractor: ImageExtractor, namespace: str
+) -> ObjectEvaluation | None:
+    """Judge an object, and take down what came of it; None if there was nothing to judge. Like `evaluate`."""
     item, place = document.value, document.place
     if not isinstance(item, dict):
-        trial.unreadable.append(Unreadable(place, "", "is no object of Kubernetes"))
+        evaluation.unreadable.append(Unreadable(place, "", "is no object of Kubernetes"))
         return None
     what = str(item.get("kind", ""))
     try:
         kind = Kind.of(item)
         where, name = _named(item, namespace)
         what = f"{kind.name} {where}/{name}"
-        uses = subjects.uses(kind, item)
+        uses = extractor.uses(kind, item)
     except UnreadableObject as error:
-        trial.unreadable.append(Unreadable(place, what, str(error)))
+        evaluation.unreadable.append(Unreadable(place, what, str(error)))
         return None
     if uses:
-        trial.judged.append(JudgedObject(place, kind, where, name, tuple(_judged(judge, kind, where, uses))))
-        return trial.judged[-1]
-    trial.skipped += 1
-    if not subjects.knows(kind) and seems_to_name_images(kind, item):
-        trial.strange.append(Unreadable(place, what, _UNTOLD.format(kind=kind)))
+        evaluation.objects.append(ObjectEvaluation(place, kind, where, name, tuple(_judged(judge, kind, where, uses))))
+        return evaluation.objects[-1]
+    evaluation.without_images += 1
+    if not extractor.knows(kind) and seems_to_name_images(kind, item):
+        evaluation.unknown_kinds.append(Unreadable(place, what, _UNTOLD.format(kind=kind)))
     return None
 
 
@@ -195,7 +197,7 @@ def namespace_of(text: str) -> str:
     return text
 
 
-def _judged(judge: Judge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[JudgedImage]:
+def _judged(judge: OfflineJudge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[ImageEvaluation]:
     for use in uses:
         name = reference_of(judge.changed(namespace, use).text)
-        yield JudgedImage(use, name, judge.opinions(namespace, kind, use))
+        yield ImageEvaluation(use, name, judge.evaluate(namespace, kind, use))

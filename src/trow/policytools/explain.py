@@ -13,8 +13,8 @@ from trow.policy.pods import POD, ImageUse, Kind
 from trow.policy.requirements import Candidate
 from trow.policy.resources import EXCEPTION
 from trow.policy.rules import NAMESPACED, Effect
-from trow.policytools.evaluation import JudgedImage
-from trow.policytools.judging import PULLED_THROUGH, Judge, Outcome
+from trow.policytools.evaluation import ImageEvaluation
+from trow.policytools.judging import PULLED_THROUGH, OfflineJudge, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from trow.policy.decide import PolicyException, Rules
     from trow.policy.images import ImageReference
     from trow.policy.rules import Policy, Rule, Where
-    from trow.policytools.judging import Opinion
+    from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
 
 _POD: Final = Kind("", POD)
 
 
-def explained(policies: Policies, where: Where, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
+def explain(policies: Policies, where: Where, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
     """What comes of it, and why, line by line.
 
     Args:
@@ -38,12 +38,12 @@ def explained(policies: Policies, where: Where, text: str, now: float) -> tuple[
         now: seconds of Unix time.
     """
     rules, use, namespace = policies.rules, ImageUse("image", "image", text, used_by=where.used_by), where.namespace
-    judge = Judge(rules, now, policies.setting)
+    judge = OfflineJudge(rules, now, policies.settings)
     changed = judge.changed(namespace, use).text
-    opinions = judge.opinions(namespace, _POD, use)
-    image = JudgedImage(use, reference_of(changed), opinions)
+    results = judge.evaluate(namespace, _POD, use)
+    image = ImageEvaluation(use, reference_of(changed), results)
     lines = [*_reading(text), f"namespace   {namespace}", *_using(rules, where), *_changes(text, changed), ""]
-    by_policy = {opinion.finding.policy: opinion for opinion in opinions}
+    by_policy = {result.finding.policy: result for result in results}
     for policy in rules.policies:
         if policy.applies(namespace, rules.labels.of(namespace)):
             lines += [*_applied(policy, by_policy[policy.title], image.reference, where, now), ""]
@@ -90,8 +90,10 @@ def _elsewhere(policy: Policy, namespace: str) -> str:
     return f"namespaces.include is {', '.join(policy.namespaces.include)}"
 
 
-def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, where: Where, now: float) -> Iterator[str]:
-    yield f"{policy.title} ({policy.mode.value}): {opinion.outcome.value}"
+def _applied(
+    policy: Policy, result: PolicyEvaluation, image: ImageReference | None, where: Where, now: float
+) -> Iterator[str]:
+    yield f"{policy.title} ({policy.mode.value}): {result.outcome.value}"
     if image is not None:
         left, exception = policy.facing(image, where)
         effect, rule = left.decide(image, where)
@@ -100,12 +102,12 @@ def _applied(policy: Policy, opinion: Opinion, image: ImageReference | None, whe
         if exception is None or rule is not None:
             yield f"  {_rule(effect, rule, image, where)}"
         if exception is None and effect is Effect.ALLOW:
-            candidate = Candidate(opinion.finding.use, image, None, now)
+            candidate = Candidate(result.finding.use, image, None, now)
             yield from (f"  {each.name}: {each.explain(candidate)}" for each in policy.require)
-    found = opinion.finding
-    if opinion.outcome is not Outcome.ALLOWED or found.exception:
+    found = result.finding
+    if result.outcome is not Outcome.ALLOWED or found.exception:
         yield f"  {found.rule}: {found.reason}"
-    if found.remedy and opinion.outcome is not Outcome.ALLOWED:
+    if found.remedy and result.outcome is not Outcome.ALLOWED:
         yield f"  to pass: {found.remedy}"
 
 
@@ -119,7 +121,7 @@ def _rule(effect: Effect, rule: Rule | None, image: ImageReference, where: Where
     return f"rule {rule.name} {verb} it: {pattern}"
 
 
-def _exceptions(rules: Rules, namespace: str, image: JudgedImage, now: float) -> Iterator[str]:
+def _exceptions(rules: Rules, namespace: str, image: ImageEvaluation, now: float) -> Iterator[str]:
     """Exceptions that would help if they were in force."""
     if image.reference is None:
         return
@@ -139,8 +141,8 @@ def _idle(exception: PolicyException, now: float) -> str:
     return "it has not begun" if now < exception.begins else "nobody but its requester has approved it"
 
 
-def _verdict(image: JudgedImage) -> Iterator[str]:
-    if not image.opinions:
+def _verdict(image: ImageEvaluation) -> Iterator[str]:
+    if not image.results:
         yield "verdict: allowed, as no policy applies in this namespace"
         return
     yield f"verdict: {image.outcome.value}"

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.changes import prefixes_of, reference_of, renamed
-from trow.policy.decide import DEFAULT, INVALID, Finding, Request, Rules, finding_of
+from trow.policy.decide import DEFAULT, INVALID, Finding, ImageRequest, Rules, finding_of
 from trow.policy.facts import ImageFacts, Need
 from trow.policy.images import registry_of
 from trow.policy.kinds import is_filled_in
@@ -58,7 +58,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class PolicyEvaluation:
     """What one policy says of one image, and what comes of that."""
 
     finding: Finding
@@ -66,7 +66,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ClusterSettings:
     """What is known of the Trow that a cluster asks; None where its configuration was not given.
 
     Attributes:
@@ -78,7 +78,7 @@ class Setting:
     prefixes: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, config: Config) -> Setting:
+    def of(cls, config: Config) -> ClusterSettings:
         """What a configuration says."""
         settings = config.admission
         return cls(frozenset(map(registry_of, settings.registries)), prefixes_of(settings.pull_through))
@@ -88,30 +88,30 @@ class Setting:
         return self.registries is None or image.registry in self.registries
 
 
-class Judge:
+class OfflineJudge:
     """Asks policies as a cluster would, as far as that goes without a registry.
 
     Args:
         rules: policies and exceptions.
         now: seconds of Unix time.
-        setting: what is known of the cluster's Trow.
+        settings: what is known of the cluster's Trow.
     """
 
-    def __init__(self, rules: Rules, now: float, setting: Setting | None = None) -> None:
+    def __init__(self, rules: Rules, now: float, settings: ClusterSettings | None = None) -> None:
         self._now = now
         self._rules = rules
-        self._setting = setting or Setting()
+        self._settings = settings or ClusterSettings()
         self._exceptions = [each for each in rules.exceptions if each.active(now)]
         # Pods of the same template are asked about again and again.
-        self._told = functools.lru_cache(_REMEMBERED)(self._opinions)
+        self._told = functools.lru_cache(_REMEMBERED)(self._evaluate)
 
     def changed(self, namespace: str, use: ImageUse) -> ImageUse:
         """The image under the name that a Pod in this namespace gets for it, but for its digest."""
         if not self._rules.wanted(namespace).pull_through:
             return use
-        return replace(use, text=renamed(use.text, self._setting.prefixes or {}))
+        return replace(use, text=renamed(use.text, self._settings.prefixes or {}))
 
-    def opinions(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[Opinion, ...]:
+    def evaluate(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[PolicyEvaluation, ...]:
         """What each policy that applies in the namespace says of an image.
 
         Args:
@@ -121,78 +121,78 @@ class Judge:
         """
         return self._told(namespace, kind, _as_stored(kind, use))
 
-    def _opinions(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[Opinion, ...]:
+    def _evaluate(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[PolicyEvaluation, ...]:
         filled_in = is_filled_in(kind, use.text)
         return tuple(self._of_unfinished(namespace, use) if filled_in else self._of_image(namespace, use))
 
-    def _of_image(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
+    def _of_image(self, namespace: str, use: ImageUse) -> Iterator[PolicyEvaluation]:
         wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
         for policy in self._rules.policies:
             applies = policy.surely_applies(namespace, self._rules.labels.of(namespace))
             if applies is False:
                 continue
-            opinion = self._of_pod(policy, namespace, wanted, changed)
-            yield opinion if applies else _if_it_applies(opinion, namespace)
+            result = self._of_pod(policy, namespace, wanted, changed)
+            yield result if applies else _if_it_applies(result, namespace)
 
-    def _of_pod(self, policy: Policy, namespace: str, wanted: Mutations, use: ImageUse) -> Opinion:
-        opinion = self._opinion(policy, namespace, use)
-        if opinion.finding.unknown is Need.DIGEST:
-            return opinion
-        rule, reason, remedy = self._doubt(policy, namespace, wanted, use, opinion) or ("", "", "")
+    def _of_pod(self, policy: Policy, namespace: str, wanted: Mutations, use: ImageUse) -> PolicyEvaluation:
+        result = self._evaluate_policy(policy, namespace, use)
+        if result.finding.unknown is Need.DIGEST:
+            return result
+        rule, reason, remedy = self._doubt(policy, namespace, wanted, use, result) or ("", "", "")
         if not rule:
-            return opinion
-        doubted = replace(opinion.finding, allowed=False, rule=rule, reason=reason, remedy=remedy, exception="")
-        return Opinion(doubted, _undecided(doubted.mode))
+            return result
+        doubted = replace(result.finding, allowed=False, rule=rule, reason=reason, remedy=remedy, exception="")
+        return PolicyEvaluation(doubted, _undecided(doubted.mode))
 
-    def _opinion(self, policy: Policy, namespace: str, use: ImageUse) -> Opinion:
+    def _evaluate_policy(self, policy: Policy, namespace: str, use: ImageUse) -> PolicyEvaluation:
         finding = self._finding(policy, namespace, use)
         if finding.allowed:
-            return Opinion(finding, Outcome.ALLOWED)
+            return PolicyEvaluation(finding, Outcome.ALLOWED)
         if finding.unknown is None:
-            return Opinion(finding, _DENIAL.get(finding.mode, Outcome.AUDITED))
+            return PolicyEvaluation(finding, _DENIAL.get(finding.mode, Outcome.AUDITED))
         if finding.unknown is Need.DIGEST:
             rule = self._finding(policy.without_content, namespace, use).rule
             reason = "is allowed, if it does not stand for a digest that is denied"
         else:
             rule = ", ".join(each.name for each in policy.require if each.needs) or finding.rule
             reason = "cannot be decided without the registry"
-        return Opinion(replace(finding, rule=rule, reason=reason, remedy=_ASK), _undecided(finding.mode))
+        return PolicyEvaluation(replace(finding, rule=rule, reason=reason, remedy=_ASK), _undecided(finding.mode))
 
     def _finding(self, policy: Policy, namespace: str, use: ImageUse) -> Finding:
         image = reference_of(use.text)
-        facts = {} if image is None or self._setting.may_have(image) else {image: _ABSENT}
-        return finding_of(policy, Request(namespace, (use,)), use, facts, self._now, self._exceptions)
+        facts = {} if image is None or self._settings.may_have(image) else {image: _ABSENT}
+        return finding_of(policy, ImageRequest(namespace, (use,)), use, facts, self._now, self._exceptions)
 
     # ---- what nobody knows here
 
     def _doubt(
-        self, policy: Policy, namespace: str, wanted: Mutations, use: ImageUse, opinion: Opinion
+        self, policy: Policy, namespace: str, wanted: Mutations, use: ImageUse, result: PolicyEvaluation
     ) -> tuple[str, str, str] | None:
         """What the verdict depends on, if that is not known: rule, reason and remedy."""
         image = reference_of(use.text)
         if image is None:
             return None
-        pinned = wanted.pin_digests and image.digest is None and self._setting.may_have(image)
-        if pinned and self._depends_on_digest(policy, namespace, use, image, opinion):
+        pinned = wanted.pin_digests and image.digest is None and self._settings.may_have(image)
+        if pinned and self._depends_on_digest(policy, namespace, use, image, result):
             return PINNED, "gets the digest that its tag has in the registry, if it is there", _ASK
-        if wanted.pull_through and self._setting.prefixes is None and self._hinges_on_name(policy, opinion):
+        if wanted.pull_through and self._settings.prefixes is None and self._hinges_on_name(policy, result):
             return PULLED_THROUGH, "may get the name by which it is pulled through", _CONFIGURE
         return None
 
     def _depends_on_digest(
-        self, policy: Policy, namespace: str, use: ImageUse, image: ImageReference, opinion: Opinion
+        self, policy: Policy, namespace: str, use: ImageUse, image: ImageReference, result: PolicyEvaluation
     ) -> bool:
         """Whether it makes a difference that the image gets some digest, which the registry vouches for."""
-        pinned = self._opinion(policy.when_pinned, namespace, use)
+        pinned = self._evaluate_policy(policy.when_pinned, namespace, use)
         by_digest = (pattern.any_digest() for pattern in self._patterns(policy) if pattern.digest)
-        return pinned.outcome is not opinion.outcome or any(each.covers(image, trusting=False) for each in by_digest)
+        return pinned.outcome is not result.outcome or any(each.covers(image, trusting=False) for each in by_digest)
 
-    def _hinges_on_name(self, policy: Policy, opinion: Opinion) -> bool:
+    def _hinges_on_name(self, policy: Policy, result: PolicyEvaluation) -> bool:
         """Whether another name of the image may be judged otherwise; what rules say of one, they say of the other."""
         if any(policy.title in exception.policies for exception in self._rules.exceptions):
             return True
-        if opinion.outcome is not Outcome.ALLOWED:
-            return opinion.finding.rule == DEFAULT
+        if result.outcome is not Outcome.ALLOWED:
+            return result.finding.rule == DEFAULT
         return any(rule.effect is Effect.DENY for rule in policy.rules)
 
     def _patterns(self, policy: Policy) -> Iterator[ImagePattern]:
@@ -203,14 +203,14 @@ class Judge:
         for exception in self._rules.exceptions:
             yield from exception.patterns if policy.title in exception.policies else ()
 
-    def _of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[Opinion]:
+    def _of_unfinished(self, namespace: str, use: ImageUse) -> Iterator[PolicyEvaluation]:
         """What each policy that applies says of an image whose name is not finished yet: that depends on the rest."""
         reason, remedy = "is filled in when Pods are made of it", "test what it is with that filled in"
         for policy in self._rules.applying(namespace):
             finding = Finding(
                 policy.title, INVALID, policy.mode, use, None, allowed=False, reason=reason, remedy=remedy
             )
-            yield Opinion(finding, _undecided(policy.mode))
+            yield PolicyEvaluation(finding, _undecided(policy.mode))
 
 
 def _as_stored(kind: Kind, use: ImageUse) -> ImageUse:
@@ -221,14 +221,14 @@ def _as_stored(kind: Kind, use: ImageUse) -> ImageUse:
     return replace(use, pull_policy=default_pull_policy(image))
 
 
-def _if_it_applies(opinion: Opinion, namespace: str) -> Opinion:
+def _if_it_applies(result: PolicyEvaluation, namespace: str) -> PolicyEvaluation:
     """What a policy says that may or may not be about the namespace."""
-    if opinion.outcome is Outcome.ALLOWED:
-        return opinion
+    if result.outcome is Outcome.ALLOWED:
+        return result
     reason = f"is judged by it if it is about {namespace}, which depends on that namespace's labels"
     remedy = f"put the Namespace {namespace} among the files"
-    finding = replace(opinion.finding, rule=LABELS, reason=reason, remedy=remedy)
-    return Opinion(finding, _undecided(finding.mode))
+    finding = replace(result.finding, rule=LABELS, reason=reason, remedy=remedy)
+    return PolicyEvaluation(finding, _undecided(finding.mode))
 
 
 def _undecided(mode: Mode) -> Outcome:

@@ -17,7 +17,7 @@ from trow.policy.rules import CONFIGURED, Policy
 from trow.policytools.configured import adapted, configured_policy
 from trow.policytools.documents import UnreadableFile, objects, read
 from trow.policytools.folders import files_of
-from trow.policytools.judging import Setting
+from trow.policytools.judging import ClusterSettings
 from trow.policytools.namespaces import NamespaceLabels
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ class Policies:
 
     Attributes:
         rules: policies and exceptions; with a configuration, about images by all the names that it gives them.
-        subjects: finds images in the kinds that are built in and in those that a configuration names.
+        extractor: finds images in the kinds that are built in and in those that a configuration names.
         excluded: namespaces that compiled policies leave alone.
-        setting: what is known of the Trow that decides by them.
+        settings: what is known of the Trow that decides by them.
         labels: of the namespaces that are among the files.
     """
 
     rules: Rules
-    subjects: ImageExtractor
+    extractor: ImageExtractor
     excluded: tuple[str, ...] = ()
-    setting: Setting = field(default_factory=Setting)
+    settings: ClusterSettings = field(default_factory=ClusterSettings)
     labels: NamespaceLabels = field(default_factory=NamespaceLabels)
 
 
@@ -87,8 +87,8 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
         for item in each.others:
             labels.learn(item)
     rules = Rules(tuple(policies), tuple(exceptions), labels)
-    setting = Setting.of(config) if configs else Setting()
-    return Policies(rules, ImageExtractor(kinds), config.admission.excluded_namespaces, setting, labels)
+    settings = ClusterSettings.of(config) if configs else ClusterSettings()
+    return Policies(rules, ImageExtractor(kinds), config.admission.excluded_namespaces, settings, labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a trial came to, for programs: JSON of a stable form, and JUnit as CI systems read it."""
+"""What a evaluation came to, for programs: JSON of a stable form, and JUnit as CI systems read it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trow.policytools.judging import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trow.policytools.evaluation import Evaluation, JudgedImage, JudgedObject, Unreadable
-    from trow.policytools.judging import Opinion
+    from trow.policytools.evaluation import Evaluation, ImageEvaluation, ObjectEvaluation, Unreadable
+    from trow.policytools.judging import PolicyEvaluation
 
 # Raised when a member changes its meaning or goes; new members do not raise it.
 FORMAT: Final = 1
@@ -93,44 +93,47 @@ class Report(Struct, frozen=True):
     warnings: tuple[ErrorResult, ...]
 
 
-def as_json(trial: Evaluation) -> str:
+def as_json(evaluation: Evaluation) -> str:
     """One JSON object, as the reference describes it."""
     report = Report(
         FORMAT,
-        trial.outcome.value,
-        _summary(trial),
-        tuple(map(_object, trial.judged)),
-        tuple(map(_error, trial.unreadable)),
-        tuple(map(_error, trial.strange)),
+        evaluation.outcome.value,
+        _summary(evaluation),
+        tuple(map(_object, evaluation.objects)),
+        tuple(map(_error, evaluation.unreadable)),
+        tuple(map(_error, evaluation.unknown_kinds)),
     )
     return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
-def _summary(trial: Evaluation) -> Summary:
-    counts = {outcome.value: count for outcome, count in trial.counts.items()}
+def _summary(evaluation: Evaluation) -> Summary:
+    counts = {outcome.value: count for outcome, count in evaluation.counts.items()}
     return Summary(
-        **counts, objects=len(trial.judged), objects_without_images=trial.skipped, errors=len(trial.unreadable)
+        **counts,
+        objects=len(evaluation.objects),
+        objects_without_images=evaluation.without_images,
+        errors=len(evaluation.unreadable),
     )
 
 
-def _object(judged: JudgedObject) -> ObjectResult:
+def _object(judged: ObjectEvaluation) -> ObjectResult:
     place = judged.place
     images = tuple(map(_image, judged.images))
     where = (place.file, place.document, place.item)
     return ObjectResult(*where, str(judged.kind), judged.namespace, judged.name, judged.outcome.value, images)
 
 
-def _image(image: JudgedImage) -> ImageResult:
+def _image(image: ImageEvaluation) -> ImageResult:
     use, reference = image.use, image.reference
-    policies = tuple(map(_policy, image.opinions))
+    policies = tuple(map(_policy, image.results))
     text = str(reference) if reference else None
     return ImageResult(use.field, use.owner, use.text, text, image.outcome.value, policies)
 
 
-def _policy(opinion: Opinion) -> PolicyResult:
-    found = opinion.finding
+def _policy(result: PolicyEvaluation) -> PolicyResult:
+    found = result.finding
     reasons = (found.reason, found.remedy, found.exception)
-    return PolicyResult(found.policy, found.rule, found.mode.value, opinion.outcome.value, *reasons)
+    return PolicyResult(found.policy, found.rule, found.mode.value, result.outcome.value, *reasons)
 
 
 def _error(unreadable: Unreadable) -> ErrorResult:
@@ -139,16 +142,16 @@ def _error(unreadable: Unreadable) -> ErrorResult:
     return ErrorResult(place.file, place.document, place.item, message)
 
 
-def as_junit(trial: Evaluation) -> str:
+def as_junit(evaluation: Evaluation) -> str:
     """A test suite for each object, with a test case for each image in it.
 
     What is denied is a failure, what cannot be decided or read an error; what only warns passes and says so.
     """
     root = ET.Element("testsuites", name="trow policy test")
-    for judged in trial.judged:
+    for judged in evaluation.objects:
         root.append(_suite(f"{judged.place.short} {judged}", [_case(judged, image) for image in judged.images]))
-    if trial.unreadable:
-        root.append(_suite("unreadable", [_unreadable_case(each) for each in trial.unreadable]))
+    if evaluation.unreadable:
+        root.append(_suite("unreadable", [_unreadable_case(each) for each in evaluation.unreadable]))
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     ET.indent(root)
@@ -166,7 +169,7 @@ def _suite(name: str, cases: Sequence[ET.Element]) -> ET.Element:
     return suite
 
 
-def _case(judged: JudgedObject, image: JudgedImage) -> ET.Element:
+def _case(judged: ObjectEvaluation, image: ImageEvaluation) -> ET.Element:
     name = f"{image.use.owner}: {image.reference or image.use.text}"
     case = ET.Element("testcase", name=_text(name), classname=_text(str(judged)), file=_text(judged.place.file))
     case.set("time", "0")
@@ -180,8 +183,8 @@ def _case(judged: JudgedObject, image: JudgedImage) -> ET.Element:
     return case
 
 
-def _lines(image: JudgedImage, outcome: Outcome) -> Iterator[str]:
-    return (str(opinion.finding) for opinion in image.opinions if opinion.outcome is outcome)
+def _lines(image: ImageEvaluation, outcome: Outcome) -> Iterator[str]:
+    return (str(result.finding) for result in image.results if result.outcome is outcome)
 
 
 def _unreadable_case(unreadable: Unreadable) -> ET.Element:

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from trow.lib.errors import StartError
 from trow.lib.kube_objects import Owner, controller_of, metadata, text
 from trow.policytools.documents import Document, Place
-from trow.policytools.evaluation import Evaluation, try_one
-from trow.policytools.judging import Judge, Outcome
+from trow.policytools.evaluation import Evaluation, evaluate_object
+from trow.policytools.judging import OfflineJudge, Outcome
 from trow.policytools.running import pods_of, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from trow.kube.access import Access
-    from trow.policytools.evaluation import JudgedImage, JudgedObject
-    from trow.policytools.judging import Opinion
+    from trow.policytools.evaluation import ImageEvaluation, ObjectEvaluation
+    from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
 
 CLUSTER: Final = "the cluster"
@@ -45,7 +45,7 @@ class Breakage:
     outcome: Outcome
     namespace: str
     workload: str
-    opinion: Opinion
+    result: PolicyEvaluation
     image: str
     pods: int
 
@@ -55,13 +55,13 @@ class Simulation:
     """Everything that was found.
 
     Attributes:
-        trial: each object and its verdict.
+        evaluation: each object and its verdict.
         breakages: what is not simply allowed, the worst first.
         workloads: how many there are, and how many of them would not start again.
         idle: how many objects were passed over, for they run nothing.
     """
 
-    trial: Evaluation
+    evaluation: Evaluation
     breakages: tuple[Breakage, ...]
     workloads: int
     broken: int
@@ -103,7 +103,7 @@ def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
         raise StartError(f"the cluster cannot be asked: {error}") from None
 
 
-def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, namespace: str) -> Simulation:
+def simulate(documents: Iterable[Document], judge: OfflineJudge, policies: Policies, namespace: str) -> Simulation:
     """Judge what runs, and say it of what somebody made.
 
     Args:
@@ -112,7 +112,7 @@ def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, n
         policies: the same, and what was read beside them.
         namespace: that of objects which do not say where they are.
     """
-    trial, roots, idle = Evaluation(), _Roots(), 0
+    evaluation, roots, idle = Evaluation(), _Roots(), 0
     found: list[_Found] = []
     for document in documents:
         item = document.value if isinstance(document.value, dict) else {}
@@ -120,7 +120,7 @@ def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, n
         policies.labels.learn(item)
         if not runs(item):
             idle += 1
-        elif judged := try_one(trial, document, judge, policies.subjects, namespace):
+        elif judged := evaluate_object(evaluation, document, judge, policies.extractor, namespace):
             found.append(_Found(judged, controller_of(metadata(item)), pods_of(item)))
     workloads: dict[tuple[str, str], Outcome] = {}
     against: dict[_Key, list[_Against]] = defaultdict(list)
@@ -128,32 +128,32 @@ def simulated(documents: Iterable[Document], judge: Judge, policies: Policies, n
         judged, root = each.judged, roots.of(each)
         before = workloads.get((judged.namespace, root), Outcome.ALLOWED)
         workloads[judged.namespace, root] = max(before, judged.outcome, key=_rank)
-        for image, opinion in _against(judged):
-            key = (judged.namespace, root, image.use.text, opinion.finding.policy, opinion.finding.rule)
-            against[key].append(_Against(opinion, each))
+        for image, result in _against(judged):
+            key = (judged.namespace, root, image.use.text, result.finding.policy, result.finding.rule)
+            against[key].append(_Against(result, each))
     broken = sum(outcome is Outcome.DENIED for outcome in workloads.values())
-    return Simulation(trial, tuple(_breakages(against)), len(workloads), broken, idle)
+    return Simulation(evaluation, tuple(_breakages(against)), len(workloads), broken, idle)
 
 
-def _against(judged: JudgedObject) -> Iterator[tuple[JudgedImage, Opinion]]:
+def _against(judged: ObjectEvaluation) -> Iterator[tuple[ImageEvaluation, PolicyEvaluation]]:
     for image in judged.images:
-        for opinion in image.opinions:
-            if opinion.outcome is not Outcome.ALLOWED:
-                yield image, opinion
+        for result in image.results:
+            if result.outcome is not Outcome.ALLOWED:
+                yield image, result
 
 
 def _breakages(against: Mapping[_Key, Sequence[_Against]]) -> Iterable[Breakage]:
     made = (
-        Breakage(opinions[0].opinion.outcome, namespace, workload, opinions[0].opinion, image, _pods(opinions))
-        for (namespace, workload, image, _, _), opinions in against.items()
+        Breakage(results[0].result.outcome, namespace, workload, results[0].result, image, _pods(results))
+        for (namespace, workload, image, _, _), results in against.items()
     )
     return sorted(made, key=lambda each: (-_rank(each.outcome), each.namespace, each.workload, each.image))
 
 
-def _pods(opinions: Sequence[_Against]) -> int:
+def _pods(results: Sequence[_Against]) -> int:
     """The Pods that are there; where none is, or none was shown, those that there are to be."""
-    pods = {each.found.judged.place for each in opinions if each.found.judged.kind.is_pod}
-    return len(pods) or max(each.found.pods for each in opinions)
+    pods = {each.found.judged.place for each in results if each.found.judged.kind.is_pod}
+    return len(pods) or max(each.found.pods for each in results)
 
 
 def _rank(outcome: Outcome) -> int:
@@ -163,15 +163,15 @@ def _rank(outcome: Outcome) -> int:
 class _Found(NamedTuple):
     """What was judged, who manages it, and how many Pods it makes."""
 
-    judged: JudgedObject
+    judged: ObjectEvaluation
     owner: Owner | None
     pods: int
 
 
 class _Against(NamedTuple):
-    """An opinion that is not simply "allowed", and of what it is."""
+    """A result that is not simply "allowed", and of what it is."""
 
-    opinion: Opinion
+    result: PolicyEvaluation
     found: _Found
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.admission import body, containers, owned, pod, workload
 from trow.admission.image_extractor import ImageExtractor, whole
 from trow.admission.review import decode
-from trow.policy.decide import Request
+from trow.policy.decide import ImageRequest
 from trow.policy.paths import Path
 from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, Stage, UnreadableObject
 
@@ -28,7 +28,7 @@ STAGES: Final = {"Pod": Stage.POD, "Job": Stage.RUN}
 
 def asked(
     item: Json | None, old: Json | None = None, subjects: ImageExtractor = SUBJECTS, **members: Any
-) -> Request | None:
+) -> ImageRequest | None:
     return subjects.of(decode(body(item, old, **members)))
 
 
@@ -204,7 +204,7 @@ def test_a_field_of_another_type_cannot_be_read(kind: str, spec: object) -> None
 
 def test_the_whole_object_stands_for_images_that_cannot_be_told() -> None:
     review = decode(body(owned(pod("a"), "1"), namespace="team-b", name=""))
-    assert whole(review) == Request("team-b", (ImageUse("", "Pod team-b/web-", ""),), Stage.POD)
+    assert whole(review) == ImageRequest("team-b", (ImageUse("", "Pod team-b/web-", ""),), Stage.POD)
     assert whole(decode(body(workload("Job", None)))).stage is Stage.RUN
 
 

@@ -17,7 +17,7 @@ from trow.policy.changes import prefixes_of
 from trow.policy.decide import Rules
 from trow.policy.pods import ImageUse, Kind
 from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy, Rule
-from trow.policytools.judging import Judge, Outcome, Setting, worst
+from trow.policytools.judging import ClusterSettings, OfflineJudge, Outcome, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HUB: Final = f"{REGISTRY}/f/docker.io"
 PULL_THROUGH: Final = {"docker.io": HUB}
-KNOWN: Final = Setting(frozenset({REGISTRY}), prefixes_of(PULL_THROUGH))
+KNOWN: Final = ClusterSettings(frozenset({REGISTRY}), prefixes_of(PULL_THROUGH))
 POD: Final = Kind("", "Pod")
 DEPLOYMENT: Final = Kind("apps", "Deployment")
 JOB: Final = Kind("batch", "Job")
@@ -114,9 +114,9 @@ async def runs(cluster: Gatekeeper, kind: Kind, name: str) -> bool:
     return kind == POD or (await cluster.validate(made)).allowed
 
 
-def said(rules: Rules, setting: Setting | None, kind: Kind, name: str) -> Outcome:
+def said(rules: Rules, setting: ClusterSettings | None, kind: Kind, name: str) -> Outcome:
     use = ImageUse("", "container", name)
-    return worst(opinion.outcome for opinion in Judge(rules, NOW, setting).opinions(NAMESPACE, kind, use))
+    return worst(result.outcome for result in OfflineJudge(rules, NOW, setting).evaluate(NAMESPACE, kind, use))
 
 
 def agree(outcome: Outcome, *, runs: bool) -> bool:
@@ -161,7 +161,7 @@ RENAMING: Final = policy(default=Effect.DENY, rules=(OURS,), mutate=Mutations(pu
     ],
 )
 def test_changes_are_made_before_it_is_judged(
-    rules: Rules, name: str, setting: Setting | None, outcome: Outcome
+    rules: Rules, name: str, setting: ClusterSettings | None, outcome: Outcome
 ) -> None:
     assert said(rules, setting, POD, name) is outcome
 

@@ -25,7 +25,7 @@ from trow.kube.errors import Forbidden
 from trow.kube.objects import Objects
 from trow.oci.digest import Digest
 from trow.oci.errors import Unavailable
-from trow.policy.decide import Request, Rules, Verdict, judge
+from trow.policy.decide import ImageRequest, Rules, Verdict, judge
 from trow.policy.facts import ImageFacts
 from trow.policy.resources import policy_of
 
@@ -68,7 +68,7 @@ class Bench:
     async def facts(self, _: ImageReference, needs: object) -> ImageFacts:
         return ImageFacts(True, DIGEST)
 
-    async def judge(self, rules: Rules, request: Request) -> Verdict:
+    async def judge(self, rules: Rules, request: ImageRequest) -> Verdict:
         return judge(rules, request, {}, self.clock.now)
 
 

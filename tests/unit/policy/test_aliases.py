@@ -5,7 +5,7 @@ import pytest
 from support.verdicts import allow, cluster_policy, pattern, standing
 from trow.policy import configured, images
 from trow.policy.aliases import Alias, aliases_of, under_all_names
-from trow.policy.decide import Request, Rules, judge
+from trow.policy.decide import ImageRequest, Rules, judge
 from trow.policy.images import parse
 from trow.policy.pods import ImageUse
 from trow.policy.rules import Effect, Policy, Where
@@ -14,7 +14,7 @@ HUB = {"docker.io": "registry.example.com/f/docker.io", "quay.io:443": "registry
 
 
 def allowed(policy: Policy, image: str) -> bool:
-    request = Request("team-a", (ImageUse("spec.containers[0].image", "container web", image),))
+    request = ImageRequest("team-a", (ImageUse("spec.containers[0].image", "container web", image),))
     return judge(Rules((policy,)), request, {}, 0).allowed
 
 

@@ -32,8 +32,8 @@ from trow.policy.decide import (
     DEFAULT,
     INVALID,
     LONGEST_EXCEPTION,
+    ImageRequest,
     PolicyException,
-    Request,
     Rules,
     Verdict,
     asks_about,
@@ -66,7 +66,7 @@ def built_for(*platforms: str) -> ImageFacts:
 
 
 def verdict(
-    request: Request, *policies: Policy, exceptions: tuple[PolicyException, ...] = (), now: float = NOW
+    request: ImageRequest, *policies: Policy, exceptions: tuple[PolicyException, ...] = (), now: float = NOW
 ) -> Verdict:
     return judge(Rules(policies, exceptions), request, {}, now)
 

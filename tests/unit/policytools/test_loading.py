@@ -111,7 +111,7 @@ admission:
     assert policy.decide(images.parse("registry.example.com/a/b"))[0] is Effect.DENY
     assert found.excluded == ("kube-system",)
     rollout = {"spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}}
-    assert [use.text for use in found.subjects.uses(Kind("argoproj.io", "Rollout"), rollout)] == ["a"]
+    assert [use.text for use in found.extractor.uses(Kind("argoproj.io", "Rollout"), rollout)] == ["a"]
 
 
 def test_what_is_applied_with_policies_is_passed_over(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ _OTHER: Final = "use an image that this rule does not match"
 _AS_STORED: Final = "[u[0].substring(0, u[0].lastIndexOf(' ')), u[1], u[2]]"
 
 
-class Validation(NamedTuple):
+class CelValidation(NamedTuple):
     """What has to be true.
 
     Attributes:
@@ -69,7 +69,7 @@ class Program(NamedTuple):
     """All that the API server evaluates for one policy."""
 
     variables: tuple[Variable, ...]
-    validations: tuple[Validation, ...]
+    validations: tuple[CelValidation, ...]
 
 
 def program_of(policy: Policy, exceptions: Sequence[PolicyException]) -> Program:
@@ -251,25 +251,25 @@ def _findings(checks: Sequence[_Check]) -> Iterator[Variable]:
         yield before[-1]
 
 
-def _validations(policy: Policy, checks: Sequence[_Check]) -> Iterator[Validation]:
+def _validations(policy: Policy, checks: Sequence[_Check]) -> Iterator[CelValidation]:
     many = f"the object names more than {MOST_IMAGES} images ({policy.title}, {INVALID})"
-    yield Validation(f"variables.named.size() <= {MOST_IMAGES}", text(many), many)
+    yield CelValidation(f"variables.named.size() <= {MOST_IMAGES}", text(many), many)
     shown = f"strings.quote(u[2].size() > {_LONGEST_SHOWN} ? u[2].substring(0, {_LONGEST_SHOWN}) + '...' : u[2])"
     wrong = f"is not the name of an image ({policy.title}, {INVALID})"
     message = _message("variables.unreadable", f"u[0] + ': ' + {shown} + {text(f' {wrong}')}")
-    yield Validation("variables.unreadable.size() == 0", message, f"what is written {wrong}")
+    yield CelValidation("variables.unreadable.size() == 0", message, f"what is written {wrong}")
     for check in checks:
         yield _validation(policy, check)
 
 
-def _validation(policy: Policy, check: _Check) -> Validation:
+def _validation(policy: Policy, check: _Check) -> CelValidation:
     found = f"variables.{check.name}"
     before, after = f" {check.reason} ({policy.title}, ", f"); {check.remedy}"
     # As `ImageReference` is shown: without a dot or a port, a host would be read as part of the repository.
     name = f"({matches('u[2]', HOSTED)} ? u[2] : u[2].replace('/', ':443/', 1))"
     told = here(text(after)) if NAMESPACE in after else text(after)
     message = _message(found, f"u[0] + ': ' + {name} + {text(before)} + {check.rule} + {told}")
-    return Validation(f"{found}.size() == 0", message, f"an image {check.reason} ({policy.title}); {check.remedy}")
+    return CelValidation(f"{found}.size() == 0", message, f"an image {check.reason} ({policy.title}); {check.remedy}")
 
 
 def _message(found: str, of_one: str) -> str:
