@@ -112,7 +112,7 @@ FIXED: Final = {
     "what the scopes of a token name": (token._ROOM, token._ENTRY),
     "connections that an old certificate has taken": (server.MOST_OLD,),
     "a message in a condition of a policy": (statuses.LONGEST_MESSAGE,),
-    "a look at the webhooks and the cluster's policies": (webhooks._LOOK_SECONDS, policies._LOOK_SECONDS),
+    "a look at the webhooks and the cluster's policies": (webhooks._RECONCILE_SECONDS, policies._RECONCILE_SECONDS),
     "a kubeconfig file": (kubeconfig.LONGEST_FILE >> 20,),
     "a credential plugin of a kubeconfig file, for commands": (
         exec_plugin.MOST_BYTES >> 20,

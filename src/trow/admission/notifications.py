@@ -30,9 +30,9 @@ class Notifiers:
         """Tell one more from now on."""
         self._notifiers.append(notifier)
 
-    def tell(self, notification: Notification) -> None:
+    def notify(self, notification: Notification) -> None:
         for notifier in self._notifiers:
-            notifier.tell(notification)
+            notifier.notify(notification)
 
 
 def notifications_of(review: Review, verdict: Verdict) -> Iterator[Notification]:

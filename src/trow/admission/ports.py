@@ -106,7 +106,7 @@ class NotConfigured(NotReady):
 class Notifier(Protocol):
     """Tells those who look at the cluster, not at the registry."""
 
-    def tell(self, notification: Notification) -> None:
+    def notify(self, notification: Notification) -> None:
         """Tell it soon; never blocks and never fails."""
 
 

@@ -92,7 +92,7 @@ class VerdictRecorder:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
         if self._notifier is not None:
             for notification in notifications_of(review, verdict):
-                self._notifier.tell(notification)
+                self._notifier.notify(notification)
 
     def failed(self, review: Review, origin: Origin, why: str) -> None:
         """It could not be decided."""

@@ -60,17 +60,17 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
             settings.scan_interval,
         )
 
-        def take(found: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
+        def apply(found: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
             store.replace(found, exceptions, policies)
-            scan.look()
+            scan.trigger()
 
         compiled = VapController(
             objects, configured_policy(config), settings.excluded_namespaces, lambda: policies.namespaces
         )
-        approval = Approval(objects, lambda: policies.look())  # noqa: PLW0108 - made below
+        approval = Approval(objects, lambda: policies.reload())  # noqa: PLW0108 - made below
         enforcements = (compiled,) if settings.compiled else ()
-        policies = PolicyController(objects, take, enforcements, adapted(config), approval.doubt)
-        compiled.on_change(policies.wake)
+        policies = PolicyController(objects, apply, enforcements, adapted(config), approval.doubt)
+        compiled.on_change(policies.trigger)
         _add_gauges(metrics, policies, approval, scan)
 
         loops = [policies.run, events.run, approval.watch_policies, approval.watch_bindings]

@@ -109,7 +109,7 @@ def _plan(settings: Settings) -> Plan:
     in_cluster = (f"{name}.{namespace}.svc", f"{name}.{namespace}", f"{name}.{namespace}.svc.cluster.local")
     by_url = (urlsplit(settings.url).hostname or "",) if settings.url else ()
     life = settings.certificate_lifetime
-    lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().slack, life / 10))
+    lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().grace, life / 10))
     return Plan(namespace, settings.secret, (*in_cluster, *by_url, *settings.names), settings.webhooks, lifetimes)
 
 
@@ -134,11 +134,11 @@ async def _configurations(
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
         webhooks = WebhookConfigurations(Objects(client), settings.webhooks, call, lambda: _asking(settings, admission))
         if admission.controllers is not None:
-            admission.controllers.policies.on_kept(webhooks.wake)
+            admission.controllers.policies.on_reconciled(webhooks.trigger)
         metrics.add_gauge(
             "trow_webhooks_kept",
             "1 while the API server asks this Trow about images, else 0",
-            lambda: float(webhooks.kept),
+            lambda: float(webhooks.in_step),
         )
         async with in_background(webhooks.run):
             yield

@@ -33,21 +33,21 @@ _FIX: Final = "apply deploy/kubernetes/exceptions.yaml of this version of Trow"
 
 
 class Approval:
-    """Watches the policy that guards exceptions, and its bindings. `work` has to run."""
+    """Watches the policy that guards exceptions, and its bindings. Both loops have to run."""
 
     def __init__(self, objects: Objects, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._watched = {path: Informer(objects, path, self._look) for path in (_POLICIES, _BINDINGS)}
+        self._informers = {path: Informer(objects, path, self._update) for path in (_POLICIES, _BINDINGS)}
         self._since = 0.0
         self.missing = "it is not known yet whether the API server makes sure of two people"
 
     async def watch_policies(self) -> None:
         """Follow the policies."""
-        await self._watched[_POLICIES].run()
+        await self._informers[_POLICIES].run()
 
     async def watch_bindings(self) -> None:
         """Follow the bindings."""
-        await self._watched[_BINDINGS].run()
+        await self._informers[_BINDINGS].run()
 
     def doubt(self, created: float) -> str:
         """Why an exception that was created then does not count; "" if it does."""
@@ -57,8 +57,8 @@ class Approval:
             return "it is older than the policy that makes sure of two people; make another exception"
         return ""
 
-    def _look(self) -> None:
-        if not all(watched.synced for watched in self._watched.values()):
+    def _update(self) -> None:
+        if not all(informer.synced for informer in self._informers.values()):
             return
         before = self.missing, self._since
         self.missing, self._since = self._judged()
@@ -71,12 +71,12 @@ class Approval:
         self._changed()
 
     def _judged(self) -> tuple[str, float]:
-        policy = self._watched[_POLICIES].objects.get(("", NAME))
+        policy = self._informers[_POLICIES].objects.get(("", NAME))
         if policy is None:
             return f"there is no ValidatingAdmissionPolicy {NAME}, so nothing makes sure of two people; {_FIX}", 0.0
         if fingerprint(policy) != FINGERPRINT:
             return f"the ValidatingAdmissionPolicy {NAME} is another one than is shipped; {_FIX}", 0.0
-        binding = next(filter(_binds, self._watched[_BINDINGS].objects.values()), None)
+        binding = next(filter(_binds, self._informers[_BINDINGS].objects.values()), None)
         if binding is None:
             return f"no ValidatingAdmissionPolicyBinding puts {NAME} in force everywhere; {_FIX}", 0.0
         return "", max(_created(policy), _created(binding))

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _GROUP: Final = "/apis/wgpolicyk8s.io/v1alpha2"
 _NAME: Final = "trow"
 # After a look so many times as long as it took, however often policies are changed.
-_REST: Final = 9.0
+_REST_FACTOR: Final = 9.0
 # Of one namespace; an object of the API has about a megabyte.
 _MOST_RESULTS: Final = 500
 _LONGEST_MESSAGE: Final = 1_000
@@ -50,7 +50,7 @@ COLLECTIONS: Final[Mapping[str, Kind]] = {
 }
 
 
-class Judge(Protocol):
+class ImageJudge(Protocol):
     """Gives verdicts; `trow.admission.judge.Judge` does."""
 
     async def judge(self, rules: Rules, request: ImageRequest) -> Verdict: ...
@@ -82,7 +82,7 @@ class BackgroundScan:
     Args:
         objects: the API.
         rules: gives all policies and exceptions.
-        interval: seconds between two looks, unless `look` is called.
+        interval: seconds between two looks, unless `trigger` is called.
         clock: seconds of Unix time.
 
     Attributes:
@@ -93,7 +93,7 @@ class BackgroundScan:
         self,
         objects: Objects,
         rules: Callable[[], Rules],
-        judge: Judge,
+        judge: ImageJudge,
         rewriter: Rewriter,
         uses: Uses,
         interval: float,
@@ -106,39 +106,39 @@ class BackgroundScan:
         self._uses = uses
         self._interval = interval
         self._clock = clock
-        self._woken = asyncio.Event()
+        self._triggered = asyncio.Event()
         self._unwanted = False
         self._failures = FailureLog(
             log, "what runs could not be held against the policies", "what runs is held against the policies again"
         )
         self.violations = 0
 
-    def look(self) -> None:
+    def trigger(self) -> None:
         """The policies have changed: do not wait."""
-        self._woken.set()
+        self._triggered.set()
 
     async def run(self) -> None:
         """Look now and then."""
         while True:
-            self._woken.clear()
+            self._triggered.clear()
             began = time.monotonic()
             try:
-                await self.once()
+                await self.scan()
                 self._failures.succeed()
             except NotReady:
-                log.debug("the policies are not known yet")  # `look` is called when they are
+                log.debug("the policies are not known yet")  # `trigger` is called when they are
             except (KubeRefused, Unavailable) as error:
                 self._failures.fail(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, there is a next scan
                 self._failures.fail(error, cause=error)
-            await asyncio.sleep(min(self._interval, (time.monotonic() - began) * _REST))
+            await asyncio.sleep(min(self._interval, (time.monotonic() - began) * _REST_FACTOR))
             try:
                 async with asyncio.timeout(self._interval):
-                    await self._woken.wait()
+                    await self._triggered.wait()
             except TimeoutError:
                 continue
 
-    async def once(self) -> None:
+    async def scan(self) -> None:
         """One look at everything, and the reports of it.
 
         Raises:

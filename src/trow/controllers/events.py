@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Notices that wait to be written; more are dropped, the oldest first.
+# Notifications that wait to be written; more are dropped, the oldest first.
 _MOST_WAITING: Final = 1_000
 _MOST_KNOWN: Final = 5_000
-# Equal notices within this time are one Event that is counted up. The API server keeps Events for an hour.
+# Equal notifications within this time are one Event that is counted up. The API server keeps Events for an hour.
 _SERIES_SECONDS: Final = 3_000.0
 # Between two writes: a Deployment that cannot start its Pods tries again and again.
 _PAUSE_SECONDS: Final = 0.1
@@ -45,9 +45,9 @@ _UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 @dataclass(slots=True)
 class _Series:
-    """Equal notices."""
+    """Equal notifications."""
 
-    notice: Notification
+    notification: Notification
     name: str
     first: float
     last: float
@@ -69,38 +69,38 @@ class EventRecorder:
         self._clock = clock
         self._known: LruCache[str, _Series] = LruCache(_MOST_KNOWN)
         self._waiting: OrderedDict[str, _Series] = OrderedDict()
-        self._woken = asyncio.Event()
+        self._pending = asyncio.Event()
         self._failures = FailureLog(
             log, "an Event could not be written, and others may be missing too", "Events are written again"
         )
 
-    def tell(self, notice: Notification) -> None:
+    def notify(self, notification: Notification) -> None:
         now = self._clock()
-        key = _key(notice)
+        key = _key(notification)
         series = self._known.get(key)
         if series is None or now - series.first > _SERIES_SECONDS:
-            series = _Series(notice, f"{_short(notice.subject.name)}.{key[:12]}{int(now):x}", now, now)
+            series = _Series(notification, f"{_short(notification.subject.name)}.{key[:12]}{int(now):x}", now, now)
         else:
             series.last, series.count = now, series.count + 1
         self._known.put(key, series)
         self._waiting[key] = series
         if len(self._waiting) > _MOST_WAITING:
             self._waiting.popitem(last=False)
-        self._woken.set()
+        self._pending.set()
 
     async def run(self) -> None:
         """Write what was told."""
         while True:
-            await self._woken.wait()
+            await self._pending.wait()
             if not self._waiting:
-                self._woken.clear()
+                self._pending.clear()
                 continue
             _, series = self._waiting.popitem(last=False)
             await self._write(series)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _write(self, series: _Series) -> None:
-        path = f"/api/v1/namespaces/{series.notice.namespace or _ELSEWHERE}/events/{series.name}"
+        path = f"/api/v1/namespaces/{series.notification.namespace or _ELSEWHERE}/events/{series.name}"
         try:
             await self._objects.apply(path, self._event(series))
         except (KubeRefused, Unavailable, ValueError) as error:
@@ -109,20 +109,20 @@ class EventRecorder:
             self._failures.succeed()
 
     def _event(self, series: _Series) -> Manifest:
-        notice, subject = series.notice, series.notice.subject
+        notification, subject = series.notification, series.notification.subject
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": series.name, "namespace": notice.namespace or _ELSEWHERE},
+            "metadata": {"name": series.name, "namespace": notification.namespace or _ELSEWHERE},
             "involvedObject": {
                 "apiVersion": subject.api_version,
                 "kind": subject.kind,
                 "name": subject.name,
-                "namespace": notice.namespace,
+                "namespace": notification.namespace,
                 "uid": subject.uid,
             },
-            "reason": notice.reason,
-            "message": notice.message[:_LONGEST_MESSAGE],
+            "reason": notification.reason,
+            "message": notification.message[:_LONGEST_MESSAGE],
             "type": "Warning",
             "source": {"component": "trow"},
             "reportingComponent": "trow",
@@ -133,8 +133,14 @@ class EventRecorder:
         }
 
 
-def _key(notice: Notification) -> str:
-    said = (notice.namespace, notice.subject.uid, notice.subject.name, notice.reason, notice.message)
+def _key(notification: Notification) -> str:
+    said = (
+        notification.namespace,
+        notification.subject.uid,
+        notification.subject.name,
+        notification.reason,
+        notification.message,
+    )
     return hashlib.sha256("\0".join(said).encode(errors="replace")).hexdigest()
 
 

@@ -31,11 +31,11 @@ _RESOURCES: Final = {CLUSTER: "clusterimagepolicies", NAMESPACED: "imagepolicies
 _EXCEPTIONS: Final = "policyexceptions"
 _NAMESPACES: Final = "/api/v1/namespaces"
 # Exceptions run out without anything changing in the cluster.
-_LOOK_SECONDS: Final = 10.0
+_RECONCILE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicyObject:
     """A policy and the object it was read from; ``error`` says why that could not be read, else it is ""."""
 
     item: Manifest
@@ -56,7 +56,9 @@ class _ReadException:
 class Enforcement(Protocol):
     """What enforces policies without being asked, such as the API server itself."""
 
-    async def keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
+    async def reconcile(
+        self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
+    ) -> dict[str, Condition]:
         """Bring it in step; what is to be said of each policy, by the path of its object.
 
         Raises:
@@ -72,7 +74,7 @@ class PolicyController:
 
     Args:
         objects: the API.
-        take: called with everything that is in force, after each change.
+        apply: called with everything that is in force, after each change.
         enforcements: what else has to know.
         adapt: what is done with each policy that was read.
         doubt: why an exception that was created at a time does not count, "" if it does (`Approval.doubt`).
@@ -82,31 +84,31 @@ class PolicyController:
     def __init__(
         self,
         objects: Objects,
-        take: Callable[[Sequence[Policy], Sequence[PolicyException]], None],
+        apply: Callable[[Sequence[Policy], Sequence[PolicyException]], None],
         enforcements: Sequence[Enforcement],
         adapt: Callable[[Policy], Policy],
         doubt: Callable[[float], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
-        self._take = take
+        self._apply = apply
         self._enforcements = enforcements
         self._adapt = adapt
         self._doubt = doubt
         self._clock = clock
-        self._watched = {
+        self._informers = {
             kind: Informer(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
         }
         self._exceptions = Informer(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
         self._namespaces = Informer(objects, _NAMESPACES, self._changed)
-        self._good: dict[tuple[str, Key], Policy] = {}
-        self._stale = asyncio.Event()
-        self._woken = asyncio.Event()
-        self._sources: tuple[Source, ...] = ()
-        self._sources_by_path: dict[str, Source] = {}
+        self._last_valid: dict[tuple[str, Key], Policy] = {}
+        self._outdated = asyncio.Event()
+        self._triggered = asyncio.Event()
+        self._sources: tuple[PolicyObject, ...] = ()
+        self._sources_by_path: dict[str, PolicyObject] = {}
         self._exceptions_read: dict[Key, _ReadException] = {}
         self._approved: tuple[PolicyException, ...] = ()
-        self._taken: tuple[Sequence[Policy], Sequence[PolicyException]] | None = None
+        self._applied: tuple[Sequence[Policy], Sequence[PolicyException]] | None = None
         self._listeners: list[Callable[[], None]] = []
         self._status_failures = FailureLog(
             log,
@@ -117,35 +119,35 @@ class PolicyController:
     @property
     def failing(self) -> str:
         """Why the policies cannot be followed, "" while they can."""
-        return next((each.failing for each in self._all() if each.failing), "")
+        return next((each.failing for each in self._all_informers() if each.failing), "")
 
     @property
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[PolicyObject]:
         """The policies in force."""
         return self._sources
 
-    def on_kept(self, listener: Callable[[], None]) -> None:
-        """Have something called each time that everything was brought in step."""
+    def on_reconciled(self, listener: Callable[[], None]) -> None:
+        """Have something called each time that everything was reconciled."""
         self._listeners.append(listener)
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Exceptions may count now that did not, or the other way round."""
         self._changed()
 
-    def wake(self) -> None:
+    def trigger(self) -> None:
         """Something else has changed that has to be brought in step."""
-        self._woken.set()
+        self._triggered.set()
 
     async def run(self) -> None:
         """Keep up."""
         async with asyncio.TaskGroup() as group:
-            for watched in self._all():
-                group.create_task(watched.run())
-            group.create_task(self._keep_reading())
-            group.create_task(self._reconcile())
+            for informer in self._all_informers():
+                group.create_task(informer.run())
+            group.create_task(self._read_loop())
+            group.create_task(self._reconcile_loop())
 
-    def _all(self) -> Iterator[Informer]:
-        yield from self._watched.values()
+    def _all_informers(self) -> Iterator[Informer]:
+        yield from self._informers.values()
         yield self._exceptions
         yield self._namespaces
 
@@ -160,26 +162,26 @@ class PolicyController:
         return None if item is None else labels(item)
 
     def _changed(self) -> None:
-        self._stale.set()
+        self._outdated.set()
 
     # ---- what is in force
 
-    async def _keep_reading(self) -> None:
+    async def _read_loop(self) -> None:
         while True:
-            await self._stale.wait()
-            self._stale.clear()
-            if all(watched.synced for watched in self._all()):
+            await self._outdated.wait()
+            self._outdated.clear()
+            if all(informer.synced for informer in self._all_informers()):
                 try:
-                    await self._take_all()
+                    await self._apply_all()
                 except Exception:
                     log.exception("a change of the cluster's policies could not be taken in")
 
-    async def _take_all(self) -> None:
+    async def _apply_all(self) -> None:
         """Read what has changed, beside the event loop: a policy of a thousand rules takes its time."""
         policies = {
             (kind, key): item
-            for kind, watched in self._watched.items()
-            for key, item in sorted(watched.objects.items())
+            for kind, informer in self._informers.items()
+            for key, item in sorted(informer.objects.items())
         }
         exceptions = dict(sorted(self._exceptions.objects.items()))
         self._sources, self._exceptions_read = await asyncio.to_thread(self._read_all, policies, exceptions)
@@ -187,19 +189,19 @@ class PolicyController:
         readable = (each.exception for each in self._exceptions_read.values() if each.exception is not None)
         self._approved = tuple(each for each in readable if not self._doubt(each.begins))
         in_force = [source.policy for source in self._sources], self._approved
-        if in_force != self._taken:  # what is told in return is a change, too
-            self._take(*in_force)
-            self._taken = in_force
-        self._woken.set()
+        if in_force != self._applied:  # what is told in return is a change, too
+            self._apply(*in_force)
+            self._applied = in_force
+        self._triggered.set()
 
     def _read_all(
         self, policies: Mapping[tuple[str, Key], Manifest], exceptions: Mapping[Key, Manifest]
-    ) -> tuple[tuple[Source, ...], dict[Key, _ReadException]]:
-        self._good = {key: policy for key, policy in self._good.items() if key in policies}
+    ) -> tuple[tuple[PolicyObject, ...], dict[Key, _ReadException]]:
+        self._last_valid = {key: policy for key, policy in self._last_valid.items() if key in policies}
         sources = tuple(self._read(kind, key, item) for (kind, key), item in policies.items())
         return sources, {key: self._read_exception(key, item) for key, item in exceptions.items()}
 
-    def _read(self, kind: str, key: Key, item: Manifest) -> Source:
+    def _read(self, kind: str, key: Key, item: Manifest) -> PolicyObject:
         namespace, name = key
         middle = f"/namespaces/{namespace}" if namespace else ""
         path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
@@ -207,12 +209,12 @@ class PolicyController:
         if (before := self._sources_by_path.get(path)) and before.item is item:
             return before
         try:
-            policy = self._good[kind, key] = self._adapt(policy_of(item))
+            policy = self._last_valid[kind, key] = self._adapt(policy_of(item))
         except ManifestError as error:
             log.warning("a policy cannot be read: %s", error)
             closed = Policy(kind, name, Effect.DENY, namespace=namespace)
-            return Source(item, path, self._good.get((kind, key), closed), str(error))
-        return Source(item, path, policy)
+            return PolicyObject(item, path, self._last_valid.get((kind, key), closed), str(error))
+        return PolicyObject(item, path, policy)
 
     def _read_exception(self, key: Key, item: Manifest) -> _ReadException:
         if (before := self._exceptions_read.get(key)) and before.item is item:
@@ -225,18 +227,18 @@ class PolicyController:
 
     # ---- what is told in return
 
-    async def _reconcile(self) -> None:
+    async def _reconcile_loop(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._pause()):
-                    await self._woken.wait()
+                    await self._triggered.wait()
             except TimeoutError:
                 pass
-            self._woken.clear()
-            if self._taken is None:  # to those who are told, no policies would be all that there are
+            self._triggered.clear()
+            if self._applied is None:  # to those who are told, no policies would be all that there are
                 continue
             try:
-                await self._tell()
+                await self._reconcile()
                 self._status_failures.succeed()
             except Unavailable as error:
                 self._status_failures.fail(error)
@@ -246,24 +248,24 @@ class PolicyController:
     def _pause(self) -> float:
         """Seconds until something has to be told although nothing changes in the cluster."""
         now = self._clock()
-        return min([_LOOK_SECONDS, *(each.ends - now for each in self._approved if each.active(now))])
+        return min([_RECONCILE_SECONDS, *(each.ends - now for each in self._approved if each.active(now))])
 
-    async def _tell(self) -> None:
+    async def _reconcile(self) -> None:
         now = self._clock()
         active = [exception for exception in self._approved if exception.active(now)]
-        kept = [await self._kept(enforcement, active) for enforcement in self._enforcements]
+        results = [await self._reconciled(enforcement, active) for enforcement in self._enforcements]
         for listener in self._listeners:
             listener()
         for source in self._sources:
-            conditions = [_ready(source), *(each[source.path] for each in kept if source.path in each)]
+            conditions = [_ready(source), *(each[source.path] for each in results if source.path in each)]
             wanted = status_of(source.item, conditions, now, observedGeneration=generation(source.item))
             await self._set_status(source.path, wanted)
         for (_, name), read in self._exceptions_read.items():
             await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(read, now, self._doubt))
 
-    async def _kept(self, enforcement: Enforcement, active: Sequence[PolicyException]) -> dict[str, Condition]:
+    async def _reconciled(self, enforcement: Enforcement, active: Sequence[PolicyException]) -> dict[str, Condition]:
         try:
-            return await enforcement.keep(self._sources, active)
+            return await enforcement.reconcile(self._sources, active)
         except (KubeRefused, Unavailable) as error:
             log.warning("policies could not be brought in step where they are enforced besides: %s", error)
         except Exception:
@@ -282,7 +284,7 @@ class PolicyController:
             log.warning("the cluster could not be told what became of a policy: %s", error)
 
 
-def _ready(source: Source) -> Condition:
+def _ready(source: PolicyObject) -> Condition:
     if source.error:
         return Condition("Ready", holds=False, reason="Invalid", message=source.error)
     return Condition("Ready", holds=True, reason="InForce", message="Trow decides by this policy")

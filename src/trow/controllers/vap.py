@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from trow.controllers.policies import Source
+from trow.controllers.policies import PolicyObject
 from trow.controllers.status import Condition
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
@@ -60,25 +60,25 @@ class VapController:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
-        self._configured = [Source({}, _NO_PATH, configured)] if configured else []
+        self._configured = [PolicyObject({}, _NO_PATH, configured)] if configured else []
         self._excluded = excluded
         self._namespaces = namespaces
         self._clock = clock
-        self._watched = {path: Informer(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
+        self._informers = {path: Informer(objects, path, self._changed) for path in (_POLICIES, _BINDINGS)}
         self._listeners: list[Callable[[], None]] = []
         # By the path of the source: what it was compiled from, and to.
-        self._compiled: dict[str, tuple[Source, Sequence[PolicyException], str, Compiled]] = {}
+        self._compiled: dict[str, tuple[PolicyObject, Sequence[PolicyException], str, Compiled]] = {}
         # What was applied last, and the generation that it had then.
         self._applied: dict[str, tuple[Mapping[str, object], object]] = {}
         # Names of what is in force, but for what `Compiled.left_out` says.
         self._in_force: frozenset[str] = frozenset()
-        self._kept = False
+        self._reconciled = False
 
     async def run(self) -> None:
-        """What has to go on beside `keep`, until it is cancelled."""
+        """What has to go on beside `reconcile`, until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            for watched in self._watched.values():
-                group.create_task(watched.run())
+            for informer in self._informers.values():
+                group.create_task(informer.run())
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have something called when somebody else has changed what is kept here."""
@@ -91,21 +91,25 @@ class VapController:
     @property
     def known(self) -> bool:
         """Whether it is known what the API server enforces; what cannot be found out counts as nothing."""
-        return self._kept or any(watched.failing for watched in self._watched.values())
+        return self._reconciled or any(informer.failing for informer in self._informers.values())
 
     def _changed(self) -> None:
         for listener in self._listeners:
             listener()
 
-    async def keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
-        if not all(watched.synced for watched in self._watched.values()):
+    async def reconcile(
+        self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
+    ) -> dict[str, Condition]:
+        if not all(informer.synced for informer in self._informers.values()):
             return {}
         try:
-            return await self._keep(sources, exceptions)
+            return await self._reconcile(sources, exceptions)
         finally:
-            self._kept = True
+            self._reconciled = True
 
-    async def _keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
+    async def _reconcile(
+        self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
+    ) -> dict[str, Condition]:
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
         in_force: set[str] = set()
@@ -121,8 +125,8 @@ class VapController:
         return conditions
 
     async def _all_compiled(
-        self, sources: Sequence[Source], exceptions: Sequence[PolicyException]
-    ) -> AsyncIterator[tuple[Source, Compiled]]:
+        self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
+    ) -> AsyncIterator[tuple[PolicyObject, Compiled]]:
         of_namespace: Counter[str] = Counter()
         changing = [source.policy for source in sources if source.policy.mutate.anything]
         changes = Changes(by_names(changing, self._namespaces()))
@@ -134,7 +138,7 @@ class VapController:
             else:
                 yield source, await self._compile(source, exceptions, changes.where(source.policy))
 
-    async def _compile(self, source: Source, exceptions: Sequence[PolicyException], changed: str) -> Compiled:
+    async def _compile(self, source: PolicyObject, exceptions: Sequence[PolicyException], changed: str) -> Compiled:
         """Compile it, unless that was done before: mostly one of many has changed."""
         known = self._compiled.get(source.path)
         if known and known[0] is source and known[1:3] == (exceptions, changed):
@@ -152,7 +156,7 @@ class VapController:
         self._compiled[source.path] = source, exceptions, changed, compiled
         return compiled
 
-    async def _apply_all(self, source: Source, compiled: Compiled) -> Condition:
+    async def _apply_all(self, source: PolicyObject, compiled: Compiled) -> Condition:
         try:
             for path, manifest in _paths(compiled).items():
                 await self._apply(path, manifest)
@@ -182,13 +186,13 @@ class VapController:
 
     def _generation(self, path: str) -> object:
         collection, _, name = path.rpartition("/")
-        present = self._watched[collection].objects.get(("", name))
+        present = self._informers[collection].objects.get(("", name))
         return generation(present) if present is not None else None
 
     async def _remove_others(self, wanted: Collection[str]) -> None:
         """What was compiled from policies that are no more; bindings first, for they put the others in force."""
         for collection in (_BINDINGS, _POLICIES):
-            for (_, name), item in list(self._watched[collection].objects.items()):
+            for (_, name), item in list(self._informers[collection].objects.items()):
                 path = f"{collection}/{name}"
                 if path in wanted or not _is_ours(item):
                     continue

@@ -23,7 +23,7 @@ from trow.kube.errors import BadAnswer, Conflict, Forbidden, Invalid, KubeRefuse
 from trow.kube.objects import Patch
 from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
-from trow.tls.authority import PARTS, Certificates, Lifetimes, ahead
+from trow.tls.authority import PARTS, Certificates, Lifetimes, reconciled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +41,8 @@ _KINDS: Final = {
 _TYPE: Final = "kubernetes.io/tls"
 _TRIES: Final = 5
 # How long an API server may take to learn of a change is not said anywhere; it is a second or two.
-_SETTLING_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 10.0
+_PROPAGATION_SECONDS: Final = 60.0
+_RECONCILE_SECONDS: Final = 10.0
 
 _Shape = TypeVar("_Shape", bound=Struct)
 
@@ -65,14 +65,14 @@ class Plan:
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
     @property
-    def settling(self) -> float:
+    def propagation(self) -> float:
         """Seconds after which every API server has learnt of a new authority."""
-        return min(_SETTLING_SECONDS, self.lifetimes.certificate / 6)
+        return min(_PROPAGATION_SECONDS, self.lifetimes.certificate / 6)
 
     @property
-    def pause(self) -> float:
-        """Seconds from one look to the next."""
-        return min(_LOOK_SECONDS, self.lifetimes.certificate / 15)
+    def interval(self) -> float:
+        """Seconds from one turn to the next."""
+        return min(_RECONCILE_SECONDS, self.lifetimes.certificate / 15)
 
 
 class _ClientConfig(Struct, rename="camel"):
@@ -103,12 +103,12 @@ class WebhookCertificates:
     Args:
         objects: the API.
         plan: what is kept.
-        take: called at each look with what is to be shown from now on.
+        install: called at each turn with what is to be presented from now on.
         clock: seconds of Unix time.
     """
 
     def __init__(
-        self, objects: Objects, plan: Plan, take: Callable[[Leaf], None], clock: Callable[[], float] = time.time
+        self, objects: Objects, plan: Plan, install: Callable[[Leaf], None], clock: Callable[[], float] = time.time
     ) -> None:
         self._failures = FailureLog(
             log,
@@ -117,7 +117,7 @@ class WebhookCertificates:
         )
         self._objects = objects
         self._plan = plan
-        self._take = take
+        self._install = install
         self._clock = clock
         self._secrets = f"/api/v1/namespaces/{plan.namespace}/secrets"
         self._title = f"Secret {plan.namespace}/{plan.secret}"
@@ -139,7 +139,7 @@ class WebhookCertificates:
         """Keep up."""
         while True:
             try:
-                await self.look()
+                await self.reconcile()
             except (KubeRefused, Unavailable) as error:
                 self._failures.fail(error.message)
             except OSError as error:
@@ -149,9 +149,9 @@ class WebhookCertificates:
             else:
                 self._failures.succeed()
             # Differently each time, so that replicas do not come together.
-            await asyncio.sleep(random.uniform(0.5, 1.0) * self._plan.pause)  # noqa: S311 - no secret
+            await asyncio.sleep(random.uniform(0.5, 1.0) * self._plan.interval)  # noqa: S311 - no secret
 
-    async def look(self) -> None:
+    async def reconcile(self) -> None:
         """Do what is due.
 
         Raises:
@@ -161,7 +161,7 @@ class WebhookCertificates:
         current = await self._current()
         try:
             if current.leaf is not None:
-                self._take(current.leaf)
+                self._install(current.leaf)
         finally:
             if current.bundle != self._published:
                 await self._publish(current.bundle)
@@ -173,7 +173,7 @@ class WebhookCertificates:
     async def _current(self) -> Certificates:
         for _ in range(_TRIES):
             try:
-                return await self._brought_ahead()
+                return await self._reconciled_secret()
             except Conflict:
                 log.debug("%s was changed by another replica; it is read again", self._title)
             except Forbidden as error:
@@ -182,7 +182,7 @@ class WebhookCertificates:
             f"{self._title} is changed again and again by others; try again later, and see what else writes it"
         )
 
-    async def _brought_ahead(self) -> Certificates:
+    async def _reconciled_secret(self) -> Certificates:
         found = await self._objects.get(f"{self._secrets}/{self._plan.secret}")
         secret = None if found is None else _read(found, _Secret, self._title)
         parts = _decoded(secret)
@@ -192,10 +192,12 @@ class WebhookCertificates:
         if present.authorities:
             await self._publish(present.bundle)
         plan = self._plan
-        wanted = ahead(present, self._clock(), plan.names, plan.lifetimes, settled=self._settled(present.bundle))
+        wanted = reconciled(
+            present, self._clock(), plan.names, plan.lifetimes, propagated=self._propagated(present.bundle)
+        )
         if wanted.parts != parts:
             await self._write(secret, wanted)
-            _tell(self._title, present, wanted)
+            _log_changes(self._title, present, wanted)
         return wanted
 
     async def _write(self, present: _Secret | None, wanted: Certificates) -> None:
@@ -218,9 +220,9 @@ class WebhookCertificates:
 
     # ---- the configurations
 
-    def _settled(self, bundle: bytes) -> bool:
+    def _propagated(self, bundle: bytes) -> bool:
         """Whether callers have known these authorities for long enough."""
-        return bundle == self._published and self._clock() >= self._published_at + self._plan.settling
+        return bundle == self._published and self._clock() >= self._published_at + self._plan.propagation
 
     async def _publish(self, bundle: bytes) -> None:
         """Have callers trust these authorities, and see whether they did all along."""
@@ -274,7 +276,7 @@ def _title(path: str) -> str:
     return f"{_KINDS[kind]} {name}"
 
 
-def _tell(title: str, present: Certificates, wanted: Certificates) -> None:
+def _log_changes(title: str, present: Certificates, wanted: Certificates) -> None:
     if wanted.authorities and wanted.authorities[-1] not in present.authorities:
         log.info("%s: there is a new authority; it issues when it is known everywhere", title)
     if wanted.leaf is not None and wanted.leaf != present.leaf:

@@ -36,7 +36,7 @@ _RESOURCES: Final = {VALIDATING: "validatingwebhookconfigurations", MUTATING: "m
 _LABELS: Final = {"app.kubernetes.io/managed-by": "trow"}
 # An API server adds nothing to these: what else is in them makes narrower what it asks about.
 _SELECTORS: Final = frozenset({"namespaceSelector", "objectSelector"})
-_LOOK_SECONDS: Final = 10.0
+_RECONCILE_SECONDS: Final = 10.0
 # An API server learns of a webhook within a second or two.
 _SOON_SECONDS: Final = 1.0
 
@@ -51,7 +51,7 @@ class WebhookConfigurations:
         asking: what is to be asked; None while the policies are not known.
 
     Attributes:
-        kept: whether both are as they should be.
+        in_step: whether both are as they should be.
     """
 
     def __init__(
@@ -64,44 +64,44 @@ class WebhookConfigurations:
         self._failures = FailureLog(
             log, "the webhooks cannot be kept, and stay as they are", "the webhooks are kept again"
         )
-        self.kept = False
+        self.in_step = False
         self._objects = objects
         self._paths = {kind: f"{_BASE}/{resource}/{name}" for kind, resource in _RESOURCES.items()}
         self._name = name
         self._call = call
         self._asking = asking
         self._reached: Mapping[str, object] = {}
-        self._woken = asyncio.Event()
+        self._triggered = asyncio.Event()
 
     @property
     def failing(self) -> str:
         """Why they cannot be kept, "" while they can."""
         return self._failures.reason
 
-    def wake(self) -> None:
+    def trigger(self) -> None:
         """Something has changed that they depend on."""
-        self._woken.set()
+        self._triggered.set()
 
     async def run(self) -> None:
         """Keep up."""
         while True:
-            self._woken.clear()
+            self._triggered.clear()
             try:
-                await self.look()
+                await self.reconcile()
             except Conflict:
                 log.debug("the webhooks were changed by another replica; they are read again")
             except (KubeRefused, Unavailable) as error:
-                self.kept = False
+                self.in_step = False
                 self._failures.fail(error.message)
             except Exception:
                 log.exception("the webhooks could not be kept")
             # However often policies are changed, API servers have to read these anew only now and then.
             await asyncio.sleep(_SOON_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS if self.kept else _SOON_SECONDS):
-                    await self._woken.wait()
+                async with asyncio.timeout(_RECONCILE_SECONDS if self.in_step else _SOON_SECONDS):
+                    await self._triggered.wait()
 
-    async def look(self) -> None:
+    async def reconcile(self) -> None:
         """Do what is due.
 
         Raises:
@@ -116,9 +116,9 @@ class WebhookConfigurations:
             return
         await self._write(VALIDATING, validating(asking, call))
         await self._write(MUTATING, mutating(asking, call))
-        if not self.kept:
+        if not self.in_step:
             log.info("the API server asks Trow")
-        self.kept = True
+        self.in_step = True
         self._failures.succeed()
 
     # ---- is it reached
@@ -129,7 +129,7 @@ class WebhookConfigurations:
         where = {**call.to(""), "caBundle": ""}  # renewed authorities are no other way
         if self._reached == where:
             return True
-        self.kept = False
+        self.in_step = False
         others = [each for each in _webhooks(present) if each.get("name") != REACHED]
         await self._write(VALIDATING, [*others, probe])
         if not await self._probe(call.namespace):

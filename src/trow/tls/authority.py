@@ -56,12 +56,12 @@ class Lifetimes:
     """For how long, in seconds, an authority and its certificates are good.
 
     Attributes:
-        slack: for so long after its end a certificate may still be in use somewhere.
+        grace: for so long after its end a certificate may still be in use somewhere.
     """
 
     authority: float = 365 * DAY
     certificate: float = 30 * DAY
-    slack: float = 300.0
+    grace: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +208,8 @@ class Certificates:
         return b"".join(_certificate_pem(each.certificate) for each in self.authorities)
 
 
-def ahead(
-    present: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, settled: bool
+def reconciled(
+    present: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, propagated: bool
 ) -> Certificates:
     """What there has to be now.
 
@@ -218,37 +218,37 @@ def ahead(
         now: seconds of Unix time.
         names: those of the server.
         lifetimes: of what is made now.
-        settled: whether every caller has known the last authority for long enough.
+        propagated: whether every caller has known the last authority for long enough.
     """
-    kept = _without_the_past(present, now, lifetimes)
-    if not _can_go_on(kept.authorities, now, lifetimes):
+    kept = _without_expired(present, now, lifetimes)
+    if not _can_issue(kept.authorities, now, lifetimes):
         fresh = Authority.make(now, lifetimes.authority)
-        kept, settled = replace(kept, authorities=(*kept.authorities, fresh)), False
-    return _served(kept, now, names, lifetimes, settled=settled)
+        kept, propagated = replace(kept, authorities=(*kept.authorities, fresh)), False
+    return _with_current_leaf(kept, now, names, lifetimes, propagated=propagated)
 
 
-def _without_the_past(given: Certificates, now: float, lifetimes: Lifetimes) -> Certificates:
-    before = now - lifetimes.slack
+def _without_expired(given: Certificates, now: float, lifetimes: Lifetimes) -> Certificates:
+    before = now - lifetimes.grace
     previous = given.previous if given.previous is not None and _end(given.previous) > before else None
     leaf = given.leaf.certificate if given.leaf else None
-    shown = [each for each in (leaf, previous) if each and _end(each) > before]
+    in_use = [each for each in (leaf, previous) if each and _end(each) > before]
     needed = tuple(
         each
         for each in given.authorities
-        if each.end > now and (each is given.authorities[-1] or any(map(each.issued, shown)))
+        if each.end > now and (each is given.authorities[-1] or any(map(each.issued, in_use)))
     )
     return replace(given, authorities=needed, previous=previous)
 
 
-def _can_go_on(authorities: Sequence[Authority], now: float, lifetimes: Lifetimes) -> bool:
+def _can_issue(authorities: Sequence[Authority], now: float, lifetimes: Lifetimes) -> bool:
     """Whether the last one will do for a while."""
     if not authorities or authorities[-1].key is None:
         return False
     return authorities[-1].end - now > lifetimes.authority / _LAST_PART
 
 
-def _served(
-    given: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, settled: bool
+def _with_current_leaf(
+    given: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, propagated: bool
 ) -> Certificates:
     newest, leaf = given.authorities[-1], given.leaf
     present = next((each for each in given.authorities if leaf and each.issued(leaf.certificate)), None)
@@ -256,7 +256,7 @@ def _served(
         return _with_leaf(
             given, newest, newest.issue(names, now, lifetimes.certificate)
         )  # nobody accepts what there is
-    issuer = newest if settled else present
+    issuer = newest if propagated else present
     due = leaf.end - now < lifetimes.certificate / _LAST_PART and issuer.end > leaf.end
     if issuer.key is None or (issuer is present and not due and leaf.covers(names)):
         return given

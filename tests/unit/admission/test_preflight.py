@@ -31,7 +31,7 @@ class Told:
     def __init__(self) -> None:
         self.notifications: list[Notification] = []
 
-    def tell(self, notification: Notification) -> None:
+    def notify(self, notification: Notification) -> None:
         self.notifications.append(notification)
 
 

@@ -119,7 +119,7 @@ async def test_what_makes_pods_is_held_against_the_names_that_they_get(shelf: Sh
     shelf.put("/apis/apps/v1/namespaces/team-b/deployments/web", item)
     async with bench(shelf) as made:
         made.rules = Rules((changing,))
-        await made.scan.once()
+        await made.scan.scan()
     summaries = {
         namespace: (each["summary"]["pass"], each["summary"]["fail"]) for namespace, each in reports(shelf).items()
     }
@@ -130,11 +130,11 @@ async def test_what_has_not_changed_is_not_written_again(shelf: Shelf) -> None:
     pod(shelf)
     async with bench(shelf) as made:
         for _ in range(3):
-            await made.scan.once()
+            await made.scan.scan()
             made.clock.now += 600
         assert shelf.written() == [path("team-a")]
         pod(shelf, name="other")
-        await made.scan.once()
+        await made.scan.scan()
     assert shelf.written() == [path("team-a")] * 2
     seconds = [each["timestamp"]["seconds"] for each in reports(shelf)["team-a"]["results"]]
     assert seconds == [int(made.clock.now)] * 2
@@ -146,8 +146,8 @@ async def test_a_report_goes_with_its_subjects_and_others_reports_stay(shelf: Sh
     others = f"{REPORTS}/namespaces/old/policyreports/kyverno"
     shelf.put(others, {"metadata": {"name": "kyverno", "namespace": "old"}})
     async with bench(shelf) as made:
-        await made.scan.once()
-        await made.scan.once()
+        await made.scan.scan()
+        await made.scan.scan()
     assert list(shelf.objects) == [others]
     assert shelf.written("DELETE") == [path("old")]
 
@@ -155,10 +155,10 @@ async def test_a_report_goes_with_its_subjects_and_others_reports_stay(shelf: Sh
 async def test_a_report_that_somebody_has_changed_is_put_right(shelf: Shelf) -> None:
     pod(shelf)
     async with bench(shelf) as made:
-        await made.scan.once()
+        await made.scan.scan()
         right = reports(shelf)["team-a"]
         shelf.put(path("team-a"), right | {"summary": {"fail": 0}, "results": []})
-        await made.scan.once()
+        await made.scan.scan()
     assert reports(shelf)["team-a"]["summary"] == right["summary"]
     assert reports(shelf)["team-a"]["results"] == right["results"]
 
@@ -168,7 +168,7 @@ async def test_a_report_is_no_larger_than_an_object_may_be(shelf: Shelf) -> None
     for number in range(600):
         pod(shelf, long, name=f"web-{number:03}")
     async with bench(shelf) as made:
-        await made.scan.once()
+        await made.scan.scan()
     report = reports(shelf)["team-a"]
     assert len(report["results"]) == 500
     assert report["summary"]["fail"] == made.scan.violations == 600
@@ -178,7 +178,7 @@ async def test_an_object_that_cannot_be_read_is_reported(shelf: Shelf) -> None:
     pod(shelf, image=7)
     pod(shelf, namespace="team-b")
     async with bench(shelf) as made:
-        await made.scan.once()
+        await made.scan.scan()
     (result,) = reports(shelf)["team-a"]["results"]
     assert (result["rule"], result["result"]) == ("invalid-image", "fail")
     assert "spec.containers[0].image is not a text" in result["message"]
@@ -195,8 +195,8 @@ async def test_one_namespace_keeps_no_other_from_its_report(
         pod(shelf, namespace=namespace)
     shelf.refuse = refusing("/a-first/policyreports", code, message)
     async with bench(shelf) as made:
-        await made.scan.once()
-        await made.scan.once()
+        await made.scan.scan()
+        await made.scan.scan()
     assert set(reports(shelf)) == {"b-second", "c-third"}
     assert len(told(caplog)) == 2
     assert all("1 PolicyReports could not be written, the first because: " in each for each in told(caplog))
@@ -210,11 +210,11 @@ async def test_reports_are_written_once_their_kind_is_known(shelf: Shelf, caplog
         for turn in (1, 2):
             shelf.refuse = unknown
             for _ in range(3):
-                await made.scan.once()
+                await made.scan.scan()
             assert made.scan.violations == 1
             assert len(told(caplog)) == turn
             shelf.refuse = lambda asked: None
-            await made.scan.once()
+            await made.scan.scan()
     assert set(reports(shelf)) == {"team-a"}
     assert all("PolicyReports are not written: " in each for each in told(caplog))
     assert {each.levelname for each in caplog.records if each.name == "trow.controllers.background_scan"} == {
@@ -226,10 +226,10 @@ async def test_a_look_that_fails_is_told(shelf: Shelf) -> None:
     async with bench(shelf) as made:
         shelf.refuse = refusing("/api/v1/pods", 403, "you may not")
         with pytest.raises(Forbidden):
-            await made.scan.once()
+            await made.scan.scan()
         shelf.refuse = refusing("/api/v1/pods", 500, "etcd is gone")
         with pytest.raises(Unavailable):
-            await made.scan.once()
+            await made.scan.scan()
 
 
 async def test_it_goes_on_after_whatever_goes_wrong(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
@@ -241,10 +241,10 @@ async def test_it_goes_on_after_whatever_goes_wrong(shelf: Shelf, caplog: pytest
         await asyncio.sleep(0)
         shelf.refuse = refusing("/api/v1/pods", 500, "etcd is gone")
         made.rules = rules
-        made.scan.look()
+        made.scan.trigger()
         await eventually(lambda: told(caplog))
         shelf.refuse = lambda asked: None
-        made.scan.look()
+        made.scan.trigger()
         await eventually(lambda: reports(shelf))
         running.cancel()
     assert ["what runs could not be held against the policies" in each for each in told(caplog)] == [True]
@@ -253,9 +253,9 @@ async def test_it_goes_on_after_whatever_goes_wrong(shelf: Shelf, caplog: pytest
 async def test_the_policies_are_looked_up_anew_each_time(shelf: Shelf) -> None:
     pod(shelf)
     async with bench(shelf) as made:
-        await made.scan.once()
+        await made.scan.scan()
         made.rules = Rules((policy_of(document(CLUSTER_POLICY, policy(default="Allow"))),))
-        await made.scan.once()
+        await made.scan.scan()
         assert reports(shelf)["team-a"]["summary"] == {"pass": 1, "fail": 0, "warn": 0, "error": 0, "skip": 0}
         assert made.scan.violations == 0
 
@@ -265,9 +265,9 @@ async def test_changes_without_end_leave_most_of_the_time_to_others(shelf: Shelf
     ended: list[float] = []
 
     class Slow(BackgroundScan):
-        async def once(self) -> None:
+        async def scan(self) -> None:
             began.append(time.monotonic())
-            self.look()  # before it is done, somebody has changed a policy once more
+            self.trigger()  # before it is done, somebody has changed a policy once more
             await asyncio.sleep(0.02)
             ended.append(time.monotonic())
 

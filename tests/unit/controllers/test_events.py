@@ -54,8 +54,8 @@ def events(shelf: Shelf) -> list[dict[str, Any]]:
 
 
 async def test_a_notice_becomes_an_event(shelf: Shelf) -> None:
-    async with announcer(shelf) as announcing:
-        announcing.tell(notice("container web: no"))
+    async with announcer(shelf) as recorder:
+        recorder.notify(notice("container web: no"))
         await eventually(lambda: events(shelf))
     ((path, found),) = shelf.objects.items()
     name = path.removeprefix(f"{EVENTS}/")
@@ -87,33 +87,33 @@ async def test_a_notice_becomes_an_event(shelf: Shelf) -> None:
 
 async def test_equal_notices_are_one_event_for_some_time(shelf: Shelf) -> None:
     clock = Clock()
-    async with announcer(shelf, clock) as announcing:
-        announcing.tell(notice())
+    async with announcer(shelf, clock) as recorder:
+        recorder.notify(notice())
         await eventually(lambda: events(shelf))
         clock.now += 100
         for _ in range(3):
-            announcing.tell(notice())
+            recorder.notify(notice())
         await eventually(lambda: events(shelf)[0]["count"] == 4)
         (found,) = events(shelf)
         assert (found["firstTimestamp"], found["lastTimestamp"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:15:00Z")
         clock.now += 3000  # the API server will soon have forgotten it
-        announcing.tell(notice())
+        recorder.notify(notice())
         await eventually(lambda: len(events(shelf)) == 2)
     assert sorted(each["count"] for each in events(shelf)) == [1, 4]
 
 
 async def test_different_notices_are_different_events(shelf: Shelf) -> None:
     told = [notice(), notice("other"), notice(uid="u-2"), notice(name="other"), notice(namespace="team-b")]
-    async with announcer(shelf) as announcing:
+    async with announcer(shelf) as recorder:
         for each in told:
-            announcing.tell(each)
+            recorder.notify(each)
         await eventually(lambda: len(events(shelf)) == len(told))
     assert {each["count"] for each in events(shelf)} == {1}
 
 
 async def test_what_belongs_to_no_namespace_is_told_in_default(shelf: Shelf) -> None:
-    async with announcer(shelf) as announcing:
-        announcing.tell(notice(namespace="", kind="Thing"))
+    async with announcer(shelf) as recorder:
+        recorder.notify(notice(namespace="", kind="Thing"))
         await eventually(lambda: events(shelf))
     ((path, found),) = shelf.objects.items()
     assert path.startswith("/api/v1/namespaces/default/events/")
@@ -124,8 +124,8 @@ async def test_what_belongs_to_no_namespace_is_told_in_default(shelf: Shelf) -> 
     "name", ["a/b", "../../secrets/x", "..", ".", "", "A b", "x" * 4000, "-a.-b-", "é", "a\n", "%2e", "a..b"]
 )
 async def test_any_name_of_a_subject_will_do(shelf: Shelf, name: str) -> None:
-    async with announcer(shelf) as announcing:
-        announcing.tell(notice(name=name))
+    async with announcer(shelf) as recorder:
+        recorder.notify(notice(name=name))
         await eventually(lambda: events(shelf))
     ((path, found),) = shelf.objects.items()
     own = path.removeprefix(f"{EVENTS}/")
@@ -135,17 +135,17 @@ async def test_any_name_of_a_subject_will_do(shelf: Shelf, name: str) -> None:
 
 
 async def test_a_long_message_is_cut(shelf: Shelf) -> None:
-    async with announcer(shelf) as announcing:
-        announcing.tell(notice("x" * 10_000))
+    async with announcer(shelf) as recorder:
+        recorder.notify(notice("x" * 10_000))
         await eventually(lambda: events(shelf))
     assert events(shelf)[0]["message"] == "x" * 1024
 
 
 @pytest.mark.parametrize("namespace", ["../x", "a/b/c/d/e", "team a"])
 async def test_what_cannot_be_written_keeps_nothing_from_being_written(shelf: Shelf, namespace: str) -> None:
-    async with announcer(shelf) as announcing:
-        announcing.tell(notice(namespace=namespace))
-        announcing.tell(notice("after"))
+    async with announcer(shelf) as recorder:
+        recorder.notify(notice(namespace=namespace))
+        recorder.notify(notice("after"))
         await eventually(lambda: [each for each in events(shelf) if each["message"] == "after"])
 
 
@@ -153,7 +153,7 @@ def written(shelf: Shelf, message: str) -> bool:
     return message in [each["message"] for each in events(shelf)]
 
 
-async def refused(shelf: Shelf, announcing: EventRecorder, message: str) -> None:
+async def refused(shelf: Shelf, recorder: EventRecorder, message: str) -> None:
     """Tell three times what the API server does not want to hear."""
     refusals: list[Asked] = []
 
@@ -163,7 +163,7 @@ async def refused(shelf: Shelf, announcing: EventRecorder, message: str) -> None
 
     shelf.refuse = refuse
     for number in range(3):
-        announcing.tell(notice(f"{message}: {number}"))
+        recorder.notify(notice(f"{message}: {number}"))
     await eventually(lambda: len(refusals) == 3)
     shelf.refuse = lambda asked: None
 
@@ -175,10 +175,10 @@ async def test_a_refusal_is_logged_once_and_again_after_a_success(
     def told() -> list[str]:
         return [each.message for each in caplog.records if each.name == "trow.controllers.events"]
 
-    async with announcer(shelf) as announcing:
+    async with announcer(shelf) as recorder:
         for turn in (1, 2):
-            await refused(shelf, announcing, f"refused {turn}")
-            announcing.tell(notice(f"written {turn}"))
+            await refused(shelf, recorder, f"refused {turn}")
+            recorder.notify(notice(f"written {turn}"))
             await eventually(partial(written, shelf, f"written {turn}"))
             assert len(told()) == turn
     assert all("an Event could not be written, and others may be missing too" in each for each in told())
@@ -186,8 +186,8 @@ async def test_a_refusal_is_logged_once_and_again_after_a_success(
 
 
 async def test_of_too_many_notices_the_oldest_are_dropped(shelf: Shelf) -> None:
-    async with announcer(shelf) as announcing:
+    async with announcer(shelf) as recorder:
         for number in range(7_000):
-            announcing.tell(notice(str(number)))
+            recorder.notify(notice(str(number)))
         await eventually(lambda: events(shelf))
     assert events(shelf)[0]["message"] == "6000"

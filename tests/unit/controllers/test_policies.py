@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from support.apiserver import Answer, Asked
-    from trow.controllers.policies import Enforcement, Source
+    from trow.controllers.policies import Enforcement, PolicyObject
     from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
@@ -245,7 +245,7 @@ async def test_what_could_not_be_told_is_told_later(shelf: Shelf, caplog: pytest
         await eventually(lambda: told(caplog))
         assert following.policies  # are in force all the same
         shelf.refuse = lambda asked: None
-        following.wake()
+        following.trigger()
         await eventually(lambda: reason(shelf, CLUSTER_POLICY, "a-first") == "InForce")
 
 
@@ -273,7 +273,9 @@ class Enforcer:
         self.failing = failing
         self.exceptions: list[list[str]] = []
 
-    async def keep(self, sources: Sequence[Source], exceptions: Sequence[PolicyException]) -> dict[str, Condition]:
+    async def reconcile(
+        self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
+    ) -> dict[str, Condition]:
         self.exceptions.append([each.name for each in exceptions])
         if self.failing is not None:
             raise self.failing
@@ -292,7 +294,7 @@ async def test_what_else_enforces_policies_is_told_and_heard(shelf: Shelf) -> No
         assert condition(shelf, CLUSTER_POLICY, "b-second", "Compiled") == {}
         assert enforcer.exceptions[-1] == ["tried"]
         clock.now += 4 * 3600
-        following.wake()
+        following.trigger()
         await eventually(lambda: enforcer.exceptions[-1] == [])
 
 
@@ -313,7 +315,7 @@ async def test_what_else_enforces_policies_is_told_nothing_until_they_are_read(
     async with follower(shelf, None, enforcer) as following:
         try:
             await eventually(begun.is_set)
-            following.wake()
+            following.trigger()
             for _ in range(10):  # turns of the event loop
                 await asyncio.sleep(0)
             assert enforcer.exceptions == []
@@ -332,7 +334,7 @@ async def test_its_troubles_are_no_reason_to_say_nothing_of_the_policies(
         await eventually(lambda: reason(shelf, CLUSTER_POLICY) == "InForce")
         assert told(caplog)
         enforcer.failing = None
-        following.wake()
+        following.trigger()
         await eventually(lambda: condition(shelf, CLUSTER_POLICY, type="Compiled"))
 
 

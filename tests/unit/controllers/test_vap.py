@@ -14,7 +14,7 @@ from support.running import running
 from support.shelf import Shelf, refusal
 from support.waiting import PATIENCE_SECONDS, eventually
 from trow.controllers import vap as compiled
-from trow.controllers.policies import Source
+from trow.controllers.policies import PolicyObject
 from trow.controllers.vap import MOST_OF_A_NAMESPACE, VapController
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
@@ -60,21 +60,21 @@ async def kept(shelf: Shelf) -> AsyncIterator[VapController]:
         yield made
 
 
-def source(name: str, namespace: str = "", **fields: object) -> Source:
+def source(name: str, namespace: str = "", **fields: object) -> PolicyObject:
     item = document(POLICY if namespace else CLUSTER_POLICY, policy(**fields), name, namespace)
-    return Source(item, f"/{namespace}/{name}", policy_of(item))
+    return PolicyObject(item, f"/{namespace}/{name}", policy_of(item))
 
 
 def policies(shelf: Shelf) -> list[str]:
     return [path for path in shelf.objects if path.startswith(f"{BASE}/validatingadmissionpolicies/")]
 
 
-async def settled(shelf: Shelf, keeper: VapController, *sources: Source) -> dict[str, Condition]:
+async def settled(shelf: Shelf, keeper: VapController, *sources: PolicyObject) -> dict[str, Condition]:
     """What is said of the policies when there is nothing left to write."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             shelf.asked.clear()
-            conditions = await keeper.keep(sources, [])
+            conditions = await keeper.reconcile(sources, [])
             if conditions and not shelf.asked:
                 return conditions
             await asyncio.sleep(0.005)

@@ -162,7 +162,7 @@ class Replica(WebhookCertificates):
     async def after(self, seconds: float) -> Leaf:
         """What is shown after that time and another look."""
         self.now.now += seconds
-        await self.look()
+        await self.reconcile()
         assert self.leaf is not None
         return self.leaf
 
@@ -303,7 +303,7 @@ async def test_who_is_always_too_late_says_so(shop: Shop, clock: Clock) -> None:
     shop.refused["POST", SECRETS] = status(409, "it exists", "AlreadyExists")
     async with replica(shop, clock) as trow:
         with pytest.raises(Unavailable, match="Secret trow/trow-webhook is changed again and again"):
-            await trow.look()
+            await trow.reconcile()
 
 
 async def test_replicas_with_other_names_do_not_quarrel(shop: Shop, clock: Clock) -> None:
@@ -475,7 +475,7 @@ async def test_a_webhook_that_was_removed_meanwhile_is_not_taken_for_another(sho
     async with replica(shop, clock) as trow:
         shop.server.reply = reply
         with pytest.raises(Unavailable, match=f"{VALIDATING} was changed meanwhile"):
-            await trow.look()
+            await trow.reconcile()
         assert accepts(shop.bundle(MUTATING), await after(trow), clock())
         shop.server.reply = answer
         await trow.after(10)
@@ -578,7 +578,7 @@ async def test_an_object_of_another_shape_is_not_understood(
     shop.objects[path] = {"metadata": {"name": "x", "resourceVersion": "1"}, **shape}
     async with replica(shop, clock) as trow:
         with pytest.raises(BadAnswer, match="shows something unexpected as"):
-            await trow.look()
+            await trow.reconcile()
 
 
 # Troubles
@@ -592,7 +592,7 @@ async def test_a_missing_right_is_named(shop: Shop, clock: Clock, verb: str) -> 
     shop.refused[method, path] = forbidden(verb, "secrets", "", ' in the namespace "trow"')
     async with replica(shop, clock) as trow:
         with pytest.raises(Unavailable) as caught:
-            await trow.look()
+            await trow.reconcile()
     said = caught.value.message
     assert said.startswith("Secret trow/trow-webhook cannot be kept: ")
     assert f'bind a Role in namespace trow with {{apiGroups: [""], resources: [secrets], verbs: [{verb}]}}' in said
@@ -664,8 +664,8 @@ def _authorities(shop: Shop) -> tuple[Authority, ...]:
     return Certificates.read(parts)[0].authorities
 
 
-@pytest.mark.parametrize(("life", "settling", "pause"), [(30 * DAY, 60, 10), (60, 10, 4), (15, 2.5, 1)])
-def test_short_lives_are_looked_after_more_often(life: float, settling: float, pause: float) -> None:
+@pytest.mark.parametrize(("life", "propagation", "interval"), [(30 * DAY, 60, 10), (60, 10, 4), (15, 2.5, 1)])
+def test_short_lives_are_looked_after_more_often(life: float, propagation: float, interval: float) -> None:
     plan = Plan("trow", "trow-webhook", NAMES, "trow", Lifetimes(2 * life, life))
-    assert (plan.settling, plan.pause) == (settling, pause)
-    assert plan.settling + 2 * plan.pause < life / 3
+    assert (plan.propagation, plan.interval) == (propagation, interval)
+    assert plan.propagation + 2 * plan.interval < life / 3

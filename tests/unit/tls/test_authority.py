@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from trow.tls.authority import DAY, Authority, Certificates, Leaf, Lifetimes, ahead
+from trow.tls.authority import DAY, Authority, Certificates, Leaf, Lifetimes, reconciled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,13 +41,13 @@ def accepts(bundle: bytes, leaf: Leaf, now: float) -> bool:
 
 
 def begun(now: float = START) -> Certificates:
-    return ahead(Certificates(), now, NAMES, LIVES, settled=False)
+    return reconciled(Certificates(), now, NAMES, LIVES, propagated=False)
 
 
-def through(days: range, there: Certificates, *, settled: bool) -> Certificates:
+def through(days: range, there: Certificates, *, propagated: bool) -> Certificates:
     """What comes of looking once a day."""
     for day in days:
-        there = ahead(there, START + day * DAY, NAMES, LIVES, settled=settled)
+        there = reconciled(there, START + day * DAY, NAMES, LIVES, propagated=propagated)
     return there
 
 
@@ -103,7 +103,7 @@ def test_who_has_no_key_issues_nothing() -> None:
 
 
 def test_a_real_handshake(tmp_path: Path) -> None:
-    made = ahead(Certificates(), datetime.now(UTC).timestamp(), NAMES, LIVES, settled=False)
+    made = reconciled(Certificates(), datetime.now(UTC).timestamp(), NAMES, LIVES, propagated=False)
     file = tmp_path / "both.pem"
     file.write_bytes(shown(made).pem)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -130,8 +130,8 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bo
 
 def test_what_is_written_reads_back() -> None:
     first = begun()
-    second = ahead(first, START + 250 * DAY, NAMES, LIVES, settled=False)
-    third = ahead(second, START + 250 * DAY, NAMES, LIVES, settled=True)
+    second = reconciled(first, START + 250 * DAY, NAMES, LIVES, propagated=False)
+    third = reconciled(second, START + 250 * DAY, NAMES, LIVES, propagated=True)
     for each in (Certificates(), first, second, third):
         assert read_back(each) == each
         assert read_back(each).parts == each.parts
@@ -145,19 +145,19 @@ def test_a_key_is_in_no_text_about_it() -> None:
 
 def test_nothing_is_written_for_no_change() -> None:
     first = begun()
-    assert ahead(first, START + DAY, NAMES, LIVES, settled=True) is not None
-    assert ahead(first, START + DAY, NAMES, LIVES, settled=True).parts == first.parts
-    assert ahead(first, START + DAY, NAMES, LIVES, settled=False).parts == first.parts
+    assert reconciled(first, START + DAY, NAMES, LIVES, propagated=True) is not None
+    assert reconciled(first, START + DAY, NAMES, LIVES, propagated=True).parts == first.parts
+    assert reconciled(first, START + DAY, NAMES, LIVES, propagated=False).parts == first.parts
 
 
 # Renewal
 
 
-@pytest.mark.parametrize("settled", [False, True])
-def test_a_certificate_is_renewed_by_the_same_authority_with_a_third_left(settled: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("propagated", [False, True])
+def test_a_certificate_is_renewed_by_the_same_authority_with_a_third_left(propagated: bool) -> None:  # noqa: FBT001
     first = begun()
-    assert ahead(first, START + 20 * DAY - 5, NAMES, LIVES, settled=settled).parts == first.parts
-    later = ahead(first, START + 20 * DAY + 5, NAMES, LIVES, settled=settled)
+    assert reconciled(first, START + 20 * DAY - 5, NAMES, LIVES, propagated=propagated).parts == first.parts
+    later = reconciled(first, START + 20 * DAY + 5, NAMES, LIVES, propagated=propagated)
     assert later.authorities == first.authorities
     assert shown(later).end == START + 50 * DAY + 5
     assert shown(later).key != shown(first).key
@@ -165,50 +165,50 @@ def test_a_certificate_is_renewed_by_the_same_authority_with_a_third_left(settle
 
 
 def test_an_authority_is_succeeded_step_by_step() -> None:
-    step0 = through(range(244), begun(), settled=True)
+    step0 = through(range(244), begun(), propagated=True)
     old, late = step0.authorities[0], START + 244 * DAY
 
-    step1 = ahead(step0, late, NAMES, LIVES, settled=True)  # that was about the old one
+    step1 = reconciled(step0, late, NAMES, LIVES, propagated=True)  # that was about the old one
     assert step1.authorities[0] is old
     assert len(step1.authorities) == 2
     assert step1.leaf == step0.leaf
-    assert ahead(step1, late + HOUR, NAMES, LIVES, settled=False) == step1
+    assert reconciled(step1, late + HOUR, NAMES, LIVES, propagated=False) == step1
 
-    step2 = ahead(step1, late + HOUR, NAMES, LIVES, settled=True)
+    step2 = reconciled(step1, late + HOUR, NAMES, LIVES, propagated=True)
     assert step2.authorities == step1.authorities
     assert [each.key is None for each in step2.authorities] == [True, False]
     assert step2.authorities[1].issued(shown(step2).certificate)
     assert step2.previous == shown(step0).certificate
-    assert ahead(step2, START + 259 * DAY, NAMES, LIVES, settled=True) == step2
+    assert reconciled(step2, START + 259 * DAY, NAMES, LIVES, propagated=True) == step2
 
     assert shown(step0).end == START + 261 * DAY
-    step3 = ahead(step2, START + 261 * DAY + HOUR, NAMES, LIVES, settled=True)
+    step3 = reconciled(step2, START + 261 * DAY + HOUR, NAMES, LIVES, propagated=True)
     assert step3.authorities == step2.authorities[1:]
     assert (step3.leaf, step3.previous) == (step2.leaf, None)
 
 
 def test_the_old_authority_goes_on_while_callers_do_not_know_the_new_one() -> None:
-    there = through(range(244), begun(), settled=False)
+    there = through(range(244), begun(), propagated=False)
     for day in range(244, 365):
-        there = through(range(day, day + 1), there, settled=False)
+        there = through(range(day, day + 1), there, propagated=False)
         assert len(there.authorities) == 2
         assert there.authorities[0].issued(shown(there).certificate)
     assert shown(there).end == there.authorities[0].end
-    last = ahead(there, START + 365 * DAY, NAMES, LIVES, settled=False)
+    last = reconciled(there, START + 365 * DAY, NAMES, LIVES, propagated=False)
     assert last.authorities[-1].issued(shown(last).certificate)
 
 
 def test_an_end_that_is_near_is_no_reason_to_issue_again_and_again() -> None:
     there, issued = begun(), set()
     for day in range(365):
-        there = through(range(day, day + 1), there, settled=False)
+        there = through(range(day, day + 1), there, propagated=False)
         issued.add(shown(there).certificate)
     assert len(issued) == 17
 
 
 def test_what_is_over_is_made_anew_at_once() -> None:
     first = begun()
-    later = ahead(first, START + 800 * DAY, NAMES, LIVES, settled=False)
+    later = reconciled(first, START + 800 * DAY, NAMES, LIVES, propagated=False)
     assert len(later.authorities) == 1
     assert later.authorities[0] not in first.authorities
     assert accepts(later.bundle, shown(later), START + 800 * DAY)
@@ -216,14 +216,14 @@ def test_what_is_over_is_made_anew_at_once() -> None:
 
 def test_a_certificate_that_is_over_is_renewed_by_an_authority_that_is_not() -> None:
     first = begun()
-    later = ahead(first, START + 100 * DAY, NAMES, LIVES, settled=False)
+    later = reconciled(first, START + 100 * DAY, NAMES, LIVES, propagated=False)
     assert later.authorities == first.authorities
     assert accepts(first.bundle, shown(later), START + 100 * DAY)
 
 
 def test_longer_lives_are_taken_up_step_by_step_too() -> None:
     first = begun()
-    longer = ahead(first, START + 1, NAMES, replace(LIVES, authority=2000 * DAY), settled=True)
+    longer = reconciled(first, START + 1, NAMES, replace(LIVES, authority=2000 * DAY), propagated=True)
     assert longer.leaf == first.leaf
     assert longer.authorities[0] in first.authorities
     assert longer.authorities[1].end == START + 1 + 2000 * DAY
@@ -234,18 +234,18 @@ def test_longer_lives_are_taken_up_step_by_step_too() -> None:
 
 def test_other_names_are_added_at_once() -> None:
     first = begun()
-    other = ahead(first, START + 1, ("localhost", *NAMES[1:]), LIVES, settled=False)
+    other = reconciled(first, START + 1, ("localhost", *NAMES[1:]), LIVES, propagated=False)
     assert shown(other).names == ("localhost", "trow.trow", NAMES[0], "127.0.0.1")
     assert other.authorities == first.authorities
-    assert ahead(other, START + 2, NAMES, LIVES, settled=False) == other
-    renewed = ahead(other, START + 25 * DAY, NAMES, LIVES, settled=False)
+    assert reconciled(other, START + 2, NAMES, LIVES, propagated=False) == other
+    renewed = reconciled(other, START + 25 * DAY, NAMES, LIVES, propagated=False)
     assert shown(renewed).names == NAMES
 
 
 @pytest.mark.parametrize("name", ["0:0:0:0:0:0:0:1", "Trow.Example.COM"])
 def test_a_name_is_known_however_it_is_written(name: str) -> None:
-    first = ahead(Certificates(), START, (*NAMES, name), LIVES, settled=False)
-    assert ahead(first, START + 1, (*NAMES, name), LIVES, settled=False) == first
+    first = reconciled(Certificates(), START, (*NAMES, name), LIVES, propagated=False)
+    assert reconciled(first, START + 1, (*NAMES, name), LIVES, propagated=False) == first
 
 
 # What somebody else has written
@@ -270,7 +270,7 @@ def test_what_cannot_be_read_is_told_and_made_anew(part: str, garbage: bytes) ->
         assert wrong == ["ca.key does not have the key of the last authority in ca.crt"]
     else:
         assert wrong[0] == DAMAGES[part]
-    healed = ahead(found, START + 1, NAMES, LIVES, settled=False)
+    healed = reconciled(found, START + 1, NAMES, LIVES, propagated=False)
     assert accepts(healed.bundle, shown(healed), START + 1)
     assert read_back(healed) == healed
 
@@ -278,14 +278,14 @@ def test_what_cannot_be_read_is_told_and_made_anew(part: str, garbage: bytes) ->
 def test_without_the_authoritys_key_the_certificate_stays_until_another_authority_is_known() -> None:
     first = begun()
     found, _ = Certificates.read(first.parts | {"ca.key": b""})
-    healed = ahead(found, START + 1, NAMES, LIVES, settled=True)
+    healed = reconciled(found, START + 1, NAMES, LIVES, propagated=True)
     assert healed.leaf == first.leaf
     assert healed.authorities[0] in first.authorities
     assert len(healed.authorities) == 2
-    assert ahead(healed, START + 25 * DAY, NAMES, LIVES, settled=False) == healed
-    settled = ahead(healed, START + 2, NAMES, LIVES, settled=True)
-    assert accepts(healed.bundle, shown(settled), START + 2)
-    assert settled.authorities[1].issued(shown(settled).certificate)
+    assert reconciled(healed, START + 25 * DAY, NAMES, LIVES, propagated=False) == healed
+    propagated = reconciled(healed, START + 2, NAMES, LIVES, propagated=True)
+    assert accepts(healed.bundle, shown(propagated), START + 2)
+    assert propagated.authorities[1].issued(shown(propagated).certificate)
 
 
 def test_a_certificate_of_somebody_else_is_replaced() -> None:
@@ -293,7 +293,7 @@ def test_a_certificate_of_somebody_else_is_replaced() -> None:
     parts = first.parts | {part: other.parts[part] for part in ("tls.crt", "tls.key")}
     found, wrong = Certificates.read(parts)
     assert wrong == ["tls.crt is of no authority in ca.crt"]
-    healed = ahead(found, START + 1, NAMES, LIVES, settled=False)
+    healed = reconciled(found, START + 1, NAMES, LIVES, propagated=False)
     assert healed.authorities == first.authorities
     assert accepts(first.bundle, shown(healed), START + 1)
 
@@ -337,8 +337,8 @@ def test_at_any_moment_of_years_what_is_shown_is_accepted(seed: int) -> None:
                 continue
             replica.looked_at = now
             published_at, bundle = published[-1]
-            settled = secret.bundle == bundle and now - published_at > 2 * DAY
-            secret = ahead(secret, now, NAMES, LIVES, settled=settled)
+            propagated = secret.bundle == bundle and now - published_at > 2 * DAY
+            secret = reconciled(secret, now, NAMES, LIVES, propagated=propagated)
             replica.leaf = secret.leaf
             if secret.bundle != bundle:
                 published.append((now, secret.bundle))
