@@ -59,6 +59,7 @@ DATABASES: Final = {"sql", "metadata", "audit"}
 STORES: Final = {"metadata", "sql", "storage"}
 # The one place that says which stores there are.
 OPENING: Final = "app/stores.py"
+MOST_WIRING: Final = 1500
 CALLING_OUT: Final = {"aiohttp", "ftplib", "http.client", "httpx", "requests", "smtplib", "urllib.request", "urllib3"}
 
 
@@ -144,6 +145,19 @@ def test_statements_are_with_their_databases_alone(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=name)
 def test_no_docstring_only_names_the_port_that_it_implements(module: Path) -> None:
     assert not re.findall(r'"""See `[A-Z]\w*\.\w+`', module.read_text("utf-8"))
+
+
+def test_the_composition_root_is_wiring() -> None:
+    """A contract of `make lint` names what it may not import; this is how much of it there may be."""
+    assert sum(map(lines_of_code, (module for module in MODULES if part(module) == "app"))) <= MOST_WIRING
+
+
+def lines_of_code(module: Path) -> int:
+    """Lines that are not empty and import nothing."""
+    importing = [node for node in ast.walk(tree(module)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    numbers = {number for node in importing for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    lines = enumerate(module.read_text("utf-8").splitlines(), 1)
+    return sum(bool(line.strip()) and number not in numbers for number, line in lines)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from support.team import ROOT, USERS
 from trow.access.permissions import Permission
-from trow.app import StartError, Who, can_i
+from trow.app import Impersonated, StartError, can_i
 from trow.config import resolve
 from trow.oci.names import Repository
 
@@ -46,7 +46,7 @@ def granted(client: Client) -> set[str]:
     return {f"{name} {action}" for _, name, actions in allowed for action in actions.split(",")}
 
 
-def said(config: Config, who: Who) -> set[str]:
+def said(config: Config, who: Impersonated) -> set[str]:
     """What `can-i` says about the same."""
     yes = {
         f"{name} {permission.value}"
@@ -61,16 +61,16 @@ def said(config: Config, who: Who) -> set[str]:
 
 @pytest.mark.parametrize("user", [ROOT, *USERS])
 def test_users_with_their_groups(team: Team, config: Config, user: str) -> None:
-    found = said(config, Who(user))
+    found = said(config, Impersonated(user))
     assert found == granted(team.user(user))
     assert "dev/can-i pull" in found, "by the group that the users file gives"
 
 
 def test_robots(team: Team, config: Config) -> None:
     token = team.robot("can-i", "pull", "push", glob="robots/**")
-    assert said(config, Who("robot:can-i")) == granted(team.bearer(token)) != set()
-    with pytest.raises(StartError, match="no good token of robot:nobody"):
-        said(config, Who("robot:nobody"))
+    assert said(config, Impersonated("robot:can-i")) == granted(team.bearer(token)) != set()
+    with pytest.raises(StartError, match="no valid token of robot:nobody"):
+        said(config, Impersonated("robot:nobody"))
 
 
 @pytest.mark.parametrize("repository", ["acme/app", "acme/other"])
@@ -79,35 +79,35 @@ def test_subjects_of_an_issuer(team: Team, config: Config, repository: str) -> N
     token = team.oidc(sub=SUBJECT, repository=repository)
     expected = granted(team.bearer(token))
     for issuer in ("ci", ""):
-        assert said(config, Who(f"ci:{SUBJECT}", issuer=issuer, claims=claims)) == expected
+        assert said(config, Impersonated(f"ci:{SUBJECT}", issuer=issuer, claims=claims)) == expected
     assert bool(expected) == (repository == "acme/app")
 
 
 def test_nobody(team: Team, open_team: Team, config: Config) -> None:
-    assert said(config, Who()) == set()
+    assert said(config, Impersonated()) == set()
     flags = {
         "data_dir": str(open_team.data),
         "auth.user": ROOT,
         "auth.password_file": str(open_team.folder / "password"),
     }
     opened = resolve(open_team.folder / "trow.yaml", {}, flags).config
-    assert said(opened, Who()) == granted(open_team.nobody()) != set()
+    assert said(opened, Impersonated()) == granted(open_team.nobody()) != set()
 
 
 def test_a_further_group_is_tried_beside_those_of_the_users_file(config: Config) -> None:
-    assert "dev/can-i pull" in said(config, Who("puller", groups=("other",)))
-    assert "dev/can-i pull" in said(config, Who("somebody-new", groups=("dev",)))
-    assert said(config, Who("somebody-new")) == set()
+    assert "dev/can-i pull" in said(config, Impersonated("puller", groups=("other",)))
+    assert "dev/can-i pull" in said(config, Impersonated("somebody-new", groups=("dev",)))
+    assert said(config, Impersonated("somebody-new")) == set()
 
 
 @pytest.mark.parametrize(
     ("who", "message"),
     [
-        (Who("system:admin"), "no ServiceAccount"),
-        (Who("ci:x", issuer="other"), "no issuer 'other'"),
-        (Who("x", issuer="ci"), "begin with 'ci:'"),
+        (Impersonated("system:admin"), "no ServiceAccount"),
+        (Impersonated("ci:x", issuer="other"), "no issuer 'other'"),
+        (Impersonated("x", issuer="ci"), "begin with 'ci:'"),
     ],
 )
-def test_whom_the_server_would_not_let_in(config: Config, who: Who, message: str) -> None:
+def test_whom_the_server_would_not_let_in(config: Config, who: Impersonated, message: str) -> None:
     with pytest.raises(StartError, match=message):
         said(config, who)

@@ -56,14 +56,14 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = options.resolved(args).config
-    from trow.app import Who, can_i  # noqa: PLC0415 (the engines are loaded only when they are needed)
+    from trow.app import Impersonated, can_i  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
         repository = Repository.parse(args.repository) if args.repository else Repository("")
         permission = Permission(args.action)
         if not repository and permission not in (Permission.LIST, Permission.AUDIT, Permission.ADMIN):
             return failed(f"{permission.value} concerns a repository; name one")
-        who = Who(args.user, tuple(args.group), args.issuer, _claims(args.claim))
+        who = Impersonated(args.user, tuple(args.group), args.issuer, _claims(args.claim))
         decision = can_i(config, who, permission, repository)
     except (StartError, NameInvalid) as error:
         return failed(error)
