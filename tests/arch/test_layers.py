@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import trow
-from support.memory import MemoryBlobs, MemoryStaged
+from support.memory import MemoryBlobs, MemoryMetadata, MemoryStaged
 from trow.access import ports as access
+from trow.admission import ports as admission
 from trow.audit.trail import AuditTrail
 from trow.identity.authenticator import AuthenticatorChain
 from trow.identity.authorizer import Guard
 from trow.identity.rbac import RbacAuthorizer
 from trow.identity.tokens import RegistryTokens
+from trow.metadata.inventory import SqliteInventory
 from trow.metadata.store import SqlMetadata
 from trow.metadata.uploads import LocalUploads
 from trow.registry import events, ports
@@ -168,6 +170,12 @@ def lines_of_code(module: Path) -> int:
         (ports.Staged, MemoryStaged),
         (ports.Staged, FileStaged),
         (ports.Metadata, SqlMetadata),
+        (ports.Metadata, MemoryMetadata),
+        (ports.Inventory, SqliteInventory),
+        (admission.Pins, SqlMetadata),
+        (admission.Pins, MemoryMetadata),
+        (access.RobotTokens, MemoryMetadata),
+        (ports.Outbox, MemoryMetadata),
         (access.RobotTokens, SqlMetadata),
         (ports.Outbox, SqlMetadata),
         (ports.Uploads, LocalUploads),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.clock import Clock
-from support.memory import MemoryBlobs
+from support.memory import MemoryBlobs, MemoryMetadata, Rows
 from support.metadata import EmbeddedMetadata
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -35,9 +35,10 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "memory"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Open]:
     """Opens the same database, again and again; what was open before is closed."""
+    rows = Rows()
     opened: list[Database] = []
 
     def close() -> None:
@@ -46,8 +47,10 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iter
 
     def open_again(history: int = 10) -> Database:
         close()
-        made = {"sqlite": lambda: EmbeddedMetadata(tmp_path / "trow.db", clock, history=history)}
-        opened.append(made[request.param]())
+        if request.param == "sqlite":
+            opened.append(EmbeddedMetadata(tmp_path / "trow.db", clock, history=history))
+        else:
+            opened.append(MemoryMetadata(rows, clock, history=history))
         return opened[-1]
 
     yield open_again

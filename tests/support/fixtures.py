@@ -10,7 +10,7 @@ from support.admission import Gatekeeper
 from support.memory import MemoryBlobs
 from trow.access.ports import RobotTokens
 from trow.admission.ports import Pins
-from trow.registry.ports import Metadata
+from trow.registry.ports import Metadata, Outbox
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ class Make(Protocol):
     def __call__(self, **settings: Any) -> World: ...
 
 
-class Database(Metadata, RobotTokens, Pins, Protocol):
-    """Metadata that can be closed, with the credentials of programs and the digests of owners beside it."""
-
-    async def drop_old_pins(self, before: float, most: int) -> None: ...
+class Database(Metadata, RobotTokens, Outbox, Pins, Protocol):
+    """Everything that is in one database, which can be closed."""
 
     def close(self) -> None: ...
 
