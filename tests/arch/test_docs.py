@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 BLOCKS: Final = [block for page in PAGES for block in blocks(page)]
 EXAMPLE: Final = ROOT / "examples" / "trow.yaml"
+ARCHITECTURE: Final = ROOT / "docs" / "explanation" / "architecture.md"
 
 
 def blocks_in(*languages: str) -> pytest.MarkDecorator:
@@ -70,10 +72,49 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_files_that_the_reader_of_the_code_is_told_of_exist() -> None:
-    for page in (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "explanation" / "architecture.md"):
+    for page in (ROOT / "CONTRIBUTING.md", ARCHITECTURE):
         named = set(re.findall(r"`(tests/[\w./-]+|(?:[\w-]+/)+(?:[\w-]+\.\w+)?)`", prose(page)))
         assert len(named) > 10
         assert [each for each in named if not any((place / each).exists() for place in (ROOT, ROOT / "src/trow"))] == []
+
+
+def test_the_tree_in_the_architecture_is_the_tree_of_the_packages() -> None:
+    shown = next(block.code for block in blocks(ARCHITECTURE) if "├──" in block.code)
+    inside, drawn = "", set()
+    for indented, package in re.findall(r"^([│ ]*)[├└]── (\w+)/", shown, re.MULTILINE):
+        drawn.add(f"{inside}/{package}" if indented else package)
+        inside = inside if indented else package
+    source = ROOT / "src" / "trow"
+    assert drawn == {
+        str(path.parent.relative_to(source))
+        for path in source.rglob("__init__.py")
+        if path.parent != source and path.parent.name not in {"migrations", "transactions"}
+    }
+
+
+def test_what_the_architecture_names_is_in_the_code() -> None:
+    named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", prose(ARCHITECTURE)))
+    assert len(named) > 20
+    known = members()
+    assert {f"{owner}.{member}" for owner, member in named if member not in known.get(owner, set())} == set()
+
+
+def members() -> dict[str, set[str]]:
+    """The methods and constants of every class in the source, by the name of the class."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                defined = [each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+                assigned = [
+                    target.id
+                    for each in node.body
+                    if isinstance(each, ast.Assign)
+                    for target in each.targets
+                    if isinstance(target, ast.Name)
+                ]
+                found.setdefault(node.name, set()).update(defined, assigned)
+    return found
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
