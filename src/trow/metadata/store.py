@@ -57,7 +57,6 @@ class SqlMetadata:
     # ---- repositories
 
     async def repository(self, repository: Repository) -> RepositoryRecord | None:
-        """The repository, None while it has no manifest."""
         record = self._cache.repository(repository)
         if record is None:
             record = await self._engine.read(partial(repositories.repository, repository))
@@ -66,28 +65,23 @@ class SqlMetadata:
         return record
 
     async def generation(self) -> int:
-        """The number of the repository that was made last."""
         return await self._engine.read(repositories.generation)
 
     async def repositories(self, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES) -> Page[str]:
-        """The names of all repositories."""
         return await self._engine.page(partial(repositories.repositories, page, within))
 
     async def search_repositories(
         self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
     ) -> NamePage:
-        """Which of the next names contain the text."""
         return await self._engine.page(partial(repositories.search, text, page, within))
 
     # ---- manifests
 
     async def manifest(self, repository: Repository, digest: Digest) -> ManifestRecord | None:
-        """The manifest with this digest."""
         found = self._cache.get(repository, digest)
         return found or await self._look_up(repository, digest, partial(manifests.manifest, repository, digest))
 
     async def tagged_manifest(self, repository: Repository, tag: Tag) -> ManifestRecord | None:
-        """The manifest that the tag points at now."""
         found = self._cache.get(repository, tag)
         return found or await self._look_up(repository, tag, partial(manifests.tagged_manifest, repository, tag))
 
@@ -100,14 +94,12 @@ class SqlMetadata:
         return record
 
     async def publish(self, publication: Publication) -> PublicationResult:
-        """Store a manifest and point its tags at it."""
         return await self._engine.write(
             partial(manifests.publish, publication, self._history, self._clock()),
             committed=lambda: self._cache.forget(publication.repository),
         )
 
     async def delete_manifest(self, repository: Repository, digest: Digest, subject: str) -> Sequence[Tag] | None:
-        """Forget a manifest and every tag that points at it."""
         return await self._engine.write(
             partial(manifests.delete_manifest, repository, digest, subject, self._history, self._clock()),
             frees=True,
@@ -117,7 +109,6 @@ class SqlMetadata:
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, page: PageRequest, most_bytes: int
     ) -> Page[Referrer]:
-        """The manifests that refer to another one."""
         return await self._engine.page(
             partial(manifests.referrers, repository, subject, artifact_type, page, most_bytes)
         )
@@ -125,7 +116,6 @@ class SqlMetadata:
     # ---- tags
 
     async def delete_tag(self, repository: Repository, tag: Tag, subject: str) -> Digest | None:
-        """Forget a tag."""
         return await self._engine.write(
             partial(tags.delete_tag, repository, tag, subject, self._history, self._clock()),
             frees=True,
@@ -133,81 +123,63 @@ class SqlMetadata:
         )
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:
-        """The repository's tags."""
         return await self._engine.page(partial(tags.tags, repository, page))
 
     async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
-        """Whether the tag stands for the digest, or did."""
         return await self._engine.read(partial(tags.was_tagged, repository, tag, digest))
 
     async def tagged_as(self, repository: Repository, digest: Digest, most: int) -> Sequence[Tag]:
-        """The tags that stand for the digest, or did."""
         return await self._engine.read(partial(tags.tagged_as, repository, digest, most))
 
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
-        """What the tag pointed at, newest first."""
         return await self._engine.page(partial(tags.tag_history, repository, tag, page))
 
     # ---- blobs
 
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
-        """What is known of a blob, if this repository links it."""
         return await self._engine.read(partial(blobs.blob, repository, digest))
 
     async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
-        """Which of these blobs the blob store keeps."""
         return await self._engine.read(partial(blobs.blob_files, repository, digests))
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
-        """Give the repository a blob."""
         await self._engine.write(partial(blobs.link_blob, repository, digest, record))
 
     async def knows_blob(self, digest: Digest) -> bool:
-        """Whether the registry holds the blob, linked or not."""
         return await self._engine.read(partial(blobs.knows_blob, digest))
 
     async def mount_blob(
         self, repository: Repository, digest: Digest, sources: Collection[Repository]
     ) -> Repository | None:
-        """Link a blob that one of the sources has."""
         return await self._engine.write(partial(blobs.mount_blob, repository, digest, sources))
 
     async def repositories_with(self, digest: Digest, most: int) -> Sequence[Repository]:
-        """Some repositories that link the blob."""
         return await self._engine.read(partial(blobs.repositories_with, digest, most))
 
     async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
-        """Take a blob from the repository."""
         return await self._engine.write(partial(blobs.unlink_blob, repository, digest), frees=True)
 
     async def stored(self) -> Stored:
-        """How much the registry holds. Takes time with many blobs."""
         return await self._engine.scan(blobs.stored)
 
     async def check(self) -> None:
-        """Whether the engine takes changes."""
         await self._engine.check()
 
     # ---- tokens of programs, and what commands beside the server did
 
     async def robot_token(self, token: str) -> RobotToken | None:
-        """The token with this identifier."""
         return await self._engine.read(partial(robots.robot_token, token))
 
     async def pending_events(self) -> Sequence[PendingEvent]:
-        """What commands beside the server did and nobody has taken down yet."""
         return await self._engine.read(robots.pending_events)
 
     async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
-        """These are in the audit trail."""
         await self._engine.write(partial(robots.drop_pending_events, events), frees=True)
 
     # ---- pins
 
     async def pin(self, namespace: str, owner: str, image: str, digest: Digest, source: str = "") -> Digest:
-        """The digest that the owner's Pods have for the image."""
         return await self._engine.write(partial(pins.pin, namespace, owner, image, digest, source, self._clock()))
 
     async def drop_old_pins(self, before: float, most: int) -> None:
-        """Forget the digests of owners that made no Pod for long."""
         await self._engine.write(partial(pins.drop_old_pins, before, most), frees=True)

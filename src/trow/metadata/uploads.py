@@ -55,7 +55,6 @@ class LocalUploads:
         return len(self._open)
 
     async def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
-        """Open a session."""
         ended = self._in_the_way(upload, bounds)
         if ended is not None:
             self._remove(ended)
@@ -101,24 +100,20 @@ class LocalUploads:
         return self._first_empty(each for each in self._of_owner[greediest] if each in uploads)
 
     async def get(self, upload: UploadId) -> Upload | None:
-        """An open session."""
         return self._open.get(upload)
 
     async def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
-        """Note that the session was used."""
         session = self._open.get(upload)
         if session is not None:
             self._open[upload] = replace(session, used_at=at, empty=empty)
 
     async def end(self, upload: UploadId) -> bool:
-        """Close a session."""
         session = self._open.get(upload)
         if session is not None:
             self._remove(session)
         return session is not None
 
     async def expire(self, before: float, empty_before: float) -> Sequence[Upload]:
-        """Close the sessions that were not used for long."""
         expired = [each for each in self._open.values() if each.used_at < (empty_before if each.empty else before)]
         for upload in expired:
             self._remove(upload)

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Runs transactions. Each method takes a factory, which may be called several times; the last result counts.
 
-    Each statement of a read sees every write that has returned; others may write between two of them. A write sees what
-    was committed before it, and nothing that it has read changes until it is committed (serializable).
+    Isolation: each statement of a read sees every write that has returned, and others may write between two of them. A
+    write is serializable: nothing that it has read, or found to be absent, changes until it is committed. An engine
+    that runs writes side by side takes the locks that a write names in its docstring, before the first statement:
+    exclusive ones alone, shared ones with others. SERIALIZABLE of PostgreSQL is not enough for that, because an
+    ``INSERT … ON CONFLICT DO NOTHING`` that finds a row does not lock it.
 
     Each method raises `Unavailable`, or `StorageFull`, when the engine cannot do its work; then nothing has changed.
     """

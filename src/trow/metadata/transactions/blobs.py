@@ -38,6 +38,7 @@ def sizes(statement: str, repository: Repository, digests: Sequence[Digest]) -> 
 
 
 def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:
+    """Locks the blob shared: whoever removes it has to wait."""
     yield sql.ADD_BLOB, (digest, record.size, record.content)
     yield sql.LINK_BLOB, (repository, digest)
 
@@ -45,6 +46,7 @@ def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Tra
 def mount_blob(
     repository: Repository, digest: Digest, sources: Collection[Repository]
 ) -> Transaction[Repository | None]:
+    """Locks the blob shared."""
     for source in sources:
         if (yield sql.HAS_BLOB, (source, digest)):
             yield sql.LINK_BLOB, (repository, digest)
@@ -58,7 +60,7 @@ def repositories_with(digest: Digest, most: int) -> Transaction[Sequence[Reposit
 
 
 def unlink_blob(repository: Repository, digest: Digest) -> Transaction[bool]:
-    """Removes the content too when it is in this database and this was its last link."""
+    """Locks the blob exclusively: content that is in this database goes with the last link."""
     unlinked = yield sql.UNLINK_BLOB, (repository, digest)
     if unlinked:
         yield sql.DROP_UNLINKED_CONTENT, (digest,)

@@ -49,6 +49,7 @@ def _manifest(row: Row) -> ManifestRecord:
 
 
 def publish(publication: Publication, history: int, now: float) -> Transaction[PublicationResult]:
+    """Locks the manifest and its tags exclusively; the repository, the blobs and the children shared."""
     missing, wrong_sizes = yield from _check_references(publication)
     yield from repositories.add(publication, now)
     previous_type = yield from _previous_type(publication)
@@ -133,6 +134,7 @@ def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
 def delete_manifest(
     repository: Repository, digest: Digest, subject: str, history: int, now: float
 ) -> Transaction[Sequence[Tag] | None]:
+    """Locks the repository exclusively, which may go with its last manifest, and the manifest."""
     deleted = yield sql.DELETE_MANIFEST, (repository, digest)
     if not deleted:
         return None

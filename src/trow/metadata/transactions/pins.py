@@ -18,13 +18,13 @@ _MOST_SOURCES: Final = 10_000
 
 
 def pin(namespace: str, owner: str, image: str, digest: Digest, source: str, at: float) -> Transaction[Digest]:
-    """The digest that the owner's Pods have for the image; the first one counts."""
+    """Locks nothing: it is one statement, and the first digest counts."""
     ((kept,),) = yield sql.PIN, (namespace, owner, image, digest, source, at)
     return Digest(columns.text(kept))
 
 
 def drop_old_pins(before: float, most: int) -> Transaction[None]:
-    """Forget what was not used since then; of more than `most`, the oldest of the sources that have most."""
+    """Locks nothing: pins that are made meanwhile are too many only until the next time."""
     yield sql.DROP_OLD_PINS, (before,)
     ((count,),) = yield sql.COUNT_PINS, ()
     if (surplus := columns.integer(count) - most) <= 0:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_robot_token(token: RobotToken) -> Transaction[None]:
-    """Keep a new token."""
+    """Keep a new token. Locks nothing: nobody else has its identifier."""
     grants = msgspec.json.encode(
         [_StoredGrant(g.repositories, sorted(p.value for p in g.permissions)) for g in token.grants], enc_hook=str
     )
@@ -57,7 +57,7 @@ def robot_tokens() -> Transaction[Sequence[RobotToken]]:
 
 
 def revoke_robot_token(token: str, at: float, by: str) -> Transaction[bool]:
-    """Let a token be good no more; False when there is no such token, or it was revoked before."""
+    """Revoke a token; False when there is none, or it was revoked before. Locks nothing: one statement decides."""
     revoked = yield sql.REVOKE_ROBOT, (at, token)
     if revoked:
         yield from _note(at, by, f"robot token {token} revoked")
@@ -78,7 +78,7 @@ def pending_events() -> Transaction[Sequence[PendingEvent]]:
 
 
 def drop_pending_events(events: Sequence[PendingEvent]) -> Transaction[None]:
-    """These are on record."""
+    """Locks nothing: an event that is gone already does no harm."""
     for event in events:
         yield sql.DROP_PENDING_EVENT, (event.id,)
 

@@ -51,6 +51,7 @@ def _record(
 
 
 def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now: float) -> Transaction[Digest | None]:
+    """Locks the repository shared, and the tag exclusively."""
     deleted = yield sql.DELETE_TAG, (repository, tag)
     if not deleted:
         return None

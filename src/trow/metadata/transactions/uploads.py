@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def take() -> Transaction[Sequence[Upload]]:
-    """Take all sessions out of the database."""
+    """Take all sessions out of the database. Locks nothing: one statement takes each row once."""
     rows = yield sql.TAKE_UPLOADS, ()
     return [
         Upload(
@@ -33,7 +33,7 @@ def take() -> Transaction[Sequence[Upload]]:
 
 
 def put(uploads: Sequence[Upload]) -> Transaction[None]:
-    """Put sessions into the database."""
+    """Put sessions into the database. Locks nothing: they are those of one process."""
     for each in uploads:
         row = (each.id, each.repository, each.subject, each.algorithm, each.used_at, each.owner, int(each.empty))
         yield sql.ADD_UPLOAD, row
