@@ -50,6 +50,7 @@ LAYERS: Final = (
 ADAPTERS: Final = {"storage", "metadata", "identity", "audit", "kube"}
 # Modules beside the packages that their neighbours may use.
 SHARED: Final = {
+    # They have commands of their own: a person works on the users file, the keys and the audit trail.
     ("cli", "identity"),
     ("cli", "audit"),
     ("controllers", "kube"),

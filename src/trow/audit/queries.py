@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trow.audit import database, sql
 from trow.audit import record as records
+from trow.audit.chain import Head
 from trow.audit.errors import AuditError
 from trow.lib import times
 from trow.oci.digest import Digest
@@ -280,6 +281,11 @@ def pages(connection: apsw.Connection, query: Query, most: int) -> Iterator[Foun
         found = search(connection, query)
         yield found
         left -= len(found.records)
+
+
+def anchors(connection: apsw.Connection) -> list[Head]:
+    """The last record of each chain that a checkpoint covers."""
+    return [Head(row[0], row[1], row[3]) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
 
 
 def _conditions(connection: apsw.Connection, query: Query) -> Iterator[tuple[str, tuple[str | int, ...]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trow.audit import database, keys, sql
+from trow.audit import database, keys, queries
 from trow.audit import record as records
 from trow.audit.chain import Head, part_name
 from trow.audit.errors import AuditError
@@ -22,7 +22,6 @@ from trow.audit.queries import (
     read_limit,
     who_runs,
 )
-from trow.audit.store import checkpoint_of
 from trow.audit.verify import verify_database, verify_files
 from trow.cli import options
 from trow.cli.printing import EXIT_FAILED, EXIT_NO, EXIT_OK, aligned, cut, failed, note, say, say_json
@@ -284,12 +283,12 @@ def _run_anchor(args: argparse.Namespace) -> int:
     try:
         with opened(directory / database.FILE_NAME) as connection:
             key = keys.SigningKey.load(directory / _KEY)
-            found = [checkpoint_of(row) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
+            found = queries.anchors(connection)
     except AuditError as error:
         return failed(error)
     if not found:
         return failed("the trail has no checkpoint yet; try again in a minute")
-    say(*(str(Head(each.writer, each.sequence, each.hash)) for each in found), *key.public.pem.splitlines())
+    say(*map(str, found), *key.public.pem.splitlines())
     return EXIT_OK
 
 

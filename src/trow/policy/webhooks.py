@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.policy.kinds import WELL_KNOWN
-from trow.policy.pods import POD, POD_SPECS, Stage
+from trow.policy.pods import CONTAINERS, POD, POD_SPECS, Stage
 from trow.policy.rules import Mode
 from trow.policy.selectors import NAME_LABEL
 from trow.policy.vap.cel import text, texts
@@ -193,9 +193,7 @@ def _some_image(condition: str) -> str:
         f"(request.kind.kind in {texts(kinds)} ? object{path} : optional.none()).orValue({{}})"
         for path, kinds in paths.items()
     )
-    containers = " + ".join(
-        f"s.?{name}.orValue([])" for name in ("initContainers", "containers", "ephemeralContainers")
-    )
+    containers = " + ".join(f"s.?{kind.value}.orValue([])" for kind in CONTAINERS)
     named = f"({containers}).map(c, c.?image.orValue(''))"
     volumes = "s.?volumes.orValue([]).map(v, v.?image.?reference.orValue(''))"
     return f"[{specs}].exists(s, ({named} + {volumes}).exists(i, {condition}))"
