@@ -46,9 +46,9 @@ COMPOSED: Final = {
 }
 # A sentence that tells somebody what to do begins with one of these, after what happened.
 VERBS: Final = """
-    ask begin bind build check choose compare correct delete enlarge finish free get give go have issue leave log look
-    make mount name narrow push put repair report restart run see send set shorten split start take try use verify
-    wait write
+    ask begin bind build check choose compare continue correct delete enlarge finish free get give go have issue leave
+    log look make mount name narrow push put repair report restart run see send set shorten split start take try use
+    verify wait write
 """.split()  # noqa: SIM905 - read as a list of words
 FIX: Final = re.compile(rf"(?:^|[;:.,] |, or |, then )(?:{'|'.join(VERBS)})\b")
 # Where: a field, a header, an object, a part of the registry. A sentence may also begin with a name that is put in.
@@ -56,7 +56,7 @@ PLACES: Final = re.compile(
     r"\b(token|credentials?|password|certificate|header|Host|query|parameters?|body|form|request|"
     r"Content-\w+|Transfer-Encoding|grant_type|digest(-algorithm)?|tags?|manifests?|artifactType|schemaVersion|"
     r"repository|upload|chunk|blob|range|content|list|lists|images?|last|n|q|AdmissionReview|policies|record|trail|"
-    r"database|storage|registry|data|webhooks|logins?|keys of OIDC issuer|end-point|search|clients|page|log in|"
+    r"database|storage|registry|data|webhooks|logins?|keys of OIDC issuer|endpoint|search|clients|page|log in|"
     r"Kubernetes|address)\b"
 )
 # These are about one thing, which has a name.

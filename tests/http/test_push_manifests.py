@@ -277,7 +277,7 @@ def test_size_that_contradicts_the_blob(repository: Repository) -> None:
     counted = stored_with_wrong_sizes(repository.client)
     reply = repository.put(Manifest(raw, OCI_IMAGE), "v1")
     assert reply.status == 201
-    assert reply.headers["warning"].startswith('299 - "1 sizes in this manifest are wrong or not said')
+    assert reply.headers["warning"].startswith('299 - "1 sizes in this manifest are wrong or missing')
     assert repository.client.get(repository.manifest("v1")).body == raw
     assert stored_with_wrong_sizes(repository.client) == counted + 1
 

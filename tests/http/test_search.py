@@ -107,7 +107,7 @@ BAD: Final = [
 def test_what_cannot_be_in_a_name_is_no_search(client: Client, q: str) -> None:
     reply = client.get(f"{SEARCH}?q={q}")
     assert reply.refusal == (400, "UNSUPPORTED")
-    assert "q is no part of a repository name" in reply.json["errors"][0]["message"]
+    assert "q is not a part of a repository name" in reply.json["errors"][0]["message"]
 
 
 def test_search_for_nothing_finds_all(client: Client, word: str) -> None:

@@ -24,7 +24,7 @@ _SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 
 
 class Method(Enum):
-    """How somebody has shown who they are."""
+    """How somebody was authenticated."""
 
     NONE = "none"
     PASSWORD = "password"  # noqa: S105 - a word, not a secret
@@ -115,7 +115,7 @@ class Identity:
 
     @property
     def anonymous(self) -> bool:
-        """Whether nobody has said who it is."""
+        """Whether no credentials were shown."""
         return not self.name
 
     def values(self, key: str) -> Sequence[str]:

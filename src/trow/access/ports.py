@@ -1,4 +1,4 @@
-"""What access needs from the outside: who shows what, who may do what, and where tokens come from."""
+"""The ports of access: authentication, authorisation and tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClientCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a request shows of who sends it.
+    """The credentials of a request.
 
     Attributes:
         authorization: the ``Authorization`` header; None where there is none.
@@ -48,12 +48,12 @@ class Authenticator(Protocol):
     """Finds out who sends a request."""
 
     async def identify(self, proof: Proof) -> Identity:
-        """Who shows this.
+        """Who shows this proof.
 
         Raises:
             Unauthorized: the credentials are malformed, wrong, expired, revoked or meant for somebody else.
             TooManyRequests: too many wrong ones came from there.
-            Unavailable: who would know does not answer.
+            Unavailable: the one that would know does not answer.
         """
 
     async def verify_secret(self, user: str, secret: str, client: str) -> Identity:
@@ -67,7 +67,7 @@ class Authorizer(Protocol):
         """Whether the identity has the permission; ``repository`` is "" where the permission concerns none.
 
         Raises:
-            Unavailable: who would know does not answer, or does not know.
+            Unavailable: the one that would know does not answer, or does not know.
         """
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:

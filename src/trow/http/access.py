@@ -1,4 +1,4 @@
-"""Who sends a request, and whether they may: the first thing that is found out of each."""
+"""Authenticates and authorises requests, before anything else is done with them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AccessController:
     """Authenticates and authorises requests.
 
     Args:
-        authenticator: None where nobody has to say who they are; then credentials are ignored.
+        authenticator: None: clients are not authenticated, and credentials are ignored.
         challenge: what a request without good credentials is asked for.
     """
 
@@ -51,7 +51,7 @@ class AccessController:
         """Identify who sends the request and see that they may.
 
         Raises:
-            Unauthorized, Denied, TooManyRequests, Unavailable: they may not, or nobody knows.
+            Unauthorized, Denied, TooManyRequests, Unavailable: they may not, or it cannot be found out.
         """
         if self._authenticator is not None:
             await self.identify(request, by_header)
@@ -59,7 +59,7 @@ class AccessController:
 
     @property
     def authenticates(self) -> bool:
-        """Whether anybody has to say who they are."""
+        """Whether clients are authenticated at all."""
         return self._authenticator is not None
 
     async def identify(self, request: Request, ask: Ask) -> None:
@@ -67,10 +67,10 @@ class AccessController:
 
         Args:
             request: is given its identity.
-            ask: has the authenticator verify what the request shows.
+            ask: hands the credentials to the authenticator.
 
         Raises:
-            Unauthorized, TooManyRequests, Unavailable: the credentials are not good, or nobody knows.
+            Unauthorized, TooManyRequests, Unavailable: the credentials are not good, or it cannot be found out.
         """
         if self._authenticator is None:
             return
@@ -84,7 +84,7 @@ class AccessController:
         """See that the request's identity has the permission.
 
         Raises:
-            Unauthorized, Denied, Unavailable: it has not, or nobody knows.
+            Unauthorized, Denied, Unavailable: it does not, or it cannot be found out.
         """
         identity = request.identity
         decision = await self._authorizer.decide(identity, permission, repository)
@@ -152,7 +152,7 @@ class RequestActor:
         return self._request.origin
 
     async def require(self, permission: Permission, repository: Repository) -> None:
-        """See that the actor has the permission; that it is missing is recorded."""
+        """See that the actor has the permission; a refusal is recorded."""
         await self._access.require(self._request, permission, repository)
 
     async def may(self, permission: Permission, repository: Repository) -> bool:
@@ -169,5 +169,5 @@ class RequestActor:
 
 
 def by_header(request: Request, authenticator: Authenticator) -> Awaitable[Identity]:
-    """Ask who has the credentials that the request itself shows."""
+    """Authenticate by the headers and the client certificate of the request."""
     return authenticator.identify(Proof(request.authorization, request.client, request.certificate))

@@ -1,4 +1,4 @@
-"""Bodies that are in memory as a whole: each is bounded, and so is what all of them take together."""
+"""Bodies that are held in memory: each has a limit, and so have all of them together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from trow.lib.shares import Shares
     from trow.oci.errors import OciError
 
-# Nearly all of them are no larger. They take no place, so that nothing that is slow keeps them waiting; and a client
-# that has sent so much costs hardly more than one that has sent nothing.
+# Nearly all bodies are no larger. They need no place, so that slow ones do not delay them; a client that has sent this
+# much costs hardly more than one that has sent nothing.
 FREE: Final = 4 * 1024
 
 
@@ -35,9 +35,9 @@ class Bodies:
 
     Args:
         most: how many bytes one may have.
-        too_large: what is said of a larger one.
-        tiers: what one has to have a place in; the smallest first.
-        seconds: how long one may take to arrive, beside what is asked of every body; None asks no more.
+        too_large: makes the error for a larger one.
+        tiers: in which one needs a place; the smallest first.
+        seconds: how long one may take to arrive, beside the limits of every body; None: only those.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a request is asked for that shows no credentials, or none that are good enough."""
+"""What a client is asked for when its credentials are missing or do not suffice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASIC: Final = 'Basic realm="Trow", charset="UTF-8"'
 
 
 class Challenge:
-    """Words the ``WWW-Authenticate`` header (RFC 6750, section 3).
+    """Makes the ``WWW-Authenticate`` header (RFC 6750, section 3).
 
     Args:
         bearer: whether clients are sent to the token service; otherwise they are asked for a password.
@@ -35,7 +35,7 @@ class Challenge:
         self._service = service
 
     def to(self, request: Request) -> str:
-        """What this request is asked for. Where nobody knows the address of the token service, that is a password."""
+        """The challenge for this request. If the address of the token service is not known, it asks for a password."""
         peer = request.peer
         address = self._public_url or (f"{peer.scheme}://{peer.host}" if peer.host else "")
         if not self._bearer or request.path == "/token" or not address:

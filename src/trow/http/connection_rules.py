@@ -1,4 +1,4 @@
-"""What is expected of a connection, and what is done with one that does not keep to it. No I/O, no clock."""
+"""What is expected of a connection, and why one has to end. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ConnectionRules:
 
 
 class WatchedConnection:
-    """A connection as the watch has followed it.
+    """A connection as the watch has seen it over time.
 
     Attributes:
         socket: which one it is.
@@ -63,7 +63,7 @@ class WatchedConnection:
         since: when it was first seen, on the monotonic clock.
         state: what had come and gone when it was last seen, None before.
         waiting: whether the client has yet to take something.
-        slow: since when it takes that more slowly than anybody would, None if it does not.
+        slow: since when it reads that unreasonably slowly, None if it does not.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class WatchedConnection:
     def judge(
         self, state: State, activity: Activity | None, rules: ConnectionRules, now: float, *, tls: bool
     ) -> Reason | None:
-        """Take up what is seen now; why the connection has to end, None if it has not."""
+        """Note what is seen now. Returns why the connection has to end, None if it may stay."""
         self._follow(state, activity, now)
         if self.waiting and self._patience.left <= 0:
             return Reason.STALLED
@@ -111,11 +111,11 @@ class WatchedConnection:
         return self._swollen is not None
 
     def slow_for(self, now: float) -> float:
-        """For how many seconds its client has taken what waits for it more slowly than anybody would."""
+        """For how many seconds its client has read unreasonably slowly."""
         return 0.0 if self.slow is None else now - self.slow
 
     def idle_since(self, activity: Activity | None) -> float | None:
-        """Since when there is nothing to do; None where there is."""
+        """Since when there is nothing to do; None while there is."""
         if self.waiting or (activity is not None and activity.running):
             return None
         return self.since if activity is None else max(activity.last, self._busy)

@@ -140,7 +140,7 @@ class Connections:
         self._requests.take_now(source_of(client))
 
     def leave(self, client: str) -> None:
-        """It is under way no more."""
+        """The request has ended."""
         self._requests.give_back(source_of(client))
 
     def get(self, name: str) -> Activity | None:
@@ -187,7 +187,7 @@ class Connections:
     def surplus(self) -> int:
         """How many large answers have to end, or to be taken, for places not to be few.
 
-        Never many at a time: what they held is free some moments later, when those that wait take it anew.
+        Never many at a time: what they held is free some moments later, when those that wait take it again.
         """
         return min(self._a_few, max(0, self._large.working - self._enough) + self._large.waiting)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _API_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
-# A body that nobody wanted is read up to here: a client that is still sending would not see the answer otherwise.
+# An unwanted body is read up to here: a client that is still sending would not see the answer otherwise.
 _DRAIN_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
 # A disk that does not answer is not waited for.
@@ -43,10 +43,10 @@ _NO_ROUTE: Final = "(none)"
 
 
 class Dispatcher:
-    """The application that the server calls for every request.
+    """Answers every request of a listener.
 
     Args:
-        bounded: whether answers count to the bounds of all clients. What operators ask has to be answered beside them.
+        bounded: whether answers count towards the limits of clients. Operators are answered in any case.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root's one call
@@ -111,7 +111,7 @@ class Dispatcher:
             await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
 
     async def _told(self, request: Request, activity: Activity) -> Answer:
-        """The answer, also where the request is cut off: whoever waits is told so, and there is no error to log."""
+        """The answer, also when the request is cut off: the client is told, and nothing is logged as an error."""
         try:
             return await self._answer(request, activity)
         except asyncio.CancelledError:
@@ -187,7 +187,7 @@ class Dispatcher:
         number = request.number
         extra = {"request": number, "method": request.method, "path": request.path[:LONGEST_PATH]}
         log.error("request failed", exc_info=error, extra=extra)
-        message = f"something went wrong here; report it with the log's lines of request {number}"
+        message = f"the request failed inside the registry; report it with the log lines of request {number}"
         return errors.to_response(OciError(message, {"request": number}))
 
     def _send(self, request: Request, transport: Transport, answer: Answer) -> None:
@@ -213,4 +213,4 @@ async def _feed(answer: StreamResponse, request: Request) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await answer.feed()
     except OciError:
-        log.exception("a blob was cut off, because its store has failed", extra={"request": request.number})
+        log.exception("a blob was cut off, because its store failed", extra={"request": request.number})

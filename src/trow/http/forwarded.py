@@ -58,7 +58,7 @@ class Forwarded:
     def _told(self, values: Sequence[str], place: int) -> str:
         """The value that belongs to a client.
 
-        Proxies that add to one list and write the other anew leave lists of different lengths. Then the first value
+        Proxies that add to one list and rewrite the other leave lists of different lengths. Then the first value
         is the one from nearest to the client.
         """
         if not values:
@@ -75,10 +75,10 @@ def read(headers: Headers) -> Forwarded:
 
 
 def address_of(hop: str) -> str:
-    """An address as proxies write it, perhaps in brackets and perhaps with a port.
+    """An address as proxies write it, with or without brackets and a port.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an address.
     """
     match = _HOP.fullmatch(hop)
     return str(ipaddress.ip_address(match[1] or match[2] if match else hop))

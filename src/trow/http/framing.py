@@ -61,7 +61,7 @@ def _one_name(names: Sequence[str], authority: str | None, version: str) -> str:
         raise RequestInvalid("the request is for one host and has another in its Host header; send one")
     # What is remembered of it is no longer than a host.
     if name and not _is_host(name[: LONGEST + 1]):
-        raise RequestInvalid("what the request has as Host is no host; send the name that the registry is reached by")
+        raise RequestInvalid("the Host header is not a host name; send the name that the registry is reached by")
     return name
 
 

@@ -14,7 +14,7 @@ _MOST_PORT: Final = 65535
 
 
 class Host(NamedTuple):
-    """A host, perhaps with a port.
+    """A host, with or without a port.
 
     Attributes:
         name: a name in lower case, or an address without brackets.
@@ -25,13 +25,13 @@ class Host(NamedTuple):
     port: int | None = None
 
     def __str__(self) -> str:
-        """As it stands in a URL."""
+        """As a URL has it."""
         name = f"[{self.name}]" if ":" in self.name else self.name
         return name if self.port is None else f"{name}:{self.port}"
 
 
 def parse_host(text: str) -> Host | None:
-    """Read a host as it stands in ``Host``; None where it is none, so that nothing else gets into a URL of ours."""
+    """Read a host as ``Host`` has it; None if it is not one, so that nothing else gets into our URLs."""
     parts = _PARTS.fullmatch(text.lower()) if len(text) <= LONGEST else None
     if parts is None:
         return None

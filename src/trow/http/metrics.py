@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# Whoever may write policies in a namespace names them, and names them again.
+# Whoever may write policies in a namespace can give them ever new names.
 MOST_DECISION_SERIES: Final = 10_000
 _FRESH_SECONDS: Final = 1.0
 OTHERS: Final = "(others)"
@@ -144,7 +144,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     async def recent(self) -> bytes:
-        """The same, worded beside the event loop, and once a second at most: who asks meanwhile gets the same text."""
+        """The same, made in a thread and once a second at most: requests in between get the same text."""
         now = self._clock()
         if self._wording is None or (self._wording.done() and now - self._worded >= _FRESH_SECONDS):
             self._worded = now
@@ -153,11 +153,11 @@ class Metrics(Collector):
         return await asyncio.shield(self._wording)
 
     def _look(self) -> None:
-        """Ask here, where what is asked belongs to."""
+        """Ask on the event loop, where the answers belong."""
         self._values = {name: asked.value() for name, asked in self._asked.items()}
 
     def collect(self) -> Iterable[Metric]:
-        """What the client library asks for."""
+        """The metrics, for the client library."""
         yield self._request_counts()
         yield _histograms(
             "trow_http_request_duration_seconds",

@@ -38,5 +38,5 @@ class Patience:
         self.left = max(0.0, min(self._pace.seconds, self.left - waited + bought))
 
     def reset(self) -> None:
-        """Begin anew: what was waited for has come."""
+        """Start again: what was waited for has come."""
         self.left = self._pace.seconds

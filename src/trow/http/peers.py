@@ -34,12 +34,12 @@ class Peers:
         self.trusts = functools.lru_cache(maxsize=4096)(self._look_up)
 
     def known(self, scope: Scope) -> Peer | None:
-        """Everything about the client, where that is known beforehand; None where `of` finds it in the headers."""
+        """Everything about the client, if that is known in advance; None if `of` finds it in the headers."""
         del scope
         return None
 
     def address(self, scope: Scope) -> str:
-        """The client's address; nothing more is worked out."""
+        """The client's address only, which costs less than `of`."""
         if self._networks:
             return self.of(scope).address
         return _without_port(scope.client)
@@ -59,7 +59,7 @@ class Peers:
         return Peer(address or proxy, told.chain, scheme, told.host(place) or host)
 
     def _client(self, clients: Sequence[str]) -> tuple[int, str]:
-        """The rightmost address that is no trusted proxy: what stands left of it can be made up by the client.
+        """The rightmost address that is not a trusted proxy: everything left of it may be made up by the client.
 
         Returns:
             Its place in the chain, and the address; where it cannot be read, that of the proxy before it, or "".
@@ -108,11 +108,11 @@ class TerminatorPeers(Peers):
         """Everything about the client.
 
         Raises:
-            Denied: the connection is none of ours, or has ended.
+            Denied: the connection is not one of ours, or has ended.
         """
         tunnel = self._tunnels.get(scope.client)
         if tunnel is None:
-            raise Denied("this is no address for clients; use one that the registry tells at its start")
+            raise Denied("this address is not for clients; use one that the registry prints when it starts")
         return dataclasses.replace(tunnel, host=_host(scope))
 
 

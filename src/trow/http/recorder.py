@@ -40,7 +40,7 @@ class Recorder:
         await self._transfers.manifest(request, request.repository, reference, record, size)
 
     async def blob(self, request: Request, digest: Digest, size: int) -> None:
-        """A blob is about to be sent; looking whether it is there is not recorded. Raises like `manifest`."""
+        """A blob is about to be sent; HEAD is not recorded. Raises like `manifest`."""
         if request.method != "HEAD":
             await self._transfers.blob(request, request.repository, digest, size)
 
@@ -67,11 +67,11 @@ class Recorder:
         await self.given(event_of(request, Action.AUDIT_READ, status=200, detail=f"by {by}" if by else "all"))
 
     async def given(self, event: Event, *, first: bool = True) -> None:
-        """Something is about to be given that can be asked for again and again. Raises like `manifest`.
+        """Record an answer that a client can ask for again and again, before it is given. Raises like `manifest`.
 
         Args:
-            event: what is given to whom.
-            first: whether that is worth a record of its own before it is given; otherwise equal ones are counted.
+            event: what is answered to whom.
+            first: whether it has to be on record before it is given, where `fail_closed` asks for that.
         """
         if not (first and await before_effect(self._audit, lambda: event)):
             self._transfers.gather(event)

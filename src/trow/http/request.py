@@ -77,7 +77,7 @@ class Request:
     """One request.
 
     Raises:
-        Denied: the connection is none that this listener serves.
+        Denied: this listener does not serve the connection.
 
     Attributes:
         method: HEAD, GET, …
@@ -87,7 +87,7 @@ class Request:
         connection: address and port at the other end of its connection, which may be a proxy's.
         number: what the request is called in answers, logs and records.
         repository: the repository that the path names, set before the handler runs.
-        route: the line of the table that the request leads to, None while or where there is none.
+        route: the row of the table that the request leads to; None before it is found, and if there is none.
         identity: who sends it, set before the handler runs.
         received: bytes of the body that have arrived.
         body_read: whether nothing more of it comes.
@@ -208,10 +208,9 @@ class Request:
             return None
 
     def header_list(self, name: str) -> str | None:
-        """A header that is a list, which may stand on several lines (RFC 9110, section 5.3).
+        """A header that is a list, which may have several lines (RFC 9110, section 5.3).
 
-        For conditions alone: what stands further back than `_LONGEST_HEADER` characters is not read, as if it did not
-        match.
+        For conditions only: everything after `_LONGEST_HEADER` characters is ignored, as if it did not match.
         """
         if self._headers.get(name) is None:
             return None
@@ -221,7 +220,7 @@ class Request:
         """A query parameter that has one value; one that is empty is not there.
 
         Raises:
-            RequestInvalid: it has several, or one that is no text.
+            RequestInvalid: it has several values, or one that is not UTF-8.
         """
         values = set(self.query_all(name)) - {""}
         if len(values) > 1:
@@ -236,7 +235,7 @@ class Request:
         """All values of a query parameter, in order.
 
         Raises:
-            RequestInvalid: one of them is no text.
+            RequestInvalid: one of them is not UTF-8.
         """
         values = self.query_raw(name)
         if not all(value.isascii() or _is_text(value) for value in values):
@@ -244,7 +243,7 @@ class Request:
         return values
 
     def query_raw(self, name: str) -> list[str]:
-        """The same, also where one is no text (it has lone surrogates): for what is only compared with known words."""
+        """The same without that check: for values that are only compared with known words."""
         return [value for key, value in self._parameters() if key == name]
 
     def _parameters(self) -> list[tuple[str, str]]:
@@ -300,7 +299,7 @@ class Request:
         # The server ends the body in the same way whether the client is done or gone.
         if expected is not None and self.received < expected:
             raise BodyIncomplete(
-                f"the body has {self.received} of {expected} bytes; send all of it, or go on where the upload ended"
+                f"the body has {self.received} of {expected} bytes; send all of it, or continue where the upload ended"
             )
 
     async def whole_body(self, seconds: float) -> bytes:
@@ -318,7 +317,9 @@ class Request:
             async with asyncio.timeout(seconds):
                 body = await self._transport()
         except ProtocolClosed:
-            raise BodyIncomplete(f"the body has not all of its {self.content_length} bytes; send it again") from None
+            raise BodyIncomplete(
+                f"the body does not have all of its {self.content_length} bytes; send it again"
+            ) from None
         except TimeoutError:
             raise BodyTimeout(f"the body did not come within {seconds:g} seconds; send it again") from None
         self.received = len(body)

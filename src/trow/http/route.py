@@ -1,4 +1,4 @@
-"""A row of the table of routes, as those need it who do not answer requests: a leaf, which knows no handler."""
+"""A row of the table of routes without its handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """Nothing is recorded, and why."""
+    """Says that a route records nothing, and why."""
 
     why: str
 
@@ -26,8 +26,8 @@ class Route:
 
     Attributes:
         permission: what the request needs.
-        records: the actions that an answer may leave in the audit trail. Refusals need no word: they are recorded where
-            they are decided.
+        records: the actions that an answer may leave in the audit trail. Refusals are not
+            listed: they are recorded where they are decided.
     """
 
     method: str

@@ -140,10 +140,10 @@ class Router:
         if allowed:
             names = sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
             raise MethodUnsupported(
-                f"this end-point does not take {method}; use {' or '.join(names)}", allowed=tuple(names)
+                f"this endpoint does not take {method}; use {' or '.join(names)}", allowed=tuple(names)
             )
         raise EndpointUnknown(
-            "there is no such end-point; use those of a registry, which begin with /v2/, or read on at GET /"
+            "there is no such endpoint; use those of a registry, which begin with /v2/, or read GET /"
         )
 
 

@@ -117,7 +117,7 @@ def reserve(host: str, port: int, setting: str) -> list[Address]:
         with contextlib.suppress(_NotOnThisMachine):
             addresses.append(_reserve_one(ip, port or (addresses[0].port if addresses else 0), setting))
     if not addresses:
-        raise ListenError(f"this machine has no address of {host}; write one that it has ({setting})")
+        raise ListenError(f"{host} is not an address of this machine; write one that is ({setting})")
     return addresses
 
 
@@ -322,7 +322,7 @@ class HttpServer:
         self._listeners = [listener for listener in self._listeners if listener not in old]
 
     async def watch_certificate(self, renewed: Callable[[], Awaitable[None]]) -> None:
-        """Renew whenever the files change, for ever. Files that do not fit together are reported and not taken.
+        """Renew whenever the files change, without end. Files that do not match are reported and not used.
 
         Args:
             renewed: called after each time.

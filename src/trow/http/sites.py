@@ -56,7 +56,7 @@ class Sites:
             and not self._known(request.authority[: LONGEST + 1])
         ):
             raise Denied(
-                "everybody on this machine may do everything here, so requests may come only by a name of this machine,"
+                "everybody on this machine may do everything here, so requests may only use a name of this machine,"
                 f" not by {request.authority[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
             )
         if request.method not in _READING and (page := self._foreign(request)):
@@ -72,7 +72,7 @@ class Sites:
         return host is not None and (host.name in self._names or _is_this_machine(host.name))
 
     def _foreign(self, request: Request) -> str:
-        """The page of another site that sends this; "" where it is none."""
+        """The page of another site that sends this; "" if none does."""
         origin, site = _one(request, "origin"), _one(request, "sec-fetch-site")
         if origin is None:
             return _ANOTHER if site in ("cross-site", "same-site") else ""
@@ -105,7 +105,7 @@ def _one(request: Request, name: str) -> str | None:
 
 
 def _is_this_machine(name: str) -> bool:
-    """Names that no server of names decides about (RFC 6761, section 6.3)."""
+    """Names that are not resolved by DNS (RFC 6761, section 6.3)."""
     try:
         address = ipaddress.ip_address(name)
         return (getattr(address, "ipv4_mapped", None) or address).is_loopback

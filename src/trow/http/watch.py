@@ -96,7 +96,7 @@ class Watch:
             ThreadsError: there may be no further thread.
         """
         if not sockets.supported():
-            log.warning("this system does not tell what connections do: those that are silent or stalled stay open")
+            log.warning("this system does not report what connections do; silent and stalled ones stay open")
             self._connections.watched = False
             return
         self._loop = loop
@@ -108,7 +108,7 @@ class Watch:
         self._wake.set()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._stopped = True
         self._wake.set()
 
@@ -122,7 +122,7 @@ class Watch:
             try:
                 self.look(began)
             except Exception:
-                log.exception("connections could not be looked after; trying again")
+                log.exception("connections could not be checked; trying again")
             took = time.monotonic() - began
             time.sleep(took / _SHARE - took)
             if not self._crowded():
@@ -166,7 +166,7 @@ class Watch:
         return seen
 
     def _meet(self, found: sockets.Socket, now: float) -> tuple[WatchedConnection, ListenerGroup] | None:
-        """Somebody new; None for what is no client."""
+        """A connection seen for the first time; None if it is not a client's."""
         ends = sockets.ends_of(found)
         group = None if ends is None else next((each for each in self._groups if ends[0] in each.ports), None)
         if ends is None or group is None:
@@ -273,6 +273,6 @@ class Watch:
 
 
 def _stalled(members: Iterable[WatchedConnection], most: int, now: float) -> Sequence[WatchedConnection]:
-    """Those that take their answers more slowly than anybody would, the slowest first."""
+    """Those that read their answers unreasonably slowly, the slowest first."""
     slow = [each for each in members if each.slow_for(now) > _STALL_SECONDS] if most > 0 else []
     return heapq.nlargest(most, slow, key=lambda each: each.slow_for(now))

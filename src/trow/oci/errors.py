@@ -201,13 +201,13 @@ class RequestTooLarge(RequestInvalid):
 
 
 class EndpointUnknown(OciError):
-    """There is no such end-point."""
+    """There is no such endpoint."""
 
     code = "UNSUPPORTED"
 
 
 class MethodUnsupported(OciError):
-    """The end-point exists, not with this method."""
+    """The endpoint exists, but not with this method."""
 
     code = "UNSUPPORTED"
 

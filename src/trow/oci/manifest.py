@@ -85,11 +85,11 @@ _STRICT: Final = msgspec.json.Decoder(float_hook=finite)
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a manifest says of other content.
+    """What a manifest says about other content.
 
     Attributes:
-        size: in bytes; None where none is said, or one that no content can have.
-        media_type: "" where none is said.
+        size: in bytes; None if none is given, or an impossible one.
+        media_type: "" if none is given.
     """
 
     digest: Digest
@@ -102,7 +102,7 @@ class Manifest:
     """A manifest that keeps the rules.
 
     Attributes:
-        raw: the bytes as pushed; never serialised anew.
+        raw: the bytes as pushed; never serialised again.
         media_type: what it is served as.
         blobs: config and layers that the registry is expected to hold (no foreign layers).
         children: the manifests of an index.
@@ -175,7 +175,7 @@ def _check_effort(raw: bytes) -> None:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member stands twice in one object")
+        raise ValueError("an object has the same member twice")
     return members
 
 
@@ -219,7 +219,7 @@ def _decode(decoder: msgspec.json.Decoder[Shape], raw: bytes) -> Shape:
         document = decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ManifestInvalid(
-            f"the manifest breaks the image specification: {_short(error)}; correct that, or build it anew"
+            f"the manifest breaks the image specification: {_short(error)}; correct that, or build it again"
         ) from None
     if document.schemaVersion != _SCHEMA_VERSION:
         raise ManifestInvalid(

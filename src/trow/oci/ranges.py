@@ -75,7 +75,7 @@ def check_chunk(chunk: ByteRange, offset: int, length: int | None) -> None:
     """
     if chunk.start != offset:
         raise ChunkOutOfOrder(
-            f"the chunk starts at {chunk.start}, the upload has {offset} bytes; go on there", offset=offset
+            f"the chunk starts at {chunk.start}, and the upload has {offset} bytes; continue there", offset=offset
         )
     if length is not None and length != chunk.length:
         raise SizeInvalid(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Caller(Protocol):
-    """Who sends a request, and from where. A request is one itself, so that nothing is made for who only reads."""
+    """Who sends a request, and from where. A request is a caller itself, so that reading makes no object."""
 
     @property
     def identity(self) -> Identity:
@@ -29,7 +29,7 @@ class Caller(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """The same with all that a record says of it. It takes some work, so it is asked for only by records."""
+        """The same as a record has it, which takes some work: only records ask for it."""
 
 
 class Actor(Caller, Protocol):
@@ -39,7 +39,7 @@ class Actor(Caller, Protocol):
         """See that the actor has the permission, by the credential that the request came with.
 
         Raises:
-            Unauthorized, Denied, Unavailable: the actor has not, or nobody knows.
+            Unauthorized, Denied, Unavailable: the actor does not, or it cannot be found out.
         """
 
     async def may(self, permission: Permission, repository: Repository) -> bool:
@@ -57,13 +57,13 @@ class Actor(Caller, Protocol):
 
 
 def owner_of(caller: Caller) -> str:
-    """Whose share an upload or a search takes. Who shows no credentials is told apart by the source."""
+    """Whose share an upload or a search takes: a user's, or a source's if no credentials are shown."""
     name = caller.identity.name
     return f"user {name}" if name else f"source {source_of(caller.client)}"
 
 
 class EventFields(TypedDict, total=False):
-    """What there is to say of an event beside who, from where, what and how it ended; see `Event`."""
+    """The further members of an `Event`."""
 
     status: int
     reason: str

@@ -122,7 +122,7 @@ def _most(event: Event, part: Part) -> int:
 
 
 def _any_of(event: Event, part: Part) -> Event:
-    """What stands for all that go beyond a share."""
+    """The event that stands for all beyond a share."""
     what = "requests" if event.outcome is Outcome.OK else "refusals"
     actor = event.actor if part in (Part.EFFECTS, Part.ACCESS) else ANONYMOUS
     if part is Part.REVIEWS:

@@ -29,7 +29,7 @@ _LONGEST_SECONDS: Final = 10.0
 
 
 class Browse:
-    """Answers what is here."""
+    """Answers what the registry holds."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
@@ -47,7 +47,7 @@ class Browse:
                 return await self._repositories(page, actor, text)
         except TimeoutError:
             raise Unavailable(
-                "it takes too long to find out one by one which repositories you may see; try again, or ask for the"
+                "finding out which repositories you may see takes too long; try again, or ask for the"
                 " right to list and pull all of them"
             ) from None
 
@@ -64,8 +64,7 @@ class Browse:
             at = stretch.end
             await asyncio.sleep(0)  # others get their turn
         raise Unavailable(
-            "this list goes through too many repositories that it does not show;"
-            " ask for the right to list and pull all of them"
+            "too many repositories were read that you may not see; ask for the right to list and pull all of them"
         )
 
     async def _stretch(self, text: str, page: PageRequest, within: Sequence[NameRange]) -> NamePage:

@@ -100,7 +100,7 @@ class Event:
         manifests: digests of further manifests of the same pull (the platforms of an index).
         previous: what a tag pointed at before.
         source: where a mount came from.
-        detail: what else there is to say, in words.
+        detail: further facts, as text.
         count: how many equal events this one stands for.
         blobs, bytes: how many blobs and bytes went through; of a pull as answered, of a push as received.
         workload: where in the cluster it is about; None: where the actor's own credential lives.
@@ -141,7 +141,7 @@ class Event:
                     object.__setattr__(self, name, text[: most + 1])
 
 
-# What anybody who can log in can do, with any rights or none.
+# What anybody can do who can log in, whatever their permissions.
 _ASKING: Final = frozenset({Action.LOGIN, Action.TOKEN_ISSUE, Action.ACCESS, Action.LIST})
 # What the registry does by itself.
 _OWN: Final = frozenset({Action.CONFIGURATION, Action.COLLECTION, Action.AUDIT_TRIM, Action.AUDIT_LOSS})
@@ -162,20 +162,20 @@ def part_of(event: Event) -> Part:
 
 
 class Audit(Protocol):
-    """Takes down what happens."""
+    """Records what happens."""
 
     @property
     def fail_closed(self) -> bool:
         """Whether nothing may happen that is not on record."""
 
     def record(self, event: Event) -> None:
-        """Take it down soon; never blocks and never fails."""
+        """Record it soon; never blocks and never fails."""
 
     async def record_now(self, event: Event) -> None:
-        """Take it down; when this returns it survives a power cut.
+        """Record it; when this returns, the record survives a power cut.
 
         Raises:
-            Unavailable: it could not be taken down.
+            Unavailable: it could not be recorded.
         """
 
 
@@ -212,7 +212,7 @@ class RecordPage:
 
 
 class Records(Protocol):
-    """What is on record."""
+    """Searches what is on record."""
 
     async def search(self, given: Mapping[str, str]) -> RecordPage:
         """The records that fit.

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from trow.registry.pull import Pull
 
 _ABSENT: Final = ImageFacts(exists=False)
-# A configuration has a line for every layer and every variable; what is larger is none.
+# A configuration has a line for every layer and every variable; anything larger is not one.
 _LARGEST_CONFIGURATION: Final = 1024 * 1024
-# Of those that were read: by their digest, which stands for always the same.
+# Configurations that are remembered, by digest.
 _MOST_REMEMBERED: Final = 4096
 # Platforms of one index that are looked at.
 _MOST_PLATFORMS: Final = 64
 # Of one digest, that are tried at a pull.
 MOST_TAGS: Final = 256
-# What no runtime takes out of an index, in exactly this form: attestations of BuildKit, beside the images.
+# The platform that BuildKit gives to attestations in an index; no runtime chooses it.
 _NO_PLATFORM: Final = {"architecture": "unknown", "os": "unknown"}
 
 
@@ -65,7 +65,7 @@ class _Configuration(msgspec.Struct, frozen=True):
 
     @property
     def created_at(self) -> float | None:
-        """Seconds of Unix time; without an offset (RFC 3339) it says nothing."""
+        """Seconds of Unix time; None without an offset (RFC 3339)."""
         try:
             return times.parse(self.created or "") / times.MICROSECONDS
         except ValueError:
@@ -74,7 +74,7 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 _INDEX: Final = msgspec.json.Decoder(_Index, float_hook=finite)
 _CONFIGURATION: Final = msgspec.json.Decoder(_Configuration, float_hook=finite)
-# Something that runs perhaps, and does not say what it is.
+# For an image that does not say when it was made, or for which platform.
 _SILENT: Final = _Configuration()
 
 
@@ -119,7 +119,7 @@ class LocalImageLookup:
         return await self._pull.tagged_as(image.repository, image.digest, MOST_TAGS)
 
     async def _vouched(self, image: ImageReference) -> bool:
-        """Whether this registry has let the tag stand for the digest; which is why moved tags stop no Pod's restart."""
+        """Whether the tag ever pointed at the digest here, so that a moved tag does not stop a Pod's restart."""
         if image.tag is None or image.digest is None:
             return False
         return await self._pull.was_tagged(image.repository, image.tag, image.digest)
@@ -129,7 +129,7 @@ class LocalImageLookup:
         return ImageConfig(_oldest(found), tuple(each.platform for each in found if each.platform))
 
     async def _configurations(self, repository: Repository, record: ManifestRecord) -> Sequence[_Configuration]:
-        """The configuration of each platform that is here: what is not here runs from nowhere."""
+        """The configuration of each platform that this registry has; others cannot run from here."""
         if record.media_type not in media.INDEXES:
             return [await self._configuration(repository, record)]
         listed = (await self._reader.read(record.content, _INDEX.decode)).manifests
@@ -162,7 +162,7 @@ class LocalImageLookup:
 
 
 def _oldest(found: Sequence[_Configuration]) -> float | None:
-    """When the oldest platform was made, which is how old the image is; if one does not say, nobody knows."""
+    """When the oldest platform was made, which is the age of the image; None if one does not say."""
     dates = [each.created_at for each in found]
     known = [date for date in dates if date is not None]
     return min(known) if known and len(known) == len(dates) else None

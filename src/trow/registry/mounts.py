@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # How many repositories are looked at for one that the client may read.
 CANDIDATES: Final = 100
-# So long a search takes that finds nothing, whatever there is.
+# A search that finds nothing takes this long, whatever there is.
 SEARCH_SECONDS: Final = 0.05
 SEARCHES: Final = Bounds(total=64, each=4, waiting=0, waiting_each=0, patience=0.0)
 
@@ -34,8 +34,8 @@ class MountSearch:
     async def find(self, digest: Digest, actor: Actor) -> Repository | None:
         """A repository that has the blob and that the actor may pull, None where none is found in time.
 
-        That takes the same time whether nobody has the blob, or a hundred others do whom the client may not read: a
-        digest known shall not tell who has it. A search is a favour: who is refused one, or cannot be told about, sends
+        That takes the same time whether nobody has the blob, or repositories do that the client may not read: knowing a
+        digest must not tell who has it. A search is a favour: who is refused one, or cannot be told about, sends
         the bytes.
         """
         loop = asyncio.get_running_loop()

@@ -129,13 +129,13 @@ class Publish:
         return await self._reader.read(raw, read)
 
     async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
-        """A blob that the repository may lack is one thing, one that it says to have another."""
+        """See that the bytes are here of all blobs that the repository claims to have."""
         digests = list(dict.fromkeys(blob.digest for blob in manifest.blobs))
         if missing := await lost(self._blobs, self._metadata, repository, digests):
             raise blobs_unknown("the registry has lost the bytes of", missing, "push it again before the manifest")
 
     async def _store(self, publication: Publication, actor: Actor) -> PublicationResult:
-        """Ask for the right to overwrite only where there is something to overwrite."""
+        """Require the permission to overwrite only where something is overwritten."""
         if not await self._overwrites(publication):
             with contextlib.suppress(TagExists, ManifestExists):  # it came between the look and the transaction
                 return await self._metadata.publish(publication)
@@ -178,7 +178,7 @@ class Publish:
         if manifest.unsized and self._rules.strict_sizes:
             digest = manifest.unsized[0]
             raise ManifestInvalid(
-                f"the manifest does not say how large {digest} is, or says what cannot be; build it anew, or"
+                f"the manifest does not give the size of {digest}, or gives an impossible one; build it again, or"
                 " switch off registry.strict_sizes",
                 {"digest": digest},
             )
@@ -215,11 +215,11 @@ def _warnings(manifest: Manifest, result: PublicationResult) -> list[str]:
     warnings, missing = [], result.missing
     wrong = len({*manifest.unsized, *result.wrong_sizes})
     if wrong:
-        warnings.append(f"{wrong} sizes in this manifest are wrong or not said; some clients will refuse to pull it")
+        warnings.append(f"{wrong} sizes in this manifest are wrong or missing; some clients will refuse to pull it")
     if missing.blobs:
         warnings.append(f"{len(missing.blobs)} blobs of this manifest are not in the repository")
     if missing.children:
         warnings.append(f"{len(missing.children)} manifests of this index are not in the repository")
     if manifest.foreign:
-        warnings.append("non-distributable layers are deprecated and stay where their urls point")
+        warnings.append("non-distributable layers are deprecated, and stay where their urls point")
     return warnings

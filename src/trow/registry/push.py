@@ -152,8 +152,8 @@ class Push:
     ) -> Repository | None:
         """Link a blob of another repository that the actor may pull, and name that one; None when there is none.
 
-        A blob whose bytes are lost is none. Without ``source`` any repository that has the blob will do. Where nobody
-        can tell now whether the client may read it, the bytes are sent: a mount is no reason to refuse a push.
+        A blob whose bytes are lost does not count. Without ``source`` any repository that has the blob will do. If it
+        cannot be found out whether the actor may read it, the client sends the bytes: a mount never refuses a push.
         """
         if source is None:
             source = await self._anywhere.find(digest, actor)
@@ -228,7 +228,7 @@ class Push:
                 del self._committing[digest]
 
     async def _take_back(self, staged: Staged, digest: Digest) -> None:
-        """No blob may stay that nobody knows of. One that others may have, or are about to, must not be written to."""
+        """Remove a blob that no metadata knows. One that others have, or are about to have, must not be changed."""
         try:
             known = self._committing[digest] > 1 or await self._metadata.knows_blob(digest)
         except Unavailable:

@@ -1,4 +1,4 @@
-"""Documents that others wrote are read where nobody waits for it."""
+"""Documents of clients are parsed where nobody waits for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 
 
 class DocumentReader:
-    """Reads small documents at once and large ones in a thread.
+    """Parses small documents at once and large ones in a thread.
 
-    One large one at a time: reading takes the processor, in whatever thread.
+    One large document at a time: parsing takes the processor, in whatever thread.
     """
 
     def __init__(self) -> None:

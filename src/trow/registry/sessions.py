@@ -101,7 +101,7 @@ class OpenSession:
             self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
 
     async def suspend(self) -> None:
-        """Close its bytes. What there is no space for is lost, and the client's next chunk is told where to begin.
+        """Close its bytes. If there is no space left they are lost, and the client's next chunk is told where to begin.
 
         What was cut off is not remembered, so its bytes go: a client that repeats the request has it right then, and so
         has one that asks how much is there.
@@ -200,16 +200,16 @@ class Sessions:
                 async with live.adding(chunk) as staged:
                     yield staged
             finally:
-                # Requests that bring nothing let a session live no longer.
+                # Requests without bytes do not extend the life of a session.
                 at = self._clock() if live.grew else used_at
                 await self._uploads.touch(key.upload, at, empty=not live.staged.offset)
 
     @contextlib.asynccontextmanager
     async def use(self, key: SessionKey, *, adding: bool = False) -> AsyncIterator[OpenSession]:
-        """One session, for this request alone. That lets it live no longer.
+        """One session, for this request alone. That does not extend its life.
 
         Raises:
-            UploadUnknown: there is none, or it is somebody else's, or ended while this request waited for it.
+            UploadUnknown: there is no such session, it is somebody else's, or it ended while this request waited.
             UploadBusy: another request has it.
         """
         upload = key.upload
@@ -225,7 +225,7 @@ class Sessions:
                 if record is None:
                     self._live.pop(upload, None)
                     raise unknown(upload)
-                if adding:  # a session that is about to get bytes is none that may end for others
+                if adding:  # a session that is about to get bytes must not end in favour of others
                     await self._uploads.touch(upload, self._clock(), empty=False)
                 await live.open(self._blobs, record)
                 yield live
@@ -288,7 +288,7 @@ async def _exclusive(lock: asyncio.Lock) -> AsyncIterator[None]:
         async with asyncio.timeout(_BUSY_SECONDS):
             await lock.acquire()
     except TimeoutError:
-        raise UploadBusy("another request is writing to this upload; go on when it has ended") from None
+        raise UploadBusy("another request is writing to this upload; continue when it has ended") from None
     try:
         yield
     finally:

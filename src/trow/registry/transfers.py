@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trow.registry.events import Audit, Event
     from trow.registry.ports import ManifestRecord
 
-# TransferTracker gathered at a time; above it the oldest is recorded as it is.
+# Pulls or pushes gathered at a time; above it the oldest is recorded as it is.
 _MOST: Final = 10_000
 _MOST_OF_A_CALLER: Final = 64
 _LONGEST_SECONDS: Final = 300.0
@@ -212,7 +212,7 @@ class TransferTracker:
             raise
 
     def _forget(self, key: Key, pull: _Pull) -> bool:
-        """Whether it was still under way."""
+        """End a pull without a record; False if it had ended before."""
         pulls = self._pulls.get(key, [])
         if pull not in pulls:
             return False
@@ -278,7 +278,7 @@ class TransferTracker:
         self.aggregator.sweep(everything=everything)
 
     def _set_back(self, now: float) -> None:
-        """The clock was: what is gathered would end when it has caught up, so it is recorded as it is."""
+        """The clock was set back: what is gathered would not end before it has caught up, so it is recorded now."""
         looks, self._looks = self._looks, []
         for _, _, key, pull in looks:
             if pull.recording is not None and not pull.recording.done():
@@ -317,7 +317,7 @@ class References:
         return len(self._known)
 
     async def of(self, record: ManifestRecord) -> frozenset[Digest]:
-        """Digests of what a manifest refers to, as far as any real one goes; none where it cannot be read."""
+        """Digests that a manifest refers to, up to a limit that no real one reaches; none if it cannot be parsed."""
         known = self._known.get(record.digest)
         if known is None:
             known = await self._read(record)

@@ -226,5 +226,5 @@ async def test_list_ends_that_takes_too_long(
 
     await fill(metadata, "team-a/app")
     monkeypatch.setattr(browsing, "_LONGEST_SECONDS", 0.05)
-    with pytest.raises(Unavailable, match="one by one"):
+    with pytest.raises(Unavailable, match="takes too long"):
         await browse.repositories(ALL, Somebody(reads=slow))

@@ -91,5 +91,5 @@ async def _small(request: Request) -> Review:
 
 def _too_large() -> RequestTooLarge:
     return RequestTooLarge(
-        f"the body is larger than {LARGEST_REVIEW} bytes, which no AdmissionReview is; see what sends it"
+        f"the body is larger than {LARGEST_REVIEW} bytes, and an AdmissionReview never is; check what sends it"
     )

@@ -99,8 +99,8 @@ def _text(q: str | None) -> str:
     if q is None or _PART_OF_A_NAME.fullmatch(q):
         return q or ""
     raise RequestInvalid(
-        "q is no part of a repository name; leave it out, or give lower-case letters, digits, '.', '_', '-' and '/', "
-        "at most 255 characters"
+        "q is not a part of a repository name; leave it out, or give lower-case letters, digits, '.', '_', '-' and '/',"
+        " at most 255 characters"
     )
 
 

@@ -1,4 +1,4 @@
-"""What all lists have in common: pages, and whose turn it is."""
+"""What all lists have in common: pages, and a limit of those that are read at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BOUNDS: Final = Bounds(total=4, each=2, waiting=1024, waiting_each=256, patienc
 
 
 class Lists:
-    """Lists that are being read.
+    """Reads pages, and limits how many lists are read at a time.
 
     Args:
         sizes: how many items a page has.
@@ -42,7 +42,7 @@ class Lists:
         return self.numbered(request, last)
 
     def numbered(self, request: Request, last: str | None) -> PageRequest:
-        """The page after ``last``, which has been looked at."""
+        """The page after ``last``, which has been checked."""
         return parse_page(request.query("n"), last, self._sizes)
 
     def turn(self, request: Request) -> AbstractAsyncContextManager[None]:

@@ -32,7 +32,7 @@ class Operations:
     """Handlers.
 
     Args:
-        checks: what has to work before requests should come; each raises `Unavailable` when it does not.
+        checks: what has to work before clients should send requests; each raises `Unavailable` when it does not.
     """
 
     def __init__(self, checks: Mapping[str, Callable[[], Awaitable[None]]], metrics: Metrics) -> None:
@@ -41,7 +41,7 @@ class Operations:
         self._checking: asyncio.Task[dict[str, str]] | None = None
 
     async def welcome(self, request: Request) -> Response:
-        """What a person who opens the address in a browser has found."""
+        """Tell a person who opens the address in a browser what this is."""
         del request
         return Response(200, [("content-type", "text/plain; charset=utf-8")], _WELCOME)
 

@@ -234,7 +234,7 @@ def _credentials(form: Mapping[str, list[str]]) -> tuple[str, str]:
 def _one(form: Mapping[str, list[str]], name: str) -> str:
     values = form.get(name, [])
     if len(values) != 1:
-        raise RequestInvalid(f"the form has no {name}, or several; send it once")
+        raise RequestInvalid(f"the form does not have exactly one {name}; send it once")
     return values[0]
 
 
