@@ -30,8 +30,7 @@ from trow.policy import resources as policies_of
 from trow.registry import aggregator, browse, events, sessions, transfers
 from trow.registry import image_lookup as known
 from trow.registry import mounts as anywhere
-from trow.storage import work
-from trow.storage import workers as lanes
+from trow.storage import disk, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,14 +82,14 @@ FIXED: Final = {
     "decisions of rules that are remembered": (remembered.MOST, remembered._DIGEST_BYTES),
     "scopes that are looked at": (token._MOST_SCOPES,),
     "uploads that keep a file open between requests": (sessions.MOST_KEPT_OPEN, capacity._OF_SESSIONS),
-    "threads that hash and write": (lanes._LEAST_THREADS, lanes._MOST_THREADS, lanes._PATIENCE_SECONDS),
+    "threads that hash and write": (workers._LEAST_THREADS, workers._MOST_THREADS, workers._PATIENCE_SECONDS),
     "searches for a mount without `from`": (
         anywhere.SEARCHES.total,
         anywhere.CANDIDATES,
         anywhere.SEARCHES.each,
         anywhere.SEARCH_SECONDS * 1000,
     ),
-    "threads that flush": (work._THREADS, work._OF_ONE_OWNER, work._PATIENCE_SECONDS),
+    "threads that flush": (disk._THREADS, disk._OF_ONE_OWNER, disk._PATIENCE_SECONDS),
     "passwords being checked": (
         users._STRANGERS.total,
         users._KNOWN.total,

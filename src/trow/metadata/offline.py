@@ -35,7 +35,7 @@ class OfflineMetadata:
         return run_beside(self._path, SCHEMA, robots.robot_tokens)
 
     def revoke_robot_token(self, token: str, at: float, by: str) -> bool:
-        """Let a token be good no more; False when there was none to revoke."""
+        """Revoke a token; False when there was none to revoke."""
         return run_beside(self._path, SCHEMA, partial(robots.revoke_robot_token, token, at, by))
 
     def has_repository(self, name: Repository) -> bool:

@@ -181,7 +181,7 @@ class _Copy:
     def _readable(self, statement: str, values: tuple[int, ...] = ()) -> Iterator[Any]:
         try:
             yield from self._old.execute(statement, values)
-        except (apsw.Error, UnicodeDecodeError):  # the second where a text is damaged that is none any more
+        except (apsw.Error, UnicodeDecodeError):  # the second where a text is not in UTF-8 any more
             self._whole = False
 
     def _keep(self, rows: Sequence[Any]) -> None:
@@ -190,4 +190,4 @@ class _Copy:
                 try:
                     self._fresh.execute(self._add, row)
                 except (apsw.ConstraintError, apsw.MismatchError):
-                    self._whole = False  # what a damaged page says is no row
+                    self._whole = False  # what a damaged page holds is not a row

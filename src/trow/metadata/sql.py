@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-# What a manifest names is looked for so many at a time; where they are fewer the last one is named again, so that the
-# statement is the same one.
+# How many digests one statement looks for. Where there are fewer, the last one is repeated, so that the statement stays
+# the same.
 DIGESTS: Final = 16
 _DIGESTS: Final = ", ".join("?" * DIGESTS)
 

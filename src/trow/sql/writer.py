@@ -164,7 +164,7 @@ class Writer:
         if isinstance(self._try(batch), _FULL):
             self._free(_only_freeing(batch))
         if self._reserve.spent:
-            self._write_back()  # so that the log begins anew and takes no more than it has
+            self._write_back()  # so that the log starts at its beginning again and does not grow
 
     def _free(self, batch: list[_Write]) -> None:
         """Do on a full volume what frees some: with the room that the log has, or else with the reserve."""

@@ -35,7 +35,7 @@ from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, DigestInvalid, OciError, StorageFull, Unavailable
 from trow.oci.page import Page
 from trow.registry.ports import BlobSource, LocalFile, StoredName
-from trow.storage.work import DiskWork
+from trow.storage.disk import DiskThreads
 from trow.storage.workers import FanOut, WorkerPool
 
 if TYPE_CHECKING:
@@ -132,16 +132,16 @@ class FilesystemBlobs:
         self._threads = self._threads or Threads()
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
-        return FileStaged(self, self._uploads / upload, algorithm, self._bound(owner))
+        return FileStaged(self, self._uploads / upload, algorithm, self._threads_of(owner))
 
     async def resume(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
         staged = await self.stage(upload, algorithm, owner)
         await staged.look()
         return staged
 
-    def _bound(self, owner: str) -> OwnThreads:
+    def _threads_of(self, owner: str) -> OwnerThreads:
         assert self._threads is not None, "prepare() comes before the first upload"  # noqa: S101
-        return OwnThreads(self._threads, owner)
+        return OwnerThreads(self._threads, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """Checks the size of the file: a short file must not be sent as if it were whole.
@@ -177,7 +177,7 @@ class FilesystemBlobs:
             file = self.path(digest).open("rb", buffering=0)
             file.seek(start)
         except FileNotFoundError:
-            self._check_place()
+            self._require_in_place()
             raise BlobUnknown(f"the bytes of blob {digest} are lost; push it again", {"digest": digest}) from None
         except OSError as error:
             raise translate(error) from error
@@ -198,7 +198,7 @@ class FilesystemBlobs:
         try:
             found = path.stat()
         except FileNotFoundError:
-            self._check_place()
+            self._require_in_place()
             return False
         except OSError as error:
             raise translate(error) from error
@@ -208,14 +208,14 @@ class FilesystemBlobs:
         """The folders that are in use and no longer where they belong."""
         return [anchor.path for anchor in self._anchors if not anchor.holds()]
 
-    def require_place(self) -> None:
+    def require_in_place(self) -> None:
         """See to it that what is written now is there after the next start. Raises OSError (ESTALE) when not."""
         if self.displaced():
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    def _check_place(self) -> None:
+    def _require_in_place(self) -> None:
         try:
-            self.require_place()
+            self.require_in_place()
         except OSError as error:
             raise translate(error) from error
 
@@ -230,7 +230,7 @@ class FilesystemBlobs:
             OSError: the staged file has its old name. If it had taken another file's place already it stays there,
                 for it is the better one, and is no longer staged: what is a blob must not be written to.
         """
-        self.require_place()
+        self.require_in_place()
         place, marked = self.path(digest), staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
             place.parent.mkdir(mode=FOLDER, exist_ok=True)
@@ -241,7 +241,7 @@ class FilesystemBlobs:
             with self._linking:
                 created = _link(marked, place, staged)
             sync_folder(place.parent)
-            self.require_place()
+            self.require_in_place()
         except OSError:
             if created:
                 self._unlink(place, marked)
@@ -352,10 +352,10 @@ class FilesystemBlobs:
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
-        self._check_place()
+        self._require_in_place()
         probe = self._uploads / ".readiness"
         try:
-            self.demand_space()
+            self.require_space()
             try:
                 probe.write_bytes(b"ready")
             finally:
@@ -363,7 +363,7 @@ class FilesystemBlobs:
         except OSError as error:
             raise translate(error) from error
 
-    def demand_space(self) -> None:
+    def require_space(self) -> None:
         """What takes space has to leave the reserve to what frees some; raises OSError when that is in use."""
         if self._reserve.missing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -386,21 +386,21 @@ class Threads:
     """The threads of all uploads."""
 
     def __init__(self) -> None:
-        self.lanes: Final = WorkerPool()
+        self.workers: Final = WorkerPool()
         try:
-            self.disk: Final = DiskWork()
+            self.disk: Final = DiskThreads()
         except BaseException:
-            self.lanes.close()
+            self.workers.close()
             raise
 
     def close(self) -> None:
         """End them."""
-        self.lanes.close()
+        self.workers.close()
         self.disk.close()
 
 
 @dataclass(frozen=True, slots=True)
-class OwnThreads:
+class OwnerThreads:
     """The same, as one owner has a share of them."""
 
     threads: Threads
@@ -411,14 +411,14 @@ class OwnThreads:
         with _translated():
             return await self.threads.disk.run(self.owner, work)
 
-    async def tidy(self, work: Callable[[], Result]) -> Result:
+    async def run_now(self, work: Callable[[], Result]) -> Result:
         """The same for what gives something back."""
         with _translated():
-            return await self.threads.disk.tidy(work)
+            return await self.threads.disk.run_now(work)
 
-    async def feed(self, works: Sequence[Callable[[bytes], object]], chunks: AsyncIterable[bytes]) -> None:
+    async def fan_out(self, works: Sequence[Callable[[bytes], object]], chunks: AsyncIterable[bytes]) -> None:
         """Do each of ``works`` with all chunks, in order and side by side."""
-        await FanOut(works, self.threads.lanes, self.owner).run(chunks)
+        await FanOut(works, self.threads.workers, self.owner).run(chunks)
 
 
 class FileStaged:
@@ -427,7 +427,7 @@ class FileStaged:
     Nothing here touches a file on the event loop, which a busy disk would stop.
     """
 
-    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, threads: OwnThreads) -> None:
+    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, threads: OwnerThreads) -> None:
         self._blobs = blobs
         self._path = path
         self._threads = threads
@@ -444,7 +444,7 @@ class FileStaged:
 
     async def look(self) -> None:
         """Take over what is in the file already."""
-        self._written = await self._threads.tidy(self._stored_size)
+        self._written = await self._threads.run_now(self._stored_size)
 
     @property
     def offset(self) -> int:
@@ -476,11 +476,11 @@ class FileStaged:
         self._buffer += chunk
 
     async def _stream(self, chunks: AsyncIterable[bytes]) -> None:
-        """Go on through the lanes until the body ends."""
+        """Hash and write in threads until the body ends."""
         works = [self._append]
         if self._hasher is not None and self._hashed == self.offset:
             works.append(self._hash)
-        await self._threads.feed(works, chunks)
+        await self._threads.fan_out(works, chunks)
 
     def _hash(self, chunk: bytes) -> None:
         if self._hasher is not None:
@@ -488,7 +488,7 @@ class FileStaged:
             self._hashed += len(chunk)
 
     def _append(self, chunk: bytes) -> None:
-        self._blobs.demand_space()
+        self._blobs.require_space()
         self._spill()
         view = memoryview(chunk)
         fd = self._open()
@@ -507,7 +507,7 @@ class FileStaged:
 
     def _open(self) -> int:
         if self._fd is None:
-            self._blobs.require_place()
+            self._blobs.require_in_place()
             self._on_disk = True
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE)
         return self._fd
@@ -522,7 +522,7 @@ class FileStaged:
 
     async def _forget_hash(self) -> None:
         with contextlib.suppress(OciError):
-            await self._threads.tidy(self._measure)
+            await self._threads.run_now(self._measure)
 
     def _measure(self) -> None:
         # After a failed write hash and file may have parted; the file is the truth and is read again.
@@ -537,7 +537,7 @@ class FileStaged:
         self._digests.clear()
         if size < self._written:
             self._buffer.clear()
-            await self._threads.tidy(lambda: self._shorten(size))
+            await self._threads.run_now(lambda: self._shorten(size))
         else:
             del self._buffer[size - self._written :]
         # What stays in a file is read again if need be: the state of a hash does not go back.
@@ -554,7 +554,7 @@ class FileStaged:
         return await self._threads.run(lambda: self._read() + bytes(self._buffer))
 
     def _read(self) -> bytes:
-        self._blobs.require_place()
+        self._blobs.require_in_place()
         return self._path.read_bytes()
 
     async def digest(self, algorithm: str) -> Digest:
@@ -569,7 +569,7 @@ class FileStaged:
         return self._digests[algorithm]
 
     def _read_digest(self, algorithm: str) -> Digest:
-        self._blobs.require_place()
+        self._blobs.require_in_place()
         hasher = hashlib.new(algorithm)
         with self._path.open("rb", buffering=0) as file:
             while chunk := file.read(_READ):
@@ -581,7 +581,7 @@ class FileStaged:
         await self._threads.run(lambda: self._commit(digest))
 
     def _commit(self, digest: Digest) -> None:
-        self._blobs.require_place()
+        self._blobs.require_in_place()
         self._spill()
         try:
             self._flush(self._open())
@@ -607,7 +607,7 @@ class FileStaged:
     async def revoke(self) -> None:
         if self._committed is not None:
             committed, self._committed = self._committed, None
-            self._path = await self._threads.tidy(lambda: self._blobs.withdraw(self._path, committed))
+            self._path = await self._threads.run_now(lambda: self._blobs.withdraw(self._path, committed))
 
     async def discard(self) -> None:
         """Removes the second name after `commit`: it is not needed any more."""
@@ -616,7 +616,7 @@ class FileStaged:
         self._written, self._hasher = 0, None
         self._digests.clear()
         if self._on_disk:
-            await self._threads.tidy(lambda: self._remove(path))
+            await self._threads.run_now(lambda: self._remove(path))
 
     def _remove(self, path: Path) -> None:
         self._close()
@@ -624,7 +624,7 @@ class FileStaged:
 
     async def suspend(self) -> None:
         if self._buffer or self._fd is not None:
-            await self._threads.tidy(self._put_aside)
+            await self._threads.run_now(self._put_aside)
 
     def _put_aside(self) -> None:
         try:

@@ -2,7 +2,8 @@
 
 Both hashing and writing release the interpreter lock, hence on two cores a push runs at the speed of the slowest of the
 three, not at their sum. There is a fixed number of threads for all uploads. None belongs to one: an upload whose bytes
-are awaited costs none. A lane is what one upload has done in order, hashing or writing, by whichever thread is free.
+are awaited costs none. What an upload has to be hashed, and to be written, waits in a queue each, and whichever thread
+is free goes on with it, in order.
 
 So that nobody has all the threads, chunks that are under way have a place each, which their owners share: `Shares`.
 """
@@ -22,7 +23,7 @@ from trow.lib.threads import start_thread
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Sequence
 
-# Chunks of about 400 kB of one upload that may be under way. Two keep its lanes busy; more only cost memory.
+# Chunks of about 400 kB of one upload that may be under way. Two keep both busy; more only cost memory.
 _IN_FLIGHT: Final = 2
 _LEAST_THREADS: Final = 4
 _MOST_THREADS: Final = 32
@@ -37,10 +38,10 @@ def _threads() -> int:
 
 
 class WorkerPool:
-    """The threads of all lanes, and the places of the chunks that are under way.
+    """The threads of all uploads, and the places of the chunks that are under way.
 
     Raises:
-        ThreadsError: the system lets the threads not be started.
+        ThreadsError: the system refuses the threads.
     """
 
     def __init__(self) -> None:
@@ -53,14 +54,14 @@ class WorkerPool:
         self._running = 0
         try:
             for _ in range(count):
-                start_thread(self._run, "trow-lane")
+                start_thread(self._run, "trow-worker")
                 self._running += 1
         except BaseException:
             self.close()
             raise
 
     def put(self, work: Callable[[], object]) -> None:
-        """Have something done by the next thread that is free; here, when there is none any more."""
+        """Have something done by the next free thread; by this one after `close`."""
         with self._lock:
             if not self._closed:
                 self._work.put(work)
@@ -87,7 +88,7 @@ class WorkerPool:
 
 
 class _Piece:
-    """A chunk that is under way, and in how many lanes it still is."""
+    """A chunk that is under way, and in how many queues it still is."""
 
     __slots__ = ("chunk", "left")
 
@@ -96,12 +97,12 @@ class _Piece:
         self.left = left
 
 
-class _Lane:
+class _WorkQueue:
     """What is done with the chunks of one upload, one after the other."""
 
-    def __init__(self, lanes: WorkerPool, feed: FanOut, work: Callable[[bytes], object]) -> None:
-        self._lanes = lanes
-        self._feed = feed
+    def __init__(self, workers: WorkerPool, fan_out: FanOut, work: Callable[[bytes], object]) -> None:
+        self._workers = workers
+        self._fan_out = fan_out
         self._work = work
         self._lock = threading.Lock()
         self._pieces: deque[_Piece] = deque()
@@ -113,42 +114,42 @@ class _Lane:
             if self._running:
                 return
             self._running = True
-        self._lanes.put(self._run)
+        self._workers.put(self._run)
 
     def _run(self) -> None:
-        """Do one piece, and go on with the next unless another lane waits for this thread."""
+        """Do one piece, and go on with the next unless another queue waits for this thread."""
         while True:
             self._do(self._pieces.popleft())
             with self._lock:
                 self._running = bool(self._pieces)
                 if not self._running:
                     return
-            if not self._lanes.idle:
-                self._lanes.put(self._run)
+            if not self._workers.idle:
+                self._workers.put(self._run)
                 return
 
     def _do(self, piece: _Piece) -> None:
         try:
-            if self._feed.error is None:
+            if self._fan_out.error is None:
                 self._work(piece.chunk)
         except BaseException as error:  # noqa: BLE001 - handed to the request that waits for it
-            self._feed.fail(error)
-        self._feed.done(piece)
+            self._fan_out.fail(error)
+        self._fan_out.done(piece)
 
 
 class FanOut:
-    """The event loop's end of the lanes during one request: hands chunks out and waits when too many are under way.
+    """The event loop's end of the queues of one request: hands chunks out and waits when too many are under way.
 
     Args:
         works: what is to be done with each chunk; all at the same time, each in the order of the chunks.
-        lanes: the threads.
+        workers: the threads.
         owner: whose share of the places the chunks take.
     """
 
-    def __init__(self, works: Sequence[Callable[[bytes], object]], lanes: WorkerPool, owner: str) -> None:
+    def __init__(self, works: Sequence[Callable[[bytes], object]], workers: WorkerPool, owner: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._lanes = [_Lane(lanes, self, work) for work in works]
-        self._places = lanes.places
+        self._queues = [_WorkQueue(workers, self, work) for work in works]
+        self._places = workers.places
         self._owner = owner
         self._lock = threading.Lock()
         self._pending = 0
@@ -157,10 +158,10 @@ class FanOut:
         self.error: BaseException | None = None
 
     async def run(self, chunks: AsyncIterable[bytes]) -> None:
-        """Give every chunk to every lane.
+        """Have every work done with every chunk.
 
         Raises:
-            OSError: what a lane's work raised.
+            OSError: what one of them raised.
             TooManyRequests, Unavailable: no thread was free for too long.
         """
         try:
@@ -172,16 +173,16 @@ class FanOut:
                     break
         finally:
             await self._until(0)
-            self._lanes.clear()  # they lead back here, and a cycle would wait for a collection
+            self._queues.clear()  # they lead back here, and a cycle would wait for a collection
         self._raise()
 
     async def _give(self, chunk: bytes) -> None:
         await self._places.take(self._owner)
-        piece = _Piece(chunk, len(self._lanes))
+        piece = _Piece(chunk, len(self._queues))
         with self._lock:
             self._pending += 1
-        for lane in self._lanes:
-            lane.put(piece)
+        for each in self._queues:
+            each.put(piece)
 
     def _raise(self) -> None:
         """Raise the first error; one that its own traceback leads to would keep the connection until a collection."""
@@ -193,12 +194,12 @@ class FanOut:
             del error
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first error (called by a lane)."""
+        """Keep the first error (called by a thread)."""
         with self._lock:
             self.error = self.error or error
 
     def done(self, piece: _Piece) -> None:
-        """A lane has done its part of a piece (called by the lane): the last one of them tells the loop."""
+        """A piece has been worked on (called by a thread): the last one tells the loop."""
         with self._lock:
             piece.left -= 1
             if piece.left:
@@ -220,7 +221,7 @@ class FanOut:
                 return
             waiter = self._waiter = self._loop.create_future()
             self._wake_at = most
-        # Shielded: a cancelled request still has to wait until no lane uses its file any more.
+        # Shielded: a cancelled request still has to wait until no thread uses its file any more.
         try:
             await asyncio.shield(waiter)
         except asyncio.CancelledError:

@@ -105,7 +105,7 @@ def _check_size(publication: Publication, descriptor: Descriptor, size: int) -> 
     if publication.require_sizes:
         raise ManifestInvalid(
             f"the manifest says that {descriptor.digest} has {descriptor.size} bytes, and it has {size}; build the"
-            " manifest anew, or switch off registry.strict_sizes",
+            " manifest again, or switch off registry.strict_sizes",
             {"digest": descriptor.digest},
         )
 

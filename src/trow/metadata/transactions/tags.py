@@ -31,7 +31,7 @@ def point(publication: Publication, tag: Tag, history: int, now: float) -> Trans
     previous = Digest(columns.text(rows[0][0])) if rows else None
     if previous == publication.digest:
         return []
-    # Decided here, where nothing can come between: a right to create is none to overwrite (CVE-2026-31801).
+    # Decided here, where nothing can come between: the right to create is not the right to overwrite (CVE-2026-31801).
     if previous is not None and not publication.overwrite:
         what = f"the tag {tag} exists, and you may not point it at something else, which takes tag-overwrite"
         raise TagExists(f"{what}; push another tag", {"tag": tag})

@@ -1,6 +1,6 @@
-"""What takes time on a disk and is done at once: flushing, reading again, removing.
+"""Threads for what takes time on a disk and is done in one go: flushing, reading again, removing.
 
-A fixed number of threads does it for everybody, and who asks for it often leaves some of them to others.
+Their number is fixed for all uploads, and no owner has all of them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _WAITING: Final = 65_536
 _PATIENCE_SECONDS: Final = 120.0
 
 
-class DiskWork:
-    """The threads.
+class DiskThreads:
+    """The threads of all uploads.
 
     Raises:
-        ThreadsError: the system lets them not be started.
+        ThreadsError: the system refuses the threads.
     """
 
     def __init__(self) -> None:
@@ -41,10 +41,10 @@ class DiskWork:
             TooManyRequests, Unavailable: no thread was free for too long.
         """
         async with self._places.hold(owner):
-            return await self.tidy(work)
+            return await self.run_now(work)
 
-    async def tidy(self, work: Callable[[], Result]) -> Result:
-        """The same for what takes little and must not be refused, for it gives something back."""
+    async def run_now(self, work: Callable[[], Result]) -> Result:
+        """The same for what takes little and must not be refused: it looks at something, or gives something back."""
         doing = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(doing)
