@@ -37,7 +37,7 @@ HASTY: Final = {
         "first_byte_timeout": "1s",
         "header_timeout": "2s",
         "idle_timeout": "4s",
-        "answer_timeout": "2s",
+        "send_timeout": "2s",
         "send_memory": "3MiB",
     }
 }

@@ -178,7 +178,7 @@ def test_the_short_flag_prints_the_versions(capsys: pytest.CaptureFixture[str]) 
         (["--port", ""], "flag --port: '' is not a port"),
         (["--host", "a b"], "flag --host: 'a b' is not a host; write a name or an address"),
         (["--host", "::", "--port", "x"], "flag --port: 'x' is not a port"),
-        (["--host", "::"], "flag --host: listen.bind: lets other machines in"),
+        (["--host", "::"], "flag --host: listen.bind: is reachable from other machines"),
     ],
 )
 def test_a_wrong_address_is_told_by_the_flag_that_was_typed(
@@ -232,7 +232,7 @@ def test_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str], arg
         (["--user", "admin"], "flag --user: auth.user: has no password; set auth.password_file too"),
         (
             ["--host", "::"],
-            "flag --host: listen.bind: lets other machines in, and everybody could push and delete; set",
+            "flag --host: listen.bind: is reachable from other machines, and everybody could push and delete; set",
         ),
         (["--trusted-proxies", "proxy"], "flag --trusted-proxies: listen.trusted_proxies: 'proxy' is not a network"),
         (["-c", "missing.yaml"], "missing.yaml: cannot be read (No such file or directory)"),

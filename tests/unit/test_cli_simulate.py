@@ -160,7 +160,7 @@ def test_a_large_dump_is_read_object_by_object(
 
 def test_the_size_of_a_dump_is_bounded(tmp_path: Path, large: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate(tmp_path, "--from", str(large), "--max-size", "16MiB") == 2
-    assert "is larger than 16777216 bytes; allow more by --max-size" in capsys.readouterr().err
+    assert "is larger than 16777216 bytes; allow more with --max-size" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         simulate(tmp_path, "--from", str(large), "--max-size", "much")
     assert "'much' is not a size; write a whole number of bytes" in capsys.readouterr().err

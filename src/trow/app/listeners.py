@@ -168,7 +168,7 @@ class Listeners:
 
     def _rules(self, idle: float) -> ConnectionRules:
         limits = self._config.limits
-        answers = Pace(limits.answer_timeout, limits.answer_rate)
+        answers = Pace(limits.send_timeout, limits.send_rate)
         return ConnectionRules(limits.first_byte_timeout, limits.header_timeout, idle, answers)
 
     async def _stop(self, server: HttpServer, addresses: Sequence[Address]) -> None:

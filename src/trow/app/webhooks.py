@@ -110,7 +110,9 @@ def _plan(settings: Settings) -> Plan:
     by_url = (urlsplit(settings.url).hostname or "",) if settings.url else ()
     life = settings.certificate_lifetime
     lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().grace, life / 10))
-    return Plan(namespace, settings.secret, (*in_cluster, *by_url, *settings.names), settings.webhooks, lifetimes)
+    return Plan(
+        namespace, settings.secret, (*in_cluster, *by_url, *settings.certificate_names), settings.webhooks, lifetimes
+    )
 
 
 # ---- the configurations

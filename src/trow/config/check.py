@@ -61,7 +61,7 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
     yield from _contradictions_of_admission(config, problem)
     yield from _unreadable(config, problem)
     if config.listen.client_tls and not config.listen.tls:
-        yield problem("listen.client_tls", "has no certificate of its own to show", "set listen.tls too")
+        yield problem("listen.client_tls", "has no server certificate", "set listen.tls too")
     if config.listen.tls and (wrong := _wrong_with_tls(config.listen.tls)):
         yield problem("listen.tls", wrong, "give a PEM certificate chain and its unencrypted PEM key")
 
@@ -80,7 +80,7 @@ def _same_addresses(config: Config, problem: functools.partial[Problem]) -> Iter
         if bind is None or not bind.port:
             continue
         if bind in taken:
-            yield problem(key, f"{bind} is the address of {taken[bind]} too", "give each another port")
+            yield problem(key, f"{bind} is also the address of {taken[bind]}", "use different ports")
         taken.setdefault(bind, key)
 
 
@@ -122,19 +122,19 @@ def _contradictions_of_auth(config: Config, problem: functools.partial[Problem])
     if not config.loopback and not config.authenticated and not auth.allow_anonymous_push:
         yield problem(
             "listen.bind",
-            "lets other machines in, and everybody could push and delete",
+            "is reachable from other machines, and everybody could push and delete",
             "set auth.user, auth.users_file or another way to log in, or give --allow-anonymous-push",
         )
     if auth.anonymous is not None and auth.allow_anonymous_push:
         yield problem("auth.anonymous", "contradicts auth.allow_anonymous_push", "set one of them")
     if auth.users_file is not None and not config.access.rules and not config.kubernetes.authorization:
-        yield problem("auth.users_file", "has users who may do nothing", "write a rule for them into access.rules")
+        yield problem("auth.users_file", "has users without any permission", "write a rule for them into access.rules")
 
 
 def _contradictions_of_oidc(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
     names = [issuer.name for issuer in config.auth.oidc]
     if len(set(names)) != len(names):
-        yield problem("auth.oidc", "has a name twice", "give each issuer a name of its own")
+        yield problem("auth.oidc", "has two issuers of one name", "give each issuer a name of its own")
     for issuer in config.auth.oidc:
         if not re.fullmatch(r"[a-z0-9-]+", issuer.name) or not issuer.audiences or not issuer.algorithms:
             yield problem(
@@ -161,7 +161,9 @@ def _contradictions_of_access(config: Config, problem: functools.partial[Problem
     if kubernetes.anonymous and not kubernetes.authorization:
         yield problem("kubernetes.anonymous", "needs kubernetes.authorization", "switch that on too")
     if kubernetes.kubeconfig and (kubernetes.api_server or kubernetes.token_file or kubernetes.ca_file):
-        yield problem("kubernetes.kubeconfig", "stands beside api_server, token_file or ca_file", "keep one way")
+        yield problem(
+            "kubernetes.kubeconfig", "is set together with api_server, token_file or ca_file", "keep one of them"
+        )
 
 
 def _wrong_with_rule(rule: AccessRule, issuers: set[str]) -> tuple[str, str] | None:
@@ -191,13 +193,13 @@ def _wrong_with_grant(rule: AccessRule) -> tuple[str, str] | None:
 def _contradictions_of_audit(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
     audit = config.audit
     if audit.fail_closed and not audit.enabled:
-        yield problem("audit.fail_closed", "demands a record that audit.enabled switches off", "switch one of them")
+        yield problem("audit.fail_closed", "needs audit.enabled, which is off", "change one of them")
     for key in ("file", "webhook", "stdout"):
         if not audit.enabled and getattr(audit, key):
-            yield problem(f"audit.{key}", "is of no use without audit.enabled", "set that too, or remove this")
+            yield problem(f"audit.{key}", "has no effect without audit.enabled", "set that too, or remove this")
     for key in ("webhook_token_file", "webhook_ca_file"):
         if audit.webhook is None and getattr(audit, key) is not None:
-            yield problem(f"audit.{key}", "is of no use without audit.webhook", "set that too, or remove this")
+            yield problem(f"audit.{key}", "has no effect without audit.webhook", "set that too, or remove this")
 
 
 def _contradictions_of_admission(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
@@ -211,14 +213,14 @@ def _contradictions_of_admission(config: Config, problem: functools.partial[Prob
             yield problem(f"image_validation.{key}", "has no default beside it", "write default: Deny, or Allow")
     for name in admission.registries:
         if wrong := _wrong_host(name):
-            yield problem("admission.registries", wrong, "write a host, perhaps with a port")
+            yield problem("admission.registries", wrong, "write a host, with a port if needed")
     if wrong := _wrong_with(aliases_of, admission.pull_through):
         yield problem("admission.pull_through", wrong, "correct the entry")
     if (admission.pull_groups or admission.pull_users) and not admission.registries:
         yield problem("admission.registries", "is empty, so no pulled image has a name", "write this registry's host")
     if admission.on_registry_addresses and not config.judges_images:
         fix = "set image_validation.default or admission.policies, or remove this"
-        yield problem("admission.on_registry_addresses", "is of no use without a policy", fix)
+        yield problem("admission.on_registry_addresses", "has no effect without a policy", fix)
     yield from _contradictions_of_webhooks(admission, problem)
 
 
@@ -226,11 +228,11 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
     if admission.bind is not None and not admission.tls and not admission.service:
         fix = "set admission.service, for a certificate that Trow keeps, or admission.tls"
         yield problem("admission.bind", "has no certificate", fix)
-    for key in ("tls", "service", "url", "names", "ca_file"):
+    for key in ("tls", "service", "url", "certificate_names", "ca_file"):
         if admission.bind is None and getattr(admission, key):
-            yield problem(f"admission.{key}", "is of no use without admission.bind", "set that too, or remove this")
+            yield problem(f"admission.{key}", "has no effect without admission.bind", "set that too, or remove this")
     if admission.ca_file and not admission.tls:
-        yield problem("admission.ca_file", "is of no use without admission.tls", "set that too, or remove this")
+        yield problem("admission.ca_file", "has no effect without admission.tls", "set that too, or remove this")
     if admission.url and not admission.url.startswith("https://"):
         yield problem("admission.url", f"{admission.url} is not HTTPS", "write https://HOST:PORT")
     if admission.tls and (wrong := _wrong_with_tls(admission.tls)):
@@ -240,27 +242,29 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
         yield problem("admission.authority_lifetime", wrong, "raise it, or lower the other")
     written = admission.bind is not None and admission.webhooks is not None and (admission.service or admission.url)
     if written and admission.deadline >= TIMEOUT:
-        wrong = f"is {admission.deadline.text}, and the webhooks that Trow writes are waited for {TIMEOUT}s"
+        wrong = f"is {admission.deadline.text}, and API servers wait {TIMEOUT}s for the webhooks that Trow writes"
         yield problem("admission.deadline", wrong, f"lower it below {TIMEOUT}s")
     yield from _wrong_names(admission, problem)
 
 
 def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> Iterator[Problem]:
     if not is_subdomain(admission.secret):
-        yield problem("admission.secret", f"{admission.secret!r} is no name of a Secret", "write its name alone")
+        yield problem("admission.secret", f"{admission.secret!r} is not the name of a Secret", "write its name alone")
     if admission.webhooks is not None and not is_subdomain(admission.webhooks):
-        wrong = f"{admission.webhooks!r} is no name of a configuration"
+        wrong = f"{admission.webhooks!r} is not a valid name of a configuration"
         yield problem("admission.webhooks", wrong, "write a name such as trow")
     for each in admission.extra_kinds:
         for path in each.paths:
             if wrong_path := _wrong_with(ImagePath.parse, path):
                 yield problem("admission.extra_kinds", f"{each.kind}: {wrong_path}", "write such as spec.template.spec")
         if not each.resource and "." not in each.group:
-            wrong = f"{each.kind} is of the group {each.group!r}, which has many kinds"
+            wrong = f"{each.kind} is of the group {each.group!r}, which contains many kinds"
             yield problem("admission.extra_kinds", wrong, "write its resource too, such as resource: deployments")
-    for name in admission.names:
+    for name in admission.certificate_names:
         if not _is_address(name) and not is_subdomain(name):
-            yield problem("admission.names", f"{name!r} is no name of a host", "write it without scheme and port")
+            yield problem(
+                "admission.certificate_names", f"{name!r} is not the name of a host", "write it without scheme and port"
+            )
 
 
 def _is_address(text: str) -> bool:

@@ -195,15 +195,15 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             minimum=1,
         ),
     ] = Duration(180)
-    answer_timeout: Annotated[
+    send_timeout: Annotated[
         Duration,
         _setting("Silence allowed to a client that has to take an answer; then its connection ends.", minimum=1),
     ] = Duration(30)
-    answer_rate: Annotated[
+    send_rate: Annotated[
         Size,
         _setting(
             "Bytes a second of an answer that a client has to take on the whole. So many buy one more second of"
-            " waiting, limits.answer_timeout at most. 0: any byte is enough.",
+            " waiting, limits.send_timeout at most. 0: any byte is enough.",
             minimum=0,
         ),
     ] = Size(512)
@@ -298,7 +298,7 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     users_file: Annotated[
         Path | None,
         _setting(
-            "File of users, in the form of htpasswd: `NAME:HASH` lines with bcrypt or argon2 hashes, and perhaps"
+            "File of users, in the form of htpasswd: `NAME:HASH` lines with bcrypt or argon2 hashes, optionally with"
             " `:GROUP,GROUP`. Changes are taken up without a restart.",
             flag="--users-file",
         ),
@@ -328,7 +328,7 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oidc: Annotated[
         tuple[OidcIssuer, ...],
         _setting(
-            "Issuers whose tokens are accepted: `name`, `issuer`, `audiences`, and perhaps `algorithms`,"
+            "Issuers whose tokens are accepted: `name`, `issuer`, `audiences`, and optionally `algorithms`,"
             " `username_claim`, `username_prefix` (default `NAME:`), `groups_claim`, `groups_prefix` (the same),"
             " `required_claims`, `jwks_uri`, `ca_file`. Algorithms are RS256 and ES256 unless named; the user's name is"
             " the claim `sub`; groups are read only where their claim is named."
@@ -487,7 +487,7 @@ class ImageValidation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     default: Annotated[
         Literal["Allow", "Deny"] | None,
-        _setting("What is done with images that no entry covers. Null: there is no such policy."),
+        _setting("What happens to images that no entry covers. Null: there is no such policy."),
     ] = None
     allow: Annotated[
         tuple[str, ...],
@@ -495,10 +495,10 @@ class ImageValidation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "Images that may run, such as `quay.io`, `docker.io/acme/`, `docker.io/nginx` or `quay.io/org/app:1.2`."
         ),
     ] = ()
-    deny: Annotated[tuple[str, ...], _setting("Images that may not run, whatever is allowed.")] = ()
+    deny: Annotated[tuple[str, ...], _setting("Images that may not run, even if `allow` covers them.")] = ()
     mode: Annotated[
         Literal["enforce", "warn", "audit"],
-        _setting("What comes of a denial: a refusal, a warning for the user, or only a record."),
+        _setting("What a denial does: refuse, warn the user, or only record."),
     ] = "enforce"
 
 
@@ -621,7 +621,7 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " The host is in that certificate too."
         ),
     ] = None
-    names: Annotated[tuple[str, ...], _setting("Further names and addresses in that certificate.")] = ()
+    certificate_names: Annotated[tuple[str, ...], _setting("Further names and addresses in that certificate.")] = ()
     ca_file: Annotated[
         Path | None,
         _setting(

@@ -123,7 +123,7 @@ def _from_text(setting: Setting, text: str) -> object:
 
 
 def _flow(text: str) -> object:
-    """A value of several parts, as YAML on one line; what is no YAML stays text, for the conversion to refuse."""
+    """A value of several parts, as YAML on one line; what is not YAML stays text, which the conversion refuses."""
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader made stricter)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -281,7 +281,7 @@ def _choices(setting: Setting, where: str) -> str:
 
 
 def _literals(kind: object) -> tuple[str, ...]:
-    """The texts that a type allows, perhaps inside a list or beside null."""
+    """The texts that a type allows, also inside a list or with null."""
     inner = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return inner

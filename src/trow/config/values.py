@@ -127,7 +127,7 @@ class WebOrigin(str):
 
 
 class WebUrl(str):
-    """An address that Trow itself calls, or is called by: scheme, host, perhaps port and path."""
+    """An address that Trow itself calls, or is called by: scheme and host, optionally port and path."""
 
     __slots__ = ()
     form: ClassVar = "a URL such as https://registry.example.com, without user, query or fragment"

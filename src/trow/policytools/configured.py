@@ -1,4 +1,4 @@
-"""From the settings to policies as they are decided by."""
+"""Policies from the settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def adapted(config: Config) -> Callable[[Policy], Policy]:
-    """What makes a policy one about images by all the names that they have here."""
+    """A function that makes a policy cover images by all names that they have here."""
     registries = [*map(registry_of, config.admission.registries)]
     aliases = aliases_of(config.admission.pull_through, registries)
 

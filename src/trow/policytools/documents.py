@@ -66,13 +66,13 @@ class Document:
 
 
 def read(file: str) -> tuple[Document, ...]:
-    """Every document of a file that has something in it.
+    """The documents of a file that are not empty.
 
     Args:
         file: its path, or `STDIN`.
 
     Raises:
-        UnreadableFile: it cannot be read, is neither YAML nor JSON, or is too much of it.
+        UnreadableFile: it cannot be read, is neither YAML nor JSON, or is too large.
     """
     place = Place(file)
     try:
@@ -99,12 +99,12 @@ def parsed(content: bytes, file: str) -> tuple[Document, ...]:
 
 
 def objects(documents: Iterable[Document]) -> Iterator[Document]:
-    """The documents, with lists of objects taken apart: what has `items` is one to kubectl, whatever its kind.
+    """The documents, with lists of objects unpacked: kubectl takes everything that has `items` for one.
 
     Objects in a list of one kind, such as `PodList`, need not say what they are; here they do.
 
     Raises:
-        UnreadableFile: `items` is no list.
+        UnreadableFile: `items` is not a list.
     """
     for document in documents:
         value = document.value
@@ -125,7 +125,7 @@ def _items(value: Mapping[str, object], place: Place) -> Sequence[object]:
 
 
 def _inside(place: Place, number: int) -> Place:
-    """Lists in lists are told by the outermost index: what follows has a name."""
+    """Items of nested lists have the outermost index: the object has a name."""
     return place if place.item is not None else replace(place, item=number)
 
 
@@ -187,7 +187,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _not_json(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 # YAML
@@ -197,12 +197,12 @@ def _from_yaml(text: str, place: Place) -> Iterator[tuple[int, object]]:
     number = 0
     try:
         for chunk in chunks(text):
-            # Remarks in front of the first --- are no document.
-            number += 1 if number or chunk.before or not _only_remarks(chunk.text) else 0
+            # Comments before the first --- are not a document.
+            number += 1 if number or chunk.before or not _only_comments(chunk.text) else 0
             yield number, chunk.value()
     except NotAsKubectl as error:
         _refuse(replace(place, document=max(number, 1)), str(error))
 
 
-def _only_remarks(text: str) -> bool:
+def _only_comments(text: str) -> bool:
     return all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines())

@@ -1,6 +1,6 @@
-"""Dumps of clusters, as ``kubectl get -A -o json`` writes them: one list, object by object, however long it is.
+"""Dumps of clusters, as ``kubectl get -A -o json`` writes them: one list of any length, read object by object.
 
-A file is mapped, so that an object at a time takes memory; what comes by a pipe goes to a temporary file first.
+A file is mapped, so only one object at a time is in memory; the content of a pipe goes to a temporary file first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _CHUNK: Final = 2**20
-# Objects between two words on how far it is.
+# Objects between two messages about progress.
 _STEP: Final = 20_000
 
 
@@ -45,7 +45,7 @@ def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) 
     Args:
         files: paths, or `STDIN`.
         largest: bytes of one of them. What is not one list in JSON has `documents.LARGEST` at most in any case.
-        progress: told now and then how far it is.
+        progress: called now and then with the progress.
 
     Raises:
         UnreadableFile: one is neither YAML nor JSON, or too large.
@@ -60,7 +60,7 @@ def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) 
 
 
 class _Dump(Protocol):
-    """The objects of one dump, those first on which others depend."""
+    """The objects of one dump; Namespaces come first, because others depend on them."""
 
     def namespaces(self) -> Iterator[Document]: ...
 
@@ -74,7 +74,8 @@ def _dump(file: str, content: bytes | mmap.mmap) -> _Dump:
         return _Large(file, msgspec.json.decode(content, type=_List))
     except msgspec.DecodeError as error:
         raise UnreadableFile(
-            f"{Place(file)}: is larger than {LARGEST // 2**20} MiB and no list in JSON ({error}); write it with -o json"
+            f"{Place(file)}: is larger than {LARGEST // 2**20} MiB and not a list in JSON ({error}); write it with"
+            " -o json"
         ) from None
 
 
@@ -141,8 +142,8 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
                 f"{Place(file)}: cannot be read ({error.strerror}); give the path of a readable file"
             ) from None
         if size > largest:
-            raise UnreadableFile(f"{Place(file)}: is larger than {largest} bytes; allow more by --max-size")
-        # Not closed but left to whoever holds parts of it.
+            raise UnreadableFile(f"{Place(file)}: is larger than {largest} bytes; allow more with --max-size")
+        # Not closed: others still hold parts of it.
         yield mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
@@ -154,7 +155,7 @@ def _is_file(opened: IO[bytes]) -> bool:
 
 
 def _copied(source: IO[bytes], largest: int) -> IO[bytes]:
-    """A temporary file with as much as may be, and a byte more if there is more."""
+    """A temporary file with the first bytes, one more than is allowed at most."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
     left = largest + 1
     while left and (chunk := source.read(min(_CHUNK, left))):

@@ -1,6 +1,6 @@
-"""Which files a path stands for: a directory is what kubectl reads of it, or what its kustomization lists.
+"""Which files a path stands for: of a directory those that kubectl reads, or that its kustomization lists.
 
-A kustomization that changes what it lists is not carried out here; `kustomize build` is, in front.
+A kustomization that changes what it lists is refused: `kustomize build` has to run before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 _KUSTOMIZATIONS: Final = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-# What changes nothing, and says which files there are.
+# Members that change nothing, and name the files.
 _LISTING: Final = frozenset({"apiVersion", "kind", "metadata", "resources"})
 
 
@@ -23,10 +23,10 @@ def files_of(path: str) -> Iterator[str]:
     """The files that a path stands for, in the order of their names.
 
     Args:
-        path: a file, a directory, which is not searched deeper, or `STDIN`.
+        path: a file, a directory (without its subdirectories), or `STDIN`.
 
     Raises:
-        UnreadableFile: there are none, or a kustomization does more than to list them.
+        UnreadableFile: there are none, or a kustomization does more than list them.
     """
     folder = Path(path)
     if path == STDIN or not folder.is_dir():
@@ -47,17 +47,17 @@ def _kustomization(folder: Path) -> Path | None:
 
 def _listed(kustomization: Path, around: tuple[Path, ...]) -> Iterator[str]:
     folder = kustomization.parent
-    how = f"write `kustomize build {folder}` in front, and - for {folder}"
+    how = f"run `kustomize build {folder}` first, and give - instead of {folder}"
     for name in _resources(kustomization, how):
         path = folder / name
         if not path.is_dir():
             if not path.exists():
-                raise UnreadableFile(f"{kustomization}: {name!r} is no file here; {how}")
+                raise UnreadableFile(f"{kustomization}: {name!r} is not a file here; {how}")
             yield str(path)
             continue
         inner = _kustomization(path)
         if inner is None or path.resolve() in around:
-            raise UnreadableFile(f"{kustomization}: {name!r} has no kustomization, or is around this one")
+            raise UnreadableFile(f"{kustomization}: {name!r} has no kustomization, or contains this one")
         yield from _listed(inner, (*around, path.resolve()))
 
 
@@ -65,10 +65,12 @@ def _resources(kustomization: Path, how: str) -> list[str]:
     documents = read(str(kustomization))
     value = documents[0].value if len(documents) == 1 else None
     if not isinstance(value, dict):
-        raise UnreadableFile(f"{kustomization}: is no kustomization")
+        raise UnreadableFile(f"{kustomization}: is not a kustomization")
     if others := sorted(set(value) - _LISTING):
-        raise UnreadableFile(f"{kustomization}: {', '.join(others)}: changes what is read; {how}")
+        raise UnreadableFile(
+            f"{kustomization}: {', '.join(others)}: changes the resources, which is not done here; {how}"
+        )
     resources = value.get("resources")
     if not isinstance(resources, list) or not all(isinstance(each, str) for each in resources):
-        raise UnreadableFile(f"{kustomization}: resources is no list of files; {how}")
+        raise UnreadableFile(f"{kustomization}: resources is not a list of files; {how}")
     return resources

@@ -83,7 +83,7 @@ class Chunk:
 
 def _told(error: yaml.MarkedYAMLError) -> str:
     if isinstance(error, yaml.composer.ComposerError) and "another document" in str(error.problem):
-        return "something follows the end of the document, which kubectl passes over; write --- in front of it"
+        return "something follows the end of the document, which kubectl ignores; write --- before it"
     return f"{error.problem or error}; correct the YAML"
 
 
@@ -111,7 +111,7 @@ def chunks(stream: str) -> Iterator[Chunk]:
 def _check_separator(line: str, number: int) -> None:
     rest = line.removeprefix(_SEPARATOR).strip()
     if rest and not rest.startswith("#"):
-        raise NotAsKubectl(number, f"{rest[:40]!r} follows --- on its line; write it on the next one")
+        raise NotAsKubectl(number, f"{rest[:40]!r} follows --- on the same line; write it on the next line")
 
 
 def _chunk(lines: Sequence[str], before: int) -> Chunk:
@@ -119,9 +119,7 @@ def _chunk(lines: Sequence[str], before: int) -> Chunk:
     text = "".join(line.removesuffix("\r") + "\n" for line in lines).removeprefix(_MARK)
     if match := _MARKED_LINE.search(text):
         line = before + text.count("\n", 0, match.end()) + 1
-        raise NotAsKubectl(
-            line, "there is a byte order mark; write --- on a line of its own in front of it, or remove it"
-        )
+        raise NotAsKubectl(line, "there is a byte order mark; write --- on its own line before it, or remove it")
     return Chunk(text, before)
 
 
@@ -150,7 +148,7 @@ def _check_events(text: str) -> None:
         if depth > DEEPEST:
             raise TooDeep
         if getattr(event, "tag", None) == "!":
-            raise _Wrong(event, "the tag ! means nothing here")
+            raise _Wrong(event, "the tag ! has no meaning here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ class _Read:
 
 
 class _Reader:
-    """Makes the values of one document."""
+    """Builds the values of one document."""
 
     def __init__(self) -> None:
         # An anchor stands before its aliases.
@@ -244,8 +242,7 @@ def _check_order(merge: yaml.Node, written: Mapping[str, object], merged: Mappin
         if key in merged and merged[key] != written[key]:
             raise _Wrong(
                 merge,
-                f"<< brings in another {key!r} than stands before it, and not everybody lets the same"
-                " one count; write << first",
+                f"<< sets {key!r} to another value than above, and readers differ on which one counts; write << first",
             )
 
 
@@ -266,12 +263,12 @@ def _key(node: yaml.Node) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None or isinstance(value, float):
-        raise _Wrong(node, "a key is no text; write it in quotes")
+        raise _Wrong(node, "a key is not a text; write it in quotes")
     return str(value)
 
 
 def _unknown_tag(node: yaml.Node) -> str:
-    return f"the tag {node.tag.replace(_TAG, '!!')} means nothing here"
+    return f"the tag {node.tag.replace(_TAG, '!!')} has no meaning here"
 
 
 # Texts without quotes
@@ -286,7 +283,7 @@ def _scalar(node: yaml.ScalarNode) -> object:
         raise _Wrong(node, _unknown_tag(node))
     value = _meant(node)
     if type(value) not in _TYPES[node.tag]:
-        raise _Wrong(node, f"{node.value!r} is not what its tag says")
+        raise _Wrong(node, f"{node.value!r} does not match its tag")
     return value
 
 
@@ -314,7 +311,7 @@ _MOST: Final = 2**64
 def _meant(node: yaml.ScalarNode) -> object:
     """What a text without quotes stands for: go-yaml v2's `resolve.go`; times stay texts."""
     if _NO_JSON.fullmatch(node.value) or _ODD.fullmatch(node.value):
-        raise _Wrong(node, f"{node.value} is no value of JSON; write it in quotes if it is a text")
+        raise _Wrong(node, f"{node.value} is not a JSON value; write it in quotes if it is a text")
     return _unquoted(node.value)
 
 

@@ -72,13 +72,13 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     names = ", ".join(map(str, paths))
     configs = [each.config for each in read_all if each.config is not None]
     if len(configs) > 1:
-        raise UnreadableFile(f"{names}: {len(configs)} configurations; a Trow has one")
+        raise UnreadableFile(f"{names}: {len(configs)} configurations; Trow has one, so give one")
     config = configs[0] if configs else Config()
     adapt = adapted(config)
     policies = [policy if each.config else adapt(policy) for each in read_all for policy in each.policies]
     exceptions = [exception for each in read_all for exception in each.exceptions]
     if not policies:
-        raise UnreadableFile(f"{names}: no policy is there; write {' or '.join(KINDS[:2])}, or {CONFIGURED}.default")
+        raise UnreadableFile(f"{names}: there is no policy; write {' or '.join(KINDS[:2])}, or {CONFIGURED}.default")
     _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
     _refuse_twins(names, [(f"{EXCEPTION}/{exception.name}", "") for exception in exceptions])
     kinds = {Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in config.admission.extra_kinds}
@@ -103,7 +103,7 @@ def _refuse_twins(names: str, titles: Sequence[tuple[str, str]]) -> None:
     for title, namespace in titles:
         if titles.count((title, namespace)) > 1:
             where = f" in the namespace {namespace}" if namespace else ""
-            raise UnreadableFile(f"{names}: {title}{where} is there twice; a cluster would keep the last one only")
+            raise UnreadableFile(f"{names}: {title}{where} is there twice; a cluster would keep only the last one")
 
 
 def _read(file: Path, namespace: str, *, alone: bool) -> _Read:
@@ -129,7 +129,7 @@ def _is_configuration(value: object) -> TypeGuard[dict[str, object]]:
 def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
     if not set(Config.__struct_fields__) & set(document):
         raise UnreadableFile(
-            f"{file}: is neither a configuration of Trow nor an object of Kubernetes, which has apiVersion and kind"
+            f"{file}: is neither a configuration of Trow nor an object of Kubernetes with apiVersion and kind"
         )
     try:
         config = load(file, {}, {}, only=_ABOUT_IMAGES)
@@ -143,13 +143,13 @@ def _from_manifest(document: Document, namespace: str) -> Policy | PolicyExcepti
     """The policy or exception; None of what is something else."""
     item = document.value
     if not isinstance(item, dict):
-        raise UnreadableFile(f"{document.place}: is no object; write {', '.join(KINDS)} of {API_VERSION}")
+        raise UnreadableFile(f"{document.place}: is not an object; write {', '.join(KINDS)} of {API_VERSION}")
     if not is_ours(item):
         kind = item.get("kind")
         if kind and kind not in KINDS:
             return None
-        what = f"{item.get('apiVersion', '')} {kind or 'what has no kind'}".strip()
-        raise UnreadableFile(f"{document.place}: {what} is no policy; write {', '.join(KINDS)} of {API_VERSION}")
+        what = f"{item.get('apiVersion', '')} {kind or 'an object without kind'}".strip()
+        raise UnreadableFile(f"{document.place}: {what} is not a policy; write {', '.join(KINDS)} of {API_VERSION}")
     try:
         if item.get("kind") == EXCEPTION:
             # One that no cluster has yet begins when it is applied: now.

@@ -1,4 +1,4 @@
-"""The labels of namespaces, as far as files say them."""
+"""The labels of namespaces that are among the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NamespaceLabels:
         self._labels: dict[str, Mapping[str, str]] = {}
 
     def learn(self, item: object) -> None:
-        """Take down the labels, if it is a Namespace."""
+        """Remember the labels, if it is a Namespace."""
         metadata = item.get("metadata") if is_namespace(item) else None
         name = metadata.get("name") if isinstance(metadata, dict) else None
         if isinstance(metadata, dict) and isinstance(name, str):

@@ -189,7 +189,9 @@ def test_matching_certificate_and_key_are_accepted_and_others_refused(tmp_path: 
 def test_registry_that_others_can_reach_and_that_knows_nobody_is_refused(write: Write, bind: str) -> None:
     file = write(f"listen: {{bind: [{', '.join(repr(each.strip()) for each in bind.split(','))}]}}")
     [problem] = problems(file)
-    assert str(problem).startswith(f"{file}: listen.bind: lets other machines in, and everybody could push and delete;")
+    assert str(problem).startswith(
+        f"{file}: listen.bind: is reachable from other machines, and everybody could push and delete;"
+    )
     assert "auth.user" in problem.fix
     assert "--allow-anonymous-push" in problem.fix
     allowed = load(file, {}, {"auth.allow_anonymous_push": "true"})
@@ -240,8 +242,13 @@ ISSUER: Final = "name: github, issuer: 'https://a.example', audiences: [trow]"
             "contradicts auth.allow_anonymous_push",
             "set one of them",
         ),
-        ("auth: {users_file: FILE}", "auth.users_file", "has users who may do nothing", "into access.rules"),
-        (f"auth: {{oidc: [{{{ISSUER}}}, {{{ISSUER}}}]}}", "auth.oidc", "has a name twice", "a name of its own"),
+        ("auth: {users_file: FILE}", "auth.users_file", "has users without any permission", "into access.rules"),
+        (
+            f"auth: {{oidc: [{{{ISSUER}}}, {{{ISSUER}}}]}}",
+            "auth.oidc",
+            "has two issuers of one name",
+            "a name of its own",
+        ),
         (f"auth: {{oidc: [{{{ISSUER.replace('github', 'Git Hub')}}}]}}", "auth.oidc", "'Git Hub' lacks", "complete it"),
         (f"auth: {{oidc: [{{{ISSUER.replace('[trow]', '[]')}}}]}}", "auth.oidc", "an audience", "a token for anybody"),
         (f"auth: {{oidc: [{{{ISSUER}, algorithms: []}}]}}", "auth.oidc", "or an algorithm", "complete it"),
@@ -302,23 +309,38 @@ ISSUER: Final = "name: github, issuer: 'https://a.example', audiences: [trow]"
         (
             "kubernetes: {kubeconfig: FILE, api_server: 'https://10.0.0.1'}",
             "kubernetes.kubeconfig",
-            "stands beside api_server",
-            "keep one way",
+            "is set together with api_server",
+            "keep one of them",
         ),
-        ("kubernetes: {kubeconfig: FILE, token_file: FILE}", "kubernetes.kubeconfig", "stands beside", "keep one way"),
-        ("kubernetes: {kubeconfig: FILE, ca_file: FILE}", "kubernetes.kubeconfig", "stands beside", "keep one way"),
+        (
+            "kubernetes: {kubeconfig: FILE, token_file: FILE}",
+            "kubernetes.kubeconfig",
+            "is set together",
+            "keep one of them",
+        ),
+        (
+            "kubernetes: {kubeconfig: FILE, ca_file: FILE}",
+            "kubernetes.kubeconfig",
+            "is set together",
+            "keep one of them",
+        ),
         (
             "audit: {enabled: false, fail_closed: true}",
             "audit.fail_closed",
-            "demands a record that audit.enabled switches off",
-            "switch one",
+            "needs audit.enabled, which is off",
+            "change one",
         ),
-        ("audit: {webhook_token_file: FILE}", "audit.webhook_token_file", "no use without audit.webhook", "set that"),
-        ("audit: {webhook_ca_file: FILE}", "audit.webhook_ca_file", "no use without audit.webhook", "set that"),
+        (
+            "audit: {webhook_token_file: FILE}",
+            "audit.webhook_token_file",
+            "no effect without audit.webhook",
+            "set that",
+        ),
+        ("audit: {webhook_ca_file: FILE}", "audit.webhook_ca_file", "no effect without audit.webhook", "set that"),
         (
             "listen: {client_tls: {bind: '[::]:1', client_ca: FILE}}",
             "listen.client_tls",
-            "has no certificate",
+            "has no server certificate",
             "listen.tls",
         ),
         ("kubernetes: {kubeconfig: MISSING}", "kubernetes.kubeconfig", "missing cannot be read (No such", "a readable"),
@@ -398,7 +420,7 @@ def test_every_contradiction_is_told_at_once(write: Write) -> None:
     [
         (
             "admission: {registries: ['https://reg.example.com/']}",
-            "'https://reg.example.com/' is a URL, and images name a host: reg.example.com; write a host, perhaps",
+            "'https://reg.example.com/' is a URL, and images name a host: reg.example.com; write a host, with",
         ),
         ("image_validation: {default: Deny, allow: ['https://x.y/']}", "; write it without scheme"),
         (

@@ -13,14 +13,14 @@ BIND = "TROW_LISTEN_BIND"
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"TROW_LISTEN_PROBES": "127.0.0.1:8000"}, "listen.probes: 127.0.0.1:8000 is the address of listen.bind too"),
-        ({BIND: "127.0.0.1:1,127.0.0.1:1"}, "listen.bind: 127.0.0.1:1 is the address of listen.bind too"),
+        ({"TROW_LISTEN_PROBES": "127.0.0.1:8000"}, "listen.probes: 127.0.0.1:8000 is also the address of listen.bind"),
+        ({BIND: "127.0.0.1:1,127.0.0.1:1"}, "listen.bind: 127.0.0.1:1 is also the address of listen.bind"),
         (
             {"TROW_REGISTRY_EMPTY_UPLOAD_EXPIRY": "2h"},
             "registry.empty_upload_expiry: is longer than registry.upload_expiry",
         ),
-        ({"TROW_AUDIT_ENABLED": "false", "TROW_AUDIT_STDOUT": "true"}, "audit.stdout: is of no use without audit.en"),
-        ({"TROW_AUDIT_ENABLED": "false", "TROW_AUDIT_FILE": "a"}, "audit.file: is of no use without audit.enabled"),
+        ({"TROW_AUDIT_ENABLED": "false", "TROW_AUDIT_STDOUT": "true"}, "audit.stdout: has no effect without audit.en"),
+        ({"TROW_AUDIT_ENABLED": "false", "TROW_AUDIT_FILE": "a"}, "audit.file: has no effect without audit.enabled"),
     ],
 )
 def test_what_can_never_work_together_is_refused(given: dict[str, str], said: str) -> None:

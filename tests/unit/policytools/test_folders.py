@@ -37,15 +37,21 @@ def test_a_kustomization_that_only_lists_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("resources: [a.yaml]\nimages: [{name: a, newTag: '1'}]\n", "images: changes what is read; write `kustomize"),
-        ("resources: [https://example.com/a.yaml]\n", "'https://example.com/a.yaml' is no file here; write `kustomize"),
-        ("resources: [missing.yaml]\n", "'missing.yaml' is no file here"),
+        (
+            "resources: [a.yaml]\nimages: [{name: a, newTag: '1'}]\n",
+            "images: changes the resources, which is not done here; run `kustomize",
+        ),
+        (
+            "resources: [https://example.com/a.yaml]\n",
+            "'https://example.com/a.yaml' is not a file here; run `kustomize",
+        ),
+        ("resources: [missing.yaml]\n", "'missing.yaml' is not a file here"),
         ("resources: [below]\n", "'below' has no kustomization"),
-        ("resources: [.]\n", "'.' has no kustomization, or is around this one"),
-        ("resources: a.yaml\n", "resources is no list of files"),
-        ("kind: Kustomization\n", "resources is no list of files"),
-        ("- a\n", "is no kustomization"),
-        ("", "is no kustomization"),
+        ("resources: [.]\n", "'.' has no kustomization, or contains this one"),
+        ("resources: a.yaml\n", "resources is not a list of files"),
+        ("kind: Kustomization\n", "resources is not a list of files"),
+        ("- a\n", "is not a kustomization"),
+        ("", "is not a kustomization"),
     ],
 )
 def test_a_kustomization_that_does_more_is_refused(tmp_path: Path, content: str, message: str) -> None:

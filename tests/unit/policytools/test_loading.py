@@ -142,21 +142,21 @@ def test_a_directory(tmp_path: Path) -> None:
     [
         ("", ": is empty"),
         ("# nothing\n---\n", ": is empty"),
-        ("log: {level: debug}\n", ": no policy is there; write ClusterImagePolicy or ImagePolicy, or image_validation"),
-        (EXCEPTION, ": no policy is there"),
+        ("log: {level: debug}\n", ": there is no policy; write ClusterImagePolicy or ImagePolicy, or image_validation"),
+        (EXCEPTION, ": there is no policy"),
         ("image_validation: {default: Maybe}\n", "image_validation.default: "),
         ("image_validation: {default: Deny, allow: ['a b']}\n", "image_validation.allow: "),
         ("image_validation: {default: Deny}\nlgo: {}\n", "lgo: unknown setting"),
-        ("replicas: 1\n", ": is neither a configuration of Trow nor an object of Kubernetes, which has apiVersion"),
+        ("replicas: 1\n", ": is neither a configuration of Trow nor an object of Kubernetes with apiVersion"),
         ("image_validation: {default: Deny}\nadmission: {registries: [a b]}\n", "admission.registries: "),
         ("image_validation: {default: Deny}\nadmission: {registrys: [a]}\n", "did you mean admission.registries?"),
-        ("apiVersion: v1\nkind: Pod\n", ": no policy is there"),
+        ("apiVersion: v1\nkind: Pod\n", ": there is no policy"),
         (
             CLUSTER.replace("policy.trow.io", "trow.io"),
-            ", document 1: trow.io/v1alpha1 ClusterImagePolicy is no policy",
+            ", document 1: trow.io/v1alpha1 ClusterImagePolicy is not a policy",
         ),
-        (f"{CLUSTER}---\nlog: {{}}\n", ", document 2: what has no kind is no policy"),
-        (f"{CLUSTER}---\n- 1\n", ", document 2: is no object"),
+        (f"{CLUSTER}---\nlog: {{}}\n", ", document 2: an object without kind is not a policy"),
+        (f"{CLUSTER}---\n- 1\n", ", document 2: is not an object"),
         (
             CLUSTER.replace("ClusterImagePolicy", "OtherPolicy"),
             ", document 1: policy.trow.io/v1alpha1 OtherPolicy is not",
@@ -195,7 +195,7 @@ def test_policies_of_several_places_are_one_set(tmp_path: Path) -> None:
     (tmp_path / "c").write_text(CLUSTER)
     found = policies_from([tmp_path / "a", tmp_path / "c"]).rules.policies
     assert [policy.title for policy in found] == ["image_validation", "ClusterImagePolicy/one"]
-    with pytest.raises(UnreadableFile, match="2 configurations; a Trow has one"):
+    with pytest.raises(UnreadableFile, match="2 configurations; Trow has one, so give one"):
         policies_from([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(UnreadableFile, match="ClusterImagePolicy/one is there twice"):
         policies_from([tmp_path / "c", tmp_path / "c"])
