@@ -83,8 +83,10 @@ def manifest(client: Client, repository: str, reference: str, method: str = "GET
 def assert_refused(reply: Reply, image: str) -> None:
     assert reply.refusal == (403, "DENIED")
     (error,) = reply.json["errors"]
-    assert error["message"].startswith(f"a policy does not let this image run: pull: {image} is allowed by no rule")
-    assert error["detail"]["reason"].startswith(f"pull: {image} is allowed by no rule (image_validation, default)")
+    assert error["message"].startswith(
+        f"a policy does not let this image run: pull: {image} is not allowed by any rule"
+    )
+    assert error["detail"]["reason"].startswith(f"pull: {image} is not allowed by any rule (image_validation, default)")
 
 
 @pytest.mark.parametrize("user", [NODE, KUBELET])
@@ -105,7 +107,9 @@ def test_a_denied_pull_is_on_record(house: House) -> None:
     assert manifest(house.user(NODE), evil, "v1").status == 403
     record = house.records.one(action="admission", repository=evil)
     assert (record["outcome"], record["actor"]["user"], record["reference"]) == ("denied", NODE, "v1")
-    assert record["reason"].startswith(f"pull: {REGISTRY}/{evil}:v1 is allowed by no rule (image_validation, default)")
+    assert record["reason"].startswith(
+        f"pull: {REGISTRY}/{evil}:v1 is not allowed by any rule (image_validation, default)"
+    )
     assert house.records.search(action="pull", repository=evil) == []
 
 

@@ -49,8 +49,8 @@ def strict(place: Place) -> Place:
 def refusal(place: Place, who: str, image: str = ALIEN) -> str:
     """What is said to whoever wants to run an image that no rule allows."""
     return (
-        f'admission webhook "must-validate.trow.io" denied the request: {who}: {image} is allowed by no rule'
-        f" (ClusterImagePolicy/{place.name}, default); allowed are registry.example.com/**"
+        f'admission webhook "must-validate.trow.io" denied the request: {who}: {image} is not allowed by any rule'
+        f" (ClusterImagePolicy/{place.name}, default); use one of registry.example.com/**"
     )
 
 
@@ -99,7 +99,7 @@ def test_everything_that_is_wrong_is_said_at_once(strict: Place) -> None:
     volume = {"name": "data", "image": {"reference": "quay.io/data/set:3"}}
     said = strict.create(pod(ALIEN, volumes=[volume]))
     assert refusal(strict, "container web") in said
-    assert "; image volume data: quay.io/data/set:3 is allowed by no rule" in said
+    assert "; image volume data: quay.io/data/set:3 is not allowed by any rule" in said
 
 
 def test_a_rule_that_denies_is_named(place: Place) -> None:
@@ -340,7 +340,7 @@ def test_what_makes_pods_is_judged_by_the_name_that_they_get(place: Place) -> No
     assert place.create(workload("Deployment", f"{UPSTREAM}/org/app:1")) == "deployment.apps/web created\n"
     assert until(lambda: images(place)) == [f"{PREFIX}/org/app:1"]
     for kind in KINDS:
-        assert f"container web: {ALIEN} is allowed by no rule" in place.create(workload(kind))
+        assert f"container web: {ALIEN} is not allowed by any rule" in place.create(workload(kind))
 
 
 def test_what_makes_pods_is_judged_by_the_digest_that_they_get(warden: Warden, place: Place) -> None:

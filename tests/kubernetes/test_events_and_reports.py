@@ -47,8 +47,8 @@ def place(warden: Warden) -> Place:
 
 def denial(place: Place, who: str) -> str:
     return (
-        f"{who}: {ALIEN} is allowed by no rule (ClusterImagePolicy/{place.name}, default);"
-        " allowed are registry.example.com/**"
+        f"{who}: {ALIEN} is not allowed by any rule (ClusterImagePolicy/{place.name}, default);"
+        " use one of registry.example.com/**"
     )
 
 

@@ -661,7 +661,7 @@ def test_what_makes_pods_is_answered_early(api: Api, controllers: str) -> None:
         assert verdict
         refused = controllers == "enforce" or (kind == "Job" and controllers == "warn")
         assert bool(verdict.denials(Mode.ENFORCE)) is (bad.status == 403) is refused, (kind, bad)
-        warned = "docker.io/evil/first:1 is allowed by no rule" in bad.warning
+        warned = "docker.io/evil/first:1 is not allowed by any rule" in bad.warning
         assert bool(verdict.denials(Mode.WARN)) is warned is (controllers == "warn" and not refused), (kind, bad)
     assert gate.create(pod("docker.io/evil/first:1")).status == 403
 
@@ -672,7 +672,7 @@ def test_in_the_mode_warn_everything_is_let_in_with_a_warning(api: Api) -> None:
     for item in (pod("docker.io/evil/first:1"), maker("apps", "Deployment", "docker.io/evil/first:1")):
         tried = gate.create(item)
         assert tried.status == 201
-        assert "docker.io/evil/first:1 is allowed by no rule" in tried.warning
+        assert "docker.io/evil/first:1 is not allowed by any rule" in tried.warning
     assert gate.create(pod("nginx")).warning == ""
 
 
@@ -779,10 +779,10 @@ def test_an_exception_is_over_when_the_policy_is_compiled_without_it(api: Api) -
 def test_a_refusal_says_what_where_and_what_would_pass(gates: Mapping[str, Gate]) -> None:
     gate = gates["exact"]
     said = gate.create(pod("nginx", "team/app", "evil/app")).message
-    allowed = "allowed are registry.example.com/**, registry.example.com/team/**, docker.io/library/* or 3 more"
+    allowed = "use one of registry.example.com/**, registry.example.com/team/**, docker.io/library/* or 3 more"
     title = gate.policy.title
     assert (
-        f"container c1: docker.io/team/app:latest is allowed by no rule ({title}, default); {allowed}; and 1 more"
+        f"container c1: docker.io/team/app:latest is not allowed by any rule ({title}, default); {allowed}; and 1 more"
         in said
     )
 
@@ -807,10 +807,10 @@ def test_a_refusal_names_the_rules(gates: Mapping[str, Gate]) -> None:
             "always",
             "nginx",
             "IfNotPresent",
-            "has another imagePullPolicy than Always (#, require.imagePullPolicy); write",
+            "has an imagePullPolicy other than Always (#, require.imagePullPolicy); write",
         ),
         ("versions", "nginx:1.4.3", "Always", "docker.io/library/nginx:1.4.3 is denied (#, broken); use an image"),
-        ("versions", "nginx:2.0.0", "Always", "no rule (#, default); allowed are */**:semver(>=1.2 <2 || ^10.4)"),
+        ("versions", "nginx:2.0.0", "Always", "no rule (#, default); use one of */**:semver(>=1.2 <2 || ^10.4)"),
         ("nothing", "nginx", "Always", "no rule (#, default); this policy allows nothing yet: it needs a rule"),
         ("anything", 'a"\n\\', "Always", r'container c0: "a\"\n\\" is not the name of an image (#, invalid-image)'),
         ("anything", "\u00e9" * 4000, "Always", f'"{"é" * 200}..." is not the name of an image'),

@@ -103,7 +103,9 @@ def test_a_namespace_can_only_tighten_what_the_cluster_says(warden: Warden, plac
     place.put(POLICY, "mine", policy(rules=[ALIENS]))
     assert not would_run(place, ALIEN)
     said = place.run(OURS)
-    assert f"container web: {OURS} is allowed by no rule (ImagePolicy/mine, default); allowed are docker.io/**" in said
+    assert (
+        f"container web: {OURS} is not allowed by any rule (ImagePolicy/mine, default); use one of docker.io/**" in said
+    )
     place.put(POLICY, "mine", policy(default="Allow"))
     assert not would_run(place, ALIEN)
     assert would_run(place, OURS)
@@ -237,7 +239,8 @@ def test_an_exception_is_in_force_once_somebody_else_approves(office: Warden, pl
 
     said = place.run(ALIEN)
     assert "created" in said
-    words = f"container web: {ALIEN} is allowed by no rule, but {name} exempts it: the registry of the supplier is down"
+    why = "the registry of the supplier is down"
+    words = f"container web: {ALIEN} is not allowed by any rule, but {name} exempts it: {why}"
     assert f"Warning: {words} (ClusterImagePolicy/{place.name}, default)" in said
     (record,) = until(lambda: [each for each in reviews(office, place) if not each["detail"].startswith("dry run: ")])
     assert (record["outcome"], record["actor"]["user"]) == ("ok", "admin")

@@ -222,11 +222,11 @@ def test_a_kind_that_nobody_told_of_is_warned_of_if_it_seems_to_name_images(caps
     assert judge(save(item)) == 0
     told = capsys.readouterr()
     assert "objects without images: 1" in told.out
-    assert "trow: warning: app.yaml, document 1: Fleet default/x: has something like images" in told.err
+    assert "trow: warning: app.yaml, document 1: Fleet default/x: seems to name images" in told.err
     assert "admission.extra_kinds" in told.err
     assert judge("--output", "json", save(item)) == 0
     (warning,) = report(capsys)["warnings"]
-    assert warning["message"].startswith("Fleet default/x: has something like images")
+    assert warning["message"].startswith("Fleet default/x: seems to name images")
     Path("trow.yaml").write_text(
         "admission: {extra_kinds: [{group: example.com, kind: Fleet, paths: ['spec.pods[*]']}]}\n"
     )
@@ -305,8 +305,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
                                 "rule": "default",
                                 "mode": "enforce",
                                 "verdict": "denied",
-                                "reason": "is allowed by no rule",
-                                "remedy": "allowed are registry.example.com/**",
+                                "reason": "is not allowed by any rule",
+                                "remedy": "use one of registry.example.com/**",
                                 "exception": "",
                             }
                         ],
@@ -334,8 +334,8 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert empty == ""
     assert detail == (
-        "denied: Pod team-a/p, container c1: docker.io/library/nginx:latest is allowed by no rule"
-        " (ClusterImagePolicy/ours, default); allowed are registry.example.com/**"
+        "denied: Pod team-a/p, container c1: docker.io/library/nginx:latest is not allowed by any rule"
+        " (ClusterImagePolicy/ours, default); use one of registry.example.com/**"
     )
     assert summary == "2 images: 1 allowed, 1 denied; objects without images: 1"
 
@@ -345,7 +345,8 @@ def test_tables_say_what_an_exception_and_no_policy_let_through(capsys: pytest.C
     assert judge(save(pod("nginx", namespace="team-a"), pod("nginx", namespace="kube-system"))) == 0
     out = capsys.readouterr().out
     assert (
-        "allowed: Pod team-a/p, container c0: docker.io/library/nginx:latest is allowed by no rule, but incident" in out
+        "allowed: Pod team-a/p, container c0: docker.io/library/nginx:latest is not allowed by any rule, but incident"
+        in out
     )
     assert "none applies" in out
 
@@ -392,7 +393,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot be read" in str(failure.get("message"))
     assert hostile.get("name") == 'container c1: n"<>&\x85\u2028'
     assert [each.get("type") for each in root.iter("error")] == ["undecided", "unreadable"]
-    assert "is allowed by no rule" in str(suites[2].findtext("testcase/system-out"))
+    assert "is not allowed by any rule" in str(suites[2].findtext("testcase/system-out"))
     assert suites[3].find("testcase/failure") is not None
     assert "\ufffd\ufffd" in str(suites[3][0].get("name"))
 
@@ -401,7 +402,7 @@ def test_junit(capsys: pytest.CaptureFixture[str]) -> None:
     ("content", "message"),
     [
         ("replicas: 1\n", "app.yaml, document 1: the object has no apiVersion and kind"),
-        ("- 1\n", "app.yaml, document 1: is no object of Kubernetes"),
+        ("- 1\n", "app.yaml, document 1: is not an object of Kubernetes"),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n",
             "app.yaml, document 1: Pod default/p: spec is not an object",
@@ -580,8 +581,8 @@ def test_explain_an_image_that_is_denied(capsys: pytest.CaptureFixture[str]) -> 
             "",
             "ClusterImagePolicy/ours (enforce): denied",
             "  no rule matches; the default denies it",
-            "  default: is allowed by no rule",
-            "  to pass: allowed are registry.example.com/**",
+            "  default: is not allowed by any rule",
+            "  to pass: use one of registry.example.com/**",
             "",
             "verdict: denied",
         ],
@@ -640,7 +641,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             "team-a",
             "quay.io/tool:1",
             1,
-            ["used by     containers", "  to pass: allowed are quay.io/** in initContainers", "verdict: denied"],
+            ["used by     containers", "  to pass: use one of quay.io/** in initContainers", "verdict: denied"],
         ),
         (
             OWN,
@@ -654,7 +655,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             "team-b",
             "quay.io/team-a/app:1",
             1,
-            ["  no rule matches; the default denies it", "  to pass: allowed are quay.io/team-b/**", "verdict: denied"],
+            ["  no rule matches; the default denies it", "  to pass: use one of quay.io/team-b/**", "verdict: denied"],
         ),
         (
             cluster_policy("default: Deny, namespaces: {include: [prod-*, x]}"),
@@ -706,7 +707,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             "team-a",
             "nginx",
             0,
-            ["  default: is allowed by no rule, but incident exempts it: it burns brightly", "verdict: allowed"],
+            ["  default: is not allowed by any rule, but incident exempts it: it burns brightly", "verdict: allowed"],
         ),
         (
             OURS + EXCEPTION.replace("APPROVER", '""'),

@@ -66,7 +66,7 @@ def test_what_controllers_made_is_counted_with_what_somebody_made(
         "denied team-a Deployment web nginx:1 image_validation default 2",
         "denied team-a Pod one redis image_validation default 1",
     ]
-    assert "Deployment web: container web: docker.io/library/nginx:1 is allowed by no rule" in lines[3]
+    assert "Deployment web: container web: docker.io/library/nginx:1 is not allowed by any rule" in lines[3]
     assert lines[-1] == "2 of 3 workloads would not start again"
 
 

@@ -1,6 +1,6 @@
 """What is changed in a Pod before it is stored: only where a policy asks for it, and only in Pods.
 
-Whoever owns a Deployment (Argo CD, Flux) would change it back for ever; nobody owns a Pod but its controller, which
+Whoever owns a Deployment (Argo CD, Flux) would change it back forever; nobody owns a Pod but its controller, which
 does not compare. Each change is preceded by a test, so that a Pod that somebody else changed meanwhile is left alone.
 """
 

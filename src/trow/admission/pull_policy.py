@@ -99,15 +99,15 @@ class PullPolicy:
     async def check(
         self, identity: Identity, host: str, repository: Repository, reference: Reference, record: ManifestRecord
     ) -> None:
-        """See that the policies let the image run.
+        """Check that the policies let the image run.
 
         A runtime asks for a tag first and then for what that stands for by digest: the tag counts for those too, as
         long as the policies stay the same. Who has written a digest beside the tag, or had it written there, asks for
         the digest alone: then any tag counts that this registry vouches for beside it. Whatever it was asked by, what
         is denied by digest is not given out.
 
-        Where the caller is no Pod's ServiceAccount, nobody knows the namespace; then all policies of the cluster count
-        that are about every namespace, whatever they exclude, and exceptions for any namespace, for what they let in
+        Where the caller is not a Pod's ServiceAccount, the namespace is not known. Then all policies of the cluster
+        count that are about every namespace, whatever they exclude, and exceptions for any namespace: what they let in
         has to be pulled.
 
         Args:

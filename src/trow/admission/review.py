@@ -156,14 +156,14 @@ def decode(body: bytes) -> Review:
     """Read a review.
 
     Raises:
-        RequestInvalid: it is none. The API server then does what the webhook's `failurePolicy` says.
+        RequestInvalid: it is not a review. The API server then does what the webhook's `failurePolicy` says.
     """
     try:
         envelope = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _none(str(error)) from None
+        raise _invalid(str(error)) from None
     if envelope.kind != "AdmissionReview" or envelope.api_version != API_VERSION:
-        raise RequestInvalid(f"the body is no AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
+        raise RequestInvalid(f"the body is not an AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
     if envelope.request is None:
         raise RequestInvalid("the AdmissionReview has no request; send one as an API server does")
     review = _review(envelope.request)
@@ -173,7 +173,7 @@ def decode(body: bytes) -> Review:
         try:
             _ = review.item, review.old_item
         except UnreadableObject as error:
-            raise _none(str(error)) from None
+            raise _invalid(str(error)) from None
     return review
 
 
@@ -181,24 +181,24 @@ _decoder: Final = msgspec.json.Decoder(_Envelope)
 _object_decoder: Final = msgspec.json.Decoder(dict[str, object], float_hook=finite)
 
 
-def _none(why: str) -> RequestInvalid:
+def _invalid(why: str) -> RequestInvalid:
     return RequestInvalid(
-        f"the body is no AdmissionReview: {_cut(why, LONGEST_WARNING)}; send one as an API server does"
+        f"the body is not an AdmissionReview: {_cut(why, LONGEST_WARNING)}; send one as an API server does"
     )
 
 
 def _check(name: str, raw: msgspec.Raw) -> None:
-    """See that an object is one and has a bounded number of members, before any of them is made.
+    """Check that an object is one and has a bounded number of members, before any of them is made.
 
     Raises:
-        RequestInvalid: it is none, or has more.
+        RequestInvalid: it is not an object, or has more.
     """
     content = bytes(raw)
     if content[:1] != b"{" and content != b"null":
-        raise _none(f"{name} is not an object")
+        raise _invalid(f"{name} is not an object")
     # What separates them may stand in texts too, so this is the most that there can be.
     if len(content) > LARGE and sum(map(content.count, (b",", b"{", b"["))) > MOST_MEMBERS:
-        raise _none(f"{name} has more than {MOST_MEMBERS} members")
+        raise _invalid(f"{name} has more than {MOST_MEMBERS} members")
 
 
 def _object(raw: msgspec.Raw) -> dict[str, object] | None:

@@ -34,7 +34,7 @@ class Alias:
         """Read an entry such as ``docker.io`` and ``registry.example.com/f/docker.io``.
 
         Raises:
-            ValueError: it is no registry, or no registry with a path.
+            ValueError: it is not a registry, or not a registry with a path.
         """
         host, path = images.split_host(prefix)
         try:

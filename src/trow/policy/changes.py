@@ -18,7 +18,7 @@ def prefixes_of(pull_through: Mapping[str, str]) -> dict[str, str]:
     """`admission.pull_through` by registries as they are compared.
 
     Raises:
-        InvalidImage: it names what is no registry.
+        InvalidImage: it names something that is not a registry.
     """
     return {images.registry_of(registry): prefix for registry, prefix in pull_through.items()}
 

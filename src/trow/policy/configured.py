@@ -53,7 +53,7 @@ def patterns_of(entry: str) -> tuple[ImagePattern, ...]:
             return (_version(registry, name, tag if colon else None, digest if at else None),)
         return tuple(_below(registry, name))
     except (InvalidImage, OciError, ValueError) as error:
-        raise ValueError(f"{entry!r} is no prefix of images ({error}); {_HOW}") from None
+        raise ValueError(f"{entry!r} is not a prefix of images ({error}); {_HOW}") from None
 
 
 def _split(entry: str) -> tuple[str, str]:

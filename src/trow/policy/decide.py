@@ -8,6 +8,7 @@ is no permission.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.globs import NAMESPACE
@@ -130,27 +131,31 @@ class ImageVerdict:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verdict:
     """What all policies say of all images."""
 
     images: tuple[ImageVerdict, ...] = ()
 
-    @property
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What each policy says of each image."""
         return tuple(finding for image in self.images for finding in image.findings)
 
     def denials(self, mode: Mode) -> tuple[Finding, ...]:
         """What policies of this mode do not allow, or cannot know."""
-        return tuple(finding for finding in self.findings if not finding.allowed and finding.mode is mode)
+        return tuple(finding for finding in self._denials if finding.mode is mode)
+
+    @cached_property
+    def _denials(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.allowed)
 
     @property
     def allowed(self) -> bool:
         """Whether it may run: every policy that is enforced allows it."""
-        return not any(not finding.allowed and finding.mode is Mode.ENFORCE for finding in self.findings)
+        return not any(finding.mode is Mode.ENFORCE for finding in self._denials)
 
-    @property
+    @cached_property
     def exempt(self) -> tuple[Finding, ...]:
         """What runs only because of an exception."""
         return tuple(finding for finding in self.findings if finding.exception)
@@ -201,9 +206,8 @@ def asks_about(rules: Rules, request: ImageRequest) -> Mapping[ImageReference, f
     for use in request.uses:
         if (image := reference_of(use.text)) is None:
             continue
-        where = _where(request, use)
         for policy in applying:
-            if needs := _needs(policy, image, where, rules.exceptions):
+            if needs := _needs(policy, image, request, use, rules.exceptions):
                 wanted[image] = wanted.get(image, _NOTHING) | needs
     return wanted
 
@@ -213,11 +217,12 @@ def _where(request: ImageRequest, use: ImageUse) -> Where:
 
 
 def _needs(
-    policy: Policy, image: ImageReference, where: Where, exceptions: Sequence[PolicyException]
+    policy: Policy, image: ImageReference, request: ImageRequest, use: ImageUse, exceptions: Sequence[PolicyException]
 ) -> frozenset[Need]:
     ambiguous = image.tag is not None and image.digest is not None
     if not (ambiguous or policy.looks_up):
         return _NOTHING
+    where = _where(request, use)
     left, exception = policy.facing(image, where)
     if ambiguous and exception is None and policy.facing(image, where, vouched=True)[1] is not None:
         return left.needs | _TAG
@@ -353,7 +358,7 @@ def _denied(policy: Policy, where: Where, rule: Rule | None) -> Objection:
     if rule is not None:
         return Objection(rule.name, "is denied", "use an image that this rule does not match")
     remedy = allowed_images(policy)
-    return Objection(DEFAULT, "is allowed by no rule", remedy.replace(NAMESPACE, where.namespace or NAMESPACE))
+    return Objection(DEFAULT, "is not allowed by any rule", remedy.replace(NAMESPACE, where.namespace or NAMESPACE))
 
 
 def allowed_images(policy: Policy) -> str:
@@ -364,7 +369,7 @@ def allowed_images(policy: Policy) -> str:
     if not found:
         return "this policy allows nothing yet: it needs a rule with the action Allow"
     more = f" or {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"allowed are {', '.join(found[:_SHOWN])}{more}"
+    return f"use one of {', '.join(found[:_SHOWN])}{more}"
 
 
 def _uses(rule: Rule) -> str:

@@ -50,7 +50,7 @@ _EXAMPLE: Final = "registry.example.com/team/app:1.0"
 
 
 class InvalidImage(ValueError):
-    """A text that is no reference to an image; the message says what is wrong with it."""
+    """A text that is not a reference to an image; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

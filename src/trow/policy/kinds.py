@@ -271,16 +271,16 @@ _FILLED_IN: Final = ("{{", "$(")
 
 
 def is_filled_in(kind: Kind, text: str) -> bool:
-    """Whether a text is no image yet, but a form of one that the kind's controller fills in when it makes Pods."""
+    """Whether a text is not an image yet, but a form of one that the kind's controller fills in when it makes Pods."""
     return not kind.known and any(mark in text for mark in _FILLED_IN)
 
 
-# What Pods and lookalikes have in common, for kinds that nobody has told of.
+# What Pods and lookalikes have in common, for kinds that are not known.
 _LISTS: Final = frozenset({"containers", "initContainers", "ephemeralContainers", "sidecars", "steps"})
 
 
 def seems_to_name_images(kind: Kind, item: Json) -> bool:
-    """Whether an object of a kind that nobody has told of looks as if it made Pods: a guess, for a warning."""
+    """Whether an object of a kind that is not known looks as if it made Pods: a guess, for a warning."""
     built_in = "." not in kind.group or kind.group.endswith(".k8s.io")
     return not built_in and _has_containers(item)
 

@@ -31,13 +31,13 @@ class Path(tuple[str, ...]):
         """Read a path as an operator wrote it.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not a path.
         """
         parts = [_PART.fullmatch(part) for part in text.removeprefix("$").removeprefix(".").split(".")]
         steps = [step for part in parts if part for step in (part[1], *[ENTRIES] * (len(part[2]) // len(ENTRIES)))]
         if len(steps) > _MOST_STEPS or None in parts:
             raise ValueError(
-                f"{text!r} is no path; write members with dots, [*] for every entry of a list, and * for every member"
+                f"{text!r} is not a path; write members with dots, [*] for every entry of a list and * for every member"
             )
         return cls(steps)
 
@@ -131,7 +131,9 @@ def _read(where: str, value: object, *, strict: bool) -> Iterator[ImageUse]:
         uses = (*images_of_spec(value, where), *_of_container(value, where))
         yield from (use for use in uses if use.text or strict)
     elif value or strict:
-        raise UnreadableObject(f"{where} is no image, container or specification of Pods; see admission.extra_kinds")
+        raise UnreadableObject(
+            f"{where} is not an image, a container or a specification of Pods; see admission.extra_kinds"
+        )
 
 
 def _of_container(value: Json, where: str) -> Iterator[ImageUse]:

@@ -172,4 +172,4 @@ def _digest(text: str) -> Digest | None:
     try:
         return Digest.parse(text) if text else None
     except OciError as error:
-        raise ValueError(f"{text!r} is no digest to compare with: {error}") from None
+        raise ValueError(f"{text!r} is not a digest: {error}") from None

@@ -161,7 +161,7 @@ class ForbidPullPolicyNever(_OfContainer):
 
     name = "require.forbidPullPolicyNever"
     reason = "is never pulled, so nobody knows what it is"
-    remedy = "use another imagePullPolicy than Never"
+    remedy = "use an imagePullPolicy other than Never"
     cel = "u[1] == 'Never'"
 
     def unmet(self, candidate: Candidate) -> Objection | None:
@@ -176,7 +176,7 @@ class AlwaysPulled(_OfContainer):
     type_ = Literal["Always"] | UnsetType
     absent = UNSET
     values = "Always"
-    reason = "has another imagePullPolicy than Always"
+    reason = "has an imagePullPolicy other than Always"
     remedy = "write imagePullPolicy: Always"
     cel = "u[1] != '' && u[1] != 'Always'"
 
@@ -218,7 +218,7 @@ class MaxAge(_OfConfig):
             return self._unmet("does not say when it was made", "build it with a date of creation")
         if now - self.seconds <= config.created <= now + _CLOCKS_DIFFER:
             return None
-        return self._unmet("is too old, or of the future", "build it anew")
+        return self._unmet("is too old, or dated in the future", "build it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class Platforms(_OfConfig):
         if _offers(config.platforms, self.wanted):
             return None
         wanted = ", ".join(self.wanted)
-        return self._unmet(f"is for none of the platforms allowed ({wanted})", f"build it for {wanted}")
+        return self._unmet(f"is not for any of the allowed platforms ({wanted})", f"build it for {wanted}")
 
 
 # All that there are, in the order in which an image is asked.
@@ -265,7 +265,7 @@ def needs_of(requirements: Collection[Requirement]) -> frozenset[Need]:
 
 
 def unmet(requirements: Sequence[Requirement], candidate: Candidate) -> Objection | None:
-    """The first requirement that is not fulfilled; where there is none, the first of which that is not known."""
+    """The first requirement that is not fulfilled; where all are, the first that is not known to be."""
     found = [each for requirement in requirements if (each := requirement.unmet(candidate)) is not None]
     return min(found, key=lambda each: each.unknown is not None, default=None)
 

@@ -66,7 +66,7 @@ _LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
 _DURATION: Final = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
 _REQUIRED: Final = {each.field(): each.values for each in REQUIREMENTS if each.values}
 
-# What msgspec does not say of a value that is none of them.
+# What msgspec does not say of a value that is not one of them.
 _CHOICES: Final = {
     "default": "Allow or Deny",
     "action": "Allow or Deny",
@@ -103,7 +103,7 @@ Value = TypeVar("Value", str, float)
 
 
 class ManifestError(ValueError):
-    """An object that is no policy or exception of ours; the message names it and the field."""
+    """An object that is not a policy or exception of ours; the message names it and the field."""
 
 
 class _Images(Struct, frozen=True, forbid_unknown_fields=True):
@@ -294,7 +294,7 @@ def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
         namespace: that of a namespaced policy which does not say where it is.
 
     Raises:
-        ManifestError: it is none, or not a valid one.
+        ManifestError: it is something else, or not valid.
     """
     manifest = _manifest(item, (CLUSTER, NAMESPACED))
     kind, name = manifest.kind, manifest.metadata.name
@@ -318,7 +318,7 @@ def exception_of(item: Mapping[str, object], begins: float | None = None) -> Pol
         begins: when it was made, in seconds of Unix time, if the object does not say.
 
     Raises:
-        ManifestError: it is none, or not a valid one.
+        ManifestError: it is something else, or not valid.
     """
     manifest = _manifest(item, (EXCEPTION,))
     name, created = manifest.metadata.name, manifest.metadata.creation_timestamp
@@ -356,7 +356,7 @@ def duration_of(text: str) -> float:
     """Seconds of a duration such as ``4h`` or ``1h30m``, at most 24 hours.
 
     Raises:
-        ValueError: it is none, or too long.
+        ValueError: it is not a duration, or too long.
     """
     match = _DURATION.fullmatch(text)
     seconds = (
@@ -389,7 +389,7 @@ def _readable(error: Exception, root: str = "") -> str:
         return f"{where}: {in_words(what)}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
     field = where.removesuffix("[...]").rpartition(".")[2].partition("[")[0]
     if _AN_EXPRESSION in what and field in _FORMS:
-        return f"{where}: is none; write {_FORMS[field]}"
+        return f"{where}: is not valid; write {_FORMS[field]}"
     choices = _CHOICES.get(field) if "enum" in what else None
     said = in_words(what)
     return f"{where}: {said}; write {choices}" if choices else f"{where}: {said}"

@@ -235,7 +235,7 @@ class Policy:
     def mode_of(self, stage: Stage) -> Mode:
         """How strict it is with an object.
 
-        A Job that may not have its Pods tries for ever, and a CronJob makes one after the other: Jobs are held to the
+        A Job that may not have its Pods tries forever, and a CronJob makes one after the other: Jobs are held to the
         mode of Pods, unless what makes Pods is left alone altogether.
         """
         if stage is Stage.POD or (stage is Stage.RUN and self.controllers is not Mode.IGNORE):

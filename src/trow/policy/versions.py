@@ -47,7 +47,7 @@ class VersionRange:
         """Read a range as an operator wrote it.
 
         Raises:
-            ValueError: it is none, or nothing is in it.
+            ValueError: it is not a range, or nothing is in it.
         """
         alternatives = text.split("||")
         if len(text) > LONGEST or len(alternatives) > _MOST_ALTERNATIVES:
@@ -90,7 +90,7 @@ def _number(digits: str) -> int:
 def _all_of(part: str, text: str) -> Interval:
     words = _SPACED.sub(r"\1", part.replace(",", " ")).split()
     if not words:
-        raise ValueError(f"{text!r} is no range of versions; {_HOW}")
+        raise ValueError(f"{text!r} is not a range of versions; {_HOW}")
     low: Version = (0, 0, 0)
     high: Version | None = None
     for word in words:
@@ -103,14 +103,14 @@ def _all_of(part: str, text: str) -> Interval:
 def _interval(word: str, text: str) -> Interval:
     match = _COMPARATOR.fullmatch(word)
     if match is None:
-        raise ValueError(f"{word!r} in {text!r} is no comparison of versions; {_HOW}")
+        raise ValueError(f"{word!r} in {text!r} is not a comparison of versions; {_HOW}")
     parts: list[int] = []
     for part in match.groups()[1:]:
         if part is None or not part.isdecimal():
             break
         parts.append(int(part))
     if not parts and match[1] in ("<", ">"):
-        raise ValueError(f"{word!r} in {text!r} is no version: nothing is below or above all of them; {_HOW}")
+        raise ValueError(f"{word!r} in {text!r} is not a version: nothing is below or above all of them; {_HOW}")
     if not parts:
         return (0, 0, 0), None
     first = _filled(parts)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from trow.policytools.loading import Policies
 
 NO_NAME: Final = "(no name)"
-_UNTOLD: Final = (
-    "has something like images in it, but nobody has told where in a {kind} they are, so that it was not judged; write"
-    " admission.extra_kinds into a configuration and name that by -f, too"
+_UNKNOWN_KIND: Final = (
+    "seems to name images, but it is not known where a {kind} names them, so it was not judged; write"
+    " admission.extra_kinds into a configuration, and name that file with -f too"
 )
 # RFC 1123, as Kubernetes has it for namespaces.
 
@@ -88,7 +88,7 @@ class Evaluation:
     """What became of all objects.
 
     Attributes:
-        unknown_kinds: what looks as if it named images, but is of a kind that nobody has told of.
+        unknown_kinds: what looks as if it named images, but is of a kind that is not known.
         without_images: how many objects name no image.
     """
 
@@ -156,7 +156,7 @@ def evaluate_object(
     """Judge an object, and take down what came of it; None if there was nothing to judge. Like `evaluate`."""
     item, place = document.value, document.place
     if not isinstance(item, dict):
-        evaluation.unreadable.append(Unreadable(place, "", "is no object of Kubernetes"))
+        evaluation.unreadable.append(Unreadable(place, "", "is not an object of Kubernetes"))
         return None
     what = str(item.get("kind", ""))
     try:
@@ -172,7 +172,7 @@ def evaluate_object(
         return evaluation.objects[-1]
     evaluation.without_images += 1
     if not extractor.knows(kind) and seems_to_name_images(kind, item):
-        evaluation.unknown_kinds.append(Unreadable(place, what, _UNTOLD.format(kind=kind)))
+        evaluation.unknown_kinds.append(Unreadable(place, what, _UNKNOWN_KIND.format(kind=kind)))
     return None
 
 

@@ -254,7 +254,7 @@ async def test_an_exception_by_tag_reaches_what_is_asked_for_by_digest(keep: Kee
 async def test_a_refusal_by_digest_tells_of_the_digest_and_counts_once(keep: Keep) -> None:
     keeper = keep(ours(V1))
     image = await stored(keeper, factories.image(), "v2", "v3")
-    with pytest.raises(Denied, match=f"pull: {REGISTRY}/{APP}@{image.digest} is allowed by no rule"):
+    with pytest.raises(Denied, match=f"pull: {REGISTRY}/{APP}@{image.digest} is not allowed by any rule"):
         await Guarded(keeper).asks(image, image.digest)
     assert sum(keeper.counted("trow_admission_decisions_total").values()) == 1
 

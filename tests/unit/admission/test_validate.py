@@ -158,7 +158,7 @@ async def test_what_makes_pods_is_judged_by_the_names_that_they_get(keep: Keep, 
     assert (await keeper.validate(workload(kind, spec))).allowed
     assert not (await keeper.validate(pod("nginx:1.27"))).allowed  # which was changed before, if it was to be
     denied = await keeper.validate(workload(kind, {"containers": containers("quay.io/acme/app:1")}))
-    assert "container c0: quay.io/acme/app:1 is allowed by no rule" in denied.message
+    assert "container c0: quay.io/acme/app:1 is not allowed by any rule" in denied.message
 
 
 async def test_what_makes_pods_is_judged_by_the_digests_that_they_get(keep: Keep) -> None:
@@ -177,7 +177,7 @@ async def test_what_makes_pods_is_judged_by_the_digests_that_they_get(keep: Keep
     assert (
         await keeper.validate(workload("Deployment", spec), workload("Deployment", {"containers": containers("a")}))
     ).allowed
-    for tag, reason in (("bad", "is denied"), ("absent", "is allowed by no rule")):
+    for tag, reason in (("bad", "is denied"), ("absent", "is not allowed by any rule")):
         denied = await keeper.validate(workload("Deployment", {"containers": containers(f"{REGISTRY}/team/app:{tag}")}))
         assert reason in denied.message
 
@@ -192,7 +192,7 @@ async def test_what_a_change_makes_worse_is_told_before_pods_are_made(keep: Keep
     answer = await keeper.validate(workload("Deployment", {"containers": containers("nginx:1.27")}))
     assert answer.allowed
     (warning,) = answer.warnings
-    assert f"{REGISTRY}/f/docker.io/library/nginx:1.27 is allowed by no rule" in warning
+    assert f"{REGISTRY}/f/docker.io/library/nginx:1.27 is not allowed by any rule" in warning
 
 
 async def test_updates_are_judged_by_what_is_new(keep: Keep) -> None:
@@ -264,7 +264,7 @@ async def test_a_database_that_does_not_answer(keep: Keep, caplog: pytest.LogCap
     assert ["second" in warning for warning in answer.warnings] == [True]
     assert "could not be looked up" in caplog.text
     # What a rule decides alone needs no database.
-    assert "is allowed by no rule" in (await keeper.validate(pod(THEIRS))).message
+    assert "is not allowed by any rule" in (await keeper.validate(pod(THEIRS))).message
 
 
 async def test_policies_that_are_not_known_permit_nothing_new(keep: Keep) -> None:
@@ -311,7 +311,7 @@ async def test_images_are_looked_up_where_a_policy_asks_for_it(keep: Keep) -> No
         ("v1", ""),
         ("v2", "is not in this registry"),
         ("old", "too old"),
-        ("big", "none of the platforms"),
+        ("big", "any of the allowed platforms"),
     ):
         answer = await keeper.validate(pod(f"{REGISTRY}/team/app:{tag}"))
         assert answer.allowed is not bool(word)
@@ -388,7 +388,9 @@ async def test_one_record_of_one_review(keep: Keep) -> None:
         detail=f"CREATE Pod {NAMESPACE}/web-: {OURS}, {THEIRS}",
     )
     # What counted, not what was said first.
-    assert event.reason.startswith(f"container c1: {THEIRS} is allowed by no rule (ClusterImagePolicy/third, default)")
+    assert event.reason.startswith(
+        f"container c1: {THEIRS} is not allowed by any rule (ClusterImagePolicy/third, default)"
+    )
 
 
 async def test_the_record_of_leave(keep: Keep) -> None:

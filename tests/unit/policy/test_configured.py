@@ -116,7 +116,9 @@ def test_an_image_is_covered_by_each_of_its_beginnings(text: str) -> None:
     ],
 )
 def test_entries_that_are_refused(entry: str) -> None:
-    with pytest.raises(ValueError, match=r"is no prefix of images .*write a registry, or a registry and the beginning"):
+    with pytest.raises(
+        ValueError, match=r"is not a prefix of images .*write a registry, or a registry and the beginning"
+    ):
         patterns_of(entry)
 
 
@@ -176,5 +178,5 @@ def test_what_the_configuration_says(
 
 
 def test_an_entry_that_cannot_be_read_is_an_error_of_the_whole() -> None:
-    with pytest.raises(ValueError, match=r"'quay\.io\.' is no prefix of images"):
+    with pytest.raises(ValueError, match=r"'quay\.io\.' is not a prefix of images"):
         policy_of(Effect.ALLOW, ["quay.io"], ["quay.io."])

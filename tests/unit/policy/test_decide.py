@@ -98,8 +98,8 @@ def test_what_no_rule_allows_is_denied_by_default() -> None:
     found = verdict(pod(NGINX), OURS_ONLY)
     assert not found.allowed
     assert only(found).rule == DEFAULT
-    assert only(found).reason == "is allowed by no rule"
-    assert only(found).remedy == "allowed are registry.example.com/**"
+    assert only(found).reason == "is not allowed by any rule"
+    assert only(found).remedy == "use one of registry.example.com/**"
 
 
 def test_a_policy_without_rules_denies_all_by_default() -> None:
@@ -111,9 +111,9 @@ def test_a_policy_without_rules_denies_all_by_default() -> None:
 def test_no_more_than_three_of_the_allowed_images_are_shown() -> None:
     rules = [allow(name, pattern(f"{name}.io")) for name in ("a", "b", "c", "d", "e")]
     finding = only(verdict(pod(NGINX), cluster_policy(*rules, deny("f", pattern("f.io")))))
-    assert finding.remedy == "allowed are a.io/**, b.io/**, c.io/** or 2 more"
+    assert finding.remedy == "use one of a.io/**, b.io/**, c.io/** or 2 more"
     finding = only(verdict(pod(NGINX), cluster_policy(*rules[:3])))
-    assert finding.remedy == "allowed are a.io/**, b.io/**, c.io/**"
+    assert finding.remedy == "use one of a.io/**, b.io/**, c.io/**"
 
 
 def test_what_a_rule_denies_is_denied_by_its_name() -> None:
@@ -254,16 +254,16 @@ def test_what_is_allowed_is_in_no_list_of_denials() -> None:
             required(platforms=("linux/amd64",)),
             SILENT,
             Platforms.name,
-            "is for none of the platforms",
+            "is not for any of the allowed platforms",
         ),
         # facts of an absent image are worth nothing
         (required(exists=True), replace(HERE, exists=False), Exists.name, "is not in this registry"),
         # at the very second
         (required(max_age=HOUR), made(NOW - HOUR - 0.001), MaxAge.name, "is too old"),
-        (required(max_age=HOUR), made(NOW + HOUR + 0.001), MaxAge.name, "or of the future"),
+        (required(max_age=HOUR), made(NOW + HOUR + 0.001), MaxAge.name, "dated in the future"),
         (required(max_age=HOUR), made(float("nan")), MaxAge.name, "is too old"),
         (required(max_age=HOUR), made(float("-inf")), MaxAge.name, "is too old"),
-        (required(max_age=HOUR), made(float("inf")), MaxAge.name, "or of the future"),
+        (required(max_age=HOUR), made(float("inf")), MaxAge.name, "dated in the future"),
         (required(max_age=HOUR), made(0.0), MaxAge.name, "is too old"),
         # platforms
         (required(platforms=("linux/arm64",)), HERE, Platforms.name, "(linux/arm64)"),
@@ -362,7 +362,7 @@ def test_an_image_that_may_not_be_left_unpulled(pull_policy: str, allowed: bool)
     assert found.allowed is allowed
     if not allowed:
         assert only(found).rule == ForbidPullPolicyNever.name
-        assert only(found).remedy == "use another imagePullPolicy than Never"
+        assert only(found).remedy == "use an imagePullPolicy other than Never"
 
 
 def test_facts_of_one_image_say_nothing_of_another() -> None:
@@ -515,7 +515,7 @@ def test_an_exception_turns_a_denial_round_and_says_so() -> None:
     assert found.exempt == found.findings
     finding = only(found)
     assert (finding.rule, finding.exception) == (DEFAULT, "incident")
-    assert finding.reason == "is allowed by no rule, but incident exempts it: the registry is down"
+    assert finding.reason == "is not allowed by any rule, but incident exempts it: the registry is down"
 
 
 def test_an_exception_says_nothing_of_what_is_allowed_anyhow() -> None:
@@ -700,7 +700,7 @@ def test_an_exception_from_a_namespaced_policy_counts_in_the_namespaces_it_names
         (
             "nginx",
             OURS_ONLY,
-            "docker.io/library/nginx:latest is allowed by no rule (ClusterImagePolicy/only-ours, default); {}",
+            "docker.io/library/nginx:latest is not allowed by any rule (ClusterImagePolicy/only-ours, default); {}",
         ),
         (
             "",

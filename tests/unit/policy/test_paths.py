@@ -71,7 +71,7 @@ def test_paths(text: str, steps: list[str]) -> None:
     ],
 )
 def test_what_is_no_path_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no path"):
+    with pytest.raises(ValueError, match="is not a path"):
         Path.parse(text)
 
 
@@ -123,7 +123,7 @@ def test_where_nobody_insists_an_operator_may_add_the_image() -> None:
     item = {"spec": {"containers": [{"name": "config-reloader", "resources": {}}, {"name": "x", "image": "a"}, None]}}
     assert [use.text for use in images_at(item, "spec.containers[*]", strict=False)] == ["a"]
     assert [use.text for use in images_at({"spec": {"containers": [{"image": ""}]}}, "spec", strict=False)] == []
-    with pytest.raises(UnreadableObject, match="is no image"):
+    with pytest.raises(UnreadableObject, match="is not an image"):
         images_at(item, "spec.containers[*]")
 
 
@@ -182,15 +182,15 @@ def test_an_empty_text_is_an_image_that_cannot_be_read() -> None:
     [
         ("spec.image", {"spec": "x"}, "spec is not an object"),
         ("spec.image", {"spec": ["x"]}, "spec is not an object"),
-        ("spec.image", {"spec": {"image": ["x"]}}, "spec.image is no image"),
-        ("spec.image", {"spec": {"image": 1}}, "spec.image is no image"),
-        ("spec.image", {"spec": {"image": False}}, "spec.image is no image"),
+        ("spec.image", {"spec": {"image": ["x"]}}, "spec.image is not an image"),
+        ("spec.image", {"spec": {"image": 1}}, "spec.image is not an image"),
+        ("spec.image", {"spec": {"image": False}}, "spec.image is not an image"),
         ("spec.steps[*].image", {"spec": {"steps": {"a": {"image": "x"}}}}, "spec.steps is not a list"),
         ("spec.steps[*].image", {"spec": {"steps": "x"}}, "spec.steps is not a list"),
         ("spec.steps[*].image", {"spec": {"steps": [{"image": "x"}, None]}}, "spec.steps[1] is not an object"),
         ("spec.steps[*].image", {"spec": {"steps": [["x"]]}}, "spec.steps[0] is not an object"),
         ("spec.template", {"spec": {"template": {"metadata": {}, "spec": {"containers": []}}}}, "spec.template is no"),
-        ("images[*]", {"images": ["a", None]}, "images[1] is no image"),
+        ("images[*]", {"images": ["a", None]}, "images[1] is not an image"),
         ("spec", {"spec": {"containers": "x"}}, "spec.containers is not a list"),
         ("spec", {"spec": {"image": {"repository": "x", "tag": "1"}}}, "spec.image"),
         ("spec", {"spec": {"image": "x", "imagePullPolicy": ["Never"]}}, "spec.image"),

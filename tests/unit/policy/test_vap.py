@@ -383,7 +383,7 @@ def test_the_namespace_of_a_rule_is_that_of_the_request() -> None:
     )
     written = variables(compile_policy(own))["allow0"]
     assert written.count('.replace("$namespace", request.namespace)') == 1
-    assert "allowed are q.io/$namespace/**" in json.dumps(spec(compile_policy(own))["validations"])
+    assert "use one of q.io/$namespace/**" in json.dumps(spec(compile_policy(own))["validations"])
 
 
 def test_rules_that_change_nothing_are_not_written() -> None:

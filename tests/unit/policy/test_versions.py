@@ -57,7 +57,9 @@ def test_which_tags_are_in_a_range(text: str, inside: str, outside: str) -> None
     ],
 )
 def test_what_is_no_range_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no range|is no comparison|has no version|is too long|is no version"):
+    with pytest.raises(
+        ValueError, match=r"is not a range|is not a comparison|has no version|is too long|is not a version"
+    ):
         VersionRange.parse(text)
 
 

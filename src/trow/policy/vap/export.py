@@ -6,7 +6,7 @@ defined are left to the webhook.
 
 An exception is a clause that lets its images through. The API server's expressions have no clock, but know when the
 object was created: in what is created after its end, the clause does not count. In what is updated it does, until the
-policy is compiled anew without it, which is to be done at `Compiled.until`.
+policy is compiled again without it, which is to be done at `Compiled.until`.
 """
 
 from __future__ import annotations

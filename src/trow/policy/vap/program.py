@@ -77,7 +77,7 @@ def program_of(policy: Policy, exceptions: Sequence[PolicyException]) -> Program
 
     Args:
         policy: any; what it asks of an image's content is left out.
-        exceptions: those that are to count, until this is written anew.
+        exceptions: those that are to count, until this is written again.
     """
     exempt, standing = tuple(_exempt(exceptions)), tuple(_standing(policy.exceptions))
     judged = Variable("judged", f"variables.images.filter(u, {_none_of((*exempt, *standing))})")
@@ -236,7 +236,9 @@ def _checks(policy: Policy, judged: Variable, denying: Matching, allowing: Match
         yield _Check("denied", judged, f"({denying.condition})", denying.rules, "is denied", _OTHER)
     if allowing:
         remedy = allowed_images(policy)
-        yield _Check("unlisted", judged, f"!({allowing.condition})", text(DEFAULT), "is allowed by no rule", remedy)
+        yield _Check(
+            "unlisted", judged, f"!({allowing.condition})", text(DEFAULT), "is not allowed by any rule", remedy
+        )
     for each in policy.require:
         if each.cel:
             variable = f"unmet_{each.field()}"
