@@ -35,6 +35,8 @@ COMPOSED: Final = {
     # Who may not do what and why; the fix is that of the decision, below.
     ("http/access.py", "… ……"),
     ("http/access.py", "…; …"),
+    # What the client of `trow.lib.http_client` says, and its fix (tests/unit/lib/test_http_client.py).
+    ("kube/client.py", "the Kubernetes API server at … …; …"),
     # The words of another refusal, with the place in the manifest.
     ("oci/manifest.py", "….digest: …"),
     # What is missing and what to do come from the callers, which are looked at.

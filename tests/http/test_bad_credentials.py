@@ -352,7 +352,7 @@ def oidc_issued_in_the_future(team: Team) -> str:
     return team.oidc(iat=int(time.time()) + 120)
 
 
-@forged("is no name")
+@forged("is not a name")
 def oidc_subject_with_a_line_break(team: Team) -> str:
     return team.oidc(sub="a\nb")
 

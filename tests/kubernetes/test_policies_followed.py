@@ -68,7 +68,7 @@ def ready(item: Document, condition: str = "Ready") -> Document:
 def test_a_policy_is_in_force_from_its_creation_to_its_deletion(place: Place) -> None:
     assert would_run(place, ALIEN)
     given = place.decree(rules=[rule()])
-    assert ready(given) == {"status": "True", "reason": "InForce", "message": "Trow decides by this policy"}
+    assert ready(given) == {"status": "True", "reason": "InForce", "message": "Trow enforces this policy"}
     assert not would_run(place, ALIEN)
     changed = place.decree(rules=[rule(), ALIENS])
     assert changed["metadata"]["generation"] == 2
@@ -222,7 +222,7 @@ def test_an_exception_is_in_force_once_somebody_else_approves(office: Warden, pl
     place.decree(rules=[rule()])
     name = f"incident-{place.name}"
     assert "created" in ask(place, "alice", name, duration="1h30m")
-    words = "somebody else than alice has to set spec.approver to their own name"
+    words = "somebody other than alice has to set spec.approver to their own name"
     waiting = ready(active(place, name, "WaitingForApproval"), "Active")
     assert waiting == {"status": "False", "reason": "WaitingForApproval", "message": words}
     assert not would_run(place, ALIEN)
@@ -259,7 +259,7 @@ def test_an_exception_ends_by_itself(office: Warden, place: Place) -> None:
     over = active(place, name, "Expired")
     assert seconds_between(over) == 3
     assert datetime.fromisoformat(over["status"]["expiresAt"]).timestamp() <= time.time()
-    words = f"it was over at {over['status']['expiresAt']}"
+    words = f"it expired at {over['status']['expiresAt']}"
     assert ready(over, "Active") == {"status": "False", "reason": "Expired", "message": words}
     assert not would_run(place, ALIEN)
 

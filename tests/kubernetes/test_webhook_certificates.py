@@ -173,7 +173,7 @@ def test_a_deleted_or_spoilt_secret_is_made_anew(home: Home) -> None:
         patch = json.dumps({"data": {"ca.crt": base64.b64encode(b"garbage").decode()}})
         home.cluster.kubectl("patch", "secret", "trow-webhook", "--namespace", home.place, "--patch", patch)
         guard = Guard(trow, trusting(home.bundle()))
-        until(lambda: guard.logged("ca.crt is not made of certificates in PEM; what is needed is made anew"))
+        until(lambda: guard.logged("ca.crt is not made of certificates in PEM; what is missing is issued again"))
         until(lambda: home.bundle() == home.part("ca.crt"))
         until(lambda: home.create(OURS) == (201, ""))
 

@@ -87,7 +87,7 @@ class Target:
             ValueError: it cannot be one; the message is for people.
         """
         if format not in FORMATS:
-            raise ValueError(f"{format!r} is no format of audit records; use one of {', '.join(FORMATS)}")
+            raise ValueError(f"{format!r} is not a format of audit records; use one of {', '.join(FORMATS)}")
         return cls(_parse_url(url), FORMATS[format], source, ca_file, token_file, timeout)
 
 
@@ -196,7 +196,7 @@ class Webhook:
 
     def _next_lines(self) -> list[tuple[str, Line]]:
         """What comes next, of each writer in turn: one of them may have more than can be sent."""
-        # Opened anew, for a thread cannot be cancelled and would hold on to it.
+        # Opened each time, for a thread cannot be cancelled and would hold on to it.
         with contextlib.closing(TrailReader(self._trail.path)) as reader:
             waiting = [
                 [(writer, line) for line in reader.records_after(writer, self._position(writer), self._most)]

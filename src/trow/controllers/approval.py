@@ -39,7 +39,7 @@ class Approval:
         self._changed = changed
         self._informers = {path: Informer(objects, path, self._update) for path in (_POLICIES, _BINDINGS)}
         self._since = 0.0
-        self.missing = "it is not known yet whether the API server makes sure of two people"
+        self.missing = "it is not known yet whether the API server makes sure that two people are behind it"
 
     async def watch_policies(self) -> None:
         """Follow the policies."""
@@ -54,7 +54,7 @@ class Approval:
         if self.missing:
             return self.missing
         if created <= self._since:  # times have whole seconds
-            return "it is older than the policy that makes sure of two people; make another exception"
+            return "it is older than the policy that makes sure of two people; create the exception again"
         return ""
 
     def _update(self) -> None:
@@ -75,7 +75,7 @@ class Approval:
         if policy is None:
             return f"there is no ValidatingAdmissionPolicy {NAME}, so nothing makes sure of two people; {_FIX}", 0.0
         if fingerprint(policy) != FINGERPRINT:
-            return f"the ValidatingAdmissionPolicy {NAME} is another one than is shipped; {_FIX}", 0.0
+            return f"the ValidatingAdmissionPolicy {NAME} differs from the one that Trow ships; {_FIX}", 0.0
         binding = next(filter(_binds, self._informers[_BINDINGS].objects.values()), None)
         if binding is None:
             return f"no ValidatingAdmissionPolicyBinding puts {NAME} in force everywhere; {_FIX}", 0.0

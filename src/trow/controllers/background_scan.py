@@ -1,4 +1,4 @@
-"""What already runs, held against the policies now and then: a PolicyReport for each namespace.
+"""What already runs, checked against the policies now and then: a PolicyReport for each namespace.
 
 https://github.com/kubernetes-sigs/wg-policy-prototypes (`wgpolicyk8s.io/v1alpha2`)
 """
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _GROUP: Final = "/apis/wgpolicyk8s.io/v1alpha2"
 _NAME: Final = "trow"
-# After a look so many times as long as it took, however often policies are changed.
+# A scan is followed by a pause of so many times its own duration, however often policies change.
 _REST_FACTOR: Final = 9.0
 # Of one namespace; an object of the API has about a megabyte.
 _MOST_RESULTS: Final = 500
@@ -77,16 +77,16 @@ class _Found:
 
 
 class BackgroundScan:
-    """Looks at everything that runs. `run` goes on until it is cancelled.
+    """Checks everything that runs. `run` goes on until it is cancelled.
 
     Args:
         objects: the API.
         rules: gives all policies and exceptions.
-        interval: seconds between two looks, unless `trigger` is called.
+        interval: seconds between two scans, unless `trigger` is called.
         clock: seconds of Unix time.
 
     Attributes:
-        violations: images that run against a policy, as of the last look.
+        violations: images that run against a policy, as of the last scan.
     """
 
     def __init__(
@@ -109,7 +109,9 @@ class BackgroundScan:
         self._triggered = asyncio.Event()
         self._unwanted = False
         self._failures = FailureLog(
-            log, "what runs could not be held against the policies", "what runs is held against the policies again"
+            log,
+            "what runs could not be checked against the policies",
+            "what runs is checked against the policies again",
         )
         self.violations = 0
 
@@ -118,7 +120,7 @@ class BackgroundScan:
         self._triggered.set()
 
     async def run(self) -> None:
-        """Look now and then."""
+        """Scan now and then."""
         while True:
             self._triggered.clear()
             began = time.monotonic()
@@ -139,7 +141,7 @@ class BackgroundScan:
                 continue
 
     async def scan(self) -> None:
-        """One look at everything, and the reports of it.
+        """Scan everything once, and write the reports.
 
         Raises:
             KubeRefused, Unavailable: it could not be finished.
@@ -273,7 +275,7 @@ def _timeless(value: object) -> object:
 
 
 def _ended(pod: Manifest) -> bool:
-    """Whether it runs no more, and is only kept to be looked at."""
+    """Whether it no longer runs, and is only kept for people to see."""
     return mapping(pod.get("status")).get("phase") in ("Succeeded", "Failed")
 
 

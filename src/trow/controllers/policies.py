@@ -1,4 +1,4 @@
-"""The policies that the cluster has: followed, read, and told what became of them."""
+"""The policies of the cluster: followed, read, reconciled, and given a status."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ class PolicyController:
         self._listeners: list[Callable[[], None]] = []
         self._status_failures = FailureLog(
             log,
-            "the cluster could not be told what became of its policies",
-            "the cluster is told what becomes of its policies again",
+            "the status of policies could not be written",
+            "the status of policies is written again",
         )
 
     @property
@@ -189,7 +189,7 @@ class PolicyController:
         readable = (each.exception for each in self._exceptions_read.values() if each.exception is not None)
         self._approved = tuple(each for each in readable if not self._doubt(each.begins))
         in_force = [source.policy for source in self._sources], self._approved
-        if in_force != self._applied:  # what is told in return is a change, too
+        if in_force != self._applied:  # writing a status is a change, too
             self._apply(*in_force)
             self._applied = in_force
         self._triggered.set()
@@ -225,7 +225,7 @@ class PolicyController:
             log.warning("a policy exception cannot be read, and exempts nothing: %s", error)
             return _ReadException(item, None, str(error))
 
-    # ---- what is told in return
+    # ---- statuses
 
     async def _reconcile_loop(self) -> None:
         while True:
@@ -235,7 +235,7 @@ class PolicyController:
             except TimeoutError:
                 pass
             self._triggered.clear()
-            if self._applied is None:  # to those who are told, no policies would be all that there are
+            if self._applied is None:  # those who enforce would take none for all that there are
                 continue
             try:
                 await self._reconcile()
@@ -267,13 +267,13 @@ class PolicyController:
         try:
             return await enforcement.reconcile(self._sources, active)
         except (KubeRefused, Unavailable) as error:
-            log.warning("policies could not be brought in step where they are enforced besides: %s", error)
+            log.warning("policies could not be written to the API server: %s", error)
         except Exception:
-            log.exception("policies could not be brought in step where they are enforced besides")
+            log.exception("policies could not be written to the API server")
         return {}
 
     async def _set_status(self, path: str, wanted: Manifest | None) -> None:
-        """Tell about one object; a refusal is no reason not to tell about others."""
+        """Write one status; a refusal does not keep others from being written."""
         if wanted is None:
             return
         try:
@@ -281,13 +281,13 @@ class PolicyController:
         except NotFound:
             log.debug("%s has gone meanwhile", path)
         except KubeRefused as error:
-            log.warning("the cluster could not be told what became of a policy: %s", error)
+            log.warning("the status of a policy could not be written: %s", error)
 
 
 def _ready(source: PolicyObject) -> Condition:
     if source.error:
         return Condition("Ready", holds=False, reason="Invalid", message=source.error)
-    return Condition("Ready", holds=True, reason="InForce", message="Trow decides by this policy")
+    return Condition("Ready", holds=True, reason="InForce", message="Trow enforces this policy")
 
 
 def _exception_status(read: _ReadException, now: float, doubt: Callable[[float], str]) -> Manifest | None:
@@ -305,9 +305,9 @@ def _exception_status(read: _ReadException, now: float, doubt: Callable[[float],
 def _active(exception: PolicyException, now: float) -> Condition:
     until = rfc3339(exception.ends)
     if now >= exception.ends:
-        return Condition("Active", holds=False, reason="Expired", message=f"it was over at {until}")
+        return Condition("Active", holds=False, reason="Expired", message=f"it expired at {until}")
     if not exception.active(now):
-        waiting = f"somebody else than {exception.requester} has to set spec.approver to their own name"
+        waiting = f"somebody other than {exception.requester} has to set spec.approver to their own name"
         return Condition("Active", holds=False, reason="WaitingForApproval", message=waiting)
     message = f"approved by {exception.approver}, until {until}"
     return Condition("Active", holds=True, reason="Active", message=message)

@@ -165,13 +165,18 @@ class VapController:
             return Condition("Compiled", holds=False, reason="Refused", message=error.message)
         left_out = "; ".join(compiled.left_out)
         if not compiled.policies:
-            return Condition("Compiled", holds=False, reason="NotCompiled", message=f"left out: {left_out}")
-        message = "the API server enforces it too, also while no Trow runs"
+            return Condition(
+                "Compiled",
+                holds=False,
+                reason="NotCompiled",
+                message=f"left out: {left_out}",
+            )
+        message = "the API server enforces it, too, even while Trow does not run"
         return Condition(
             "Compiled",
             holds=True,
             reason="Partly" if left_out else "InStep",
-            message=f"{message}, but for: {left_out}" if left_out else message,
+            message=f"{message}, except for: {left_out}" if left_out else message,
         )
 
     async def _apply(self, path: str, manifest: Mapping[str, object]) -> None:
@@ -190,7 +195,7 @@ class VapController:
         return generation(present) if present is not None else None
 
     async def _remove_others(self, wanted: Collection[str]) -> None:
-        """What was compiled from policies that are no more; bindings first, for they put the others in force."""
+        """What was compiled from policies that no longer exist; bindings first, for they put the others in force."""
         for collection in (_BINDINGS, _POLICIES):
             for (_, name), item in list(self._informers[collection].objects.items()):
                 path = f"{collection}/{name}"

@@ -112,8 +112,8 @@ class WebhookCertificates:
     ) -> None:
         self._failures = FailureLog(
             log,
-            "the webhooks' certificate cannot be kept; the present one stays",
-            "the webhooks' certificate is kept again",
+            "the webhooks' certificate cannot be renewed; the present one stays",
+            "the webhooks' certificate is renewed again",
         )
         self._objects = objects
         self._plan = plan
@@ -145,7 +145,7 @@ class WebhookCertificates:
             except OSError as error:
                 self._failures.fail(f"it cannot be written: {error}")
             except Exception:
-                log.exception("the webhooks' certificate could not be kept")
+                log.exception("the webhooks' certificate could not be renewed")
             else:
                 self._failures.succeed()
             # Differently each time, so that replicas do not come together.
@@ -178,9 +178,7 @@ class WebhookCertificates:
                 log.debug("%s was changed by another replica; it is read again", self._title)
             except Forbidden as error:
                 raise Unavailable(f"{self._title} cannot be kept: {error.message}; {self._rights()}") from None
-        raise Unavailable(
-            f"{self._title} is changed again and again by others; try again later, and see what else writes it"
-        )
+        raise Unavailable(f"{self._title} is changed again and again by somebody else; see what else writes it")
 
     async def _reconciled_secret(self) -> Certificates:
         found = await self._objects.get(f"{self._secrets}/{self._plan.secret}")
@@ -188,7 +186,7 @@ class WebhookCertificates:
         parts = _decoded(secret)
         present, wrong = Certificates.read(parts)
         for sentence in wrong:
-            log.warning("%s: %s; what is needed is made anew", self._title, sentence)
+            log.warning("%s: %s; what is missing is issued again", self._title, sentence)
         if present.authorities:
             await self._publish(present.bundle)
         plan = self._plan
@@ -278,9 +276,9 @@ def _title(path: str) -> str:
 
 def _log_changes(title: str, present: Certificates, wanted: Certificates) -> None:
     if wanted.authorities and wanted.authorities[-1] not in present.authorities:
-        log.info("%s: there is a new authority; it issues when it is known everywhere", title)
+        log.info("%s: there is a new authority; it issues certificates once every API server trusts it", title)
     if wanted.leaf is not None and wanted.leaf != present.leaf:
-        log.info("%s: the webhooks have a new certificate", title, extra={"expires": wanted.leaf.end})
+        log.info("%s: there is a new certificate for the webhooks", title, extra={"expires": wanted.leaf.end})
 
 
 def _decoded(secret: _Secret | None) -> dict[str, bytes]:

@@ -62,7 +62,9 @@ class WebhookConfigurations:
         asking: Callable[[], Asking | None],
     ) -> None:
         self._failures = FailureLog(
-            log, "the webhooks cannot be kept, and stay as they are", "the webhooks are kept again"
+            log,
+            "the webhook configurations cannot be written, and stay as they are",
+            "the webhook configurations are written again",
         )
         self.in_step = False
         self._objects = objects
@@ -89,13 +91,13 @@ class WebhookConfigurations:
             try:
                 await self.reconcile()
             except Conflict:
-                log.debug("the webhooks were changed by another replica; they are read again")
+                log.debug("another replica has changed the webhook configurations; they are read again")
             except (KubeRefused, Unavailable) as error:
                 self.in_step = False
                 self._failures.fail(error.message)
             except Exception:
-                log.exception("the webhooks could not be kept")
-            # However often policies are changed, API servers have to read these anew only now and then.
+                log.exception("the webhook configurations could not be written")
+            # However often policies are changed, API servers have to read these again only now and then.
             await asyncio.sleep(_SOON_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_RECONCILE_SECONDS if self.in_step else _SOON_SECONDS):
@@ -126,7 +128,7 @@ class WebhookConfigurations:
     async def _reaches(self, call: Call, present: Manifest | None) -> bool:
         """Whether the API server calls Trow where it is to call it; False if it may not know of the probe yet."""
         probe = reach(call)
-        where = {**call.to(""), "caBundle": ""}  # renewed authorities are no other way
+        where = {**call.to(""), "caBundle": ""}  # a renewed authority is not another address
         if self._reached == where:
             return True
         self.in_step = False

@@ -40,7 +40,7 @@ class TokenVerifier(Protocol):
         """Whose token this is.
 
         Raises:
-            Unauthorized: it is not good; `Stale` where it was genuine once, which is no failed login.
+            Unauthorized: it is not good; `Stale` where it was genuine once, which does not count as a failed login.
             Unavailable: who would know does not answer.
         """
 

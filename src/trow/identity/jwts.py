@@ -13,7 +13,7 @@ from trow.oci.numbers import finite
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What is longer is no token: it is not split, decoded or asked about (CVE-2025-30204).
+# What is longer is not a token: it is not split, decoded or asked about (CVE-2025-30204).
 LONGEST_TOKEN: Final = 16 * 1024
 # "eyJ" is how a JSON object begins in base64: a password with two dots in it stays a password.
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any], float_hook=finite)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from trow.identity.oidc_keys import PublicKey
 
-# RFC 9068 names access tokens; other kinds of JWT (logout, events) are no credentials.
+# RFC 9068 names access tokens; other kinds of JWT (logout, events) are not credentials.
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
 _KEY_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"})
 
@@ -159,7 +159,7 @@ class OidcIssuer:
         """
         if not is_jwt(token):
             raise Unauthorized(
-                f"the credential is no JWT of at most {LONGEST_TOKEN} bytes;"
+                f"the credential is not a JWT of at most {LONGEST_TOKEN} bytes;"
                 " send all of the token, or one with fewer claims"
             )
         kid, algorithm = self._header(token)
@@ -204,7 +204,7 @@ class OidcIssuer:
         if not _KEY_HEADERS.isdisjoint(header):
             raise Unauthorized(f"the token's header brings its own key or extensions; {_ANOTHER}")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
-            raise Unauthorized("the token is of a type that is no credential; use an ID token or an access token")
+            raise Unauthorized("the token is of a type that is not a credential; use an ID token or an access token")
         if not isinstance(kid, str) or not kid:
             raise Unauthorized(f"the token's header does not name its key (kid); {_ANOTHER}")
         return kid, algorithm
@@ -259,7 +259,7 @@ class OidcIssuer:
         name = claims.get(claim)
         if not _is_name(name):
             raise Unauthorized(
-                f"the token's claim {claim!r} is no name of at most {_LONGEST_NAME} characters; {_RULES}"
+                f"the token's claim {claim!r} is not a name of at most {_LONGEST_NAME} characters; {_RULES}"
             )
         if claim == "email" and claims.get("email_verified", True) is not True:
             raise Unauthorized(
@@ -272,7 +272,7 @@ class OidcIssuer:
         found = claims.get(claim, []) if claim else []
         names = [found] if isinstance(found, str) else found
         if not isinstance(names, list) or not all(_is_name(name) for name in names):
-            raise Unauthorized(f"the token's claim {claim!r} is no list of names; {_RULES}")
+            raise Unauthorized(f"the token's claim {claim!r} is not a list of names; {_RULES}")
         return tuple(sorted({self._settings.group_prefix + name for name in names}))
 
 
@@ -331,5 +331,5 @@ def _seconds(claims: Mapping[str, object], claim: str) -> float:
     value = claims[claim]
     # Infinity is a number to JSON's reader, and would never expire.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise Unauthorized(f"the token's claim {claim!r} is no time; {_ANOTHER}")
+        raise Unauthorized(f"the token's claim {claim!r} is not a time; {_ANOTHER}")
     return value

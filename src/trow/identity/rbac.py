@@ -104,13 +104,13 @@ class RepositoryMap:
                 raise ValueError(f"the prefix {prefix!r} stands twice or is none; write components, such as old/team")
         for namespace in filter(None, (*self.namespaces.values(), self.default_namespace)):
             if not is_label(namespace):
-                raise ValueError(f"{namespace!r} cannot be a namespace: it has to be of a-z, 0-9 and '-'")
+                raise ValueError(f"{namespace!r} is not the name of a namespace: write a-z, 0-9 and '-'")
 
     def locate(self, repository: Repository) -> Place | None:
         """The place of a repository; None when it belongs to no namespace."""
         whole = str(repository)
         components = whole.split("/")
-        # The longest prefix counts, by components: team is no prefix of team-a/web.
+        # The longest prefix counts, by components: team is not a prefix of team-a/web.
         for length in range(len(components), 0, -1):
             prefix, rest = "/".join(components[:length]), "/".join(components[length:])
             if prefix in self.namespaces:

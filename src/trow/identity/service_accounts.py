@@ -89,7 +89,8 @@ class ServiceAccountTokens:
         """
         if not is_jwt(token):
             raise Unauthorized(
-                f"the credential is no ServiceAccount token: no JWT of at most {LONGEST_TOKEN} bytes; send all of it"
+                f"the credential is not the token of a ServiceAccount: that is a JWT of at most {LONGEST_TOKEN} bytes;"
+                " send all of it"
             )
         key = hashlib.sha256(token.encode()).digest()
         identity = self._accepted.get(key, self._clock())
@@ -133,7 +134,7 @@ def account(name: str) -> Identity:
         ValueError: none has this name.
     """
     if not _ACCOUNT.fullmatch(name):
-        raise ValueError(f"{name!r} is no ServiceAccount; write system:serviceaccount:NAMESPACE:NAME")
+        raise ValueError(f"{name!r} is not a ServiceAccount; write system:serviceaccount:NAMESPACE:NAME")
     namespace = name.split(":")[2]
     groups = ("system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{namespace}")
     return Identity(name, Method.KUBERNETES, groups=groups)

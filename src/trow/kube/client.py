@@ -103,7 +103,7 @@ class KubeClient:
 
         Raises:
             KubeRefused: the API server will not do it.
-            Unavailable: there is no answer, or the API server has troubles of its own.
+            Unavailable: there is no answer, or the API server has trouble of its own.
             TooLarge: the answer is larger than that.
         """
         answer = await self._exchange(operation, request, seconds, most_bytes)
@@ -207,8 +207,8 @@ class KubeClient:
     def _unanswered(self, error: HttpError) -> Unavailable:
         if isinstance(error, NotTrusted):
             self._renew_trust()
-        sentence = self._sentence(f"{error}; {error.fix}")
-        return TooLarge(sentence) if isinstance(error, AnswerTooLarge) else Unavailable(sentence)
+        what = f"{error}; {error.fix}"
+        return TooLarge(self._sentence(what)) if isinstance(error, AnswerTooLarge) else self._trouble(what)
 
     def _check(self, status: int, path: str) -> None:
         if status in (HTTPStatus.OK, HTTPStatus.CREATED):

@@ -37,7 +37,7 @@ class BadAnswer(Unavailable):
 
 
 class TooLarge(BadAnswer):
-    """An answer, or one line of it, is larger than is taken."""
+    """An answer, or one line of it, is over the limit."""
 
 
 class KubeRefused(Exception):
@@ -73,7 +73,7 @@ class Invalid(KubeRefused):
 
 
 class Expired(KubeRefused):
-    """The version asked for is no longer kept: everything has to be listed anew."""
+    """The version asked for is no longer kept: everything has to be listed again."""
 
 
 class Status(Struct, frozen=True):
@@ -85,7 +85,7 @@ class Status(Struct, frozen=True):
 
     @classmethod
     def parse(cls, raw: bytes | msgspec.Raw) -> Status:
-        """What a body says; an empty status where it is no such object."""
+        """What a body says; an empty status where it is not such an object."""
         try:
             return msgspec.json.decode(raw, type=cls)
         except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -37,8 +37,8 @@ class Informer:
         objects: the API.
         path: of the collection.
         changed: called when all was listed, and soon after each change; several changes may be one call.
-        watch_seconds: after how long each watch is begun anew; with the time that ``objects`` gives a request it is how
-            long a connection that died unnoticed can go unnoticed here.
+        watch_seconds: after how long each watch is begun again; with the time that ``objects`` gives a request it is
+            how long a connection that died can go unnoticed here.
         first_pause: seconds until a failed attempt is repeated; later ones wait up to 16 times as long.
 
     Attributes:
@@ -105,12 +105,12 @@ class Informer:
                 await self._list()
             await self._watch()
         except Unavailable as error:
-            self._fail(error.message, anew=isinstance(error, BadAnswer))
+            self._fail(error.message, relist=isinstance(error, BadAnswer))
         except Expired as error:
             self._fail_again(error.message)
             self._version = ""
         except KubeRefused as error:
-            self._fail(error.message, anew=True)
+            self._fail(error.message, relist=True)
         else:
             if time.monotonic() - began >= self._first_pause:
                 self._settle()
@@ -166,15 +166,15 @@ class Informer:
         except Exception:
             log.exception("a change of %s could not be taken in", self._path)
 
-    def _fail(self, reason: str, *, anew: bool) -> None:
-        if anew:
+    def _fail(self, reason: str, *, relist: bool) -> None:
+        if relist:
             self._version = ""
         self._failures.fail(reason)
 
     def _fail_again(self, reason: str) -> None:
         # Once is in the nature of watches; when nothing else comes it is a failure.
         if self._backoff.failures:
-            self._fail(reason, anew=False)
+            self._fail(reason, relist=False)
 
     def _settle(self) -> None:
         self._backoff.succeed()

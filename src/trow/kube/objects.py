@@ -122,7 +122,7 @@ class Objects:
     """Asks the API server; paths are those of the API, such as ``/api/v1/namespaces/web/configmaps/colours``.
 
     All methods raise `KubeRefused`, one of its kinds where there is one, when the API server will not do it,
-    `Unavailable` when there is no answer to rely upon, and `ValueError` for what is no path of the API.
+    `Unavailable` when there is no answer to rely upon, and `ValueError` for what is not a path of the API.
 
     Args:
         seconds: how long one request may take, and how much later than promised a watch may be heard of.
@@ -172,7 +172,7 @@ class Objects:
         """What happens to a collection after a version, until the API server ends it after about so many seconds.
 
         Raises:
-            Expired: the version is no longer known; list anew.
+            Expired: the version is no longer known; list again.
             BadAnswer: something else than an event comes.
         """
         query = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
@@ -276,7 +276,7 @@ class Objects:
 
 def _url(path: str, **query: str) -> str:
     if not _PATH.fullmatch(path):
-        raise ValueError(f"{path!r} is no path of an object or a collection of the Kubernetes API")
+        raise ValueError(f"{path!r} is not the path of an object or a collection of the Kubernetes API")
     return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
 
 

@@ -121,7 +121,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What a server shows, and its key."""
+    """What a server presents, and its key."""
 
     certificate: x509.Certificate
     key: EllipticCurvePrivateKey = field(repr=False, compare=False)
@@ -173,7 +173,7 @@ class Certificates:
 
     Attributes:
         authorities: those to be trusted, the oldest first; the last one is to issue from now on, or soon.
-        leaf: what is shown.
+        leaf: what the server presents.
         previous: the last certificate of the authority that issued before, as long as it is good.
     """
 
@@ -314,7 +314,7 @@ def _previous(parts: Parts, wrong: list[str]) -> x509.Certificate | None:
     try:
         return x509.load_pem_x509_certificate(found) if found else None
     except _UNUSABLE:
-        wrong.append(f"{PREVIOUS} is no certificate in PEM")
+        wrong.append(f"{PREVIOUS} is not a certificate in PEM")
         return None
 
 

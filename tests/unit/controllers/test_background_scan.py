@@ -247,7 +247,7 @@ async def test_it_goes_on_after_whatever_goes_wrong(shelf: Shelf, caplog: pytest
         made.scan.trigger()
         await eventually(lambda: reports(shelf))
         running.cancel()
-    assert ["what runs could not be held against the policies" in each for each in told(caplog)] == [True]
+    assert ["what runs could not be checked against the policies" in each for each in told(caplog)] == [True]
 
 
 async def test_the_policies_are_looked_up_anew_each_time(shelf: Shelf) -> None:

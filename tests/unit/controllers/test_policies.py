@@ -235,7 +235,7 @@ async def test_what_cannot_be_told_of_one_is_told_of_others(shelf: Shelf, caplog
         await eventually(lambda: reason(shelf, CLUSTER_POLICY, "b-second") and reason(shelf, EXCEPTION))
         assert len(following.policies) == 2
     assert status(shelf, CLUSTER_POLICY, "a-first") == {}
-    assert any("could not be told what became of a policy" in each for each in told(caplog))
+    assert any("the status of a policy could not be written" in each for each in told(caplog))
 
 
 async def test_what_could_not_be_told_is_told_later(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:

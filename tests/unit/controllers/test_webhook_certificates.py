@@ -506,7 +506,7 @@ async def test_a_configuration_without_webhooks_needs_nothing(shop: Shop, clock:
         ({"tls_crt": "garbage"}, "tls.crt and tls.key cannot be used", False),
         ({"tls_key": "", "ca_key": ""}, "tls.crt and tls.key cannot be used", False),
         ({"ca_key": ""}, "ca.key does not have the key of the last authority in ca.crt", True),
-        ({"previous_crt": "garbage"}, "previous.crt is no certificate in PEM", True),
+        ({"previous_crt": "garbage"}, "previous.crt is not a certificate in PEM", True),
         ({"ca_crt": "", "ca_key": "", "tls_crt": "", "tls_key": ""}, "", False),
     ],
 )
@@ -620,8 +620,8 @@ async def test_it_goes_on_after_troubles_and_says_so_once(
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-    assert caplog.text.count("the webhooks' certificate cannot be kept; the present one stays") == 1
-    assert "the webhooks' certificate is kept again" in caplog.text
+    assert caplog.text.count("the webhooks' certificate cannot be renewed; the present one stays") == 1
+    assert "the webhooks' certificate is renewed again" in caplog.text
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a mistake")])

@@ -134,8 +134,8 @@ def test_a_repository_of_one_component_has_a_place_only_by_default(repository: s
         ({"namespaces": {"": "team-a"}}, "stands twice or is none"),
         ({"namespaces": {"old/": "team-a"}}, "stands twice or is none"),
         ({"proxied": ("f", "shared")}, "stands twice"),
-        ({"namespaces": {"old": "Team_A"}}, "cannot be a namespace"),
-        ({"default_namespace": "a.b"}, "cannot be a namespace"),
+        ({"namespaces": {"old": "Team_A"}}, "is not the name of a namespace"),
+        ({"default_namespace": "a.b"}, "is not the name of a namespace"),
     ],
 )
 def test_a_map_that_contradicts_itself_is_refused(wrong: dict[str, Any], message: str) -> None:

@@ -135,7 +135,7 @@ async def test_one_common_audience_is_enough(cluster: FakeTokens, tokens: Servic
 async def test_cve_2025_30204_garbage_is_refused_before_it_is_split_or_asked_about(
     cluster: FakeTokens, tokens: ServiceAccountTokens, garbage: str
 ) -> None:
-    with pytest.raises(Unauthorized, match="no ServiceAccount token"):
+    with pytest.raises(Unauthorized, match="is not the token of a ServiceAccount"):
         await tokens.verify(garbage)
     assert cluster.asked == []
 

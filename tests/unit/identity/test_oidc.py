@@ -245,7 +245,7 @@ BAD: Final[dict[str, tuple[Callable[[Issuer], str], str]]] = {
     "no_kid": (signed_without_kid, "does not name its key"),
     "kid_of_a_path": (lambda issuer: issuer.sign(issuer.claims(), headers={"kid": "../../dev/null"}), "does not list"),
     "another_payload": (with_another_payload, "signature is not valid"),
-    "logout_token": (lambda issuer: issuer.sign(issuer.claims(), headers={"typ": "logout+jwt"}), "no credential"),
+    "logout_token": (lambda issuer: issuer.sign(issuer.claims(), headers={"typ": "logout+jwt"}), "not a credential"),
     "wrong_aud": (lambda issuer: issuer.token(aud="other"), "another audience than registry.example.com"),
     "aud_that_contains_ours": (lambda issuer: issuer.token(aud=AUDIENCE + ".evil"), "another audience"),
     "no_aud": (lambda issuer: issuer.token(aud=None), "no claim 'aud'"),
@@ -255,22 +255,22 @@ BAD: Final[dict[str, tuple[Callable[[Issuer], str], str]]] = {
     "no_iss": (lambda issuer: issuer.token(iss=None), "no claim 'iss'"),
     "expired": (lambda issuer: issuer.token(exp=time.time() - SKEW - 5), "has expired"),
     "no_exp": (lambda issuer: issuer.token(exp=None), "no claim 'exp'"),
-    "endless": (lambda issuer: issuer.token(exp=float("inf")), "'exp' is no time"),
-    "exp_that_is_a_word": (lambda issuer: issuer.token(exp="never"), "'exp' is no time"),
-    "exp_that_is_true": (lambda issuer: issuer.token(exp=True), "'exp' is no time"),
+    "endless": (lambda issuer: issuer.token(exp=float("inf")), "'exp' is not a time"),
+    "exp_that_is_a_word": (lambda issuer: issuer.token(exp="never"), "'exp' is not a time"),
+    "exp_that_is_true": (lambda issuer: issuer.token(exp=True), "'exp' is not a time"),
     "not_yet_valid": (lambda issuer: issuer.token(nbf=time.time() + SKEW + 60), "not valid yet"),
-    "nbf_that_is_no_time": (lambda issuer: issuer.token(nbf=float("nan")), "'nbf' is no time"),
+    "nbf_that_is_no_time": (lambda issuer: issuer.token(nbf=float("nan")), "'nbf' is not a time"),
     "iat_in_the_future": (lambda issuer: issuer.token(iat=time.time() + SKEW + 60), "not valid yet"),
     "no_iat": (lambda issuer: issuer.token(iat=None), "no claim 'iat'"),
-    "no_sub": (lambda issuer: issuer.token(sub=None), "'sub' is no name"),
-    "empty_sub": (lambda issuer: issuer.token(sub=""), "'sub' is no name"),
+    "no_sub": (lambda issuer: issuer.token(sub=None), "'sub' is not a name"),
+    "empty_sub": (lambda issuer: issuer.token(sub=""), "'sub' is not a name"),
     "sub_that_is_a_list": (lambda issuer: issuer.sign(issuer.claims(sub=["a"])), "not valid"),
-    "sub_of_two_lines": (lambda issuer: issuer.token(sub="a\nadmin"), "'sub' is no name"),
-    "sub_of_half_a_character": (lambda issuer: issuer.token(sub="\ud800"), "'sub' is no name"),
-    "long_sub": (lambda issuer: issuer.token(sub="a" * 257), "'sub' is no name"),
-    "cve_2025_30204_longer_than_16_kib": (lambda issuer: issuer.token(x="x" * 16_384), "no JWT"),
-    "header_that_is_a_list": (lambda issuer: f"{part([])}.e30.eA", "no JWT"),
-    "header_that_is_deep": (lambda issuer: f"{part(b'[' * 10_000)}.e30.eA", "no JWT"),
+    "sub_of_two_lines": (lambda issuer: issuer.token(sub="a\nadmin"), "'sub' is not a name"),
+    "sub_of_half_a_character": (lambda issuer: issuer.token(sub="\ud800"), "'sub' is not a name"),
+    "long_sub": (lambda issuer: issuer.token(sub="a" * 257), "'sub' is not a name"),
+    "cve_2025_30204_longer_than_16_kib": (lambda issuer: issuer.token(x="x" * 16_384), "not a JWT"),
+    "header_that_is_a_list": (lambda issuer: f"{part([])}.e30.eA", "not a JWT"),
+    "header_that_is_deep": (lambda issuer: f"{part(b'[' * 10_000)}.e30.eA", "not a JWT"),
     "payload_that_is_a_list": (lambda issuer: jwt_of(issuer, b"[]"), "not valid"),
     "payload_that_is_deep": (lambda issuer: jwt_of(issuer, b'{"a":' * 2_000), "not valid"),
     "payload_that_is_no_text": (lambda issuer: jwt_of(issuer, b"\xff\xfe"), "not valid"),
@@ -325,7 +325,7 @@ async def test_an_address_is_a_name_only_when_it_is_verified(
 @pytest.mark.parametrize("groups", [{"a": 1}, ["a", 1], 7, [""], ["a\nb"], None])
 async def test_groups_that_are_no_names_are_refused(issuer: Issuer, settings: IssuerSettings, groups: object) -> None:
     oidc = OidcIssuer(dataclasses.replace(settings, groups_claim="groups"))
-    assert "'groups' is no list of names" in await refusal(oidc, issuer.sign(issuer.claims() | {"groups": groups}))
+    assert "'groups' is not a list of names" in await refusal(oidc, issuer.sign(issuer.claims() | {"groups": groups}))
 
 
 async def test_garbage_of_any_length_is_refused(issuer: Issuer, oidc: OidcIssuer) -> None:

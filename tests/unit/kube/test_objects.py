@@ -151,9 +151,9 @@ async def test_what_is_no_object_is_no_answer(server: ObjectServer, body: bytes)
 async def test_what_is_no_path_of_the_api_is_not_asked(server: ObjectServer, path: str) -> None:
     async with api(server) as objects:
         for asking in (objects.get(path), objects.list_all(path), objects.delete(path), objects.apply(path, {})):
-            with pytest.raises(ValueError, match="is no path"):
+            with pytest.raises(ValueError, match="is not the path"):
                 await asking
-        with pytest.raises(ValueError, match="is no path"):
+        with pytest.raises(ValueError, match="is not the path"):
             async with objects.watch(path, "7"):
                 pass
     assert server.asked == []

@@ -66,6 +66,7 @@ async def error_of(server: Server, kind: type[HttpError] = HttpError, seconds: f
     async with HttpClient() as client:
         with pytest.raises(kind) as caught:
             await client.request("GET", server.url, seconds=seconds, most_bytes=100)
+    assert caught.value.fix.startswith(("try ", "check ", "see "))
     return caught.value
 
 

@@ -256,7 +256,7 @@ DAMAGES: Final = {
     "ca.key": "ca.key is not made of private keys in PEM",
     "tls.crt": "tls.crt and tls.key cannot be used: there is no certificate with its key in PEM",
     "tls.key": "tls.crt and tls.key cannot be used: there is no certificate with its key in PEM",
-    "previous.crt": "previous.crt is no certificate in PEM",
+    "previous.crt": "previous.crt is not a certificate in PEM",
 }
 BROKEN: Final = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 
