@@ -61,6 +61,7 @@ bench: $(STAMP) ## measure against the peers, side by side; writes docs/benchmar
 
 reference: $(STAMP) ## write the generated pages of docs/reference
 	@$(BIN)/python -m tests.tools.reference
+	@$(BIN)/python -m deploy.helm
 
 image: $(STAMP) ## build the container image as an OCI layout in dist/image
 	@rm -rf dist/image

@@ -211,6 +211,9 @@ def install_go(tools: Sequence[GoTool]) -> None:
     for tool in tools:
         with step(f"go      {tool.name} {tool.version}"), staged(cache() / tool.folder) as staging:
             run([go, *go_arguments(tool, staging / "bin")], go_environment(staging / "bin"))
+            called = staging / "bin" / tool.package.rpartition("/")[2]
+            if called.exists():
+                called.rename(staging / "bin" / tool.name)
 
 
 def go_arguments(tool: GoTool, gobin: Path) -> list[str]:

@@ -87,6 +87,7 @@ WHEEL_TOOLS: Final[tuple[WheelTool, ...]] = (
 )
 
 GO_TOOLS: Final[tuple[GoTool, ...]] = (
+    GoTool("helm3", "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     GoTool(
         "conformance",
         "github.com/opencontainers/distribution-spec/conformance",

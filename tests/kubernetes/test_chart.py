@@ -1,0 +1,252 @@
+"""The chart with Helm 3 and Helm 4 against a live API server: everything is accepted, and nothing is left behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import trustme
+import yaml
+from deploy.helm import schema
+from deploy.helm.schema import CHART
+from deploy.helm.sources import FILES
+
+from support.cluster import Cluster, environment, write_pair
+from support.waiting import until
+from tools.find import tool
+from tools.versions import KUBERNETES
+from trow import config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+HELMS: Final = ("helm3", "helm")
+SECONDS: Final = 60
+# What one installation leaves, and why: the volume holds the images, and with the kinds go all policies.
+KEPT: Final = {"PersistentVolumeClaim", "CustomResourceDefinition"}
+VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "nothing": {},
+    "development": {
+        "host": "localhost:30500",
+        "service": {"type": "NodePort", "nodePort": 30500},
+        "localRegistryHosting": {"enabled": True, "host": "localhost:30500"},
+        "persistence": {"enabled": False},
+    },
+    "ingress": {
+        "host": "registry.example.com",
+        "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "registry-tls"},
+        "podDisruptionBudget": {"enabled": True},
+    },
+    "own-authority": {"host": "registry.example.com", "tls": {"source": "generated"}, "service": {"port": 443}},
+    "existing": {
+        "tls": {"source": "existingSecret", "secretName": "tls"},
+        "admin": {"existingSecret": "root"},
+        "persistence": {"existingClaim": "data"},
+        "image": {"digest": f"sha256:{64 * 'a'}"},
+        "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
+        "extraEnv": {"TROW_LOG_LEVEL": "debug", "NODE": {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}},
+    },
+    "registry-alone": {"admission": {"enabled": False}, "admin": {"enabled": False}, "rbac": {"create": False}},
+}
+# What needs kinds that this API server does not have.
+FOREIGN: Final[Mapping[str, tuple[Mapping[str, Any], set[str]]]] = {
+    "cert-manager": ({"tls": {"source": "certManager", "issuerRef": {"name": "letsencrypt"}}}, {"Certificate"}),
+    "gateway": (
+        {
+            "host": "registry.example.com",
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "gcpBackendPolicy": True},
+        },
+        {"HTTPRoute", "GCPBackendPolicy"},
+    ),
+    "prometheus": (
+        {"metrics": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}},
+        {"ServiceMonitor", "PrometheusRule"},
+    ),
+}
+
+
+class Helm:
+    """A Helm, the namespace that it works in, and the cluster of that; none where it only renders."""
+
+    def __init__(self, name: str, folder: Path, namespace: str = "registry", cluster: Cluster | None = None) -> None:
+        self.name = name
+        self.namespace = namespace
+        self._folder = folder
+        self._cluster = cluster
+
+    def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+        done = self.ask(*arguments, values=values)
+        assert done.returncode == 0, f"{self.name} {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def ask(self, *arguments: str, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        argv = [str(tool(self.name)), *arguments, "--namespace", self.namespace]
+        if values is not None:
+            argv += ["--values", "-"]
+        settings = environment(self._folder)
+        if self._cluster is not None:
+            settings["KUBECONFIG"] = str(self._cluster.kubeconfig)
+        return subprocess.run(
+            argv, input=json.dumps(values), env=settings, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+
+    def rendered(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        text = self.run("template", "trow", str(CHART), "--kube-version", KUBERNETES, values=values)
+        return [document for document in yaml.safe_load_all(text) if document]
+
+    def install(self, values: Mapping[str, Any]) -> str:
+        return self.run("install", "trow", str(CHART), values=values)
+
+    def upgrade(self, values: Mapping[str, Any]) -> str:
+        return self.run("upgrade", "trow", str(CHART), values=values)
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self._cluster is not None
+        return self._cluster
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        return self.cluster.kubectl(*arguments, "--namespace", self.namespace, check=check)
+
+    def secret(self, name: str, key: str) -> str:
+        found = json.loads(self.kubectl("get", "secret", name, "--output=json"))
+        return base64.b64decode(found["data"][key]).decode()
+
+    def left(self) -> set[tuple[str, str]]:
+        """Objects of the chart in its namespace, and beside all namespaces."""
+        found: set[tuple[str, str]] = set()
+        for namespaced in ("true", "false"):
+            kinds = self.cluster.kubectl("api-resources", "--verbs=list", "--output=name", f"--namespaced={namespaced}")
+            asked = ("get", ",".join(kinds.split()), "--selector", "app.kubernetes.io/name=trow", "--output=json")
+            items = json.loads(self.kubectl(*asked))["items"]
+            found |= {(item["kind"], item["metadata"]["name"]) for item in items}
+        return found
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane without Trow's kinds, and without what other tests create."""
+    with Cluster.start(tmp_path_factory.mktemp("chart")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=HELMS)
+def renderer(request: pytest.FixtureRequest, tmp_path: Path) -> Helm:
+    """A Helm without a cluster."""
+    return Helm(request.param, tmp_path)
+
+
+@pytest.fixture(params=HELMS)
+def helm(request: pytest.FixtureRequest, own: Cluster, tmp_path: Path) -> Iterator[Helm]:
+    """A Helm in a namespace that lets nothing in but what is restricted."""
+    name = f"registry-{secrets.token_hex(3)}"
+    own.create_namespace(name)
+    own.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    helm = Helm(request.param, tmp_path, name, own)
+    yield helm
+    helm.ask("uninstall", "trow", "--ignore-not-found")
+
+
+@pytest.fixture
+def without_kinds(own: Cluster) -> Iterator[None]:
+    """The kinds of Trow, which stay, come with the test and go with it."""
+    yield
+    own.kubectl("delete", "crds", "--selector", "app.kubernetes.io/name=trow", "--wait=false")
+    until(lambda: not own.kubectl("get", "crds", "--output=name"), SECONDS)
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_everything_is_accepted_and_the_pod_is_restricted(values: Mapping[str, Any], helm: Helm) -> None:
+    """The controller of StatefulSets makes the Pod, which the namespace would refuse if it could do more."""
+    helm.install({**values, "crds": {"install": False}})
+    until(lambda: helm.kubectl("get", "pod/trow-0", "--ignore-not-found", "--output=name"))
+
+
+@pytest.mark.usefixtures("without_kinds")
+def test_install_upgrade_roll_back_and_uninstall(helm: Helm) -> None:
+    said = helm.install({})
+    assert f"kubectl rollout status statefulset/trow --namespace {helm.namespace}" in said
+    password = helm.secret("trow-admin", "password")
+    assert len(password) == 32
+    helm.upgrade({"config": {"log": {"level": "debug"}}, "tls": {"source": "generated"}})
+    certificate = helm.secret("trow-tls", "tls.crt")
+    helm.upgrade({"config": {"log": {"level": "info"}}, "tls": {"source": "generated"}})
+    assert helm.secret("trow-admin", "password") == password
+    assert helm.secret("trow-tls", "tls.crt") == certificate
+    helm.run("rollback", "trow", "1")
+    assert helm.secret("trow-admin", "password") == password
+    helm.run("uninstall", "trow")
+    helm.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")  # no kubelet says that they have ended
+    until(lambda: {kind for kind, _name in helm.left()} <= KEPT)
+
+
+@pytest.mark.usefixtures("without_kinds")
+def test_an_upgrade_brings_the_kinds_of_its_version(helm: Helm, tmp_path: Path) -> None:
+    older = shutil.copytree(CHART, tmp_path / "older")
+    kinds = (older / "files" / "crds.yaml").read_text("utf-8")
+    (older / "files" / "crds.yaml").write_text(kinds.replace("name: Ready", "name: Old"), "utf-8")
+    helm.run("install", "trow", str(older), values={})
+    columns = ("get", "crd/imagepolicies.policy.trow.io", "--output=jsonpath={..additionalPrinterColumns[*].name}")
+    assert "Old" in helm.kubectl(*columns)
+    helm.upgrade({})
+    assert "Ready" in helm.kubectl(*columns)
+
+
+@pytest.mark.usefixtures("without_kinds")
+def test_a_second_installation_stands_beside_the_first(helm: Helm, tmp_path: Path) -> None:
+    """What belongs to the whole cluster comes with the first."""
+    helm.install({})
+    helm.cluster.create_namespace(f"{helm.namespace}-2")
+    second = Helm(helm.name, tmp_path, f"{helm.namespace}-2", helm.cluster)
+    second.install({"crds": {"install": False}, "admission": {"exceptions": False}})
+    second.run("uninstall", "trow")
+
+
+@pytest.mark.parametrize(("values", "kinds"), FOREIGN.values(), ids=FOREIGN)
+def test_objects_of_other_programs_are_rendered(values: Mapping[str, Any], kinds: set[str], renderer: Helm) -> None:
+    without = {each["kind"] for each in renderer.rendered({})}
+    assert {each["kind"] for each in renderer.rendered(values)} - without == kinds
+
+
+@pytest.mark.parametrize(
+    "values", [*VALUES.values(), *(values for values, _kinds in FOREIGN.values())], ids=[*VALUES, *FOREIGN]
+)
+def test_settings_are_those_of_trow(values: Mapping[str, Any], renderer: Helm, tmp_path: Path) -> None:
+    """Trow reads what the chart writes, where its files are there."""
+    maps = {each["metadata"]["name"]: each for each in renderer.rendered(values) if each["kind"] == "ConfigMap"}
+    text = maps["trow"]["data"]["trow.yaml"]
+    write_pair(trustme.CA().issue_cert("registry.example.com"), tmp_path / "tls.crt", tmp_path / "tls.key")
+    (tmp_path / "password").write_text("correct-horse")
+    (tmp_path / "password").chmod(0o600)
+    text = text.replace("/etc/trow/admin", str(tmp_path)).replace("/etc/trow/tls", str(tmp_path))
+    (tmp_path / "trow.yaml").write_text(text)
+    config.resolve(tmp_path / "trow.yaml", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"imgae": {}}, "imgae"),
+        ({"service": {"type": "Nodeport"}}, "/service/type"),
+        ({"config": {"limits": {"max_uplods": 1}}}, "max_uplods"),
+        ({"tls": {"source": "certManager"}}, "tls.issuerRef.name"),
+        ({"ingress": {"enabled": True}}, "host is needed"),
+        ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key(values: Mapping[str, Any], key: str, renderer: Helm) -> None:
+    done = renderer.ask("template", "trow", str(CHART), "--kube-version", KUBERNETES, values=values)
+    assert done.returncode != 0
+    assert key in done.stderr.replace("service.type", "/service/type").replace("image.digest", "/image/digest")
+
+
+def test_what_the_chart_has_from_other_sources_is_up_to_date() -> None:
+    assert schema.SCHEMA.read_text("utf-8") == schema.text(), "run: make reference"
+    for source in FILES:
+        assert (CHART / "files" / source.name).read_bytes() == source.read_bytes(), "run: make reference"
