@@ -154,7 +154,7 @@ FIXED: Final = {
     "groups in a record": (record.MOST_IN_A_LIST, record.GROUPS_BYTES, record.SAID_GROUPS_BYTES),
     "a text in a record": (events.LONGEST_TEXT, events.LONGEST_SENTENCE),
     "a page of a search": (queries.MOST_RECORDS, queries._LONGEST_SECONDS),
-    "lines about TLS connections that did not come about": (repeated.MOST, repeated.WINDOW_SECONDS),
+    "lines about TLS handshakes that failed": (repeated.MOST, repeated.WINDOW_SECONDS),
     "lines of a log that wait": (lines.MOST_BYTES,),
 }
 # Settings that bound what others can make grow, by the words in their names.

@@ -202,16 +202,16 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     send_rate: Annotated[
         Size,
         _setting(
-            "Bytes a second of an answer that a client has to take on the whole. So many buy one more second of"
-            " waiting, limits.send_timeout at most. 0: any byte is enough.",
+            "Bytes a second of an answer that a client has to take on average. Each time it has taken this many, it may"
+            " wait one more second, limits.send_timeout at most. 0: any byte is enough.",
             minimum=0,
         ),
     ] = Size(512)
     max_uploads: Annotated[
         int,
         _setting(
-            "Open upload sessions. When they are so many, a new one takes the place of the oldest empty one of whoever"
-            " has the most; where that is the client itself, the answer is 429.",
+            "Open upload sessions. When all are in use, a new one replaces the oldest empty one of the user who has the"
+            " most. If this is the client itself, the answer is 429.",
             minimum=1,
         ),
     ] = 10000
@@ -255,9 +255,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_rate: Annotated[
         Size,
         _setting(
-            "Bytes a second that a request's body has to bring on the whole. So many buy one more second of waiting,"
-            " limits.body_timeout at most, so that a body may pause but not come a byte now and then; after that the"
-            " answer is 408. Time that the registry itself takes does not count. 0: any byte is enough.",
+            "Bytes a second that a request's body has to bring on average. Each time it has brought this many, it may"
+            " pause one more second, limits.body_timeout at most; after that the answer is 408. Time that the registry"
+            " itself takes does not count. 0: any byte is enough.",
             minimum=0,
         ),
     ] = Size(512)
