@@ -39,15 +39,17 @@ async def restarting(loop: Loop, pause: float = _RESTART_SECONDS) -> None:
         await asyncio.sleep(pause)
 
 
-def every(seconds: float, work: Callable[[], Awaitable[None]]) -> Loop:
-    """A loop that does the work now and again after each pause. When it fails, that is logged and the loop goes on."""
+def every(seconds: float, work: Callable[[], Awaitable[None]], pause: float = _RESTART_SECONDS) -> Loop:
+    """A loop that does the work now and again after each pause; a longer one after a failure, which is logged."""
 
     async def loop() -> None:
         while True:
             try:
                 await work()
             except Exception:
-                log.exception("a periodic task failed; trying again in %g s", seconds)
-            await asyncio.sleep(seconds)
+                log.exception("a periodic task failed; trying again in %g s", max(seconds, pause))
+                await asyncio.sleep(max(seconds, pause))
+            else:
+                await asyncio.sleep(seconds)
 
     return loop

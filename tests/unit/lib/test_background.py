@@ -46,8 +46,8 @@ async def test_periodic_work_goes_on_after_it_has_failed(caplog: pytest.LogCaptu
             raise RuntimeError("the database does not answer")
         done.set()
 
-    task = asyncio.create_task(every(0.001, work)())
+    task = asyncio.create_task(every(0.001, work, pause=0.002)())
     await asyncio.wait_for(done.wait(), 20)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert [each.message for each in caplog.records] == ["a periodic task failed; trying again in 0.001 s"]
+    assert [each.message for each in caplog.records] == ["a periodic task failed; trying again in 0.002 s"]
