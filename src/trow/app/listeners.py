@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from trow.app.application import Application
     from trow.config import Config
+    from trow.http.dispatch import Dispatcher
     from trow.http.server import Address
     from trow.http.watch import Watch
-    from trow.tls.terminator import Room
+    from trow.tls.inner_socket import InnerSocket
+    from trow.tls.terminator import TlsTerminator
 
 log = logging.getLogger(__name__)
 
@@ -85,23 +87,15 @@ class Listeners:
         if settings is None or behind is None:
             yield ()
             return
-        terminator, idle = behind.terminator, self._config.limits.idle_timeout
+        terminator, room, idle = behind.terminator, behind.terminator.room, self._config.limits.idle_timeout
 
         async def look_at_revocation() -> None:
             terminator.look_at_revocation(time.time())
 
         with inner_socket() as inner:
-            server = HttpServer(
-                behind.dispatcher,
-                [InnerAddress(inner)],
-                None,
-                connections=terminator.room.taken,
-                idle_seconds=idle,
-            )
-            await server.start()
+            server = await self._start_behind(terminator, behind.dispatcher, inner, idle)
             addresses = reserve(settings.bind.host, settings.bind.port, CLIENT_TLS)
-            self._watch.open(self._tls_group(addresses, terminator.room, idle))
-            terminator.crowded = self._watch.look_soon
+            self._watch.open(ListenerGroup(_ports(addresses), room.connections, room.each, True, self._rules(idle)))
             for address in addresses:
                 terminator.start(address.reservation, inner)
             try:
@@ -122,19 +116,12 @@ class Listeners:
             yield ()
             return
         listener, terminator = behind.listener, behind.listener.terminator
+        room = terminator.room
         idle = max(_WEBHOOK_IDLE_SECONDS, self._config.limits.idle_timeout)
         with inner_socket() as inner:
-            server = HttpServer(
-                behind.dispatcher,
-                [InnerAddress(inner)],
-                None,
-                connections=terminator.room.taken,
-                idle_seconds=idle,
-            )
-            await server.start()
+            server = await self._start_behind(terminator, behind.dispatcher, inner, idle)
             addresses = reserve(bind.host, bind.port, ADMISSION_BIND)
-            self._watch.open(self._tls_group(addresses, terminator.room, idle))
-            terminator.crowded = self._watch.look_soon
+            self._watch.open(ListenerGroup(_ports(addresses), room.connections, room.each, True, self._rules(idle)))
             listener.bind([address.reservation for address in addresses], inner)
             try:
                 async with called_by_api_servers(self._config, listener, behind.admission, self._application.metrics):
@@ -163,8 +150,14 @@ class Listeners:
         finally:
             await self._stop(server, addresses)
 
-    def _tls_group(self, addresses: Sequence[Address], room: Room, idle: float) -> ListenerGroup:
-        return ListenerGroup(_ports(addresses), room.connections, room.each, True, self._rules(idle))
+    async def _start_behind(
+        self, terminator: TlsTerminator, dispatcher: Dispatcher, inner: InnerSocket, idle: float
+    ) -> HttpServer:
+        connections = terminator.room.taken
+        server = HttpServer(dispatcher, [InnerAddress(inner)], None, connections=connections, idle_seconds=idle)
+        await server.start()
+        terminator.crowded = self._watch.look_soon
+        return server
 
     def _rules(self, idle: float) -> ConnectionRules:
         limits = self._config.limits
