@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from support.pages import PAGES, name, prose
+from support.pages import PAGES, ROOT, name, prose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,8 @@ WORDS: Final = {
     "(?<!there )(?:is|are|was|were) no(?! longer| more)": "is not a",
 }
 FOUND: Final = re.compile("|".join(rf"\b(?:{words})\b" for words in WORDS), re.IGNORECASE)
+# The name of a variable, and an answer in English.
+ALLOWED: Final = re.compile(r"\bin words\b|The answer is no\b", re.IGNORECASE)
 
 
 def lines_with(text: str) -> list[str]:
@@ -35,3 +37,8 @@ def lines_with(text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_documents_are_in_plain_words(page: Path) -> None:
     assert lines_with(prose(page)) == []
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "src").rglob("*.py")), ids=name)
+def test_the_source_is_in_plain_words(module: Path) -> None:
+    assert lines_with(ALLOWED.sub("", module.read_text("utf-8"))) == []

@@ -52,7 +52,7 @@ class BreakingWay:
                 threading.Thread(target=_copy, args=(server, client), daemon=True).start()
 
     def _send(self, client: socket.socket, server: socket.socket) -> None:
-        """What the client sends, of a blob so many bytes at most while connections are to be broken."""
+        """What the client sends, of a blob this many bytes at most while connections are to be broken."""
         sent = -1
         with contextlib.suppress(OSError), client, server:
             while piece := client.recv(_PIECE):

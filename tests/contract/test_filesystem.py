@@ -448,7 +448,7 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
         _watching.get(threading.get_ident(), []).append(f"{event} {arguments}")
 
 
-sys.addaudithook(_note)  # for ever, as there is no way back: it notes nothing unless a test watches
+sys.addaudithook(_note)  # forever, as there is no way back: it notes nothing unless a test watches
 
 
 async def test_no_file_is_touched_on_the_event_loop(blobs: FilesystemBlobs) -> None:

@@ -320,7 +320,7 @@ def wait_for_blob(trow: Trow, path: str, source: str) -> float:
 
 
 def test_http_2_streams_that_nobody_reads_hold_little_and_end(hasty: Trow) -> None:
-    """A window of nothing: TCP goes on, and the answers to a hundred requests would be kept for ever."""
+    """A window of nothing: TCP goes on, and the answers to a hundred requests would be kept forever."""
     manifest = image_of(60_000)
     url = f"{hasty.url}/v2/windows/manifests/one"
     assert urllib3.request("PUT", url, body=manifest, headers={"content-type": OCI_INDEX}).status == 201
@@ -333,7 +333,7 @@ def test_http_2_streams_that_nobody_reads_hold_little_and_end(hasty: Trow) -> No
 
 
 def image_of(size: int) -> bytes:
-    """An index of about so many bytes, without images."""
+    """An index of about this many bytes, without images."""
     document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"text": "x" * size}}
     return json.dumps(document).encode()
 

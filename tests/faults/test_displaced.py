@@ -167,7 +167,7 @@ def test_a_folder_of_uploads_that_is_made_anew_is_used(trow: Trow, client: WireC
 def test_a_blob_whose_folder_is_gone_is_not_answered_as_unknown(
     name: str, trow: Trow, client: WireClient, data: Path
 ) -> None:
-    """A client would believe it, and push everything anew."""
+    """A client would believe it, and push everything again."""
     move(data / name if name else data)
     assert client.ask("HEAD", f"/v2/{REPOSITORY}/blobs/{digest_of(LARGE)}").status == 503
     assert client.get_blob(REPOSITORY, digest_of(SMALL)).body == SMALL

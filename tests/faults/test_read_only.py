@@ -84,7 +84,7 @@ def test_a_volume_that_is_remounted_read_only_and_back(tmp_path: Path) -> None:
 
 
 def test_a_volume_that_the_kernel_makes_read_only(tmp_path: Path) -> None:
-    """As after an error of the disk: every write fails, to open files too, until the volume is mounted anew."""
+    """As after an error of the disk: every write fails, to open files too, until the volume is mounted again."""
     large, manifest = random.Random(3).randbytes(200_000), image_of(SMALL, [LARGE], annotations={"new": "1"})
     with ext4(tmp_path / "volume", 48 * MIB) as volume, volume.start(tmp_path) as trow, WireClient(trow.host) as client:
         furnish(trow)

@@ -241,7 +241,7 @@ def test_deep_nesting(client: Client, opening: str, closing: str, member: str) -
 
 
 def padded(item: dict[str, Any], size: int) -> dict[str, Any]:
-    """The same object with annotations of so many bytes."""
+    """The same object with annotations of this many bytes."""
     item["metadata"]["annotations"] = {"filling": "x" * size}
     return item
 

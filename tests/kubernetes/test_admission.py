@@ -217,13 +217,13 @@ def test_what_makes_pods_is_warned_about_when_it_is_applied(strict: Place) -> No
 
 
 def test_a_job_is_refused_like_its_pods(strict: Place) -> None:
-    """It could never be put right, and would try to make them for ever."""
+    """It could never be put right, and would try to make them forever."""
     assert refusal(strict, "container web") in strict.create(workload("Job"))
     assert "created" in strict.create(workload("Job", OURS))
 
 
 def test_jobs_of_a_cron_job_do_not_pile_up_and_it_is_told_why(strict: Place) -> None:
-    """As long as its Jobs were let in, each minute one more was there that tried for ever."""
+    """As long as its Jobs were let in, each minute one more was there that tried forever."""
     assert "Warning: container web" in strict.create(workload("CronJob"))
     come_due(strict)
     said = until(lambda: told(strict, "FailedCreate", "cronjob-controller"))

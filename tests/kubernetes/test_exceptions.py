@@ -241,7 +241,7 @@ def test_nothing_is_approved_by_way_of_the_status(office: Office) -> None:
 
 
 def test_the_manifest_can_be_applied_again_after_the_approval(office: Office) -> None:
-    """As GitOps does it for ever: what says nothing of an approver takes nobody's approval back."""
+    """As GitOps does it forever: what says nothing of an approver takes nobody's approval back."""
     given = document(EXCEPTION, exception(requester=ROOT), "again")
     assert "created" in office.kubectl("apply", "--filename", "-", user=ROOT, given=given)
     assert "patched" in office.change("again", "bob", approver="bob")

@@ -34,6 +34,6 @@ class Database(Metadata, RobotTokens, Outbox, Pins, Protocol):
 
 
 class Open(Protocol):
-    """Opens a database, whose tags keep so many lines of history."""
+    """Opens a database, whose tags keep this many lines of history."""
 
     def __call__(self, history: int = 10) -> Database: ...

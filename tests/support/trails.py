@@ -84,7 +84,7 @@ def content_of(path: Path) -> bytes:
 
 
 def write(path: Path, events: Iterable[Event], now: float = NOW, step: float = 1.0, **options: Any) -> Path:
-    """A database with these records, so many seconds apart, written and closed."""
+    """A database with these records, this many seconds apart, written and closed."""
     clock = Clock(now)
     trail = AuditTrail(path, KEY, clock=clock, **options)
     for event in events:

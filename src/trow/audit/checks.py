@@ -92,7 +92,7 @@ class ChainCheck:
         keys: public keys by their id; without any, signatures are not checked.
         anchors: hashes that somebody has kept elsewhere.
         report: what is found goes there.
-        uncovered: so many records cannot be without a checkpoint.
+        uncovered: this many records cannot be without a checkpoint.
     """
 
     def __init__(

@@ -175,7 +175,7 @@ def _text(text: str, most: int = LONGEST_TEXT) -> str:
     if len(text) <= most and text.isascii() and text.isprintable():
         # A name is a kind of text: only as plain text is an empty one known as a member's default, and left out.
         return str(text)
-    # Half a surrogate pair comes from bytes that were no UTF-8, and cannot be written as JSON.
+    # Half a surrogate pair comes from bytes that were not UTF-8, and cannot be written as JSON.
     text = text[: most + 1].encode("utf-8", "replace").decode()
     if len(text) <= most and len(encode(text)) <= most + 2:
         return text

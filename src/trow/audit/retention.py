@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 # What each part of the record may take of its size; the rest is for what was done by those who have a right to.
 SHARES: Final = {Part.EFFECTS: 1 / 2, Part.ANONYMOUS: 1 / 4, Part.ACCESS: 1 / 8, Part.REVIEWS: 1 / 8}
-# Nobody who holds less of a part than one in so many is made to give up anything before those who hold more.
+# Nobody who holds less of a part than one in this many is made to give up anything before those who hold more.
 HOLDERS: Final = 16
 
 CHECK_SECONDS: Final = 30.0
@@ -44,7 +44,7 @@ _FULL: Final = "this part of the trail is as large as it may be"
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long records are kept; None means for ever.
+    """How long records are kept; None means forever.
 
     Attributes:
         seconds: for how long.
@@ -65,7 +65,7 @@ class Plan:
 
     Attributes:
         last: everything up to and with this record; or what is in `excess`, of what stands up to it.
-        unsent: so many of them had not reached the sink.
+        unsent: this many of them had not reached the sink.
         excess: how many bytes each of those who hold most give up; None: the oldest of all leave.
     """
 

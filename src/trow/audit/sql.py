@@ -135,7 +135,7 @@ BY_DIGEST: Final = (
 )
 BY_REPOSITORY: Final = "record.repository = ?"
 # Below a prefix: the index over names is the way to few records; with many, sorting them would take longer than going
-# through the index over times, which has the names too. An expression is no use to the first.
+# through the index over times, which has the names too. The first cannot use an expression.
 BY_PREFIX: Final = "record.repository >= ? AND record.repository < ?"
 BY_PREFIX_OF_MANY: Final = "record.repository || '' >= ? AND record.repository || '' < ?"
 BY_SUBJECT: Final = "record.subject = ?"

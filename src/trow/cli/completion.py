@@ -32,7 +32,7 @@ def add(commands: Commands, whole: Callable[[], Parser]) -> None:
 
 
 def run(args: argparse.Namespace, whole: Parser) -> int:
-    import shtab  # noqa: PLC0415 - of use to this command alone
+    import shtab  # noqa: PLC0415 - only this command needs it
 
     print(shtab.complete(whole, shell=args.shell))
     return 0

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _GROUP: Final = "/apis/wgpolicyk8s.io/v1alpha2"
 _NAME: Final = "trow"
-# A scan is followed by a pause of so many times its own duration, however often policies change.
+# After a scan there is a pause of this many times its duration, however often policies change.
 _REST_FACTOR: Final = 9.0
 # Of one namespace; an object of the API has about a megabyte.
 _MOST_RESULTS: Final = 500

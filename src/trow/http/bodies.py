@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trow.lib.shares import Shares
     from trow.oci.errors import OciError
 
-# Nearly all bodies are no larger. They need no place, so that slow ones do not delay them; a client that has sent this
+# Nearly all bodies are not larger. They need no place, so that slow ones do not delay them; a client that has sent this
 # much costs hardly more than one that has sent nothing.
 FREE: Final = 4 * 1024
 

@@ -18,10 +18,10 @@ _CONNECTION_BYTES: Final = 32 * 1024
 _FILES_IN_USE: Final = 4_000
 # For the database, logs, blobs and uploads, and what the parts beside the ordinary listeners need.
 _RESERVED_FILES: Final = 512
-# One file in so many is for uploads between requests.
+# One file in this many is for uploads between requests.
 _OF_SESSIONS: Final = 32
-# A listener of our own has a connection for so many files. Each takes three files, there may be a quarter more, and two
-# that are about to come.
+# A listener of our own has a connection for this many files. Each takes three files, there may be a quarter more, and
+# two that are about to come.
 MOST_TUNNELS: Final = 1_000
 _OF_TUNNELS: Final = 32
 _TUNNEL_FILES: Final = 6
@@ -42,7 +42,7 @@ _REQUEST_BYTES: Final = 64 * 1024
 # What waits for a place takes little; a proxy would give up after a minute.
 _WAITING: Final = 1_000
 _PATIENCE_SECONDS: Final = 50.0
-# Beyond the limit connections are still taken, until one that is idle has ended for each: so many more, as a part of
+# Beyond the limit connections are still taken, until one that is idle has ended for each: this many more, as a part of
 # the limit and beside it.
 _MARGIN: Final = 0.25
 _MARGIN_BESIDE: Final = 64
@@ -111,7 +111,7 @@ def _requests(connections: int, memory: int | None) -> int:
 
 
 def _affordable(free: int, memory: int | None) -> int:
-    """So many that some of these files are left for everything else, and half of the memory."""
+    """A number that leaves some of these files for everything else, and half of the memory."""
     accepted = free - min(_FILES_IN_USE, free // 2)
     few = accepted / (2 + _MARGIN)
     by_files = int(few if few < _MARGIN_BESIDE else (accepted - _MARGIN_BESIDE) / (1 + _MARGIN))

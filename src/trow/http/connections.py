@@ -152,7 +152,7 @@ class Connections:
         return list(self._found)
 
     async def promise(self, activity: Activity, client: str, size: int, *, memory: bool) -> None:
-        """An answer of so many bytes is about to be given out; waits for places where it is large.
+        """An answer of this many bytes is about to be given out; waits for places where it is large.
 
         Args:
             activity: over which connection.

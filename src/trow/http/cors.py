@@ -33,7 +33,7 @@ class Cors:
         return bool(self._origins)
 
     def preflight(self, request: Request) -> Response | None:
-        """The answer to an OPTIONS request that a browser sends first, None when this is no such request."""
+        """The answer to an OPTIONS request that a browser sends first, None when this is not such a request."""
         if request.method != "OPTIONS" or request.header("access-control-request-method") is None:
             return None
         if not self._allows(_origin(request)):

@@ -11,7 +11,7 @@ class Pace:
 
     Attributes:
         seconds: how long a body is waited for that has nothing to its credit.
-        rate: so many bytes buy one more second; 0 lets any byte buy all of ``seconds``.
+        rate: this many bytes buy one more second; 0 lets any byte buy all of ``seconds``.
     """
 
     seconds: float

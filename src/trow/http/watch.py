@@ -1,7 +1,7 @@
 """Looks after the connections of clients: ends those that keep to none of the rules, or that are too many.
 
 The HTTP server times the headers of a request and nothing else. A client that connects and says nothing, that opens
-HTTP/2 and asks nothing, or that asks for a large blob and does not read it would stay for ever, until there is room for
+HTTP/2 and asks nothing, or that asks for a large blob and does not read it would stay forever, until there is room for
 nobody else. So a thread looks once a second, more often when it becomes crowded, at what the kernel knows of each
 connection (`trow.lib.sockets`), and compares it with what requests are under way (`trow.http.connections`).
 """
@@ -36,7 +36,7 @@ _CROWDED_SECONDS: Final = 0.1
 # Looking takes 5 µs a connection; it may take this share of a processor.
 _SHARE: Final = 0.2
 _CROWDED: Final = 0.9
-# So many times fewer than others.
+# This many times fewer than others.
 _FAR_FEWER: Final = 8
 # A reader that stalls for so long goes when others wait.
 _STALL_SECONDS: Final = 3.0

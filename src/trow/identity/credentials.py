@@ -18,7 +18,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Stale(Unauthorized):
-    """The credential was genuine and is no longer good. Nobody has guessed, so it is no failed login."""
+    """The credential was genuine and is no longer good. Nobody has guessed, so this is not a failed login."""
 
 
 @dataclass(frozen=True, slots=True)

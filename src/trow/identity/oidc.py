@@ -55,7 +55,7 @@ class IssuerSettings:
 
     Attributes:
         name: what rules call the issuer.
-        url: its ``iss``, to the letter.
+        url: exactly its ``iss``.
         audiences: whom tokens may be meant for; any of them has to be in ``aud``.
         algorithms: the only ones that are accepted.
         username_claim, username_prefix: what the identity's name is made of; the prefix is ``NAME:`` by default.
@@ -304,7 +304,7 @@ def _flat(claims: Mapping[str, object], prefix: str = "", depth: int = 0) -> Ite
         texts = tuple(text for each in values if (text := _text(each)) is not None)
         if _is_text(name) and texts and len(texts) == len(values):
             yield name, texts
-        # Where a ServiceAccount of another cluster runs: kubernetes.io.pod.name and the like.
+        # Where a ServiceAccount of another cluster runs: such as kubernetes.io.pod.name.
         elif isinstance(value, dict) and depth < _DEEPEST and (depth or claim == _CLUSTER_CLAIM):
             yield from _flat(value, f"{name}.", depth + 1)
 

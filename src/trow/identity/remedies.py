@@ -26,7 +26,7 @@ _WORDS_OF_YAML: Final = frozenset({"true", "false", "yes", "no", "on", "off", "y
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_NAME: Final = 40
 _ACTIONS: Final[Mapping[Permission, str]] = {Permission.ATTACH: Permission.PUSH.value}
-# What is of no use without another action; a new token does not add to those that there are, as a rule does.
+# What allows nothing without another action; a new token does not add to those that there are, as a rule does.
 _ACTIONS_OF_A_TOKEN: Final[Mapping[Permission, str]] = {
     Permission.TAG_OVERWRITE: "push,tag-overwrite",
     Permission.LIST: "pull,list",

@@ -169,7 +169,7 @@ class Objects:
 
     @asynccontextmanager
     async def watch(self, path: str, version: str, *, seconds: int = 120) -> AsyncIterator[AsyncGenerator[Event, None]]:
-        """What happens to a collection after a version, until the API server ends it after about so many seconds.
+        """What happens to a collection after a version, until the API server ends it after about this many seconds.
 
         Raises:
             Expired: the version is no longer known; list again.

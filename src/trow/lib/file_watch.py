@@ -130,7 +130,7 @@ class CurrentFile(Generic[Value]):
 
 
 async def on_change(paths: Sequence[Path], take: Callable[[], Awaitable[None]], seconds: float = 5.0) -> None:
-    """Have files taken whenever they have changed, until cancelled; looked for every so many ``seconds``.
+    """Have files taken whenever they have changed, until cancelled; it looks every ``seconds``.
 
     Those that ``take`` cannot use are reported, and those of which one is missing are waited for.
     """

@@ -68,7 +68,7 @@ class LineWriter:
             self._ready.notify()
 
     def close(self, patience: float) -> None:
-        """Write what waits, for at most so many seconds; lines that come later are dropped."""
+        """Write what waits, for at most this many seconds; lines that come later are dropped."""
         with self._ready:
             self._closing = True
             self._ready.notify()

@@ -30,7 +30,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Reserve:
     """The file. May be used from any thread.
 
-    Where there is no space for it from the beginning, things go on without it: it is of use only when it is there.
+    Where there is no space for it from the beginning, things go on without it: it helps only when it is there.
 
     Args:
         path: the file, on the volume in question; None for none.
@@ -91,7 +91,7 @@ class Reserve:
         return True
 
     def _leave_nothing(self, path: Path) -> None:
-        """A part of the space would be of no use to anybody. An empty file tells the next start that it is in use."""
+        """A part of the space would help nobody. An empty file tells the next start that it is in use."""
         with contextlib.suppress(OSError):
             os.truncate(path, 0)
             if not self.spent:

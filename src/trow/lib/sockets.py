@@ -26,7 +26,7 @@ _COOKIE_BYTES: Final = 8
 # struct tcp_info of linux/tcp.h, up to tcpi_notsent_bytes (Linux 4.6): segments in flight and the times in milliseconds
 # since data was last received, then bytes taken by the peer, bytes received from it, and bytes that wait to be sent.
 _INFO: Final = struct.Struct("=24xI24xI64xQQ8xI")
-# The thread that looks gives the event loop its turn after so many descriptors, every half millisecond.
+# The thread that looks gives the event loop its turn after this many descriptors, every half millisecond.
 _TURN: Final = 64
 Address: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
 _RESET: Final = struct.pack("ii", 1, 0)

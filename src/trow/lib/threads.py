@@ -36,7 +36,7 @@ def started_pool(count: int, name: str) -> ThreadPoolExecutor:
     """A pool of ``count`` threads, all of which run.
 
     Raises:
-        ThreadsError: the system refuses so many.
+        ThreadsError: the system refuses this many.
     """
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     # A pool starts a thread when none is idle: these are not, until all of them are there.
@@ -53,7 +53,7 @@ def started_pool(count: int, name: str) -> ThreadPoolExecutor:
 
 
 def require_threads(count: int) -> None:
-    """See that so many more could be started, by a library that ends the process when it cannot.
+    """See that this many more could be started, by a library that ends the process when it cannot.
 
     Raises:
         ThreadsError: the system would refuse.

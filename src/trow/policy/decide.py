@@ -2,7 +2,7 @@
 
 So a policy of a namespace can only tighten what the cluster's policies allow. Nothing here looks anything up: what the
 registry knows of an image is handed in as `ImageFacts`. A verdict that depends on what is not known is unknown, which
-is no permission.
+is not a permission.
 """
 
 from __future__ import annotations

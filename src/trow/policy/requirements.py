@@ -200,7 +200,7 @@ class Exists(Requirement):
 
 @dataclass(frozen=True, slots=True)
 class MaxAge(_OfConfig):
-    """The image was made at most so many seconds ago."""
+    """The image was made at most this many seconds ago."""
 
     name = "require.maxAge"
     type_ = Annotated[str, Meta(min_length=1)]

@@ -147,7 +147,7 @@ class LocalImageLookup:
         parsed = await self._reader.read(image.content, lambda raw: manifests.parse(raw, image.media_type))
         name = parsed.blobs[0].digest
         try:
-            blob = await self._pull.blob(repository, name)  # knowing its digest is no right to it
+            blob = await self._pull.blob(repository, name)  # knowing its digest gives no right to it
             if (known := self._read.get(name)) is not None:
                 return known
             if blob.size > _LARGEST_CONFIGURATION:

@@ -55,7 +55,7 @@ class Pull:
         return await self._metadata.tagged_as(repository, digest, most)
 
     async def blob(self, repository: Repository, digest: Digest) -> Blob:
-        """The blob, if this repository links it: knowing a digest is no right to read it (CVE-2024-39897).
+        """The blob, if this repository links it: knowing a digest gives no right to read it (CVE-2024-39897).
 
         Raises:
             BlobUnknown: this repository has none, or its bytes are lost.

@@ -1,6 +1,6 @@
 """One record for one pull and one for one push, whatever number of requests they take.
 
-A client that pulls an image asks for a manifest by tag, perhaps for another one by digest, then for blobs, each in a
+A client that pulls an image asks for a manifest by tag, then often for another one by digest, then for blobs, each in a
 request of its own. The requests of one caller in one repository are gathered here by what the manifests refer to, and
 recorded once, when nothing was asked for some seconds. What repeats is gathered too (`trow.registry.aggregator`).
 """

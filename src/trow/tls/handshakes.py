@@ -1,4 +1,4 @@
-"""TLS connections that have not come about yet: a bound of their own, and each source its share.
+"""TLS handshakes that have not ended yet: they have their own bound, and each source has a share.
 
 Whoever connects and says nothing must not take the places of those who have shown a certificate, nor keep others from
 showing theirs. So where there are too many the oldest that is unfinished ends: an honest client needs no second for it.
@@ -40,7 +40,7 @@ class Handshakes:
         self._count += 1
 
     def finish(self, accepted: socket.socket, source: str) -> bool:
-        """It has come about, or failed; False where it was ended to make room."""
+        """It has succeeded, or failed; False where it was ended to make room."""
         own = self._unfinished.get(source)
         if own is None or accepted not in own:
             return False

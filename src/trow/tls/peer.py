@@ -17,7 +17,7 @@ class Peer:
         address: the client's address without port.
         forwarded: the chain of addresses as proxies told it, "" without one.
         scheme: what the client used, http or https.
-        host: the name that the client used for us, perhaps with a port; "" where it is no host.
+        host: the name that the client used for us, with its port if there is one; "" where it is not a host.
         certificate: the verified client certificate.
         connection: address and port at the other end of the connection to our own listener, "" for other listeners.
     """

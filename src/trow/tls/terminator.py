@@ -71,12 +71,12 @@ class Room:
 
     @property
     def taken(self) -> int:
-        """So many for as long as it takes to end those that are idle."""
+        """This many more for as long as it takes to end those that are idle."""
         return self.connections * 5 // 4
 
     @property
     def handshakes(self) -> int:
-        """How many TLS connections may not have come about yet; a quarter of them of one source."""
+        """How many TLS handshakes may be under way; one source may have a quarter of them."""
         return min(MOST_HANDSHAKES, 2 * self.connections)
 
 

@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trail of so many records that there has to be a checkpoint."""
+    """A trail of enough records that there has to be a checkpoint."""
     return write(tmp_path_factory.mktemp("long") / "audit.db", (full(number) for number in range(2500)))
 
 
@@ -246,7 +246,7 @@ def test_cut_off_end_is_missed(altered: Path, kept: int) -> None:
 
 
 def reseal(path: Path, start: int, end: int, **changes: Any) -> None:
-    """Change a record, and compute the hashes up to another anew."""
+    """Change a record, and compute the hashes up to another again."""
     prev, rows = "", []
     for record in read(path)[start - 1 : end]:
         new = msgspec.structs.replace(record, hash=UNSEALED, prev=prev if record.sequence > start else record.prev)

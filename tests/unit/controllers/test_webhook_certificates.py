@@ -63,7 +63,7 @@ class Shop:
             self.bundles.append(self.bundle(path))
 
     def configure(self, path: str, *bundles: bytes) -> None:
-        """A configuration with so many webhooks."""
+        """A configuration with this many webhooks."""
         configs = [{"service": {"name": "trow"}} | ({"caBundle": _text(each)} if each else {}) for each in bundles]
         webhooks = [
             {"name": f"w{number}.trow.io", "clientConfig": config, "rules": []} for number, config in enumerate(configs)

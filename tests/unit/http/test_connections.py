@@ -78,7 +78,7 @@ async def test_small_answers_need_no_place(connections: Connections, kernel: Ker
 async def test_nothing_is_counted_where_the_system_does_not_tell_what_was_taken(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would be counted for ever, and in the end nobody would get a large answer."""
+    """Else it would be counted forever, and in the end nobody would get a large answer."""
     monkeypatch.setattr(sockets, "supported", lambda: False)
     Watch(connections).start(asyncio.get_running_loop())
     for port in range(100):

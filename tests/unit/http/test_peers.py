@@ -157,7 +157,7 @@ def test_scheme_and_host_are_those_that_the_client_used(headers: dict[str, str],
         ("198.51.100.1, 203.0.113.7, 10.0.0.1", "evil.example, reg.example.com, trow", "reg.example.com"),
         ("unknown, 10.0.0.1", "reg.example.com, trow", "reg.example.com"),
         ("10.0.0.5, 10.0.0.1", "reg.example.com, trow", "reg.example.com"),
-        # Lists that do not belong together, because some proxies write one of them anew.
+        # Lists that do not belong together, because some proxies write one of them again.
         ("203.0.113.7", "reg.example.com, trow.internal", "reg.example.com"),
         ("203.0.113.7, 10.0.0.1", "reg.example.com", "reg.example.com"),
     ],

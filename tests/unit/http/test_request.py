@@ -183,7 +183,7 @@ async def test_a_small_body_that_does_not_come() -> None:
 
 
 class Trickle(Transport):
-    """A body that goes on for ever, a byte at a time."""
+    """A body that goes on forever, a byte at a time."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

@@ -299,7 +299,7 @@ async def test_wrong_passwords_make_the_next_one_wait(setup: Setup) -> None:
     setup.clock.now += 1
     assert await setup.chain.identify(proof(basic("alice", SECRET))) == ALICE
     for number in range(4):
-        await fail(setup, basic("alice", f"y{number}"), 1)  # counted anew
+        await fail(setup, basic("alice", f"y{number}"), 1)  # counted again
 
 
 async def test_wrong_tokens_keep_no_good_credential_of_their_address_waiting(setup: Setup) -> None:

@@ -517,7 +517,7 @@ async def test_session_does_not_expire_while_bytes_arrive(
 async def test_session_without_bytes_expires_in_minutes_whatever_is_asked(
     push: Push, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Status and empty chunks cost a client nothing, and would keep a session for ever."""
+    """Status and empty chunks cost a client nothing, and would keep a session forever."""
     now = 1_000_000.0
     monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     empty, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Two objects, the stored and the new one, each at most as large as the API server takes requests (`MaxRequestBodyBytes`
 # of k8s.io/apiserver, 3 MiB), and what is around them.
 LARGEST_REVIEW: Final = 2 * 3 * 1024 * 1024 + 128 * 1024
-# So many reviews are under way: all the bytes of their bodies that can be here at a time are 16 MiB of small ones and
+# This many reviews are under way: all the bytes of their bodies that can be here at a time are 16 MiB of small ones and
 # 26 MiB of others. An API server waits up to `timeoutSeconds`, and asks from one or a few addresses.
 SMALL: Final = Bounds(total=256, each=64, waiting=2048, waiting_each=1024, patience=2.0)
 OTHERS: Final = Bounds(total=4, each=2, waiting=256, waiting_each=64, patience=2.0)

@@ -31,7 +31,7 @@ _OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
 # What `images.parse` reads is like `NAME`, but not like `IDENTIFIER`, and only like `NUMERIC` if it is an `IPV4`. An
 # IPv6 address is in `NAME` by its characters: whoever uses this has to parse it, and to count (`LONGEST` and below).
-# The first component is a host, or else it has neither dots nor capital letters; alone it is no host in any case.
+# The first component is a host, or else it has neither dots nor capital letters; alone it is never a host.
 NAME: Final = (
     rf"(?:{_HOST}/{_COMPONENT}(?:/{_COMPONENT})*|{_COMPONENT}|{_FIRST}(?:/{_COMPONENT})+)(?::{_TAG})?(?:@{_DIGEST})?"
 )

@@ -36,7 +36,7 @@ _ALL: Final = (*_KINDS, _DIGESTS)
 _EXEMPT: Final = "exemptImages"
 _EXEMPTING: Final = (_TAGS, _DIGESTS)
 _MODES: Final = {"deny": Mode.ENFORCE, "warn": Mode.WARN, "dryrun": Mode.AUDIT}
-# Points of enforcement at which something can be refused; beside them there are `audit.gatekeeper.sh` and the like.
+# Points of enforcement at which something can be refused; beside them there are others, such as `audit.gatekeeper.sh`.
 _REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
 _STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
 # Conditions on what is judged. Without them more would be refused than anybody asked for.

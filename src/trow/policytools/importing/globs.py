@@ -20,7 +20,7 @@ from trow.policy.resources import IMAGES_AT_MOST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Labels that a star in a host may stand for beyond its own: `*.example.com` is tried with up to so many more.
+# Labels that a star in a host may stand for beyond its own: `*.example.com` is tried with up to this many more.
 _MORE_LABELS: Final = 3
 _STARS: Final = re.compile(r"\*+")
 # Anything, but at least one character: no part of a name is empty.
