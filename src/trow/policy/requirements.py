@@ -259,11 +259,6 @@ _UNKNOWN: Final = Objection(
 _ABSENT: Final = Objection(Exists.name, "is not in this registry", "push it first")
 
 
-def needs_of(requirements: Collection[Requirement]) -> frozenset[Need]:
-    """What has to be looked up for any of them."""
-    return frozenset(need for each in requirements for need in each.needs)
-
-
 def unmet(requirements: Sequence[Requirement], candidate: Candidate) -> Objection | None:
     """The first requirement that is not fulfilled; where all are, the first that is not known to be."""
     found = [each for requirement in requirements if (each := requirement.unmet(candidate)) is not None]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from trow.lib.globs import NAMESPACE, matches
 from trow.policy.patterns import ANY
 from trow.policy.pods import Stage
-from trow.policy.requirements import needs_of
 from trow.policy.selectors import EVERY
 
 if TYPE_CHECKING:
@@ -291,7 +290,7 @@ class Policy:
     @cached_property
     def needs(self) -> frozenset[Need]:
         """What has to be looked up of each image that it allows."""
-        return needs_of(self.require)
+        return frozenset(need for each in self.require for need in each.needs)
 
     @cached_property
     def looks_up(self) -> bool:
