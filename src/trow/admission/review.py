@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from trow.lib.terminal import shown
+from trow.lib.terminal import printable
 from trow.oci.errors import RequestInvalid
 from trow.oci.numbers import finite
 from trow.policy.pods import Kind, UnreadableObject
@@ -288,6 +288,6 @@ def _fitting(warnings: Sequence[str]) -> tuple[str, ...]:
 
 def _cut(text: str, length: int) -> str:
     """On one line and of a bounded length, in bytes."""
-    safe = shown(text)
+    safe = printable(text)
     raw = safe.encode()
     return safe if len(raw) <= length else raw[: length - 3].decode(errors="ignore") + "..."

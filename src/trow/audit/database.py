@@ -106,7 +106,7 @@ def rows(connection: apsw.Connection, statement: str, *values: str | int) -> lis
 
 
 @contextlib.contextmanager
-def in_words(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """What the driver raises while something is read becomes an `AuditError`, or a `TimeoutError`."""
     try:
         yield

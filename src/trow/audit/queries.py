@@ -247,7 +247,7 @@ def opened(path: Path, longest_seconds: float | None = None) -> Iterator[apsw.Co
         AuditError: it cannot be opened, or what is asked of it inside fails.
         TimeoutError: a statement inside goes on for too long.
     """
-    with database.in_words(path), contextlib.closing(database.open_reader(path)) as connection:
+    with database.translate_errors(path), contextlib.closing(database.open_reader(path)) as connection:
         if longest_seconds is not None:
             end = time.monotonic() + longest_seconds
             connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)

@@ -58,7 +58,7 @@ def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Rep
     """
     report = Report()
     with (
-        database.in_words(path),
+        database.translate_errors(path),
         contextlib.closing(database.open_reader(path)) as connection,
         snapshot(connection),
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from trow.lib.terminal import escaped, shown
+from trow.lib.terminal import escaped, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def exit_code(outcome: Outcome) -> int:
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """The lines of a table."""
-    cells = [[shown(text) for text in row] for row in rows]
+    cells = [[printable(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
@@ -39,7 +39,7 @@ def cut(text: str, most: int) -> str:
 
 def say(*lines: str) -> None:
     for line in lines:
-        print(shown(line))
+        print(printable(line))
 
 
 def say_json(text: str) -> None:
@@ -49,7 +49,7 @@ def say_json(text: str) -> None:
 
 def note(text: str) -> None:
     """Say on standard error what is not part of the result."""
-    print(shown(text), file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def failed(reason: Exception | str, code: int = EXIT_FAILED) -> int:

@@ -18,7 +18,7 @@ from trow.config.schema import Config, Tls
 from trow.config.settings import SECTIONS, SETTINGS, Setting
 from trow.config.values import Duration, Size
 from trow.lib.globs import RepositoryGlob
-from trow.lib.mistakes import in_words
+from trow.lib.mistakes import reword
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -259,7 +259,7 @@ def _convert(setting: Setting, raw: Given, problems: list[Problem]) -> Any:
         wrong, _, where = str(error).partition(" - at `$")
         form = _choices(setting, where) if wrong.startswith("Invalid enum value") else ""
         place = f"at {where.rstrip('`').lstrip('.')}: " if where and setting.structured else ""
-        wrong = place + in_words(wrong, _members(setting))
+        wrong = place + reword(wrong, _members(setting))
         problems.append(Problem(raw.source, setting.key, wrong, f"write {form or setting.form}"))
         return setting.default
     if outside := _outside(setting, value):

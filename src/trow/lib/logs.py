@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.lib.lines import LineWriter
-from trow.lib.terminal import escaped_bytes, spelled
+from trow.lib.terminal import escaped_bytes, escaped_text
 from trow.lib.times import rfc3339
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TextFormatter(logging.Formatter):
         line = text_line(record.created, level, record.getMessage(), _extra(record), colours=self._colours)
         if record.exc_info:
             below = self.formatException(record.exc_info).splitlines()
-            line = "\n    ".join([line, *map(spelled, below)])
+            line = "\n    ".join([line, *map(escaped_text, below)])
         return line
 
 
@@ -82,8 +82,8 @@ def text_line(at: float, level: str, message: str, fields: Mapping[str, object],
     name = f"{level.upper():7}"
     if colours:
         name = f"\x1b[{_COLOURS.get(level, '0')}m{name}\x1b[0m"
-    pairs = "".join(f" {spelled(key)}={text_value(value)}" for key, value in fields.items())
-    return f"{moment} {name} {spelled(message)}{pairs}"
+    pairs = "".join(f" {escaped_text(key)}={text_value(value)}" for key, value in fields.items())
+    return f"{moment} {name} {escaped_text(message)}{pairs}"
 
 
 def text_value(value: object) -> str:
@@ -91,7 +91,7 @@ def text_value(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     if text and all(each.isalnum() or each in _BARE for each in text):
         return text
-    return spelled(json.dumps(text, ensure_ascii=False))
+    return escaped_text(json.dumps(text, ensure_ascii=False))
 
 
 class Output:

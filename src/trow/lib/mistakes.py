@@ -26,7 +26,7 @@ _MISSING: Final = re.compile(r"Object missing required field `([^`]*)`")
 _NO_CHOICE: Final = re.compile(r"Invalid enum value (.*)", re.DOTALL)
 
 
-def in_words(said: str, members: Collection[str] = ()) -> str:
+def reword(said: str, members: Collection[str] = ()) -> str:
     """What msgspec says of a value, to stand behind the name of it: ``is text and has to be a list``.
 
     Args:

@@ -14,12 +14,12 @@ _SUSPECT: Final = re.compile(r"[^\n -~]")
 _DELETE: Final = b"\x7f"
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A text for a cell or a message: one line, with ``?`` for what is not printable."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
-def spelled(text: str) -> str:
+def escaped_text(text: str) -> str:
     """A text for a log: one line, with the escapes of Python for what is not printable."""
     if text.isprintable():
         return text

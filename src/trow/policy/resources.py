@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trow.lib.globs import NAMESPACE, matches
-from trow.lib.mistakes import in_words
+from trow.lib.mistakes import reword
 from trow.policy.decide import LONGEST_EXCEPTION, PolicyException
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.pods import UsedBy
@@ -384,14 +384,14 @@ def _readable(error: Exception, root: str = "") -> str:
     what, path = (what, place.removeprefix("`key` in ").strip("`").removeprefix("$")) if what else (place, "")
     where = f"{root}{path}".removeprefix(".")
     if not where or not isinstance(error, msgspec.ValidationError):
-        return in_words(str(error))
+        return reword(str(error))
     if what.startswith(_UNKNOWN):
-        return f"{where}: {in_words(what)}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
+        return f"{where}: {reword(what)}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
     field = where.removesuffix("[...]").rpartition(".")[2].partition("[")[0]
     if _AN_EXPRESSION in what and field in _FORMS:
         return f"{where}: is not valid; write {_FORMS[field]}"
     choices = _CHOICES.get(field) if "enum" in what else None
-    said = in_words(what)
+    said = reword(what)
     return f"{where}: {said}; write {choices}" if choices else f"{where}: {said}"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from trow.lib.mistakes import in_words
+from trow.lib.mistakes import reword
 
 
 class Shape(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,8 +27,8 @@ class Shape(msgspec.Struct, forbid_unknown_fields=True):
 def test_what_is_wrong_is_said_in_words_of_yaml(value: object, words: str) -> None:
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert(value, Shape)
-    assert in_words(str(refused.value).partition(" - at ")[0], Shape.__struct_fields__) == words
+    assert reword(str(refused.value).partition(" - at ")[0], Shape.__struct_fields__) == words
 
 
 def test_what_is_unlike_all_that_is_known_is_said_as_it_is() -> None:
-    assert in_words("Something else") == "Something else"
+    assert reword("Something else") == "Something else"

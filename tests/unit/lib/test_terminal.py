@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from trow.lib.terminal import escaped, escaped_bytes, escaped_xml, shown, spelled
+from trow.lib.terminal import escaped, escaped_bytes, escaped_text, escaped_xml, printable
 
 # C0 and C1, the directions of Unicode Annex 9, separators of lines, tags, half a pair.
 HARMFUL = [
@@ -51,12 +51,12 @@ def test_lines_stay_lines() -> None:
 
 @pytest.mark.parametrize("letter", [*HARMFUL, "\n"])
 def test_a_cell_is_one_line_that_no_terminal_obeys(letter: str) -> None:
-    assert shown(f"a{letter}b") == "a?b"
-    assert shown(HARMLESS) == HARMLESS
+    assert printable(f"a{letter}b") == "a?b"
+    assert printable(HARMLESS) == HARMLESS
 
 
 @pytest.mark.parametrize("letter", [*HARMFUL, "\n"])
 def test_a_log_line_is_one_line_that_no_terminal_obeys(letter: str) -> None:
-    assert spelled(f"a{letter}b").isprintable()
-    assert spelled(f"a{letter}b") != spelled("ab")
-    assert spelled(HARMLESS) == HARMLESS
+    assert escaped_text(f"a{letter}b").isprintable()
+    assert escaped_text(f"a{letter}b") != escaped_text("ab")
+    assert escaped_text(HARMLESS) == HARMLESS
