@@ -29,7 +29,7 @@ from trow.oci.page import Page, PageRequest
 from trow.registry.ports import BlobRecord, RepositoryRecord, Upload, UploadBounds
 from trow.sql import connections, migrations
 from trow.sql.connections import migrate
-from trow.sql.sqlite import run_beside
+from trow.sql.sqlite import run_offline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,7 +60,7 @@ def schema(path: Path) -> tuple[int, set[str]]:
 
 
 def beside(path: Path, make: Callable[..., Transaction[Result]], *values: object) -> Result:
-    return run_beside(path, SCHEMA, partial(make, *values))
+    return run_offline(path, SCHEMA, partial(make, *values))
 
 
 # The schema

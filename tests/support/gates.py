@@ -31,7 +31,7 @@ from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
 from trow.oci.names import Repository
 from trow.registry.transfers import TransferTracker
-from trow.sql.sqlite import run_beside
+from trow.sql.sqlite import run_offline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ class World:
         self.transfers = TransferTracker(self.audit, 10.0, self.clock)
         grants = (Grant(RepositoryGlob.parse("team-a/**"), frozenset({Permission.PULL})),)
         secret, robot = new_token("ci", grants, None, "root", self.clock.now)
-        run_beside(folder / "trow.db", SCHEMA, partial(robots.add_robot_token, robot))
+        run_offline(folder / "trow.db", SCHEMA, partial(robots.add_robot_token, robot))
         self.robot = f"Bearer {secret}"
         self.robot_secret = secret
         self.metadata = EmbeddedMetadata(folder / "trow.db", self.clock)

@@ -37,7 +37,7 @@ ALLOWED: Final = (
     "SqliteEngine.__init__",
     "open_reader",
     "open_writer",
-    "run_beside",
+    "run_offline",
     "anchors_of_database",
     "migrate",
     "Anchor.__init__",

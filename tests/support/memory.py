@@ -24,7 +24,7 @@ from trow.registry.ports import (
     Redirect,
     Referrer,
     RepositoryRecord,
-    Stored,
+    StorageUsage,
     StoredName,
     Stream,
     TagEvent,
@@ -400,8 +400,8 @@ class MemoryMetadata:
                 del rows.blobs[digest]
         return True
 
-    async def stored(self) -> Stored:
-        return Stored(len(self._rows.blobs), sum(each.size for each in self._rows.blobs.values()))
+    async def usage(self) -> StorageUsage:
+        return StorageUsage(len(self._rows.blobs), sum(each.size for each in self._rows.blobs.values()))
 
     # Tokens of programs, what commands did, and pins
 

@@ -31,7 +31,7 @@ from trow.lib.globs import RepositoryGlob
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import robots
 from trow.oci.names import Repository
-from trow.sql.sqlite import run_beside
+from trow.sql.sqlite import run_offline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -208,12 +208,12 @@ class Team:
         made_at = time.time() - age
         grants = [Grant(RepositoryGlob.parse(glob), permissions)]
         text, token = new_token(name, grants, made_at + 3600, "a test", made_at)
-        run_beside(self.data / "trow.db", SCHEMA, partial(robots.add_robot_token, token))
+        run_offline(self.data / "trow.db", SCHEMA, partial(robots.add_robot_token, token))
         self.secret(text.split("_", 2)[2])
         return self.secret(text)
 
     def revoke(self, robot: str) -> None:
-        assert run_beside(
+        assert run_offline(
             self.data / "trow.db",
             SCHEMA,
             partial(robots.revoke_robot_token, robot.split("_")[1], time.time(), "a test"),

@@ -52,8 +52,8 @@ async def registry_of(config: Config, stores: Stores, audit: Audit, metrics: Met
     transfers = TransferTracker(audit, config.audit.pull_idle)
 
     async def housekeeping() -> None:
-        stored = await stores.metadata.stored()
-        metrics.note_stored(stored.blobs, stored.bytes)
+        usage = await stores.metadata.usage()
+        metrics.note_stored(usage.blobs, usage.bytes)
         if count := await sessions.expire():
             log.info("upload sessions expired", extra={"count": count})
 

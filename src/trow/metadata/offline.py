@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import repositories, robots
-from trow.sql.sqlite import run_beside
+from trow.sql.sqlite import run_offline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,16 +28,16 @@ class OfflineMetadata:
 
     def add_robot_token(self, token: RobotToken) -> None:
         """Keep a new token."""
-        run_beside(self._path, SCHEMA, partial(robots.add_robot_token, token))
+        run_offline(self._path, SCHEMA, partial(robots.add_robot_token, token))
 
     def robot_tokens(self) -> Sequence[RobotToken]:
         """All tokens, oldest first."""
-        return run_beside(self._path, SCHEMA, robots.robot_tokens)
+        return run_offline(self._path, SCHEMA, robots.robot_tokens)
 
     def revoke_robot_token(self, token: str, at: float, by: str) -> bool:
         """Revoke a token; False when there was none to revoke."""
-        return run_beside(self._path, SCHEMA, partial(robots.revoke_robot_token, token, at, by))
+        return run_offline(self._path, SCHEMA, partial(robots.revoke_robot_token, token, at, by))
 
     def has_repository(self, name: Repository) -> bool:
         """Whether the repository has a manifest."""
-        return run_beside(self._path, SCHEMA, partial(repositories.repository, name)) is not None
+        return run_offline(self._path, SCHEMA, partial(repositories.repository, name)) is not None

@@ -20,7 +20,7 @@ from trow.lib.files import make_file, make_folder, sync_folder
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
 from trow.sql import migrations
-from trow.sql.connections import in_words
+from trow.sql.connections import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,7 +85,7 @@ def _exchange(path: Path, new: Path, kept: Path) -> None:
     sync_folder(path.parent)
 
 
-@in_words()
+@database_errors()
 def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
     """Copy every table into a new database, which is whole and durable when this returns.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         PublicationResult,
         Referrer,
         RepositoryRecord,
-        Stored,
+        StorageUsage,
         TagEvent,
     )
     from trow.sql.engine import Engine
@@ -159,8 +159,8 @@ class SqlMetadata:
     async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
         return await self._engine.write(partial(blobs.unlink_blob, repository, digest), frees=True)
 
-    async def stored(self) -> Stored:
-        return await self._engine.scan(blobs.stored)
+    async def usage(self) -> StorageUsage:
+        return await self._engine.scan(blobs.usage)
 
     async def check(self) -> None:
         await self._engine.check()

@@ -191,7 +191,7 @@ class BlobRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StorageUsage:
     """How many blobs the registry holds, and how many bytes they have."""
 
     blobs: int
@@ -405,7 +405,7 @@ class Metadata(Protocol):
     async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
         """Take a blob from the repository; False when it had none."""
 
-    async def stored(self) -> Stored:
+    async def usage(self) -> StorageUsage:
         """How much the registry holds. Takes time with many blobs."""
 
     async def check(self) -> None:

@@ -28,7 +28,7 @@ _LOG_PAGES: Final = 4_000
 
 
 @contextlib.contextmanager
-def in_words() -> Iterator[None]:
+def database_errors() -> Iterator[None]:
     """What the driver raises becomes a `DatabaseError`."""
     try:
         yield
@@ -57,7 +57,7 @@ def open_writer(path: Path, *, log_pages: int = _LOG_PAGES) -> apsw.Connection:
     return connection
 
 
-@in_words()
+@database_errors()
 def is_empty(path: Path, schema: str) -> bool:
     """Whether there is no database, or one without a table. Nothing is changed.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from trow.lib.reserve import Reserve
-from trow.sql.connections import commit, connect, in_words, migrate, open_writer, run
+from trow.sql.connections import commit, connect, database_errors, migrate, open_writer, run
 from trow.sql.readers import Readers
 from trow.sql.writer import Writer, translated
 
@@ -37,7 +37,7 @@ class SqliteEngine:
         DatabaseError, OSError: it cannot be opened.
     """
 
-    @in_words()
+    @database_errors()
     def __init__(
         self,
         path: Path,
@@ -100,9 +100,9 @@ class SqliteEngine:
         self._writer.close()
 
 
-@in_words()
-def run_beside(path: Path, schema: str, make: Factory[Result]) -> Result:
-    """Run one transaction from another process than the server's, which may be running or not.
+@database_errors()
+def run_offline(path: Path, schema: str, make: Factory[Result]) -> Result:
+    """Run one transaction in a command, beside a server that may be running or not.
 
     Only for what no server keeps in memory.
 

@@ -190,7 +190,7 @@ class FilesystemBlobs:
         return await asyncio.to_thread(look)
 
     def _still_whole(self, path: Path, size: int) -> bool:
-        """The same of one that was looked at lately: it needs no disk, so it may be asked on the event loop."""
+        """The same for a blob that was looked at lately: no disk is needed, so the event loop may ask."""
         return self._whole(path, size)
 
     def _whole(self, path: Path, size: int) -> bool:
@@ -267,7 +267,7 @@ class FilesystemBlobs:
                 place.unlink()
 
     async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
-        """Remove commits that came to no end, with blobs that nobody was told of; after a crash open sessions too.
+        """Remove interrupted commits, with blobs that nobody was told of; after a crash open sessions too.
 
         Only while nothing else uses the folder: at start. Returns how many files were removed.
         """

@@ -45,7 +45,7 @@ def test_what_a_manifest_names_is_not_looked_for_one_by_one() -> None:
     assert statements == -(-1001 // sql.DIGESTS)
 
 
-WRITES = re.compile(r"\.write\(\s*(?:partial\()?(\w+)\.(\w+)|run_beside\([^()]*partial\((robots)\.(\w+)")
+WRITES = re.compile(r"\.write\(\s*(?:partial\()?(\w+)\.(\w+)|run_offline\([^()]*partial\((robots)\.(\w+)")
 
 
 def test_each_write_says_what_it_locks_where_writes_run_side_by_side() -> None:

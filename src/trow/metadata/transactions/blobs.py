@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trow.metadata import sql
 from trow.oci.digest import Digest
 from trow.oci.names import Repository
-from trow.registry.ports import BlobRecord, Stored
+from trow.registry.ports import BlobRecord, StorageUsage
 from trow.sql import columns
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def knows_blob(digest: Digest) -> Transaction[bool]:
     return bool((yield sql.KNOWN_BLOB, (digest,)))
 
 
-def stored() -> Transaction[Stored]:
+def usage() -> Transaction[StorageUsage]:
     """How many blobs there are, and their bytes."""
     rows = yield sql.STORED, ()
-    return Stored(columns.integer(rows[0][0]), columns.integer(rows[0][1]))
+    return StorageUsage(columns.integer(rows[0][0]), columns.integer(rows[0][1]))
