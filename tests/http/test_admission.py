@@ -431,7 +431,7 @@ def test_a_policy_that_only_warns(tmp_path_factory: pytest.TempPathFactory) -> N
         assert answer.allowed
         assert "image_validation" in answer.warnings[0]
         record = until(lambda: stored(server.folder / "data", action="admission"))[0]
-        assert (record["outcome"], "allowed by no rule" in record["reason"]) == ("ok", True)
+        assert (record["outcome"], "not allowed by any rule" in record["reason"]) == ("ok", True)
 
 
 def test_reviews_go_on_beside_a_large_one(client: Client, server: Trow) -> None:
