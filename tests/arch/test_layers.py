@@ -185,7 +185,7 @@ def lines_of_code(module: Path) -> int:
         (access.Authorizer, Guard),
         (access.Authorizer, RbacAuthorizer),
         (access.TokenIssuer, RegistryTokens),
-        (events.Audit, AuditTrail),
+        (events.AuditLog, AuditTrail),
     ],
 )
 def test_adapter_has_the_methods_of_its_port_as_they_are_written_there(port: type, adapter: type) -> None:

@@ -17,7 +17,7 @@ from trow.audit.keys import SigningKey
 from trow.audit.sinks import FileSink
 from trow.audit.trail import AuditTrail
 from trow.audit.verify import verify_database, verify_files
-from trow.registry.events import Action, Audit, Event
+from trow.registry.events import Action, AuditLog, Event
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 def test_trail_has_the_methods_of_its_port_as_they_are_written_there() -> None:
     for name in ("record", "record_now"):
-        wanted, found = getattr(Audit, name), getattr(AuditTrail, name)
+        wanted, found = getattr(AuditLog, name), getattr(AuditTrail, name)
         assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)
         assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(wanted)
 
@@ -54,7 +54,7 @@ def test_trail_has_the_methods_of_its_port_as_they_are_written_there() -> None:
 async def test_trail_tells_whether_it_may_fail(tmp_path: Path, *, fail_closed: bool) -> None:
     key = SigningKey.load_or_make(tmp_path / "audit.pem")
     with contextlib.closing(AuditTrail(tmp_path / "audit.db", key, fail_closed=fail_closed)) as trail:
-        port: Audit = trail
+        port: AuditLog = trail
         assert port.fail_closed is fail_closed
         port.record(Event(Action.LOGIN))
         await port.record_now(Event(Action.PUSH))

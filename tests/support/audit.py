@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RecordingAudit:
-    """See `trow.registry.events.Audit`.
+    """See `trow.registry.events.AuditLog`.
 
     Attributes:
         events: what was recorded, whenever that had to be.

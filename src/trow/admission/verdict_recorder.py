@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trow.policy.decide import Finding, ImageRequest, Verdict
     from trow.policy.images import ImageReference
     from trow.registry.aggregator import EventAggregator
-    from trow.registry.events import Audit, Origin
+    from trow.registry.events import AuditLog, Origin
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class VerdictRecorder:
 
     def __init__(
         self,
-        audit: Audit,
+        audit: AuditLog,
         metrics: AdmissionMetrics,
         notifier: Notifier | None = None,
         aggregator: EventAggregator | None = None,
@@ -72,7 +72,7 @@ class VerdictRecorder:
             Unavailable: it cannot be recorded, or not in time.
         """
         self.count(verdict)
-        event = event_of(review, request, origin, verdict)
+        event = _event_of(review, request, origin, verdict)
         waits = verdict.allowed and not review.dry_run
         if not (waits and await before_effect(self._audit, lambda: event, within=self._within)):
             self._gather(event, review)
@@ -110,7 +110,7 @@ class VerdictRecorder:
             self._repeats.gather(event, _alike(event, review))
 
 
-def event_of(review: Review, request: ImageRequest, origin: Origin, verdict: Verdict) -> Event:
+def _event_of(review: Review, request: ImageRequest, origin: Origin, verdict: Verdict) -> Event:
     """One record of one review: who wanted to run what where, and what counted most against it."""
     chosen = next(iter((*against(verdict), *verdict.exempt, *verdict.findings)), None)
     images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]

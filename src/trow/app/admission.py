@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trow.app.registry import Registry
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.registry.events import Audit
+    from trow.registry.events import AuditLog
 
 
 # An owner that made no Pod for so long gets the tag's digest of the day.
@@ -81,7 +81,7 @@ class Reviewing:
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, registry: Registry, pins: Pins, audit: Audit, metrics: Metrics
+    config: Config, registry: Registry, pins: Pins, audit: AuditLog, metrics: Metrics
 ) -> AsyncIterator[Admission]:
     """Build it all, and follow the cluster's policies where that is wanted.
 

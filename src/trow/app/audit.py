@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trow.audit.webhook import Target, Webhook
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.registry.events import Records
+    from trow.registry.events import AuditRecords
     from trow.registry.ports import Outbox
 
 _KEY: Final = "audit.pem"
@@ -38,7 +38,7 @@ class AuditPart:
     """Where events are recorded, and what is on record."""
 
     trail: AuditTrail | NoAudit
-    records: Records
+    records: AuditRecords
 
 
 @contextlib.asynccontextmanager

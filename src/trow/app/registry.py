@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trow.app.stores import Stores
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.registry.events import Audit
+    from trow.registry.events import AuditLog
     from trow.registry.ports import Metadata
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Registry:
 
 
 @contextlib.asynccontextmanager
-async def registry_of(config: Config, stores: Stores, audit: Audit, metrics: Metrics) -> AsyncIterator[Registry]:
+async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: Metrics) -> AsyncIterator[Registry]:
     """Build it from the settings. What a crash has left of uploads is removed first."""
     sessions = _sessions(config, stores)
     transfers = TransferTracker(audit, config.audit.pull_idle)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.lib.file_watch import Version
-    from trow.registry.events import Audit
+    from trow.registry.events import AuditLog
     from trow.registry.ports import Outbox
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class ConfigurationChanges:
         paths: files, and directories of files.
     """
 
-    def __init__(self, paths: Sequence[Path], outbox: Outbox, audit: Audit) -> None:
+    def __init__(self, paths: Sequence[Path], outbox: Outbox, audit: AuditLog) -> None:
         self._paths = paths
         self._outbox = outbox
         self._audit = audit

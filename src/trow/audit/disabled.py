@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NoAudit:
-    """`Audit` and `Records` without a record."""
+    """`AuditLog` and `AuditRecords` without a record."""
 
     fail_closed = False
 

@@ -210,7 +210,7 @@ class Workload:
 
 
 class AuditQueries:
-    """`Records` from the trail's database: searches in threads, a few at a time."""
+    """`AuditRecords` from the trail's database: searches in threads, a few at a time."""
 
     def __init__(self, path: Path, longest_seconds: float = _LONGEST_SECONDS) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""The audit trail as the rest of Trow knows it: `AuditTrail` is the `Audit` of the port."""
+"""The audit trail as the rest of Trow knows it: `AuditTrail` is the `AuditLog` of the port."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AuditTrail:
     Args:
         path: the database, made when it is not there.
         key: signs the checkpoints.
-        fail_closed: see `Audit.fail_closed`.
+        fail_closed: see `AuditLog.fail_closed`.
         retention: how long records are kept.
         webhook: whether a `Webhook` follows the trail; what it has not taken is kept as long as the size allows.
         most_waiting: how many events may wait for the database before further ones are lost, and counted; a fifth as

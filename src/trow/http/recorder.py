@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from trow.http.request import Request
     from trow.oci.names import Reference, Repository
-    from trow.registry.events import Audit, Event
+    from trow.registry.events import AuditLog, Event
     from trow.registry.ports import ManifestRecord, TagMove
     from trow.registry.publish import Published
     from trow.registry.transfers import TransferTracker
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Recorder:
     """Words events. Where nothing may happen off the record, each effect is preceded by a record of the intent."""
 
-    def __init__(self, audit: Audit, transfers: TransferTracker) -> None:
+    def __init__(self, audit: AuditLog, transfers: TransferTracker) -> None:
         self._audit = audit
         self._transfers = transfers
 

@@ -18,7 +18,7 @@ from trow.registry.events import Event, Outcome, Part, part_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from trow.registry.events import Audit
+    from trow.registry.events import AuditLog
 
 WINDOW_SECONDS: Final = 60.0
 # Events of each part of the record that are counted at a time; above it the oldest is recorded as it is.
@@ -50,7 +50,7 @@ class EventAggregator:
         audit: where records go.
     """
 
-    def __init__(self, audit: Audit, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, audit: AuditLog, clock: Callable[[], float] = time.time) -> None:
         self._audit = audit
         self._clock = clock
         self._tallies: dict[Part, OrderedDict[Key, _Tally]] = {part: OrderedDict() for part in Part}

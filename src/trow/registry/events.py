@@ -161,7 +161,7 @@ def part_of(event: Event) -> Part:
     return Part.ACCESS if asking else Part.EFFECTS
 
 
-class Audit(Protocol):
+class AuditLog(Protocol):
     """Records what happens."""
 
     @property
@@ -179,7 +179,7 @@ class Audit(Protocol):
         """
 
 
-async def before_effect(audit: Audit, event: Callable[[], Event], *, within: float | None = None) -> bool:
+async def before_effect(audit: AuditLog, event: Callable[[], Event], *, within: float | None = None) -> bool:
     """Put on record what is about to be done, where nothing may be done that is not on record.
 
     Args:
@@ -211,7 +211,7 @@ class RecordPage:
     next: str
 
 
-class Records(Protocol):
+class AuditRecords(Protocol):
     """Searches what is on record."""
 
     async def search(self, given: Mapping[str, str]) -> RecordPage:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository
     from trow.registry.actor import Caller
-    from trow.registry.events import Audit, Event
+    from trow.registry.events import AuditLog, Event
     from trow.registry.ports import ManifestRecord
 
 # Pulls or pushes gathered at a time; above it the oldest is recorded as it is.
@@ -116,7 +116,7 @@ class TransferTracker:
         aggregator: counts what repeats; swept together with what has ended.
     """
 
-    def __init__(self, audit: Audit, idle: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, audit: AuditLog, idle: float, clock: Callable[[], float] = time.time) -> None:
         self._audit = audit
         self._idle = idle
         self._clock = clock

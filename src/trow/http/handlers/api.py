@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trow.http.request import Request
     from trow.http.response import Response
     from trow.registry.browse import Browse
-    from trow.registry.events import Records
+    from trow.registry.events import AuditRecords
     from trow.registry.ports import TagEvent
 
 _SEQUENCE_DIGITS: Final = 18
@@ -40,7 +40,7 @@ class Api:
     """Handlers."""
 
     def __init__(
-        self, browse: Browse, records: Records, access: AccessController, recorder: Recorder, lists: Lists
+        self, browse: Browse, records: AuditRecords, access: AccessController, recorder: Recorder, lists: Lists
     ) -> None:
         self._browse = browse
         self._records = records
