@@ -92,11 +92,11 @@ def test_a_list_that_runs_out_is_told_of_once(
     authority = Authority(tmp_path / "authority")
     crl = authority.revoke(age_days=age)
     tls = Tls.issue(tmp_path / "tls")
-    tunnels = TlsTerminator(TlsFiles(tls.certificate, tls.key), authority.file, crl)
+    terminator = TlsTerminator(TlsFiles(tls.certificate, tls.key), authority.file, crl)
     for _ in range(3):
-        tunnels.look_at_revocation(time.time())
+        terminator.warn_before_expiry(time.time())
     assert len(caplog.records) == warned
-    assert abs(tunnels.revocation_ends - (time.time() + (1 - age) * 86400)) < 60
-    tunnels.renew()
-    tunnels.look_at_revocation(time.time())
+    assert abs(terminator.revocation_ends - (time.time() + (1 - age) * 86400)) < 60
+    terminator.reload()
+    terminator.warn_before_expiry(time.time())
     assert len(caplog.records) == 2 * warned

@@ -87,20 +87,22 @@ class Listeners:
         if settings is None or behind is None:
             yield ()
             return
-        terminator, room, idle = behind.terminator, behind.terminator.room, self._config.limits.idle_timeout
+        terminator, limit, idle = behind.terminator, behind.terminator.limit, self._config.limits.idle_timeout
 
         async def look_at_revocation() -> None:
-            terminator.look_at_revocation(time.time())
+            terminator.warn_before_expiry(time.time())
 
         with inner_socket() as inner:
             server = await self._start_behind(terminator, behind.dispatcher, inner, idle)
             addresses = reserve(settings.bind.host, settings.bind.port, CLIENT_TLS)
-            self._watch.open(ListenerGroup(_ports(addresses), room.connections, room.each, True, self._rules(idle)))
+            self._watch.open(
+                ListenerGroup(_ports(addresses), limit.connections, limit.per_source, True, self._rules(idle))
+            )
             for address in addresses:
                 terminator.start(address.reservation, inner)
             try:
                 async with in_background(
-                    lambda: on_change(terminator.authorities, terminator.reload),
+                    lambda: on_change(terminator.authorities, terminator.reload_in_thread),
                     every(_REVOCATION_SECONDS, look_at_revocation),
                 ):
                     yield [*map(str, addresses)]
@@ -116,12 +118,14 @@ class Listeners:
             yield ()
             return
         listener, terminator = behind.listener, behind.listener.terminator
-        room = terminator.room
+        limit = terminator.limit
         idle = max(_WEBHOOK_IDLE_SECONDS, self._config.limits.idle_timeout)
         with inner_socket() as inner:
             server = await self._start_behind(terminator, behind.dispatcher, inner, idle)
             addresses = reserve(bind.host, bind.port, ADMISSION_BIND)
-            self._watch.open(ListenerGroup(_ports(addresses), room.connections, room.each, True, self._rules(idle)))
+            self._watch.open(
+                ListenerGroup(_ports(addresses), limit.connections, limit.per_source, True, self._rules(idle))
+            )
             listener.bind([address.reservation for address in addresses], inner)
             try:
                 async with called_by_api_servers(self._config, listener, behind.admission, self._application.metrics):
@@ -153,10 +157,10 @@ class Listeners:
     async def _start_behind(
         self, terminator: TlsTerminator, dispatcher: Dispatcher, inner: InnerSocket, idle: float
     ) -> HttpServer:
-        connections = terminator.room.taken
+        connections = terminator.limit.at_most
         server = HttpServer(dispatcher, [InnerAddress(inner)], None, connections=connections, idle_seconds=idle)
         await server.start()
-        terminator.crowded = self._watch.look_soon
+        terminator.on_full = self._watch.look_soon
         return server
 
     def _rules(self, idle: float) -> ConnectionRules:

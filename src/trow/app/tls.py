@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.http.capacity import capacity_of
 from trow.tls.files import TlsFiles
-from trow.tls.terminator import Room, TlsTerminator
+from trow.tls.terminator import ConnectionLimit, TlsTerminator
 from trow.tls.webhook_listener import WebhookListener
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def client_tls_of(config: Config, metrics: Metrics) -> TlsTerminator | None:
     settings, tls = config.listen.client_tls, config.listen.tls
     if settings is None or tls is None:
         return None
-    room = Room(capacity_of(config).tunnels)
-    terminator = TlsTerminator(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl, room)
+    limit = ConnectionLimit(capacity_of(config).tunnels)
+    terminator = TlsTerminator(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl, limit)
     if settings.crl is not None:
         metrics.add_gauge(
             "trow_client_crl_expiry_timestamp_seconds",
@@ -38,8 +38,8 @@ def webhook_listener_of(config: Config) -> WebhookListener | None:
     settings = config.admission
     if settings.bind is None:
         return None
-    room = Room(capacity_of(config).tunnels)
+    limit = ConnectionLimit(capacity_of(config).tunnels)
     if settings.tls is not None:
-        return WebhookListener(TlsFiles(settings.tls.certificate, settings.tls.key), room)
+        return WebhookListener(TlsFiles(settings.tls.certificate, settings.tls.key), limit)
     kept = config.data_dir.joinpath(*_KEPT)
-    return WebhookListener(TlsFiles(kept, kept), room)
+    return WebhookListener(TlsFiles(kept, kept), limit)

@@ -55,8 +55,8 @@ _PEM_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----[A-Za-z0-9+/=\s]*-----EN
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """Room for connections, each of which has three files: itself, and both ends of that to the HTTP server.
+class ConnectionLimit:
+    """How many connections there may be. Each has three files: itself, and both ends of that to the HTTP server.
 
     Attributes:
         connections: how many there may be, half of them of one source.
@@ -65,13 +65,13 @@ class Room:
     connections: int = MOST_CONNECTIONS
 
     @property
-    def each(self) -> int:
+    def per_source(self) -> int:
         """How many of one source."""
         return self.connections // 2
 
     @property
-    def taken(self) -> int:
-        """This many more for as long as it takes to end those that are idle."""
+    def at_most(self) -> int:
+        """How many for a moment, until those that are idle have ended."""
         return self.connections * 5 // 4
 
     @property
@@ -87,17 +87,21 @@ class TlsTerminator:
         tls: certificate and key of this side; they need to be there when `start` is called.
         client_ca: the authorities that may have issued a client's certificate, PEM; None asks for no certificate.
         crl: certificates that they have revoked, PEM; one list for each authority.
-        room: how many connections there may be.
+        limit: how many connections there may be.
 
     Attributes:
-        crowded: has the watch look soon.
+        on_full: called when there is no room; ends what is idle.
     """
 
     def __init__(
-        self, tls: TlsFiles, client_ca: Path | None = None, crl: Path | None = None, room: Room | None = None
+        self,
+        tls: TlsFiles,
+        client_ca: Path | None = None,
+        crl: Path | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
-        self.room = room or Room()
-        self.crowded: Callable[[], None] = lambda: None
+        self.limit = limit or ConnectionLimit()
+        self.on_full: Callable[[], None] = lambda: None
         self.peers: dict[str, Peer] = {}
         self._tls = tls
         self._client_ca = client_ca
@@ -105,8 +109,8 @@ class TlsTerminator:
         self._context = _context(client_ca, crl)
         self._warned = False
         self._revocation = _Validity.of(crl)
-        self._handshakes = Handshakes(self.room.handshakes, max(1, self.room.handshakes // 4))
-        self._failures: Repeated[tuple[str, str]] = Repeated(self._tell_failure)
+        self._handshakes = Handshakes(self.limit.handshakes, max(1, self.limit.handshakes // 4))
+        self._failures: Repeated[tuple[str, str]] = Repeated(self._log_failure)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listening: socket.socket, upstream: InnerSocket) -> None:
@@ -115,25 +119,25 @@ class TlsTerminator:
         Raises:
             OSError: certificate and key cannot be used.
         """
-        self.renew()
+        self.reload()
         listening.setblocking(False)
         listening.listen(_BACKLOG)
         self._run(self._accept(listening, upstream))
 
-    def renew(self) -> None:
-        """Take up the files as they are now, for connections to come; those that are open stay.
+    def reload(self) -> None:
+        """Load the files as they are now, for new connections; those that are open stay.
 
         Raises:
-            OSError, ValueError: they cannot be used; what was taken up before stays.
+            OSError, ValueError: they cannot be used; what was loaded before stays.
         """
         context, revocation = _context(self._client_ca, self._crl), _Validity.of(self._crl)
         # The password keeps OpenSSL from asking for one at the terminal.
         context.load_cert_chain(self._tls.certificate, self._tls.key, password="")
         self._context, self._revocation, self._warned = context, revocation, False
 
-    async def reload(self) -> None:
+    async def reload_in_thread(self) -> None:
         """The same beside the event loop: lists of revoked certificates may have some megabytes."""
-        await asyncio.to_thread(self.renew)
+        await asyncio.to_thread(self.reload)
 
     @property
     def authorities(self) -> Sequence[Path]:
@@ -145,8 +149,8 @@ class TlsTerminator:
         """When the first revocation list runs out, in seconds since 1970; 0 without one."""
         return self._revocation.ends
 
-    def look_at_revocation(self, now: float) -> None:
-        """Tell once that a list runs out.
+    def warn_before_expiry(self, now: float) -> None:
+        """Warn once that a revocation list expires soon.
 
         After that nobody is let in: who keeps a new list away must not thereby keep a revoked certificate good.
         """
@@ -155,7 +159,7 @@ class TlsTerminator:
         self._warned = True
         ends = rfc3339(self._revocation.ends)
         log.warning(
-            "a list of revoked client certificates runs out; after that no client certificate is accepted",
+            "a list of revoked client certificates expires soon; then no client certificate is accepted",
             extra={"crl": str(self._crl), "ends": ends},
         )
 
@@ -167,9 +171,9 @@ class TlsTerminator:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._failures.settle()
 
-    def _tell_failure(self, failure: tuple[str, str] | None, count: int) -> None:
+    def _log_failure(self, failure: tuple[str, str] | None, count: int) -> None:
         client, reason = failure or ("(others)", "different ones")
-        what = "no client certificate that is good" if self._client_ca else "no TLS connection came about"
+        what = "a client has no valid certificate" if self._client_ca else "a TLS handshake failed"
         log.warning(what, extra={"client": client, "reason": reason, "count": count})
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
@@ -183,7 +187,7 @@ class TlsTerminator:
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError:  # out of files, or a client that is gone already
-                log.exception("a connection could not be taken")
+                log.exception("a connection could not be accepted")
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             await self._make_room()
@@ -195,13 +199,13 @@ class TlsTerminator:
 
     @property
     def _full(self) -> bool:
-        return len(self._tasks) - len(self._handshakes) > self.room.taken
+        return len(self._tasks) - len(self._handshakes) > self.limit.at_most
 
     async def _make_room(self) -> None:
         """Let who has come wait for as long as it takes to end those that are idle, and the next ones in the kernel."""
         end = time.monotonic() + _ROOM_PATIENCE
         while self._full and time.monotonic() < end:
-            self.crowded()
+            self.on_full()
             await asyncio.sleep(_ROOM_SECONDS)
 
     async def _serve(self, accepted: socket.socket, address: sockets.Address, upstream: InnerSocket) -> None:
@@ -217,7 +221,7 @@ class TlsTerminator:
         finally:
             self._handshakes.finish(accepted, source_of(client))
         try:
-            certificate = self._shown(writer) if self._client_ca else None
+            certificate = self._certificate_of(writer) if self._client_ca else None
             peer = Peer(client, "", "https", "", certificate, sockets.written(address))
             await self._pass_on(reader, writer, peer, upstream)
         except (OSError, ValueError) as error:
@@ -225,10 +229,10 @@ class TlsTerminator:
         finally:
             writer.close()
 
-    def _shown(self, writer: asyncio.StreamWriter) -> ClientCertificate:
-        """Whose certificate the client has shown, on this connection or on that whose session it resumes.
+    def _certificate_of(self, writer: asyncio.StreamWriter) -> ClientCertificate:
+        """Whose certificate the client has presented, on this connection or on that whose session it resumes.
 
-        OpenSSL looks at dates where a certificate is shown, not where a session is resumed, which may be two
+        OpenSSL looks at dates where a certificate is presented, not where a session is resumed, which may be two
         hours later.
 
         Raises:
@@ -237,9 +241,9 @@ class TlsTerminator:
         der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         certificate, now = x509.load_der_x509_certificate(der), time.time()
         if certificate.not_valid_after_utc.timestamp() < now:
-            raise ValueError("the client certificate has run out")
+            raise ValueError("the client certificate has expired")
         if 0 < self._revocation.ends < now:
-            raise ValueError("the list of revoked client certificates has run out")
+            raise ValueError("the list of revoked client certificates has expired")
         return client_certificate(certificate)
 
     async def _secured(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

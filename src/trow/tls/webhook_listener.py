@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from trow.tls.files import TlsFiles
     from trow.tls.inner_socket import InnerSocket
-    from trow.tls.terminator import Room
+    from trow.tls.terminator import ConnectionLimit
 
 
 class WebhookListener:
@@ -21,12 +21,12 @@ class WebhookListener:
 
     Args:
         files: certificate and key; they may come later.
-        room: how many connections there may be.
+        limit: how many connections there may be.
     """
 
-    def __init__(self, files: TlsFiles, room: Room) -> None:
+    def __init__(self, files: TlsFiles, limit: ConnectionLimit) -> None:
         self.files = files
-        self.terminator = TlsTerminator(files, room=room)
+        self.terminator = TlsTerminator(files, limit=limit)
         self._sockets: Sequence[socket.socket] = ()
         self._upstream: InnerSocket | None = None
         self._listening = False
@@ -41,7 +41,7 @@ class WebhookListener:
         Raises:
             OSError, ValueError: they cannot be used; the certificate before stays.
         """
-        self.terminator.renew()
+        self.terminator.reload()
         if not self._listening and self._upstream is not None:
             for each in self._sockets:
                 self.terminator.start(each, self._upstream)
