@@ -425,7 +425,7 @@ def test_every_contradiction_is_told_at_once(write: Write) -> None:
         ("image_validation: {default: Deny, allow: ['https://x.y/']}", "; write it without scheme"),
         (
             "admission: {extra_kinds: [{group: a.b, kind: Thing, paths: ['spec.a[']}]}",
-            "Thing: 'spec.a[' is no path; write members with dots",
+            "Thing: 'spec.a[' is not a path; write members with dots",
         ),
         ("tokens: {service: ''}", "is empty; write a name that all replicas share"),
     ],
