@@ -92,7 +92,7 @@ def settings(folder: Path, issuer: Issuer, **more: Any) -> dict[str, Any]:
         "auth": {"users_file": str(folder / "users"), "oidc": [oidc]},
         "access": {"rules": rules},
         "registry": {"sparse_images": True},  # what is refused here is refused for want of a right
-        "audit": {"pull_idle": "200ms", "file": str(folder / "audit.jsonl")},
+        "audit": {"pull_idle": "1s", "file": str(folder / "audit.jsonl")},
     }
     for section, members in more.items():
         sections[section] = sections.get(section, {}) | members
