@@ -140,7 +140,7 @@ def test_a_volume_that_everybody_may_write_to_is_used_and_told_of(
     ("command", "expected"),
     [
         ("fsck", 2),
-        ("recover", 1),
+        ("recover", 2),
         ("token list", 2),
         ("keys list", 2),
         ("audit search", 2),

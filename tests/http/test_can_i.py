@@ -103,7 +103,7 @@ def test_a_further_group_is_tried_beside_those_of_the_users_file(config: Config)
 @pytest.mark.parametrize(
     ("who", "message"),
     [
-        (Impersonated("system:admin"), "no ServiceAccount"),
+        (Impersonated("system:admin"), "is not a ServiceAccount"),
         (Impersonated("ci:x", issuer="other"), "no issuer 'other'"),
         (Impersonated("x", issuer="ci"), "begin with 'ci:'"),
     ],

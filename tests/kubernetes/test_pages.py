@@ -178,8 +178,8 @@ def test_pages_show_the_service_that_the_webhooks_are_called_by() -> None:
     assert called.port in [port["port"] for port in shown[1]]
 
 
-def test_namespaces_that_are_left_alone_are_on_the_page() -> None:
-    section = prose(ADMISSION).partition("## Namespaces that are left alone\n")[2].partition("\n## ")[0]
+def test_excluded_namespaces_are_on_the_page() -> None:
+    section = prose(ADMISSION).partition("## Excluded namespaces\n")[2].partition("\n## ")[0]
     shown = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
     assert set(shown) == set(Config().admission.excluded_namespaces)
 
