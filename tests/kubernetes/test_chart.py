@@ -220,7 +220,7 @@ def test_objects_of_other_programs_are_rendered(values: Mapping[str, Any], kinds
 def test_settings_are_those_of_trow(values: Mapping[str, Any], renderer: Helm, tmp_path: Path) -> None:
     """Trow reads what the chart writes, where its files are there."""
     maps = {each["metadata"]["name"]: each for each in renderer.rendered(values) if each["kind"] == "ConfigMap"}
-    text = maps["trow"]["data"]["trow.yaml"]
+    text = maps["trow-config"]["data"]["trow.yaml"]
     write_pair(trustme.CA().issue_cert("registry.example.com"), tmp_path / "tls.crt", tmp_path / "tls.key")
     (tmp_path / "password").write_text("correct-horse")
     (tmp_path / "password").chmod(0o600)
