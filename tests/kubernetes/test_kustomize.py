@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
-from kubernetes.test_chart import Helm
 from support.cluster import environment
+from support.helm import Helm
 from tools.find import tool
 
 if TYPE_CHECKING:
