@@ -27,6 +27,7 @@ serve: $(STAMP) ## run the registry on http://127.0.0.1:8000 with data in ./data
 
 test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/python -m tests.tools.install
+	@$(BIN)/python -m deploy.image fetch
 	@$(BIN)/pytest -n auto --dist loadgroup tests $(ARGS)
 
 test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slow, and few cases of each

@@ -1,4 +1,4 @@
-"""`python -m deploy.image build [--output DIR] [--arch ARCH,ARCH]` and `python -m deploy.image lock`."""
+"""`python -m deploy.image build [--output DIR] [--arch ARCH,ARCH]`, or `fetch`, or `lock`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from deploy.image.build import MACHINES, ROOT, BuildError, build
+from deploy.image.build import MACHINES, ROOT, BuildError, build, fetch
 from deploy.image.debian import PackageError, write_lock
 
 MIB: Final = 1 << 20
@@ -23,11 +23,14 @@ def main() -> int:
     building = commands.add_parser("build", help="build the image as an OCI layout")
     building.add_argument("--output", type=Path, default=ROOT / "dist" / "image", help="a folder that does not exist")
     building.add_argument("--arch", default=",".join(MACHINES), help="architectures, separated by commas")
+    commands.add_parser("fetch", help="download what a build needs, which then needs no network")
     commands.add_parser("lock", help="lock the newest packages of Debian")
     args = parser.parse_args()
     try:
         if args.command == "lock":
             write_lock([*MACHINES])
+        elif args.command == "fetch":
+            fetch(cache(), _say)
         else:
             _build(args.output, args.arch.split(","))
     except (BuildError, PackageError, FileExistsError) as error:
@@ -37,14 +40,19 @@ def main() -> int:
 
 
 def _build(folder: Path, architectures: list[str]) -> None:
-    built = build(folder, architectures, _cache(), _created(), lambda text: print(f"  {text}", file=sys.stderr))
+    built = build(folder, architectures, cache(), _created(), _say)
     for architecture in architectures:
         pulled, files = built.compressed[architecture] / MIB, built.unpacked[architecture] / MIB
         print(f"{architecture}: {pulled:.1f} MiB to pull, {files:.1f} MiB of files")
     print(f"{folder}: {built.digest}")
 
 
-def _cache() -> Path:
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr)
+
+
+def cache() -> Path:
+    """Where downloads are kept."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "trow-image"
 

@@ -5,6 +5,7 @@ There is no shell, no package manager and no tool in it. Nothing in it can be wr
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 REQUIREMENTS: Final = Path(__file__).with_name("requirements.lock")
 PYTHON: Final = "python3.13"
+_LOCKED: Final = ("--require-hashes", "--requirement", str(REQUIREMENTS))
 USER: Final = 65532  # "nonroot", as distroless images have it
 # Debian's names are Go's; the others' are the kernel's.
 MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -108,6 +110,38 @@ def build(folder: Path, architectures: Sequence[str], cache: Path, created: str,
     return Built(layout.finish(images, referrers, trow.__version__, annotations), compressed, unpacked)
 
 
+def fetch(cache: Path, say: Callable[[str], None]) -> None:
+    """Download everything that a build needs, for all architectures; a build then needs no network.
+
+    Raises:
+        BuildError, PackageError: something cannot be had.
+    """
+    locks = hashlib.sha256(debian.LOCK.read_bytes() + REQUIREMENTS.read_bytes()).hexdigest()
+    done = cache / f"fetched-{locks}"
+    if done.exists():
+        return
+    for architecture, packages in debian.locked().items():
+        say(f"{architecture}: downloading packages")
+        for package in packages:
+            debian.fetch(package, cache)
+        with tempfile.TemporaryDirectory(prefix="trow-image-") as place:
+            _install_wheels(architecture, Path(place), cache, _LOCKED)
+    done.touch()
+
+
+def _install_wheels(architecture: str, target: Path, cache: Path, what: Sequence[str]) -> None:
+    """Install packages of Python for another machine: wheels only, nothing is built or run."""
+    argv = [
+        sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:",
+        "--target", str(target), "--python-version", PYTHON.removeprefix("python"), "--link-mode", "copy",
+        "--python-platform", f"{MACHINES[architecture]}-manylinux_2_40",
+        "--cache-dir", str(cache / "uv"), *what,
+    ]  # fmt: skip
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildError(f"uv cannot install the packages of Python: {done.stderr.strip()}")
+
+
 class _Workshop:
     """Folders that are roots of images, one for each architecture."""
 
@@ -130,7 +164,7 @@ class _Workshop:
         root = self._base(architecture)
         base = _files(root)
         yield layout.add_layer(root, base, {root / "var/lib/trow": USER})
-        self._install(architecture, ["--require-hashes", "--requirement", str(REQUIREMENTS)])
+        self._install(architecture, _LOCKED)
         _drop_sources(self.wheels(architecture))
         dependencies = [path for path in _files(root) if path not in set(base)]
         yield layout.add_layer(root, dependencies)
@@ -151,18 +185,9 @@ class _Workshop:
         return root
 
     def _install(self, architecture: str, what: Sequence[str]) -> None:
-        """Install packages of Python for another machine: wheels only, nothing is built or run."""
         self._say(f"{architecture}: packages of Python")
         target = self.wheels(architecture)
-        argv = [
-            sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:",
-            "--target", str(target), "--python-version", PYTHON.removeprefix("python"), "--link-mode", "copy",
-            "--python-platform", f"{MACHINES[architecture]}-manylinux_2_40",
-            "--cache-dir", str(self._cache / "uv"), *what,
-        ]  # fmt: skip
-        done = subprocess.run(argv, check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise BuildError(f"uv cannot install the packages of Python: {done.stderr.strip()}")
+        _install_wheels(architecture, target, self._cache, what)
         _remove(target, _OF_PACKAGES_LEFT_OUT)
         _strip(target)
         self._compile(target, self._place / architecture)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from deploy.image import debian
+from deploy.image.__main__ import cache
 from deploy.image.build import MACHINES, build
 
 import trow
@@ -71,8 +72,16 @@ class Layout:
 
 @pytest.fixture(scope="module")
 def downloads() -> Path:
-    """Where packages are kept between runs, as the command keeps them."""
-    return Path.home() / ".cache" / "trow-image"
+    """Where `make test` has put them."""
+    return cache()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_network() -> Iterator[None]:
+    """What a build needs was downloaded before the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UV_OFFLINE", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
