@@ -26,7 +26,9 @@ _ASK: Final = (
 def folders() -> list[Path]:
     path = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    return [*path, *sorted(pyenv.glob("versions/*/bin"))]
+    # That which runs this may be of a pyenv that neither the home folder nor a variable leads to.
+    beside = Path(sys.base_prefix).parent
+    return [*path, *sorted({*pyenv.glob("versions/*/bin"), *beside.glob("3.*/bin")})]
 
 
 def newest(places: Iterable[Path]) -> tuple[int, Path] | None:

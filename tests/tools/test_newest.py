@@ -50,6 +50,7 @@ def test_a_machine_without_a_newer_python_is_an_error(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "versions" / "own"))
     python(tmp_path, "python3.1", str(sys.version_info.minor))
     assert newest.main() == 1
     assert "install one" in capsys.readouterr().err
