@@ -26,7 +26,7 @@ _SPECIAL: Final[Mapping[str, Json]] = {
     "admin.name": {"minLength": 1},
     "image.digest": {"pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
-    "ingress.controller": {"enum": ["nginx", "traefik", "none"]},
+    "ingress.controller": {"enum": ["nginx", "none"]},
     "ingress.maxBodySize": {"type": ["string", "integer"]},
     "httpRoute.requestTimeout": {"pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$"},
     "persistence.whenDeleted": {"enum": ["Retain", "Delete"]},
