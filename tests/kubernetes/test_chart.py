@@ -13,7 +13,7 @@ from deploy.helm.schema import CHART
 from deploy.helm.sources import FILES
 
 from support.cluster import Cluster, write_pair
-from support.helm import SECONDS, Helm
+from support.helm import Helm
 from support.waiting import until
 from tools.versions import KUBERNETES
 from trow import config
@@ -90,14 +90,6 @@ def helm(request: pytest.FixtureRequest, own: Cluster, tmp_path: Path) -> Iterat
     helm.ask("uninstall", "trow", "--ignore-not-found")
 
 
-@pytest.fixture
-def without_kinds(own: Cluster) -> Iterator[None]:
-    """The kinds of Trow, which stay, come with the test and go with it."""
-    yield
-    own.kubectl("delete", "crds", "--selector", "app.kubernetes.io/name=trow", "--wait=false")
-    until(lambda: not own.kubectl("get", "crds", "--output=name"), SECONDS)
-
-
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_everything_is_accepted_and_the_pod_is_restricted(values: Mapping[str, Any], helm: Helm) -> None:
     """The controller of StatefulSets makes the Pod, which the namespace would refuse if it could do more."""
@@ -105,7 +97,6 @@ def test_everything_is_accepted_and_the_pod_is_restricted(values: Mapping[str, A
     until(lambda: helm.kubectl("get", "pod/trow-0", "--ignore-not-found", "--output=name"))
 
 
-@pytest.mark.usefixtures("without_kinds")
 def test_install_upgrade_roll_back_and_uninstall(helm: Helm) -> None:
     said = helm.install({})
     assert f"kubectl rollout status statefulset/trow --namespace {helm.namespace}" in said
@@ -123,19 +114,17 @@ def test_install_upgrade_roll_back_and_uninstall(helm: Helm) -> None:
     until(lambda: {kind for kind, _name in helm.left()} <= KEPT)
 
 
-@pytest.mark.usefixtures("without_kinds")
 def test_an_upgrade_brings_the_kinds_of_its_version(helm: Helm, tmp_path: Path) -> None:
     older = shutil.copytree(CHART, tmp_path / "older")
     kinds = (older / "files" / "crds.yaml").read_text("utf-8")
     (older / "files" / "crds.yaml").write_text(kinds.replace("name: Ready", "name: Old"), "utf-8")
-    helm.run("install", "trow", str(older), values={})
+    helm.run("install", "trow", str(older), "--take-ownership", values={})
     columns = ("get", "crd/imagepolicies.policy.trow.io", "--output=jsonpath={..additionalPrinterColumns[*].name}")
     assert "Old" in helm.kubectl(*columns)
     helm.upgrade({})
     assert "Ready" in helm.kubectl(*columns)
 
 
-@pytest.mark.usefixtures("without_kinds")
 def test_a_second_installation_stands_beside_the_first(helm: Helm, tmp_path: Path) -> None:
     """What belongs to the whole cluster comes with the first."""
     helm.install({})

@@ -53,7 +53,8 @@ class Helm:
         return [document for document in yaml.safe_load_all(text) if document]
 
     def install(self, values: Mapping[str, Any]) -> str:
-        return self.run("install", "trow", str(CHART), values=values)
+        # The kinds stay when a release goes, so that they may still be those of another test's.
+        return self.run("install", "trow", str(CHART), "--take-ownership", values=values)
 
     def upgrade(self, values: Mapping[str, Any]) -> str:
         return self.run("upgrade", "trow", str(CHART), values=values)
