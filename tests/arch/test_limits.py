@@ -22,7 +22,7 @@ from trow.http import capacity, dispatch, metrics, request, server
 from trow.http.handlers import admission, lists, manifests, token
 from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
 from trow.kube import exec_plugin, kubeconfig, objects
-from trow.lib import lines, repeated
+from trow.lib import failures, lines, repeated
 from trow.metadata.transactions import manifests as manifest_rows
 from trow.oci import manifest, ranges
 from trow.policy import pods
@@ -155,6 +155,7 @@ FIXED: Final = {
     "a text in a record": (events.LONGEST_TEXT, events.LONGEST_SENTENCE),
     "a page of a search": (queries.MOST_RECORDS, queries._LONGEST_SECONDS),
     "lines about TLS handshakes that failed": (repeated.MOST, repeated.WINDOW_SECONDS),
+    "lines about a failure that goes on, such as a server that is away": (failures.SECONDS_BETWEEN_REASONS,),
     "lines of a log that wait": (lines.MOST_BYTES,),
 }
 # Settings that bound what others can make grow, by the words in their names.

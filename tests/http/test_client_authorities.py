@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from dataclasses import dataclass
@@ -97,6 +98,6 @@ def test_a_list_that_runs_out_is_told_of_once(
         terminator.warn_before_expiry(time.time())
     assert len(caplog.records) == warned
     assert abs(terminator.revocation_ends - (time.time() + (1 - age) * 86400)) < 60
-    terminator.reload()
+    asyncio.run(terminator.reload())
     terminator.warn_before_expiry(time.time())
     assert len(caplog.records) == 2 * warned

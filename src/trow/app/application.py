@@ -67,7 +67,7 @@ class Application:
     async def reload_certificate(self) -> None:
         """Take up the server's certificate, which was renewed, on the listener for client certificates too."""
         if self.client_tls is not None:
-            await self.client_tls.terminator.reload_in_thread()
+            await self.client_tls.terminator.reload()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,11 +98,12 @@ class Listeners:
             self._watch.open(
                 ListenerGroup(_ports(addresses), limit.connections, limit.per_source, True, self._rules(idle))
             )
+            await terminator.reload()
             for address in addresses:
                 terminator.start(address.reservation, inner)
             try:
                 async with in_background(
-                    lambda: on_change(terminator.authorities, terminator.reload_in_thread),
+                    lambda: on_change(terminator.authorities, terminator.reload),
                     every(_REVOCATION_SECONDS, look_at_revocation),
                 ):
                     yield [*map(str, addresses)]

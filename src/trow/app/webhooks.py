@@ -57,12 +57,8 @@ async def called_by_api_servers(
 
 @contextlib.asynccontextmanager
 async def _certificate_from_files(listener: WebhookListener) -> AsyncIterator[None]:
-    listener.load()
-
-    async def load() -> None:
-        listener.load()
-
-    async with in_background(lambda: on_change([listener.files.certificate, listener.files.key], load)):
+    await listener.load()
+    async with in_background(lambda: on_change([listener.files.certificate, listener.files.key], listener.load)):
         yield
 
 
@@ -84,13 +80,14 @@ async def _certificate_in_cluster(config: Config, listener: WebhookListener, met
 
     plan = _plan(config.admission)
     copy = CertificateCopy(listener.files.certificate, plan.names, listener.load)
+    await copy.restore()
     metrics.add_gauge(
         "trow_webhook_certificate_expiry_timestamp_seconds",
         "When the webhooks' certificate ends, in seconds since 1970; 0 while there is none",
         lambda: copy.expires,
     )
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
-        certificates = WebhookCertificates(Objects(client), plan, copy.take)
+        certificates = WebhookCertificates(Objects(client), plan, copy.install)
 
         async def bundle(present: bytes) -> bytes | None:
             # The certificates alone change what callers trust: they know when that is safe.

@@ -26,7 +26,7 @@ from trow.oci.errors import Unavailable
 from trow.tls.authority import PARTS, Certificates, Lifetimes, reconciled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from trow.kube.objects import Manifest, Objects
     from trow.tls.authority import Leaf
@@ -108,7 +108,11 @@ class WebhookCertificates:
     """
 
     def __init__(
-        self, objects: Objects, plan: Plan, install: Callable[[Leaf], None], clock: Callable[[], float] = time.time
+        self,
+        objects: Objects,
+        plan: Plan,
+        install: Callable[[Leaf], Awaitable[None]],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._failures = FailureLog(
             log,
@@ -161,7 +165,7 @@ class WebhookCertificates:
         current = await self._current()
         try:
             if current.leaf is not None:
-                self._install(current.leaf)
+                await self._install(current.leaf)
         finally:
             if current.bundle != self._published:
                 await self._publish(current.bundle)

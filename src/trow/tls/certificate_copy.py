@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,12 @@ from trow.lib.files import make_folder, replace_file
 from trow.tls.authority import Leaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
 
 class CertificateCopy:
-    """Certificate and key in one file, taken up at once if they are still good.
+    """Certificate and key in one file, which is read and written beside the event loop.
 
     Args:
         path: the file.
@@ -25,33 +27,34 @@ class CertificateCopy:
         expires: when the certificate ends, in seconds since 1970; 0 without one.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], load: Callable[[], None]) -> None:
+    def __init__(self, path: Path, names: Sequence[str], load: Callable[[], Awaitable[None]]) -> None:
         self.expires = 0.0
         self._path = path
+        self._names = names
         self._load = load
-        self._loaded = self._left_over(names)
+        self._loaded = b""
 
-    def take(self, leaf: Leaf) -> None:
+    async def restore(self) -> None:
+        """Have the listener take up what the last run has left, if it is still good."""
+        with contextlib.suppress(OSError, ValueError):
+            found = await asyncio.to_thread(self._path.read_bytes)
+            leaf = Leaf.read(found, found)
+            if leaf.end > time.time() and leaf.covers(self._names):
+                await self._load()
+                self._loaded, self.expires = leaf.pem, leaf.end
+
+    async def install(self, leaf: Leaf) -> None:
         """Have the listener show this certificate from now on.
 
         Raises:
             OSError: it cannot be written.
         """
-        if leaf.pem != self._loaded:
-            make_folder(self._path.parent)
-            replace_file(self._path, leaf.pem)
-            self._load()
-            self._loaded, self.expires = leaf.pem, leaf.end
+        if leaf.pem == self._loaded:
+            return
+        await asyncio.to_thread(self._write, leaf.pem)
+        await self._load()
+        self._loaded, self.expires = leaf.pem, leaf.end
 
-    def _left_over(self, names: Sequence[str]) -> bytes:
-        """What the last run has left, and the listener has taken up, if it is still good; else b""."""
-        try:
-            found = self._path.read_bytes()
-            leaf = Leaf.read(found, found)
-            if leaf.end <= time.time() or not leaf.covers(names):
-                return b""
-            self._load()
-        except (OSError, ValueError):
-            return b""
-        self.expires = leaf.end
-        return leaf.pem
+    def _write(self, content: bytes) -> None:
+        make_folder(self._path.parent)
+        replace_file(self._path, content)

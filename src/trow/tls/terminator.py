@@ -84,7 +84,7 @@ class TlsTerminator:
     """Connections by the name they have at the HTTP server, with client certificates where these are asked for.
 
     Args:
-        tls: certificate and key of this side; they need to be there when `start` is called.
+        tls: certificate and key of this side; they may come later, before `reload`.
         client_ca: the authorities that may have issued a client's certificate, PEM; None asks for no certificate.
         crl: certificates that they have revoked, PEM; one list for each authority.
         limit: how many connections there may be.
@@ -114,30 +114,26 @@ class TlsTerminator:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listening: socket.socket, upstream: InnerSocket) -> None:
-        """Take connections on a bound socket; ``upstream`` is where the HTTP server listens.
-
-        Raises:
-            OSError: certificate and key cannot be used.
-        """
-        self.reload()
+        """Take connections on a bound socket, once `reload` has loaded the files; ``upstream`` is the HTTP server."""
         listening.setblocking(False)
         listening.listen(_BACKLOG)
         self._run(self._accept(listening, upstream))
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Load the files as they are now, for new connections; those that are open stay.
+
+        They are read beside the event loop: lists of revoked certificates may have some megabytes.
 
         Raises:
             OSError, ValueError: they cannot be used; what was loaded before stays.
         """
+        await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
         context, revocation = _context(self._client_ca, self._crl), _Validity.of(self._crl)
         # The password keeps OpenSSL from asking for one at the terminal.
         context.load_cert_chain(self._tls.certificate, self._tls.key, password="")
         self._context, self._revocation, self._warned = context, revocation, False
-
-    async def reload_in_thread(self) -> None:
-        """The same beside the event loop: lists of revoked certificates may have some megabytes."""
-        await asyncio.to_thread(self.reload)
 
     @property
     def authorities(self) -> Sequence[Path]:

@@ -35,13 +35,13 @@ class WebhookListener:
         """Say on which bound sockets to listen, and where the HTTP server is."""
         self._sockets, self._upstream = sockets, upstream
 
-    def load(self) -> None:
-        """Take up the files as they are now.
+    async def load(self) -> None:
+        """Take up the files as they are now, which are read beside the event loop.
 
         Raises:
             OSError, ValueError: they cannot be used; the certificate before stays.
         """
-        self.terminator.reload()
+        await self.terminator.reload()
         if not self._listening and self._upstream is not None:
             for each in self._sockets:
                 self.terminator.start(each, self._upstream)

@@ -154,7 +154,7 @@ class Replica(WebhookCertificates):
         self.error: Exception | None = None
         super().__init__(objects, plan, self.show, clock)
 
-    def show(self, leaf: Leaf) -> None:
+    async def show(self, leaf: Leaf) -> None:
         if self.error is not None:
             raise self.error
         self.leaf = leaf
