@@ -51,7 +51,7 @@ RULES_AT_MOST: Final = 1000
 IMAGES_AT_MOST: Final = 40
 ENTRIES_AT_MOST: Final = 50
 EXCEPTIONS_AT_MOST: Final = 20
-EXCEPTED_AT_MOST: Final = 20
+EXEMPT_AT_MOST: Final = 20
 LABELS_AT_MOST: Final = 20
 VALUES_AT_MOST: Final = 100
 _RULE_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z"
@@ -155,7 +155,7 @@ class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
 class _Exception(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(pattern=_RULE_NAME, max_length=63)]
     reason: Reason
-    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=EXCEPTED_AT_MOST)]
+    images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=EXEMPT_AT_MOST)]
 
     def standing(self, namespaces: tuple[str, ...] = (ANY,)) -> StandingException:
         where = f"spec.exceptions, images of {self.name!r}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trow.lib.globs import matches
 from trow.policy import images
-from trow.policytools.importing.globs import Form, MatchesNothing, NotTranslatable, translation_of
+from trow.policytools.importing.globs import MatchesNothing, NameForm, NotTranslatable, translation_of
 from trow.policytools.importing.precedence import overlaps
 from trow.policytools.importing.prefixes import translation_of_prefix
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trow.policytools.importing.globs import Translation
 
 DIGEST = "sha256:" + "a" * 64
-WRITTEN, HOSTED, FULL = Form.WRITTEN, Form.HOSTED, Form.FULL
+WRITTEN, HOSTED, FULL = NameForm.WRITTEN, NameForm.HOSTED, NameForm.FULL
 
 ALONE = "named by a digest only"
 BESIDE = "a tag and a digest"
@@ -94,7 +94,7 @@ def check(made: Callable[[], Translation], patterns: Sequence[str], *remarks: st
         ("quay.io/a*b*c*d/e*f*g*h*i:1", FULL, [], ["it would need 128 patterns"]),
     ],
 )
-def test_globs_that_allow(glob: str, form: Form, patterns: list[str], remarks: list[str]) -> None:
+def test_globs_that_allow(glob: str, form: NameForm, patterns: list[str], remarks: list[str]) -> None:
     check(lambda: translation_of(glob, form, for_allow=True), patterns, *remarks)
 
 
@@ -128,7 +128,7 @@ def test_globs_that_allow(glob: str, form: Form, patterns: list[str], remarks: l
         ("https://quay.io/", FULL, [], ["does not begin with a registry"]),
     ],
 )
-def test_prefixes_that_allow(entry: str, form: Form, patterns: list[str], remarks: list[str]) -> None:
+def test_prefixes_that_allow(entry: str, form: NameForm, patterns: list[str], remarks: list[str]) -> None:
     check(lambda: translation_of_prefix(entry, form, for_allow=True), patterns, *remarks)
 
 
@@ -148,7 +148,7 @@ def test_prefixes_that_allow(entry: str, form: Form, patterns: list[str], remark
         ("nginx/x", FULL, [], ["does not begin with a registry"]),
     ],
 )
-def test_prefixes_that_deny_stay_as_wide(entry: str, form: Form, patterns: list[str], remarks: list[str]) -> None:
+def test_prefixes_that_deny_stay_as_wide(entry: str, form: NameForm, patterns: list[str], remarks: list[str]) -> None:
     check(lambda: translation_of_prefix(entry, form, for_allow=False), patterns, *remarks)
 
 
@@ -179,10 +179,10 @@ prefixes = st.one_of(
     st.builds("{}{}".format, names, st.sampled_from(["", "/", ":", ":v1", ":v"])),
     st.sampled_from([*HOSTS, "quay", "loc", "localhost:50", "a", ""]),
 )
-forms = st.sampled_from(list(Form))
+forms = st.sampled_from(list(NameForm))
 
 
-def spellings(image: images.ImageReference, form: Form) -> set[str]:
+def spellings(image: images.ImageReference, form: NameForm) -> set[str]:
     """All texts that name the image, as the form has them."""
     tag, digest = f":{image.tag}", f"@{image.digest}" if image.digest else ""
     if form is FULL:
@@ -199,7 +199,7 @@ def spellings(image: images.ImageReference, form: Form) -> set[str]:
     return {f"{path}{end}{digest}" for path in paths for end in shortest}
 
 
-def like(glob: str, image: images.ImageReference, form: Form) -> bool:
+def like(glob: str, image: images.ImageReference, form: NameForm) -> bool:
     return any(matches(glob, text) for text in spellings(image, form))
 
 
@@ -214,7 +214,7 @@ def meaning_or_skip(made: Callable[[], Translation]) -> Translation:
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(glob=texts, image=pictures, form=forms)
-def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form: Form) -> None:
+def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form: NameForm) -> None:
     translation = meaning_or_skip(lambda: translation_of(glob, form, for_allow=True))
     covered = any(pattern.covers(image, trusting=True) for pattern in translation.patterns)
     if covered and not any(ALONE in remark for remark in translation.remarks):
@@ -227,7 +227,7 @@ def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form:
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(glob=texts, image=pictures, form=forms)
-def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form: Form) -> None:
+def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form: NameForm) -> None:
     translation = meaning_or_skip(lambda: translation_of(glob, form, for_allow=False))
     covered = any(pattern.covers(image, trusting=False) for pattern in translation.patterns)
     if like(glob, image, form) and not (image.digest and any(PART in remark for remark in translation.remarks)):
@@ -239,7 +239,7 @@ def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form:
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(entry=prefixes, image=pictures, form=st.sampled_from([WRITTEN, FULL]))
-def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.ImageReference, form: Form) -> None:
+def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.ImageReference, form: NameForm) -> None:
     raw = like(f"{entry}*", image, form)
     allowing = meaning_or_skip(lambda: translation_of_prefix(entry, form, for_allow=True))
     covered = any(pattern.covers(image, trusting=True) for pattern in allowing.patterns)
@@ -251,7 +251,9 @@ def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.Im
 
 
 @given(glob=texts, image=pictures, form=forms)
-def test_what_is_left_out_as_meaningless_was_like_no_image(glob: str, image: images.ImageReference, form: Form) -> None:
+def test_what_is_left_out_as_meaningless_was_like_no_image(
+    glob: str, image: images.ImageReference, form: NameForm
+) -> None:
     try:
         translation_of(glob, form, for_allow=True)
     except MatchesNothing:

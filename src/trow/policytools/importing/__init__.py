@@ -15,7 +15,7 @@ from trow.policy.resources import ManifestError, policy_of
 from trow.policytools.documents import UnreadableFile, objects, read
 from trow.policytools.folders import files_of
 from trow.policytools.importing import connaisseur, gatekeeper, kyverno, trow
-from trow.policytools.importing.drafts import ImportResult, PolicyDraft, Remark, RemarkKind
+from trow.policytools.importing.drafts import ImportResult, Remark, RemarkKind
 from trow.policytools.importing.kyverno_signed import drafts_of_signed
 from trow.policytools.importing.values import UnreadableSource
 
@@ -60,7 +60,7 @@ def import_policies(
     for each in unreadable:
         result.left_out(*str(each).split(": ", 1))
     result.drafts += drafts_of_signed(result.signed)
-    manifests = tuple(_manifests(_named_apart(result.drafts), result))
+    manifests = tuple(_manifests(result))
     return manifests, tuple(result.remarks)
 
 
@@ -95,21 +95,17 @@ def _document(document: Document, source: str | None, result: ImportResult, unre
     return True
 
 
-def _named_apart(drafts: Sequence[PolicyDraft]) -> Iterator[PolicyDraft]:
+def _manifests(result: ImportResult) -> Iterator[Mapping[str, object]]:
     seen: Counter[tuple[str | None, str]] = Counter()
-    for draft in drafts:
-        seen[draft.namespace, draft.object_name] += 1
-        number = seen[draft.namespace, draft.object_name]
-        yield draft if number == 1 else replace(draft, name=f"{draft.object_name}-{number}")
-
-
-def _manifests(drafts: Iterator[PolicyDraft], result: ImportResult) -> Iterator[Mapping[str, object]]:
-    for draft in drafts:
-        manifest = draft.manifest()
+    for draft in result.drafts:
+        key = draft.scope.namespace, draft.object_name
+        seen[key] += 1
+        named = draft if seen[key] == 1 else replace(draft, name=f"{draft.object_name}-{seen[key]}")
+        manifest = named.manifest()
         try:
-            # Where a namespaced policy does not say where it is, whoever applies it does.
+            # A namespaced policy that does not name its namespace gets it when it is applied.
             policy_of(manifest, "default")
         except ManifestError as error:
-            result.left_out(draft.name, str(error))
+            result.left_out(named.name, str(error))
         else:
             yield manifest

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from trow.policy.images import DOCKER_HUB, HUB_NAMES, official, split_host
 from trow.policy.rules import Effect, Mode
 from trow.policytools.importing.drafts import ImportResult, PolicyDraft
-from trow.policytools.importing.globs import Form, NotTranslatable, Translation, translation_of
+from trow.policytools.importing.globs import NameForm, Translation, translation_of
 from trow.policytools.importing.precedence import Entry, resolve_precedence
 from trow.policytools.importing.values import mapping, sequence, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 _NAME: Final = "connaisseur"
 _DEFAULT_VALIDATOR: Final = "default"
@@ -57,10 +57,20 @@ def convert(item: Mapping[str, object]) -> ImportResult:
     result = ImportResult()
     values = _application(item)
     rules = list(_rules(values))
-    every = _catch_all(rules, result)
-    default = every.effect if every else Effect.DENY
-    entries = [entry for rule in rules if rule.pattern not in _EVERYTHING for entry in _entries(rule, every, result)]
-    mode = _features(mapping(values.get("features"), "features"), result)
+    # What no other rule matches is denied where there is no rule for it.
+    every = [rule for rule in rules if rule.pattern in _EVERYTHING]
+    rest = max(every, key=lambda each: (len(each.pattern), each.effect is Effect.DENY), default=None)
+    if rest and rest.signed:
+        result.left_out(rest.where, _unverified(rest))
+    default = rest.effect if rest else Effect.DENY
+    entries = [entry for rule in rules if rule not in every for entry in _entries(rule, rest, result)]
+    features = mapping(values.get("features"), "features")
+    if features.get("namespacedValidation"):
+        result.changed(
+            "features.namespacedValidation",
+            "labels of namespaces have no effect here: the policy applies to all namespaces",
+        )
+    mode = Mode.WARN if features.get("detectionMode") is True else Mode.ENFORCE
     result.finish(PolicyDraft(_NAME, default, resolve_precedence(entries, default, result), mode), len(entries))
     return result
 
@@ -81,34 +91,24 @@ def _rules(values: Mapping[str, object]) -> Iterator[_Rule]:
             yield _Rule(pattern, Effect.DENY, f"{name} ({validator.get('type') or 'unknown'})")
 
 
-def _catch_all(rules: Sequence[_Rule], result: ImportResult) -> _Rule | None:
-    """The rule for what no other rule matches; without one, that is denied."""
-    every = [rule for rule in rules if rule.pattern in _EVERYTHING]
-    rule = max(every, key=lambda each: (len(each.pattern), each.effect is Effect.DENY), default=None)
-    if rule and rule.signed:
-        result.left_out(rule.where, _unverified(rule))
-    return rule
-
-
 def _unverified(rule: _Rule) -> str:
     return f"signatures are not verified here, so images that {rule.signed} would have admitted are denied"
 
 
-def _entries(rule: _Rule, every: _Rule | None, result: ImportResult) -> Iterator[Entry]:
+def _entries(rule: _Rule, rest: _Rule | None, result: ImportResult) -> Iterator[Entry]:
     least, most = (_rank(rule, best=best) for best in (False, True))
-    if every and rule.effect is Effect.ALLOW is not every.effect and least <= _rank(every, best=True):
-        result.left_out(rule.where, f"is no more specific than {every.pattern!r}, which may deny the same images")
+    if rest and rule.effect is Effect.ALLOW is not rest.effect and least <= _rank(rest, best=True):
+        result.left_out(rule.where, f"is no more specific than {rest.pattern!r}, which may deny the same images")
         return
     if rule.signed:
         result.left_out(rule.where, _unverified(rule))
-    try:
-        translation = _allowed(rule) if rule.effect is Effect.ALLOW else _denied(rule)
-    except NotTranslatable as error:
-        result.left_out(rule.where, str(error))
-        return
-    for remark in translation.remarks:
-        result.changed(rule.where, remark)
-    yield Entry(rule.pattern, _compared(rule), least, most, rule.effect, translation, bool(rule.signed))
+    compared, allowed = _compared(rule), rule.effect is Effect.ALLOW
+
+    def translate() -> Translation:
+        return _allowed(rule) if allowed else translation_of(compared, NameForm.FULL, for_allow=False)
+
+    if patterns := result.patterns(rule.where, translate):
+        yield Entry(rule.pattern, compared, least, most, rule.effect, patterns, bool(rule.signed))
 
 
 def _compared(rule: _Rule) -> str:
@@ -145,36 +145,19 @@ def _rank(rule: _Rule, *, best: bool) -> tuple[int, ...]:
     return (len(parts), *alike, *map(len, parts))
 
 
-def _denied(rule: _Rule) -> Translation:
-    return translation_of(_compared(rule), Form.FULL, for_allow=False)
-
-
 def _allowed(rule: _Rule) -> Translation:
     """As it is written: whoever allows the tag `v1` does not mean `v10`."""
     pattern = rule.pattern
-    host = split_host(pattern)[0]
-    last = pattern.rpartition("/")[2]
-    form = Form.FULL if host or pattern.startswith("*") else Form.WRITTEN
-    open_end = pattern.endswith("*") or ":" in last or "@" in last
-    translation = translation_of(pattern if open_end else f"{pattern}*", form, for_allow=True)
-    return Translation(translation.patterns, (*translation.remarks, *_narrowed(pattern, host)))
-
-
-def _narrowed(pattern: str, host: str) -> Iterator[str]:
-    if host and host not in HUB_NAMES and not pattern.startswith("*"):
-        yield f"it covers the registry {host} only, no longer registries whose names end with that"
-    elif not host and not pattern.startswith("*"):
-        yield "it covers Docker Hub only, no longer names of other registries that end with it"
-    if not pattern.endswith("*") and "@" not in pattern:
-        yield "it covers exactly this name, no longer names or tags that begin with it"
-
-
-def _features(features: Mapping[str, object], result: ImportResult) -> Mode:
-    if features.get("namespacedValidation"):
-        result.changed(
-            "features.namespacedValidation",
-            "labels of namespaces have no effect here: the policy applies to all namespaces",
-        )
-    if features.get("detectionMode") is True:
-        return Mode.WARN
-    return Mode.ENFORCE
+    host, last = split_host(pattern)[0], pattern.rpartition("/")[2]
+    any_host, open_end = pattern.startswith("*"), pattern.endswith("*")
+    form = NameForm.FULL if host or any_host else NameForm.WRITTEN
+    has_version = ":" in last or "@" in last
+    found = translation_of(pattern if open_end or has_version else f"{pattern}*", form, for_allow=True)
+    remarks = [*found.remarks]
+    if host and host not in HUB_NAMES and not any_host:
+        remarks.append(f"it covers the registry {host} only, no longer registries whose names end with that")
+    elif not host and not any_host:
+        remarks.append("it covers Docker Hub only, no longer names of other registries that end with it")
+    if not open_end and "@" not in pattern:
+        remarks.append("it covers exactly this name, no longer names or tags that begin with it")
+    return Translation(found.patterns, tuple(remarks))

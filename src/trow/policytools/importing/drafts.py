@@ -8,18 +8,21 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.patterns import ANY, ImagePattern
-from trow.policy.resources import API_VERSION, EXCEPTED_AT_MOST
+from trow.policy.resources import API_VERSION, EXEMPT_AT_MOST
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mode
+from trow.policytools.importing.globs import NotTranslatable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trow.policy.pods import UsedBy
+    from trow.policytools.importing.globs import Translation
 
 _NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_RULE: Final = 63
 # Less than the 63 of a policy's name: a number may follow.
 _LONGEST_NAME: Final = 59
+_EXEMPTED: Final = "it was an exception in the imported policy"
 
 
 class RemarkKind(Enum):
@@ -62,26 +65,36 @@ class RuleDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a policy is in force.
+
+    Attributes:
+        namespace: of a namespaced policy; "": the one that it is applied in; None: the policy is of the cluster.
+        selector: of namespaces by their labels, as Kubernetes has it.
+    """
+
+    namespace: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyDraft:
     """A policy that is still to be written.
 
     Attributes:
-        namespace: where a namespaced policy is; "" leaves that to whoever applies it; None: it is of the cluster.
         digest: whether images have to be named with a digest.
-        selector: of namespaces by their labels, as Kubernetes has it.
-        excepted: images that it never denies.
+        exempt: images that it never denies.
     """
 
     name: str
     default: Effect
     rules: tuple[RuleDraft, ...]
     mode: Mode = Mode.ENFORCE
-    namespace: str | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    scope: Scope = Scope()
     digest: bool = False
-    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
-    excepted: tuple[ImagePattern, ...] = ()
+    exempt: tuple[ImagePattern, ...] = ()
 
     @property
     def allows_all(self) -> bool:
@@ -98,72 +111,50 @@ class PolicyDraft:
 
     def manifest(self) -> dict[str, object]:
         """The Kubernetes object."""
-        metadata = {"name": self.object_name, **({"namespace": self.namespace} if self.namespace else {})}
+        scope = self.scope
+        metadata = {"name": self.object_name, **({"namespace": scope.namespace} if scope.namespace else {})}
         spec: dict[str, object] = {} if self.mode is Mode.ENFORCE else {"mode": self.mode.value}
-        if namespaces := {key: [*names] for key in ("include", "exclude") if (names := getattr(self, key))}:
+        if namespaces := {key: [*names] for key in ("include", "exclude") if (names := getattr(scope, key))}:
             spec["namespaces"] = namespaces
-        if self.selector and self.namespace is None:
-            spec["namespaceSelector"] = dict(self.selector)
+        if scope.selector and scope.namespace is None:
+            spec["namespaceSelector"] = dict(scope.selector)
         spec["default"] = self.default.value
         if self.rules:
             spec["rules"] = list(_rules(self.rules))
         if self.digest:
             spec["require"] = {"digest": True}
-        if self.excepted:
-            spec["exceptions"] = list(_exceptions(self.excepted))
-        kind = CLUSTER if self.namespace is None else NAMESPACED
+        if self.exempt:
+            parts = [self.exempt[at : at + EXEMPT_AT_MOST] for at in range(0, len(self.exempt), EXEMPT_AT_MOST)]
+            spec["exceptions"] = [
+                {"name": f"imported-{number}", "reason": _EXEMPTED, "images": [*map(_image, part)]}
+                for number, part in enumerate(parts, 1)
+            ]
+        kind = CLUSTER if scope.namespace is None else NAMESPACED
         return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _rules(rules: Sequence[RuleDraft]) -> Iterator[dict[str, object]]:
     taken: set[str] = set()
     for rule in rules:
-        name = _free(_NO_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower()), taken)
+        base = _NO_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower())[:_LONGEST_RULE].strip("-.")
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base[: _LONGEST_RULE - len(f'-{number}')].strip('-.')}-{number}"
         taken.add(name)
         used_by = {"usedBy": [each.value for each in rule.used_by]} if rule.used_by else {}
-        images = [_image(pattern) for pattern in rule.patterns]
-        yield {"name": name, "action": rule.effect.value, **used_by, "images": images}
-
-
-def _exceptions(patterns: Sequence[ImagePattern]) -> Iterator[dict[str, object]]:
-    """As many as are needed: each has a limited number of images."""
-    for number, start in enumerate(range(0, len(patterns), EXCEPTED_AT_MOST), 1):
-        images = [_image(pattern) for pattern in patterns[start : start + EXCEPTED_AT_MOST]]
-        yield {"name": f"imported-{number}", "reason": "it was an exception in the imported policy", "images": images}
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    base, name, number = wanted[:_LONGEST_RULE].strip("-."), "", 1
-    while not name or name in taken:
-        end = "" if number == 1 else f"-{number}"
-        name = base[: _LONGEST_RULE - len(end)].strip("-.") + end
-        number += 1
-    return name
+        yield {"name": name, "action": rule.effect.value, **used_by, "images": [*map(_image, rule.patterns)]}
 
 
 def _image(pattern: ImagePattern) -> dict[str, str]:
     image = {"registry": pattern.registry}
     if pattern.repository != "**":
-        image["repository"] = pattern.repository[:]
+        image["repository"] = pattern.repository[:]  # a plain text: YAML writers take no subclass
     if pattern.digest:
         image["digest"] = str(pattern.digest)
     elif pattern.tag != ANY:
         image["tag"] = pattern.tag
     return image
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where a policy is in force.
-
-    Attributes:
-        namespace: that of a namespaced policy; None: it is of the cluster.
-    """
-
-    namespace: str | None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    selector: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +195,17 @@ class ImportResult:
             )
         else:
             self.drafts.append(draft)
+
+    def patterns(self, where: str, translate: Callable[[], Translation]) -> tuple[ImagePattern, ...]:
+        """The patterns of an entry, with remarks on what they change; none if it is left out, with a remark."""
+        try:
+            translation = translate()
+        except NotTranslatable as error:
+            self.left_out(where, str(error))
+            return ()
+        for remark in translation.remarks:
+            self.changed(where, remark)
+        return translation.patterns
 
     def note(self, where: str, text: str) -> None:
         """Remark on something that means the same."""

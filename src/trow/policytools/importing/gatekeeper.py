@@ -6,24 +6,24 @@ and, for `match`, https://open-policy-agent.github.io/gatekeeper/website/docs/ho
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from trow.oci.errors import OciError
 from trow.oci.names import Tag
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import Effect, Mode
-from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft
-from trow.policytools.importing.globs import Form, MatchesNothing, NotTranslatable, Translation, translation_of
+from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft, Scope
+from trow.policytools.importing.globs import MatchesNothing, NameForm, Translation, translation_of
 from trow.policytools.importing.prefixes import translation_of_prefix
 from trow.policytools.importing.values import mapping, sequence, text, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
 _CONSTRAINTS: Final = "constraints.gatekeeper.sh/"
 _TEMPLATES: Final = "templates.gatekeeper.sh/"
-# What is done with images that are like an entry, and where the entries are.
+# What is done with images that match an entry, and which parameter has the entries.
 _KINDS: Final = {
     "K8sAllowedRepos": (Effect.ALLOW, "repos"),
     "K8sAllowedReposv2": (Effect.ALLOW, "allowedImages"),
@@ -34,7 +34,7 @@ _TAGS: Final = "K8sDisallowedTags"
 _DIGESTS: Final = "K8sImageDigests"
 _ALL: Final = (*_KINDS, _DIGESTS)
 _EXEMPT: Final = "exemptImages"
-_EXEMPTING: Final = (_TAGS, _DIGESTS)
+_WITH_EXEMPTIONS: Final = (_TAGS, _DIGESTS)
 _MODES: Final = {"deny": Mode.ENFORCE, "warn": Mode.WARN, "dryrun": Mode.AUDIT}
 # Points of enforcement at which something can be refused; beside them there are others, such as `audit.gatekeeper.sh`.
 _REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
@@ -63,46 +63,30 @@ def convert(item: Mapping[str, object]) -> ImportResult:
     where = f"{kind}/{name}"
     if str(item["apiVersion"]).startswith(_TEMPLATES):
         result.note(where, "is a template; its constraints are imported if it is one of " + ", ".join(_ALL))
-    elif kind not in _ALL:
+        return result
+    if kind not in _ALL:
         result.left_out(where, f"is not one of {', '.join(_ALL)}")
-    elif namespaces := _namespaces(
-        mapping(mapping(item.get("spec"), "spec").get("match"), "spec.match"), where, result
-    ):
-        _import(kind, name, mapping(item.get("spec"), "spec"), namespaces, result)
+        return result
+    spec = mapping(item.get("spec"), "spec")
+    scope = _scope(mapping(spec.get("match"), "spec.match"), where, result)
+    if scope is None:
+        return result
+    parameters, exempt = mapping(spec.get("parameters"), "spec.parameters"), tuple[ImagePattern, ...]()
+    default, rules, entries = _rules(kind, where, parameters, result)
+    if kind in _WITH_EXEMPTIONS:
+        for entry in texts(parameters.get(_EXEMPT), f"spec.parameters.{_EXEMPT}"):
+            exempt += result.patterns(f"{where}, {_EXEMPT} {entry!r}", partial(_of_name, entry, for_allow=True))
+    draft = PolicyDraft(name, default, rules, _mode(spec, where, result), scope, kind == _DIGESTS, exempt)
+    result.finish(draft, entries)
     return result
 
 
-def _import(
-    kind: str,
-    name: str,
-    spec: Mapping[str, object],
-    namespaces: tuple[Sequence[str], Sequence[str]],
-    result: ImportResult,
-) -> None:
-    where = f"{kind}/{name}"
-    parameters = mapping(spec.get("parameters"), "spec.parameters")
-    default, rules, entries = _said(kind, where, parameters, result)
-    include, exclude = map(tuple, namespaces)
-    selector = mapping(
-        mapping(spec.get("match"), "spec.match").get("namespaceSelector"), "spec.match.namespaceSelector"
-    )
-    draft = PolicyDraft(name, default, rules, _mode(spec, where, result), include=include, exclude=exclude)
-    excepted = tuple(_excepted(where, parameters, result)) if kind in _EXEMPTING else ()
-    result.finish(replace(draft, digest=kind == _DIGESTS, selector=selector, excepted=excepted), entries)
-
-
-def _excepted(where: str, parameters: Mapping[str, object], result: ImportResult) -> Iterator[ImagePattern]:
-    for entry in texts(parameters.get(_EXEMPT), f"spec.parameters.{_EXEMPT}"):
-        for rule in _ruled(f"{where}, {_EXEMPT} {entry!r}", entry, Effect.ALLOW, _of_name, result):
-            yield from rule.patterns
-
-
-def _said(
+def _rules(
     kind: str, where: str, parameters: Mapping[str, object], result: ImportResult
 ) -> tuple[Effect, tuple[RuleDraft, ...], int]:
-    """What is done with other images, the rules, and of how many entries they come."""
+    """The default, the rules, and how many entries they come from."""
     effect, key = _KINDS.get(kind, (Effect.DENY, _EXEMPT))
-    known = {key, _EXEMPT} if kind in _EXEMPTING else {key}
+    known = {key, _EXEMPT} if kind in _WITH_EXEMPTIONS else {key}
     for unknown in sorted(set(parameters) - known):
         result.left_out(f"{where}, parameters.{unknown}", "is not a parameter of the library")
     if kind == _DIGESTS:
@@ -113,34 +97,17 @@ def _said(
             where, "an image without a tag is refused there; here it has the tag latest, so latest is denied too"
         )
         entries = [*entries, "latest"]
-    rules = tuple(rule for entry in entries for rule in _rules(kind, where, entry, result))
-    return Effect.DENY if effect is Effect.ALLOW else Effect.ALLOW, rules, len(entries)
-
-
-def _rules(kind: str, where: str, entry: str, result: ImportResult) -> Iterator[RuleDraft]:
-    effect, key = _KINDS[kind]
-    yield from _ruled(f"{where}, {key} {entry!r}", entry, effect, _FORMS.get(kind, _of_prefix), result)
-
-
-def _ruled(place: str, entry: str, effect: Effect, form: _Form, result: ImportResult) -> Iterator[RuleDraft]:
-    try:
-        translation = form(entry, for_allow=effect is Effect.ALLOW)
-    except NotTranslatable as error:
-        result.left_out(place, str(error))
-        return
-    for remark in translation.remarks:
-        result.changed(place, remark)
-    yield RuleDraft(entry, effect, translation.patterns)
-
-
-class _Form(Protocol):
-    """How a kind of constraint compares an entry with names."""
-
-    def __call__(self, entry: str, *, for_allow: bool) -> Translation: ...
+    translate = {"K8sAllowedReposv2": _of_name, _TAGS: _of_tag}.get(kind, _of_prefix)
+    rules = []
+    for entry in entries:
+        of_entry = partial(translate, entry, for_allow=effect is Effect.ALLOW)
+        if patterns := result.patterns(f"{where}, {key} {entry!r}", of_entry):
+            rules.append(RuleDraft(entry, effect, patterns))
+    return Effect.DENY if effect is Effect.ALLOW else Effect.ALLOW, tuple(rules), len(entries)
 
 
 def _of_prefix(entry: str, *, for_allow: bool) -> Translation:
-    return translation_of_prefix(entry, Form.WRITTEN, for_allow=for_allow)
+    return translation_of_prefix(entry, NameForm.WRITTEN, for_allow=for_allow)
 
 
 def _of_name(entry: str, *, for_allow: bool) -> Translation:
@@ -149,23 +116,18 @@ def _of_name(entry: str, *, for_allow: bool) -> Translation:
         raise MatchesNothing(
             f"{entry!r} has a star that is not at its end; there it is an ordinary character, which no name contains"
         )
-    return translation_of(entry, Form.WRITTEN, for_allow=for_allow)
+    return translation_of(entry, NameForm.WRITTEN, for_allow=for_allow)
 
 
-def _of_tag(entry: str, *, for_allow: bool) -> Translation:  # noqa: ARG001 - it is the same
+def _of_tag(entry: str, *, for_allow: bool) -> Translation:  # noqa: ARG001 - a tag is one either way
     try:
         return Translation((ImagePattern.parse(ANY, tag=str(Tag.parse(entry))),))
     except OciError as error:
         raise MatchesNothing(f"{entry!r} is not a valid tag: {error}") from None
 
 
-_FORMS: Final[Mapping[str, _Form]] = {"K8sAllowedReposv2": _of_name, _TAGS: _of_tag}
-
-
-def _namespaces(
-    match: Mapping[str, object], where: str, result: ImportResult
-) -> tuple[Sequence[str], Sequence[str]] | None:
-    """Included and excluded ones; None if the constraint cannot be imported."""
+def _scope(match: Mapping[str, object], where: str, result: ImportResult) -> Scope | None:
+    """The namespaces of a constraint; None, with a remark, if it cannot be imported."""
     unknown = sorted(set(match) - _MATCHED)
     if conditions := [key for key in (*_CONDITIONS, *unknown) if match.get(key)]:
         result.left_out(where, f"match.{', match.'.join(conditions)}: policies here have no such conditions")
@@ -176,16 +138,14 @@ def _namespaces(
     if match.get("source") == "Generated":
         result.left_out(where, "match.source: Generated does not apply to created objects")
         return None
-    if not _pods(match):
-        result.changed(where, "match.kinds does not name Pods; policies here always apply to Pods")
-    namespaces = texts(match.get("namespaces"), "spec.match.namespaces")
-    return namespaces, texts(match.get("excludedNamespaces"), "spec.match.excludedNamespaces")
-
-
-def _pods(match: Mapping[str, object]) -> bool:
     kinds = [mapping(each, "spec.match.kinds") for each in sequence(match.get("kinds"), "spec.match.kinds")]
-    named = [name for each in kinds for name in texts(each.get("kinds"), "spec.match.kinds[].kinds")]
-    return not kinds or bool({"Pod", "*"} & set(named))
+    named = {name for each in kinds for name in texts(each.get("kinds"), "spec.match.kinds[].kinds")}
+    if kinds and not {"Pod", "*"} & named:
+        result.changed(where, "match.kinds does not name Pods; policies here always apply to Pods")
+    include = texts(match.get("namespaces"), "spec.match.namespaces")
+    exclude = texts(match.get("excludedNamespaces"), "spec.match.excludedNamespaces")
+    selector = mapping(match.get("namespaceSelector"), "spec.match.namespaceSelector")
+    return Scope(include=tuple(include), exclude=tuple(exclude), selector=selector)
 
 
 def _mode(spec: Mapping[str, object], where: str, result: ImportResult) -> Mode:
@@ -203,7 +163,7 @@ def _mode(spec: Mapping[str, object], where: str, result: ImportResult) -> Mode:
 
 
 def _scoped(action: Mapping[str, object]) -> Mode:
-    """What an action comes to: nothing is refused but where the API server asks before it stores."""
+    """The mode of an action: objects are refused only where the API server asks before it stores."""
     mode = _MODES.get(str(action.get("action")), Mode.ENFORCE)
     where = "spec.scopedEnforcementActions[].enforcementPoints"
     points = {str(mapping(each, where).get("name")) for each in sequence(action.get("enforcementPoints"), where)}

@@ -20,7 +20,7 @@ from trow.policy.resources import IMAGES_AT_MOST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Labels that a star in a host may stand for beyond its own: `*.example.com` is tried with up to this many more.
+# A star in a host may stand for up to this many labels beyond its own, as in `*.example.com`.
 _MORE_LABELS: Final = 3
 _STARS: Final = re.compile(r"\*+")
 # Anything, but at least one character: no part of a name is empty.
@@ -31,7 +31,7 @@ _IN_A_DIGEST: Final = re.compile(r"\*[0-9a-fhs]+(?:[*:]|$)")
 _WHOLE_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
-class Form(Enum):
+class NameForm(Enum):
     """What the name of an image looks like where the glob is compared with it.
 
     Attributes:
@@ -81,7 +81,7 @@ class _Parts:
         return self.host in HUB_NAMES and "/" not in self.path and self.path != "**"
 
 
-def translation_of(glob: str, form: Form, *, for_allow: bool, in_namespaces: bool = False) -> Translation:
+def translation_of(glob: str, form: NameForm, *, for_allow: bool, in_namespaces: bool = False) -> Translation:
     """Patterns for a glob.
 
     Args:
@@ -101,7 +101,7 @@ def translation_of(glob: str, form: Form, *, for_allow: bool, in_namespaces: boo
         raise NotTranslatable(f"{glob!r} has {' '.join(strange)}, which a pattern here cannot express")
     splits = _splits(text, form, for_allow=for_allow)
     parts = [parts for host, path in splits for parts in _variants(host, path, form)]
-    if form is Form.FULL:
+    if form is NameForm.FULL:
         parts = [each for each in parts if not each.is_short]
     patterns, wrong = _patterns(parts)
     if not patterns:
@@ -125,19 +125,16 @@ def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
     return tuple(found), wrong
 
 
-# Where the host ends
-
-
-def _splits(text: str, form: Form, *, for_allow: bool) -> Sequence[tuple[str, str]]:
+def _splits(text: str, form: NameForm, *, for_allow: bool) -> Sequence[tuple[str, str]]:
     """Globs of the host and what follows it: it ends at the first slash, and a star may stand for that too."""
     first, slash, rest = text.partition("/")
     name, _, port = first.partition(":")
-    if form is Form.WRITTEN and not (first.startswith("*") or (split_host(text)[0] if slash else _is_name(name))):
-        # Whoever wrote a star to allow something meant names of Docker Hub, not registries that begin so.
+    if form is NameForm.WRITTEN and not (first.startswith("*") or (split_host(text)[0] if slash else _is_host(name))):
+        # A star in an entry that allows is meant for names of Docker Hub, not for registries that begin like that.
         others = () if for_allow or "*" not in first else _hosted(text, name, port, rest, for_allow=False)
         return [(DOCKER_HUB, text), *others]
-    if "*" not in first and not (rest and (_is_name(name) or port)):
-        if form is Form.WRITTEN and not slash:
+    if "*" not in first and not (rest and (_is_host(name) or port)):
+        if form is NameForm.WRITTEN and not slash:
             return [(DOCKER_HUB, text)]
         raise MatchesNothing(f"{text!r} does not begin with a registry, and there it is compared with names that do")
     return _hosted(text, name, port, rest, for_allow=for_allow)
@@ -145,17 +142,23 @@ def _splits(text: str, form: Form, *, for_allow: bool) -> Sequence[tuple[str, st
 
 def _hosted(text: str, name: str, port: str, rest: str, *, for_allow: bool) -> Sequence[tuple[str, str]]:
     if "*" not in name and "*" in port and (port != "*" or not rest):
-        return _at_some_port(text, name, port.removesuffix("*"), rest, for_allow=for_allow)
+        # Here a pattern has a whole port, or any.
+        digits = port.removesuffix("*")
+        if not for_allow:
+            return [(f"{name}:*", rest or "*")]
+        if rest or not digits.isdecimal():
+            raise NotTranslatable(f"{text!r} has a part of a port; write the whole port, or * for any port")
+        return [(f"{name}:{digits}", "*")]
     found = list(_ends(text))
     if not for_allow or "*" not in name:
         return found
     if not rest and not name.startswith("*"):
-        if not _is_name(name.removesuffix("*")) or port or name.count("*") > 1:
+        if not _is_host(name.removesuffix("*")) or port or name.count("*") > 1:
             raise NotTranslatable(f"{text!r} would allow every registry whose name begins like that, whoever owns it")
         return [(name.removesuffix("*"), "*")]
     if name.startswith("*"):
-        # Whoever allows `*.example.com/x` means registries, not repositories of others that are called so.
-        return found[:1] if _is_name(name) and rest else [split for split in found if split[0] in (ANY, name)]
+        # `*.example.com/x` is meant to allow registries, not repositories of others that have such a name.
+        return found[:1] if _is_host(name) and rest else [split for split in found if split[0] in (ANY, name)]
     return found
 
 
@@ -169,31 +172,19 @@ def _ends(text: str) -> Iterator[tuple[str, str]]:
             yield host, "*" if tail in ("", "/*") else f"**{tail}" if tail.startswith("/") else f"*{tail}"
 
 
-def _at_some_port(text: str, name: str, port: str, rest: str, *, for_allow: bool) -> Sequence[tuple[str, str]]:
-    """A port is written out here, or any."""
-    if not for_allow:
-        return [(f"{name}:*", rest or "*")]
-    if rest or not port.isdecimal():
-        raise NotTranslatable(f"{text!r} has a part of a port; write the whole port, or * for any port")
-    return [(f"{name}:{port}", "*")]
-
-
-def _is_name(text: str) -> bool:
-    """Whether it is told by a dot that this is a registry."""
+def _is_host(text: str) -> bool:
+    """Whether a dot tells that this is a registry."""
     return "." in text or text == "localhost"
 
 
-# What one glob is in parts
-
-
-def _variants(host: str, path: str, form: Form) -> Iterator[_Parts]:
+def _variants(host: str, path: str, form: NameForm) -> Iterator[_Parts]:
     for repository, tag, digest in _versions(path, form):
         for each in _hosts(host):
             for glob in _repositories(repository):
                 yield _Parts(each, glob, tag, digest)
 
 
-def _versions(path: str, form: Form) -> Sequence[tuple[str, str, str]]:
+def _versions(path: str, form: NameForm) -> Sequence[tuple[str, str, str]]:
     """Repository, tag and digest; the tag is "*" where there may be any."""
     head, at, digest = path.partition("@")
     start = head.rfind("/") + 1
@@ -206,7 +197,7 @@ def _versions(path: str, form: Form) -> Sequence[tuple[str, str, str]]:
         return [(head[:start] + name, ANY if at else tag, digest)]
     if path.endswith("*"):
         return [(path, ANY, ""), *_up_to_stars(path, start)]
-    found = [(path, "latest", "")] if form is Form.WRITTEN else []
+    found = [(path, "latest", "")] if form is NameForm.WRITTEN else []
     if not found and "*" not in name:
         raise MatchesNothing(
             f"{path!r} has no tag, and there it is compared with names that have one; write :* at its end"
@@ -237,22 +228,18 @@ def _hosts(glob: str) -> Iterator[str]:
 def _repositories(glob: str) -> Iterator[str]:
     """The glob by components: a star may stand for slashes too."""
     *parts, last = glob.split("/")
-    for chosen in product(*map(_inside, parts), _at_the_end(last)):
+    before: list[Sequence[str]] = []
+    for part in parts:
+        if part in ("*", "**"):
+            before.append(("*/**",) if part == "*" else (part,))
+        else:
+            before.append([f"{core}*/**" if part.endswith("*") else core for core in _cores(part)])
+    ends: Sequence[str] = ("**",)
+    if last != "*":
+        tails = ("*", "*/**") if last.endswith("*") else ("",)
+        ends = [f"{core}{tail}" for core in _cores(last) for tail in tails]
+    for chosen in product(*before, ends):
         yield "/".join(chosen)
-
-
-def _inside(part: str) -> Sequence[str]:
-    if part in ("*", "**"):
-        return ("*/**",) if part == "*" else (part,)
-    return [f"{core}*/**" if part.endswith("*") else core for core in _cores(part)]
-
-
-def _at_the_end(part: str) -> Sequence[str]:
-    if part == "*":
-        return ("**",)
-    if not part.endswith("*"):
-        return _cores(part)
-    return [f"{core}{end}" for core in _cores(part) for end in ("*", "*/**")]
 
 
 def _cores(part: str) -> Sequence[str]:
@@ -266,13 +253,10 @@ def _cores(part: str) -> Sequence[str]:
     return found
 
 
-# Where the patterns are not the same
-
-
-def _remarks(text: str, host: str, path: str, form: Form, *, for_allow: bool) -> Iterator[str]:
+def _remarks(text: str, host: str, path: str, form: NameForm, *, for_allow: bool) -> Iterator[str]:
     repository, tag, digest = _versions(path, form)[0]
     first = text.partition("/")[0]
-    if host in HUB_NAMES - {DOCKER_HUB} and form is not Form.WRITTEN:
+    if host in HUB_NAMES - {DOCKER_HUB} and form is not NameForm.WRITTEN:
         yield f"{host} is Docker Hub, so it covers all images of {DOCKER_HUB} here"
     if for_allow and "*" not in host and ("*" in first.partition(":")[0] or first == f"{host}*"):
         yield f"it covers {host} only, no longer registries whose names begin with that"
@@ -284,13 +268,10 @@ def _remarks(text: str, host: str, path: str, form: Form, *, for_allow: bool) ->
         yield "a star in a registry matches at most four labels here"
     if tag == ANY and not digest and ":" in path and not repository.endswith("*"):
         yield "it also covers images that are named by a digest only"
-    if for_allow and form is not Form.HOSTED and _begins_a_tag(path):
+    name, colon, start = path.rpartition("/")[2].partition(":")
+    # A star at the end may stand for the end of a tag and for the digest behind it.
+    cut = start not in ("", "*") and start.endswith("*") if colon else "*" in name[:-1] and name.endswith("*")
+    if for_allow and form is not NameForm.HOSTED and cut:
         yield "it does not allow images that have a tag and a digest: nothing vouches for the tag"
     if not for_allow and _IN_A_DIGEST.search(text):
         yield "a part of a digest is ignored"
-
-
-def _begins_a_tag(path: str) -> bool:
-    """Whether a star at the end stands for the end of a tag, and what may follow that."""
-    name, colon, tag = path.rpartition("/")[2].partition(":")
-    return tag not in ("", "*") and tag.endswith("*") if colon else "*" in name[:-1] and name.endswith("*")

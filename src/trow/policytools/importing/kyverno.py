@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.rules import Mode
-from trow.policytools.importing.drafts import ImportResult, PolicyDraft, Scope
-from trow.policytools.importing.kyverno_images import images_of, ruled_by_use
+from trow.policytools.importing.drafts import ImportResult, PolicyDraft
+from trow.policytools.importing.kyverno_images import images_of, rules_of
 from trow.policytools.importing.kyverno_scope import on_creation, scope_of
 from trow.policytools.importing.kyverno_signed import signed_by_policy, signed_by_rule
 from trow.policytools.importing.values import UnreadableSource, mapping, sequence, text
@@ -24,7 +24,8 @@ _RULED: Final = ("ClusterPolicy", "Policy")
 _SIGNED: Final = ("ImageValidatingPolicy", "NamespacedImageValidatingPolicy")
 _LIMITS: Final = ("preconditions", "celPreconditions", "context", "imageExtractors")
 _OTHERS: Final = ("mutate", "generate")
-# What there is in a policy beside its rules: how strict it is, and how Kyverno goes about it.
+_OVERRIDES: Final = ("validationFailureActionOverrides", "failureActionOverrides")
+# Fields of a policy beside its rules: how strict it is, and how Kyverno goes about it.
 _KNOWN: Final = frozenset(
     {
         *("admission", "applyRules", "background", "emitWarning", "failurePolicy", "generateExisting", "rules"),
@@ -104,21 +105,12 @@ def _rule(
     mode = _mode(rule, spec, where, result)
     if rule.get("verifyImages"):
         signed_by_rule(rule, scope, mode, where, result)
-    else:
-        _validated(rule, scope, mode, where, f"{name}-{title}", result)
-
-
-def _validated(
-    rule: Mapping[str, object], scope: Scope, mode: Mode, where: str, name: str, result: ImportResult
-) -> None:
+        return
     images = images_of(mapping(rule.get("validate"), f"{where}, validate"), where, result)
-    found = ruled_by_use(images, where, result) if images else None
+    found = rules_of(images, where, result) if images else None
     if found is not None:
-        default, rules, digest = found
-        draft = PolicyDraft(
-            name, default, rules, mode, scope.namespace, scope.include, scope.exclude, digest, scope.selector
-        )
-        result.finish(draft, 0 if digest else 1)
+        draft = PolicyDraft(f"{name}-{title}", found.default, found.rules, mode, scope, found.digest)
+        result.finish(draft, 0 if found.digest else 1)
 
 
 def _mode(rule: Mapping[str, object], spec: Mapping[str, object], where: str, result: ImportResult) -> Mode:
@@ -132,6 +124,3 @@ def _mode(rule: Mapping[str, object], spec: Mapping[str, object], where: str, re
         actions |= {str(mapping(each, "an override").get("action")).lower() for each in overrides}
         result.changed(where, "different actions for some namespaces: the strictest applies to all namespaces here")
     return Mode.AUDIT if actions == {"audit"} or spec.get("admission") is False else Mode.ENFORCE
-
-
-_OVERRIDES: Final = ("validationFailureActionOverrides", "failureActionOverrides")

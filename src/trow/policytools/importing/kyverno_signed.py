@@ -5,12 +5,13 @@ References that apply to the same namespaces become one policy: separate policie
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import Effect, Mode
 from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft, Scope, Signed
-from trow.policytools.importing.globs import Form, NotTranslatable, translation_of
+from trow.policytools.importing.globs import NameForm, translation_of
 from trow.policytools.importing.values import mapping, sequence, text, texts
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def signed_by_rule(rule: Mapping[str, object], scope: Scope, mode: Mode, where: 
             globs += texts(verify.get(key), f"{where}, {key}")
         # Kyverno up to 1.6.
         globs += filter(None, [text(verify.get("image"), f"{where}, image")])
-    _take(globs, Form.HOSTED, scope, mode, where, result)
+    _take(globs, NameForm.HOSTED, scope, mode, where, result)
 
 
 def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | None, result: ImportResult) -> None:
@@ -54,11 +55,15 @@ def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | No
             result.left_out(f"{where}, matchImageReferences", "an expression in CEL cannot be imported")
     actions = texts(spec.get("validationActions"), f"{where}, validationActions") or ["Deny"]
     mode = max((_MODES.get(action, Mode.ENFORCE) for action in actions), key=_STRICTEST.index)
-    _take(globs, Form.WRITTEN, Scope(namespace), mode, where, result)
+    _take(globs, NameForm.WRITTEN, Scope(namespace), mode, where, result)
 
 
-def _take(globs: Sequence[str], form: Form, scope: Scope, mode: Mode, where: str, result: ImportResult) -> None:
-    rules = tuple(_rules(globs, form, where, result))
+def _take(globs: Sequence[str], form: NameForm, scope: Scope, mode: Mode, where: str, result: ImportResult) -> None:
+    rules = []
+    for glob in globs:
+        translate = partial(translation_of, glob, form, for_allow=True)
+        if patterns := result.patterns(f"{where}, reference {glob!r}", translate):
+            rules.append(RuleDraft(glob, Effect.ALLOW, patterns))
     if not rules:
         result.left_out(where, "no reference of it could be imported, and signatures are not verified here")
     elif any(ImagePattern(ANY) in rule.patterns for rule in rules):
@@ -66,20 +71,7 @@ def _take(globs: Sequence[str], form: Form, scope: Scope, mode: Mode, where: str
     else:
         result.left_out(where, _UNVERIFIED)
         result.changed(where, _OTHERS)
-        result.signed.append(Signed(scope, mode, rules))
-
-
-def _rules(globs: Sequence[str], form: Form, where: str, result: ImportResult) -> Iterator[RuleDraft]:
-    for glob in globs:
-        place = f"{where}, reference {glob!r}"
-        try:
-            translation = translation_of(glob, form, for_allow=True)
-        except NotTranslatable as error:
-            result.left_out(place, str(error))
-            continue
-        for remark in translation.remarks:
-            result.changed(place, remark)
-        yield RuleDraft(glob, Effect.ALLOW, translation.patterns)
+        result.signed.append(Signed(scope, mode, tuple(rules)))
 
 
 def drafts_of_signed(signed: Sequence[Signed]) -> Iterator[PolicyDraft]:
@@ -88,6 +80,4 @@ def drafts_of_signed(signed: Sequence[Signed]) -> Iterator[PolicyDraft]:
         of_scope = [each for each in signed if each.scope == scope]
         rules = tuple(dict.fromkeys(rule for each in of_scope for rule in each.rules))
         mode = max((each.mode for each in of_scope), key=_STRICTEST.index)
-        yield PolicyDraft(
-            _NAME, Effect.DENY, rules, mode, scope.namespace, scope.include, scope.exclude, selector=scope.selector
-        )
+        yield PolicyDraft(_NAME, Effect.DENY, rules, mode, scope)

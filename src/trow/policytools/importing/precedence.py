@@ -13,9 +13,9 @@ from trow.policy.rules import Effect
 from trow.policytools.importing.drafts import ImportResult, RuleDraft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from trow.policytools.importing.globs import Translation
+    from trow.policy.patterns import ImagePattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Entry:
         glob: over whole names, as the source matches it; tells whether two entries overlap.
         least: how specific it is for any image; of two that are equal, deny wins.
         most: the same for the image that it fits best, where that depends on the image.
-        meaning: what it means here.
+        patterns: what it covers here.
         implied: it denies only because its condition does not exist here; no rule is needed if the default denies too.
     """
 
@@ -36,7 +36,7 @@ class Entry:
     least: tuple[int, ...]
     most: tuple[int, ...]
     effect: Effect
-    translation: Translation
+    patterns: tuple[ImagePattern, ...]
     implied: bool = False
 
     def beats(self, other: Entry) -> bool:
@@ -48,7 +48,7 @@ def resolve_precedence(entries: Sequence[Entry], default: Effect, result: Import
     """Rules that decide the same under "deny wins", unless a remark says otherwise."""
     allowing = [entry for entry in entries if entry.effect is Effect.ALLOW]
     return tuple(
-        RuleDraft(entry.text, entry.effect, entry.translation.patterns)
+        RuleDraft(entry.text, entry.effect, entry.patterns)
         for entry in entries
         if entry.effect is Effect.ALLOW or _is_kept(entry, allowing, default, result)
     )
@@ -81,22 +81,10 @@ def overlaps(one: str, other: str) -> bool:
         at, there = reached.pop()
         if at == len(one) and there == len(other):
             return True
-        for step in _steps(one, at, other, there):
-            if step not in seen:
-                seen.add(step)
-                reached.append(step)
+        here, its = one[at : at + 1], other[there : there + 1]
+        steps = {(at + 1, there)} if here == "*" or (its == "*" and here) else set()
+        steps |= {(at, there + 1)} if its == "*" or (here == "*" and its) else set()
+        steps |= {(at + 1, there + 1)} if here and here == its != "*" else set()
+        reached += steps - seen
+        seen |= steps
     return False
-
-
-def _steps(one: str, at: int, other: str, there: int) -> Iterator[tuple[int, int]]:
-    here, its = one[at : at + 1], other[there : there + 1]
-    if here == "*":
-        yield at + 1, there
-        if its not in ("", "*"):
-            yield at, there + 1
-    if its == "*":
-        yield at, there + 1
-        if here not in ("", "*"):
-            yield at + 1, there
-    if here and here == its != "*":
-        yield at + 1, there + 1

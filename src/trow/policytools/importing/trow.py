@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.images import DOCKER_HUB, HUB_NAMES, split_host
 from trow.policy.rules import Effect
 from trow.policytools.importing.drafts import ImportResult, PolicyDraft
-from trow.policytools.importing.globs import Form, NotTranslatable, Translation
+from trow.policytools.importing.globs import NameForm
 from trow.policytools.importing.precedence import Entry, resolve_precedence
 from trow.policytools.importing.prefixes import translation_of_prefix
 from trow.policytools.importing.values import mapping, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _NAME: Final = "image-validation"
 _SECTION: Final = "image_validation"
@@ -42,40 +43,28 @@ def convert(item: Mapping[str, object]) -> ImportResult:
     section = mapping(item[_SECTION] if _SECTION in item else _chart(item), _SECTION)
     for key in sorted(set(section) - _KNOWN):
         result.left_out(f"{_SECTION}.{key}", "is unknown")
-    default = _default(section, result)
-    entries = [entry for effect in Effect for entry in _entries(section, effect, result)]
-    given = sum(len(texts(section.get(key), key)) for key in ("allow", "deny"))
-    result.finish(PolicyDraft(_NAME, default, resolve_precedence(entries, default, result)), given)
+    default = section.get("default")
+    if default not in ("Allow", "Deny"):
+        result.note(
+            f"{_SECTION}.default", f"{default!r} is neither Allow nor Deny; it was treated as Deny, and is Deny here"
+        )
+        default = "Deny"
+    entries, given = list[Entry](), 0
+    for effect in Effect:
+        key = effect.value.lower()
+        written = texts(section.get(key), f"{_SECTION}.{key}")
+        given += len(written)
+        entries += _entries(written, effect, result)
+    rules = resolve_precedence(entries, Effect(default), result)
+    result.finish(PolicyDraft(_NAME, Effect(default), rules), given)
     return result
 
 
-def _default(section: Mapping[str, object], result: ImportResult) -> Effect:
-    given = section.get("default")
-    if given in ("Allow", "Deny"):
-        return Effect(given)
-    result.note(f"{_SECTION}.default", f"{given!r} is neither Allow nor Deny; it was treated as Deny, and is Deny here")
-    return Effect.DENY
-
-
-def _entries(section: Mapping[str, object], effect: Effect, result: ImportResult) -> Iterator[Entry]:
-    key = effect.value.lower()
-    for text in texts(section.get(key), f"{_SECTION}.{key}"):
-        where = f"{key} {text!r}"
-        try:
-            translation = _translation(text, for_allow=effect is Effect.ALLOW)
-        except NotTranslatable as error:
-            result.left_out(where, str(error))
-            continue
-        for remark in translation.remarks:
-            result.changed(where, remark)
-        yield Entry(text, f"{_hub(text)}*", (len(text),), (len(text),), effect, translation)
-
-
-def _translation(text: str, *, for_allow: bool) -> Translation:
-    return translation_of_prefix(text, Form.FULL, for_allow=for_allow)
-
-
-def _hub(text: str) -> str:
-    """With the one name of Docker Hub, under which entries meet here though they did not there."""
-    host, path = split_host(text)
-    return f"{DOCKER_HUB}/{path}" if host in HUB_NAMES else text
+def _entries(written: Sequence[str], effect: Effect, result: ImportResult) -> Iterator[Entry]:
+    translate = partial(translation_of_prefix, form=NameForm.FULL, for_allow=effect is Effect.ALLOW)
+    for text in written:
+        if patterns := result.patterns(f"{effect.value.lower()} {text!r}", partial(translate, text)):
+            host, path = split_host(text)
+            # Entries meet under the one name that Docker Hub has here, though they did not there.
+            name = f"{DOCKER_HUB}/{path}" if host in HUB_NAMES else text
+            yield Entry(text, f"{name}*", (len(text),), (len(text),), effect, patterns)
