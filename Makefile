@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve test test-fast test-fast-newest coverage lint format bench reference image image-lock lock clean
+.PHONY: help serve test test-fast test-fast-newest coverage lint format bench reference image image-lock release lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ reference: $(STAMP) ## write the generated pages of docs/reference
 image: $(STAMP) ## build the container image as an OCI layout in dist/image
 	@rm -rf dist/image
 	@$(BIN)/python -m deploy.image build $(ARGS)
+
+release: $(STAMP) ## build all that is published of this version, in dist/release
+	@$(BIN)/python -m deploy.release build $(ARGS)
 
 lock: $(STAMP) ## renew the lists of locked packages of Python
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
