@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve test test-fast test-fast-newest coverage lint format bench reference image image-lock release lock clean
+.PHONY: help serve test test-fast test-fast-newest coverage lint format bench reference site image image-lock release lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,11 @@ reference: $(STAMP) ## write the generated pages of docs/reference
 	@$(BIN)/python -m tests.tools.reference
 	@$(BIN)/python -m deploy.helm
 
+site: $(STAMP) ## build the site of docs/ in build/site, offline; a warning is an error
+	@rm -rf build/site
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees docs build/site $(ARGS)
+	@echo "open build/site/index.html; build/site/external-links.txt has the links that lead elsewhere"
+
 image: $(STAMP) ## build the container image as an OCI layout in dist/image
 	@rm -rf dist/image
 	@$(BIN)/python -m deploy.image build $(ARGS)
@@ -81,4 +86,4 @@ image-lock: $(STAMP) ## renew the list of Debian's packages in the image
 	@$(BIN)/python -m deploy.image lock
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov build
