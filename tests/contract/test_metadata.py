@@ -20,11 +20,11 @@ from trow.registry.ports import (
     BlobRecord,
     ManifestRecord,
     Missing,
-    NamePage,
     Publication,
     PublicationResult,
     Referrer,
     RepositoryRecord,
+    ScanPage,
     TagEvent,
     TagMove,
     UploadBounds,
@@ -427,12 +427,12 @@ async def test_repositories_are_looked_for_only_where_they_may_be(metadata: Data
     last = ""
     for _ in range(100):
         if text:
-            stretch = await metadata.search_repositories(text, PageRequest(limit, last), within)
-            found += stretch.names
-            if stretch.end is None:
+            scan = await metadata.search_repositories(text, PageRequest(limit, last), within)
+            found += scan.names
+            if scan.cursor is None:
                 break
-            assert stretch.end > last
-            last = stretch.end
+            assert scan.cursor > last
+            last = scan.cursor
         else:
             page = await metadata.repositories(PageRequest(limit, last), within)
             found += page.items
@@ -441,7 +441,7 @@ async def test_repositories_are_looked_for_only_where_they_may_be(metadata: Data
             last = page.items[-1]
     assert found == wanted
     assert await metadata.repositories(ALL, []) == Page([], more=False)
-    assert await metadata.search_repositories("p", ALL, []) == NamePage([], None)
+    assert await metadata.search_repositories("p", ALL, []) == ScanPage([], None)
 
 
 # Search in the names of repositories
@@ -479,32 +479,32 @@ async def test_search_finds_the_text_and_nothing_that_it_could_stand_for(
     metadata: Database, text: str, found: list[str]
 ) -> None:
     await fill(metadata, "b", "a_b", "a0", "a/b", "a.b", "a-b/c", "a")
-    assert await metadata.search_repositories(text, ALL) == NamePage(found, None)
+    assert await metadata.search_repositories(text, ALL) == ScanPage(found, None)
 
 
 @pytest.mark.parametrize("text", ["%", "_", "!", "!%", "%_!", "a%"])
 async def test_search_takes_every_character_for_itself(metadata: Database, text: str) -> None:
     """Whatever grammar names may have one day."""
     await fill(metadata, f"a{text}b", f"a{'x' * len(text)}b", "a")
-    assert await metadata.search_repositories(text, ALL) == NamePage([f"a{text}b"], None)
+    assert await metadata.search_repositories(text, ALL) == ScanPage([f"a{text}b"], None)
 
 
 async def test_search_looks_at_one_stretch_at_a_time(metadata: Database) -> None:
     await fill(metadata, "a", "b1", "c", "d1", "e1", "f", "g", "h1")
-    for page, stretch in [
-        (PageRequest(3), NamePage(["b1"], "c")),
-        (PageRequest(3, "c"), NamePage(["d1", "e1"], "f")),
-        (PageRequest(3, "f"), NamePage(["h1"], None)),
-        (PageRequest(2, "e1"), NamePage([], "g")),  # found nothing, and is not at the end
-        (PageRequest(1, "a"), NamePage(["b1"], "b1")),
-        (PageRequest(1, "g"), NamePage(["h1"], None)),
-        (PageRequest(1, "h1"), NamePage([], None)),
-        (PageRequest(7), NamePage(["b1", "d1", "e1"], "g")),
-        (PageRequest(8), NamePage(["b1", "d1", "e1", "h1"], None)),
-        (PageRequest(2, "b2"), NamePage(["d1"], "d1")),  # after what is not there
-        (PageRequest(2, "zzz"), NamePage([], None)),
+    for page, scan in [
+        (PageRequest(3), ScanPage(["b1"], "c")),
+        (PageRequest(3, "c"), ScanPage(["d1", "e1"], "f")),
+        (PageRequest(3, "f"), ScanPage(["h1"], None)),
+        (PageRequest(2, "e1"), ScanPage([], "g")),  # found nothing, and is not at the end
+        (PageRequest(1, "a"), ScanPage(["b1"], "b1")),
+        (PageRequest(1, "g"), ScanPage(["h1"], None)),
+        (PageRequest(1, "h1"), ScanPage([], None)),
+        (PageRequest(7), ScanPage(["b1", "d1", "e1"], "g")),
+        (PageRequest(8), ScanPage(["b1", "d1", "e1", "h1"], None)),
+        (PageRequest(2, "b2"), ScanPage(["d1"], "d1")),  # after what is not there
+        (PageRequest(2, "zzz"), ScanPage([], None)),
     ]:
-        assert await metadata.search_repositories("1", page) == stretch, page
+        assert await metadata.search_repositories("1", page) == scan, page
 
 
 async def test_search_finds_repositories_as_the_list_has_them(metadata: Database) -> None:
@@ -513,9 +513,9 @@ async def test_search_finds_repositories_as_the_list_has_them(metadata: Database
     await metadata.publish(publication(REPO, image, "v1"))
     await link(metadata, OTHER, blob)
     for _ in range(2):
-        assert await metadata.search_repositories("/", ALL) == NamePage([REPO], None)
+        assert await metadata.search_repositories("/", ALL) == ScanPage([REPO], None)
         await metadata.delete_manifest(REPO, name(image), "")
-        assert await metadata.search_repositories("/", ALL) == NamePage([], None)
+        assert await metadata.search_repositories("/", ALL) == ScanPage([], None)
         await metadata.publish(publication(REPO, image))
 
 

@@ -19,11 +19,11 @@ from trow.oci.page import ALL_NAMES, Page
 from trow.registry.ports import (
     ManifestRecord,
     Missing,
-    NamePage,
     PublicationResult,
     Redirect,
     Referrer,
     RepositoryRecord,
+    ScanPage,
     StorageUsage,
     StoredName,
     Stream,
@@ -236,7 +236,7 @@ class MemoryMetadata:
 
     async def search_repositories(
         self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
-    ) -> NamePage:
+    ) -> ScanPage:
         found: list[str] = []
         left = page.limit
         for each in within:
@@ -244,13 +244,13 @@ class MemoryMetadata:
             if each.before <= page.last:
                 continue
             if left <= 0:
-                return NamePage(found, after)
+                return ScanPage(found, after)
             names = sorted(name for name in self._rows.repositories if after < name < each.before)
             found += [name for name in names[:left] if text in name]
             if len(names) > left:
-                return NamePage(found, names[left - 1])
+                return ScanPage(found, names[left - 1])
             left -= len(names)
-        return NamePage(found, None)
+        return ScanPage(found, None)
 
     # Manifests
 

@@ -55,16 +55,12 @@ class Subjects:
         """Whether the rule is about this identity."""
         if identity.anonymous:
             return self.anonymous
-        return self._names(identity) and self._claims(identity)
-
-    def _names(self, identity: Identity) -> bool:
         if not self.users and not self.groups:
-            return bool(self.issuer)
-        return identity.name in self.users or "*" in self.users or not self.groups.isdisjoint(identity.groups)
-
-    def _claims(self, identity: Identity) -> bool:
-        if not self.issuer:
-            return True
+            named = bool(self.issuer)  # whoever has the claims
+        else:
+            named = identity.name in self.users or "*" in self.users or not self.groups.isdisjoint(identity.groups)
+        if not named or not self.issuer:
+            return named
         return (
             identity.method is Method.OIDC
             and identity.values("issuer") == (self.issuer,)
@@ -83,11 +79,8 @@ class Rule:
 
     def allows(self, identity: Identity, permission: Permission, repository: Repository) -> bool:
         """Whether this rule grants the permission; ``repository`` is "" where the permission concerns none."""
-        return (
-            permission in self.permissions and self.subjects.include(identity) and self._covers(permission, repository)
-        )
-
-    def _covers(self, permission: Permission, repository: Repository) -> bool:
+        if permission not in self.permissions or not self.subjects.include(identity):
+            return False
         if repository:
             return any(glob.covers(repository) for glob in self.repositories)
         # Who may list anything may ask for the list; what concerns all repositories needs all of them.

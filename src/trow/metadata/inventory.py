@@ -79,51 +79,41 @@ class SqliteInventory:
             self._connection.close()
 
     async def inspect(self) -> None:
-        """Have SQLite look at every page."""
         lines = self._rows(f"PRAGMA integrity_check({_MOST_COMPLAINTS})", "structure")
         self.damage += [str(line) for (line,) in lines if line != "ok"]
 
     async def blobs(self) -> AsyncIterator[str]:
-        """The digests of all blobs; where a page cannot be read, all that other ways lead to."""
         for (digest,) in self._keys(_BLOBS):
             yield str(digest)
 
     async def blob(self, digest: Digest) -> tuple[object, object] | None:
-        """The size and the content of a blob."""
         row = self._row(sql.BLOB_BY_DIGEST, digest)
         return None if row is None else (row[0], row[1])
 
     async def knows_blob(self, digest: Digest) -> bool | None:
-        """Whether the blob is known."""
         try:
             return None if self._connection is None else self._row(sql.KNOWN_BLOB, digest) is not None
         except Unavailable:
             return None
 
     async def manifests(self) -> AsyncIterator[tuple[str, str]]:
-        """The repository and the digest of all manifests, like `blobs`."""
         for repository, digest in self._keys(_MANIFESTS):
             yield str(repository), str(digest)
 
     async def manifest(self, repository: str, digest: Digest) -> object | None:
-        """The content of a manifest."""
         row = self._row(sql.MANIFEST, repository, digest)
         return None if row is None else row[2]
 
     async def dangling_links(self) -> Sequence[tuple[str, str]]:
-        """Links to blobs that are not known."""
         return [(str(row[0]), str(row[1])) for row in self._rows(sql.DANGLING_LINKS, "links")]
 
     async def dangling_tags(self) -> Sequence[tuple[str, str, str]]:
-        """Tags that point at unknown manifests."""
         return [(str(row[0]), str(row[1]), str(row[2])) for row in self._rows(sql.DANGLING_TAGS, "tags")]
 
     async def drop_blob(self, digest: Digest) -> bool:
-        """Forget a blob and every link to it."""
         return self._change((sql.DROP_BLOB, (digest,)), (sql.DROP_BLOB_LINKS, (digest,)))
 
     async def drop_manifest(self, repository: str, digest: Digest) -> bool:
-        """Forget a manifest and every tag that points at it."""
         return self._change(
             (sql.DELETE_MANIFEST, (repository, digest)),
             (sql.DROP_TAGS_OF, (repository, digest)),
@@ -131,27 +121,21 @@ class SqliteInventory:
         )
 
     async def unlink_blob(self, repository: str, digest: str) -> bool:
-        """Take a blob from the repository."""
         return self._change((sql.UNLINK_BLOB, (repository, digest)))
 
     async def delete_tag(self, repository: str, tag: str) -> bool:
-        """Forget a tag."""
         return self._change((sql.DELETE_TAG, (repository, tag)))
 
     def _keys(self, keys: _Keys) -> Iterator[tuple[str, ...]]:
-        last = keys.first
-        while True:
+        """All keys; where a page cannot be read, those that other ways lead to: from the end, and without the index."""
+        last, error = keys.first, None
+        while error is None:
             some, error = self._read(keys.up, (*last, _ROWS))
             yield from some
-            if error is not None:
-                self.damage.append(f"its {keys.table} cannot be read in order ({error})")
-                yield from self._other_ways(keys, some[-1] if some else last)
-            if error is not None or not some:
+            if error is None and not some:
                 return
-            last = some[-1]
-
-    def _other_ways(self, keys: _Keys, last: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        """Down from the end, and through the table without its index."""
+            last = some[-1] if some else last
+        self.damage.append(f"its {keys.table} cannot be read in order ({error})")
         seen: set[tuple[str, ...]] = set()
         for statement in (keys.down, keys.scan):
             for row in self._read(statement)[0]:

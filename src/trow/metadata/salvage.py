@@ -19,8 +19,7 @@ from trow.lib.errors import DatabaseError, SchemaError
 from trow.lib.files import make_file, make_folder, sync_folder
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
-from trow.sql import migrations
-from trow.sql.connections import database_errors
+from trow.sql import connections, migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,34 +57,23 @@ def replace_damaged(path: Path, quarantine: Path) -> tuple[Sequence[Salvaged], P
     new.unlink(missing_ok=True)
     try:
         tables = salvage(path, new)
-        kept = _keep(path, quarantine)
+        kept = quarantine / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        make_folder(kept)
+        os.link(path, kept / path.name)  # a second name: there always is a database
     except (DatabaseError, OSError) as error:
         new.unlink(missing_ok=True)
         raise DatabaseError(str(error)) from error
-    _exchange(path, new, kept)
-    return tables, kept
-
-
-def _keep(path: Path, quarantine: Path) -> Path:
-    """Give the damaged database a second name; returns the folder where that is."""
-    kept = quarantine / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    make_folder(kept)
-    os.link(path, kept / path.name)
-    return kept
-
-
-def _exchange(path: Path, new: Path, kept: Path) -> None:
-    """Its log goes away first, lest it is taken for one of the new database. There always is a database."""
-    for suffix in ("-wal", "-shm"):
+    for suffix in ("-wal", "-shm"):  # the log goes away first, lest it is taken for one of the new database
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(kept / part.name)
     new.replace(path)
     sync_folder(kept)
     sync_folder(path.parent)
+    return tables, kept
 
 
-@database_errors()
+@connections.database_errors()
 def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
     """Copy every table into a new database, which is whole and durable when this returns.
 
@@ -100,7 +88,11 @@ def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
     ):
         old.execute("PRAGMA query_only = ON")
         fresh.execute("PRAGMA synchronous = FULL")
-        _make_schema(fresh, _version(old))
+        steps, version = migrations.load(SCHEMA, migrations.SQLITE), connections.version(old)
+        if not 0 < version <= len(steps):
+            what = f"the database says that it has schema {version}, and 1 to {len(steps)} are known"
+            raise SchemaError(f"{what}; use a backup")
+        connections.apply(fresh, steps[:version])
         tables = _tables(fresh)
         copied = [_Copy(old, fresh, table).run() for table in tables if table != _GENERATIONS]
         if _GENERATIONS in tables:
@@ -114,22 +106,6 @@ def _go_on_counting(old: apsw.Connection, fresh: apsw.Connection) -> None:
     with contextlib.suppress(apsw.Error):
         latest = max(int(str(row[0])) for row in [*old.execute(sql.GENERATION), (0,)])
     fresh.execute(sql.SKIP_GENERATIONS, (latest + _AHEAD,))
-
-
-def _version(connection: apsw.Connection) -> int:
-    version = int(next(iter(connection.execute("PRAGMA user_version")))[0])
-    known = len(migrations.load(SCHEMA, migrations.SQLITE))
-    if not 0 < version <= known:
-        raise SchemaError(f"the database says that it has schema {version}, and 1 to {known} are known; use a backup")
-    return version
-
-
-def _make_schema(connection: apsw.Connection, version: int) -> None:
-    with connection:
-        for step in migrations.load(SCHEMA, migrations.SQLITE)[:version]:
-            for statement in step.statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {version}")
 
 
 def _tables(connection: apsw.Connection) -> list[str]:
@@ -160,7 +136,8 @@ class _Copy:
             self._copy(f"{self._read} ORDER BY rowid DESC")
             for direction in ("", " DESC"):
                 order = ", ".join(f"{column}{direction}" for column in self._key or ["rowid"])
-                self._copy_each(self._rowids + order)
+                for (number,) in self._readable(self._rowids + order):  # the rows that an index knows, one by one
+                    self._keep([*self._readable(f"{self._read} WHERE rowid = ?", (number,))])
         ((count,),) = self._fresh.execute(self._count).fetchall()
         return Salvaged(self._table, int(str(count)), self._whole)
 
@@ -172,11 +149,6 @@ class _Copy:
                 self._keep(rows)
                 rows = []
         self._keep(rows)
-
-    def _copy_each(self, statement: str) -> None:
-        """The rows that an index knows, one by one."""
-        for (number,) in self._readable(statement):
-            self._keep([*self._readable(f"{self._read} WHERE rowid = ?", (number,))])
 
     def _readable(self, statement: str, values: tuple[int, ...] = ()) -> Iterator[Any]:
         try:

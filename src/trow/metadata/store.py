@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from trow.registry.ports import (
         BlobRecord,
         ManifestRecord,
-        NamePage,
         PendingEvent,
         Publication,
         PublicationResult,
         Referrer,
         RepositoryRecord,
+        ScanPage,
         StorageUsage,
         TagEvent,
     )
@@ -72,7 +72,7 @@ class SqlMetadata:
 
     async def search_repositories(
         self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
-    ) -> NamePage:
+    ) -> ScanPage:
         return await self._engine.page(partial(repositories.search, text, page, within))
 
     # ---- manifests

@@ -14,7 +14,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -47,8 +47,6 @@ _SCHEMA_VERSION: Final = 2
 # Both halves of a media type (RFC 6838, section 4.2) and the slash.
 _LONGEST_TYPE: Final = 127 + 1 + 127
 _LARGEST_SIZE: Final = 2**63 - 1
-
-Shape = TypeVar("Shape", bound="_Document")
 
 
 class _Descriptor(msgspec.Struct, frozen=True):
@@ -137,13 +135,13 @@ def parse(raw: bytes, content_type: str) -> Manifest:
         raise ManifestInvalid(
             "the manifest is an image and called an index, or the other way round; send it as the media type that it is"
         )
-    if media_type in media.IMAGES:
-        return _image(raw, media_type, _decode(_IMAGE, raw))
-    return _index(raw, media_type, _decode(_INDEX, raw))
+    return _manifest(raw, media_type, _decode(_IMAGE if media_type in media.IMAGES else _INDEX, raw))
 
 
 def _members(raw: bytes) -> dict[str, object]:
-    _check_effort(raw)
+    # What separates members may stand in texts too, so this is the most that there can be.
+    if len(raw) > LARGE and sum(map(raw.count, (b",", b"{", b"["))) > MOST_MEMBERS:
+        raise ManifestInvalid(f"the manifest has more than {MOST_MEMBERS} members; split it")
     try:
         # The one parser is strict about the text (UTF-8, lone surrogates, constants), the other can tell of duplicates.
         _STRICT.decode(raw)
@@ -163,13 +161,6 @@ def _members(raw: bytes) -> dict[str, object]:
             "the manifest is both an image and an index; leave out either manifests, or config and layers"
         )
     return document
-
-
-def _check_effort(raw: bytes) -> None:
-    """See that a large one has a bounded number of members, before any of them is made."""
-    # What separates them may stand in texts too, so this is the most that there can be.
-    if len(raw) > LARGE and sum(map(raw.count, (b",", b"{", b"["))) > MOST_MEMBERS:
-        raise ManifestInvalid(f"the manifest has more than {MOST_MEMBERS} members; split it")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -214,7 +205,7 @@ def _media_type(members: dict[str, object], content_type: str) -> str:
     return media_type
 
 
-def _decode(decoder: msgspec.json.Decoder[Shape], raw: bytes) -> Shape:
+def _decode(decoder: msgspec.json.Decoder[_Image] | msgspec.json.Decoder[_Index], raw: bytes) -> _Image | _Index:
     try:
         document = decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -228,63 +219,37 @@ def _decode(decoder: msgspec.json.Decoder[Shape], raw: bytes) -> Shape:
     return document
 
 
-def _image(raw: bytes, media_type: str, image: _Image) -> Manifest:
-    config = _descriptor(image.config, "config")
-    layers = _listed(image.layers, "layers")
-    held = tuple(layer for layer in layers if not media.is_foreign_layer(layer.media_type))
-    subject = _subject(image)
-    return Manifest(
-        raw=raw,
-        media_type=media_type,
-        blobs=(config, *held),
-        children=(),
-        subject=subject.digest if subject else None,
-        artifact_type=_artifact_type(image.artifactType or config.media_type),
-        annotations=_annotations(image),
-        foreign=len(held) < len(layers),
-        unsized=_unsized(config, *layers, subject),
-    )
-
-
-def _index(raw: bytes, media_type: str, index: _Index) -> Manifest:
-    children = _listed(index.manifests, "manifests")
-    subject = _subject(index)
-    return Manifest(
-        raw=raw,
-        media_type=media_type,
-        blobs=(),
-        children=children,
-        subject=subject.digest if subject else None,
-        artifact_type=_artifact_type(index.artifactType),
-        annotations=_annotations(index),
-        foreign=False,
-        unsized=_unsized(*children, subject),
-    )
-
-
-def _subject(document: _Document) -> Descriptor | None:
-    return None if document.subject is None else _descriptor(document.subject, "subject")
-
-
-def _artifact_type(text: str | None) -> str | None:
-    if text is not None and len(text) > _LONGEST_TYPE:
+def _manifest(raw: bytes, media_type: str, document: _Image | _Index) -> Manifest:
+    artifact_type, annotations = document.artifactType, document.annotations
+    if isinstance(document, _Image):
+        configs, children = [_descriptor(document.config, "config")], []
+        layers = _listed(document.layers, "layers")
+        artifact_type = artifact_type or configs[0].media_type
+    else:
+        configs, layers = [], []
+        children = _listed(document.manifests, "manifests")
+    held = [layer for layer in layers if not media.is_foreign_layer(layer.media_type)]
+    subjects = [] if document.subject is None else [_descriptor(document.subject, "subject")]
+    if artifact_type is not None and len(artifact_type) > _LONGEST_TYPE:
         raise ManifestInvalid(
             f"the artifactType is longer than a media type may be; shorten it to {_LONGEST_TYPE} characters"
         )
-    return text or None
+    described = (*configs, *layers, *children, *subjects)
+    return Manifest(
+        raw=raw,
+        media_type=media_type,
+        blobs=(*configs, *held),
+        children=tuple(children),
+        subject=subjects[0].digest if subjects else None,
+        artifact_type=artifact_type or None,
+        annotations=None if annotations is None else {name: value or "" for name, value in annotations.items()},
+        foreign=len(held) < len(layers),
+        unsized=tuple(each.digest for each in described if each.size is None),
+    )
 
 
-def _annotations(document: _Document) -> dict[str, str] | None:
-    annotations = document.annotations
-    return None if annotations is None else {name: value or "" for name, value in annotations.items()}
-
-
-def _unsized(*descriptors: Descriptor | None) -> tuple[Digest, ...]:
-    return tuple(each.digest for each in descriptors if each is not None and each.size is None)
-
-
-def _listed(descriptors: list[_Descriptor] | None, where: str) -> tuple[Descriptor, ...]:
-    return tuple(_descriptor(each, f"{where}[{at}]") for at, each in enumerate(descriptors or ()))
+def _listed(descriptors: list[_Descriptor] | None, where: str) -> list[Descriptor]:
+    return [_descriptor(each, f"{where}[{at}]") for at, each in enumerate(descriptors or ())]
 
 
 def _descriptor(descriptor: _Descriptor, where: str) -> Descriptor:

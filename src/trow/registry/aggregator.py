@@ -44,11 +44,7 @@ class _Tally:
 
 
 class EventAggregator:
-    """Records events that can be repeated at will.
-
-    Args:
-        audit: where records go.
-    """
+    """Records events that can be repeated at will."""
 
     def __init__(self, audit: AuditLog, clock: Callable[[], float] = time.time) -> None:
         self._audit = audit
@@ -65,7 +61,12 @@ class EventAggregator:
         """
         part, now = part_of(event), self._clock()
         tallies = self._tallies[part]
-        key, share = _key(event, alike), _share(event, part)
+        # Who is refused may name whatever they like.
+        reference = event.reference if event.outcome is Outcome.OK else ""
+        what = event.action, event.outcome, event.repository, reference, event.reason
+        why = event.detail if alike is None else alike
+        key: Key = (source_of(event.origin.address), event.actor.name, what, why)
+        share = _share(event, part)
         if key not in tallies and self._different[share] >= _most(event, part):
             key, event = share, _any_of(event, part)
         tally = tallies.get(key)
@@ -97,13 +98,6 @@ class EventAggregator:
             self._audit.record(counted)
 
 
-def _key(event: Event, alike: Hashable) -> Key:
-    # Who is refused may name whatever they like.
-    reference = event.reference if event.outcome is Outcome.OK else ""
-    what = event.action, event.outcome, event.repository, reference, event.reason
-    return source_of(event.origin.address), event.actor.name, what, event.detail if alike is None else alike
-
-
 def _share(event: Event, part: Part) -> Key:
     """Whose share of different records it takes from: that of a user at a source, or of all strangers there.
 
@@ -127,13 +121,5 @@ def _any_of(event: Event, part: Part) -> Event:
     actor = event.actor if part in (Part.EFFECTS, Part.ACCESS) else ANONYMOUS
     if part is Part.REVIEWS:
         what, actor = "reviews", Identity("", event.actor.method)
-    reason = f"many different {what} of this client"
-    return Event(
-        event.action,
-        event.outcome,
-        actor=actor,
-        origin=event.origin,
-        status=event.status,
-        reason=reason,
-        part=part,
-    )
+    reason, origin = f"many different {what} of this client", event.origin
+    return Event(event.action, event.outcome, actor=actor, origin=origin, status=event.status, reason=reason, part=part)

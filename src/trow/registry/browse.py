@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Final
 from trow.oci.errors import ManifestUnknown, NameUnknown, Unavailable
 from trow.oci.names import Repository
 from trow.oci.page import NameRange, Page, PageRequest
-from trow.registry.ports import NamePage
+from trow.registry.ports import ScanPage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from trow.oci.digest import Digest
     from trow.oci.names import Tag
     from trow.registry.actor import Actor
@@ -56,22 +54,20 @@ class Browse:
         found: list[str] = []
         at, size = page.last, max(page.limit + 1, _LEAST_READ)
         for _ in range(_MOST_READS):
-            stretch = await self._stretch(text, PageRequest(size, at), within)
-            names = [Repository(name) for name in stretch.names]
+            if text:
+                scan = await self._metadata.search_repositories(text, PageRequest(size, at), within)
+            else:
+                read = await self._metadata.repositories(PageRequest(size, at), within)
+                scan = ScanPage(read.items, read.items[-1] if read.more else None)
+            names = [Repository(name) for name in scan.names]
             found += [name for name, shown in zip(names, await actor.visible(names), strict=True) if shown]
-            if len(found) > page.limit or stretch.end is None:
+            if len(found) > page.limit or scan.cursor is None:
                 return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
-            at = stretch.end
+            at = scan.cursor
             await asyncio.sleep(0)  # others get their turn
         raise Unavailable(
             "too many repositories were read that you may not see; ask for the right to list and pull all of them"
         )
-
-    async def _stretch(self, text: str, page: PageRequest, within: Sequence[NameRange]) -> NamePage:
-        if text:
-            return await self._metadata.search_repositories(text, page, within)
-        read = await self._metadata.repositories(page, within)
-        return NamePage(read.items, read.items[-1] if read.more else None)
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str]:
         """A repository's tags.

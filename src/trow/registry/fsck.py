@@ -49,8 +49,6 @@ class Fsck:
     """One check of everything that is stored.
 
     Args:
-        blobs: where the bytes are.
-        inventory: what the metadata has.
         progress: told now and then how far the check has come.
         quarantine: whether damaged content is moved away, and names that point at nothing are removed.
     """
@@ -73,8 +71,7 @@ class Fsck:
         async for repository, name in self._inventory.manifests():
             if digest := self._digest("manifest", name):
                 await self._check_manifest(repository, digest)
-        await self._check_links()
-        await self._check_tags()
+        await self._check_names()
         async for stored in self._stored():
             await self._check_stored(stored)
         self._report.problems[:0] = [f"the database is damaged: {each}" for each in self._inventory.damage]
@@ -133,13 +130,12 @@ class Fsck:
             self._problem(f"manifest {repository}@{digest}: it is damaged")
             await self._move(digest, content, lambda: self._inventory.drop_manifest(repository, digest))
 
-    async def _check_links(self) -> None:
+    async def _check_names(self) -> None:
+        """Look for links and tags that lead nowhere."""
         for repository, digest in await self._inventory.dangling_links():
             self._problem(f"repository {repository}: links blob {digest}, which is not here")
             if self._quarantine and await self._inventory.unlink_blob(repository, digest):
                 self._report.removed += 1
-
-    async def _check_tags(self) -> None:
         for repository, tag, digest in await self._inventory.dangling_tags():
             self._problem(f"repository {repository}: tag {tag} points at {digest}, which is not here")
             if self._quarantine and await self._inventory.delete_tag(repository, tag):
@@ -183,7 +179,8 @@ class Fsck:
         if not self._quarantine:
             return
         try:
-            await self._blobs.quarantine(digest, None if content is None else _bytes(content))
+            bare = content if content is None or isinstance(content, bytes) else str(content).encode()
+            await self._blobs.quarantine(digest, bare)
         except Unavailable as error:
             self._problem(f"{digest}: it cannot be moved to the folder quarantine: {error}")
             return
@@ -196,7 +193,3 @@ class Fsck:
 def _is(content: object, digest: Digest) -> TypeGuard[bytes]:
     """Whether this is what the digest names: damage makes other kinds of values of what were bytes."""
     return isinstance(content, bytes) and Digest.of(content, digest.algorithm) == digest
-
-
-def _bytes(content: object) -> bytes:
-    return content if isinstance(content, bytes) else str(content).encode()

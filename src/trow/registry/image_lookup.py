@@ -105,7 +105,9 @@ class LocalImageLookup:
         except ManifestUnknown:
             return _ABSENT
         config = await self._config(image.repository, record) if Need.CONFIG in needs else None
-        vouched = Need.TAG in needs and await self._vouched(image)
+        vouched = False  # a tag that pointed at the digest once is good, so that a Pod restarts when the tag has moved
+        if Need.TAG in needs and image.tag is not None and image.digest is not None:
+            vouched = await self._pull.was_tagged(image.repository, image.tag, image.digest)
         return ImageFacts(True, record.digest, vouched, config)
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
@@ -118,15 +120,13 @@ class LocalImageLookup:
             return ()
         return await self._pull.tagged_as(image.repository, image.digest, MOST_TAGS)
 
-    async def _vouched(self, image: ImageReference) -> bool:
-        """Whether the tag ever pointed at the digest here, so that a moved tag does not stop a Pod's restart."""
-        if image.tag is None or image.digest is None:
-            return False
-        return await self._pull.was_tagged(image.repository, image.tag, image.digest)
-
     async def _config(self, repository: Repository, record: ManifestRecord) -> ImageConfig:
+        """The oldest platform gives the image its age, which is None if one does not say its own."""
         found = await self._configurations(repository, record)
-        return ImageConfig(_oldest(found), tuple(each.platform for each in found if each.platform))
+        dates = [each.created_at for each in found]
+        known = [date for date in dates if date is not None]
+        oldest = min(known) if known and len(known) == len(dates) else None
+        return ImageConfig(oldest, tuple(each.platform for each in found if each.platform))
 
     async def _configurations(self, repository: Repository, record: ManifestRecord) -> Sequence[_Configuration]:
         """The configuration of each platform that this registry has; others cannot run from here."""
@@ -159,10 +159,3 @@ class LocalImageLookup:
             self._read.clear()  # what is asked for again and again comes back at once
         self._read[name] = found
         return found
-
-
-def _oldest(found: Sequence[_Configuration]) -> float | None:
-    """When the oldest platform was made, which is the age of the image; None if one does not say."""
-    dates = [each.created_at for each in found]
-    known = [date for date in dates if date is not None]
-    return min(known) if known and len(known) == len(dates) else None

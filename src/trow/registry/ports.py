@@ -299,16 +299,16 @@ class RepositoryRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class NamePage:
-    """What a search has found in one stretch of the list of repositories.
+class ScanPage:
+    """What a search has found in a part of the list of repositories.
 
     Attributes:
         names: those found, in byte order.
-        end: the last name that was looked at, found or not; None when none follows it.
+        cursor: the last name that was looked at, found or not; None when none follows it.
     """
 
     names: Sequence[str]
-    end: str | None
+    cursor: str | None
 
 
 class Metadata(Protocol):
@@ -367,7 +367,7 @@ class Metadata(Protocol):
 
     async def search_repositories(
         self, text: str, page: PageRequest, within: Sequence[NameRange] = ALL_NAMES
-    ) -> NamePage:
+    ) -> ScanPage:
         """Which of the next ``limit`` names of that list contain ``text``; nothing behind these is looked at.
 
         The limit is at least 1. The text is of the characters that names are of, and each stands for itself.

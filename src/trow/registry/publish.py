@@ -107,13 +107,27 @@ class Publish:
             ManifestInvalid, DigestMismatch, ManifestBlobUnknown, TooManyTags, Denied: nothing was stored.
         """
         self._check_tags(reference, tags)
-        manifest, digest = await self._read(raw, content_type, reference)
+        manifest, digest = await self._reader.read(
+            raw, lambda content: (manifests.parse(content, content_type), _digest(content, reference))
+        )
         self._check_sizes(manifest)
         pointing = tags if isinstance(reference, Digest) else (reference,)
         if manifest.subject is None or pointing:  # anything but attaching something to what is there
             await actor.require(Permission.PUSH, repository)
-        await self._check_bytes(repository, manifest)
-        publication = self._publication(repository, digest, manifest, pointing, actor.identity.name)
+        digests = list(dict.fromkeys(blob.digest for blob in manifest.blobs))
+        if missing := await lost(self._blobs, self._metadata, repository, digests):
+            raise blobs_unknown("the registry has lost the bytes of", missing, "push it again before the manifest")
+        publication = Publication(
+            repository=repository,
+            digest=digest,
+            manifest=manifest,
+            tags=pointing,
+            subject=actor.identity.name,
+            require_blobs=not self._rules.sparse_images,
+            require_children=not self._rules.sparse_indexes,
+            require_sizes=self._rules.strict_sizes,
+            overwrite=False,
+        )
         result = await self._store(publication, actor)
         if manifest.unsized or result.wrong_sizes:
             self._wrong_sizes()
@@ -121,18 +135,6 @@ class Publish:
         return Published(
             digest, manifest.media_type, manifest.subject, pointing, warnings, result.moves, result.previous_type
         )
-
-    async def _read(self, raw: bytes, content_type: str, reference: Reference) -> tuple[Manifest, Digest]:
-        def read(content: bytes) -> tuple[Manifest, Digest]:
-            return manifests.parse(content, content_type), _digest(content, reference)
-
-        return await self._reader.read(raw, read)
-
-    async def _check_bytes(self, repository: Repository, manifest: Manifest) -> None:
-        """See that the bytes are here of all blobs that the repository claims to have."""
-        digests = list(dict.fromkeys(blob.digest for blob in manifest.blobs))
-        if missing := await lost(self._blobs, self._metadata, repository, digests):
-            raise blobs_unknown("the registry has lost the bytes of", missing, "push it again before the manifest")
 
     async def _store(self, publication: Publication, actor: Actor) -> PublicationResult:
         """Require the permission to overwrite only where something is overwritten."""
@@ -182,21 +184,6 @@ class Publish:
                 " switch off registry.strict_sizes",
                 {"digest": digest},
             )
-
-    def _publication(
-        self, repository: Repository, digest: Digest, manifest: Manifest, tags: Sequence[Tag], subject: str
-    ) -> Publication:
-        return Publication(
-            repository=repository,
-            digest=digest,
-            manifest=manifest,
-            tags=tags,
-            subject=subject,
-            require_blobs=not self._rules.sparse_images,
-            require_children=not self._rules.sparse_indexes,
-            require_sizes=self._rules.strict_sizes,
-            overwrite=False,
-        )
 
 
 def _digest(raw: bytes, reference: Reference) -> Digest:

@@ -96,20 +96,17 @@ class Push:
         """
         finished = self._finished.get(key.upload)
         if finished is not None and (finished.key, finished.digest) == (key, digest):
-            return await self._repeat(finished, chunk)
+            if await self._metadata.blob(key.repository, digest) is None:
+                raise unknown(key.upload)
+            async for _ in chunk.body:
+                pass
+            return finished.size
         async with self.sessions.add(key, chunk) as staged:
             await self._write(staged, chunk)
             size = staged.offset
             await self._store(key.repository, key.upload, staged, digest)
             self._finished.put(key.upload, _Finished(key, digest, size))
             return size
-
-    async def _repeat(self, finished: _Finished, chunk: Chunk) -> int:
-        if await self._metadata.blob(finished.key.repository, finished.digest) is None:
-            raise unknown(finished.key.upload)
-        async for _ in chunk.body:
-            pass
-        return finished.size
 
     async def monolithic(self, repository: Repository, caller: Caller, chunk: Chunk, digest: Digest) -> None:
         """Receive a blob in a single request, without a session that anybody could come back to.
@@ -159,14 +156,10 @@ class Push:
             source = await self._anywhere.find(digest, actor)
         elif not await _may_pull(actor, source):
             return None
-        if source is None or not await self._is_here(source, digest):
+        record = None if source is None else await self._metadata.blob(source, digest)
+        if source is None or record is None or await locate(self._blobs, digest, record) is None:
             return None
         return await self._metadata.mount_blob(repository, digest, [source])
-
-    async def _is_here(self, repository: Repository, digest: Digest) -> bool:
-        """Whether it has the blob, and its bytes are there: who is told so will not send them."""
-        record = await self._metadata.blob(repository, digest)
-        return record is not None and await locate(self._blobs, digest, record) is not None
 
     async def _write(self, staged: Staged, chunk: Chunk) -> None:
         if chunk.place is not None:

@@ -20,7 +20,7 @@ from trow.registry.actor import owner_of
 from trow.registry.ports import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Callable
 
     from trow.oci.names import Repository
     from trow.oci.ranges import ByteRange
@@ -123,9 +123,12 @@ class OpenSession:
         if cut is not None and chunk.place is None and chunk.length == cut.length:
             await self.staged.truncate(cut.start)
         start = self.staged.offset
+        self.receiving = True
         try:
-            with self._receiving():
+            try:
                 yield self.staged
+            finally:
+                self.grew, self.receiving = self.staged.offset > start, False
         except (DigestMismatch, SizeInvalid):
             await self.staged.truncate(start)
             raise
@@ -134,21 +137,11 @@ class OpenSession:
                 self.cut = _Cut(start, chunk.length)
             raise
 
-    @contextlib.contextmanager
-    def _receiving(self) -> Iterator[None]:
-        start, self.receiving = self.staged.offset, True
-        try:
-            yield
-        finally:
-            self.grew, self.receiving = self.staged.offset > start, False
-
 
 class Sessions:
     """The sessions that are open.
 
     Args:
-        blobs: where their bytes are.
-        uploads: where they are on record.
         bounds: how many may be open at a time.
         expiry: after how many idle seconds one ends.
         empty_expiry: the same for one that has no bytes.

@@ -8,6 +8,7 @@ recorded once, when nothing was asked for some seconds. What repeats is gathered
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
@@ -24,7 +25,7 @@ from trow.registry.events import Action, Outcome
 from trow.registry.reading import DocumentReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable
 
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository
@@ -109,7 +110,6 @@ class TransferTracker:
     """Gathers requests into records.
 
     Args:
-        audit: where records go.
         idle: seconds after which a pull has ended.
 
     Attributes:
@@ -137,11 +137,14 @@ class TransferTracker:
         Raises:
             Unavailable: nothing may happen that is not on record, and this cannot be recorded.
         """
-        key = _key(caller, repository)
-        pull = self._find(key, reference, record.digest)
-        if pull is None:
-            begun = self._begin(caller, repository, reference, record.digest, media_type=record.media_type)
-            pull = self._open(key, _Pull(begun, reference, record.digest, self._clock()))
+        key, digest = _key(caller, repository), record.digest
+        for pull in reversed(self._pulls.get(key, ())):
+            if reference in (pull.reference, digest) and (
+                pull.digest == digest or (reference == digest and pull.expects(digest))
+            ):
+                break
+        else:
+            pull = self._open(key, caller, reference, digest, record.media_type)
         await self._begun(key, pull)
         pull.touched = self._clock()
         if size is None:
@@ -149,8 +152,8 @@ class TransferTracker:
             return
         pull.manifests += 1
         pull.bytes += size
-        if record.digest not in pull.fetched:
-            pull.fetched[record.digest] = None
+        if digest not in pull.fetched:
+            pull.fetched[digest] = None
             if len(pull.expected) < _MOST_EXPECTED:
                 pull.expected.append(await self.references.of(record))
 
@@ -159,41 +162,31 @@ class TransferTracker:
         key = _key(caller, repository)
         pull = next((each for each in reversed(self._pulls.get(key, ())) if each.expects(digest)), None)
         if pull is None:  # no manifest was asked for
-            begun = self._begin(caller, repository, digest, digest)
-            pull = self._open(key, _Pull(begun, digest, digest, self._clock(), [frozenset({digest})]))
+            pull = self._open(key, caller, digest, digest)
+            pull.expected.append(frozenset({digest}))
         await self._begun(key, pull)
         pull.touched = self._clock()
         pull.blobs += 1
         pull.bytes += size
 
-    def _find(self, key: Key, reference: Reference, digest: Digest) -> _Pull | None:
-        for pull in reversed(self._pulls.get(key, ())):
-            if pull.digest == digest and reference in (pull.reference, digest):
-                return pull
-            if reference == digest and pull.expects(digest):
-                return pull
-        return None
-
-    def _begin(
-        self, caller: Caller, repository: Repository, reference: Reference, digest: Digest, media_type: str = ""
-    ) -> Event:
-        return event_of(
+    def _open(self, key: Key, caller: Caller, reference: Reference, digest: Digest, media_type: str = "") -> _Pull:
+        now = self._clock()
+        begun = event_of(
             caller,
             Action.PULL_BEGIN,
             Outcome.INTENT,
             status=200,
-            repository=repository,
+            repository=key[-1],
             reference=reference,
             digest=digest,
             media_type=media_type,
-            started_at=self._clock(),
+            started_at=now,
         )
-
-    def _open(self, key: Key, pull: _Pull) -> _Pull:
+        pull = _Pull(begun, reference, digest, now)
         pulls = self._pulls.setdefault(key, [])
         pulls.append(pull)
         if len(pulls) > _MOST_OF_A_CALLER:
-            self._finish([pulls.pop(0)])
+            self._record(pulls.pop(0))
         self._look_later(key, pull)
         if len(self._looks) > _MOST:
             self._end_first()
@@ -221,10 +214,9 @@ class TransferTracker:
             del self._pulls[key]
         return True
 
-    def _finish(self, pulls: Sequence[_Pull]) -> None:
-        for pull in pulls:
-            if pull.on_record:
-                self._audit.record(pull.event())
+    def _record(self, pull: _Pull) -> None:
+        if pull.on_record:
+            self._audit.record(pull.event())
 
     def received(self, caller: Caller, repository: Repository, size: int) -> None:
         """A blob was received and stored."""
@@ -285,7 +277,7 @@ class TransferTracker:
                 pull.touched = now
                 self._look_later(key, pull)
             elif self._forget(key, pull):
-                self._finish([pull])
+                self._record(pull)
         while self._pushes:
             self._abandon(self._pushes.popitem(last=False)[1])
         self.aggregator.sweep(everything=True)
@@ -293,7 +285,7 @@ class TransferTracker:
     def _end_first(self) -> None:
         _, _, key, pull = heapq.heappop(self._looks)
         if self._forget(key, pull):
-            self._finish([pull])
+            self._record(pull)
 
     def _look_later(self, key: Key, pull: _Pull) -> None:
         due = min(pull.touched + self._idle, pull.begun.started_at + _LONGEST_SECONDS)
@@ -320,14 +312,10 @@ class References:
         """Digests that a manifest refers to, up to a limit that no real one reaches; none if it cannot be parsed."""
         known = self._known.get(record.digest)
         if known is None:
-            known = await self._read(record)
+            known = frozenset()
+            with contextlib.suppress(OciError):
+                parsed = await self._reader.read(record.content, lambda raw: manifests.parse(raw, record.media_type))
+                descriptors = itertools.chain(parsed.children, parsed.blobs)
+                known = frozenset(each.digest for each in itertools.islice(descriptors, _MOST_REFERENCES))
             self._known.put(record.digest, known)
         return known
-
-    async def _read(self, record: ManifestRecord) -> frozenset[Digest]:
-        try:
-            parsed = await self._reader.read(record.content, lambda raw: manifests.parse(raw, record.media_type))
-        except OciError:
-            return frozenset()
-        descriptors = itertools.chain(parsed.children, parsed.blobs)
-        return frozenset(each.digest for each in itertools.islice(descriptors, _MOST_REFERENCES))

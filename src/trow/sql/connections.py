@@ -87,13 +87,17 @@ def migrate(connection: apsw.Connection, schema: str) -> int:
         SchemaError: the database was written by a newer Trow, or by another program.
     """
     steps = migrations.load(schema, migrations.SQLITE)
-    current = _check_schema(connection, steps)
-    for step in steps[current:]:
+    apply(connection, steps[_check_schema(connection, steps) :])
+    return len(steps)
+
+
+def apply(connection: apsw.Connection, steps: Sequence[Migration]) -> None:
+    """Take the schema through steps that follow those that it has gone through."""
+    for step in steps:
         with connection:
             for statement in step.statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {step.number}")
-    return len(steps)
 
 
 def version(connection: apsw.Connection) -> int:
@@ -113,21 +117,13 @@ def _check_schema(connection: apsw.Connection, steps: Sequence[Migration]) -> in
         raise SchemaError(
             f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
         )
-    if not _is_ours(connection, steps[:current]):
+    found = _tables(connection)
+    with contextlib.closing(apsw.Connection(":memory:")) as sample:
+        apply(sample, steps[:current])
+        expected = _tables(sample)
+    if not expected <= found or (found and not current):
         raise SchemaError("the database is not one of Trow, or has lost tables; put the right one back from a backup")
     return current
-
-
-def _is_ours(connection: apsw.Connection, done: Sequence[Migration]) -> bool:
-    """Whether the tables are there that these steps have made; none, where nothing was done."""
-    found = _tables(connection)
-    if not done:
-        return not found
-    with contextlib.closing(apsw.Connection(":memory:")) as sample:
-        for step in done:
-            for statement in step.statements:
-                sample.execute(statement)
-        return _tables(sample) <= found
 
 
 def _tables(connection: apsw.Connection) -> set[str]:
@@ -162,15 +158,11 @@ def commit(connection: apsw.Connection) -> None:
     except (apsw.Error, OSError):
         roll_back(connection)
         with contextlib.suppress(apsw.Error, OSError):
-            _change_nothing(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            run(connection, touch)
+            connection.execute("COMMIT")
         roll_back(connection)
         raise
-
-
-def _change_nothing(connection: apsw.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    run(connection, touch)
-    connection.execute("COMMIT")
 
 
 def roll_back(connection: apsw.Connection) -> None:

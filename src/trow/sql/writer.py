@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import queue
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from trow.sql.transaction import Factory, Result, Transaction
 
 _MOST_IN_A_COMMIT: Final = 512
-_FULL: Final = (apsw.FullError,)
 _PROBE_SECONDS: Final = 1.0
 _NO_SPACE: Final = "the registry's database has no space left; free some or enlarge its volume"
 
@@ -51,30 +51,21 @@ def translated(error: apsw.Error | OSError | Unavailable) -> Unavailable:
     """What is wrong, in words for clients."""
     if isinstance(error, Unavailable):
         return type(error)(error.message)
-    if isinstance(error, _FULL):
+    if isinstance(error, apsw.FullError):
         return StorageFull(_NO_SPACE)
     return Unavailable("the registry's database does not work at the moment; try again")
 
 
-class _Write:
+@dataclass(slots=True)
+class _PendingWrite:
     """A transaction that waits for the writer."""
 
-    __slots__ = ("committed", "error", "frees", "future", "make", "result")
-
-    def __init__(
-        self,
-        make: Factory[Any],
-        future: asyncio.Future[Any],
-        committed: Callable[[], None] | None,
-        *,
-        frees: bool,
-    ) -> None:
-        self.make = make
-        self.future = future
-        self.committed = committed
-        self.frees = frees
-        self.result: Any = None
-        self.error: BaseException | None = None
+    make: Factory[Any]
+    future: asyncio.Future[Any]
+    committed: Callable[[], None] | None
+    frees: bool
+    result: Any = None
+    error: BaseException | None = None
 
 
 class Writer:
@@ -83,7 +74,7 @@ class Writer:
     def __init__(self, path: Path, schema: str, observe: Callable[[float], None], reserve: Reserve) -> None:
         self._observe = observe
         self._reserve = reserve
-        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
         self._connection = open_writer(path)
         self._anchors: list[Anchor] = []
         try:
@@ -103,7 +94,7 @@ class Writer:
         What frees space has the reserve when the volume is full.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Write(make, future, committed, frees=frees))
+        self._queue.put(_PendingWrite(make, future, committed, frees))
         return await future
 
     def close(self) -> None:
@@ -141,12 +132,13 @@ class Writer:
             started = time.perf_counter()
             self._commit(batch)
             self._observe(time.perf_counter() - started)
-            self._answer(batch)
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                first.future.get_loop().call_soon_threadsafe(_resolve, batch)
             del first, batch
             if not more:
                 return
 
-    def _drain(self, batch: list[_Write]) -> bool:
+    def _drain(self, batch: list[_PendingWrite]) -> bool:
         """Add what waits already; False when the end was among it."""
         while len(batch) < _MOST_IN_A_COMMIT:
             try:
@@ -158,21 +150,19 @@ class Writer:
             batch.append(item)
         return True
 
-    def _commit(self, batch: list[_Write]) -> None:
+    def _commit(self, batch: list[_PendingWrite]) -> None:
         if self._reserve.missing:
             batch = _only_freeing(batch)
-        if isinstance(self._try(batch), _FULL):
-            self._free(_only_freeing(batch))
+        if isinstance(self._try(batch), apsw.FullError):
+            # What frees space is possible all the same: with the room that the log has, or else with the reserve.
+            batch = _only_freeing(batch)
+            self._write_back()
+            if isinstance(self._try(batch), apsw.FullError) and self._reserve.give_back():
+                self._try(batch)
         if self._reserve.spent:
             self._write_back()  # so that the log starts at its beginning again and does not grow
 
-    def _free(self, batch: list[_Write]) -> None:
-        """Do on a full volume what frees some: with the room that the log has, or else with the reserve."""
-        self._write_back()
-        if isinstance(self._try(batch), _FULL) and self._reserve.give_back():
-            self._try(batch)
-
-    def _try(self, batch: list[_Write]) -> apsw.Error | OSError | Unavailable | None:
+    def _try(self, batch: list[_PendingWrite]) -> apsw.Error | OSError | Unavailable | None:
         """Commit them together, only to the file that a start would open.
 
         That is looked at before, so that nothing is changed, and afterwards, so that nobody is told of what is gone.
@@ -201,29 +191,21 @@ class Writer:
         with contextlib.suppress(apsw.Error):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
-    def _apply(self, write: _Write) -> None:
+    def _apply(self, write: _PendingWrite) -> None:
         write.error = None
         self._connection.execute("SAVEPOINT one")
         try:
             write.result = run(self._connection, write.make)
         except (apsw.Error, OSError):
             raise
-        except OciError as error:
-            # Without its traceback, which leads to the request that waits and hence back to the error.
-            write.error = error.with_traceback(None)
-            self._connection.execute("ROLLBACK TO one")
         except Exception as error:  # noqa: BLE001 - handed to the request that waits for it
-            write.error = error
+            # Without its traceback, which leads to the request that waits and hence back to the error.
+            write.error = error.with_traceback(None) if isinstance(error, OciError) else error
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
 
-    @staticmethod
-    def _answer(batch: list[_Write]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-            batch[0].future.get_loop().call_soon_threadsafe(_resolve, batch)
 
-
-def _only_freeing(batch: list[_Write]) -> list[_Write]:
+def _only_freeing(batch: list[_PendingWrite]) -> list[_PendingWrite]:
     """Refuse what takes space."""
     for write in batch:
         if not write.frees:
@@ -231,7 +213,7 @@ def _only_freeing(batch: list[_Write]) -> list[_Write]:
     return [write for write in batch if write.frees]
 
 
-def _resolve(batch: list[_Write]) -> None:
+def _resolve(batch: list[_PendingWrite]) -> None:
     for write in batch:
         if write.committed is not None:
             write.committed()

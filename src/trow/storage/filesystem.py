@@ -23,7 +23,6 @@ import os
 import stat
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -132,16 +131,13 @@ class FilesystemBlobs:
         self._threads = self._threads or Threads()
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
-        return FileStaged(self, self._uploads / upload, algorithm, self._threads_of(owner))
+        assert self._threads is not None, "prepare() comes before the first upload"  # noqa: S101
+        return FileStaged(self, self._uploads / upload, algorithm, self._threads, owner)
 
     async def resume(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
         staged = await self.stage(upload, algorithm, owner)
         await staged.look()
         return staged
-
-    def _threads_of(self, owner: str) -> OwnerThreads:
-        assert self._threads is not None, "prepare() comes before the first upload"  # noqa: S101
-        return OwnerThreads(self._threads, owner)
 
     async def locate(self, digest: Digest, size: int) -> BlobSource | None:
         """Checks the size of the file: a short file must not be sent as if it were whole.
@@ -160,28 +156,26 @@ class FilesystemBlobs:
         return LocalFile(path, size)
 
     async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Read the blob's file in threads."""
         file = await asyncio.to_thread(self._open, digest, start)
         left = sys.maxsize if end is None else end - start
-        try:
-            while left > 0 and (piece := await asyncio.to_thread(file.read, min(_READ, left))):
+        with contextlib.closing(file):
+            while left > 0:
+                with _translated():
+                    piece = await asyncio.to_thread(file.read, min(_READ, left))
+                if not piece:
+                    return
                 left -= len(piece)
                 yield piece
-        except OSError as error:
-            raise translate(error) from error
-        finally:
-            file.close()
 
     def _open(self, digest: Digest, start: int) -> FileIO:
-        try:
-            file = self.path(digest).open("rb", buffering=0)
+        with _translated():
+            try:
+                file = self.path(digest).open("rb", buffering=0)
+            except FileNotFoundError:
+                self.require_in_place()
+                raise BlobUnknown(f"the bytes of blob {digest} are lost; push it again", {"digest": digest}) from None
             file.seek(start)
-        except FileNotFoundError:
-            self._require_in_place()
-            raise BlobUnknown(f"the bytes of blob {digest} are lost; push it again", {"digest": digest}) from None
-        except OSError as error:
-            raise translate(error) from error
-        return file
+            return file
 
     async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
         def look() -> Sequence[Digest]:
@@ -198,7 +192,8 @@ class FilesystemBlobs:
         try:
             found = path.stat()
         except FileNotFoundError:
-            self._require_in_place()
+            with _translated():
+                self.require_in_place()
             return False
         except OSError as error:
             raise translate(error) from error
@@ -212,12 +207,6 @@ class FilesystemBlobs:
         """See to it that what is written now is there after the next start. Raises OSError (ESTALE) when not."""
         if self.displaced():
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-    def _require_in_place(self) -> None:
-        try:
-            self.require_in_place()
-        except OSError as error:
-            raise translate(error) from error
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -283,7 +272,6 @@ class FilesystemBlobs:
         return count
 
     async def names(self, page: PageRequest) -> Page[StoredName]:
-        """List the files among the blobs, folder by folder, in the order of their names."""
         last = tuple(page.last.split("/")) if page.last else ()
 
         def look() -> Page[StoredName]:
@@ -317,51 +305,43 @@ class FilesystemBlobs:
         return None
 
     async def delete(self, digest: Digest) -> bool:
-        """Remove a blob's file."""
         self._looked_at.pop(digest)
         return await asyncio.to_thread(self._delete, digest)
 
     def _delete(self, digest: Digest) -> bool:
-        try:
-            self.path(digest).unlink()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise translate(error) from error
+        with _translated():
+            try:
+                self.path(digest).unlink()
+            except FileNotFoundError:
+                return False
         return True
 
     async def quarantine(self, digest: Digest, content: bytes | None = None) -> None:
-        """Move a blob's file to the folder ``quarantine``, or write one there."""
-
         def move() -> None:
             place = self._quarantine / digest
-            try:
-                make_folder(self._quarantine)
-                if content is None:
-                    self.path(digest).replace(place)
-                else:
-                    make_file(place)
-                    place.write_bytes(content)
-            except OSError as error:
-                raise translate(error) from error
+            make_folder(self._quarantine)
+            if content is None:
+                self.path(digest).replace(place)
+            else:
+                make_file(place)
+                place.write_bytes(content)
 
-        await asyncio.to_thread(move)
+        with _translated():
+            await asyncio.to_thread(move)
 
     async def check(self) -> None:
         """Write a small file."""
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
-        self._require_in_place()
         probe = self._uploads / ".readiness"
-        try:
+        with _translated():
+            self.require_in_place()
             self.require_space()
             try:
                 probe.write_bytes(b"ready")
             finally:
                 probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise translate(error) from error
 
     def require_space(self) -> None:
         """What takes space has to leave the reserve to what frees some; raises OSError when that is in use."""
@@ -399,38 +379,17 @@ class Threads:
         self.disk.close()
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerThreads:
-    """The same, as one owner has a share of them."""
-
-    threads: Threads
-    owner: str
-
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Have something done on the disk; raises what went wrong as a client may know it."""
-        with _translated():
-            return await self.threads.disk.run(self.owner, work)
-
-    async def run_now(self, work: Callable[[], Result]) -> Result:
-        """The same for what gives something back."""
-        with _translated():
-            return await self.threads.disk.run_now(work)
-
-    async def fan_out(self, works: Sequence[Callable[[bytes], object]], chunks: AsyncIterable[bytes]) -> None:
-        """Do each of ``works`` with all chunks, in order and side by side."""
-        await FanOut(works, self.threads.workers, self.owner).run(chunks)
-
-
 class FileStaged:
     """`Staged` bytes: in memory while they are few, in a file from then on and between requests.
 
     Nothing here touches a file on the event loop, which a busy disk would stop.
     """
 
-    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, threads: OwnerThreads) -> None:
+    def __init__(self, blobs: FilesystemBlobs, path: Path, algorithm: str, threads: Threads, owner: str) -> None:
         self._blobs = blobs
         self._path = path
         self._threads = threads
+        self._owner = owner
         self._fd: int | None = None
         self._buffer = bytearray()
         self._algorithm = algorithm
@@ -444,7 +403,16 @@ class FileStaged:
 
     async def look(self) -> None:
         """Take over what is in the file already."""
-        self._written = await self._threads.run_now(self._stored_size)
+        self._written = await self._run_now(self._stored_size)
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        with _translated("the bytes of this upload are gone; begin another"):
+            return await self._threads.disk.run(self._owner, work)
+
+    async def _run_now(self, work: Callable[[], Result]) -> Result:
+        """The same for what gives something back."""
+        with _translated("the bytes of this upload are gone; begin another"):
+            return await self._threads.disk.run_now(work)
 
     @property
     def offset(self) -> int:
@@ -455,32 +423,25 @@ class FileStaged:
         self._digests.clear()
         try:
             async for chunk in pieces:
-                if self.offset + len(chunk) > _SMALL:
-                    rest = _chained(chunk, pieces)
-                    del chunk  # it is large, and the rest may take hours
-                    await self._stream(rest)
-                else:
-                    self._take_small(chunk)
+                works = [self._append]
+                if self._hasher is not None and self._hashed == self.offset:
+                    works.append(self._hash)
+                if self.offset + len(chunk) <= _SMALL:
+                    if len(works) > 1:
+                        self._hash(chunk)
+                    self._buffer += chunk
+                    continue
+                rest = _chained(chunk, pieces)
+                del chunk  # it is large, and the rest may take hours
+                await FanOut(works, self._threads.workers, self._owner).run(rest)
         except OSError as error:
-            await self._forget_hash()
+            with contextlib.suppress(OciError):
+                await self._run_now(self._measure)
             raise translate(error) from error
         finally:
             if self._hashed != self.offset:
                 # What failed was hashed and not written, and other bytes may come in its place.
                 self._hasher = None
-
-    def _take_small(self, chunk: bytes) -> None:
-        if self._hasher is not None and self._hashed == self.offset:
-            self._hasher.update(chunk)
-            self._hashed += len(chunk)
-        self._buffer += chunk
-
-    async def _stream(self, chunks: AsyncIterable[bytes]) -> None:
-        """Hash and write in threads until the body ends."""
-        works = [self._append]
-        if self._hasher is not None and self._hashed == self.offset:
-            works.append(self._hash)
-        await self._threads.fan_out(works, chunks)
 
     def _hash(self, chunk: bytes) -> None:
         if self._hasher is not None:
@@ -520,10 +481,6 @@ class FileStaged:
         self._on_disk = True
         return size
 
-    async def _forget_hash(self) -> None:
-        with contextlib.suppress(OciError):
-            await self._threads.run_now(self._measure)
-
     def _measure(self) -> None:
         # After a failed write hash and file may have parted; the file is the truth and is read again.
         self._hasher = None
@@ -537,7 +494,7 @@ class FileStaged:
         self._digests.clear()
         if size < self._written:
             self._buffer.clear()
-            await self._threads.run_now(lambda: self._shorten(size))
+            await self._run_now(lambda: self._shorten(size))
         else:
             del self._buffer[size - self._written :]
         # What stays in a file is read again if need be: the state of a hash does not go back.
@@ -551,7 +508,7 @@ class FileStaged:
     async def content(self) -> bytes:
         if not self._written:
             return bytes(self._buffer)
-        return await self._threads.run(lambda: self._read() + bytes(self._buffer))
+        return await self._run(lambda: self._read() + bytes(self._buffer))
 
     def _read(self) -> bytes:
         self._blobs.require_in_place()
@@ -565,7 +522,7 @@ class FileStaged:
             return Digest.of(self._buffer, algorithm)
         # Kept, for a request costs nothing that names a wrong digest once more.
         if algorithm not in self._digests:
-            self._digests[algorithm] = await self._threads.run(lambda: self._read_digest(algorithm))
+            self._digests[algorithm] = await self._run(lambda: self._read_digest(algorithm))
         return self._digests[algorithm]
 
     def _read_digest(self, algorithm: str) -> Digest:
@@ -578,13 +535,16 @@ class FileStaged:
         return Digest.from_hash(hasher)
 
     async def commit(self, digest: Digest) -> None:
-        await self._threads.run(lambda: self._commit(digest))
+        await self._run(lambda: self._commit(digest))
 
     def _commit(self, digest: Digest) -> None:
         self._blobs.require_in_place()
         self._spill()
         try:
-            self._flush(self._open())
+            fd = self._open()
+            os.fsync(fd)
+            if os.fstat(fd).st_size != self._written:  # it was exchanged, or somebody else has written to it
+                raise OSError(errno.EIO, os.strerror(errno.EIO))  # noqa: TRY301 - what follows is for this, too
         except OSError:
             # The kernel has dropped what it could not write, and a second flush would not say so.
             self._close()
@@ -599,15 +559,10 @@ class FileStaged:
             raise
         self._committed = digest
 
-    def _flush(self, fd: int) -> None:
-        os.fsync(fd)
-        if os.fstat(fd).st_size != self._written:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))  # it was exchanged, or somebody else has written to it
-
     async def revoke(self) -> None:
         if self._committed is not None:
             committed, self._committed = self._committed, None
-            self._path = await self._threads.run_now(lambda: self._blobs.withdraw(self._path, committed))
+            self._path = await self._run_now(lambda: self._blobs.withdraw(self._path, committed))
 
     async def discard(self) -> None:
         """Removes the second name after `commit`: it is not needed any more."""
@@ -616,7 +571,7 @@ class FileStaged:
         self._written, self._hasher = 0, None
         self._digests.clear()
         if self._on_disk:
-            await self._threads.run_now(lambda: self._remove(path))
+            await self._run_now(lambda: self._remove(path))
 
     def _remove(self, path: Path) -> None:
         self._close()
@@ -624,7 +579,7 @@ class FileStaged:
 
     async def suspend(self) -> None:
         if self._buffer or self._fd is not None:
-            await self._threads.run_now(self._put_aside)
+            await self._run_now(self._put_aside)
 
     def _put_aside(self) -> None:
         try:
@@ -642,12 +597,13 @@ class FileStaged:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(missing: str = "") -> Iterator[None]:
+    """Say an operating system's error as a client may know it; ``missing`` is what it means that there is no file."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise BlobUnknown("the bytes of this upload are gone; begin another") from error
     except OSError as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise BlobUnknown(missing) from error
         raise translate(error) from error
 
 

@@ -32,20 +32,20 @@ _WAITING: Final = 65_536
 _PATIENCE_SECONDS: Final = 60.0
 
 
-def _threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(_LEAST_THREADS, min(_MOST_THREADS, 2 * cores))
-
-
 class WorkerPool:
     """The threads of all uploads, and the places of the chunks that are under way.
+
+    Args:
+        count: how many threads; None has two for each core.
 
     Raises:
         ThreadsError: the system refuses the threads.
     """
 
-    def __init__(self) -> None:
-        count = _threads()
+    def __init__(self, count: int | None = None) -> None:
+        if count is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            count = max(_LEAST_THREADS, min(_MOST_THREADS, 2 * cores))
         # Half of the places are one owner's, and enough for it to keep all threads busy.
         self.places: Final = Shares(Bounds(2 * count, count, _WAITING, _WAITING, _PATIENCE_SECONDS), "uploads")
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -119,7 +119,14 @@ class _WorkQueue:
     def _run(self) -> None:
         """Do one piece, and go on with the next unless another queue waits for this thread."""
         while True:
-            self._do(self._pieces.popleft())
+            piece = self._pieces.popleft()
+            try:
+                if self._fan_out.error is None:
+                    self._work(piece.chunk)
+            except BaseException as error:  # noqa: BLE001 - handed to the request that waits for it
+                self._fan_out.fail(error)
+            self._fan_out.done(piece)
+            del piece
             with self._lock:
                 self._running = bool(self._pieces)
                 if not self._running:
@@ -127,14 +134,6 @@ class _WorkQueue:
             if not self._workers.idle:
                 self._workers.put(self._run)
                 return
-
-    def _do(self, piece: _Piece) -> None:
-        try:
-            if self._fan_out.error is None:
-                self._work(piece.chunk)
-        except BaseException as error:  # noqa: BLE001 - handed to the request that waits for it
-            self._fan_out.fail(error)
-        self._fan_out.done(piece)
 
 
 class FanOut:
@@ -166,32 +165,26 @@ class FanOut:
         """
         try:
             async for chunk in chunks:
-                await self._give(chunk)
+                await self._places.take(self._owner)
+                piece = _Piece(chunk, len(self._queues))
                 del chunk
+                with self._lock:
+                    self._pending += 1
+                for each in self._queues:
+                    each.put(piece)
+                del piece
                 await self._until(_IN_FLIGHT - 1)
                 if self.error is not None:
                     break
         finally:
             await self._until(0)
             self._queues.clear()  # they lead back here, and a cycle would wait for a collection
-        self._raise()
-
-    async def _give(self, chunk: bytes) -> None:
-        await self._places.take(self._owner)
-        piece = _Piece(chunk, len(self._queues))
-        with self._lock:
-            self._pending += 1
-        for each in self._queues:
-            each.put(piece)
-
-    def _raise(self) -> None:
-        """Raise the first error; one that its own traceback leads to would keep the connection until a collection."""
         error, self.error = self.error, None
         try:
             if error is not None:
                 raise error
         finally:
-            del error
+            del error  # its own traceback leads to it, which would keep the connection until a collection
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error (called by a thread)."""

@@ -15,7 +15,6 @@ from support.waiting import eventually
 from trow.lib.shares import Bounds, Shares
 from trow.lib.threads import ThreadsError, require_threads, started_pool
 from trow.oci.errors import Unavailable
-from trow.storage import workers as lanes_module
 from trow.storage.disk import DiskThreads
 from trow.storage.workers import FanOut, WorkerPool
 
@@ -26,9 +25,8 @@ THREADS = 4
 
 
 @pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
-    monkeypatch.setattr(lanes_module, "_threads", lambda: THREADS)
-    with contextlib.closing(WorkerPool()) as workers:
+def workers() -> Iterator[WorkerPool]:
+    with contextlib.closing(WorkerPool(THREADS)) as workers:
         yield workers
 
 

@@ -53,7 +53,24 @@ def publish(publication: Publication, history: int, now: float) -> Transaction[P
     missing, wrong_sizes = yield from _check_references(publication)
     yield from repositories.add(publication, now)
     previous_type = yield from _previous_type(publication)
-    yield from _add_manifest(publication, now)
+    manifest = publication.manifest
+    annotations = msgspec.json.encode(manifest.annotations) if manifest.annotations else b""
+    yield (
+        sql.ADD_MANIFEST,
+        (
+            publication.repository,
+            publication.digest,
+            manifest.media_type,
+            len(manifest.raw),
+            manifest.subject,
+            manifest.artifact_type,
+            len(annotations),
+            annotations.decode() if 0 < len(annotations) <= _LISTED_ANNOTATIONS else None,
+            now,
+            publication.subject,
+            manifest.raw,
+        ),
+    )
     moves: list[TagMove] = []
     for tag in publication.tags:
         moves += yield from tags.point(publication, tag, history, now)
@@ -96,39 +113,14 @@ def _held(
         if each.digest not in sizes:
             missing.append(each.digest)
         elif each.size not in (None, size := sizes[each.digest]):
-            _check_size(publication, each, size)
+            if publication.require_sizes:
+                raise ManifestInvalid(
+                    f"the manifest says that {each.digest} has {each.size} bytes, and it has {size}; build the manifest"
+                    " again, or switch off registry.strict_sizes",
+                    {"digest": each.digest},
+                )
             wrong.append(each.digest)
     return tuple(missing), tuple(wrong)
-
-
-def _check_size(publication: Publication, descriptor: Descriptor, size: int) -> None:
-    if publication.require_sizes:
-        raise ManifestInvalid(
-            f"the manifest says that {descriptor.digest} has {descriptor.size} bytes, and it has {size}; build the"
-            " manifest again, or switch off registry.strict_sizes",
-            {"digest": descriptor.digest},
-        )
-
-
-def _add_manifest(publication: Publication, now: float) -> Transaction[None]:
-    manifest = publication.manifest
-    annotations = msgspec.json.encode(manifest.annotations) if manifest.annotations else b""
-    yield (
-        sql.ADD_MANIFEST,
-        (
-            publication.repository,
-            publication.digest,
-            manifest.media_type,
-            len(manifest.raw),
-            manifest.subject,
-            manifest.artifact_type,
-            len(annotations),
-            annotations.decode() if 0 < len(annotations) <= _LISTED_ANNOTATIONS else None,
-            now,
-            publication.subject,
-            manifest.raw,
-        ),
-    )
 
 
 def delete_manifest(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.metadata import sql
 from trow.oci.page import Page
-from trow.registry.ports import NamePage, RepositoryRecord
+from trow.registry.ports import RepositoryRecord, ScanPage
 from trow.sql import columns
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def page_of(rows: list[Row], page: PageRequest) -> Page[str]:
     return Page(names, more=page.limit > 0 and len(rows) > page.limit)
 
 
-def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transaction[NamePage]:
+def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transaction[ScanPage]:
     """Finds the end first, so that what others write between the statements moves nothing past it."""
     found: list[str] = []
     left = page.limit
@@ -61,20 +61,16 @@ def search(text: str, page: PageRequest, within: Sequence[NameRange]) -> Transac
             continue
         after = max(page.last, each.after)
         if left <= 0:
-            return NamePage(found, after)
+            return ScanPage(found, after)
         ends = _all_names((yield sql.END_OF_REPOSITORIES, (after, each.before, left - 1)))
         end = ends[0] if len(ends) > 1 else None
-        found += _all_names((yield sql.SEARCH_REPOSITORIES, (after, end or each.before, _pattern(text))))
+        pattern = f"%{text.translate(_LITERAL)}%"  # the text anywhere, each of its characters literal
+        found += _all_names((yield sql.SEARCH_REPOSITORIES, (after, end or each.before, pattern)))
         if end is not None:
-            return NamePage(found, end)
+            return ScanPage(found, end)
         ((looked_at,),) = yield sql.COUNT_REPOSITORIES, (after, each.before, left)
         left -= int(looked_at or 0)
-    return NamePage(found, None)
-
-
-def _pattern(text: str) -> str:
-    """For ``LIKE``: the text anywhere, each of its characters literal."""
-    return f"%{text.translate(_LITERAL)}%"
+    return ScanPage(found, None)
 
 
 def _all_names(rows: list[Row]) -> list[str]:

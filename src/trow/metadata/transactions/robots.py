@@ -93,17 +93,14 @@ _GRANTS: Final = msgspec.json.Decoder(list[_StoredGrant])
 
 def _robot_token(row: Row) -> RobotToken:
     token, name, secret_hash, grants, created_at, created_by, expires_at, revoked_at = row
+    stored = _GRANTS.decode(columns.text(grants))
     return RobotToken(
         columns.text(token),
         columns.text(name),
         columns.text(secret_hash),
-        tuple(_grant(each) for each in _GRANTS.decode(columns.text(grants))),
+        tuple(Grant(RepositoryGlob(g.repositories), frozenset(map(Permission, g.permissions))) for g in stored),
         columns.number(created_at),
         columns.text(created_by),
         columns.optional_number(expires_at),
         columns.optional_number(revoked_at),
     )
-
-
-def _grant(stored: _StoredGrant) -> Grant:
-    return Grant(RepositoryGlob(stored.repositories), frozenset(map(Permission, stored.permissions)))
