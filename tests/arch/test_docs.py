@@ -19,6 +19,7 @@ from support.server import Trow
 from tools import reference
 from trow.access.identity import Identity, Method
 from trow.access.permissions import ACTIONS, Permission
+from trow.access.reviews import SubjectAccessReviewStatus
 from trow.audit.queries import Query
 from trow.audit.record import Actor, Client, Record, Workload
 from trow.cli import command_line
@@ -26,7 +27,6 @@ from trow.config import SETTINGS, AccessRule, Config, ConfigError, load
 from trow.http.errors import status_of
 from trow.http.routes import table
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
-from trow.kube.reviews import AccessReviewStatus
 from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import OciError, RequestInvalid
 from trow.oci.names import Repository
@@ -382,10 +382,10 @@ class Asked:
 
     async def access(
         self, user: str, uid: str, groups: Sequence[str], extra: object, attributes: Mapping[str, str]
-    ) -> AccessReviewStatus:
+    ) -> SubjectAccessReviewStatus:
         resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource", ""))))
         self.questions.append((attributes["verb"], resource))
-        return AccessReviewStatus(allowed=False)
+        return SubjectAccessReviewStatus(allowed=False)
 
 
 @pytest.mark.parametrize("row", range(9))

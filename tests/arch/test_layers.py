@@ -17,7 +17,7 @@ from trow.access import ports as access
 from trow.admission import ports as admission
 from trow.audit.trail import AuditTrail
 from trow.identity.authenticator import AuthenticatorChain
-from trow.identity.authorizer import Guard
+from trow.identity.authorizer import AuthorizerChain
 from trow.identity.rbac import RbacAuthorizer
 from trow.identity.tokens import RegistryTokens
 from trow.metadata.inventory import SqliteInventory
@@ -182,7 +182,7 @@ def lines_of_code(module: Path) -> int:
         (ports.Uploads, LocalUploads),
         (Engine, SqliteEngine),
         (access.Authenticator, AuthenticatorChain),
-        (access.Authorizer, Guard),
+        (access.Authorizer, AuthorizerChain),
         (access.Authorizer, RbacAuthorizer),
         (access.TokenIssuer, RegistryTokens),
         (events.AuditLog, AuditTrail),

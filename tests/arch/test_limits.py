@@ -20,7 +20,7 @@ from trow.controllers import status as statuses
 from trow.controllers import vap as compiled
 from trow.http import capacity, dispatch, metrics, request, server
 from trow.http.handlers import admission, lists, manifests, token
-from trow.identity import authenticator, oidc_keys, rbac, remembered, throttle, users
+from trow.identity import authenticator, oidc_keys, rbac, rule_decisions, throttle, users
 from trow.kube import exec_plugin, kubeconfig, objects
 from trow.lib import failures, lines, repeated
 from trow.metadata.transactions import manifests as manifest_rows
@@ -72,14 +72,14 @@ FIXED: Final = {
         token._FORMS.waiting,
     ),
     "questions to the API server about rights": (
-        rbac._QUESTIONS.total,
-        rbac._QUESTIONS.each,
-        rbac._QUESTIONS.patience,
-        rbac._QUESTIONS.waiting_each,
-        rbac._QUESTIONS.waiting,
+        rbac._REVIEWS.total,
+        rbac._REVIEWS.each,
+        rbac._REVIEWS.patience,
+        rbac._REVIEWS.waiting_each,
+        rbac._REVIEWS.waiting,
     ),
     "questions to an OIDC issuer about its keys": (oidc_keys._PAUSE_SECONDS, oidc_keys._PAUSE_WITHOUT_KEYS_SECONDS),
-    "decisions of rules that are remembered": (remembered.MOST, remembered._DIGEST_BYTES),
+    "decisions of rules that are remembered": (rule_decisions.MOST_DECISIONS, rule_decisions._DIGEST_BYTES),
     "scopes that are looked at": (token._MOST_SCOPES,),
     "uploads that keep a file open between requests": (sessions.MOST_KEPT_OPEN, capacity._OF_SESSIONS),
     "threads that hash and write": (workers._LEAST_THREADS, workers._MOST_THREADS, workers._PATIENCE_SECONDS),
@@ -104,9 +104,9 @@ FIXED: Final = {
     ),
     "wrong passwords": (throttle._FREE, throttle._WINDOW / 60, throttle._LONGEST_WAIT),
     "questions to the API server about tokens": (
-        authenticator._QUESTIONS.total,
-        authenticator._QUESTIONS.waiting_each,
-        authenticator._QUESTIONS.patience,
+        authenticator._TOKEN_REVIEWS.total,
+        authenticator._TOKEN_REVIEWS.waiting_each,
+        authenticator._TOKEN_REVIEWS.patience,
     ),
     "what the scopes of a token name": (token._ROOM, token._ENTRY),
     "connections that an old certificate has taken": (server.MOST_OLD,),

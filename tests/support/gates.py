@@ -22,8 +22,8 @@ from trow.http.request import Request
 from trow.http.route import Route, Unrecorded
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
-from trow.identity.authorizer import Guard
-from trow.identity.robots import Robots, new_token
+from trow.identity.authorizer import AuthorizerChain
+from trow.identity.robots import RobotVerifier, new_token
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyPasswords, SingleUser
 from trow.lib.globs import RepositoryGlob
@@ -85,9 +85,11 @@ class World:
         self.metadata = EmbeddedMetadata(folder / "trow.db", self.clock)
         self.tokens = RegistryTokens(keys.load_or_create(folder / "keys"), "trow", clock=self.clock)
         passwords = AnyPasswords(*(SingleUser(name, f"secret of {name}") for name in ("alice", "bob", "root")))
-        chain = AuthenticatorChain(Verifiers(tokens=self.tokens, robots=Robots(self.metadata), passwords=passwords))
+        chain = AuthenticatorChain(
+            Verifiers(tokens=self.tokens, robots=RobotVerifier(self.metadata), passwords=passwords)
+        )
         self.authenticator = None if open_to_all else chain
-        self.authorizer = Guard(() if open_to_all else RULES, anonymous=anonymous, open_to_all=open_to_all)
+        self.authorizer = AuthorizerChain(() if open_to_all else RULES, anonymous=anonymous, open_to_all=open_to_all)
         self.peers = Peers() if tunnels is None else TerminatorPeers(tunnels)
         self.recorder = Recorder(self.audit, self.transfers)
         self.challenge = Challenge(bearer=challenge == "bearer", public_url=public_url, service="trow")

@@ -19,7 +19,7 @@ from support.metadata import EmbeddedMetadata
 from trow.access.permissions import Permission, expand
 from trow.cli import keys, token, user
 from trow.cli.parser import Parser
-from trow.identity.robots import Robots
+from trow.identity.robots import RobotVerifier
 from trow.identity.users import UsersFile
 from trow.lib.errors import StartError
 
@@ -104,7 +104,7 @@ def test_a_token_is_printed_once_and_works(store: Store, capsys: pytest.CaptureF
     found = TEXT.fullmatch(output.out)
     assert found
     assert f"trow token revoke {found[1]}" in output.err
-    identity = run_async(Robots(store).verify(output.out.strip()))
+    identity = run_async(RobotVerifier(store).verify(output.out.strip()))
     assert identity.name == "robot:ci"
     assert identity.grants is not None
     assert [grant.repositories for grant in identity.grants] == ["team-a/**", "team-b/*"]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from trow.app.identity import guard_of, issuers_of, passwords_of, reviews_of, users_of
+from trow.app.identity import authorizer_of, issuers_of, passwords_of, reviews_of, users_of
 from trow.app.stores import offline_metadata
 from trow.identity.impersonation import Impersonated, KnownIdentities
 from trow.lib.datadir import DATABASE
@@ -52,4 +52,4 @@ async def _decide(config: Config, identity: Identity, permission: Permission, re
             return metadata.has_repository(name)
 
     async with reviews_of(config.kubernetes) as reviews:
-        return await guard_of(config, exists, reviews).decide(identity, permission, repository)
+        return await authorizer_of(config, exists, reviews).decide(identity, permission, repository)

@@ -12,9 +12,9 @@ from trow.app.kubernetes import client_of
 from trow.config import read_password
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
-from trow.identity.authorizer import Guard
+from trow.identity.authorizer import AuthorizerChain
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
-from trow.identity.robots import Robots
+from trow.identity.robots import RobotVerifier
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
@@ -41,7 +41,7 @@ class Identities:
     """Who is who, who may do what, and tokens. ``authenticator`` is None where nobody has to log in."""
 
     authenticator: AuthenticatorChain | None
-    authorizer: Guard
+    authorizer: AuthorizerChain
     tokens: RegistryTokens
 
 
@@ -67,7 +67,7 @@ async def identities_of(
             authenticator = AuthenticatorChain(
                 Verifiers(
                     tokens=tokens,
-                    robots=Robots(robots),
+                    robots=RobotVerifier(robots),
                     passwords=passwords_of(config, users),
                     issuers=issuers_of(config),
                     kubernetes=_service_accounts(config.kubernetes, reviews),
@@ -79,7 +79,7 @@ async def identities_of(
 
         looks = [signing_keys.look, *([users.look] if users is not None else [])]
         async with in_background(lambda: keep_fresh(*looks)):
-            yield Identities(authenticator, guard_of(config, exists, reviews), tokens)
+            yield Identities(authenticator, authorizer_of(config, exists, reviews), tokens)
 
 
 def try_identities(config: Config) -> None:
@@ -123,10 +123,10 @@ def issuers_of(config: Config) -> dict[str, OidcIssuer]:
     """The issuers whose tokens are believed, by their ``iss``."""
     if not config.auth.oidc:
         return {}
-    from trow.identity.oidc import OidcIssuer, same_prefix  # noqa: PLC0415 - like the API server's client
+    from trow.identity.oidc import OidcIssuer, conflict_between  # noqa: PLC0415 - like the API server's client
 
     settings = [_issuer_settings(each) for each in config.auth.oidc]
-    if wrong := same_prefix(settings):
+    if wrong := conflict_between(settings):
         raise ValueError(wrong)
     return {each.url: OidcIssuer(each) for each in settings}
 
@@ -155,9 +155,11 @@ def _service_accounts(kubernetes: Kubernetes, reviews: Reviews | None) -> Servic
     return ServiceAccountTokens(reviews, kubernetes.audiences)
 
 
-def guard_of(config: Config, exists: Callable[[Repository], Awaitable[bool]], reviews: Reviews | None) -> Guard:
+def authorizer_of(
+    config: Config, exists: Callable[[Repository], Awaitable[bool]], reviews: Reviews | None
+) -> AuthorizerChain:
     """Who may do what by these settings; ``exists`` tells whether a repository is there already."""
-    return Guard(
+    return AuthorizerChain(
         list(rules_of(config)),
         anonymous=config.auth.anonymous or "none",
         external=_rbac(config.kubernetes, exists, reviews),

@@ -64,7 +64,7 @@ def run_list(args: argparse.Namespace) -> int:
     signing = ring.signing()
     rows = [
         (key.path.name, key.id, rfc3339(key.created_at), "signs" if key is signing else "verifies")
-        for key in ring.ring().keys
+        for key in ring.current().keys
     ]
     say(*aligned(rows))
     return EXIT_OK

@@ -37,8 +37,8 @@ class Attempt:
 STRANGER: Final = Attempt("")
 
 
-class Lanes:
-    """Places for password checks. Credentials that were good before do not wait behind those that never were.
+class AttemptShares:
+    """Places for checks of credentials. Those that were good before do not wait behind those that never were.
 
     Args:
         strangers: the places of credentials that were never good here.
@@ -51,19 +51,32 @@ class Lanes:
         self._known = Shares(known, what)
 
     def hold(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
-        """Hold a place; see `Shares.hold`."""
+        """Hold a place; raises like `Shares.hold`."""
         return (self._known if attempt.known else self._strangers).hold(attempt.source)
 
 
-class GoodBefore:
-    """Credentials that were good here in the last days, known by a hash that only this process can make.
+class CredentialHash:
+    """Hashes a user and a secret with a key that only this process has."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def __call__(self, user: str, secret: str) -> bytes:
+        name = user.encode("utf-8", "surrogatepass")
+        # The length keeps "a:b" with "c" apart from "a" with "b:c".
+        content = b"%d:%b%b" % (len(name), name, secret.encode("utf-8", "surrogatepass"))
+        return hashlib.blake2b(content, key=self._key).digest()
+
+
+class KnownCredentials:
+    """Credentials that were good here in the last days, known by their hash.
 
     It opens nothing: a credential that is remembered is verified like any other, but without waiting behind others.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._key = secrets.token_bytes(32)
+        self._hash = CredentialHash()
         self._remembered: TtlCache[bytes, bool] = TtlCache(_MOST_REMEMBERED)
 
     def includes(self, user: str, secret: str) -> bool:
@@ -78,14 +91,3 @@ class GoodBefore:
     def discard(self, user: str, secret: str) -> None:
         """Forget a credential that is no longer good."""
         self._remembered.pop(self._hash(user, secret))
-
-    def _hash(self, user: str, secret: str) -> bytes:
-        return keyed_hash(self._key, user, secret)
-
-
-def keyed_hash(key: bytes, user: str, secret: str) -> bytes:
-    """A hash of a user and a secret that only the holder of the key can make."""
-    name = user.encode("utf-8", "surrogatepass")
-    # The length keeps "a:b" with "c" apart from "a" with "b:c".
-    content = b"%d:%b%b" % (len(name), name, secret.encode("utf-8", "surrogatepass"))
-    return hashlib.blake2b(content, key=key).digest()

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.access.identity import ANONYMOUS, Identity, Method
-from trow.identity.attempts import Attempt, GoodBefore, Lanes
-from trow.identity.credentials import LONGEST, Bearer, parse
+from trow.identity.attempts import Attempt, AttemptShares, KnownCredentials
+from trow.identity.credentials import LONGEST_CREDENTIAL, Bearer, parse_authorization
 from trow.identity.htpasswd import LONGEST_NAME
 from trow.identity.jwts import is_jwt, issuer_of
 from trow.identity.robots import PREFIX
@@ -29,8 +29,8 @@ _BEARER: Final = "Bearer "
 # Attempts of one user from one source, one at a time.
 _LOGINS: Final = Bounds(total=2048, each=1, waiting=4096, waiting_each=32, patience=30.0)
 # Tokens that the API server is asked about at a time: those that were never good, and those that were.
-_QUESTIONS: Final = Bounds(total=8, each=8, waiting=1024, waiting_each=256, patience=10.0)
-_KNOWN_QUESTIONS: Final = Bounds(total=1024, each=1024, waiting=1024, waiting_each=1024, patience=10.0)
+_TOKEN_REVIEWS: Final = Bounds(total=8, each=8, waiting=1024, waiting_each=256, patience=10.0)
+_KNOWN_TOKEN_REVIEWS: Final = Bounds(total=1024, each=1024, waiting=1024, waiting_each=1024, patience=10.0)
 
 
 class TokenVerifier(Protocol):
@@ -78,20 +78,22 @@ class AuthenticatorChain:
     def __init__(self, verifiers: Verifiers, throttle: Throttle | None = None) -> None:
         if ISSUER in verifiers.issuers:
             raise ValueError(f"{ISSUER!r} is the issuer of the registry's own tokens")
-        self._by = verifiers
+        self._verifiers = verifiers
         self._throttle = throttle or Throttle()
-        self._good_before = GoodBefore()
+        self._known = KnownCredentials()
         self._logins = Shares(_LOGINS, "logins of one user")
-        self._questions = Lanes(_QUESTIONS, _KNOWN_QUESTIONS, "tokens that the cluster is asked about")
+        self._token_reviews = AttemptShares(
+            _TOKEN_REVIEWS, _KNOWN_TOKEN_REVIEWS, "tokens that the cluster is asked about"
+        )
 
     async def identify(self, proof: Proof) -> Identity:
         authorization = proof.authorization
         # Nearly every request of a pull comes this way.
-        if authorization is not None and self._by.tokens is not None and authorization.startswith(_BEARER):
-            known = self._by.tokens.remembered(authorization[len(_BEARER) :])
+        if authorization is not None and self._verifiers.tokens is not None and authorization.startswith(_BEARER):
+            known = self._verifiers.tokens.remembered(authorization[len(_BEARER) :])
             if known is not None:
                 return known
-        credentials = parse(authorization)
+        credentials = parse_authorization(authorization)
         if credentials is None:
             return ANONYMOUS if proof.certificate is None else _certificate(proof.certificate)
         if isinstance(credentials, Bearer):
@@ -99,40 +101,38 @@ class AuthenticatorChain:
         return await self.verify_secret(credentials.user, credentials.secret, proof.client)
 
     async def verify_secret(self, user: str, secret: str, client: str) -> Identity:
-        if len(user) + len(secret) > LONGEST:
+        if len(user) + len(secret) > LONGEST_CREDENTIAL:
             raise Unauthorized(
-                f"the credentials are longer than {LONGEST // 1024} KiB; use a token with fewer claims or groups"
+                f"the credentials are longer than {LONGEST_CREDENTIAL // 1024} KiB;"
+                " use a token with fewer claims or groups"
             )
-        if self._is_token(secret):
+        if is_jwt(secret) or (self._verifiers.robots is not None and secret.startswith(PREFIX)):
             return await self._token(secret, client)
         return await self._login(user, secret, client)
 
-    def _is_token(self, secret: str) -> bool:
-        return is_jwt(secret) or (self._by.robots is not None and secret.startswith(PREFIX))
-
     async def _token(self, token: str, client: str) -> Identity:
-        if self._by.tokens is not None and self._by.tokens.is_ours(token):
-            return await self._by.tokens.verify_soon(token)
-        verifier = self._verifier(token)
-        if verifier is not self._by.kubernetes:
+        if self._verifiers.tokens is not None and self._verifiers.tokens.is_ours(token):
+            return await self._verifiers.tokens.verify_soon(token)
+        verifier = self._verifier_of(token)
+        if verifier is not self._verifiers.kubernetes:
             return await verifier.verify(token)
         # Another is asked, who has others to answer too.
-        attempt = Attempt(source_of(client), known=self._good_before.includes("", token))
+        attempt = Attempt(source_of(client), known=self._known.includes("", token))
         try:
-            async with self._questions.hold(attempt):
+            async with self._token_reviews.hold(attempt):
                 identity = await verifier.verify(token)
         except Unauthorized:
-            self._good_before.discard("", token)
+            self._known.discard("", token)
             raise
-        self._good_before.add("", token)
+        self._known.add("", token)
         return identity
 
-    def _verifier(self, token: str) -> TokenVerifier:
-        if self._by.robots is not None and token.startswith(PREFIX):
-            return self._by.robots
+    def _verifier_of(self, token: str) -> TokenVerifier:
+        if self._verifiers.robots is not None and token.startswith(PREFIX):
+            return self._verifiers.robots
         # What cannot be read is refused here: nobody else is troubled with it.
         issuer = issuer_of(token)
-        verifier = self._by.issuers.get(issuer, self._by.kubernetes) if issuer else None
+        verifier = self._verifiers.issuers.get(issuer, self._verifiers.kubernetes) if issuer else None
         if verifier is None:
             raise Unauthorized(
                 "the token is malformed, or its issuer is not one that is trusted here;"
@@ -141,7 +141,7 @@ class AuthenticatorChain:
         return verifier
 
     async def _login(self, user: str, secret: str, client: str) -> Identity:
-        if self._good_before.includes(user, secret):
+        if self._known.includes(user, secret):
             return await self._password(user, secret, client, known=True)
         # One after the other: guesses at the same time would all pass before the first has failed.
         async with self._logins.hold(f"{source_of(client)} {user[:LONGEST_NAME]}"):
@@ -149,16 +149,16 @@ class AuthenticatorChain:
             return await self._password(user, secret, client, known=False)
 
     async def _password(self, user: str, secret: str, client: str, *, known: bool) -> Identity:
-        if self._by.passwords is None:
+        if self._verifiers.passwords is None:
             raise Unauthorized("nobody logs in with a password here; use a token in its place")
-        identity = await self._by.passwords.verify(user, secret, Attempt(source_of(client), known))
+        identity = await self._verifiers.passwords.verify(user, secret, Attempt(source_of(client), known))
         if identity is None:
-            self._good_before.discard(user, secret)
+            self._known.discard(user, secret)
             self._throttle.failed(client, user, secret)
             raise Unauthorized(
                 "the user name or the password is wrong; log in again, or have an administrator set a new password"
             )
-        self._good_before.add(user, secret)
+        self._known.add(user, secret)
         self._throttle.succeeded(client, user)
         return identity
 

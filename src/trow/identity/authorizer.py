@@ -10,7 +10,7 @@ from trow.access.permissions import LISTS, READING, Permission
 from trow.access.prefixes import EVERYWHERE, merged, shared
 from trow.access.rules import Decision
 from trow.identity import remedies
-from trow.identity.remembered import RuleDecisions
+from trow.identity.rule_decisions import RuleDecisions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ _EVERYBODY: Final = Decision(allowed=True, reason="everybody may pull: auth.anon
 _LIST_EXTERNAL: Final = Decision(allowed=True, reason="what is listed is decided for each repository")
 
 
-class Guard:
+class AuthorizerChain:
     """Decides in this order; what says nothing about a request leaves it to the next.
 
     1. What is open to everybody, or needs no more than an identity.
@@ -45,7 +45,7 @@ class Guard:
     6. Another authorizer, such as the cluster's.
 
     Args:
-        rules: they are fixed; other rules are another guard.
+        rules: they never change; other rules need another chain.
         anonymous: what is allowed without credentials, and so to everybody.
         external: asked for all that is not yet allowed, save for robots.
         open_to_all: allow everything, where no authentication is configured.
@@ -79,9 +79,10 @@ class Guard:
         if permission is Permission.LIST and not repository and not identity.anonymous:
             return _LIST_EXTERNAL
         asked = await self._external.decide(identity, permission, repository)
-        if asked.allowed:
-            return asked
-        return _neither(own, asked) if self._rules else replace(asked, fix=asked.fix or own.fix)
+        if asked.allowed or not self._rules:
+            return asked if asked.allowed else replace(asked, fix=asked.fix or own.fix)
+        fix = f"{own.fix}, or {asked.fix}" if asked.fix else own.fix
+        return Decision(allowed=False, reason=f"{own.reason}; {asked.reason}", fix=fix)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
         """Decides by the rights of the holder, whatever the token is for."""
@@ -161,30 +162,17 @@ def _not_carried(what: str) -> Decision:
 
 def _granted(identity: Identity, grants: Sequence[Grant], permission: Permission, repository: Repository) -> Decision:
     for grant in grants:
-        if permission in grant.permissions and _concerns(grant, permission, repository):
+        covers = grant.repositories.covers(repository) if repository else grant.repositories == "**"
+        # Lists show what may be seen; audit and admin concern all there is.
+        if permission in grant.permissions and (covers or (not repository and permission not in _GLOBAL)):
             return Decision(allowed=True, reason=f"allowed by robot token {identity.credential}")
+    told = [f"{','.join(sorted(each.value for each in one.permissions))} on {one.repositories}" for one in grants]
+    told[_MOST_GRANTS_TOLD:] = ["more"] if len(told) > _MOST_GRANTS_TOLD else []
     return Decision(
         allowed=False,
-        reason=f"its token {identity.credential} grants {_granted_words(grants)} and nothing else",
+        reason=f"its token {identity.credential} grants {'; '.join(told)} and nothing else",
         fix=f"make another token with `{remedies.robot_token(identity, permission, repository)}`",
     )
-
-
-def _granted_words(grants: Sequence[Grant]) -> str:
-    words = [f"{','.join(sorted(each.value for each in one.permissions))} on {one.repositories}" for one in grants]
-    return "; ".join([*words[:_MOST_GRANTS_TOLD], *(["more"] if len(words) > _MOST_GRANTS_TOLD else [])])
-
-
-def _neither(own: Decision, asked: Decision) -> Decision:
-    fix = f"{own.fix}, or {asked.fix}" if asked.fix else own.fix
-    return Decision(allowed=False, reason=f"{own.reason}; {asked.reason}", fix=fix)
-
-
-def _concerns(grant: Grant, permission: Permission, repository: Repository) -> bool:
-    if repository:
-        return grant.repositories.covers(repository)
-    # Lists show what may be seen; audit and admin concern all there is.
-    return permission not in _GLOBAL or grant.repositories == "**"
 
 
 async def _seen(

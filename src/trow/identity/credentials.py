@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from trow.oci.errors import Unauthorized
 
 # Longer credentials are refused before they are looked at (CVE-2025-30204).
-LONGEST: Final = 16 * 1024
+LONGEST_CREDENTIAL: Final = 16 * 1024
 _HEADER: Final = re.compile(r"([A-Za-z]{1,32}) +([^ ].*)", re.DOTALL)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -39,7 +39,7 @@ class Bearer:
 Credentials: TypeAlias = Password | Bearer
 
 
-def parse(authorization: str | None) -> Credentials | None:
+def parse_authorization(authorization: str | None) -> Credentials | None:
     """Read the header; None where nobody says who they are.
 
     Raises:
@@ -47,9 +47,10 @@ def parse(authorization: str | None) -> Credentials | None:
     """
     if authorization is None:
         return None
-    if len(authorization) > LONGEST:
+    if len(authorization) > LONGEST_CREDENTIAL:
         raise Unauthorized(
-            f"the Authorization header is longer than {LONGEST // 1024} KiB; use a token with fewer claims or groups"
+            f"the Authorization header is longer than {LONGEST_CREDENTIAL // 1024} KiB;"
+            " use a token with fewer claims or groups"
         )
     header = _HEADER.fullmatch(authorization)
     scheme, value = header.groups() if header else ("", "")
@@ -57,16 +58,13 @@ def parse(authorization: str | None) -> Credentials | None:
         case "basic":
             return _basic(value.rstrip(" "))
         case "bearer":
-            return _bearer(value.rstrip(" "))
+            token = value.rstrip(" ")
+            if not _TOKEN.fullmatch(token):
+                raise Unauthorized("the token after 'Bearer' has characters that no token has; send it as it was given")
+            return Bearer(token)
     raise Unauthorized(
         "the Authorization header is neither 'Basic' nor 'Bearer' with credentials after it; send one of them"
     )
-
-
-def _bearer(token: str) -> Bearer:
-    if not _TOKEN.fullmatch(token):
-        raise Unauthorized("the token after 'Bearer' has characters that no token has; send it as it was given")
-    return Bearer(token)
 
 
 def _basic(encoded: str) -> Password | None:

@@ -102,7 +102,7 @@ def hash_password(secret: str) -> str:
     return argon2.PasswordHasher(_PASSES, _MEMORY, _LANES).hash(secret)
 
 
-def matches(hashed: str, secret: str) -> bool:
+def verify_password(hashed: str, secret: str) -> bool:
     """Whether the hash is that of the password; takes long, on purpose."""
     given = secret.encode("utf-8", "surrogatepass")
     if hashed.startswith("$2"):
@@ -141,10 +141,9 @@ def _names(line: str, user: str) -> bool:
 
 def _text(content: bytes, source: str) -> str:
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BrokenFile(f"{source} is not UTF-8; is this the right file?") from None
-    return text
 
 
 def _user(line: str) -> User:
@@ -167,17 +166,16 @@ def _check_hash(hashed: str) -> None:
         if int(found[1]) not in _BCRYPT_COSTS:
             raise ValueError(f"the bcrypt cost is not between 4 and 16; {_FIX}")
     elif found := _ARGON2.fullmatch(hashed):
-        _check_cost(*map(int, found.groups()[1:]))
+        memory, passes, lanes = map(int, found.groups()[1:])
+        if memory > _MOST_MEMORY or memory * passes > _MOST_WORK:
+            raise ValueError(f"the argon2 hash takes more than 1 GiB of memory, or too many passes; {_FIX}")
+        if lanes > _MOST_LANES or memory < 8 * lanes:
+            raise ValueError(
+                f"the argon2 hash has more than {_MOST_LANES} lanes, or too little memory for them; {_FIX}"
+            )
     else:
         # This may be a password in clear text, so it is never repeated.
         raise ValueError(f"the password is {_kind(hashed)}, and only bcrypt and argon2 are accepted; {_FIX}")
-
-
-def _check_cost(memory: int, passes: int, lanes: int) -> None:
-    if memory > _MOST_MEMORY or memory * passes > _MOST_WORK:
-        raise ValueError(f"the argon2 hash takes more than 1 GiB of memory, or too many passes; {_FIX}")
-    if lanes > _MOST_LANES or memory < 8 * lanes:
-        raise ValueError(f"the argon2 hash has more than {_MOST_LANES} lanes, or too little memory for them; {_FIX}")
 
 
 def _kind(hashed: str) -> str:

@@ -71,7 +71,11 @@ class KnownIdentities:
             return Identity(who.name, Method.CERTIFICATE)
         issuer = self._issuer(who)
         if issuer is not None:
-            return _subject(issuer, who)
+            claims: dict[str, object] = {
+                name: values[0] if len(values) == 1 else list(values) for name, values in who.claims.items()
+            }
+            claims[issuer.settings.username_claim] = who.name.removeprefix(issuer.settings.user_prefix)
+            return issuer.identity_of(claims)
         passwords = self.passwords()
         found = None if passwords is None else passwords.find(who.name)
         # Users who do not exist yet: rules can be tried before.
@@ -100,11 +104,3 @@ class KnownIdentities:
             raise StartError(f"there is no valid token of {name}; see `trow token list` for those that there are")
         grants = tuple(grant for token in valid for grant in token.grants)
         return Identity(name, Method.ROBOT, credential=", ".join(token.id for token in valid), grants=grants)
-
-
-def _subject(issuer: OidcIssuer, who: Impersonated) -> Identity:
-    claims: dict[str, object] = {
-        name: values[0] if len(values) == 1 else list(values) for name, values in who.claims.items()
-    }
-    claims[issuer.settings.username_claim] = who.name.removeprefix(issuer.settings.user_prefix)
-    return issuer.identity_of(claims)

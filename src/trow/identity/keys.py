@@ -36,8 +36,8 @@ _NAME: Final = re.compile(r"token-([0-9]{4,9})\.pem")
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A key and the file it came from."""
+class TokenKey:
+    """A key and the file that it came from."""
 
     id: str
     path: Path
@@ -48,10 +48,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeySet:
-    """All keys as of now. Another version of the files is another ring."""
+    """All keys as of now. Another version of the files is another set."""
 
-    keys: tuple[Key, ...]
-    by_id: Mapping[str, Key]
+    keys: tuple[TokenKey, ...]
+    by_id: Mapping[str, TokenKey]
 
 
 class KeyRing:
@@ -85,7 +85,7 @@ class KeyRing:
         """
         return cls(lambda: _files(folder), SETTLING, clock)
 
-    def ring(self) -> KeySet:
+    def current(self) -> KeySet:
         """The keys as of the last look, the same object until a file changes."""
         return self._files.get()
 
@@ -97,17 +97,17 @@ class KeyRing:
         """Look where a key is missing: another replica may have signed with one that came a moment ago."""
         await self._files.look_soon()
 
-    def signing(self) -> Key:
+    def signing(self) -> TokenKey:
         """The key to sign with."""
-        keys = self.ring().keys
+        keys = self.current().keys
         if not self._settling:
             return keys[0]
         before = self._clock() - self._settling
         return next((key for key in keys if key.created_at <= before), keys[0])
 
-    def verifying(self, id: str) -> Key | None:  # noqa: A002 - the word of RFC 7515
+    def verifying(self, id: str) -> TokenKey | None:  # noqa: A002 - the word of RFC 7515
         """The key with this ``kid``; this is the only place where one is looked up."""
-        return self.ring().by_id.get(id)
+        return self.current().by_id.get(id)
 
 
 def load_or_create(folder: Path, clock: Callable[[], float] = time.time) -> KeyRing:
@@ -127,7 +127,7 @@ def try_to_load(folder: Path) -> None:
     if files := _files(folder):
         _read(files)
         return
-    with _told(_path(folder, 1)):
+    with _explaining(_path(folder, 1)):
         try_folder(folder)
 
 
@@ -179,24 +179,22 @@ def _read(paths: Sequence[Path]) -> KeySet:
         raise BrokenFile("there is no key to sign tokens with; make one with `trow keys rotate`")
     if len(paths) > _MOST_KEYS:
         raise BrokenFile(f"there are more than {_MOST_KEYS} keys in {paths[0].parent}; remove the oldest ones")
-    keys = tuple(map(_key, paths))
-    return KeySet(keys, {key.id: key for key in keys})
-
-
-def _key(path: Path) -> Key:
-    private = load_key(path, "make one with `trow keys rotate`")
-    try:
-        created_at = path.stat().st_mtime
-    except OSError as error:
-        raise BrokenFile(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
-    public = private.public_key()
-    return Key(thumbprint(public), path, private, public, created_at)
+    keys: list[TokenKey] = []
+    for path in paths:
+        private = load_key(path, "make one with `trow keys rotate`")
+        try:
+            created_at = path.stat().st_mtime
+        except OSError as error:
+            raise BrokenFile(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
+        public = private.public_key()
+        keys.append(TokenKey(thumbprint(public), path, private, public, created_at))
+    return KeySet(tuple(keys), {key.id: key for key in keys})
 
 
 def _create(folder: Path, number: int) -> Path:
     """Make a key file: all of it or none, and never over another."""
     path = _path(folder, number)
-    with _told(path):
+    with _explaining(path):
         make_key(path)
     return path
 
@@ -206,7 +204,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explaining(path: Path) -> Iterator[None]:
     """Say what keeps a key from being made; FileExistsError is for whoever makes it."""
     if path.parent.exists() and not path.parent.is_dir():
         raise BrokenFile(f"{path.parent} is not a folder; keys need one, so move it away or set tokens.keys")

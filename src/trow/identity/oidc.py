@@ -43,8 +43,8 @@ _LONGEST_NAME: Final = 256
 _MOST_CLAIMS: Final = 64
 _LONGEST_CLAIM: Final = 1024
 # Facts about the token rather than its holder, and keys that have a meaning of their own here.
-_NO_FACTS: Final = frozenset({"exp", "iat", "nbf", "jti", "issuer"})
-_CLUSTER_FACTS: Final = "authentication.kubernetes.io/"
+_NOT_KEPT: Final = frozenset({"exp", "iat", "nbf", "jti", "issuer"})
+_CLUSTER_PREFIX: Final = "authentication.kubernetes.io/"
 _CLUSTER_CLAIM: Final = "kubernetes.io"
 _DEEPEST: Final = 3
 
@@ -120,7 +120,7 @@ class IssuerSettings:
                 yield f"{key} {url!r} {problem}; write https://HOST/PATH"
 
 
-def same_prefix(issuers: Sequence[IssuerSettings]) -> str | None:
+def conflict_between(issuers: Sequence[IssuerSettings]) -> str | None:
     """What is wrong between issuers, if anything: a name must show which of them knows it."""
     for number, one in enumerate(issuers):
         for other in issuers[number + 1 :]:
@@ -180,7 +180,7 @@ class OidcIssuer:
         Raises:
             Unauthorized: it is nobody who is let in here.
         """
-        facts = _Facts(claims)
+        facts = _TextClaims(claims)
         for claim, wanted in self._settings.required.items():
             if not any(matches(wanted, value) for value in facts.values(claim)):
                 raise Unauthorized(
@@ -276,7 +276,7 @@ class OidcIssuer:
         return tuple(sorted({self._settings.group_prefix + name for name in names}))
 
 
-class _Facts:
+class _TextClaims:
     """A token's claims as strings, as far as they are scalars or lists of strings."""
 
     def __init__(self, claims: Mapping[str, object]) -> None:
@@ -290,8 +290,8 @@ class _Facts:
         kept = [
             (claim, values)
             for claim, values in sorted(self._values.items())
-            if claim not in _NO_FACTS
-            and not claim.startswith(_CLUSTER_FACTS)
+            if claim not in _NOT_KEPT
+            and not claim.startswith(_CLUSTER_PREFIX)
             and len(claim) + sum(map(len, values)) <= _LONGEST_CLAIM
         ]
         return tuple(sorted([("issuer", (issuer,)), *kept[: _MOST_CLAIMS - 1]]))

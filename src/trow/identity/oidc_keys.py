@@ -79,7 +79,7 @@ class _Jwk(msgspec.Struct):
     key_ops: tuple[str, ...] = ("verify",)
 
 
-class _Trouble(Exception):
+class _KeysUnavailable(Exception):
     """Why keys cannot be had, in words for people."""
 
 
@@ -93,7 +93,7 @@ class IssuerKeys:
         self._keys: Mapping[str, _Key] = {}
         self._fetched = self._tried = -math.inf
         self._fetches = 0
-        self._trouble = ""
+        self._reason = ""
         self._flights: SingleFlight[None] = SingleFlight()
 
     async def find(self, kid: str, algorithm: str) -> PublicKey:
@@ -110,7 +110,7 @@ class IssuerKeys:
             await self._refresh()
         if self._age() > _STALE_SECONDS:
             raise Unavailable(
-                f"the keys of OIDC issuer {self._settings.name} cannot be had: {self._trouble}; try again later"
+                f"the keys of OIDC issuer {self._settings.name} cannot be had: {self._reason}; try again later"
             )
         key = self._keys.get(kid)
         if key is None and self._fetches == before:
@@ -143,8 +143,8 @@ class IssuerKeys:
             self._keys = self._usable(await self._fetch(await self._jwks_uri(), _Jwks))
             self._fetched = self._clock()
             self._fetches += 1
-        except _Trouble as trouble:
-            self._trouble = str(trouble)
+        except _KeysUnavailable as error:
+            self._reason = str(error)
 
     async def _jwks_uri(self) -> str:
         if self._settings.jwks_uri:
@@ -152,10 +152,10 @@ class IssuerKeys:
         url = f"{self._settings.url.rstrip('/')}/.well-known/openid-configuration"
         found = await self._fetch(url, _Discovery)
         if found.issuer != self._settings.url:
-            raise _Trouble(f"{url} is about another issuer; configure its url as it writes itself")
+            raise _KeysUnavailable(f"{url} is about another issuer; configure its url as it writes itself")
         # Nothing is asked that is not configured, so that an issuer cannot send us to other machines.
         if problem_with(found.jwks_uri) or _origin(found.jwks_uri) != _origin(url):
-            raise _Trouble(f"{url} names keys at another address; configure that as jwks_uri if it is right")
+            raise _KeysUnavailable(f"{url} names keys at another address; configure that as jwks_uri if it is right")
         return found.jwks_uri
 
     async def _fetch(self, url: str, kind: type[_Document]) -> _Document:
@@ -166,13 +166,13 @@ class IssuerKeys:
                     "GET", url, headers=_HEADERS, seconds=_FETCH_SECONDS, most_bytes=_MOST_BYTES
                 )
         except HttpError as error:
-            raise _Trouble(f"{url} {error}") from None
+            raise _KeysUnavailable(f"{url} {error}") from None
         if answer.status != HTTPStatus.OK:
-            raise _Trouble(f"{url} answers with status {answer.status}")
+            raise _KeysUnavailable(f"{url} answers with status {answer.status}")
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise _Trouble(f"{url} holds something else than is expected there") from None
+            raise _KeysUnavailable(f"{url} holds something else than is expected there") from None
 
     def _usable(self, jwks: _Jwks) -> Mapping[str, _Key]:
         keys: dict[str, _Key] = {}
@@ -181,7 +181,7 @@ class IssuerKeys:
             if parsed is not None:
                 keys.setdefault(*parsed)
         if not keys:
-            raise _Trouble(f"none of its keys fits {', '.join(self._settings.algorithms)}")
+            raise _KeysUnavailable(f"none of its keys fits {', '.join(self._settings.algorithms)}")
         return keys
 
 

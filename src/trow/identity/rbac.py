@@ -29,33 +29,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 
     from trow.access.identity import Extra
+    from trow.access.reviews import SubjectAccessReviewStatus
     from trow.oci.names import Repository
 
 # Questions under way, of all and of one user: the API server answers others too, and names can be made up.
-_QUESTIONS: Final = Bounds(total=24, each=8, waiting=2048, waiting_each=256, patience=5.0)
+_REVIEWS: Final = Bounds(total=24, each=8, waiting=2048, waiting_each=256, patience=5.0)
 _GROUP: Final = "registry.trow.io"
 _ALLOWED_SECONDS: Final = 30.0
 _DENIED_SECONDS: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
-_QUESTIONS_AT_ONCE: Final = 16
+_REVIEWS_AT_ONCE: Final = 16
 # Repositories of a list that are looked at in one go, which takes some milliseconds of the event loop.
 _AT_ONCE: Final = 100
 _LONGEST_REASON: Final = 1024
 
-Key = TypeVar("Key", bound="Hashable")
-
-
-class AccessStatus(Protocol):
-    """What a SubjectAccessReview comes back with."""
-
-    @property
-    def allowed(self) -> bool: ...
-    @property
-    def denied(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def evaluation_error(self) -> str: ...
+_Key = TypeVar("_Key", bound="Hashable")
 
 
 class AccessReviews(Protocol):
@@ -63,10 +51,10 @@ class AccessReviews(Protocol):
 
     async def access(
         self, user: str, uid: str, groups: Sequence[str], extra: Extra, attributes: Mapping[str, str]
-    ) -> AccessStatus: ...
+    ) -> SubjectAccessReviewStatus: ...
 
 
-class Place(NamedTuple):
+class RbacResource(NamedTuple):
     """What a repository is to RBAC; ``namespace`` "" is the whole cluster."""
 
     resource: str
@@ -106,26 +94,26 @@ class RepositoryMap:
             if not is_label(namespace):
                 raise ValueError(f"{namespace!r} is not the name of a namespace: write a-z, 0-9 and '-'")
 
-    def locate(self, repository: Repository) -> Place | None:
-        """The place of a repository; None when it belongs to no namespace."""
+    def locate(self, repository: Repository) -> RbacResource | None:
+        """What a repository is to RBAC; None when it belongs to no namespace."""
         whole = str(repository)
         components = whole.split("/")
         # The longest prefix counts, by components: team is not a prefix of team-a/web.
         for length in range(len(components), 0, -1):
             prefix, rest = "/".join(components[:length]), "/".join(components[length:])
             if prefix in self.namespaces:
-                return Place("repositories", self.namespaces[prefix], whole)
+                return RbacResource("repositories", self.namespaces[prefix], whole)
             if prefix in self.proxied and rest:
-                return Place("proxiedrepositories", "", rest)
+                return RbacResource("proxiedrepositories", "", rest)
             if prefix in self.shared:
-                return Place("repositories", "", whole)
+                return RbacResource("repositories", "", whole)
         if len(components) > 1:
-            return Place("repositories", components[0], "/".join(components[1:]))
-        return Place("repositories", self.default_namespace, whole) if self.default_namespace else None
+            return RbacResource("repositories", components[0], "/".join(components[1:]))
+        return RbacResource("repositories", self.default_namespace, whole) if self.default_namespace else None
 
 
-class Question(NamedTuple):
-    """May somebody do this?"""
+class ResourceAttributes(NamedTuple):
+    """What is asked about: the API calls it so, too."""
 
     verb: str
     resource: str
@@ -140,21 +128,21 @@ class Question(NamedTuple):
         where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
         return f"{self.verb} {resource}{name} {where}"
 
-    def attributes(self) -> Mapping[str, str]:
+    def as_given(self) -> Mapping[str, str]:
         """As the API server wants it."""
         given = {"group": _GROUP, "version": "v1"} | self._asdict()
         return {key: value for key, value in given.items() if value}
 
 
-_OF_ALL: Final[Mapping[Permission, Question]] = {
-    Permission.AUDIT: Question("get", "registries", "audit"),
-    Permission.ADMIN: Question("update", "registries"),
-    Permission.LIST: Question("list", "repositories"),
+_OF_ALL: Final[Mapping[Permission, ResourceAttributes]] = {
+    Permission.AUDIT: ResourceAttributes("get", "registries", "audit"),
+    Permission.ADMIN: ResourceAttributes("update", "registries"),
+    Permission.LIST: ResourceAttributes("list", "repositories"),
 }
 _GLOBAL: Final = frozenset({Permission.AUDIT, Permission.ADMIN})
 
 
-class _Asker(NamedTuple):
+class _Subject(NamedTuple):
     """Somebody in the cluster's words."""
 
     user: str
@@ -169,7 +157,7 @@ class _Answer(NamedTuple):
     reason: str
 
 
-_ANONYMOUS: Final = _Asker("system:anonymous", "", ("system:unauthenticated",), ())
+_ANONYMOUS: Final = _Subject("system:anonymous", "", ("system:unauthenticated",), ())
 _READING: Final = frozenset({Permission.PULL, Permission.LIST})
 _VERBS: Final[Mapping[Permission, tuple[str, str]]] = {
     Permission.PULL: ("get", "content"),
@@ -209,140 +197,140 @@ class RbacAuthorizer:
         self._allowed: TtlCache[bytes, _Answer] = TtlCache(_MOST_REMEMBERED)
         self._denied: TtlCache[bytes, _Answer] = TtlCache(_MOST_REMEMBERED)
         self._flights: SingleFlight[_Answer] = SingleFlight()
-        self._questions_now = Shares(_QUESTIONS, "questions to the cluster about rights")
+        self._shares = Shares(_REVIEWS, "questions to the cluster about rights")
 
     async def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
         if permission is Permission.OPEN:
             return Decision(allowed=True, reason="open to everybody")
-        asker = self._asker(identity)
-        if asker is None or (identity.anonymous and permission not in _READING):
-            return Decision(allowed=False, reason=f"{_who(identity)} has no rights in the cluster")
+        subject = self._subject_of(identity)
+        if subject is None or (identity.anonymous and permission not in _READING):
+            return Decision(
+                allowed=False, reason=f"{identity.name or 'who is not logged in'} has no rights in the cluster"
+            )
         if permission is Permission.PING:
             return Decision(allowed=True, reason="logged in")
         questions = await self._questions(permission, repository)
         if not questions:
             reason = f"repository {repository!r} belongs to no namespace"
             return Decision(allowed=False, reason=reason, fix="name it NAMESPACE/NAME")
-        answer = await self._first(asker, questions)
+        first, *others = questions
+        answer = await self._ask(subject, first)
+        for question in others:
+            if answer.allowed or answer.vetoed:
+                break
+            answer = await self._ask(subject, question)
         if answer.allowed:
             return Decision(allowed=True, reason=answer.reason)
         return self._denial(identity, permission, repository, answer.reason)
 
     async def visible(self, identity: Identity, repositories: Sequence[Repository]) -> Sequence[bool]:
-        asker = self._asker(identity)
-        if asker is None:
+        subject = self._subject_of(identity)
+        if subject is None:
             return [False] * len(repositories)
         shown: list[bool] = []
         for start in range(0, len(repositories), _AT_ONCE):
-            places = [self._map.locate(repository) for repository in repositories[start : start + _AT_ONCE]]
-            seen = await self._seen(asker, {place for place in places if place is not None})
-            shown += [place in seen for place in places]
+            targets = [self._map.locate(repository) for repository in repositories[start : start + _AT_ONCE]]
+            seen = await self._visible(subject, {target for target in targets if target is not None})
+            shown += [target in seen for target in targets]
             await asyncio.sleep(0)  # what is remembered waits for nothing, and others have to get their turn
         return shown
 
     def prefixes(self, identity: Identity) -> Sequence[str]:
         """The cluster can be asked about names only, not for them."""
-        return () if self._asker(identity) is None else EVERYWHERE
+        return () if self._subject_of(identity) is None else EVERYWHERE
 
-    def _asker(self, identity: Identity) -> _Asker | None:
+    def _subject_of(self, identity: Identity) -> _Subject | None:
         if identity.anonymous:
             return _ANONYMOUS if self._anonymous else None
         if identity.method is Method.KUBERNETES:
-            return _Asker(identity.name, identity.uid, identity.groups, identity.extra)
+            return _Subject(identity.name, identity.uid, identity.groups, identity.extra)
         # Only the cluster itself says who is system:…; certificates and issuers could claim to be its masters.
         if identity.name.startswith("system:"):
             return None
         groups = tuple(group for group in identity.groups if not group.startswith("system:"))
-        return _Asker(identity.name, identity.uid, groups, identity.extra)
+        return _Subject(identity.name, identity.uid, groups, identity.extra)
 
-    async def _questions(self, permission: Permission, repository: Repository) -> Sequence[Question]:
+    async def _questions(self, permission: Permission, repository: Repository) -> Sequence[ResourceAttributes]:
         """What to ask, until one is allowed."""
         if permission in _GLOBAL or (permission is Permission.LIST and not repository):
             return (_OF_ALL[permission],)
-        place = self._map.locate(repository) if repository else None
-        if place is None:
+        target = self._map.locate(repository) if repository else None
+        if target is None:
             return ()
         if permission in (Permission.PUSH, Permission.ATTACH):
             exists = await self._exists(repository)
-            push = _on(place, "update", "content") if exists else _on(place, "create")
-            return (push, _on(place, "create", "referrers")) if permission is Permission.ATTACH else (push,)
-        return (_simple(place, permission),)
-
-    async def _first(self, asker: _Asker, questions: Sequence[Question]) -> _Answer:
-        """The first answer that decides, else the last."""
-        first, *others = questions
-        answer = await self._ask(asker, first)
-        for question in others:
-            if answer.allowed or answer.vetoed:
-                break
-            answer = await self._ask(asker, question)
-        return answer
+            push = _about(target, "update", "content") if exists else _about(target, "create")
+            return (push, _about(target, "create", "referrers")) if permission is Permission.ATTACH else (push,)
+        return (_plain(target, permission),)
 
     def _denial(self, identity: Identity, permission: Permission, repository: Repository, why: str) -> Decision:
         """The same for a repository that is there and for one that is not, whatever the cluster was asked."""
-        place = self._map.locate(repository) if repository else None
-        reason = f"no RoleBinding lets them {_needed(permission, place)}{why and f' ({why})'}"
-        command = remedies.binding(identity, permission, place.namespace if place is not None else "")
+        target = self._map.locate(repository) if repository else None
+        if target is None or permission in _GLOBAL:
+            needed = str(_OF_ALL[permission])
+        elif permission in (Permission.PUSH, Permission.ATTACH):
+            needed = f"{_about(target, 'update', 'content')}, or {_about(target, 'create')} if it is new"
+        else:
+            needed = str(_plain(target, permission))
+        reason = f"no RoleBinding lets them {needed}, API group {_GROUP}{why and f' ({why})'}"
+        command = remedies.binding(identity, permission, target.namespace if target is not None else "")
         fix = f"run `{command}`" if command else "bind a ClusterRole that does, with a ClusterRoleBinding"
         return Decision(allowed=False, reason=reason, fix=fix)
 
-    async def _ask(self, asker: _Asker, question: Question) -> _Answer:
+    async def _ask(self, subject: _Subject, question: ResourceAttributes) -> _Answer:
         # A hash, because what an identity says of itself may be long.
-        asked = (asker.user, asker.uid, sorted(asker.groups), asker.extra, question)
+        asked = (subject.user, subject.uid, sorted(subject.groups), subject.extra, question)
         key = hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
         now = self._clock()
         answer = self._allowed.get(key, now) or self._denied.get(key, now)
-        return answer or await self._flights.share(key, lambda: self._review(asker, question, key))
+        return answer or await self._flights.share(key, lambda: self._review(subject, question, key))
 
-    async def _review(self, asker: _Asker, question: Question, key: bytes) -> _Answer:
-        async with self._questions_now.hold(asker.user):
-            status = await self._reviews.access(*asker, question.attributes())
-        if status.denied:
-            answer = _Answer(allowed=False, vetoed=True, reason=_shortened(status.reason))
-        elif status.allowed:
-            answer = _Answer(allowed=True, vetoed=False, reason=_shortened(status.reason) or f"allowed to {question}")
-        elif status.evaluation_error:
+    async def _review(self, subject: _Subject, question: ResourceAttributes, key: bytes) -> _Answer:
+        async with self._shares.hold(subject.user):
+            status = await self._reviews.access(*subject, question.as_given())
+        if status.evaluation_error and not (status.allowed or status.denied):
             # Not sure is not no: the client shall try again.
             raise Unavailable(
-                f"the Kubernetes API server cannot tell whether {asker.user} may do this; try again later"
+                f"the Kubernetes API server cannot tell whether {subject.user} may do this; try again later"
             )
-        else:
-            answer = _Answer(allowed=False, vetoed=False, reason=_shortened(status.reason))
-        now = self._clock()
-        if answer.allowed:
+        now, reason = self._clock(), status.reason[:_LONGEST_REASON]
+        if status.allowed and not status.denied:
+            answer = _Answer(allowed=True, vetoed=False, reason=reason or f"allowed to {question}")
             self._allowed.put(key, answer, now, now + _ALLOWED_SECONDS)
         else:
+            answer = _Answer(allowed=False, vetoed=status.denied, reason=reason)
             self._denied.put(key, answer, now, now + _DENIED_SECONDS)
         return answer
 
-    async def _seen(self, asker: _Asker, places: Collection[Place]) -> Collection[Place]:
+    async def _visible(self, subject: _Subject, targets: Collection[RbacResource]) -> Collection[RbacResource]:
         """Those that may be listed and pulled, from the widest question to the narrowest."""
-        areas = {(place.resource, place.namespace) for place in places}
+        areas = {(target.resource, target.namespace) for target in targets}
         clusters = {area: (area[0], "") for area in areas}
-        everywhere = await self._listed(asker, set(clusters.values()))
-        everywhere = await self._pullable(asker, everywhere)
+        everywhere = await self._listed(subject, set(clusters.values()))
+        everywhere = await self._pullable(subject, everywhere)
         narrow = {area for area in areas if clusters[area] not in everywhere}
-        listed = await self._listed(asker, narrow)
-        whole = await self._pullable(asker, listed)
-        single = {place for place in places if place[:2] in listed - whole}
-        named = await self._granted(asker, {place: _on(place, "get", "content") for place in single})
+        listed = await self._listed(subject, narrow)
+        whole = await self._pullable(subject, listed)
+        single = {target for target in targets if target[:2] in listed - whole}
+        named = await self._granted(subject, {target: _about(target, "get", "content") for target in single})
         wide = (areas - narrow) | whole
-        return named | {place for place in places if place[:2] in wide}
+        return named | {target for target in targets if target[:2] in wide}
 
-    async def _listed(self, asker: _Asker, areas: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def _listed(self, subject: _Subject, areas: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        questions = {area: ResourceAttributes("list", area[0], namespace=area[1]) for area in areas}
+        return await self._granted(subject, questions)
+
+    async def _pullable(self, subject: _Subject, areas: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         return await self._granted(
-            asker, {area: Question("list", resource=area[0], namespace=area[1]) for area in areas}
+            subject, {area: ResourceAttributes("get", area[0], "content", area[1]) for area in areas}
         )
 
-    async def _pullable(self, asker: _Asker, areas: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        return await self._granted(asker, {area: Question("get", area[0], "content", area[1]) for area in areas})
+    async def _granted(self, subject: _Subject, questions: Mapping[_Key, ResourceAttributes]) -> set[_Key]:
+        gate = asyncio.Semaphore(_REVIEWS_AT_ONCE)
 
-    async def _granted(self, asker: _Asker, questions: Mapping[Key, Question]) -> set[Key]:
-        gate = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
-
-        async def allowed(question: Question) -> bool:
+        async def allowed(question: ResourceAttributes) -> bool:
             async with gate:
-                return (await self._ask(asker, question)).allowed
+                return (await self._ask(subject, question)).allowed
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -355,30 +343,11 @@ class RbacAuthorizer:
         return {key for key, task in tasks.items() if task.result()}
 
 
-def _on(place: Place, verb: str, subresource: str = "") -> Question:
-    return Question(verb, place.resource, subresource, place.namespace, place.name)
+def _about(target: RbacResource, verb: str, subresource: str = "") -> ResourceAttributes:
+    return ResourceAttributes(verb, target.resource, subresource, target.namespace, target.name)
 
 
-def _simple(place: Place, permission: Permission) -> Question:
+def _plain(target: RbacResource, permission: Permission) -> ResourceAttributes:
     if permission is Permission.LIST:
-        return Question("list", place.resource, namespace=place.namespace)
-    return _on(place, *_VERBS[permission])
-
-
-def _needed(permission: Permission, place: Place | None) -> str:
-    """What has to be allowed, in the words of a Role."""
-    if place is None or permission in _GLOBAL:
-        question = str(_OF_ALL[permission])
-    elif permission in (Permission.PUSH, Permission.ATTACH):
-        question = f"{_on(place, 'update', 'content')}, or {_on(place, 'create')} if it is new"
-    else:
-        question = str(_simple(place, permission))
-    return f"{question}, API group {_GROUP}"
-
-
-def _shortened(reason: str) -> str:
-    return reason[:_LONGEST_REASON]
-
-
-def _who(identity: Identity) -> str:
-    return identity.name or "who is not logged in"
+        return ResourceAttributes("list", target.resource, namespace=target.namespace)
+    return _about(target, *_VERBS[permission])

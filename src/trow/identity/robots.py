@@ -47,14 +47,14 @@ def new_token(
         raise ValueError("a token's name has up to 64 lower-case letters, digits, and '.', '_', '-' between them")
     if expires_at is not None and expires_at <= now:
         raise ValueError("the token would expire before it is created; give a later time")
-    _check(grants)
+    _check_grants(grants)
     id = base64.b32encode(secrets.token_bytes(8)).decode()[:12].lower()  # noqa: A001 - as the port calls it
     secret = secrets.token_urlsafe(32)
     token = RobotToken(id, name, _hash(secret), tuple(grants), now, created_by, expires_at)
     return f"{PREFIX}{id}_{secret}", token
 
 
-class Robots:
+class RobotVerifier:
     """Verifies robot tokens against the stored ones, each time again: a revoked token stops working at once."""
 
     def __init__(self, tokens: RobotTokens, clock: Callable[[], float] = time.time) -> None:
@@ -76,23 +76,20 @@ class Robots:
         expected = _NOBODY if stored is None else stored.secret_hash
         if not hmac.compare_digest(_hash(text[2]).encode(), expected.encode()) or stored is None:
             raise Unauthorized("the robot token is not known here; make one with `trow token create` for this registry")
-        self._check_still_good(stored)
-        return Identity(f"robot:{stored.name}", Method.ROBOT, stored.id, credential=stored.id, grants=stored.grants)
-
-    def _check_still_good(self, token: RobotToken) -> None:
         # Only those who have the secret learn this.
-        if token.revoked_at is not None:
-            raise Stale(f"the robot token {token.id} was revoked; ask for another one")
-        if token.expires_at is not None and self._clock() >= token.expires_at:
-            when = rfc3339(token.expires_at)
-            raise Stale(f"the robot token {token.id} expired at {when}; make another with `trow token create`")
+        if stored.revoked_at is not None:
+            raise Stale(f"the robot token {stored.id} was revoked; ask for another one")
+        if stored.expires_at is not None and self._clock() >= stored.expires_at:
+            when = rfc3339(stored.expires_at)
+            raise Stale(f"the robot token {stored.id} expired at {when}; make another with `trow token create`")
+        return Identity(f"robot:{stored.name}", Method.ROBOT, stored.id, credential=stored.id, grants=stored.grants)
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _check(grants: Sequence[Grant]) -> None:
+def _check_grants(grants: Sequence[Grant]) -> None:
     if not any(grant.permissions for grant in grants):
         raise ValueError("the token would allow nothing; give it repositories and actions")
     if len(grants) > _MOST_GRANTS or sum(len(grant.repositories) for grant in grants) > _LONGEST_GLOBS:

@@ -20,7 +20,9 @@ from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+
+    from trow.access.reviews import TokenReviewStatus, UserInfo
 
 _ACCOUNT: Final = re.compile(rf"system:serviceaccount:{LABEL}:{SUBDOMAIN}")
 _CREDENTIAL: Final = "authentication.kubernetes.io/credential-id"
@@ -29,34 +31,10 @@ _REFUSED_SECONDS: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
 
 
-class TokenUser(Protocol):
-    """Whom a token belongs to."""
-
-    @property
-    def username(self) -> str: ...
-    @property
-    def uid(self) -> str: ...
-    @property
-    def groups(self) -> Sequence[str]: ...
-    @property
-    def extra(self) -> Mapping[str, tuple[str, ...]]: ...
-
-
-class TokenStatus(Protocol):
-    """What a TokenReview comes back with."""
-
-    @property
-    def authenticated(self) -> bool: ...
-    @property
-    def user(self) -> TokenUser: ...
-    @property
-    def audiences(self) -> Sequence[str]: ...
-
-
 class TokenReviews(Protocol):
     """Knows whose a token is. Raises `Unavailable`."""
 
-    async def token(self, token: str, audiences: Sequence[str]) -> TokenStatus: ...
+    async def token(self, token: str, audiences: Sequence[str]) -> TokenReviewStatus: ...
 
 
 class ServiceAccountTokens:
@@ -109,10 +87,13 @@ class ServiceAccountTokens:
             self._refused.put(key, refusal, now, now + _REFUSED_SECONDS)
             raise Unauthorized(refusal)
         identity = _identity(status.user, key)
-        self._accepted.put(key, identity, now, min(now + _ACCEPTED_SECONDS, _expiry(token)))
+        # By the token's own words, which the cluster has just verified; such of Secrets do not end.
+        expires = unverified_claims(token).get("exp", math.inf)
+        until = float(expires) if isinstance(expires, (int, float)) else now
+        self._accepted.put(key, identity, now, min(now + _ACCEPTED_SECONDS, until))
         return identity
 
-    def _refusal(self, status: TokenStatus) -> str:
+    def _refusal(self, status: TokenReviewStatus) -> str:
         wanted = " or ".join(self._audiences)
         if not status.authenticated:
             return (
@@ -140,7 +121,7 @@ def account(name: str) -> Identity:
     return Identity(name, Method.KUBERNETES, groups=groups)
 
 
-def _identity(user: TokenUser, key: bytes) -> Identity:
+def _identity(user: UserInfo, key: bytes) -> Identity:
     credential = next(iter(user.extra.get(_CREDENTIAL, ())), "")
     return Identity(
         user.username,
@@ -151,9 +132,3 @@ def _identity(user: TokenUser, key: bytes) -> Identity:
         # Clusters before 1.32 do not name the token; a part of its hash tells it from others and opens nothing.
         credential=credential or f"sha256:{key.hex()[:16]}",
     )
-
-
-def _expiry(token: str) -> float:
-    """When the token ends by its own words, which the cluster has just verified; such of Secrets do not end."""
-    expiry = unverified_claims(token).get("exp", math.inf)
-    return float(expiry) if isinstance(expiry, (int, float)) else -math.inf

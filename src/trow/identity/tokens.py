@@ -10,7 +10,6 @@ import base64
 import math
 import secrets
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import jwt
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 ISSUER: Final = "trow"
 Grants: TypeAlias = tuple[tuple[Repository, frozenset[Permission]], ...]
 
-# Every JWT begins so: {" in base64.
 _ALGORITHM: Final = "EdDSA"
 # Clocks of replicas differ a little; that a token has expired needs no patience.
 _LEEWAY: Final = 30.0
@@ -128,7 +126,11 @@ class RegistryTokens:
         if (old := identity.delegation) is not None:
             issued_at = min(old.issued_at, now)
             generation = min(old.generation, generation)
-            grants, lists = _within(old, grants), lists & old.lists
+            lists &= old.lists
+            grants = tuple(
+                (repository, frozenset(each for each in permissions if old.covers(each, repository)))
+                for repository, permissions in grants
+            )
         expires_at = issued_at + self._lifetime
         if expires_at <= now:
             raise Stale("the token has expired; log in again")
@@ -152,7 +154,7 @@ class RegistryTokens:
 
     def remembered(self, text: str) -> Identity | None:
         """Whose token this is, where it was verified lately; never beyond its end, nor beyond a change of the keys."""
-        ring = self._keys.ring()
+        ring = self._keys.current()
         if ring is not self._ring:
             self._verified.clear()
             self._ring = ring
@@ -198,8 +200,9 @@ class RegistryTokens:
         """What a genuine token says."""
         if not is_jwt(text):
             raise Unauthorized("the token is malformed; send all of it, or log in again")
+        encoded = text.partition(".")[0]
         try:
-            header = msgspec.json.decode(_unpadded(text.partition(".")[0]), type=_Header)
+            header = msgspec.json.decode(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)), type=_Header)
         except (ValueError, RecursionError):
             raise Unauthorized("the token is not one that this registry issues; log in again") from None
         key = self._keys.verifying(header.kid)
@@ -222,17 +225,6 @@ class RegistryTokens:
             raise Unauthorized("the token lives longer than a token may; log in again")
         if not now < claims.exp:
             raise Stale("the token has expired; log in again")
-
-
-def _unpadded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _within(old: Delegation, grants: Grants) -> Grants:
-    return tuple(
-        (repository, frozenset(each for each in permissions if old.covers(each, repository)))
-        for repository, permissions in grants
-    )
 
 
 def _access(grants: Grants, lists: frozenset[str]) -> list[_Access]:
@@ -261,33 +253,27 @@ def _words(permissions: frozenset[Permission]) -> list[str]:
 
 
 def _identity(claims: _Claims) -> Identity:
+    holder, granted = claims.holder, claims.holder.grants
     try:
-        return replace(_whose(claims), delegation=_delegation(claims))
+        delegated = tuple(
+            (Repository.parse(each.name), _read(each.actions)) for each in claims.access if each.type == "repository"
+        )
+        lists = frozenset(each.name for each in claims.access if each.type == "registry")
+        return Identity(
+            claims.sub,
+            Method(holder.method),
+            uid=holder.uid,
+            groups=holder.groups,
+            extra=holder.extra,
+            credential=holder.credential,
+            grants=None
+            if granted is None
+            else tuple(Grant(RepositoryGlob.parse(glob), _read(words)) for glob, words in granted),
+            delegation=Delegation(claims.jti, claims.iat, delegated, lists, claims.generation),
+        )
     except (ValueError, NameInvalid):
         # A newer version may have issued it.
         raise Unauthorized("the token names rights that are not known here; log in again") from None
-
-
-def _whose(claims: _Claims) -> Identity:
-    holder = claims.holder
-    grants = holder.grants
-    return Identity(
-        claims.sub,
-        Method(holder.method),
-        holder.uid,
-        holder.groups,
-        holder.extra,
-        holder.credential,
-        None if grants is None else tuple(Grant(RepositoryGlob.parse(glob), _read(words)) for glob, words in grants),
-    )
-
-
-def _delegation(claims: _Claims) -> Delegation:
-    grants = tuple(
-        (Repository.parse(each.name), _read(each.actions)) for each in claims.access if each.type == "repository"
-    )
-    lists = frozenset(each.name for each in claims.access if each.type == "registry")
-    return Delegation(claims.jti, claims.iat, grants, lists, claims.generation)
 
 
 def _read(words: list[str] | tuple[str, ...]) -> frozenset[Permission]:

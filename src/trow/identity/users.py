@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.access.identity import Identity, Method
 from trow.identity import htpasswd
-from trow.identity.attempts import STRANGER, Lanes, keyed_hash
+from trow.identity.attempts import STRANGER, AttemptShares, CredentialHash
 from trow.lib.caches import TtlCache
 from trow.lib.file_watch import FileWatcher
 from trow.lib.files import read_bounded
@@ -57,7 +56,7 @@ class SingleUser:
     def __init__(self, user: str, password: str) -> None:
         self._identity = Identity(htpasswd.check_name(user), Method.PASSWORD)
         # Keyed hashes of equal length make the comparison's time independent of the credentials' content and length.
-        self._hash = _Hash()
+        self._hash = CredentialHash()
         self._expected = self._hash(user, password)
 
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
@@ -93,10 +92,10 @@ class UsersFile:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._hash = _Hash()
+        self._hash = CredentialHash()
         self._file = FileWatcher(lambda: [path], _read)
-        self._lanes = Lanes(_STRANGERS, _KNOWN, "password checks")
-        self._flights: SingleFlight[bool] = SingleFlight()
+        self._places = AttemptShares(_STRANGERS, _KNOWN, "password checks")
+        self._comparisons: SingleFlight[bool] = SingleFlight()
 
     def look(self) -> None:
         """Take over what has changed; call it every second, beside the event loop."""
@@ -114,7 +113,15 @@ class UsersFile:
         if loaded.refused.get(key, self._clock()):
             return None
         found = loaded.users.get(user)
-        right = await self._compared(key, found or self._somebody(user, loaded), secret, attempt)
+        # An unknown user costs what a known one does, and the same one always the same: no name can be told by time.
+        compared = found or loaded.listed[int.from_bytes(self._hash(user, "")[:8], "big") % len(loaded.listed)]
+
+        async def compare() -> bool:
+            async with self._places.hold(attempt):
+                return await asyncio.to_thread(htpasswd.verify_password, compared.hash, secret)
+
+        # A client's parallel requests with the same password are one comparison. A hash may change in between.
+        right = await self._comparisons.share(key + compared.hash.encode(), compare)
         if found is None or not right:
             loaded.refused.put(key, True, self._clock(), self._clock() + _REMEMBERED_FOR)
             return None
@@ -126,19 +133,6 @@ class UsersFile:
     def find(self, user: str) -> Identity | None:
         found = self._file.get().users.get(user)
         return None if found is None else _identity(found)
-
-    def _somebody(self, user: str, loaded: _Loaded) -> User:
-        # An unknown user costs what a known one does, and the same one always the same: no name can be told by time.
-        number = int.from_bytes(self._hash(user, "")[:8], "big")
-        return loaded.listed[number % len(loaded.listed)]
-
-    async def _compared(self, key: bytes, user: User, secret: str, attempt: Attempt) -> bool:
-        # A client's parallel requests with the same password are one comparison. A hash may change in between.
-        return await self._flights.share(key + user.hash.encode(), lambda: self._compare(user, secret, attempt))
-
-    async def _compare(self, user: User, secret: str, attempt: Attempt) -> bool:
-        async with self._lanes.hold(attempt):
-            return await asyncio.to_thread(htpasswd.matches, user.hash, secret)
 
 
 def _identity(user: User) -> Identity:
@@ -160,13 +154,3 @@ def _read(paths: Sequence[Path]) -> _Loaded:
     (path,) = paths
     users = htpasswd.parse(read_bounded(path, htpasswd.LONGEST_FILE), str(path))
     return _Loaded(users, list(users.values()))
-
-
-class _Hash:
-    """A hash of a user and a password that only this process can make."""
-
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-
-    def __call__(self, user: str, secret: str) -> bytes:
-        return keyed_hash(self._key, user, secret)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from trow.access.reviews import SubjectAccessReviewStatus, TokenReviewStatus  # noqa: TC001 - msgspec reads them
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -17,33 +18,6 @@ _Authentication: TypeAlias = Literal["authentication.k8s.io/v1"]
 _Authorization: TypeAlias = Literal["authorization.k8s.io/v1"]
 _TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 _ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-
-
-class User(Struct, frozen=True):
-    """Whom a token belongs to."""
-
-    username: str = ""
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    extra: dict[str, tuple[str, ...]] = {}
-
-
-class TokenReviewStatus(Struct, frozen=True):
-    """The cluster's word about a token; ``authenticated`` without a common audience means nothing."""
-
-    authenticated: bool = False
-    user: User = User()
-    audiences: tuple[str, ...] = ()
-    error: str = ""
-
-
-class AccessReviewStatus(Struct, frozen=True, rename="camel"):
-    """The cluster's word about a wish; ``denied`` is a veto, ``evaluation_error`` says that it is not sure."""
-
-    allowed: bool
-    denied: bool = False
-    reason: str = ""
-    evaluation_error: str = ""
 
 
 class _TokenSpec(Struct, frozen=True):
@@ -84,7 +58,7 @@ class _AccessQuestion(Struct, frozen=True, rename="camel"):
 class _SubjectAccessReview(Struct, frozen=True, rename="camel"):
     api_version: _Authorization
     kind: Literal["SubjectAccessReview"]
-    status: AccessReviewStatus
+    status: SubjectAccessReviewStatus
 
 
 class Reviews:
@@ -112,7 +86,7 @@ class Reviews:
         groups: Sequence[str],
         extra: Sequence[tuple[str, tuple[str, ...]]],
         attributes: Mapping[str, str],
-    ) -> AccessReviewStatus:
+    ) -> SubjectAccessReviewStatus:
         """Whether somebody may do what ``attributes`` (the API's ``resourceAttributes``) describe.
 
         Raises:

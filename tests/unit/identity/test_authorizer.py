@@ -10,7 +10,7 @@ from trow.access.identity import ANONYMOUS, Delegation, Grant, Identity, Method
 from trow.access.permissions import ACTIONS, READING, Permission, expand
 from trow.access.rules import Decision, Rule, Subjects
 from trow.identity import remedies
-from trow.identity.authorizer import Guard
+from trow.identity.authorizer import AuthorizerChain
 from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Unavailable
 from trow.oci.names import Repository
@@ -80,15 +80,17 @@ class OtherAuthorizer:
         return ("theirs/",) if identity.name in self.names else ()
 
 
-def decide(guard: Guard, identity: Identity, permission: Permission, repository: Repository = APP) -> Decision:
+def decide(
+    guard: AuthorizerChain, identity: Identity, permission: Permission, repository: Repository = APP
+) -> Decision:
     return run(guard.decide(identity, permission, NONE if permission in GLOBAL else repository))
 
 
-def allowed(guard: Guard, identity: Identity, repository: Repository = APP) -> set[Permission]:
+def allowed(guard: AuthorizerChain, identity: Identity, repository: Repository = APP) -> set[Permission]:
     return {each for each in Permission if decide(guard, identity, each, repository).allowed}
 
 
-def visible(guard: Guard, identity: Identity, *repositories: Repository) -> list[bool]:
+def visible(guard: AuthorizerChain, identity: Identity, *repositories: Repository) -> list[bool]:
     return list(run(guard.visible(identity, repositories)))
 
 
@@ -116,7 +118,7 @@ def visible(guard: Guard, identity: Identity, *repositories: Repository) -> list
     ],
 )
 def test_what_rules_and_grants_allow(identity: Identity, repository: Repository, expected: set[Permission]) -> None:
-    assert allowed(Guard([DEV]), identity, repository) == expected
+    assert allowed(AuthorizerChain([DEV]), identity, repository) == expected
 
 
 @pytest.mark.parametrize(
@@ -128,11 +130,11 @@ def test_what_rules_and_grants_allow(identity: Identity, repository: Repository,
     ],
 )
 def test_who_may_pull_anonymously_may_pull_logged_in(identity: Identity, expected: set[Permission]) -> None:
-    assert allowed(Guard([], anonymous="pull"), identity) == expected
+    assert allowed(AuthorizerChain([], anonymous="pull"), identity) == expected
 
 
 def test_open_to_all_without_authentication() -> None:
-    guard = Guard([], open_to_all=True)
+    guard = AuthorizerChain([], open_to_all=True)
     assert allowed(guard, ANONYMOUS) == set(Permission)
     assert decide(guard, ANONYMOUS, P.PUSH).reason == "open to all: no authentication is configured"
     assert visible(guard, ANONYMOUS, APP, OTHER) == [True, True]
@@ -140,29 +142,29 @@ def test_open_to_all_without_authentication() -> None:
 
 def test_without_anything_everything_is_denied() -> None:
     for identity in (ANONYMOUS, BOB, delegated(BOB), robot()):
-        assert allowed(Guard([]), identity) <= {P.OPEN, P.PING}
+        assert allowed(AuthorizerChain([]), identity) <= {P.OPEN, P.PING}
 
 
 def test_anonymous_may_be_in_a_rule() -> None:
     public = rule("public", Subjects(anonymous=True), "public/*", P.PULL)
-    guard = Guard([public])
+    guard = AuthorizerChain([public])
     assert allowed(guard, ANONYMOUS, Repository.parse("public/x")) == {P.OPEN, P.PULL}
     assert allowed(guard, ANONYMOUS, APP) == {P.OPEN}
 
 
 def test_zot_31801_no_permission_follows_from_another() -> None:
-    guard = Guard([DEV])
+    guard = AuthorizerChain([DEV])
     for permission in (P.DELETE, P.TAG_OVERWRITE, P.AUDIT, P.ADMIN):
         assert not decide(guard, ALICE, permission).allowed
 
 
 def test_harbor_23675_a_name_is_no_right() -> None:
-    guard = Guard([rule("robots", Subjects(users=frozenset({"robot:ci"})), "**", P.ADMIN)])
+    guard = AuthorizerChain([rule("robots", Subjects(users=frozenset({"robot:ci"})), "**", P.ADMIN)])
     assert allowed(guard, robot(("team-b/*", [P.PULL])), APP) == {P.OPEN, P.PING}  # its grants decide alone
 
 
 def test_reasons_name_what_allowed_and_what_is_missing() -> None:
-    guard = Guard([DEV])
+    guard = AuthorizerChain([DEV])
     assert decide(guard, ALICE, P.PULL).reason == "allowed by dev"
     assert decide(guard, BOB, P.PULL).reason == "no rule of access.rules allows it"
     assert decide(guard, ANONYMOUS, P.PING).reason == "nobody is logged in"
@@ -216,7 +218,7 @@ def test_reasons_name_what_allowed_and_what_is_missing() -> None:
 def test_a_denial_says_what_would_allow_it(
     identity: Identity, permission: Permission, repository: Repository, fix: str
 ) -> None:
-    denied = decide(Guard([DEV]), identity, permission, repository)
+    denied = decide(AuthorizerChain([DEV]), identity, permission, repository)
     assert (denied.allowed, denied.fix) == (False, fix)
 
 
@@ -226,7 +228,7 @@ def test_the_rule_that_a_denial_proposes_allows_it() -> None:
         identity = Identity(name, Method.OIDC)
         words = yaml.safe_load(remedies.rule(identity, P.PULL, APP))
         proposed = rule("new", Subjects(users=frozenset(words["users"])), words["repositories"][0], P.PULL)
-        assert decide(Guard([proposed]), identity, P.PULL).allowed, name
+        assert decide(AuthorizerChain([proposed]), identity, P.PULL).allowed, name
 
 
 # with a token
@@ -253,22 +255,22 @@ def test_the_rule_that_a_denial_proposes_allows_it() -> None:
     ],
 )
 def test_a_token_limits_what_may_be_done(identity: Identity, expected: set[Permission]) -> None:
-    assert allowed(Guard([DEV]), identity) == expected | {P.OPEN, P.PING}
+    assert allowed(AuthorizerChain([DEV]), identity) == expected | {P.OPEN, P.PING}
 
 
 def test_nobody_may_ping_with_a_token() -> None:
     token = delegated(ANONYMOUS, (APP, {P.PULL}))
-    assert allowed(Guard([]), token) == {P.OPEN, P.PING, P.PULL}
-    assert allowed(Guard([], anonymous="pull"), delegated(ANONYMOUS)) == {P.OPEN, P.PING}
+    assert allowed(AuthorizerChain([]), token) == {P.OPEN, P.PING, P.PULL}
+    assert allowed(AuthorizerChain([], anonymous="pull"), delegated(ANONYMOUS)) == {P.OPEN, P.PING}
 
 
 def test_overwriting_a_tag_takes_the_holders_right_too() -> None:
     owner = rule("owner", Subjects(users=frozenset({"alice"})), "team-a/*", P.TAG_OVERWRITE)
     token = delegated(ALICE, (APP, {P.PUSH}))
-    assert not decide(Guard([DEV]), token, P.TAG_OVERWRITE).allowed
-    assert decide(Guard([owner]), token, P.TAG_OVERWRITE).reason == "allowed by owner"
+    assert not decide(AuthorizerChain([DEV]), token, P.TAG_OVERWRITE).allowed
+    assert decide(AuthorizerChain([owner]), token, P.TAG_OVERWRITE).reason == "allowed by owner"
     cluster = OtherAuthorizer("alice")
-    assert decide(Guard([], external=cluster), token, P.TAG_OVERWRITE).allowed
+    assert decide(AuthorizerChain([], external=cluster), token, P.TAG_OVERWRITE).allowed
     assert cluster.asked == [(ALICE, P.TAG_OVERWRITE, APP)]
 
 
@@ -277,19 +279,19 @@ def test_overwriting_a_tag_takes_the_holders_right_too() -> None:
 
 def test_the_cluster_is_asked_for_what_no_rule_allows() -> None:
     cluster = OtherAuthorizer("bob")
-    guard = Guard([DEV], external=cluster)
+    guard = AuthorizerChain([DEV], external=cluster)
     assert decide(guard, ALICE, P.PULL).reason == "allowed by dev"
     assert not cluster.asked
     assert decide(guard, BOB, P.PULL).reason == "the cluster says so"
     assert decide(guard, BOB, P.ADMIN).allowed
     denied = decide(guard, ALICE, P.DELETE)
     assert denied.reason == "no rule of access.rules allows it; the cluster says so"
-    assert decide(Guard([], external=cluster), ALICE, P.DELETE).reason == "the cluster says so"
+    assert decide(AuthorizerChain([], external=cluster), ALICE, P.DELETE).reason == "the cluster says so"
 
 
 def test_the_cluster_is_not_asked_for_robots_nor_for_what_a_token_says() -> None:
     cluster = OtherAuthorizer("robot:ci", "alice")
-    guard = Guard([], external=cluster)
+    guard = AuthorizerChain([], external=cluster)
     assert not decide(guard, robot(), P.PULL).allowed
     assert not decide(guard, delegated(ALICE), P.PULL).allowed
     assert decide(guard, delegated(ALICE, (APP, {P.PULL})), P.PULL).allowed
@@ -300,7 +302,7 @@ def test_the_cluster_is_not_asked_for_robots_nor_for_what_a_token_says() -> None
 
 def test_the_cluster_decides_for_each_repository_what_is_listed() -> None:
     cluster = OtherAuthorizer()
-    guard = Guard([], external=cluster)
+    guard = AuthorizerChain([], external=cluster)
     assert decide(guard, BOB, P.LIST).allowed
     assert not decide(guard, delegated(BOB), P.LIST).allowed
     assert not cluster.asked
@@ -308,13 +310,13 @@ def test_the_cluster_decides_for_each_repository_what_is_listed() -> None:
 
 def test_the_cluster_is_asked_whether_everybody_may_list() -> None:
     cluster = OtherAuthorizer()
-    assert not decide(Guard([], external=cluster), ANONYMOUS, P.LIST).allowed
+    assert not decide(AuthorizerChain([], external=cluster), ANONYMOUS, P.LIST).allowed
     assert cluster.asked
 
 
 def test_no_answer_is_no_denial() -> None:
     with pytest.raises(Unavailable):
-        decide(Guard([], external=OtherAuthorizer("down")), BOB, P.PULL)
+        decide(AuthorizerChain([], external=OtherAuthorizer("down")), BOB, P.PULL)
 
 
 # what is visible
@@ -337,21 +339,21 @@ PULLER = rule("puller", Subjects(users=frozenset({"bob"})), "team-b/*", P.PULL)
     ],
 )
 def test_visible_is_what_may_be_listed_and_pulled(identity: Identity, expected: list[bool]) -> None:
-    assert visible(Guard([DEV, LISTER, PULLER]), identity, APP, OTHER) == expected
+    assert visible(AuthorizerChain([DEV, LISTER, PULLER]), identity, APP, OTHER) == expected
 
 
 def test_visible_to_all_where_all_may_pull() -> None:
     for identity in (ANONYMOUS, BOB, robot(), delegated(BOB)):
-        assert visible(Guard([], anonymous="pull"), identity, APP, OTHER) == [True, True]
+        assert visible(AuthorizerChain([], anonymous="pull"), identity, APP, OTHER) == [True, True]
 
 
 def test_the_cluster_is_asked_for_what_the_rules_leave_open() -> None:
     cluster = OtherAuthorizer("alice")
-    assert visible(Guard([DEV], external=cluster), delegated(ALICE), OTHER, APP, OTHER) == [True, True, True]
+    assert visible(AuthorizerChain([DEV], external=cluster), delegated(ALICE), OTHER, APP, OTHER) == [True, True, True]
     assert cluster.asked == [(ALICE, None, (OTHER, OTHER))]
-    assert visible(Guard([DEV], external=OtherAuthorizer()), ALICE, OTHER, APP) == [False, True]
-    assert visible(Guard([DEV], external=cluster), ALICE, APP) == [True]
-    assert visible(Guard([DEV], external=cluster), ALICE) == []
+    assert visible(AuthorizerChain([DEV], external=OtherAuthorizer()), ALICE, OTHER, APP) == [False, True]
+    assert visible(AuthorizerChain([DEV], external=cluster), ALICE, APP) == [True]
+    assert visible(AuthorizerChain([DEV], external=cluster), ALICE) == []
     assert len(cluster.asked) == 1
 
 
@@ -359,7 +361,7 @@ def test_the_cluster_is_asked_for_what_the_rules_leave_open() -> None:
 
 
 def test_decisions_are_remembered_for_the_very_identity() -> None:
-    guard = Guard([DEV])
+    guard = AuthorizerChain([DEV])
     assert decide(guard, ALICE, P.PULL).allowed
     without = Identity("alice", Method.PASSWORD)
     assert not decide(guard, without, P.PULL).allowed  # of the same name and credential, with other groups
@@ -367,7 +369,7 @@ def test_decisions_are_remembered_for_the_very_identity() -> None:
 
 
 def test_every_action_has_an_answer() -> None:
-    guard = Guard([DEV], external=OtherAuthorizer())
+    guard = AuthorizerChain([DEV], external=OtherAuthorizer())
     for identity in (ALICE, ANONYMOUS, robot(), delegated(ALICE)):
         for permission in ACTIONS:
             assert decide(guard, identity, permission).reason
@@ -385,11 +387,15 @@ def test_names_that_somebody_may_see_begin_as_the_rules_do() -> None:
         rule("d", dev, "other/**", P.PULL),
         rule("e", bob, "hidden/**", P.LIST, P.PULL),
     ]
-    assert [*Guard(rules).prefixes(ALICE)] == ["team-a/", "team-b/app-"]
-    assert [*Guard(rules).prefixes(BOB)] == ["hidden/"]
-    assert [*Guard(rules).prefixes(ANONYMOUS)] == []
-    assert [*Guard(rules).prefixes(robot(("x/**", [P.LIST]), ("x/y/*", [P.PULL])))] == ["x/y/"]
-    assert [*Guard(rules, anonymous="pull").prefixes(ANONYMOUS)] == [""]
-    assert [*Guard([], open_to_all=True).prefixes(ANONYMOUS)] == [""]
-    assert [*Guard(rules, external=OtherAuthorizer("alice")).prefixes(ALICE)] == ["team-a/", "team-b/app-", "theirs/"]
-    assert [*Guard(rules, external=OtherAuthorizer("alice")).prefixes(BOB)] == ["hidden/"]
+    assert [*AuthorizerChain(rules).prefixes(ALICE)] == ["team-a/", "team-b/app-"]
+    assert [*AuthorizerChain(rules).prefixes(BOB)] == ["hidden/"]
+    assert [*AuthorizerChain(rules).prefixes(ANONYMOUS)] == []
+    assert [*AuthorizerChain(rules).prefixes(robot(("x/**", [P.LIST]), ("x/y/*", [P.PULL])))] == ["x/y/"]
+    assert [*AuthorizerChain(rules, anonymous="pull").prefixes(ANONYMOUS)] == [""]
+    assert [*AuthorizerChain([], open_to_all=True).prefixes(ANONYMOUS)] == [""]
+    assert [*AuthorizerChain(rules, external=OtherAuthorizer("alice")).prefixes(ALICE)] == [
+        "team-a/",
+        "team-b/app-",
+        "theirs/",
+    ]
+    assert [*AuthorizerChain(rules, external=OtherAuthorizer("alice")).prefixes(BOB)] == ["hidden/"]

@@ -87,7 +87,7 @@ def test_the_first_of_several_files_signs_and_all_verify(folder: Path) -> None:
     old, new = folder / "token-0001.pem", folder / "token-0002.pem"
     ring = KeyRing([old, new])
     assert ring.signing().path == old
-    assert all(ring.verifying(key.id) is key for key in ring.ring().keys)
+    assert all(ring.verifying(key.id) is key for key in ring.current().keys)
     assert KeyRing([new, old]).signing().path == new
 
 
@@ -133,7 +133,7 @@ def test_numbers_order_keys_and_other_files_are_left_alone(folder: Path) -> None
     (folder / "token-0001.pem").rename(folder / "token-9999.pem")
     (folder / "token-1.pem").write_text("not one")
     assert rotate(folder, 0)[0].name == "token-10000.pem"
-    assert [key.path.name for key in KeyRing.in_folder(folder).ring().keys] == ["token-10000.pem", "token-9999.pem"]
+    assert [key.path.name for key in KeyRing.in_folder(folder).current().keys] == ["token-10000.pem", "token-9999.pem"]
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ def test_too_many_keys(folder: Path) -> None:
 
 def test_a_broken_new_key_leaves_the_old_ones_in_force(folder: Path) -> None:
     ring = load_or_create(folder)
-    before = ring.ring()
+    before = ring.current()
     (folder / "token-0002.pem").write_text("half a ke")
     ring.look()
-    assert ring.ring() is before
+    assert ring.current() is before
     (folder / "token-0002.pem").unlink()
     ring.look()
     assert ring.signing().id == before.keys[0].id

@@ -11,8 +11,8 @@ import pytest
 from support.waiting import eventually
 from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.access.permissions import Permission
-from trow.identity.rbac import Place, RbacAuthorizer, RepositoryMap
-from trow.kube.reviews import AccessReviewStatus
+from trow.access.reviews import SubjectAccessReviewStatus
+from trow.identity.rbac import RbacAuthorizer, RbacResource, RepositoryMap
 from trow.oci.errors import TooManyRequests, Unavailable
 from trow.oci.names import Repository
 
@@ -29,8 +29,10 @@ ACCOUNT = Identity(
     extra=(("authentication.kubernetes.io/pod-name", ("web",)),),
 )
 APP = Repository("team-a/app")
-YES = AccessReviewStatus(allowed=True, reason='RBAC: allowed by RoleBinding "pull/team-a" of ClusterRole "puller"')
-NO = AccessReviewStatus(allowed=False)
+YES = SubjectAccessReviewStatus(
+    allowed=True, reason='RBAC: allowed by RoleBinding "pull/team-a" of ClusterRole "puller"'
+)
+NO = SubjectAccessReviewStatus(allowed=False)
 
 
 def written(attributes: Mapping[str, str]) -> str:
@@ -45,7 +47,7 @@ class FakeRbac:
     """Allows what is in `rights`, and answers otherwise as a test says."""
 
     rights: set[str] = field(default_factory=set)
-    answers: dict[str, AccessReviewStatus] = field(default_factory=dict)
+    answers: dict[str, SubjectAccessReviewStatus] = field(default_factory=dict)
     repositories: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     askers: list[tuple[Any, ...]] = field(default_factory=list)
@@ -58,7 +60,7 @@ class FakeRbac:
 
     async def access(
         self, user: str, uid: str, groups: Sequence[str], extra: Extra, attributes: Mapping[str, str]
-    ) -> AccessReviewStatus:
+    ) -> SubjectAccessReviewStatus:
         question = written(attributes)
         self.asked.append(question)
         self.askers.append((user, uid, tuple(groups), extra))
@@ -117,14 +119,14 @@ def rbac(cluster: FakeRbac) -> RbacAuthorizer:
 )
 def test_a_repository_has_its_place(repository: str, place: tuple[str, str, str]) -> None:
     namespaces = {"old/team": "team-b", "old/team/special": "team-c", "nginx": "team-d", "f/internal": "team-e"}
-    assert RepositoryMap(namespaces).locate(Repository.parse(repository)) == Place(*place)
+    assert RepositoryMap(namespaces).locate(Repository.parse(repository)) == RbacResource(*place)
 
 
 @pytest.mark.parametrize("repository", ["app", "f"])
 def test_a_repository_of_one_component_has_a_place_only_by_default(repository: str) -> None:
     assert RepositoryMap().locate(Repository(repository)) is None
     found = RepositoryMap(default_namespace="images").locate(Repository(repository))
-    assert found == Place("repositories", "images", repository)
+    assert found == RbacResource("repositories", "images", repository)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +307,7 @@ async def test_only_the_cluster_says_who_is_of_the_system(
 
 async def test_a_veto_is_a_denial_and_ends_the_questions(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     cluster.answers = {
-        "create repositories team-a:app": AccessReviewStatus(allowed=False, denied=True, reason="frozen")
+        "create repositories team-a:app": SubjectAccessReviewStatus(allowed=False, denied=True, reason="frozen")
     }
     cluster.rights = {"create repositories/referrers team-a:app"}
     decision = await rbac.decide(ACCOUNT, Permission.ATTACH, APP)
@@ -315,24 +317,26 @@ async def test_a_veto_is_a_denial_and_ends_the_questions(cluster: FakeRbac, rbac
 
 
 async def test_a_veto_beats_an_allowance(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
-    cluster.answers = {"get repositories/content team-a:app": AccessReviewStatus(allowed=True, denied=True)}
+    cluster.answers = {"get repositories/content team-a:app": SubjectAccessReviewStatus(allowed=True, denied=True)}
     assert not (await rbac.decide(ACCOUNT, Permission.PULL, APP)).allowed
 
 
 async def test_a_cluster_that_is_not_sure_is_asked_again_later(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
     question = "get repositories/content team-a:app"
-    cluster.answers = {question: AccessReviewStatus(allowed=False, evaluation_error="webhook secret")}
+    cluster.answers = {question: SubjectAccessReviewStatus(allowed=False, evaluation_error="webhook secret")}
     for _ in range(2):
         with pytest.raises(Unavailable, match="cannot tell whether") as caught:
             await rbac.decide(ACCOUNT, Permission.PULL, APP)
         assert "secret" not in caught.value.message
     assert cluster.asked == [question] * 2
-    cluster.answers = {question: AccessReviewStatus(allowed=True, evaluation_error="another one failed")}
+    cluster.answers = {question: SubjectAccessReviewStatus(allowed=True, evaluation_error="another one failed")}
     assert (await rbac.decide(ACCOUNT, Permission.PULL, APP)).allowed
 
 
 async def test_a_reason_has_a_limit(cluster: FakeRbac, rbac: RbacAuthorizer) -> None:
-    cluster.answers = {"get repositories/content team-a:app": AccessReviewStatus(allowed=True, reason="x" * 100_000)}
+    cluster.answers = {
+        "get repositories/content team-a:app": SubjectAccessReviewStatus(allowed=True, reason="x" * 100_000)
+    }
     assert len((await rbac.decide(ACCOUNT, Permission.PULL, APP)).reason) == 1024
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trow.access.identity import Method, Workload
+from trow.access.reviews import TokenReviewStatus, UserInfo
 from trow.identity.service_accounts import ServiceAccountTokens
-from trow.kube.reviews import TokenReviewStatus, User
 from trow.lib.single_flight import SingleFlight
 from trow.oci.errors import Unauthorized, Unavailable
 
@@ -32,7 +32,7 @@ def token(name: str = "a", **claims: Any) -> str:
 
 
 def accepted(name: str = NAME, audiences: Sequence[str] = (AUDIENCE,), **user: Any) -> TokenReviewStatus:
-    return TokenReviewStatus(authenticated=True, user=User(name, **user), audiences=tuple(audiences))
+    return TokenReviewStatus(authenticated=True, user=UserInfo(name, **user), audiences=tuple(audiences))
 
 
 @dataclass
@@ -95,7 +95,7 @@ async def test_a_token_without_an_id_is_told_by_a_part_of_its_hash(tokens: Servi
     ("status", "message"),
     [
         (TokenReviewStatus(error="expired secret"), "expired.*gone.*another audience"),
-        (TokenReviewStatus(audiences=(AUDIENCE,), user=User(NAME)), "expired.*gone.*another audience"),
+        (TokenReviewStatus(audiences=(AUDIENCE,), user=UserInfo(NAME)), "expired.*gone.*another audience"),
         (accepted(audiences=()), "for the API server"),
         (accepted(audiences=("https://kubernetes.default.svc",)), "for the API server"),
         (accepted("ann"), "OIDC"),

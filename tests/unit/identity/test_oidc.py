@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.issuer import AUDIENCE, Issuer, new_key, public_jwk
 from trow.access.identity import Method
 from trow.identity.jwts import unverified_claims
-from trow.identity.oidc import IssuerSettings, OidcIssuer, same_prefix
+from trow.identity.oidc import IssuerSettings, OidcIssuer, conflict_between
 from trow.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
@@ -399,5 +399,5 @@ def test_settings_that_would_be_unsafe_are_refused(changes: dict[str, Any], mess
 def test_issuers_do_not_share_names(changes: dict[str, Any], message: str | None) -> None:
     one = IssuerSettings("a", "https://a.example", (AUDIENCE,))
     usual: dict[str, Any] = {"name": "b", "url": "https://b.example", "audiences": (AUDIENCE,)}
-    found = same_prefix([one, IssuerSettings(**usual | changes)])
+    found = conflict_between([one, IssuerSettings(**usual | changes)])
     assert (message or "None") in str(found)

@@ -13,7 +13,7 @@ from trow.access.identity import Grant, Identity, Method
 from trow.access.permissions import Permission, expand
 from trow.access.ports import RobotToken
 from trow.identity.credentials import Stale
-from trow.identity.robots import Robots, new_token
+from trow.identity.robots import RobotVerifier, new_token
 from trow.lib.globs import RepositoryGlob
 from trow.oci.errors import Unauthorized, Unavailable
 
@@ -31,8 +31,8 @@ class Store:
         return self.tokens.get(id)
 
 
-def robots(*tokens: RobotToken, now: float = 1500.0) -> Robots:
-    return Robots(Store(*tokens), lambda: now)
+def robots(*tokens: RobotToken, now: float = 1500.0) -> RobotVerifier:
+    return RobotVerifier(Store(*tokens), lambda: now)
 
 
 def test_a_new_token_is_random_and_stored_as_a_hash() -> None:
@@ -87,7 +87,7 @@ async def test_a_robot_is_known_by_its_token() -> None:
 async def test_a_malformed_token_is_refused_before_the_store_is_asked(text: str) -> None:
     store = Store(TOKEN)
     with pytest.raises(Unauthorized, match="malformed"):
-        await Robots(store).verify(text)
+        await RobotVerifier(store).verify(text)
     assert not store.asked
 
 
@@ -111,7 +111,7 @@ async def test_expired_and_revoked_are_told_apart_to_who_has_the_secret() -> Non
 
 async def test_cve_2026_35172_a_revoked_token_is_of_no_use_at_once() -> None:
     store = Store(TOKEN)
-    found = Robots(store, lambda: 1500.0)
+    found = RobotVerifier(store, lambda: 1500.0)
     await found.verify(TEXT)
     store.tokens[TOKEN.id] = replace(TOKEN, revoked_at=1500.0)
     with pytest.raises(Stale):
@@ -147,7 +147,7 @@ async def test_unavailable_passes_through() -> None:
             raise Unavailable("no database")
 
     with pytest.raises(Unavailable):
-        await Robots(Broken()).verify(TEXT)
+        await RobotVerifier(Broken()).verify(TEXT)
 
 
 @given(st.one_of(st.text(), st.from_regex(r"trow_[a-z2-7]{12}_[A-Za-z0-9_-]{43}")))

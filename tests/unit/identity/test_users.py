@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hashes that were compared, in turn."""
     hashes: list[str] = []
-    really = htpasswd.matches
+    really = htpasswd.verify_password
 
     def matches(hashed: str, secret: str) -> bool:
         hashes.append(hashed)
@@ -441,8 +441,8 @@ def test_hash_password_makes_what_the_file_takes() -> None:
     assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert hashed != htpasswd.hash_password(SECRET)
     assert htpasswd.parse(User("alice", hashed, ("dev",)).line().encode(), "users")["alice"].groups == ("dev",)
-    assert htpasswd.matches(hashed, SECRET)
-    assert not htpasswd.matches(hashed, SECRET + "x")
+    assert htpasswd.verify_password(hashed, SECRET)
+    assert not htpasswd.verify_password(hashed, SECRET + "x")
 
 
 def test_a_user_does_not_show_its_hash() -> None:

@@ -12,10 +12,11 @@ import pytest
 import trustme
 
 from support.apiserver import Answer, ApiServer
+from trow.access.reviews import SubjectAccessReviewStatus, TokenReviewStatus
 from trow.kube import reviews
 from trow.kube.access import Access
 from trow.kube.client import KubeClient
-from trow.kube.reviews import AccessReviewStatus, Reviews, TokenReviewStatus
+from trow.kube.reviews import Reviews
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def server() -> Iterator[ApiServer]:
 
 async def ask(
     access: Access, times: int = 1, seconds: float = 5.0, observe: Callable[[str, float], None] | None = None
-) -> AccessReviewStatus:
+) -> SubjectAccessReviewStatus:
     """The last answer of several questions, one after another."""
     client = KubeClient(access, total_seconds=seconds, connect_seconds=seconds, observe=observe)
     asks = Reviews(client)
@@ -55,7 +56,7 @@ async def trouble(access: Access, seconds: float = 5.0) -> str:
 async def test_access_is_asked_in_the_words_of_kubernetes(server: ApiServer) -> None:
     server.reply = lambda kind, spec: {"allowed": True, "reason": f"{kind} ok"}
     answer = await ask(Access(server.url, token=TOKEN))
-    assert answer == AccessReviewStatus(allowed=True, reason="SubjectAccessReview ok")
+    assert answer == SubjectAccessReviewStatus(allowed=True, reason="SubjectAccessReview ok")
     assert server.specs == [
         {
             "user": "ann",
@@ -268,7 +269,7 @@ async def ask_many(server: ApiServer, seconds: float) -> list[type]:
 
 async def test_few_requests_are_under_way_at_once(server: ApiServer) -> None:
     server.delay = 0.05
-    assert set(await ask_many(server, seconds=20)) == {AccessReviewStatus}
+    assert set(await ask_many(server, seconds=20)) == {SubjectAccessReviewStatus}
     assert 1 < server.busiest <= 32
 
 

@@ -13,8 +13,8 @@ from trow.access import rules as access
 from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.access.permissions import ACTIONS, Permission, expand
 from trow.access.rules import Rule, Subjects
-from trow.identity import remembered
-from trow.identity.remembered import RuleDecisions
+from trow.identity import rule_decisions
+from trow.identity.rule_decisions import RuleDecisions
 from trow.lib.globs import RepositoryGlob
 from trow.oci.names import Repository
 
@@ -85,7 +85,7 @@ def test_rules_are_asked_once_for_all_whom_they_do_not_tell_apart(monkeypatch: p
 @pytest.mark.slow
 def test_those_with_long_names_groups_and_claims_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some times as many as are remembered, each with 64 KiB of what its issuer has signed."""
-    monkeypatch.setattr(remembered, "MOST", 512)
+    monkeypatch.setattr(rule_decisions, "MOST_DECISIONS", 512)
     decisions = RuleDecisions(RULES)
     tracemalloc.start()
     try:

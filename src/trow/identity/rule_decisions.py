@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trow.access import rules as access
+from trow.access import rules as access_rules
 from trow.access.identity import Method
 from trow.lib.caches import LruCache
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trow.access.rules import Decision, Rule
     from trow.oci.names import Repository
 
-MOST: Final = 8192
+MOST_DECISIONS: Final = 8192
 _DIGEST_BYTES: Final = 16
 _ANONYMOUS: Final = b""
 
@@ -39,18 +39,18 @@ class RuleDecisions:
         self._groups = frozenset[str]().union(*(each.groups for each in subjects))
         claims = {key for each in subjects for key, _ in each.claims}
         self._claims = tuple(sorted(claims | {"issuer"})) if any(each.issuer for each in subjects) else ()
-        self._decisions: LruCache[_Key, Decision] = LruCache(MOST)
+        self._decisions: LruCache[_Key, Decision] = LruCache(MOST_DECISIONS)
 
     def decide(self, identity: Identity, permission: Permission, repository: Repository) -> Decision:
         """What the rules say."""
-        key = self._what_decides(identity), permission, repository
+        key = self._distinct(identity), permission, repository
         decision = self._decisions.get(key)
         if decision is None:
-            decision = access.decide(self._rules, identity, permission, repository)
+            decision = access_rules.decide(self._rules, identity, permission, repository)
             self._decisions.put(key, decision)
         return decision
 
-    def _what_decides(self, identity: Identity) -> bytes:
+    def _distinct(self, identity: Identity) -> bytes:
         if identity.anonymous:
             return _ANONYMOUS
         name = identity.name if identity.name in self._users else ""
