@@ -21,7 +21,7 @@ from trow.access.identity import Identity, Method
 from trow.access.permissions import ACTIONS, Permission
 from trow.access.reviews import SubjectAccessReviewStatus
 from trow.audit.queries import Query
-from trow.audit.record import Actor, Client, Record, Workload
+from trow.audit.record import Record, RecordedActor, RecordedClient, RecordedWorkload
 from trow.cli import command_line
 from trow.config import SETTINGS, AccessRule, Config, ConfigError, load
 from trow.http.errors import status_of
@@ -328,7 +328,8 @@ def test_documented_globs_cover_what_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "struct"), [("Members", Record), ("actor", Actor), ("workload", Workload), ("client", Client)]
+    ("title", "struct"),
+    [("Members", Record), ("actor", RecordedActor), ("workload", RecordedWorkload), ("client", RecordedClient)],
 )
 def test_every_member_of_a_record_is_documented(title: str, struct: type[msgspec.Struct]) -> None:
     assert sorted(first_cells("audit-record.md", title)) == sorted(struct.__struct_fields__)

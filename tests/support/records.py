@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from support.registry import Client
     from support.team import TeamClient
-    from trow.audit.checks import Report
+    from trow.audit.checks import VerificationReport
 
 AUDIT: Final = "/api/v1/audit"
 
@@ -65,7 +65,7 @@ class Records:
 # ---- without a server
 
 
-def verified(data: Path) -> Report:
+def verified(data: Path) -> VerificationReport:
     """The trail of a data directory is as it was written, and signed; a server may be using it."""
     key = SigningKey.load(data / "keys" / "audit.pem").public
     report = verify_database(data / "audit.db", {key.id: key})

@@ -119,7 +119,7 @@ async def _webhook(config: Config, trail: AuditTrail) -> AsyncIterator[Webhook |
     # The HTTP client that it brings takes as much memory as everything else.
     from trow.audit.webhook import Webhook  # noqa: PLC0415
 
-    webhook = Webhook(trail, _target(config, audit.webhook))
+    webhook = Webhook(trail.writer, _target(config, audit.webhook))
     async with in_background(webhook.run):
         yield webhook
 
@@ -128,7 +128,7 @@ def _target(config: Config, url: str) -> Target:
     from trow.audit.webhook import Target  # noqa: PLC0415 - see above
 
     audit = config.audit
-    return Target.parse(
+    return Target(
         url,
         format=audit.webhook_format,
         source=config.listen.public_url or f"/{config.tokens.service}",

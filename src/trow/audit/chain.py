@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from trow.audit import record as records
 from trow.registry.events import Part
 
 if TYPE_CHECKING:
+    from trow.audit.keys import PublicKey, SigningKey
     from trow.audit.record import Record
 
 # No more records than these follow the last checkpoint: it is stored together with the record that makes it due. What
@@ -128,28 +129,6 @@ _DOMAINS: Final[dict[type[Mark], bytes]] = {
 }
 
 
-class Signer(Protocol):
-    """A private key."""
-
-    @property
-    def id(self) -> str:
-        """What checkpoints call it."""
-
-    def sign(self, message: bytes) -> bytes:
-        """The signature of the message."""
-
-
-class Verifier(Protocol):
-    """A public key."""
-
-    @property
-    def id(self) -> str:
-        """What checkpoints call it."""
-
-    def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether the key's holder signed this message."""
-
-
 def seal(record: Record) -> tuple[bytes, str]:
     """The record's JSON with its hash, and the hash; ``record.hash`` has to be `UNSEALED`."""
     # A quote inside a text is escaped, so that these bytes can only be the member itself. It is never the last one.
@@ -171,26 +150,26 @@ def _hash(prev: str, content: bytes) -> str:
     return hashlib.sha256(bytes.fromhex(prev) + content).hexdigest()
 
 
-def checkpoint(head: Head, time: str, key: Signer) -> Checkpoint:
+def checkpoint(head: Head, time: str, key: SigningKey) -> Checkpoint:
     """Sign where the chain has got to."""
     return _signed(Checkpoint(head.writer, head.sequence, head.hash, time, key.id), key)
 
 
-def trim(last: Head, time: str, key: Signer) -> Trim:
+def trim(last: Head, time: str, key: SigningKey) -> Trim:
     """Sign that everything up to and with ``last`` is removed."""
     return _signed(Trim(last.writer, last.sequence + 1, last.hash, time, key.id), key)
 
 
-def gap(first: int, last: Head, time: str, key: Signer) -> Gap:
+def gap(first: int, last: Head, time: str, key: SigningKey) -> Gap:
     """Sign that what stands from ``first`` up to and with ``last`` is removed."""
     return _signed(Gap(last.writer, first, last.sequence, last.hash, time, key.id), key)
 
 
-def _signed(mark: AnyMark, key: Signer) -> AnyMark:
+def _signed(mark: AnyMark, key: SigningKey) -> AnyMark:
     return msgspec.structs.replace(mark, signature=key.sign(_message(mark)).hex())
 
 
-def is_signed(mark: Mark, key: Verifier) -> bool:
+def is_signed(mark: Mark, key: PublicKey) -> bool:
     """Whether the key's holder made this mark."""
     return (
         mark.key == key.id

@@ -44,19 +44,16 @@ class ConfigurationChanges:
                 self._audit.record(Event(Action.CONFIGURATION, detail=f"{name} changed"))
         self._before = now
         try:
-            await self._empty_outbox()
+            events = await self._outbox.pending_events()
+            for event in events:
+                actor = Identity(event.actor)
+                await self._audit.record_now(
+                    Event(Action.CONFIGURATION, actor=actor, detail=event.detail, started_at=event.at)
+                )
+            if events:
+                await self._outbox.drop_pending_events(events)
         except (OciError, AuditError):
             log.exception("changes to robot tokens are not on record yet; trying again")
-
-    async def _empty_outbox(self) -> None:
-        events = await self._outbox.pending_events()
-        for event in events:
-            actor = Identity(event.actor)
-            await self._audit.record_now(
-                Event(Action.CONFIGURATION, actor=actor, detail=event.detail, started_at=event.at)
-            )
-        if events:
-            await self._outbox.drop_pending_events(events)
 
 
 def _versions(paths: Sequence[Path]) -> Mapping[Path, Version]:

@@ -12,10 +12,11 @@ from trow.audit.chain import CHECKPOINT_RECORDS, Checkpoint, Gap, Head
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from trow.audit.chain import Mark, Verifier
+    from trow.audit.chain import Mark
+    from trow.audit.keys import PublicKey
     from trow.audit.record import Record
 
-    Keys: TypeAlias = Mapping[str, Verifier]
+    Keys: TypeAlias = Mapping[str, PublicKey]
 
 
 # In place of a record's sequence: something else than a record is not as it was written.
@@ -24,7 +25,7 @@ ANCHOR: Final = "the anchor"
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Alteration:
     """The first thing that is not as it was written."""
 
     writer: str
@@ -43,7 +44,7 @@ class Altered(Exception):
     """Ends a check at the first problem."""
 
     def __init__(self, writer: str, sequence: int, what: str, where: str) -> None:
-        self.problem = Problem(writer, sequence, what, where)
+        self.problem = Alteration(writer, sequence, what, where)
         super().__init__(str(self.problem))
 
 
@@ -68,7 +69,7 @@ class Chain:
 
 
 @dataclass(slots=True)
-class Report:
+class VerificationReport:
     """What a check has found.
 
     Attributes:
@@ -80,7 +81,7 @@ class Report:
     records: int = 0
     checkpoints: int = 0
     chains: list[Chain] = field(default_factory=list)
-    problem: Problem | None = None
+    problem: Alteration | None = None
     unchecked: list[str] = field(default_factory=list)
 
 
@@ -96,7 +97,12 @@ class ChainCheck:
     """
 
     def __init__(
-        self, writer: str, keys: Keys, anchors: Sequence[Head], report: Report, uncovered: int = CHECKPOINT_RECORDS
+        self,
+        writer: str,
+        keys: Keys,
+        anchors: Sequence[Head],
+        report: VerificationReport,
+        uncovered: int = CHECKPOINT_RECORDS,
     ) -> None:
         self.found = Chain(writer, Head(writer))
         report.chains.append(self.found)
@@ -223,7 +229,7 @@ def sealed(text: object, check: ChainCheck, sequence: int, where: str) -> Record
     return record
 
 
-def checked(report: Report, keys: Keys, check: Callable[[], None]) -> Report:
+def checked(report: VerificationReport, keys: Keys, check: Callable[[], None]) -> VerificationReport:
     if not keys:
         report.unchecked.append("there is no public key, so that signatures were not checked; give --public-key")
     try:
@@ -233,7 +239,7 @@ def checked(report: Report, keys: Keys, check: Callable[[], None]) -> Report:
     return report
 
 
-def refuse_absent(report: Report, anchors: Sequence[Head], where: str) -> None:
+def refuse_absent(report: VerificationReport, anchors: Sequence[Head], where: str) -> None:
     """An anchor names a writer of which nothing is left."""
     present = {found.writer for found in report.chains}
     for anchor in anchors:

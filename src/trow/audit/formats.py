@@ -16,7 +16,7 @@ from trow.audit import record as records
 from trow.registry.events import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trow.audit.record import Record
 
@@ -32,12 +32,17 @@ class Format:
     Attributes:
         media_type: of the body.
         item: one record, given as its JSON text, and where it comes from.
-        body: the whole of several items.
+        begin, end: what is around the items.
     """
 
     media_type: str
     item: Callable[[bytes, str], bytes]
-    body: Callable[[Sequence[bytes]], bytes]
+    begin: bytes
+    end: bytes
+
+    def body(self, items: Sequence[bytes]) -> bytes:
+        """The whole of several items."""
+        return self.begin + b",".join(items) + self.end
 
 
 def identifier(record: Record) -> str:
@@ -59,7 +64,10 @@ def _cloud_event(text: bytes, source: str) -> bytes:
         "datacontenttype": "application/json",
         "data": msgspec.Raw(text),
     }
-    if subject := _subject(record):
+    subject = f"{record.repository}:{record.reference}" if record.reference else record.repository
+    if record.digest:
+        subject = f"{record.repository}@{record.digest}"
+    if subject:
         event["subject"] = subject
     if _is_only_said(record):
         # The extension "Auth Context": whoever caused it has not shown who they are; `data` has what was said.
@@ -72,51 +80,28 @@ def _is_only_said(record: Record) -> bool:
     return record.actor is not None and record.actor.only_said
 
 
-def _subject(record: Record) -> str:
-    if record.digest:
-        return f"{record.repository}@{record.digest}"
-    return f"{record.repository}:{record.reference}" if record.reference else record.repository
-
-
-def _batch(items: Sequence[bytes]) -> bytes:
-    return b"[" + b",".join(items) + b"]"
-
-
 # ---- Kubernetes
 
-# The verbs that tools for the audit log of Kubernetes know; our own word is among the annotations.
+# Verbs and subresources that tools for the audit log of Kubernetes know; our own word is among the annotations.
 _VERBS: Final = {
-    Action.PULL.value: "get",
-    Action.PULL_BEGIN.value: "get",
-    Action.PUSH.value: "create",
-    Action.TAG_MOVE.value: "update",
-    Action.TAG_DELETE.value: "delete",
-    Action.MANIFEST_DELETE.value: "delete",
-    Action.BLOB_DELETE.value: "delete",
-    Action.MOUNT.value: "create",
-    Action.LOGIN.value: "create",
-    Action.TOKEN_ISSUE.value: "create",
-    Action.ACCESS.value: "get",
-    Action.ADMISSION.value: "create",
-    Action.COLLECTION.value: "deletecollection",
-    Action.CONFIGURATION.value: "update",
-    Action.LIST.value: "list",
-    Action.AUDIT_READ.value: "list",
-    Action.AUDIT_TRIM.value: "deletecollection",
-    Action.AUDIT_LOSS.value: "create",
-}
-_SUBRESOURCES: Final = {
-    Action.PULL.value: "content",
-    Action.PULL_BEGIN.value: "content",
-    Action.PUSH.value: "content",
-    Action.MOUNT.value: "blobs",
-    Action.BLOB_DELETE.value: "blobs",
-    Action.MANIFEST_DELETE.value: "manifests",
-    Action.TAG_MOVE.value: "tags",
-    Action.TAG_DELETE.value: "tags",
-    Action.LOGIN.value: "logins",
-    Action.TOKEN_ISSUE.value: "tokens",
-    Action.ADMISSION.value: "admission",
+    Action.PULL.value: ("get", "content"),
+    Action.PULL_BEGIN.value: ("get", "content"),
+    Action.PUSH.value: ("create", "content"),
+    Action.TAG_MOVE.value: ("update", "tags"),
+    Action.TAG_DELETE.value: ("delete", "tags"),
+    Action.MANIFEST_DELETE.value: ("delete", "manifests"),
+    Action.BLOB_DELETE.value: ("delete", "blobs"),
+    Action.MOUNT.value: ("create", "blobs"),
+    Action.LOGIN.value: ("create", "logins"),
+    Action.TOKEN_ISSUE.value: ("create", "tokens"),
+    Action.ACCESS.value: ("get", ""),
+    Action.ADMISSION.value: ("create", "admission"),
+    Action.COLLECTION.value: ("deletecollection", ""),
+    Action.CONFIGURATION.value: ("update", ""),
+    Action.LIST.value: ("list", ""),
+    Action.AUDIT_READ.value: ("list", ""),
+    Action.AUDIT_TRIM.value: ("deletecollection", ""),
+    Action.AUDIT_LOSS.value: ("create", ""),
 }
 _ANNOTATED: Final = (
     "action", "outcome", "reason", "reference", "digest", "media_type", "previous", "source", "detail", "ended",
@@ -127,14 +112,15 @@ _NUMBERS: Final = ("count", "blobs", "bytes")
 
 def _kubernetes_event(text: bytes, source: str) -> bytes:
     record = records.read(text)
+    verb, subresource = _VERBS.get(record.action, ("get", ""))
     event: dict[str, Any] = {
         "level": "Metadata",
         "auditID": str(uuid.uuid5(_IDS, identifier(record))),
         "stage": "ResponseComplete",
         "requestURI": f"/v2/{record.repository}" if record.repository else "/v2/",
-        "verb": _VERBS.get(record.action, "get"),
+        "verb": verb,
         "user": _user(record),
-        "objectRef": _object(record),
+        "objectRef": _object(record, subresource),
         "requestReceivedTimestamp": record.started or record.time,
         "stageTimestamp": record.time,
         "annotations": _annotations(record, source),
@@ -142,29 +128,19 @@ def _kubernetes_event(text: bytes, source: str) -> bytes:
     if record.status:
         event["responseStatus"] = {"metadata": {}, "code": record.status}
     if record.client is not None:
-        event |= _client(record.client)
+        forwarded = [each.strip() for each in record.client.forwarded.split(",")]
+        addresses = list(dict.fromkeys(each for each in (record.client.address, *forwarded) if each))
+        event |= _filled({"sourceIPs": addresses, "userAgent": record.client.agent})
     return _encode(event)
-
-
-def _client(client: records.Client) -> dict[str, Any]:
-    forwarded = [each.strip() for each in client.forwarded.split(",")]
-    addresses = list(dict.fromkeys(each for each in (client.address, *forwarded) if each))
-    members = {"sourceIPs": addresses, "userAgent": client.agent}
-    return {name: value for name, value in members.items() if value}
 
 
 def _user(record: Record) -> dict[str, Any]:
     actor = record.actor
     if actor is None or _is_only_said(record):
         return {"username": "system:anonymous", "groups": ["system:unauthenticated"]}
-    members = {"username": actor.user, "uid": actor.uid, "groups": list(actor.groups), "extra": _extra(record)}
-    return {name: value for name, value in members.items() if value}
-
-
-def _extra(record: Record) -> dict[str, list[str]]:
-    """The keys that the API server itself uses for where a token lives."""
-    place, actor = record.workload or records.Workload(), record.actor or records.Actor()
-    members = {
+    place = record.workload or records.RecordedWorkload()
+    # The keys that the API server itself uses for where a token lives.
+    extra = {
         "authentication.kubernetes.io/pod-name": place.pod,
         "authentication.kubernetes.io/pod-uid": place.pod_uid,
         "authentication.kubernetes.io/node-name": place.node,
@@ -172,20 +148,15 @@ def _extra(record: Record) -> dict[str, list[str]]:
         "authentication.kubernetes.io/credential-id": actor.credential,
         f"{_GROUP}/method": actor.method,
     }
-    return {name: [value] for name, value in members.items() if value}
+    told = {name: [value] for name, value in extra.items() if value}
+    return _filled({"username": actor.user, "uid": actor.uid, "groups": list(actor.groups), "extra": told})
 
 
-def _object(record: Record) -> dict[str, str]:
+def _object(record: Record, subresource: str) -> dict[str, Any]:
     first, slash, rest = record.repository.partition("/")
-    members = {
-        "apiGroup": _GROUP,
-        "apiVersion": "v1",
-        "resource": "repositories",
-        "namespace": first if slash else "",
-        "name": rest if slash else first,
-        "subresource": _SUBRESOURCES.get(record.action, ""),
-    }
-    return {name: value for name, value in members.items() if value}
+    name = {"namespace": first, "name": rest} if slash else {"name": first}
+    members = {"apiGroup": _GROUP, "apiVersion": "v1", "resource": "repositories"}
+    return _filled({**members, **name, "subresource": subresource})
 
 
 def _annotations(record: Record, source: str) -> dict[str, str]:
@@ -199,12 +170,13 @@ def _annotations(record: Record, source: str) -> dict[str, str]:
     return {f"{_GROUP}/{name.replace('_', '-')}": value for name, value in members.items() if value}
 
 
-def _list(items: Sequence[bytes]) -> bytes:
-    head = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
-    return head + b",".join(items) + b"]}"
+def _filled(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that say something."""
+    return {name: value for name, value in members.items() if value}
 
 
+_EVENT_LIST: Final = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
 FORMATS: Final = {
-    "cloudevents": Format("application/cloudevents-batch+json; charset=utf-8", _cloud_event, _batch),
-    "kubernetes": Format("application/json", _kubernetes_event, _list),
+    "cloudevents": Format("application/cloudevents-batch+json; charset=utf-8", _cloud_event, b"[", b"]"),
+    "kubernetes": Format("application/json", _kubernetes_event, _EVENT_LIST, b"]}"),
 }

@@ -61,7 +61,8 @@ class Position:
         parts = text.split("-")
         if len(parts) == 3:  # noqa: PLR2004 - as written above
             at, writer, sequence = parts
-            if writer.replace(".", "", 1).isalnum() and all(_is_number(each) for each in (at, sequence)):
+            numbers = all(n.isdecimal() and n.isascii() and len(n) <= _MOST_DIGITS for n in (at, sequence))
+            if writer.replace(".", "", 1).isalnum() and numbers:
                 return cls(int(at), writer, int(sequence))
         raise ValueError(f"last is not a position in the list: {text[:_LONGEST_TEXT]!r}; give that of the page before")
 
@@ -82,10 +83,6 @@ def read_limit(text: str) -> int:
     if not text.strip("0"):
         raise ValueError("0 records are not a limit; give how many records there may be, 1 or more")
     return int(text.lstrip("0")[:_MOST_DIGITS])  # with more digits it is more than there are records
-
-
-def _is_number(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +125,7 @@ class Query:
             attribute, parser = _PARSERS[name]
             try:
                 values[attribute] = parser(text, now)
-            except ValueError as error:
+            except (ValueError, DigestInvalid, NameInvalid) as error:
                 raise RequestInvalid(f"{name}: {error}") from None
         return cls(**values)
 
@@ -137,17 +134,7 @@ def _parse_repository(text: str, _now: int) -> str:
     name = text.removesuffix("/**").removesuffix("/*")
     if "*" in name:
         raise ValueError(f"{text[:_LONGEST_TEXT]!r} has * elsewhere than at its end; team-a/* is all below team-a")
-    try:
-        return Repository.parse(name) + ("" if name == text else "/")
-    except NameInvalid as error:
-        raise ValueError(error.message) from None
-
-
-def _parse_digest(text: str, _now: int) -> Digest:
-    try:
-        return Digest.parse(text)
-    except DigestInvalid as error:
-        raise ValueError(error.message) from None
+    return Repository.parse(name) + ("" if name == text else "/")
 
 
 def _parse_word(words: type[Action | Outcome]) -> Callable[[str, int], Action | Outcome]:
@@ -171,7 +158,7 @@ _PARSERS: Final[dict[str, tuple[str, Callable[[str, int], Any]]]] = {
     "repository": ("repository", _parse_repository),
     "user": ("user", _parse_text),
     "namespace": ("namespace", _parse_text),
-    "digest": ("digest", _parse_digest),
+    "digest": ("digest", lambda text, _now: Digest.parse(text)),
     "action": ("action", _parse_word(Action)),
     "outcome": ("outcome", _parse_word(Outcome)),
     "since": ("since", times.parse_point),
@@ -190,8 +177,8 @@ class Found(NamedTuple):
 
 
 @dataclass(slots=True)
-class Workload:
-    """A workload that pulled an image, with the times of its first and last pull.
+class PullingWorkload:
+    """Who pulled an image, with the times of the first and last pull.
 
     Attributes:
         count: how many pulls.
@@ -225,18 +212,19 @@ class AuditQueries:
             Unavailable: the trail cannot be read, or the search takes too long.
         """
         query = Query.parse(given, times.microseconds(time.time()))
-        async with self._free:
-            found = await asyncio.to_thread(self._search, query)
-        return RecordPage([record.encode() for record in found.records], found.last if found.more else "")
 
-    def _search(self, query: Query) -> Found:
-        try:
+        def matching() -> Found:
             with opened(self._path, self._longest) as connection:
                 return search(connection, query)
+
+        try:
+            async with self._free:
+                found = await asyncio.to_thread(matching)
         except TimeoutError:
             raise Unavailable("the search takes too long; narrow it, for example with since") from None
         except AuditError:
             raise Unavailable("the audit trail cannot be read at the moment; try again") from None
+        return RecordPage([record.encode() for record in found.records], found.last if found.more else "")
 
 
 @contextlib.contextmanager
@@ -317,11 +305,11 @@ def _in_repository(connection: apsw.Connection, repository: str) -> tuple[str, t
     return sql.BY_PREFIX_OF_MANY if count >= _MANY else sql.BY_PREFIX, bounds
 
 
-def who_runs(connection: apsw.Connection, digest: Digest) -> tuple[list[Workload], bool]:
+def who_runs(connection: apsw.Connection, digest: Digest) -> tuple[list[PullingWorkload], bool]:
     """Who pulled an image, or one of its platforms, latest first; and whether there may be more."""
     actions = Action.PULL.value, Action.PULL_BEGIN.value
     outcomes = Outcome.OK.value, Outcome.INTENT.value
-    found: dict[tuple[str, ...], Workload] = {}
+    found: dict[tuple[str, ...], PullingWorkload] = {}
     for (text,) in connection.execute(sql.PULLS_OF, (digest, *actions, *outcomes)):
         _note(found, records.read(text))
         if len(found) >= MOST_WORKLOADS:
@@ -329,13 +317,13 @@ def who_runs(connection: apsw.Connection, digest: Digest) -> tuple[list[Workload
     return list(found.values()), False
 
 
-def _note(found: dict[tuple[str, ...], Workload], record: Record) -> None:
-    place, client = record.workload or records.Workload(), record.client or records.Client()
+def _note(found: dict[tuple[str, ...], PullingWorkload], record: Record) -> None:
+    place, client = record.workload or records.RecordedWorkload(), record.client or records.RecordedClient()
     user = record.actor.user if record.actor is not None else ""
     # A workload is known by its pod and node; others only by where they come from.
     address = "" if place.pod else client.address
     key = place.namespace, place.service_account, place.pod, place.node, user, address, image_of(record)
-    workload = found.setdefault(key, Workload(*key, first=record.time, last=record.time))
+    workload = found.setdefault(key, PullingWorkload(*key, first=record.time, last=record.time))
     workload.first = min(workload.first, record.time)
     workload.last = max(workload.last, record.time)
     workload.count += record.count if record.action == Action.PULL.value else 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trow.access import identity
-    from trow.registry.events import Event, Origin
+    from trow.registry.events import Event
 
 MOST_IN_A_LIST: Final = 100
 # Bytes of all names of groups, of those that somebody has only said, and of all further manifests (64 SHA-512).
@@ -31,7 +31,7 @@ LARGEST_NUMBER: Final = 2**53 - 1
 CUT: Final = "…"
 
 
-class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class RecordedActor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Who it was; see `trow.access.identity.Identity`. Absent for a request without credentials.
 
     Attributes:
@@ -51,7 +51,7 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         return self.unproven or self.method == Method.REVIEW.value
 
 
-class Workload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class RecordedWorkload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Where in the cluster it ran; see `trow.access.identity.Workload`."""
 
     namespace: str = ""
@@ -62,7 +62,7 @@ class Workload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     node_uid: str = ""
 
 
-class Client(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class RecordedClient(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Where the request came from."""
 
     address: str = ""
@@ -89,9 +89,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     outcome: str
     status: int = 0
     reason: str = ""
-    actor: Actor | None = None
-    workload: Workload | None = None
-    client: Client | None = None
+    actor: RecordedActor | None = None
+    workload: RecordedWorkload | None = None
+    client: RecordedClient | None = None
     repository: str = ""
     reference: str = ""
     digest: str = ""
@@ -135,6 +135,10 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
     It continues the chain of a ``writer``, after the record whose hash is ``prev``; ``mark`` holds its own place.
     """
     actor, home = _who(event.actor)
+    origin = event.origin
+    client = None
+    if origin.address or origin.forwarded or origin.agent:
+        client = RecordedClient(_text(origin.address), _text(origin.forwarded, LONGEST_SENTENCE), _text(origin.agent))
     return Record(
         time=times.precise(at),
         writer=writer,
@@ -145,7 +149,7 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
         reason=_text(event.reason, LONGEST_SENTENCE),
         actor=actor,
         workload=_workload(event.workload) if event.workload is not None else home,
-        client=_client(event.origin),
+        client=client,
         repository=_text(event.repository),
         reference=_text(event.reference),
         digest=_text(event.digest),
@@ -159,8 +163,8 @@ def compose(event: Event, writer: str, sequence: int, at: int, prev: str, mark: 
         bytes=_number(event.bytes),
         started=_time(event.started_at),
         ended=_time(event.ended_at),
-        request=_text(event.origin.request),
-        trace=_text(event.origin.trace),
+        request=_text(origin.request),
+        trace=_text(origin.trace),
         prev=prev,
         hash=mark,
     )
@@ -204,25 +208,19 @@ def _number(number: int) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _who(who: identity.Identity) -> tuple[Actor | None, Workload | None]:
+def _who(who: identity.Identity) -> tuple[RecordedActor | None, RecordedWorkload | None]:
     if who.anonymous:
         return None, None
     method = "" if who.method is Method.NONE else who.method.value
     said = who.method is Method.REVIEW
     groups = _texts(who.groups, SAID_GROUPS_BYTES if said else GROUPS_BYTES)
-    actor = Actor(_text(who.name), _text(who.uid), groups, method, _text(who.credential), said)
+    actor = RecordedActor(_text(who.name), _text(who.uid), groups, method, _text(who.credential), said)
     return actor, None if who.workload is None else _workload(who.workload)
 
 
-def _workload(where: identity.Workload) -> Workload:
+def _workload(where: identity.Workload) -> RecordedWorkload:
     names = where.namespace, where.service_account, where.pod, where.pod_uid, where.node, where.node_uid
-    return Workload(*map(_text, names))
-
-
-def _client(origin: Origin) -> Client | None:
-    if not (origin.address or origin.forwarded or origin.agent):
-        return None
-    return Client(_text(origin.address), _text(origin.forwarded, LONGEST_SENTENCE), _text(origin.agent))
+    return RecordedWorkload(*map(_text, names))
 
 
 def digests(record: Record) -> frozenset[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from trow.audit.chain import Gap
-    from trow.audit.store import AuditStore, Held
+    from trow.audit.store import AuditStore, HeldRecord
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrimPlan:
     """What is to be removed.
 
     Attributes:
@@ -76,7 +76,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Thinning:
+class _FairTrim:
     """A walk from the oldest record on, which removes those of whoever holds most.
 
     Attributes:
@@ -91,15 +91,15 @@ class _Thinning:
     seen: int
     until: int
     unsent: int = 0
-    gone: list[Held] = field(default_factory=list)
+    gone: list[HeldRecord] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
         return self.seen >= self.until or not any(left > 0 for left in self.left.values())
 
-    def walk(self, some: Sequence[Held]) -> list[tuple[int, Held]]:
+    def walk(self, some: Sequence[HeldRecord]) -> list[tuple[int, HeldRecord]]:
         """Which of the records go: for each run of them where it begins, and the last of it."""
-        runs: list[tuple[int, Held]] = []
+        runs: list[tuple[int, HeldRecord]] = []
         self.gone = []
         for each in some:
             self.seen = each.sequence
@@ -143,25 +143,25 @@ class Trimmer:
         self._next_check = self._next_size_check = 0.0
         self._until = store.retained(writer)
         self._first = store.first(writer) or self._until
-        self._thinning: _Thinning | None = None
+        self._fair_trim: _FairTrim | None = None
         self._grown = True
         self.full = False
 
     @property
     def busy(self) -> bool:
         """Whether rows are waiting to be removed."""
-        return self._first < self._until or self._thinning is not None
+        return self._first < self._until or self._fair_trim is not None
 
     def seconds_left(self) -> float:
         """How long until there is something to decide, if nothing happens before."""
         soon = self.full or self._grown
         return max(0.0, (self._next_size_check if soon else self._next_check) - time.monotonic())
 
-    def grow(self) -> None:
+    def note_growth(self) -> None:
         """Records were added."""
         self._grown = True
 
-    def plan(self, now: int) -> Plan | None:
+    def plan(self, now: int) -> TrimPlan | None:
         """What has to be removed, checked from time to time."""
         moment = time.monotonic()
         if self.busy or moment < self._next_size_check:
@@ -174,25 +174,25 @@ class Trimmer:
         self._next_check = moment + CHECK_SECONDS
         return self._by_age(now)
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: TrimPlan) -> None:
         """Carry out a plan, which was recorded."""
         if plan.excess is None:
             self._until = plan.last.sequence + 1
         else:
             before = self._until - 1
-            self._thinning = _Thinning(dict(plan.excess), before, before, plan.last.sequence)
+            self._fair_trim = _FairTrim(dict(plan.excess), before, before, plan.last.sequence)
 
     def step(self) -> None:
         """Remove some rows."""
-        if self._thinning is not None:
-            self._thin(self._thinning)
+        if self._fair_trim is not None:
+            self._step_fairly(self._fair_trim)
             return
         held = self._store.between(self._writer, self._first - 1, self._until - 1, _ROWS_IN_A_STEP)
         upper = held[-1].sequence + 1 if len(held) == _ROWS_IN_A_STEP else self._until
         self._store.drop_before(self._writer, held, upper)
         self._first = upper
 
-    def _thin(self, work: _Thinning) -> None:
+    def _step_fairly(self, work: _FairTrim) -> None:
         some = self._store.between(self._writer, work.seen, work.until, _ROWS_IN_A_STEP)
         marks = [self._sign(first, Head(self._writer, last.sequence, last.hash)) for first, last in work.walk(some)]
         if marks:
@@ -200,11 +200,11 @@ class Trimmer:
         sent = self._sent()
         work.unsent += 0 if sent is None else sum(each.sequence > sent for each in work.gone)
         if not some or work.done:
-            self._thinning = None
+            self._fair_trim = None
             if work.unsent:
                 log.error("audit records were removed before the webhook took them", extra={"count": work.unsent})
 
-    def _by_age(self, now: int) -> Plan | None:
+    def _by_age(self, now: int) -> TrimPlan | None:
         if self._retention.seconds is None:
             return None
         last = self._store.checkpoint_before(self._writer, now - round(self._retention.seconds * MICROSECONDS))
@@ -213,7 +213,7 @@ class Trimmer:
             last = self._store.checkpoint_up_to(self._writer, sent)
         return self._planned(last, "older than records are kept")
 
-    def _by_size(self) -> Plan | None:
+    def _by_size(self) -> TrimPlan | None:
         most = self._retention.most_bytes
         used = 0 if most is None else self._store.used_bytes(self._writer)
         self.full = most is not None and used > most
@@ -226,18 +226,15 @@ class Trimmer:
         surplus = round(used - _LEAVE * most)
         excess = excess_of(self._store.largest(self._writer, HOLDERS), surplus, most // HOLDERS)
         if sum(excess.values()) >= surplus:
-            return self._thinned(covered, excess)
+            names = ", ".join(holder or "nobody known" for holder in excess)
+            detail = f"the oldest records up to {covered.sequence} of whoever has most removed: {names}"
+            event = Event(Action.AUDIT_TRIM, reason=_FULL, detail=detail, part=self._part)
+            return TrimPlan(covered, event, excess=excess)
         before = self._first - 1 + round((head.sequence - self._first) * surplus / used)
         found = self._store.between(self._writer, before, covered.sequence, 1)
         return self._planned(Head(self._writer, found[0].sequence, found[0].hash), _FULL) if found else None
 
-    def _thinned(self, last: Head, excess: Mapping[str, int]) -> Plan:
-        names = ", ".join(holder or "nobody known" for holder in excess)
-        detail = f"the oldest records up to {last.sequence} of whoever has most removed: {names}"
-        event = Event(Action.AUDIT_TRIM, reason=_FULL, detail=detail, part=self._part)
-        return Plan(last, event, excess=excess)
-
-    def _planned(self, last: Head | None, reason: str) -> Plan | None:
+    def _planned(self, last: Head | None, reason: str) -> TrimPlan | None:
         if last is None or last.sequence < self._first:
             return None
         count = self._store.count_up_to(self._writer, last.sequence)
@@ -251,4 +248,4 @@ class Trimmer:
             count=count,
             part=self._part,
         )
-        return Plan(last, event, unsent)
+        return TrimPlan(last, event, unsent)

@@ -17,10 +17,7 @@ import msgspec
 
 from trow.audit import chain
 from trow.audit import record as records
-from trow.audit.chain import (
-    Checkpoint,
-    Head,
-)
+from trow.audit.chain import Checkpoint, Head
 from trow.audit.errors import AuditError
 from trow.audit.record import Record
 from trow.audit.store import TrailReader, checkpoint_line
@@ -31,11 +28,10 @@ from trow.lib.lines import write_all
 from trow.lib.terminal import escaped_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from trow.audit.keys import SigningKey
-    from trow.audit.store import Line
+    from trow.audit.writer import TrailWriter
 
 log = logging.getLogger(__name__)
 
@@ -76,30 +72,10 @@ class Sink(Protocol):
         """No more lines come."""
 
 
-class Trail(Protocol):
-    """What sinks need of the trail."""
-
-    path: Path
-    key: SigningKey
-
-    @property
-    def heads(self) -> Mapping[str, Head]:
-        """The last record of each writer that is stored."""
-
-    def on_stored(self, callback: Callable[[], None]) -> None:
-        """Have something called whenever records were stored."""
-
-    def position(self, sink: str, writer: str) -> int | None:
-        """The last record of a writer that a sink has had."""
-
-    def advance(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything of a writer up to a record."""
-
-
 class SinkThread:
     """Writes the trail to one sink."""
 
-    def __init__(self, trail: Trail, sink: Sink, now: Callable[[], int]) -> None:
+    def __init__(self, trail: TrailWriter, sink: Sink, now: Callable[[], int]) -> None:
         self._trail = trail
         self._sink = sink
         self._now = now
@@ -138,56 +114,42 @@ class SinkThread:
             self._wake.clear()
             stopping = self._stopping.is_set()
             try:
-                self._catch_up()
+                reader = self._reader or self._open()
+                # Some of each writer in turn: one may have more than can be written for hours.
+                while any([self._write_next(reader, head) for head in list(self._heads.values())]):  # noqa: C419 - all
+                    pass
                 self._backoff.succeed()
                 self._failures.succeed()
             except (OSError, AuditError, apsw.Error) as error:
-                self._fail(error)
+                self._failures.fail(error)
+                self._wake.set()
+                self._stopping.wait(self._backoff.fail())
         if self._reader is not None:
             self._reader.close()
         self._sink.close()
 
-    def _fail(self, error: Exception) -> None:
-        self._failures.fail(error)
-        self._wake.set()
-        self._stopping.wait(self._backoff.fail())
-
-    def _catch_up(self) -> None:
-        reader = self._reader or self._open()
-        # Some of each writer in turn: one may have more than can be written for hours.
-        while any([self._write_some(reader, head) for head in list(self._heads.values())]):  # noqa: C419 - all of them
-            pass
-
-    def _write_some(self, reader: TrailReader, head: Head) -> bool:
-        """Write what comes next of one writer; whether there was anything."""
-        lines = reader.lines_after(head, self._covered[head.writer], _LINES_AT_ONCE)
-        if lines:
-            self._sink.write(b"".join(escaped_bytes(line.content) + b"\n" for line in lines), self._opening)
-            self._advance(head, lines)
-        return bool(lines)
-
     def _open(self) -> TrailReader:
-        reader = TrailReader(self._trail.path)
-        try:
-            self._find_place(reader)
-        except BaseException:
-            reader.close()
-            raise
+        """Find where the sink stands by its own account, or by ours; a new one begins with what comes next."""
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(contextlib.closing(TrailReader(self._trail.path)))
+            held = self._sink.resume(list(self._heads))
+            for writer, head in self._trail.heads.items():
+                position = self._trail.position(self._sink.name, writer)
+                last, covered = held.get(writer, (position, position))
+                if last is not None and covered is not None and last <= head.sequence:
+                    self._heads[writer] = Head(writer, last, reader.hash_at(writer, last))
+                    self._covered[writer] = covered
+            stack.pop_all()
         self._reader = reader
         return reader
 
-    def _find_place(self, reader: TrailReader) -> None:
-        """Where the sink stands by its own account, or by ours; a new one begins with what comes next."""
-        held = self._sink.resume(list(self._heads))
-        for writer, head in self._trail.heads.items():
-            position = self._trail.position(self._sink.name, writer)
-            last, covered = held.get(writer, (position, position))
-            if last is not None and covered is not None and last <= head.sequence:
-                self._heads[writer] = Head(writer, last, reader.hash_at(writer, last))
-                self._covered[writer] = covered
-
-    def _advance(self, head: Head, lines: Sequence[Line]) -> None:
+    def _write_next(self, reader: TrailReader, head: Head) -> bool:
+        """Write what comes next of one writer; whether there was anything."""
         writer = head.writer
+        lines = reader.lines_after(head, self._covered[writer], _LINES_AT_ONCE)
+        if not lines:
+            return False
+        self._sink.write(b"".join(escaped_bytes(line.content) + b"\n" for line in lines), self._opening)
         last = next((line for line in reversed(lines) if line.is_record), None)
         if last is not None:
             if lines[0].sequence > head.sequence + 1:
@@ -196,6 +158,7 @@ class SinkThread:
             self._trail.advance(self._sink.name, writer, last.sequence, soon=not self._sink.remembers)
         covered = [line.sequence for line in lines if not line.is_record]
         self._covered[writer] = max([self._covered[writer], *covered])
+        return True
 
     def _opening(self) -> bytes:
         time = times.precise(self._now())
@@ -207,7 +170,6 @@ class _CheckpointLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint: Checkpoint
 
 
-_RECORD: Final = msgspec.json.Decoder(Record)
 _CHECKPOINT: Final = msgspec.json.Decoder(_CheckpointLine)
 
 
@@ -217,7 +179,7 @@ def read_line(line: bytes) -> Record | Checkpoint:
     Raises:
         ValueError: it is neither a record nor a checkpoint.
     """
-    return _CHECKPOINT.decode(line).checkpoint if line.startswith(b'{"checkpoint":') else _RECORD.decode(line)
+    return _CHECKPOINT.decode(line).checkpoint if line.startswith(b'{"checkpoint":') else records.read(line)
 
 
 class StreamSink:
@@ -265,10 +227,14 @@ class FileSink:
     def resume(self, writers: Collection[str]) -> Mapping[str, tuple[int, int]]:
         """Reads the last record of the file, or of the file before it when this one is empty."""
         self._open()
-        self._drop_half_a_line()
+        end = os.pread(self._fd, _TAIL_BYTES, max(0, self._size - _TAIL_BYTES))
+        if end and not end.endswith(b"\n"):  # half a line, which a crash has left; it is written again
+            self._size -= len(end) - (end.rfind(b"\n") + 1)
+            os.ftruncate(self._fd, self._size)
         for path in (self._path, *([] if self._size else [self._old(1)])):
-            with contextlib.suppress(FileNotFoundError):
-                if held := _held(_tail(path), writers):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                if held := _held(file.read().split(b"\n"), writers):
                     return held
         # Another database's records, or none at all: ours begin in a file of their own.
         self._foreign = self._size > 0
@@ -282,7 +248,7 @@ class FileSink:
             self._open()
         content = lines if self._size else opening() + lines
         try:
-            self._write_all(content)
+            write_all(self._fd, content)
         except OSError:
             # Half a line would spoil the next one.
             os.ftruncate(self._fd, self._size)
@@ -294,32 +260,19 @@ class FileSink:
             os.close(self._fd)
             self._fd = -1
 
-    def _write_all(self, content: bytes) -> None:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(self._fd, left) :]
-
     def _open(self) -> None:
         """Open the file, or what is in its place by now."""
-        if self._fd >= 0 and not self._is_current():
-            self.close()
+        if self._fd >= 0:
+            try:
+                current = os.path.samestat(os.fstat(self._fd), self._path.stat())
+            except FileNotFoundError:
+                current = False
+            if not current:
+                self.close()
         if self._fd < 0:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._fd).st_size
-
-    def _is_current(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self._fd), self._path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _drop_half_a_line(self) -> None:
-        """What a crash has left at the end; it is written again."""
-        end = os.pread(self._fd, _TAIL_BYTES, max(0, self._size - _TAIL_BYTES))
-        if end and not end.endswith(b"\n"):
-            self._size -= len(end) - (end.rfind(b"\n") + 1)
-            os.ftruncate(self._fd, self._size)
 
     def _old(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
@@ -332,13 +285,6 @@ class FileSink:
             with contextlib.suppress(FileNotFoundError):
                 self._old(number).replace(self._old(number + 1))
         self._path.replace(self._old(1))
-
-
-def _tail(path: Path) -> list[bytes]:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL_BYTES))
-        return file.read().split(b"\n")
 
 
 def _held(lines: list[bytes], writers: Collection[str]) -> dict[str, tuple[int, int]]:

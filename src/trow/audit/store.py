@@ -87,7 +87,7 @@ class WriteBatch:
         self.holdings[record.writer, holder_of(record)] += cost(record, text)
 
 
-class Held(NamedTuple):
+class HeldRecord(NamedTuple):
     """A record that could be removed.
 
     Attributes:
@@ -261,18 +261,18 @@ class AuditStore:
         """Who holds most of a part, and how many bytes."""
         return dict(database.rows(self._connection, sql.LARGEST_HOLDINGS, writer, most))
 
-    def between(self, writer: str, after: int, until: int, most: int) -> list[Held]:
+    def between(self, writer: str, after: int, until: int, most: int) -> list[HeldRecord]:
         """Some records after one and up to another."""
         rows = database.rows(self._connection, sql.RECORDS_BETWEEN, writer, after, until, most)
-        return [Held.of(sequence, content) for sequence, content in rows]
+        return [HeldRecord.of(sequence, content) for sequence, content in rows]
 
-    def drop_before(self, writer: str, held: Sequence[Held], sequence: int) -> None:
+    def drop_before(self, writer: str, held: Sequence[HeldRecord], sequence: int) -> None:
         """Remove what is before a record; ``held`` is all that is."""
         with self._giving_up(writer, held):
             for statement in (sql.DELETE_RECORDS, sql.DELETE_DIGESTS, sql.DELETE_CHECKPOINTS, sql.DELETE_GAPS):
                 self._connection.execute(statement, (writer, sequence))
 
-    def drop_between(self, writer: str, held: Sequence[Held], gaps: Sequence[Gap]) -> None:
+    def drop_between(self, writer: str, held: Sequence[HeldRecord], gaps: Sequence[Gap]) -> None:
         """Remove records between others; ``held`` are all that are in the gaps. Gaps inside of these end with them."""
         with self._giving_up(writer, held):
             for gap in gaps:
@@ -283,7 +283,7 @@ class AuditStore:
                 self._connection.execute(sql.ADD_GAP, row)
 
     @contextlib.contextmanager
-    def _giving_up(self, writer: str, held: Sequence[Held]) -> Iterator[None]:
+    def _giving_up(self, writer: str, held: Sequence[HeldRecord]) -> Iterator[None]:
         """These records are removed inside, and their holders have so much less."""
         less: Holdings = Counter()
         for each in held:

@@ -15,10 +15,9 @@ from trow.oci.errors import Unavailable
 from trow.registry.events import Action, Part, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from trow.audit.chain import Head
     from trow.audit.keys import SigningKey
     from trow.audit.sinks import Sink
     from trow.registry.events import Event
@@ -60,6 +59,9 @@ class AuditTrail:
             many for each part but that of effects.
         clock: seconds since 1970.
 
+    Attributes:
+        writer: what sinks and webhooks follow.
+
     Raises:
         AuditError: the database cannot be opened.
     """
@@ -75,26 +77,24 @@ class AuditTrail:
         most_waiting: int = MOST_WAITING,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.path = path
-        self.key = key
         self.fail_closed = fail_closed
         self._webhook = webhook
         self._most = most_waiting
         self._clock = clock
         self._closed = False
         self._sinks: list[SinkThread] = []
-        self._writer = TrailWriter(path, key, retention, clock, webhook=webhook)
-        self._writer.start()
+        self.writer = TrailWriter(path, key, retention, clock, webhook=webhook)
+        self.writer.start()
 
     def record(self, event: Event) -> None:
         part = part_of(event)
-        waiting = self._writer.waiting(part)
+        waiting = self.writer.waiting(part)
         if len(waiting) >= self._room(part) or self._closed:
-            self._writer.count_lost(part)
+            self.writer.count_lost(part)
             return
         waiting.append((self._clock(), event, None))
         # The summary of a pull is made long after it.
-        self._writer.wake(late=event.action is Action.PULL)
+        self.writer.wake(late=event.action is Action.PULL)
 
     def _room(self, part: Part) -> int:
         return self._most if part is Part.EFFECTS else max(1, self._most // _OTHERS)
@@ -102,12 +102,12 @@ class AuditTrail:
     async def record_now(self, event: Event) -> None:
         """What was refused may still be on record later, when it was already on its way."""
         part = part_of(event)
-        waiting = self._writer.waiting(part)
-        if self._writer.failing or self._closed or len(waiting) >= self._room(part):
+        waiting = self.writer.waiting(part)
+        if self.writer.failing or self._closed or len(waiting) >= self._room(part):
             raise Unavailable("the audit trail cannot be written at the moment; try again")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append((self._clock(), event, future))
-        self._writer.wake(urgent=True)
+        self.writer.wake(urgent=True)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await future
@@ -116,44 +116,25 @@ class AuditTrail:
 
     def displaced(self) -> Sequence[Path]:
         """The files of the database that are in use and no longer where they belong."""
-        return self._writer.displaced()
+        return self.writer.displaced()
 
     def counts(self) -> Counts:
         """How many events were recorded, lost, and wait."""
-        writer = self._writer
-        unsent = sum(max(0, head.sequence - (self.position(WEBHOOK, name) or 0)) for name, head in self.heads.items())
+        writer = self.writer
+        unsent = sum(
+            max(0, head.sequence - (writer.position(WEBHOOK, name) or 0)) for name, head in writer.heads.items()
+        )
         waiting = sum(len(writer.waiting(part)) for part in Part)
         return Counts(writer.recorded, writer.lost, waiting, unsent if self._webhook else 0)
 
     def close(self) -> None:
         """Write what waits, with a checkpoint, let the sinks catch up for a moment, and stop."""
         self._closed = True
-        self._writer.finish()
+        self.writer.finish()
         for sink in self._sinks:
             sink.close()
-        self._writer.close()
-
-    # ---- for those who follow the trail
-
-    @property
-    def heads(self) -> Mapping[str, Head]:
-        """The last record of each writer that is stored."""
-        return self._writer.heads()
+        self.writer.close()
 
     def add_sink(self, sink: Sink) -> None:
         """Have records written there as well, from now until `close`."""
-        self._sinks.append(SinkThread(self, sink, lambda: times.microseconds(self._clock())))
-
-    def on_stored(self, callback: Callable[[], None]) -> None:
-        """Have something called, in another thread, whenever records were stored."""
-        self._writer.on_stored(callback)
-
-    def position(self, sink: str, writer: str) -> int | None:
-        """The last record of a writer that a sink has had; None when it has never had one."""
-        return self._writer.positions.get(sink, writer)
-
-    def advance(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything of a writer up to a record; kept soon, or with the next records."""
-        self._writer.positions.advance(sink, writer, sequence)
-        if soon:
-            self._writer.wake()
+        self._sinks.append(SinkThread(self.writer, sink, lambda: times.microseconds(self._clock())))

@@ -17,7 +17,7 @@ import apsw
 from trow.audit import database, sql
 from trow.audit import record as records
 from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Gap, Head
-from trow.audit.checks import BESIDE, Altered, ChainCheck, Report, checked, refuse_absent, sealed
+from trow.audit.checks import BESIDE, Altered, ChainCheck, VerificationReport, checked, refuse_absent, sealed
 from trow.audit.errors import AuditError
 from trow.audit.record import Record
 from trow.audit.sinks import read_line
@@ -45,7 +45,7 @@ _COLUMNS: Final = ("writer", "sequence", "at", "action", "outcome", "subject", "
 # ---- in a database
 
 
-def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Report:
+def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> VerificationReport:
     """Check everything in a database, which may be in use.
 
     Args:
@@ -56,7 +56,7 @@ def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Rep
     Raises:
         AuditError: it cannot be read.
     """
-    report = Report()
+    report = VerificationReport()
     with (
         database.translate_errors(path),
         contextlib.closing(database.open_reader(path)) as connection,
@@ -113,7 +113,10 @@ class _DatabaseCheck:
         after, checked = found.last.sequence, -_END
         while rows := self._next(after):
             until = rows[-1][1]
-            self._some(rows, self._digests(after, until), self._marks(after, checked, until))
+            digests: dict[int, set[tuple[object, object]]] = {}
+            for sequence, digest, at in self._rows(sql.DIGESTS_BETWEEN, after, until):
+                digests.setdefault(sequence, set()).add((digest, at))
+            self._batch(rows, digests, self._marks(after, checked, until))
             after = checked = until
         for mark in self._marks(after, checked, _END):
             self._mark(mark)
@@ -154,13 +157,11 @@ class _DatabaseCheck:
             self._check.begin(last)
         else:
             self._check.expect(last, "the trim mark")
-            self._check.begin(Head(self._writer, first - 1, self._record(first).prev))
+            ((text,),) = self._rows(sql.RECORD, first)
+            record = sealed(text, self._check, first, "table record")
+            self._check.begin(Head(self._writer, first - 1, record.prev))
 
-    def _record(self, sequence: int) -> Record:
-        ((text,),) = self._rows(sql.RECORD, sequence)
-        return sealed(text, self._check, sequence, "table record")
-
-    def _some(
+    def _batch(
         self,
         rows: Sequence[Row],
         digests: Mapping[int, set[tuple[object, object]]],
@@ -196,12 +197,6 @@ class _DatabaseCheck:
         if digests != {(digest, at) for digest in records.digests(record)}:
             raise self._check.altered(sequence, "is listed under other digests", "table record_digest")
 
-    def _digests(self, after: int, until: int) -> dict[int, set[tuple[object, object]]]:
-        found: dict[int, set[tuple[object, object]]] = {}
-        for sequence, digest, at in self._rows(sql.DIGESTS_BETWEEN, after, until):
-            found.setdefault(sequence, set()).add((digest, at))
-        return found
-
     def _marks(self, after: int, checked: int, until: int) -> list[Checkpoint | Gap]:
         """Gaps after one record and checkpoints after another, up to a third, in order."""
         gaps = self._rows(sql.GAPS_BETWEEN, after, until) if self._has_gaps else ()
@@ -228,7 +223,7 @@ def in_order(paths: Sequence[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: -ages.get(path, 0)) if len(bases) == 1 else list(paths)
 
 
-def verify_files(paths: Sequence[Path], keys: Keys, anchors: Sequence[Head] = ()) -> Report:
+def verify_files(paths: Sequence[Path], keys: Keys, anchors: Sequence[Head] = ()) -> VerificationReport:
     """Check files of JSON lines that follow each other, the oldest first.
 
     Args:
@@ -239,7 +234,7 @@ def verify_files(paths: Sequence[Path], keys: Keys, anchors: Sequence[Head] = ()
     Raises:
         AuditError: one cannot be read.
     """
-    report = Report()
+    report = VerificationReport()
     files = in_order(paths)
     _require_records(files)
 
@@ -256,26 +251,22 @@ def _require_records(files: Sequence[Path]) -> None:
     Raises:
         AuditError: no line of them is a record or a checkpoint.
     """
-    lines = (_is_ours(line) for _, line in _lines(files))
-    first = next(lines, True)  # nothing was written yet
-    if not first and not any(lines):
+    empty = True  # nothing was written yet
+    for _, line in _lines(files):
+        empty = False
+        with contextlib.suppress(ValueError):
+            read_line(line)
+            return
+    if not empty:
         names = ", ".join(map(str, files))
         fix = "give the file that audit.file names and those beside it, or check the database with --data-dir"
         raise AuditError(f"{names} is not an audit record; {fix}")
 
 
-def _is_ours(line: bytes) -> bool:
-    try:
-        read_line(line)
-    except ValueError:
-        return False
-    return True
-
-
 class _FileCheck:
     """The records in files."""
 
-    def __init__(self, files: Sequence[Path], keys: Keys, anchors: Sequence[Head], report: Report) -> None:
+    def __init__(self, files: Sequence[Path], keys: Keys, anchors: Sequence[Head], report: VerificationReport) -> None:
         self._files = files
         self._keys = keys
         self._anchors = anchors
@@ -294,7 +285,10 @@ class _FileCheck:
             if isinstance(read, Checkpoint):
                 check.checkpoint(read, where)
                 continue
-            record = sealed(_unescaped(line, read), check, check.found.last.sequence + 1, where)
+            # Files have what is not printable escaped, in the one way that Trow writes it.
+            hashed = records.encode(read)
+            content = hashed if escaped_bytes(hashed) == line else line
+            record = sealed(content, check, check.found.last.sequence + 1, where)
             self._look_ahead(check, record, lines, where)
             check.record(record, where)
         for check in self._checks.values():
@@ -317,7 +311,9 @@ class _FileCheck:
     def _of(self, read: Record | Checkpoint, where: str) -> ChainCheck:
         """The check of this line's writer; a file that begins in the middle has a checkpoint over what is before."""
         if (check := self._checks.get(read.writer)) is None:
-            if self._current is not None and not self._may_begin(read):
+            # At its first record, or at the checkpoints that a file begins with: there is one for each writer.
+            may_begin = self._heading or (isinstance(read, Record) and read.sequence == 1)
+            if self._current is not None and not may_begin:
                 # A line among those of another writer: its name was altered.
                 return self._current
             check = self._checks[read.writer] = ChainCheck(
@@ -328,10 +324,6 @@ class _FileCheck:
                 check.mark(read, where)
                 check.begin(Head(read.writer, read.sequence, read.hash))
         return check
-
-    def _may_begin(self, read: Record | Checkpoint) -> bool:
-        """At its first record, or at the checkpoints that a file begins with: there is one for each writer."""
-        return self._heading or (isinstance(read, Record) and read.sequence == 1)
 
     @staticmethod
     def _look_ahead(check: ChainCheck, record: Record, lines: Iterator[tuple[str, bytes]], where: str) -> None:
@@ -344,12 +336,6 @@ class _FileCheck:
                 found = read_line(line)
                 if isinstance(found, Record) and (found.writer, found.sequence) == (record.writer, wanted):
                     raise check.altered(wanted, f"was moved: it stands in {later}", where)
-
-
-def _unescaped(line: bytes, record: Record) -> bytes:
-    """A line as it was hashed: files have what is not printable escaped, in the one way that Trow writes it."""
-    content = records.encode(record)
-    return content if escaped_bytes(content) == line else line
 
 
 def _lines(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
@@ -32,13 +32,10 @@ from trow.lib.urls import problem_with
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trow.audit.formats import Format
-    from trow.audit.sinks import Trail
     from trow.audit.store import Line
+    from trow.audit.writer import TrailWriter
 
 log = logging.getLogger(__name__)
-
-Value = TypeVar("Value")
 
 MOST_RECORDS: Final = 100
 MOST_BYTES: Final = 2**20
@@ -54,48 +51,33 @@ _TOO_LARGE: Final = 413
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where records are sent. `parse` is its only constructor.
+    """Where records are sent.
 
     Attributes:
+        format: one of `FORMATS`.
         source: where they come from, a URI: the registry's own address for one.
         ca_file: authorities to trust instead of the system's.
         token_file: holds a bearer token; read again when it changes, as ``ca_file`` is.
         timeout: seconds that one request may take.
+
+    Raises:
+        ValueError: records cannot be sent there; the message is for people.
     """
 
     url: str
-    format: Format
-    source: str
+    format: str = "cloudevents"
+    source: str = "/trow"
     ca_file: Path | None = None
     token_file: Path | None = None
     timeout: float = 30.0
 
-    @classmethod
-    def parse(
-        cls,
-        url: str,
-        *,
-        format: str = "cloudevents",  # noqa: A002 - the setting's name
-        source: str = "/trow",
-        ca_file: Path | None = None,
-        token_file: Path | None = None,
-        timeout: float = 30.0,
-    ) -> Self:
-        """Read a target as an operator wrote it.
-
-        Raises:
-            ValueError: it cannot be one; the message is for people.
-        """
-        if format not in FORMATS:
-            raise ValueError(f"{format!r} is not a format of audit records; use one of {', '.join(FORMATS)}")
-        return cls(_parse_url(url), FORMATS[format], source, ca_file, token_file, timeout)
-
-
-def _parse_url(text: str) -> str:
-    if problem := problem_with(text, query=True):
-        # Without the URL, in which there may be a password.
-        raise ValueError(f"the webhook's URL {problem}; write https://HOST/PATH, and put a token into a file")
-    return text
+    def __post_init__(self) -> None:
+        """See Raises."""
+        if self.format not in FORMATS:
+            raise ValueError(f"{self.format!r} is not a format of audit records; use one of {', '.join(FORMATS)}")
+        if problem := problem_with(self.url, query=True):
+            # Without the URL, in which there may be a password.
+            raise ValueError(f"the webhook's URL {problem}; write https://HOST/PATH, and put a token into a file")
 
 
 def _read_token(content: bytes) -> str:
@@ -129,10 +111,11 @@ class Webhook:
         failures: how many requests have failed since then.
     """
 
-    def __init__(self, trail: Trail, target: Target, *, first_pause: float = 1.0) -> None:
+    def __init__(self, trail: TrailWriter, target: Target, *, first_pause: float = 1.0) -> None:
         self.sent = self.failures = 0
         self._trail = trail
         self._target = target
+        self._format = FORMATS[target.format]
         self._backoff = Backoff(first_pause, _LONGEST_PAUSE)
         self._failures = FailureLog(
             log, "the audit webhook fails; records are kept and sent again", "the audit webhook takes records again"
@@ -160,25 +143,25 @@ class Webhook:
     async def _send_all(self, client: HttpClient) -> None:
         while True:
             try:
-                if not await self._send_some(client):
+                if (batch := await asyncio.to_thread(self._next_batch)) is None:
                     return
+                last, count, body = batch
+                await self._post(client, body)
+                for writer, sequence in last.items():
+                    self._trail.advance(WEBHOOK, writer, sequence)
+                self.sent += count
                 self._backoff.succeed()
                 self._failures.succeed()
                 self._most = MOST_RECORDS
             except (_Rejected, AuditError, apsw.Error, HttpError, OSError, ValueError) as error:
-                await self._pause(error)
-
-    async def _send_some(self, client: HttpClient) -> bool:
-        """Send one batch; False when there is nothing to send."""
-        batch = await asyncio.to_thread(self._next_batch)
-        if batch is None:
-            return False
-        last, count, body = batch
-        await self._post(client, body)
-        for writer, sequence in last.items():
-            self._trail.advance(WEBHOOK, writer, sequence)
-        self.sent += count
-        return True
+                self.failures += 1
+                pause = self._backoff.fail()
+                if isinstance(error, _Rejected):
+                    pause = max(pause, error.retry_after)
+                    if error.status == _TOO_LARGE:
+                        self._most = max(1, self._most // 2)
+                self._failures.fail(error)
+                await asyncio.sleep(pause)
 
     def _next_batch(self) -> tuple[dict[str, int], int, bytes] | None:
         """The last record of each writer in the next batch, how many there are in all, and the body."""
@@ -186,30 +169,28 @@ class Webhook:
         items: list[bytes] = []
         size = 0
         for writer, line in self._next_lines():
-            item = self._target.format.item(line.content, self._target.source)
+            item = self._format.item(line.content, self._target.source)
             size += len(item) + 1
             if items and size > MOST_BYTES:
                 break
             items.append(item)
             last[writer] = line.sequence
-        return (last, len(items), self._target.format.body(items)) if items else None
+        return (last, len(items), self._format.body(items)) if items else None
 
     def _next_lines(self) -> list[tuple[str, Line]]:
         """What comes next, of each writer in turn: one of them may have more than can be sent."""
         # Opened each time, for a thread cannot be cancelled and would hold on to it.
         with contextlib.closing(TrailReader(self._trail.path)) as reader:
+            positions = {writer: self._trail.position(WEBHOOK, writer) or 0 for writer in self._trail.heads}
             waiting = [
-                [(writer, line) for line in reader.records_after(writer, self._position(writer), self._most)]
-                for writer in self._trail.heads
+                [(writer, line) for line in reader.records_after(writer, position, self._most)]
+                for writer, position in positions.items()
             ]
         turns = itertools.chain.from_iterable(itertools.zip_longest(*waiting))
         return list(itertools.islice(filter(None, turns), self._most))
 
-    def _position(self, writer: str) -> int:
-        return self._trail.position(WEBHOOK, writer) or 0
-
     async def _post(self, client: HttpClient, body: bytes) -> None:
-        headers = {"Content-Type": self._target.format.media_type}
+        headers = {"Content-Type": self._format.media_type}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {await self._token.get()}"
         if self._authorities is not None:
@@ -221,16 +202,6 @@ class Webhook:
                     await answer.read(_ANSWER_BYTES, seconds=seconds)
                 return
             raise _Rejected(answer.status, _retry_after(answer.headers.get("Retry-After", "")))
-
-    async def _pause(self, error: Exception) -> None:
-        self.failures += 1
-        pause = self._backoff.fail()
-        if isinstance(error, _Rejected):
-            pause = max(pause, error.retry_after)
-            if error.status == _TOO_LARGE:
-                self._most = max(1, self._most // 2)
-        self._failures.fail(error)
-        await asyncio.sleep(pause)
 
 
 def _retry_after(text: str) -> float:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from trow.audit.chain import Gap, Signer
-    from trow.audit.retention import Plan, Retention
+    from trow.audit.chain import Gap
+    from trow.audit.keys import SigningKey
+    from trow.audit.retention import Retention, TrimPlan
 
     Waiting: TypeAlias = tuple[float, Event, asyncio.Future[None] | None]
 
@@ -58,6 +59,9 @@ _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 # How often a process that stops tries to write what is left.
 _LAST_TRIES: Final = 3
+_FAILING: Final = Unavailable("the audit trail cannot be written at the moment; try again")
+_FULL: Final = StorageFull("the audit database has no space left; free some or enlarge its volume")
+_STOPPING: Final = Unavailable("the registry is stopping; try again")
 
 
 @dataclass(slots=True)
@@ -72,7 +76,7 @@ class _Batch:
     heads: dict[Part, Head]
     writes: WriteBatch = field(default_factory=WriteBatch)
     futures: list[asyncio.Future[None]] = field(default_factory=list)
-    plans: dict[Part, Plan] = field(default_factory=dict)
+    plans: dict[Part, TrimPlan] = field(default_factory=dict)
     tried: bool = False
 
     @property
@@ -119,6 +123,7 @@ class TrailWriter:
     """The thread, and what it is told.
 
     Attributes:
+        path, key: the database, and what signs its checkpoints.
         positions: how far each sink has come.
         recorded: how many records this process has written.
         lost: how many events could not be recorded.
@@ -128,10 +133,11 @@ class TrailWriter:
     """
 
     def __init__(
-        self, path: Path, key: Signer, retention: Retention, clock: Callable[[], float], *, webhook: bool
+        self, path: Path, key: SigningKey, retention: Retention, clock: Callable[[], float], *, webhook: bool
     ) -> None:
+        self.path = path
+        self.key = key
         self._store = AuditStore(path)
-        self._key = key
         self._clock = clock
         self._steady = steady_clock(clock)
         self._webhook = webhook
@@ -165,14 +171,15 @@ class TrailWriter:
             return self.positions.get(WEBHOOK, writer) if self._webhook else None
 
         def sign(first: int, last: Head) -> Gap:
-            return chain.gap(first, last, times.precise(self._now()), self._key)
+            return chain.gap(first, last, times.precise(self._now()), self.key)
 
         trimmer = Trimmer(self._store, writer, retention.of(part), sent, sign)
         # Whatever a crash has left without a checkpoint gets one at once.
         return _Chain(head, self._store.covered(writer), trimmer, time.monotonic() - CHECKPOINT_SECONDS)
 
+    @property
     def heads(self) -> Mapping[str, Head]:
-        """Where the chains have got to, by writer."""
+        """The last record that is stored, by writer."""
         return {each.head.writer: each.head for each in self._chains.values()}
 
     def waiting(self, part: Part) -> deque[Waiting]:
@@ -211,6 +218,16 @@ class TrailWriter:
         # Asking is cheaper than setting, and this is called for every request.
         if not self._wake.is_set():
             self._wake.set()
+
+    def position(self, sink: str, writer: str) -> int | None:
+        """The last record of a writer that a sink has had; None when it has never had one."""
+        return self.positions.get(sink, writer)
+
+    def advance(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
+        """A sink has had everything of a writer up to a record; kept soon, or with the next records."""
+        self.positions.advance(sink, writer, sequence)
+        if soon:
+            self.wake()
 
     def count_lost(self, part: Part) -> None:
         """Count an event that cannot be recorded; the loss itself is recorded as soon as possible."""
@@ -253,15 +270,16 @@ class TrailWriter:
         if self.failing:
             time.sleep(_LEAST_PAUSE_SECONDS)
             self._urgent.wait(self._backoff.pause)
-        elif self._wake.wait(self._idle_seconds()) and not self._closing and self._prompt.wait(_LATE_SECONDS):
+        elif (
+            self._wake.wait(min(each.idle_seconds() for each in self._chains.values()))
+            and not self._closing
+            and self._prompt.wait(_LATE_SECONDS)
+        ):
             self._urgent.wait(_FLUSH_SECONDS)
         # Cleared before anything is taken, so that what comes from now on wakes again.
         self._urgent.clear()
         self._prompt.clear()
         self._wake.clear()
-
-    def _idle_seconds(self) -> float:
-        return min(each.idle_seconds() for each in self._chains.values())
 
     def _commit_once(self, *, closing: bool) -> bool:
         """One commit and one step of each trim; whether there is more to do at once."""
@@ -273,7 +291,11 @@ class TrailWriter:
             for trimmer in busy:
                 trimmer.step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the trail has to go on
-            self._fail(error)
+            self._failures.fail(error, None if isinstance(error, (apsw.Error, OSError)) else error)
+            self._backoff.fail()
+            if self._batch is not None:
+                _answer(self._batch.futures, _FULL if isinstance(error, apsw.FullError) else _FAILING)
+                self._batch.futures = []
             return False
         self._backoff.succeed()
         self._failures.succeed()
@@ -286,7 +308,11 @@ class TrailWriter:
             if not closing and (plan := each.trimmer.plan(self._earliest_now())) is not None:
                 batch.plans[part] = plan
             self._add_records(batch, part, each)
-            self._add_marks(batch, part, each, closing=closing)
+            head, plan = batch.heads[part], batch.plans.get(part)
+            if each.checkpoint_due(head, closing=closing):
+                batch.writes.checkpoints.append(chain.checkpoint(head, times.precise(self._now()), self.key))
+            if plan is not None and plan.excess is None:
+                batch.writes.trims.append(chain.trim(plan.last, times.precise(self._now()), self.key))
         return None if batch.empty else batch
 
     def _now(self) -> int:
@@ -296,17 +322,10 @@ class TrailWriter:
         """A time that is certainly past. A clock that was set ahead must not remove records, which do not come back."""
         return times.microseconds(min(self._clock(), self._steady()))
 
-    def _add_marks(self, batch: _Batch, part: Part, of: _Chain, *, closing: bool) -> None:
-        """Sign where the chain gets to, and where it begins from now on."""
-        head, plan = batch.heads[part], batch.plans.get(part)
-        if of.checkpoint_due(head, closing=closing):
-            batch.writes.checkpoints.append(chain.checkpoint(head, times.precise(self._now()), self._key))
-        if plan is not None and plan.excess is None:
-            batch.writes.trims.append(chain.trim(plan.last, times.precise(self._now()), self._key))
-
     def _add_records(self, batch: _Batch, part: Part, of: _Chain) -> None:
         """Make records of the waiting events, and one for those that were lost meanwhile."""
-        lost = self._take_unreported(of)
+        with self._losing:
+            lost, of.unreported = of.unreported, 0
         count = min(len(of.waiting), _MOST_IN_A_COMMIT if part is Part.EFFECTS else _MOST_OF_OTHERS)
         for number in range(1, 1 + count):
             at, event, future = of.waiting.popleft()
@@ -316,14 +335,16 @@ class TrailWriter:
             elif number % _RECORDS_A_SLICE == 0:
                 time.sleep(_PAUSE_SECONDS)
         if lost:
-            self._add(batch, part, self._clock(), _loss(lost), None)
+            loss = Event(
+                Action.AUDIT_LOSS,
+                Outcome.FAILED,
+                reason="the audit database did not keep up",
+                detail=f"{lost} events before this one are not on record",
+                count=lost,
+            )
+            self._add(batch, part, self._clock(), loss, None)
         if (plan := batch.plans.get(part)) is not None:
             self._add(batch, part, self._clock(), plan.event, None)
-
-    def _take_unreported(self, of: _Chain) -> int:
-        with self._losing:
-            count, of.unreported = of.unreported, 0
-        return count
 
     def _add(self, batch: _Batch, part: Part, at: float, event: Event, future: asyncio.Future[None] | None) -> None:
         if future is not None:
@@ -342,7 +363,8 @@ class TrailWriter:
 
     def _commit(self, batch: _Batch) -> None:
         # A commit that seemed to fail may have taken place.
-        if not (batch.tried and batch.writes.rows and self._is_stored(batch)):
+        may_be_stored = batch.tried and batch.writes.rows
+        if not may_be_stored or any(self._store.head(head.writer) != head for head in batch.heads.values()):
             batch.tried = True
             self._store.commit(batch.writes)
         self._batch = None
@@ -350,31 +372,18 @@ class TrailWriter:
         for part, each in self._chains.items():
             if each.head != batch.heads[part]:
                 each.head = batch.heads[part]
-                each.trimmer.grow()
+                each.trimmer.note_growth()
         for point in batch.writes.checkpoints:
             of = self._chains[Part(chain.part_name(point.writer))]
             of.covered, of.covered_at = point.sequence, time.monotonic()
         for part, plan in batch.plans.items():
-            self._begin_trim(self._chains[part].trimmer, plan)
+            self._chains[part].trimmer.begin(plan)
+            if plan.unsent:
+                self.positions.advance(WEBHOOK, plan.last.writer, plan.last.sequence)
+                log.error("audit records were removed before the webhook took them", extra={"count": plan.unsent})
         _answer(batch.futures, None)
         for callback in self._callbacks:
             callback()
-
-    def _is_stored(self, batch: _Batch) -> bool:
-        return all(self._store.head(head.writer) == head for head in batch.heads.values())
-
-    def _begin_trim(self, trimmer: Trimmer, plan: Plan) -> None:
-        trimmer.begin(plan)
-        if plan.unsent:
-            self.positions.advance(WEBHOOK, plan.last.writer, plan.last.sequence)
-            log.error("audit records were removed before the webhook took them", extra={"count": plan.unsent})
-
-    def _fail(self, error: Exception) -> None:
-        self._failures.fail(error, None if isinstance(error, (apsw.Error, OSError)) else error)
-        self._backoff.fail()
-        if self._batch is not None:
-            _answer(self._batch.futures, _refusal(error))
-            self._batch.futures = []
 
     def _give_up(self) -> None:
         waiting = [each for of in self._chains.values() for each in of.waiting]
@@ -382,41 +391,21 @@ class TrailWriter:
         if left:
             log.error("audit records are lost: the audit database did not take them in the end", extra={"count": left})
             self.lost += left
-        _answer([future for _, _, future in waiting if future is not None], _stopped())
-
-
-def _loss(count: int) -> Event:
-    return Event(
-        Action.AUDIT_LOSS,
-        Outcome.FAILED,
-        reason="the audit database did not keep up",
-        detail=f"{count} events before this one are not on record",
-        count=count,
-    )
-
-
-def _refusal(error: Exception) -> Unavailable:
-    if isinstance(error, apsw.FullError):
-        return StorageFull("the audit database has no space left; free some or enlarge its volume")
-    return Unavailable("the audit trail cannot be written at the moment; try again")
-
-
-def _stopped() -> Unavailable:
-    return Unavailable("the registry is stopping; try again")
+        _answer([future for _, _, future in waiting if future is not None], _STOPPING)
 
 
 def _answer(futures: list[asyncio.Future[None]], error: Unavailable | None) -> None:
     if not futures:
         return
+
+    def resolve() -> None:
+        for future in futures:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(type(error)(error.message))
+
     with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-        futures[0].get_loop().call_soon_threadsafe(_resolve, futures, error)
-
-
-def _resolve(futures: list[asyncio.Future[None]], error: Unavailable | None) -> None:
-    for future in futures:
-        if future.done():
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(type(error)(error.message))
+        futures[0].get_loop().call_soon_threadsafe(resolve)

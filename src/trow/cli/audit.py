@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping, Sequence
 
-    from trow.audit.checks import Report
+    from trow.audit.checks import VerificationReport
     from trow.audit.keys import PublicKey
     from trow.audit.queries import Found
     from trow.audit.record import Record
@@ -174,7 +174,7 @@ def _cells(record: Record) -> Sequence[str]:
         str(record.count),
         record.actor.user if record.actor is not None else "",
         _method(record),
-        _place(record.workload or records.Workload()),
+        _place(record.workload or records.RecordedWorkload()),
         image_of(record),
         record.digest[:_SHORT_DIGEST],
         str(record.bytes or ""),
@@ -187,7 +187,7 @@ def _method(record: Record) -> str:
     return UNPROVEN if record.actor.only_said else record.actor.method
 
 
-def _place(place: records.Workload) -> str:
+def _place(place: records.RecordedWorkload) -> str:
     name = f"{place.namespace}/{place.pod or place.service_account}" if place.namespace else ""
     return f"{name}@{place.node}" if place.node else name
 
@@ -263,7 +263,7 @@ def _public_keys(args: argparse.Namespace) -> Mapping[str, PublicKey]:
     return {key.id: key for key in found}
 
 
-def _summary(report: Report) -> Iterable[str]:
+def _summary(report: VerificationReport) -> Iterable[str]:
     if report.problem is not None:
         yield f"ALTERED: {report.problem}"
     for found in report.chains:

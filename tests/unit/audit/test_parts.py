@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from trow.audit.checks import Chain, Report
+    from trow.audit.checks import Chain, VerificationReport
 
 pytestmark = pytest.mark.usefixtures("prompt")
 
@@ -86,14 +86,14 @@ def question(number: int) -> Event:
     )
 
 
-def report(path: Path, **options: Any) -> Report:
+def report(path: Path, **options: Any) -> VerificationReport:
     """What verification says of a trail that is as it was written."""
     found = verify_database(path, KEYS, **options)
     assert (found.problem, found.unchecked) == (None, []), found
     return found
 
 
-def chain_of(found: Report, part: Part) -> Chain:
+def chain_of(found: VerificationReport, part: Part) -> Chain:
     suffix = "" if part is Part.EFFECTS else f".{part.value}"
     (chain,) = [each for each in found.chains if each.writer[8:] == suffix]
     return chain
@@ -116,7 +116,7 @@ def opened(path: Path, most: int = 8 * MIB, **options: Any) -> Iterator[AuditTra
 
 
 def send(trail: AuditTrail, events: Iterable[Event]) -> None:
-    """Report them, no faster than they are written."""
+    """VerificationReport them, no faster than they are written."""
     for number, event in enumerate(events):
         trail.record(event)
         if number % 500 == 0:

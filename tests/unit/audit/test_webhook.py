@@ -70,7 +70,7 @@ async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
 
 @contextlib.asynccontextmanager
 async def sending(trail: AuditTrail, url: str, **options: Any) -> AsyncIterator[Webhook]:
-    webhook = Webhook(trail, Target.parse(url, **options), first_pause=0.02)
+    webhook = Webhook(trail.writer, Target(url, **options), first_pause=0.02)
     task = asyncio.create_task(webhook.run())
     try:
         yield webhook
@@ -127,7 +127,7 @@ async def test_failure_is_repeated_until_it_works_and_waits_longer_each_time(
                 assert webhook.failures == 5
                 pauses = [later - earlier for earlier, later in zip(receiver.times, receiver.times[1:], strict=False)]
                 assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
-                await eventually(lambda: trail.position("webhook", name_of(trail.path)) == 1)
+                await eventually(lambda: trail.writer.position("webhook", name_of(trail.writer.path)) == 1)
     assert receiver.sequences == [1]
     assert [record.message for record in caplog.records if "webhook fails" in record.message] == [
         "the audit webhook fails; records are kept and sent again: it answered 500"
@@ -315,16 +315,16 @@ async def test_log_never_holds_the_token(tmp_path: Path, caplog: pytest.LogCaptu
 )
 def test_url_that_cannot_be_a_target_is_refused(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Target.parse(url)
+        Target(url)
 
 
 @pytest.mark.parametrize(
     "url", ["https://audit.example/x?y=z", "http://127.0.0.1:8/", "http://[::1]/", "http://localhost/"]
 )
 def test_url_of_a_target(url: str) -> None:
-    assert str(Target.parse(url).url) == url
+    assert str(Target(url).url) == url
 
 
 def test_format_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="cloudevents, kubernetes"):
-        Target.parse("https://audit.example/", format="syslog", token_file=Path("x"))
+        Target("https://audit.example/", format="syslog", token_file=Path("x"))
