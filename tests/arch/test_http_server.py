@@ -25,8 +25,8 @@ LOOKED_AT: Final = {
 }
 ADVICE: Final = """\
 granian has changed what `_Server` of trow/http/server.py relies on. See that `_init_shared_socket` is still called
-before the threads start, that these accept from `_shd` where `_ssp` is None, and that they serve on after `let_go`. Run
-tests/faults/test_tls_renewal.py ten times, then take the new digest over."""
+before the threads start, that these accept from `_shd` where `_ssp` is None, and that they serve on after
+`stop_accepting`. Run tests/faults/test_tls_renewal.py ten times, then take the new digest over."""
 
 
 @pytest.mark.parametrize("part", LOOKED_AT, ids=lambda part: part.__qualname__)

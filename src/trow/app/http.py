@@ -178,5 +178,8 @@ def access_log_of(config: Config, output: Output, metrics: Metrics) -> Iterator[
     if not config.log.access:
         yield None
         return
-    with contextlib.closing(AccessLog(output)) as access_log:
+    access_log = AccessLog(output)
+    try:
         yield access_log
+    finally:
+        access_log.flush()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from trow.app.webhooks import called_by_api_servers
 from trow.http.capacity import capacity_of
+from trow.http.connection_monitor import ListenerGroup
 from trow.http.connection_rules import ConnectionRules
 from trow.http.pace import Pace
 from trow.http.peers import Peers
 from trow.http.server import HttpServer, InnerAddress, reserve
-from trow.http.watch import ListenerGroup
 from trow.lib.background import every, in_background
 from trow.lib.file_watch import on_change
 from trow.tls.files import TlsFiles
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from trow.app.application import Application
     from trow.config import Config
+    from trow.http.connection_monitor import ConnectionMonitor
     from trow.http.dispatch import Dispatcher
     from trow.http.server import Address
-    from trow.http.watch import Watch
     from trow.tls.inner_socket import InnerSocket
     from trow.tls.terminator import TlsTerminator
 
@@ -48,13 +48,13 @@ class Listeners:
     """Opens the listeners that the settings name.
 
     Args:
-        watch: ends connections that keep to none of the rules.
+        monitor: ends connections that break a rule.
     """
 
-    def __init__(self, config: Config, application: Application, watch: Watch) -> None:
+    def __init__(self, config: Config, application: Application, monitor: ConnectionMonitor) -> None:
         self._config = config
         self._application = application
-        self._watch = watch
+        self._monitor = monitor
 
     @contextlib.asynccontextmanager
     async def registry(self, addresses: Sequence[Address]) -> AsyncIterator[None]:
@@ -66,14 +66,14 @@ class Listeners:
             TlsFiles(listen.tls.certificate, listen.tls.key) if listen.tls is not None else None,
             connections=room.accepted,
             idle_seconds=limits.idle_timeout,
-            ask_seconds=limits.header_timeout,
+            header_seconds=limits.header_timeout,
         )
         await server.start()
         # A proxy's connections are those of many clients.
         proxies = Peers(listen.trusted_proxies)
         ports, rules = _ports(addresses), self._rules(limits.idle_timeout)
         group = ListenerGroup(ports, room.connections, room.each, listen.tls is not None, rules, proxies.trusts)
-        self._watch.open(group)
+        self._monitor.add(group)
         try:
             async with in_background(lambda: server.watch_certificate(self._application.reload_certificate)):
                 yield
@@ -95,7 +95,7 @@ class Listeners:
         with inner_socket() as inner:
             server = await self._start_behind(terminator, behind.dispatcher, inner, idle)
             addresses = reserve(settings.bind.host, settings.bind.port, CLIENT_TLS)
-            self._watch.open(
+            self._monitor.add(
                 ListenerGroup(_ports(addresses), limit.connections, limit.per_source, True, self._rules(idle))
             )
             await terminator.reload()
@@ -124,7 +124,7 @@ class Listeners:
         with inner_socket() as inner:
             server = await self._start_behind(terminator, behind.dispatcher, inner, idle)
             addresses = reserve(bind.host, bind.port, ADMISSION_BIND)
-            self._watch.open(
+            self._monitor.add(
                 ListenerGroup(_ports(addresses), limit.connections, limit.per_source, True, self._rules(idle))
             )
             listener.bind([address.reservation for address in addresses], inner)
@@ -149,7 +149,7 @@ class Listeners:
         server = HttpServer(self._application.probes, addresses, None, connections=2 * _MOST_PROBES)
         await server.start()
         rules = self._rules(self._config.limits.idle_timeout)
-        self._watch.open(ListenerGroup(_ports(addresses), _MOST_PROBES, _MOST_PROBES // 2, False, rules))
+        self._monitor.add(ListenerGroup(_ports(addresses), _MOST_PROBES, _MOST_PROBES // 2, False, rules))
         try:
             yield [*map(str, addresses)]
         finally:
@@ -161,7 +161,7 @@ class Listeners:
         connections = terminator.limit.at_most
         server = HttpServer(dispatcher, [InnerAddress(inner)], None, connections=connections, idle_seconds=idle)
         await server.start()
-        terminator.on_full = self._watch.look_soon
+        terminator.on_full = self._monitor.wake
         return server
 
     def _rules(self, idle: float) -> ConnectionRules:

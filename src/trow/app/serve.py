@@ -15,8 +15,8 @@ from trow.app.application import application_of
 from trow.app.listeners import LISTEN_BIND, Listeners
 from trow.app.stores import check_database, damaged
 from trow.audit.errors import AuditError
+from trow.http.connection_monitor import ConnectionMonitor
 from trow.http.server import ListenError, reserve
-from trow.http.watch import Watch
 from trow.lib import logs
 from trow.lib.background import in_background
 from trow.lib.datadir import DATABASE, DataDirectoryError, hold
@@ -85,29 +85,29 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> Non
     async with contextlib.AsyncExitStack() as stack:
         application = await stack.enter_async_context(application_of(config, output))
         stack.push_async_callback(application.cut_off)
-        watch = stack.enter_context(_watching(application))
-        listeners = Listeners(config, application, watch)
+        monitor = stack.enter_context(_monitoring(application))
+        listeners = Listeners(config, application, monitor)
         client_tls = await stack.enter_async_context(listeners.client_tls())
         webhooks = await stack.enter_async_context(listeners.webhooks())
         probes = await stack.enter_async_context(listeners.probes())
         await stack.enter_async_context(listeners.registry(addresses))
         settle_memory()
         announce([*map(str, addresses)], webhooks, probes, client_tls)
-        async with in_background(lambda: return_memory(lambda: application.metrics.answered + watch.left)):
+        async with in_background(lambda: return_memory(lambda: application.metrics.answered + monitor.left)):
             await stopping.wait()
         log.info("stopping: finishing the requests in flight")
 
 
 @contextlib.contextmanager
-def _watching(application: Application) -> Iterator[Watch]:
-    watch = Watch(application.connections)
-    application.metrics.add_gauge("trow_connections_open", "Connections of clients", watch.count)
-    application.metrics.count_ended(watch.ended)
-    watch.start(asyncio.get_running_loop())
+def _monitoring(application: Application) -> Iterator[ConnectionMonitor]:
+    monitor = ConnectionMonitor(application.connections)
+    application.metrics.add_gauge("trow_connections_open", "Connections of clients", monitor.count)
+    application.metrics.count_ended(monitor.ended)
+    monitor.start(asyncio.get_running_loop())
     try:
-        yield watch
+        yield monitor
     finally:
-        watch.stop()
+        monitor.stop()
 
 
 def _stop_signals() -> asyncio.Event:

@@ -22,7 +22,7 @@ def client_tls_of(config: Config, metrics: Metrics) -> TlsTerminator | None:
     settings, tls = config.listen.client_tls, config.listen.tls
     if settings is None or tls is None:
         return None
-    limit = ConnectionLimit(capacity_of(config).tunnels)
+    limit = ConnectionLimit(capacity_of(config).tls_connections)
     terminator = TlsTerminator(TlsFiles(tls.certificate, tls.key), settings.client_ca, settings.crl, limit)
     if settings.crl is not None:
         metrics.add_gauge(
@@ -38,7 +38,7 @@ def webhook_listener_of(config: Config) -> WebhookListener | None:
     settings = config.admission
     if settings.bind is None:
         return None
-    limit = ConnectionLimit(capacity_of(config).tunnels)
+    limit = ConnectionLimit(capacity_of(config).tls_connections)
     if settings.tls is not None:
         return WebhookListener(TlsFiles(settings.tls.certificate, settings.tls.key), limit)
     kept = config.data_dir.joinpath(*_KEPT)

@@ -135,7 +135,7 @@ class AccessController:
 
 
 class RequestActor:
-    """The sender of one request; see `trow.registry.actor.Actor`."""
+    """The `Actor` of one request. What is refused is recorded."""
 
     __slots__ = ("_access", "_authorizer", "_request", "client", "identity")
 
@@ -148,23 +148,18 @@ class RequestActor:
 
     @property
     def origin(self) -> Origin:
-        """Where the request came from."""
         return self._request.origin
 
     async def require(self, permission: Permission, repository: Repository) -> None:
-        """See that the actor has the permission; a refusal is recorded."""
         await self._access.require(self._request, permission, repository)
 
     async def may(self, permission: Permission, repository: Repository) -> bool:
-        """Whether the holder of the credential has the permission."""
         return (await self._authorizer.decide(self.identity.undelegated(), permission, repository)).allowed
 
     async def visible(self, repositories: Sequence[Repository]) -> Sequence[bool]:
-        """Which of these repositories the holder may list and pull."""
         return await self._authorizer.visible(self.identity, repositories)
 
     def prefixes(self) -> Sequence[str]:
-        """What the names of such repositories begin with."""
         return self._authorizer.prefixes(self.identity)
 
 

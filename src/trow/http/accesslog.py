@@ -44,33 +44,27 @@ class AccessLog:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._word = self._text if output.text else self._json
-        self._encode = msgspec.json.Encoder().encode
+        encode = msgspec.json.Encoder().encode
+        self._format = self._text if output.text else lambda line: escaped_bytes(encode(line))
         self._lines: list[bytes] = []
         self._loop = asyncio.get_running_loop()
 
     def request(self, request: Request, status: int, sent: int, seconds: float) -> None:
         """Note an answered request."""
         if not self._lines:
-            self._loop.call_later(_FLUSH_SECONDS, self._flush)
+            self._loop.call_later(_FLUSH_SECONDS, self.flush)
         line = _Line(
             time.time(), "info", "request", request.number, request.client, request.identity.name,
             request.method[:_LONGEST_METHOD],
             request.path[:LONGEST_PATH], status, request.received, sent, seconds, request.refusal[:_LONGEST_REASON],
         )  # fmt: skip
-        self._lines.append(self._word(line))
+        self._lines.append(self._format(line))
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Hand over what waits."""
-        self._flush()
-
-    def _flush(self) -> None:
         lines, self._lines = self._lines, []
         if lines:
             self._output.lines.put(b"\n".join([*lines, b""]), len(lines), bulk=True)
-
-    def _json(self, line: _Line) -> bytes:
-        return escaped_bytes(self._encode(line))
 
     def _text(self, line: _Line) -> bytes:
         message = f"{line.method} {text_value(line.path)} {line.status}"

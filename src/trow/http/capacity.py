@@ -20,11 +20,11 @@ _FILES_IN_USE: Final = 4_000
 _RESERVED_FILES: Final = 512
 # One file in this many is for uploads between requests.
 _OF_SESSIONS: Final = 32
-# A listener of our own has a connection for this many files. Each takes three files, there may be a quarter more, and
-# two that are about to come.
-MOST_TUNNELS: Final = 1_000
-_OF_TUNNELS: Final = 32
-_TUNNEL_FILES: Final = 6
+# A listener that ends TLS itself has a connection for this many files. Each takes three files, there may be a quarter
+# more, and two that are about to come.
+MOST_TLS_CONNECTIONS: Final = 1_000
+_OF_TLS_CONNECTIONS: Final = 32
+_TLS_CONNECTION_FILES: Final = 6
 _LEAST_CONNECTIONS: Final = 16
 # What a connection may buffer of a push, and of an answer. 1 MiB makes a push a twentieth faster, and 64 of them take
 # 100 MB more.
@@ -60,7 +60,7 @@ class Capacity:
         downloads: answers of more than 64 KiB that may be on their way at a time.
         requests: how many may be under way at a time.
         sessions: uploads that may keep a file open between requests.
-        tunnels: connections to each listener of our own, for client certificates and for webhooks.
+        tls_connections: connections to each listener that ends TLS itself, for client certificates and for webhooks.
     """
 
     connections: int
@@ -68,7 +68,7 @@ class Capacity:
     downloads: int
     requests: int = MOST_REQUESTS
     sessions: int = 0
-    tunnels: int = MOST_TUNNELS
+    tls_connections: int = MOST_TLS_CONNECTIONS
 
     @property
     def accepted(self) -> int:
@@ -90,13 +90,13 @@ class Capacity:
 def capacity_of(config: Config) -> Capacity:
     """The room that there is with these settings on this machine."""
     limits = config.limits
-    tunnels = min(MOST_TUNNELS, most_files() // _OF_TUNNELS)
+    tls_connections = min(MOST_TLS_CONNECTIONS, most_files() // _OF_TLS_CONNECTIONS)
     own = (config.listen.client_tls is not None) + (config.admission.bind is not None)
-    free = most_files() - min(_RESERVED_FILES, most_files() // 4) - own * tunnels * _TUNNEL_FILES
+    free = most_files() - min(_RESERVED_FILES, most_files() // 4) - own * tls_connections * _TLS_CONNECTION_FILES
     connections = limits.max_connections or _affordable(free, memory_limit())
     each = min(limits.max_connections_per_source or connections // 2, connections)
     requests = _requests(connections, memory_limit())
-    without = Capacity(connections, each, 0, requests, tunnels=tunnels)
+    without = Capacity(connections, each, 0, requests, tls_connections=tls_connections)
     # Each has a file, for longer than its request.
     left = max(free // 8, free - without.accepted - requests)
     memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 # A request's first bytes and the note that it has begun are not of the same moment.
 _SLACK_SECONDS: Final = 0.25
 # Bytes that come beside requests: headers, TLS, what HTTP/2 says of itself. The server keeps up to 640 KiB of headers
-# for as long as they do not end. Whoever takes an answer over HTTP/2 tells of it in a small part of its bytes.
-_MOST_UNASKED: Final = 128 * 1024
-_TOLD_OF_TAKEN: Final = 1 / 16
-_UNASKED_SECONDS: Final = 1.0
+# for as long as they do not end. Whoever takes an answer over HTTP/2 acknowledges it with a small part of its bytes.
+_MOST_UNSOLICITED: Final = 128 * 1024
+_ACKNOWLEDGEMENTS: Final = 1 / 16
+_UNSOLICITED_SECONDS: Final = 1.0
 # Bytes a second. Who takes less is ended first when others wait for a place.
 _SLOW_RATE: Final = 16 * 1024
 
@@ -29,7 +29,7 @@ class Reason(Enum):
 
     SILENT = "silent"
     HEADERS = "headers"
-    UNASKED = "unasked"
+    UNSOLICITED = "unsolicited"
     IDLE = "idle"
     STALLED = "stalled"
     FULL = "full"
@@ -53,7 +53,7 @@ class ConnectionRules:
 
 
 class WatchedConnection:
-    """A connection as the watch has seen it over time.
+    """A connection as the monitor has seen it over time.
 
     Attributes:
         socket: which one it is.
@@ -67,8 +67,8 @@ class WatchedConnection:
     """
 
     __slots__ = (
-        "_asked", "_busy", "_headers", "_patience", "_requests", "_swollen", "exempt", "name", "seen", "since", "slow",
-        "socket", "source", "state", "waiting",
+        "_asked", "_busy", "_flooding", "_headers", "_patience", "_requests", "exempt", "name", "seen", "since",
+        "slow", "socket", "source", "state", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +84,7 @@ class WatchedConnection:
         self.slow: float | None = None
         self._asked = (0, 0.0)
         self._requests = 0
-        self._swollen: float | None = None
+        self._flooding: float | None = None
         self._headers: float | None = None
         self._patience = Patience(rules.answers)
 
@@ -92,23 +92,40 @@ class WatchedConnection:
         self, state: State, activity: Activity | None, rules: ConnectionRules, now: float, *, tls: bool
     ) -> Reason | None:
         """Note what is seen now. Returns why the connection has to end, None if it may stay."""
-        self._follow(state, activity, now)
+        self._note_progress(state, activity, now)
         if self.waiting and self._patience.left <= 0:
             return Reason.STALLED
-        if self._swells(state, activity, now):
-            return Reason.UNASKED
+        if self._floods(state, activity, now):
+            return Reason.UNSOLICITED
         if activity is None or not activity.requests:
-            return self._beginning(state, rules, now, tls=tls)
+            return self._before_requests(state, rules, now, tls=tls)
         # While it takes an answer nothing that it asks for next is begun.
         if activity.running or self.waiting:
             self._headers = None
             return None
-        return self._between(activity, rules, now)
+        return self._between_requests(state, activity, rules, now)
+
+    def _before_requests(self, state: State, rules: ConnectionRules, now: float, *, tls: bool) -> Reason | None:
+        """Until a TLS client has said hello nothing is sent to it."""
+        age = now - self.since
+        if age > rules.first and (not state.received or (tls and not state.acked)):
+            return Reason.SILENT
+        return Reason.HEADERS if age > rules.headers else None
+
+    def _between_requests(self, state: State, activity: Activity, rules: ConnectionRules, now: float) -> Reason | None:
+        if now - max(activity.last, self._busy) > rules.idle:
+            return Reason.IDLE
+        # Over HTTP/2 there is more to say than requests.
+        if activity.http2 or now - state.quiet < activity.last + _SLACK_SECONDS:
+            self._headers = None
+            return None
+        self._headers = now if self._headers is None else self._headers
+        return Reason.HEADERS if now - self._headers > rules.headers else None
 
     @property
-    def swollen(self) -> bool:
+    def flooding(self) -> bool:
         """Whether more has come beside requests than may."""
-        return self._swollen is not None
+        return self._flooding is not None
 
     def slow_for(self, now: float) -> float:
         """For how many seconds its client has read unreasonably slowly."""
@@ -120,10 +137,10 @@ class WatchedConnection:
             return None
         return self.since if activity is None else max(activity.last, self._busy)
 
-    def _follow(self, state: State, activity: Activity | None, now: float) -> None:
+    def _note_progress(self, state: State, activity: Activity | None, now: float) -> None:
         before, self.state = self.state, state
         elapsed, self.seen = now - self.seen, now
-        untaken = activity is not None and activity.http2 and activity.promised and not is_done(activity, state)
+        untaken = activity is not None and activity.http2 and activity.unacked and not is_done(activity, state)
         was_waiting, self.waiting = self.waiting, state.pending or bool(untaken)
         if not self.waiting:
             self.slow = None
@@ -138,33 +155,15 @@ class WatchedConnection:
             else:
                 self.slow = None
 
-    def _swells(self, state: State, activity: Activity | None, now: float) -> bool:
+    def _floods(self, state: State, activity: Activity | None, now: float) -> bool:
         """Whether more has come beside requests than may; the note that a request has begun has a second to come."""
         requests, running = (activity.requests, activity.running) if activity is not None else (0, 0)
-        explained = state.acked * _TOLD_OF_TAKEN
+        explained = state.acked * _ACKNOWLEDGEMENTS
         if running or requests != self._requests:
             self._requests, self._asked = requests, (state.received, explained)
-        unasked = state.received - self._asked[0] - (explained - self._asked[1])
-        if unasked <= _MOST_UNASKED:
-            self._swollen = None
-        elif self._swollen is None:
-            self._swollen = now
-        return self._swollen is not None and now - self._swollen >= _UNASKED_SECONDS
-
-    def _beginning(self, state: State, rules: ConnectionRules, now: float, *, tls: bool) -> Reason | None:
-        """No request has come yet. Until a TLS client has said hello nothing is sent to it."""
-        age = now - self.since
-        if age > rules.first and (not state.received or (tls and not state.acked)):
-            return Reason.SILENT
-        return Reason.HEADERS if age > rules.headers else None
-
-    def _between(self, activity: Activity, rules: ConnectionRules, now: float) -> Reason | None:
-        """There were requests, and there may come another."""
-        if now - max(activity.last, self._busy) > rules.idle:
-            return Reason.IDLE
-        # Over HTTP/2 there is more to say than requests.
-        if activity.http2 or self.state is None or now - self.state.quiet < activity.last + _SLACK_SECONDS:
-            self._headers = None
-            return None
-        self._headers = now if self._headers is None else self._headers
-        return Reason.HEADERS if now - self._headers > rules.headers else None
+        unsolicited = state.received - self._asked[0] - (explained - self._asked[1])
+        if unsolicited <= _MOST_UNSOLICITED:
+            self._flooding = None
+        elif self._flooding is None:
+            self._flooding = now
+        return self._flooding is not None and now - self._flooding >= _UNSOLICITED_SECONDS

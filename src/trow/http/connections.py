@@ -1,13 +1,14 @@
 """The connections of clients, as requests know them, and places for large answers.
 
-The event loop alone changes what is here. The watch (`trow.http.watch`) reads it from a thread of its own, and has what
-it finds out taken up on the loop.
+The event loop alone changes what is here. The monitor (`trow.http.connection_monitor`) reads it from a thread of its
+own, and has what it finds out taken up on the loop.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trow.lib import sockets
@@ -30,16 +31,15 @@ _TO_BE_FOUND: Final = SMALL
 _PART: Final = 16
 
 
-class _Coming:
+@dataclass(slots=True)
+class _Download:
     """A large answer over HTTP/2 that is on its way: bytes that are left of it, and the places it holds."""
 
-    __slots__ = ("left", "places")
-
-    def __init__(self, left: int, places: int) -> None:
-        self.left = left
-        self.places = places
+    left: int
+    places: int
 
 
+@dataclass(slots=True, eq=False)
 class Activity:
     """What a connection is doing.
 
@@ -48,31 +48,26 @@ class Activity:
         requests: how many there were.
         last: when one last began or was answered, on the monotonic clock.
         http2: whether it speaks HTTP/2.
-        promised: bytes of answers that are not known to be taken.
-        base: what the client had taken of the connection when this was found out.
-        small: those of them that belong to answers without a place.
-        coming: over HTTP/2, the answers that have places, in the order in which they were given out.
+        unacked: bytes of answers that the client is not known to have taken.
+        base: bytes that the client had taken over the connection when this was found out.
+        small: the unacked bytes of answers without a place.
+        downloads: over HTTP/2, the answers that have places, in the order in which they were sent.
         places: how many its large answers hold.
         source: whose places these are.
-        socket: where the watch has found it.
+        socket: where the monitor has found it.
     """
 
-    __slots__ = (
-        "base", "coming", "http2", "last", "places", "promised", "requests", "running", "small", "socket", "source",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.running = 0
-        self.requests = 0
-        self.last = 0.0
-        self.http2 = False
-        self.promised = 0
-        self.base = 0
-        self.small = 0
-        self.coming: deque[_Coming] = deque()
-        self.places = 0
-        self.source = ""
-        self.socket: sockets.Socket | None = None
+    running: int = 0
+    requests: int = 0
+    last: float = 0.0
+    http2: bool = False
+    unacked: int = 0
+    base: int = 0
+    small: int = 0
+    downloads: deque[_Download] = field(default_factory=deque)
+    places: int = 0
+    source: str = ""
+    socket: sockets.Socket | None = None
 
 
 class Connections:
@@ -84,10 +79,10 @@ class Connections:
         requests: how many may be under way. HTTP/2 has many over one connection.
 
     Attributes:
-        wake: has the watch look soon.
-        watched: whether the watch sees what clients take. Where it cannot, nothing is counted, for nobody would give
+        wake: has the monitor look soon.
+        watched: whether the monitor sees what clients take. Where it cannot, nothing is counted, for nobody would give
             any of it back.
-        over: sources that have too many connections, all of which have something to do.
+        over: sources that have too many connections, all of which are in use.
     """
 
     def __init__(
@@ -102,15 +97,15 @@ class Connections:
         self.watched = True
         self.over: frozenset[str] = frozenset()
         self._clock = clock
-        self._found: dict[str, Activity] = {}
+        self._activities: dict[str, Activity] = {}
 
     def begin(self, name: str, *, http2: bool) -> Activity:
         """A request has come."""
-        activity = self._found.get(name)
+        activity = self._activities.get(name)
         if activity is None:
             activity = Activity()
             if self.watched:
-                self._found[name] = activity
+                self._activities[name] = activity
         activity.running += 1
         activity.requests += 1
         activity.http2 = http2
@@ -145,14 +140,14 @@ class Connections:
 
     def get(self, name: str) -> Activity | None:
         """What a connection is doing; None where no request came."""
-        return self._found.get(name)
+        return self._activities.get(name)
 
     def names(self) -> list[str]:
         """All that have had a request."""
-        return list(self._found)
+        return list(self._activities)
 
-    async def promise(self, activity: Activity, client: str, size: int, *, memory: bool) -> None:
-        """An answer of this many bytes is about to be given out; waits for places where it is large.
+    async def reserve(self, activity: Activity, client: str, size: int, *, memory: bool) -> None:
+        """An answer of this many bytes is about to be sent; wait for places where it is large.
 
         Args:
             activity: over which connection.
@@ -167,7 +162,9 @@ class Connections:
             return
         large = size > SMALL
         if large or (activity.http2 and activity.small + size > _MOST_UNTAKEN):
-            self._take_up_now(activity)
+            state = sockets.state_now(activity.socket) if activity.socket is not None else None
+            if state is not None:  # what the client has taken meanwhile
+                self._acknowledge(activity, state, done=is_done(activity, state))
             large = large or activity.small + size > _MOST_UNTAKEN
         if large:
             await self._take(activity, source_of(client), size, -(-size // self._place) if memory else 1)
@@ -176,7 +173,7 @@ class Connections:
             if activity.socket is None and activity.small > _TO_BE_FOUND:
                 self.wake()
         if large or activity.http2:
-            activity.promised += size
+            activity.unacked += size
 
     @property
     def crowded(self) -> bool:
@@ -208,66 +205,57 @@ class Connections:
         taken = await self._large.take(activity.source, places)
         activity.places += taken
         if activity.http2:
-            activity.coming.append(_Coming(size, taken))
+            activity.downloads.append(_Download(size, taken))
 
-    def _take_up_now(self, activity: Activity) -> None:
-        """See what the client has taken meanwhile."""
-        state = sockets.state_now(activity.socket) if activity.socket is not None else None
-        if state is None:
-            return
-        if is_done(activity, state):
-            self._done(activity, state.acked)
-        else:
-            self._taken(activity, state.acked)
-
-    def take_up(self, seen: Iterable[tuple[Activity, sockets.State]], gone: Iterable[str], looked: float) -> None:
-        """What the watch has found.
+    def update(self, seen: Iterable[tuple[Activity, sockets.State]], gone: Iterable[str], looked: float) -> None:
+        """Take up what the monitor has found.
 
         Args:
-            seen: connections that were promised something, and how they are.
-            gone: connections that are no more.
-            looked: when it began to look.
+            seen: connections with unacked bytes, and their state.
+            gone: connections that have ended.
+            looked: when the monitor began to look.
         """
         for activity, state in seen:
-            if not activity.running and activity.last < looked and is_done(activity, state):
-                self._done(activity, state.acked)
-            else:
-                self._taken(activity, state.acked)
+            done = not activity.running and activity.last < looked and is_done(activity, state)
+            self._acknowledge(activity, state, done=done)
         for name in gone:
-            left = self._found.get(name)
-            # It may be forgotten already: the watch has looked twice before the loop had its turn.
+            left = self._activities.get(name)
+            # It may be forgotten already: the monitor has looked twice before the loop had its turn.
             if left is not None and not left.running and left.last < looked:
-                self._done(left, 0)
-                del self._found[name]
+                self._release(left, 0)
+                del self._activities[name]
 
-    def _taken(self, activity: Activity, acked: int) -> None:
-        """Count what the client has taken, the answer that was given out first before the others.
+    def _acknowledge(self, activity: Activity, state: sockets.State, *, done: bool) -> None:
+        """Count what the client has taken, of the answer that was sent first before the others.
 
-        Which answer bytes over HTTP/2 belong to nobody tells. Whoever takes one and leaves another can so have answers
+        Nothing tells to which answer bytes over HTTP/2 belong. Whoever takes one and leaves another can so have answers
         without a place, of as many bytes as it has taken, and as many as there may be streams.
         """
-        taken = acked - activity.base
+        if done:
+            self._release(activity, state.acked)
+            return
+        taken = state.acked - activity.base
         if taken <= 0:
             return
-        activity.base = acked
-        activity.promised = max(0, activity.promised - taken)
+        activity.base = state.acked
+        activity.unacked = max(0, activity.unacked - taken)
         activity.small = max(0, activity.small - taken)
-        while activity.coming and taken >= activity.coming[0].left:
-            first = activity.coming.popleft()
+        while activity.downloads and taken >= activity.downloads[0].left:
+            first = activity.downloads.popleft()
             taken -= first.left
             activity.places -= first.places
             self._large.give_back(activity.source, first.places)
-        if activity.coming:
-            activity.coming[0].left -= taken
+        if activity.downloads:
+            activity.downloads[0].left -= taken
 
-    def _done(self, activity: Activity, acked: int) -> None:
-        activity.promised, activity.small, activity.base = 0, 0, acked
-        activity.coming.clear()
+    def _release(self, activity: Activity, acked: int) -> None:
+        activity.unacked, activity.small, activity.base = 0, 0, acked
+        activity.downloads.clear()
         if activity.places:
             self._large.give_back(activity.source, activity.places)
         activity.places, activity.source = 0, ""
 
 
 def is_done(activity: Activity, state: sockets.State) -> bool:
-    """Whether the client has taken all that it was promised."""
-    return not state.pending and state.acked - activity.base >= activity.promised
+    """Whether the client has taken all that was sent."""
+    return not state.pending and state.acked - activity.base >= activity.unacked

@@ -36,7 +36,8 @@ class Cors:
         """The answer to an OPTIONS request that a browser sends first, None when this is not such a request."""
         if request.method != "OPTIONS" or request.header("access-control-request-method") is None:
             return None
-        if not self._allows(_origin(request)):
+        origin = _origin(request)
+        if origin is None or (origin not in self._origins and "*" not in self._origins):
             return Response(204)
         return Response(
             204,
@@ -46,9 +47,6 @@ class Cors:
                 ("access-control-max-age", _MAX_AGE_SECONDS),
             ],
         )
-
-    def _allows(self, origin: str | None) -> bool:
-        return origin is not None and (origin in self._origins or "*" in self._origins)
 
     def headers(self, request: Request) -> Headers:
         """What to add to every answer, a preflight's too."""

@@ -93,9 +93,14 @@ class Dispatcher:
         self._running.add(task)
         try:
             try:
-                answer = await self._told(request, activity)
-                self._send(request, transport, answer)
-                self._note(request, answer, time.perf_counter() - started)
+                answer = await self._answer(request, activity)
+                if request.path.startswith("/v2"):
+                    answer.headers.extend(self._v2_headers)
+                answer.headers.append(("x-request-id", request.number))
+                if self._cors.active:
+                    answer.headers.extend(self._cors.headers(request))
+                answer.send(transport, head=request.method == "HEAD")
+                self._log(request, answer, time.perf_counter() - started)
             finally:
                 self._connections.end(activity)
             if isinstance(answer, StreamResponse):
@@ -110,33 +115,29 @@ class Dispatcher:
         if self._running:
             await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
 
-    async def _told(self, request: Request, activity: Activity) -> Answer:
-        """The answer, also when the request is cut off: the client is told, and nothing is logged as an error."""
-        try:
-            return await self._answer(request, activity)
-        except asyncio.CancelledError:
-            return errors.to_response(Unavailable("the registry stops; try again in a moment"))
-
-    def _is_probe(self, request: Request) -> bool:
-        """Operators are answered at once, beside the requests that are counted."""
-        return request.path in self._router.probes and request.method in ("GET", "HEAD")
-
     async def _answer(self, request: Request, activity: Activity) -> Answer:
-        counted = self._bounded and not self._is_probe(request)
+        # Operators are answered at once, beside the requests that are counted.
+        counted = self._bounded and not (request.path in self._router.probes and request.method in ("GET", "HEAD"))
         try:
             if counted:
                 self._connections.enter(request.client)
         except OciError as error:
             return errors.to_response(error)
         try:
-            return await self._allowed(request, activity)
-        except Exception as error:  # noqa: BLE001 - logged in full, and the client gets the number of the log line
-            return self._fail(request, error)
+            return await self._admitted(request, activity)
+        except asyncio.CancelledError:  # it is cut off: the client learns that, and it is not an error
+            return errors.to_response(Unavailable("the registry stops; try again in a moment"))
+        except Exception:
+            number = request.number
+            extra = {"request": number, "method": request.method, "path": request.path[:LONGEST_PATH]}
+            log.exception("request failed", extra=extra)
+            message = f"the request failed inside the registry; report it with the log lines of request {number}"
+            return errors.to_response(OciError(message, {"request": number}))
         finally:
             if counted:
                 self._connections.leave(request.client)
 
-    async def _allowed(self, request: Request, activity: Activity) -> Answer:
+    async def _admitted(self, request: Request, activity: Activity) -> Answer:
         try:
             if self._bounded:
                 self._connections.check(activity, request.client)
@@ -145,9 +146,14 @@ class Dispatcher:
                 await self._drain(request)
             if self._bounded and (answer.length > SMALL or activity.http2) and request.method != "HEAD":
                 in_memory = isinstance(answer, Response)
-                await self._connections.promise(activity, request.client, answer.length, memory=in_memory)
+                await self._connections.reserve(activity, request.client, answer.length, memory=in_memory)
         except OciError as error:
-            return await self._refuse(request, error)
+            if isinstance(error, Unauthorized | Denied):
+                request.refusal = error.message
+            if request.has_unread_body:
+                await self._drain(request)
+            challenge = self._access.challenge.to(request) if isinstance(error, Unauthorized) else ""
+            return errors.to_response(error, challenge=challenge, path=request.path)
         return answer
 
     async def _handle(self, request: Request) -> Answer:
@@ -165,14 +171,6 @@ class Dispatcher:
             await self._access.admit(request, endpoint.permission)
         return await endpoint.handler(request)
 
-    async def _refuse(self, request: Request, error: OciError) -> Response:
-        if isinstance(error, Unauthorized | Denied):
-            request.refusal = error.message
-        if request.has_unread_body:
-            await self._drain(request)
-        challenge = self._access.challenge.to(request) if isinstance(error, Unauthorized) else ""
-        return errors.to_response(error, challenge=challenge, path=request.path)
-
     @staticmethod
     async def _drain(request: Request) -> None:
         most = request.received + _DRAIN_BYTES
@@ -182,23 +180,7 @@ class Dispatcher:
                     if request.received > most:
                         return
 
-    @staticmethod
-    def _fail(request: Request, error: Exception) -> Response:
-        number = request.number
-        extra = {"request": number, "method": request.method, "path": request.path[:LONGEST_PATH]}
-        log.error("request failed", exc_info=error, extra=extra)
-        message = f"the request failed inside the registry; report it with the log lines of request {number}"
-        return errors.to_response(OciError(message, {"request": number}))
-
-    def _send(self, request: Request, transport: Transport, answer: Answer) -> None:
-        if request.path.startswith("/v2"):
-            answer.headers.extend(self._v2_headers)
-        answer.headers.append(("x-request-id", request.number))
-        if self._cors.active:
-            answer.headers.extend(self._cors.headers(request))
-        answer.send(transport, head=request.method == "HEAD")
-
-    def _note(self, request: Request, answer: Answer, seconds: float) -> None:
+    def _log(self, request: Request, answer: Answer, seconds: float) -> None:
         sent = 0 if request.method == "HEAD" else answer.length
         # Without a route path and method are whatever a client makes up: no labels for these.
         path, method = (request.route.path, request.method) if request.route else (_NO_ROUTE, _NO_ROUTE)

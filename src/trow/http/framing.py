@@ -17,8 +17,6 @@ from trow.http.hosts import LONGEST, parse_host
 from trow.oci.errors import RequestInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from trow.http.request import Headers
 
 
@@ -44,14 +42,7 @@ def require_unambiguous(headers: Headers, authority: str | None, version: str) -
     Raises:
         RequestInvalid: there is not.
     """
-    name = _one_name(headers.get_all("host"), authority, version)
-    codings = headers.get_all("transfer-encoding")
-    if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
-        raise RequestInvalid("the Transfer-Encoding is not chunked alone; send that, or Content-Length")
-    return name
-
-
-def _one_name(names: Sequence[str], authority: str | None, version: str) -> str:
+    names = headers.get_all("host")
     if len(names) > 1:
         raise RequestInvalid("the request has more than one Host header; send one")
     name = authority or (names[0] if names else "")
@@ -62,6 +53,9 @@ def _one_name(names: Sequence[str], authority: str | None, version: str) -> str:
     # What is remembered of it is no longer than a host.
     if name and not _is_host(name[: LONGEST + 1]):
         raise RequestInvalid("the Host header is not a host name; send the name that the registry is reached by")
+    codings = headers.get_all("transfer-encoding")
+    if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
+        raise RequestInvalid("the Transfer-Encoding is not chunked alone; send that, or Content-Length")
     return name
 
 

@@ -71,12 +71,12 @@ class Metrics(Collector):
         self._asked: dict[str, _Asked] = {}
         self.add_gauge("trow_blobs", "Blobs stored, as of the last minute", lambda: self._stored[0])
         self.add_gauge("trow_blob_bytes", "Bytes of all blobs stored, as of the last minute", lambda: self._stored[1])
-        self._requests: dict[tuple[str, str, int], int] = {}
+        self._requests: dict[tuple[str | int, ...], int] = {}
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
         self._kubernetes: dict[tuple[str, ...], _Histogram] = {}
         self._reviews: dict[tuple[str, ...], _Histogram] = {}
-        self._decisions: dict[tuple[str, str, str, str], int] = {}
+        self._decisions: dict[tuple[str | int, ...], int] = {}
         self._wrong_sizes = 0
         self._ended: Mapping[str, int] = {}
         self._received = 0
@@ -158,7 +158,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics, for the client library."""
-        yield self._request_counts()
+        yield _counts("trow_http_requests", "Answered requests", ("route", "method", "status"), self._requests)
         yield _histograms(
             "trow_http_request_duration_seconds",
             "Seconds until the answer began",
@@ -178,27 +178,22 @@ class Metrics(Collector):
         yield _histograms(
             "trow_admission_duration_seconds", "Seconds until a review was answered", ("kind",), self._reviews
         )
-        yield self._decision_counts()
-        ended = CounterMetricFamily("trow_connections_ended", "Connections that were ended", labels=("reason",))
-        for reason, count in list(self._ended.items()):
-            ended.add_metric((reason,), count)
-        yield ended
+        labels = ("policy", "rule", "mode", "verdict")
+        yield _counts("trow_admission_decisions", "What policies said of images", labels, self._decisions)
+        ended: dict[tuple[str | int, ...], int] = {(reason,): count for reason, count in list(self._ended.items())}
+        yield _counts("trow_connections_ended", "Connections that were ended", ("reason",), ended)
         for name, value in self._values.items():
             asked = self._asked[name]
             yield asked.family(name, asked.description, value=value)
 
-    def _request_counts(self) -> Metric:
-        family = CounterMetricFamily("trow_http_requests", "Answered requests", labels=("route", "method", "status"))
-        for (route, method, status), count in list(self._requests.items()):
-            family.add_metric((route, method, str(status)), count)
-        return family
 
-    def _decision_counts(self) -> Metric:
-        labels = ("policy", "rule", "mode", "verdict")
-        family = CounterMetricFamily("trow_admission_decisions", "What policies said of images", labels=labels)
-        for key, count in list(self._decisions.items()):
-            family.add_metric(key, count)
-        return family
+def _counts(
+    name: str, description: str, labels: tuple[str, ...], values: Mapping[tuple[str | int, ...], int]
+) -> Metric:
+    family = CounterMetricFamily(name, description, labels=labels)
+    for key, count in list(values.items()):
+        family.add_metric([str(label) for label in key], count)
+    return family
 
 
 def _histograms(

@@ -50,13 +50,9 @@ class Peers:
         address = _without_port(scope.client)
         if not self._networks or not self.trusts(address):
             return Peer(address, "", scope.scheme, host)
-        return self._behind(scope, address, host)
-
-    def _behind(self, scope: Scope, proxy: str, host: str) -> Peer:
         told = forwarded.read(scope.headers)
-        place, address = self._client(told.clients)
-        scheme = told.scheme(place) or scope.scheme
-        return Peer(address or proxy, told.chain, scheme, told.host(place) or host)
+        place, client = self._client(told.clients)
+        return Peer(client or address, told.chain, told.scheme(place) or scope.scheme, told.host(place) or host)
 
     def _client(self, clients: Sequence[str]) -> tuple[int, str]:
         """The rightmost address that is not a trusted proxy: everything left of it may be made up by the client.
@@ -89,12 +85,12 @@ class TerminatorPeers(Peers):
     Only the HTTP server behind these listeners may ask here.
 
     Args:
-        tunnels: their connections, by the name that the HTTP server sees.
+        connections: those of these listeners, by the name that the HTTP server sees.
     """
 
-    def __init__(self, tunnels: Mapping[str, Peer]) -> None:
+    def __init__(self, connections: Mapping[str, Peer]) -> None:
         super().__init__()
-        self._tunnels = tunnels
+        self._connections = connections
 
     def known(self, scope: Scope) -> Peer:
         """Everything about the client. Raises Denied: see `of`."""
@@ -110,10 +106,10 @@ class TerminatorPeers(Peers):
         Raises:
             Denied: the connection is not one of ours, or has ended.
         """
-        tunnel = self._tunnels.get(scope.client)
-        if tunnel is None:
+        peer = self._connections.get(scope.client)
+        if peer is None:
             raise Denied("this address is not for clients; use one that the registry prints when it starts")
-        return dataclasses.replace(tunnel, host=_host(scope))
+        return dataclasses.replace(peer, host=_host(scope))
 
 
 def _host(scope: Scope) -> str:

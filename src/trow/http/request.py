@@ -95,27 +95,9 @@ class Request:
     """
 
     __slots__ = (
-        "_authority",
-        "_headers",
-        "_pace",
-        "_peer",
-        "_peers",
-        "_pieces",
-        "_query",
-        "_scope",
-        "_transport",
-        "body_read",
-        "client",
-        "connection",
-        "identity",
-        "method",
-        "number",
-        "parameters",
-        "path",
-        "received",
-        "refusal",
-        "repository",
-        "route",
+        "_authority", "_headers", "_pace", "_peer", "_peers", "_pieces", "_query", "_scope", "_transport", "body_read",
+        "client", "connection", "identity", "method", "number", "parameters", "path", "received", "refusal",
+        "repository", "route",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, transport: Transport, peers: Peers, pace: Pace) -> None:
@@ -238,8 +220,10 @@ class Request:
             RequestInvalid: one of them is not UTF-8.
         """
         values = self.query_raw(name)
-        if not all(value.isascii() or _is_text(value) for value in values):
-            raise RequestInvalid(f"the query parameter {name} is not in UTF-8; write it so, percent-encoded")
+        try:
+            "".join(values).encode()
+        except UnicodeEncodeError:
+            raise RequestInvalid(f"the query parameter {name} is not in UTF-8; write it so, percent-encoded") from None
         return values
 
     def query_raw(self, name: str) -> list[str]:
@@ -247,8 +231,13 @@ class Request:
         return [value for key, value in self._parameters() if key == name]
 
     def _parameters(self) -> list[tuple[str, str]]:
+        """Name and value of each parameter; what is not in UTF-8 is held against the one that asks for it."""
         if self._query is None:
-            self._query = _parse_query(self._scope.query_string)
+            text, most = self._scope.query_string, _MOST_PARAMETERS
+            try:
+                self._query = parse_qsl(text, keep_blank_values=True, max_num_fields=most, errors="surrogateescape")
+            except ValueError:
+                raise RequestInvalid(f"the query has too many parameters; send at most {most}") from None
         return self._query
 
     @property
@@ -336,30 +325,10 @@ class Request:
         except StopAsyncIteration:
             return None
         except TimeoutError:
-            raise BodyTimeout(self._too_slow()) from None
+            pace = self._pace
+            least = f" and at {pace.rate} bytes a second on the whole (limits.body_rate)" if pace.rate else ""
+            most = f"{pace.seconds:g} seconds (limits.body_timeout)"
+            raise BodyTimeout(f"the body comes too slowly; send it without a break of {most}{least}") from None
         self.body_read = False
         patience.note(now() - since, len(piece))
         return piece
-
-    def _too_slow(self) -> str:
-        least = f" and at {self._pace.rate} bytes a second on the whole (limits.body_rate)" if self._pace.rate else ""
-        most = f"{self._pace.seconds:g} seconds (limits.body_timeout)"
-        return f"the body comes too slowly; send it without a break of {most}{least}"
-
-
-def _parse_query(text: str) -> list[tuple[str, str]]:
-    """Name and value of each parameter; what is not in UTF-8 is held against the one that asks for it."""
-    if not text:
-        return []
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="surrogateescape")
-    except ValueError:
-        raise RequestInvalid(f"the query has too many parameters; send at most {_MOST_PARAMETERS}") from None
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

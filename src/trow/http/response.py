@@ -58,7 +58,6 @@ class HeadResponse:
     length: int
 
     def send(self, transport: Transport, *, head: bool) -> None:
-        """Hand it to the server."""
         del head
         self.headers.append(("content-length", str(self.length)))
         transport.response_empty(self.status, self.headers)
@@ -77,11 +76,9 @@ class FileResponse:
 
     @property
     def length(self) -> int:
-        """Bytes of the body."""
         return self.end - self.start
 
     def send(self, transport: Transport, *, head: bool) -> None:
-        """Hand it to the server."""
         del head  # which is answered by `HeadResponse`
         self.headers.append(("content-length", str(self.length)))
         if self.whole:

@@ -26,7 +26,7 @@ from trow.http.capacity import RECEIVE_BUFFER
 from trow.lib.file_watch import on_change
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from trow.http.dispatch import Dispatcher
     from trow.tls.files import TlsFiles
@@ -55,6 +55,12 @@ MOST_OLD: Final = 4
 _GRANIAN_LOGS: Final = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
 
+_FIXES: Final[Mapping[int | None, str]] = {
+    errno.EADDRINUSE: "stop the program that listens there, or give another address",
+    errno.EACCES: "ports below 1024 are for root, or for whoever has CAP_NET_BIND_SERVICE: give another address",
+}
+
+
 class ListenError(Exception):
     """An address cannot be listened on; the message says which and why."""
 
@@ -78,7 +84,8 @@ class Address:
     def target(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """Where to connect to."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return family, (_reachable(self.host), self.port)
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return family, (reachable, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +121,16 @@ def reserve(host: str, port: int, setting: str) -> list[Address]:
         raise ListenError(f"{what}; write an address of this machine ({setting})") from None
     addresses: list[Address] = []
     for ip in dict.fromkeys(str(entry[4][0]) for entry in found):
+        wanted = port or (addresses[0].port if addresses else 0)
         with contextlib.suppress(_NotOnThisMachine):
-            addresses.append(_reserve_one(ip, port or (addresses[0].port if addresses else 0), setting))
+            # The server shares its port with its own next listener, so one that another program has is refused here.
+            if wanted:
+                _bind(ip, wanted, setting, shared=False).close()
+            holder = _bind(ip, wanted, setting, shared=True)
+            addresses.append(Address(ip, holder.getsockname()[1], holder))
     if not addresses:
         raise ListenError(f"{host} is not an address of this machine; write one that is ({setting})")
     return addresses
-
-
-def _reserve_one(ip: str, port: int, setting: str) -> Address:
-    # The server shares its port with its own next listener, so a port that another program has is refused here.
-    if port:
-        _bind(ip, port, setting, shared=False).close()
-    holder = _bind(ip, port, setting, shared=True)
-    return Address(ip, holder.getsockname()[1], holder)
 
 
 def _bind(ip: str, port: int, setting: str, *, shared: bool) -> socket.socket:
@@ -139,16 +143,9 @@ def _bind(ip: str, port: int, setting: str, *, shared: bool) -> socket.socket:
     except OSError as error:
         holder.close()
         kind = _NotOnThisMachine if error.errno == errno.EADDRNOTAVAIL else ListenError
-        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}; {_fix(error.errno)} ({setting})") from None
+        fix = _FIXES.get(error.errno, "give another address")
+        raise kind(f"cannot listen on {ip} port {port}: {error.strerror}; {fix} ({setting})") from None
     return holder
-
-
-def _fix(code: int | None) -> str:
-    if code == errno.EADDRINUSE:
-        return "stop the program that listens there, or give another address"
-    if code == errno.EACCES:
-        return "ports below 1024 are for root, or for whoever has CAP_NET_BIND_SERVICE: give another address"
-    return "give another address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,7 @@ class _Server(Granian):
         holder = SocketHolder(self._descriptor, False, _BACKLOG)  # type: ignore[call-arg]
         self._ssp, self._shd = None, holder  # type: ignore[assignment]
 
-    def let_go(self) -> None:
+    def stop_accepting(self) -> None:
         """Take no more connections, and serve on those that there are: `stop` also ends what is only about to ask.
 
         It listens on, by the same descriptor, at a socket that nobody knows.
@@ -189,7 +186,7 @@ class _Server(Granian):
                 os.dup2(nowhere.fileno(), self._descriptor, inheritable=False)
 
 
-class _OnCore:
+class _PinnedApplication:
     """The application as one listener sees it: the listener's threads begin on one processor core and stay there.
 
     A file is sent by two threads in turn, one that reads and one that sends. On two cores they wake each other across
@@ -208,18 +205,13 @@ class _OnCore:
             loop.call_soon(os.sched_setaffinity, 0, self._cores)
 
 
-def _cores() -> frozenset[int]:
-    """The processor cores that this process may run on; none where the system does not tell."""
-    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
-
-
 class HttpServer:
     """Serves an application on some addresses until it is told to stop.
 
     Args:
         connections: how many each address takes; the kernel keeps the next ones waiting.
         idle_seconds: how long a connection may take for the next request's headers, its silence before them included.
-        ask_seconds: how long what an old listener has taken last may take to shake hands and ask: as long as anybody.
+        header_seconds: how long a connection that an old listener has accepted may take until its request has come.
     """
 
     def __init__(
@@ -230,16 +222,17 @@ class HttpServer:
         *,
         connections: int = _CONNECTIONS,
         idle_seconds: float = _HEADER_SECONDS,
-        ask_seconds: float = _HEADER_SECONDS,
+        header_seconds: float = _HEADER_SECONDS,
     ) -> None:
         self._application = application
         self._addresses = addresses
         self._tls = tls
         self._connections = connections
         self._idle_seconds = idle_seconds
-        self._ask_seconds = ask_seconds
+        self._header_seconds = header_seconds
         self._ending: set[asyncio.Task[None]] = set()
-        self._cores = _cores()
+        # None where the system does not tell.
+        self._cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
         self._listeners: Sequence[_Listener] = ()
         self._newest: Sequence[_Listener] = ()
         self._sockets: dict[tuple[Address, int | None], socket.socket] = {}
@@ -252,18 +245,19 @@ class HttpServer:
 
     def _listen_everywhere(self) -> list[_Listener]:
         cores: Sequence[int | None] = sorted(self._cores)[:_MOST_LISTENERS] or [None]
-        return [listener for address in self._addresses for listener in self._listen_at(address, cores)]
-
-    def _listen_at(self, address: Address | InnerAddress, cores: Sequence[int | None]) -> Sequence[_Listener]:
-        shared = _shared(address, cores)
-        each = math.ceil(self._connections / len(shared))
-        return [self._listen(address, core, each) for core in shared]
+        listeners: list[_Listener] = []
+        for address in self._addresses:
+            # The kernel spreads connections over the listeners of a port, and a Unix socket has one only.
+            shared = cores[:1] if isinstance(address, InnerAddress) else cores
+            each = math.ceil(self._connections / len(shared))
+            listeners += [self._listen(address, core, each) for core in shared]
+        return listeners
 
     def _listen(self, address: Address | InnerAddress, core: int | None, connections: int) -> _Listener:
         path = address.inner.path if isinstance(address, InnerAddress) else None
         host, port = (address.host, address.port) if isinstance(address, Address) else ("", 0)
         server = _Server(
-            _OnCore(self._application, core, self._cores),
+            _PinnedApplication(self._application, core, self._cores),
             address=host,
             port=port,
             uds=path,
@@ -290,15 +284,12 @@ class HttpServer:
             ssl_protocol_min=SSLProtocols.tls12,
         )
         if isinstance(address, Address):
-            server.listening = self._listening(address, core)
+            # The socket of one listener and of those that come after it.
+            if (address, core) not in self._sockets:
+                built = SocketSpec(address.host, address.port, _BACKLOG).build()
+                self._sockets[address, core] = socket.socket(fileno=built.get_fd())
+            server.listening = self._sockets[address, core]
         return _Listener(address, server, asyncio.get_running_loop().create_task(server.serve()))
-
-    def _listening(self, address: Address, core: int | None) -> socket.socket:
-        """The socket of one listener and of those that come after it."""
-        if (address, core) not in self._sockets:
-            built = SocketSpec(address.host, address.port, _BACKLOG).build()
-            self._sockets[address, core] = socket.socket(fileno=built.get_fd())
-        return self._sockets[address, core]
 
     async def renew(self) -> None:
         """Let listeners with the files as they are now take over; the old ones end when they have answered."""
@@ -309,7 +300,7 @@ class HttpServer:
         for listener in fresh:
             await _accepting(listener)
         for listener in old:
-            listener.server.let_go()
+            listener.server.stop_accepting()
         self._newest = fresh
         ending = asyncio.create_task(self._end(old))
         self._ending.add(ending)
@@ -317,7 +308,7 @@ class HttpServer:
 
     async def _end(self, old: Sequence[_Listener]) -> None:
         """Have old listeners end, which ends connections that have not asked for anything yet, or not again."""
-        await asyncio.sleep(self._ask_seconds)
+        await asyncio.sleep(self._header_seconds)
         await _stop(old)
         self._listeners = [listener for listener in self._listeners if listener not in old]
 
@@ -349,11 +340,6 @@ class HttpServer:
         return True
 
 
-def _shared(address: Address | InnerAddress, cores: Sequence[int | None]) -> Sequence[int | None]:
-    """Listeners of one address: the kernel spreads connections over those of a port, and a Unix socket has one only."""
-    return cores[:1] if isinstance(address, InnerAddress) else cores
-
-
 async def _stop(listeners: Sequence[_Listener]) -> None:
     for listener in listeners:
         listener.server.stop()  # type: ignore[no-untyped-call]
@@ -372,7 +358,3 @@ async def _accepting(listener: _Listener) -> None:
                 return
         await asyncio.sleep(0.001)
     raise ListenError(f"cannot listen on {listener.address}: {serving.exception() or 'the server ended'}")
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound

@@ -29,7 +29,7 @@ class File(Output):
         super().__init__(form, self._file.fileno())
 
     def content(self, log: AccessLog) -> bytes:
-        log.close()
+        log.flush()
         self.lines.close(30)
         return self._path.read_bytes()
 
@@ -136,7 +136,7 @@ async def test_lines_come_in_order_without_being_asked_for(output: File, tmp_pat
     await eventually(lambda: (tmp_path / "log").read_bytes().count(b"\n") == 100)
     lines = (tmp_path / "log").read_bytes().splitlines()
     assert [json.loads(line)["path"] for line in lines] == [f"/{n}" for n in range(100)]
-    log.close()
+    log.flush()
 
 
 async def test_a_method_that_a_client_makes_up_is_cut(output: File) -> None:

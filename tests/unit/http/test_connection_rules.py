@@ -13,7 +13,7 @@ NOTHING = State(received=0, quiet=0, acked=0, pending=False)
 
 
 class Followed:
-    """A connection that began at 0, and what the watch says of it."""
+    """A connection that began at 0, and what the monitor says of it."""
 
     def __init__(self, activity: Activity | None = None, *, tls: bool = False, rules: ConnectionRules = RULES) -> None:
         self.watched = WatchedConnection(
@@ -33,10 +33,10 @@ class Followed:
         return next(now for now in seconds if self.at(now, quiet=now, acked=acked, pending=pending) is not None)
 
 
-def asked(*, last: float = 0, http2: bool = False, running: int = 0, promised: int = 0) -> Activity:
+def asked(*, last: float = 0, http2: bool = False, running: int = 0, unacked: int = 0) -> Activity:
     activity = Activity()
     activity.requests, activity.last, activity.http2 = 1, last, http2
-    activity.running, activity.promised = running, promised
+    activity.running, activity.unacked = running, unacked
     return activity
 
 
@@ -61,7 +61,7 @@ def test_first_request_has_its_time_however_much_comes() -> None:
 def test_headers_without_an_end_end_when_they_are_longer_than_any() -> None:
     followed = Followed()
     assert followed.at(1, received=500_000) is None
-    assert followed.at(2, received=600_000) is Reason.UNASKED
+    assert followed.at(2, received=600_000) is Reason.UNSOLICITED
 
 
 def test_what_comes_after_a_request_and_belongs_to_none_ends_as_well() -> None:
@@ -69,7 +69,7 @@ def test_what_comes_after_a_request_and_belongs_to_none_ends_as_well() -> None:
     followed = Followed(asked(http2=True))
     assert followed.at(1, received=10_000_000) is None, "it came with the request"
     assert followed.at(2, received=10_200_000) is None
-    assert followed.at(3, received=10_200_000) is Reason.UNASKED
+    assert followed.at(3, received=10_200_000) is Reason.UNSOLICITED
 
 
 def test_a_request_whose_body_came_before_the_note_of_it_goes_on() -> None:
@@ -146,8 +146,8 @@ def test_answer_that_was_taken_earns_the_next_one_all_the_time() -> None:
 
 def test_http_2_stream_that_is_not_taken_is_an_answer_that_is_not_taken() -> None:
     """TCP goes on, the window of the stream is shut."""
-    assert Followed(asked(http2=True, promised=10_000)).end(acked=1_000) == 31
-    assert Followed(asked(http2=True, promised=10_000)).end(acked=10_000) == 181
+    assert Followed(asked(http2=True, unacked=10_000)).end(acked=1_000) == 31
+    assert Followed(asked(http2=True, unacked=10_000)).end(acked=10_000) == 181
 
 
 def test_next_request_that_came_while_the_answer_was_taken_is_not_slow() -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.clock import Clock
+from trow.http.connection_monitor import ConnectionMonitor
 from trow.http.connections import SMALL, Activity, Connections
-from trow.http.watch import Watch
 from trow.lib import sockets
 from trow.lib.shares import Bounds
 from trow.lib.sockets import Socket, State
@@ -56,7 +56,7 @@ async def give(connections: Connections, client: str, port: int, size: int = LAR
     """Ask for something, and be given it."""
     activity = begin(connections, client, port, http2=http2)
     try:
-        await connections.promise(activity, client, size, memory=True)
+        await connections.reserve(activity, client, size, memory=True)
     finally:
         connections.end(activity)
     return activity
@@ -80,7 +80,7 @@ async def test_nothing_is_counted_where_the_system_does_not_tell_what_was_taken(
 ) -> None:
     """Else it would be counted forever, and in the end nobody would get a large answer."""
     monkeypatch.setattr(sockets, "supported", lambda: False)
-    Watch(connections).start(asyncio.get_running_loop())
+    ConnectionMonitor(connections).start(asyncio.get_running_loop())
     for port in range(100):
         await give(connections, ALICE, port, http2=port % 2 == 0)
     assert (connections.downloads, connections.names()) == (0, [])
@@ -151,7 +151,7 @@ async def test_large_answers_over_http_2_that_are_taken_give_their_places_back_t
         await give(connections, ALICE, 1, http2=True)
         kernel.taken += LARGE
         assert activity.places <= 2
-    connections.take_up([(activity, State(0, 0, kernel.taken, pending=True))], [], clock.now + 1)
+    connections.update([(activity, State(0, 0, kernel.taken, pending=True))], [], clock.now + 1)
     assert activity.places == connections.downloads == 1
 
 
@@ -168,9 +168,9 @@ async def test_watch_looks_for_a_connection_before_it_matters(connections: Conne
     woken: list[bool] = []
     connections.wake = lambda: woken.append(True)
     activity = connections.begin(f"{ALICE}:1", http2=True)
-    await connections.promise(activity, ALICE, 40_000, memory=True)
+    await connections.reserve(activity, ALICE, 40_000, memory=True)
     assert not woken
-    await connections.promise(activity, ALICE, 40_000, memory=True)
+    await connections.reserve(activity, ALICE, 40_000, memory=True)
     assert woken
 
 
@@ -180,7 +180,7 @@ async def test_what_is_in_memory_needs_places_by_its_size(
     await give(connections, ALICE, 1, 2 * PLACE)
     assert connections.downloads == 2
     await give(connections, BOB, 1, 2 * PLACE)
-    connections.take_up([], [f"{ALICE}:1", f"{BOB}:1"], clock.now + 1)
+    connections.update([], [f"{ALICE}:1", f"{BOB}:1"], clock.now + 1)
     await give(connections, ALICE, 2, 100 * PLACE)
     assert connections.downloads == 3, "all that one source may have"
 
@@ -190,7 +190,7 @@ async def test_place_is_free_again_when_all_was_taken_or_the_connection_is_gone(
 ) -> None:
     activities = [await give(connections, ALICE, port) for port in range(3)]
     later = clock.now + 1
-    connections.take_up([(activities[0], State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], later)
+    connections.update([(activities[0], State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], later)
     assert connections.downloads == 1
     assert connections.get(f"{ALICE}:1") is None
     assert activities[0].base == LARGE
@@ -203,16 +203,16 @@ async def test_what_the_watch_has_seen_twice_is_taken_up_once(
     await give(connections, ALICE, 1)
     await give(connections, ALICE, 2)
     for _ in range(2):
-        connections.take_up([], [f"{ALICE}:1", f"{ALICE}:2"], clock.now + 1)
+        connections.update([], [f"{ALICE}:1", f"{ALICE}:2"], clock.now + 1)
     assert connections.downloads == 0
     assert connections.names() == []
 
 
 async def test_what_began_after_the_look_is_left_alone(connections: Connections, clock: Clock, kernel: Kernel) -> None:
     activity = await give(connections, ALICE, 1)
-    connections.take_up([(activity, State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], clock.now)
+    connections.update([(activity, State(0, 0, LARGE, pending=False))], [f"{ALICE}:1"], clock.now)
     running = begin(connections, ALICE, 2)
-    connections.take_up([], [f"{ALICE}:2"], clock.now + 1)
+    connections.update([], [f"{ALICE}:2"], clock.now + 1)
     assert connections.downloads == 1
     assert connections.get(f"{ALICE}:2") is running
 

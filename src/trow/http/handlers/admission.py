@@ -57,13 +57,14 @@ class AdmissionHandlers:
     async def _answer(self, request: Request, respond: Callable[[Review], Awaitable[AdmissionResponse]]) -> Response:
         small = _is_small(request)
         async with (self._small if small else self._others).hold(source_of(request.client)):
-            review = await (_small(request) if small else self._large(request))
+            if small:
+                review = decode(await request.whole_body(_BODY_SECONDS))
+            else:
+                async with self._bodies.receive(request) as body:
+                    review = await asyncio.to_thread(decode, body)
+                del body
             answer = await respond(review)
         return Response(200, [("content-type", "application/json")], encode(review.uid, answer))
-
-    async def _large(self, request: Request) -> Review:
-        async with self._bodies.receive(request) as body:
-            return await asyncio.to_thread(decode, body)
 
 
 async def _here(_: Review) -> AdmissionResponse:
@@ -83,10 +84,6 @@ def _is_small(request: Request) -> bool:
     if length is not None and length > LARGEST_REVIEW:
         raise _too_large()
     return length is not None and length <= LARGE
-
-
-async def _small(request: Request) -> Review:
-    return decode(await request.whole_body(_BODY_SECONDS))
 
 
 def _too_large() -> RequestTooLarge:

@@ -11,7 +11,7 @@ from trow.http.response import json_response
 from trow.lib.times import rfc3339
 from trow.oci.errors import RequestInvalid
 from trow.oci.names import Tag
-from trow.oci.page import PageRequest, next_link
+from trow.oci.page import next_link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,12 @@ class Api:
         """What a tag pointed at, newest first; ``n`` and ``last`` (a sequence number) page through it."""
         repository = request.repository
         tag = Tag.parse(request.parameters["tag"])
-        page = self._page(request)
+        last = request.query("last")
+        if last is not None and not (last.isascii() and last.isdigit() and len(last) <= _SEQUENCE_DIGITS):
+            raise RequestInvalid(
+                "last is not the sequence number of a line of history; take it from the Link of the page before"
+            )
+        page = self._lists.numbered(request, last)
         async with self._lists.turn(request):
             events = await self._browse.history(repository, tag, page)
         self._recorder.listed(request, "history", tag)
@@ -84,14 +89,6 @@ class Api:
         found = await self._records.search(given)
         headers = [("link", next_link(request.path, given | {"last": found.next}))] if found.next else []
         return json_response(200, {"records": [msgspec.Raw(record) for record in found.records]}, headers)
-
-    def _page(self, request: Request) -> PageRequest:
-        last = request.query("last")
-        if last is not None and not (last.isascii() and last.isdigit() and len(last) <= _SEQUENCE_DIGITS):
-            raise RequestInvalid(
-                "last is not the sequence number of a line of history; take it from the Link of the page before"
-            )
-        return self._lists.numbered(request, last)
 
 
 def _text(q: str | None) -> str:

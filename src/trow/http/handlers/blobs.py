@@ -42,7 +42,11 @@ class BlobHandlers:
         if etag_matches(request.header_list("if-none-match"), etag):
             return Response(304, headers)
         headers.append(("content-type", "application/octet-stream"))
-        wanted = _wanted(request, blob.size, etag)
+        wanted, header = None, request.optional_header("range")
+        # RFC 9110 has HEAD ignore a range, and ``If-Range`` guards it (sections 14.2, 13.1.5).
+        if header is not None and request.method == "GET":
+            guard = request.header_list("if-range")
+            wanted = parse_range(header, blob.size) if guard is None or guard.strip() == etag else None
         if wanted is not None:
             headers.append(("content-range", f"bytes {wanted.start}-{wanted.end - 1}/{blob.size}"))
         await self._recorder.blob(request, digest, wanted.length if wanted else blob.size)
@@ -144,15 +148,6 @@ def _algorithm(request: Request, digest: Digest | None) -> str:
     if asked not in ALGORITHMS and any(request.query_raw("mount")):
         return announced
     return parse_algorithm(asked)
-
-
-def _wanted(request: Request, size: int, etag: str) -> ByteRange | None:
-    """The range a GET asks for; RFC 9110 has HEAD ignore it, and ``If-Range`` guards it (sections 14.2, 13.1.5)."""
-    header = request.optional_header("range")
-    if header is None or request.method != "GET":
-        return None
-    guard = request.header_list("if-range")
-    return parse_range(header, size) if guard is None or guard.strip() == etag else None
 
 
 async def _content(blob: Blob, wanted: ByteRange | None, headers: Headers) -> Answer:

@@ -60,17 +60,15 @@ class Operations:
         return json_response(200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": results})
 
     async def _results(self) -> dict[str, str]:
-        return {name: await _result(check) for name, check in self._checks.items()}
+        results = dict.fromkeys(self._checks, "ok")
+        for name, check in self._checks.items():
+            try:
+                await check()
+            except Unavailable as error:
+                results[name] = error.message
+        return results
 
     async def metrics(self, request: Request) -> Response:
         """Numbers for Prometheus."""
         del request
         return Response(200, [("content-type", CONTENT_TYPE)], await self._metrics.recent())
-
-
-async def _result(check: Callable[[], Awaitable[None]]) -> str:
-    try:
-        await check()
-    except Unavailable as error:
-        return error.message
-    return "ok"

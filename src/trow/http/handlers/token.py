@@ -7,7 +7,6 @@ certificates. The answer is a token for minutes that carries only what was asked
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from trow.http.recorder import Recorder
     from trow.http.request import Request
     from trow.http.response import Response
-    from trow.registry.events import Event
 
 _LARGEST_FORM: Final = 64 * 1024
 # Nobody has shown who they are. A client has the whole form before it sends the first byte.
@@ -122,7 +120,17 @@ class TokenService:
         # Made before it is recorded, given away after that.
         grants = tuple((repository, permissions) for repository, permissions in granted.items() if permissions)
         token = self._tokens.issue(identity, grants, lists, await self._generation())
-        event = _event(request, granted, lists, refused)
+        words = " ".join(_words(granted, lists))
+        event = event_of(
+            request,
+            # A token without any scope is what ``docker login`` asks for.
+            Action.TOKEN_ISSUE if granted or lists or refused else Action.LOGIN,
+            Outcome.DENIED if refused else Outcome.OK,
+            status=200,
+            reason="; ".join(refused),
+            repository=next(iter(granted), ""),
+            detail=f"granted {words or 'nothing'}",
+        )
         # Whoever gets nothing can ask as often as they like.
         await self._recorder.given(event, first=bool(grants or lists or not refused))
         body = {
@@ -152,15 +160,15 @@ class TokenService:
         return frozenset(allowed), reasons
 
     async def _allowed_lists(self, identity: Identity, names: frozenset[str]) -> tuple[frozenset[str], list[str]]:
-        decisions = {
-            name: await self._authorizer.decide(identity, _LISTS[name], _NO_REPOSITORY) for name in sorted(names)
-        }
-        reasons = [
-            f"may not {phrase(_LISTS[name], _NO_REPOSITORY)}: {decision.reason}"
-            for name, decision in decisions.items()
-            if not decision.allowed
-        ]
-        return frozenset(name for name, decision in decisions.items() if decision.allowed), reasons
+        allowed: set[str] = set()
+        reasons: list[str] = []
+        for name in sorted(names):
+            decision = await self._authorizer.decide(identity, _LISTS[name], _NO_REPOSITORY)
+            if decision.allowed:
+                allowed.add(name)
+            else:
+                reasons.append(f"may not {phrase(_LISTS[name], _NO_REPOSITORY)}: {decision.reason}")
+        return frozenset(allowed), reasons
 
 
 _WIDEST_FIRST: Final = (Permission.PULL, Permission.PUSH, Permission.ATTACH, Permission.DELETE)
@@ -176,34 +184,24 @@ def _parse_scopes(texts: Sequence[str]) -> _Asked:
     repositories: dict[Repository, frozenset[Permission]] = {}
     lists: set[str] = set()
     room = _ROOM
-    for kind, name, actions in map(_split, " ".join(texts).split(maxsplit=_MOST_SCOPES)[:_MOST_SCOPES]):
+    for scope in " ".join(texts).split(maxsplit=_MOST_SCOPES)[:_MOST_SCOPES]:
+        # type(class):name:actions; the name may hold colons.
+        kind, _, rest = scope.partition(":")
+        name, _, actions = rest.rpartition(":")
+        kind = kind.partition("(")[0]
         if kind == "registry" and name in _LISTS:
             lists.add(name)
-        repository, wanted = _repository(kind, name), _wanted(actions)
-        if repository is None or not wanted:
+        wanted = frozenset(permission for action in actions.split(",") for permission in _ACTIONS.get(action, ()))
+        if kind != "repository" or not wanted:
+            continue
+        try:
+            repository = Repository.parse(name)
+        except NameInvalid:
             continue
         room -= 0 if repository in repositories else len(repository) + _ENTRY
         if room >= 0:
             repositories[repository] = repositories.get(repository, frozenset()) | wanted
     return _Asked(repositories, frozenset(lists))
-
-
-def _split(scope: str) -> tuple[str, str, str]:
-    """``type(class):name:actions``; the name may hold colons."""
-    kind, _, rest = scope.partition(":")
-    name, _, actions = rest.rpartition(":")
-    return kind.partition("(")[0], name, actions
-
-
-def _repository(kind: str, name: str) -> Repository | None:
-    if kind == "repository":
-        with contextlib.suppress(NameInvalid):
-            return Repository.parse(name)
-    return None
-
-
-def _wanted(actions: str) -> frozenset[Permission]:
-    return frozenset(permission for action in actions.split(",") for permission in _ACTIONS.get(action, ()))
 
 
 def _too_large() -> RequestInvalid:
@@ -243,22 +241,3 @@ def _words(granted: Mapping[Repository, frozenset[Permission]], lists: frozenset
         if permissions:
             yield f"repository:{repository}:{','.join(sorted(permission.value for permission in permissions))}"
     yield from (f"registry:{name}:*" for name in sorted(lists))
-
-
-def _event(
-    request: Request,
-    granted: Mapping[Repository, frozenset[Permission]],
-    lists: frozenset[str],
-    refused: Sequence[str],
-) -> Event:
-    """A token without any scope is what ``docker login`` asks for."""
-    words = " ".join(_words(granted, lists))
-    return event_of(
-        request,
-        Action.TOKEN_ISSUE if granted or lists or refused else Action.LOGIN,
-        Outcome.DENIED if refused else Outcome.OK,
-        status=200,
-        reason="; ".join(refused),
-        repository=next(iter(granted), ""),
-        detail=f"granted {words or 'nothing'}",
-    )

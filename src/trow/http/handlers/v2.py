@@ -11,7 +11,7 @@ from trow.http.response import Headers, Response, encode, json_response
 from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import OciError
-from trow.oci.names import Repository, Tag, parse_reference
+from trow.oci.names import Tag, parse_reference
 from trow.oci.page import PageRequest, next_link
 from trow.registry.events import Action
 
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from trow.http.handlers.manifests import ManifestBodies
     from trow.http.recorder import Recorder
     from trow.http.request import Request
-    from trow.oci.names import Reference
     from trow.oci.page import Page
     from trow.registry.browse import Browse
-    from trow.registry.ports import ManifestRecord, Referrer
-    from trow.registry.publish import Publish, Published
+    from trow.registry.ports import Referrer
+    from trow.registry.publish import Publish
     from trow.registry.pull import Pull
 
 
@@ -71,7 +70,11 @@ class V2:
         reference = parse_reference(request.parameters["reference"])
         record = await self._pull.manifest(repository, reference)
         if self._pulls is not None and self._pulls.concerns(request.identity):
-            await self._check_policies(self._pulls, request, reference, record)
+            try:
+                await self._pulls.check(request.identity, request.peer.host, repository, reference, record)
+            except OciError as error:
+                self._recorder.refused(request, Action.ADMISSION, error, repository)
+                raise
         etag = f'"{record.digest}"'
         headers = [("docker-content-digest", record.digest), ("etag", etag)]
         unchanged = etag_matches(request.header_list("if-none-match"), etag)
@@ -80,15 +83,6 @@ class V2:
             return Response(304, headers)
         headers.append(("content-type", record.media_type))
         return Response(200, headers, record.content)
-
-    async def _check_policies(
-        self, pulls: PullPolicy, request: Request, reference: Reference, record: ManifestRecord
-    ) -> None:
-        try:
-            await pulls.check(request.identity, request.peer.host, request.repository, reference, record)
-        except OciError as error:
-            self._recorder.refused(request, Action.ADMISSION, error, request.repository)
-            raise
 
     async def put_manifest(self, request: Request) -> Response:
         """end-7a, end-7b: store a manifest by tag, or by digest with any number of tags."""
@@ -103,7 +97,15 @@ class V2:
         ):
             published = await self._publish.put(repository, reference, tags, content_type, raw, actor)
             self._recorder.pushed(request, reference, len(raw), published)
-        return Response(201, _published_headers(repository, published, tags))
+        headers: Headers = [
+            ("location", f"/v2/{repository}/manifests/{published.digest}"),
+            ("docker-content-digest", published.digest),
+        ]
+        if published.subject is not None:
+            headers.append(("oci-subject", published.subject))
+        headers.extend(("oci-tag", tag) for tag in tags)
+        headers.extend(("warning", warning(remark)) for remark in published.warnings)
+        return Response(201, headers)
 
     async def delete_manifest(self, request: Request) -> Response:
         """end-9: delete a tag, or a manifest with its tags."""
@@ -152,7 +154,9 @@ class V2:
         if found.more:
             following = {**filters, "n": str(page.limit), "last": found.items[-1].digest}
             headers.append(("link", next_link(request.path, following)))
-        return Response(200, headers, encode(_index(found)))
+        descriptors = [_descriptor(each) for each in found.items]
+        index = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": descriptors}
+        return Response(200, headers, encode(index))
 
 
 def etag_matches(condition: str | None, etag: str) -> bool:
@@ -160,18 +164,6 @@ def etag_matches(condition: str | None, etag: str) -> bool:
     if condition is None:
         return False
     return any(each.strip().removeprefix("W/") in (etag, "*") for each in condition.split(","))
-
-
-def _published_headers(repository: Repository, published: Published, tags: list[Tag]) -> Headers:
-    headers: Headers = [
-        ("location", f"/v2/{repository}/manifests/{published.digest}"),
-        ("docker-content-digest", published.digest),
-    ]
-    if published.subject is not None:
-        headers.append(("oci-subject", published.subject))
-    headers.extend(("oci-tag", tag) for tag in tags)
-    headers.extend(("warning", warning(remark)) for remark in published.warnings)
-    return headers
 
 
 def warning(text: str) -> str:
@@ -184,10 +176,6 @@ def _link(request: Request, page: PageRequest, found: Page[str]) -> Headers:
     if not found.more:
         return []
     return [("link", next_link(quote(request.path), {"n": str(page.limit), "last": found.items[-1]}))]
-
-
-def _index(found: Page[Referrer]) -> Mapping[str, object]:
-    return {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [_descriptor(each) for each in found.items]}
 
 
 def _descriptor(referrer: Referrer) -> Mapping[str, object]:

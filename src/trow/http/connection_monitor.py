@@ -1,4 +1,4 @@
-"""Looks after the connections of clients: ends those that keep to none of the rules, or that are too many.
+"""Looks after the connections of clients: ends those that break a rule, or that are too many.
 
 The HTTP server times the headers of a request and nothing else. A client that connects and says nothing, that opens
 HTTP/2 and asks nothing, or that asks for a large blob and does not read it would stay forever, until there is room for
@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.http.connection_rules import Reason, WatchedConnection
@@ -53,7 +53,7 @@ class ListenerGroup:
         tls: whether the connections are TLS.
         rules: what is expected of connections.
         exempt: tells of an address whether it may have any number.
-        inside: how many there were when the watch last looked.
+        open: how many there were when the monitor last looked.
     """
 
     ports: Collection[int]
@@ -62,10 +62,10 @@ class ListenerGroup:
     tls: bool
     rules: ConnectionRules
     exempt: Callable[[str], bool] = lambda _: False
-    inside: int = field(default=0)
+    open: int = 0
 
 
-class Watch:
+class ConnectionMonitor:
     """The thread that looks.
 
     Attributes:
@@ -80,12 +80,12 @@ class Watch:
         self._connections = connections
         self._watched: dict[bytes, tuple[WatchedConnection, ListenerGroup] | None] = {}
         self._wake = threading.Event()
-        self._swollen = False
-        self._hand = sockets.ConnectionCloser()
+        self._flooded = False
+        self._closer = sockets.ConnectionCloser()
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def open(self, group: ListenerGroup) -> None:
+    def add(self, group: ListenerGroup) -> None:
         """Look after the connections of further listeners."""
         self._groups.append(group)
 
@@ -101,9 +101,9 @@ class Watch:
             return
         self._loop = loop
         self._connections.wake = self._wake.set
-        start_thread(self._run, "trow-watch")
+        start_thread(self._run, "trow-monitor")
 
-    def look_soon(self) -> None:
+    def wake(self) -> None:
         """Look now rather than at the next second."""
         self._wake.set()
 
@@ -114,7 +114,7 @@ class Watch:
 
     def count(self) -> int:
         """Connections that were open when it last looked."""
-        return sum(group.inside for group in self._groups)
+        return sum(group.open for group in self._groups)
 
     def _run(self) -> None:
         while not self._stopped:
@@ -125,47 +125,38 @@ class Watch:
                 log.exception("connections could not be checked; trying again")
             took = time.monotonic() - began
             time.sleep(took / _SHARE - took)
-            if not self._crowded():
-                self._wake.wait(_SECONDS)
-            else:
-                self._wake.wait(_CROWDED_SECONDS)
+            crowded = self._flooded or self._connections.crowded
+            crowded = crowded or any(group.open > _CROWDED * group.connections for group in self._groups)
+            self._wake.wait(_CROWDED_SECONDS if crowded else _SECONDS)
             self._wake.clear()
-        self._hand.close()
-
-    def _crowded(self) -> bool:
-        return (
-            self._swollen
-            or self._connections.crowded
-            or any(group.inside > _CROWDED * group.connections for group in self._groups)
-        )
+        self._closer.close()
 
     def look(self, now: float) -> None:
         """Look at every connection once."""
         names = self._connections.names()
-        watched = self._see(now)
+        watched: dict[bytes, tuple[WatchedConnection, ListenerGroup] | None] = {}
+        for found, asked in sockets.all_sockets():
+            known = self._watched[found.cookie] if found.cookie in self._watched else self._new(found, now)
+            if known is None or not self._has_to_end(found, asked, known, now):
+                watched[found.cookie] = known
         self._watched = watched
-        inside: list[tuple[WatchedConnection, ListenerGroup]] = [
-            known for known in watched.values() if known is not None
-        ]
-        self._swollen = any(each.swollen for each, _ in inside)
-        self._end_slow([each for each, _ in inside], now)
+        clients = [known for known in watched.values() if known is not None]
+        members = [each for each, _ in clients]
+        self._flooded = any(each.flooding for each in members)
+        if surplus := self._connections.surplus:
+            # Where places for large answers are few, whoever has stalled for longest makes room.
+            holders = (each for each in members if (of := self._connections.get(each.name)) is not None and of.places)
+            for each in _stalled(holders, surplus, now):
+                self._end(each, Reason.STALLED)
         over: set[str] = set()
         for group in self._groups:
-            members = [each for each, where in inside if where is group]
-            group.inside = len(members)
-            over |= self._make_room(group, members, now)
+            own = [each for each, where in clients if where is group]
+            group.open = len(own)
+            over |= self._make_room(group, own, now)
         self._connections.over = frozenset(over)
-        self._tell(names, [each for each, _ in inside], now)
+        self._report(names, members, now)
 
-    def _see(self, now: float) -> dict[bytes, tuple[WatchedConnection, ListenerGroup] | None]:
-        seen: dict[bytes, tuple[WatchedConnection, ListenerGroup] | None] = {}
-        for found, asked in sockets.all_sockets():
-            known = self._watched[found.cookie] if found.cookie in self._watched else self._meet(found, now)
-            if known is None or not self._has_to_end(found, asked, known, now):
-                seen[found.cookie] = known
-        return seen
-
-    def _meet(self, found: sockets.Socket, now: float) -> tuple[WatchedConnection, ListenerGroup] | None:
+    def _new(self, found: sockets.Socket, now: float) -> tuple[WatchedConnection, ListenerGroup] | None:
         """A connection seen for the first time; None if it is not a client's."""
         ends = sockets.ends_of(found)
         group = None if ends is None else next((each for each in self._groups if ends[0] in each.ports), None)
@@ -190,21 +181,9 @@ class Watch:
         return reason is not None and self._end(watched, reason)
 
     def _end(self, watched: WatchedConnection, reason: Reason) -> bool:
-        ended = self._hand.end(watched.socket, politely=reason is Reason.IDLE)
+        ended = self._closer.end(watched.socket, politely=reason is Reason.IDLE)
         self.ended[reason.value] += ended
         return ended
-
-    def _end_slow(self, inside: Iterable[WatchedConnection], now: float) -> None:
-        """Where places for large answers are few, whoever has stalled for longest makes room."""
-        surplus = self._connections.surplus
-        if not surplus:
-            return
-        for each in _stalled(filter(self._holds_place, inside), surplus, now):
-            self._end(each, Reason.STALLED)
-
-    def _holds_place(self, watched: WatchedConnection) -> bool:
-        activity = self._connections.get(watched.name)
-        return activity is not None and bool(activity.places)
 
     def _make_room(self, group: ListenerGroup, members: Sequence[WatchedConnection], now: float) -> set[str]:
         """End idle connections where there are too many; the sources of which there are still too many.
@@ -216,7 +195,7 @@ class Watch:
         over = {source for source, count in counts.items() if count > group.each}
         if excess <= 0 and not over:
             return set()
-        for each in self._to_go(group, members, counts, excess):
+        for each in self._surplus(group, members, counts, excess):
             if self._end(each, Reason.FULL):
                 counts[each.source] -= 1
                 excess -= 1
@@ -225,25 +204,13 @@ class Watch:
             return set(counts)
         return {source for source in over if counts[source] > group.each}
 
-    def _to_go(
+    def _surplus(
         self, group: ListenerGroup, members: Sequence[WatchedConnection], counts: Counter[str], excess: int
     ) -> Iterator[WatchedConnection]:
         """Idle ones of the source that has most: who never asked anything first, then who was silent longest.
 
         Whoever has far fewer than others, all of whose connections may be in work, gives up none for them.
         """
-        queues = self._idle_of(members)
-        few = max(counts.values(), default=0) / _FAR_FEWER
-        sources = [(-counts[source], source) for source in queues if source not in counts or counts[source] >= few]
-        heapq.heapify(sources)
-        while sources and (excess > 0 or -sources[0][0] > group.each):
-            most, source = heapq.heappop(sources)
-            yield queues[source].pop()
-            excess -= 1
-            if queues[source]:
-                heapq.heappush(sources, (most + 1, source))
-
-    def _idle_of(self, members: Iterable[WatchedConnection]) -> dict[str, list[WatchedConnection]]:
         ranked: dict[str, list[tuple[bool, float, int, WatchedConnection]]] = {}
         for number, each in enumerate(members):
             activity = self._connections.get(each.name)
@@ -251,25 +218,32 @@ class Watch:
             if since is not None:
                 asked = activity is not None and activity.requests > 0
                 ranked.setdefault(each.source, []).append((asked, since, number, each))
-        return {source: [entry[-1] for entry in sorted(found, reverse=True)] for source, found in ranked.items()}
+        queues = {source: sorted(idle, reverse=True) for source, idle in ranked.items()}
+        few = max(counts.values(), default=0) / _FAR_FEWER
+        sources = [(-counts[source], source) for source in queues if source not in counts or counts[source] >= few]
+        heapq.heapify(sources)
+        while sources and (excess > 0 or -sources[0][0] > group.each):
+            most, source = heapq.heappop(sources)
+            yield queues[source].pop()[-1]
+            excess -= 1
+            if queues[source]:
+                heapq.heappush(sources, (most + 1, source))
 
-    def _tell(self, names: Iterable[str], inside: Sequence[WatchedConnection], now: float) -> None:
+    def _report(self, names: Iterable[str], members: Sequence[WatchedConnection], now: float) -> None:
         """Have what was found taken up on the event loop."""
-        here = {each.name for each in inside}
+        here = {each.name for each in members}
         gone = [name for name in names if name not in here]
-        promised = list(self._promised(inside))
+        seen: list[tuple[Activity, sockets.State]] = []
+        for each in members:
+            activity, state = self._connections.get(each.name), each.state
+            if activity is not None and activity.unacked and state is not None:
+                seen.append((activity, state))
         self.left += len(gone)
-        if self._loop is not None and (gone or promised):
+        if self._loop is not None and (gone or seen):
             try:
-                self._loop.call_soon_threadsafe(self._connections.take_up, promised, gone, now)
+                self._loop.call_soon_threadsafe(self._connections.update, seen, gone, now)
             except RuntimeError:  # the loop has ended
                 self._stopped = True
-
-    def _promised(self, inside: Iterable[WatchedConnection]) -> Iterator[tuple[Activity, sockets.State]]:
-        for each in inside:
-            activity, state = self._connections.get(each.name), each.state
-            if activity is not None and activity.promised and state is not None:
-                yield activity, state
 
 
 def _stalled(members: Iterable[WatchedConnection], most: int, now: float) -> Sequence[WatchedConnection]:
