@@ -101,6 +101,8 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
         WrappedTool(name, f"k8s.io/kubernetes/cmd/{name}", KUBERNETES, stamped=KUBERNETES_STAMPED)
         for name in ("kube-apiserver", "kube-controller-manager")
     ),
+    # Under a name of its own where Debian has an older one, which other tests are about.
+    GoTool("containerd2", "github.com/containerd/containerd/v2/cmd/containerd", "v2.4.2"),
     WrappedTool("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
     *(() if _WHEEL_FITS else _CARRIED),
     GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2", bench=True),
@@ -115,6 +117,10 @@ APT_TOOLS: Final = (
     AptTool("ctr", "containerd"),
     AptTool("dockerd", "docker.io"),
     AptTool("docker", "docker.io"),
+    AptTool("busybox", "busybox-static"),
+    AptTool("dash", "dash"),
+    AptTool("bash", "bash"),
+    AptTool("shellcheck", "shellcheck"),
     AptTool("strace", "strace"),
     AptTool("zsh", "zsh"),
     AptTool("fish", "fish"),

@@ -1,0 +1,54 @@
+# shellcheck shell=sh
+# The settings, which people wrote: they are understood, or nothing is done.
+
+# HOSTS are the names, AUDIENCE the first one, ENDPOINT a URL or empty, CA a file or empty; 1 where one is wrong.
+read_settings() {
+    HOSTS=$(setting hosts)
+    AUDIENCE=$(echo "$HOSTS" | head -n 1)
+    ENDPOINT=$(setting endpoint | sed "s|\$(NODE_IP)|$(bracketed "$NODE_IP")|g")
+    PROVIDER=$(setting credentialProvider)
+    RESTART=$(setting restartKubelet)
+    CA=
+    if [ -s "$TROW_SETTINGS/ca.crt" ]; then CA=$TROW_SETTINGS/ca.crt; fi
+    for host in $HOSTS; do
+        case $host in
+            *[!a-zA-Z0-9.:-]* | [.:-]* | *: | *:*:*)
+                wrong "$host is no name of a registry" "write it as registry.example.com or registry.example.com:5000"
+                return 1
+                ;;
+        esac
+    done
+    if [ -z "$HOSTS" ]; then
+        wrong "there is no name of a registry" "set nodes.hosts"
+        return 1
+    fi
+    case $ENDPOINT in
+        '') ;;
+        *[!]a-zA-Z0-9.:/[-]*)
+            wrong "$ENDPOINT is no URL" "set nodes.endpoint to http://HOST:PORT or https://HOST:PORT"
+            return 1
+            ;;
+        http://?* | https://?*) ;;
+        *)
+            wrong "$ENDPOINT is no URL" "set nodes.endpoint to http://HOST:PORT or https://HOST:PORT"
+            return 1
+            ;;
+    esac
+    if [ -n "$CA" ] && { ! grep -q 'BEGIN CERTIFICATE' "$CA" || grep -q 'PRIVATE KEY' "$CA"; }; then
+        wrong "ca.crt holds something else than certificates" "put certificates in PEM form into it, and no key"
+        return 1
+    fi
+}
+
+setting() { # NAME
+    if [ -f "$TROW_SETTINGS/$1" ]; then cat "$TROW_SETTINGS/$1"; fi
+}
+
+wrong() { # WHAT FIX
+    blocked registry "$1" "$2"
+}
+
+# An address as it stands in a URL.
+bracketed() { # ADDRESS
+    case $1 in *:*) echo "[$1]" ;; *) echo "$1" ;; esac
+}
