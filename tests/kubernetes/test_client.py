@@ -13,12 +13,12 @@ import pytest
 
 from support.cluster import Cluster
 from support.waiting import eventually
-from trow.kube.access import Access
-from trow.kube.client import KubeClient
+from trow.kube.access import ClusterAccess
+from trow.kube.client import KubeClient, KubeRequest
 from trow.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeRefused, NotFound
 from trow.kube.informer import Informer
 from trow.kube.kubeconfig import access_of
-from trow.kube.objects import Change, Event, Manifest, Objects, Patch
+from trow.kube.objects import Change, Manifest, Objects, PatchType, WatchEvent
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def api(
 ) -> AsyncIterator[Objects]:
     """As the administrator, or whoever has the token."""
     administrator = access_of([cluster.kubeconfig])
-    access = Access(cluster.url, ca=cluster.ca, token=token) if token else administrator
+    access = ClusterAccess(cluster.url, ca=cluster.ca, token=token) if token else administrator
     client = KubeClient(access, observe=observe)
     try:
         yield Objects(client, seconds=seconds)
@@ -64,6 +64,17 @@ def config_map(name: str, **data: str) -> Manifest:
 def pod(name: str, image: str = "web:1") -> Manifest:
     spec = {"containers": [{"name": "web", "image": image}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+async def apply_as(manager: str, cluster: Cluster, path: str, manifest: Manifest) -> None:
+    """Apply as another manager, which takes no fields away."""
+    client = KubeClient(access_of([cluster.kubeconfig]))
+    query = f"fieldManager={manager}&force=false"
+    request = KubeRequest("PATCH", f"{path}?{query}", json.dumps(manifest).encode(), "application/apply-patch+yaml")
+    try:
+        await client.send("apply", request, seconds=20, most_bytes=1 << 20)
+    finally:
+        await client.close()
 
 
 def names(copy: Informer) -> set[str]:
@@ -96,29 +107,26 @@ async def test_apply_creates_and_changes_what_its_manager_has(cluster: Cluster, 
     path = f"{CONFIG_MAPS.format(namespace)}/colours"
     async with api(cluster) as objects:
         await objects.apply(path, config_map("colours", red="1", blue="1"))
-        await objects.apply(path, config_map("colours", green="2"), field_manager="other")
+        await apply_as("other", cluster, path, config_map("colours", green="2"))
         applied = await objects.apply(path, config_map("colours", red="3"))
     assert applied["data"] == {"red": "3", "green": "2"}
 
 
-async def test_a_field_of_another_manager_is_taken_by_force_alone(cluster: Cluster, namespace: str) -> None:
+async def test_a_field_of_another_manager_is_taken(cluster: Cluster, namespace: str) -> None:
     path = f"{CONFIG_MAPS.format(namespace)}/colours"
     async with api(cluster) as objects:
-        await objects.apply(path, config_map("colours", red="1"), field_manager="other")
-        with pytest.raises(Conflict, match=r'1 conflict: conflict with "other": \.data\.red$') as caught:
-            await objects.apply(path, config_map("colours", red="2"), force=False)
-        assert (caught.value.status, caught.value.reason) == (409, "Conflict")
-        assert (await objects.get(path) or {})["data"] == {"red": "1"}
+        await apply_as("other", cluster, path, config_map("colours", red="1"))
         assert (await objects.apply(path, config_map("colours", red="2")))["data"] == {"red": "2"}
-        with pytest.raises(Conflict, match='conflict with "trow"'):
-            await objects.apply(path, config_map("colours", red="1"), field_manager="other", force=False)
+        with pytest.raises(Conflict, match=r'1 conflict: conflict with "trow": \.data\.red$') as caught:
+            await apply_as("other", cluster, path, config_map("colours", red="1"))
+        assert (caught.value.status, caught.value.reason) == (409, "Conflict")
+        assert (await objects.get(path) or {})["data"] == {"red": "2"}
 
 
 async def test_a_dry_run_leaves_nothing(cluster: Cluster, namespace: str) -> None:
     path = CONFIG_MAPS.format(namespace)
     async with api(cluster) as objects:
         assert (await objects.create(path, config_map("dry", red="1"), dry_run=True))["data"] == {"red": "1"}
-        assert (await objects.apply(f"{path}/dry", config_map("dry", red="2"), dry_run=True))["data"] == {"red": "2"}
         with pytest.raises(Invalid):
             await objects.create(path, config_map("No_Name"), dry_run=True)
         assert await objects.get(f"{path}/dry") is None
@@ -128,18 +136,18 @@ async def test_both_kinds_of_patch_are_taken(cluster: Cluster, namespace: str) -
     path = f"{CONFIG_MAPS.format(namespace)}/colours"
     async with api(cluster) as objects:
         with pytest.raises(NotFound, match='configmaps "colours" not found'):
-            await objects.patch(path, {"data": {}}, Patch.MERGE)
+            await objects.patch(path, {"data": {}}, PatchType.MERGE)
         await objects.apply(path, config_map("colours", red="1", blue="1"))
-        merged = await objects.patch(path, {"data": {"red": None, "green": "2"}}, Patch.MERGE)
+        merged = await objects.patch(path, {"data": {"red": None, "green": "2"}}, PatchType.MERGE)
         assert merged["data"] == {"blue": "1", "green": "2"}
         test = {"op": "test", "path": "/data/blue", "value": "1"}
-        changed = await objects.patch(path, [test, {"op": "remove", "path": "/data/blue"}], Patch.JSON)
+        changed = await objects.patch(path, [test, {"op": "remove", "path": "/data/blue"}], PatchType.JSON)
         assert changed["data"] == {"green": "2"}
         with pytest.raises(Invalid):
-            await objects.patch(path, [test], Patch.JSON)
+            await objects.patch(path, [test], PatchType.JSON)
         stale = {"metadata": {"resourceVersion": "1"}}
         with pytest.raises(Conflict, match="the object has been modified"):
-            await objects.patch(path, stale, Patch.MERGE)
+            await objects.patch(path, stale, PatchType.MERGE)
 
 
 async def test_a_status_is_applied_by_itself(cluster: Cluster, namespace: str) -> None:
@@ -224,9 +232,9 @@ async def test_a_list_is_read_page_by_page(cluster: Cluster, namespace: str) -> 
     assert len(found.objects) in (7, 8)  # a controller adds the certificate of the cluster
 
 
-async def events_of(objects: Objects, path: str, version: str, count: int) -> list[Event]:
+async def events_of(objects: Objects, path: str, version: str, count: int) -> list[WatchEvent]:
     """The next events about objects of ours."""
-    found: list[Event] = []
+    found: list[WatchEvent] = []
     async with objects.watch(path, version) as events:
         async for event in events:
             if event.key[1] == "colours":

@@ -15,7 +15,7 @@ from trow.access.permissions import Permission
 from trow.identity.oidc import IssuerSettings, OidcIssuer
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.service_accounts import ServiceAccountTokens
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.kubeconfig import access_of
 from trow.kube.reviews import Reviews
@@ -62,18 +62,18 @@ class ClusterIdentities:
 
 
 @pytest.fixture(scope="session")
-def access(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Access:
+def access(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> ClusterAccess:
     """Trow's own ServiceAccount with what deploy/kubernetes gives it, and nothing else."""
     cluster.create_namespace("trow")
     cluster.kubectl("create", "serviceaccount", "trow", "--namespace", "trow")
     cluster.kubectl("apply", "--filename", str(ROLES))
     token = tmp_path_factory.mktemp("trow") / "token"
     token.write_text(cluster.token("trow", "trow", "https://kubernetes.default.svc"), "utf-8")
-    return Access(cluster.url, ca=cluster.ca, token=token)
+    return ClusterAccess(cluster.url, ca=cluster.ca, token=token)
 
 
 @asynccontextmanager
-async def registry(access: Access, seconds: float = 5.0) -> AsyncIterator[ClusterIdentities]:
+async def registry(access: ClusterAccess, seconds: float = 5.0) -> AsyncIterator[ClusterIdentities]:
     client = KubeClient(access, connect_seconds=seconds, total_seconds=seconds)
     try:
         yield ClusterIdentities(client)
@@ -116,7 +116,7 @@ spec:
     )
 
 
-async def test_a_token_tells_pod_and_node(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_token_tells_pod_and_node(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     run_pod(cluster, namespace)
     async with registry(access) as trow:
         identity = await trow.tokens.verify(cluster.token(namespace, "default", AUDIENCE, pod="web"))
@@ -137,21 +137,21 @@ async def test_a_token_tells_pod_and_node(cluster: Cluster, access: Access, name
 
 @pytest.mark.parametrize("audience", ["other.example.com", "https://kubernetes.default.svc"])
 async def test_a_token_for_somebody_else_is_refused(
-    cluster: Cluster, access: Access, namespace: str, audience: str
+    cluster: Cluster, access: ClusterAccess, namespace: str, audience: str
 ) -> None:
     async with registry(access) as trow:
         with pytest.raises(Unauthorized, match=f"another audience than {AUDIENCE}"):
             await trow.tokens.verify(cluster.token(namespace, "default", audience))
 
 
-async def test_a_changed_token_is_refused(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_changed_token_is_refused(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     header, payload, signature = cluster.token(namespace, "default", AUDIENCE).split(".")
     async with registry(access) as trow:
         for changed in (f"{header}.{payload}.AAAA{signature[4:]}", f"{header}.e30.{signature}", "a.b.c"):
             assert not await trow.accepts(changed)
 
 
-async def test_a_token_ends_with_its_pod(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_token_ends_with_its_pod(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     run_pod(cluster, namespace)
     token = cluster.token(namespace, "default", AUDIENCE, pod="web")
     async with registry(access) as trow:
@@ -164,7 +164,9 @@ async def test_a_token_ends_with_its_pod(cluster: Cluster, access: Access, names
         assert await settles(refused)
 
 
-async def test_a_role_binding_decides_where_an_account_pulls(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_role_binding_decides_where_an_account_pulls(
+    cluster: Cluster, access: ClusterAccess, namespace: str
+) -> None:
     other = f"{namespace}-next"
     cluster.create_namespace(other)
     bind_account(cluster, namespace, "trow-image-puller", namespace)
@@ -191,7 +193,7 @@ async def test_a_role_binding_decides_where_an_account_pulls(cluster: Cluster, a
 
 
 async def test_a_decision_names_the_binding_and_a_denial_the_missing_right(
-    cluster: Cluster, access: Access, namespace: str
+    cluster: Cluster, access: ClusterAccess, namespace: str
 ) -> None:
     bind_account(cluster, namespace, "trow-image-puller", namespace)
     async with registry(access) as trow:
@@ -209,7 +211,7 @@ async def test_a_decision_names_the_binding_and_a_denial_the_missing_right(
 
 
 async def test_a_namespace_that_does_not_exist_is_as_forbidden_as_any(
-    cluster: Cluster, access: Access, namespace: str
+    cluster: Cluster, access: ClusterAccess, namespace: str
 ) -> None:
     async with registry(access) as trow:
         identity = await trow.tokens.verify(cluster.token(namespace, "default", AUDIENCE))
@@ -238,7 +240,7 @@ ABOUT_REPOSITORIES: Final = RIGHTS["admin"]
 @pytest.mark.parametrize("role", RIGHTS)
 @pytest.mark.parametrize("name", ["new", EXISTING])
 async def test_the_usual_roles_of_a_namespace_have_their_rights(
-    cluster: Cluster, access: Access, namespace: str, role: str, name: str
+    cluster: Cluster, access: ClusterAccess, namespace: str, role: str, name: str
 ) -> None:
     bind(cluster, namespace, role, "--user=corp:ann")
     ann = Identity("corp:ann", Method.OIDC)
@@ -263,7 +265,7 @@ async def test_the_usual_roles_of_a_namespace_have_their_rights(
     ],
 )
 async def test_each_role_is_enough_by_itself(
-    cluster: Cluster, access: Access, namespace: str, role: str, rights: set[Permission]
+    cluster: Cluster, access: ClusterAccess, namespace: str, role: str, rights: set[Permission]
 ) -> None:
     bind(cluster, namespace, role, "--group=corp:dev")
     ann = Identity("corp:ann", Method.OIDC, groups=("corp:dev",))
@@ -277,7 +279,9 @@ async def test_each_role_is_enough_by_itself(
             assert await settles(granted)
 
 
-async def test_an_auditor_reads_the_record_and_nothing_else(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_an_auditor_reads_the_record_and_nothing_else(
+    cluster: Cluster, access: ClusterAccess, namespace: str
+) -> None:
     binding = ("create", "clusterrolebinding", f"auditor-{namespace}", "--clusterrole", "trow-image-auditor")
     cluster.kubectl(*binding, f"--user=corp:{namespace}")
     auditor = Identity(f"corp:{namespace}", Method.OIDC)
@@ -291,7 +295,9 @@ async def test_an_auditor_reads_the_record_and_nothing_else(cluster: Cluster, ac
             assert not await trow.may(auditor, permission, f"{namespace}/app")
 
 
-async def test_the_anonymous_pull_what_is_bound_to_them(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_the_anonymous_pull_what_is_bound_to_them(
+    cluster: Cluster, access: ClusterAccess, namespace: str
+) -> None:
     bind(cluster, namespace, "trow-image-puller", "--group=system:unauthenticated")
     async with registry(access) as trow:
 
@@ -302,7 +308,7 @@ async def test_the_anonymous_pull_what_is_bound_to_them(cluster: Cluster, access
         assert not await trow.may(ANONYMOUS, Permission.PULL, "trow/app")
 
 
-async def test_the_catalogue_shows_what_may_be_pulled(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_the_catalogue_shows_what_may_be_pulled(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     bind_account(cluster, namespace, "trow-image-puller", namespace)
     cluster.apply(
         f"""
@@ -327,7 +333,7 @@ rules:
         assert await settles(shown)
 
 
-async def test_a_pull_asks_the_cluster_once_each(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_pull_asks_the_cluster_once_each(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     bind_account(cluster, namespace, "trow-image-puller", namespace)
     async with registry(access) as trow:
         one = await trow.tokens.verify(cluster.token(namespace, "default", AUDIENCE))
@@ -344,7 +350,7 @@ async def test_a_pull_asks_the_cluster_once_each(cluster: Cluster, access: Acces
 
 
 async def test_while_the_api_server_is_stopped_what_is_known_counts(
-    cluster: Cluster, access: Access, namespace: str
+    cluster: Cluster, access: ClusterAccess, namespace: str
 ) -> None:
     bind_account(cluster, namespace, "trow-image-puller", namespace)
     repository = Repository(f"{namespace}/app")
@@ -379,7 +385,7 @@ async def test_while_the_api_server_is_stopped_what_is_known_counts(
         assert await settles(back)
 
 
-async def test_a_slow_api_server_is_given_up(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_slow_api_server_is_given_up(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     token = cluster.token(namespace, "default", AUDIENCE)
     async with registry(access, seconds=1) as trow:
         cluster.pause_api()
@@ -393,10 +399,10 @@ async def test_a_slow_api_server_is_given_up(cluster: Cluster, access: Access, n
 
 
 async def test_an_account_without_the_role_is_told_what_to_bind(
-    cluster: Cluster, access: Access, namespace: str
+    cluster: Cluster, access: ClusterAccess, namespace: str
 ) -> None:
     token = cluster.token(namespace, "default", "https://kubernetes.default.svc")
-    async with registry(Access(cluster.url, ca=cluster.ca, token=token)) as trow:
+    async with registry(ClusterAccess(cluster.url, ca=cluster.ca, token=token)) as trow:
         with pytest.raises(
             Unavailable, match=r"tokenreviews \(403\); bind ClusterRole system:auth-delegator"
         ) as caught:
@@ -404,18 +410,20 @@ async def test_an_account_without_the_role_is_told_what_to_bind(
     assert token not in caught.value.message
 
 
-async def test_credentials_that_the_cluster_does_not_know_are_told(cluster: Cluster, access: Access) -> None:
-    async with registry(Access(cluster.url, ca=cluster.ca, token="no.such.token")) as trow:
+async def test_credentials_that_the_cluster_does_not_know_are_told(cluster: Cluster, access: ClusterAccess) -> None:
+    async with registry(ClusterAccess(cluster.url, ca=cluster.ca, token="no.such.token")) as trow:
         with pytest.raises(Unavailable, match=r"own credentials \(401\)"):
             await trow.tokens.verify("eyJ.b.c")
 
 
-async def test_a_kubeconfig_file_leads_to_the_cluster(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_a_kubeconfig_file_leads_to_the_cluster(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
     async with registry(access_of([cluster.kubeconfig])) as trow:
         assert await trow.accepts(cluster.token(namespace, "default", AUDIENCE))
 
 
-async def test_another_clusters_accounts_log_in_by_oidc(cluster: Cluster, access: Access, namespace: str) -> None:
+async def test_another_clusters_accounts_log_in_by_oidc(
+    cluster: Cluster, access: ClusterAccess, namespace: str
+) -> None:
     cluster.kubectl(
         "create", "clusterrolebinding", f"discovery-{namespace}", "--clusterrole",
         "system:service-account-issuer-discovery", "--group=system:unauthenticated",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from trow.config.schema import Kubernetes
-    from trow.kube.access import Access
+    from trow.kube.access import ClusterAccess
     from trow.kube.client import KubeClient
 
 
@@ -33,12 +33,12 @@ async def client_of(
         await client.close()
 
 
-def _access(settings: Kubernetes) -> Access:
-    from trow.kube.access import Access  # noqa: PLC0415 - see above
+def _access(settings: Kubernetes) -> ClusterAccess:
+    from trow.kube.access import ClusterAccess  # noqa: PLC0415 - see above
     from trow.kube.kubeconfig import access_of  # noqa: PLC0415
 
     if settings.kubeconfig is not None:
         return access_of([settings.kubeconfig])
     if settings.api_server is not None:
-        return Access(settings.api_server, settings.ca_file, settings.token_file or "")
-    return Access.in_pod(os.environ)
+        return ClusterAccess(settings.api_server, settings.ca_file, settings.token_file or "")
+    return ClusterAccess.in_pod(os.environ)

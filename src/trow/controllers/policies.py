@@ -21,7 +21,7 @@ from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from trow.kube.objects import Key, Manifest, Objects
+    from trow.kube.objects import Manifest, ObjectKey, Objects
     from trow.policy.decide import PolicyException
 
 log = logging.getLogger(__name__)
@@ -101,12 +101,12 @@ class PolicyController:
         }
         self._exceptions = Informer(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
         self._namespaces = Informer(objects, _NAMESPACES, self._changed)
-        self._last_valid: dict[tuple[str, Key], Policy] = {}
+        self._last_valid: dict[tuple[str, ObjectKey], Policy] = {}
         self._outdated = asyncio.Event()
         self._triggered = asyncio.Event()
         self._sources: tuple[PolicyObject, ...] = ()
         self._sources_by_path: dict[str, PolicyObject] = {}
-        self._exceptions_read: dict[Key, _ReadException] = {}
+        self._exceptions_read: dict[ObjectKey, _ReadException] = {}
         self._approved: tuple[PolicyException, ...] = ()
         self._applied: tuple[Sequence[Policy], Sequence[PolicyException]] | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -195,13 +195,13 @@ class PolicyController:
         self._triggered.set()
 
     def _read_all(
-        self, policies: Mapping[tuple[str, Key], Manifest], exceptions: Mapping[Key, Manifest]
-    ) -> tuple[tuple[PolicyObject, ...], dict[Key, _ReadException]]:
+        self, policies: Mapping[tuple[str, ObjectKey], Manifest], exceptions: Mapping[ObjectKey, Manifest]
+    ) -> tuple[tuple[PolicyObject, ...], dict[ObjectKey, _ReadException]]:
         self._last_valid = {key: policy for key, policy in self._last_valid.items() if key in policies}
         sources = tuple(self._read(kind, key, item) for (kind, key), item in policies.items())
         return sources, {key: self._read_exception(key, item) for key, item in exceptions.items()}
 
-    def _read(self, kind: str, key: Key, item: Manifest) -> PolicyObject:
+    def _read(self, kind: str, key: ObjectKey, item: Manifest) -> PolicyObject:
         namespace, name = key
         middle = f"/namespaces/{namespace}" if namespace else ""
         path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
@@ -216,7 +216,7 @@ class PolicyController:
             return PolicyObject(item, path, self._last_valid.get((kind, key), closed), str(error))
         return PolicyObject(item, path, policy)
 
-    def _read_exception(self, key: Key, item: Manifest) -> _ReadException:
+    def _read_exception(self, key: ObjectKey, item: Manifest) -> _ReadException:
         if (before := self._exceptions_read.get(key)) and before.item is item:
             return before
         try:

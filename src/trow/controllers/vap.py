@@ -16,7 +16,7 @@ from trow.controllers.policies import PolicyObject
 from trow.controllers.status import Condition
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
-from trow.kube.objects import Patch
+from trow.kube.objects import PatchType
 from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
 from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
 from trow.policy.vap.regions import Changes, by_names
@@ -186,7 +186,7 @@ class VapController:
         stored = await self._objects.apply(path, dict(manifest))
         if _conditions(stored) != (wanted := _conditions(manifest)):
             # To server-side apply, what somebody else has added is theirs; it would say where nothing is judged.
-            stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, Patch.MERGE)
+            stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, PatchType.MERGE)
         self._applied[path] = manifest, generation(stored)
 
     def _generation(self, path: str) -> object:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from trow.kube.errors import BadAnswer, Conflict, Forbidden, Invalid, KubeRefused
-from trow.kube.objects import Patch
+from trow.kube.objects import PatchType
 from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.tls.authority import PARTS, Certificates, Lifetimes, reconciled
@@ -211,7 +211,7 @@ class WebhookCertificates:
             return
         # With the version that was read, so that it fails if another replica was faster.
         change: Manifest = {"metadata": {"resourceVersion": present.metadata.resource_version}, "data": data}
-        await self._objects.patch(f"{self._secrets}/{self._plan.secret}", change, Patch.MERGE)
+        await self._objects.patch(f"{self._secrets}/{self._plan.secret}", change, PatchType.MERGE)
 
     def _rights(self) -> str:
         namespace, name = self._plan.namespace, self._plan.secret
@@ -260,7 +260,7 @@ class WebhookCertificates:
         if not change:
             return False
         try:
-            await self._objects.patch(path, change, Patch.JSON)
+            await self._objects.patch(path, change, PatchType.JSON)
         except Invalid as error:
             raise Unavailable(f"{path} was changed meanwhile: {error.message}; try again") from None
         log.info("%s trusts the webhooks' certificate now", _title(path))

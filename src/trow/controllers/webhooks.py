@@ -17,7 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import Conflict, KubeRefused
-from trow.kube.objects import Patch
+from trow.kube.objects import PatchType
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
@@ -163,7 +163,7 @@ class WebhookConfigurations:
         else:
             wanted = {"resourceVersion": metadata(present).get("resourceVersion"), "labels": _LABELS}
             # The list as a whole: nothing stays of what somebody else has added to it.
-            await self._objects.patch(path, {"metadata": wanted, "webhooks": [*webhooks]}, Patch.MERGE)
+            await self._objects.patch(path, {"metadata": wanted, "webhooks": [*webhooks]}, PatchType.MERGE)
         log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})
 
 

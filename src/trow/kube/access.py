@@ -28,7 +28,7 @@ class AccessError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClusterAccess:
     """The way to one API server.
 
     Attributes:

@@ -19,7 +19,7 @@ from trow.oci.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from trow.kube.access import Access
+    from trow.kube.access import ClusterAccess
     from trow.lib.http_client import Answer, OpenAnswer
 
 Reviewed = TypeVar("Reviewed")
@@ -30,7 +30,7 @@ _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class KubeRequest:
     """What is asked of the API server.
 
     Attributes:
@@ -63,7 +63,7 @@ class KubeClient:
 
     def __init__(
         self,
-        access: Access,
+        access: ClusterAccess,
         *,
         connect_seconds: float = 5.0,
         total_seconds: float = 5.0,
@@ -84,15 +84,17 @@ class KubeClient:
         Raises:
             Unavailable: there is none that can be relied upon.
         """
-        request = Request("POST", path, msgspec.json.encode(question))
+        request = KubeRequest("POST", path, msgspec.json.encode(question))
         answer = await self._exchange(operation, request, self._total_seconds, _MOST_BYTES)
         self._check(answer.status, path)
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise self._trouble(f"answers to {path} with something else than {_name(kind)}; check its URL") from None
+            raise self._unavailable(
+                f"answers to {path} with something else than {kind.__name__.strip('_')}; check its URL"
+            ) from None
 
-    async def send(self, operation: str, request: Request, *, seconds: float, most_bytes: int) -> bytes:
+    async def send(self, operation: str, request: KubeRequest, *, seconds: float, most_bytes: int) -> bytes:
         """Have a request done, and read what it is answered.
 
         Args:
@@ -113,7 +115,7 @@ class KubeClient:
 
     @asynccontextmanager
     async def lines(
-        self, request: Request, *, seconds: float, idle_seconds: float, longest: int
+        self, request: KubeRequest, *, seconds: float, idle_seconds: float, longest: int
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Have an answer that goes on and on, line by line, beside the requests that are counted.
 
@@ -145,29 +147,29 @@ class KubeClient:
         """Let go of all connections."""
         await self._http.close()
 
-    async def _exchange(self, operation: str, request: Request, seconds: float, most_bytes: int) -> Answer:
+    async def _exchange(self, operation: str, request: KubeRequest, seconds: float, most_bytes: int) -> Answer:
         began = time.monotonic()
         try:
             async with asyncio.timeout(seconds), self._gate:
                 return await self._answer(request, seconds, most_bytes)
         except TimeoutError:
-            raise self._trouble(f"does not answer within {seconds:g} s; try again later") from None
+            raise self._unavailable(f"does not answer within {seconds:g} s; try again later") from None
         except HttpError as error:
             raise self._unanswered(error) from None
         finally:
             if self._observe:
                 self._observe(operation, time.monotonic() - began)
 
-    async def _answer(self, request: Request, seconds: float, most_bytes: int) -> Answer:
+    async def _answer(self, request: KubeRequest, seconds: float, most_bytes: int) -> Answer:
         try:
             return await self._once(request, seconds, most_bytes)
         except Disconnected as error:
             # The server may have closed a connection that lay unused, just as it was used again.
             if not request.repeatable:
-                raise self._trouble(f"{error} and may have done {request} or not; see whether it has") from None
+                raise self._unavailable(f"{error} and may have done {request} or not; see whether it has") from None
         return await self._once(request, seconds, most_bytes)
 
-    async def _once(self, request: Request, seconds: float, most_bytes: int) -> Answer:
+    async def _once(self, request: KubeRequest, seconds: float, most_bytes: int) -> Answer:
         return await self._http.request(
             request.method,
             self._url(request),
@@ -177,17 +179,17 @@ class KubeClient:
             most_bytes=most_bytes,
         )
 
-    def _url(self, request: Request) -> str:
+    def _url(self, request: KubeRequest) -> str:
         return self._access.url.rstrip("/") + request.path
 
-    async def _headers(self, request: Request) -> dict[str, str]:
+    async def _headers(self, request: KubeRequest) -> dict[str, str]:
         content = {"Content-Type": request.content_type} if request.body else {}
         return {"Accept": "application/json", **await self._token.header(), **content}
 
     async def _lines_of(self, answer: OpenAnswer, idle_seconds: float, longest: int) -> AsyncGenerator[bytes, None]:
         now = asyncio.get_running_loop().time
         line, deadline = bytearray(), now() + idle_seconds
-        while chunk := await self._chunk(answer, deadline - now()):
+        while chunk := await answer.chunk(seconds=deadline - now()):
             first, *others = chunk.split(b"\n")
             line += first
             for other in others:
@@ -198,59 +200,45 @@ class KubeClient:
                     self._sentence(f"writes a line of more than {longest} bytes; see what makes the object that large")
                 )
 
-    async def _chunk(self, answer: OpenAnswer, seconds: float) -> bytes:
-        try:
-            return await answer.chunk(seconds=seconds)
-        except HttpError as error:
-            raise self._unanswered(error) from None
-
     def _unanswered(self, error: HttpError) -> Unavailable:
-        if isinstance(error, NotTrusted):
-            self._renew_trust()
+        if isinstance(error, NotTrusted) and self._http.tls is not None:
+            # The authority's file may have been renewed since the start; the next connection shall know.
+            try:
+                self._access.trust(self._http.tls)
+            except (OSError, ValueError):
+                return self._unavailable("cannot be verified: the CA file is no longer readable; put it back")
         what = f"{error}; {error.fix}"
-        return TooLarge(self._sentence(what)) if isinstance(error, AnswerTooLarge) else self._trouble(what)
+        return TooLarge(self._sentence(what)) if isinstance(error, AnswerTooLarge) else self._unavailable(what)
 
     def _check(self, status: int, path: str) -> None:
         if status in (HTTPStatus.OK, HTTPStatus.CREATED):
             return
         if status == HTTPStatus.UNAUTHORIZED:
-            raise self._trouble(
+            raise self._unavailable(
                 "does not accept Trow's own credentials (401); give it the token of a ServiceAccount that exists and"
                 " bind ClusterRole system:auth-delegator to that"
             )
         if status == HTTPStatus.FORBIDDEN:
-            raise self._trouble(
+            raise self._unavailable(
                 f"does not let Trow use {path} (403); bind ClusterRole system:auth-delegator to its ServiceAccount"
             )
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise self._trouble("is asked too often (429); try again later")
-        raise self._trouble(f"answers to {path} with status {status}; see its log, and try again later")
+            raise self._unavailable("is asked too often (429); try again later")
+        raise self._unavailable(f"answers to {path} with status {status}; see its log, and try again later")
 
-    def _failure(self, request: Request, code: int, raw: bytes) -> Exception:
+    def _failure(self, request: KubeRequest, code: int, raw: bytes) -> Exception:
         status = Status.parse(raw)
         if refused := refusal(str(request), code, status):
             return refused
         if code == HTTPStatus.UNAUTHORIZED:
-            return self._trouble(
+            return self._unavailable(
                 "does not accept Trow's own credentials (401); give it the token of a ServiceAccount that exists"
             )
         said = f": {status.words()}" if status.message else ""
-        return self._trouble(f"answers {request} with status {code}{said}; see its log, and try again later")
+        return self._unavailable(f"answers {request} with status {code}{said}; see its log, and try again later")
 
-    def _renew_trust(self) -> None:
-        # The authority's file may have been renewed since the start; the next connection shall know.
-        try:
-            if self._http.tls is not None:
-                self._access.trust(self._http.tls)
-        except (OSError, ValueError):
-            raise self._trouble("cannot be verified: the CA file is no longer readable; put it back") from None
-
-    def _trouble(self, what: str) -> Unavailable:
+    def _unavailable(self, what: str) -> Unavailable:
         return Unavailable(self._sentence(what))
 
     def _sentence(self, what: str) -> str:
         return f"the Kubernetes API server at {self._access.url} {what}"
-
-
-def _name(kind: type[object]) -> str:
-    return kind.__name__.strip("_")

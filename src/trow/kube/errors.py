@@ -93,7 +93,7 @@ class Status(Struct, frozen=True):
 
     def words(self) -> str:
         """The message, no longer than is good for a log."""
-        return self.message[:_LONGEST_MESSAGE]
+        return self.message[:_LONGEST_MESSAGE] or "no reason is given"
 
 
 _KINDS: Final[Mapping[int, type[KubeRefused]]] = {
@@ -118,23 +118,15 @@ def refusal(asked: str, code: int, status: Status) -> KubeRefused | None:
     """
     if not HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR or code in _PATIENCE:
         return None
-    words = status.words() or "no reason is given"
-    message = f"the Kubernetes API server refuses {asked} ({code}): {words}{_hint(code, status.message)}"
+    message = f"the Kubernetes API server refuses {asked} ({code}): {status.words()}{_hint(code, status.message)}"
     return _KINDS.get(code, KubeRefused)(code, status.reason, message)
 
 
 def _hint(code: int, message: str) -> str:
-    if code == HTTPStatus.FORBIDDEN:
-        return _missing_right(message)
     if code == HTTPStatus.NOT_FOUND and message in _UNKNOWN_KIND:
         return "; is its CustomResourceDefinition installed?"
-    return ""
-
-
-def _missing_right(message: str) -> str:
-    found = _MISSING_RIGHT.search(message)
-    if found is None:
+    if code != HTTPStatus.FORBIDDEN or (missing := _MISSING_RIGHT.search(message)) is None:
         return ""
-    role = f"a Role in namespace {found['namespace']}" if found["namespace"] else "a ClusterRole"
-    rule = f'{{apiGroups: ["{found["group"]}"], resources: [{found["resource"]}], verbs: [{found["verb"]}]}}'
+    role = f"a Role in namespace {missing['namespace']}" if missing["namespace"] else "a ClusterRole"
+    rule = f'{{apiGroups: ["{missing["group"]}"], resources: [{missing["resource"]}], verbs: [{missing["verb"]}]}}'
     return f"; bind {role} with {rule} to Trow's ServiceAccount"

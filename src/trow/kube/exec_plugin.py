@@ -70,7 +70,7 @@ class _Request(Struct, frozen=True, rename="camel"):
     kind: str = "ExecCredential"
 
 
-class Credentials(Struct, frozen=True, rename="camel"):
+class ExecCredentialStatus(Struct, frozen=True, rename="camel"):
     """What a plugin has printed: a token, a client certificate with its key, or both."""
 
     token: str = ""
@@ -79,10 +79,10 @@ class Credentials(Struct, frozen=True, rename="camel"):
     expiration_timestamp: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class _Answer(Struct, frozen=True, rename="camel"):
+class _ExecCredential(Struct, frozen=True, rename="camel"):
     api_version: str
     kind: Literal["ExecCredential"]
-    status: Credentials
+    status: ExecCredentialStatus
 
 
 class ExecPlugin:
@@ -111,9 +111,9 @@ class ExecPlugin:
         self._clock = clock
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._known: Credentials | None = None
+        self._known: ExecCredentialStatus | None = None
 
-    def credentials(self) -> Credentials:
+    def credentials(self) -> ExecCredentialStatus:
         """The credentials of now.
 
         Raises:
@@ -136,13 +136,13 @@ class ExecPlugin:
         except AccessError as error:
             raise Unavailable(str(error)) from None
 
-    def _run(self) -> Credentials:
+    def _run(self) -> ExecCredentialStatus:
         config, interactive = self._config, self._interactive()
         request = _Request(config.api_version, _Spec(interactive, self._cluster))
         environment = os.environ | {each.name: each.value for each in config.env or ()}
         environment["KUBERNETES_EXEC_INFO"] = msgspec.json.encode(request).decode()
         try:
-            answer = msgspec.json.decode(self._output(environment, interactive=interactive), type=_Answer)
+            answer = msgspec.json.decode(self._output(environment, interactive=interactive), type=_ExecCredential)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise self._failure(f"does not print an ExecCredential ({error}); run it to see what it prints") from None
         found = answer.status

@@ -17,7 +17,7 @@ from trow.oci.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from trow.kube.objects import Event, Key, Manifest, Objects
+    from trow.kube.objects import Manifest, ObjectKey, Objects, WatchEvent
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class Informer:
         self._changed = changed
         self._watch_seconds = watch_seconds
         self._first_pause = first_pause
-        self._objects: dict[Key, Manifest] = {}
+        self._objects: dict[ObjectKey, Manifest] = {}
         self._version = ""
         self._backoff = Backoff(first_pause, first_pause * _LONGEST_PAUSE)
         self._failures = FailureLog(
             log, f"{path} cannot be followed; what is known of it stays in use", f"{path} is followed again"
         )
         self._heard_at = -math.inf
-        self._telling: asyncio.TimerHandle | None = None
+        self._notifying: asyncio.TimerHandle | None = None
 
     @property
     def failing(self) -> str:
@@ -75,7 +75,7 @@ class Informer:
         return self._failures.reason
 
     @property
-    def objects(self) -> Mapping[Key, Manifest]:
+    def objects(self) -> Mapping[ObjectKey, Manifest]:
         """By namespace and name. It changes; take a copy to hold on to."""
         return self._objects
 
@@ -91,9 +91,9 @@ class Informer:
                 pause = await self._turn()
                 await asyncio.sleep(pause)
         finally:
-            if self._telling is not None:
-                self._telling.cancel()
-                self._telling = None
+            if self._notifying is not None:
+                self._notifying.cancel()
+                self._notifying = None
 
     async def _turn(self) -> float:
         """Follow for as long as it goes well; the seconds until the next attempt."""
@@ -107,33 +107,33 @@ class Informer:
         except Unavailable as error:
             self._fail(error.message, relist=isinstance(error, BadAnswer))
         except Expired as error:
-            self._fail_again(error.message)
+            self._fail_if_repeated(error.message)
             self._version = ""
         except KubeRefused as error:
             self._fail(error.message, relist=True)
         else:
             if time.monotonic() - began >= self._first_pause:
-                self._settle()
+                self._succeed()
                 return 0.0
-            self._fail_again(f"the Kubernetes API server ends each watch of {self._path} at once")
+            self._fail_if_repeated(f"the Kubernetes API server ends each watch of {self._path} at once")
         return self._backoff.fail()
 
     async def _list(self) -> None:
         found = await self._api.list_all(self._path)
-        self._objects = {key: _lean(manifest) for key, manifest in found.objects.items()}
+        self._objects = {key: _without_managed_fields(manifest) for key, manifest in found.objects.items()}
         self._version = found.version
         self.synced = True
         self._heard()
-        self._note_change(0.0)
+        self._notify_soon(0.0)
 
     async def _watch(self) -> None:
         before = self._version
         async with self._api.watch(self._path, before, seconds=self._watch_seconds) as events:
             self._heard()
-            steady = asyncio.get_running_loop().call_later(_STEADY * self._first_pause, self._settle)
+            steady = asyncio.get_running_loop().call_later(_STEADY * self._first_pause, self._succeed)
             try:
                 async for event in events:
-                    self._take(event)
+                    self._apply(event)
             finally:
                 steady.cancel()
         self._heard()
@@ -141,7 +141,7 @@ class Informer:
             # Not even a bookmark. An API server is as silent about versions that it has not reached, having lost them.
             self._version = ""
 
-    def _take(self, event: Event) -> None:
+    def _apply(self, event: WatchEvent) -> None:
         self._heard()
         self._version = event.version
         if event.change is Change.BOOKMARK:
@@ -149,18 +149,18 @@ class Informer:
         if event.change is Change.DELETED:
             self._objects.pop(event.key, None)
         else:
-            self._objects[event.key] = _lean(event.manifest)
-        self._note_change(_GATHER_SECONDS)
+            self._objects[event.key] = _without_managed_fields(event.manifest)
+        self._notify_soon(_GATHER_SECONDS)
 
     def _heard(self) -> None:
         self._heard_at = time.monotonic()
 
-    def _note_change(self, delay: float) -> None:
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(delay, self._tell)
+    def _notify_soon(self, delay: float) -> None:
+        if self._notifying is None:
+            self._notifying = asyncio.get_running_loop().call_later(delay, self._notify)
 
-    def _tell(self) -> None:
-        self._telling = None
+    def _notify(self) -> None:
+        self._notifying = None
         try:
             self._changed()
         except Exception:
@@ -171,17 +171,17 @@ class Informer:
             self._version = ""
         self._failures.fail(reason)
 
-    def _fail_again(self, reason: str) -> None:
+    def _fail_if_repeated(self, reason: str) -> None:
         # Once is in the nature of watches; when nothing else comes it is a failure.
         if self._backoff.failures:
             self._fail(reason, relist=False)
 
-    def _settle(self) -> None:
+    def _succeed(self) -> None:
         self._backoff.succeed()
         self._failures.succeed()
 
 
-def _lean(manifest: Manifest) -> Manifest:
+def _without_managed_fields(manifest: Manifest) -> Manifest:
     metadata = manifest.get("metadata")
     if isinstance(metadata, dict):
         metadata.pop("managedFields", None)  # often more than all the rest

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from trow.kube.access import Access, AccessError
+from trow.kube.access import AccessError, ClusterAccess
 from trow.kube.exec_plugin import ExecCluster, ExecConfig, ExecPlugin
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def files_of(environment: Mapping[str, str], home: Path) -> list[Path]:
     return [path for path in named if path.exists()] or named[:1] or [home / ".kube" / "config"]
 
 
-def access_of(files: Sequence[Path], context: str = "", *, run_plugins: bool = False) -> Access:
+def access_of(files: Sequence[Path], context: str = "", *, run_plugins: bool = False) -> ClusterAccess:
     """The way to the API server of the current context, or of the one named.
 
     Args:
@@ -70,7 +70,7 @@ def access_of(files: Sequence[Path], context: str = "", *, run_plugins: bool = F
     ca = cluster.pem("certificate-authority", settings.certificate_authority, settings.certificate_authority_data)
     token, certificate, key = _credentials(user, cluster, ca, run_plugins=run_plugins)
     try:
-        return Access(settings.server, ca, token, certificate, key, settings.tls_server_name)
+        return ClusterAccess(settings.server, ca, token, certificate, key, settings.tls_server_name)
     except AccessError as error:
         raise cluster.refusal(str(error)) from None
 

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import Meta, Struct, field
 
-from trow.kube.client import Request
+from trow.kube.client import KubeRequest
 from trow.kube.errors import BadAnswer, NotFound, Status, TooLarge, refusal
 from trow.oci.errors import Unavailable
 from trow.oci.numbers import finite
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trow.kube.client import KubeClient
 
 Manifest: TypeAlias = dict[str, object]
-Key: TypeAlias = tuple[str, str]  # namespace, "" for what belongs to none, and name
+ObjectKey: TypeAlias = tuple[str, str]  # namespace, "" for what belongs to none, and name
 
 _MOST_PAGE_BYTES: Final = 16 << 20
 # Reading a page of this size takes some ten milliseconds, for which everybody else waits.
@@ -53,14 +53,14 @@ class Change(StrEnum):
     BOOKMARK = "BOOKMARK"
 
 
-class Patch(StrEnum):
+class PatchType(StrEnum):
     """How a change is written: RFC 6902, a list of operations, or RFC 7396, the members to set."""
 
     JSON = "application/json-patch+json"
     MERGE = "application/merge-patch+json"
 
 
-class Event(Struct, frozen=True):
+class WatchEvent(Struct, frozen=True):
     """One line of a watch.
 
     Attributes:
@@ -70,7 +70,7 @@ class Event(Struct, frozen=True):
     """
 
     change: Change
-    key: Key
+    key: ObjectKey
     version: str
     manifest: Manifest
 
@@ -83,7 +83,7 @@ class Collection(Struct, frozen=True):
     """
 
     version: str
-    objects: dict[Key, Manifest]
+    objects: dict[ObjectKey, Manifest]
 
 
 class _ListMeta(Struct, rename="camel"):
@@ -97,7 +97,7 @@ class _Page(Struct, rename="camel"):
     metadata: _ListMeta
     items: list[Manifest] | None = None
 
-    def objects(self, path: str) -> dict[Key, Manifest]:
+    def objects(self, path: str) -> dict[ObjectKey, Manifest]:
         """The items as they are when they stand alone: a list of a built-in kind leaves out what its head says."""
         head: Manifest = {"apiVersion": self.api_version, "kind": self.kind.removesuffix("List")}
         return {_metadata(item, path)[0]: head | item for item in self.items or ()}
@@ -135,7 +135,7 @@ class Objects:
     async def get(self, path: str) -> Manifest | None:
         """The object; None where there is none."""
         try:
-            return await self._manifest("get", Request("GET", _url(path)))
+            return await self._manifest("get", KubeRequest("GET", _url(path)))
         except NotFound:
             return None
 
@@ -146,7 +146,7 @@ class Objects:
             Expired: it took so long that the API server no longer knows what it was like in the beginning.
             TooLarge: there are more than 128 MiB or 1000 pages of it.
         """
-        objects: dict[Key, Manifest] = {}
+        objects: dict[ObjectKey, Manifest] = {}
         version, token, size = "", "", 0
         most, limit = limit, min(limit, _FIRST_PAGE)
         for _ in range(_MOST_PAGES):
@@ -168,7 +168,9 @@ class Objects:
         )
 
     @asynccontextmanager
-    async def watch(self, path: str, version: str, *, seconds: int = 120) -> AsyncIterator[AsyncGenerator[Event, None]]:
+    async def watch(
+        self, path: str, version: str, *, seconds: int = 120
+    ) -> AsyncIterator[AsyncGenerator[WatchEvent, None]]:
         """What happens to a collection after a version, until the API server ends it after about this many seconds.
 
         Raises:
@@ -176,7 +178,7 @@ class Objects:
             BadAnswer: something else than an event comes.
         """
         query = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
-        request = Request("GET", _url(path, watch="true", **query))
+        request = KubeRequest("GET", _url(path, watch="true", **query))
         # It may be silent until its end: bookmarks are not promised.
         idle = seconds + self._seconds
         opened = self._client.lines(request, seconds=self._seconds, idle_seconds=idle, longest=_LONGEST_LINE)
@@ -194,49 +196,27 @@ class Objects:
         Raises:
             Conflict: there is one of that name.
         """
-        url = _url(path, fieldManager="trow", **_dry(dry_run))
-        request = Request("POST", url, msgspec.json.encode(manifest), repeatable=False)
+        url = _url(path, fieldManager="trow", **({"dryRun": "All"} if dry_run else {}))
+        request = KubeRequest("POST", url, msgspec.json.encode(manifest), repeatable=False)
         return await self._manifest("create", request)
 
-    async def apply(
-        self,
-        path: str,
-        manifest: Mapping[str, object],
-        *,
-        field_manager: str = "trow",
-        force: bool = True,
-        dry_run: bool = False,
-    ) -> Manifest:
-        """Have an object be so, created or not: server-side apply (KEP-555).
+    async def apply(self, path: str, manifest: Mapping[str, object]) -> Manifest:
+        """Have an object be so, created or not: server-side apply (KEP-555), which takes fields from other managers.
 
         Args:
             path: of the object.
             manifest: apiVersion, kind and name, and the fields that are to have a value; those set by an earlier
-                call of the same manager and missing now are removed.
-            field_manager: whose fields they are.
-            force: take fields away from other managers, whose next update does not know.
-            dry_run: ask only whether it would be allowed, and what would come of it.
-
-        Raises:
-            Conflict: a field belongs to another manager.
+                call and missing now are removed.
         """
-        query = {"fieldManager": field_manager, "force": str(force).lower()}
-        url = _url(path, **query, **_dry(dry_run))
-        return await self._manifest("apply", Request("PATCH", url, msgspec.json.encode(manifest), _APPLY))
+        url = _url(path, fieldManager="trow", force="true")
+        return await self._manifest("apply", KubeRequest("PATCH", url, msgspec.json.encode(manifest), _APPLY))
 
-    async def apply_status(
-        self, path: str, manifest: Mapping[str, object], *, field_manager: str = "trow", force: bool = True
-    ) -> Manifest:
+    async def apply_status(self, path: str, manifest: Mapping[str, object]) -> Manifest:
         """`apply` for the status of an object that exists; a ``spec`` in the manifest does not count."""
-        return await self.apply(f"{path}/status", manifest, field_manager=field_manager, force=force)
+        return await self.apply(f"{path}/status", manifest)
 
     async def patch(
-        self,
-        path: str,
-        body: Mapping[str, object] | Sequence[Mapping[str, object]],
-        kind: Patch,
-        *,
-        dry_run: bool = False,
+        self, path: str, body: Mapping[str, object] | Sequence[Mapping[str, object]], kind: PatchType
     ) -> Manifest:
         """Change an object that exists.
 
@@ -244,14 +224,14 @@ class Objects:
             Conflict: a ``resourceVersion`` in the patch is no longer the present one.
             Invalid: a JSON patch's test fails, or the result breaks a rule.
         """
-        url = _url(path, fieldManager="trow", **_dry(dry_run))
-        request = Request("PATCH", url, msgspec.json.encode(body), kind.value, repeatable=kind is Patch.MERGE)
+        url = _url(path, fieldManager="trow")
+        request = KubeRequest("PATCH", url, msgspec.json.encode(body), kind.value, repeatable=kind is PatchType.MERGE)
         return await self._manifest("patch", request)
 
     async def delete(self, path: str) -> bool:
         """Delete an object, or ask its finalizers to; False where there is none."""
         try:
-            await self._send("delete", Request("DELETE", _url(path)))
+            await self._send("delete", KubeRequest("DELETE", _url(path)))
         except NotFound:
             return False
         return True
@@ -261,16 +241,16 @@ class Objects:
         while True:
             query = {"limit": str(limit)} | ({"continue": token} if token else {})
             try:
-                return await self._send("list", Request("GET", _url(path, **query))), limit
+                return await self._send("list", KubeRequest("GET", _url(path, **query))), limit
             except TooLarge:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 4)
 
-    async def _manifest(self, operation: str, request: Request) -> Manifest:
+    async def _manifest(self, operation: str, request: KubeRequest) -> Manifest:
         return _decoded(await self._send(operation, request), dict[str, object], str(request))
 
-    async def _send(self, operation: str, request: Request) -> bytes:
+    async def _send(self, operation: str, request: KubeRequest) -> bytes:
         return await self._client.send(operation, request, seconds=self._seconds, most_bytes=_MOST_PAGE_BYTES)
 
 
@@ -280,36 +260,26 @@ def _url(path: str, **query: str) -> str:
     return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
 
 
-def _dry(dry_run: bool) -> Mapping[str, str]:  # noqa: FBT001 - the API's own name
-    return {"dryRun": "All"} if dry_run else {}
-
-
-async def _events(path: str, lines: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
+async def _events(path: str, lines: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent, None]:
     async for raw in lines:
         line = _decoded(raw, _Line, path)
         if line.type == "ERROR":
-            raise _error(path, Status.parse(line.object))
+            status = Status.parse(line.object)
+            raise refusal(f"to go on with {path}", status.code, status) or Unavailable(
+                f"the Kubernetes API server breaks off the watch of {path}: {status.words()}; try again later"
+            )
         try:
             change = Change(line.type)
         except ValueError:
             raise BadAnswer(f"the Kubernetes API server tells an unknown event of {path}; check its URL") from None
-        yield _event(path, change, _decoded(line.object, dict[str, object], path))
+        manifest = _decoded(line.object, dict[str, object], path)
+        if change is Change.BOOKMARK:
+            yield WatchEvent(change, ("", ""), _converted(manifest, path).resource_version, manifest)
+        else:
+            yield WatchEvent(change, *_metadata(manifest, path), manifest)
 
 
-def _event(path: str, change: Change, manifest: Manifest) -> Event:
-    if change is Change.BOOKMARK:
-        return Event(change, ("", ""), _converted(manifest, path).resource_version, manifest)
-    return Event(change, *_metadata(manifest, path), manifest)
-
-
-def _error(path: str, status: Status) -> Exception:
-    words = status.words() or "no reason is given"
-    return refusal(f"to go on with {path}", status.code, status) or Unavailable(
-        f"the Kubernetes API server breaks off the watch of {path}: {words}; try again later"
-    )
-
-
-def _metadata(manifest: Manifest, path: str) -> tuple[Key, str]:
+def _metadata(manifest: Manifest, path: str) -> tuple[ObjectKey, str]:
     found = _converted(manifest, path)
     if not found.name:
         raise BadAnswer(f"the Kubernetes API server shows an object without a name in {path}; check its URL")

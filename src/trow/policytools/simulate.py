@@ -22,7 +22,7 @@ from trow.policytools.running import pods_of, runs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from trow.kube.access import Access
+    from trow.kube.access import ClusterAccess
     from trow.policytools.evaluation import ImageEvaluation, ObjectEvaluation
     from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
@@ -87,7 +87,7 @@ def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
     from trow.kube.objects import Objects  # noqa: PLC0415
     from trow.oci.errors import Unavailable  # noqa: PLC0415
 
-    async def listed(access: Access) -> list[Document]:
+    async def listed(access: ClusterAccess) -> list[Document]:
         client = KubeClient(access)
         try:
             found = [await Objects(client).list_all(path) for path in (_NAMESPACES, *COLLECTIONS)]

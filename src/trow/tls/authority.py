@@ -138,7 +138,7 @@ class Leaf:
             (private,) = _keys(key)
         except _UNUSABLE:
             raise ValueError("there is no certificate with its key in PEM") from None
-        if not _same(found.public_key(), private.public_key()):
+        if _public(found.public_key()) != _public(private.public_key()):
             raise ValueError("certificate and key do not belong together")
         return cls(found, private)
 
@@ -154,7 +154,7 @@ class Leaf:
 
     def covers(self, names: Sequence[str]) -> bool:
         """Whether it is good for all these names."""
-        return set(map(_canonical, names)) <= set(map(_canonical, self.names))
+        return set(map(_general_name, names)) <= set(map(_general_name, self.names))
 
     @property
     def names(self) -> Sequence[str]:
@@ -185,7 +185,16 @@ class Certificates:
     def read(cls, parts: Parts) -> tuple[Self, Sequence[str]]:
         """What is written in a Secret, as far as it can be used, and a sentence for whatever cannot."""
         wrong: list[str] = []
-        authorities, leaf, previous = _authorities(parts, wrong), _leaf(parts, wrong), _previous(parts, wrong)
+        authorities, leaf, previous = _authorities(parts, wrong), None, None
+        certificate, key = parts.get(CERTIFICATE, b""), parts.get(KEY, b"")
+        try:
+            leaf = Leaf.read(certificate, key) if certificate or key else None
+        except ValueError as error:
+            wrong.append(f"{CERTIFICATE} and {KEY} cannot be used: {error}")
+        try:
+            previous = x509.load_pem_x509_certificate(parts[PREVIOUS]) if parts.get(PREVIOUS) else None
+        except _UNUSABLE:
+            wrong.append(f"{PREVIOUS} is not a certificate in PEM")
         if leaf is not None and not any(each.issued(leaf.certificate) for each in authorities):
             wrong.append(f"{CERTIFICATE} is of no authority in {CA_CERTIFICATES}")
         return cls(authorities, leaf, previous), wrong
@@ -221,7 +230,8 @@ def reconciled(
         propagated: whether every caller has known the last authority for long enough.
     """
     kept = _without_expired(present, now, lifetimes)
-    if not _can_issue(kept.authorities, now, lifetimes):
+    last = kept.authorities[-1] if kept.authorities else None
+    if last is None or last.key is None or last.end - now <= lifetimes.authority / _LAST_PART:
         fresh = Authority.make(now, lifetimes.authority)
         kept, propagated = replace(kept, authorities=(*kept.authorities, fresh)), False
     return _with_current_leaf(kept, now, names, lifetimes, propagated=propagated)
@@ -240,22 +250,14 @@ def _without_expired(given: Certificates, now: float, lifetimes: Lifetimes) -> C
     return replace(given, authorities=needed, previous=previous)
 
 
-def _can_issue(authorities: Sequence[Authority], now: float, lifetimes: Lifetimes) -> bool:
-    """Whether the last one will do for a while."""
-    if not authorities or authorities[-1].key is None:
-        return False
-    return authorities[-1].end - now > lifetimes.authority / _LAST_PART
-
-
 def _with_current_leaf(
     given: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, propagated: bool
 ) -> Certificates:
     newest, leaf = given.authorities[-1], given.leaf
     present = next((each for each in given.authorities if leaf and each.issued(leaf.certificate)), None)
     if leaf is None or present is None or leaf.end <= now:
-        return _with_leaf(
-            given, newest, newest.issue(names, now, lifetimes.certificate)
-        )  # nobody accepts what there is
+        # Nobody accepts what there is.
+        return _with_leaf(given, newest, newest.issue(names, now, lifetimes.certificate))
     issuer = newest if propagated else present
     due = leaf.end - now < lifetimes.certificate / _LAST_PART and issuer.end > leaf.end
     if issuer.key is None or (issuer is present and not due and leaf.covers(names)):
@@ -283,39 +285,15 @@ def _authorities(parts: Parts, wrong: list[str]) -> tuple[Authority, ...]:
     except _UNUSABLE:
         wrong.append(f"{CA_CERTIFICATES} is not made of certificates in PEM")
         return ()
-    keys = {_public(key.public_key()): key for key in _readable_keys(parts, wrong)}
+    keys: dict[bytes, EllipticCurvePrivateKey] = {}
+    try:
+        keys = {_public(key.public_key()): key for key in _keys(parts.get(CA_KEYS, b""))}
+    except _UNUSABLE:
+        wrong.append(f"{CA_KEYS} is not made of private keys in PEM")
     authorities = tuple(Authority(each, keys.get(_public(each.public_key()))) for each in certificates)
     if authorities[-1].key is None:
         wrong.append(f"{CA_KEYS} does not have the key of the last authority in {CA_CERTIFICATES}")
     return authorities
-
-
-def _readable_keys(parts: Parts, wrong: list[str]) -> Sequence[EllipticCurvePrivateKey]:
-    try:
-        return [*_keys(parts.get(CA_KEYS, b""))]
-    except _UNUSABLE:
-        wrong.append(f"{CA_KEYS} is not made of private keys in PEM")
-        return ()
-
-
-def _leaf(parts: Parts, wrong: list[str]) -> Leaf | None:
-    certificate, key = parts.get(CERTIFICATE, b""), parts.get(KEY, b"")
-    if not certificate and not key:
-        return None
-    try:
-        return Leaf.read(certificate, key)
-    except ValueError as error:
-        wrong.append(f"{CERTIFICATE} and {KEY} cannot be used: {error}")
-        return None
-
-
-def _previous(parts: Parts, wrong: list[str]) -> x509.Certificate | None:
-    found = parts.get(PREVIOUS, b"")
-    try:
-        return x509.load_pem_x509_certificate(found) if found else None
-    except _UNUSABLE:
-        wrong.append(f"{PREVIOUS} is not a certificate in PEM")
-        return None
 
 
 def _keys(pem: bytes) -> Iterator[EllipticCurvePrivateKey]:
@@ -360,18 +338,11 @@ def _name(common: str) -> x509.Name:
 
 
 def _general_name(name: str) -> x509.GeneralName:
+    """A name as certificates have it; equal ones are the same name."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return x509.DNSName(name)
-
-
-def _canonical(name: str) -> str:
-    """A name as it is compared."""
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        return name.lower()
+        return x509.DNSName(name.lower())
 
 
 def _time(seconds: float) -> datetime:
@@ -392,7 +363,3 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
 
 def _public(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _same(one: PublicKeyTypes, other: PublicKeyTypes) -> bool:
-    return _public(one) == _public(other)

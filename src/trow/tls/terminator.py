@@ -216,13 +216,16 @@ class TlsTerminator:
             return
         finally:
             self._handshakes.finish(accepted, source_of(client))
+        name = upstream.new_name()
         try:
             certificate = self._certificate_of(writer) if self._client_ca else None
-            peer = Peer(client, "", "https", "", certificate, sockets.written(address))
-            await self._pass_on(reader, writer, peer, upstream)
+            self.peers[name] = Peer(client, "", "https", "", certificate, sockets.written(address))
+            from_server, to_server = await asyncio.open_unix_connection(sock=upstream.connect(name), limit=_PIECE)
+            await _exchange(reader, writer, from_server, to_server)
         except (OSError, ValueError) as error:
             log.info("a TLS connection ended", extra={"client": client, "reason": str(error)})
         finally:
+            self.peers.pop(name, None)
             writer.close()
 
     def _certificate_of(self, writer: asyncio.StreamWriter) -> ClientCertificate:
@@ -251,17 +254,6 @@ class TlsTerminator:
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, upstream: InnerSocket
-    ) -> None:
-        name = upstream.new_name()
-        self.peers[name] = peer
-        try:
-            from_server, to_server = await asyncio.open_unix_connection(sock=upstream.connect(name), limit=_PIECE)
-            await _exchange(reader, writer, from_server, to_server)
-        finally:
-            del self.peers[name]
-
 
 async def _exchange(
     from_client: asyncio.StreamReader,
@@ -269,21 +261,20 @@ async def _exchange(
     from_server: asyncio.StreamReader,
     to_server: asyncio.StreamWriter,
 ) -> None:
-    sending = asyncio.create_task(_send(from_client, to_server))
+    async def send() -> None:
+        try:
+            await _pump(from_client, to_server)
+            to_server.write_eof()  # whoever has said all may still wait for the answer
+        except OSError:  # the client is gone, and the server would keep its end for as long as a connection may be idle
+            to_server.transport.abort()
+
+    sending = asyncio.create_task(send())
     try:
         with contextlib.suppress(OSError):
             await _pump(from_server, to_client)
     finally:
         sending.cancel()
         to_server.close()
-
-
-async def _send(from_client: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
-    try:
-        await _pump(from_client, to_server)
-        to_server.write_eof()  # whoever has said all may still wait for the answer
-    except OSError:  # the client is gone, and the server would keep its end for as long as a connection may be idle
-        to_server.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@ from support.running import running
 from support.shelf import Shelf
 from support.waiting import eventually
 from trow.controllers.approval import FINGERPRINT, NAME, Approval, fingerprint
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
 
@@ -41,7 +41,7 @@ def shelf() -> Iterator[Shelf]:
 
 @asynccontextmanager
 async def approval(shelf: Shelf) -> AsyncIterator[Approval]:
-    client = KubeClient(Access(shelf.url))
+    client = KubeClient(ClusterAccess(shelf.url))
     made = Approval(Objects(client, seconds=5), lambda: None)
     assert made.doubt(CREATED)  # nothing is known yet
     async with running(made.watch_policies(), client), running(made.watch_bindings(), client):

@@ -19,7 +19,7 @@ from trow.admission.image_rewriter import ImageRewriter
 from trow.admission.judge import BoundedLookup
 from trow.admission.ports import NotReady
 from trow.controllers.background_scan import BackgroundScan
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.errors import Forbidden
 from trow.kube.objects import Objects
@@ -74,7 +74,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(shelf: Shelf) -> AsyncIterator[Bench]:
-    client = KubeClient(Access(shelf.url))
+    client = KubeClient(ClusterAccess(shelf.url))
     try:
         yield Bench(Objects(client, seconds=5))
     finally:

@@ -16,7 +16,7 @@ from support.shelf import Shelf, refusal
 from support.waiting import eventually
 from trow.admission.ports import Notification, Subject
 from trow.controllers.events import EventRecorder
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
 
@@ -38,7 +38,7 @@ def shelf() -> Iterator[Shelf]:
 
 @asynccontextmanager
 async def announcer(shelf: Shelf, clock: Clock | None = None) -> AsyncIterator[EventRecorder]:
-    client = KubeClient(Access(shelf.url))
+    client = KubeClient(ClusterAccess(shelf.url))
     made = EventRecorder(Objects(client, seconds=5), "trow-0", clock or Clock())
     async with running(made.run(), client):
         yield made

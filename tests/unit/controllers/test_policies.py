@@ -17,7 +17,7 @@ from support.waiting import PATIENCE_SECONDS, eventually
 from trow.controllers import policies
 from trow.controllers.policies import PolicyController
 from trow.controllers.status import Condition
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.errors import Forbidden
 from trow.kube.objects import Objects
@@ -71,7 +71,7 @@ class Follower(PolicyController):
 
 @asynccontextmanager
 async def follower(shelf: Shelf, clock: Clock | None = None, *enforcements: Enforcement) -> AsyncIterator[Follower]:
-    client = KubeClient(Access(shelf.url))
+    client = KubeClient(ClusterAccess(shelf.url))
     made = Follower(Objects(client, seconds=5), clock or Clock(), enforcements)
     async with running(made.run(), client):
         yield made

@@ -16,7 +16,7 @@ from support.waiting import PATIENCE_SECONDS, eventually
 from trow.controllers import vap as compiled
 from trow.controllers.policies import PolicyObject
 from trow.controllers.vap import MOST_OF_A_NAMESPACE, VapController
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
 from trow.policy.resources import policy_of
@@ -53,7 +53,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @asynccontextmanager
 async def kept(shelf: Shelf) -> AsyncIterator[VapController]:
-    client = KubeClient(Access(shelf.url))
+    client = KubeClient(ClusterAccess(shelf.url))
     made = VapController(Objects(client, seconds=5), None, ())
 
     async with running(made.run(), client):

@@ -20,7 +20,7 @@ from support.apiserver import Answer, Asked, ObjectServer
 from support.clock import Clock
 from support.waiting import eventually
 from trow.controllers.webhook_certificates import Plan, WebhookCertificates
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.errors import BadAnswer, KubeRefused
 from trow.kube.objects import Objects
@@ -195,7 +195,7 @@ async def replica(
     names: tuple[str, ...] = NAMES,
     lifetimes: Lifetimes = Lifetimes(),  # noqa: B008
 ) -> AsyncIterator[Replica]:
-    client = KubeClient(Access(shop.server.url))
+    client = KubeClient(ClusterAccess(shop.server.url))
     try:
         yield Replica(Objects(client), Plan("trow", "trow-webhook", names, "trow", lifetimes), clock)
     finally:

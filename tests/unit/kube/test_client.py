@@ -14,7 +14,7 @@ import trustme
 from support.apiserver import Answer, ApiServer
 from trow.access.reviews import SubjectAccessReviewStatus, TokenReviewStatus
 from trow.kube import reviews
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.reviews import Reviews
 from trow.oci.errors import Unavailable
@@ -33,7 +33,7 @@ def server() -> Iterator[ApiServer]:
 
 
 async def ask(
-    access: Access, times: int = 1, seconds: float = 5.0, observe: Callable[[str, float], None] | None = None
+    access: ClusterAccess, times: int = 1, seconds: float = 5.0, observe: Callable[[str, float], None] | None = None
 ) -> SubjectAccessReviewStatus:
     """The last answer of several questions, one after another."""
     client = KubeClient(access, total_seconds=seconds, connect_seconds=seconds, observe=observe)
@@ -46,7 +46,7 @@ async def ask(
         await client.close()
 
 
-async def trouble(access: Access, seconds: float = 5.0) -> str:
+async def trouble(access: ClusterAccess, seconds: float = 5.0) -> str:
     with pytest.raises(Unavailable) as caught:
         await ask(access, seconds=seconds)
     assert TOKEN not in caught.value.message
@@ -55,7 +55,7 @@ async def trouble(access: Access, seconds: float = 5.0) -> str:
 
 async def test_access_is_asked_in_the_words_of_kubernetes(server: ApiServer) -> None:
     server.reply = lambda kind, spec: {"allowed": True, "reason": f"{kind} ok"}
-    answer = await ask(Access(server.url, token=TOKEN))
+    answer = await ask(ClusterAccess(server.url, token=TOKEN))
     assert answer == SubjectAccessReviewStatus(allowed=True, reason="SubjectAccessReview ok")
     assert server.specs == [
         {
@@ -72,7 +72,7 @@ async def test_access_is_asked_in_the_words_of_kubernetes(server: ApiServer) -> 
 async def test_a_token_is_asked_about_with_its_audiences(server: ApiServer) -> None:
     user = {"username": "system:serviceaccount:a:b", "uid": "7", "groups": ["g"], "extra": {"k": ["v"]}}
     server.reply = lambda kind, spec: {"authenticated": True, "audiences": spec["audiences"], "user": user}
-    client = KubeClient(Access(server.url))
+    client = KubeClient(ClusterAccess(server.url))
     answer = await Reviews(client).token("x.y.z", ["registry"])
     await client.close()
     assert (answer.authenticated, answer.audiences) == (True, ("registry",))
@@ -87,7 +87,7 @@ def test_a_review_is_never_written_with_its_token() -> None:
 
 async def test_a_token_that_is_not_accepted_has_no_user(server: ApiServer) -> None:
     server.reply = lambda kind, spec: {"user": {}, "error": "invalid bearer token"}
-    client = KubeClient(Access(server.url))
+    client = KubeClient(ClusterAccess(server.url))
     assert await Reviews(client).token("x.y.z", ["r"]) == TokenReviewStatus(error="invalid bearer token")
     await client.close()
 
@@ -95,7 +95,7 @@ async def test_a_token_that_is_not_accepted_has_no_user(server: ApiServer) -> No
 async def test_a_rotated_token_is_read_again(server: ApiServer, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first\n", "utf-8")
-    client = KubeClient(Access(server.url, token=file))
+    client = KubeClient(ClusterAccess(server.url, token=file))
     asks = Reviews(client)
     await asks.access("ann", "", (), (), {})
     replaced = tmp_path / "new"
@@ -107,7 +107,7 @@ async def test_a_rotated_token_is_read_again(server: ApiServer, tmp_path: Path) 
 
 
 async def test_a_missing_token_file_is_named(server: ApiServer, tmp_path: Path) -> None:
-    assert "token cannot be read from" in await trouble(Access(server.url, token=tmp_path / "token"))
+    assert "token cannot be read from" in await trouble(ClusterAccess(server.url, token=tmp_path / "token"))
     assert server.specs == []
 
 
@@ -117,7 +117,7 @@ async def test_a_token_that_would_be_another_header_is_not_sent(
 ) -> None:
     file = tmp_path / "token"
     file.write_text(content, "utf-8")
-    message = await trouble(Access(server.url, token=file))
+    message = await trouble(ClusterAccess(server.url, token=file))
     assert "is not a bearer token" in message
     assert "ecret" not in message
     assert server.specs == []
@@ -139,7 +139,7 @@ async def test_a_token_that_would_be_another_header_is_not_sent(
 async def test_a_status_is_told_in_words(server: ApiServer, status: int, message: str) -> None:
     server.reply = lambda kind, spec: Answer({"message": TOKEN}, status, {"Location": "/elsewhere"})
     with pytest.raises(Unavailable, match=message):
-        await ask(Access(server.url, token=TOKEN))
+        await ask(ClusterAccess(server.url, token=TOKEN))
     assert set(server.requests) == {"/apis/authorization.k8s.io/v1/subjectaccessreviews"}
 
 
@@ -171,13 +171,13 @@ def review(**changes: Any) -> dict[str, Any]:
 async def test_a_lie_is_no_answer(server: ApiServer, body: object) -> None:
     server.reply = lambda kind, spec: Answer(body)
     with pytest.raises(Unavailable, match="something else than SubjectAccessReview"):
-        await ask(Access(server.url))
+        await ask(ClusterAccess(server.url))
 
 
 @pytest.mark.parametrize("status", [{"authenticated": True}, {"authenticated": True, "user": {"groups": ["g"]}}])
 async def test_a_token_of_nobody_is_no_answer(server: ApiServer, status: dict[str, Any]) -> None:
     server.reply = lambda kind, spec: status
-    client = KubeClient(Access(server.url))
+    client = KubeClient(ClusterAccess(server.url))
     with pytest.raises(Unavailable, match="whose it is"):
         await Reviews(client).token("x.y.z", ["r"])
     await client.close()
@@ -185,31 +185,31 @@ async def test_a_token_of_nobody_is_no_answer(server: ApiServer, status: dict[st
 
 async def test_an_endless_answer_is_cut(server: ApiServer) -> None:
     server.reply = lambda kind, spec: Answer(b" " * (1 << 20) + b" ")
-    assert "more than 1048576 bytes" in await trouble(Access(server.url))
+    assert "more than 1048576 bytes" in await trouble(ClusterAccess(server.url))
 
 
 async def test_a_slow_server_is_given_up(server: ApiServer) -> None:
     server.delay = 30
     began = time.monotonic()
-    assert "does not answer within 0.2 s" in await trouble(Access(server.url), seconds=0.2)
+    assert "does not answer within 0.2 s" in await trouble(ClusterAccess(server.url), seconds=0.2)
     assert time.monotonic() - began < 5
 
 
 async def test_a_server_that_is_down_is_named(server: ApiServer) -> None:
     server.down()
-    message = await trouble(Access(server.url, token=TOKEN))
+    message = await trouble(ClusterAccess(server.url, token=TOKEN))
     assert server.url in message
     assert "cannot be reached" in message
 
 
 async def test_a_connection_that_ends_is_tried_once_more(server: ApiServer) -> None:
     server.broken = True
-    assert "closes the connection" in await trouble(Access(server.url))
+    assert "closes the connection" in await trouble(ClusterAccess(server.url))
     assert server.requests.total() == 2
 
 
 async def test_a_restarted_server_is_found_again(server: ApiServer) -> None:
-    client = KubeClient(Access(server.url))
+    client = KubeClient(ClusterAccess(server.url))
     asks = Reviews(client)
     await asks.access("ann", "", (), (), {})
     await asyncio.to_thread(server.down)
@@ -225,7 +225,7 @@ async def test_the_certificate_is_verified(tmp_path: Path) -> None:
     ca = tmp_path / "ca.crt"
     other.cert_pem.write_to_path(str(ca))
     with ApiServer.start(context) as server:
-        client = KubeClient(Access(server.url, ca=ca, token=TOKEN))
+        client = KubeClient(ClusterAccess(server.url, ca=ca, token=TOKEN))
         asks = Reviews(client)
         with pytest.raises(Unavailable, match="certificate that is not trusted"):
             await asks.access("ann", "", (), (), {})
@@ -243,7 +243,7 @@ async def test_a_certificate_for_another_host_is_not_trusted(tmp_path: Path) -> 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("elsewhere.example.com").configure_cert(context)
     with ApiServer.start(context) as server:
-        assert "not trusted" in await trouble(Access(server.url, ca=authority.cert_pem.bytes().decode()))
+        assert "not trusted" in await trouble(ClusterAccess(server.url, ca=authority.cert_pem.bytes().decode()))
 
 
 async def test_a_certificate_for_the_name_that_is_expected_is_trusted() -> None:
@@ -252,14 +252,14 @@ async def test_a_certificate_for_the_name_that_is_expected_is_trusted() -> None:
     authority.issue_cert("elsewhere.example.com").configure_cert(context)
     ca = authority.cert_pem.bytes().decode()
     with ApiServer.start(context) as server:
-        client = KubeClient(Access(server.url, ca=ca, server_name="elsewhere.example.com", token=TOKEN))
+        client = KubeClient(ClusterAccess(server.url, ca=ca, server_name="elsewhere.example.com", token=TOKEN))
         assert not (await Reviews(client).access("ann", "", (), (), {})).allowed
         await client.close()
 
 
 async def ask_many(server: ApiServer, seconds: float) -> list[type]:
     """What a hundred questions at once come to."""
-    client = KubeClient(Access(server.url), total_seconds=seconds)
+    client = KubeClient(ClusterAccess(server.url), total_seconds=seconds)
     asks = Reviews(client)
     asked = [asks.access(f"user-{number}", "", (), (), {}) for number in range(100)]
     answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -282,9 +282,9 @@ async def test_who_waits_for_others_is_given_up_too(server: ApiServer) -> None:
 
 async def test_each_request_is_observed(server: ApiServer) -> None:
     seen: list[tuple[str, float]] = []
-    await ask(Access(server.url), observe=lambda operation, seconds: seen.append((operation, seconds)))
+    await ask(ClusterAccess(server.url), observe=lambda operation, seconds: seen.append((operation, seconds)))
     server.down()
     with pytest.raises(Unavailable):
-        await ask(Access(server.url), observe=lambda operation, seconds: seen.append((operation, seconds)))
+        await ask(ClusterAccess(server.url), observe=lambda operation, seconds: seen.append((operation, seconds)))
     assert [operation for operation, _ in seen] == ["subjectaccessreview"] * 2
     assert all(0 <= seconds < 5 for _, seconds in seen)

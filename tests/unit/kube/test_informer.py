@@ -14,7 +14,7 @@ import pytest
 from support.apiserver import Answer, Asked, Lines, ObjectServer
 from support.running import running
 from support.waiting import eventually
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.informer import Informer
 from trow.kube.objects import Objects
@@ -50,7 +50,7 @@ class Copy(Informer):
 
 @asynccontextmanager
 async def copy(server: ObjectServer, seconds: float = 5.0, **options: Any) -> AsyncIterator[Copy]:
-    client = KubeClient(Access(server.url), connect_seconds=seconds)
+    client = KubeClient(ClusterAccess(server.url), connect_seconds=seconds)
     watched = Copy(Objects(client, seconds=seconds), **options)
     async with running(watched.run(), client):
         yield watched
@@ -322,7 +322,7 @@ async def test_a_change_that_cannot_be_taken_in_ends_nothing(
             super().tell()
             raise ZeroDivisionError
 
-    client = KubeClient(Access(server.url))
+    client = KubeClient(ClusterAccess(server.url))
     colours = Clumsy(Objects(client))
     task = asyncio.create_task(colours.run())
     await eventually(lambda: colours.told == 2)
@@ -341,6 +341,6 @@ async def test_an_end_is_an_end(server: ObjectServer) -> None:
         before = colours.told
     # What was about to be told is not.
     await asyncio.sleep(0)
-    assert colours._telling is None  # noqa: SLF001
+    assert colours._notifying is None  # noqa: SLF001
     assert colours.told == before
     await eventually(lambda: server.busy == 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trustme
 
-from trow.kube.access import Access, AccessError
+from trow.kube.access import AccessError, ClusterAccess
 from trow.kube.kubeconfig import access_of, files_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def kubeconfig(tmp_path: Path, **changes: Any) -> Path:
 
 
 def test_a_kubeconfig_with_a_token_is_read(tmp_path: Path) -> None:
-    assert access_of([kubeconfig(tmp_path)]) == Access("https://10.0.0.1:6443", token="secret-token")
+    assert access_of([kubeconfig(tmp_path)]) == ClusterAccess("https://10.0.0.1:6443", token="secret-token")
 
 
 def test_files_are_beside_the_kubeconfig(tmp_path: Path) -> None:

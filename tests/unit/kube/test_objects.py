@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from support.apiserver import Answer, Asked, Lines, ObjectServer
-from trow.kube.access import Access
+from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.errors import BadAnswer, Conflict, Expired, Forbidden, Invalid, KubeRefused, NotFound, TooLarge
-from trow.kube.objects import Change, Event, Objects, Patch
+from trow.kube.objects import Change, Objects, PatchType, WatchEvent
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def server() -> Iterator[ObjectServer]:
 async def api(
     server: ObjectServer, seconds: float = SECONDS, observe: Callable[[str, float], None] | None = None
 ) -> AsyncIterator[Objects]:
-    client = KubeClient(Access(server.url), connect_seconds=seconds, observe=observe)
+    client = KubeClient(ClusterAccess(server.url), connect_seconds=seconds, observe=observe)
     try:
         yield Objects(client, seconds=seconds)
     finally:
@@ -59,7 +59,7 @@ def event(change: str, manifest: dict[str, Any]) -> dict[str, Any]:
     return {"type": change, "object": manifest}
 
 
-async def watched(server: ObjectServer, seconds: float = SECONDS, term: int = 60) -> list[Event]:
+async def watched(server: ObjectServer, seconds: float = SECONDS, term: int = 60) -> list[WatchEvent]:
     async with api(server, seconds) as objects, objects.watch(COLLECTION, "7", seconds=term) as events:
         return [each async for each in events]
 
@@ -165,19 +165,17 @@ async def test_what_is_written_has_its_type_and_its_manager(server: ObjectServer
     async with api(server) as objects:
         await objects.create(COLLECTION, red, dry_run=True)
         await objects.apply(OBJECT, red)
-        await objects.apply(OBJECT, red, field_manager="a b&c", force=False, dry_run=True)
         await objects.apply_status(OBJECT, red)
-        await objects.patch(OBJECT, [{"op": "remove", "path": "/spec"}], Patch.JSON)
-        await objects.patch(OBJECT, {"spec": None}, Patch.MERGE, dry_run=True)
+        await objects.patch(OBJECT, [{"op": "remove", "path": "/spec"}], PatchType.JSON)
+        await objects.patch(OBJECT, {"spec": None}, PatchType.MERGE)
         await objects.delete(OBJECT)
     trow, dry, apply = {"fieldManager": "trow"}, {"dryRun": "All"}, "application/apply-patch+yaml"
     assert server.asked == [
         Asked("POST", COLLECTION, trow | dry, "application/json", red),
         Asked("PATCH", OBJECT, trow | {"force": "true"}, apply, red),
-        Asked("PATCH", OBJECT, {"fieldManager": "a b&c", "force": "false"} | dry, apply, red),
         Asked("PATCH", f"{OBJECT}/status", trow | {"force": "true"}, apply, red),
         Asked("PATCH", OBJECT, trow, "application/json-patch+json", [{"op": "remove", "path": "/spec"}]),
-        Asked("PATCH", OBJECT, trow | dry, "application/merge-patch+json", {"spec": None}),
+        Asked("PATCH", OBJECT, trow, "application/merge-patch+json", {"spec": None}),
         Asked("DELETE", OBJECT, {}, "", None),
     ]
 
@@ -185,7 +183,7 @@ async def test_what_is_written_has_its_type_and_its_manager(server: ObjectServer
 async def test_what_could_be_done_twice_is_not_repeated(server: ObjectServer) -> None:
     server.broken = True
     async with api(server) as objects:
-        for asking in (objects.create(COLLECTION, {}), objects.patch(OBJECT, [], Patch.JSON)):
+        for asking in (objects.create(COLLECTION, {}), objects.patch(OBJECT, [], PatchType.JSON)):
             with pytest.raises(Unavailable, match=r"may have done (POST|PATCH) /apis\S+ or not"):
                 await asking
         assert server.requests.total() == 2
@@ -347,10 +345,10 @@ async def test_events_come_as_they_are_written(server: ObjectServer) -> None:
     ]
     server.reply = lambda asked: Lines.of(*told)
     assert await watched(server) == [
-        Event(Change.ADDED, ("a", "red"), "8", colour("red", "8")),
-        Event(Change.MODIFIED, ("a", "red"), "9", colour("red", "9", shade=1)),
-        Event(Change.DELETED, ("a", "red"), "10", colour("red", "10", shade=1)),
-        Event(Change.BOOKMARK, ("", ""), "12", bookmark),
+        WatchEvent(Change.ADDED, ("a", "red"), "8", colour("red", "8")),
+        WatchEvent(Change.MODIFIED, ("a", "red"), "9", colour("red", "9", shade=1)),
+        WatchEvent(Change.DELETED, ("a", "red"), "10", colour("red", "10", shade=1)),
+        WatchEvent(Change.BOOKMARK, ("", ""), "12", bookmark),
     ]
     query = {"watch": "true", "resourceVersion": "7", "allowWatchBookmarks": "true", "timeoutSeconds": "60"}
     assert server.asked == [Asked("GET", COLLECTION, query, "", None)]
