@@ -206,8 +206,12 @@ def trow_commands(line: str) -> Iterator[list[str]]:
             yield arguments[1:]
 
 
-# What looks like the name of a setting and is something else.
-NO_SETTINGS: Final = {action.value for action in Action} | {"audit.db", "audit.pem", "kubernetes.io"}
+# What looks like the name of a setting and is something else; settings of other registries, and of the chart.
+OF_OTHERS: Final = {"auth.htpasswd", "auth.token", "log.accesslog", "log.audit", "log.formatter", "log.output"}
+OF_THE_CHART: Final = {"admission.enabled"}
+NO_SETTINGS: Final = (
+    {action.value for action in Action} | {"audit.db", "audit.pem", "kubernetes.io"} | OF_OTHERS | OF_THE_CHART
+)
 
 # What a page makes in the folder that it is tried in, and nobody else should find there.
 SECRET: Final = re.compile(

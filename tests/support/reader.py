@@ -92,6 +92,12 @@ class Reader:
         assert (program, name) == ("trow", "serve")
         self._trow = Trow.start(self._folder, *flags)
 
+    @property
+    def host(self) -> str:
+        """Of the Trow that runs."""
+        assert self._trow is not None
+        return self._trow.host
+
     def stop(self) -> None:
         if self._trow is not None:
             self._trow.stop()

@@ -105,7 +105,7 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
     GoTool("containerd2", "github.com/containerd/containerd/v2/cmd/containerd", "v2.4.2"),
     WrappedTool("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
     *(() if _WHEEL_FITS else _CARRIED),
-    GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2", bench=True),
+    GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
 )
 
 APT_TOOLS: Final = (
