@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from trow.app.kubernetes import client_of
 from trow.controllers.approval import Approval
-from trow.controllers.background_scan import BackgroundScan
+from trow.controllers.background_scan import BackgroundScan, WorkloadEvaluator
 from trow.controllers.events import EventRecorder
-from trow.controllers.policies import PolicyController
+from trow.controllers.policies import PolicyController, PolicyReader
 from trow.controllers.vap import VapController
 from trow.kube.objects import Objects
 from trow.lib.background import in_background
@@ -51,14 +51,8 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
         objects = Objects(client)
         events = EventRecorder(objects, platform.node())
         reviewing.notifiers.add(events)
-        scan = BackgroundScan(
-            objects,
-            store.rules,
-            reviewing.judge,
-            reviewing.rewriter,
-            reviewing.extractor,
-            settings.scan_interval,
-        )
+        evaluator = WorkloadEvaluator(store.rules, reviewing.judge, reviewing.rewriter, reviewing.extractor)
+        scan = BackgroundScan(objects, evaluator, settings.scan_interval)
 
         def apply(found: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
             store.replace(found, exceptions, policies)
@@ -69,7 +63,8 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
         )
         approval = Approval(objects, lambda: policies.reload())  # noqa: PLW0108 - made below
         enforcements = (compiled,) if settings.compiled else ()
-        policies = PolicyController(objects, apply, enforcements, adapted(config), approval.doubt)
+        reader = PolicyReader(adapted(config), approval.doubt)
+        policies = PolicyController(objects, reader, apply, enforcements)
         compiled.on_change(policies.trigger)
         _add_gauges(metrics, policies, approval, scan)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trow.app.admission import Admission
     from trow.config import Config
     from trow.config.schema import Admission as Settings
-    from trow.controllers.webhook_certificates import Plan
+    from trow.controllers.webhook_certificates import CertificatePlan
     from trow.http.metrics import Metrics
     from trow.policy.rules import Policy
     from trow.tls.webhook_listener import WebhookListener
@@ -97,8 +97,8 @@ async def _certificate_in_cluster(config: Config, listener: WebhookListener, met
             yield bundle
 
 
-def _plan(settings: Settings) -> Plan:
-    from trow.controllers.webhook_certificates import Plan  # noqa: PLC0415
+def _plan(settings: Settings) -> CertificatePlan:
+    from trow.controllers.webhook_certificates import CertificatePlan  # noqa: PLC0415
     from trow.tls.authority import Lifetimes  # noqa: PLC0415
 
     assert settings.service is not None  # noqa: S101 - see trow.config.check
@@ -107,7 +107,7 @@ def _plan(settings: Settings) -> Plan:
     by_url = (urlsplit(settings.url).hostname or "",) if settings.url else ()
     life = settings.certificate_lifetime
     lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().grace, life / 10))
-    return Plan(
+    return CertificatePlan(
         namespace, settings.secret, (*in_cluster, *by_url, *settings.certificate_names), settings.webhooks, lifetimes
     )
 

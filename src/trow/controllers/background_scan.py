@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from trow.admission.ports import NotReady
 from trow.kube.errors import KubeRefused, NotFound
 from trow.lib.failures import FailureLog
-from trow.lib.kube_objects import controller_of, mapping, metadata, text
+from trow.lib.kube_objects import controller_of, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
 from trow.policy.decide import ImageRequest, unreadable
 from trow.policy.pods import ImageUse, Kind, UnreadableObject
@@ -24,6 +24,8 @@ from trow.policy.rules import Mode
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from trow.admission.image_extractor import ImageExtractor
+    from trow.admission.image_rewriter import ImageRewriter
     from trow.kube.objects import Manifest, Objects
     from trow.policy.decide import Finding, Rules, Verdict
 
@@ -56,20 +58,36 @@ class ImageJudge(Protocol):
     async def judge(self, rules: Rules, request: ImageRequest) -> Verdict: ...
 
 
-class Rewriter(Protocol):
-    """Tells the names that Pods get for images; `trow.admission.image_rewriter.ImageRewriter` does."""
+@dataclass(frozen=True, slots=True)
+class WorkloadEvaluator:
+    """Evaluates what runs as a review would.
 
-    async def rewritten(self, rules: Rules, request: ImageRequest) -> ImageRequest: ...
+    Attributes:
+        rules: gives all policies and exceptions.
+        rewriter: tells the names that Pods get for images.
+        extractor: finds images in objects.
+    """
 
+    rules: Callable[[], Rules]
+    judge: ImageJudge
+    rewriter: ImageRewriter
+    extractor: ImageExtractor
 
-class Uses(Protocol):
-    """Finds images in objects; `trow.admission.image_extractor.Subjects` does."""
-
-    def uses(self, kind: Kind, item: Mapping[str, object]) -> tuple[ImageUse, ...]: ...
+    async def verdict(self, rules: Rules, kind: Kind, namespace: str, item: Manifest) -> Verdict:
+        """What the policies say of an object."""
+        try:
+            uses = self.extractor.uses(kind, item)
+        except UnreadableObject as error:
+            whole = ImageRequest(namespace, (ImageUse("", f"{kind}", ""),))
+            return unreadable(rules, whole, f"cannot be read: {error}")
+        request = ImageRequest(namespace, uses)
+        if not kind.is_pod:  # it is judged as the Pods that it makes
+            request = await self.rewriter.rewritten(rules, request)
+        return await self.judge.judge(rules, request)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Evaluated:
     """An object and what the policies say of it."""
 
     resource: Manifest
@@ -81,7 +99,7 @@ class BackgroundScan:
 
     Args:
         objects: the API.
-        rules: gives all policies and exceptions.
+        evaluator: gives the verdicts.
         interval: seconds between two scans, unless `trigger` is called.
         clock: seconds of Unix time.
 
@@ -92,18 +110,12 @@ class BackgroundScan:
     def __init__(
         self,
         objects: Objects,
-        rules: Callable[[], Rules],
-        judge: ImageJudge,
-        rewriter: Rewriter,
-        uses: Uses,
+        evaluator: WorkloadEvaluator,
         interval: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
-        self._rules = rules
-        self._judge = judge
-        self._rewriter = rewriter
-        self._uses = uses
+        self._evaluator = evaluator
         self._interval = interval
         self._clock = clock
         self._triggered = asyncio.Event()
@@ -146,15 +158,19 @@ class BackgroundScan:
         Raises:
             KubeRefused, Unavailable: it could not be finished.
         """
-        rules = self._rules()
-        found: dict[str, list[_Found]] = defaultdict(list)
+        rules = self._evaluator.rules()
+        found: dict[str, list[_Evaluated]] = defaultdict(list)
         async for kind, item in self._workloads():
-            namespace = text(metadata(item).get("namespace"))
-            found[namespace].append(_Found(_resource(kind, item), await self._verdict(rules, kind, namespace, item)))
+            about = metadata(item)
+            namespace = text(about.get("namespace"))
+            names = {key: about[key] for key in ("namespace", "name", "uid") if key in about}
+            resource = {"apiVersion": item.get("apiVersion"), "kind": kind.name, **names}
+            verdict = await self._evaluator.verdict(rules, kind, namespace, item)
+            found[namespace].append(_Evaluated(resource, verdict))
             await asyncio.sleep(0)  # reviews come first
         self.violations = sum(len(_failed(each.verdict)) for all_ in found.values() for each in all_)
         try:
-            present = await self._present()
+            reports = (await self._objects.list_all(f"{_GROUP}/policyreports")).objects
         except NotFound as error:
             if not self._unwanted:
                 # Most clusters have none of this kind, and nobody has asked for them.
@@ -162,52 +178,34 @@ class BackgroundScan:
             self._unwanted = True
             return
         self._unwanted = False
-        await self._report(found, present)
-
-    async def _workloads(self) -> AsyncIterator[tuple[Kind, Manifest]]:
-        for path, kind in COLLECTIONS.items():
-            for item in (await self._objects.list_all(path)).objects.values():
-                if not _ended(item) if kind.is_pod else controller_of(metadata(item)) is None:
-                    yield kind, item
-
-    async def _verdict(self, rules: Rules, kind: Kind, namespace: str, item: Manifest) -> Verdict:
-        try:
-            uses = self._uses.uses(kind, item)
-        except UnreadableObject as error:
-            whole = ImageRequest(namespace, (ImageUse("", f"{kind}", ""),))
-            return unreadable(rules, whole, f"cannot be read: {error}")
-        request = ImageRequest(namespace, uses)
-        if not kind.is_pod:  # it is judged as the Pods that it makes
-            request = await self._rewriter.rewritten(rules, request)
-        return await self._judge.judge(rules, request)
-
-    # ---- reports
-
-    async def _present(self) -> Mapping[str, Manifest]:
-        """The reports that are there, by namespace."""
-        reports = (await self._objects.list_all(f"{_GROUP}/policyreports")).objects
-        return {namespace: item for (namespace, name), item in reports.items() if name == _NAME}
-
-    async def _report(self, found: Mapping[str, Sequence[_Found]], present: Mapping[str, Manifest]) -> None:
+        present = {namespace: item for (namespace, name), item in reports.items() if name == _NAME}
         refusals: list[KubeRefused] = []
         for namespace in (*found, *(set(present) - set(found))):
             try:
-                await self._bring_up_to_date(namespace, found.get(namespace, ()), present.get(namespace))
+                await self._write_report(namespace, found.get(namespace, ()), present.get(namespace))
             except KubeRefused as error:
                 refusals.append(error)  # in a namespace that ends nothing can be written, and that may last
         if refusals:
             log.warning("%s PolicyReports could not be written, the first because: %s", len(refusals), refusals[0])
 
-    async def _bring_up_to_date(self, namespace: str, found: Sequence[_Found], present: Manifest | None) -> None:
-        if not any(each.verdict.findings for each in found):  # nothing is there, or no policy is about it
-            if present is not None:
-                await self._objects.delete(_path(namespace))
-            return
-        report = self._report_of(namespace, found)
-        if not _same(report, present):
-            await self._objects.apply(_path(namespace), report)
+    async def _write_report(self, namespace: str, found: Sequence[_Evaluated], present: Manifest | None) -> None:
+        path = f"{_GROUP}/namespaces/{namespace}/policyreports/{_NAME}"
+        if any(each.verdict.findings for each in found):
+            report = self._report_of(namespace, found)
+            if present is None or _said(report) != _said(present):
+                await self._objects.apply(path, report)
+        elif present is not None:  # nothing is there any more, or no policy is about it
+            await self._objects.delete(path)
 
-    def _report_of(self, namespace: str, objects: Sequence[_Found]) -> Manifest:
+    async def _workloads(self) -> AsyncIterator[tuple[Kind, Manifest]]:
+        for path, kind in COLLECTIONS.items():
+            for item in (await self._objects.list_all(path)).objects.values():
+                # A Pod that has ended is only kept for people to see.
+                ended = mapping(item.get("status")).get("phase") in ("Succeeded", "Failed")
+                if not ended if kind.is_pod else controller_of(metadata(item)) is None:
+                    yield kind, item
+
+    def _report_of(self, namespace: str, objects: Sequence[_Evaluated]) -> Manifest:
         results = [
             _result(finding, each.resource, int(self._clock())) for each in objects for finding in _failed(each.verdict)
         ]
@@ -217,24 +215,19 @@ class BackgroundScan:
         return {
             "apiVersion": "wgpolicyk8s.io/v1alpha2",
             "kind": "PolicyReport",
-            "metadata": {
-                "name": _NAME,
-                "namespace": namespace,
-                "labels": {"app.kubernetes.io/managed-by": "trow"},
-            },
-            "summary": {
-                "pass": passed,
-                "fail": len(findings) - passed - warned,
-                "warn": warned,
-                "error": 0,
-                "skip": 0,
-            },
+            "metadata": {"name": _NAME, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "trow"}},
+            "summary": {"pass": passed, "fail": len(findings) - passed - warned, "warn": warned, "error": 0, "skip": 0},
             "results": results[:_MOST_RESULTS],
         }
 
 
 def _failed(verdict: Verdict) -> Sequence[Finding]:
     return [finding for finding in verdict.findings if not finding.allowed]
+
+
+def _said(report: Manifest) -> tuple[object, object]:
+    """What a report says, whenever that was found out."""
+    return report.get("summary"), [{**mapping(each), "timestamp": None} for each in listing(report.get("results"))]
 
 
 def _result(finding: Finding, resource: Manifest, at: int) -> Manifest:
@@ -249,35 +242,3 @@ def _result(finding: Finding, resource: Manifest, at: int) -> Manifest:
         "resources": [resource],
         "timestamp": {"seconds": at, "nanos": 0},
     }
-
-
-def _resource(kind: Kind, item: Manifest) -> Manifest:
-    found = metadata(item)
-    version = item.get("apiVersion")
-    names = {key: found[key] for key in ("namespace", "name", "uid") if key in found}
-    return {"apiVersion": version, "kind": kind.name, **names}
-
-
-def _same(report: Manifest, present: Manifest | None) -> bool:
-    """Whether a report says what is there already, whenever that was found out."""
-    return present is not None and all(_timeless(report.get(key)) == _timeless(present.get(key)) for key in _SAID)
-
-
-_SAID: Final = ("summary", "results")
-
-
-def _timeless(value: object) -> object:
-    if isinstance(value, list):
-        return [
-            {k: v for k, v in each.items() if k != "timestamp"} if isinstance(each, dict) else each for each in value
-        ]
-    return value
-
-
-def _ended(pod: Manifest) -> bool:
-    """Whether it no longer runs, and is only kept for people to see."""
-    return mapping(pod.get("status")).get("phase") in ("Succeeded", "Failed")
-
-
-def _path(namespace: str) -> str:
-    return f"{_GROUP}/namespaces/{namespace}/policyreports/{_NAME}"

@@ -75,11 +75,14 @@ class EventRecorder:
         )
 
     def notify(self, notification: Notification) -> None:
-        now = self._clock()
-        key = _key(notification)
+        now, subject = self._clock(), notification.subject
+        said = notification.namespace, subject.uid, subject.name, notification.reason, notification.message
+        key = hashlib.sha256("\0".join(said).encode(errors="replace")).hexdigest()
         series = self._known.get(key)
         if series is None or now - series.first > _SERIES_SECONDS:
-            series = _Series(notification, f"{_short(notification.subject.name)}.{key[:12]}{int(now):x}", now, now)
+            # An Event's name begins with its subject's; who makes a Pod can name any owner, and it is not checked.
+            name = _UNFIT.sub("-", subject.name)[:200].strip("-") or "object"
+            series = _Series(notification, f"{name}.{key[:12]}{int(now):x}", now, now)
         else:
             series.last, series.count = now, series.count + 1
         self._known.put(key, series)
@@ -89,24 +92,21 @@ class EventRecorder:
         self._pending.set()
 
     async def run(self) -> None:
-        """Write what was told."""
+        """Write what waits."""
         while True:
             await self._pending.wait()
             if not self._waiting:
                 self._pending.clear()
                 continue
             _, series = self._waiting.popitem(last=False)
-            await self._write(series)
+            path = f"/api/v1/namespaces/{series.notification.namespace or _ELSEWHERE}/events/{series.name}"
+            try:
+                await self._objects.apply(path, self._event(series))
+            except (KubeRefused, Unavailable, ValueError) as error:
+                self._failures.fail(error)
+            else:
+                self._failures.succeed()
             await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def _write(self, series: _Series) -> None:
-        path = f"/api/v1/namespaces/{series.notification.namespace or _ELSEWHERE}/events/{series.name}"
-        try:
-            await self._objects.apply(path, self._event(series))
-        except (KubeRefused, Unavailable, ValueError) as error:
-            self._failures.fail(error)
-        else:
-            self._failures.succeed()
 
     def _event(self, series: _Series) -> Manifest:
         notification, subject = series.notification, series.notification.subject
@@ -131,19 +131,3 @@ class EventRecorder:
             "lastTimestamp": rfc3339(series.last),
             "count": series.count,
         }
-
-
-def _key(notification: Notification) -> str:
-    said = (
-        notification.namespace,
-        notification.subject.uid,
-        notification.subject.name,
-        notification.reason,
-        notification.message,
-    )
-    return hashlib.sha256("\0".join(said).encode(errors="replace")).hexdigest()
-
-
-def _short(name: str) -> str:
-    """Names of Events begin with that of their subject; who makes a Pod can name any owner, and it is not checked."""
-    return _UNFIT.sub("-", name)[:200].strip("-") or "object"

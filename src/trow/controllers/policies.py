@@ -45,7 +45,7 @@ class PolicyObject:
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadException:
+class ExceptionObject:
     """An object, and the exception that was read from it; None if it could not be, and why."""
 
     item: Manifest
@@ -66,6 +66,55 @@ class Enforcement(Protocol):
         """
 
 
+class PolicyReader:
+    """Reads the objects of policies and exceptions, and knows what it has read of them before.
+
+    Args:
+        adapt: what is done with each policy that was read.
+        doubt: why an exception that was created at a time does not count, "" if it does (`Approval.doubt`).
+    """
+
+    def __init__(self, adapt: Callable[[Policy], Policy], doubt: Callable[[float], str]) -> None:
+        self.doubt = doubt
+        self._adapt = adapt
+        self._policies: dict[tuple[str, ObjectKey], PolicyObject] = {}
+        self._exceptions: dict[ObjectKey, ExceptionObject] = {}
+        self._last_valid: dict[tuple[str, ObjectKey], Policy] = {}
+
+    def policies(self, items: Mapping[tuple[str, ObjectKey], Manifest]) -> Sequence[PolicyObject]:
+        """All policies, by kind and key; only those that have changed are read."""
+        self._last_valid = {each: policy for each, policy in self._last_valid.items() if each in items}
+        self._policies = {each: self._policy(*each, item) for each, item in items.items()}
+        return [*self._policies.values()]
+
+    def _policy(self, kind: str, key: ObjectKey, item: Manifest) -> PolicyObject:
+        if (before := self._policies.get((kind, key))) and before.item is item:
+            return before
+        namespace, name = key
+        path = f"{_BASE}{namespace and f'/namespaces/{namespace}'}/{_RESOURCES[kind]}/{name}"
+        try:
+            policy = self._last_valid[kind, key] = self._adapt(policy_of(item))
+        except ManifestError as error:
+            log.warning("a policy cannot be read: %s", error)
+            closed = Policy(kind, name, Effect.DENY, namespace=namespace)
+            return PolicyObject(item, path, self._last_valid.get((kind, key), closed), str(error))
+        return PolicyObject(item, path, policy)
+
+    def exceptions(self, items: Mapping[ObjectKey, Manifest]) -> Mapping[ObjectKey, ExceptionObject]:
+        """All exceptions; only those that have changed are read."""
+        self._exceptions = {key: self._exception(key, item) for key, item in items.items()}
+        return self._exceptions
+
+    def _exception(self, key: ObjectKey, item: Manifest) -> ExceptionObject:
+        if (before := self._exceptions.get(key)) and before.item is item:
+            return before
+        try:
+            return ExceptionObject(item, exception_of(item))
+        except ManifestError as error:
+            log.warning("a policy exception cannot be read, and exempts nothing: %s", error)
+            return ExceptionObject(item, None, str(error))
+
+
 class PolicyController:
     """Follows the cluster's policies. `run` goes on until it is cancelled.
 
@@ -74,46 +123,39 @@ class PolicyController:
 
     Args:
         objects: the API.
+        reader: reads what the API has.
         apply: called with everything that is in force, after each change.
         enforcements: what else has to know.
-        adapt: what is done with each policy that was read.
-        doubt: why an exception that was created at a time does not count, "" if it does (`Approval.doubt`).
         clock: seconds of Unix time.
     """
 
     def __init__(
         self,
         objects: Objects,
+        reader: PolicyReader,
         apply: Callable[[Sequence[Policy], Sequence[PolicyException]], None],
         enforcements: Sequence[Enforcement],
-        adapt: Callable[[Policy], Policy],
-        doubt: Callable[[float], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._objects = objects
+        self._reader = reader
         self._apply = apply
         self._enforcements = enforcements
-        self._adapt = adapt
-        self._doubt = doubt
         self._clock = clock
         self._informers = {
             kind: Informer(objects, f"{_BASE}/{resource}", self._changed) for kind, resource in _RESOURCES.items()
         }
         self._exceptions = Informer(objects, f"{_BASE}/{_EXCEPTIONS}", self._changed)
         self._namespaces = Informer(objects, _NAMESPACES, self._changed)
-        self._last_valid: dict[tuple[str, ObjectKey], Policy] = {}
         self._outdated = asyncio.Event()
         self._triggered = asyncio.Event()
-        self._sources: tuple[PolicyObject, ...] = ()
-        self._sources_by_path: dict[str, PolicyObject] = {}
-        self._exceptions_read: dict[ObjectKey, _ReadException] = {}
+        self._sources: Sequence[PolicyObject] = ()
+        self._exceptions_read: Mapping[ObjectKey, ExceptionObject] = {}
         self._approved: tuple[PolicyException, ...] = ()
         self._applied: tuple[Sequence[Policy], Sequence[PolicyException]] | None = None
         self._listeners: list[Callable[[], None]] = []
         self._status_failures = FailureLog(
-            log,
-            "the status of policies could not be written",
-            "the status of policies is written again",
+            log, "the status of policies could not be written", "the status of policies is written again"
         )
 
     @property
@@ -184,53 +226,26 @@ class PolicyController:
             for key, item in sorted(informer.objects.items())
         }
         exceptions = dict(sorted(self._exceptions.objects.items()))
-        self._sources, self._exceptions_read = await asyncio.to_thread(self._read_all, policies, exceptions)
-        self._sources_by_path = {source.path: source for source in self._sources}
+        sources = await asyncio.to_thread(self._reader.policies, policies)
+        self._exceptions_read = await asyncio.to_thread(self._reader.exceptions, exceptions)
+        self._sources = sources
         readable = (each.exception for each in self._exceptions_read.values() if each.exception is not None)
-        self._approved = tuple(each for each in readable if not self._doubt(each.begins))
+        self._approved = tuple(each for each in readable if not self._reader.doubt(each.begins))
         in_force = [source.policy for source in self._sources], self._approved
         if in_force != self._applied:  # writing a status is a change, too
             self._apply(*in_force)
             self._applied = in_force
         self._triggered.set()
 
-    def _read_all(
-        self, policies: Mapping[tuple[str, ObjectKey], Manifest], exceptions: Mapping[ObjectKey, Manifest]
-    ) -> tuple[tuple[PolicyObject, ...], dict[ObjectKey, _ReadException]]:
-        self._last_valid = {key: policy for key, policy in self._last_valid.items() if key in policies}
-        sources = tuple(self._read(kind, key, item) for (kind, key), item in policies.items())
-        return sources, {key: self._read_exception(key, item) for key, item in exceptions.items()}
-
-    def _read(self, kind: str, key: ObjectKey, item: Manifest) -> PolicyObject:
-        namespace, name = key
-        middle = f"/namespaces/{namespace}" if namespace else ""
-        path = f"{_BASE}{middle}/{_RESOURCES[kind]}/{name}"
-        # Mostly one of many has changed.
-        if (before := self._sources_by_path.get(path)) and before.item is item:
-            return before
-        try:
-            policy = self._last_valid[kind, key] = self._adapt(policy_of(item))
-        except ManifestError as error:
-            log.warning("a policy cannot be read: %s", error)
-            closed = Policy(kind, name, Effect.DENY, namespace=namespace)
-            return PolicyObject(item, path, self._last_valid.get((kind, key), closed), str(error))
-        return PolicyObject(item, path, policy)
-
-    def _read_exception(self, key: ObjectKey, item: Manifest) -> _ReadException:
-        if (before := self._exceptions_read.get(key)) and before.item is item:
-            return before
-        try:
-            return _ReadException(item, exception_of(item))
-        except ManifestError as error:
-            log.warning("a policy exception cannot be read, and exempts nothing: %s", error)
-            return _ReadException(item, None, str(error))
-
     # ---- statuses
 
     async def _reconcile_loop(self) -> None:
         while True:
+            now = self._clock()
+            # Something has to be told when an exception ends, although nothing changes in the cluster.
+            ends = [each.ends - now for each in self._approved if each.active(now)]
             try:
-                async with asyncio.timeout(self._pause()):
+                async with asyncio.timeout(min([_RECONCILE_SECONDS, *ends])):
                     await self._triggered.wait()
             except TimeoutError:
                 pass
@@ -245,32 +260,47 @@ class PolicyController:
             except Exception as error:  # noqa: BLE001 - whatever it is, the next change comes
                 self._status_failures.fail(error, cause=error)
 
-    def _pause(self) -> float:
-        """Seconds until something has to be told although nothing changes in the cluster."""
-        now = self._clock()
-        return min([_RECONCILE_SECONDS, *(each.ends - now for each in self._approved if each.active(now))])
-
     async def _reconcile(self) -> None:
         now = self._clock()
         active = [exception for exception in self._approved if exception.active(now)]
-        results = [await self._reconciled(enforcement, active) for enforcement in self._enforcements]
+        results: list[dict[str, Condition]] = []
+        for enforcement in self._enforcements:
+            try:
+                results.append(await enforcement.reconcile(self._sources, active))
+            except (KubeRefused, Unavailable) as error:
+                log.warning("policies could not be written to the API server: %s", error)
+            except Exception:
+                log.exception("policies could not be written to the API server")
         for listener in self._listeners:
             listener()
         for source in self._sources:
-            conditions = [_ready(source), *(each[source.path] for each in results if source.path in each)]
+            ready = Condition("Ready", holds=True, reason="InForce", message="Trow enforces this policy")
+            if source.error:
+                ready = Condition("Ready", holds=False, reason="Invalid", message=source.error)
+            conditions = [ready, *(each[source.path] for each in results if source.path in each)]
             wanted = status_of(source.item, conditions, now, observedGeneration=generation(source.item))
             await self._set_status(source.path, wanted)
         for (_, name), read in self._exceptions_read.items():
-            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", _exception_status(read, now, self._doubt))
+            await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", self._exception_status(read, now))
 
-    async def _reconciled(self, enforcement: Enforcement, active: Sequence[PolicyException]) -> dict[str, Condition]:
-        try:
-            return await enforcement.reconcile(self._sources, active)
-        except (KubeRefused, Unavailable) as error:
-            log.warning("policies could not be written to the API server: %s", error)
-        except Exception:
-            log.exception("policies could not be written to the API server")
-        return {}
+    def _exception_status(self, read: ExceptionObject, now: float) -> Manifest | None:
+        item, exception = read.item, read.exception
+        observed = generation(item)
+        if exception is None:
+            invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
+            return status_of(item, [invalid], now, observedGeneration=observed)
+        until, holds = rfc3339(exception.ends), False
+        if now >= exception.ends:
+            reason, message = "Expired", f"it expired at {until}"
+        elif not exception.active(now):
+            message = f"somebody other than {exception.requester} has to set spec.approver to their own name"
+            reason = "WaitingForApproval"
+        elif message := self._reader.doubt(exception.begins):
+            reason = "NotGuarded"
+        else:
+            holds, reason, message = True, "Active", f"approved by {exception.approver}, until {until}"
+        condition = Condition("Active", holds, reason, message)
+        return status_of(item, [condition], now, observedGeneration=observed, expiresAt=until)
 
     async def _set_status(self, path: str, wanted: Manifest | None) -> None:
         """Write one status; a refusal does not keep others from being written."""
@@ -282,32 +312,3 @@ class PolicyController:
             log.debug("%s has gone meanwhile", path)
         except KubeRefused as error:
             log.warning("the status of a policy could not be written: %s", error)
-
-
-def _ready(source: PolicyObject) -> Condition:
-    if source.error:
-        return Condition("Ready", holds=False, reason="Invalid", message=source.error)
-    return Condition("Ready", holds=True, reason="InForce", message="Trow enforces this policy")
-
-
-def _exception_status(read: _ReadException, now: float, doubt: Callable[[float], str]) -> Manifest | None:
-    item, exception = read.item, read.exception
-    observed = generation(item)
-    if exception is None:
-        invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
-        return status_of(item, [invalid], now, observedGeneration=observed)
-    condition = _active(exception, now)
-    if condition.holds and (why := doubt(exception.begins)):
-        condition = Condition("Active", holds=False, reason="NotGuarded", message=why)
-    return status_of(item, [condition], now, observedGeneration=observed, expiresAt=rfc3339(exception.ends))
-
-
-def _active(exception: PolicyException, now: float) -> Condition:
-    until = rfc3339(exception.ends)
-    if now >= exception.ends:
-        return Condition("Active", holds=False, reason="Expired", message=f"it expired at {until}")
-    if not exception.active(now):
-        waiting = f"somebody other than {exception.requester} has to set spec.approver to their own name"
-        return Condition("Active", holds=False, reason="WaitingForApproval", message=waiting)
-    message = f"approved by {exception.approver}, until {until}"
-    return Condition("Active", holds=True, reason="Active", message=message)

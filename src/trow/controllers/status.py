@@ -38,13 +38,12 @@ def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **fur
         now: seconds of Unix time; a condition that holds as before keeps the time since when it does.
         further: other members of the status; none that the definition of the kind does not have.
     """
-    found = metadata(item)
-    before = {each.get("type"): each for each in _conditions(item)}
+    found, present = metadata(item), mapping(item.get("status"))
+    before = {each.get("type"): each for each in map(mapping, listing(present.get("conditions")))}
     wanted: dict[str, object] = {
         "conditions": [_condition(each, before.get(each.type, {}), generation(item), now) for each in conditions],
         **further,
     }
-    present = mapping(item.get("status"))
     if all(present.get(key) == value for key, value in wanted.items()):
         return None
     names = {key: found[key] for key in ("name", "namespace") if key in found}
@@ -62,7 +61,3 @@ def _condition(wanted: Condition, before: Mapping[str, object], observed: int | 
         "lastTransitionTime": since or rfc3339(now),
         "observedGeneration": observed,
     }
-
-
-def _conditions(item: Manifest) -> Sequence[Mapping[str, object]]:
-    return [mapping(each) for each in listing(mapping(item.get("status")).get("conditions"))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.controllers.policies import PolicyObject
 from trow.controllers.status import Condition
-from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.errors import KubeRefused
 from trow.kube.informer import Informer
 from trow.kube.objects import PatchType
 from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
@@ -24,7 +24,7 @@ from trow.policy.vap.regions import Changes, by_names
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
-    from trow.kube.objects import Manifest, Objects
+    from trow.kube.objects import Objects
     from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
 
@@ -159,18 +159,21 @@ class VapController:
     async def _apply_all(self, source: PolicyObject, compiled: Compiled) -> Condition:
         try:
             for path, manifest in _paths(compiled).items():
-                await self._apply(path, manifest)
+                collection, _, name = path.rpartition("/")
+                present = self._informers[collection].objects.get(("", name))
+                if self._applied.get(path) == (manifest, generation(present) if present is not None else None):
+                    continue
+                stored = await self._objects.apply(path, manifest)
+                if _conditions(stored) != (wanted := _conditions(manifest)):
+                    # To server-side apply, what somebody else has added is theirs; it would exempt requests.
+                    stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, PatchType.MERGE)
+                self._applied[path] = manifest, generation(stored)
         except KubeRefused as error:
             log.warning("%s is not enforced in the API server: %s", source.policy.title, error)
             return Condition("Compiled", holds=False, reason="Refused", message=error.message)
         left_out = "; ".join(compiled.left_out)
         if not compiled.policies:
-            return Condition(
-                "Compiled",
-                holds=False,
-                reason="NotCompiled",
-                message=f"left out: {left_out}",
-            )
+            return Condition("Compiled", holds=False, reason="NotCompiled", message=f"left out: {left_out}")
         message = "the API server enforces it, too, even while Trow does not run"
         return Condition(
             "Compiled",
@@ -179,49 +182,27 @@ class VapController:
             message=f"{message}, except for: {left_out}" if left_out else message,
         )
 
-    async def _apply(self, path: str, manifest: Mapping[str, object]) -> None:
-        """Apply it unless it is there as it was applied last."""
-        if self._applied.get(path) == (manifest, self._generation(path)):
-            return
-        stored = await self._objects.apply(path, dict(manifest))
-        if _conditions(stored) != (wanted := _conditions(manifest)):
-            # To server-side apply, what somebody else has added is theirs; it would say where nothing is judged.
-            stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, PatchType.MERGE)
-        self._applied[path] = manifest, generation(stored)
-
-    def _generation(self, path: str) -> object:
-        collection, _, name = path.rpartition("/")
-        present = self._informers[collection].objects.get(("", name))
-        return generation(present) if present is not None else None
-
     async def _remove_others(self, wanted: Collection[str]) -> None:
         """What was compiled from policies that no longer exist; bindings first, for they put the others in force."""
         for collection in (_BINDINGS, _POLICIES):
             for (_, name), item in list(self._informers[collection].objects.items()):
                 path = f"{collection}/{name}"
-                if path in wanted or not _is_ours(item):
-                    continue
-                self._applied.pop(path, None)
-                try:
+                # Nothing is removed but what a controller of this kind has written.
+                ours = LABELS.items() <= labels(item).items() and SOURCE in mapping(metadata(item).get("annotations"))
+                if ours and path not in wanted:
+                    self._applied.pop(path, None)
                     await self._objects.delete(path)
-                except NotFound:
-                    continue
 
 
 def _paths(compiled: Compiled) -> dict[str, Mapping[str, object]]:
     """Each manifest by its path, in the order in which they are applied."""
     parts = ((_POLICIES, compiled.policies), (_BINDINGS, compiled.bindings))
-    return {f"{collection}/{_name(manifest)}": manifest for collection, manifests in parts for manifest in manifests}
-
-
-def _name(manifest: Mapping[str, object]) -> str:
-    return text(metadata(manifest).get("name"))
+    return {
+        f"{collection}/{text(metadata(manifest).get('name'))}": manifest
+        for collection, manifests in parts
+        for manifest in manifests
+    }
 
 
 def _conditions(item: Mapping[str, object]) -> Sequence[object]:
     return listing(mapping(item.get("spec")).get("matchConditions"))
-
-
-def _is_ours(item: Manifest) -> bool:
-    """Whether a controller of this kind has written it: nothing else is ever removed."""
-    return LABELS.items() <= labels(item).items() and SOURCE in mapping(metadata(item).get("annotations"))

@@ -26,7 +26,7 @@ from trow.oci.errors import Unavailable
 from trow.tls.authority import PARTS, Certificates, Lifetimes, reconciled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from trow.kube.objects import Manifest, Objects
     from trow.tls.authority import Leaf
@@ -48,7 +48,7 @@ _Shape = TypeVar("_Shape", bound=Struct)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CertificatePlan:
     """What is kept, and where.
 
     Attributes:
@@ -110,7 +110,7 @@ class WebhookCertificates:
     def __init__(
         self,
         objects: Objects,
-        plan: Plan,
+        plan: CertificatePlan,
         install: Callable[[Leaf], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -181,25 +181,35 @@ class WebhookCertificates:
             except Conflict:
                 log.debug("%s was changed by another replica; it is read again", self._title)
             except Forbidden as error:
-                raise Unavailable(f"{self._title} cannot be kept: {error.message}; {self._rights()}") from None
+                raise Unavailable(
+                    f"{self._title} cannot be kept: {error.message}; bind a Role in namespace {self._plan.namespace}"
+                    f" with get and patch on secrets, for which resourceNames: [{self._plan.secret}] will do, and create as"
+                    " long as the Secret is not there"
+                ) from None
         raise Unavailable(f"{self._title} is changed again and again by somebody else; see what else writes it")
 
     async def _reconciled_secret(self) -> Certificates:
         found = await self._objects.get(f"{self._secrets}/{self._plan.secret}")
         secret = None if found is None else _read(found, _Secret, self._title)
-        parts = _decoded(secret)
+        encoded = (secret.data if secret else None) or {}
+        parts = {name: _decoded(encoded.get(name, "")) for name in PARTS}
         present, wrong = Certificates.read(parts)
         for sentence in wrong:
             log.warning("%s: %s; what is missing is issued again", self._title, sentence)
         if present.authorities:
             await self._publish(present.bundle)
-        plan = self._plan
-        wanted = reconciled(
-            present, self._clock(), plan.names, plan.lifetimes, propagated=self._propagated(present.bundle)
-        )
-        if wanted.parts != parts:
-            await self._write(secret, wanted)
-            _log_changes(self._title, present, wanted)
+        now, plan = self._clock(), self._plan
+        propagated = present.bundle == self._published and now >= self._published_at + plan.propagation
+        wanted = reconciled(present, now, plan.names, plan.lifetimes, propagated=propagated)
+        if wanted.parts == parts:
+            return wanted
+        await self._write(secret, wanted)
+        if wanted.authorities and wanted.authorities[-1] not in present.authorities:
+            log.info(
+                "%s: there is a new authority; it issues certificates once every API server trusts it", self._title
+            )
+        if wanted.leaf is not None and wanted.leaf != present.leaf:
+            log.info("%s: there is a new certificate for the webhooks", self._title, extra={"expires": wanted.leaf.end})
         return wanted
 
     async def _write(self, present: _Secret | None, wanted: Certificates) -> None:
@@ -213,27 +223,16 @@ class WebhookCertificates:
         change: Manifest = {"metadata": {"resourceVersion": present.metadata.resource_version}, "data": data}
         await self._objects.patch(f"{self._secrets}/{self._plan.secret}", change, PatchType.MERGE)
 
-    def _rights(self) -> str:
-        namespace, name = self._plan.namespace, self._plan.secret
-        return (
-            f"bind a Role in namespace {namespace} with get and patch on secrets, for which resourceNames: [{name}]"
-            " will do, and create as long as the Secret is not there"
-        )
-
     # ---- the configurations
-
-    def _propagated(self, bundle: bytes) -> bool:
-        """Whether callers have known these authorities for long enough."""
-        return bundle == self._published and self._clock() >= self._published_at + self._plan.propagation
 
     async def _publish(self, bundle: bytes) -> None:
         """Have callers trust these authorities, and see whether they did all along."""
         encoded = base64.b64encode(bundle).decode()
         before, self._published, self._refusal = self._published, b"", None
         changed = bundle != before
-        for path in self._paths():
+        for kind in _KINDS if self._plan.configuration is not None else ():
             try:
-                changed |= await self._set_bundle(path, encoded)
+                changed |= await self._set_bundle(kind, encoded)
             except (KubeRefused, Unavailable) as error:
                 self._refusal = self._refusal or error
         if self._refusal is None:
@@ -241,12 +240,9 @@ class WebhookCertificates:
         if changed:
             self._published_at = self._clock()
 
-    def _paths(self) -> Iterator[str]:
-        if self._plan.configuration is not None:
-            yield from (f"{_REGISTRATION}/{kind}/{self._plan.configuration}" for kind in _KINDS)
-
-    async def _set_bundle(self, path: str, encoded: str) -> bool:
-        """Whether it was another one before, or may have been."""
+    async def _set_bundle(self, kind: str, encoded: str) -> bool:
+        """Write the bundle into one configuration; whether it was another one before, or may have been."""
+        path = f"{_REGISTRATION}/{kind}/{self._plan.configuration}"
         found = await self._objects.get(path)
         if found is None:
             return False
@@ -255,7 +251,11 @@ class WebhookCertificates:
             operation
             for number, webhook in enumerate(webhooks)
             if webhook.client_config.ca_bundle != encoded
-            for operation in _set_to(encoded, number, webhook.name)
+            for operation in (
+                # Somebody may have added or removed a webhook since.
+                {"op": "test", "path": f"/webhooks/{number}/name", "value": webhook.name},
+                {"op": "add", "path": f"/webhooks/{number}/clientConfig/caBundle", "value": encoded},
+            )
         ]
         if not change:
             return False
@@ -263,39 +263,16 @@ class WebhookCertificates:
             await self._objects.patch(path, change, PatchType.JSON)
         except Invalid as error:
             raise Unavailable(f"{path} was changed meanwhile: {error.message}; try again") from None
-        log.info("%s trusts the webhooks' certificate now", _title(path))
+        log.info("%s %s trusts the webhooks' certificate now", _KINDS[kind], self._plan.configuration)
         return True
 
 
-def _set_to(encoded: str, number: int, name: str) -> Iterator[Manifest]:
-    # Somebody may have added or removed a webhook since.
-    yield {"op": "test", "path": f"/webhooks/{number}/name", "value": name}
-    yield {"op": "add", "path": f"/webhooks/{number}/clientConfig/caBundle", "value": encoded}
-
-
-def _title(path: str) -> str:
-    kind, name = path.split("/")[-2:]
-    return f"{_KINDS[kind]} {name}"
-
-
-def _log_changes(title: str, present: Certificates, wanted: Certificates) -> None:
-    if wanted.authorities and wanted.authorities[-1] not in present.authorities:
-        log.info("%s: there is a new authority; it issues certificates once every API server trusts it", title)
-    if wanted.leaf is not None and wanted.leaf != present.leaf:
-        log.info("%s: there is a new certificate for the webhooks", title, extra={"expires": wanted.leaf.end})
-
-
-def _decoded(secret: _Secret | None) -> dict[str, bytes]:
-    """The parts; one that is not even written as a Secret's part is as good as garbage."""
-    given = (secret.data if secret else None) or {}
-    return {name: _bytes(given.get(name, "")) for name in PARTS}
-
-
-def _bytes(text: str) -> bytes:
+def _decoded(part: str) -> bytes:
+    """A part of the Secret; one that is not even written as such is as good as garbage."""
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(part, validate=True)
     except binascii.Error:
-        return text.encode()
+        return part.encode()
 
 
 def _read(manifest: Manifest, kind: type[_Shape], where: str) -> _Shape:

@@ -134,17 +134,13 @@ class WebhookConfigurations:
         self.in_step = False
         others = [each for each in _webhooks(present) if each.get("name") != REACHED]
         await self._write(VALIDATING, [*others, probe])
-        if not await self._probe(call.namespace):
-            return False
-        self._reached = where
-        return True
-
-    async def _probe(self, namespace: str) -> bool:
+        events = f"/api/v1/namespaces/{call.namespace}/events"
         try:
-            await self._objects.create(f"/api/v1/namespaces/{namespace}/events", _event(namespace), dry_run=True)
+            await self._objects.create(events, _probe_event(call.namespace), dry_run=True)
         except KubeRefused as error:
             if HERE not in error.message:
                 raise
+            self._reached = where
             return True
         return False
 
@@ -167,7 +163,7 @@ class WebhookConfigurations:
         log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})
 
 
-def _event(namespace: str) -> Manifest:
+def _probe_event(namespace: str) -> Manifest:
     about = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
     return {
         "apiVersion": "v1",

@@ -18,7 +18,7 @@ from trow.admission.image_extractor import ImageExtractor
 from trow.admission.image_rewriter import ImageRewriter
 from trow.admission.judge import BoundedLookup
 from trow.admission.ports import NotReady
-from trow.controllers.background_scan import BackgroundScan
+from trow.controllers.background_scan import BackgroundScan, WorkloadEvaluator
 from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.errors import Forbidden
@@ -58,7 +58,8 @@ class Bench:
         self.objects = objects
         self.rules: Rules | None = Rules((policy_of(document(CLUSTER_POLICY, policy(rules=[rule()]))),))
         self.rewriter = ImageRewriter(BoundedLookup(self, 5), {"docker.io": "registry.example.com/f/docker.io"})
-        self.scan = BackgroundScan(objects, self.current, self, self.rewriter, ImageExtractor({}), 3600, self.clock)
+        self.evaluator = WorkloadEvaluator(self.current, self, self.rewriter, ImageExtractor({}))
+        self.scan = BackgroundScan(objects, self.evaluator, 3600, self.clock)
 
     def current(self) -> Rules:
         if self.rules is None:
@@ -272,7 +273,7 @@ async def test_changes_without_end_leave_most_of_the_time_to_others(shelf: Shelf
             ended.append(time.monotonic())
 
     async with bench(shelf) as made:
-        scan = Slow(made.objects, made.current, made, made.rewriter, ImageExtractor({}), 3600)
+        scan = Slow(made.objects, made.evaluator, 3600)
         running = asyncio.create_task(scan.run())
         try:
             await eventually(lambda: len(began) == 3)

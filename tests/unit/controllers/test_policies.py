@@ -15,7 +15,7 @@ from support.running import running
 from support.shelf import Shelf, refusal
 from support.waiting import PATIENCE_SECONDS, eventually
 from trow.controllers import policies
-from trow.controllers.policies import PolicyController
+from trow.controllers.policies import PolicyController, PolicyReader
 from trow.controllers.status import Condition
 from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
@@ -55,7 +55,8 @@ class Follower(PolicyController):
 
     def __init__(self, objects: Objects, clock: Clock, enforcements: Sequence[Enforcement]) -> None:
         self.taken: list[tuple[Sequence[Policy], Sequence[PolicyException]]] = []
-        super().__init__(objects, self.take, enforcements, lambda each: each, lambda created: "", clock)
+        reader = PolicyReader(lambda each: each, lambda created: "")
+        super().__init__(objects, reader, self.take, enforcements, clock)
 
     def take(self, policies: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
         self.taken.append((policies, exceptions))

@@ -19,7 +19,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from support.apiserver import Answer, Asked, ObjectServer
 from support.clock import Clock
 from support.waiting import eventually
-from trow.controllers.webhook_certificates import Plan, WebhookCertificates
+from trow.controllers.webhook_certificates import CertificatePlan, WebhookCertificates
 from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.errors import BadAnswer, KubeRefused
@@ -148,7 +148,7 @@ class Replica(WebhookCertificates):
         error: why it cannot.
     """
 
-    def __init__(self, objects: Objects, plan: Plan, clock: Clock) -> None:
+    def __init__(self, objects: Objects, plan: CertificatePlan, clock: Clock) -> None:
         self.now = clock
         self.leaf: Leaf | None = None
         self.error: Exception | None = None
@@ -197,7 +197,7 @@ async def replica(
 ) -> AsyncIterator[Replica]:
     client = KubeClient(ClusterAccess(shop.server.url))
     try:
-        yield Replica(Objects(client), Plan("trow", "trow-webhook", names, "trow", lifetimes), clock)
+        yield Replica(Objects(client), CertificatePlan("trow", "trow-webhook", names, "trow", lifetimes), clock)
     finally:
         await client.close()
 
@@ -666,6 +666,6 @@ def _authorities(shop: Shop) -> tuple[Authority, ...]:
 
 @pytest.mark.parametrize(("life", "propagation", "interval"), [(30 * DAY, 60, 10), (60, 10, 4), (15, 2.5, 1)])
 def test_short_lives_are_looked_after_more_often(life: float, propagation: float, interval: float) -> None:
-    plan = Plan("trow", "trow-webhook", NAMES, "trow", Lifetimes(2 * life, life))
+    plan = CertificatePlan("trow", "trow-webhook", NAMES, "trow", Lifetimes(2 * life, life))
     assert (plan.propagation, plan.interval) == (propagation, interval)
     assert plan.propagation + 2 * plan.interval < life / 3
