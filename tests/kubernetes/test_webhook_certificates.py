@@ -196,7 +196,7 @@ def test_without_rights_the_log_says_which_and_the_rest_is_served(home: Home) ->
     with home.start() as trow:
         wanted = (
             f'bind a Role in namespace {home.place} with {{apiGroups: [\\"\\"], resources: [secrets], verbs: [get]}}',
-            "for which resourceNames: [trow-webhook] will do",
+            "get and patch on secrets (resourceNames: [trow-webhook])",
         )
         until(lambda: all(each.encode() in trow.stderr.read_bytes() for each in wanted))
         assert urllib3.request("GET", f"{trow.url}/v2/").status == 200

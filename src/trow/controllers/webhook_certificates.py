@@ -183,8 +183,8 @@ class WebhookCertificates:
             except Forbidden as error:
                 raise Unavailable(
                     f"{self._title} cannot be kept: {error.message}; bind a Role in namespace {self._plan.namespace}"
-                    f" with get and patch on secrets, for which resourceNames: [{self._plan.secret}] will do, and create as"
-                    " long as the Secret is not there"
+                    f" with get and patch on secrets (resourceNames: [{self._plan.secret}]), and with create as long"
+                    " as the Secret is not there"
                 ) from None
         raise Unavailable(f"{self._title} is changed again and again by somebody else; see what else writes it")
 

@@ -597,8 +597,8 @@ async def test_a_missing_right_is_named(shop: Shop, clock: Clock, verb: str) -> 
     assert said.startswith("Secret trow/trow-webhook cannot be kept: ")
     assert f'bind a Role in namespace trow with {{apiGroups: [""], resources: [secrets], verbs: [{verb}]}}' in said
     assert said.endswith(
-        "bind a Role in namespace trow with get and patch on secrets, for which resourceNames: [trow-webhook] will do,"
-        " and create as long as the Secret is not there"
+        "bind a Role in namespace trow with get and patch on secrets (resourceNames: [trow-webhook]), and with create"
+        " as long as the Secret is not there"
     )
 
 
