@@ -69,9 +69,10 @@ site: $(STAMP) ## build the site of docs/ in build/site, offline; a warning is a
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees docs build/site $(ARGS)
 	@echo "open build/site/index.html; build/site/external-links.txt has the links that lead elsewhere"
 
-image: $(STAMP) ## build the container image as an OCI layout in dist/image
-	@rm -rf dist/image
+image: $(STAMP) ## build the container images as OCI layouts in dist/image and dist/node-agent-image
+	@rm -rf dist/image dist/node-agent-image
 	@$(BIN)/python -m deploy.image build $(ARGS)
+	@$(BIN)/python -m deploy.image build --image trow-node-agent --output dist/node-agent-image $(ARGS)
 
 release: $(STAMP) ## build all that is published of this version, in dist/release
 	@$(BIN)/python -m deploy.release build $(ARGS)

@@ -10,18 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from deploy.image.agent import build_agent
 from deploy.image.build import MACHINES, ROOT, BuildError, build, fetch
 from deploy.image.debian import PackageError, write_lock
 
 MIB: Final = 1 << 20
+BUILDERS: Final = {"trow": build, "trow-node-agent": build_agent}
 
 
 def main() -> int:
     """Do what the arguments say; 1 if it cannot be done."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.image", description="The container image of Trow.")
+    parser = argparse.ArgumentParser(prog="python -m deploy.image", description="The container images of Trow.")
     commands = parser.add_subparsers(dest="command", required=True)
-    building = commands.add_parser("build", help="build the image as an OCI layout")
+    building = commands.add_parser("build", help="build an image as an OCI layout")
     building.add_argument("--output", type=Path, default=ROOT / "dist" / "image", help="a folder that does not exist")
+    building.add_argument("--image", choices=[*BUILDERS], default="trow", help="which of the images")
     building.add_argument("--arch", default=",".join(MACHINES), help="architectures, separated by commas")
     commands.add_parser("fetch", help="download what a build needs, which then needs no network")
     commands.add_parser("lock", help="lock the newest packages of Debian")
@@ -32,15 +35,15 @@ def main() -> int:
         elif args.command == "fetch":
             fetch(cache(), _say)
         else:
-            _build(args.output, args.arch.split(","))
+            _build(args.image, args.output, args.arch.split(","))
     except (BuildError, PackageError, FileExistsError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 
 
-def _build(folder: Path, architectures: list[str]) -> None:
-    built = build(folder, architectures, cache(), _created(), _say)
+def _build(image: str, folder: Path, architectures: list[str]) -> None:
+    built = BUILDERS[image](folder, architectures, cache(), _created(), _say)
     for architecture in architectures:
         pulled, files = built.compressed[architecture] / MIB, built.unpacked[architecture] / MIB
         print(f"{architecture}: {pulled:.1f} MiB to pull, {files:.1f} MiB of files")

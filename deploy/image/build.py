@@ -95,19 +95,44 @@ def build(folder: Path, architectures: Sequence[str], cache: Path, created: str,
     """
     folder.mkdir(parents=True)
     layout = Layout(folder)
-    annotations = _annotations(created)
-    compressed, unpacked, images, referrers = {}, {}, [], []
+    annotations = annotations_of("Trow", "Image management for Kubernetes", created)
+    assembly = Assembly(layout, created, annotations)
     with tempfile.TemporaryDirectory(prefix="trow-image-") as place:
         workshop = _Workshop(Path(place), cache, say)
         for architecture in architectures:
             layers = [*workshop.layers(layout, architecture)]
-            image = layout.add_image(layers, _config(created, annotations), architecture, annotations)
-            bill = sbom.cyclonedx(architecture, workshop.packages(architecture), workshop.wheels(architecture), created)
-            images.append(image)
-            referrers.append(layout.add_referrer(image, bill, sbom.MEDIA_TYPE))
-            compressed[architecture] = sum(int(str(layer.descriptor["size"])) for layer in layers)
-            unpacked[architecture] = sum(layer.unpacked for layer in layers)
-    return Built(layout.finish(images, referrers, trow.__version__, annotations), compressed, unpacked)
+            bill = sbom.cyclonedx(
+                "trow", architecture, workshop.packages(architecture), workshop.wheels(architecture), created
+            )
+            assembly.add(architecture, layers, _config(annotations), bill)
+    return assembly.finish()
+
+
+class Assembly:
+    """An image of several architectures that comes into being in a layout."""
+
+    def __init__(self, layout: Layout, created: str, annotations: Json) -> None:
+        self._layout = layout
+        self._created = created
+        self._annotations = annotations
+        self._images: list[Json] = []
+        self._referrers: list[Json] = []
+        self._compressed: dict[str, int] = {}
+        self._unpacked: dict[str, int] = {}
+
+    def add(self, architecture: str, layers: Sequence[Layer], config: Json, bill: bytes) -> None:
+        """Add the image of an architecture, and its bill of materials."""
+        document = {"created": self._created, "config": config}
+        image = self._layout.add_image(layers, document, architecture, self._annotations)
+        self._images.append(image)
+        self._referrers.append(self._layout.add_referrer(image, bill, sbom.MEDIA_TYPE))
+        self._compressed[architecture] = sum(int(str(layer.descriptor["size"])) for layer in layers)
+        self._unpacked[architecture] = sum(layer.unpacked for layer in layers)
+
+    def finish(self) -> Built:
+        """Write the index."""
+        digest = self._layout.finish(self._images, self._referrers, trow.__version__, self._annotations)
+        return Built(digest, self._compressed, self._unpacked)
 
 
 def fetch(cache: Path, say: Callable[[str], None]) -> None:
@@ -120,7 +145,7 @@ def fetch(cache: Path, say: Callable[[str], None]) -> None:
     done = cache / f"fetched-{locks}"
     if done.exists():
         return
-    for architecture, packages in debian.locked().items():
+    for architecture, packages in debian.locked((*debian.PACKAGES, *debian.AGENT_PACKAGES)).items():
         say(f"{architecture}: downloading packages")
         for package in packages:
             debian.fetch(package, cache)
@@ -274,28 +299,26 @@ def _files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir() or path in kept)
 
 
-def _annotations(created: str) -> Json:
+def annotations_of(title: str, description: str, created: str) -> Json:
+    """What an image says of itself."""
     return {
-        "org.opencontainers.image.title": "Trow",
-        "org.opencontainers.image.description": "Image management for Kubernetes",
+        "org.opencontainers.image.title": title,
+        "org.opencontainers.image.description": description,
         "org.opencontainers.image.version": trow.__version__,
         "org.opencontainers.image.licenses": "Apache-2.0",
         "org.opencontainers.image.created": created,
     }
 
 
-def _config(created: str, labels: Json) -> Json:
+def _config(labels: Json) -> Json:
     return {
-        "created": created,
-        "config": {
-            "User": f"{USER}:{USER}",
-            "ExposedPorts": {"8000/tcp": {}},
-            "Env": ["TROW_DATA_DIR=/var/lib/trow"],
-            # Isolated: nothing that lies in a folder or stands in a variable is taken for a module.
-            "Entrypoint": [f"/usr/bin/{PYTHON}", "-I", "-m", "trow"],
-            "Cmd": ["serve"],
-            "WorkingDir": "/",
-            "Volumes": {"/var/lib/trow": {}},
-            "Labels": labels,
-        },
+        "User": f"{USER}:{USER}",
+        "ExposedPorts": {"8000/tcp": {}},
+        "Env": ["TROW_DATA_DIR=/var/lib/trow"],
+        # Isolated: nothing that lies in a folder or stands in a variable is taken for a module.
+        "Entrypoint": [f"/usr/bin/{PYTHON}", "-I", "-m", "trow"],
+        "Cmd": ["serve"],
+        "WorkingDir": "/",
+        "Volumes": {"/var/lib/trow": {}},
+        "Labels": labels,
     }

@@ -38,6 +38,7 @@ PACKAGES: Final = (
     "python3.13-minimal",
     "zlib1g",
 )
+AGENT_PACKAGES: Final = ("busybox-static",)
 LOCK: Final = Path(__file__).with_name("packages.lock.json")
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _AR_MAGIC: Final = b"!<arch>\n"
@@ -58,9 +59,10 @@ class Package(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def locked() -> Mapping[str, Sequence[Package]]:
-    """The packages of each architecture, by Debian's name of it."""
-    return msgspec.json.decode(LOCK.read_bytes(), type=dict[str, list[Package]])
+def locked(names: Sequence[str] = PACKAGES) -> Mapping[str, Sequence[Package]]:
+    """The packages of an image for each architecture, by Debian's name of it."""
+    found = msgspec.json.decode(LOCK.read_bytes(), type=dict[str, list[Package]])
+    return {architecture: [each for each in packages if each.name in names] for architecture, packages in found.items()}
 
 
 def write_lock(architectures: Sequence[str]) -> None:
@@ -134,14 +136,14 @@ class _Archive:
 
 
 def _newest(architecture: str) -> Iterator[Package]:
-    found: dict[str, list[Package]] = {name: [] for name in PACKAGES}
+    found: dict[str, list[Package]] = {name: [] for name in sorted((*PACKAGES, *AGENT_PACKAGES))}
     for name, suite in ARCHIVES:
         for package in _Archive(name, suite).packages(architecture):
             if package.name in found:
                 found[package.name].append(package)
     for name, versions in found.items():
         if not versions:
-            raise PackageError(f"there is no package {name} for {architecture}; change PACKAGES")
+            raise PackageError(f"there is no package {name} for {architecture}; change PACKAGES or AGENT_PACKAGES")
         newest = versions[0]
         for each in versions[1:]:
             if _is_newer(each.version, newest.version):

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 MEDIA_TYPE: Final = "application/vnd.cyclonedx+json"
 
 
-def cyclonedx(architecture: str, packages: Sequence[Package], wheels: Path, created: str) -> bytes:
+def cyclonedx(name: str, architecture: str, packages: Sequence[Package], wheels: Path, created: str) -> bytes:
     """The bill of one architecture's image.
 
     Args:
+        name: of the image.
         architecture: as Debian names it.
         packages: those of Debian.
         wheels: the folder that the packages of Python were installed into.
@@ -38,7 +39,7 @@ def cyclonedx(architecture: str, packages: Sequence[Package], wheels: Path, crea
         "version": 1,
         "metadata": {
             "timestamp": created,
-            "component": {"type": "container", "name": "trow", "version": trow.__version__},
+            "component": {"type": "container", "name": name, "version": trow.__version__},
         },
         "components": components,
     }

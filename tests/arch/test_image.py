@@ -1,4 +1,4 @@
-"""The packages in the image are those that Trow is tested with."""
+"""The packages in the images are those that Trow is tested with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.image.build import MACHINES, REQUIREMENTS
-from deploy.image.debian import PACKAGES, locked
+from deploy.image.debian import AGENT_PACKAGES, PACKAGES, locked
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -26,9 +26,11 @@ def test_packages_of_python_are_those_of_the_tests() -> None:
 
 
 def test_each_architecture_has_the_same_packages_of_debian() -> None:
+    wanted = (*PACKAGES, *AGENT_PACKAGES)
     found = {
-        architecture: {(each.name, each.version) for each in packages} for architecture, packages in locked().items()
+        architecture: {(each.name, each.version) for each in packages}
+        for architecture, packages in locked(wanted).items()
     }
     assert found.keys() == MACHINES.keys()
     assert len({frozenset(packages) for packages in found.values()}) == 1, "run: make image-lock"
-    assert {name for name, _version in found["amd64"]} == set(PACKAGES), "run: make image-lock"
+    assert {name for name, _version in found["amd64"]} == set(wanted), "run: make image-lock"
