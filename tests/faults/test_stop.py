@@ -7,14 +7,18 @@ import hashlib
 import random
 import signal
 import socket
+import ssl
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import pytest
 
+from clients.authority import Authority
 from factories import digest_of
 from faults.process import becomes
 from support.client import WireClient
 from support.server import Trow
+from support.sockets import listening_paths
 from support.store import assert_clean, staged
 from support.wire import Wire, request
 
@@ -80,6 +84,29 @@ def test_requests_in_flight_are_finished(tmp_path: Path, content: bytes) -> None
     with Trow.start(tmp_path) as trow, WireClient(trow.host) as client:
         assert client.get_blob(REPOSITORY, digest_of(uploaded)).body == uploaded
     assert_clean(tmp_path / "data")
+
+
+def test_requests_with_client_certificates_are_finished_too(tmp_path: Path, content: bytes) -> None:
+    authority, uploaded = Authority(tmp_path / "authority"), content[:MIB]
+    admin = authority.issue("admin")
+    rules = [{"users": ["certificate:admin"], "actions": ["pull", "push"]}]
+    demanded = {"bind": "127.0.0.1:0", "client_ca": str(authority.file)}
+    config = {"listen": {"client_tls": demanded}, "access": {"rules": rules}}
+    with Trow.start(tmp_path, tls=True, config=config) as trow:
+        context = ssl.create_default_context(cafile=trow.ca)
+        context.load_cert_chain(admin.file, admin.key)
+        with Wire(trow.urls[1].partition("://")[2], context) as wire:
+            begun = wire.ask("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
+            assert begun.status == 202
+            target = f"{urlsplit(begun.header('location')).path}?digest={digest_of(uploaded)}"
+            wire.send(request("PUT", target, [("Content-Length", str(MIB)), ("Expect", "100-continue")]))
+            wire.wait_until_read()
+            wire.send(uploaded[: MIB // 2])
+            trow.process.terminate()
+            assert becomes(lambda: not listening_paths(trow.process.pid))
+            wire.send(uploaded[MIB // 2 :])
+            assert wire.answer("PUT").status == 201
+        assert ended(trow) == 0
 
 
 @pytest.fixture

@@ -20,9 +20,6 @@ from trow.admission.verdict_recorder import VerdictRecorder
 from trow.http.handlers.admission import AdmissionHandlers
 from trow.lib.background import every, in_background
 from trow.oci.errors import Unavailable
-from trow.policy.images import registry_of
-from trow.policy.paths import Path
-from trow.policy.pods import Kind
 from trow.policytools.configured import configured_policy
 from trow.registry.image_lookup import LocalImageLookup
 
@@ -90,16 +87,12 @@ async def admission_of(
     """
     settings = config.admission
     store = PolicyStore(configured_policy(config), following=settings.policies)
-    extractor = ImageExtractor(
-        {Kind(each.group, each.kind): [*map(Path.parse, each.paths)] for each in settings.extra_kinds}
-    )
-    registries = [*map(registry_of, settings.registries)]
-    images = LocalImageLookup(registry.pull, registries)
+    extractor = ImageExtractor(settings.kind_paths)
+    images = LocalImageLookup(registry.pull, settings.registry_names)
     lookup = BoundedLookup(images, settings.deadline)
     notifiers = Notifiers()
     rewriter, judge = ImageRewriter(lookup, settings.pull_through), Judge(lookup)
-    aggregator = registry.transfers.aggregator
-    recorder = VerdictRecorder(audit, metrics, notifiers, aggregator, within=settings.deadline)
+    recorder = VerdictRecorder(audit, metrics, notifiers, registry.transfers.aggregator, within=settings.deadline)
     validation = Validation(store, extractor, rewriter, judge, recorder, metrics)
     compiled = settings.policies and settings.compiled
     preflight = Preflight(store, recorder, settings.excluded_namespaces) if compiled else None
@@ -107,7 +100,7 @@ async def admission_of(
     pulls = None
     if settings.pull_users or settings.pull_groups:
         pullers = Pullers(frozenset(settings.pull_users), frozenset(settings.pull_groups))
-        pulls = PullPolicy(store, judge, recorder, images, pullers, registries)
+        pulls = PullPolicy(store, judge, recorder, images, pullers, settings.registry_names)
 
     async def drop_old_pins() -> None:
         await pins.drop_old_pins(time.time() - PIN_SECONDS, MOST_PINS)

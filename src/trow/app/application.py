@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trow.app.admission import admission_of
 from trow.app.audit import audit_of
-from trow.app.http import Http, access_log_of, access_of, connections_of, routes_of
+from trow.app.http import access_of, routes_of
 from trow.app.identity import identities_of
+from trow.app.listeners import ClientTls, Webhooks
 from trow.app.registry import registry_of
 from trow.app.stores import stores_of
-from trow.app.tls import client_tls_of, webhook_listener_of
+from trow.http.accesslog import AccessLog
+from trow.http.capacity import DOWNLOAD_BYTES, capacity_of
+from trow.http.connections import Connections
+from trow.http.dispatchers import Dispatchers
 from trow.http.handlers.ops import Operations
+from trow.http.listeners import client_tls_of, webhook_listener_of
 from trow.http.metrics import Metrics
 from trow.http.peers import Peers, TerminatorPeers
 from trow.http.routes import Listener
@@ -27,13 +32,9 @@ from trow.lib.displacement import DisplacementWatch, require_in_place
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from trow.app.admission import Admission
     from trow.config import Config
-    from trow.http.connections import Connections
     from trow.http.dispatch import Dispatcher
     from trow.lib.logs import Output
-    from trow.tls.terminator import TlsTerminator
-    from trow.tls.webhook_listener import WebhookListener
 
     Check: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -70,23 +71,6 @@ class Application:
             await self.client_tls.terminator.reload()
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTls:
-    """The listener for client certificates, and the one dispatcher that believes them."""
-
-    dispatcher: Dispatcher
-    terminator: TlsTerminator
-
-
-@dataclass(frozen=True, slots=True)
-class Webhooks:
-    """The listener for webhooks, and who answers there."""
-
-    dispatcher: Dispatcher
-    listener: WebhookListener
-    admission: Admission
-
-
 @contextlib.asynccontextmanager
 async def application_of(config: Config, output: Output) -> AsyncIterator[Application]:
     """Open storage and database, recover from a crash, wire everything together; close it in the end."""
@@ -98,7 +82,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
         registry = await enter(registry_of(config, stores, audit.trail, metrics))
         identities = await enter(identities_of(config, stores.metadata, stores.robots, metrics.kubernetes))
         admission = await enter(admission_of(config, registry, stores.pins, audit.trail, metrics))
-        client_tls, webhooks = client_tls_of(config, metrics), webhook_listener_of(config)
+        terminator, webhook_listener = client_tls_of(config), webhook_listener_of(config)
         displacement = DisplacementWatch(*stores.displaced, audit.trail.displaced)
         await enter(in_background(every(_LOOK_SECONDS, displacement.look)))
 
@@ -107,25 +91,40 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
             checks["audit"] = lambda: require_in_place(audit.trail.displaced)
         if config.admission.policies:
             checks["policies"] = admission.check
-        if webhooks is not None:
-            checks["webhooks"] = webhooks.check
+        if webhook_listener is not None:
+            checks["webhooks"] = webhook_listener.check
 
         access = access_of(config, registry, identities, audit)
         routes = routes_of(config, access, registry, identities, audit, admission, Operations(checks, metrics))
-        connections = connections_of(config, metrics)
-        access_log = stack.enter_context(access_log_of(config, output, metrics))
-        http = Http(config, access, routes, connections, metrics, access_log)
+        room = capacity_of(config)
+        connections = Connections(room.places, DOWNLOAD_BYTES, room.work)
+        metrics.add_gauge(
+            "trow_downloads_open", "Places that answers of more than 64 KiB hold", lambda: connections.downloads
+        )
+        metrics.add_counter(
+            "trow_log_lines_dropped_total", "Log lines that nobody read in time", lambda: output.lines.dropped
+        )
+        access_log = AccessLog(output) if config.log.access else None
+        if access_log is not None:
+            stack.callback(access_log.flush)
+        dispatchers = Dispatchers(config, access, routes, connections, metrics, access_log)
+        client_tls, webhooks = None, None
+        if terminator is not None:
+            if config.listen.client_tls is not None and config.listen.client_tls.crl is not None:
+                metrics.add_gauge(
+                    "trow_client_crl_expiry_timestamp_seconds",
+                    "When the first list of revoked client certificates runs out, in seconds since 1970",
+                    lambda: terminator.revocation_ends,
+                )
+            client_tls = ClientTls(dispatchers.for_clients(TerminatorPeers(terminator.peers)), terminator)
+        if webhook_listener is not None:
+            few = dispatchers.for_few(Listener.WEBHOOKS, TerminatorPeers(webhook_listener.terminator.peers))
+            webhooks = Webhooks(few, webhook_listener, admission)
         yield Application(
-            registry=http.for_clients(Peers(config.listen.trusted_proxies)),
-            probes=http.for_few(Listener.PROBES, Peers()),
-            client_tls=None
-            if client_tls is None
-            else ClientTls(http.for_clients(TerminatorPeers(client_tls.peers)), client_tls),
-            webhooks=None
-            if webhooks is None
-            else Webhooks(
-                http.for_few(Listener.WEBHOOKS, TerminatorPeers(webhooks.terminator.peers)), webhooks, admission
-            ),
+            registry=dispatchers.for_clients(Peers(config.listen.trusted_proxies)),
+            probes=dispatchers.for_few(Listener.PROBES, Peers()),
+            client_tls=client_tls,
+            webhooks=webhooks,
             connections=connections,
             metrics=metrics,
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from trow.audit.changes import ConfigurationChanges
 from trow.audit.database import FILE_NAME, try_writer
 from trow.audit.disabled import NoAudit
-from trow.audit.keys import SigningKey
+from trow.audit.keys import KEY_FILE, SigningKey
 from trow.audit.queries import AuditQueries
 from trow.audit.retention import Retention
 from trow.audit.sinks import FileSink, StreamSink
@@ -20,8 +20,7 @@ from trow.lib.background import every, in_background
 from trow.registry.events import Action, Event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
     from trow.audit.webhook import Target, Webhook
     from trow.config import Config
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from trow.registry.events import AuditRecords
     from trow.registry.ports import Outbox
 
-_KEY: Final = "audit.pem"
 _LOOK_SECONDS: Final = 1.0
 
 
@@ -48,44 +46,42 @@ async def audit_of(config: Config, outbox: Outbox, metrics: Metrics) -> AsyncIte
     Raises:
         AuditError, ValueError: it cannot be kept; the message says what to do.
     """
+    tls = config.listen.tls
+    # These are read again while the server runs, and change who may do what.
+    files = (config.auth.users_file, tls.certificate if tls is not None else None, config.tokens.keys)
     async with contextlib.AsyncExitStack() as stack:
         part = await stack.enter_async_context(_trail(config, metrics))
-        changes = ConfigurationChanges(_watched_files(config), outbox, part.trail)
+        changes = ConfigurationChanges([path for path in files if path is not None], outbox, part.trail)
         await stack.enter_async_context(in_background(every(_LOOK_SECONDS, changes.look)))
         yield part
 
 
 @contextlib.asynccontextmanager
 async def _trail(config: Config, metrics: Metrics) -> AsyncIterator[AuditPart]:
-    if not config.audit.enabled:
+    audit = config.audit
+    if not audit.enabled:
         disabled = NoAudit()
         yield AuditPart(disabled, disabled)
         return
     path = config.data_dir / FILE_NAME
-    trail = _open(config, path)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, trail.close)
-        for sink in _sinks(config):
-            trail.add_sink(sink)
-        webhook = await stack.enter_async_context(_webhook(config, trail))
-        _add_metrics(metrics, trail, webhook)
-        trail.record(_started(config))
-        yield AuditPart(trail, AuditQueries(path))
-
-
-def _open(config: Config, path: Path) -> AuditTrail:
-    audit = config.audit
-    return AuditTrail(
+    trail = AuditTrail(
         path,
-        SigningKey.load_or_make(_key(config)),
+        SigningKey.load_or_make(config.data_dir / KEY_FILE),
         fail_closed=audit.fail_closed,
         retention=Retention(audit.retention, audit.max_size),
         webhook=audit.webhook is not None,
     )
-
-
-def _key(config: Config) -> Path:
-    return config.data_dir / "keys" / _KEY
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, trail.close)
+        if audit.file is not None:
+            trail.add_sink(FileSink(audit.file, most_bytes=audit.file_size, keep=audit.file_keep))
+        if audit.stdout:
+            trail.add_sink(StreamSink(sys.stdout.fileno()))
+        webhook = await stack.enter_async_context(_webhook(config, trail))
+        _add_metrics(metrics, trail, webhook)
+        # Two runs with the same settings have the same hash.
+        trail.record(Event(Action.CONFIGURATION, detail=f"started with settings {config.fingerprint}"))
+        yield AuditPart(trail, AuditQueries(path))
 
 
 def try_audit(config: Config) -> None:
@@ -96,18 +92,10 @@ def try_audit(config: Config) -> None:
     """
     if not config.audit.enabled:
         return
-    SigningKey.try_to_load(_key(config))
+    SigningKey.try_to_load(config.data_dir / KEY_FILE)
     try_writer(config.data_dir / FILE_NAME)
     if config.audit.webhook is not None:
         _target(config, config.audit.webhook)
-
-
-def _sinks(config: Config) -> Iterator[FileSink | StreamSink]:
-    audit = config.audit
-    if audit.file is not None:
-        yield FileSink(audit.file, most_bytes=audit.file_size, keep=audit.file_keep)
-    if audit.stdout:
-        yield StreamSink(sys.stdout.fileno())
 
 
 @contextlib.asynccontextmanager
@@ -147,14 +135,3 @@ def _add_metrics(metrics: Metrics, trail: AuditTrail, webhook: Webhook | None) -
         "Failed requests to the webhook",
         lambda: webhook.failures if webhook else 0,
     )
-
-
-def _started(config: Config) -> Event:
-    """With which settings this run goes on; two runs with the same ones have the same hash."""
-    return Event(Action.CONFIGURATION, detail=f"started with settings {config.fingerprint}")
-
-
-def _watched_files(config: Config) -> Sequence[Path]:
-    """What is read again while the server runs, and changes who may do what."""
-    certificate = config.listen.tls.certificate if config.listen.tls is not None else None
-    return [path for path in (config.auth.users_file, certificate, config.tokens.keys) if path is not None]

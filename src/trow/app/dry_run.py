@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trow.config import Bind, Config
-    from trow.http.server import Address
 
 
 def try_start(config: Config, *, new_database: bool = False) -> Sequence[str]:
@@ -39,31 +38,27 @@ def try_start(config: Config, *, new_database: bool = False) -> Sequence[str]:
     Raises:
         StartError: it could not; as `serve` would say it.
     """
+    listen, admission = config.listen, config.admission
+    further = (
+        (listen.client_tls.bind if listen.client_tls is not None else None, CLIENT_TLS),
+        (admission.bind, ADMISSION_BIND),
+        (listen.probes, PROBES_BIND),
+    )
     with start_errors(config), try_to_hold(config.data_dir), contextlib.ExitStack() as held:
         check_database(config.data_dir, new=new_database)
-        for bind in config.listen.bind:
+        for bind in listen.bind:
             _hold(held, bind, LISTEN_BIND)
         _try_files(config)
         asyncio.run(_try_cluster(config))
-        for bind, setting in _further(config):
-            _hold(held, bind, setting)
+        for other, setting in further:
+            if other is not None:
+                _hold(held, other, setting)
         return list(_notes(config))
 
 
-def _hold(held: contextlib.ExitStack, bind: Bind, setting: str) -> Sequence[Address]:
-    addresses = reserve(bind.host, bind.port, setting)
-    for address in addresses:
+def _hold(held: contextlib.ExitStack, bind: Bind, setting: str) -> None:
+    for address in reserve(bind.host, bind.port, setting):
         held.callback(address.reservation.close)
-    return addresses
-
-
-def _further(config: Config) -> Iterator[tuple[Bind, str]]:
-    if config.listen.client_tls is not None:
-        yield config.listen.client_tls.bind, CLIENT_TLS
-    if config.admission.bind is not None:
-        yield config.admission.bind, ADMISSION_BIND
-    if config.listen.probes is not None:
-        yield config.listen.probes, PROBES_BIND
 
 
 def _try_files(config: Config) -> None:

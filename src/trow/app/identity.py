@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trow.access.permissions import EVERYTHING, Permission, expand
-from trow.access.rules import Rule, Subjects
 from trow.app.kubernetes import client_of
+from trow.app.stores import offline_metadata
 from trow.config import read_password
 from trow.identity import keys
 from trow.identity.authenticator import AuthenticatorChain, Verifiers
 from trow.identity.authorizer import AuthorizerChain
+from trow.identity.impersonation import Impersonated, KnownIdentities
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.robots import RobotVerifier
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
 from trow.lib.background import in_background
+from trow.lib.datadir import DATABASE
+from trow.lib.errors import StartError
 from trow.lib.file_watch import keep_fresh
-from trow.lib.globs import RepositoryGlob
+from trow.oci.errors import OciError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from trow.access.ports import RobotTokens
-    from trow.config import AccessRule, Config, Kubernetes
-    from trow.config import OidcIssuer as OidcSettings
-    from trow.identity.oidc import IssuerSettings, OidcIssuer
+    from trow.access.identity import Identity
+    from trow.access.permissions import Permission
+    from trow.access.ports import RobotToken, RobotTokens
+    from trow.access.rules import Decision
+    from trow.config import Config, Kubernetes
+    from trow.identity.oidc import OidcIssuer
     from trow.identity.users import Passwords
     from trow.kube.reviews import Reviews
     from trow.oci.names import Repository
@@ -45,11 +50,6 @@ class Identities:
     tokens: RegistryTokens
 
 
-def keys_folder(config: Config) -> Path:
-    """Where the keys of tokens are."""
-    return config.tokens.keys or config.data_dir / "keys"
-
-
 @contextlib.asynccontextmanager
 async def identities_of(
     config: Config, metadata: Metadata, robots: RobotTokens, observe: Callable[[str, float], None]
@@ -60,17 +60,18 @@ async def identities_of(
         ValueError: a file or a setting cannot be used; the message says what to do.
     """
     async with reviews_of(config.kubernetes, observe) as reviews:
-        signing_keys, users = keys.load_or_create(keys_folder(config)), users_of(config)
+        signing_keys, users = keys.load_or_create(config.keys_folder), users_of(config)
         tokens = RegistryTokens(signing_keys, config.tokens.service, config.tokens.lifetime)
         authenticator = None
         if config.authenticated:
+            audiences = config.kubernetes.audiences
             authenticator = AuthenticatorChain(
                 Verifiers(
                     tokens=tokens,
                     robots=RobotVerifier(robots),
                     passwords=passwords_of(config, users),
                     issuers=issuers_of(config),
-                    kubernetes=_service_accounts(config.kubernetes, reviews),
+                    kubernetes=ServiceAccountTokens(reviews, audiences) if reviews and audiences else None,
                 )
             )
 
@@ -84,7 +85,7 @@ async def identities_of(
 
 def try_identities(config: Config) -> None:
     """See whether the files of `identities_of` can be used; nothing is made. Raises like that."""
-    keys.try_to_load(keys_folder(config))
+    keys.try_to_load(config.keys_folder)
     passwords_of(config, users_of(config))
     issuers_of(config)
 
@@ -123,79 +124,72 @@ def issuers_of(config: Config) -> dict[str, OidcIssuer]:
     """The issuers whose tokens are believed, by their ``iss``."""
     if not config.auth.oidc:
         return {}
-    from trow.identity.oidc import OidcIssuer, conflict_between  # noqa: PLC0415 - like the API server's client
+    from trow.identity.oidc import IssuerSettings, OidcIssuer, conflict_between  # noqa: PLC0415 - see trow.app.kubernetes
 
-    settings = [_issuer_settings(each) for each in config.auth.oidc]
+    settings = [
+        IssuerSettings(
+            name=each.name,
+            url=each.issuer,
+            audiences=each.audiences,
+            algorithms=each.algorithms,
+            username_claim=each.username_claim,
+            username_prefix=each.username_prefix,
+            groups_claim=each.groups_claim or "",
+            groups_prefix=each.groups_prefix,
+            required=each.required_claims,
+            jwks_uri=each.jwks_uri or "",
+            ca_file=each.ca_file,
+        )
+        for each in config.auth.oidc
+    ]
     if wrong := conflict_between(settings):
         raise ValueError(wrong)
     return {each.url: OidcIssuer(each) for each in settings}
-
-
-def _issuer_settings(issuer: OidcSettings) -> IssuerSettings:
-    from trow.identity.oidc import IssuerSettings  # noqa: PLC0415 - see above
-
-    return IssuerSettings(
-        name=issuer.name,
-        url=issuer.issuer,
-        audiences=issuer.audiences,
-        algorithms=issuer.algorithms,
-        username_claim=issuer.username_claim,
-        username_prefix=issuer.username_prefix,
-        groups_claim=issuer.groups_claim or "",
-        groups_prefix=issuer.groups_prefix,
-        required=issuer.required_claims,
-        jwks_uri=issuer.jwks_uri or "",
-        ca_file=issuer.ca_file,
-    )
-
-
-def _service_accounts(kubernetes: Kubernetes, reviews: Reviews | None) -> ServiceAccountTokens | None:
-    if reviews is None or not kubernetes.audiences:
-        return None
-    return ServiceAccountTokens(reviews, kubernetes.audiences)
 
 
 def authorizer_of(
     config: Config, exists: Callable[[Repository], Awaitable[bool]], reviews: Reviews | None
 ) -> AuthorizerChain:
     """Who may do what by these settings; ``exists`` tells whether a repository is there already."""
+    kubernetes, rbac = config.kubernetes, None
+    if reviews is not None and kubernetes.authorization:
+        repositories = RepositoryMap(
+            namespaces=kubernetes.namespaces,
+            default_namespace=kubernetes.default_namespace or "",
+            proxied=kubernetes.proxied_prefixes,
+            shared=kubernetes.shared_prefixes,
+        )
+        rbac = RbacAuthorizer(reviews, repositories, exists, anonymous=kubernetes.anonymous)
     return AuthorizerChain(
-        list(rules_of(config)),
-        anonymous=config.auth.anonymous or "none",
-        external=_rbac(config.kubernetes, exists, reviews),
-        open_to_all=config.open_to_all,
+        config.rules, anonymous=config.auth.anonymous or "none", external=rbac, open_to_all=config.open_to_all
     )
 
 
-def _rbac(
-    kubernetes: Kubernetes, exists: Callable[[Repository], Awaitable[bool]], reviews: Reviews | None
-) -> RbacAuthorizer | None:
-    if reviews is None or not kubernetes.authorization:
-        return None
-    repositories = RepositoryMap(
-        namespaces=kubernetes.namespaces,
-        default_namespace=kubernetes.default_namespace or "",
-        proxied=kubernetes.proxied_prefixes,
-        shared=kubernetes.shared_prefixes,
+def can_i(config: Config, who: Impersonated, permission: Permission, repository: Repository) -> Decision:
+    """Decide as the server would.
+
+    Raises:
+        StartError: it cannot be decided; the message says what to do.
+    """
+
+    def robot_tokens() -> Sequence[RobotToken]:
+        with offline_metadata(config.data_dir) as metadata:
+            return metadata.robot_tokens()
+
+    async def exists(name: Repository) -> bool:
+        if not (config.data_dir / DATABASE).exists():
+            return False
+        with offline_metadata(config.data_dir) as metadata:
+            return metadata.has_repository(name)
+
+    async def decide(identity: Identity) -> Decision:
+        async with reviews_of(config.kubernetes) as reviews:
+            return await authorizer_of(config, exists, reviews).decide(identity, permission, repository)
+
+    known = KnownIdentities(
+        lambda: passwords_of(config, users_of(config)), lambda: issuers_of(config).values(), robot_tokens
     )
-    return RbacAuthorizer(reviews, repositories, exists, anonymous=kubernetes.anonymous)
-
-
-def rules_of(config: Config) -> Iterator[Rule]:
-    """The rules of the configuration; the one user who needs none comes first."""
-    if config.auth.user is not None:
-        everything = (RepositoryGlob("**"),)
-        yield Rule("auth.user", Subjects(users=frozenset({config.auth.user})), everything, EVERYTHING)
-    for number, rule in enumerate(config.access.rules):
-        name = f"access.rules[{number}]" + (f" ({rule.name})" if rule.name else "")
-        yield Rule(name, _subjects(rule), rule.repositories, expand([Permission(action) for action in rule.actions]))
-
-
-def _subjects(rule: AccessRule) -> Subjects:
-    return Subjects(
-        users=frozenset(rule.users),
-        groups=frozenset(rule.groups),
-        issuer=rule.issuer,
-        claims=tuple(sorted(rule.claims.items())),
-        anonymous=rule.anonymous,
-    )
+    try:
+        return asyncio.run(decide(known.identity_of(who, time.time())))
+    except (OciError, ValueError) as error:
+        raise StartError(str(error)) from error

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from trow.config.schema import Kubernetes
-    from trow.kube.access import ClusterAccess
     from trow.kube.client import KubeClient
 
 
@@ -24,21 +23,18 @@ async def client_of(
         AccessError: a file of the settings cannot be used.
     """
     # The client takes as much memory as all else: it is loaded where it is used.
+    from trow.kube.access import ClusterAccess  # noqa: PLC0415
     from trow.kube.client import KubeClient  # noqa: PLC0415
+    from trow.kube.kubeconfig import access_of  # noqa: PLC0415
 
-    client = KubeClient(_access(settings), total_seconds=settings.timeout, observe=observe)
+    if settings.kubeconfig is not None:
+        access = access_of([settings.kubeconfig])
+    elif settings.api_server is not None:
+        access = ClusterAccess(settings.api_server, settings.ca_file, settings.token_file or "")
+    else:
+        access = ClusterAccess.in_pod(os.environ)
+    client = KubeClient(access, total_seconds=settings.timeout, observe=observe)
     try:
         yield client
     finally:
         await client.close()
-
-
-def _access(settings: Kubernetes) -> ClusterAccess:
-    from trow.kube.access import ClusterAccess  # noqa: PLC0415 - see above
-    from trow.kube.kubeconfig import access_of  # noqa: PLC0415
-
-    if settings.kubeconfig is not None:
-        return access_of([settings.kubeconfig])
-    if settings.api_server is not None:
-        return ClusterAccess(settings.api_server, settings.ca_file, settings.token_file or "")
-    return ClusterAccess.in_pod(os.environ)

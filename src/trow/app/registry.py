@@ -48,7 +48,22 @@ class Registry:
 @contextlib.asynccontextmanager
 async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: Metrics) -> AsyncIterator[Registry]:
     """Build it from the settings. What a crash has left of uploads is removed first."""
-    sessions = _sessions(config, stores)
+    settings, limits = config.registry, config.limits
+    bounds = UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository)
+    sessions = Sessions(
+        stores.blobs,
+        stores.uploads,
+        bounds,
+        expiry=settings.upload_expiry,
+        empty_expiry=settings.empty_upload_expiry,
+        kept_open=min(MOST_KEPT_OPEN, capacity_of(config).sessions),
+    )
+    rules = PublishRules(
+        sparse_images=settings.sparse_images,
+        sparse_indexes=settings.sparse_indexes,
+        strict_sizes=settings.strict_sizes,
+        most_tags=limits.max_tags_per_push,
+    )
     transfers = TransferTracker(audit, config.audit.pull_idle)
 
     async def housekeeping() -> None:
@@ -68,23 +83,11 @@ async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: 
         yield Registry(
             metadata=stores.metadata,
             pull=Pull(stores.blobs, stores.metadata),
-            push=Push(stores.blobs, stores.metadata, sessions, most_bytes=config.registry.max_blob_size),
-            publish=Publish(stores.blobs, stores.metadata, _publish_rules(config), metrics.wrong_sizes),
+            push=Push(stores.blobs, stores.metadata, sessions, most_bytes=settings.max_blob_size),
+            publish=Publish(stores.blobs, stores.metadata, rules, metrics.wrong_sizes),
             browse=Browse(stores.metadata),
             transfers=transfers,
         )
-
-
-def _sessions(config: Config, stores: Stores) -> Sessions:
-    settings, limits = config.registry, config.limits
-    return Sessions(
-        stores.blobs,
-        stores.uploads,
-        UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository),
-        expiry=settings.upload_expiry,
-        empty_expiry=settings.empty_upload_expiry,
-        kept_open=min(MOST_KEPT_OPEN, capacity_of(config).sessions),
-    )
 
 
 @contextlib.asynccontextmanager
@@ -100,12 +103,3 @@ async def _recovered(config: Config, stores: Stores, sessions: Sessions) -> Asyn
     finally:  # also where the start itself fails: sessions of the last run go on after the next one
         await sessions.close()
         mark.clear()
-
-
-def _publish_rules(config: Config) -> PublishRules:
-    return PublishRules(
-        sparse_images=config.registry.sparse_images,
-        sparse_indexes=config.registry.sparse_indexes,
-        strict_sizes=config.registry.strict_sizes,
-        most_tags=config.limits.max_tags_per_push,
-    )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import uvloop
 
 from trow.app.application import application_of
-from trow.app.listeners import LISTEN_BIND, Listeners
+from trow.app.listeners import LISTEN_BIND, for_client_tls, for_clients, for_probes, for_webhooks
 from trow.app.stores import check_database, damaged
 from trow.audit.errors import AuditError
 from trow.http.connection_monitor import ConnectionMonitor
+from trow.http.listeners import Listeners
 from trow.http.server import ListenError, reserve
 from trow.lib import logs
 from trow.lib.background import in_background
@@ -29,7 +30,6 @@ from trow.lib.threads import ThreadsError, require_threads, started_pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from trow.app.application import Application
     from trow.config import Config
 
 Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str], Sequence[str]], None]"
@@ -78,41 +78,33 @@ def start_errors(config: Config) -> Iterator[None]:
 
 
 async def _serve(config: Config, announce: Announce, output: logs.Output) -> None:
-    stopping = _stop_signals()
-    asyncio.get_running_loop().set_default_executor(started_pool(_THREADS, "trow-work"))
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.set_default_executor(started_pool(_THREADS, "trow-work"))
     require_threads(_LATER_THREADS)
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port, LISTEN_BIND)]
     async with contextlib.AsyncExitStack() as stack:
-        application = await stack.enter_async_context(application_of(config, output))
+        enter = stack.enter_async_context
+        application = await enter(application_of(config, output))
+        metrics = application.metrics
         stack.push_async_callback(application.cut_off)
-        monitor = stack.enter_context(_monitoring(application))
-        listeners = Listeners(config, application, monitor)
-        client_tls = await stack.enter_async_context(listeners.client_tls())
-        webhooks = await stack.enter_async_context(listeners.webhooks())
-        probes = await stack.enter_async_context(listeners.probes())
-        await stack.enter_async_context(listeners.registry(addresses))
+        monitor = ConnectionMonitor(application.connections)
+        metrics.add_gauge("trow_connections_open", "Connections of clients", monitor.count)
+        metrics.count_ended(monitor.ended)
+        monitor.start(loop)
+        stack.callback(monitor.stop)
+        listeners = Listeners(config, monitor)
+        certified, webhooks, probes = list[str](), list[str](), list[str]()
+        if config.listen.client_tls and (part := application.client_tls):
+            certified += await enter(for_client_tls(config, part, config.listen.client_tls.bind, listeners))
+        if config.admission.bind and (webhook_part := application.webhooks):
+            webhooks += await enter(for_webhooks(config, webhook_part, config.admission.bind, listeners, metrics))
+        if config.listen.probes:
+            probes += await enter(for_probes(application.probes, config.listen.probes, listeners))
+        await enter(for_clients(config, application.registry, listeners, addresses, application.reload_certificate))
         settle_memory()
-        announce([*map(str, addresses)], webhooks, probes, client_tls)
-        async with in_background(lambda: return_memory(lambda: application.metrics.answered + monitor.left)):
+        announce([*map(str, addresses)], webhooks, probes, certified)
+        async with in_background(lambda: return_memory(lambda: metrics.answered + monitor.left)):
             await stopping.wait()
         log.info("stopping: finishing the requests in flight")
-
-
-@contextlib.contextmanager
-def _monitoring(application: Application) -> Iterator[ConnectionMonitor]:
-    monitor = ConnectionMonitor(application.connections)
-    application.metrics.add_gauge("trow_connections_open", "Connections of clients", monitor.count)
-    application.metrics.count_ended(monitor.ended)
-    monitor.start(asyncio.get_running_loop())
-    try:
-        yield monitor
-    finally:
-        monitor.stop()
-
-
-def _stop_signals() -> asyncio.Event:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+# Below the data directory.
+KEY_FILE: Final = "keys/audit.pem"
 _ID_LENGTH: Final = 16
 
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from trow.audit.record import Record
     from trow.cli.parser import Commands, Parser
 
-_KEY: Final = Path("keys") / "audit.pem"
 _FILTERS: Final = {
     "repository": ("--repo", "NAME", "a repository, or 'team-a/*' for all below team-a"),
     "user": ("--user", "USER", "the user who did it"),
@@ -258,7 +257,7 @@ def _public_keys(args: argparse.Namespace) -> Mapping[str, PublicKey]:
     if args.public_key:
         found = [keys.PublicKey.load(path) for path in args.public_key]
     else:
-        path = _directory(args) / _KEY
+        path = _directory(args) / keys.KEY_FILE
         found = [keys.SigningKey.load(path).public] if path.exists() else []
     return {key.id: key for key in found}
 
@@ -282,7 +281,7 @@ def _run_anchor(args: argparse.Namespace) -> int:
     directory = _directory(args)
     try:
         with opened(directory / database.FILE_NAME) as connection:
-            key = keys.SigningKey.load(directory / _KEY)
+            key = keys.SigningKey.load(directory / keys.KEY_FILE)
             found = queries.anchors(connection)
     except AuditError as error:
         return failed(error)

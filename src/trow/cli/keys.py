@@ -72,7 +72,6 @@ def run_list(args: argparse.Namespace) -> int:
 
 def _folder(args: argparse.Namespace) -> Path:
     config = options.resolved(args).config
-    if config.tokens.keys is not None:
-        return config.tokens.keys
-    require_registry(config.data_dir)
-    return config.data_dir / "keys"
+    if config.tokens.keys is None:
+        require_registry(config.data_dir)
+    return config.keys_folder

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from trow.app import recover  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        tables, kept = recover(config)
+        tables, kept = recover(config.data_dir)
     except StartError as error:
         return failed(error)
     for table in tables:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from trow.access.permissions import EVERYTHING, Permission, expand
+from trow.access.rules import Rule, Subjects
 from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl
 from trow.lib.globs import RepositoryGlob
 from trow.lib.urls import is_loopback
+from trow.policy.images import registry_of
+from trow.policy.paths import Path as FieldPath
+from trow.policy.pods import Kind
 
 
 def _setting(text: str, *, flag: str = "", minimum: float | None = None, maximum: float | None = None) -> Meta:
@@ -375,6 +381,18 @@ class AccessRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repositories: tuple[RepositoryGlob, ...] = (RepositoryGlob("**"),)
     actions: tuple[Literal["pull", "push", "attach", "tag-overwrite", "delete", "list", "audit", "admin"], ...]
 
+    def rule(self, number: int) -> Rule:
+        """The rule that it stands for; ``number`` is its place in access.rules."""
+        name = f"access.rules[{number}]" + (f" ({self.name})" if self.name else "")
+        subjects = Subjects(
+            users=frozenset(self.users),
+            groups=frozenset(self.groups),
+            issuer=self.issuer,
+            claims=tuple(sorted(self.claims.items())),
+            anonymous=self.anonymous,
+        )
+        return Rule(name, subjects, self.repositories, expand([Permission(action) for action in self.actions]))
+
 
 class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may do what. What no rule allows is denied."""
@@ -513,6 +531,11 @@ class ExtraKind(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     paths: tuple[str, ...]
     resource: str = ""
 
+    @property
+    def object_kind(self) -> Kind:
+        """The kind, as objects name it."""
+        return Kind(self.group, self.kind)
+
 
 class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the policies of images are enforced in a cluster."""
@@ -648,6 +671,25 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _setting("How long its authority is good; another one takes over with a third of that left.", minimum=20),
     ] = Duration(365 * 86400)
 
+    @property
+    def registry_names(self) -> tuple[str, ...]:
+        """The hosts of admission.registries, as they are compared with those of images."""
+        return tuple(map(registry_of, self.registries))
+
+    @property
+    def kind_paths(self) -> dict[Kind, list[FieldPath]]:
+        """Where the kinds of admission.extra_kinds name images."""
+        return {each.object_kind: [*map(FieldPath.parse, each.paths)] for each in self.extra_kinds}
+
+    @property
+    def callable_names(self) -> tuple[str, ...]:
+        """The names and addresses by which the API server may call the webhooks."""
+        hosts: list[str] = []
+        if self.service is not None:
+            name, namespace = self.service.name, self.service.namespace
+            hosts = [f"{name}.{namespace}.svc", f"{name}.{namespace}", f"{name}.{namespace}.svc.cluster.local"]
+        return (*hosts, *([urlsplit(self.url).hostname or ""] if self.url else []), *self.certificate_names)
+
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is written to standard error, one line for each event."""
@@ -714,6 +756,26 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def anonymous_access(self) -> Literal["none", "pull", "all"]:
         """What a request without credentials may do."""
         return "all" if self.open_to_all else self.auth.anonymous or "none"
+
+    @property
+    def allows_anonymous(self) -> bool:
+        """Whether anything can be allowed to a request without credentials."""
+        by_rule = any(rule.anonymous for rule in self.access.rules)
+        return by_rule or self.kubernetes.anonymous or self.anonymous_access != "none"
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Who may do what; the one user who needs no rule comes first."""
+        rules = tuple(rule.rule(number) for number, rule in enumerate(self.access.rules))
+        if self.auth.user is None:
+            return rules
+        subjects = Subjects(users=frozenset({self.auth.user}))
+        return (Rule("auth.user", subjects, (RepositoryGlob("**"),), EVERYTHING), *rules)
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where the keys of registry tokens are."""
+        return self.tokens.keys or self.data_dir / "keys"
 
     @property
     def judges_images(self) -> bool:

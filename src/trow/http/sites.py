@@ -18,6 +18,7 @@ from trow.oci.errors import Denied, RequestInvalid
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from trow.config import Config
     from trow.http.request import Request
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -43,6 +44,19 @@ class Sites:
         self._origins = frozenset(origins)
         self._own = own
         self._known = functools.lru_cache(maxsize=1024)(self._look_up)
+
+    @classmethod
+    def of(cls, config: Config) -> Sites:
+        """As the settings say: without credentials, the name that a request comes by tells whose page it is from."""
+        url = config.listen.public_url
+        origins = {*config.listen.cors, *([origin_of(url)] if url else [])}
+        if not config.open_to_all:
+            return cls(None, origins, own=True)
+        if not config.loopback:  # nobody knows by which names other machines reach it
+            return cls(None, origins, own=False)
+        named = [urlsplit(url).netloc] if url else []
+        hosts = filter(None, map(parse_host, [*named, *config.admission.registries]))
+        return cls({host.name for host in hosts}, origins, own=True)
 
     def check(self, request: Request) -> None:
         """See that the request comes by a name of this registry, and that no page of another site writes.

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from trow.lib.errors import DatabaseError, SchemaError
+from trow.lib.datadir import DATABASE, hold, require_registry, was_used
+from trow.lib.errors import DatabaseError, SchemaError, StartError
 from trow.lib.files import make_file, make_folder, sync_folder
 from trow.metadata import sql
 from trow.metadata.store import SCHEMA
@@ -40,37 +41,42 @@ class Salvaged:
     whole: bool
 
 
-def replace_damaged(path: Path, quarantine: Path) -> tuple[Sequence[Salvaged], Path]:
-    """Put a new database with all that can be read in the place of a damaged one.
+def recover(directory: Path) -> tuple[Sequence[Salvaged], Path]:
+    """Copy what can be read into a new database and put it in place of the damaged one.
 
     Args:
-        path: the database; no server uses it.
-        quarantine: where the damaged one gets a folder of its own.
+        directory: the data directory.
 
     Returns:
-        What became of each table, and that folder.
+        What became of each table, and the folder where the damaged database is now.
 
     Raises:
-        DatabaseError: it is impossible, and nothing was changed.
+        StartError: there is no registry, or it cannot be done, and nothing was changed; the message says what to do.
     """
-    new = path.with_name(f"{path.name}.recovered")
-    new.unlink(missing_ok=True)
-    try:
-        tables = salvage(path, new)
-        kept = quarantine / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        make_folder(kept)
-        os.link(path, kept / path.name)  # a second name: there always is a database
-    except (DatabaseError, OSError) as error:
+    if not was_used(directory):
+        require_registry(directory)
+    path = directory / DATABASE
+    with hold(directory):
+        if not path.exists():
+            raise StartError(f"{path} is missing; put it back from a backup, or start with trow serve --new-database")
+        new = path.with_name(f"{path.name}.recovered")
         new.unlink(missing_ok=True)
-        raise DatabaseError(str(error)) from error
-    for suffix in ("-wal", "-shm"):  # the log goes away first, lest it is taken for one of the new database
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(kept / part.name)
-    new.replace(path)
-    sync_folder(kept)
-    sync_folder(path.parent)
-    return tables, kept
+        kept = directory / "quarantine" / f"database-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        try:
+            tables = salvage(path, new)
+            make_folder(kept)
+            os.link(path, kept / path.name)  # a second name: there always is a database
+        except (DatabaseError, OSError) as error:
+            new.unlink(missing_ok=True)
+            raise StartError(f"{path} cannot be recovered: {error}; put it back from a backup") from error
+        for suffix in ("-wal", "-shm"):  # the log goes away first, lest it is taken for one of the new database
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(kept / part.name)
+        new.replace(path)
+        sync_folder(kept)
+        sync_folder(path.parent)
+        return tables, kept
 
 
 @connections.database_errors()

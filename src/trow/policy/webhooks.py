@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from trow.policy.decide import PolicyException
+    from trow.policy.pods import Kind
     from trow.policy.rules import Policy
 
 Manifest: TypeAlias = "Mapping[str, object]"
@@ -79,14 +80,6 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
-    """Objects of one kind, as rules of webhooks name them; ``*`` are those of all kinds of the group."""
-
-    group: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Asking:
     """Everything that decides what the API server asks.
 
@@ -96,7 +89,7 @@ class Asking:
         compiled: whether the API server enforces a policy too, as far as it can.
         registries: names of this registry, as images have them.
         excluded: namespaces that it never asks about.
-        extra: what names images beside what is built in and what is well known.
+        extra: further kinds that name images, and their resource; "" where nobody has written that.
     """
 
     policies: Sequence[Policy]
@@ -104,7 +97,7 @@ class Asking:
     exceptions: Sequence[PolicyException] = ()
     registries: Collection[str] = ()
     excluded: Collection[str] = ()
-    extra: Sequence[Resource] = ()
+    extra: Sequence[tuple[Kind, str]] = ()
 
 
 def validating(asking: Asking, call: Call) -> Sequence[Manifest]:
@@ -246,15 +239,16 @@ def _rules_of_pods() -> Iterator[Manifest]:
     yield _rule("", ("pods/ephemeralcontainers",), ("UPDATE",))  # kubectl debug
 
 
-def _rules_of_makers(extra: Iterable[Resource]) -> Iterator[Manifest]:
+def _rules_of_makers(extra: Iterable[tuple[Kind, str]]) -> Iterator[Manifest]:
     resources: dict[str, dict[str, None]] = defaultdict(dict)
-    for group, kind in POD_SPECS:
-        if kind != POD:
-            resources[group][f"{kind.lower()}s"] = None
+    for group, name in POD_SPECS:
+        if name != POD:
+            resources[group][f"{name.lower()}s"] = None
     for known in WELL_KNOWN.values():
         resources[known.kind.group][known.resource] = None
-    for each in extra:
-        resources[each.group][each.name] = None
+    for kind, resource in extra:
+        if not kind.known and kind not in WELL_KNOWN:
+            resources[kind.group][resource or "*"] = None
     # The API server takes no list in which a star has company.
     yield from (_rule(group, ("*",) if "*" in names else tuple(names)) for group, names in resources.items())
 

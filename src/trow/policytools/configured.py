@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from trow.policy import configured
 from trow.policy.aliases import aliases_of, under_all_names
-from trow.policy.images import registry_of
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -18,13 +17,8 @@ if TYPE_CHECKING:
 
 def adapted(config: Config) -> Callable[[Policy], Policy]:
     """A function that makes a policy cover images by all names that they have here."""
-    registries = [*map(registry_of, config.admission.registries)]
-    aliases = aliases_of(config.admission.pull_through, registries)
-
-    def adapt(policy: Policy) -> Policy:
-        return under_all_names(policy, aliases)
-
-    return adapt
+    aliases = aliases_of(config.admission.pull_through, config.admission.registry_names)
+    return lambda policy: under_all_names(policy, aliases)
 
 
 def configured_policy(config: Config) -> Policy | None:

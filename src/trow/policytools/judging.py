@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from trow.policy.changes import prefixes_of, reference_of, renamed
 from trow.policy.decide import DEFAULT, INVALID, Finding, ImageRequest, Rules, finding_of
 from trow.policy.facts import ImageFacts, Need
-from trow.policy.images import registry_of
 from trow.policy.kinds import is_filled_in
 from trow.policy.pods import default_pull_policy
 from trow.policy.rules import Effect, Mode
@@ -81,7 +80,7 @@ class ClusterSettings:
     def of(cls, config: Config) -> ClusterSettings:
         """What a configuration says."""
         settings = config.admission
-        return cls(frozenset(map(registry_of, settings.registries)), prefixes_of(settings.pull_through))
+        return cls(frozenset(settings.registry_names), prefixes_of(settings.pull_through))
 
     def may_have(self, image: ImageReference) -> bool:
         """Whether it may know the image."""

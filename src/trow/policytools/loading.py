@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 from trow.admission.image_extractor import ImageExtractor
 from trow.config import Config, ConfigError, load
 from trow.policy.decide import PolicyException, Rules
-from trow.policy.paths import Path as FieldPath
-from trow.policy.pods import Kind
 from trow.policy.resources import API_VERSION, EXCEPTION, KINDS, ManifestError, exception_of, is_ours, policy_of
 from trow.policy.rules import CONFIGURED, Policy
 from trow.policytools.configured import adapted, configured_policy
@@ -81,14 +79,15 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
         raise UnreadableFile(f"{names}: there is no policy; write {' or '.join(KINDS[:2])}, or {CONFIGURED}.default")
     _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
     _refuse_twins(names, [(f"{EXCEPTION}/{exception.name}", "") for exception in exceptions])
-    kinds = {Kind(k.group, k.kind): [*map(FieldPath.parse, k.paths)] for k in config.admission.extra_kinds}
     labels = NamespaceLabels()
     for each in read_all:
         for item in each.others:
             labels.learn(item)
     rules = Rules(tuple(policies), tuple(exceptions), labels)
     settings = ClusterSettings.of(config) if configs else ClusterSettings()
-    return Policies(rules, ImageExtractor(kinds), config.admission.excluded_namespaces, settings, labels)
+    return Policies(
+        rules, ImageExtractor(config.admission.kind_paths), config.admission.excluded_namespaces, settings, labels
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from trow.policy.kinds import WELL_KNOWN
-from trow.policy.pods import POD_SPECS
+from trow.policy.pods import POD_SPECS, Kind
 from trow.policy.resources import exception_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED
 from trow.policy.vap.regions import about, any_of
-from trow.policy.webhooks import Asking, Call, Resource, mutating, reach, validating
+from trow.policy.webhooks import Asking, Call, mutating, reach, validating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,10 +75,17 @@ def asked_about(webhook: Any) -> dict[tuple[str, str], set[str]]:
 
 
 def test_further_kinds_are_asked_about() -> None:
-    extra = [Resource("example.com", "fleets"), Resource("example.org", "*"), Resource("argoproj.io", "*")]
+    extra = [
+        (Kind("example.com", "Fleet"), "fleets"),
+        (Kind("example.org", "Ship"), ""),
+        (Kind("argoproj.io", "Argo"), ""),
+        (Kind("argoproj.io", "Rollout"), "rollouts"),
+        (Kind("apps", "Deployment"), "*"),
+    ]
     asked = asked_about(webhooks(validating(asking(extra=extra), CALL))["validate.trow.io"])
     assert {("example.com", "fleets"), ("example.org", "*"), ("argoproj.io", "*")} <= set(asked)
     assert ("argoproj.io", "rollouts") not in asked  # the API server takes no list in which a star has company
+    assert ("apps", "*") not in asked  # what is built in is asked about by its own resources
 
 
 def test_the_excluded_namespaces_are_left_alone() -> None:

@@ -12,11 +12,10 @@ import pytest
 import factories
 from support.core import REPO, digest, publication
 from support.metadata import EmbeddedMetadata
-from trow.app.stores import recover
-from trow.config import Config
 from trow.lib.datadir import hold
 from trow.lib.errors import StartError
 from trow.metadata.inventory import SqliteInventory
+from trow.metadata.salvage import recover
 from trow.registry.fsck import Fsck
 from trow.registry.ports import BlobRecord
 from trow.storage.filesystem import FilesystemBlobs
@@ -71,7 +70,7 @@ def spoil(database: Path, name: str, kind: str = "leaf") -> set[tuple[object, ..
 async def test_a_whole_database_is_copied_as_it_is(tmp_path: Path) -> None:
     await fill(tmp_path)
     before = content(tmp_path / "trow.db")
-    tables, kept = recover(Config(data_dir=tmp_path))
+    tables, kept = recover(tmp_path)
     assert all(table.whole for table in tables)
     assert content(tmp_path / "trow.db") == before
     assert content(kept / "trow.db") == before
@@ -87,7 +86,7 @@ async def test_numbers_of_repositories_go_on(name: str | None, tmp_path: Path) -
         before = await metadata.generation()
     if name:
         spoil(tmp_path / "trow.db", name)
-    recover(Config(data_dir=tmp_path))
+    recover(tmp_path)
     with contextlib.closing(EmbeddedMetadata(tmp_path / "trow.db")) as metadata:
         assert await metadata.generation() > before
 
@@ -99,7 +98,7 @@ async def test_a_damaged_page_costs_the_rows_on_it_alone(name: str, tmp_path: Pa
     database = tmp_path / "trow.db"
     before = content(database)
     lost = spoil(database, name)
-    tables, _ = recover(Config(data_dir=tmp_path))
+    tables, _ = recover(tmp_path)
     after = content(database)
     assert {table.table: table.whole for table in tables} == {table: table != name for table in before}
     assert {table: rows for table, rows in after.items() if table != name} == {
@@ -118,7 +117,7 @@ async def test_a_damaged_index_costs_nothing(name: str, tmp_path: Path) -> None:
     await fill(tmp_path)
     before = content(tmp_path / "trow.db")
     spoil(tmp_path / "trow.db", name)
-    recover(Config(data_dir=tmp_path))
+    recover(tmp_path)
     assert content(tmp_path / "trow.db") == before
 
 
@@ -130,7 +129,7 @@ async def test_what_was_deleted_does_not_come_back(tmp_path: Path) -> None:
         connection.execute("DELETE FROM blob_link WHERE digest > 'sha256:8'")
     before = content(database)["blob_link"]
     spoil(database, "blob_link")
-    recover(Config(data_dir=tmp_path))
+    recover(tmp_path)
     assert content(database)["blob_link"] <= before
 
 
@@ -138,7 +137,7 @@ def test_where_no_registry_is_nothing_is_made(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     for path in (tmp_path, tmp_path / "misspelt"):
         with pytest.raises(StartError, match=r"there is no registry in .*; give the --data-dir"):
-            recover(Config(data_dir=path))
+            recover(path)
     assert list(tmp_path.iterdir()) == []
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
@@ -147,10 +146,10 @@ async def test_what_cannot_be_recovered_is_left_as_it_is(tmp_path: Path) -> None
     database = tmp_path / "trow.db"
     (tmp_path / "audit.db").write_bytes(b"a trail")
     with pytest.raises(StartError, match="is missing; put it back from a backup"):
-        recover(Config(data_dir=tmp_path))
+        recover(tmp_path)
     database.write_bytes(b"\xa5" * 40_000)
     with pytest.raises(StartError, match=r"cannot be recovered: .*; put it back from a backup"):
-        recover(Config(data_dir=tmp_path))
+        recover(tmp_path)
     assert database.read_bytes() == b"\xa5" * 40_000
     assert not (tmp_path / "trow.db.recovered").exists()
 
@@ -158,7 +157,7 @@ async def test_what_cannot_be_recovered_is_left_as_it_is(tmp_path: Path) -> None
 async def test_a_database_in_use_is_not_recovered(tmp_path: Path) -> None:
     await fill(tmp_path)
     with hold(tmp_path), pytest.raises(StartError, match="in use by another trow"):
-        recover(Config(data_dir=tmp_path))
+        recover(tmp_path)
 
 
 @pytest.mark.slow
@@ -167,7 +166,7 @@ async def test_a_text_that_is_none_any_more_costs_its_row_alone(tmp_path: Path) 
     database = tmp_path / "trow.db"
     before = content(database)
     database.write_bytes(database.read_bytes().replace(b"v200sha256:", b"\xf6200sha256:"))
-    tables, _ = recover(Config(data_dir=tmp_path))
+    tables, _ = recover(tmp_path)
     assert {table.table for table in tables if not table.whole} == {"tag", "tag_event"}
     for table, rows in content(database).items():
         assert rows == {row for row in before[table] if "v200" not in row}
@@ -179,6 +178,6 @@ async def test_what_stands_in_the_way_is_told_of_and_nothing_is_changed(tmp_path
     before = content(tmp_path / "trow.db")
     (tmp_path / "quarantine").write_bytes(b"a file")
     with pytest.raises(StartError, match="quarantine"):
-        recover(Config(data_dir=tmp_path))
+        recover(tmp_path)
     assert content(tmp_path / "trow.db") == before
     assert not (tmp_path / "trow.db.recovered").exists()
