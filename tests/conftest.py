@@ -7,13 +7,16 @@ import pytest
 from conformance.summary import pytest_terminal_summary
 from support.fast import leave_out, pytest_addoption, pytest_configure
 from support.ids import pytest_make_parametrize_id
-from support.kubernetes import cluster, keep_together, kubeconfig, namespace
+from support.kubernetes import cluster, keep_together, kubeconfig, namespace, node_cluster
 from support.loop import pytest_pyfunc_call
+from support.own import own_image
 
 __all__ = [
     "cluster",
     "kubeconfig",
     "namespace",
+    "node_cluster",
+    "own_image",
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",

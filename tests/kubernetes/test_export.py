@@ -916,7 +916,7 @@ class StaticCluster(Cluster):
         items = {"apiVersion": "v1", "kind": "List", "items": [*compiled.manifests]}
         (policies / "trow.json").write_text(json.dumps(items), encoding="utf-8")
         more = ("--feature-gates", "ManifestBasedAdmissionControlConfig=true")
-        self._api._argv += [*more, "--admission-control-config-file", str(configuration)]  # noqa: SLF001 - nothing else differs
+        self._api.flags += [*more, "--admission-control-config-file", str(configuration)]
 
 
 def test_static_files_are_in_force_from_the_start(tmp_path: Path) -> None:

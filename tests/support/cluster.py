@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trustme
 import urllib3
@@ -22,13 +22,15 @@ from support.server import tail
 from tools.find import search_path, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 START_SECONDS: Final = 60  # 3 s on an idle machine, but every core of it may be at work for other tests
 STOP_SECONDS: Final = 2  # a polite API server waits for its watchers; there is nothing here that a kill can harm
 COMMAND_SECONDS: Final = 60
+SERVICES: Final = "10.0.0.0/24"
+API_SERVICE: Final = "10.0.0.1"  # the first address of the range is that of the API server
 POLL_SECONDS: Final = 0.05
 
 # The programs behind what the tests create. Signers, volumes, quotas and nodes have no part in them.
@@ -89,7 +91,7 @@ class Component:
     def __init__(self, name: str, folder: Path, *flags: str) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self._argv = [str(tool(name)), *flags]
+        self.flags = [*flags]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -97,23 +99,26 @@ class Component:
     def running(self) -> bool:
         return self._process is not None
 
+    def command(self) -> Sequence[str]:
+        return [str(tool(self.name)), *self.flags]
+
     def start(self) -> None:
         assert self._process is None, f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self._folder)
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self._folder)
             )
 
     def stop(self) -> None:
         """Ask it to end and, after a short while, end it."""
         if self._process is None:
             return
-        self._process.terminate()
-        self._process.send_signal(signal.SIGCONT)  # a paused program could not hear it
+        self.send(signal.SIGTERM)
+        self.send(signal.SIGCONT)  # a paused program could not hear it
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.send(signal.SIGKILL)
             self._process.wait()
         self._process = None
 
@@ -135,6 +140,7 @@ class Component:
 class Credentials:
     """The cluster's authority and what it signed: the API server's certificate, and that of an administrator."""
 
+    authority: trustme.CA
     ca: Path
     server: Path
     server_key: Path
@@ -143,24 +149,29 @@ class Credentials:
     tokens_key: Path
 
     @classmethod
-    def issue(cls, folder: Path) -> Credentials:
+    def issue(cls, folder: Path, *hosts: str) -> Credentials:
+        """With the names and addresses of the API server, beside those that it has everywhere."""
         authority = trustme.CA()
-        server = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
-        # The name is of no use, but Go accepts no certificate whose list of names is empty.
-        admin = authority.issue_cert("admin.test", common_name="admin", organization_name="system:masters")
+        server = authority.issue_cert(*hosts, "localhost", "kubernetes.default.svc")
         names = ("ca.crt", "server.crt", "server.key", "admin.crt", "admin.key", "tokens.key")
-        issued = cls(*(folder / name for name in names))
+        issued = cls(authority, *(folder / name for name in names))
         authority.cert_pem.write_to_path(str(issued.ca))
         write_pair(server, issued.server, issued.server_key)
-        write_pair(admin, issued.admin, issued.admin_key)
+        issued.issue_user("admin", "system:masters", issued.admin, issued.admin_key)
         tokens = trustme.CA(key_type=trustme.KeyType.ECDSA)  # any key on P-256 will do: it signs with ES256
         tokens.private_key_pem.write_to_path(str(issued.tokens_key))
         return issued
 
-    def kubeconfig(self, url: str) -> str:
-        """A configuration of the administrator; JSON is YAML."""
+    def issue_user(self, name: str, group: str, certificate: Path, key: Path) -> None:
+        """A certificate by which the API server knows a user."""
+        # The host is of no use, but Go accepts no certificate whose list of names is empty.
+        issued = self.authority.issue_cert("user.test", common_name=name, organization_name=group)
+        write_pair(issued, certificate, key)
+
+    def kubeconfig(self, url: str, certificate: Path | None = None, key: Path | None = None) -> str:
+        """A configuration of the administrator, or of the user of a certificate; JSON is YAML."""
         cluster = {"server": url, "certificate-authority": str(self.ca)}
-        user = {"client-certificate": str(self.admin), "client-key": str(self.admin_key)}
+        user = {"client-certificate": str(certificate or self.admin), "client-key": str(key or self.admin_key)}
         return json.dumps(
             {
                 "apiVersion": "v1",
@@ -177,24 +188,35 @@ class Credentials:
 class Cluster:
     """`with Cluster.start(tmp_path) as cluster:` is a control plane at `cluster.url` until the block ends."""
 
+    host = "127.0.0.1"
+    controllers: Sequence[str] = CONTROLLERS
+    audited: Mapping[str, object] = AUDIT_POLICY
+
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._ports = [Port(), Port(), Port()]
         api, etcd, peer = (port.number for port in self._ports)
-        self.url = f"https://127.0.0.1:{api}"
-        credentials = Credentials.issue(folder)
+        self.url = f"https://{self.host}:{api}"
+        self.credentials = credentials = Credentials.issue(folder, self.host, API_SERVICE)
         self.ca = credentials.ca
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(credentials.kubeconfig(self.url), encoding="utf-8")
-        self._audit = folder / "audit.log"
-        self._etcd = Component("etcd", folder, *etcd_flags(folder, etcd, peer))
-        self._api = Component("kube-apiserver", folder, *api_flags(folder, credentials, api, etcd, self._audit))
-        flags = controllers_flags(self.kubeconfig, credentials)
-        self._controllers = Component("kube-controller-manager", folder, *flags)
+        self.audit = folder / "audit.log"
+        self._etcd = self.component("etcd", *etcd_flags(folder, etcd, peer))
+        policy = folder / "audit-policy.json"
+        policy.write_text(json.dumps(self.audited), encoding="utf-8")
+        audit = ("--audit-policy-file", str(policy), "--audit-log-path", str(self.audit))
+        self._api = self.component("kube-apiserver", *api_flags(credentials, self.host, api, etcd), *audit)
+        flags = controllers_flags(self.kubeconfig, credentials, self.controllers)
+        self._controllers = self.component("kube-controller-manager", *flags)
+
+    def component(self, name: str, *flags: str) -> Component:
+        """A program of the control plane, where that runs."""
+        return Component(name, self.folder, *flags)
 
     @classmethod
-    def start(cls, folder: Path, *, controllers: bool = True) -> Cluster:
+    def start(cls, folder: Path, *, controllers: bool = True) -> Self:
         """Without controllers nothing is made of what is created: no Pods, and no ServiceAccount in a namespace."""
         cluster = cls(folder)
         try:
@@ -242,14 +264,24 @@ class Cluster:
 
     def reviews(self) -> Counter[str]:
         """How many TokenReviews and SubjectAccessReviews were asked for since the start, by resource."""
-        if not self._audit.exists():  # it is made with its first line
-            return Counter()
-        with self._audit.open(encoding="utf-8") as lines:
-            return Counter(json.loads(line)["objectRef"]["resource"] for line in lines if line.endswith("\n"))
+        return Counter(line["objectRef"]["resource"] for line in self.audit_lines())
+
+    def audit_lines(self) -> Iterator[dict[str, Any]]:
+        """What the API server has recorded; `audited` says of what."""
+        if not self.audit.exists():  # it is made with its first line
+            return
+        with self.audit.open(encoding="utf-8") as lines:
+            yield from (json.loads(line) for line in lines if line.endswith("\n"))
 
     # kubectl
 
-    def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002  # as in subprocess
+    def kubectl(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002  # as in subprocess
+        check: bool = True,
+        seconds: float = COMMAND_SECONDS,
+    ) -> str:
         """Standard output of a kubectl that succeeds; with `check=False` everything it says, however it ends."""
         argv = [str(tool("kubectl")), "--kubeconfig", str(self.kubeconfig), *args]
         done = subprocess.run(
@@ -258,7 +290,7 @@ class Cluster:
             env=environment(self.folder),
             capture_output=True,
             encoding="utf-8",
-            timeout=COMMAND_SECONDS,
+            timeout=seconds,
             check=False,
         )
         if not check:
@@ -315,27 +347,24 @@ def etcd_flags(folder: Path, client: int, peer: int) -> Iterator[str]:
     yield from ("--initial-cluster", f"default={peers}")
 
 
-def api_flags(folder: Path, credentials: Credentials, port: int, etcd: int, audit: Path) -> Iterator[str]:
-    url = f"https://127.0.0.1:{port}"
+def api_flags(credentials: Credentials, host: str, port: int, etcd: int) -> Iterator[str]:
+    url = f"https://{host}:{port}"
     yield from ("--etcd-servers", f"http://127.0.0.1:{etcd}")
-    yield from ("--bind-address", "127.0.0.1", "--secure-port", str(port), "--permit-port-sharing")
+    yield from ("--bind-address", host, "--secure-port", str(port), "--permit-port-sharing")
     yield from ("--tls-cert-file", str(credentials.server), "--tls-private-key-file", str(credentials.server_key))
     yield from ("--client-ca-file", str(credentials.ca), "--authorization-mode", "RBAC")
     yield from ("--service-account-issuer", url, "--service-account-jwks-uri", f"{url}/openid/v1/jwks")
     yield from ("--api-audiences", f"{url},https://kubernetes.default.svc")
     yield from ("--service-account-key-file", str(credentials.tokens_key))
     yield from ("--service-account-signing-key-file", str(credentials.tokens_key))
-    yield from ("--service-cluster-ip-range", "10.0.0.0/24")
+    yield from ("--service-cluster-ip-range", SERVICES)
     yield from ("--endpoint-reconciler-type", "none")  # no Service may lead to loopback
-    policy = folder / "audit-policy.json"
-    policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
-    yield from ("--audit-policy-file", str(policy), "--audit-log-path", str(audit))
     # A line is written before its request is answered, and the lines stay in one file.
     yield from ("--audit-log-mode", "blocking", "--audit-log-maxsize", "10000")
 
 
-def controllers_flags(kubeconfig: Path, credentials: Credentials) -> Iterator[str]:
-    yield from ("--kubeconfig", str(kubeconfig), "--controllers", ",".join(CONTROLLERS))
+def controllers_flags(kubeconfig: Path, credentials: Credentials, controllers: Sequence[str]) -> Iterator[str]:
+    yield from ("--kubeconfig", str(kubeconfig), "--controllers", ",".join(controllers))
     yield from ("--leader-elect=false", "--secure-port", "0")  # the only one of its kind, and nobody asks it anything
     yield from ("--root-ca-file", str(credentials.ca))
     yield from ("--service-account-private-key-file", str(credentials.tokens_key))

@@ -1,5 +1,7 @@
 """The one control plane of a worker, for whichever test asks for it; such tests all run in the same worker.
 
+So it is with the one cluster with nodes.
+
 `tests/conftest.py` imports what is here.
 """
 
@@ -13,11 +15,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.cluster import Cluster
+from support.machine import MachineError
+from support.nodes import NodeCluster, able
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GROUP: Final = "kubernetes"
+NODES_GROUP: Final = "nodes"
 AUDIENCE: Final = "registry.example.com"
 ROLES: Final = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
 HOME: Final = "registry"  # the namespace of the Trow that tests talk to
@@ -26,13 +31,27 @@ HOME: Final = "registry"  # the namespace of the Trow that tests talk to
 def keep_together(items: list[pytest.Item]) -> None:
     """A worker has one control plane at most, and only one worker has it."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "node_cluster" in fixtures:
+            item.add_marker(pytest.mark.xdist_group(NODES_GROUP))
+        elif "cluster" in fixtures:
             item.add_marker(pytest.mark.xdist_group(GROUP))
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster.start(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def node_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
+    """A cluster with two nodes; `support/nodes.py` tells what can be done with it."""
+    try:
+        able()
+    except MachineError as error:
+        pytest.fail(str(error), pytrace=False)
+    with NodeCluster.start(tmp_path_factory.mktemp("nodes"), nodes=2) as running:
         yield running
 
 

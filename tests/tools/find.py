@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from .versions import CACHED_TOOLS, TOOLS
+from .versions import APT_TOOLS, CACHED_TOOLS, TOOLS
 
 # Debian's own folders first, so that a client and its daemon come from the same package; `sbin` is not in every PATH.
 SYSTEM_PATH: Final = os.pathsep.join(("/usr/sbin", "/usr/bin", "/sbin", "/bin"))
@@ -34,7 +34,8 @@ def search(name: str) -> Path | None:
         if cached.name == name:
             binary = cache() / cached.folder / "bin" / name
             return binary if binary.exists() else None
-    found = shutil.which(name, path=search_path())
+    folders = (known.folder for known in APT_TOOLS if known.name == name and known.folder)
+    found = shutil.which(name, path=os.pathsep.join((*folders, search_path())))
     return Path(found) if found else None
 
 

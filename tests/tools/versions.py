@@ -62,11 +62,15 @@ class AptTool:
     name: str
     package: str
     bench: bool = False
+    folder: str = ""  # where the package has it, if that is no folder of commands
 
 
 KUBERNETES: Final = "v1.37.2"
 # Unstamped, kubectl cannot read its own version and refuses `kubectl version`.
 KUBERNETES_STAMPED: Final = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+
+CONTAINERD: Final = "v2.4.2"
+_CONTAINERD: Final = "github.com/containerd/containerd/v2/cmd"
 
 # What the wheel below has; built where the machine is of another kind.
 _CARRIED: Final[tuple[GoTool, ...]] = (
@@ -99,10 +103,13 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
     GoTool("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7"),
     *(
         WrappedTool(name, f"k8s.io/kubernetes/cmd/{name}", KUBERNETES, stamped=KUBERNETES_STAMPED)
-        for name in ("kube-apiserver", "kube-controller-manager")
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet")
     ),
-    # Under a name of its own where Debian has an older one, which other tests are about.
-    GoTool("containerd2", "github.com/containerd/containerd/v2/cmd/containerd", "v2.4.2"),
+    # Under names of their own where Debian has an older one, which other tests are about.
+    GoTool("containerd2", f"{_CONTAINERD}/containerd", CONTAINERD),
+    GoTool("containerd-shim-runc-v2", f"{_CONTAINERD}/containerd-shim-runc-v2", CONTAINERD),
+    GoTool("ctr2", f"{_CONTAINERD}/ctr", CONTAINERD),
+    GoTool("coredns", "github.com/coredns/coredns", "v1.14.7"),
     WrappedTool("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
     *(() if _WHEEL_FITS else _CARRIED),
     GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
@@ -121,6 +128,10 @@ APT_TOOLS: Final = (
     AptTool("dash", "dash"),
     AptTool("bash", "bash"),
     AptTool("shellcheck", "shellcheck"),
+    AptTool("bridge", "containernetworking-plugins", folder="/usr/lib/cni"),
+    AptTool("ip", "iproute2"),
+    AptTool("iptables", "iptables"),
+    AptTool("nsenter", "util-linux"),
     AptTool("strace", "strace"),
     AptTool("zsh", "zsh"),
     AptTool("fish", "fish"),
