@@ -6,6 +6,7 @@ Everything is on loopback and below one folder. A Pod stays what the API server 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -125,6 +126,12 @@ class Component:
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None, f"{self.name} does not run"
         self._process.send_signal(number)
+
+    def pause(self) -> None:
+        """Until none of its threads runs: they go on for a moment after the signal."""
+        assert self._process is not None, f"{self.name} does not run"
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
         end = time.monotonic() + START_SECONDS
@@ -250,7 +257,7 @@ class Cluster:
 
     def pause_api(self) -> None:
         """Connections to it are accepted, by the kernel, and answered no more."""
-        self._api.send(signal.SIGSTOP)
+        self._api.pause()
 
     def resume_api(self) -> None:
         self._api.send(signal.SIGCONT)
