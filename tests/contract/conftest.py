@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from support.clock import Clock
 from support.memory import MemoryBlobs, MemoryMetadata, Rows
 from support.metadata import EmbeddedMetadata
+from support.postgres import PostgresMetadata, PostgresServer
+from trow.sql.postgres import PostgresSettings
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
@@ -35,11 +38,20 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer.start() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres", "memory"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Open]:
     """Opens the same database, again and again; what was open before is closed."""
     rows = Rows()
     opened: list[Database] = []
+    stack = contextlib.ExitStack()
+    if request.param == "postgres":
+        settings = PostgresSettings(stack.enter_context(request.getfixturevalue("postgres").database()))
 
     def close() -> None:
         while opened:
@@ -49,12 +61,15 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iter
         close()
         if request.param == "sqlite":
             opened.append(EmbeddedMetadata(tmp_path / "trow.db", clock, history=history))
+        elif request.param == "postgres":
+            opened.append(PostgresMetadata(settings, clock, history=history))
         else:
             opened.append(MemoryMetadata(rows, clock, history=history))
         return opened[-1]
 
-    yield open_again
-    close()
+    with stack:
+        yield open_again
+        close()
 
 
 @pytest.fixture

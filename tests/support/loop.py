@@ -19,7 +19,7 @@ import uvloop
 import trow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import CodeType, FrameType
 
 Result = TypeVar("Result")
@@ -64,14 +64,20 @@ ALLOWED: Final = (
 # A module that is needed for the first time, and an error that is worded with its source: once, not for each request.
 _ONCE: Final = ("importlib._bootstrap_external>", "linecache.py", "traceback.py")
 _found: list[str] | None = None
+# Awaited on the loop when its test ends: what is open on it can be closed nowhere else.
+at_end: Final[list[Callable[[], Awaitable[object]]]] = []
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run it to its end, within bounds."""
 
     async def bounded() -> Result:
-        async with asyncio.timeout(SECONDS):
-            return await work
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await work
+        finally:
+            while at_end:
+                await at_end.pop()()
 
     return uvloop.run(bounded())
 

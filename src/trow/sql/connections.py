@@ -13,6 +13,7 @@ import apsw
 from trow.lib.errors import DamagedError, DatabaseError, SchemaError
 from trow.lib.files import make_file
 from trow.sql import migrations
+from trow.sql.transaction import LOCK
 from trow.sql.untouched import open_untouched
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def run(connection: apsw.Connection, make: Factory[Result]) -> Result:
     try:
         statement, values = next(transaction)
         while True:
-            rows: Any = connection.execute(statement, values).fetchall()
+            rows: Any = [] if statement is LOCK else connection.execute(statement, values).fetchall()
             statement, values = transaction.send(rows)
     except StopIteration as stop:
         result: Result = stop.value

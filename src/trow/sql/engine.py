@@ -16,9 +16,9 @@ class Engine(Protocol):
 
     Isolation: each statement of a read sees every write that has returned, and others may write between two of them. A
     write is serializable: nothing that it has read, or found to be absent, changes until it is committed. An engine
-    that runs writes side by side takes the locks that a write names in its docstring, before the first statement:
-    exclusive ones alone, shared ones with others. SERIALIZABLE of PostgreSQL is not enough for that, because an
-    ``INSERT … ON CONFLICT DO NOTHING`` that finds a row does not lock it.
+    that runs writes side by side takes the locks that a write yields before its first statement
+    (`trow.sql.transaction.lock`): exclusive ones alone, shared ones with others. SERIALIZABLE of PostgreSQL is not
+    enough for that, because an ``INSERT … ON CONFLICT DO NOTHING`` that finds a row does not lock it.
 
     Each method raises `Unavailable`, or `StorageFull`, when the engine cannot do its work; then nothing has changed.
     """
@@ -48,6 +48,3 @@ class Engine(Protocol):
 
     def displaced(self) -> Sequence[Path]:
         """The files of the database that are in use and no longer where they belong; none where it is on a server."""
-
-    def close(self) -> None:
-        """Finish what waits and close all connections."""

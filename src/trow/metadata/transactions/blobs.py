@@ -9,6 +9,7 @@ from trow.oci.digest import Digest
 from trow.oci.names import Repository
 from trow.registry.ports import BlobRecord, StorageUsage
 from trow.sql import columns
+from trow.sql.transaction import lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +39,7 @@ def sizes(statement: str, repository: Repository, digests: Sequence[Digest]) -> 
 
 
 def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:
-    """Locks the blob shared: whoever removes it has to wait."""
+    yield lock(shared=(digest,))  # whoever removes it waits
     yield sql.ADD_BLOB, (digest, record.size, record.content)
     yield sql.LINK_BLOB, (repository, digest)
 
@@ -46,7 +47,7 @@ def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Tra
 def mount_blob(
     repository: Repository, digest: Digest, sources: Collection[Repository]
 ) -> Transaction[Repository | None]:
-    """Locks the blob shared."""
+    yield lock(shared=(digest,))
     for source in sources:
         if (yield sql.HAS_BLOB, (source, digest)):
             yield sql.LINK_BLOB, (repository, digest)
@@ -60,7 +61,7 @@ def repositories_with(digest: Digest, most: int) -> Transaction[Sequence[Reposit
 
 
 def unlink_blob(repository: Repository, digest: Digest) -> Transaction[bool]:
-    """Locks the blob exclusively: content that is in this database goes with the last link."""
+    yield lock(exclusive=(repository, digest))  # content that is in this database goes with the last link
     unlinked = yield sql.UNLINK_BLOB, (repository, digest)
     if unlinked:
         yield sql.DROP_UNLINKED_CONTENT, (digest,)

@@ -14,6 +14,7 @@ from trow.oci.names import Tag
 from trow.oci.page import Page
 from trow.registry.ports import ManifestRecord, Missing, PublicationResult, Referrer
 from trow.sql import columns
+from trow.sql.transaction import lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,10 @@ def _manifest(row: Row) -> ManifestRecord:
 
 
 def publish(publication: Publication, history: int, now: float) -> Transaction[PublicationResult]:
-    """Locks the manifest and its tags exclusively; the repository, the blobs and the children shared."""
+    yield lock(
+        exclusive=(tags.name_of(publication.repository, each) for each in (publication.digest, *publication.tags)),
+        shared=(publication.repository,),  # with which its links and manifests go
+    )
     missing, wrong_sizes = yield from _check_references(publication)
     yield from repositories.add(publication, now)
     previous_type = yield from _previous_type(publication)
@@ -126,14 +130,14 @@ def _held(
 def delete_manifest(
     repository: Repository, digest: Digest, subject: str, history: int, now: float
 ) -> Transaction[Sequence[Tag] | None]:
-    """Locks the repository exclusively, which may go with its last manifest, and the manifest."""
+    yield lock(exclusive=(repository,))  # which goes with its last manifest
     deleted = yield sql.DELETE_MANIFEST, (repository, digest)
     if not deleted:
         return None
     rows = yield sql.TAGS_OF, (repository, digest)
     pointing = [Tag(columns.text(row[0])) for row in rows]
     for tag in pointing:
-        yield from tags.delete_tag(repository, tag, subject, history, now)
+        yield from tags.remove(repository, tag, subject, history, now)
     yield sql.DROP_EMPTY_REPOSITORY, (repository,)
     return pointing
 

@@ -12,6 +12,7 @@ from trow.oci.names import Tag
 from trow.oci.page import Page
 from trow.registry.ports import TagEvent, TagMove
 from trow.sql import columns
+from trow.sql.transaction import lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 
 _SEQUENCE_END: Final = 2**62
+
+
+def name_of(repository: Repository, reference: str) -> str:
+    """The name of the lock of a tag, or of a manifest."""
+    return f"{repository} {reference}"
 
 
 def point(publication: Publication, tag: Tag, history: int, now: float) -> Transaction[list[TagMove]]:
@@ -51,7 +57,12 @@ def _record(
 
 
 def delete_tag(repository: Repository, tag: Tag, subject: str, history: int, now: float) -> Transaction[Digest | None]:
-    """Locks the repository shared, and the tag exclusively."""
+    yield lock(exclusive=(name_of(repository, tag),), shared=(repository,))
+    return (yield from remove(repository, tag, subject, history, now))
+
+
+def remove(repository: Repository, tag: Tag, subject: str, history: int, now: float) -> Transaction[Digest | None]:
+    """Delete a tag in a transaction that has the locks."""
     deleted = yield sql.DELETE_TAG, (repository, tag)
     if not deleted:
         return None
