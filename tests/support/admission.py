@@ -237,7 +237,7 @@ class Gatekeeper:
         self.policies = PolicyStore(configured, following=following)
         if following:
             self.decree(*items)
-        self.images = LocalImageLookup(Pull(MemoryBlobs(), self.metadata), [REGISTRY])
+        self.images = LocalImageLookup(Pull(MemoryBlobs(), self.metadata), self.metadata, [REGISTRY])
         lookup, self.extractor = BoundedLookup(images or self.images, deadline), ImageExtractor(extra or {})
         self.rewriter, self.judge = ImageRewriter(lookup, pull_through or {}), Judge(lookup, self.clock)
         self.recorder = VerdictRecorder(self.audit, self.metrics, within=deadline)

@@ -88,7 +88,7 @@ async def admission_of(
     settings = config.admission
     store = PolicyStore(configured_policy(config), following=settings.policies)
     extractor = ImageExtractor(settings.kind_paths)
-    images = LocalImageLookup(registry.pull, settings.registry_names)
+    images = LocalImageLookup(registry.pull, registry.metadata, settings.registry_names)
     lookup = BoundedLookup(images, settings.deadline)
     notifiers = Notifiers()
     rewriter, judge = ImageRewriter(lookup, settings.pull_through), Judge(lookup)

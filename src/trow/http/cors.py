@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trow.http.response import Headers, Response
-from trow.oci.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +35,7 @@ class Cors:
         """The answer to an OPTIONS request that a browser sends first, None when this is not such a request."""
         if request.method != "OPTIONS" or request.header("access-control-request-method") is None:
             return None
-        origin = _origin(request)
+        origin = request.optional_header("origin")
         if origin is None or (origin not in self._origins and "*" not in self._origins):
             return Response(204)
         return Response(
@@ -50,7 +49,7 @@ class Cors:
 
     def headers(self, request: Request) -> Headers:
         """What to add to every answer, a preflight's too."""
-        origin = _origin(request)
+        origin = request.optional_header("origin")
         if origin is None:
             return []
         if origin in self._origins:
@@ -64,11 +63,3 @@ class Cors:
         if "*" in self._origins:
             return [("access-control-allow-origin", "*"), ("access-control-expose-headers", _EXPOSED)]
         return [("vary", "Origin")]
-
-
-def _origin(request: Request) -> str | None:
-    """The one origin a browser names; none where the header is not what a browser sends."""
-    try:
-        return request.header("origin")
-    except RequestInvalid:
-        return None

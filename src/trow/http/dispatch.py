@@ -104,7 +104,11 @@ class Dispatcher:
             finally:
                 self._connections.end(activity)
             if isinstance(answer, StreamResponse):
-                await _feed(answer, request)
+                try:
+                    with contextlib.suppress(asyncio.CancelledError):  # a stop ends it
+                        await answer.feed()
+                except OciError:
+                    log.exception("a blob was cut off, because its store failed", extra={"request": request.number})
         finally:
             self._running.discard(task)
 
@@ -187,12 +191,3 @@ class Dispatcher:
         self._metrics.request(path, method, answer.status, seconds, request.received, sent)
         if self._access_log is not None:
             self._access_log.request(request, answer.status, sent, seconds)
-
-
-async def _feed(answer: StreamResponse, request: Request) -> None:
-    """Send the rest of an answer; a stop ends it."""
-    try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await answer.feed()
-    except OciError:
-        log.exception("a blob was cut off, because its store failed", extra={"request": request.number})

@@ -41,11 +41,6 @@ class Forwarded:
     schemes: Sequence[str] = ()
     hosts: Sequence[str] = ()
 
-    @property
-    def chain(self) -> str:
-        """The clients in one line, for the record."""
-        return ", ".join(self.clients)
-
     def scheme(self, place: int) -> str:
         """``http`` or ``https`` as told by the proxy at this place among the clients; "" where it is neither."""
         scheme = self._told(self.schemes, place).lower()
@@ -71,7 +66,10 @@ def read(headers: Headers) -> Forwarded:
     lists = {name: _listed(headers, f"x-forwarded-{name}") for name in ("for", "proto", "host")}
     if any(lists.values()):
         return Forwarded(lists["for"], _whole(headers, "proto", lists), _whole(headers, "host", lists))
-    return _rfc_7239(_right_end(headers.get_all("forwarded")))
+    elements = list(_elements(_right_end(headers.get_all("forwarded"))))[-_MOST_HOPS:]
+    clients, schemes, hosts = ([each.get(name, "") for each in elements] for name in ("for", "proto", "host"))
+    # Proxies that tell of no client tell nobody which element is whose; then the first one counts.
+    return Forwarded(clients if any(clients) else (), schemes, hosts)
 
 
 def address_of(hop: str) -> str:
@@ -100,13 +98,6 @@ def _right_end(values: Sequence[str]) -> str:
     """A header that may be repeated, cut off on the left: the right end is what our own proxies have added."""
     text = ", ".join(values)
     return text if len(text) <= _LONGEST else text[-_LONGEST:].partition(",")[2]
-
-
-def _rfc_7239(text: str) -> Forwarded:
-    elements = list(_elements(text))[-_MOST_HOPS:]
-    clients, schemes, hosts = ([each.get(name, "") for each in elements] for name in ("for", "proto", "host"))
-    # Proxies that tell of no client tell nobody which element is whose; then the first one counts.
-    return Forwarded(clients if any(clients) else (), schemes, hosts)
 
 
 def _elements(text: str) -> Iterator[Mapping[str, str]]:

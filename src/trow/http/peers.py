@@ -52,7 +52,8 @@ class Peers:
             return Peer(address, "", scope.scheme, host)
         told = forwarded.read(scope.headers)
         place, client = self._client(told.clients)
-        return Peer(client or address, told.chain, told.scheme(place) or scope.scheme, told.host(place) or host)
+        chain = ", ".join(told.clients)
+        return Peer(client or address, chain, told.scheme(place) or scope.scheme, told.host(place) or host)
 
     def _client(self, clients: Sequence[str]) -> tuple[int, str]:
         """The rightmost address that is not a trusted proxy: everything left of it may be made up by the client.
@@ -93,14 +94,6 @@ class TerminatorPeers(Peers):
         self._connections = connections
 
     def known(self, scope: Scope) -> Peer:
-        """Everything about the client. Raises Denied: see `of`."""
-        return self.of(scope)
-
-    def address(self, scope: Scope) -> str:
-        """The client's address. Raises Denied: see `of`."""
-        return self.of(scope).address
-
-    def of(self, scope: Scope) -> Peer:
         """Everything about the client.
 
         Raises:

@@ -5,7 +5,6 @@ It is read around the port of SQL engines, for no other engine has such files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -24,41 +23,6 @@ _ROWS: Final = 500
 _MOST_COMPLAINTS: Final = 100
 # What reading a row raises when it is damaged: the second where a text is not in UTF-8 any more.
 _UNREADABLE: Final = (apsw.Error, UnicodeDecodeError)
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Ways through the keys of a table, for a check that goes on where a page is damaged.
-
-    Attributes:
-        table: what it holds, for people.
-        first: what comes before every key.
-        up: the keys after one, by the index, up to a number of them.
-        down: all keys by the index, the last one first.
-        scan: all keys without the index: it does not have the last column.
-    """
-
-    table: str
-    first: tuple[str, ...]
-    up: str
-    down: str
-    scan: str
-
-
-_BLOBS: Final = _Keys(
-    "blobs",
-    ("",),
-    "SELECT digest FROM blob WHERE digest > ? ORDER BY digest LIMIT ?",
-    "SELECT digest FROM blob ORDER BY digest DESC",
-    "SELECT digest, size FROM blob",
-)
-_MANIFESTS: Final = _Keys(
-    "manifests",
-    ("", ""),
-    "SELECT repository, digest FROM manifest WHERE (repository, digest) > (?, ?) ORDER BY repository, digest LIMIT ?",
-    "SELECT repository, digest FROM manifest ORDER BY repository DESC, digest DESC",
-    "SELECT repository, digest, size FROM manifest",
-)
 
 
 class SqliteInventory:
@@ -83,7 +47,7 @@ class SqliteInventory:
         self.damage += [str(line) for (line,) in lines if line != "ok"]
 
     async def blobs(self) -> AsyncIterator[str]:
-        for (digest,) in self._keys(_BLOBS):
+        for (digest,) in self._keys("blob", "digest"):
             yield str(digest)
 
     async def blob(self, digest: Digest) -> tuple[object, object] | None:
@@ -97,7 +61,7 @@ class SqliteInventory:
             return None
 
     async def manifests(self) -> AsyncIterator[tuple[str, str]]:
-        for repository, digest in self._keys(_MANIFESTS):
+        for repository, digest in self._keys("manifest", "repository", "digest"):
             yield str(repository), str(digest)
 
     async def manifest(self, repository: str, digest: Digest) -> object | None:
@@ -126,20 +90,27 @@ class SqliteInventory:
     async def delete_tag(self, repository: str, tag: str) -> bool:
         return self._change((sql.DELETE_TAG, (repository, tag)))
 
-    def _keys(self, keys: _Keys) -> Iterator[tuple[str, ...]]:
-        """All keys; where a page cannot be read, those that other ways lead to: from the end, and without the index."""
-        last, error = keys.first, None
+    def _keys(self, table: str, *columns: str) -> Iterator[tuple[str, ...]]:
+        """All keys of a table; where a page cannot be read, those that other ways lead to.
+
+        The first way is by the index. The others are from the end of it, and without it: for a column that it lacks.
+        """
+        names, places = ", ".join(columns), ", ".join("?" * len(columns))
+        up = f"SELECT {names} FROM {table} WHERE ({names}) > ({places}) ORDER BY {names} LIMIT ?"  # noqa: S608 - our own names
+        down = f"SELECT {names} FROM {table} ORDER BY {', '.join(f'{name} DESC' for name in columns)}"  # noqa: S608
+        scan = f"SELECT {names}, size FROM {table}"  # noqa: S608
+        last, error = ("",) * len(columns), None
         while error is None:
-            some, error = self._read(keys.up, (*last, _ROWS))
+            some, error = self._read(up, (*last, _ROWS))
             yield from some
             if error is None and not some:
                 return
             last = some[-1] if some else last
-        self.damage.append(f"its {keys.table} cannot be read in order ({error})")
+        self.damage.append(f"its {table}s cannot be read in order ({error})")
         seen: set[tuple[str, ...]] = set()
-        for statement in (keys.down, keys.scan):
+        for statement in (down, scan):
             for row in self._read(statement)[0]:
-                key = row[: len(keys.first)]
+                key = row[: len(columns)]
                 if all(isinstance(part, str) for part in key) and key > last and key not in seen:
                     seen.add(key)
                     yield key

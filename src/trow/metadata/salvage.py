@@ -99,7 +99,7 @@ def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
             what = f"the database says that it has schema {version}, and 1 to {len(steps)} are known"
             raise SchemaError(f"{what}; use a backup")
         connections.apply(fresh, steps[:version])
-        tables = _tables(fresh)
+        tables = connections.tables(fresh)
         copied = [_Copy(old, fresh, table).run() for table in tables if table != _GENERATIONS]
         if _GENERATIONS in tables:
             _go_on_counting(old, fresh)
@@ -112,11 +112,6 @@ def _go_on_counting(old: apsw.Connection, fresh: apsw.Connection) -> None:
     with contextlib.suppress(apsw.Error):
         latest = max(int(str(row[0])) for row in [*old.execute(sql.GENERATION), (0,)])
     fresh.execute(sql.SKIP_GENERATIONS, (latest + _AHEAD,))
-
-
-def _tables(connection: apsw.Connection) -> list[str]:
-    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    return [str(name) for (name,) in rows.fetchall()]
 
 
 class _Copy:

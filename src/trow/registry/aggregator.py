@@ -67,7 +67,8 @@ class EventAggregator:
         why = event.detail if alike is None else alike
         key: Key = (source_of(event.origin.address), event.actor.name, what, why)
         share = _share(event, part)
-        if key not in tallies and self._different[share] >= _most(event, part):
+        most = REVIEWS if part is Part.REVIEWS else ALLOWED if event.outcome is Outcome.OK else REFUSALS
+        if key not in tallies and self._different[share] >= most:
             key, event = share, _any_of(event, part)
         tally = tallies.get(key)
         if tally is not None:
@@ -107,12 +108,6 @@ def _share(event: Event, part: Part) -> Key:
     proven = part in (Part.EFFECTS, Part.ACCESS)
     allowed = event.outcome is Outcome.OK and part is not Part.REVIEWS
     return source_of(event.origin.address), event.actor.name if proven else "", allowed
-
-
-def _most(event: Event, part: Part) -> int:
-    if part is Part.REVIEWS:
-        return REVIEWS
-    return ALLOWED if event.outcome is Outcome.OK else REFUSALS
 
 
 def _any_of(event: Event, part: Part) -> Event:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from trow.oci.names import Repository, Tag
     from trow.policy.images import ImageReference
-    from trow.registry.ports import ManifestRecord
+    from trow.registry.ports import ManifestRecord, Metadata
     from trow.registry.pull import Pull
 
 _ABSENT: Final = ImageFacts(exists=False)
@@ -85,8 +85,9 @@ class LocalImageLookup:
         registries: the names of this registry, as images have them.
     """
 
-    def __init__(self, pull: Pull, registries: Collection[str]) -> None:
+    def __init__(self, pull: Pull, metadata: Metadata, registries: Collection[str]) -> None:
         self._pull = pull
+        self._metadata = metadata
         self._registries = frozenset(registries)
         self._reader = DocumentReader()
         self._read: dict[Digest, _Configuration] = {}
@@ -107,7 +108,7 @@ class LocalImageLookup:
         config = await self._config(image.repository, record) if Need.CONFIG in needs else None
         vouched = False  # a tag that pointed at the digest once is good, so that a Pod restarts when the tag has moved
         if Need.TAG in needs and image.tag is not None and image.digest is not None:
-            vouched = await self._pull.was_tagged(image.repository, image.tag, image.digest)
+            vouched = await self._metadata.was_tagged(image.repository, image.tag, image.digest)
         return ImageFacts(True, record.digest, vouched, config)
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
@@ -118,7 +119,7 @@ class LocalImageLookup:
         """
         if image.registry not in self._registries or image.digest is None:
             return ()
-        return await self._pull.tagged_as(image.repository, image.digest, MOST_TAGS)
+        return await self._metadata.tagged_as(image.repository, image.digest, MOST_TAGS)
 
     async def _config(self, repository: Repository, record: ManifestRecord) -> ImageConfig:
         """The oldest platform gives the image its age, which is None if one does not say its own."""

@@ -10,9 +10,7 @@ from trow.oci.errors import blob_unknown, manifest_unknown
 from trow.registry.presence import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from trow.oci.names import Reference, Repository, Tag
+    from trow.oci.names import Reference, Repository
     from trow.registry.ports import Blobs, BlobSource, ManifestRecord, Metadata
 
 
@@ -45,14 +43,6 @@ class Pull:
         if record is None:
             raise manifest_unknown(repository, reference)
         return record
-
-    async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
-        """Whether the tag stands for the digest, or did as far as its history goes back."""
-        return await self._metadata.was_tagged(repository, tag, digest)
-
-    async def tagged_as(self, repository: Repository, digest: Digest, most: int) -> Sequence[Tag]:
-        """The tags of which `was_tagged` is true, up to ``most``; those that stand for the digest now come first."""
-        return await self._metadata.tagged_as(repository, digest, most)
 
     async def blob(self, repository: Repository, digest: Digest) -> Blob:
         """The blob, if this repository links it: knowing a digest gives no right to read it (CVE-2024-39897).

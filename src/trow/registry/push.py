@@ -49,14 +49,7 @@ class _Finished(NamedTuple):
 
 
 class Push:
-    """Receives blobs.
-
-    Args:
-        blobs: where bytes go.
-        metadata: where names go.
-        sessions: those that are open.
-        most_bytes: how large a blob may be.
-    """
+    """Receives blobs, of up to ``most_bytes``."""
 
     def __init__(self, blobs: Blobs, metadata: Metadata, sessions: Sessions, *, most_bytes: int) -> None:
         self._blobs = blobs
@@ -213,23 +206,16 @@ class Push:
             try:
                 await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None))
             except Unavailable:
-                await self._take_back(staged, digest)
+                # A blob that no metadata knows goes; one that others have, or are about to have, must not be changed.
+                known = True
+                with contextlib.suppress(Unavailable):
+                    known = self._committing[digest] > 1 or await self._metadata.knows_blob(digest)
+                await (staged.discard() if known else staged.revoke())
                 raise
         finally:
             self._committing[digest] -= 1
             if not self._committing[digest]:
                 del self._committing[digest]
-
-    async def _take_back(self, staged: Staged, digest: Digest) -> None:
-        """Remove a blob that no metadata knows. One that others have, or are about to have, must not be changed."""
-        try:
-            known = self._committing[digest] > 1 or await self._metadata.knows_blob(digest)
-        except Unavailable:
-            known = True
-        if known:
-            await staged.discard()
-        else:
-            await staged.revoke()
 
 
 async def _may_pull(actor: Actor, source: Repository) -> bool:

@@ -67,6 +67,7 @@ class OpenSession:
     """A session whose staged bytes are open.
 
     Attributes:
+        used_at: when it was last used, as is on record.
         cut: what a client may be about to repeat.
         receiving: whether a request brings bytes.
         grew: whether the last one brought any.
@@ -74,19 +75,13 @@ class OpenSession:
         lock: held by the request that has it.
     """
 
-    _record: Upload | None = None
+    used_at: float = 0.0
     _staged: Staged | None = None
     cut: _Cut | None = None
     receiving: bool = False
     grew: bool = False
     users: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def record(self) -> Upload:
-        """What is on record of it."""
-        assert self._record is not None, "the session is not open"  # noqa: S101
-        return self._record
 
     @property
     def staged(self) -> Staged:
@@ -96,7 +91,7 @@ class OpenSession:
 
     async def open(self, blobs: Blobs, record: Upload) -> None:
         """Read what was staged before, if that is not open."""
-        self._record = record
+        self.used_at = record.used_at
         if self._staged is None:
             self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
 
@@ -180,7 +175,7 @@ class Sessions:
         ended = await self._uploads.begin(upload, self._bounds)
         if ended is not None:
             await self._discard(ended)
-        self._live[upload.id] = OpenSession(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
+        self._live[upload.id] = OpenSession(upload.used_at, await self._blobs.stage(upload.id, algorithm, upload.owner))
         await self._put_aside()
         return SessionKey(repository, subject, upload.id)
 
@@ -188,7 +183,7 @@ class Sessions:
     async def add(self, key: SessionKey, chunk: Chunk) -> AsyncIterator[Staged]:
         """The bytes of one session, to which this request adds; see `use` and `OpenSession.adding`."""
         async with self.use(key, adding=True) as live:
-            used_at = live.record.used_at
+            used_at = live.used_at
             try:
                 async with live.adding(chunk) as staged:
                     yield staged

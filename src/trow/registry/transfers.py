@@ -75,12 +75,6 @@ class _Pull:
         """Whether a manifest of this pull refers to it."""
         return any(digest in each for each in self.expected)
 
-    @property
-    def on_record(self) -> bool:
-        """Whether its begin is on record, where that is asked for."""
-        task = self.recording
-        return task is None or (task.done() and not task.cancelled() and task.exception() is None)
-
     def event(self) -> Event:
         """The summary."""
         parts = [f"{self.manifests} manifest requests", *([f"{self.checks} checks (HEAD)"] if self.checks else [])]
@@ -215,7 +209,8 @@ class TransferTracker:
         return True
 
     def _record(self, pull: _Pull) -> None:
-        if pull.on_record:
+        begin = pull.recording  # where it has to be on record, nothing follows a begin that is not
+        if begin is None or (begin.done() and not begin.cancelled() and begin.exception() is None):
             self._audit.record(pull.event())
 
     def received(self, caller: Caller, repository: Repository, size: int) -> None:
@@ -259,7 +254,10 @@ class TransferTracker:
         self._swept = now
         while self._looks and (everything or self._looks[0][0] < now):
             _, _, key, pull = self._looks[0]
-            if everything or self._has_ended(pull, now):
+            recorded = pull.recording is None or pull.recording.done()
+            # A caller that never stops asking is recorded now and then.
+            long = pull.touched < now - self._idle or pull.begun.started_at < now - _LONGEST_SECONDS
+            if everything or (recorded and long):
                 self._end_first()
             else:
                 heapq.heappop(self._looks)
@@ -290,12 +288,6 @@ class TransferTracker:
     def _look_later(self, key: Key, pull: _Pull) -> None:
         due = min(pull.touched + self._idle, pull.begun.started_at + _LONGEST_SECONDS)
         heapq.heappush(self._looks, (max(due, self._clock()), next(self._numbers), key, pull))
-
-    def _has_ended(self, pull: _Pull, now: float) -> bool:
-        if pull.recording is not None and not pull.recording.done():
-            return False
-        # A caller that never stops asking is recorded now and then.
-        return pull.touched < now - self._idle or pull.begun.started_at < now - _LONGEST_SECONDS
 
 
 class References:

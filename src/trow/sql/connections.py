@@ -74,7 +74,7 @@ def is_empty(path: Path, schema: str) -> bool:
         return True
     with contextlib.closing(open_untouched(path)) as connection:
         check_schema(connection, schema)
-        return not _tables(connection)
+        return not tables(connection)
 
 
 def migrate(connection: apsw.Connection, schema: str) -> int:
@@ -88,7 +88,7 @@ def migrate(connection: apsw.Connection, schema: str) -> int:
         SchemaError: the database was written by a newer Trow, or by another program.
     """
     steps = migrations.load(schema, migrations.SQLITE)
-    apply(connection, steps[_check_schema(connection, steps) :])
+    apply(connection, steps[check_schema(connection, schema) :])
     return len(steps)
 
 
@@ -108,28 +108,25 @@ def version(connection: apsw.Connection) -> int:
 
 def check_schema(connection: apsw.Connection, schema: str) -> int:
     """How many steps of this schema the database has gone through. Raises `SchemaError`: see `migrate`."""
-    return _check_schema(connection, migrations.load(schema, migrations.SQLITE))
-
-
-def _check_schema(connection: apsw.Connection, steps: Sequence[Migration]) -> int:
-    """How many of these steps the database has gone through."""
-    current = version(connection)
+    steps, current = migrations.load(schema, migrations.SQLITE), version(connection)
     if current > len(steps):
         raise SchemaError(
             f"the database has schema {current}, this version of Trow knows up to {len(steps)}; start the newer version"
         )
-    found = _tables(connection)
+    found = set(tables(connection))
     with contextlib.closing(apsw.Connection(":memory:")) as sample:
         apply(sample, steps[:current])
-        expected = _tables(sample)
+        expected = set(tables(sample))
     if not expected <= found or (found and not current):
         raise SchemaError("the database is not one of Trow, or has lost tables; put the right one back from a backup")
     return current
 
 
-def _tables(connection: apsw.Connection) -> set[str]:
-    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    return {str(name) for (name,) in rows.fetchall()}
+def tables(connection: apsw.Connection) -> Sequence[str]:
+    """The names of the database's tables, in order."""
+    where = "type = 'table' AND name NOT LIKE 'sqlite_%'"
+    rows = connection.execute(f"SELECT name FROM sqlite_schema WHERE {where} ORDER BY name")  # noqa: S608
+    return [str(name) for (name,) in rows.fetchall()]
 
 
 def run(connection: apsw.Connection, make: Factory[Result]) -> Result:

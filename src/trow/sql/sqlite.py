@@ -55,21 +55,18 @@ class SqliteEngine:
             raise
 
     async def read(self, make: Factory[Result]) -> Result:
-        """Look something up, at once."""
         try:
             return run(self._reader, make)
         except apsw.Error as error:
             raise translated(error) from error
 
     async def page(self, make: Factory[Result]) -> Result:
-        """Read a page of a list, beside the event loop."""
         try:
             return await self._pages.read(lambda connection: run(connection, make))
         except apsw.Error as error:
             raise translated(error) from error
 
     async def scan(self, make: Factory[Result]) -> Result:
-        """Read whole tables, in a thread on a connection of its own."""
         try:
             return await asyncio.to_thread(self._scan, make)
         except apsw.Error as error:
@@ -82,15 +79,12 @@ class SqliteEngine:
     async def write(
         self, make: Factory[Result], *, frees: bool = False, committed: Callable[[], None] | None = None
     ) -> Result:
-        """Change something, with everybody else who waits for a commit."""
         return await self._writer.run(make, frees=frees, committed=committed)
 
     async def check(self) -> None:
-        """See whether the database takes writes and is the one that a start would open. Raises `Unavailable`."""
         await self._writer.probe()
 
     def displaced(self) -> Sequence[Path]:
-        """The files that are open and no longer where they belong."""
         return self._writer.displaced()
 
     def close(self) -> None:

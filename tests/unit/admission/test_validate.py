@@ -247,7 +247,8 @@ async def test_time_runs_out_in_the_database_too(keep: Keep) -> None:
     keeper = keep()
     await platforms.store(keeper.metadata, "team/app", platforms.image(), *(f"v{number}" for number in range(800)))
     asked = {images.parse(f"{REGISTRY}/team/app:v{number}"): [Need.EXISTENCE] for number in range(800)}
-    lookup = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), keeper.metadata), [REGISTRY]), 0.001)
+    metadata = keeper.metadata
+    lookup = BoundedLookup(LocalImageLookup(Pull(MemoryBlobs(), metadata), metadata, [REGISTRY]), 0.001)
     others = asyncio.Event()
     asyncio.get_running_loop().call_soon(others.set)
     found = await lookup.facts(asked)

@@ -254,14 +254,13 @@ def test_certificate_belongs_to_the_connection_and_no_header_can_say_otherwise()
     peers = TerminatorPeers(tunnels)
     forged = {"x_forwarded_host": "evil.example", "x_forwarded_proto": "http", "host": "good.example"}
     asked = scope("/inner/1", "198.51.100.1", **forged)
-    assert peers.of(asked) == peers.known(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
-    assert peers.address(asked) == CLIENT
+    assert peers.known(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
     for stranger in ("/inner/2", "", "127.0.0.1:5000"):
         with pytest.raises(Denied):
-            peers.of(scope(stranger, "198.51.100.1", **forged))
+            peers.known(scope(stranger, "198.51.100.1", **forged))
     del tunnels["/inner/1"]
     with pytest.raises(Denied):
-        peers.of(asked)
+        peers.known(asked)
 
 
 def test_client_of_a_request_stays_who_it_was_when_its_connection_ends() -> None:

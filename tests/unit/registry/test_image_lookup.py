@@ -44,8 +44,8 @@ def seconds(text: str) -> float:
 
 
 @pytest.fixture
-def known(pull: Pull) -> LocalImageLookup:
-    return LocalImageLookup(pull, [HERE, "localhost:5000"])
+def known(pull: Pull, metadata: EmbeddedMetadata) -> LocalImageLookup:
+    return LocalImageLookup(pull, metadata, [HERE, "localhost:5000"])
 
 
 async def facts(known: LocalImageLookup, reference: str = ":v1", registry: str = HERE) -> ImageFacts:
@@ -105,11 +105,11 @@ async def test_beside_a_digest_a_tag_says_nothing(known: LocalImageLookup, metad
 
 @pytest.mark.parametrize("registry", ["docker.io", "registry.example.com:5000", "localhost", "localhost:5001"])
 async def test_images_of_other_registries_are_not_here(
-    known: LocalImageLookup, metadata: EmbeddedMetadata, registry: str
+    known: LocalImageLookup, pull: Pull, metadata: EmbeddedMetadata, registry: str
 ) -> None:
     await store(metadata, NAME, platforms.image(), "v1")
     assert await facts(known, registry=registry) == ABSENT
-    assert await LocalImageLookup(known._pull, []).facts(parse(f"{HERE}/{NAME}:v1"), tuple(Need)) == ABSENT  # noqa: SLF001
+    assert await LocalImageLookup(pull, metadata, []).facts(parse(f"{HERE}/{NAME}:v1"), tuple(Need)) == ABSENT
 
 
 async def test_what_another_repository_has_is_not_here(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:

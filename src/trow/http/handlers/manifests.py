@@ -25,11 +25,7 @@ class ManifestBodies(Bodies):
     def __init__(self, most_bytes: int) -> None:
         self.small: Final = Shares(_SMALL, "manifests")
         self.large: Final = Shares(_BOUNDS, "large manifests")
-        self._most_bytes: Final = most_bytes
-        super().__init__(most_bytes, self._larger, [Tier(FREE, self.small), Tier(LARGE, self.large)])
-
-    def _larger(self) -> ManifestTooLarge:
-        return ManifestTooLarge(
-            f"the manifest is larger than {self._most_bytes} bytes;"
-            " make it smaller, or raise registry.max_manifest_size"
-        )
+        what = f"the manifest is larger than {most_bytes} bytes"
+        fix = "make it smaller, or raise registry.max_manifest_size"
+        tiers = [Tier(FREE, self.small), Tier(LARGE, self.large)]
+        super().__init__(most_bytes, lambda: ManifestTooLarge(f"{what}; {fix}"), tiers)

@@ -85,7 +85,12 @@ class TokenService:
         self._generation = generation
         self._anonymous = anonymous
         self.forms: Final = Shares(_FORMS, "large forms")
-        self._bodies = Bodies(_LARGEST_FORM, _too_large, [Tier(FREE, self.forms)], seconds=_FORM_SECONDS)
+        self._bodies = Bodies(
+            _LARGEST_FORM,
+            lambda: RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes; send only the fields of a login"),
+            [Tier(FREE, self.forms)],
+            seconds=_FORM_SECONDS,
+        )
 
     async def get(self, request: Request) -> Response:
         """A token for the credentials in ``Authorization``."""
@@ -202,10 +207,6 @@ def _parse_scopes(texts: Sequence[str]) -> _Asked:
         if room >= 0:
             repositories[repository] = repositories.get(repository, frozenset()) | wanted
     return _Asked(repositories, frozenset(lists))
-
-
-def _too_large() -> RequestInvalid:
-    return RequestInvalid(f"the form is larger than {_LARGEST_FORM} bytes; send only the fields of a login")
 
 
 def _read_form(body: bytes) -> Mapping[str, list[str]]:
