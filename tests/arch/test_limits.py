@@ -18,7 +18,7 @@ from trow.config import SETTINGS, yaml_text
 from trow.controllers import policies, webhooks
 from trow.controllers import status as statuses
 from trow.controllers import vap as compiled
-from trow.http import capacity, dispatch, metrics, request, server
+from trow.http import capacity, dispatch, metrics, request, response, server
 from trow.http.handlers import admission, lists, manifests, token
 from trow.identity import authenticator, oidc_keys, rbac, rule_decisions, throttle, users
 from trow.kube import exec_plugin, kubeconfig, objects
@@ -39,6 +39,7 @@ PAGE: Final = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
 # Rows by their first cell, and the numbers that are fixed in them.
 FIXED: Final = {
     "connections": (capacity._MOST_CONNECTIONS,),
+    "blobs that a store streams (no store of this version does)": (server._FILE_THREADS, response._OPENING_SECONDS),
     "requests under way": (capacity.MOST_REQUESTS, capacity._REQUEST_BYTES // 1024),
     "what logs show of a path": (request.LONGEST_PATH,),
     "manifests of 4 to 64 KiB in memory": (

@@ -12,7 +12,7 @@ from support.registry import basic
 from support.requests import Headers, Scope, Transport
 from trow.access.identity import Grant
 from trow.access.permissions import EVERYTHING, Permission, expand
-from trow.access.rules import Rule, Subjects
+from trow.access.rules import PermissionRule, Subjects
 from trow.http.access import AccessController
 from trow.http.challenge import Challenge
 from trow.http.pace import Pace
@@ -46,13 +46,13 @@ BOB: Final = basic("bob", "secret of bob")
 ROOT: Final = basic("root", "secret of root")
 
 RULES: Final = (
-    Rule(
+    PermissionRule(
         "team-a",
         Subjects(users=frozenset({"alice"})),
         (RepositoryGlob.parse("team-a/**"),),
         expand([Permission.PULL, Permission.PUSH, Permission.TAG_OVERWRITE, Permission.DELETE, Permission.LIST]),
     ),
-    Rule("operators", Subjects(users=frozenset({"root"})), (RepositoryGlob.parse("**"),), EVERYTHING),
+    PermissionRule("operators", Subjects(users=frozenset({"root"})), (RepositoryGlob.parse("**"),), EVERYTHING),
 )
 
 

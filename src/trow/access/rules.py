@@ -69,7 +69,7 @@ class Subjects:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PermissionRule:
     """Some subjects may do some actions on some repositories."""
 
     name: str
@@ -87,7 +87,9 @@ class Rule:
         return permission is Permission.LIST or ALL_REPOSITORIES in self.repositories
 
 
-def decide(rules: Sequence[Rule], identity: Identity, permission: Permission, repository: Repository) -> Decision:
+def decide(
+    rules: Sequence[PermissionRule], identity: Identity, permission: Permission, repository: Repository
+) -> Decision:
     """The first rule that allows it decides; without one it is denied."""
     for rule in rules:
         if rule.allows(identity, permission, repository):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trow.access.identity import Delegation, Grant, Identity
     from trow.access.ports import Authorizer
-    from trow.access.rules import Rule
+    from trow.access.rules import PermissionRule
     from trow.lib.globs import RepositoryGlob
     from trow.oci.names import Repository
 
@@ -53,7 +53,7 @@ class AuthorizerChain:
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        rules: Sequence[PermissionRule],
         *,
         anonymous: Literal["none", "pull"] = "none",
         external: Authorizer | None = None,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from trow.access.identity import Identity
     from trow.access.permissions import Permission
-    from trow.access.rules import Decision, Rule
+    from trow.access.rules import Decision, PermissionRule
     from trow.oci.names import Repository
 
 MOST_DECISIONS: Final = 8192
@@ -32,7 +32,7 @@ class RuleDecisions:
     long, and whoever brings them chooses them.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[PermissionRule]) -> None:
         self._rules = tuple(rules)
         subjects = [rule.subjects for rule in self._rules]
         self._users = frozenset[str]().union(*(each.users for each in subjects))

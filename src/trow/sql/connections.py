@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import apsw
 
@@ -14,7 +15,6 @@ from trow.lib.errors import DamagedError, DatabaseError, SchemaError
 from trow.lib.files import make_file
 from trow.sql import migrations
 from trow.sql.transaction import LOCK
-from trow.sql.untouched import open_untouched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +44,29 @@ def connect(path: Path, *, readonly: bool = False, busy_milliseconds: int | None
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(str(path), flags=flags, statementcachesize=100)
     connection.set_busy_timeout(BUSY_MILLISECONDS if busy_milliseconds is None else busy_milliseconds)
+    return connection
+
+
+def open_untouched(path: Path) -> apsw.Connection:
+    """Open a database for reading without a change to any of its files, while nobody else writes to it.
+
+    An ordinary connection makes a log where there is none, and its end writes a log that was left by a crash into the
+    database. Where there is a log, this one has the log's index in its own memory (exclusive locking mode,
+    https://www.sqlite.org/wal.html, section 8) and leaves the log as it is.
+
+    Raises:
+        apsw.Error: there is none, or it cannot be opened.
+    """
+    real = path.resolve()
+    log = real.with_name(f"{real.name}-wal")
+    if not log.exists() or not log.stat().st_size:
+        address = f"file:{quote(str(real))}?immutable=1"
+        return apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection = apsw.Connection(str(real), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA query_only = ON")
     return connection
 
 

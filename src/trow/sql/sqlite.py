@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 from typing import TYPE_CHECKING, Final
 
 import apsw
 
 from trow.lib.reserve import Reserve
+from trow.lib.threads import started_pool
 from trow.sql.connections import commit, connect, database_errors, migrate, open_writer, run
-from trow.sql.readers import Readers
 from trow.sql.writer import Writer, translated
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from trow.sql.transaction import Factory, Result
 
+# Reading a list is a matter of the processor, and the interpreter has one at a time; the second is for short ones.
+# Whose turn it is has been decided before (`trow.http.handlers.lists`).
+_READERS: Final = 2
 # Look-ups run on the event loop, which must not stand still; in WAL mode they hardly ever wait.
 _LOOK_UP_MILLISECONDS: Final = 100
 
@@ -49,7 +53,10 @@ class SqliteEngine:
         self._writer = Writer(path, schema, observe, reserve or Reserve())
         try:
             self._reader = connect(path, readonly=True, busy_milliseconds=_LOOK_UP_MILLISECONDS)
-            self._pages = Readers(lambda: connect(path, readonly=True))
+            self._pages = started_pool(_READERS, "trow-lists")
+            self._readers: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
+            for _ in range(_READERS):
+                self._readers.put(connect(path, readonly=True))
         except BaseException:
             self._writer.close()
             raise
@@ -62,9 +69,16 @@ class SqliteEngine:
 
     async def page(self, make: Factory[Result]) -> Result:
         try:
-            return await self._pages.read(lambda connection: run(connection, make))
+            return await asyncio.get_running_loop().run_in_executor(self._pages, self._page, make)
         except apsw.Error as error:
             raise translated(error) from error
+
+    def _page(self, make: Factory[Result]) -> Result:
+        connection = self._readers.get_nowait()  # there is one for each thread
+        try:
+            return run(connection, make)
+        finally:
+            self._readers.put(connection)
 
     async def scan(self, make: Factory[Result]) -> Result:
         try:
@@ -89,7 +103,9 @@ class SqliteEngine:
 
     def close(self) -> None:
         """Finish what waits, write the log back and close all connections."""
-        self._pages.close()
+        self._pages.shutdown()
+        while not self._readers.empty():
+            self._readers.get_nowait().close()
         self._reader.close()
         self._writer.close()
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trow.access.identity import ANONYMOUS, Identity, Method, Workload
 from trow.access.permissions import ACTIONS, EVERYTHING, READING, Permission, expand
-from trow.access.rules import Decision, Rule, Subjects, decide
+from trow.access.rules import Decision, PermissionRule, Subjects, decide
 from trow.lib.globs import RepositoryGlob
 from trow.oci.names import Repository
 
@@ -70,8 +70,10 @@ def test_whom_a_rule_is_about(subjects: Subjects, identity: Identity, expected: 
     assert subjects.include(identity) is expected
 
 
-def rule(name: str, *permissions: Permission, subjects: Subjects | None = None, glob: str = "team-a/**") -> Rule:
-    return Rule(name, subjects or users("alice"), (RepositoryGlob.parse(glob),), expand(permissions))
+def rule(
+    name: str, *permissions: Permission, subjects: Subjects | None = None, glob: str = "team-a/**"
+) -> PermissionRule:
+    return PermissionRule(name, subjects or users("alice"), (RepositoryGlob.parse(glob),), expand(permissions))
 
 
 def test_the_first_rule_that_allows_it_is_named() -> None:
@@ -110,7 +112,7 @@ def test_more_rules_never_take_anything_away(
     actions: list[Permission], glob: str, identity: Identity, permission: Permission
 ) -> None:
     rules = [rule("one", Permission.PULL)]
-    more = [*rules, Rule("more", users("*"), (RepositoryGlob.parse(glob),), expand(actions))]
+    more = [*rules, PermissionRule("more", users("*"), (RepositoryGlob.parse(glob),), expand(actions))]
     if decide(rules, identity, permission, APP).allowed:
         assert decide(more, identity, permission, APP).allowed
     if identity.anonymous:

@@ -8,7 +8,7 @@ import yaml
 from support.loop import run
 from trow.access.identity import ANONYMOUS, Delegation, Grant, Identity, Method
 from trow.access.permissions import ACTIONS, READING, Permission, expand
-from trow.access.rules import Decision, Rule, Subjects
+from trow.access.rules import Decision, PermissionRule, Subjects
 from trow.identity import remedies
 from trow.identity.authorizer import AuthorizerChain
 from trow.lib.globs import RepositoryGlob
@@ -30,8 +30,8 @@ def glob(text: str) -> RepositoryGlob:
     return RepositoryGlob.parse(text)
 
 
-def rule(name: str, subjects: Subjects, repositories: str, *permissions: Permission) -> Rule:
-    return Rule(name, subjects, (glob(repositories),), expand(permissions))
+def rule(name: str, subjects: Subjects, repositories: str, *permissions: Permission) -> PermissionRule:
+    return PermissionRule(name, subjects, (glob(repositories),), expand(permissions))
 
 
 DEV = rule("dev", Subjects(groups=frozenset({"dev"})), "team-a/**", P.PULL, P.PUSH, P.LIST)

@@ -12,7 +12,7 @@ import pytest
 from trow.access import rules as access
 from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.access.permissions import ACTIONS, Permission, expand
-from trow.access.rules import Rule, Subjects
+from trow.access.rules import PermissionRule, Subjects
 from trow.identity import rule_decisions
 from trow.identity.rule_decisions import RuleDecisions
 from trow.lib.globs import RepositoryGlob
@@ -27,8 +27,10 @@ APP: Final = Repository.parse("team-a/app")
 GITHUB: Final = (("repository", "acme/*"), ("ref", "refs/heads/main"))
 
 
-def rule(subjects: Subjects, repositories: str, *permissions: Permission) -> Rule:
-    return Rule(f"rule of {repositories}", subjects, (RepositoryGlob.parse(repositories),), expand(permissions))
+def rule(subjects: Subjects, repositories: str, *permissions: Permission) -> PermissionRule:
+    return PermissionRule(
+        f"rule of {repositories}", subjects, (RepositoryGlob.parse(repositories),), expand(permissions)
+    )
 
 
 RULES: Final = (
@@ -71,7 +73,7 @@ def test_rules_are_asked_once_for_all_whom_they_do_not_tell_apart(monkeypatch: p
     asked: list[Identity] = []
     decide = access.decide
 
-    def counted(rules: Sequence[Rule], who: Identity, what: Permission, where: Repository) -> Decision:
+    def counted(rules: Sequence[PermissionRule], who: Identity, what: Permission, where: Repository) -> Decision:
         asked.append(who)
         return decide(rules, who, what, where)
 
