@@ -19,7 +19,6 @@ from trow.oci.page import NameRange, Page, PageRequest
 from trow.registry.ports import (
     BlobRecord,
     ManifestRecord,
-    Missing,
     Publication,
     PublicationResult,
     Referrer,
@@ -327,15 +326,15 @@ async def test_missing_content_is_told(metadata: Database) -> None:
     image, index = factories.image(2), factories.index()
     await link(metadata, REPO, image.blobs[0])
     await link(metadata, OTHER, image.blobs[1])
-    expected = Missing(blobs=tuple(map(name, image.blobs[1:])))
-    assert await metadata.publish(publication(REPO, image)) == PublicationResult(expected)
+    found = await metadata.publish(publication(REPO, image))
+    assert found == PublicationResult(missing_blobs=tuple(map(name, image.blobs[1:])))
     found = await metadata.publish(publication(REPO, index))
-    assert found == PublicationResult(Missing(children=tuple(map(name, index.children))))
+    assert found == PublicationResult(missing_children=tuple(map(name, index.children)))
     await link(metadata, REPO, *image.blobs)
     for child in index.children:
         await metadata.publish(publication(REPO, child))
-    assert await metadata.publish(publication(REPO, image)) == PublicationResult(Missing())
-    assert await metadata.publish(publication(REPO, index)) == PublicationResult(Missing())
+    assert await metadata.publish(publication(REPO, image)) == PublicationResult()
+    assert await metadata.publish(publication(REPO, index)) == PublicationResult()
 
 
 async def test_missing_content_that_is_required(metadata: Database) -> None:
@@ -908,7 +907,7 @@ async def test_request_that_is_cancelled_disturbs_nobody(metadata: Database) -> 
     for write in writes[::2]:
         write.cancel()
     answers = await asyncio.gather(*writes, return_exceptions=True)
-    assert answers[1::2] == [PublicationResult(Missing(blobs=tuple(map(name, image.blobs)))) for image in images[1::2]]
+    assert answers[1::2] == [PublicationResult(tuple(map(name, image.blobs))) for image in images[1::2]]
     for image in images[1::2]:
         assert await metadata.manifest(REPO, name(image)) is not None
 

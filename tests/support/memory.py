@@ -18,7 +18,6 @@ from trow.oci.errors import BlobUnknown, ManifestExists, ManifestInvalid, TagExi
 from trow.oci.page import ALL_NAMES, Page
 from trow.registry.ports import (
     ManifestRecord,
-    Missing,
     PublicationResult,
     Redirect,
     Referrer,
@@ -265,7 +264,7 @@ class MemoryMetadata:
     async def publish(self, publication: Publication) -> PublicationResult:
         repository, manifest = publication.repository, publication.manifest
         async with self._changed() as rows:
-            missing, wrong_sizes = _check_references(rows, publication)
+            missing_blobs, missing_children, wrong_sizes = _check_references(rows, publication)
             if repository not in rows.repositories:
                 rows.generation += 1
                 rows.repositories[repository] = RepositoryRecord(rows.generation, publication.subject)
@@ -275,7 +274,7 @@ class MemoryMetadata:
             rows.manifests[repository, publication.digest] = manifest
             moves = [move for tag in publication.tags if (move := self._point(rows, publication, tag)) is not None]
         retyped = before if before != manifest.media_type else ""
-        return PublicationResult(missing, tuple(moves), wrong_sizes, retyped)
+        return PublicationResult(missing_blobs, missing_children, tuple(moves), wrong_sizes, retyped)
 
     def _point(self, rows: Rows, publication: Publication, tag: Tag) -> TagMove | None:
         tag.encode()  # no database takes a lone surrogate
@@ -449,7 +448,9 @@ def _referrer(digest: Digest, manifest: Manifest) -> Referrer:
     )
 
 
-def _check_references(rows: Rows, publication: Publication) -> tuple[Missing, tuple[Digest, ...]]:
+def _check_references(
+    rows: Rows, publication: Publication
+) -> tuple[tuple[Digest, ...], tuple[Digest, ...], tuple[Digest, ...]]:
     """What the repository lacks, and what has another size than the manifest says."""
     repository, manifest = publication.repository, publication.manifest
     blobs = {digest: rows.blobs[digest].size for where, digest in rows.links if where == repository}
@@ -469,4 +470,4 @@ def _check_references(rows: Rows, publication: Publication) -> tuple[Missing, tu
     required = (lacking[0] if publication.require_blobs else ()) + (lacking[1] if publication.require_children else ())
     if required:
         raise blobs_unknown("the repository does not have", required, "push it before the manifest")
-    return Missing(*lacking), wrong
+    return lacking[0], lacking[1], wrong

@@ -1,6 +1,6 @@
 """Where names have to be looked for at all: the literal beginnings of globs.
 
-A list of those repositories that somebody may see is read only where their rules reach, not from end to end.
+A list of the repositories that a user may see is read only where their rules reach, not from end to end.
 """
 
 from __future__ import annotations

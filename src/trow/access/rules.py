@@ -41,7 +41,7 @@ class Subjects:
         users: names; ``*`` is everybody who is logged in.
         groups: names of groups.
         issuer: the name of the OIDC issuer that claims are read from.
-        claims: what a token's claims have to be; ``*`` in a value stands for anything.
+        claims: what a token's claims have to be; ``*`` in a value matches anything.
         anonymous: whether those without credentials are meant too.
     """
 
@@ -56,7 +56,7 @@ class Subjects:
         if identity.anonymous:
             return self.anonymous
         if not self.users and not self.groups:
-            named = bool(self.issuer)  # whoever has the claims
+            named = bool(self.issuer)  # all who have the claims
         else:
             named = identity.name in self.users or "*" in self.users or not self.groups.isdisjoint(identity.groups)
         if not named or not self.issuer:

@@ -14,7 +14,6 @@ from trow.http.handlers.token import TokenService
 from trow.http.handlers.v2 import V2
 from trow.http.recorder import Recorder
 from trow.http.routes import table
-from trow.oci.page import PageSizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +46,7 @@ def routes_of(
 ) -> Sequence[Endpoint]:
     """The route table with its handlers."""
     browse, recorder, pulls = registry.browse, access.recorder, admission.pulls
-    lists = Lists(PageSizes(config.limits.page_size, config.limits.max_page_size))
+    lists = Lists(config.limits.page_size, config.limits.max_page_size)
     bodies = ManifestBodies(config.registry.max_manifest_size)
     tokens = TokenService(
         access,
@@ -55,7 +54,7 @@ def routes_of(
         identities.tokens,
         recorder,
         generation=registry.metadata.generation,
-        anonymous=config.allows_anonymous,
+        anonymous=identities.authenticator is None or config.allows_anonymous,
     )
     return table(
         V2(registry.pull, registry.publish, browse, access, recorder, bodies=bodies, lists=lists, pulls=pulls),

@@ -30,7 +30,7 @@ class AccessController:
 
     Args:
         authenticator: None: clients are not authenticated, and credentials are ignored.
-        challenge: what a request without good credentials is asked for.
+        challenge: asks a request without good credentials for others.
     """
 
     def __init__(
@@ -56,11 +56,6 @@ class AccessController:
         if self._authenticator is not None:
             await self.identify(request, by_header)
         await self.require(request, permission, request.repository)
-
-    @property
-    def authenticates(self) -> bool:
-        """Whether clients are authenticated at all."""
-        return self._authenticator is not None
 
     async def identify(self, request: Request, ask: Ask) -> None:
         """Find out who sends the request.

@@ -1,4 +1,4 @@
-"""One line for each request, written beside the event loop so that a slow reader of the log delays nobody."""
+"""One line for each request, written beside the event loop so that a slow reader of the log delays no request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trow.http.request import Request
     from trow.lib.logs import Output
 
-# Lines are handed over in batches: waking a thread for each would cost more than wording it.
+# Lines are handed over in batches: waking a thread for each would cost more than formatting it.
 _FLUSH_SECONDS: Final = 0.1
 _LONGEST_REASON: Final = 1024
 # HTTP lets clients make up methods of any length.
@@ -40,7 +40,7 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class AccessLog:
-    """Notes requests. Made and used on one event loop."""
+    """Logs requests. Made and used on one event loop."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -50,7 +50,7 @@ class AccessLog:
         self._loop = asyncio.get_running_loop()
 
     def request(self, request: Request, status: int, sent: int, seconds: float) -> None:
-        """Note an answered request."""
+        """Log an answered request."""
         if not self._lines:
             self._loop.call_later(_FLUSH_SECONDS, self.flush)
         line = _Line(

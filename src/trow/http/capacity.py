@@ -77,13 +77,13 @@ class Capacity:
 
     @property
     def places(self) -> Bounds:
-        """The same of downloads, with who may wait and for how long."""
+        """The bounds of downloads, and of those that wait for one."""
         each = max(1, int(self.downloads * _SHARE))
         return Bounds(self.downloads, each, _WAITING, int(_WAITING * _SHARE), _PATIENCE_SECONDS)
 
     @property
     def work(self) -> Bounds:
-        """Requests under way: nobody waits, who would be one of them."""
+        """The bounds of requests under way, none of which waits for a place."""
         return Bounds(self.requests, self.requests // 2, 0, 0, 0)
 
 
@@ -95,19 +95,16 @@ def capacity_of(config: Config) -> Capacity:
     free = most_files() - min(_RESERVED_FILES, most_files() // 4) - own * tls_connections * _TLS_CONNECTION_FILES
     connections = limits.max_connections or _affordable(free, memory_limit())
     each = min(limits.max_connections_per_source or connections // 2, connections)
-    requests = _requests(connections, memory_limit())
+    # As many as take a quarter of the memory, and leave connections, and files, for those who come.
+    memory = memory_limit()
+    by_memory = MOST_REQUESTS if memory is None else max(_LEAST_REQUESTS, memory // 4 // _REQUEST_BYTES)
+    requests = max(2, min(MOST_REQUESTS, by_memory, int(connections * _AT_WORK)))
     without = Capacity(connections, each, 0, requests, tls_connections=tls_connections)
     # Each has a file, for longer than its request.
     left = max(free // 8, free - without.accepted - requests)
-    memory = limits.send_memory or max(_SEND_MEMORY, (memory_limit() or 0) // 4)
+    send_memory = limits.send_memory or max(_SEND_MEMORY, (memory or 0) // 4)
     sessions = most_files() // _OF_SESSIONS
-    return replace(without, downloads=max(2, min(memory // DOWNLOAD_BYTES, left)), sessions=sessions)
-
-
-def _requests(connections: int, memory: int | None) -> int:
-    """As many as take a quarter of the memory, and leave connections, and files, for those who come."""
-    by_memory = MOST_REQUESTS if memory is None else max(_LEAST_REQUESTS, memory // 4 // _REQUEST_BYTES)
-    return max(2, min(MOST_REQUESTS, by_memory, int(connections * _AT_WORK)))
+    return replace(without, downloads=max(2, min(send_memory // DOWNLOAD_BYTES, left)), sessions=sessions)
 
 
 def _affordable(free: int, memory: int | None) -> int:

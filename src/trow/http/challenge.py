@@ -1,4 +1,4 @@
-"""What a client is asked for when its credentials are missing or do not suffice."""
+"""Asks a client for credentials when they are missing or do not suffice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Challenge:
     """Makes the ``WWW-Authenticate`` header (RFC 6750, section 3).
 
     Args:
-        bearer: whether clients are sent to the token service; otherwise they are asked for a password.
+        bearer: whether clients are sent to the token service; otherwise they need a password.
         public_url: where clients reach this registry; "" takes it from each request.
         service: the name of this registry in its tokens.
     """

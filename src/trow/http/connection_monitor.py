@@ -1,9 +1,9 @@
 """Looks after the connections of clients: ends those that break a rule, or that are too many.
 
-The HTTP server times the headers of a request and nothing else. A client that connects and says nothing, that opens
-HTTP/2 and asks nothing, or that asks for a large blob and does not read it would stay forever, until there is room for
-nobody else. So a thread looks once a second, more often when it becomes crowded, at what the kernel knows of each
-connection (`trow.lib.sockets`), and compares it with what requests are under way (`trow.http.connections`).
+The HTTP server times the headers of a request and nothing else. A client that connects and sends nothing, that opens
+HTTP/2 and sends no request, or that requests a large blob and does not read it would stay forever, until there is no
+room for others. So a thread looks once a second, and more often when it becomes crowded, at what the kernel knows of
+each connection (`trow.lib.sockets`), and compares it with the requests under way (`trow.http.connections`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ListenerGroup:
         each: how many of one source.
         tls: whether the connections are TLS.
         rules: what is expected of connections.
-        exempt: tells of an address whether it may have any number.
+        exempt: whether an address may have any number of connections.
         open: how many there were when the monitor last looked.
     """
 
@@ -144,7 +144,7 @@ class ConnectionMonitor:
         members = [each for each, _ in clients]
         self._flooded = any(each.flooding for each in members)
         if surplus := self._connections.surplus:
-            # Where places for large answers are few, whoever has stalled for longest makes room.
+            # Where places for large answers are few, the connections that have stalled for longest make room.
             holders = (each for each in members if (of := self._connections.get(each.name)) is not None and of.places)
             for each in _stalled(holders, surplus, now):
                 self._end(each, Reason.STALLED)
@@ -209,7 +209,7 @@ class ConnectionMonitor:
     ) -> Iterator[WatchedConnection]:
         """Idle ones of the source that has most: who never asked anything first, then who was silent longest.
 
-        Whoever has far fewer than others, all of whose connections may be in work, gives up none for them.
+        A source that has far fewer than others gives up none for them, although all of theirs may be in use.
         """
         ranked: dict[str, list[tuple[bool, float, int, WatchedConnection]]] = {}
         for number, each in enumerate(members):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trow.http.connections import Activity
     from trow.lib.sockets import Socket, State
 
-# A request's first bytes and the note that it has begun are not of the same moment.
+# A request's first bytes come a moment before its begin is noted.
 _SLACK_SECONDS: Final = 0.25
 # Bytes that come beside requests: headers, TLS, what HTTP/2 says of itself. The server keeps up to 640 KiB of headers
 # for as long as they do not end. Whoever takes an answer over HTTP/2 acknowledges it with a small part of its bytes.
@@ -91,7 +91,7 @@ class WatchedConnection:
     def judge(
         self, state: State, activity: Activity | None, rules: ConnectionRules, now: float, *, tls: bool
     ) -> Reason | None:
-        """Note what is seen now. Returns why the connection has to end, None if it may stay."""
+        """Note the present state; return why the connection has to end, or None if it may stay."""
         self._note_progress(state, activity, now)
         if self.waiting and self._patience.left <= 0:
             return Reason.STALLED
@@ -99,7 +99,7 @@ class WatchedConnection:
             return Reason.UNSOLICITED
         if activity is None or not activity.requests:
             return self._before_requests(state, rules, now, tls=tls)
-        # While it takes an answer nothing that it asks for next is begun.
+        # The next request does not begin while the client takes an answer.
         if activity.running or self.waiting:
             self._headers = None
             return None
@@ -124,7 +124,7 @@ class WatchedConnection:
 
     @property
     def flooding(self) -> bool:
-        """Whether more has come beside requests than may."""
+        """Whether too much has come beside requests."""
         return self._flooding is not None
 
     def slow_for(self, now: float) -> float:
@@ -156,7 +156,7 @@ class WatchedConnection:
                 self.slow = None
 
     def _floods(self, state: State, activity: Activity | None, now: float) -> bool:
-        """Whether more has come beside requests than may; the note that a request has begun has a second to come."""
+        """Whether too much has come beside requests for a second: a request's begin may be noted late."""
         requests, running = (activity.requests, activity.running) if activity is not None else (0, 0)
         explained = state.acked * _ACKNOWLEDGEMENTS
         if running or requests != self._requests:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SMALL: Final = 64 * 1024
 # Over HTTP/2 a client has many answers coming at a time, and takes none of them if it likes.
 _MOST_UNTAKEN: Final = 4 * SMALL
-# Before a connection is known to the kernel's name nobody can tell what was taken.
+# What was taken is not known before the kernel's name of the connection is.
 _TO_BE_FOUND: Final = SMALL
 # Large answers that are ended in one look, of all that there may be.
 _PART: Final = 16
@@ -71,17 +71,17 @@ class Activity:
 
 
 class Connections:
-    """All of them, by the address that the server tells of the client, with its port.
+    """The connections of clients, by address and port as the server gives them.
 
     Args:
         large: places for large answers, each of which takes memory until its client has taken it.
-        place: bytes of memory that a place stands for.
+        place: bytes of memory that a place accounts for.
         requests: how many may be under way. HTTP/2 has many over one connection.
 
     Attributes:
         wake: has the monitor look soon.
-        watched: whether the monitor sees what clients take. Where it cannot, nothing is counted, for nobody would give
-            any of it back.
+        watched: whether the monitor sees what clients take. Where it cannot, nothing is counted, because
+            nothing would be given back.
         over: sources that have too many connections, all of which are in use.
     """
 
@@ -182,7 +182,7 @@ class Connections:
 
     @property
     def surplus(self) -> int:
-        """How many large answers have to end, or to be taken, for places not to be few.
+        """How many large answers have to end, or to be taken, so that enough places are free.
 
         Never many at a time: what they held is free some moments later, when those that wait take it again.
         """

@@ -21,15 +21,10 @@ _MAX_AGE_SECONDS: Final = "600"
 
 
 class Cors:
-    """Adds what browsers ask for; without origins it does nothing."""
+    """Adds what browsers ask for, for pages of these origins."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = frozenset(origins)
-
-    @property
-    def active(self) -> bool:
-        """Whether any origin is named."""
-        return bool(self._origins)
 
     def preflight(self, request: Request) -> Response | None:
         """The answer to an OPTIONS request that a browser sends first, None when this is not such a request."""

@@ -1,4 +1,4 @@
-"""From a request to an answer: limit, route, identify, authorise, handle, and word whatever goes wrong."""
+"""From a request to an answer: limit, route, identify, authorise and handle it, and turn errors into answers."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Dispatcher:
         *,
         connections: Connections,
         metrics: Metrics,
-        rate_limit: RateLimit,
-        cors: Cors,
+        rate_limit: RateLimit | None,
+        cors: Cors | None,
         sites: Sites,
         access_log: AccessLog | None,
         pace: Pace,
@@ -97,7 +97,7 @@ class Dispatcher:
                 if request.path.startswith("/v2"):
                     answer.headers.extend(self._v2_headers)
                 answer.headers.append(("x-request-id", request.number))
-                if self._cors.active:
+                if self._cors is not None:
                     answer.headers.extend(self._cors.headers(request))
                 answer.send(transport, head=request.method == "HEAD")
                 self._log(request, answer, time.perf_counter() - started)
@@ -161,10 +161,10 @@ class Dispatcher:
         return answer
 
     async def _handle(self, request: Request) -> Answer:
-        if self._rate_limit.active:
+        if self._rate_limit is not None:
             self._rate_limit.take(request.client)
         request.require_unambiguous()
-        if self._cors.active and (preflight := self._cors.preflight(request)) is not None:
+        if self._cors is not None and (preflight := self._cors.preflight(request)) is not None:
             return preflight
         self._sites.check(request)
         request.route, request.parameters = endpoint, _ = self._router.find(request.method, request.path)

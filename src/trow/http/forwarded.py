@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from trow.http.request import Headers
 
-# What stands further left was said by nobody we know.
+# No proxy that we know has added what is further left.
 _MOST_HOPS: Final = 16
 _LONGEST: Final = 1024
 _HOP: Final = re.compile(r"(?:\[([^\[\]]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
@@ -68,7 +68,7 @@ def read(headers: Headers) -> Forwarded:
         return Forwarded(lists["for"], _whole(headers, "proto", lists), _whole(headers, "host", lists))
     elements = list(_elements(_right_end(headers.get_all("forwarded"))))[-_MOST_HOPS:]
     clients, schemes, hosts = ([each.get(name, "") for each in elements] for name in ("for", "proto", "host"))
-    # Proxies that tell of no client tell nobody which element is whose; then the first one counts.
+    # Without clients nothing says which element is whose; then the first one counts.
     return Forwarded(clients if any(clients) else (), schemes, hosts)
 
 
@@ -88,7 +88,7 @@ def _listed(headers: Headers, name: str) -> Sequence[str]:
 
 
 def _whole(headers: Headers, name: str, lists: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """A list that was not cut: the first value of the rest is nobody's."""
+    """A list that was not cut; of one that was, the first value belongs to no client."""
     values = headers.get_all(f"x-forwarded-{name}")
     whole = sum(map(len, values)) <= _LONGEST and sum(value.count(",") + 1 for value in values) <= _MOST_HOPS
     return lists[name] if whole else ()

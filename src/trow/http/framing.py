@@ -1,7 +1,7 @@
 """Requests that can be read in two ways are refused.
 
-What stands between a client and this registry, such as a proxy that checks names or a cache, may read such a request in
-the other way: then it lets through what it should not, or takes one client's answer for another's.
+A proxy that checks names, or a cache, may stand between a client and this registry and read such a request in the other
+way. Then it lets through what it should not, or takes one client's answer for another's.
 
 The HTTP server itself refuses what is malformed. Two things it does that RFC 9112 leaves to it: a line may end without
 CR (section 2.2), and a body with both Content-Length and Transfer-Encoding is read as the latter, after which the
@@ -29,7 +29,7 @@ def authority_of(headers: Headers, authority: str | None) -> str:
 
 
 def require_unambiguous(headers: Headers, authority: str | None, version: str) -> str:
-    """See that there is one name and one length, whoever reads.
+    """Require that the request has one host name and one length for every reader.
 
     Args:
         headers: of the request.
@@ -40,7 +40,7 @@ def require_unambiguous(headers: Headers, authority: str | None, version: str) -
         The name; "" where HTTP/1.0 has none.
 
     Raises:
-        RequestInvalid: there is not.
+        RequestInvalid: it has not.
     """
     names = headers.get_all("host")
     if len(names) > 1:
@@ -50,7 +50,7 @@ def require_unambiguous(headers: Headers, authority: str | None, version: str) -
         raise RequestInvalid("the request does not say which host it is for; send a Host header")
     if names and authority and name.lower() != names[0].lower():
         raise RequestInvalid("the request is for one host and has another in its Host header; send one")
-    # What is remembered of it is no longer than a host.
+    # The cache keeps no text that is longer than a host.
     if name and not _is_host(name[: LONGEST + 1]):
         raise RequestInvalid("the Host header is not a host name; send the name that the registry is reached by")
     codings = headers.get_all("transfer-encoding")

@@ -21,7 +21,7 @@ class RateLimit:
     """A token bucket for each source of requests.
 
     Args:
-        per_second: how many requests a client may send on average; 0 allows any number.
+        per_second: how many requests a client may send on average.
         burst: how many it may send at once after a pause.
     """
 
@@ -30,11 +30,6 @@ class RateLimit:
         self._burst = float(max(burst, 1))
         self._clock = clock
         self._buckets: LruCache[str, tuple[float, float]] = LruCache(_MOST_CLIENTS)
-
-    @property
-    def active(self) -> bool:
-        """Whether there is a limit at all."""
-        return self._per_second > 0
 
     def take(self, client: str) -> None:
         """Count a request.

@@ -1,7 +1,7 @@
 """Numbers for Prometheus.
 
-What a request adds is counted in plain numbers by the one thread that serves. When they are asked for, the client
-library words them in another thread, from copies of the tables
+The one thread that serves counts in plain numbers. At a scrape, the client library writes the text in another thread,
+from copies of the tables
 (https://prometheus.github.io/client_python/collector/custom/).
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# Whoever may write policies in a namespace can give them ever new names.
+# A user who may write policies in a namespace can give them new names without end.
 MOST_DECISION_SERIES: Final = 10_000
 _FRESH_SECONDS: Final = 1.0
 OTHERS: Final = "(others)"
@@ -52,7 +52,7 @@ class _Histogram:
 
 
 class _Asked(NamedTuple):
-    """A number that is kept elsewhere and asked for."""
+    """A number that is kept elsewhere, and read at a scrape."""
 
     family: type[GaugeMetricFamily | CounterMetricFamily]
     description: str
@@ -127,15 +127,15 @@ class Metrics(Collector):
         self._stored = (blobs, size)
 
     def add_gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
-        """Add something that is looked up when the numbers are asked for."""
+        """Add a number that is read at a scrape."""
         self._asked[name] = _Asked(GaugeMetricFamily, description, value)
 
     def add_counter(self, name: str, description: str, value: Callable[[], float]) -> None:
-        """Add something that only grows and is counted elsewhere; its name ends with ``_total``."""
+        """Add a number that only grows, and is read at a scrape; its name ends with ``_total``."""
         self._asked[name] = _Asked(CounterMetricFamily, description, value)
 
     def count_ended(self, by_reason: Mapping[str, int]) -> None:
-        """Tell of connections that were ended; the counts grow where they are."""
+        """Add the connections that were ended; the counts grow where they are."""
         self._ended = by_reason
 
     def text(self) -> bytes:
@@ -153,7 +153,7 @@ class Metrics(Collector):
         return await asyncio.shield(self._wording)
 
     def _look(self) -> None:
-        """Ask on the event loop, where the answers belong."""
+        """Read the numbers on the event loop, where they change."""
         self._values = {name: asked.value() for name, asked in self._asked.items()}
 
     def collect(self) -> Iterable[Metric]:

@@ -26,7 +26,7 @@ class Peers:
         proxies: networks of trusted proxies; what others say in ``X-Forwarded-*`` and ``Forwarded`` is ignored.
 
     Attributes:
-        trusts: tells of an address whether it is a trusted proxy's.
+        trusts: whether an address is a trusted proxy's.
     """
 
     def __init__(self, proxies: Collection[str] = ()) -> None:

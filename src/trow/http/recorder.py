@@ -1,4 +1,4 @@
-"""What handlers tell the audit trail: who did what, in the words of a request."""
+"""What handlers put on record: who did what by a request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Words events. Where nothing may happen off the record, each effect is preceded by a record of the intent."""
+    """Records events. Where nothing may happen off the record, a record of the intent precedes each effect."""
 
     def __init__(self, audit: AuditLog, transfers: TransferTracker) -> None:
         self._audit = audit
@@ -50,7 +50,7 @@ class Recorder:
             await self.given(event_of(request, Action.LOGIN, status=200))
 
     def listed(self, request: Request, what: str, reference: str = "") -> None:
-        """A list was sent: names of repositories, tags, referrers. Equal ones are counted.
+        """A list was sent: names of repositories, tags or referrers. Equal ones are counted.
 
         Args:
             request: who asked.
@@ -59,7 +59,7 @@ class Recorder:
         """
         repository = request.repository
         event = event_of(request, Action.LIST, status=200, detail=what, repository=repository, reference=reference)
-        self._transfers.gather(event)
+        self._transfers.aggregator.gather(event)
 
     async def reads_record(self, request: Request, given: Mapping[str, str]) -> None:
         """A part of the record is about to be sent. Raises like `manifest`."""
@@ -71,10 +71,10 @@ class Recorder:
 
         Args:
             event: what is answered to whom.
-            first: whether it has to be on record before it is given, where `fail_closed` asks for that.
+            first: whether it has to be on record before it is given, where `fail_closed` is set.
         """
         if not (first and await before_effect(self._audit, lambda: event)):
-            self._transfers.gather(event)
+            self._transfers.aggregator.gather(event)
 
     # ---- what is refused
 
@@ -90,7 +90,7 @@ class Recorder:
             reference=parameters.get("reference") or parameters.get("digest", ""),
             detail=f"{request.method} {request.route.path}" if request.route else request.method,
         )
-        self._transfers.gather(event)
+        self._transfers.aggregator.gather(event)
 
     # ---- what is done
 

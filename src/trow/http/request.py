@@ -48,7 +48,7 @@ class Headers(Protocol):
 
 
 class Scope(Protocol):
-    """What the server tells of a request (RSGI). ``path`` is percent-decoded: only the strict parsers may read it."""
+    """A request as the server gives it (RSGI). ``path`` is percent-decoded: only the strict parsers may read it."""
 
     method: str
     path: str
@@ -104,7 +104,7 @@ class Request:
         self._scope = scope
         self._transport = transport
         self._peers = peers
-        # A connection of our own that ends meanwhile was still that of this client.
+        # A connection of our own may end before the answer; it was still that of this client.
         self._peer: Peer | None = peers.known(scope)
         self._pace = pace
         self._headers: Headers = scope.headers
@@ -139,7 +139,7 @@ class Request:
         return self._authority
 
     def require_unambiguous(self) -> None:
-        """See that nobody can read the request in another way. Raises RequestInvalid."""
+        """Require that the request can be read in one way only. Raises RequestInvalid."""
         scope = self._scope
         self._authority = framing.require_unambiguous(self._headers, scope.authority, scope.http_version)
 
@@ -264,7 +264,7 @@ class Request:
 
     @property
     def has_unread_body(self) -> bool:
-        """Whether more of a body may come than was read. Whoever asks for something need not announce none."""
+        """Whether more of a body may come than was read. GET and HEAD need not announce that they have none."""
         if self.body_read:
             return False
         if self.method in ("GET", "HEAD"):

@@ -92,7 +92,7 @@ class StreamResponse:
     """An answer of more than `SMALL` bytes that are read from somewhere else while the client takes them.
 
     The server keeps in memory what is left of its own streams when a client is slow. So the bytes go through a pipe,
-    which it reads like a file. One of its threads for files waits at the pipe's end meanwhile.
+    which it reads like a file. One of its threads for files waits at the pipe's end while the body comes.
     """
 
     status: int

@@ -1,8 +1,8 @@
 """The whole surface on one screen: method, path, permission, what is recorded, handler.
 
-``{repository}`` may contain slashes, the others may not. Where two patterns fit, the first counts; the first lines are
-those that are asked for most. Whoever may push may attach; what a push does beyond attaching is asked for by its
-handler, and the token service identifies and authorises by itself. The last column names the
+``{repository}`` may contain slashes, the others may not. Where two patterns fit, the first counts; the
+busiest routes come first. The right to push includes the right to attach; the handler of a push requires what it does
+beyond attaching, and the token service identifies and authorises by itself. The last column names the
 listeners that serve a row, where it is not the registry's alone.
 """
 

@@ -44,8 +44,8 @@ _FILE_THREADS: Final = 2
 # Clients written in Go send HTTP/2 frames as large as they may be. Each one is handed from thread to thread, so with
 # the least size (RFC 9113, section 4.2: 16 KiB) a push takes six times as long. An unfinished one is kept in memory.
 _FRAME: Final = 256 * 1024
-# Answers that a connection has coming at a time over HTTP/2, and what it keeps of each that is not taken. Whoever wants
-# more at a time opens another connection, as clients in Go do by themselves.
+# Answers of a connection at a time over HTTP/2, and what it keeps of each that is not taken. A client that wants more
+# at a time opens another connection, as clients in Go do by themselves.
 _STREAMS: Final = 32
 _SEND_BUFFER: Final = 128 * 1024
 _HEADER_SECONDS: Final = 30
@@ -57,7 +57,7 @@ _GRANIAN_LOGS: Final = {"handlers": {}, "loggers": {"_granian": {"handlers": [],
 
 _FIXES: Final[Mapping[int | None, str]] = {
     errno.EADDRINUSE: "stop the program that listens there, or give another address",
-    errno.EACCES: "ports below 1024 are for root, or for whoever has CAP_NET_BIND_SERVICE: give another address",
+    errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; give another address",
 }
 
 
@@ -176,9 +176,9 @@ class _Server(Granian):
         self._ssp, self._shd = None, holder  # type: ignore[assignment]
 
     def stop_accepting(self) -> None:
-        """Take no more connections, and serve on those that there are: `stop` also ends what is only about to ask.
+        """Take no more connections, and go on serving those that are open; `stop` ends them before they have asked.
 
-        It listens on, by the same descriptor, at a socket that nobody knows.
+        It goes on listening, by the same descriptor, at a socket that no client knows.
         """
         if self.listening is not None:
             with socket.create_server(("127.0.0.1", 0)) as nowhere:
@@ -307,7 +307,7 @@ class HttpServer:
         ending.add_done_callback(self._ending.discard)
 
     async def _end(self, old: Sequence[_Listener]) -> None:
-        """Have old listeners end, which ends connections that have not asked for anything yet, or not again."""
+        """End old listeners, and with them connections that wait for a request."""
         await asyncio.sleep(self._header_seconds)
         await _stop(old)
         self._listeners = [listener for listener in self._listeners if listener not in old]

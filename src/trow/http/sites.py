@@ -1,7 +1,7 @@
-"""Keeps pages of other sites out, which a browser of somebody who may use the registry has open.
+"""Keeps pages of other sites out, which are open in the browser of a user of this registry.
 
-A page can have any name point at this machine (DNS rebinding), and it can send what a form can send to any site, with
-the credentials that the browser adds by itself (cross-site request forgery). Programs send neither ``Origin`` nor
+A page can make any name point at this machine (DNS rebinding). It can send to any site what a form can send, with the
+credentials that the browser adds by itself (cross-site request forgery). Programs send neither ``Origin`` nor
 ``Sec-Fetch-Site``.
 """
 

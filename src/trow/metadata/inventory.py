@@ -26,7 +26,7 @@ _UNREADABLE: Final = (apsw.Error, UnicodeDecodeError)
 
 
 class SqliteInventory:
-    """The `Inventory` of a database file. It reads on the event loop: nobody else waits for that in a check."""
+    """The `Inventory` of a database file. It reads on the event loop, where nothing else runs in a check."""
 
     def __init__(self, path: Path) -> None:
         self._connection: apsw.Connection | None = None
@@ -142,7 +142,7 @@ class SqliteInventory:
 
     def _change(self, *statements: tuple[str, tuple[str, ...]]) -> bool:
         """Change something; whether that was possible."""
-        assert self._connection is not None  # noqa: S101 - whoever names a row had it from there
+        assert self._connection is not None  # noqa: S101 - rows are named by what was read from it
         try:
             with self._connection:
                 for statement, values in statements:

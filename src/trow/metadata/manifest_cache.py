@@ -1,8 +1,8 @@
-"""Manifests that are asked for again and again, kept beside the database.
+"""Manifests that are read again and again, kept beside the database.
 
-A roll-out asks a thousand times for one tag, and each look-up in the database lets go of the interpreter lock several
-times. Only one process writes to an embedded database, so what is kept here can be exact: whatever changes a
-repository's manifests or tags empties its part before the change is answered.
+A roll-out reads one tag a thousand times, and each look-up in the database releases the interpreter lock several times.
+Only one process writes to an embedded database, so what is kept here can be exact: a change to a repository's manifests
+or tags empties its part before it is answered.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def recover(directory: Path) -> tuple[Sequence[Salvaged], Path]:
         except (DatabaseError, OSError) as error:
             new.unlink(missing_ok=True)
             raise StartError(f"{path} cannot be recovered: {error}; put it back from a backup") from error
-        for suffix in ("-wal", "-shm"):  # the log goes away first, lest it is taken for one of the new database
+        for suffix in ("-wal", "-shm"):  # the log goes first, so that it is not taken for one of the new database
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(kept / part.name)
@@ -107,7 +107,7 @@ def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
 
 
 def _go_on_counting(old: apsw.Connection, fresh: apsw.Connection) -> None:
-    """No token that somebody holds is younger than the repositories that are made from now on, nor is the last one."""
+    """Repositories that are made from now on have higher numbers than every token that is in use."""
     latest = 0
     with contextlib.suppress(apsw.Error):
         latest = max(int(str(row[0])) for row in [*old.execute(sql.GENERATION), (0,)])

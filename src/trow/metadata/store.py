@@ -41,7 +41,7 @@ class SqlMetadata:
 
     Args:
         engine: where the transactions run.
-        cache: of manifests; it has to know of every change, whoever makes it.
+        cache: of manifests; every change has to pass through here.
         history: how many lines of history each tag keeps.
         clock: seconds since 1970.
     """

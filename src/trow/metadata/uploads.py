@@ -1,7 +1,7 @@
 """Upload sessions of a single process: in memory while it runs, in the database while it does not.
 
 A session need not survive a crash, only a restart. Keeping it out of the write-ahead log saves the first request of
-every upload from waiting for the flush that somebody else's commit is in the middle of.
+every upload from waiting for the flush of another commit.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class LocalUploads:
         return len(self._open)
 
     async def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
-        ended = self._in_the_way(upload, bounds)
+        ended = self._victim(upload, bounds)
         if ended is not None:
             self._remove(ended)
         self._add(upload)
         return ended
 
-    def _in_the_way(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
+    def _victim(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
         """The session that has to end for another one; None while there is room.
 
         Raises:
@@ -89,7 +89,7 @@ class LocalUploads:
         return next((self._open[each] for each in uploads if self._open[each].empty), None)
 
     def _greediest(self, uploads: Mapping[UploadId, object], owner: str) -> Upload | None:
-        """The oldest empty session of whoever has the most of these, if that is more than ``owner`` has."""
+        """The oldest empty session of the owner who has the most of these, if that is more than ``owner`` has."""
         if uploads is self._open:
             counts = Counter({each: len(theirs) for each, theirs in self._of_owner.items()})
         else:

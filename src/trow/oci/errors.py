@@ -116,7 +116,7 @@ class ManifestBlobUnknown(OciError):
 
 
 def blobs_unknown(what: str, digests: Sequence[str], fix: str) -> ManifestBlobUnknown:
-    """One error that tells of each of these, up to a hundred: ``WHAT DIGEST; FIX``."""
+    """One error that names each of these, up to a hundred: ``WHAT DIGEST; FIX``."""
     first, *others = (
         ManifestBlobUnknown(f"{what} {digest}; {fix}", {"digest": digest}) for digest in digests[:_MOST_ERRORS]
     )
@@ -172,7 +172,7 @@ class ChunkOutOfOrder(UploadInvalid):
     """A chunk does not start where the last one ended.
 
     Attributes:
-        offset: how many bytes the session holds, hence where the next chunk has to start.
+        offset: how many bytes the session holds, which is where the next chunk has to start.
     """
 
     def __init__(self, message: str, *, offset: int) -> None:

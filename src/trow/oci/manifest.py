@@ -2,10 +2,10 @@
 
 Rules of the image specification (manifest.md, image-index.md, descriptor.md) that matter to a registry, and two that
 security asks for: a document that could be read both as an image and as an index is refused (CVE-2021-41190), and so is
-one in which a member stands twice, also in another letter case, because clients disagree which of them counts.
+one that has a member twice, also in another letter case, because clients disagree which of them counts.
 
-Most clients are written in Go, which writes ``null`` for an empty list and reads it as nothing, wherever it stands: a
-member that is null is one that is not there. Sizes are taken as they come and compared by whoever has the content.
+Most clients are written in Go, which writes ``null`` for an empty list and reads it as nothing: a member that is
+null counts as absent. Sizes are taken as they come; they are compared where the content is known.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MEMBERS: Final = _folded(
 _DESCRIPTOR_MEMBERS: Final = _folded(
     "mediaType", "digest", "size", "artifactType", "annotations", "urls", "data", "platform"
 )
-# Reading one of this size takes about half a millisecond; whoever has others waiting reads a larger one elsewhere.
+# Reading one of this size takes about half a millisecond; larger ones are read beside the event loop.
 LARGE: Final = 64 * 1024
 # Of a large one, counted before any is made: an index of 4 MiB has some 120 000. Making them holds everything else up.
 MOST_MEMBERS: Final = 150_000

@@ -12,7 +12,7 @@ from trow.oci.errors import NameInvalid, TagInvalid, UploadUnknown
 # distribution-spec, "Pull": the grammar of <name>, and its advice to keep host/name within 255 characters.
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _LONGEST_REPOSITORY: Final = 255
-# distribution-spec, "Pull": the grammar of a tag. ASCII is asked for, so that \w means what the specification means.
+# distribution-spec, "Pull": the grammar of a tag. Written without \w, which matches more than ASCII.
 _TAG: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LONGEST_TAG: Final = 128
 _UPLOAD: Final = re.compile(r"[0-9a-f]{32}")
@@ -62,7 +62,7 @@ Reference: TypeAlias = Tag | Digest
 
 
 def parse_reference(text: str) -> Reference:
-    """Read what stands after ``/manifests/``: a colon makes it a digest, for no tag has one.
+    """Read what follows ``/manifests/``: with a colon it is a digest, because no tag has one.
 
     Raises:
         DigestInvalid: it has a colon and is not a digest.

@@ -1,4 +1,4 @@
-"""Numbers of documents that anybody may have written."""
+"""Numbers in documents that clients have written."""
 
 from __future__ import annotations
 

@@ -41,14 +41,6 @@ class NameRange(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PageSizes:
-    """How many items a page has when nobody asks, and at most."""
-
-    default: int
-    most: int
-
-
-@dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
     """One page, and whether more items follow it."""
 
@@ -59,17 +51,17 @@ class Page(Generic[Item]):
 ALL_NAMES: Final = (NameRange.beginning_with(""),)
 
 
-def parse_page(n: str | None, last: str | None, sizes: PageSizes) -> PageRequest:
-    """Read ``n`` and ``last``; a huge ``n`` is clamped, never refused (CVE-2023-2253).
+def parse_page(n: str | None, last: str | None, default: int, most: int) -> PageRequest:
+    """Read ``n`` and ``last``; a huge ``n`` is clamped to ``most``, never refused (CVE-2023-2253).
 
     Raises:
         RequestInvalid: ``n`` is not a number.
     """
     if n is None:
-        return PageRequest(sizes.default, last or "")
+        return PageRequest(default, last or "")
     if not _NUMBER.fullmatch(n):
         raise RequestInvalid("n is not a number; leave it out, or give how many items the page may have")
-    limit = sizes.most if len(n) > _MOST_DIGITS else min(int(n), sizes.most)
+    limit = most if len(n) > _MOST_DIGITS else min(int(n), most)
     return PageRequest(limit, last or "")
 
 

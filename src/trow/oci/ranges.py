@@ -13,7 +13,7 @@ _ONE_RANGE: Final = re.compile(
     r"bytes=[ \t]*(?:(\d{1,19})[ \t]*)?-(?:[ \t]*(\d{1,19}))?[ \t]*", re.IGNORECASE | re.ASCII
 )
 _CHUNK: Final = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/(?:\d{1,19}|\*))?", re.IGNORECASE | re.ASCII)
-# Two numbers, their unit and some space; nobody writes more.
+# Two numbers, their unit and some space; no client writes more.
 _LONGEST: Final = 128
 
 

@@ -1,4 +1,4 @@
-"""Who asks for something: a value of one request, which use cases and records are handed."""
+"""Who sends a request: a value that use cases and records get."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Actor(Caller, Protocol):
     async def may(self, permission: Permission, repository: Repository) -> bool:
         """Whether the holder of the credential has the permission, whatever a token of ours carries.
 
-        For what nobody can ask a token for, such as the source of a mount that the client leaves to the registry
+        For what no token can be requested, such as the source of a mount that the client leaves to the registry
         (decision 0010).
         """
 

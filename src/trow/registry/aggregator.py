@@ -1,7 +1,7 @@
-"""Equal events are counted, so that nobody fills the record by saying the same thing again.
+"""Equal events are counted, so that no client fills the record by repeating itself.
 
 The first is recorded at once. Those that follow within a minute are one record, with their number and the times of the
-first and the last. Whoever makes many different ones has a share of records, beyond which they are only counted.
+first and the last. Each source has a share of different ones, beyond which they are only counted.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class EventAggregator:
         """
         part, now = part_of(event), self._clock()
         tallies = self._tallies[part]
-        # Who is refused may name whatever they like.
+        # A client that is refused may name whatever it likes.
         reference = event.reference if event.outcome is Outcome.OK else ""
         what = event.action, event.outcome, event.repository, reference, event.reason
         why = event.detail if alike is None else alike
@@ -103,7 +103,7 @@ def _share(event: Event, part: Part) -> Key:
     """Whose share of different records it takes from: that of a user at a source, or of all strangers there.
 
     Users have one for each source: a ServiceAccount is refused on every node of its Pods, and each is worth a record.
-    That a user has many sources costs others nothing: within a part of the record, whoever holds most gives up most.
+    A user with many sources costs others nothing: within a part of the record, the one who holds most gives up most.
     """
     proven = part in (Part.EFFECTS, Part.ACCESS)
     allowed = event.outcome is Outcome.OK and part is not Part.REVIEWS
@@ -111,7 +111,7 @@ def _share(event: Event, part: Part) -> Key:
 
 
 def _any_of(event: Event, part: Part) -> Event:
-    """The event that stands for all beyond a share."""
+    """The event that represents all those beyond a share."""
     what = "requests" if event.outcome is Outcome.OK else "refusals"
     actor = event.actor if part in (Part.EFFECTS, Part.ACCESS) else ANONYMOUS
     if part is Part.REVIEWS:

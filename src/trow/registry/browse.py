@@ -35,7 +35,7 @@ class Browse:
     async def repositories(self, page: PageRequest, actor: Actor, text: str = "") -> Page[str]:
         """Repositories that have a manifest, are visible to the actor and have ``text`` in their names.
 
-        What is not visible is read over, also between pages: not even its name may show up in a link.
+        What is not visible is skipped, also between pages: not even its name may show up in a link.
 
         Raises:
             Unavailable: too many were read in vain, or it took too long.

@@ -25,7 +25,7 @@ _TEXTS: Final = ("repository", "reference", "digest", "media_type", "previous", 
 
 
 class Action(Enum):
-    """What was done, or asked for."""
+    """What was done or requested."""
 
     PULL = "pull"
     PULL_BEGIN = "pull.begin"
@@ -59,8 +59,8 @@ class Outcome(Enum):
 class Part(Enum):
     """A part of the record, with a budget of its own, so that no part can be pushed out by another.
 
-    What divides them is who can make records without end: whoever has a right to do something, whoever can log in,
-    whoever reaches the registry, and whoever reaches the webhooks.
+    They differ in who can make records without end: users with a right, all who can log in, all who reach the
+    registry, and all who reach the webhooks.
     """
 
     EFFECTS = "effects"
@@ -71,11 +71,11 @@ class Part(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from, in its own words but for the address.
+    """Where a request came from. All but the address is what the client says.
 
     Attributes:
         address: the client, behind trusted proxies.
-        forwarded: the chain of addresses that trusted proxies told of.
+        forwarded: the chain of addresses that trusted proxies have added.
         agent: ``User-Agent``.
         request: the number of the request, also in the access log.
         trace: the trace id of ``traceparent`` (W3C Trace Context).
@@ -95,13 +95,13 @@ class Event:
     Attributes:
         reason: the rule or object that decided, or what went wrong. Never a secret.
         status: the HTTP status answered; 0 where no request is behind it.
-        reference: the tag or digest as it was asked for.
+        reference: the tag or digest of the request.
         digest: what that was, or what was stored.
         manifests: digests of further manifests of the same pull (the platforms of an index).
         previous: what a tag pointed at before.
         source: where a mount came from.
         detail: further facts, as text.
-        count: how many equal events this one stands for.
+        count: how many equal events this one represents.
         blobs, bytes: how many blobs and bytes went through; of a pull as answered, of a push as received.
         workload: where in the cluster it is about; None: where the actor's own credential lives.
         started_at: when the first request of a pull or push came, or the first of equal events, seconds since 1970;

@@ -1,4 +1,4 @@
-"""What this registry knows of an image that somebody wants to run: nothing is fetched from anywhere else."""
+"""What this registry knows of an image. Nothing is fetched from anywhere else."""
 
 from __future__ import annotations
 
@@ -157,6 +157,6 @@ class LocalImageLookup:
         except (BlobUnknown, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _SILENT
         if len(self._read) >= _MOST_REMEMBERED:
-            self._read.clear()  # what is asked for again and again comes back at once
+            self._read.clear()  # what is in use comes back at once
         self._read[name] = found
         return found

@@ -34,9 +34,9 @@ class MountSearch:
     async def find(self, digest: Digest, actor: Actor) -> Repository | None:
         """A repository that has the blob and that the actor may pull, None where none is found in time.
 
-        That takes the same time whether nobody has the blob, or repositories do that the client may not read: knowing a
-        digest must not tell who has it. A search is a favour: who is refused one, or cannot be told about, sends
-        the bytes.
+        That takes the same time whether no repository has the blob, or only those that the client may not read: knowing
+        a digest must not tell who has it. A search is optional: when it is refused or fails, the client sends the
+        bytes.
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + SEARCH_SECONDS

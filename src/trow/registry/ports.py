@@ -92,7 +92,7 @@ class Staged(Protocol):
         """
 
     async def revoke(self) -> None:
-        """Take a commit back that nobody was told of: the bytes are staged again.
+        """Undo a commit that no client was told of: the bytes are staged again.
 
         Only while no other session commits the same blob and the metadata does not know it.
         """
@@ -160,7 +160,7 @@ class Upload:
     Attributes:
         algorithm: the digest algorithm that the client announced.
         used_at: when it was last noted as used, in seconds since 1970.
-        owner: whose share it takes: a user, or a source where nobody showed credentials.
+        owner: whose share it takes: a user, or a source where no credentials were shown.
         empty: whether no byte has come, and none is on its way.
     """
 
@@ -258,14 +258,6 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """What a published manifest refers to and the repository does not have."""
-
-    blobs: tuple[Digest, ...] = ()
-    children: tuple[Digest, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class TagMove:
     """A tag that points at something new; ``previous`` is None where it did not exist."""
 
@@ -275,16 +267,17 @@ class TagMove:
 
 @dataclass(frozen=True, slots=True)
 class PublicationResult:
-    """What a publication changed, and what there is to say of what it refers to.
+    """What a publication changed, and what is wrong with its references.
 
     Attributes:
-        missing: what it refers to in vain.
+        missing_blobs, missing_children: what it refers to and the repository lacks.
         moves: the tags that point at it now and did not before.
         wrong_sizes: content that it gives another size than it has.
         previous_type: the media type that the manifest had before, where that was another one; else "".
     """
 
-    missing: Missing
+    missing_blobs: tuple[Digest, ...] = ()
+    missing_children: tuple[Digest, ...] = ()
     moves: tuple[TagMove, ...] = ()
     wrong_sizes: tuple[Digest, ...] = ()
     previous_type: str = ""
@@ -351,10 +344,10 @@ class Metadata(Protocol):
         """The repository's tags in byte order, None when there is no such repository."""
 
     async def was_tagged(self, repository: Repository, tag: Tag, digest: Digest) -> bool:
-        """Whether the tag stands for the digest, or did as far as its history goes back."""
+        """Whether the tag points at the digest, or did as far as its history goes back."""
 
     async def tagged_as(self, repository: Repository, digest: Digest, most: int) -> Sequence[Tag]:
-        """The tags of which `was_tagged` is true, up to ``most``; those that stand for the digest now come first."""
+        """The tags of which `was_tagged` is true, up to ``most``; those that point at the digest now come first."""
 
     async def tag_history(self, repository: Repository, tag: Tag, page: PageRequest) -> Page[TagEvent] | None:
         """What the tag pointed at, newest first (``last`` is a sequence number), None when it never existed."""
@@ -370,7 +363,7 @@ class Metadata(Protocol):
     ) -> ScanPage:
         """Which of the next ``limit`` names of that list contain ``text``; nothing behind these is looked at.
 
-        The limit is at least 1. The text is of the characters that names are of, and each stands for itself.
+        The limit is at least 1. The text has only characters of names, each of which is literal.
         """
 
     async def referrers(
@@ -418,8 +411,8 @@ class Uploads(Protocol):
     async def begin(self, upload: Upload, bounds: UploadBounds) -> Upload | None:
         """Open a session. Where a bound is reached the oldest empty one ends for it, and is returned.
 
-        It is one of the same owner where the owner's or the repository's bound is reached; otherwise one of whoever has
-        the most, if that is more than this owner has.
+        It is one of the same owner where the owner's or the repository's bound is reached; otherwise one of the owner
+        who has the most, if that is more than this owner has.
 
         Raises:
             TooManyRequests: none may end.
@@ -429,7 +422,7 @@ class Uploads(Protocol):
         """An open session, None when there is none."""
 
     async def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
-        """Note that the session was used at ``at``, and whether it has bytes or is about to get some."""
+        """Store that the session was used at ``at``, and whether it has bytes or is about to get some."""
 
     async def end(self, upload: UploadId) -> bool:
         """Close a session; False when there was none."""
@@ -452,7 +445,7 @@ class Outbox(Protocol):
     """What commands beside the server did, until it is in the audit trail."""
 
     async def pending_events(self) -> Sequence[PendingEvent]:
-        """Some of what nobody has taken down yet, the oldest first."""
+        """Some of what is not on record yet, the oldest first."""
 
     async def drop_pending_events(self, events: Sequence[PendingEvent]) -> None:
         """These are in the audit trail."""

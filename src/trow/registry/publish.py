@@ -41,7 +41,7 @@ class Published:
 
     Attributes:
         digest: what it is stored under.
-        warnings: for the one who pushed.
+        warnings: for the client.
         moves: the tags that moved.
         previous_type: the media type that the manifest had before, where that was another one; else "".
     """
@@ -76,7 +76,7 @@ class Publish:
     """Stores and deletes manifests and tags.
 
     Args:
-        wrong_sizes: told of each manifest that is stored although it gives content another size than it has, or none.
+        wrong_sizes: called for each stored manifest that gives content another size than it has, or none.
     """
 
     def __init__(
@@ -199,14 +199,14 @@ def _digest(raw: bytes, reference: Reference) -> Digest:
 
 
 def _warnings(manifest: Manifest, result: PublicationResult) -> list[str]:
-    warnings, missing = [], result.missing
+    warnings = []
     wrong = len({*manifest.unsized, *result.wrong_sizes})
     if wrong:
         warnings.append(f"{wrong} sizes in this manifest are wrong or missing; some clients will refuse to pull it")
-    if missing.blobs:
-        warnings.append(f"{len(missing.blobs)} blobs of this manifest are not in the repository")
-    if missing.children:
-        warnings.append(f"{len(missing.children)} manifests of this index are not in the repository")
+    if result.missing_blobs:
+        warnings.append(f"{len(result.missing_blobs)} blobs of this manifest are not in the repository")
+    if result.missing_children:
+        warnings.append(f"{len(result.missing_children)} manifests of this index are not in the repository")
     if manifest.foreign:
         warnings.append("non-distributable layers are deprecated, and stay where their urls point")
     return warnings

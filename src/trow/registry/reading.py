@@ -1,4 +1,4 @@
-"""Documents of clients are parsed where nobody waits for it."""
+"""Large documents of clients are parsed beside the event loop."""
 
 from __future__ import annotations
 

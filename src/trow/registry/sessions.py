@@ -96,7 +96,7 @@ class OpenSession:
             self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
 
     async def suspend(self) -> None:
-        """Close its bytes. If there is no space left they are lost, and the client's next chunk is told where to begin.
+        """Close its bytes. If there is no space left they are lost, and the next answer says where to begin.
 
         What was cut off is not remembered, so its bytes go: a client that repeats the request has it right then, and so
         has one that asks how much is there.
@@ -112,7 +112,7 @@ class OpenSession:
         """Add a request's bytes, which are forgotten when they prove wrong, and kept when the request was cut off.
 
         Clients repeat a request that was cut off: at the same location, from its first byte. Nothing marks it as a
-        repetition, but whoever would go on instead has asked before how much is there, or sends fewer bytes.
+        repetition, but a client that goes on instead has asked before how much is there, or sends fewer bytes.
         """
         cut, self.cut = self.cut, None
         if cut is not None and chunk.place is None and chunk.length == cut.length:
@@ -266,7 +266,7 @@ class Sessions:
 
 
 def unknown(upload: UploadId) -> UploadUnknown:
-    """There is no such session for whoever asks."""
+    """The error for a session that does not exist, or that the client may not use."""
     return UploadUnknown(f"there is no upload session {upload}, or it has expired; begin another", {"upload": upload})
 
 

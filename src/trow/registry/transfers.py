@@ -2,7 +2,7 @@
 
 A client that pulls an image asks for a manifest by tag, then often for another one by digest, then for blobs, each in a
 request of its own. The requests of one caller in one repository are gathered here by what the manifests refer to, and
-recorded once, when nothing was asked for some seconds. What repeats is gathered too (`trow.registry.aggregator`).
+recorded once, after some seconds without a request. What repeats is gathered too (`trow.registry.aggregator`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trow.registry.events import Action, Outcome
 from trow.registry.reading import DocumentReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository
@@ -239,14 +239,10 @@ class TransferTracker:
             replace(push.begun, blobs=push.blobs, bytes=push.bytes, detail="blobs only; no manifest followed")
         )
 
-    def gather(self, event: Event, alike: Hashable = None) -> None:
-        """Something happened that anybody can repeat at will, such as a refusal; see `EventAggregator.gather`."""
-        self.aggregator.gather(event, alike)
-
     def sweep(self, *, everything: bool = False) -> None:
         """Record what has ended; call it many times a second, and with ``everything`` at the end.
 
-        What has ended since the last call is worded here, on the event loop: a little at a time delays nobody.
+        Records are made here, on the event loop: a few at a time delay no request.
         """
         now = self._clock()
         if now < self._swept:

@@ -48,7 +48,7 @@ def connect(path: Path, *, readonly: bool = False, busy_milliseconds: int | None
 
 
 def open_untouched(path: Path) -> apsw.Connection:
-    """Open a database for reading without a change to any of its files, while nobody else writes to it.
+    """Open a database for reading without a change to any of its files, while no other process writes to it.
 
     An ordinary connection makes a log where there is none, and its end writes a log that was left by a crash into the
     database. Where there is a log, this one has the log's index in its own memory (exclusive locking mode,
@@ -83,7 +83,7 @@ def open_writer(path: Path, *, log_pages: int = _LOG_PAGES) -> apsw.Connection:
 
 @database_errors()
 def is_empty(path: Path, schema: str) -> bool:
-    """Whether there is no database, or one without a table. Nothing is changed.
+    """Whether the database is missing or has no table. Nothing is changed.
 
     Args:
         path: the file.
@@ -171,7 +171,7 @@ def commit(connection: apsw.Connection) -> None:
     When the log (WAL) cannot be flushed, its frames are written all the same, and a start after ``kill -9`` would find
     a whole transaction in them. The next transaction begins where the refused one did. One that changes nothing is
     written over it at once: it need not be flushed for that, because what a process has written outlives it. Only
-    together with a power cut, before any flush succeeds, nobody can say what the disk has kept
+    together with a power cut, before any flush succeeds, is it unknown what the disk has kept
     (https://www.sqlite.org/walformat.html, section 4; https://wiki.postgresql.org/wiki/Fsync_Errors).
     """
     try:

@@ -28,14 +28,13 @@ class Migration:
 
 def load(package: str, words: Mapping[str, str]) -> Sequence[Migration]:
     """All steps in order, in the words of one engine."""
-    files = sorted(file.name for file in resources.files(package).iterdir() if file.name.endswith(".sql"))
-    return [_read(package, name, words) for name in files]
-
-
-def _read(package: str, name: str, words: Mapping[str, str]) -> Migration:
-    source = resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    text = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("--"))
-    for word, meaning in words.items():
-        text = text.replace(f"{{{word}}}", meaning)
-    number, _, title = name.removesuffix(".sql").partition("_")
-    return Migration(int(number), title, tuple(s.strip() for s in text.split(";") if s.strip()))
+    steps: list[Migration] = []
+    files = (file for file in resources.files(package).iterdir() if file.name.endswith(".sql"))
+    for file in sorted(files, key=lambda each: each.name):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        text = "\n".join(line for line in lines if not line.lstrip().startswith("--"))
+        for word, meaning in words.items():
+            text = text.replace(f"{{{word}}}", meaning)
+        number, _, title = file.name.removesuffix(".sql").partition("_")
+        steps.append(Migration(int(number), title, tuple(s.strip() for s in text.split(";") if s.strip())))
+    return steps

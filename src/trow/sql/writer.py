@@ -1,8 +1,8 @@
 """The one thread that writes to a database in SQLite, and commits for all who wait.
 
 A commit costs one flush of the write-ahead log, whatever it holds. The writer therefore takes all transactions that
-wait, runs each under a savepoint of its own (so that one can fail alone) and commits them together; who pushes a small
-blob while seven others do the same pays an eighth of a flush.
+wait, runs each under a savepoint of its own (so that one can fail alone) and commits them together: eight clients that
+push a small blob at the same time share one flush.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _elsewhere() -> Unavailable:
 
 
 def translated(error: apsw.Error | OSError | Unavailable) -> Unavailable:
-    """What is wrong, in words for clients."""
+    """The error for clients."""
     if isinstance(error, Unavailable):
         return type(error)(error.message)
     if isinstance(error, apsw.FullError):
@@ -132,7 +132,7 @@ class Writer:
             started = time.perf_counter()
             self._commit(batch)
             self._observe(time.perf_counter() - started)
-            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it those that wait
                 first.future.get_loop().call_soon_threadsafe(_resolve, batch)
             del first, batch
             if not more:
@@ -165,8 +165,8 @@ class Writer:
     def _try(self, batch: list[_PendingWrite]) -> apsw.Error | OSError | Unavailable | None:
         """Commit them together, only to the file that a start would open.
 
-        That is looked at before, so that nothing is changed, and afterwards, so that nobody is told of what is gone.
-        What prevented the commit, if anything did, is returned, and is the error of each.
+        That is checked before, so that nothing is changed, and afterwards, so that no client is told of what is gone.
+        Returns what prevented the commit, if anything did; it is the error of each.
         """
         if not batch:
             return None
@@ -199,7 +199,7 @@ class Writer:
         except (apsw.Error, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - handed to the request that waits for it
-            # Without its traceback, which leads to the request that waits and hence back to the error.
+            # Without its traceback, which leads to the request that waits, and so back to the error.
             write.error = error.with_traceback(None) if isinstance(error, OciError) else error
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")

@@ -8,7 +8,7 @@
 
 A commit flushes the staged file, names it ``<session>@<digest>``, links it to its place among the blobs and flushes
 that folder. The second name goes only when the metadata points at the blob. A crash in between leaves a file under both
-names, and the next start knows which blob nobody was told about, without looking through all of them.
+names, and the next start knows which blob no client was told of, without looking through all of them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _write_back: Final = _begin_write_back()
 def _link(source: Path, place: Path, spare: Path) -> bool:
     """Give a verified file a second name; False when it took the place of another file.
 
-    What was there may be damaged without anybody knowing, and this copy was verified a moment ago. ``spare`` is a name
+    What was there may be damaged unnoticed, and this copy was verified a moment ago. ``spare`` is a name
     that is free: a rename takes the name away that it starts from, and must not leave the place empty for a moment.
     """
     try:
@@ -217,7 +217,7 @@ class FilesystemBlobs:
 
         Raises:
             OSError: the staged file has its old name. If it had taken another file's place already it stays there,
-                for it is the better one, and is no longer staged: what is a blob must not be written to.
+                because it was verified, and is no longer staged: a blob must not be written to.
         """
         self.require_in_place()
         place, marked = self.path(digest), staged.with_name(f"{staged.name}@{digest}")
@@ -256,7 +256,7 @@ class FilesystemBlobs:
                 place.unlink()
 
     async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
-        """Remove interrupted commits, with blobs that nobody was told of; after a crash open sessions too.
+        """Remove interrupted commits, with blobs that no client was told of; after a crash open sessions too.
 
         Only while nothing else uses the folder: at start. Returns how many files were removed.
         """
@@ -543,7 +543,7 @@ class FileStaged:
         try:
             fd = self._open()
             os.fsync(fd)
-            if os.fstat(fd).st_size != self._written:  # it was exchanged, or somebody else has written to it
+            if os.fstat(fd).st_size != self._written:  # it was exchanged, or another program has written to it
                 raise OSError(errno.EIO, os.strerror(errno.EIO))  # noqa: TRY301 - what follows is for this, too
         except OSError:
             # The kernel has dropped what it could not write, and a second flush would not say so.
@@ -598,7 +598,7 @@ class FileStaged:
 
 @contextlib.contextmanager
 def _translated(missing: str = "") -> Iterator[None]:
-    """Say an operating system's error as a client may know it; ``missing`` is what it means that there is no file."""
+    """Translate errors of the operating system for clients; ``missing`` is the message where there is no file."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,11 @@
 """Threads that hash and write what the event loop receives, so that receiving, hashing and writing overlap.
 
-Both hashing and writing release the interpreter lock, hence on two cores a push runs at the speed of the slowest of the
-three, not at their sum. There is a fixed number of threads for all uploads. None belongs to one: an upload whose bytes
-are awaited costs none. What an upload has to be hashed, and to be written, waits in a queue each, and whichever thread
-is free goes on with it, in order.
+Both hashing and writing release the interpreter lock, so on two cores a push runs at the speed of the slowest of the
+three, not of their sum. There is a fixed number of threads for all uploads. None belongs to one, so an
+upload that waits for bytes uses none. Chunks to hash and chunks to write wait in a queue each, and any free thread goes
+on with them, in order.
 
-So that nobody has all the threads, chunks that are under way have a place each, which their owners share: `Shares`.
+No owner gets all the threads: each chunk under way holds a place, and owners share the places fairly (`Shares`).
 """
 
 from __future__ import annotations

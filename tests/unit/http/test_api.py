@@ -10,7 +10,6 @@ from trow.http.handlers.api import Api
 from trow.http.handlers.lists import Lists
 from trow.http.recorder import Recorder
 from trow.oci.errors import RequestInvalid
-from trow.oci.page import PageSizes
 from trow.registry.browse import Browse
 from trow.registry.events import RecordPage
 
@@ -33,7 +32,7 @@ class StoredRecords:
 
 
 async def ask(world: World, shelf: StoredRecords, query: str = "") -> tuple[object, dict[str, str]]:
-    recorder, lists = Recorder(world.audit, world.transfers), Lists(PageSizes(default=10, most=100))
+    recorder, lists = Recorder(world.audit, world.transfers), Lists(default=10, most=100)
     api = Api(Browse(world.metadata), shelf, world.access, recorder, lists)
     answer = await api.audit(world.request(None, Permission.AUDIT, path="/api/v1/audit", query=query))
     return json.loads(answer.body), dict(answer.headers)

@@ -16,11 +16,6 @@ def request(method: str = "GET", **headers: str) -> Request:
     return Request(Scope(method=method, headers=Headers(pairs)), Transport(), Peers(), Pace(1))
 
 
-def test_nothing_without_origins() -> None:
-    assert not Cors([]).active
-    assert Cors([UI]).active
-
-
 def test_named_origin_may_send_credentials() -> None:
     headers = dict(Cors([UI, "https://b.example"]).headers(request(origin=UI)))
     assert headers["access-control-allow-origin"] == UI

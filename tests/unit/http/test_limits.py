@@ -25,11 +25,6 @@ def taken(limit: RateLimit, client: str, times: int) -> int:
     return count
 
 
-def test_no_limit() -> None:
-    assert not RateLimit(0, 100).active
-    assert RateLimit(1, 1).active
-
-
 def test_burst_and_then_the_rate(clock: Clock) -> None:
     limit = RateLimit(10, 5, clock)
     assert taken(limit, "a", 20) == 5

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trow.oci.errors import RequestInvalid
-from trow.oci.page import PageRequest, PageSizes, next_link, parse_page
-
-SIZES = PageSizes(default=10, most=100)
+from trow.oci.page import PageRequest, next_link, parse_page
 
 
 @pytest.mark.parametrize(
@@ -27,13 +25,13 @@ SIZES = PageSizes(default=10, most=100)
     ],
 )
 def test_page(n: str | None, last: str | None, page: PageRequest) -> None:
-    assert parse_page(n, last, SIZES) == page
+    assert parse_page(n, last, default=10, most=100) == page
 
 
 @pytest.mark.parametrize("n", ["", "abc", "-1", "+1", "1.0", "1e3", "0x10", " 1", "1 ", "1_000", "٣", "²"])
 def test_page_of_no_number(n: str) -> None:
     with pytest.raises(RequestInvalid):
-        parse_page(n, None, SIZES)
+        parse_page(n, None, default=10, most=100)
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()))

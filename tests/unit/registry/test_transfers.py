@@ -385,7 +385,7 @@ async def test_what_is_gathered_is_on_record_at_once_when_the_clock_is_set_back(
     await registry.get(caller(), image, "v1")
     registry.transfers.received(caller(), REPO, 10)
     for _ in range(3):
-        registry.transfers.gather(
+        registry.transfers.aggregator.gather(
             Event(Action.LOGIN, Outcome.DENIED, actor=ALICE, origin=Origin("192.0.2.1"), reason="wrong")
         )
     assert [event.action for event in registry.after(0.1)] == [Action.LOGIN]
@@ -436,19 +436,19 @@ def refusal(reason: str = "no rule allows it", address: str = "192.0.2.1", repos
 
 async def test_first_refusal_is_recorded_at_once_and_its_repetitions_are_counted(registry: PullRequests) -> None:
     began = registry.clock.now
-    registry.transfers.gather(refusal())
+    registry.transfers.aggregator.gather(refusal())
     assert registry.audit.taken() == [refusal()]
     for _ in range(7):
-        registry.transfers.gather(refusal())
+        registry.transfers.aggregator.gather(refusal())
     assert registry.after(60) == []
     (event,) = registry.after(1)
     assert (event.count, event.started_at, event.reason) == (7, began, "no rule allows it")
-    registry.transfers.gather(refusal())
+    registry.transfers.aggregator.gather(refusal())
     assert registry.audit.taken() == [refusal()]
 
 
 async def test_refusal_that_is_not_repeated_is_one_record(registry: PullRequests) -> None:
-    registry.transfers.gather(refusal())
+    registry.transfers.aggregator.gather(refusal())
     assert registry.at_the_end() == [refusal()]
 
 
@@ -457,23 +457,23 @@ async def test_refusal_that_is_not_repeated_is_one_record(registry: PullRequests
 )
 async def test_different_refusals_are_recorded_apart(registry: PullRequests, other: Event) -> None:
     for event in (refusal(), other):
-        registry.transfers.gather(event)
+        registry.transfers.aggregator.gather(event)
     assert registry.audit.taken() == [refusal(), other]
 
 
 async def test_flood_of_different_refusals_of_one_client_is_bounded(registry: PullRequests) -> None:
     for number in range(1000):
-        registry.transfers.gather(refusal(repository=f"r{number}"))
+        registry.transfers.aggregator.gather(refusal(repository=f"r{number}"))
     events = registry.audit.taken()
     assert len(events) == 61
     assert (events[-1].repository, events[-1].reason) == ("", "many different refusals of this client")
-    registry.transfers.gather(replace(refusal(), actor=Identity("bob", Method.PASSWORD)))
+    registry.transfers.aggregator.gather(replace(refusal(), actor=Identity("bob", Method.PASSWORD)))
     assert len(registry.audit.taken()) == 1, "another user is not concerned"
-    registry.transfers.gather(refusal(address="192.0.2.2"))
+    registry.transfers.aggregator.gather(refusal(address="192.0.2.2"))
     assert len(registry.audit.taken()) == 1, "nor is another client"
     (rest,) = registry.after(61)
     assert rest.count == 1000 - 61
-    registry.transfers.gather(refusal(repository="r999"))
+    registry.transfers.aggregator.gather(refusal(repository="r999"))
     assert [event.repository for event in registry.audit.taken()] == ["r999"]
 
 
@@ -481,7 +481,7 @@ async def test_refusals_are_bounded_and_none_is_lost(registry: PullRequests, mon
     monkeypatch.setattr(aggregator, "MOST", 10)
     for number in range(25):
         for _ in range(3):
-            registry.transfers.gather(refusal(address=f"192.0.2.{number}"))
+            registry.transfers.aggregator.gather(refusal(address=f"192.0.2.{number}"))
     early = registry.audit.taken()
     assert len(early) == 25 + 15
     assert sum(event.count for event in (*early, *registry.at_the_end())) == 75
@@ -489,7 +489,7 @@ async def test_refusals_are_bounded_and_none_is_lost(registry: PullRequests, mon
 
 async def test_flood_from_many_addresses_of_one_network_is_one_client(registry: PullRequests) -> None:
     for number in range(1000):
-        registry.transfers.gather(refusal(address=f"2001:db8::{number:x}", repository=f"r{number}"))
+        registry.transfers.aggregator.gather(refusal(address=f"2001:db8::{number:x}", repository=f"r{number}"))
     events = registry.audit.taken()
     assert len(events) == 61
     assert events[-1].reason == "many different refusals of this client"
@@ -502,7 +502,7 @@ async def test_of_long_texts_no_more_is_kept_than_a_record_shows(registry: PullR
         for number in range(1000):
             text = f"{number}" + "x" * 60_000
             event = Event(Action.ACCESS, Outcome.DENIED, repository=text, reference=text, reason=text, detail=text)
-            registry.transfers.gather(replace(event, origin=Origin(f"192.0.{number >> 8}.{number & 255}")))
+            registry.transfers.aggregator.gather(replace(event, origin=Origin(f"192.0.{number >> 8}.{number & 255}")))
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -543,7 +543,7 @@ async def test_nothing_is_kept_of_what_has_ended(registry: PullRequests) -> None
         by = caller(address=f"192.0.2.{number}")
         await registry.get(by, image, "v1")
         registry.transfers.received(by, REPO, 1)
-        registry.transfers.gather(refusal(address=by.client))
+        registry.transfers.aggregator.gather(refusal(address=by.client))
     registry.after(10_000)
     kept = vars(registry.transfers)
     assert not any(kept[name] for name in ("_pulls", "_looks", "_pushes"))

@@ -51,7 +51,7 @@ class AdmissionHandlers:
         return await self._answer(request, lambda review: self._mutation.answer(review, request.origin))
 
     async def reach(self, request: Request) -> Response:
-        """Say that this is Trow, to the API server and thereby to whoever made it ask."""
+        """Say that this is Trow, to the API server and thereby to the client that made it ask."""
         return await self._answer(request, _here)
 
     async def _answer(self, request: Request, respond: Callable[[Review], Awaitable[AdmissionResponse]]) -> Response:

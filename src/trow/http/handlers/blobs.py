@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class BlobHandlers:
-    """Handlers; each reads the request, calls one use case and words the answer."""
+    """Handlers; each reads the request, calls one use case and writes the answer."""
 
     def __init__(self, pull: Pull, push: Push, access: AccessController, recorder: Recorder) -> None:
         self._pull = pull
@@ -74,7 +74,7 @@ class BlobHandlers:
         expected = digest is not None and (request.has_body or digest == Digest.of(b"", digest.algorithm))
         if digest is not None and expected and await self._receive(request, repository, digest):
             return _created(repository, digest)
-        # A digest without the bytes announces what will come, as the session of a registry that takes no whole blobs.
+        # A digest without bytes announces what will come, for clients of registries that take no whole blobs.
         key = await self._push.begin(repository, request, _algorithm(request, digest))
         return Response(202, _upload_headers(key, 0))
 
@@ -87,7 +87,7 @@ class BlobHandlers:
         return found is not None
 
     async def _receive(self, request: Request, repository: Repository, digest: Digest) -> bool:
-        """Whether there was a blob. Only its end tells of a body that was not announced whether it is empty."""
+        """Whether there was a blob. A body that was not announced may prove empty at its end."""
         await self._recorder.intend(request, Action.PUSH, digest=digest)
         chunk = Chunk(request.body(), None, request.content_length)
         try:
@@ -141,7 +141,7 @@ def _algorithm(request: Request, digest: Digest | None) -> str:
     """What a session hashes with. One that is opened for a mount that cannot be made takes any digest in the end.
 
     Raises:
-        DigestUnsupported: it is asked for another algorithm.
+        DigestUnsupported: the client asks for another algorithm.
     """
     announced = CANONICAL if digest is None else digest.algorithm
     asked = request.query("digest-algorithm") or announced

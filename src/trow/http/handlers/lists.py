@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from trow.lib.shares import Bounds, Shares
 from trow.lib.source import source_of
 from trow.oci.errors import RequestInvalid
-from trow.oci.page import PageRequest, PageSizes, parse_page
+from trow.oci.page import PageRequest, parse_page
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -20,18 +20,15 @@ _BOUNDS: Final = Bounds(total=4, each=2, waiting=1024, waiting_each=256, patienc
 
 
 class Lists:
-    """Reads pages, and limits how many lists are read at a time.
+    """Reads pages of ``default`` or up to ``most`` items, and limits how many lists are read at a time."""
 
-    Args:
-        sizes: how many items a page has.
-    """
-
-    def __init__(self, sizes: PageSizes) -> None:
-        self._sizes = sizes
+    def __init__(self, default: int, most: int) -> None:
+        self._default = default
+        self._most = most
         self._shares = Shares(_BOUNDS, "lists")
 
     def page(self, request: Request) -> PageRequest:
-        """The page that is asked for.
+        """The page that the request asks for.
 
         Raises:
             RequestInvalid: it cannot be understood.
@@ -43,7 +40,7 @@ class Lists:
 
     def numbered(self, request: Request, last: str | None) -> PageRequest:
         """The page after ``last``, which has been checked."""
-        return parse_page(request.query("n"), last, self._sizes)
+        return parse_page(request.query("n"), last, self._default, self._most)
 
     def turn(self, request: Request) -> AbstractAsyncContextManager[None]:
         """Wait for a turn; the source of the request has no more at a time than its share.

@@ -1,6 +1,6 @@
 """The token service that docker, podman and containerd know how to ask.
 
-GET is distribution's "Token Authentication Specification", POST its "OAuth2" variant. Whatever proves who somebody is
+GET is distribution's "Token Authentication Specification", POST its "OAuth2" variant. What proves an identity
 at the registry proves it here: passwords, robot tokens, tokens of an OIDC issuer, ServiceAccount tokens, client
 certificates. The answer is a token for minutes that carries only what was asked for and is allowed.
 """
@@ -103,14 +103,21 @@ class TokenService:
         async with self._bodies.receive(request) as body:
             form = _read_form(body)
         asked = _parse_scopes(form.get("scope", []))
-        user, secret = _credentials(form)
+        user = ""
+        match _one(form, "grant_type"):
+            case "password":
+                user, secret = _one(form, "username"), _one(form, "password")
+            case "refresh_token":  # clients send a stored identity token, so it may be any secret
+                secret = _one(form, "refresh_token")
+            case _:
+                raise RequestInvalid("grant_type is neither password nor refresh_token; send one of these")
         del body, form  # who has to wait keeps what the answer takes
         await self._identify(request, lambda asked, who: who.verify_secret(user, secret, asked.client))
         return await self._issue(request, asked)
 
     async def _identify(self, request: Request, ask: Ask) -> None:
         await self._access.identify(request, ask)
-        if self._access.authenticates and request.identity.anonymous and not self._anonymous:
+        if request.identity.anonymous and not self._anonymous:
             raise Unauthorized("log in to get a token")
 
     async def _issue(self, request: Request, asked: _Asked) -> Response:
@@ -136,7 +143,7 @@ class TokenService:
             repository=next(iter(granted), ""),
             detail=f"granted {words or 'nothing'}",
         )
-        # Whoever gets nothing can ask as often as they like.
+        # A client that gets nothing can ask as often as it likes.
         await self._recorder.given(event, first=bool(grants or lists or not refused))
         body = {
             "token": token.text,
@@ -180,10 +187,10 @@ _WIDEST_FIRST: Final = (Permission.PULL, Permission.PUSH, Permission.ATTACH, Per
 
 
 def _parse_scopes(texts: Sequence[str]) -> _Asked:
-    """What is asked for.
+    """What the scopes ask for.
 
-    A scope that means nothing here - another type, no name of a repository, unknown actions - asks for nothing, and
-    refuses nobody the others (distribution, "Token Scope Documentation"): containerd and kaniko ask for the source and
+    A scope that means nothing here (another type, an invalid name, unknown actions) asks for nothing, and does not
+    refuse the others (distribution, "Token Scope Documentation"): containerd and kaniko ask for the source and
     the target of a copy in one request. So does one that is too many; the answer says what the token is good for.
     """
     repositories: dict[Repository, frozenset[Permission]] = {}
@@ -218,16 +225,6 @@ def _read_form(body: bytes) -> Mapping[str, list[str]]:
     except ValueError:
         raise RequestInvalid("the form cannot be read; send application/x-www-form-urlencoded") from None
     return form
-
-
-def _credentials(form: Mapping[str, list[str]]) -> tuple[str, str]:
-    """User and secret. Clients send a stored identity token as ``refresh_token``, so that may be any secret."""
-    match _one(form, "grant_type"):
-        case "password":
-            return _one(form, "username"), _one(form, "password")
-        case "refresh_token":
-            return "", _one(form, "refresh_token")
-    raise RequestInvalid("grant_type is neither password nor refresh_token; send one of these")
 
 
 def _one(form: Mapping[str, list[str]], name: str) -> str:

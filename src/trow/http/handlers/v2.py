@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class V2:
-    """Handlers; each reads the request, calls one use case and words the answer.
+    """Handlers; each reads the request, calls one use case and writes the answer.
 
     Args:
         pulls: the policies of images at pull time; None where they are not enforced here.

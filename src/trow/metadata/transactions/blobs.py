@@ -39,7 +39,7 @@ def sizes(statement: str, repository: Repository, digests: Sequence[Digest]) -> 
 
 
 def link_blob(repository: Repository, digest: Digest, record: BlobRecord) -> Transaction[None]:
-    yield lock(shared=(digest,))  # whoever removes it waits
+    yield lock(shared=(digest,))  # a removal waits
     yield sql.ADD_BLOB, (digest, record.size, record.content)
     yield sql.LINK_BLOB, (repository, digest)
 

@@ -12,7 +12,7 @@ from trow.oci.digest import Digest
 from trow.oci.errors import ManifestExists, ManifestInvalid, blobs_unknown
 from trow.oci.names import Tag
 from trow.oci.page import Page
-from trow.registry.ports import ManifestRecord, Missing, PublicationResult, Referrer
+from trow.registry.ports import ManifestRecord, PublicationResult, Referrer
 from trow.sql import columns
 from trow.sql.transaction import lock
 
@@ -54,10 +54,15 @@ def publish(publication: Publication, history: int, now: float) -> Transaction[P
         exclusive=(tags.name_of(publication.repository, each) for each in (publication.digest, *publication.tags)),
         shared=(publication.repository,),  # with which its links and manifests go
     )
-    missing, wrong_sizes = yield from _check_references(publication)
+    manifest = publication.manifest
+    missing_blobs, wrong_blobs = yield from _held(publication, manifest.blobs, sql.BLOB_SIZES)
+    missing_children, wrong_children = yield from _held(publication, manifest.children, sql.MANIFEST_SIZES)
+    required = missing_blobs if publication.require_blobs else ()
+    required += missing_children if publication.require_children else ()
+    if required:
+        raise blobs_unknown("the repository does not have", required, "push it before the manifest")
     yield from repositories.add(publication, now)
     previous_type = yield from _previous_type(publication)
-    manifest = publication.manifest
     annotations = msgspec.json.encode(manifest.annotations) if manifest.annotations else b""
     yield (
         sql.ADD_MANIFEST,
@@ -78,7 +83,8 @@ def publish(publication: Publication, history: int, now: float) -> Transaction[P
     moves: list[TagMove] = []
     for tag in publication.tags:
         moves += yield from tags.point(publication, tag, history, now)
-    return PublicationResult(missing, tuple(moves), wrong_sizes, previous_type)
+    wrong_sizes = wrong_blobs + wrong_children
+    return PublicationResult(missing_blobs, missing_children, tuple(moves), wrong_sizes, previous_type)
 
 
 def _previous_type(publication: Publication) -> Transaction[str]:
@@ -94,16 +100,6 @@ def _previous_type(publication: Publication) -> Transaction[str]:
             {"mediaType": previous},
         )
     return previous
-
-
-def _check_references(publication: Publication) -> Transaction[tuple[Missing, tuple[Digest, ...]]]:
-    manifest = publication.manifest
-    blobs, wrong_blobs = yield from _held(publication, manifest.blobs, sql.BLOB_SIZES)
-    children, wrong_children = yield from _held(publication, manifest.children, sql.MANIFEST_SIZES)
-    required = (blobs if publication.require_blobs else ()) + (children if publication.require_children else ())
-    if required:
-        raise blobs_unknown("the repository does not have", required, "push it before the manifest")
-    return Missing(blobs, children), wrong_blobs + wrong_children
 
 
 def _held(

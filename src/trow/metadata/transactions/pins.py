@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trow.sql.transaction import Transaction
 
 
-# Of those that asked for digests to be kept, the ones with most of them.
+# The sources with the most pins, of which some are dropped at a time.
 _MOST_SOURCES: Final = 10_000
 
 
@@ -24,7 +24,7 @@ def pin(namespace: str, owner: str, image: str, digest: Digest, source: str, at:
 
 
 def drop_old_pins(before: float, most: int) -> Transaction[None]:
-    """Locks nothing: pins that are made meanwhile are too many only until the next time."""
+    """Locks nothing: pins that are made at the same time are dropped at the next time."""
     yield sql.DROP_OLD_PINS, (before,)
     ((count,),) = yield sql.COUNT_PINS, ()
     if (surplus := columns.integer(count) - most) <= 0:

@@ -47,7 +47,7 @@ def repositories(page: PageRequest, within: Sequence[NameRange]) -> Transaction[
 
 
 def page_of(rows: list[Row], page: PageRequest) -> Page[str]:
-    """The page, of rows with a name each, of which one more than its limit was asked for."""
+    """A page of rows with a name each; the query asked for one more than the limit."""
     names = [columns.text(row[0]) for row in rows[: page.limit]]
     return Page(names, more=page.limit > 0 and len(rows) > page.limit)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_robot_token(token: RobotToken) -> Transaction[None]:
-    """Keep a new token. Locks nothing: nobody else has its identifier."""
+    """Keep a new token. Locks nothing: its identifier is new."""
     grants = msgspec.json.encode(
         [_StoredGrant(g.repositories, sorted(p.value for p in g.permissions)) for g in token.grants], enc_hook=str
     )
