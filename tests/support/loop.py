@@ -59,7 +59,7 @@ ALLOWED: Final = (
     "make_file",
     "FilesystemBlobs.prepare",
     "FilesystemBlobs.recover",
-    "FilesystemBlobs._still_whole",  # the kernel has it in memory
+    "FilesystemBlobs._still_complete",  # the kernel has it in memory
 )
 # A module that is needed for the first time, and an error that is worded with its source: once, not for each request.
 _ONCE: Final = ("importlib._bootstrap_external>", "linecache.py", "traceback.py")

@@ -51,7 +51,7 @@ class _Histogram:
         return result
 
 
-class _Asked(NamedTuple):
+class _ExternalNumber(NamedTuple):
     """A number that is kept elsewhere, and read at a scrape."""
 
     family: type[GaugeMetricFamily | CounterMetricFamily]
@@ -65,10 +65,10 @@ class Metrics(Collector):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._values: dict[str, float] = {}
-        self._wording: asyncio.Task[bytes] | None = None
-        self._worded = 0.0
+        self._rendering: asyncio.Task[bytes] | None = None
+        self._rendered_at = 0.0
         self._stored = (0, 0)
-        self._asked: dict[str, _Asked] = {}
+        self._external: dict[str, _ExternalNumber] = {}
         self.add_gauge("trow_blobs", "Blobs stored, as of the last minute", lambda: self._stored[0])
         self.add_gauge("trow_blob_bytes", "Bytes of all blobs stored, as of the last minute", lambda: self._stored[1])
         self._requests: dict[tuple[str | int, ...], int] = {}
@@ -128,11 +128,11 @@ class Metrics(Collector):
 
     def add_gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Add a number that is read at a scrape."""
-        self._asked[name] = _Asked(GaugeMetricFamily, description, value)
+        self._external[name] = _ExternalNumber(GaugeMetricFamily, description, value)
 
     def add_counter(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Add a number that only grows, and is read at a scrape; its name ends with ``_total``."""
-        self._asked[name] = _Asked(CounterMetricFamily, description, value)
+        self._external[name] = _ExternalNumber(CounterMetricFamily, description, value)
 
     def count_ended(self, by_reason: Mapping[str, int]) -> None:
         """Add the connections that were ended; the counts grow where they are."""
@@ -140,21 +140,21 @@ class Metrics(Collector):
 
     def text(self) -> bytes:
         """The exposition format."""
-        self._look()
+        self._read_external()
         return generate_latest(self._registry)
 
     async def recent(self) -> bytes:
         """The same, made in a thread and once a second at most: requests in between get the same text."""
         now = self._clock()
-        if self._wording is None or (self._wording.done() and now - self._worded >= _FRESH_SECONDS):
-            self._worded = now
-            self._look()
-            self._wording = asyncio.create_task(asyncio.to_thread(generate_latest, self._registry))
-        return await asyncio.shield(self._wording)
+        if self._rendering is None or (self._rendering.done() and now - self._rendered_at >= _FRESH_SECONDS):
+            self._rendered_at = now
+            self._read_external()
+            self._rendering = asyncio.create_task(asyncio.to_thread(generate_latest, self._registry))
+        return await asyncio.shield(self._rendering)
 
-    def _look(self) -> None:
+    def _read_external(self) -> None:
         """Read the numbers on the event loop, where they change."""
-        self._values = {name: asked.value() for name, asked in self._asked.items()}
+        self._values = {name: number.value() for name, number in self._external.items()}
 
     def collect(self) -> Iterable[Metric]:
         """The metrics, for the client library."""
@@ -183,8 +183,8 @@ class Metrics(Collector):
         ended: dict[tuple[str | int, ...], int] = {(reason,): count for reason, count in list(self._ended.items())}
         yield _counts("trow_connections_ended", "Connections that were ended", ("reason",), ended)
         for name, value in self._values.items():
-            asked = self._asked[name]
-            yield asked.family(name, asked.description, value=value)
+            number = self._external[name]
+            yield number.family(name, number.description, value=value)
 
 
 def _counts(

@@ -34,7 +34,7 @@ class ManifestCache:
         found = self._found.get(repository)
         return None if found is None else found.get(reference)
 
-    def keep(self, repository: Repository, reference: Reference, record: ManifestRecord) -> None:
+    def put(self, repository: Repository, reference: Reference, record: ManifestRecord) -> None:
         """Remember what was found just now. A spent budget empties everything: what is hot comes back at once."""
         size = len(record.content) + _OVERHEAD
         if len(record.content) > _LARGEST:
@@ -49,13 +49,13 @@ class ManifestCache:
         """What was found about the repository itself last time, if nothing has changed since."""
         return self._repositories.get(repository)
 
-    def keep_repository(self, repository: Repository, record: RepositoryRecord) -> None:
+    def put_repository(self, repository: Repository, record: RepositoryRecord) -> None:
         """Remember what was found about the repository just now."""
         if len(self._repositories) >= _MOST_REPOSITORIES:
             self._repositories.clear()
         self._repositories[repository] = record
 
-    def forget(self, repository: Repository) -> None:
+    def invalidate(self, repository: Repository) -> None:
         """Something in the repository has changed."""
         self._repositories.pop(repository, None)
         found = self._found.pop(repository, None)

@@ -61,7 +61,7 @@ class SqlMetadata:
         if record is None:
             record = await self._engine.read(partial(repositories.repository, repository))
             if record is not None:
-                self._cache.keep_repository(repository, record)
+                self._cache.put_repository(repository, record)
         return record
 
     async def generation(self) -> int:
@@ -90,20 +90,20 @@ class SqlMetadata:
     ) -> ManifestRecord | None:
         record = await self._engine.read(make)
         if record is not None:
-            self._cache.keep(repository, reference, record)
+            self._cache.put(repository, reference, record)
         return record
 
     async def publish(self, publication: Publication) -> PublicationResult:
         return await self._engine.write(
             partial(manifests.publish, publication, self._history, self._clock()),
-            committed=lambda: self._cache.forget(publication.repository),
+            committed=lambda: self._cache.invalidate(publication.repository),
         )
 
     async def delete_manifest(self, repository: Repository, digest: Digest, subject: str) -> Sequence[Tag] | None:
         return await self._engine.write(
             partial(manifests.delete_manifest, repository, digest, subject, self._history, self._clock()),
             frees=True,
-            committed=lambda: self._cache.forget(repository),
+            committed=lambda: self._cache.invalidate(repository),
         )
 
     async def referrers(
@@ -119,7 +119,7 @@ class SqlMetadata:
         return await self._engine.write(
             partial(tags.delete_tag, repository, tag, subject, self._history, self._clock()),
             frees=True,
-            committed=lambda: self._cache.forget(repository),
+            committed=lambda: self._cache.invalidate(repository),
         )
 
     async def tags(self, repository: Repository, page: PageRequest) -> Page[str] | None:

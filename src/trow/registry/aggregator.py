@@ -79,7 +79,7 @@ class EventAggregator:
         self._different[share] += 1
         self._audit.record(event)
         if len(tallies) > MOST:
-            self._settle(part, next(iter(tallies)))
+            self._close(part, next(iter(tallies)))
 
     def sweep(self, *, everything: bool = False) -> None:
         """Record what was counted until now; call it many times a second, and with ``everything`` at the end."""
@@ -87,9 +87,9 @@ class EventAggregator:
         for part, tallies in self._tallies.items():
             # The oldest come first.
             while tallies and (everything or next(iter(tallies.values())).since < until):
-                self._settle(part, next(iter(tallies)))
+                self._close(part, next(iter(tallies)))
 
-    def _settle(self, part: Part, key: Key) -> None:
+    def _close(self, part: Part, key: Key) -> None:
         tally = self._tallies[part].pop(key)
         self._different[tally.share] -= 1
         if not self._different[tally.share]:

@@ -75,7 +75,7 @@ class _Configuration(msgspec.Struct, frozen=True):
 _INDEX: Final = msgspec.json.Decoder(_Index, float_hook=finite)
 _CONFIGURATION: Final = msgspec.json.Decoder(_Configuration, float_hook=finite)
 # For an image that does not say when it was made, or for which platform.
-_SILENT: Final = _Configuration()
+_UNKNOWN: Final = _Configuration()
 
 
 class LocalImageLookup:
@@ -90,7 +90,7 @@ class LocalImageLookup:
         self._metadata = metadata
         self._registries = frozenset(registries)
         self._reader = DocumentReader()
-        self._read: dict[Digest, _Configuration] = {}
+        self._cache: dict[Digest, _Configuration] = {}
 
     async def facts(self, image: ImageReference, needs: Collection[Need]) -> ImageFacts:
         """What is known of an image, as far as it is needed; of another registry's image, that it is not here.
@@ -140,23 +140,23 @@ class LocalImageLookup:
             with contextlib.suppress(ManifestUnknown):
                 image = await self._pull.manifest(repository, Digest.parse(child.digest))
                 found.append(await self._configuration(repository, image))
-        return found if len(children) <= _MOST_PLATFORMS else [*found, _SILENT]
+        return found if len(children) <= _MOST_PLATFORMS else [*found, _UNKNOWN]
 
     async def _configuration(self, repository: Repository, image: ManifestRecord) -> _Configuration:
         if image.media_type not in media.IMAGES:
-            return _SILENT  # an index in an index
+            return _UNKNOWN  # an index in an index
         parsed = await self._reader.read(image.content, lambda raw: manifests.parse(raw, image.media_type))
         name = parsed.blobs[0].digest
         try:
             blob = await self._pull.blob(repository, name)  # knowing its digest gives no right to it
-            if (known := self._read.get(name)) is not None:
+            if (known := self._cache.get(name)) is not None:
                 return known
             if blob.size > _LARGEST_CONFIGURATION:
-                return _SILENT
+                return _UNKNOWN
             found = await self._reader.read(await self._pull.content(blob), _CONFIGURATION.decode)
         except (BlobUnknown, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return _SILENT
-        if len(self._read) >= _MOST_REMEMBERED:
-            self._read.clear()  # what is in use comes back at once
-        self._read[name] = found
+            return _UNKNOWN
+        if len(self._cache) >= _MOST_REMEMBERED:
+            self._cache.clear()  # what is in use comes back at once
+        self._cache[name] = found
         return found

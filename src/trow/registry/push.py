@@ -119,7 +119,7 @@ class Push:
     async def status(self, key: SessionKey) -> int:
         """How many bytes a session has."""
         async with self.sessions.use(key) as live:
-            live.cut = None
+            live.interrupted = None
             return live.staged.offset
 
     async def cancel(self, key: SessionKey) -> None:

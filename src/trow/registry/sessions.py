@@ -55,7 +55,7 @@ class SessionKey:
     upload: UploadId
 
 
-class _Cut(NamedTuple):
+class _Interrupted(NamedTuple):
     """A request that came to no good end: where its bytes begin, and how many it had announced."""
 
     start: int
@@ -68,7 +68,7 @@ class OpenSession:
 
     Attributes:
         used_at: when it was last used, as is on record.
-        cut: what a client may be about to repeat.
+        interrupted: what a client may be about to repeat.
         receiving: whether a request brings bytes.
         grew: whether the last one brought any.
         users: how many requests have the session, or wait for it.
@@ -77,7 +77,7 @@ class OpenSession:
 
     used_at: float = 0.0
     _staged: Staged | None = None
-    cut: _Cut | None = None
+    interrupted: _Interrupted | None = None
     receiving: bool = False
     grew: bool = False
     users: int = 0
@@ -103,8 +103,8 @@ class OpenSession:
         """
         if self._staged is not None:
             with contextlib.suppress(Unavailable):
-                if self.cut is not None:
-                    await self._staged.truncate(self.cut.start)
+                if self.interrupted is not None:
+                    await self._staged.truncate(self.interrupted.start)
                 await self._staged.suspend()
 
     @contextlib.asynccontextmanager
@@ -114,9 +114,9 @@ class OpenSession:
         Clients repeat a request that was cut off: at the same location, from its first byte. Nothing marks it as a
         repetition, but a client that goes on instead has asked before how much is there, or sends fewer bytes.
         """
-        cut, self.cut = self.cut, None
-        if cut is not None and chunk.place is None and chunk.length == cut.length:
-            await self.staged.truncate(cut.start)
+        interrupted, self.interrupted = self.interrupted, None
+        if interrupted is not None and chunk.place is None and chunk.length == interrupted.length:
+            await self.staged.truncate(interrupted.start)
         start = self.staged.offset
         self.receiving = True
         try:
@@ -129,7 +129,7 @@ class OpenSession:
             raise
         except BaseException:
             if chunk.place is None and chunk.length:
-                self.cut = _Cut(start, chunk.length)
+                self.interrupted = _Interrupted(start, chunk.length)
             raise
 
 
@@ -176,7 +176,7 @@ class Sessions:
         if ended is not None:
             await self._discard(ended)
         self._live[upload.id] = OpenSession(upload.used_at, await self._blobs.stage(upload.id, algorithm, upload.owner))
-        await self._put_aside()
+        await self._suspend_idle()
         return SessionKey(repository, subject, upload.id)
 
     @contextlib.asynccontextmanager
@@ -208,7 +208,7 @@ class Sessions:
         self._live.move_to_end(upload)
         live.users += 1
         try:
-            async with _exclusive(live.lock):
+            async with _locked(live.lock):
                 record = await self._uploads.get(upload)
                 if record is None:
                     self._live.pop(upload, None)
@@ -219,7 +219,7 @@ class Sessions:
                 yield live
         finally:
             live.users -= 1
-            await self._put_aside()
+            await self._suspend_idle()
 
     async def end(self, upload: UploadId) -> None:
         """End a session, whose bytes are a blob or forgotten."""
@@ -248,7 +248,7 @@ class Sessions:
             _, live = self._live.popitem()
             await live.suspend()
 
-    async def _put_aside(self) -> None:
+    async def _suspend_idle(self) -> None:
         """Close the bytes of sessions that were not used lately, when too many are open."""
         while len(self._live) > self._kept_open:
             idle = next(((key, live) for key, live in self._live.items() if not live.users), None)
@@ -271,7 +271,7 @@ def unknown(upload: UploadId) -> UploadUnknown:
 
 
 @contextlib.asynccontextmanager
-async def _exclusive(lock: asyncio.Lock) -> AsyncIterator[None]:
+async def _locked(lock: asyncio.Lock) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(_BUSY_SECONDS):
             await lock.acquire()

@@ -59,7 +59,7 @@ def _key(caller: Caller, repository: Repository) -> Key:
 class _Pull:
     """A pull under way."""
 
-    begun: Event
+    begin: Event
     reference: Reference
     digest: Digest
     touched: float
@@ -80,7 +80,7 @@ class _Pull:
         parts = [f"{self.manifests} manifest requests", *([f"{self.checks} checks (HEAD)"] if self.checks else [])]
         others = [digest for digest in self.fetched if digest != self.digest]
         return replace(
-            self.begun,
+            self.begin,
             action=Action.PULL,
             outcome=Outcome.OK,
             manifests=tuple(others[:_MOST_MANIFESTS]),
@@ -94,7 +94,7 @@ class _Pull:
 class _Push:
     """Blobs that were received and wait for a manifest."""
 
-    begun: Event
+    begin: Event
     touched: float
     blobs: int = 0
     bytes: int = 0
@@ -116,7 +116,7 @@ class TransferTracker:
         self._clock = clock
         self._pulls: dict[Key, list[_Pull]] = {}
         # When to look next whether a pull has ended; each pull under way is in here, once.
-        self._looks: list[tuple[float, int, Key, _Pull]] = []
+        self._due: list[tuple[float, int, Key, _Pull]] = []
         self._numbers = itertools.count()
         self.references = References()
         self._pushes: OrderedDict[Key, _Push] = OrderedDict()
@@ -139,7 +139,7 @@ class TransferTracker:
                 break
         else:
             pull = self._open(key, caller, reference, digest, record.media_type)
-        await self._begun(key, pull)
+        await self._wait_for_begin(key, pull)
         pull.touched = self._clock()
         if size is None:
             pull.checks += 1
@@ -158,14 +158,14 @@ class TransferTracker:
         if pull is None:  # no manifest was asked for
             pull = self._open(key, caller, digest, digest)
             pull.expected.append(frozenset({digest}))
-        await self._begun(key, pull)
+        await self._wait_for_begin(key, pull)
         pull.touched = self._clock()
         pull.blobs += 1
         pull.bytes += size
 
     def _open(self, key: Key, caller: Caller, reference: Reference, digest: Digest, media_type: str = "") -> _Pull:
         now = self._clock()
-        begun = event_of(
+        begin = event_of(
             caller,
             Action.PULL_BEGIN,
             Outcome.INTENT,
@@ -176,19 +176,19 @@ class TransferTracker:
             media_type=media_type,
             started_at=now,
         )
-        pull = _Pull(begun, reference, digest, now)
+        pull = _Pull(begin, reference, digest, now)
         pulls = self._pulls.setdefault(key, [])
         pulls.append(pull)
         if len(pulls) > _MOST_OF_A_CALLER:
             self._record(pulls.pop(0))
-        self._look_later(key, pull)
-        if len(self._looks) > _MOST:
-            self._end_first()
+        self._schedule(key, pull)
+        if len(self._due) > _MOST:
+            self._finish_next()
         if self._audit.fail_closed:
-            pull.recording = asyncio.create_task(self._audit.record_now(pull.begun))
+            pull.recording = asyncio.create_task(self._audit.record_now(pull.begin))
         return pull
 
-    async def _begun(self, key: Key, pull: _Pull) -> None:
+    async def _wait_for_begin(self, key: Key, pull: _Pull) -> None:
         """Wait until the begin is on record, also for those that did not open the pull but send what belongs to it."""
         if pull.recording is None:
             return
@@ -209,8 +209,8 @@ class TransferTracker:
         return True
 
     def _record(self, pull: _Pull) -> None:
-        begin = pull.recording  # where it has to be on record, nothing follows a begin that is not
-        if begin is None or (begin.done() and not begin.cancelled() and begin.exception() is None):
+        task = pull.recording  # where it has to be on record, nothing follows a begin that is not
+        if task is None or (task.done() and not task.cancelled() and task.exception() is None):
             self._audit.record(pull.event())
 
     def received(self, caller: Caller, repository: Repository, size: int) -> None:
@@ -218,10 +218,10 @@ class TransferTracker:
         key, now = _key(caller, repository), self._clock()
         push = self._pushes.get(key)
         if push is None:
-            begun = event_of(caller, Action.PUSH, status=201, repository=repository, started_at=now)
-            push = self._pushes[key] = _Push(begun, now)
+            begin = event_of(caller, Action.PUSH, status=201, repository=repository, started_at=now)
+            push = self._pushes[key] = _Push(begin, now)
             if len(self._pushes) > _MOST:
-                self._abandon(self._pushes.popitem(last=False)[1])
+                self._record_unfinished(self._pushes.popitem(last=False)[1])
         self._pushes.move_to_end(key)
         push.touched = now
         push.blobs += 1
@@ -231,12 +231,12 @@ class TransferTracker:
         """A manifest was stored: the end of a push, with the blobs that came before it."""
         push = self._pushes.pop(_key(caller, repository), None)
         if push is not None:
-            event = replace(event, blobs=push.blobs, bytes=event.bytes + push.bytes, started_at=push.begun.started_at)
+            event = replace(event, blobs=push.blobs, bytes=event.bytes + push.bytes, started_at=push.begin.started_at)
         self._audit.record(event)
 
-    def _abandon(self, push: _Push) -> None:
+    def _record_unfinished(self, push: _Push) -> None:
         self._audit.record(
-            replace(push.begun, blobs=push.blobs, bytes=push.bytes, detail="blobs only; no manifest followed")
+            replace(push.begin, blobs=push.blobs, bytes=push.bytes, detail="blobs only; no manifest followed")
         )
 
     def sweep(self, *, everything: bool = False) -> None:
@@ -246,44 +246,44 @@ class TransferTracker:
         """
         now = self._clock()
         if now < self._swept:
-            self._set_back(now)
+            self._clock_was_set_back(now)
         self._swept = now
-        while self._looks and (everything or self._looks[0][0] < now):
-            _, _, key, pull = self._looks[0]
+        while self._due and (everything or self._due[0][0] < now):
+            _, _, key, pull = self._due[0]
             recorded = pull.recording is None or pull.recording.done()
             # A caller that never stops asking is recorded now and then.
-            long = pull.touched < now - self._idle or pull.begun.started_at < now - _LONGEST_SECONDS
+            long = pull.touched < now - self._idle or pull.begin.started_at < now - _LONGEST_SECONDS
             if everything or (recorded and long):
-                self._end_first()
+                self._finish_next()
             else:
-                heapq.heappop(self._looks)
-                self._look_later(key, pull)
+                heapq.heappop(self._due)
+                self._schedule(key, pull)
         # The one that was touched first comes first.
         while self._pushes and (everything or next(iter(self._pushes.values())).touched < now - _PUSH_IDLE_SECONDS):
-            self._abandon(self._pushes.popitem(last=False)[1])
+            self._record_unfinished(self._pushes.popitem(last=False)[1])
         self.aggregator.sweep(everything=everything)
 
-    def _set_back(self, now: float) -> None:
+    def _clock_was_set_back(self, now: float) -> None:
         """The clock was set back: what is gathered would not end before it has caught up, so it is recorded now."""
-        looks, self._looks = self._looks, []
+        looks, self._due = self._due, []
         for _, _, key, pull in looks:
             if pull.recording is not None and not pull.recording.done():
                 pull.touched = now
-                self._look_later(key, pull)
+                self._schedule(key, pull)
             elif self._forget(key, pull):
                 self._record(pull)
         while self._pushes:
-            self._abandon(self._pushes.popitem(last=False)[1])
+            self._record_unfinished(self._pushes.popitem(last=False)[1])
         self.aggregator.sweep(everything=True)
 
-    def _end_first(self) -> None:
-        _, _, key, pull = heapq.heappop(self._looks)
+    def _finish_next(self) -> None:
+        _, _, key, pull = heapq.heappop(self._due)
         if self._forget(key, pull):
             self._record(pull)
 
-    def _look_later(self, key: Key, pull: _Pull) -> None:
-        due = min(pull.touched + self._idle, pull.begun.started_at + _LONGEST_SECONDS)
-        heapq.heappush(self._looks, (max(due, self._clock()), next(self._numbers), key, pull))
+    def _schedule(self, key: Key, pull: _Pull) -> None:
+        due = min(pull.touched + self._idle, pull.begin.started_at + _LONGEST_SECONDS)
+        heapq.heappush(self._due, (max(due, self._clock()), next(self._numbers), key, pull))
 
 
 class References:

@@ -12,7 +12,7 @@ import apsw
 from trow.lib.reserve import Reserve
 from trow.lib.threads import started_pool
 from trow.sql.connections import commit, connect, database_errors, migrate, open_writer, run
-from trow.sql.writer import Writer, translated
+from trow.sql.writer import Writer, client_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,13 +65,13 @@ class SqliteEngine:
         try:
             return run(self._reader, make)
         except apsw.Error as error:
-            raise translated(error) from error
+            raise client_error(error) from error
 
     async def page(self, make: Factory[Result]) -> Result:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pages, self._page, make)
         except apsw.Error as error:
-            raise translated(error) from error
+            raise client_error(error) from error
 
     def _page(self, make: Factory[Result]) -> Result:
         connection = self._readers.get_nowait()  # there is one for each thread
@@ -84,7 +84,7 @@ class SqliteEngine:
         try:
             return await asyncio.to_thread(self._scan, make)
         except apsw.Error as error:
-            raise translated(error) from error
+            raise client_error(error) from error
 
     def _scan(self, make: Factory[Result]) -> Result:
         with contextlib.closing(connect(self._path, readonly=True)) as connection:

@@ -33,21 +33,21 @@ _PROBE_SECONDS: Final = 1.0
 _NO_SPACE: Final = "the registry's database has no space left; free some or enlarge its volume"
 
 
-def _nothing() -> Transaction[None]:
+def _no_change() -> Transaction[None]:
     """A transaction without a change; the database has to take writes for it all the same."""
     yield "PRAGMA user_version", ()
 
 
-def _require(anchor: Anchor) -> None:
+def _require_in_place(anchor: Anchor) -> None:
     if not anchor.holds():
-        raise _elsewhere()
+        raise _displaced()
 
 
-def _elsewhere() -> Unavailable:
+def _displaced() -> Unavailable:
     return Unavailable("the registry's database was moved or replaced while it is in use; put it back, or restart Trow")
 
 
-def translated(error: apsw.Error | OSError | Unavailable) -> Unavailable:
+def client_error(error: apsw.Error | OSError | Unavailable) -> Unavailable:
     """The error for clients."""
     if isinstance(error, Unavailable):
         return type(error)(error.message)
@@ -118,9 +118,9 @@ class Writer:
         Something is flushed for it, once a second and when the last commit failed: anybody may ask this.
         """
         if await asyncio.to_thread(self.displaced):
-            raise _elsewhere()
+            raise _displaced()
         if time.monotonic() - self._probed_at < _PROBE_SECONDS:
-            await self.run(_nothing)
+            await self.run(_no_change)
             return
         await self.run(touch)
         self._probed_at = time.monotonic()
@@ -153,16 +153,16 @@ class Writer:
     def _commit(self, batch: list[_PendingWrite]) -> None:
         if self._reserve.missing:
             batch = _only_freeing(batch)
-        if isinstance(self._try(batch), apsw.FullError):
+        if isinstance(self._try_commit(batch), apsw.FullError):
             # What frees space is possible all the same: with the room that the log has, or else with the reserve.
             batch = _only_freeing(batch)
-            self._write_back()
-            if isinstance(self._try(batch), apsw.FullError) and self._reserve.give_back():
-                self._try(batch)
+            self._checkpoint()
+            if isinstance(self._try_commit(batch), apsw.FullError) and self._reserve.give_back():
+                self._try_commit(batch)
         if self._reserve.spent:
-            self._write_back()  # so that the log starts at its beginning again and does not grow
+            self._checkpoint()  # so that the log starts at its beginning again and does not grow
 
-    def _try(self, batch: list[_PendingWrite]) -> apsw.Error | OSError | Unavailable | None:
+    def _try_commit(self, batch: list[_PendingWrite]) -> apsw.Error | OSError | Unavailable | None:
         """Commit them together, only to the file that a start would open.
 
         That is checked before, so that nothing is changed, and afterwards, so that no client is told of what is gone.
@@ -172,21 +172,21 @@ class Writer:
             return None
         anchor = self._anchors[0]
         try:
-            _require(anchor)
+            _require_in_place(anchor)
             self._connection.execute("BEGIN IMMEDIATE")
             for write in batch:
                 self._apply(write)
             commit(self._connection)
-            _require(anchor)
+            _require_in_place(anchor)
         except (apsw.Error, OSError, Unavailable) as error:
             roll_back(self._connection)
             for write in batch:
-                write.error = write.error or translated(error)
+                write.error = write.error or client_error(error)
             self._probed_at = -_PROBE_SECONDS
             return error
         return None
 
-    def _write_back(self) -> None:
+    def _checkpoint(self) -> None:
         """Bring the log's pages into the database, as far as there is space for them."""
         with contextlib.suppress(apsw.Error):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -50,7 +50,7 @@ _SMALL: Final = 64 * 1024
 # How often the kernel is asked to begin writing back, so that the final flush finds little left to do.
 _WRITE_BACK: Final = 16 * 1024 * 1024
 _READ: Final = 1024 * 1024
-_MOST_LOOKED_AT: Final = 4096
+_MOST_CHECKED: Final = 4096
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -111,7 +111,7 @@ class FilesystemBlobs:
         self._threads: Threads | None = None
         self._anchors: list[Anchor] = []
         self._linking = threading.Lock()
-        self._looked_at: LruCache[Digest, bool] = LruCache(_MOST_LOOKED_AT)
+        self._checked: LruCache[Digest, bool] = LruCache(_MOST_CHECKED)
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -145,14 +145,14 @@ class FilesystemBlobs:
         What was looked at lately the kernel has in memory, so that a thread would take longer.
         """
         path = self.path(digest)
-        if self._looked_at.get(digest):
-            found = self._still_whole(path, size)
+        if self._checked.get(digest):
+            found = self._still_complete(path, size)
         else:
-            found = await asyncio.to_thread(self._whole, path, size)
+            found = await asyncio.to_thread(self._is_complete, path, size)
         if not found:
-            self._looked_at.pop(digest)
+            self._checked.pop(digest)
             return None
-        self._looked_at.put(digest, True)
+        self._checked.put(digest, True)
         return LocalFile(path, size)
 
     async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -179,15 +179,15 @@ class FilesystemBlobs:
 
     async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
         def look() -> Sequence[Digest]:
-            return [digest for digest, size in blobs if not self._whole(self.path(digest), size)]
+            return [digest for digest, size in blobs if not self._is_complete(self.path(digest), size)]
 
         return await asyncio.to_thread(look)
 
-    def _still_whole(self, path: Path, size: int) -> bool:
+    def _still_complete(self, path: Path, size: int) -> bool:
         """The same for a blob that was looked at lately: no disk is needed, so the event loop may ask."""
-        return self._whole(path, size)
+        return self._is_complete(path, size)
 
-    def _whole(self, path: Path, size: int) -> bool:
+    def _is_complete(self, path: Path, size: int) -> bool:
         """Whether a blob is there and has its size. Raises OciError when that cannot be told."""
         try:
             found = path.stat()
@@ -305,7 +305,7 @@ class FilesystemBlobs:
         return None
 
     async def delete(self, digest: Digest) -> bool:
-        self._looked_at.pop(digest)
+        self._checked.pop(digest)
         return await asyncio.to_thread(self._delete, digest)
 
     def _delete(self, digest: Digest) -> bool:
@@ -436,7 +436,7 @@ class FileStaged:
                 await FanOut(works, self._threads.workers, self._owner).run(rest)
         except OSError as error:
             with contextlib.suppress(OciError):
-                await self._run_now(self._measure)
+                await self._run_now(self._resync)
             raise translate(error) from error
         finally:
             if self._hashed != self.offset:
@@ -481,7 +481,7 @@ class FileStaged:
         self._on_disk = True
         return size
 
-    def _measure(self) -> None:
+    def _resync(self) -> None:
         # After a failed write hash and file may have parted; the file is the truth and is read again.
         self._hasher = None
         self._digests.clear()
@@ -549,13 +549,13 @@ class FileStaged:
             # The kernel has dropped what it could not write, and a second flush would not say so.
             self._close()
             self._path.unlink(missing_ok=True)
-            self._measure()
+            self._resync()
             raise
         self._close()
         try:
             self._path = self._blobs.publish(self._path, digest)
         except OSError:
-            self._measure()
+            self._resync()
             raise
         self._committed = digest
 
@@ -579,13 +579,13 @@ class FileStaged:
 
     async def suspend(self) -> None:
         if self._buffer or self._fd is not None:
-            await self._run_now(self._put_aside)
+            await self._run_now(self._spill_and_close)
 
-    def _put_aside(self) -> None:
+    def _spill_and_close(self) -> None:
         try:
             self._spill()
         except OSError:
-            self._measure()
+            self._resync()
             raise
         finally:
             self._close()
