@@ -373,9 +373,7 @@ async def test_publication_that_fails_leaves_nothing(metadata: Database) -> None
         manifest=good.manifest,
         tags=[tag("a"), Tag("\ud800")],  # no database can store it
         subject="",
-        require_blobs=False,
-        require_children=False,
-        require_sizes=False,
+        rules=good.rules,
     )
     with pytest.raises(Exception, match="surrogate"):
         await metadata.publish(bad)

@@ -9,7 +9,7 @@ from trow.oci import manifest as manifests
 from trow.oci.digest import Digest
 from trow.oci.names import Repository, Tag
 from trow.oci.page import PageRequest
-from trow.registry.ports import Publication, UploadBounds
+from trow.registry.ports import Publication, PublishRules, UploadBounds
 from trow.registry.push import Push
 from trow.registry.sessions import Sessions
 
@@ -93,8 +93,6 @@ def publication(
         manifest=manifests.parse(manifest.raw, manifest.media_type),
         tags=[tag(each) for each in tags],
         subject=subject,
-        require_blobs=require_blobs,
-        require_children=require_children,
-        require_sizes=require_sizes,
+        rules=PublishRules(not require_blobs, not require_children, require_sizes, most_tags=0),
         overwrite=overwrite,
     )

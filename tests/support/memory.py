@@ -465,9 +465,10 @@ def _check_references(
         for each in named
         if each.digest in held and each.size not in (None, held[each.digest])
     )
-    if wrong and publication.require_sizes:
+    if wrong and publication.rules.strict_sizes:
         raise ManifestInvalid("the manifest gives content another size than it has")
-    required = (lacking[0] if publication.require_blobs else ()) + (lacking[1] if publication.require_children else ())
+    rules = publication.rules
+    required = (() if rules.sparse_images else lacking[0]) + (() if rules.sparse_indexes else lacking[1])
     if required:
         raise blobs_unknown("the repository does not have", required, "push it before the manifest")
     return lacking[0], lacking[1], wrong

@@ -11,8 +11,8 @@ from trow.http.capacity import capacity_of
 from trow.lib.background import every, in_background
 from trow.lib.datadir import RunningMark
 from trow.registry.browse import Browse
-from trow.registry.ports import UploadBounds
-from trow.registry.publish import Publish, PublishRules
+from trow.registry.ports import PublishRules, UploadBounds
+from trow.registry.publish import Publish
 from trow.registry.pull import Pull
 from trow.registry.push import Push
 from trow.registry.sessions import MOST_KEPT_OPEN, Sessions

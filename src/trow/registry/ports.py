@@ -235,13 +235,27 @@ class TagEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishRules:
+    """What the operator decided about manifests.
+
+    Attributes:
+        sparse_images: accept images some of whose blobs the repository lacks.
+        sparse_indexes: accept indexes some of whose manifests the repository lacks.
+        strict_sizes: refuse manifests that give content another size than it has, or none.
+        most_tags: how many ``tag=`` parameters one push may carry.
+    """
+
+    sparse_images: bool
+    sparse_indexes: bool
+    strict_sizes: bool
+    most_tags: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """A manifest on its way into a repository.
 
     Attributes:
-        require_blobs: refuse it when the repository lacks one of its blobs.
-        require_children: refuse it when the repository lacks one of its children.
-        require_sizes: refuse it when it gives content another size than it has.
         overwrite: whether a tag that points at something else may be moved, and a manifest may get another media type
             than it has.
     """
@@ -251,9 +265,7 @@ class Publication:
     manifest: Manifest
     tags: Sequence[Tag]
     subject: str
-    require_blobs: bool
-    require_children: bool
-    require_sizes: bool
+    rules: PublishRules
     overwrite: bool = True
 
 

@@ -22,7 +22,7 @@ from trow.oci.errors import (
     blobs_unknown,
     manifest_unknown,
 )
-from trow.registry.ports import Publication, TagMove
+from trow.registry.ports import Publication, PublishRules, TagMove
 from trow.registry.presence import lost
 from trow.registry.reading import DocumentReader
 
@@ -49,27 +49,9 @@ class Published:
     digest: Digest
     media_type: str
     subject: Digest | None
-    tags: Sequence[Tag]
     warnings: tuple[str, ...]
     moves: tuple[TagMove, ...] = ()
     previous_type: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishRules:
-    """What the operator decided about manifests.
-
-    Attributes:
-        sparse_images: accept images some of whose blobs the repository lacks.
-        sparse_indexes: accept indexes some of whose manifests the repository lacks.
-        strict_sizes: refuse manifests that give content another size than it has, or none.
-        most_tags: how many ``tag=`` parameters one push may carry.
-    """
-
-    sparse_images: bool
-    sparse_indexes: bool
-    strict_sizes: bool
-    most_tags: int
 
 
 class Publish:
@@ -123,18 +105,14 @@ class Publish:
             manifest=manifest,
             tags=pointing,
             subject=actor.identity.name,
-            require_blobs=not self._rules.sparse_images,
-            require_children=not self._rules.sparse_indexes,
-            require_sizes=self._rules.strict_sizes,
+            rules=self._rules,
             overwrite=False,
         )
         result = await self._store(publication, actor)
         if manifest.unsized or result.wrong_sizes:
             self._wrong_sizes()
         warnings = tuple(_warnings(manifest, result))
-        return Published(
-            digest, manifest.media_type, manifest.subject, pointing, warnings, result.moves, result.previous_type
-        )
+        return Published(digest, manifest.media_type, manifest.subject, warnings, result.moves, result.previous_type)
 
     async def _store(self, publication: Publication, actor: Actor) -> PublicationResult:
         """Require the permission to overwrite only where something is overwritten."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.access.permissions import Permission
 from trow.lib.caches import LruCache
-from trow.oci.digest import CANONICAL
 from trow.oci.errors import (
     BlobTooLarge,
     DigestMismatch,
@@ -59,14 +58,6 @@ class Push:
         self._anywhere = MountSearch(metadata)
         self._finished: LruCache[UploadId, _Finished] = LruCache(_FINISHED)
         self._committing: Counter[Digest] = Counter()
-
-    async def begin(self, repository: Repository, caller: Caller, algorithm: str = CANONICAL) -> SessionKey:
-        """Open a session.
-
-        Raises:
-            TooManyRequests: too many are open.
-        """
-        return await self.sessions.begin(repository, caller, algorithm)
 
     async def append(self, key: SessionKey, chunk: Chunk) -> int:
         """Add a chunk; returns how many bytes the session has.

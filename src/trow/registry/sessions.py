@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.lib.steady import steady_clock
+from trow.oci.digest import CANONICAL
 from trow.oci.errors import DigestMismatch, SizeInvalid, Unavailable, UploadBusy, UploadUnknown
 from trow.oci.names import UploadId
 from trow.registry.actor import owner_of
@@ -164,7 +165,7 @@ class Sessions:
         self._clock = clock or steady_clock()
         self._live: OrderedDict[UploadId, OpenSession] = OrderedDict()
 
-    async def begin(self, repository: Repository, caller: Caller, algorithm: str) -> SessionKey:
+    async def begin(self, repository: Repository, caller: Caller, algorithm: str = CANONICAL) -> SessionKey:
         """Open one. It may be that another one, which has no bytes, ends for it.
 
         Raises:

@@ -28,7 +28,7 @@ LAYER = digest(IMAGE.blobs[1].digest)
 
 
 def published(*moves: TagMove) -> Published:
-    return Published(NAME, IMAGE.media_type, None, (), (), moves)
+    return Published(NAME, IMAGE.media_type, None, (), moves)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_push_is_one_record_and_one_for_each_tag_that_moved(world: World, 
 
 
 async def test_push_that_attaches_says_to_what(world: World, recorder: Recorder) -> None:
-    attached = Published(NAME, IMAGE.media_type, OLD, (), ())
+    attached = Published(NAME, IMAGE.media_type, OLD, ())
     recorder.pushed(await asked(world, "PUT"), NAME, IMAGE.size, attached)
     assert [event.detail for event in events(world)] == [f"attached to {OLD}"]
 

@@ -23,8 +23,8 @@ from trow.oci.errors import (
 )
 from trow.oci.page import PageRequest
 from trow.registry.browse import Browse
-from trow.registry.ports import TagMove
-from trow.registry.publish import Publish, Published, PublishRules
+from trow.registry.ports import PublishRules, TagMove
+from trow.registry.publish import Publish, Published
 from trow.registry.sessions import Chunk
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ async def test_manifest_is_read_as_it_was_pushed(strict: UseCases) -> None:
     image = factories.image()
     await strict.push(image)
     assert await strict.put(image, "v1") == Published(
-        digest(image.digest), OCI_IMAGE, None, (tag("v1"),), (), (TagMove(tag("v1"), None),)
+        digest(image.digest), OCI_IMAGE, None, (), (TagMove(tag("v1"), None),)
     )
     for reference in (tag("v1"), digest(image.digest)):
         record = await strict.pull.manifest(REPO, reference)
@@ -134,7 +134,7 @@ async def test_sha512_reference_is_the_manifests_digest(shelf: UseCases) -> None
 async def test_push_by_digest_points_all_its_tags(shelf: UseCases) -> None:
     image = factories.image()
     published = await shelf.put(image, "", "b", "a", "c")
-    assert published.tags == ["b", "a", "c"]
+    assert [move.tag for move in published.moves] == ["b", "a", "c"]
     assert await shelf.tags() == ["a", "b", "c"]
 
 

@@ -157,7 +157,7 @@ async def test_same_blob_from_many_at_once(push: Push, pull: Pull, blobs: LocalB
 async def test_chunks_become_a_blob(
     push: Push, pull: Pull, blobs: LocalBlobs, sizes: list[int], announced: str, algorithm: str
 ) -> None:
-    upload = await push.begin(REPO, ALICE, announced)
+    upload = await push.sessions.begin(REPO, ALICE, announced)
     content = b""
     for size in sizes:
         more = factories.blob(size).content
@@ -172,7 +172,7 @@ async def test_chunks_become_a_blob(
 
 async def test_last_chunk_may_come_with_the_digest(push: Push, pull: Pull) -> None:
     blob = factories.blob(100_000)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(blob.content[:60_000], 0))
     await push.finish(upload, chunk(blob.content[60_000:], 60_000), digest(blob.digest))
     assert await read(pull, REPO, digest(blob.digest)) == blob.content
@@ -180,7 +180,7 @@ async def test_last_chunk_may_come_with_the_digest(push: Push, pull: Pull) -> No
 
 async def test_chunk_out_of_order_adds_nothing(push: Push, pull: Pull) -> None:
     blob = factories.blob(100)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(blob.content[:40], 0))
     for at in (0, 39, 41):
         with pytest.raises(ChunkOutOfOrder) as caught:
@@ -194,21 +194,21 @@ async def test_chunk_out_of_order_adds_nothing(push: Push, pull: Pull) -> None:
 
 @pytest.mark.parametrize("length", [9, 11])
 async def test_chunk_is_as_long_as_its_place(push: Push, length: int) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     with pytest.raises(SizeInvalid):
         await push.append(upload, Chunk(pieces(b"x" * length), ByteRange(0, 10), length))
     assert await push.status(upload) == 0
 
 
 async def test_chunk_of_unannounced_length_is_not_longer_than_its_place(push: Push) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     with pytest.raises(OciError):
         await push.append(upload, Chunk(pieces(b"x" * 9, b"x" * 2), ByteRange(0, 10), None))
     assert await push.status(upload) <= 10
 
 
 async def test_session_above_the_limit(push: Push) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(b"x" * 999_999))
     for announced in (True, False):
         with pytest.raises(BlobTooLarge):
@@ -223,7 +223,7 @@ async def test_wrong_digest_leaves_the_session_as_it_was(
 ) -> None:
     """distribution-spec does not say; regctl and others repeat the request at the same location."""
     blob, wrong = factories.blob(before + size), factories.blob(size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(blob.content[:before]))
     for _ in range(2):
         with pytest.raises(DigestMismatch):
@@ -237,7 +237,7 @@ async def test_wrong_digest_leaves_the_session_as_it_was(
 @pytest.mark.parametrize("size", [10, 300_000])
 async def test_whoever_named_the_wrong_digest_may_name_the_right_one(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(blob.content))
     with pytest.raises(DigestMismatch):
         await push.finish(upload, EMPTY, digest(factories.blob().digest))
@@ -253,7 +253,7 @@ async def test_request_that_was_cut_off_can_be_repeated_whole(
 ) -> None:
     blob = factories.blob(before + size)
     head, rest = blob.content[:before], blob.content[before:]
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(head))
     for number in range(times):
         arrived = rest[: size // 2 + number]
@@ -268,7 +268,7 @@ async def test_request_that_was_cut_off_can_be_repeated_whole(
 @pytest.mark.parametrize("size", [20, 400_000])
 async def test_chunk_that_was_cut_off_can_be_repeated_whole(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     with pytest.raises(BodyIncomplete):
         await push.append(upload, Chunk(pieces(blob.content[:7], then=BodyIncomplete("gone")), None, size))
     assert await push.append(upload, chunk(blob.content)) == size
@@ -281,7 +281,7 @@ async def test_who_asks_how_much_is_there_goes_on_with_chunks_of_the_same_length
     push: Push, pull: Pull, size: int
 ) -> None:
     blob = factories.blob(size + size // 2)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     half = size // 2
     with pytest.raises(BodyIncomplete):
         await push.append(upload, Chunk(pieces(blob.content[:half], then=BodyIncomplete("gone")), None, size))
@@ -293,7 +293,7 @@ async def test_who_asks_how_much_is_there_goes_on_with_chunks_of_the_same_length
 
 @pytest.mark.parametrize("how", ["longer than its place", "too large"])
 async def test_bytes_of_a_refused_request_are_forgotten(push: Push, how: str) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(b"x" * 100))
     if how == "too large":
         with pytest.raises(BlobTooLarge):
@@ -307,7 +307,7 @@ async def test_bytes_of_a_refused_request_are_forgotten(push: Push, how: str) ->
 async def test_finished_session_is_unknown_but_for_its_own_answer(push: Push, pull: Pull) -> None:
     """Whoever lost the answer asks again, with the body or without; whoever wants something else is too late."""
     blob, other = factories.blob(100_000), factories.blob()
-    upload = await push.begin(REPO, ALICE)
+    upload = await push.sessions.begin(REPO, ALICE)
     await push.finish(upload, chunk(blob.content), digest(blob.digest))
     for again in (EMPTY, chunk(blob.content)):
         assert await push.finish(upload, again, digest(blob.digest)) == blob.size
@@ -326,7 +326,7 @@ async def test_finished_session_is_unknown_but_for_its_own_answer(push: Push, pu
 
 async def test_answer_is_not_given_again_for_a_blob_that_was_deleted(push: Push, metadata: EmbeddedMetadata) -> None:
     blob = factories.blob()
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.finish(upload, chunk(blob.content), digest(blob.digest))
     await metadata.unlink_blob(REPO, digest(blob.digest))
     with pytest.raises(UploadUnknown):
@@ -338,7 +338,7 @@ async def test_answers_that_can_be_given_again_are_few(push: Push) -> None:
     blob = factories.blob()
     uploads = []
     for _ in range(5):
-        uploads.append(await push.begin(REPO, NOBODY))
+        uploads.append(await push.sessions.begin(REPO, NOBODY))
         await push.finish(uploads[-1], chunk(blob.content), digest(blob.digest))
     for upload in uploads[:2]:
         with pytest.raises(UploadUnknown):
@@ -359,7 +359,7 @@ async def test_session_is_known_to_those_who_opened_it(
 ) -> None:
     """CVE-2026-32589: whoever learns a session's name cannot take it over."""
     blob = factories.blob()
-    mine = await push.begin(REPO, ALICE)
+    mine = await push.sessions.begin(REPO, ALICE)
     upload = SessionKey(repository, subject, mine.upload if known else UploadId.new())
     for attempt in (
         push.status(upload),
@@ -374,7 +374,7 @@ async def test_session_is_known_to_those_who_opened_it(
 
 @pytest.mark.parametrize("size", [0, 10, 300_000])
 async def test_cancelled_session_leaves_nothing(push: Push, blobs: LocalBlobs, size: int) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(b"x" * size))
     await push.cancel(upload)
     with pytest.raises(UploadUnknown):
@@ -385,7 +385,7 @@ async def test_cancelled_session_leaves_nothing(push: Push, blobs: LocalBlobs, s
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_broken_connection_keeps_what_arrived(push: Push, pull: Pull, size: int) -> None:
     blob = factories.blob(2 * size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     with pytest.raises(BodyIncomplete):
         await push.append(upload, Chunk(pieces(blob.content[:size], then=BodyIncomplete("gone")), None, 2 * size))
     assert await push.status(upload) == size
@@ -394,15 +394,15 @@ async def test_broken_connection_keeps_what_arrived(push: Push, pull: Pull, size
 
 
 async def test_too_many_sessions(push: Push) -> None:
-    uploads = [await push.begin(REPO, NOBODY) for _ in range(10)]
+    uploads = [await push.sessions.begin(REPO, NOBODY) for _ in range(10)]
     with pytest.raises(TooManyRequests) as caught:
-        await push.begin(REPO, NOBODY)
+        await push.sessions.begin(REPO, NOBODY)
     assert caught.value.retry_after > 0
     blob = factories.blob()
     await push.finish(uploads[0], chunk(blob.content), digest(blob.digest))
-    await push.begin(REPO, NOBODY)
+    await push.sessions.begin(REPO, NOBODY)
     await push.cancel(uploads[1])
-    await push.begin(REPO, NOBODY)
+    await push.sessions.begin(REPO, NOBODY)
     await push.monolithic(REPO, NOBODY, chunk(blob.content), digest(blob.digest))  # opens none
 
 
@@ -410,7 +410,7 @@ async def test_too_many_sessions(push: Push) -> None:
 
 
 async def test_second_request_waits_for_the_first(push: Push) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     body = Stalled(b"a" * 10, b"b" * 10)
     first = asyncio.create_task(push.append(upload, Chunk(body)))
     await body.stopped.wait()
@@ -423,7 +423,7 @@ async def test_second_request_waits_for_the_first(push: Push) -> None:
 
 async def test_session_that_stays_busy(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "_BUSY_SECONDS", 0.01)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     body = Stalled(b"a" * 10)
     first = asyncio.create_task(push.append(upload, Chunk(body)))
     await body.stopped.wait()
@@ -444,7 +444,7 @@ async def test_session_that_ended_while_a_request_waited_for_it(
     push: Push, pull: Pull, blobs: LocalBlobs, end: str, size: int
 ) -> None:
     blob = factories.blob(size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(blob.content))
     body = Stalled(b"")
     holding = asyncio.create_task(push.append(upload, Chunk(body)))
@@ -469,7 +469,7 @@ async def test_session_that_ended_while_a_request_waited_for_it(
 async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
     monkeypatch.setattr(push.sessions, "_clock", lambda: now)
-    idle, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
+    idle, used = await push.sessions.begin(REPO, NOBODY), await push.sessions.begin(REPO, NOBODY)
     await push.append(idle, chunk(b"x" * 300_000))
     await push.append(used, chunk(b"x"))
     now += 3000
@@ -485,11 +485,11 @@ async def test_idle_sessions_expire(push: Push, blobs: LocalBlobs, monkeypatch: 
 
 @pytest.mark.parametrize("hours", [1, -1, 24 * 365])
 async def test_no_session_ends_because_a_clock_is_set(push: Push, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
-    used = await push.begin(REPO, NOBODY)
+    used = await push.sessions.begin(REPO, NOBODY)
     await push.append(used, Chunk(pieces(b"ab"), length=2))
     at = time.time() + hours * 3600
     monkeypatch.setattr("time.time", lambda: at)
-    empty = await push.begin(REPO, NOBODY)
+    empty = await push.sessions.begin(REPO, NOBODY)
     assert await push.sessions.expire() == 0
     assert await push.status(used) == 2
     assert await push.status(empty) == 0
@@ -503,7 +503,7 @@ async def test_session_does_not_expire_while_bytes_arrive(
     now = 1_000_000.0
     monkeypatch.setattr(push.sessions, "_clock", lambda: now)
     blob = factories.blob(2 * size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     body = Stalled(blob.content[:size], blob.content[size:])
     request = asyncio.create_task(push.finish(upload, Chunk(body, None, 2 * size), digest(blob.digest)))
     await body.stopped.wait()
@@ -520,7 +520,7 @@ async def test_session_without_bytes_expires_in_minutes_whatever_is_asked(
     """Status and empty chunks cost a client nothing, and would keep a session forever."""
     now = 1_000_000.0
     monkeypatch.setattr(push.sessions, "_clock", lambda: now)
-    empty, used = await push.begin(REPO, NOBODY), await push.begin(REPO, NOBODY)
+    empty, used = await push.sessions.begin(REPO, NOBODY), await push.sessions.begin(REPO, NOBODY)
     await push.append(used, chunk(b"x"))
     for _ in range(2):
         now += 149
@@ -545,7 +545,7 @@ async def test_session_that_was_tried_is_there_for_the_next_try(
 ) -> None:
     now = 1_000_000.0
     monkeypatch.setattr(push.sessions, "_clock", lambda: now)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     now += 299
     body = Chunk(pieces(b"x", then=None if "digest" in how else BodyIncomplete("gone")), None, 2)
     with pytest.raises((DigestMismatch, BodyIncomplete)):
@@ -556,17 +556,17 @@ async def test_session_that_was_tried_is_there_for_the_next_try(
 
 async def test_session_that_gets_bytes_does_not_end_for_another(blobs: LocalBlobs, metadata: EmbeddedMetadata) -> None:
     push = pushing(blobs, metadata, bounds=UploadBounds(10, 2, 10))
-    empty, busy = await push.begin(REPO, ALICE), await push.begin(REPO, ALICE)
+    empty, busy = await push.sessions.begin(REPO, ALICE), await push.sessions.begin(REPO, ALICE)
     body = Stalled(b"", b"x")
     request = asyncio.create_task(push.append(empty, Chunk(body)))
     await body.stopped.wait()
-    third = await push.begin(REPO, ALICE)
+    third = await push.sessions.begin(REPO, ALICE)
     with pytest.raises(UploadUnknown):
         await push.status(busy)
     await push.append(third, chunk(b"x"))
     with pytest.raises(TooManyRequests):
-        await push.begin(REPO, ALICE)
-    await push.begin(REPO, BOB)
+        await push.sessions.begin(REPO, ALICE)
+    await push.sessions.begin(REPO, BOB)
     body.go_on.set()
     assert await request == 1
 
@@ -575,8 +575,8 @@ async def test_users_without_credentials_have_a_share_for_each_source(
     blobs: LocalBlobs, metadata: EmbeddedMetadata
 ) -> None:
     push = pushing(blobs, metadata, bounds=UploadBounds(100, 2, 100))
-    here = [await push.begin(REPO, named("")) for _ in range(5)]
-    there = await push.begin(REPO, named("", "192.0.2.2"))
+    here = [await push.sessions.begin(REPO, named("")) for _ in range(5)]
+    there = await push.sessions.begin(REPO, named("", "192.0.2.2"))
     for upload in here[:3]:
         with pytest.raises(UploadUnknown):
             await push.status(upload)
@@ -588,14 +588,14 @@ async def test_shares_are_known_after_a_restart(blobs: LocalBlobs, tmp_path: Pat
     bounds = UploadBounds(100, 2, 100)
     with contextlib.closing(EmbeddedMetadata(tmp_path / "shares.db")) as before:
         push = pushing(blobs, before, bounds=bounds)
-        uploads = [await push.begin(REPO, ALICE) for _ in range(2)]
+        uploads = [await push.sessions.begin(REPO, ALICE) for _ in range(2)]
         await push.append(uploads[1], chunk(b"x"))
         await push.sessions.close()
         await before.uploads.close()
     with contextlib.closing(EmbeddedMetadata(tmp_path / "shares.db")) as after:
         after.uploads = await LocalUploads.opened(after.engine)
         push = pushing(blobs, after, bounds=bounds)
-        await push.begin(REPO, ALICE)
+        await push.sessions.begin(REPO, ALICE)
         with pytest.raises(UploadUnknown):
             await push.status(uploads[0])
         assert await push.status(uploads[1]) == 1
@@ -604,7 +604,7 @@ async def test_shares_are_known_after_a_restart(blobs: LocalBlobs, tmp_path: Pat
 async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
     monkeypatch.setattr(push.sessions, "_clock", lambda: now)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     body = Stalled(b"x")
     request = asyncio.create_task(push.append(upload, Chunk(body)))
     await body.stopped.wait()
@@ -620,7 +620,7 @@ async def test_session_expires_so_long_after_its_last_byte(push: Push, monkeypat
 async def test_expired_session_of_another_run_leaves_nothing(
     blobs: LocalBlobs, metadata: EmbeddedMetadata, push: Push
 ) -> None:
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(b"x" * 300_000))
     await push.sessions.close()
     again = pushing(blobs, metadata, expiry=-1)
@@ -636,7 +636,7 @@ async def test_session_goes_on_after_a_restart(
     blobs: LocalBlobs, metadata: EmbeddedMetadata, push: Push, pull: Pull, size: int
 ) -> None:
     blob = factories.blob(2 * size)
-    upload = await push.begin(REPO, ALICE)
+    upload = await push.sessions.begin(REPO, ALICE)
     await push.append(upload, chunk(blob.content[:size]))
     await push.sessions.close()
     again = pushing(blobs, metadata, expiry=3600)
@@ -652,7 +652,7 @@ async def test_request_that_was_cut_off_by_a_restart_can_be_repeated_whole(
     blobs: LocalBlobs, metadata: EmbeddedMetadata, push: Push, pull: Pull, before: int, size: int
 ) -> None:
     blob = factories.blob(before + size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     await push.append(upload, chunk(blob.content[:before]))
     part = pieces(blob.content[before : before + size // 2], then=BodyIncomplete("gone"))
     with pytest.raises(BodyIncomplete):
@@ -666,7 +666,7 @@ async def test_request_that_was_cut_off_by_a_restart_can_be_repeated_whole(
 async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push.sessions, "_kept_open", 2)
     contents = [factories.blob(size) for size in (5, 100, 70_000, 150_000, 300_000)]
-    uploads = [await push.begin(REPO, NOBODY) for _ in contents]
+    uploads = [await push.sessions.begin(REPO, NOBODY) for _ in contents]
     for part in range(5):
         for blob, upload in zip(contents, uploads, strict=True):
             step = blob.size // 5
@@ -680,11 +680,11 @@ async def test_more_sessions_than_may_stay_open(push: Push, pull: Pull, monkeypa
 async def test_session_in_use_is_not_put_aside(push: Push, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push.sessions, "_kept_open", 1)
     blob = factories.blob(200_000)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     body = Stalled(blob.content[:100_000], blob.content[100_000:])
     request = asyncio.create_task(push.finish(upload, Chunk(body), digest(blob.digest)))
     await body.stopped.wait()
-    others = [await push.begin(REPO, NOBODY) for _ in range(3)]
+    others = [await push.sessions.begin(REPO, NOBODY) for _ in range(3)]
     assert [await push.append(other, chunk(b"x")) for other in others] == [1, 1, 1]
     second = asyncio.create_task(push.append(upload, chunk(b"x")))
     body.go_on.set()
@@ -730,7 +730,7 @@ async def test_finish_can_be_tried_again(
     push = pushing(blobs, failing, expiry=3600)
     failing.fail.set()
     blob = factories.blob(size)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     if whole:
         await push.append(upload, chunk(blob.content))
     last = EMPTY if whole else chunk(blob.content)
@@ -772,7 +772,7 @@ async def test_session_that_could_not_be_linked_cannot_change_the_blob_of_others
 ) -> None:
     push = pushing(blobs, failing, expiry=3600)
     blob = factories.blob(300_000)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     unlucky = asyncio.create_task(push.finish(upload, chunk(blob.content), digest(blob.digest)))
     await failing.asked.wait()
     await push.monolithic(OTHER, NOBODY, chunk(blob.content), digest(blob.digest))
@@ -791,7 +791,7 @@ async def test_blob_of_which_nobody_can_tell_whether_others_have_it_is_not_writt
         raise Unavailable("not now")
 
     push, blob = pushing(blobs, failing, expiry=3600), factories.blob(300_000)
-    upload = await push.begin(REPO, NOBODY)
+    upload = await push.sessions.begin(REPO, NOBODY)
     unlucky = asyncio.create_task(push.finish(upload, chunk(blob.content), digest(blob.digest)))
     await failing.asked.wait()
     failing.fail.set()

@@ -75,7 +75,7 @@ class BlobHandlers:
         if digest is not None and expected and await self._receive(request, repository, digest):
             return _created(repository, digest)
         # A digest without bytes announces what will come, for clients of registries that take no whole blobs.
-        key = await self._push.begin(repository, request, _algorithm(request, digest))
+        key = await self._push.sessions.begin(repository, request, _algorithm(request, digest))
         return Response(202, _upload_headers(key, 0))
 
     async def _mount(self, request: Request, repository: Repository, digest: Digest, source: Repository | None) -> bool:

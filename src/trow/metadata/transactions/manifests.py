@@ -57,8 +57,8 @@ def publish(publication: Publication, history: int, now: float) -> Transaction[P
     manifest = publication.manifest
     missing_blobs, wrong_blobs = yield from _held(publication, manifest.blobs, sql.BLOB_SIZES)
     missing_children, wrong_children = yield from _held(publication, manifest.children, sql.MANIFEST_SIZES)
-    required = missing_blobs if publication.require_blobs else ()
-    required += missing_children if publication.require_children else ()
+    required = () if publication.rules.sparse_images else missing_blobs
+    required += () if publication.rules.sparse_indexes else missing_children
     if required:
         raise blobs_unknown("the repository does not have", required, "push it before the manifest")
     yield from repositories.add(publication, now)
@@ -113,7 +113,7 @@ def _held(
         if each.digest not in sizes:
             missing.append(each.digest)
         elif each.size not in (None, size := sizes[each.digest]):
-            if publication.require_sizes:
+            if publication.rules.strict_sizes:
                 raise ManifestInvalid(
                     f"the manifest says that {each.digest} has {each.size} bytes, and it has {size}; build the manifest"
                     " again, or switch off registry.strict_sizes",
