@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from trow.access.permissions import EVERYTHING, Permission, expand
-from trow.access.rules import Rule, Subjects
+from trow.access.rules import PermissionRule, Subjects
 from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl
 from trow.lib.globs import RepositoryGlob
 from trow.lib.urls import is_loopback
@@ -381,7 +381,7 @@ class AccessRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repositories: tuple[RepositoryGlob, ...] = (RepositoryGlob("**"),)
     actions: tuple[Literal["pull", "push", "attach", "tag-overwrite", "delete", "list", "audit", "admin"], ...]
 
-    def rule(self, number: int) -> Rule:
+    def rule(self, number: int) -> PermissionRule:
         """The rule that it stands for; ``number`` is its place in access.rules."""
         name = f"access.rules[{number}]" + (f" ({self.name})" if self.name else "")
         subjects = Subjects(
@@ -391,7 +391,9 @@ class AccessRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             claims=tuple(sorted(self.claims.items())),
             anonymous=self.anonymous,
         )
-        return Rule(name, subjects, self.repositories, expand([Permission(action) for action in self.actions]))
+        return PermissionRule(
+            name, subjects, self.repositories, expand([Permission(action) for action in self.actions])
+        )
 
 
 class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -764,13 +766,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return by_rule or self.kubernetes.anonymous or self.anonymous_access != "none"
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[PermissionRule, ...]:
         """Who may do what; the one user who needs no rule comes first."""
         rules = tuple(rule.rule(number) for number, rule in enumerate(self.access.rules))
         if self.auth.user is None:
             return rules
         subjects = Subjects(users=frozenset({self.auth.user}))
-        return (Rule("auth.user", subjects, (RepositoryGlob("**"),), EVERYTHING), *rules)
+        return (PermissionRule("auth.user", subjects, (RepositoryGlob("**"),), EVERYTHING), *rules)
 
     @property
     def keys_folder(self) -> Path:

@@ -38,7 +38,8 @@ class Dispatchers:
     ) -> None:
         self._config = config
         self._routes = routes
-        self._rate = RateLimit(config.limits.requests_per_second, config.limits.burst)
+        limits = config.limits
+        self._rate = RateLimit(limits.requests_per_second, limits.burst) if limits.requests_per_second else None
         self._dispatcher = partial(
             Dispatcher,
             access=access,
@@ -57,7 +58,7 @@ class Dispatchers:
             self._router(listeners),
             peers=peers,
             rate_limit=self._rate,
-            cors=Cors(config.listen.cors),
+            cors=Cors(config.listen.cors) if config.listen.cors else None,
             sites=Sites.of(config),
             notice=config.registry.notice,
         )
@@ -67,8 +68,8 @@ class Dispatchers:
         return self._dispatcher(
             self._router(listener),
             peers=peers,
-            rate_limit=RateLimit(0, 1),
-            cors=Cors(()),
+            rate_limit=None,
+            cors=None,
             sites=Sites(None, (), own=True),
             notice="",
             bounded=False,

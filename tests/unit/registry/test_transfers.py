@@ -546,4 +546,4 @@ async def test_nothing_is_kept_of_what_has_ended(registry: PullRequests) -> None
         registry.transfers.aggregator.gather(refusal(address=by.client))
     registry.after(10_000)
     kept = vars(registry.transfers)
-    assert not any(kept[name] for name in ("_pulls", "_looks", "_pushes"))
+    assert not any(kept[name] for name in ("_pulls", "_due", "_pushes"))
