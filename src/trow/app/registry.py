@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Final
 from trow.http.capacity import capacity_of
 from trow.lib.background import every, in_background
 from trow.lib.datadir import RunningMark
+from trow.oci.errors import OciError
+from trow.oci.names import Repository
 from trow.registry.browse import Browse
 from trow.registry.ports import PublishRules, UploadBounds
 from trow.registry.publish import Publish
 from trow.registry.pull import Pull
+from trow.registry.pull_check import publish_pull_check
 from trow.registry.push import Push
 from trow.registry.sessions import MOST_KEPT_OPEN, Sessions
 from trow.registry.transfers import TransferTracker
@@ -80,14 +83,26 @@ async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: 
         stack.callback(lambda: transfers.sweep(everything=True))
         loops = in_background(every(_HOUSEKEEPING_SECONDS, housekeeping), every(_SWEEP_SECONDS, sweep))
         await stack.enter_async_context(loops)
+        publish = Publish(stores.blobs, stores.metadata, rules, metrics.wrong_sizes)
+        await _publish_pull_check(config, publish, stores.metadata, audit)
         yield Registry(
             metadata=stores.metadata,
             pull=Pull(stores.blobs, stores.metadata),
             push=Push(stores.blobs, stores.metadata, sessions, most_bytes=settings.max_blob_size),
-            publish=Publish(stores.blobs, stores.metadata, rules, metrics.wrong_sizes),
+            publish=publish,
             browse=Browse(stores.metadata),
             transfers=transfers,
         )
+
+
+async def _publish_pull_check(config: Config, publish: Publish, metadata: Metadata, audit: AuditLog) -> None:
+    if config.registry.pull_check is None:
+        return
+    try:
+        repository = Repository.parse(config.registry.pull_check)
+        await publish_pull_check(repository, publish, metadata, audit)
+    except OciError as error:  # a full disk, which deletes can free
+        log.warning("the image by which nodes show that they can pull is not published", extra={"error": error.message})
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,8 @@ from trow.config.errors import DEFAULT, Problem
 from trow.config.values import Bind
 from trow.lib.dns_names import is_subdomain
 from trow.lib.urls import problem_with
+from trow.oci.errors import NameInvalid
+from trow.oci.names import Repository
 from trow.policy.aliases import aliases_of
 from trow.policy.configured import patterns_of
 from trow.policy.images import registry_of
@@ -51,6 +53,10 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
     yield from _same_addresses(config, problem)
     if not config.tokens.service.strip():
         yield problem("tokens.service", "is empty", "write a name that all replicas share, such as trow")
+    try:
+        Repository.parse(config.registry.pull_check or "none")
+    except NameInvalid:
+        yield problem("registry.pull_check", "is no name of a repository", "write one such as trow/pull-check")
     notice = config.registry.notice
     if notice and not (notice.isascii() and notice.isprintable()):
         yield problem("registry.notice", "cannot be sent in a header", "write printable ASCII on one line")

@@ -140,6 +140,13 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = Duration(300)
     tag_history: Annotated[int, _setting("Entries of history kept for each tag.", minimum=0)] = 100
+    pull_check: Annotated[
+        str | None,
+        _setting(
+            "Repository in which Trow itself publishes a small image at its start, with the tag `1`, by which the nodes"
+            " of a cluster show that they can pull. Null: none."
+        ),
+    ] = None
     notice: Annotated[
         str, _setting("A text sent as `Warning` header with every answer under `/v2/`; clients show it. Empty: none.")
     ] = ""
