@@ -111,11 +111,11 @@ FIXED: Final = {
     ),
     "what the scopes of a token name": (token._ROOM, token._ENTRY),
     "connections that an old certificate has taken": (server.MOST_OLD,),
-    "a message in a condition of a policy": (statuses.LONGEST_MESSAGE,),
+    "a message in a condition of a policy": (statuses.LONGEST_CONDITION_MESSAGE,),
     "a look at the webhooks and the cluster's policies": (webhooks._RECONCILE_SECONDS, policies._RECONCILE_SECONDS),
-    "a kubeconfig file": (kubeconfig.LONGEST_FILE >> 20,),
+    "a kubeconfig file": (kubeconfig.LONGEST_KUBECONFIG >> 20,),
     "a credential plugin of a kubeconfig file, for commands": (
-        exec_plugin.MOST_BYTES >> 20,
+        exec_plugin.MOST_OUTPUT_BYTES >> 20,
         kubeconfig.PLUGIN_SECONDS,
         exec_plugin.INTERACTIVE_SECONDS,
     ),
@@ -155,9 +155,9 @@ FIXED: Final = {
     "groups in a record": (record.MOST_IN_A_LIST, record.GROUPS_BYTES, record.SAID_GROUPS_BYTES),
     "a text in a record": (events.LONGEST_TEXT, events.LONGEST_SENTENCE),
     "a page of a search": (queries.MOST_RECORDS, queries._LONGEST_SECONDS),
-    "lines about TLS handshakes that failed": (repeated.MOST, repeated.WINDOW_SECONDS),
+    "lines about TLS handshakes that failed": (repeated.MOST_COUNTED, repeated.REPEATED_SECONDS),
     "lines about a failure that goes on, such as a server that is away": (failures.SECONDS_BETWEEN_REASONS,),
-    "lines of a log that wait": (lines.MOST_BYTES,),
+    "lines of a log that wait": (lines.MOST_WAITING_BYTES,),
 }
 # Settings that bound what others can make grow, by the words in their names.
 BOUNDING: Final = re.compile(

@@ -17,7 +17,7 @@ from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient, KubeRequest
 from trow.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeRefused, NotFound
 from trow.kube.informer import Informer
-from trow.kube.kubeconfig import access_of
+from trow.kube.kubeconfig import cluster_access_of
 from trow.kube.objects import Change, Manifest, Objects, PatchType, WatchEvent
 from trow.oci.errors import Unavailable
 
@@ -34,7 +34,7 @@ async def api(
     cluster: Cluster, token: str = "", seconds: float = 20.0, observe: Callable[[str, float], None] | None = None
 ) -> AsyncIterator[Objects]:
     """As the administrator, or whoever has the token."""
-    administrator = access_of([cluster.kubeconfig])
+    administrator = cluster_access_of([cluster.kubeconfig])
     access = ClusterAccess(cluster.url, ca=cluster.ca, token=token) if token else administrator
     client = KubeClient(access, observe=observe)
     try:
@@ -68,7 +68,7 @@ def pod(name: str, image: str = "web:1") -> Manifest:
 
 async def apply_as(manager: str, cluster: Cluster, path: str, manifest: Manifest) -> None:
     """Apply as another manager, which takes no fields away."""
-    client = KubeClient(access_of([cluster.kubeconfig]))
+    client = KubeClient(cluster_access_of([cluster.kubeconfig]))
     query = f"fieldManager={manager}&force=false"
     request = KubeRequest("PATCH", f"{path}?{query}", json.dumps(manifest).encode(), "application/apply-patch+yaml")
     try:

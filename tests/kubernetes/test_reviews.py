@@ -17,7 +17,7 @@ from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
-from trow.kube.kubeconfig import access_of
+from trow.kube.kubeconfig import cluster_access_of
 from trow.kube.reviews import Reviews
 from trow.oci.errors import Unauthorized, Unavailable
 from trow.oci.names import Repository
@@ -417,7 +417,7 @@ async def test_credentials_that_the_cluster_does_not_know_are_told(cluster: Clus
 
 
 async def test_a_kubeconfig_file_leads_to_the_cluster(cluster: Cluster, access: ClusterAccess, namespace: str) -> None:
-    async with registry(access_of([cluster.kubeconfig])) as trow:
+    async with registry(cluster_access_of([cluster.kubeconfig])) as trow:
         assert await trow.accepts(cluster.token(namespace, "default", AUDIENCE))
 
 

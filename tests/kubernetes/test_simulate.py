@@ -13,7 +13,7 @@ import pytest
 
 from tools.find import tool
 from trow.cli import main
-from trow.kube.kubeconfig import access_of
+from trow.kube.kubeconfig import cluster_access_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ def test_a_cluster_whose_credentials_a_program_prints_and_that_kubectl_reads_ali
         cluster.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=view", f"--serviceaccount={subject}")
         status = {"token": cluster.token(namespace, "viewer", "https://kubernetes.default.svc")}
     else:
-        administrator = access_of([cluster.kubeconfig])
+        administrator = cluster_access_of([cluster.kubeconfig])
         assert isinstance(administrator.certificate, Path)
         assert isinstance(administrator.key, Path)
         status = {

@@ -25,10 +25,10 @@ async def client_of(
     # The client takes as much memory as all else: it is loaded where it is used.
     from trow.kube.access import ClusterAccess  # noqa: PLC0415
     from trow.kube.client import KubeClient  # noqa: PLC0415
-    from trow.kube.kubeconfig import access_of  # noqa: PLC0415
+    from trow.kube.kubeconfig import cluster_access_of  # noqa: PLC0415
 
     if settings.kubeconfig is not None:
-        access = access_of([settings.kubeconfig])
+        access = cluster_access_of([settings.kubeconfig])
     elif settings.api_server is not None:
         access = ClusterAccess(settings.api_server, settings.ca_file, settings.token_file or "")
     else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from trow.lib.file_watch import Version
+    from trow.lib.file_watch import FileVersion
     from trow.registry.events import AuditLog
     from trow.registry.ports import Outbox
 
@@ -56,5 +56,5 @@ class ConfigurationChanges:
             log.exception("changes to robot tokens are not on record yet; trying again")
 
 
-def _versions(paths: Sequence[Path]) -> Mapping[Path, Version]:
+def _versions(paths: Sequence[Path]) -> Mapping[Path, FileVersion]:
     return {file: version_of(file) for path in paths for file in (path, *(path.glob("*") if path.is_dir() else ()))}

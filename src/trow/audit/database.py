@@ -90,7 +90,7 @@ def _unusable(path: Path) -> Iterator[None]:
         raise AuditError(f"{what}; repair it, or move it away to begin a new one") from None
 
 
-def name_of(connection: apsw.Connection) -> str:
+def database_name(connection: apsw.Connection) -> str:
     """What the database is called by its writers; see `chain.writer_of`."""
     return str(one(connection, sql.SETTING, _WRITER)[0])
 

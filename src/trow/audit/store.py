@@ -155,7 +155,7 @@ class AuditStore:
         # What each writer's records take; a sum over all holders would be long.
         self._used: dict[str, int] = {}
         try:
-            self.name = database.name_of(self._connection)
+            self.name = database.database_name(self._connection)
             self.head(self.name)
             self._anchors += anchors_of_database(path)
         except (apsw.Error, ValueError, IndexError) as error:

@@ -84,7 +84,7 @@ def _writers(connection: apsw.Connection) -> tuple[Sequence[str], Altered | None
             return [str(writer) for (writer,) in database.rows(connection, sql.WRITERS)], None
     except Altered as damage:
         with _readable("?", BESIDE, "the database"):
-            return [database.name_of(connection)], damage
+            return [database.database_name(connection)], damage
 
 
 @contextlib.contextmanager

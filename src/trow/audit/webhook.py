@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_RECORDS: Final = 100
-MOST_BYTES: Final = 2**20
+MOST_BATCH_RECORDS: Final = 100
+MOST_BATCH_BYTES: Final = 2**20
 _LONGEST_PAUSE: Final = 300.0
 # A receiver may ask for patience, not for silence.
 _LONGEST_RETRY_AFTER: Final = 3600.0
@@ -120,7 +120,7 @@ class Webhook:
         self._failures = FailureLog(
             log, "the audit webhook fails; records are kept and sent again", "the audit webhook takes records again"
         )
-        self._most = MOST_RECORDS
+        self._most = MOST_BATCH_RECORDS
         self._token = CurrentFile(target.token_file, _read_token, _LONGEST_FILE) if target.token_file else None
         ca = target.ca_file
         self._authorities = CurrentFile(ca, _read_authorities, _LONGEST_FILE) if ca else None
@@ -152,7 +152,7 @@ class Webhook:
                 self.sent += count
                 self._backoff.succeed()
                 self._failures.succeed()
-                self._most = MOST_RECORDS
+                self._most = MOST_BATCH_RECORDS
             except (_Rejected, AuditError, apsw.Error, HttpError, OSError, ValueError) as error:
                 self.failures += 1
                 pause = self._backoff.fail()
@@ -171,7 +171,7 @@ class Webhook:
         for writer, line in self._next_lines():
             item = self._format.item(line.content, self._target.source)
             size += len(item) + 1
-            if items and size > MOST_BYTES:
+            if items and size > MOST_BATCH_BYTES:
                 break
             items.append(item)
             last[writer] = line.sequence

@@ -167,12 +167,12 @@ def _piped() -> str:
 @contextlib.contextmanager
 def _editing(path: Path, *, create: bool) -> Iterator[tuple[bytes, Callable[[bytes], None]]]:
     """The file's content, and what replaces all of it at once; two editors wait for each other."""
-    from trow.identity.htpasswd import LONGEST_FILE  # noqa: PLC0415 (loaded only when it is needed)
+    from trow.identity.htpasswd import LONGEST_USERS_FILE  # noqa: PLC0415 (loaded only when it is needed)
 
     # Behind a symbolic link the file is replaced, not the link.
     file = path.resolve()
     with _locked(file.parent):
-        content = b"" if create and not file.exists() else read_bounded(file, LONGEST_FILE)
+        content = b"" if create and not file.exists() else read_bounded(file, LONGEST_USERS_FILE)
         yield content, lambda changed: replace_file(file, changed)
 
 

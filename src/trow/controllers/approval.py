@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME: Final = "trow-policy-exceptions"
+GUARD_POLICY: Final = "trow-policy-exceptions"
 # Of the policy as it is shipped; a test compares it with the file.
 FINGERPRINT: Final = "4a321ed2b1a0714acdbb883285e14d697f9e784202abfd875aab4cc54af6453d"
 _BASE: Final = "/apis/admissionregistration.k8s.io/v1"
@@ -71,14 +71,17 @@ class Approval:
         self._changed()
 
     def _judged(self) -> tuple[str, float]:
-        policy = self._informers[_POLICIES].objects.get(("", NAME))
+        policy = self._informers[_POLICIES].objects.get(("", GUARD_POLICY))
         if policy is None:
-            return f"there is no ValidatingAdmissionPolicy {NAME}, so nothing makes sure of two people; {_FIX}", 0.0
+            return (
+                f"there is no ValidatingAdmissionPolicy {GUARD_POLICY}, so nothing makes sure of two people; {_FIX}",
+                0.0,
+            )
         if fingerprint(policy) != FINGERPRINT:
-            return f"the ValidatingAdmissionPolicy {NAME} differs from the one that Trow ships; {_FIX}", 0.0
+            return f"the ValidatingAdmissionPolicy {GUARD_POLICY} differs from the one that Trow ships; {_FIX}", 0.0
         binding = next(filter(_binds, self._informers[_BINDINGS].objects.values()), None)
         if binding is None:
-            return f"no ValidatingAdmissionPolicyBinding puts {NAME} in force everywhere; {_FIX}", 0.0
+            return f"no ValidatingAdmissionPolicyBinding puts {GUARD_POLICY} in force everywhere; {_FIX}", 0.0
         return "", max(_created(policy), _created(binding))
 
 
@@ -109,7 +112,7 @@ def _binds(binding: Manifest) -> bool:
     where = mapping(spec.get("matchResources"))
     actions = spec.get("validationActions")
     return (
-        spec.get("policyName") == NAME
+        spec.get("policyName") == GUARD_POLICY
         and isinstance(actions, list)
         and "Deny" in actions
         and not spec.get("paramRef")

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trow.controllers.status import Condition, status_of
+from trow.controllers.status import Condition, status_update
 from trow.kube.errors import KubeRefused, NotFound
 from trow.kube.informer import Informer
 from trow.lib.failures import FailureLog
@@ -278,7 +278,7 @@ class PolicyController:
             if source.error:
                 ready = Condition("Ready", holds=False, reason="Invalid", message=source.error)
             conditions = [ready, *(each[source.path] for each in results if source.path in each)]
-            wanted = status_of(source.item, conditions, now, observedGeneration=generation(source.item))
+            wanted = status_update(source.item, conditions, now, observedGeneration=generation(source.item))
             await self._set_status(source.path, wanted)
         for (_, name), read in self._exceptions_read.items():
             await self._set_status(f"{_BASE}/{_EXCEPTIONS}/{name}", self._exception_status(read, now))
@@ -288,7 +288,7 @@ class PolicyController:
         observed = generation(item)
         if exception is None:
             invalid = Condition("Active", holds=False, reason="Invalid", message=read.error)
-            return status_of(item, [invalid], now, observedGeneration=observed)
+            return status_update(item, [invalid], now, observedGeneration=observed)
         until, holds = rfc3339(exception.ends), False
         if now >= exception.ends:
             reason, message = "Expired", f"it expired at {until}"
@@ -300,7 +300,7 @@ class PolicyController:
         else:
             holds, reason, message = True, "Active", f"approved by {exception.approver}, until {until}"
         condition = Condition("Active", holds, reason, message)
-        return status_of(item, [condition], now, observedGeneration=observed, expiresAt=until)
+        return status_update(item, [condition], now, observedGeneration=observed, expiresAt=until)
 
     async def _set_status(self, path: str, wanted: Manifest | None) -> None:
         """Write one status; a refusal does not keep others from being written."""

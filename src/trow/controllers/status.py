@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trow.kube.objects import Manifest
 
-LONGEST_MESSAGE: Final = 4096
+LONGEST_CONDITION_MESSAGE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Condition:
     message: str
 
 
-def status_of(item: Manifest, conditions: Sequence[Condition], now: float, **further: object) -> Manifest | None:
+def status_update(item: Manifest, conditions: Sequence[Condition], now: float, **further: object) -> Manifest | None:
     """The object with the status it should have, as `Objects.apply_status` takes it; None where it has that already.
 
     Args:
@@ -57,7 +57,7 @@ def _condition(wanted: Condition, before: Mapping[str, object], observed: int | 
         "type": wanted.type,
         "status": status,
         "reason": wanted.reason,
-        "message": wanted.message[:LONGEST_MESSAGE],
+        "message": wanted.message[:LONGEST_CONDITION_MESSAGE],
         "lastTransitionTime": since or rfc3339(now),
         "observedGeneration": observed,
     }

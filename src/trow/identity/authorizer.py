@@ -138,7 +138,7 @@ class AuthorizerChain:
         decision = self._by_rules.decide(identity, permission, repository)
         if decision.allowed:
             return decision
-        fix = f"add {remedies.rule(identity, permission, repository)} to access.rules"
+        fix = f"add {remedies.rule_text(identity, permission, repository)} to access.rules"
         return Decision(allowed=False, reason="no rule of access.rules allows it", fix=fix)
 
 
@@ -171,7 +171,7 @@ def _granted(identity: Identity, grants: Sequence[Grant], permission: Permission
     return Decision(
         allowed=False,
         reason=f"its token {identity.credential} grants {'; '.join(told)} and nothing else",
-        fix=f"make another token with `{remedies.robot_token(identity, permission, repository)}`",
+        fix=f"make another token with `{remedies.robot_token_command(identity, permission, repository)}`",
     )
 
 

@@ -16,7 +16,7 @@ from argon2.exceptions import VerificationError
 
 from trow.lib.files import BrokenFile
 
-LONGEST_FILE: Final = 1024 * 1024
+LONGEST_USERS_FILE: Final = 1024 * 1024
 LONGEST_NAME: Final = 128
 _LONGEST_LINE: Final = 4096
 _MOST_GROUPS: Final = 100

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from trow.identity.oidc_keys import PublicKey
+    from trow.identity.oidc_keys import SignatureKey
 
 # RFC 9068 names access tokens; other kinds of JWT (logout, events) are not credentials.
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
@@ -209,7 +209,7 @@ class OidcIssuer:
             raise Unauthorized(f"the token's header does not name its key (kid); {_ANOTHER}")
         return kid, algorithm
 
-    def _signed(self, token: str, key: PublicKey, algorithm: str) -> Mapping[str, object]:
+    def _signed(self, token: str, key: SignatureKey, algorithm: str) -> Mapping[str, object]:
         settings = self._settings
         try:
             claims: dict[str, object] = jwt.decode(

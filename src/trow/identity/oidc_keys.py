@@ -48,14 +48,14 @@ _PAUSE_SECONDS: Final = 10.0
 _PAUSE_WITHOUT_KEYS_SECONDS: Final = 5.0
 _STALE_SECONDS: Final = 24 * 3600.0
 
-PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+SignatureKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
     """A public key, and what may be verified with it."""
 
-    public: PublicKey
+    public: SignatureKey
     algorithms: frozenset[str]
 
 
@@ -96,7 +96,7 @@ class IssuerKeys:
         self._reason = ""
         self._flights: SingleFlight[None] = SingleFlight()
 
-    async def find(self, kid: str, algorithm: str) -> PublicKey:
+    async def find(self, kid: str, algorithm: str) -> SignatureKey:
         """The key with this id, if the algorithm is one of its own.
 
         Raises:
@@ -201,7 +201,7 @@ def _parse(raw: dict[str, Any], accepted: Sequence[str]) -> tuple[str, _Key] | N
         return None
     if isinstance(public, RSAPublicKey) and not _LEAST_RSA_BITS <= public.key_size <= _MOST_RSA_BITS:
         return None
-    return (jwk.kid, _Key(public, fitting)) if isinstance(public, PublicKey) else None
+    return (jwk.kid, _Key(public, fitting)) if isinstance(public, SignatureKey) else None
 
 
 def _tls(settings: IssuerSettings) -> ssl.SSLContext | None:

@@ -273,7 +273,7 @@ class RbacAuthorizer:
         else:
             needed = str(_plain(target, permission))
         reason = f"no RoleBinding lets them {needed}, API group {_GROUP}{why and f' ({why})'}"
-        command = remedies.binding(identity, permission, target.namespace if target is not None else "")
+        command = remedies.binding_command(identity, permission, target.namespace if target is not None else "")
         fix = f"run `{command}`" if command else "bind a ClusterRole that does, with a ClusterRoleBinding"
         return Decision(allowed=False, reason=reason, fix=fix)
 

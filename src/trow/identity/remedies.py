@@ -42,20 +42,20 @@ _ROLES: Final[Mapping[Permission, str]] = {
 }
 
 
-def rule(identity: Identity, permission: Permission, repository: Repository) -> str:
+def rule_text(identity: Identity, permission: Permission, repository: Repository) -> str:
     """The rule of `access.rules` that would allow it."""
     where = repository or "**"
     return f"{{users: [{_yaml(identity.name)}], repositories: [{_yaml(where)}], actions: [{_action(permission)}]}}"
 
 
-def robot_token(identity: Identity, permission: Permission, repository: Repository) -> str:
+def robot_token_command(identity: Identity, permission: Permission, repository: Repository) -> str:
     """The command that makes a token which may."""
     name = shlex.quote(identity.name.removeprefix("robot:"))
     actions = _ACTIONS_OF_A_TOKEN.get(permission, _action(permission))
     return f"trow token create --name {name} --repository {shlex.quote(repository or '**')} --action {actions}"
 
 
-def binding(identity: Identity, permission: Permission, namespace: str) -> str:
+def binding_command(identity: Identity, permission: Permission, namespace: str) -> str:
     """The command that binds a role of `deploy/kubernetes/rbac.yaml`; "" where none of these is for this alone."""
     role = _ROLES.get(permission)
     if role is None or (not namespace and permission is not Permission.AUDIT):

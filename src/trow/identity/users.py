@@ -152,5 +152,5 @@ class _Loaded:
 
 def _read(paths: Sequence[Path]) -> _Loaded:
     (path,) = paths
-    users = htpasswd.parse(read_bounded(path, htpasswd.LONGEST_FILE), str(path))
+    users = htpasswd.parse(read_bounded(path, htpasswd.LONGEST_USERS_FILE), str(path))
     return _Loaded(users, list(users.values()))

@@ -28,7 +28,7 @@ from trow.oci.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-MOST_BYTES: Final = 1 << 20
+MOST_OUTPUT_BYTES: Final = 1 << 20
 # A person logs in meanwhile.
 INTERACTIVE_SECONDS: Final = 300.0
 
@@ -192,7 +192,7 @@ class ExecPlugin:
     def _read(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
         assert process.stdout is not None  # noqa: S101 - a pipe
         descriptor, output = process.stdout.fileno(), b""
-        while len(output) <= MOST_BYTES:
+        while len(output) <= MOST_OUTPUT_BYTES:
             left = max(0.0, deadline - time.monotonic())
             if not select.select([descriptor], [], [], left)[0]:
                 raise subprocess.TimeoutExpired(process.args, left)
@@ -200,7 +200,7 @@ class ExecPlugin:
             if not chunk:
                 return output
             output += chunk
-        raise self._failure(f"prints more than {MOST_BYTES} bytes; run it to see what it prints")
+        raise self._failure(f"prints more than {MOST_OUTPUT_BYTES} bytes; run it to see what it prints")
 
     def _program(self) -> str:
         command = self._config.command

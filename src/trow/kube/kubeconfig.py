@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trow.kube.access import Pem, TokenSource
 
 PLUGIN_SECONDS: Final = 60.0
-LONGEST_FILE: Final = 1 << 20
+LONGEST_KUBECONFIG: Final = 1 << 20
 _USABLE: Final = (
     "usable are server, certificate-authority, tls-server-name, token, tokenFile, client-certificate, client-key and"
     " exec, and the -data forms: make a context with a ServiceAccount's token"
@@ -34,7 +34,7 @@ _USABLE: Final = (
 _EXEC_EXTENSION: Final = "client.authentication.k8s.io/exec"
 
 
-def files_of(environment: Mapping[str, str], home: Path) -> list[Path]:
+def kubeconfig_files(environment: Mapping[str, str], home: Path) -> list[Path]:
     """The files that kubectl reads where no --kubeconfig is given: those of KUBECONFIG, else ~/.kube/config.
 
     Files of KUBECONFIG that do not exist are passed over, unless none does.
@@ -43,7 +43,7 @@ def files_of(environment: Mapping[str, str], home: Path) -> list[Path]:
     return [path for path in named if path.exists()] or named[:1] or [home / ".kube" / "config"]
 
 
-def access_of(files: Sequence[Path], context: str = "", *, run_plugins: bool = False) -> ClusterAccess:
+def cluster_access_of(files: Sequence[Path], context: str = "", *, run_plugins: bool = False) -> ClusterAccess:
     """The way to the API server of the current context, or of the one named.
 
     Args:
@@ -152,9 +152,9 @@ class _Found(Struct, Generic[_Part]):
 def _read_yaml(path: Path) -> object:
     try:
         with path.open("rb") as file:
-            raw = file.read(LONGEST_FILE + 1)
-        if len(raw) > LONGEST_FILE:
-            raise AccessError(f"{path} is larger than {LONGEST_FILE} bytes; name a kubeconfig file")
+            raw = file.read(LONGEST_KUBECONFIG + 1)
+        if len(raw) > LONGEST_KUBECONFIG:
+            raise AccessError(f"{path} is larger than {LONGEST_KUBECONFIG} bytes; name a kubeconfig file")
         return yaml.safe_load(raw)
     except OSError as error:
         raise AccessError(f"{path} cannot be read ({error.strerror}); name a kubeconfig file") from None

@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-Key = TypeVar("Key", bound="Hashable")
-Value = TypeVar("Value")
+_Key = TypeVar("_Key", bound="Hashable")
+_Value = TypeVar("_Value")
 
 
-class LruCache(Generic[Key, Value]):
+class LruCache(Generic[_Key, _Value]):
     """Values that are good for as long as they are here, ``most`` of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._entries: OrderedDict[Key, Value] = OrderedDict()
+        self._entries: OrderedDict[_Key, _Value] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: Key) -> Value | None:
+    def get(self, key: _Key) -> _Value | None:
         """The value, None where there is none."""
         value = self._entries.get(key)
         if value is not None:
             self._entries.move_to_end(key)
         return value
 
-    def put(self, key: Key, value: Value) -> None:
+    def put(self, key: _Key, value: _Value) -> None:
         """Remember a value, which is not None."""
         self._entries[key] = value
         self._entries.move_to_end(key)
         if len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
-    def pop(self, key: Key) -> Value | None:
+    def pop(self, key: _Key) -> _Value | None:
         """Forget a value; what it was, None where there was none."""
         return self._entries.pop(key, None)
 
@@ -49,16 +49,16 @@ class LruCache(Generic[Key, Value]):
         self._entries.clear()
 
 
-class TtlCache(Generic[Key, Value]):
+class TtlCache(Generic[_Key, _Value]):
     """Values that are good until a time of their own, ``most`` of them."""
 
     def __init__(self, most: int) -> None:
-        self._entries: LruCache[Key, tuple[Value, float, float]] = LruCache(most)
+        self._entries: LruCache[_Key, tuple[_Value, float, float]] = LruCache(most)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: Key, now: float) -> Value | None:
+    def get(self, key: _Key, now: float) -> _Value | None:
         """The value, None where there is none or it has had its time."""
         entry = self._entries.get(key)
         if entry is None:
@@ -70,12 +70,12 @@ class TtlCache(Generic[Key, Value]):
         self._entries.pop(key)
         return None
 
-    def put(self, key: Key, value: Value, now: float, until: float) -> None:
+    def put(self, key: _Key, value: _Value, now: float, until: float) -> None:
         """Remember the value from now until that time."""
         if now < until:
             self._entries.put(key, (value, now, until))
 
-    def pop(self, key: Key) -> None:
+    def pop(self, key: _Key) -> None:
         """Forget one."""
         self._entries.pop(key)
 

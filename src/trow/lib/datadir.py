@@ -71,7 +71,7 @@ def hold(path: Path) -> Iterator[None]:
         _check_purpose(path)
         fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir") from None
     with contextlib.ExitStack() as stack:
         _lock(path, fd, stack)
         _close_to_others(path)
@@ -95,7 +95,7 @@ def try_to_hold(path: Path) -> Iterator[None]:
                 fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
                 _lock(path, fd, stack)
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir") from None
         yield
 
 
@@ -119,10 +119,6 @@ def _flock(fd: int, *, unsupported: bool) -> bool:
     return True
 
 
-def _unwritable(path: Path, error: OSError) -> DataDirectoryError:
-    return DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir")
-
-
 def is_open_to_others(path: Path) -> bool:
     """Whether somebody else may read what is in the directory; a start closes it to them."""
     return path.exists() and any(_open_to_others(path))
@@ -139,7 +135,8 @@ def was_used(path: Path) -> bool:
 def _check_owner(path: Path) -> None:
     """A directory of root is one too: volumes belong to root, and root can read everything anyway."""
     found = path.stat()
-    if found.st_uid in {os.geteuid(), _ROOT} or _is_shared_with_us(found):
+    shared = bool(found.st_mode & stat.S_IWGRP) and found.st_gid in {os.getegid(), *os.getgroups()}
+    if shared or found.st_uid in {os.geteuid(), _ROOT}:
         return
     raise DataDirectoryError(
         f"{path} belongs to {_user(found.st_uid)}, and this is {_user(os.geteuid())}: run trow as its owner, "
@@ -151,19 +148,12 @@ def _check_purpose(path: Path) -> None:
     """Closing a directory that is for something else too, such as /tmp or /, would take that away from everybody."""
     if (path / DATABASE).exists() or was_used(path) or not path.stat().st_mode & _unwanted(path):
         return
-    if other := sorted(each.name for each in path.iterdir() if not _is_of_a_registry(each.name)):
+    names = (each.name for each in path.iterdir())
+    if other := sorted(name for name in names if name not in _FOLDERS and not name.startswith(_PREFIXES)):
         raise DataDirectoryError(
             f"{path.absolute()} is not the directory of a registry: it holds {', '.join(other[:3])}, and others may "
             "read it, while a registry closes its directory to them; give --data-dir a directory of its own"
         )
-
-
-def _is_of_a_registry(name: str) -> bool:
-    return name in _FOLDERS or name.startswith(_PREFIXES)
-
-
-def _is_shared_with_us(found: os.stat_result) -> bool:
-    return bool(found.st_mode & stat.S_IWGRP) and found.st_gid in {os.getegid(), *os.getgroups()}
 
 
 def _user(number: int) -> str:
@@ -178,11 +168,17 @@ def _close_to_others(path: Path) -> None:
 
     What is in the folders below is out of reach with them.
     """
-    unwanted = _unwanted(path)
-    if closed := [each for each in _open_to_others(path) if _take(each, unwanted)]:
+    unwanted, closed = _unwanted(path), []
+    for each in _open_to_others(path):
+        try:
+            each.chmod(stat.S_IMODE(each.stat().st_mode) & ~unwanted)
+            closed.append(each.name)
+        except OSError as error:
+            log.warning("others can read %s, which cannot be changed: %s", each, error.strerror)
+    if closed:
         log.warning(
             "others could read the data directory; it is closed to them now",
-            extra={"data_dir": str(path), "changed": [each.name for each in closed]},
+            extra={"data_dir": str(path), "changed": closed},
         )
     if path.stat().st_mode & stat.S_IWOTH:
         log.warning(
@@ -192,14 +188,12 @@ def _close_to_others(path: Path) -> None:
         )
 
 
-def _is_meant_for_its_group(mode: int) -> bool:
+def _unwanted(path: Path) -> int:
+    """The permissions to take away; a group keeps its own where the directory is meant for it."""
+    mode = path.stat().st_mode
     by_kubelet = mode & stat.S_ISGID and mode & stat.S_IWGRP
     by_hand = mode & stat.S_IRWXG and not mode & stat.S_IRWXO
-    return bool(by_kubelet or by_hand)
-
-
-def _unwanted(path: Path) -> int:
-    return stat.S_IRWXO if _is_meant_for_its_group(path.stat().st_mode) else stat.S_IRWXO | stat.S_IRWXG
+    return stat.S_IRWXO if by_kubelet or by_hand else stat.S_IRWXO | stat.S_IRWXG
 
 
 def _open_to_others(path: Path) -> Iterator[Path]:
@@ -209,16 +203,6 @@ def _open_to_others(path: Path) -> Iterator[Path]:
         found = each.lstat()
         if not stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & unwanted:
             yield each
-
-
-def _take(path: Path, unwanted: int) -> bool:
-    """Take permissions from what is ours; whether that was possible."""
-    try:
-        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~unwanted)
-    except OSError as error:
-        log.warning("others can read %s, which cannot be changed: %s", path, error.strerror)
-        return False
-    return True
 
 
 class RunningMark:

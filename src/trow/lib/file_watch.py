@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _MOMENT: Final = 0.1
-Value = TypeVar("Value")
-Version: TypeAlias = tuple[int, int, int, int]
-MISSING: Final[Version] = (-1, -1, -1, -1)
+_Value = TypeVar("_Value")
+FileVersion: TypeAlias = tuple[int, int, int, int]
+MISSING: Final[FileVersion] = (-1, -1, -1, -1)
 
 
-def version_of(path: Path) -> Version:
+def version_of(path: Path) -> FileVersion:
     """What differs from one version of a file to the next; `MISSING` where nothing can be seen."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a Path would only wrap it, and this runs every second
@@ -38,7 +38,7 @@ def version_of(path: Path) -> Version:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-class FileWatcher(Generic[Value]):
+class FileWatcher(Generic[_Value]):
     """A value that files hold. They are looked at by whoever calls `look`; `get` asks no filesystem.
 
     A new version that cannot be used is told of once, and the last good one stays in force: a slip of the editor
@@ -49,7 +49,7 @@ class FileWatcher(Generic[Value]):
         read: makes the value of them, and raises `BrokenFile` where it cannot.
     """
 
-    def __init__(self, find: Callable[[], Sequence[Path]], read: Callable[[Sequence[Path]], Value]) -> None:
+    def __init__(self, find: Callable[[], Sequence[Path]], read: Callable[[Sequence[Path]], _Value]) -> None:
         self._find = find
         self._read = read
         self._looking = threading.Lock()
@@ -60,7 +60,7 @@ class FileWatcher(Generic[Value]):
         self._seen = _versions(paths)
         self._value = read(paths)
 
-    def get(self) -> Value:
+    def get(self) -> _Value:
         """The value as of the last look."""
         return self._value
 
@@ -76,17 +76,13 @@ class FileWatcher(Generic[Value]):
             seen = _versions(paths)
             if seen != self._seen:
                 self._seen = seen
-                self._take(paths)
+                try:
+                    self._value = self._read(paths)
+                    log.info("a file was read again", extra={"files": [str(path) for path in paths]})
+                except BrokenFile as error:
+                    why = {"reason": str(error)}
+                    log.error("a new version of a file is not used, the last good one stays in force", extra=why)  # noqa: TRY400 - the file is to blame, no line of ours
             self._looked_at = time.monotonic()
-
-    def _take(self, paths: Sequence[Path]) -> None:
-        try:
-            self._value = self._read(paths)
-        except BrokenFile as error:
-            why = {"reason": str(error)}
-            log.error("a new version of a file is not used, the last good one stays in force", extra=why)  # noqa: TRY400 - the file is to blame, no line of ours
-        else:
-            log.info("a file was read again", extra={"files": [str(path) for path in paths]})
 
 
 async def keep_fresh(*looks: Callable[[], None]) -> None:
@@ -97,7 +93,7 @@ async def keep_fresh(*looks: Callable[[], None]) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-class CurrentFile(Generic[Value]):
+class CurrentFile(Generic[_Value]):
     """The value of a file for those who use it now and then: always that of its present version.
 
     Args:
@@ -106,13 +102,13 @@ class CurrentFile(Generic[Value]):
         most: how many bytes of it are read.
     """
 
-    def __init__(self, path: Path, read: Callable[[bytes], Value], most: int) -> None:
+    def __init__(self, path: Path, read: Callable[[bytes], _Value], most: int) -> None:
         self._path = path
         self._read = read
         self._most = most
-        self._known: tuple[Version, Value] | None = None
+        self._known: tuple[FileVersion, _Value] | None = None
 
-    async def get(self) -> Value:
+    async def get(self) -> _Value:
         """The value by now, looked for beside the event loop.
 
         Raises:
@@ -121,7 +117,7 @@ class CurrentFile(Generic[Value]):
         """
         return await asyncio.to_thread(self._look)
 
-    def _look(self) -> Value:
+    def _look(self) -> _Value:
         version, known = version_of(self._path), self._known
         if known is None or known[0] != version:
             with self._path.open("rb") as file:
@@ -149,5 +145,5 @@ async def on_change(paths: Sequence[Path], take: Callable[[], Awaitable[None]], 
             log.exception("the new version of files cannot be used; the old one stays", extra=files)
 
 
-def _versions(paths: Sequence[Path]) -> Sequence[tuple[Path, Version]]:
+def _versions(paths: Sequence[Path]) -> Sequence[tuple[Path, FileVersion]]:
     return [(path, version_of(path)) for path in paths]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "$namespace"
 _COMPONENT: Final = re.compile(r"\*\*|[a-z0-9._*-]+")
 _LONGEST: Final = 255
-Part = TypeVar("Part")
+_Part = TypeVar("_Part")
 
 
 class RepositoryGlob(str):
@@ -71,12 +71,11 @@ class RepositoryGlob(str):
             repository: any.
             namespace: what `NAMESPACE` stands for, compared literally, stars too. "": for nothing.
         """
-        like = functools.partial(_like, namespace) if NAMESPACE in self else matches
+
+        def like(part: str, component: str) -> bool:
+            return component == namespace if part == NAMESPACE else matches(part, component)
+
         return _fits(_parts(self), repository.split("/"), "**", like)
-
-
-def _like(namespace: str, part: str, given: str) -> bool:
-    return given == namespace if part == NAMESPACE else matches(part, given)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -94,7 +93,7 @@ def matches(pattern: str, text: str) -> bool:
     return _fits(pattern, text, "*", str.__eq__)
 
 
-def _fits(pattern: Sequence[Part], given: Sequence[Part], star: Part, like: Callable[[Part, Part], bool]) -> bool:
+def _fits(pattern: Sequence[_Part], given: Sequence[_Part], star: _Part, like: Callable[[_Part, _Part], bool]) -> bool:
     """Greedy matching: only the last star that was met ever has to take more than it did."""
     at = here = 0
     last_star, taken = -1, 0

@@ -16,7 +16,7 @@ from trow.lib.threads import start_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_BYTES: Final = 4 * 1024 * 1024
+MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
 # Waiting lines of those that come in thousands, so that there is room for the few that tell of trouble.
 _SHARE_OF_BULK: Final = 0.75
 _LOOK_MILLISECONDS: Final = 200
@@ -37,7 +37,7 @@ class LineWriter:
         ThreadsError: the system refuses the thread.
     """
 
-    def __init__(self, fd: int, dropped: Callable[[int], bytes], most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, fd: int, dropped: Callable[[int], bytes], most_bytes: int = MOST_WAITING_BYTES) -> None:
         self._fd = fd
         self._tell = dropped
         self._most = most_bytes
@@ -84,30 +84,23 @@ class LineWriter:
         ending = False
         while not ending:
             with self._ready:
-                self._ready.wait_for(self._has_work)
+                self._ready.wait_for(lambda: self._lines or self._closing or (self._untold and not self._torn))
                 lines, self._lines = self._lines, []
                 untold, self._untold = self._untold, 0
                 ending = not lines and self._closing
             content = b"".join(lines)
-            # What was dropped came after what was waiting then.
-            written = self._write(content + self._tell(untold) if untold else content)
+            before = b"\n" if self._torn else b""
+            try:
+                # What was dropped came after what was waiting then.
+                write_all(self._fd, before + content + (self._tell(untold) if untold else b""))
+                self._torn = False
+            except OSError:  # such as a full disk: these lines are lost, the next ones may fare better
+                self._torn = True  # the last line may have been cut off
             with self._ready:
                 self._bytes = sum(map(len, self._lines))
-                if not written:
+                if self._torn:
                     self._untold += untold
                     self._drop(content.count(b"\n"))
-
-    def _has_work(self) -> bool:
-        return bool(self._lines or self._closing or (self._untold and not self._torn))
-
-    def _write(self, content: bytes) -> bool:
-        try:
-            write_all(self._fd, b"\n" + content if self._torn else content)
-        except OSError:  # such as a full disk: these lines are lost, the next ones may fare better
-            self._torn = True  # the last line may have been cut off
-        else:
-            self._torn = False
-        return not self._torn
 
 
 def write_all(fd: int, content: bytes) -> None:

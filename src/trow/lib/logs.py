@@ -46,14 +46,11 @@ class JsonFormatter(logging.Formatter):
         line |= _extra(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return escaped_bytes(_encode(line)).decode()
-
-
-def _encode(line: Mapping[str, object]) -> bytes:
-    try:
-        return msgspec.json.encode(line, enc_hook=str)
-    except UnicodeEncodeError:  # the name of a file that is not text
-        return json.dumps(line, default=str).encode()
+        try:
+            encoded = msgspec.json.encode(line, enc_hook=str)
+        except UnicodeEncodeError:  # the name of a file that is not text
+            encoded = json.dumps(line, default=str).encode()
+        return escaped_bytes(encoded).decode()
 
 
 class TextFormatter(logging.Formatter):
@@ -144,15 +141,14 @@ def to_standard_error(level: str, form: str) -> Iterator[Output]:
     output = Output(form, sys.stderr.fileno())
     logging.basicConfig(level=level.upper(), handlers=[_Handler(output)], force=True)
     logging.captureWarnings(capture=True)
-    threading.excepthook = _log_thread
+
+    def log_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            name = args.thread.name if args.thread else "?"
+            log.error("the thread %s has ended with an error", name, exc_info=args.exc_value)
+
+    threading.excepthook = log_thread  # Python's own would write to standard error by itself
     try:
         yield output
     finally:
         output.lines.close(_LAST_SECONDS)
-
-
-def _log_thread(args: threading.ExceptHookArgs) -> None:
-    """Python's own hook would write to standard error by itself."""
-    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-        name = args.thread.name if args.thread else "?"
-        log.error("the thread %s has ended with an error", name, exc_info=args.exc_value)

@@ -36,24 +36,18 @@ def settle_memory() -> None:
     gc.set_threshold(_COLLECT_AFTER)
 
 
-def _trimmer() -> Callable[[int], int] | None:
-    """Glibc's malloc_trim(3); other C libraries have none and keep less."""
-    try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):  # pragma: no cover - other systems
-        return None
-    return trim
-
-
 async def return_memory(answered: Callable[[], int]) -> None:
     """Return free memory after each busy time, until cancelled.
 
     Args:
         answered: how many requests have been answered so far.
     """
-    trim = _trimmer()
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim  # malloc_trim(3)
+    except (OSError, AttributeError):  # pragma: no cover - other C libraries have none, and keep less
+        return
     before = trimmed = answered()
-    while trim is not None:
+    while True:
         await asyncio.sleep(_QUIET_SECONDS)
         now = answered()
         if now == before != trimmed:

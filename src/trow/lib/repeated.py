@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-Key = TypeVar("Key", bound="Hashable")
+_Key = TypeVar("_Key", bound="Hashable")
 
-WINDOW_SECONDS: Final = 60.0
-MOST: Final = 100
+REPEATED_SECONDS: Final = 60.0
+MOST_COUNTED: Final = 100
 
 
-class Repeated(Generic[Key]):
+class Repeated(Generic[_Key]):
     """Tells of events, and of equal ones once in a minute how many they were. It belongs to one event loop.
 
     Args:
@@ -23,16 +23,16 @@ class Repeated(Generic[Key]):
     """
 
     def __init__(
-        self, tell: Callable[[Key | None, int], None], *, most: int = MOST, seconds: float = WINDOW_SECONDS
+        self, tell: Callable[[_Key | None, int], None], *, most: int = MOST_COUNTED, seconds: float = REPEATED_SECONDS
     ) -> None:
         self._tell = tell
         self._most = most
         self._seconds = seconds
-        self._counts: dict[Key | None, int] = {}
+        self._counts: dict[_Key | None, int] = {}
 
-    def note(self, key: Key) -> None:
+    def note(self, key: _Key) -> None:
         """It has happened."""
-        known: Key | None = key if key in self._counts or len(self._counts) < self._most else None
+        known: _Key | None = key if key in self._counts or len(self._counts) < self._most else None
         if known in self._counts:
             self._counts[known] += 1
             return
@@ -40,7 +40,7 @@ class Repeated(Generic[Key]):
         self._tell(known, 1)
         asyncio.get_running_loop().call_later(self._seconds, self._settle, known)
 
-    def _settle(self, key: Key | None) -> None:
+    def _settle(self, key: _Key | None) -> None:
         if count := self._counts.pop(key, 0):
             self._tell(key, count)
 

@@ -81,21 +81,19 @@ class Reserve:
     def _allocate(self, path: Path) -> bool:
         try:
             with self._open(path) as fd:
-                state, size = os.fstat(fd), min(self._size, _volume(fd) // _PART)
+                state, volume = os.fstat(fd), os.fstatvfs(fd)
+                size = min(self._size, volume.f_blocks * volume.f_frsize // _PART)
                 if state.st_size != size or state.st_blocks * _BLOCK < size:
                     os.ftruncate(fd, 0)
                     os.posix_fallocate(fd, 0, size)
         except OSError as error:
-            self._leave_nothing(path)
+            # A part of the space would help nobody. An empty file tells the next start that it is in use.
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
+                if not self.spent:
+                    path.unlink()
             return error.errno not in _FULL  # a filesystem that cannot do it has no reserve, and that is all
         return True
-
-    def _leave_nothing(self, path: Path) -> None:
-        """A part of the space would help nobody. An empty file tells the next start that it is in use."""
-        with contextlib.suppress(OSError):
-            os.truncate(path, 0)
-            if not self.spent:
-                path.unlink()
 
     @staticmethod
     @contextlib.contextmanager
@@ -114,9 +112,3 @@ def has_room(path: Path, size: int) -> bool:
     folder = next(each for each in path.parents if each.exists())
     volume = os.statvfs(folder)
     return volume.f_bavail * volume.f_frsize >= min(size, volume.f_blocks * volume.f_frsize // _PART)
-
-
-def _volume(fd: int) -> int:
-    """How many bytes the volume has that a file is on."""
-    volume = os.fstatvfs(fd)
-    return volume.f_blocks * volume.f_frsize

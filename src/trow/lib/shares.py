@@ -144,7 +144,10 @@ class Shares:
 
     def _next(self) -> None:
         """Give what is free to the first sources in the queue that have not got their shares."""
-        while (source := next(filter(self._fits, self._queues), None)) is not None:
+        while True:
+            fitting = (source for source, queue in self._queues.items() if self._free(source, queue[0].places))
+            if (source := next(fitting, None)) is None:
+                return
             turn = self._queues[source][0]
             self._leave(source, turn)
             if source in self._queues:
@@ -152,9 +155,6 @@ class Shares:
             if not turn.come.done():  # it is when its task was cancelled a moment ago
                 self._count(source, turn.places)
                 turn.come.set_result(None)
-
-    def _fits(self, source: str) -> bool:
-        return self._free(source, self._queues[source][0].places)
 
     async def _queue(self, source: str, places: int) -> None:
         self._make_room(source)

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 
-class SingleFlight(Generic[Value]):
+class SingleFlight(Generic[_Value]):
     """Whoever asks what is being asked already waits for the same answer."""
 
     def __init__(self) -> None:
-        self._under_way: dict[bytes, asyncio.Task[Value]] = {}
+        self._under_way: dict[bytes, asyncio.Task[_Value]] = {}
 
-    async def share(self, key: bytes, ask: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+    async def share(self, key: bytes, ask: Callable[[], Coroutine[Any, Any, _Value]]) -> _Value:
         """The answer of ``ask``, or of the one under way. It goes on when a client that waits for it vanishes."""
         task = self._under_way.get(key)
         if task is None:
             task = self._under_way[key] = asyncio.create_task(ask())
-            task.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(task)
 
-    def _landed(self, key: bytes, task: asyncio.Task[Value]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # nobody may have waited for it, and asyncio would complain
+            def landed(done: asyncio.Task[_Value]) -> None:
+                del self._under_way[key]
+                if not done.cancelled():
+                    done.exception()  # nobody may have waited for it, and asyncio would complain
+
+            task.add_done_callback(landed)
+        return await asyncio.shield(task)

@@ -8,6 +8,7 @@ with the cookie of the socket, which no other socket ever has (``SO_COOKIE``).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -28,7 +29,7 @@ _COOKIE_BYTES: Final = 8
 _INFO: Final = struct.Struct("=24xI24xI64xQQ8xI")
 # The thread that looks gives the event loop its turn after this many descriptors, every half millisecond.
 _TURN: Final = 64
-Address: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
+SocketAddress: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -97,23 +98,19 @@ def ends_of(found: Socket) -> tuple[int, str] | None:
 
     None for what is not a TCP connection, or has ended.
     """
-    try:
+    with contextlib.suppress(OSError):  # it listens, or has ended
         # The family decides how long an address is, so the socket is asked for it.
         borrowed = socket.socket(fileno=found.descriptor)
-    except OSError:
-        return None
-    try:
-        if borrowed.family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        port, peer = borrowed.getsockname()[1], written(borrowed.getpeername())
-        return (port, peer) if _cookie(borrowed) == found.cookie else None
-    except OSError:  # it listens, or has ended
-        return None
-    finally:
-        borrowed.detach()
+        try:
+            if borrowed.family in (socket.AF_INET, socket.AF_INET6):
+                port, peer = borrowed.getsockname()[1], written(borrowed.getpeername())
+                return (port, peer) if _cookie(borrowed) == found.cookie else None
+        finally:
+            borrowed.detach()
+    return None
 
 
-def written(address: Address) -> str:
+def written(address: SocketAddress) -> str:
     """An address as Rust's standard library writes it."""
     if len(address) == 2:  # noqa: PLR2004 - IPv4
         return f"{address[0]}:{address[1]}"
@@ -129,17 +126,14 @@ def state_of(borrowed: socket.socket) -> State:
 
 def state_now(found: Socket) -> State | None:
     """The state of a connection now; None when it has ended."""
-    try:
+    with contextlib.suppress(OSError):
         borrowed = _borrow(found.descriptor)
-    except OSError:
-        return None
-    try:
-        state = state_of(borrowed)
-        return state if _cookie(borrowed) == found.cookie else None
-    except OSError:
-        return None
-    finally:
-        borrowed.detach()
+        try:
+            state = state_of(borrowed)
+            return state if _cookie(borrowed) == found.cookie else None
+        finally:
+            borrowed.detach()
+    return None
 
 
 class ConnectionCloser:
@@ -161,23 +155,20 @@ class ConnectionCloser:
         """
         try:
             os.dup2(found.descriptor, self._held, inheritable=False)
-            return self._end(found, politely=politely)
+            held = _borrow(self._held)
+            try:
+                if _cookie(held) != found.cookie:
+                    return False
+                if not politely:
+                    held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                held.shutdown(socket.SHUT_RDWR)
+                return True
+            finally:
+                held.detach()
         except OSError:
             return False
         finally:
             os.dup2(self._nothing, self._held, inheritable=False)
-
-    def _end(self, found: Socket, *, politely: bool) -> bool:
-        held = _borrow(self._held)
-        try:
-            if _cookie(held) != found.cookie:
-                return False
-            if not politely:
-                held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            held.shutdown(socket.SHUT_RDWR)
-            return True
-        finally:
-            held.detach()
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -83,7 +83,7 @@ def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
     from trow.kube.access import AccessError  # noqa: PLC0415
     from trow.kube.client import KubeClient  # noqa: PLC0415
     from trow.kube.errors import KubeRefused  # noqa: PLC0415
-    from trow.kube.kubeconfig import access_of, files_of  # noqa: PLC0415
+    from trow.kube.kubeconfig import cluster_access_of, kubeconfig_files  # noqa: PLC0415
     from trow.kube.objects import Objects  # noqa: PLC0415
     from trow.oci.errors import Unavailable  # noqa: PLC0415
 
@@ -96,9 +96,9 @@ def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
         items = [item for collection in found for item in collection.objects.values()]
         return [Document(Place(CLUSTER, number), item) for number, item in enumerate(items, 1)]
 
-    files = [kubeconfig] if kubeconfig is not None else files_of(os.environ, Path.home())
+    files = [kubeconfig] if kubeconfig is not None else kubeconfig_files(os.environ, Path.home())
     try:
-        return asyncio.run(listed(access_of(files, context, run_plugins=True)))
+        return asyncio.run(listed(cluster_access_of(files, context, run_plugins=True)))
     except (AccessError, KubeRefused, Unavailable) as error:
         raise StartError(f"the cluster cannot be asked: {error}") from None
 

@@ -204,7 +204,7 @@ class TlsTerminator:
             self.on_full()
             await asyncio.sleep(_ROOM_SECONDS)
 
-    async def _serve(self, accepted: socket.socket, address: sockets.Address, upstream: InnerSocket) -> None:
+    async def _serve(self, accepted: socket.socket, address: sockets.SocketAddress, upstream: InnerSocket) -> None:
         """One connection. Accepted by ourselves, because a server object tells nobody why a handshake has failed."""
         client = str(address[0])
         try:

@@ -20,7 +20,7 @@ from aiohttp import web
 from support.trails import KEY, full, name_of
 from support.waiting import eventually
 from trow.audit.trail import AuditTrail
-from trow.audit.webhook import MOST_BYTES, MOST_RECORDS, Target, Webhook, _retry_after
+from trow.audit.webhook import MOST_BATCH_BYTES, MOST_BATCH_RECORDS, Target, Webhook, _retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -54,7 +54,7 @@ class Receiver:
 @contextlib.asynccontextmanager
 async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    application = web.Application(client_max_size=2 * MOST_BYTES)
+    application = web.Application(client_max_size=2 * MOST_BATCH_BYTES)
     application.router.add_post("/audit", receiver.take)
     runner = web.AppRunner(application)
     await runner.setup()
@@ -97,7 +97,7 @@ async def test_every_record_is_sent_once_and_in_order(tmp_path: Path) -> None:
                 trail.record(full(251))
                 await eventually(lambda: webhook.sent == 251)
     assert receiver.sequences == list(range(1, 252))
-    assert all(len(msgspec.json.decode(body)) <= MOST_RECORDS for body in receiver.bodies)
+    assert all(len(msgspec.json.decode(body)) <= MOST_BATCH_RECORDS for body in receiver.bodies)
     assert receiver.headers[0]["Content-Type"] == "application/cloudevents-batch+json; charset=utf-8"
     assert "Authorization" not in receiver.headers[0]
     assert webhook.failures == 0
@@ -111,7 +111,7 @@ async def test_batches_have_a_limit_in_bytes(tmp_path: Path) -> None:
                     trail.record(full(number, manifests=("\x00" * 256,) * 64, detail="\x00" * 1000))
                 await eventually(lambda: webhook.sent == 200)
     assert len(receiver.bodies) > 1
-    assert all(len(body) <= MOST_BYTES for body in receiver.bodies)
+    assert all(len(body) <= MOST_BATCH_BYTES for body in receiver.bodies)
     assert receiver.sequences == list(range(1, 201))
 
 

@@ -13,7 +13,7 @@ from support.policies import EXCEPTIONS
 from support.running import running
 from support.shelf import Shelf
 from support.waiting import eventually
-from trow.controllers.approval import FINGERPRINT, NAME, Approval, fingerprint
+from trow.controllers.approval import FINGERPRINT, GUARD_POLICY, Approval, fingerprint
 from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 BASE: Final = "/apis/admissionregistration.k8s.io/v1"
-POLICY: Final = f"{BASE}/validatingadmissionpolicies/{NAME}"
-BINDING: Final = f"{BASE}/validatingadmissionpolicybindings/{NAME}"
+POLICY: Final = f"{BASE}/validatingadmissionpolicies/{GUARD_POLICY}"
+BINDING: Final = f"{BASE}/validatingadmissionpolicybindings/{GUARD_POLICY}"
 CREATED: Final = 1_700_000_000.0
 SHIPPED: Final = [*yaml.safe_load_all(EXCEPTIONS.read_text("utf-8"))][:2]
 
@@ -58,7 +58,7 @@ async def test_as_shipped_exceptions_count_that_are_not_older(shelf: Shelf) -> N
         assert found.doubt(CREATED + 1) == ""
         assert "it is older than the policy" in found.doubt(CREATED)
         shelf.drop(BINDING)
-        await eventually(lambda: f"no ValidatingAdmissionPolicyBinding puts {NAME} in force" in found.missing)
+        await eventually(lambda: f"no ValidatingAdmissionPolicyBinding puts {GUARD_POLICY} in force" in found.missing)
 
 
 @pytest.mark.parametrize("path", [POLICY, BINDING])

@@ -226,7 +226,7 @@ def test_the_rule_that_a_denial_proposes_allows_it() -> None:
     """For any name, and as YAML reads it."""
     for name in ("bob", "github:acme", 'a"b\\c', "x, y", "true", "null", "1", "- a", "a: b", "#", "é", "a'b", "*"):
         identity = Identity(name, Method.OIDC)
-        words = yaml.safe_load(remedies.rule(identity, P.PULL, APP))
+        words = yaml.safe_load(remedies.rule_text(identity, P.PULL, APP))
         proposed = rule("new", Subjects(users=frozenset(words["users"])), words["repositories"][0], P.PULL)
         assert decide(AuthorizerChain([proposed]), identity, P.PULL).allowed, name
 

@@ -15,8 +15,8 @@ import trustme
 
 from support.waiting import until
 from trow.kube.access import AccessError
-from trow.kube.exec_plugin import MOST_BYTES
-from trow.kube.kubeconfig import access_of
+from trow.kube.exec_plugin import MOST_OUTPUT_BYTES
+from trow.kube.kubeconfig import cluster_access_of
 from trow.oci.errors import Unavailable
 
 V1: Final = "client.authentication.k8s.io/v1"
@@ -63,7 +63,7 @@ def kubeconfig(folder: Path, source: str = prints(answer(token="t")), /, **setti
 
 
 def token(path: Path) -> str:
-    source = access_of([path], run_plugins=True).token
+    source = cluster_access_of([path], run_plugins=True).token
     assert callable(source)
     return source()
 
@@ -111,7 +111,7 @@ def test_a_client_certificate_is_shown(folder: Path) -> None:
     certificate, key = issued.cert_chain_pems[0].bytes().decode(), issued.private_key_pem.bytes().decode()
     path = kubeconfig(folder, prints(answer(clientCertificateData=certificate, clientKeyData=key)))
     authority.cert_pem.write_to_path(folder / "ca.crt")
-    access = access_of([path], run_plugins=True)
+    access = cluster_access_of([path], run_plugins=True)
     assert (access.token, access.certificate, access.key) == ("", certificate, key)
     assert access.tls() is not None
 
@@ -124,7 +124,7 @@ until = '2000-01-01T00:00:00Z' if runs < 2 else '2999-01-01T00:00:00Z'
 status = {'token': str(runs), 'expirationTimestamp': until}
 print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'ExecCredential', 'status': status}))
 """
-    source_of_token = access_of([kubeconfig(folder, source)], run_plugins=True).token
+    source_of_token = cluster_access_of([kubeconfig(folder, source)], run_plugins=True).token
     assert callable(source_of_token)
     assert [source_of_token() for _ in range(3)] == ["1", "2", "2"]
     assert datetime(2999, 1, 1, tzinfo=UTC) > datetime.now(UTC)
@@ -132,7 +132,7 @@ print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'Exec
 
 def test_what_fails_later_is_told_as_such(folder: Path) -> None:
     path = kubeconfig(folder, prints(answer(token="t", expirationTimestamp="2000-01-01T00:00:00Z")))
-    source = access_of([path], run_plugins=True).token
+    source = cluster_access_of([path], run_plugins=True).token
     (folder / "plugin").unlink()
     assert callable(source)
     with pytest.raises(Unavailable, match="is not installed"):
@@ -157,7 +157,7 @@ def test_a_program_without_a_slash_is_looked_for_in_path(folder: Path, monkeypat
         (prints(answer()), {}, "prints neither a token nor a certificate"),
         (prints(answer(clientKeyData="secret")), {}, "prints a certificate without its key, or a key alone"),
         (prints(answer(token="secret", expirationTimestamp="soon")), {}, "expirationTimestamp"),
-        (f"sys.stdout.write('x' * {MOST_BYTES + 2})", {}, "prints more than"),
+        (f"sys.stdout.write('x' * {MOST_OUTPUT_BYTES + 2})", {}, "prints more than"),
         ("", {"command": "./missing"}, "is not installed; install it"),
         ("", {"command": "nul\0"}, "'nul.x00' "),
         ("", {"interactiveMode": None}, "set interactiveMode: IfAvailable"),
@@ -212,5 +212,5 @@ def test_a_person_at_a_terminal_can_be_asked(folder: Path, monkeypatch: pytest.M
 
 def test_a_server_runs_no_programs(folder: Path) -> None:
     with pytest.raises(AccessError, match="a server runs no programs"):
-        access_of([kubeconfig(folder, "open('ran', 'w')")])
+        cluster_access_of([kubeconfig(folder, "open('ran', 'w')")])
     assert not Path("ran").exists()

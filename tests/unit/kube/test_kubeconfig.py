@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from trow.kube.access import AccessError, ClusterAccess
-from trow.kube.kubeconfig import access_of, files_of
+from trow.kube.kubeconfig import cluster_access_of, kubeconfig_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def kubeconfig(tmp_path: Path, **changes: Any) -> Path:
 
 
 def test_a_kubeconfig_with_a_token_is_read(tmp_path: Path) -> None:
-    assert access_of([kubeconfig(tmp_path)]) == ClusterAccess("https://10.0.0.1:6443", token="secret-token")
+    assert cluster_access_of([kubeconfig(tmp_path)]) == ClusterAccess("https://10.0.0.1:6443", token="secret-token")
 
 
 def test_files_are_beside_the_kubeconfig(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_files_are_beside_the_kubeconfig(tmp_path: Path) -> None:
         "cluster": {"certificate-authority": "ca.crt"},
         "user": {"token": "", "client-certificate": "me.crt", "client-key": "/keys/me.key", "tokenFile": "token"},
     }
-    access = access_of([kubeconfig(tmp_path, **changes)])
+    access = cluster_access_of([kubeconfig(tmp_path, **changes)])
     assert (access.ca, access.certificate) == (tmp_path / "ca.crt", tmp_path / "me.crt")
     assert (str(access.key), access.token) == ("/keys/me.key", tmp_path / "token")
 
@@ -70,7 +70,7 @@ def test_embedded_certificates_are_used(tmp_path: Path) -> None:
             "client-key-data": data(issued.private_key_pem),
         },
     )
-    context = access_of([path]).tls()
+    context = cluster_access_of([path]).tls()
     assert context is not None
     assert len(context.get_ca_certs()) == 1
 
@@ -99,7 +99,7 @@ def test_embedded_certificates_are_used(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = kubeconfig(tmp_path, **changes)
     with pytest.raises(AccessError, match=message) as caught:
-        access_of([path])
+        cluster_access_of([path])
     assert str(path) in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -109,31 +109,31 @@ def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text, "utf-8")
     with pytest.raises(AccessError, match="kubeconfig"):
-        access_of([path])
+        cluster_access_of([path])
 
 
 def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match=r"cannot be read.*kubeconfig"):
-        access_of([tmp_path / "none"])
+        cluster_access_of([tmp_path / "none"])
 
 
 def test_a_huge_kubeconfig_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_bytes(b" " * (1 << 20) + b"  ")
     with pytest.raises(AccessError, match="larger than"):
-        access_of([path])
+        cluster_access_of([path])
 
 
 def test_a_server_is_known_by_another_name(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, cluster={"tls-server-name": "kubernetes.default", "disable-compression": True})
-    assert access_of([path]).server_name == "kubernetes.default"
+    assert cluster_access_of([path]).server_name == "kubernetes.default"
 
 
 def test_another_context_can_be_named(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, context="lost")
-    assert access_of([path], "dev").url == "https://10.0.0.1:6443"
+    assert cluster_access_of([path], "dev").url == "https://10.0.0.1:6443"
     with pytest.raises(AccessError, match="no context named 'prod'"):
-        access_of([path], "prod")
+        cluster_access_of([path], "prod")
 
 
 def part(folder: Path, **parts: Any) -> Path:
@@ -161,7 +161,7 @@ def test_of_several_files_the_first_that_has_a_name_counts(tmp_path: Path) -> No
         clusters=[cluster("c", "https://second"), cluster("other", "https://other")],
         users=[{"name": "u", "user": {"tokenFile": "token"}}],
     )
-    access = access_of([first, second])
+    access = cluster_access_of([first, second])
     assert (access.url, access.ca, access.token) == (
         "https://first",
         first.parent / "ca.crt",  # beside the file that names it
@@ -169,14 +169,14 @@ def test_of_several_files_the_first_that_has_a_name_counts(tmp_path: Path) -> No
     )
     third = part(tmp_path / "c", **{"current-context": "gone"})
     with pytest.raises(AccessError, match="no context named 'gone'"):
-        access_of([third, second])
+        cluster_access_of([third, second])
 
 
 def test_the_files_are_those_that_kubectl_reads(tmp_path: Path) -> None:
     default = tmp_path / ".kube" / "config"
     present = tmp_path / "present"
     present.touch()
-    assert files_of({}, tmp_path) == files_of({"KUBECONFIG": ""}, tmp_path) == [default]
+    assert kubeconfig_files({}, tmp_path) == kubeconfig_files({"KUBECONFIG": ""}, tmp_path) == [default]
     several = os.pathsep.join(["", str(tmp_path / "missing"), str(present), ""])
-    assert files_of({"KUBECONFIG": several}, tmp_path) == [present]
-    assert files_of({"KUBECONFIG": str(tmp_path / "missing")}, tmp_path) == [tmp_path / "missing"]
+    assert kubeconfig_files({"KUBECONFIG": several}, tmp_path) == [present]
+    assert kubeconfig_files({"KUBECONFIG": str(tmp_path / "missing")}, tmp_path) == [tmp_path / "missing"]
