@@ -24,28 +24,13 @@ BESIDE: Final = 0
 ANCHOR: Final = "the anchor"
 
 
-@dataclass(frozen=True, slots=True)
-class Alteration:
-    """The first thing that is not as it was written."""
-
-    writer: str
-    sequence: int
-    what: str
-    where: str
-
-    def __str__(self) -> str:
-        """For people."""
-        if self.sequence == BESIDE:
-            return f"what belongs to no single record {self.what} ({self.where})"
-        return f"record {self.sequence} of writer {self.writer} {self.what} ({self.where})"
-
-
 class Altered(Exception):
-    """Ends a check at the first problem."""
+    """Something is not as it was written. It ends a check, so it is the first such thing."""
 
     def __init__(self, writer: str, sequence: int, what: str, where: str) -> None:
-        self.problem = Alteration(writer, sequence, what, where)
-        super().__init__(str(self.problem))
+        self.writer, self.sequence, self.what, self.where = writer, sequence, what, where
+        title = "what belongs to no single record" if sequence == BESIDE else f"record {sequence} of writer {writer}"
+        super().__init__(f"{title} {what} ({where})")
 
 
 @dataclass(slots=True)
@@ -81,7 +66,7 @@ class VerificationReport:
     records: int = 0
     checkpoints: int = 0
     chains: list[Chain] = field(default_factory=list)
-    problem: Alteration | None = None
+    problem: Altered | None = None
     unchecked: list[str] = field(default_factory=list)
 
 
@@ -159,10 +144,9 @@ class ChainCheck:
         """Of two records that do not fit, what comes next knows which was replaced: not the one that it confirms."""
         if (suspect := self._suspect) is None:
             return
-        problem = suspect.problem
-        if confirmed and self.found.first < problem.sequence:
+        if confirmed and self.found.first < suspect.sequence:
             what = "was replaced: the one after it follows another one"
-            raise self.altered(problem.sequence - 1, what, problem.where)
+            raise self.altered(suspect.sequence - 1, what, suspect.where)
         raise suspect
 
     def _compare(self, head: Head, where: str) -> None:
@@ -229,19 +213,18 @@ def sealed(text: object, check: ChainCheck, sequence: int, where: str) -> Record
     return record
 
 
-def checked(report: VerificationReport, keys: Keys, check: Callable[[], None]) -> VerificationReport:
+def verified(
+    report: VerificationReport, keys: Keys, anchors: Sequence[Head], where: str, check: Callable[[], None]
+) -> VerificationReport:
+    """The report of a check, and of the anchors that name a writer of which nothing is left."""
     if not keys:
         report.unchecked.append("there is no public key, so that signatures were not checked; give --public-key")
     try:
         check()
     except Altered as altered:
-        report.problem = altered.problem
-    return report
-
-
-def refuse_absent(report: VerificationReport, anchors: Sequence[Head], where: str) -> None:
-    """An anchor names a writer of which nothing is left."""
+        report.problem = altered
+        return report
     present = {found.writer for found in report.chains}
-    for anchor in anchors:
-        if anchor.writer not in present:
-            raise Altered(anchor.writer, 1, f"is missing; the anchor names record {anchor.sequence}", where)
+    for lost in (anchor for anchor in reversed(anchors) if anchor.writer not in present):
+        report.problem = Altered(lost.writer, 1, f"is missing; the anchor names record {lost.sequence}", where)
+    return report

@@ -205,12 +205,6 @@ class AuditQueries:
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def search(self, given: Mapping[str, str]) -> RecordPage:
-        """The records that match.
-
-        Raises:
-            RequestInvalid: the query is not understood.
-            Unavailable: the trail cannot be read, or the search takes too long.
-        """
         query = Query.parse(given, times.microseconds(time.time()))
 
         def matching() -> Found:
@@ -273,7 +267,7 @@ def pages(connection: apsw.Connection, query: Query, most: int) -> Iterator[Foun
 
 def anchors(connection: apsw.Connection) -> list[Head]:
     """The last record of each chain that a checkpoint covers."""
-    return [Head(row[0], row[1], row[3]) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
+    return [Head(*row[:3]) for row in database.rows(connection, sql.LAST_CHECKPOINTS)]
 
 
 def _conditions(connection: apsw.Connection, query: Query) -> Iterator[tuple[str, tuple[str | int, ...]]]:

@@ -50,15 +50,15 @@ RECORDS_AFTER: Final = """
 """
 
 ADD_CHECKPOINT: Final = """
-    INSERT INTO checkpoint (writer, sequence, at, hash, key_id, signature) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO checkpoint (writer, sequence, hash, at, key_id, signature) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING
 """
 LAST_CHECKPOINT: Final = """
-    SELECT writer, sequence, at, hash, key_id, signature FROM checkpoint
+    SELECT writer, sequence, hash, at, key_id, signature FROM checkpoint
     WHERE writer = ? ORDER BY sequence DESC LIMIT 1
 """
 CHECKPOINTS_BETWEEN: Final = """
-    SELECT writer, sequence, at, hash, key_id, signature FROM checkpoint
+    SELECT writer, sequence, hash, at, key_id, signature FROM checkpoint
     WHERE writer = ? AND sequence > ? AND sequence <= ? ORDER BY sequence
 """
 # Records up to a checkpoint are at least as old as it is.
@@ -69,9 +69,9 @@ CHECKPOINT_UP_TO: Final = """
     SELECT sequence, hash FROM checkpoint WHERE writer = ? AND sequence <= ? ORDER BY sequence DESC LIMIT 1
 """
 
-TRIM: Final = "SELECT writer, sequence, at, prev, key_id, signature FROM trim WHERE writer = ?"
+TRIM: Final = "SELECT writer, sequence, prev, at, key_id, signature FROM trim WHERE writer = ?"
 SET_TRIM: Final = """
-    INSERT INTO trim (writer, sequence, at, prev, key_id, signature) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO trim (writer, sequence, prev, at, key_id, signature) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (writer) DO UPDATE SET sequence = excluded.sequence, at = excluded.at, prev = excluded.prev,
         key_id = excluded.key_id, signature = excluded.signature
 """
@@ -91,10 +91,10 @@ RECORDS_BETWEEN: Final = """
 
 # Records between others that were removed.
 GAPS_BETWEEN: Final = """
-    SELECT writer, first, sequence, at, hash, key_id, signature FROM gap
+    SELECT writer, first, sequence, hash, at, key_id, signature FROM gap
     WHERE writer = ? AND sequence > ? AND sequence <= ? ORDER BY sequence
 """
-ADD_GAP: Final = "INSERT INTO gap (writer, first, sequence, at, hash, key_id, signature) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD_GAP: Final = "INSERT INTO gap (writer, first, sequence, hash, at, key_id, signature) VALUES (?, ?, ?, ?, ?, ?, ?)"
 DELETE_GAPS_BETWEEN: Final = "DELETE FROM gap WHERE writer = ? AND sequence >= ? AND sequence <= ?"
 DELETE_RECORDS_BETWEEN: Final = "DELETE FROM record WHERE writer = ? AND sequence >= ? AND sequence <= ?"
 DELETE_DIGESTS_BETWEEN: Final = "DELETE FROM record_digest WHERE writer = ? AND sequence >= ? AND sequence <= ?"
@@ -125,7 +125,7 @@ STRAY_DIGEST: Final = """
     ORDER BY writer, sequence LIMIT 1
 """
 LAST_CHECKPOINTS: Final = """
-    SELECT writer, sequence, at, hash, key_id, signature FROM checkpoint
+    SELECT writer, sequence, hash, at, key_id, signature FROM checkpoint
     WHERE (writer, sequence) IN (SELECT writer, max(sequence) FROM checkpoint GROUP BY writer) ORDER BY at
 """
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 import apsw
+import msgspec
 
 from trow.audit import database, sql
 from trow.audit import record as records
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from trow.audit.chain import AnyMark, Mark
     from trow.audit.database import Row
     from trow.audit.record import Record
 
@@ -124,22 +126,15 @@ def columns(record: Record, at: int) -> Row:
     )
 
 
-def checkpoint_of(row: Row) -> Checkpoint:
-    """A row of the table as it was signed."""
-    writer, sequence, at, hash_, key, signature = row
-    return Checkpoint(writer, sequence, hash_, times.precise(at), key, signature)
+def mark_of(kind: type[AnyMark], row: Row) -> AnyMark:
+    """A row of a table of marks as it was signed."""
+    *given, at, key, signature = row
+    return kind(*(*given, times.precise(at), key, signature))
 
 
-def trim_of(row: Row) -> Trim:
-    """A row of the table as it was signed."""
-    writer, sequence, at, prev, key, signature = row
-    return Trim(writer, sequence, prev, times.precise(at), key, signature)
-
-
-def gap_of(row: Row) -> Gap:
-    """A row of the table as it was signed."""
-    writer, first, sequence, at, hash_, key, signature = row
-    return Gap(writer, first, sequence, hash_, times.precise(at), key, signature)
+def _row_of(mark: Mark) -> Row:
+    *given, time, key, signature = msgspec.structs.astuple(mark)
+    return (*given, times.parse(time), key, signature)
 
 
 class AuditStore:
@@ -203,11 +198,9 @@ class AuditStore:
             self._add(sql.add_digests, batch.digests)
             self._add(sql.add_holdings, [(*who, held) for who, held in batch.holdings.items()])
             for point in batch.checkpoints:
-                row = (point.writer, point.sequence, times.parse(point.time), point.hash, point.key, point.signature)
-                self._connection.execute(sql.ADD_CHECKPOINT, row)
+                self._connection.execute(sql.ADD_CHECKPOINT, _row_of(point))
             for mark in batch.trims:
-                row = (mark.writer, mark.sequence, times.parse(mark.time), mark.prev, mark.key, mark.signature)
-                self._connection.execute(sql.SET_TRIM, row)
+                self._connection.execute(sql.SET_TRIM, _row_of(mark))
             for (sink, writer), sequence in batch.positions.items():
                 self._connection.execute(sql.SET_POSITION, (sink, writer, sequence))
         self._count(batch.holdings)
@@ -279,8 +272,7 @@ class AuditStore:
                 bounds = writer, gap.first, gap.sequence
                 for statement in _DELETIONS_BETWEEN:
                     self._connection.execute(statement, bounds)
-                row = (writer, gap.first, gap.sequence, times.parse(gap.time), gap.hash, gap.key, gap.signature)
-                self._connection.execute(sql.ADD_GAP, row)
+                self._connection.execute(sql.ADD_GAP, _row_of(gap))
 
     @contextlib.contextmanager
     def _giving_up(self, writer: str, held: Sequence[HeldRecord]) -> Iterator[None]:
@@ -381,7 +373,7 @@ class TrailReader:
             lines = self.records_after(head.writer, head.sequence, most)
             until = lines[-1].sequence if lines else head.sequence
             rows = database.rows(self._connection, sql.CHECKPOINTS_BETWEEN, head.writer, covered, until)
-        lines += [checkpoint_line(checkpoint_of(row)) for row in rows]
+        lines += [checkpoint_line(mark_of(Checkpoint, row)) for row in rows]
         return sorted(lines, key=lambda line: (line.sequence, not line.is_record))
 
     def hash_at(self, writer: str, sequence: int) -> str:

@@ -16,18 +16,18 @@ import apsw
 
 from trow.audit import database, sql
 from trow.audit import record as records
-from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Gap, Head
-from trow.audit.checks import BESIDE, Altered, ChainCheck, VerificationReport, checked, refuse_absent, sealed
+from trow.audit.chain import CHECKPOINT_RECORDS, AnyMark, Checkpoint, Gap, Head, Trim
+from trow.audit.checks import BESIDE, Altered, ChainCheck, VerificationReport, sealed, verified
 from trow.audit.errors import AuditError
 from trow.audit.record import Record
 from trow.audit.sinks import read_line
-from trow.audit.store import checkpoint_line, checkpoint_of, columns, gap_of, trim_of
+from trow.audit.store import checkpoint_line, columns, mark_of
 from trow.lib import times
 from trow.lib.terminal import escaped_bytes
 from trow.sql.connections import snapshot, version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trow.audit.checks import Keys
@@ -69,12 +69,11 @@ def verify_database(path: Path, keys: Keys, anchors: Sequence[Head] = ()) -> Ver
                 _DatabaseCheck(connection, ChainCheck(writer, keys, anchors, report), writer).run()
             if damage is not None:
                 raise damage
-            refuse_absent(report, anchors, str(path))
             with _readable("?", BESIDE, "the database"):
                 for writer, sequence in database.rows(connection, sql.STRAY_DIGEST):
                     raise Altered(str(writer), sequence, "is not there, but its digest is", "table record_digest")
 
-        return checked(report, keys, check)
+        return verified(report, keys, anchors, str(path), check)
 
 
 def _writers(connection: apsw.Connection) -> tuple[Sequence[str], Altered | None]:
@@ -148,7 +147,7 @@ class _DatabaseCheck:
         """Before the first record: what the trim mark says, or what a trim has not come round to remove."""
         if not (row := next(iter(self._rows(sql.TRIM)), ())):
             return
-        mark = self._read(trim_of, row, "table trim")
+        mark = self._read(Trim, row, "table trim")
         self._check.mark(mark, "table trim")
         self._check.found.retained = mark.sequence
         last = Head(self._writer, mark.sequence - 1, mark.prev)
@@ -201,13 +200,13 @@ class _DatabaseCheck:
         """Gaps after one record and checkpoints after another, up to a third, in order."""
         gaps = self._rows(sql.GAPS_BETWEEN, after, until) if self._has_gaps else ()
         checkpoints = self._rows(sql.CHECKPOINTS_BETWEEN, checked, until)
-        marks: list[Checkpoint | Gap] = [self._read(gap_of, row, "table gap") for row in gaps]
-        marks += [self._read(checkpoint_of, row, "table checkpoint") for row in checkpoints]
+        marks: list[Checkpoint | Gap] = [self._read(Gap, row, "table gap") for row in gaps]
+        marks += [self._read(Checkpoint, row, "table checkpoint") for row in checkpoints]
         return sorted(marks, key=lambda mark: mark.sequence)  # stable: a gap before the checkpoint over it
 
-    def _read(self, read: Callable[[Row], AnyMark], row: Row, where: str) -> AnyMark:
+    def _read(self, kind: type[AnyMark], row: Row, where: str) -> AnyMark:
         try:
-            return read(row)
+            return mark_of(kind, row)
         except (ValueError, OverflowError, TypeError):
             raise self._check.altered(row[1], "has a checkpoint or trim mark that cannot be read", where) from None
 
@@ -238,11 +237,7 @@ def verify_files(paths: Sequence[Path], keys: Keys, anchors: Sequence[Head] = ()
     files = in_order(paths)
     _require_records(files)
 
-    def check() -> None:
-        _FileCheck(files, keys, anchors, report).run()
-        refuse_absent(report, anchors, files[-1].name)
-
-    return checked(report, keys, check)
+    return verified(report, keys, anchors, files[-1].name, _FileCheck(files, keys, anchors, report).run)
 
 
 def _require_records(files: Sequence[Path]) -> None:

@@ -127,6 +127,9 @@ class PolicyController:
         apply: called with everything that is in force, after each change.
         enforcements: what else has to know.
         clock: seconds of Unix time.
+
+    Attributes:
+        sources: the policies in force.
     """
 
     def __init__(
@@ -149,7 +152,7 @@ class PolicyController:
         self._namespaces = Informer(objects, _NAMESPACES, self._changed)
         self._outdated = asyncio.Event()
         self._triggered = asyncio.Event()
-        self._sources: Sequence[PolicyObject] = ()
+        self.sources: Sequence[PolicyObject] = ()
         self._exceptions_read: Mapping[ObjectKey, ExceptionObject] = {}
         self._approved: tuple[PolicyException, ...] = ()
         self._applied: tuple[Sequence[Policy], Sequence[PolicyException]] | None = None
@@ -162,11 +165,6 @@ class PolicyController:
     def failing(self) -> str:
         """Why the policies cannot be followed, "" while they can."""
         return next((each.failing for each in self._all_informers() if each.failing), "")
-
-    @property
-    def sources(self) -> Sequence[PolicyObject]:
-        """The policies in force."""
-        return self._sources
 
     def on_reconciled(self, listener: Callable[[], None]) -> None:
         """Have something called each time that everything was reconciled."""
@@ -228,10 +226,10 @@ class PolicyController:
         exceptions = dict(sorted(self._exceptions.objects.items()))
         sources = await asyncio.to_thread(self._reader.policies, policies)
         self._exceptions_read = await asyncio.to_thread(self._reader.exceptions, exceptions)
-        self._sources = sources
+        self.sources = sources
         readable = (each.exception for each in self._exceptions_read.values() if each.exception is not None)
         self._approved = tuple(each for each in readable if not self._reader.doubt(each.begins))
-        in_force = [source.policy for source in self._sources], self._approved
+        in_force = [source.policy for source in self.sources], self._approved
         if in_force != self._applied:  # writing a status is a change, too
             self._apply(*in_force)
             self._applied = in_force
@@ -266,14 +264,14 @@ class PolicyController:
         results: list[dict[str, Condition]] = []
         for enforcement in self._enforcements:
             try:
-                results.append(await enforcement.reconcile(self._sources, active))
+                results.append(await enforcement.reconcile(self.sources, active))
             except (KubeRefused, Unavailable) as error:
                 log.warning("policies could not be written to the API server: %s", error)
             except Exception:
                 log.exception("policies could not be written to the API server")
         for listener in self._listeners:
             listener()
-        for source in self._sources:
+        for source in self.sources:
             ready = Condition("Ready", holds=True, reason="InForce", message="Trow enforces this policy")
             if source.error:
                 ready = Condition("Ready", holds=False, reason="Invalid", message=source.error)

@@ -105,6 +105,9 @@ class WebhookCertificates:
         plan: what is kept.
         install: called at each turn with what is to be presented from now on.
         clock: seconds of Unix time.
+
+    Attributes:
+        bundle: the authorities that callers trust, PEM; b"" while there are none.
     """
 
     def __init__(
@@ -125,19 +128,14 @@ class WebhookCertificates:
         self._clock = clock
         self._secrets = f"/api/v1/namespaces/{plan.namespace}/secrets"
         self._title = f"Secret {plan.namespace}/{plan.secret}"
-        self._published = b""
-        self._published_at = 0.0
+        self.bundle = b""
+        self._changed_at = 0.0
         self._refusal: KubeRefused | Unavailable | None = None
 
     @property
     def failing(self) -> str:
         """Why it cannot be kept, "" while it can."""
         return self._failures.reason
-
-    @property
-    def bundle(self) -> bytes:
-        """The authorities to be trusted, PEM; b"" while there are none."""
-        return self._published
 
     async def run(self) -> None:
         """Keep up."""
@@ -167,7 +165,7 @@ class WebhookCertificates:
             if current.leaf is not None:
                 await self._install(current.leaf)
         finally:
-            if current.bundle != self._published:
+            if current.bundle != self.bundle:
                 await self._publish(current.bundle)
         if self._refusal is not None:
             raise self._refusal
@@ -199,7 +197,7 @@ class WebhookCertificates:
         if present.authorities:
             await self._publish(present.bundle)
         now, plan = self._clock(), self._plan
-        propagated = present.bundle == self._published and now >= self._published_at + plan.propagation
+        propagated = present.bundle == self.bundle and now >= self._changed_at + plan.propagation
         wanted = reconciled(present, now, plan.names, plan.lifetimes, propagated=propagated)
         if wanted.parts == parts:
             return wanted
@@ -228,7 +226,7 @@ class WebhookCertificates:
     async def _publish(self, bundle: bytes) -> None:
         """Have callers trust these authorities, and see whether they did all along."""
         encoded = base64.b64encode(bundle).decode()
-        before, self._published, self._refusal = self._published, b"", None
+        before, self.bundle, self._refusal = self.bundle, b"", None
         changed = bundle != before
         for kind in _KINDS if self._plan.configuration is not None else ():
             try:
@@ -236,9 +234,9 @@ class WebhookCertificates:
             except (KubeRefused, Unavailable) as error:
                 self._refusal = self._refusal or error
         if self._refusal is None:
-            self._published = bundle
+            self.bundle = bundle
         if changed:
-            self._published_at = self._clock()
+            self._changed_at = self._clock()
 
     async def _set_bundle(self, kind: str, encoded: str) -> bool:
         """Write the bundle into one configuration; whether it was another one before, or may have been."""

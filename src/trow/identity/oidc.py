@@ -140,23 +140,11 @@ class OidcIssuer:
     """
 
     def __init__(self, settings: IssuerSettings, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._keys = IssuerKeys(settings, clock)
 
-    @property
-    def settings(self) -> IssuerSettings:
-        """How it is configured."""
-        return self._settings
-
     async def verify(self, token: str) -> Identity:
-        """Who the token speaks for.
-
-        Raises:
-            Unauthorized: it is malformed, not this issuer's, or meant for somebody else.
-            Stale: it has expired.
-            Unavailable: the issuer's keys cannot be had.
-        """
         if not is_jwt(token):
             raise Unauthorized(
                 f"the credential is not a JWT of at most {LONGEST_TOKEN} bytes;"
@@ -180,27 +168,27 @@ class OidcIssuer:
         Raises:
             Unauthorized: it is nobody who is let in here.
         """
-        facts = _TextClaims(claims)
-        for claim, wanted in self._settings.required.items():
-            if not any(matches(wanted, value) for value in facts.values(claim)):
+        texts = dict(_flat(claims))
+        for claim, wanted in self.settings.required.items():
+            if not any(matches(wanted, value) for value in texts.get(claim, ())):
                 raise Unauthorized(
-                    f"the token's claim {claim!r} is not the one that {self._settings.name} needs; {_RULES}"
+                    f"the token's claim {claim!r} is not the one that {self.settings.name} needs; {_RULES}"
                 )
         subject = claims.get("sub")
         return Identity(
-            self._settings.user_prefix + self._username(claims),
+            self.settings.user_prefix + self._username(claims),
             Method.OIDC,
             uid=subject if _is_name(subject) else "",
             groups=self._groups(claims),
-            extra=facts.bounded(self._settings.name),
+            extra=_kept(texts, self.settings.name),
             credential=credential,
         )
 
     def _header(self, token: str) -> tuple[str, str]:
         header = unverified_header(token)
         kid, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "")
-        if not isinstance(algorithm, str) or algorithm not in self._settings.algorithms:
-            raise Unauthorized(f"the token is not signed with {', '.join(self._settings.algorithms)}; {_ANOTHER}")
+        if not isinstance(algorithm, str) or algorithm not in self.settings.algorithms:
+            raise Unauthorized(f"the token is not signed with {', '.join(self.settings.algorithms)}; {_ANOTHER}")
         if not _KEY_HEADERS.isdisjoint(header):
             raise Unauthorized(f"the token's header brings its own key or extensions; {_ANOTHER}")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
@@ -210,7 +198,7 @@ class OidcIssuer:
         return kid, algorithm
 
     def _signed(self, token: str, key: SignatureKey, algorithm: str) -> Mapping[str, object]:
-        settings = self._settings
+        settings = self.settings
         try:
             claims: dict[str, object] = jwt.decode(
                 token,
@@ -242,20 +230,20 @@ class OidcIssuer:
         return claims
 
     def _check_times(self, claims: Mapping[str, object]) -> None:
-        now, leeway = self._clock(), self._settings.leeway_seconds
+        now, leeway = self._clock(), self.settings.leeway_seconds
         issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
         if expires + leeway <= now:
             raise Stale("the token has expired; get a new one")
         if issued - leeway > now or ("nbf" in claims and _seconds(claims, "nbf") - leeway > now):
             raise Unauthorized("the token is not valid yet; compare the clocks of the issuer and of this registry")
-        longest = self._settings.max_life_seconds
+        longest = self.settings.max_life_seconds
         if longest is not None and expires - issued > longest:
             raise Unauthorized(
                 f"the token is valid for longer than {longest:g} s; ask its issuer for one that ends sooner"
             )
 
     def _username(self, claims: Mapping[str, object]) -> str:
-        claim = self._settings.username_claim
+        claim = self.settings.username_claim
         name = claims.get(claim)
         if not _is_name(name):
             raise Unauthorized(
@@ -268,36 +256,28 @@ class OidcIssuer:
         return name
 
     def _groups(self, claims: Mapping[str, object]) -> tuple[str, ...]:
-        claim = self._settings.groups_claim
+        claim = self.settings.groups_claim
         found = claims.get(claim, []) if claim else []
         names = [found] if isinstance(found, str) else found
         if not isinstance(names, list) or not all(_is_name(name) for name in names):
             raise Unauthorized(f"the token's claim {claim!r} is not a list of names; {_RULES}")
-        return tuple(sorted({self._settings.group_prefix + name for name in names}))
+        return tuple(sorted({self.settings.group_prefix + name for name in names}))
 
 
-class _TextClaims:
-    """A token's claims as strings, as far as they are scalars or lists of strings."""
-
-    def __init__(self, claims: Mapping[str, object]) -> None:
-        self._values = dict(_flat(claims))
-
-    def values(self, claim: str) -> tuple[str, ...]:
-        return self._values.get(claim, ())
-
-    def bounded(self, issuer: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Bounded and sorted. What is too long is left out: shortened, it could be taken for something else."""
-        kept = [
-            (claim, values)
-            for claim, values in sorted(self._values.items())
-            if claim not in _NOT_KEPT
-            and not claim.startswith(_CLUSTER_PREFIX)
-            and len(claim) + sum(map(len, values)) <= _LONGEST_CLAIM
-        ]
-        return tuple(sorted([("issuer", (issuer,)), *kept[: _MOST_CLAIMS - 1]]))
+def _kept(texts: Mapping[str, tuple[str, ...]], issuer: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Bounded and sorted. What is too long is left out: shortened, it could be taken for something else."""
+    kept = [
+        (claim, values)
+        for claim, values in sorted(texts.items())
+        if claim not in _NOT_KEPT
+        and not claim.startswith(_CLUSTER_PREFIX)
+        and len(claim) + sum(map(len, values)) <= _LONGEST_CLAIM
+    ]
+    return tuple(sorted([("issuer", (issuer,)), *kept[: _MOST_CLAIMS - 1]]))
 
 
 def _flat(claims: Mapping[str, object], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """A token's claims as texts, as far as they are scalars or lists of texts."""
     for claim, value in claims.items():
         name = prefix + claim
         values = value if isinstance(value, list) else [value]

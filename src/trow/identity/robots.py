@@ -62,13 +62,6 @@ class RobotVerifier:
         self._clock = clock
 
     async def verify(self, token: str) -> Identity:
-        """Whose token this is.
-
-        Raises:
-            Unauthorized: it is malformed, unknown or wrong.
-            Stale: it has expired or was revoked.
-            Unavailable: the store does not answer.
-        """
         text = _TEXT.fullmatch(token)
         if text is None:
             raise Unauthorized("the robot token is malformed; send all of it, from trow_ on")

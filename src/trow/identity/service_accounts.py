@@ -59,12 +59,6 @@ class ServiceAccountTokens:
         self._flights: SingleFlight[Identity] = SingleFlight()
 
     async def verify(self, token: str) -> Identity:
-        """Whose token this is.
-
-        Raises:
-            Unauthorized: nobody's, or not for this registry.
-            Unavailable: the API server does not say.
-        """
         if not is_jwt(token):
             raise Unauthorized(
                 f"the credential is not the token of a ServiceAccount: that is a JWT of at most {LONGEST_TOKEN} bytes;"

@@ -15,7 +15,7 @@ from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from trow.kube.objects import Manifest, ObjectKey, Objects, WatchEvent
 
@@ -43,6 +43,7 @@ class Informer:
 
     Attributes:
         synced: whether all was listed once.
+        objects: by namespace and name. It changes; take a copy to hold on to.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Informer:
         self._changed = changed
         self._watch_seconds = watch_seconds
         self._first_pause = first_pause
-        self._objects: dict[ObjectKey, Manifest] = {}
+        self.objects: dict[ObjectKey, Manifest] = {}
         self._version = ""
         self._backoff = Backoff(first_pause, first_pause * _LONGEST_PAUSE)
         self._failures = FailureLog(
@@ -73,11 +74,6 @@ class Informer:
     def failing(self) -> str:
         """Why the collection cannot be followed, "" while it can."""
         return self._failures.reason
-
-    @property
-    def objects(self) -> Mapping[ObjectKey, Manifest]:
-        """By namespace and name. It changes; take a copy to hold on to."""
-        return self._objects
 
     @property
     def age(self) -> float:
@@ -120,7 +116,7 @@ class Informer:
 
     async def _list(self) -> None:
         found = await self._api.list_all(self._path)
-        self._objects = {key: _without_managed_fields(manifest) for key, manifest in found.objects.items()}
+        self.objects = {key: _without_managed_fields(manifest) for key, manifest in found.objects.items()}
         self._version = found.version
         self.synced = True
         self._heard()
@@ -147,9 +143,9 @@ class Informer:
         if event.change is Change.BOOKMARK:
             return
         if event.change is Change.DELETED:
-            self._objects.pop(event.key, None)
+            self.objects.pop(event.key, None)
         else:
-            self._objects[event.key] = _without_managed_fields(event.manifest)
+            self.objects[event.key] = _without_managed_fields(event.manifest)
         self._notify_soon(_GATHER_SECONDS)
 
     def _heard(self) -> None:

@@ -81,14 +81,13 @@ class OpenAnswer:
             HttpError: it is larger than that, or does not come in time.
         """
         read = bytearray()
-        with _timing_out(seconds):
-            async with asyncio.timeout(seconds):
-                while chunk := await self._next():
-                    read += chunk
-                    if len(read) > most_bytes:
-                        raise AnswerTooLarge(
-                            f"answers with more than {most_bytes} bytes", "see what makes the answer that large"
-                        )
+        async with _within(seconds):
+            while chunk := await self._next():
+                read += chunk
+                if len(read) > most_bytes:
+                    raise AnswerTooLarge(
+                        f"answers with more than {most_bytes} bytes", "see what makes the answer that large"
+                    )
         return bytes(read)
 
     async def chunk(self, *, seconds: float) -> bytes:
@@ -168,12 +167,8 @@ class HttpClient:
         Raises:
             HttpError: there is no answer, or none of that size in that time.
         """
-        with _timing_out(seconds):
-            async with (
-                asyncio.timeout(seconds),
-                self.stream(method, url, seconds=seconds, headers=headers, body=body) as answer,
-            ):
-                return Answer(answer.status, answer.headers, await answer.read(most_bytes, seconds=seconds))
+        async with _within(seconds), self.stream(method, url, seconds=seconds, headers=headers, body=body) as answer:
+            return Answer(answer.status, answer.headers, await answer.read(most_bytes, seconds=seconds))
 
     @asynccontextmanager
     async def stream(
@@ -187,18 +182,17 @@ class HttpClient:
         from yarl import URL  # noqa: PLC0415 - see below
 
         exact = URL(url, encoded=True)  # what is signed must not be written in another way
-        with _timing_out(seconds):
-            async with asyncio.timeout(seconds):
-                with _in_words(self._connect_seconds):
-                    response = await self._session().request(
-                        method,
-                        exact,
-                        data=body or None,
-                        headers=headers,
-                        ssl=self.tls or True,
-                        server_hostname=self._server_name,
-                        allow_redirects=False,
-                    )
+        async with _within(seconds):
+            with _in_words(self._connect_seconds):
+                response = await self._session().request(
+                    method,
+                    exact,
+                    data=body or None,
+                    headers=headers,
+                    ssl=self.tls or True,
+                    server_hostname=self._server_name,
+                    allow_redirects=False,
+                )
         answer = OpenAnswer(response)
         try:
             yield answer
@@ -233,10 +227,11 @@ class HttpClient:
         return self._opened
 
 
-@contextmanager
-def _timing_out(seconds: float) -> Iterator[None]:
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError:
         raise TimedOut(f"does not answer within {seconds:g} s") from None
 

@@ -54,26 +54,20 @@ class Shares:
 
     Args:
         what: what the places are for, as a refusal names it: "password checks".
+
+    Attributes:
+        working: places that are held.
+        waiting: how many wait for a place.
     """
 
     def __init__(self, bounds: Bounds, what: str) -> None:
         self._bounds = bounds
         self._what = what
         self._held: dict[str, int] = {}
-        self._working = 0
+        self.working = 0
         # Sources that wait, the one whose turn it is first.
         self._queues: OrderedDict[str, deque[_Turn]] = OrderedDict()
-        self._waiting = 0
-
-    @property
-    def working(self) -> int:
-        """Places that are held."""
-        return self._working
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for a place."""
-        return self._waiting
+        self.waiting = 0
 
     @contextlib.asynccontextmanager
     async def hold(self, source: str) -> AsyncIterator[None]:
@@ -127,15 +121,15 @@ class Shares:
 
     def _free(self, source: str, places: int = 1) -> bool:
         within = self._held.get(source, 0) + places <= self._bounds.each
-        return within and self._working + places <= self._bounds.total
+        return within and self.working + places <= self._bounds.total
 
     def _count(self, source: str, places: int = 1) -> None:
-        self._working += places
+        self.working += places
         self._held[source] = self._held.get(source, 0) + places
 
     def give_back(self, source: str, places: int = 1) -> None:
         """Give places back that `take` has taken."""
-        self._working -= places
+        self.working -= places
         self._held[source] -= places
         if not self._held[source]:
             del self._held[source]
@@ -160,7 +154,7 @@ class Shares:
         self._make_room(source)
         turn = _Turn(asyncio.get_running_loop().create_future(), places)
         self._queues.setdefault(source, deque()).append(turn)
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._bounds.patience):
                 await turn.come
@@ -182,7 +176,7 @@ class Shares:
     def _leave(self, source: str, turn: _Turn) -> None:
         queue = self._queues[source]
         queue.remove(turn)
-        self._waiting -= 1
+        self.waiting -= 1
         if not queue:
             del self._queues[source]
 
@@ -190,7 +184,7 @@ class Shares:
         own = len(self._queues.get(source, ()))
         if own >= self._bounds.waiting_each:
             raise self._refusal(source)
-        if self._waiting < self._bounds.waiting:
+        if self.waiting < self._bounds.waiting:
             return
         longest = max(self._queues, key=lambda each: len(self._queues[each]), default="")
         if not longest or len(self._queues[longest]) <= own + 1:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from trow.audit.checks import Alteration
+    from trow.audit.checks import Altered
 
 pytestmark = pytest.mark.usefixtures("prompt")
 
@@ -53,7 +53,7 @@ def altered(whole: Path, tmp_path: Path) -> Path:
     return copy(whole, tmp_path)
 
 
-def problem(path: Path, **options: Any) -> Alteration:
+def problem(path: Path, **options: Any) -> Altered:
     found = verify_database(path, **{"keys": KEYS} | options).problem
     assert found is not None
     return found
@@ -425,7 +425,7 @@ class Lines:
         read = read_line(line)
         return read.sequence if isinstance(read, Record) else -read.sequence
 
-    def problem(self, changed: Sequence[Sequence[bytes]], **options: Any) -> Alteration | None:
+    def problem(self, changed: Sequence[Sequence[bytes]], **options: Any) -> Altered | None:
         for path, lines in zip(self.files, changed, strict=True):
             path.write_bytes(b"".join(lines))
         return verify_files(self.files, **{"keys": KEYS} | options).problem

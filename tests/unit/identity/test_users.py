@@ -63,11 +63,11 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     hashes: list[str] = []
     really = htpasswd.verify_password
 
-    def matches(hashed: str, secret: str) -> bool:
+    def verify_password(hashed: str, secret: str) -> bool:
         hashes.append(hashed)
         return really(hashed, secret)
 
-    monkeypatch.setattr(htpasswd, "matches", matches)
+    monkeypatch.setattr(htpasswd, "verify_password", verify_password)
     return hashes
 
 
@@ -340,7 +340,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     running = 0
     most: list[int] = []
 
-    def matches(hashed: str, secret: str) -> bool:
+    def verify_password(hashed: str, secret: str) -> bool:
         nonlocal running
         with lock:
             running += 1
@@ -350,7 +350,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             running -= 1
         return secret == SECRET
 
-    monkeypatch.setattr(htpasswd, "matches", matches)
+    monkeypatch.setattr(htpasswd, "verify_password", verify_password)
     return most
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,7 +119,8 @@ def test_copy_with_holes_is_filled(path: Path) -> None:
 
 
 def test_small_volume_is_not_filled_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trow.lib.reserve._volume", lambda _: SIZE)
+    volume = SimpleNamespace(f_blocks=SIZE // 512, f_frsize=512)
+    monkeypatch.setattr("os.fstatvfs", lambda _: volume)
     reserve = Reserve(tmp_path / "reserve", SIZE)
     assert (tmp_path / "reserve").stat().st_size == SIZE // 16
     assert reserve.give_back()
