@@ -41,18 +41,18 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-def trusting(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def ignore_tag(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry that believes the issuer."""
     known = {"name": "ci", "issuer": issuer.url, "audiences": [AUDIENCE]}
     config = {"auth": {"oidc": [known]}, "access": {"rules": RULES}}
     user = (ALICE.name, ALICE.password)
-    with Trow.start(tmp_path_factory.mktemp("trusting"), tls=True, user=user, config=config) as trow:
+    with Trow.start(tmp_path_factory.mktemp("ignore_tag"), tls=True, user=user, config=config) as trow:
         yield Registry(trow, ALICE)
 
 
-def shown(trusting: Registry, way: str, token: str, scope: str = "") -> tuple[int, Mapping[str, str]]:
+def shown(ignore_tag: Registry, way: str, token: str, scope: str = "") -> tuple[int, Mapping[str, str]]:
     """The credential in its place: the status of the token service or the ping, and a header for what follows."""
-    anybody = Registry(trusting.trow)
+    anybody = Registry(ignore_tag.trow)
     basic = urllib3.make_headers(basic_auth=f"any-name:{token}")
     direct = {"password": basic, "bearer": {"Authorization": f"Bearer {token}"}}
     if way in direct:
@@ -71,10 +71,10 @@ def shown(trusting: Registry, way: str, token: str, scope: str = "") -> tuple[in
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_token_of_the_issuer_pushes_and_pulls_as_its_rules_say(
-    way: str, issuer: Issuer, trusting: Registry, repository: str
+    way: str, issuer: Issuer, ignore_tag: Registry, repository: str
 ) -> None:
-    _, headers = shown(trusting, way, issuer.token(**MAIN), f"repository:{repository}:pull,push")
-    job = Registry(trusting.trow, headers=headers)
+    _, headers = shown(ignore_tag, way, issuer.token(**MAIN), f"repository:{repository}:pull,push")
+    job = Registry(ignore_tag.trow, headers=headers)
     job.push(repository, image(repository), TAG)
     assert job.complete(repository, TAG).digest == image(repository).digest
     elsewhere = job.request("GET", f"/v2/other/{repository}/manifests/{TAG}")
@@ -84,12 +84,12 @@ def test_a_token_of_the_issuer_pushes_and_pulls_as_its_rules_say(
 @pytest.mark.parametrize(("claims", "pulls", "pushes"), [(MAIN, 200, 202), (BRANCH, 200, 403), (FORK, 403, 403)])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rule_reads_every_claim_that_it_names(
-    way: str, claims: dict[str, str], pulls: int, pushes: int, issuer: Issuer, trusting: Registry, repository: str
+    way: str, claims: dict[str, str], pulls: int, pushes: int, issuer: Issuer, ignore_tag: Registry, repository: str
 ) -> None:
-    trusting.push(repository, image(repository), TAG)
-    status, headers = shown(trusting, way, issuer.token(**claims), f"repository:{repository}:pull,push")
+    ignore_tag.push(repository, image(repository), TAG)
+    status, headers = shown(ignore_tag, way, issuer.token(**claims), f"repository:{repository}:pull,push")
     assert status == 200
-    job = Registry(trusting.trow, headers=headers)
+    job = Registry(ignore_tag.trow, headers=headers)
     assert job.request("GET", f"/v2/{repository}/manifests/{TAG}").status == pulls
     assert job.request("POST", f"/v2/{repository}/blobs/uploads/").status == pushes
 
@@ -131,25 +131,25 @@ BAD: Final[Mapping[str, Callable[[Issuer], str]]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_not_a_good_token_of_the_issuer_is_refused(kind: str, issuer: Issuer, trusting: Registry) -> None:
+def test_what_is_not_a_good_token_of_the_issuer_is_refused(kind: str, issuer: Issuer, ignore_tag: Registry) -> None:
     for way in set(WAYS) - {"POST /token password"}:  # a fifth failure in a row has to wait
-        assert shown(trusting, way, BAD[kind](issuer))[0] == 401, way
-    assert shown(trusting, "bearer", issuer.token(**MAIN))[0] == 200
+        assert shown(ignore_tag, way, BAD[kind](issuer))[0] == 401, way
+    assert shown(ignore_tag, "bearer", issuer.token(**MAIN))[0] == 200
 
 
-def test_a_key_that_the_issuer_does_not_list_lets_nobody_in(issuer: Issuer, trusting: Registry) -> None:
+def test_a_key_that_the_issuer_does_not_list_lets_nobody_in(issuer: Issuer, ignore_tag: Registry) -> None:
     """Who comes while the issuer may not be asked again is told to come later: the key could be a new one."""
     unknown = issuer.sign(issuer.claims(**MAIN), headers={"kid": "unknown"})
     for way in set(WAYS) - {"POST /token password"}:
-        assert shown(trusting, way, unknown)[0] in (401, 503), way
-    assert shown(trusting, "bearer", issuer.token(**MAIN))[0] == 200
+        assert shown(ignore_tag, way, unknown)[0] in (401, 503), way
+    assert shown(ignore_tag, "bearer", issuer.token(**MAIN))[0] == 200
 
 
 @pytest.mark.parametrize("client", ["crane", "docker", "oras", "skopeo"])
 def test_clients_log_in_with_the_token(
-    client: str, issuer: Issuer, trusting: Registry, connect: Connect, repository: str
+    client: str, issuer: Issuer, ignore_tag: Registry, connect: Connect, repository: str
 ) -> None:
-    driver = connect(client, trusting)
+    driver = connect(client, ignore_tag)
     driver.login(Login("any-name", issuer.token(**MAIN)))
     driver.push(repository)
-    assert driver.pull(repository) == trusting.complete(*driver.pushed(repository)).digest
+    assert driver.pull(repository) == ignore_tag.complete(*driver.pushed(repository)).digest

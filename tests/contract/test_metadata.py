@@ -582,12 +582,12 @@ async def test_a_registry_vouches_for_what_a_tag_stands_for_or_once_did(metadata
         await metadata.publish(publication(REPO, image, "v1"))
     await metadata.publish(publication(REPO, other, "v2"))
 
-    async def vouched(name: str, image: factories.Manifest, repository: Repository = REPO) -> bool:
+    async def tag_verified(name: str, image: factories.Manifest, repository: Repository = REPO) -> bool:
         return await metadata.was_tagged(repository, tag(name), digest(image.digest))
 
-    assert [await vouched("v1", each) for each in (first, second, other)] == [True, True, False]
-    assert not await vouched("v2", first)
-    assert not await vouched("v1", first, Repository.parse("else/where"))
+    assert [await tag_verified("v1", each) for each in (first, second, other)] == [True, True, False]
+    assert not await tag_verified("v2", first)
+    assert not await tag_verified("v1", first, Repository.parse("else/where"))
 
 
 async def test_a_digest_is_known_by_the_tags_that_stand_for_it_and_by_those_that_did(metadata: Database) -> None:

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from support.cluster import Cluster
     from support.policies import Document
-    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
+    from trow.policy.verdict import PolicyException
 
 SHA256: Final = "sha256:" + "0a" * 32
 SHA512: Final = "sha512:" + "0a" * 64

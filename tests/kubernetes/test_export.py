@@ -31,7 +31,6 @@ from trow.oci.errors import Denied
 from trow.oci.media import OCI_IMAGE
 from trow.policy import images
 from trow.policy.configured import policy_of as configured_policy
-from trow.policy.decide import PolicyException, Rules, judge, unreadable
 from trow.policy.images import InvalidImage
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import POD_SPECS, Stage, UnreadableObject
@@ -39,15 +38,16 @@ from trow.policy.resources import policy_of
 from trow.policy.rules import Effect, Mode, Namespaces
 from trow.policy.selectors import LabelRequirement, Operator, Selector
 from trow.policy.vap.export import compile_policy, name_of
+from trow.policy.verdict import PolicyException, Rules, judge, unreadable
 from trow.registry.ports import ManifestRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from trow.policy.decide import Verdict
     from trow.policy.rules import Policy
     from trow.policy.vap.export import Manifest
+    from trow.policy.verdict import Verdict
 
 NOW: Final = time.time()  # as the API server takes it to be
 NAMES: Final = 600
@@ -268,7 +268,7 @@ class Gate:
             request = ImageExtractor({}).of(received({**review, "object": pod("a")}))
             assert request
             return unreadable(rules, request, str(error))
-        compiled = replace(rules, policies=tuple(each.without_content for each in rules.policies))
+        compiled = replace(rules, policies=tuple(each.by_name_only for each in rules.policies))
         return judge(compiled, request, {}, NOW) if request else None
 
     def allows(self, item: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> bool:

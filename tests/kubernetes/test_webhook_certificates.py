@@ -54,7 +54,7 @@ def troubles(trow: Trow) -> list[str]:
     return [each for each in said if each != "a TLS handshake failed"]
 
 
-def trusting(bundle: bytes) -> ssl.SSLContext:
+def ignore_tag(bundle: bytes) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=bundle.decode())
 
 
@@ -71,7 +71,7 @@ def test_the_api_server_asks_and_pods_are_denied_and_allowed(home: Home) -> None
         assert home.create(OURS) == (201, "")
         assert home.secret()["type"] == "kubernetes.io/tls"
         until(lambda: home.bundle() == home.bundle(KINDS[1]) == home.part("ca.crt"))
-        with Guard(trow, trusting(home.bundle())).wire() as wire:
+        with Guard(trow, ignore_tag(home.bundle())).wire() as wire:
             assert ask(wire, OURS)
         assert troubles(trow) == []
 
@@ -79,7 +79,7 @@ def test_the_api_server_asks_and_pods_are_denied_and_allowed(home: Home) -> None
 def test_the_certificate_has_the_names_of_the_service(home: Home) -> None:
     with home.start() as trow:
         home.wait_until_asked()
-        context = trusting(home.bundle())
+        context = ignore_tag(home.bundle())
         for name in (
             f"trow.{home.place}.svc",
             f"trow.{home.place}",
@@ -151,13 +151,13 @@ def load(home: Home, done: threading.Event, least: int = 0) -> int:
 
 
 def probe(home: Home, trow: Trow, done: threading.Event) -> set[bytes | None]:
-    """Connect again and again, trusting what is published, and what was published before that; what was shown."""
+    """Connect again and again, ignore_tag what is published, and what was published before that; what was shown."""
     shown: set[bytes | None] = set()
     bundles = [home.bundle()]
     while not done.is_set():
         if (bundle := home.bundle()) != bundles[-1]:
             bundles.append(bundle)
-        shown.add(Guard(trow, trusting(bundles[-1])).certificate())
+        shown.add(Guard(trow, ignore_tag(bundles[-1])).certificate())
         threading.Event().wait(0.05)
     return shown
 
@@ -172,7 +172,7 @@ def test_a_deleted_or_spoilt_secret_is_made_anew(home: Home) -> None:
 
         patch = json.dumps({"data": {"ca.crt": base64.b64encode(b"garbage").decode()}})
         home.cluster.kubectl("patch", "secret", "trow-webhook", "--namespace", home.place, "--patch", patch)
-        guard = Guard(trow, trusting(home.bundle()))
+        guard = Guard(trow, ignore_tag(home.bundle()))
         until(lambda: guard.logged("ca.crt is not made of certificates in PEM; what is missing is issued again"))
         until(lambda: home.bundle() == home.part("ca.crt"))
         until(lambda: home.create(OURS) == (201, ""))
@@ -210,7 +210,7 @@ def test_without_rights_the_log_says_which_and_the_rest_is_served(home: Home) ->
 def test_a_restart_does_not_wait_for_the_api_server(home: Home) -> None:
     with home.start(**SLOW) as trow:
         home.wait_until_asked()
-        trusted = trusting(home.bundle())
+        trusted = ignore_tag(home.bundle())
         before = Guard(trow, trusted).certificate()
     with home.start(server="https://127.0.0.1:1", **SLOW) as trow:
         assert Guard(trow, trusted).certificate() == before

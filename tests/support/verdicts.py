@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from trow.lib.globs import NAMESPACE
-from trow.policy.decide import ImageRequest, PolicyException
 from trow.policy.images import parse
 from trow.policy.patterns import ImagePattern
 from trow.policy.pods import ImageUse, Stage, UsedBy
@@ -25,13 +24,14 @@ from trow.policy.rules import (
     CONFIGURED,
     NAMESPACED,
     Effect,
+    ImageRule,
     Mode,
     Namespaces,
     Policy,
-    Rule,
+    RunContext,
     StandingException,
-    Where,
 )
+from trow.policy.verdict import ImageRequest, PolicyException
 
 if TYPE_CHECKING:
     from trow.policy.images import ImageReference
@@ -48,12 +48,12 @@ def pattern(registry: str, repository: str = "**", tag: str = "*", digest: str =
     return ImagePattern.parse(registry, repository, tag, digest, semver)
 
 
-def allow(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -> Rule:
-    return Rule(name, Effect.ALLOW, patterns, used_by)
+def allow(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -> ImageRule:
+    return ImageRule(name, Effect.ALLOW, patterns, used_by)
 
 
-def deny(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -> Rule:
-    return Rule(name, Effect.DENY, patterns, used_by)
+def deny(name: str, *patterns: ImagePattern, used_by: tuple[UsedBy, ...] = ()) -> ImageRule:
+    return ImageRule(name, Effect.DENY, patterns, used_by)
 
 
 def required(
@@ -78,7 +78,7 @@ def required(
 
 
 def cluster_policy(
-    *rules: Rule,
+    *rules: ImageRule,
     name: str = "only-ours",
     default: Effect = Effect.DENY,
     require: tuple[Requirement, ...] = (),
@@ -154,13 +154,13 @@ PATTERNS: Final = st.one_of(
     st.builds(pattern, HOST_GLOBS, GLOBS, semver=st.sampled_from([">=1.2 <2", "^2.0.0"])),
 )
 RULES: Final = st.builds(
-    Rule,
+    ImageRule,
     st.text("abc", min_size=1, max_size=3),
     st.sampled_from(Effect),
     st.lists(PATTERNS, min_size=1, max_size=3).map(tuple),
     st.sampled_from([(), (), (), (UsedBy.CONTAINERS,), (UsedBy.INIT_CONTAINERS, UsedBy.VOLUMES)]),
 )
-PLACES: Final = st.builds(Where, st.one_of(st.just(""), NAMESPACES), st.sampled_from([None, *UsedBy]))
+PLACES: Final = st.builds(RunContext, st.one_of(st.just(""), NAMESPACES), st.sampled_from([None, *UsedBy]))
 _REQUIREMENTS: Final = st.builds(
     required,
     digest=st.booleans(),

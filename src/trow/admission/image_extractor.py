@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from trow.policy.decide import ImageRequest
 from trow.policy.kinds import WELL_KNOWN, is_filled_in
 from trow.policy.paths import Shape
 from trow.policy.pods import ImageUse, UnreadableObject, images_of
+from trow.policy.verdict import ImageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from trow.admission.judge import BoundedLookup
     from trow.oci.digest import Digest
-    from trow.policy.decide import ImageRequest, Rules
     from trow.policy.images import ImageReference
+    from trow.policy.verdict import ImageRequest, Rules
 
 
 class ImageRewriter:

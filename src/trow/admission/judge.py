@@ -8,15 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from trow.oci.errors import OciError
-from trow.policy.decide import Verdict, asks_about, judge
+from trow.policy.verdict import Verdict, asks_about, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from trow.admission.ports import ImageLookup
-    from trow.policy.decide import ImageRequest, Rules
     from trow.policy.facts import ImageFacts, Need
     from trow.policy.images import ImageReference
+    from trow.policy.verdict import ImageRequest, Rules
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from trow.admission.ports import Notifier
     from trow.admission.review import Review
-    from trow.policy.decide import Verdict
+    from trow.policy.verdict import Verdict
 
 DENIED: Final = "ImageDenied"
 WARNED: Final = "ImageNotAllowed"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trow.admission.ports import NotConfigured, NotReady
-from trow.policy.decide import Rules
 from trow.policy.selectors import NO_LABELS
+from trow.policy.verdict import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
     from trow.policy.selectors import Labels
+    from trow.policy.verdict import PolicyException
 
 _NONE: Final = (
     "no policy of images is configured: set image_validation.default, or admission.policies to follow the cluster's"

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
     from trow.oci.digest import Digest
     from trow.oci.names import Tag
-    from trow.policy.decide import Rules
     from trow.policy.facts import ImageFacts, Need
     from trow.policy.images import ImageReference
+    from trow.policy.verdict import Rules
 
 
 class NotReady(Exception):
@@ -71,7 +71,7 @@ class Tags(Protocol):
     """By which names this registry gives an image out."""
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
-        """The tags that stand for the digest of an image, or once did: `ImageFacts.vouched` is true of each. Bounded.
+        """The tags that point at the digest of an image, or once did (`ImageFacts.tag_verified`). Bounded.
 
         Raises:
             Unavailable: nobody can say at the moment.

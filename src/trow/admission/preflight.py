@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trow.policy.decide import ImageRequest, Rules, judge
+from trow.policy.verdict import ImageRequest, Rules, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -70,6 +70,6 @@ class Preflight:
         """What the API server can decide: it knows nothing of what is in this registry."""
         rules = self._policies.rules()
         if rules is not self._known[0]:
-            compiled = tuple(policy.without_content for policy in rules.policies)
+            compiled = tuple(policy.by_name_only for policy in rules.policies)
             self._known = rules, replace(rules, policies=compiled)
         return self._known[1]

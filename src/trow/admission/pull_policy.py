@@ -15,10 +15,10 @@ from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
 from trow.policy import images
-from trow.policy.decide import ImageRequest, Rules
 from trow.policy.images import ImageReference, InvalidImage
 from trow.policy.pods import ImageUse
 from trow.policy.rules import Mode
+from trow.policy.verdict import ImageRequest, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trow.admission.ports import PolicySource, Tags
     from trow.admission.verdict_recorder import VerdictRecorder
     from trow.oci.names import Reference, Repository, Tag
-    from trow.policy.decide import Verdict
+    from trow.policy.verdict import Verdict
     from trow.registry.ports import ManifestRecord
 
 # What a runtime asks for after it has asked for a tag, it asks for within this time.
@@ -88,8 +88,8 @@ class PullPolicy:
         self._clock = clock
         self._following: LruCache[tuple[str, str, str], _Asked] = LruCache(_MOST_FOLLOWING)
         self._rules = Rules()  # by which that was decided
-        self._without_content = Rules()  # the same, as far as what follows a tag is concerned
-        self._recalls = Rules()  # the same, as far as what follows a digest is concerned
+        self._by_name_only = Rules()  # the same, as far as what follows a tag is concerned
+        self._digest_denials = Rules()  # the same, as far as what follows a digest is concerned
         self._by_tag = False  # whether a tag makes a difference to them
 
     def concerns(self, identity: Identity) -> bool:
@@ -127,7 +127,7 @@ class PullPolicy:
             tag = await self._decide(rules, identity, self._image(host, repository, reference))
             until = self._clock() + _FOLLOWS_SECONDS
         served = ImageReference(self._named(host), repository, tag, record.digest)
-        verdict = await self._verdict(self._recalls if tag is None else self._without_content, identity, served)
+        verdict = await self._verdict(self._digest_denials if tag is None else self._by_name_only, identity, served)
         if not verdict.allowed:
             self._refuse(verdict)
         await self._let_follow(identity, repository, record, _Asked(tag, until))
@@ -151,11 +151,11 @@ class PullPolicy:
         if rules != self._rules:
             self._following.clear()
             self._rules = rules
-            self._without_content = replace(rules, policies=tuple(each.without_content for each in rules.policies))
-            recalls = (each.recalls for each in rules.policies)
-            self._recalls = replace(rules, policies=tuple(each for each in recalls if each.rules))
+            self._by_name_only = replace(rules, policies=tuple(each.by_name_only for each in rules.policies))
+            digest_denials = (each.digest_denials for each in rules.policies)
+            self._digest_denials = replace(rules, policies=tuple(each for each in digest_denials if each.rules))
             patterns = (of for each in rules.exceptions for of in each.patterns)
-            self._by_tag = any(each.hinges_on_tags for each in rules.policies) or any(of.by_tag for of in patterns)
+            self._by_tag = any(each.depends_on_tags for each in rules.policies) or any(of.by_tag for of in patterns)
         return rules
 
     async def _decide(self, rules: Rules, identity: Identity, image: ImageReference) -> Tag | None:

@@ -11,9 +11,9 @@ from trow.admission.ports import NotConfigured, NotReady
 from trow.admission.review import AdmissionResponse
 from trow.admission.verdict_recorder import against
 from trow.oci.errors import OciError
-from trow.policy.decide import unreadable
 from trow.policy.pods import Stage, UnreadableObject
 from trow.policy.rules import Mode
+from trow.policy.verdict import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trow.admission.ports import AdmissionMetrics, PolicySource
     from trow.admission.review import Review
     from trow.admission.verdict_recorder import VerdictRecorder
-    from trow.policy.decide import Finding, Verdict
+    from trow.policy.verdict import Finding, Verdict
     from trow.registry.events import Origin
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from trow.admission.ports import AdmissionMetrics, Notifier
     from trow.admission.review import Review
-    from trow.policy.decide import Finding, ImageRequest, Verdict
     from trow.policy.images import ImageReference
+    from trow.policy.verdict import Finding, ImageRequest, Verdict
     from trow.registry.aggregator import EventAggregator
     from trow.registry.events import AuditLog, Origin
 

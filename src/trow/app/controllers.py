@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from trow.app.admission import Reviewing
     from trow.config import Config
     from trow.http.metrics import Metrics
-    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
+    from trow.policy.verdict import PolicyException
 
 
 @dataclass(frozen=True, slots=True)

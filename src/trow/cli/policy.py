@@ -202,7 +202,7 @@ def _summary(evaluation: Evaluation) -> str:
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    from trow.policy.rules import Where  # noqa: PLC0415
+    from trow.policy.rules import RunContext  # noqa: PLC0415
     from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
     from trow.policytools.explain import explain  # noqa: PLC0415 (the engines are loaded only when they are needed)
     from trow.policytools.loading import policies_from  # noqa: PLC0415
@@ -212,7 +212,7 @@ def run_explain(args: argparse.Namespace) -> int:
         policies = policies_from(args.policies, args.namespace)
     except (StartError, UnreadableObject) as error:
         return failed(error)
-    where = Where(args.namespace, UsedBy(args.used_by))
+    where = RunContext(args.namespace, UsedBy(args.used_by))
     outcome, lines = explain(policies, where, args.image, time.time())
     say(*lines)
     return exit_code(outcome)
@@ -239,7 +239,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     from trow.policy.vap.export import compile_policy  # noqa: PLC0415
-    from trow.policy.vap.regions import Changes  # noqa: PLC0415
+    from trow.policy.vap.regions import MutatedNamespaces  # noqa: PLC0415
     from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
     from trow.policytools.loading import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
@@ -251,7 +251,7 @@ def run_export(args: argparse.Namespace) -> int:
         return failed(error)
     excluded, now = args.excluded or read.excluded, time.time()
     manifests: list[Mapping[str, object]] = []
-    changes = Changes(read.rules.policies)
+    changes = MutatedNamespaces(read.rules.policies)
     for policy in read.rules.policies:
         compiled = compile_policy(
             policy,

@@ -10,7 +10,7 @@ from trow.lib.terminal import escaped, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trow.policytools.judging import Outcome
+    from trow.policytools.judging import EvaluationOutcome
 
 # What was asked for was done, and the answer is yes.
 EXIT_OK: Final = 0
@@ -20,7 +20,7 @@ EXIT_NO: Final = 1
 EXIT_FAILED: Final = 2
 
 
-def exit_code(outcome: Outcome) -> int:
+def exit_code(outcome: EvaluationOutcome) -> int:
     return {"denied": EXIT_NO, "undecided": EXIT_FAILED}.get(outcome.value, EXIT_OK)
 
 

@@ -17,9 +17,9 @@ from trow.kube.errors import KubeRefused, NotFound
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import controller_of, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
-from trow.policy.decide import ImageRequest, unreadable
 from trow.policy.pods import ImageUse, Kind, UnreadableObject
 from trow.policy.rules import Mode
+from trow.policy.verdict import ImageRequest, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trow.admission.image_extractor import ImageExtractor
     from trow.admission.image_rewriter import ImageRewriter
     from trow.kube.objects import Manifest, Objects
-    from trow.policy.decide import Finding, Rules, Verdict
+    from trow.policy.verdict import Finding, Rules, Verdict
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trow.kube.objects import Manifest, ObjectKey, Objects
-    from trow.policy.decide import PolicyException
+    from trow.policy.verdict import PolicyException
 
 log = logging.getLogger(__name__)
 

@@ -19,14 +19,14 @@ from trow.kube.informer import Informer
 from trow.kube.objects import PatchType
 from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
 from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
-from trow.policy.vap.regions import Changes, by_names
+from trow.policy.vap.regions import MutatedNamespaces, by_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from trow.kube.objects import Objects
-    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
+    from trow.policy.verdict import PolicyException
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class VapController:
     ) -> AsyncIterator[tuple[PolicyObject, Compiled]]:
         of_namespace: Counter[str] = Counter()
         changing = [source.policy for source in sources if source.policy.mutate.anything]
-        changes = Changes(by_names(changing, self._namespaces()))
+        changes = MutatedNamespaces(by_names(changing, self._namespaces()))
         for source in sources:
             namespace = source.policy.namespace
             of_namespace[namespace] += bool(namespace)

@@ -10,7 +10,7 @@ from trow.oci.names import Repository, Tag
 from trow.policy import images
 from trow.policy.images import DOCKER_HUB, InvalidImage
 from trow.policy.patterns import ANY, ImagePattern
-from trow.policy.rules import CONFIGURED, Effect, Mode, Policy, Rule
+from trow.policy.rules import CONFIGURED, Effect, ImageRule, Mode, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,9 +28,9 @@ def policy_of(default: Effect, allow: Sequence[str], deny: Sequence[str], mode: 
     return Policy(CONFIGURED, CONFIGURED, default, rules, mode=mode)
 
 
-def _rules(effect: Effect, entries: Sequence[str]) -> Iterator[Rule]:
+def _rules(effect: Effect, entries: Sequence[str]) -> Iterator[ImageRule]:
     for entry in entries:
-        yield Rule(f"{effect.name.lower()} {entry}", effect, patterns_of(entry))
+        yield ImageRule(f"{effect.name.lower()} {entry}", effect, patterns_of(entry))
 
 
 def patterns_of(entry: str) -> tuple[ImagePattern, ...]:

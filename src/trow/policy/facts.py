@@ -46,11 +46,11 @@ class ImageFacts:
     Attributes:
         exists: whether it is here.
         digest: what the reference stands for at the moment.
-        vouched: whether the tag beside the digest stands for it, or once did; False where that was not looked up.
+        tag_verified: whether the tag beside the digest points at it, or once did; False where that was not looked up.
         config: None where it was not looked up.
     """
 
     exists: bool
     digest: Digest | None = None
-    vouched: bool = False
+    tag_verified: bool = False
     config: ImageConfig | None = None

@@ -70,17 +70,17 @@ class ImagePattern:
         """Whether it takes the namespace to know what is meant."""
         return NAMESPACE in self.repository
 
-    def covers(self, image: ImageReference, *, trusting: bool, namespace: str = "") -> bool:
+    def covers(self, image: ImageReference, *, ignore_tag: bool, namespace: str = "") -> bool:
         """Whether the image is one of those meant.
 
         Args:
             image: any.
             namespace: where it is to run; "" where that is not known.
-            trusting: whether something is permitted by it. Beside a digest a tag proves nothing: it permits nothing,
-                and forbids all the same.
+            ignore_tag: whether a tag beside a digest is ignored. It is where the pattern would allow the image, for
+                nothing proves that the tag points at the digest, and it is not where the pattern would deny it.
         """
         return (
-            self._covers_version(image, trusting=trusting)
+            self._covers_version(image, ignore_tag=ignore_tag)
             and covers_registry(self.registry, image.registry)
             and self.repository.covers(image.repository, namespace)
         )
@@ -89,12 +89,12 @@ class ImagePattern:
         """The same with whatever content."""
         return replace(self, digest=None)
 
-    def _covers_version(self, image: ImageReference, *, trusting: bool) -> bool:
+    def _covers_version(self, image: ImageReference, *, ignore_tag: bool) -> bool:
         if self.digest is not None:
             return image.digest == self.digest
         if not self.by_tag:
             return True
-        if image.tag is None or (image.digest is not None and trusting):
+        if image.tag is None or (image.digest is not None and ignore_tag):
             return False
         return self.semver.covers(image.tag) if self.semver else matches(self.tag, image.tag)
 

@@ -18,7 +18,6 @@ from msgspec import Meta, Struct
 
 from trow.lib.globs import NAMESPACE, matches
 from trow.lib.mistakes import reword
-from trow.policy.decide import LONGEST_EXCEPTION, PolicyException
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.pods import UsedBy
 from trow.policy.requirements import REQUIREMENTS
@@ -27,14 +26,15 @@ from trow.policy.rules import (
     CONFIGURED,
     NAMESPACED,
     Effect,
+    ImageRule,
     Mode,
     Mutations,
     Namespaces,
     Policy,
-    Rule,
     StandingException,
 )
 from trow.policy.selectors import LabelRequirement, Operator, Selector
+from trow.policy.verdict import LONGEST_EXCEPTION, PolicyException
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,12 +144,12 @@ class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     images: Annotated[tuple[_Images, ...], Meta(min_length=1, max_length=IMAGES_AT_MOST)]
     used_by: Annotated[tuple[_UsedBy, ...], Meta(min_length=1)] = ()
 
-    def rule(self) -> Rule:
+    def rule(self) -> ImageRule:
         where, effect = f"spec.rules, images of {self.name!r}", Effect(self.action)
         patterns = _patterns(self.images, where)
         if effect is Effect.DENY:
             _written_out(patterns, where, _DENIED)
-        return Rule(self.name, effect, patterns, tuple(map(UsedBy, self.used_by)))
+        return ImageRule(self.name, effect, patterns, tuple(map(UsedBy, self.used_by)))
 
 
 class _Exception(Struct, frozen=True, forbid_unknown_fields=True):

@@ -53,7 +53,7 @@ _MILDEST: Final = (Mode.IGNORE, Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class RunContext:
     """Where an image is to run, as far as that is known: what is not known lets nothing in.
 
     Attributes:
@@ -65,11 +65,11 @@ class Where:
     used_by: UsedBy | None = None
 
 
-UNKNOWN: Final = Where()
+UNKNOWN: Final = RunContext()
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ImageRule:
     """Images, and whether they are allowed.
 
     Attributes:
@@ -81,7 +81,7 @@ class Rule:
     patterns: tuple[ImagePattern, ...]
     used_by: tuple[UsedBy, ...] = ()
 
-    def concerns(self, where: Where) -> bool:
+    def concerns(self, where: RunContext) -> bool:
         """Whether it is about this use; about one that nobody knows it is if it denies."""
         if not self.used_by:
             return True
@@ -103,14 +103,14 @@ class StandingException:
     patterns: tuple[ImagePattern, ...]
     namespaces: tuple[str, ...] = (ANY,)
 
-    def covering(self, image: ImageReference, where: Where, *, trusting: bool) -> ImagePattern | None:
+    def covering(self, image: ImageReference, where: RunContext, *, ignore_tag: bool) -> ImagePattern | None:
         """The pattern by which it is about the image, one with a digest before others.
 
-        Where nobody knows the namespace it is about any: what it lets in has to be pulled.
+        RunContext nobody knows the namespace it is about any: what it lets in has to be pulled.
         """
         if where.namespace and not _any(self.namespaces, where.namespace):
             return None
-        found = (each for each in self.patterns if each.covers(image, trusting=trusting))
+        found = (each for each in self.patterns if each.covers(image, ignore_tag=ignore_tag))
         return min(found, key=lambda each: each.digest is None, default=None)
 
 
@@ -153,8 +153,8 @@ def _any(globs: Sequence[str], name: str) -> bool:
 class Index:
     """Rules of one effect, found by the literal beginning of their patterns: many cost no more than few."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._found: dict[tuple[str, str], list[tuple[int, ImagePattern, Rule]]] = defaultdict(list)
+    def __init__(self, rules: Iterable[ImageRule]) -> None:
+        self._found: dict[tuple[str, str], list[tuple[int, ImagePattern, ImageRule]]] = defaultdict(list)
         for number, rule in enumerate(rules):
             for pattern in rule.patterns:
                 registry = ANY if "*" in pattern.registry else pattern.registry
@@ -163,18 +163,22 @@ class Index:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def find(self, image: ImageReference, where: Where, *, trusting: bool) -> Rule | None:
+    def find(self, image: ImageReference, where: RunContext, *, ignore_tag: bool) -> ImageRule | None:
         """The first rule that matches, in the order of the policy."""
         if not self._found:
             return None
-        first: tuple[int, Rule] | None = None
+        first: tuple[int, ImageRule] | None = None
         for number, pattern, rule in self._candidates(image):
             earlier = first is None or number < first[0]
-            if earlier and rule.concerns(where) and pattern.covers(image, trusting=trusting, namespace=where.namespace):
+            if (
+                earlier
+                and rule.concerns(where)
+                and pattern.covers(image, ignore_tag=ignore_tag, namespace=where.namespace)
+            ):
                 first = number, rule
         return first[1] if first else None
 
-    def _candidates(self, image: ImageReference) -> Iterator[tuple[int, ImagePattern, Rule]]:
+    def _candidates(self, image: ImageReference) -> Iterator[tuple[int, ImagePattern, ImageRule]]:
         for beginning in _beginnings(image.repository):
             yield from self._found.get((image.registry, beginning), ())
             yield from self._found.get((ANY, beginning), ())
@@ -208,22 +212,22 @@ class Policy:
         namespace: where a namespaced policy is; "" for the others.
         controllers: at most so strict with objects that only make Pods, such as Deployments (`mode_of`).
         default: for images that no rule matches.
-        believes_tags: whether tags are taken at their word, where nobody can look up which digests they stand for.
+        trusts_tags: whether a tag counts beside any digest, where nobody can look up what it points at.
         require: what is asked of images that are allowed.
-        exceptions: see `facing`.
+        exceptions: see `after_exceptions`.
     """
 
     kind: str
     name: str
     default: Effect
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ImageRule, ...] = ()
     namespace: str = ""
     mode: Mode = Mode.ENFORCE
     controllers: Mode = Mode.WARN
     namespaces: Namespaces = Namespaces()
     require: tuple[Requirement, ...] = ()
     mutate: Mutations = Mutations()
-    believes_tags: bool = False
+    trusts_tags: bool = False
     exceptions: tuple[StandingException, ...] = ()
 
     @property
@@ -242,7 +246,7 @@ class Policy:
         return self.mode.at_most(self.controllers)
 
     def applies(self, namespace: str, labels: Mapping[str, str] | None = None) -> bool:
-        """Whether it is about what is in this namespace: also where that depends on labels that are not known."""
+        """Whether it applies in this namespace, or may: that can depend on labels that are not known."""
         return self.surely_applies(namespace, labels) is not False
 
     def surely_applies(self, namespace: str, labels: Mapping[str, str] | None) -> bool | None:
@@ -251,41 +255,41 @@ class Policy:
             return namespace == self.namespace
         return self.namespaces.cover(namespace, labels)
 
-    def facing(
-        self, image: ImageReference, where: Where = UNKNOWN, *, vouched: bool = False
+    def after_exceptions(
+        self, image: ImageReference, where: RunContext = UNKNOWN, *, tag_verified: bool = False
     ) -> tuple[Policy, StandingException | None]:
-        """What is left of the policy for an image, and the exception by which it is not all of it; like `decide`."""
+        """What is left of the policy for an image, and the exception that applies, if any; arguments as `evaluate`."""
         if not self.exceptions:
             return self, None
-        trusting = not (vouched or self.believes_tags)
+        ignore_tag = not (tag_verified or self.trusts_tags)
         found = [
             (pattern, each)
             for each in self.exceptions
-            if (pattern := each.covering(image, where, trusting=trusting)) is not None
+            if (pattern := each.covering(image, where, ignore_tag=ignore_tag)) is not None
         ]
         for pattern, exception in sorted(found, key=lambda pair: pair[0].digest is None):
-            return (self.recalls if pattern.digest is None else self._nothing), exception
+            return (self.digest_denials if pattern.digest is None else self._nothing), exception
         return self, None
 
-    def decide(
-        self, image: ImageReference, where: Where = UNKNOWN, *, vouched: bool = False
-    ) -> tuple[Effect, Rule | None]:
-        """What the rules say, and the one that says it; None where it is the default. Deny wins over allow.
+    def evaluate(
+        self, image: ImageReference, where: RunContext = UNKNOWN, *, tag_verified: bool = False
+    ) -> tuple[Effect, ImageRule | None]:
+        """The effect of the rules, and the rule that decides; None where the default does. Deny wins over allow.
 
         Args:
             image: any.
             where: it is to run.
-            vouched: whether its tag, beside a digest, stands for that digest or once did.
+            tag_verified: whether its tag, beside a digest, points at that digest or once did.
         """
-        if rule := self._denying.find(image, where, trusting=False):
+        if rule := self._denying.find(image, where, ignore_tag=False):
             return Effect.DENY, rule
-        if rule := self._allowing.find(image, where, trusting=not (vouched or self.believes_tags)):
+        if rule := self._allowing.find(image, where, ignore_tag=not (tag_verified or self.trusts_tags)):
             return Effect.ALLOW, rule
         return self.default, None
 
-    def denies_some_digest_of(self, image: ImageReference, where: Where = UNKNOWN) -> bool:
-        """Whether it takes a look at what the image stands for: one that its name may stand for is denied by digest."""
-        return image.digest is None and self._denied_digests.find(image, where, trusting=False) is not None
+    def denies_some_digest_of(self, image: ImageReference, where: RunContext = UNKNOWN) -> bool:
+        """Whether the digest of the image has to be looked up: a digest that its name may stand for is denied."""
+        return image.digest is None and self._denied_digests.find(image, where, ignore_tag=False) is not None
 
     @cached_property
     def needs(self) -> frozenset[Need]:
@@ -293,8 +297,8 @@ class Policy:
         return frozenset(need for each in self.require for need in each.needs)
 
     @cached_property
-    def looks_up(self) -> bool:
-        """Whether it takes a look at any image that is named by a tag or a digest alone."""
+    def needs_lookup(self) -> bool:
+        """Whether something has to be looked up of images that are named by a tag or a digest alone."""
         return bool(self.needs or self._denied_digests)
 
     @cached_property
@@ -303,26 +307,26 @@ class Policy:
         return next(_by_digest(self.rules), None) is not None
 
     @cached_property
-    def hinges_on_tags(self) -> bool:
-        """Whether it takes the registry to know if a tag that is allowed stands for the digest beside it."""
+    def depends_on_tags(self) -> bool:
+        """Whether only the registry knows if a tag that is allowed points at the digest beside it."""
         allowing = (rule.patterns for rule in self.rules if rule.effect is Effect.ALLOW)
         excepting = (each.patterns for each in self.exceptions)
         return any(pattern.by_tag for patterns in (*allowing, *excepting) for pattern in patterns)
 
     @cached_property
-    def without_content(self) -> Policy:
-        """The policy as far as it can be decided without asking a registry."""
+    def by_name_only(self) -> Policy:
+        """The part of the policy that can be decided without a registry."""
         require = tuple(each for each in self.require if not each.needs)
-        return replace(self, require=require, believes_tags=True)
+        return replace(self, require=require, trusts_tags=True)
 
     @cached_property
     def when_pinned(self) -> Policy:
-        """The policy of images that will be pinned to digests: it asks for nothing that they get by that."""
+        """The policy of images that will be pinned: without the requirements that pinning fulfils."""
         return replace(self, require=tuple(each for each in self.require if not each.met_by_pinning))
 
     @cached_property
-    def recalls(self) -> Policy:
-        """What it denies by digest, and nothing else; its exceptions are those that it has."""
+    def digest_denials(self) -> Policy:
+        """The policy with its denials by digest alone; it keeps its exceptions."""
         return replace(self, default=Effect.ALLOW, rules=tuple(_by_digest(self.rules)), require=())
 
     @cached_property
@@ -334,7 +338,7 @@ class Policy:
         """The rules that deny by digest, as if they denied whatever has the name."""
         return Index(
             replace(rule, patterns=tuple(each.any_digest() for each in rule.patterns))
-            for rule in _by_digest(() if self.believes_tags else self.rules)
+            for rule in _by_digest(() if self.trusts_tags else self.rules)
         )
 
     @cached_property
@@ -346,7 +350,7 @@ class Policy:
         return Index(rule for rule in self.rules if rule.effect is Effect.ALLOW)
 
 
-def _by_digest(rules: Iterable[Rule]) -> Iterator[Rule]:
+def _by_digest(rules: Iterable[ImageRule]) -> Iterator[ImageRule]:
     """The rules that deny, as far as they name digests."""
     for rule in rules:
         patterns = tuple(each for each in rule.patterns if each.digest is not None)

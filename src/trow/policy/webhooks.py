@@ -24,9 +24,9 @@ from trow.policy.vap.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, abo
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from trow.policy.decide import PolicyException
     from trow.policy.pods import Kind
     from trow.policy.rules import Policy
+    from trow.policy.verdict import PolicyException
 
 Manifest: TypeAlias = "Mapping[str, object]"
 
@@ -158,7 +158,7 @@ def _insisting(asking: Asking) -> str:
 def _needing(policies: Sequence[Policy], asking: Asking) -> str:
     """Where these policies need more than their rules: for any image, or for some."""
     content = about(each for each in policies if each.needs or not asking.compiled(each))
-    tags = any_of(about(each for each in policies if each.hinges_on_tags), _excepted(policies, asking.exceptions))
+    tags = any_of(about(each for each in policies if each.depends_on_tags), _excepted(policies, asking.exceptions))
     digests = about(each for each in policies if each.denies_digests)
     hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))
     ours = f"!i.contains('@') && i.matches({text(hosts)})"

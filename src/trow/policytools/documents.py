@@ -31,7 +31,7 @@ class UnreadableFile(StartError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where something was written.
 
     Attributes:
@@ -61,7 +61,7 @@ class Place:
 class Document:
     """A value and where it was written."""
 
-    place: Place
+    place: Location
     value: object
 
 
@@ -74,7 +74,7 @@ def read(file: str) -> tuple[Document, ...]:
     Raises:
         UnreadableFile: it cannot be read, is neither YAML nor JSON, or is too large.
     """
-    place = Place(file)
+    place = Location(file)
     try:
         return parsed(_bytes(file, place), file)
     except OSError as error:
@@ -83,7 +83,7 @@ def read(file: str) -> tuple[Document, ...]:
 
 def parsed(content: bytes, file: str) -> tuple[Document, ...]:
     """Every document in what was read of a file. Raises like `read`."""
-    place = Place(file)
+    place = Location(file)
     try:
         text = content.decode("utf-8-sig")
         values = _from_json(text, place) if text.lstrip()[:1] in ("{", "[") else None
@@ -115,7 +115,7 @@ def objects(documents: Iterable[Document]) -> Iterator[Document]:
             yield from objects([Document(_inside(document.place, number), in_list(item, value))])
 
 
-def _items(value: Mapping[str, object], place: Place) -> Sequence[object]:
+def _items(value: Mapping[str, object], place: Location) -> Sequence[object]:
     items = value["items"]
     if items is None and str(value.get("kind")).endswith("List"):
         return ()  # an empty list, as Go writes it
@@ -124,7 +124,7 @@ def _items(value: Mapping[str, object], place: Place) -> Sequence[object]:
     return items
 
 
-def _inside(place: Place, number: int) -> Place:
+def _inside(place: Location, number: int) -> Location:
     """Items of nested lists have the outermost index: the object has a name."""
     return place if place.item is not None else replace(place, item=number)
 
@@ -137,7 +137,7 @@ def in_list(item: object, around: Mapping[str, object]) -> object:
     return {**item, "apiVersion": around.get("apiVersion"), "kind": kind}
 
 
-def _bytes(file: str, place: Place) -> bytes:
+def _bytes(file: str, place: Location) -> bytes:
     if file == STDIN:
         content = sys.stdin.buffer.read(LARGEST + 1)
     else:
@@ -148,14 +148,14 @@ def _bytes(file: str, place: Place) -> bytes:
     return content
 
 
-def _refuse(place: Place, why: str) -> NoReturn:
+def _refuse(place: Location, why: str) -> NoReturn:
     raise UnreadableFile(f"{place}: {why}") from None
 
 
 # JSON
 
 
-def _from_json(text: str, place: Place) -> list[object] | None:
+def _from_json(text: str, place: Location) -> list[object] | None:
     """The values one after the other; None if it is not JSON: a YAML document may begin like it."""
     decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_json)
     found: list[object] = []
@@ -193,7 +193,7 @@ def _not_json(text: str) -> NoReturn:
 # YAML
 
 
-def _from_yaml(text: str, place: Place) -> Iterator[tuple[int, object]]:
+def _from_yaml(text: str, place: Location) -> Iterator[tuple[int, object]]:
     number = 0
     try:
         for chunk in chunks(text):

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from trow.policytools.documents import LARGEST, STDIN, Document, Place, UnreadableFile, in_list, objects, parsed
+from trow.policytools.documents import LARGEST, STDIN, Document, Location, UnreadableFile, in_list, objects, parsed
 from trow.policytools.namespaces import KIND, is_namespace
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _dump(file: str, content: bytes | mmap.mmap) -> _Dump:
         return _Large(file, msgspec.json.decode(content, type=_List))
     except msgspec.DecodeError as error:
         raise UnreadableFile(
-            f"{Place(file)}: is larger than {LARGEST // 2**20} MiB and not a list in JSON ({error}); write it with"
+            f"{Location(file)}: is larger than {LARGEST // 2**20} MiB and not a list in JSON ({error}); write it with"
             " -o json"
         ) from None
 
@@ -106,7 +106,7 @@ class _Large:
     def _objects(self, *, of_namespaces: bool) -> Iterator[Document]:
         around = {"apiVersion": self.listed.api_version, "kind": self.listed.kind}
         for number, raw in enumerate(self.listed.items):
-            place = Place(self.file, 1, number)
+            place = Location(self.file, 1, number)
             if (_kind(raw, place) == KIND) is of_namespaces:
                 yield from objects([Document(place, in_list(_decoded(raw, place), around))])
 
@@ -115,14 +115,14 @@ class _Head(Struct):
     kind: str = ""
 
 
-def _kind(raw: msgspec.Raw, place: Place) -> str:
+def _kind(raw: msgspec.Raw, place: Location) -> str:
     try:
         return msgspec.json.decode(raw, type=_Head).kind
     except (msgspec.DecodeError, RecursionError) as error:
         raise UnreadableFile(f"{place}: {error}") from None
 
 
-def _decoded(raw: msgspec.Raw, place: Place) -> object:
+def _decoded(raw: msgspec.Raw, place: Location) -> object:
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -139,10 +139,10 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
             size = opened.seek(0, 2)
         except OSError as error:
             raise UnreadableFile(
-                f"{Place(file)}: cannot be read ({error.strerror}); give the path of a readable file"
+                f"{Location(file)}: cannot be read ({error.strerror}); give the path of a readable file"
             ) from None
         if size > largest:
-            raise UnreadableFile(f"{Place(file)}: is larger than {largest} bytes; allow more with --max-size")
+            raise UnreadableFile(f"{Location(file)}: is larger than {largest} bytes; allow more with --max-size")
         # Not closed: others still hold parts of it.
         yield mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 

@@ -16,7 +16,7 @@ from trow.policy.kinds import seems_to_name_images
 from trow.policy.pods import Kind, UnreadableObject
 from trow.policytools.documents import UnreadableFile, objects, read
 from trow.policytools.folders import files_of
-from trow.policytools.judging import Outcome, worst
+from trow.policytools.judging import EvaluationOutcome, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trow.admission.image_extractor import ImageExtractor
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
-    from trow.policytools.documents import Document, Place
+    from trow.policytools.documents import Document, Location
     from trow.policytools.judging import OfflineJudge, PolicyEvaluation
     from trow.policytools.loading import Policies
 
@@ -49,7 +49,7 @@ class ImageEvaluation:
     results: tuple[PolicyEvaluation, ...]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> EvaluationOutcome:
         return worst(result.outcome for result in self.results)
 
 
@@ -57,7 +57,7 @@ class ImageEvaluation:
 class ObjectEvaluation:
     """One object that names images."""
 
-    place: Place
+    place: Location
     kind: Kind
     namespace: str
     name: str
@@ -67,7 +67,7 @@ class ObjectEvaluation:
         return f"{self.kind.name} {self.namespace}/{self.name}"
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> EvaluationOutcome:
         return worst(image.outcome for image in self.images)
 
 
@@ -75,7 +75,7 @@ class ObjectEvaluation:
 class Unreadable:
     """Something in the input that cannot be judged."""
 
-    place: Place
+    place: Location
     what: str
     why: str
 
@@ -98,16 +98,16 @@ class Evaluation:
     without_images: int = 0
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> EvaluationOutcome:
         """Denied wins over undecided, and what cannot be read is undecided."""
-        unread = [Outcome.UNDECIDED] if self.unreadable else []
+        unread = [EvaluationOutcome.UNDECIDED] if self.unreadable else []
         return worst([*(each.outcome for each in self.objects), *unread])
 
     @property
-    def counts(self) -> Mapping[Outcome, int]:
+    def counts(self) -> Mapping[EvaluationOutcome, int]:
         """How many images came to what."""
         found = Counter(image.outcome for each in self.objects for image in each.images)
-        return {outcome: found[outcome] for outcome in Outcome}
+        return {outcome: found[outcome] for outcome in EvaluationOutcome}
 
 
 def evaluate_files(files: Sequence[str], judge: OfflineJudge, policies: Policies, namespace: str) -> Evaluation:

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Final
 from trow.lib.globs import matches
 from trow.policy import images
 from trow.policy.changes import reference_of
-from trow.policy.decide import named
 from trow.policy.images import LATEST, InvalidImage
 from trow.policy.pods import POD, ImageUse, Kind
 from trow.policy.requirements import Candidate
 from trow.policy.resources import EXCEPTION
 from trow.policy.rules import NAMESPACED, Effect
+from trow.policy.verdict import named
 from trow.policytools.evaluation import ImageEvaluation
-from trow.policytools.judging import PULLED_THROUGH, OfflineJudge, Outcome
+from trow.policytools.judging import PULLED_THROUGH, EvaluationOutcome, OfflineJudge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trow.policy.decide import PolicyException, Rules
     from trow.policy.images import ImageReference
-    from trow.policy.rules import Policy, Rule, Where
+    from trow.policy.rules import ImageRule, Policy, RunContext
+    from trow.policy.verdict import PolicyException, Rules
     from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
 
 _POD: Final = Kind("", POD)
 
 
-def explain(policies: Policies, where: Where, text: str, now: float) -> tuple[Outcome, tuple[str, ...]]:
+def explain(policies: Policies, where: RunContext, text: str, now: float) -> tuple[EvaluationOutcome, tuple[str, ...]]:
     """What comes of it, and why, line by line.
 
     Args:
@@ -68,7 +68,7 @@ def _reading(text: str) -> Iterator[str]:
     yield f"canonical   {image}"
 
 
-def _using(rules: Rules, where: Where) -> Iterator[str]:
+def _using(rules: Rules, where: RunContext) -> Iterator[str]:
     """What uses the image, where that matters to a rule."""
     if where.used_by is not None and any(rule.used_by for policy in rules.policies for rule in policy.rules):
         yield f"used by     {where.used_by.value}"
@@ -91,12 +91,12 @@ def _elsewhere(policy: Policy, namespace: str) -> str:
 
 
 def _applied(
-    policy: Policy, result: PolicyEvaluation, image: ImageReference | None, where: Where, now: float
+    policy: Policy, result: PolicyEvaluation, image: ImageReference | None, where: RunContext, now: float
 ) -> Iterator[str]:
     yield f"{policy.title} ({policy.mode.value}): {result.outcome.value}"
     if image is not None:
-        left, exception = policy.facing(image, where)
-        effect, rule = left.decide(image, where)
+        left, exception = policy.after_exceptions(image, where)
+        effect, rule = left.evaluate(image, where)
         if exception is not None:
             yield f"  {named(exception)} exempts it from all but what is denied by digest: {exception.reason}"
         if exception is None or rule is not None:
@@ -105,18 +105,18 @@ def _applied(
             candidate = Candidate(result.finding.use, image, None, now)
             yield from (f"  {each.name}: {each.explain(candidate)}" for each in policy.require)
     found = result.finding
-    if result.outcome is not Outcome.ALLOWED or found.exception:
+    if result.outcome is not EvaluationOutcome.ALLOWED or found.exception:
         yield f"  {found.rule}: {found.reason}"
-    if found.remedy and result.outcome is not Outcome.ALLOWED:
+    if found.remedy and result.outcome is not EvaluationOutcome.ALLOWED:
         yield f"  to pass: {found.remedy}"
 
 
-def _rule(effect: Effect, rule: Rule | None, image: ImageReference, where: Where) -> str:
+def _rule(effect: Effect, rule: ImageRule | None, image: ImageReference, where: RunContext) -> str:
     verb = "allows" if effect is Effect.ALLOW else "denies"
     if rule is None:
         return f"no rule matches; the default {verb} it"
-    trusting = effect is Effect.ALLOW
-    covering = (each for each in rule.patterns if each.covers(image, trusting=trusting, namespace=where.namespace))
+    ignore_tag = effect is Effect.ALLOW
+    covering = (each for each in rule.patterns if each.covers(image, ignore_tag=ignore_tag, namespace=where.namespace))
     pattern = next(covering)
     return f"rule {rule.name} {verb} it: {pattern}"
 
@@ -128,7 +128,9 @@ def _exceptions(rules: Rules, namespace: str, image: ImageEvaluation, now: float
     policies = rules.applying(namespace)
     for exception in rules.exceptions:
         exempt = [
-            policy.title for policy in policies if exception.exempts(policy, namespace, image.reference, vouched=True)
+            policy.title
+            for policy in policies
+            if exception.exempts(policy, namespace, image.reference, tag_verified=True)
         ]
         if exempt and not exception.active(now):
             yield f"{EXCEPTION}/{exception.name} is not in force for {', '.join(exempt)}: {_idle(exception, now)}"

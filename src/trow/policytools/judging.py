@@ -12,11 +12,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from trow.policy.changes import prefixes_of, reference_of, renamed
-from trow.policy.decide import DEFAULT, INVALID, Finding, ImageRequest, Rules, finding_of
 from trow.policy.facts import ImageFacts, Need
 from trow.policy.kinds import is_filled_in
 from trow.policy.pods import default_pull_policy
 from trow.policy.rules import Effect, Mode
+from trow.policy.verdict import DEFAULT, INVALID, Finding, ImageRequest, Rules, finding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ _ASK: Final = "ask a cluster, with kubectl apply --dry-run=server"
 _CONFIGURE: Final = "name Trow's configuration by -f too: its admission.pull_through says which"
 
 
-class Outcome(Enum):
+class EvaluationOutcome(Enum):
     """What comes of it, from best to worst."""
 
     ALLOWED = "allowed"
@@ -47,13 +47,13 @@ class Outcome(Enum):
     DENIED = "denied"
 
 
-_WORST: Final = tuple(Outcome)
-_DENIAL: Final = {Mode.ENFORCE: Outcome.DENIED, Mode.WARN: Outcome.WARNED}
+_WORST: Final = tuple(EvaluationOutcome)
+_DENIAL: Final = {Mode.ENFORCE: EvaluationOutcome.DENIED, Mode.WARN: EvaluationOutcome.WARNED}
 
 
-def worst(outcomes: Iterable[Outcome]) -> Outcome:
+def worst(outcomes: Iterable[EvaluationOutcome]) -> EvaluationOutcome:
     """The one that counts for all of them."""
-    return max(outcomes, key=_WORST.index, default=Outcome.ALLOWED)
+    return max(outcomes, key=_WORST.index, default=EvaluationOutcome.ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PolicyEvaluation:
     """What one policy says of one image, and what comes of that."""
 
     finding: Finding
-    outcome: Outcome
+    outcome: EvaluationOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +146,11 @@ class OfflineJudge:
     def _evaluate_policy(self, policy: Policy, namespace: str, use: ImageUse) -> PolicyEvaluation:
         finding = self._finding(policy, namespace, use)
         if finding.allowed:
-            return PolicyEvaluation(finding, Outcome.ALLOWED)
+            return PolicyEvaluation(finding, EvaluationOutcome.ALLOWED)
         if finding.unknown is None:
-            return PolicyEvaluation(finding, _DENIAL.get(finding.mode, Outcome.AUDITED))
+            return PolicyEvaluation(finding, _DENIAL.get(finding.mode, EvaluationOutcome.AUDITED))
         if finding.unknown is Need.DIGEST:
-            rule = self._finding(policy.without_content, namespace, use).rule
+            rule = self._finding(policy.by_name_only, namespace, use).rule
             reason = "is allowed, if it does not stand for a digest that is denied"
         else:
             rule = ", ".join(each.name for each in policy.require if each.needs) or finding.rule
@@ -184,13 +184,13 @@ class OfflineJudge:
         """Whether it makes a difference that the image gets some digest, which the registry vouches for."""
         pinned = self._evaluate_policy(policy.when_pinned, namespace, use)
         by_digest = (pattern.any_digest() for pattern in self._patterns(policy) if pattern.digest)
-        return pinned.outcome is not result.outcome or any(each.covers(image, trusting=False) for each in by_digest)
+        return pinned.outcome is not result.outcome or any(each.covers(image, ignore_tag=False) for each in by_digest)
 
     def _hinges_on_name(self, policy: Policy, result: PolicyEvaluation) -> bool:
         """Whether another name of the image may be judged otherwise; what rules say of one, they say of the other."""
         if any(policy.title in exception.policies for exception in self._rules.exceptions):
             return True
-        if result.outcome is not Outcome.ALLOWED:
+        if result.outcome is not EvaluationOutcome.ALLOWED:
             return result.finding.rule == DEFAULT
         return any(rule.effect is Effect.DENY for rule in policy.rules)
 
@@ -222,7 +222,7 @@ def _as_stored(kind: Kind, use: ImageUse) -> ImageUse:
 
 def _if_it_applies(result: PolicyEvaluation, namespace: str) -> PolicyEvaluation:
     """What a policy says that may or may not be about the namespace."""
-    if result.outcome is Outcome.ALLOWED:
+    if result.outcome is EvaluationOutcome.ALLOWED:
         return result
     reason = f"is judged by it if it is about {namespace}, which depends on that namespace's labels"
     remedy = f"put the Namespace {namespace} among the files"
@@ -230,5 +230,5 @@ def _if_it_applies(result: PolicyEvaluation, namespace: str) -> PolicyEvaluation
     return PolicyEvaluation(finding, _undecided(finding.mode))
 
 
-def _undecided(mode: Mode) -> Outcome:
-    return Outcome.UNDECIDED if mode is Mode.ENFORCE else _DENIAL.get(mode, Outcome.AUDITED)
+def _undecided(mode: Mode) -> EvaluationOutcome:
+    return EvaluationOutcome.UNDECIDED if mode is Mode.ENFORCE else _DENIAL.get(mode, EvaluationOutcome.AUDITED)

@@ -55,7 +55,7 @@ class TooDeep(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class DocumentText:
     """The text of one document, and how many lines of the stream are in front of it."""
 
     text: str
@@ -87,7 +87,7 @@ def _told(error: yaml.MarkedYAMLError) -> str:
     return f"{error.problem or error}; correct the YAML"
 
 
-def chunks(stream: str) -> Iterator[Chunk]:
+def chunks(stream: str) -> Iterator[DocumentText]:
     """The documents of a stream, as text; also those in which nothing is written.
 
     Raises:
@@ -114,13 +114,13 @@ def _check_separator(line: str, number: int) -> None:
         raise NotAsKubectl(number, f"{rest[:40]!r} follows --- on the same line; write it on the next line")
 
 
-def _chunk(lines: Sequence[str], before: int) -> Chunk:
+def _chunk(lines: Sequence[str], before: int) -> DocumentText:
     """Each line ends as on Unix; a byte order mark may be in front."""
     text = "".join(line.removesuffix("\r") + "\n" for line in lines).removeprefix(_MARK)
     if match := _MARKED_LINE.search(text):
         line = before + text.count("\n", 0, match.end()) + 1
         raise NotAsKubectl(line, "there is a byte order mark; write --- on its own line before it, or remove it")
-    return Chunk(text, before)
+    return DocumentText(text, before)
 
 
 class _Loader(_FastLoader):

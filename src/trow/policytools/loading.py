@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from trow.admission.image_extractor import ImageExtractor
 from trow.config import Config, ConfigError, load
-from trow.policy.decide import PolicyException, Rules
 from trow.policy.resources import API_VERSION, EXCEPTION, KINDS, ManifestError, exception_of, is_ours, policy_of
 from trow.policy.rules import CONFIGURED, Policy
+from trow.policy.verdict import PolicyException, Rules
 from trow.policytools.configured import adapted, configured_policy
 from trow.policytools.documents import UnreadableFile, objects, read
 from trow.policytools.folders import files_of

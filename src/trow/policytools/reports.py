@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from trow.lib.terminal import escaped_xml
-from trow.policytools.judging import Outcome
+from trow.policytools.judging import EvaluationOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,17 +173,17 @@ def _case(judged: ObjectEvaluation, image: ImageEvaluation) -> ET.Element:
     name = f"{image.use.owner}: {image.reference or image.use.text}"
     case = ET.Element("testcase", name=_text(name), classname=_text(str(judged)), file=_text(judged.place.file))
     case.set("time", "0")
-    for tag, outcome in (("failure", Outcome.DENIED), ("error", Outcome.UNDECIDED)):
+    for tag, outcome in (("failure", EvaluationOutcome.DENIED), ("error", EvaluationOutcome.UNDECIDED)):
         if lines := list(_lines(image, outcome)):
             told = ET.SubElement(case, tag, type=outcome.value, message=_text(lines[0]))
             told.text = _text("\n".join(lines))
             return case
-    if lines := [*_lines(image, Outcome.WARNED), *_lines(image, Outcome.AUDITED)]:
+    if lines := [*_lines(image, EvaluationOutcome.WARNED), *_lines(image, EvaluationOutcome.AUDITED)]:
         ET.SubElement(case, "system-out").text = _text("\n".join(lines))
     return case
 
 
-def _lines(image: ImageEvaluation, outcome: Outcome) -> Iterator[str]:
+def _lines(image: ImageEvaluation, outcome: EvaluationOutcome) -> Iterator[str]:
     return (str(result.finding) for result in image.results if result.outcome is outcome)
 
 

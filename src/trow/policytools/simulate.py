@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from trow.lib.errors import StartError
 from trow.lib.kube_objects import Owner, controller_of, metadata, text
-from trow.policytools.documents import Document, Place
+from trow.policytools.documents import Document, Location
 from trow.policytools.evaluation import Evaluation, evaluate_object
-from trow.policytools.judging import OfflineJudge, Outcome
+from trow.policytools.judging import EvaluationOutcome, OfflineJudge
 from trow.policytools.running import pods_of, runs
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Breakage:
         pods: how many of its Pods run the image, or are to.
     """
 
-    outcome: Outcome
+    outcome: EvaluationOutcome
     namespace: str
     workload: str
     result: PolicyEvaluation
@@ -94,7 +94,7 @@ def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
         finally:
             await client.close()
         items = [item for collection in found for item in collection.objects.values()]
-        return [Document(Place(CLUSTER, number), item) for number, item in enumerate(items, 1)]
+        return [Document(Location(CLUSTER, number), item) for number, item in enumerate(items, 1)]
 
     files = [kubeconfig] if kubeconfig is not None else kubeconfig_files(os.environ, Path.home())
     try:
@@ -122,23 +122,23 @@ def simulate(documents: Iterable[Document], judge: OfflineJudge, policies: Polic
             idle += 1
         elif judged := evaluate_object(evaluation, document, judge, policies.extractor, namespace):
             found.append(_Found(judged, controller_of(metadata(item)), pods_of(item)))
-    workloads: dict[tuple[str, str], Outcome] = {}
+    workloads: dict[tuple[str, str], EvaluationOutcome] = {}
     against: dict[_Key, list[_Against]] = defaultdict(list)
     for each in found:
         judged, root = each.judged, roots.of(each)
-        before = workloads.get((judged.namespace, root), Outcome.ALLOWED)
+        before = workloads.get((judged.namespace, root), EvaluationOutcome.ALLOWED)
         workloads[judged.namespace, root] = max(before, judged.outcome, key=_rank)
         for image, result in _against(judged):
             key = (judged.namespace, root, image.use.text, result.finding.policy, result.finding.rule)
             against[key].append(_Against(result, each))
-    broken = sum(outcome is Outcome.DENIED for outcome in workloads.values())
+    broken = sum(outcome is EvaluationOutcome.DENIED for outcome in workloads.values())
     return Simulation(evaluation, tuple(_breakages(against)), len(workloads), broken, idle)
 
 
 def _against(judged: ObjectEvaluation) -> Iterator[tuple[ImageEvaluation, PolicyEvaluation]]:
     for image in judged.images:
         for result in image.results:
-            if result.outcome is not Outcome.ALLOWED:
+            if result.outcome is not EvaluationOutcome.ALLOWED:
                 yield image, result
 
 
@@ -156,8 +156,8 @@ def _pods(results: Sequence[_Against]) -> int:
     return len(pods) or max(each.found.pods for each in results)
 
 
-def _rank(outcome: Outcome) -> int:
-    return [*Outcome].index(outcome)
+def _rank(outcome: EvaluationOutcome) -> int:
+    return [*EvaluationOutcome].index(outcome)
 
 
 class _Found(NamedTuple):

@@ -106,10 +106,11 @@ class LocalImageLookup:
         except ManifestUnknown:
             return _ABSENT
         config = await self._config(image.repository, record) if Need.CONFIG in needs else None
-        vouched = False  # a tag that pointed at the digest once is good, so that a Pod restarts when the tag has moved
+        # A tag that once pointed at the digest counts: a Pod can start again after its tag has moved.
+        tag_verified = False
         if Need.TAG in needs and image.tag is not None and image.digest is not None:
-            vouched = await self._metadata.was_tagged(image.repository, image.tag, image.digest)
-        return ImageFacts(True, record.digest, vouched, config)
+            tag_verified = await self._metadata.was_tagged(image.repository, image.tag, image.digest)
+        return ImageFacts(True, record.digest, tag_verified, config)
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
         """The tags that stand for the digest of an image of this registry, or once did, the present ones first.

@@ -9,9 +9,9 @@ import pytest
 from support.admission import body, containers, owned, pod, workload
 from trow.admission.image_extractor import ImageExtractor, whole
 from trow.admission.review import decode
-from trow.policy.decide import ImageRequest
 from trow.policy.paths import Path
 from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, Stage, UnreadableObject
+from trow.policy.verdict import ImageRequest
 
 Json = dict[str, Any]
 SUBJECTS: Final = ImageExtractor({})

@@ -14,10 +14,10 @@ from support.admission import NAMESPACE, REGISTRY, Gatekeeper, containers, pod, 
 from support.verdicts import NOW, OTHER, SHA256, pattern, policy_exception, required
 from trow.policy.aliases import aliases_of, under_all_names
 from trow.policy.changes import prefixes_of
-from trow.policy.decide import Rules
 from trow.policy.pods import ImageUse, Kind
-from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy, Rule
-from trow.policytools.judging import ClusterSettings, OfflineJudge, Outcome, worst
+from trow.policy.rules import CLUSTER, Effect, ImageRule, Mode, Mutations, Policy
+from trow.policy.verdict import Rules
+from trow.policytools.judging import ClusterSettings, EvaluationOutcome, OfflineJudge, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ PATTERNS: Final = st.builds(
     st.sampled_from(["", "", "", SHA256, OTHER]),
 ) | st.builds(pattern, st.sampled_from([REGISTRY, "docker.io", "*"]), st.just("**"), st.sampled_from(["v1", "v*"]))
 RULES: Final = st.builds(
-    Rule, st.just("r"), st.sampled_from(Effect), st.lists(PATTERNS, min_size=1, max_size=2).map(tuple)
+    ImageRule, st.just("r"), st.sampled_from(Effect), st.lists(PATTERNS, min_size=1, max_size=2).map(tuple)
 )
 POLICIES: Final = st.builds(
     Policy,
@@ -114,13 +114,13 @@ async def runs(cluster: Gatekeeper, kind: Kind, name: str) -> bool:
     return kind == POD or (await cluster.validate(made)).allowed
 
 
-def said(rules: Rules, setting: ClusterSettings | None, kind: Kind, name: str) -> Outcome:
+def said(rules: Rules, setting: ClusterSettings | None, kind: Kind, name: str) -> EvaluationOutcome:
     use = ImageUse("", "container", name)
     return worst(result.outcome for result in OfflineJudge(rules, NOW, setting).evaluate(NAMESPACE, kind, use))
 
 
-def agree(outcome: Outcome, *, runs: bool) -> bool:
-    return outcome is Outcome.UNDECIDED or (outcome is not Outcome.DENIED) is runs
+def agree(outcome: EvaluationOutcome, *, runs: bool) -> bool:
+    return outcome is EvaluationOutcome.UNDECIDED or (outcome is not EvaluationOutcome.DENIED) is runs
 
 
 @pytest.mark.slow
@@ -141,55 +141,55 @@ def policy(**members: Any) -> Rules:
 
 
 PINNING: Final = policy(require=required(digest=True), mutate=Mutations(pin_digests=True))
-OURS: Final = Rule("ours", Effect.ALLOW, (pattern(REGISTRY),))
+OURS: Final = ImageRule("ours", Effect.ALLOW, (pattern(REGISTRY),))
 RENAMING: Final = policy(default=Effect.DENY, rules=(OURS,), mutate=Mutations(pull_through=True))
 
 
 @pytest.mark.parametrize(
     ("rules", "name", "setting", "outcome"),
     [
-        (PINNING, f"{REGISTRY}/team/app:v1", KNOWN, Outcome.UNDECIDED),
-        (PINNING, f"{REGISTRY}/team/app:v1", None, Outcome.UNDECIDED),
-        (PINNING, f"{REGISTRY}/team/app@{SHA256}", KNOWN, Outcome.ALLOWED),
+        (PINNING, f"{REGISTRY}/team/app:v1", KNOWN, EvaluationOutcome.UNDECIDED),
+        (PINNING, f"{REGISTRY}/team/app:v1", None, EvaluationOutcome.UNDECIDED),
+        (PINNING, f"{REGISTRY}/team/app@{SHA256}", KNOWN, EvaluationOutcome.ALLOWED),
         # Only what is in this registry is pinned.
-        (PINNING, "quay.io/acme/app:v1", KNOWN, Outcome.DENIED),
-        (PINNING, "quay.io/acme/app:v1", None, Outcome.UNDECIDED),
-        (RENAMING, "nginx:1.27", KNOWN, Outcome.ALLOWED),
-        (RENAMING, "nginx:1.27", None, Outcome.UNDECIDED),
-        (RENAMING, "quay.io/acme/app:v1", KNOWN, Outcome.DENIED),
-        (RENAMING, f"{REGISTRY}/team/app:v1", None, Outcome.ALLOWED),
+        (PINNING, "quay.io/acme/app:v1", KNOWN, EvaluationOutcome.DENIED),
+        (PINNING, "quay.io/acme/app:v1", None, EvaluationOutcome.UNDECIDED),
+        (RENAMING, "nginx:1.27", KNOWN, EvaluationOutcome.ALLOWED),
+        (RENAMING, "nginx:1.27", None, EvaluationOutcome.UNDECIDED),
+        (RENAMING, "quay.io/acme/app:v1", KNOWN, EvaluationOutcome.DENIED),
+        (RENAMING, f"{REGISTRY}/team/app:v1", None, EvaluationOutcome.ALLOWED),
     ],
 )
 def test_changes_are_made_before_it_is_judged(
-    rules: Rules, name: str, setting: ClusterSettings | None, outcome: Outcome
+    rules: Rules, name: str, setting: ClusterSettings | None, outcome: EvaluationOutcome
 ) -> None:
     assert said(rules, setting, POD, name) is outcome
 
 
 def test_what_no_digest_can_change_is_decided() -> None:
-    denying = Rule("no", Effect.DENY, (pattern("quay.io"),))
+    denying = ImageRule("no", Effect.DENY, (pattern("quay.io"),))
     rules = policy(rules=(denying,), require=required(digest=True), mutate=Mutations(pin_digests=True))
-    assert said(rules, None, POD, "quay.io/acme/app:v1") is Outcome.DENIED
+    assert said(rules, None, POD, "quay.io/acme/app:v1") is EvaluationOutcome.DENIED
 
 
 @pytest.mark.parametrize("asked", [required(exists=True), required(max_age=60.0), required(platforms=("linux/amd64",))])
 def test_images_of_other_registries_are_not_in_this_one(asked: tuple[Requirement, ...]) -> None:
     rules = policy(require=asked)
-    assert said(rules, KNOWN, POD, "quay.io/acme/app:v1") is Outcome.DENIED
-    assert said(rules, KNOWN, POD, f"{REGISTRY}/team/app:v1") is Outcome.UNDECIDED
-    assert said(rules, None, POD, "quay.io/acme/app:v1") is Outcome.UNDECIDED
+    assert said(rules, KNOWN, POD, "quay.io/acme/app:v1") is EvaluationOutcome.DENIED
+    assert said(rules, KNOWN, POD, f"{REGISTRY}/team/app:v1") is EvaluationOutcome.UNDECIDED
+    assert said(rules, None, POD, "quay.io/acme/app:v1") is EvaluationOutcome.UNDECIDED
 
 
 def test_a_rule_about_a_digest_may_be_about_the_one_that_a_tag_gets() -> None:
-    denying = Rule("no", Effect.DENY, (pattern(REGISTRY, "team/**", digest=SHA256),))
+    denying = ImageRule("no", Effect.DENY, (pattern(REGISTRY, "team/**", digest=SHA256),))
     rules = policy(rules=(denying,), mutate=Mutations(pin_digests=True))
-    assert said(rules, KNOWN, POD, f"{REGISTRY}/team/app:v1") is Outcome.UNDECIDED
-    assert said(rules, KNOWN, POD, f"{REGISTRY}/other/app:v1") is Outcome.ALLOWED
+    assert said(rules, KNOWN, POD, f"{REGISTRY}/team/app:v1") is EvaluationOutcome.UNDECIDED
+    assert said(rules, KNOWN, POD, f"{REGISTRY}/other/app:v1") is EvaluationOutcome.ALLOWED
 
 
 @pytest.mark.parametrize("controllers", [Mode.ENFORCE, Mode.WARN, Mode.IGNORE])
 def test_what_makes_pods_is_judged_by_the_names_that_they_get(controllers: Mode) -> None:
     strict = policy(default=Effect.DENY, rules=(OURS,), controllers=controllers, mutate=Mutations(pull_through=True))
     for kind in (POD, DEPLOYMENT, JOB):
-        assert said(strict, KNOWN, kind, "nginx:1.27") is Outcome.ALLOWED
-        assert said(strict, KNOWN, kind, "quay.io/acme/app:v1") is Outcome.DENIED
+        assert said(strict, KNOWN, kind, "nginx:1.27") is EvaluationOutcome.ALLOWED
+        assert said(strict, KNOWN, kind, "quay.io/acme/app:v1") is EvaluationOutcome.DENIED

@@ -11,8 +11,8 @@ from trow.admission.policy_store import PolicyStore
 from trow.admission.ports import NotConfigured, NotReady
 from trow.policy import configured
 from trow.policy import resources as manifests
-from trow.policy.decide import Rules
 from trow.policy.rules import Effect
+from trow.policy.verdict import Rules
 
 if TYPE_CHECKING:
     from trow.policy.rules import Policy

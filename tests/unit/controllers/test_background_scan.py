@@ -25,9 +25,9 @@ from trow.kube.errors import Forbidden
 from trow.kube.objects import Objects
 from trow.oci.digest import Digest
 from trow.oci.errors import Unavailable
-from trow.policy.decide import ImageRequest, Rules, Verdict, judge
 from trow.policy.facts import ImageFacts
 from trow.policy.resources import policy_of
+from trow.policy.verdict import ImageRequest, Rules, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from support.apiserver import Answer, Asked
     from trow.controllers.policies import Enforcement, PolicyObject
-    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
+    from trow.policy.verdict import PolicyException
 
 BASE: Final = "/apis/policy.trow.io/v1alpha1"
 RESOURCES: Final = {CLUSTER_POLICY: "clusterimagepolicies", POLICY: "imagepolicies", EXCEPTION: "policyexceptions"}
@@ -190,7 +190,7 @@ async def test_a_policy_that_cannot_be_read_counts_as_it_was_until_it_is_deleted
         put(shelf, POLICY, policy(default="Allow", rulez=[]))
         await eventually(lambda: following.policies)
         (closed,) = following.policies
-        assert closed.decide(OURS)[0] is Effect.DENY
+        assert closed.evaluate(OURS)[0] is Effect.DENY
         assert (closed.namespace, closed.mode) == ("team-a", Mode.ENFORCE)
 
 

@@ -163,12 +163,12 @@ async def test_what_is_not_http_is_told() -> None:
 async def test_a_certificate_that_is_not_trusted_is_told_until_it_is() -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    ignore_tag = ssl.create_default_context()
+    authority.configure_trust(ignore_tag)
     async with serving(Server(), context) as server, HttpClient() as client:
         with pytest.raises(NotTrusted, match=r"a certificate that is not trusted \(.+\)"):
             await client.request("GET", server.url, seconds=5, most_bytes=2)
-        client.tls = trusting
+        client.tls = ignore_tag
         assert (await client.request("GET", server.url, seconds=5, most_bytes=2)).body == b"ok"
 
 

@@ -5,10 +5,10 @@ import pytest
 from support.verdicts import allow, cluster_policy, pattern, standing
 from trow.policy import configured, images
 from trow.policy.aliases import Alias, aliases_of, under_all_names
-from trow.policy.decide import ImageRequest, Rules, judge
 from trow.policy.images import parse
 from trow.policy.pods import ImageUse
-from trow.policy.rules import Effect, Policy, Where
+from trow.policy.rules import Effect, Policy, RunContext
+from trow.policy.verdict import ImageRequest, Rules, judge
 
 HUB = {"docker.io": "registry.example.com/f/docker.io", "quay.io:443": "registry.example.com/f/quay"}
 
@@ -60,15 +60,15 @@ def test_images_of_the_namespace_have_either_name() -> None:
     own = cluster_policy(allow("own", pattern("quay.io", "$namespace/**")))
     named = under_all_names(own, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
     for text in ("quay.io/team-a/app", "registry.example.com/f/quay.io/team-a/app"):
-        assert named.decide(parse(text), Where("team-a"))[0] is Effect.ALLOW
-        assert named.decide(parse(text), Where("team-b"))[0] is Effect.DENY
+        assert named.evaluate(parse(text), RunContext("team-a"))[0] is Effect.ALLOW
+        assert named.evaluate(parse(text), RunContext("team-b"))[0] is Effect.DENY
 
 
 def test_exceptions_of_a_policy_are_about_either_name() -> None:
     policy = cluster_policy(exceptions=(standing(pattern("quay.io", "agent")),))
     named = under_all_names(policy, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
     for text in ("quay.io/agent:1", "registry.example.com/f/quay.io/agent:1"):
-        assert named.facing(parse(text), Where("team-a"))[1] is not None
+        assert named.after_exceptions(parse(text), RunContext("team-a"))[1] is not None
 
 
 def test_without_aliases_a_policy_is_what_it_was() -> None:

@@ -86,7 +86,7 @@ def test_what_an_entry_says(entry: str, expected: list[ImagePattern]) -> None:
     ],
 )
 def test_which_images_an_entry_covers(entry: str, text: str, expected: bool) -> None:  # noqa: FBT001
-    assert any(each.covers(parse(text), trusting=True) for each in patterns_of(entry)) is expected
+    assert any(each.covers(parse(text), ignore_tag=True) for each in patterns_of(entry)) is expected
 
 
 @given(TEXTS)
@@ -94,10 +94,10 @@ def test_an_image_is_covered_by_each_of_its_beginnings(text: str) -> None:
     image = parse(text)
     parts = image.repository.split("/")
     entries = [f"{image.registry}/{'/'.join(parts[:end])}" for end in range(1, len(parts) + 1)]
-    assert any(each.covers(image, trusting=True) for each in patterns_of(image.registry))
+    assert any(each.covers(image, ignore_tag=True) for each in patterns_of(image.registry))
     for entry in entries:
-        assert any(each.covers(image, trusting=True) for each in patterns_of(entry))
-        assert not any(each.covers(image, trusting=True) for each in patterns_of(f"{entry}-evil"))
+        assert any(each.covers(image, ignore_tag=True) for each in patterns_of(entry))
+        assert not any(each.covers(image, ignore_tag=True) for each in patterns_of(f"{entry}-evil"))
 
 
 # What is refused
@@ -174,7 +174,7 @@ def test_the_mode_of_the_configuration() -> None:
 def test_what_the_configuration_says(
     default: Effect, allowed: list[str], denied: list[str], text: str, expected: Effect
 ) -> None:
-    assert policy_of(default, allowed, denied).decide(parse(text))[0] is expected
+    assert policy_of(default, allowed, denied).evaluate(parse(text))[0] is expected
 
 
 def test_an_entry_that_cannot_be_read_is_an_error_of_the_whole() -> None:

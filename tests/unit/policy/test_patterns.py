@@ -123,13 +123,13 @@ def test_a_registry_has_one_form(written: str, read: str) -> None:
 )
 def test_which_versions_a_pattern_covers(tag: str, digest: str, text: str, allows: bool, denies: bool) -> None:  # noqa: FBT001
     wanted = pattern("q.io", "x", tag, digest)
-    assert wanted.covers(parse(text), trusting=True) is allows
-    assert wanted.covers(parse(text), trusting=False) is denies
+    assert wanted.covers(parse(text), ignore_tag=True) is allows
+    assert wanted.covers(parse(text), ignore_tag=False) is denies
 
 
 @given(PATTERNS, IMAGES)
 def test_what_would_permit_an_image_would_forbid_it_too(wanted: ImagePattern, image: ImageReference) -> None:
-    assert wanted.covers(image, trusting=False) or not wanted.covers(image, trusting=True)
+    assert wanted.covers(image, ignore_tag=False) or not wanted.covers(image, ignore_tag=True)
 
 
 # All parts together
@@ -163,7 +163,7 @@ def test_what_would_permit_an_image_would_forbid_it_too(wanted: ImagePattern, im
     ],
 )
 def test_which_names_a_pattern_covers(registry: str, repository: str, text: str, expected: bool) -> None:  # noqa: FBT001
-    assert pattern(registry, repository).covers(parse(text), trusting=True) is expected
+    assert pattern(registry, repository).covers(parse(text), ignore_tag=True) is expected
 
 
 @given(TEXTS)
@@ -171,7 +171,7 @@ def test_a_name_written_as_a_pattern_covers_the_name(text: str) -> None:
     image = parse(text)
     version = {"digest": image.digest} if image.digest else {"tag": str(image.tag)}
     wanted = pattern(image.registry, image.repository, **version)
-    assert wanted.covers(image, trusting=True)
+    assert wanted.covers(image, ignore_tag=True)
 
 
 def test_a_pattern_of_a_registry_alone_is_all_it_has() -> None:
@@ -286,7 +286,7 @@ def test_repositories_that_are_refused(repository: str) -> None:
 @given(GLOBS)
 def test_globs_of_repositories_that_some_name_is_like_are_read(glob: str) -> None:
     like = glob.replace("**", "x").replace("*", "x").replace("$namespace", "team-a")
-    assert pattern("quay.io", glob).covers(parse(f"quay.io/{like}"), trusting=True, namespace="team-a")
+    assert pattern("quay.io", glob).covers(parse(f"quay.io/{like}"), ignore_tag=True, namespace="team-a")
 
 
 @pytest.mark.parametrize("tag", ["", ".1", "-1", "a b", "a/b", "a:b", "é", "1\n", "v**", "**", "?", "t" * 129])

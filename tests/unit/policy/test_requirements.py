@@ -10,16 +10,16 @@ import pytest
 from support.policies import CLUSTER_POLICY, document
 from support.verdicts import NOW, cluster_policy, pod, required
 from trow.policy import requirements
-from trow.policy.decide import Rules, asks_about, judge
 from trow.policy.facts import ImageConfig, ImageFacts, Need
 from trow.policy.images import parse
 from trow.policy.pods import ImageUse, Kind
 from trow.policy.requirements import REQUIREMENTS, AlwaysPulled, Candidate, Objection, Requirement
 from trow.policy.resources import ManifestError, policy_of
-from trow.policy.rules import CLUSTER, Effect, Policy, Where
+from trow.policy.rules import CLUSTER, Effect, Policy, RunContext
 from trow.policy.vap.export import compile_policy
+from trow.policy.verdict import Rules, asks_about, judge
 from trow.policytools.explain import explain
-from trow.policytools.judging import OfflineJudge, Outcome
+from trow.policytools.judging import EvaluationOutcome, OfflineJudge
 from trow.policytools.loading import Policies
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_each_is_compiled_or_the_api_server_could_not_know(requirement: type[Req
 @each_requirement
 def test_each_is_explained(requirement: type[Requirement]) -> None:
     policy = read(requirement.field(), WRITTEN[requirement.field()])
-    _, lines = explain(Policies(Rules((policy,)), None), Where("team-a"), "nginx:1", NOW)  # type: ignore[arg-type]
+    _, lines = explain(Policies(Rules((policy,)), None), RunContext("team-a"), "nginx:1", NOW)  # type: ignore[arg-type]
     assert [line for line in lines if line.startswith(f"  {requirement.name}: ")]
 
 
@@ -132,7 +132,7 @@ def test_one_more_requirement_takes_one_class() -> None:
         (found,) = judge(rules, request, {NGINX: facts}, NOW).findings
         assert (found.allowed, found.unknown) == (allowed, unknown)
     (result,) = OfflineJudge(rules, NOW).evaluate("team-a", Kind("", "Pod"), request.uses[0])
-    assert (result.outcome, result.finding.rule) == (Outcome.UNDECIDED, "require.small")
+    assert (result.outcome, result.finding.rule) == (EvaluationOutcome.UNDECIDED, "require.small")
     assert compile_policy(policy).left_out == ("require.small: the API server does not know how large an image is",)
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from support.verdicts import SHA256, SHA512, allow, deny, pattern, required
-from trow.policy.decide import PolicyException
 from trow.policy.pods import UsedBy
 from trow.policy.requirements import age_of
 from trow.policy.resources import ManifestError, duration_of, exception_of, is_ours, policy_of
@@ -27,6 +26,7 @@ from trow.policy.rules import (
     StandingException,
 )
 from trow.policy.selectors import LabelRequirement, Operator, Selector
+from trow.policy.verdict import PolicyException
 
 if TYPE_CHECKING:
     from support.policies import Document

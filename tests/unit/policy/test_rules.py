@@ -16,13 +16,13 @@ from trow.policy.rules import (
     CONFIGURED,
     NAMESPACED,
     Effect,
+    ImageRule,
     Index,
     Mode,
     Mutations,
     Namespaces,
     Policy,
-    Rule,
-    Where,
+    RunContext,
 )
 
 if TYPE_CHECKING:
@@ -187,42 +187,42 @@ DRAFTS = pattern("registry.example.com", "team-a/drafts/**")
     ],
 )
 def test_what_the_rules_of_a_policy_say(
-    rules: tuple[Rule, ...], default: Effect, text: str, effect: Effect, name: str | None
+    rules: tuple[ImageRule, ...], default: Effect, text: str, effect: Effect, name: str | None
 ) -> None:
-    said, rule = cluster_policy(*rules, default=default).decide(parse(text))
+    said, rule = cluster_policy(*rules, default=default).evaluate(parse(text))
     assert (said, rule.name if rule else None) == (effect, name)
 
 
-def walk(rules: list[Rule], image: ImageReference, where: Where, *, trusting: bool) -> Rule | None:
+def walk(rules: list[ImageRule], image: ImageReference, where: RunContext, *, ignore_tag: bool) -> ImageRule | None:
     """All rules in order: what an index has to find."""
 
     def covers(each: ImagePattern) -> bool:
-        return each.covers(image, trusting=trusting, namespace=where.namespace)
+        return each.covers(image, ignore_tag=ignore_tag, namespace=where.namespace)
 
     return next((rule for rule in rules if rule.concerns(where) and any(map(covers, rule.patterns))), None)
 
 
 @given(st.lists(RULES, max_size=8), IMAGES, PLACES, st.booleans())
 def test_an_index_finds_what_walking_all_rules_finds(
-    rules: list[Rule],
+    rules: list[ImageRule],
     image: ImageReference,
-    where: Where,
-    trusting: bool,  # noqa: FBT001
+    where: RunContext,
+    ignore_tag: bool,  # noqa: FBT001
 ) -> None:
-    assert Index(rules).find(image, where, trusting=trusting) is walk(rules, image, where, trusting=trusting)
+    assert Index(rules).find(image, where, ignore_tag=ignore_tag) is walk(rules, image, where, ignore_tag=ignore_tag)
 
 
 @given(POLICIES, IMAGES, PLACES)
-def test_a_policy_says_what_its_rules_say_one_by_one(policy: Policy, image: ImageReference, where: Where) -> None:
+def test_a_policy_says_what_its_rules_say_one_by_one(policy: Policy, image: ImageReference, where: RunContext) -> None:
     by_effect = {effect: [rule for rule in policy.rules if rule.effect is effect] for effect in Effect}
-    denying = walk(by_effect[Effect.DENY], image, where, trusting=False)
-    allowing = walk(by_effect[Effect.ALLOW], image, where, trusting=True)
+    denying = walk(by_effect[Effect.DENY], image, where, ignore_tag=False)
+    allowing = walk(by_effect[Effect.ALLOW], image, where, ignore_tag=True)
     if denying:
-        assert policy.decide(image, where) == (Effect.DENY, denying)
+        assert policy.evaluate(image, where) == (Effect.DENY, denying)
     elif allowing:
-        assert policy.decide(image, where) == (Effect.ALLOW, allowing)
+        assert policy.evaluate(image, where) == (Effect.ALLOW, allowing)
     else:
-        assert policy.decide(image, where) == (policy.default, None)
+        assert policy.evaluate(image, where) == (policy.default, None)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_rule_may_be_about_some_kinds_of_containers(used_by: UsedBy | None, al
         (deny("a", pattern("q.io"), used_by=some), denies),
     ):
         other = Effect.DENY if rule.effect is Effect.ALLOW else Effect.ALLOW
-        said = cluster_policy(rule, default=other).decide(parse("q.io/a"), Where("team-a", used_by))
+        said = cluster_policy(rule, default=other).evaluate(parse("q.io/a"), RunContext("team-a", used_by))
         assert said == ((rule.effect, rule) if wanted else (other, None))
 
 
@@ -269,20 +269,20 @@ OWN: Final = cluster_policy(allow("own", pattern("q.io", "$namespace/**"), patte
 )
 def test_a_rule_may_be_about_images_of_the_namespace(namespace: str, text: str, allowed: bool) -> None:  # noqa: FBT001
     """Where the namespace is not known it lets nothing in, and what is no name of one is no glob either."""
-    assert OWN.decide(parse(text), Where(namespace))[0] is (Effect.ALLOW if allowed else Effect.DENY)
-    assert OWN.decide(parse(text))[0] is Effect.DENY
+    assert OWN.evaluate(parse(text), RunContext(namespace))[0] is (Effect.ALLOW if allowed else Effect.DENY)
+    assert OWN.evaluate(parse(text))[0] is Effect.DENY
 
 
 @given(POLICIES, RULES, IMAGES)
-def test_one_more_rule_that_denies_allows_nothing_more(policy: Policy, rule: Rule, image: ImageReference) -> None:
+def test_one_more_rule_that_denies_allows_nothing_more(policy: Policy, rule: ImageRule, image: ImageReference) -> None:
     more = replace(policy, rules=(replace(rule, effect=Effect.DENY), *policy.rules))
-    if policy.decide(image)[0] is Effect.DENY:
-        assert more.decide(image)[0] is Effect.DENY
+    if policy.evaluate(image)[0] is Effect.DENY:
+        assert more.evaluate(image)[0] is Effect.DENY
 
 
 def test_policies_are_compared_by_what_they_say() -> None:
     one, two = cluster_policy(allow("ours", OURS)), cluster_policy(allow("ours", OURS))
-    one.decide(parse("nginx"))
+    one.evaluate(parse("nginx"))
     assert one == two
     assert hash(one) == hash(two)
     assert one != replace(two, mode=Mode.WARN)

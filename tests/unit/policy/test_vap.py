@@ -15,7 +15,6 @@ from support.spellings import OTHER, SHA256, compared, names, pattern
 from trow.lib.globs import matches
 from trow.policy import images
 from trow.policy.configured import policy_of as configured_policy
-from trow.policy.decide import PolicyException
 from trow.policy.images import InvalidImage
 from trow.policy.patterns import ImagePattern
 from trow.policy.resources import policy_of
@@ -23,6 +22,7 @@ from trow.policy.rules import Effect
 from trow.policy.vap import expressions
 from trow.policy.vap.export import BINDING, EXCEPTIONS, LARGEST, POLICY, STATIC, compile_policy, name_of
 from trow.policy.vap.expressions import HEADS, any_of, expression_of, glob, whole
+from trow.policy.verdict import PolicyException
 
 if TYPE_CHECKING:
     from trow.policy.rules import Policy
@@ -117,16 +117,16 @@ def test_addresses_are_read_in_every_spelling(address: ipaddress.IPv6Address, sp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("trusting", [True, False])
-def test_patterns_cover_what_they_cover_here(seed: int, trusting: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("ignore_tag", [True, False])
+def test_patterns_cover_what_they_cover_here(seed: int, ignore_tag: bool) -> None:  # noqa: FBT001
     chance = random.Random(seed)
     patterns = [ImagePattern.parse(**pattern(chance, in_namespaces=True)) for _ in range(200)]
     parsed = {compared(image): image for text in names(seed, 1000) if parses(text) for image in [images.parse(text)]}
     counted: Counter[bool] = Counter()
     for each in patterns:
-        expression = expression_of(each, trusting=trusting)
+        expression = expression_of(each, ignore_tag=ignore_tag)
         expected = {
-            name for name, image in parsed.items() if each.covers(image, trusting=trusting, namespace=NAMESPACE)
+            name for name, image in parsed.items() if each.covers(image, ignore_tag=ignore_tag, namespace=NAMESPACE)
         }
         assert {name for name in parsed if found(expression, name)} == expected, each
         assert {name for name in parsed if like(whole([expression]), name)} == expected, each
@@ -138,10 +138,10 @@ def test_patterns_cover_what_they_cover_here(seed: int, trusting: bool) -> None:
 def test_several_patterns_cover_what_any_of_them_does(seed: int) -> None:
     chance = random.Random(seed)
     patterns = [ImagePattern.parse(**pattern(chance)) for _ in range(5)]
-    expression = whole(expression_of(each, trusting=True) for each in patterns)
+    expression = whole(expression_of(each, ignore_tag=True) for each in patterns)
     for text in filter(parses, names(seed, 500)):
         image = images.parse(text)
-        assert like(expression, compared(image)) == any(each.covers(image, trusting=True) for each in patterns), text
+        assert like(expression, compared(image)) == any(each.covers(image, ignore_tag=True) for each in patterns), text
 
 
 @given(st.text("a*-", max_size=6), st.text("a-", max_size=8))

@@ -8,7 +8,7 @@ import pytest
 
 from trow.policy.rules import CLUSTER, NAMESPACED, Effect, Mutations, Namespaces, Policy
 from trow.policy.selectors import LabelRequirement, Operator, Selector
-from trow.policy.vap.regions import EVERYWHERE, NOWHERE, Changes, about, all_of, any_of, by_names
+from trow.policy.vap.regions import EVERYWHERE, NOWHERE, MutatedNamespaces, about, all_of, any_of, by_names
 
 PINNING = Mutations(pin_digests=True)
 
@@ -43,7 +43,7 @@ ALL = of_cluster("*", mutate=Mutations())
 def test_where_other_policies_change_pods_that_one_is_about(
     policy: Policy, others: list[Policy], expected: str
 ) -> None:
-    assert Changes(others).where(policy) == expected
+    assert MutatedNamespaces(others).where(policy) == expected
 
 
 def test_labels_are_told_by_the_names_that_are_known() -> None:

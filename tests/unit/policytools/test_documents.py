@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trow.policytools import documents
-from trow.policytools.documents import STDIN, Place, UnreadableFile, objects, read
+from trow.policytools.documents import STDIN, Location, UnreadableFile, objects, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,7 +146,7 @@ def test_items_that_are_no_list_are_refused(tmp_path: Path, items: str) -> None:
 
 
 def test_places_in_words() -> None:
-    assert [str(Place("a.yaml")), str(Place("a.yaml", 2)), str(Place("-", 2, 0))] == [
+    assert [str(Location("a.yaml")), str(Location("a.yaml", 2)), str(Location("-", 2, 0))] == [
         "a.yaml",
         "a.yaml, document 2",
         "standard input, document 2, items[0]",

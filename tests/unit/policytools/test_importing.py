@@ -12,7 +12,7 @@ from trow.lib.globs import matches
 from trow.policy import images
 from trow.policy.pods import UsedBy
 from trow.policy.resources import policy_of
-from trow.policy.rules import Effect, Where
+from trow.policy.rules import Effect, RunContext
 from trow.policytools.documents import UnreadableFile
 from trow.policytools.importing import SOURCES, RemarkKind, connaisseur, import_policies, kyverno, trow
 from trow.policytools.importing.drafts import ImportResult
@@ -163,7 +163,7 @@ def policy_from(drafts: Sequence[Any]) -> Policy | None:
 
 
 def allowed(policy: Policy | None, image: images.ImageReference) -> bool:
-    return policy is None or policy.decide(image)[0] is Effect.ALLOW
+    return policy is None or policy.evaluate(image)[0] is Effect.ALLOW
 
 
 @pytest.mark.slow
@@ -743,9 +743,9 @@ def test_each_kind_of_container_may_have_what_kyverno_let_it_have(wanted: dict[U
     assert result.drafts or set(wanted.values()) == {"*"}
     for kind in list(UsedBy)[:3]:
         for text in ("a.io/x:1", "a.io/y/z:latest", "b.io/x:1", "b.io/y/z:latest", "c.io/x:1"):
-            where = Where("team-a", kind)
+            where = RunContext("team-a", kind)
             found = [policy_of(draft.manifest()) for draft in result.drafts]
-            lets = all(each.decide(images.parse(text), where)[0] is Effect.ALLOW for each in found)
+            lets = all(each.evaluate(images.parse(text), where)[0] is Effect.ALLOW for each in found)
             assert lets is kyverno_lets(text, wanted.get(kind, "*")), (kind, text)
 
 

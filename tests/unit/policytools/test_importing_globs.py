@@ -216,7 +216,7 @@ def meaning_or_skip(made: Callable[[], Translation]) -> Translation:
 @given(glob=texts, image=pictures, form=forms)
 def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form: NameForm) -> None:
     translation = meaning_or_skip(lambda: translation_of(glob, form, for_allow=True))
-    covered = any(pattern.covers(image, trusting=True) for pattern in translation.patterns)
+    covered = any(pattern.covers(image, ignore_tag=True) for pattern in translation.patterns)
     if covered and not any(ALONE in remark for remark in translation.remarks):
         # A digest is the same whatever tag stands beside it.
         assert like(glob, image, form) or glob.endswith(DIGEST)
@@ -229,7 +229,7 @@ def test_a_glob_never_allows_more(glob: str, image: images.ImageReference, form:
 @given(glob=texts, image=pictures, form=forms)
 def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form: NameForm) -> None:
     translation = meaning_or_skip(lambda: translation_of(glob, form, for_allow=False))
-    covered = any(pattern.covers(image, trusting=False) for pattern in translation.patterns)
+    covered = any(pattern.covers(image, ignore_tag=False) for pattern in translation.patterns)
     if like(glob, image, form) and not (image.digest and any(PART in remark for remark in translation.remarks)):
         assert covered
     if not translation.remarks and image.digest is None:
@@ -242,12 +242,12 @@ def test_a_glob_never_denies_less(glob: str, image: images.ImageReference, form:
 def test_a_prefix_never_allows_more_nor_denies_less(entry: str, image: images.ImageReference, form: NameForm) -> None:
     raw = like(f"{entry}*", image, form)
     allowing = meaning_or_skip(lambda: translation_of_prefix(entry, form, for_allow=True))
-    covered = any(pattern.covers(image, trusting=True) for pattern in allowing.patterns)
+    covered = any(pattern.covers(image, ignore_tag=True) for pattern in allowing.patterns)
     if covered and not any(ALONE in remark for remark in allowing.remarks):
         assert raw
     denying = meaning_or_skip(lambda: translation_of_prefix(entry, form, for_allow=False))
     if raw:
-        assert any(pattern.covers(image, trusting=False) for pattern in denying.patterns)
+        assert any(pattern.covers(image, ignore_tag=False) for pattern in denying.patterns)
 
 
 @given(glob=texts, image=pictures, form=forms)

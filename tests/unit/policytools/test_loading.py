@@ -15,7 +15,7 @@ from trow.policytools.documents import UnreadableFile
 from trow.policytools.loading import policies_from
 
 if TYPE_CHECKING:
-    from trow.policy.decide import Rules
+    from trow.policy.verdict import Rules
 
 HEAD = "apiVersion: policy.trow.io/v1alpha1\n"
 CLUSTER = f"{HEAD}kind: ClusterImagePolicy\nmetadata: {{name: one}}\nspec: {{default: Deny}}\n"
@@ -70,8 +70,8 @@ def test_the_policy_of_a_configuration(tmp_path: Path, monkeypatch: pytest.Monke
     file.write_text("log: {level: debug}\nimage_validation: {default: Deny, allow: [quay.io/a/], mode: audit}\n")
     (policy,) = rules_from(file).policies
     assert (policy.title, policy.mode) == ("image_validation", Mode.AUDIT)
-    assert policy.decide(images.parse("quay.io/a/b"))[0] is Effect.ALLOW
-    assert policy.decide(images.parse("quay.io/b"))[0] is Effect.DENY
+    assert policy.evaluate(images.parse("quay.io/a/b"))[0] is Effect.ALLOW
+    assert policy.evaluate(images.parse("quay.io/b"))[0] is Effect.DENY
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ admission:
     )
     found = policies_from([tmp_path])
     (policy,) = found.rules.policies
-    assert policy.decide(images.parse("registry.example.com/f/quay.io/a/b"))[0] is Effect.ALLOW
-    assert policy.decide(images.parse("registry.example.com/a/b"))[0] is Effect.DENY
+    assert policy.evaluate(images.parse("registry.example.com/f/quay.io/a/b"))[0] is Effect.ALLOW
+    assert policy.evaluate(images.parse("registry.example.com/a/b"))[0] is Effect.DENY
     assert found.excluded == ("kube-system",)
     rollout = {"spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}}
     assert [use.text for use in found.extractor.uses(Kind("argoproj.io", "Rollout"), rollout)] == ["a"]

@@ -78,7 +78,7 @@ async def test_an_image(known: LocalImageLookup, metadata: EmbeddedMetadata) -> 
     wanted = ImageFacts(True, digest(image.digest), config=ImageConfig(seconds(MADE), ("linux/amd64",)))
     for reference in ("", ":v1", f"@{image.digest}"):
         assert await facts(known, reference) == wanted
-    assert await facts(known, f":v1@{image.digest}") == replace(wanted, vouched=True)
+    assert await facts(known, f":v1@{image.digest}") == replace(wanted, tag_verified=True)
     assert await facts(known, f":v2@{image.digest}") == wanted
     assert await facts(known, registry="localhost:5000") == wanted
 
@@ -89,9 +89,9 @@ async def test_only_what_is_needed_is_looked_up(known: LocalImageLookup, metadat
     named = parse(f"{HERE}/{NAME}:v1@{image.digest}")
     for need in (Need.EXISTENCE, Need.DIGEST):
         assert await known.facts(named, [need]) == ImageFacts(exists=True, digest=digest(image.digest))
-    assert (await known.facts(named, [Need.TAG])).vouched
+    assert (await known.facts(named, [Need.TAG])).tag_verified
     found = await known.facts(named, [Need.CONFIG])
-    assert (found.vouched, found.config) == (False, ImageConfig(seconds(MADE), ("linux/amd64",)))
+    assert (found.tag_verified, found.config) == (False, ImageConfig(seconds(MADE), ("linux/amd64",)))
 
 
 async def test_beside_a_digest_a_tag_says_nothing(known: LocalImageLookup, metadata: EmbeddedMetadata) -> None:

@@ -33,8 +33,8 @@ from trow.policy.vap.regions import EVERYWHERE, NOWHERE, names_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from trow.policy.decide import PolicyException
     from trow.policy.rules import Policy
+    from trow.policy.verdict import PolicyException
 
 Manifest: TypeAlias = "Mapping[str, object]"
 
@@ -111,7 +111,7 @@ def compile_policy(
 def _left_out(policy: Policy, changed: str) -> Iterator[str]:
     unknown = "the API server does not know"
     yield from (f"{each.name}: {unknown} {each.unknown}" for each in policy.require if not each.cel)
-    if policy.hinges_on_tags:
+    if policy.depends_on_tags:
         yield f"tag beside digest: {unknown} whether the tag stands for the digest, and believes it"
     if changed != NOWHERE and policy.controllers is not Mode.IGNORE:
         yield f"what makes Pods, where images are changed in these: {unknown} which names they get"

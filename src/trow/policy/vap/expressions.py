@@ -71,9 +71,9 @@ class Expression(NamedTuple):
     version: str
 
 
-def expression_of(pattern: ImagePattern, *, trusting: bool) -> Expression:
+def expression_of(pattern: ImagePattern, *, ignore_tag: bool) -> Expression:
     """The expression that matches what `ImagePattern.covers` does."""
-    version = _version(pattern, trusting=trusting)
+    version = _version(pattern, ignore_tag=ignore_tag)
     parts = pattern.repository.split("/")
     if "*" in pattern.registry:
         return Expression("", f"{_registry(pattern.registry)}/{_path(parts)}", version)
@@ -131,11 +131,11 @@ def _component(part: str) -> str:
     return NAMESPACE if part == NAMESPACE else glob(part, r"[^/:@]*")
 
 
-def _version(pattern: ImagePattern, *, trusting: bool) -> str:
+def _version(pattern: ImagePattern, *, ignore_tag: bool) -> str:
     """Beside a digest a tag proves nothing: it permits nothing, and forbids all the same."""
     if pattern.digest is not None:
         return rf"(?::[^@]*)?@{pattern.digest}"
     if not pattern.by_tag:
         return _ANY_VERSION
     tag = pattern.semver.expression if pattern.semver else glob(pattern.tag, r"[^@]*")
-    return f":{tag}{'' if trusting else '(?:@.*)?'}"
+    return f":{tag}{'' if ignore_tag else '(?:@.*)?'}"

@@ -19,7 +19,7 @@ from trow.policy.vap.expressions import HEADS, anchored, any_of, expression_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from trow.policy.rules import Policy, Rule
+    from trow.policy.rules import ImageRule, Policy
     from trow.policy.vap.expressions import Expression
 
     # By beginning and rule.
@@ -60,7 +60,7 @@ def matching(policy: Policy, effect: Effect, images: Variable, name: str = "") -
         name: what the names of variables begin with.
     """
     name = name or effect.value.lower()
-    by_use: dict[tuple[UsedBy, ...], list[Rule]] = defaultdict(list)
+    by_use: dict[tuple[UsedBy, ...], list[ImageRule]] = defaultdict(list)
     for rule in policy.rules:
         if rule.effect is effect:
             by_use[tuple(each for each in UsedBy if each in rule.used_by)].append(rule)
@@ -71,7 +71,9 @@ def matching(policy: Policy, effect: Effect, images: Variable, name: str = "") -
     return Matching(variables, " || ".join(conditions) or "false", parts[0].rules if len(parts) == 1 else rules)
 
 
-def _part(name: str, effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[Rule], images: Variable) -> Matching:
+def _part(
+    name: str, effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[ImageRule], images: Variable
+) -> Matching:
     """The rules that are about the same uses."""
     found = _matching("_".join((name, *(each.value for each in used_by))), effect, rules, images)
     if not used_by:
@@ -80,7 +82,7 @@ def _part(name: str, effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[
     return Matching(found.variables, f"({using}) && ({found.condition})", f"({using} ? {found.rules} : '')")
 
 
-def _matching(name: str, effect: Effect, rules: Sequence[Rule], images: Variable) -> Matching:
+def _matching(name: str, effect: Effect, rules: Sequence[ImageRule], images: Variable) -> Matching:
     groups = _grouped(rules, effect)
     many = {head: rules for head, rules in groups.items() if _length(rules) > _FEW}
     maps = tuple(_maps(name, {head: rules for head, rules in groups.items() if head not in many}))
@@ -91,13 +93,13 @@ def _matching(name: str, effect: Effect, rules: Sequence[Rule], images: Variable
     return Matching((*maps, *lists, *names), " || ".join(conditions) or "false", _rules((*maps, *names)))
 
 
-def _grouped(rules: Sequence[Rule], effect: Effect) -> Groups:
+def _grouped(rules: Sequence[ImageRule], effect: Effect) -> Groups:
     """Which rule it is matters only where one denies."""
     found: dict[str, dict[str, list[Expression]]] = defaultdict(lambda: defaultdict(list))
     for rule in rules:
         for pattern in rule.patterns:
             # Beside a digest, a tag is believed here: whether it stands for that only the webhook can tell.
-            expression = expression_of(pattern, trusting=False)
+            expression = expression_of(pattern, ignore_tag=False)
             found[expression.head][rule.name if effect is Effect.DENY else ""].append(expression)
     return found
 

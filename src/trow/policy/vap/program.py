@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from trow.lib.globs import NAMESPACE
 from trow.lib.times import rfc3339
 from trow.policy import images
-from trow.policy.decide import DEFAULT, INVALID, allowed_images
 from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.patterns import ANY
 from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
@@ -33,14 +32,15 @@ from trow.policy.vap.expressions import (
     whole,
 )
 from trow.policy.vap.matching import matching
+from trow.policy.verdict import DEFAULT, INVALID, allowed_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from trow.policy.decide import PolicyException
     from trow.policy.patterns import ImagePattern
     from trow.policy.rules import Policy, StandingException
     from trow.policy.vap.matching import Matching
+    from trow.policy.verdict import PolicyException
 
 _LIBRARY: Final = images.official(DOCKER_HUB, "")
 # A message of more than 5 KiB is replaced by one that names nothing; a character has four bytes at most.
@@ -84,9 +84,9 @@ def program_of(policy: Policy, exceptions: Sequence[PolicyException]) -> Program
     denying = matching(policy, Effect.DENY, judged)
     allowing = matching(policy, Effect.ALLOW, judged) if policy.default is Effect.DENY else None
     rules = (*denying.variables, *(allowing.variables if allowing else ()))
-    recalls = tuple(_recalls(policy, exempt, standing))
-    checks = (*_checks(policy, judged, denying, allowing), *(check for _, check in recalls))
-    recalled = (variable for variables, _ in recalls for variable in variables)
+    digest_denials = tuple(_digest_denials(policy, exempt, standing))
+    checks = (*_checks(policy, judged, denying, allowing), *(check for _, check in digest_denials))
+    recalled = (variable for variables, _ in digest_denials for variable in variables)
     variables = (*_reading(), *exempt, *standing, judged, *rules, *recalled, *_findings(checks))
     return Program(variables, tuple(_validations(policy, checks)))
 
@@ -168,7 +168,7 @@ def _exempt(exceptions: Sequence[PolicyException]) -> Iterator[Variable]:
     Expressions have no clock, but what is created bears the time of that (the API server writes it before it asks).
     """
     for number, exception in enumerate(exceptions):
-        covered = whole(expression_of(pattern, trusting=False) for pattern in exception.patterns)
+        covered = whole(expression_of(pattern, ignore_tag=False) for pattern in exception.patterns)
         found = f"variables.images.filter(u, {matches('u[2]', covered)})"
         here = f"request.namespace in {texts(sorted(exception.namespaces))}"
         created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{rfc3339(exception.ends)}')"
@@ -183,17 +183,17 @@ def _standing(exceptions: Sequence[StandingException]) -> Iterator[Variable]:
 
 
 def _covered(exception: StandingException, patterns: Iterable[ImagePattern]) -> str:
-    covered = whole(expression_of(pattern, trusting=False) for pattern in patterns)
+    covered = whole(expression_of(pattern, ignore_tag=False) for pattern in patterns)
     found = f"variables.images.filter(u, {matches('u[2]', covered)})"
     here = matches("request.namespace", "|".join(map(glob, exception.namespaces)))
     return found if ANY in exception.namespaces else f"{here} ? {found} : []"
 
 
-def _recalls(
+def _digest_denials(
     policy: Policy, exempt: Sequence[Variable], standing: Sequence[Variable]
 ) -> Iterator[tuple[Sequence[Variable], _Check]]:
     """What is denied by digest, of the images that the policy exempts without naming that."""
-    if not standing or not policy.recalls.rules:
+    if not standing or not policy.digest_denials.rules:
         return
     by_digest = [(each, [of for of in each.patterns if of.digest]) for each in policy.exceptions]
     told = [
@@ -203,7 +203,7 @@ def _recalls(
     ]
     some = " || ".join(f"u in {each}" for each in standing)
     left = Variable("left", f"variables.images.filter(u, ({some}) && {_none_of((*exempt, *told))})")
-    denying = matching(policy.recalls, Effect.DENY, left, "recalled")
+    denying = matching(policy.digest_denials, Effect.DENY, left, "recalled")
     check = _Check("recalled", left, f"({denying.condition})", denying.rules, "is denied", _OTHER)
     yield (*told, left, *denying.variables), check
 

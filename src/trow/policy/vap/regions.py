@@ -65,7 +65,7 @@ def by_names(policies: Iterable[Policy], known: Mapping[str, Mapping[str, str]])
     return [told(policy) for policy in policies]
 
 
-class Changes:
+class MutatedNamespaces:
     """Where Pods get other names for their images than what makes them has.
 
     Args:

@@ -28,7 +28,12 @@ from support.verdicts import (
 )
 from trow.oci.digest import Digest
 from trow.policy.configured import policy_of
-from trow.policy.decide import (
+from trow.policy.facts import ImageConfig, ImageFacts, Need
+from trow.policy.images import parse
+from trow.policy.pods import Stage
+from trow.policy.requirements import AlwaysPulled, Exists, ForbidPullPolicyNever, MaxAge, Platforms, WithDigest
+from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, StandingException
+from trow.policy.verdict import (
     DEFAULT,
     INVALID,
     LONGEST_EXCEPTION,
@@ -40,15 +45,10 @@ from trow.policy.decide import (
     judge,
     unreadable,
 )
-from trow.policy.facts import ImageConfig, ImageFacts, Need
-from trow.policy.images import parse
-from trow.policy.pods import Stage
-from trow.policy.requirements import AlwaysPulled, Exists, ForbidPullPolicyNever, MaxAge, Platforms, WithDigest
-from trow.policy.rules import NAMESPACED, Effect, Mode, Namespaces, Policy, StandingException
 
 if TYPE_CHECKING:
-    from trow.policy.decide import Finding
     from trow.policy.requirements import Requirement
+    from trow.policy.verdict import Finding
 
 NGINX: Final = "docker.io/library/nginx:1.27"
 OURS_ONLY: Final = cluster_policy(allow("ours", OURS))
@@ -474,7 +474,7 @@ FACTS: Final = st.builds(
     ImageFacts,
     exists=st.booleans(),
     digest=st.sampled_from([None, Digest(SHA256), Digest(OTHER)]),
-    vouched=st.booleans(),
+    tag_verified=st.booleans(),
     config=st.builds(
         ImageConfig, st.sampled_from([None, NOW, NOW - 2 * HOUR]), st.sampled_from([(), ("linux/amd64",)])
     ),
@@ -775,8 +775,8 @@ def test_a_tag_that_may_lie_is_excepted_by_a_policy_only_if_the_registry_vouches
     rules, request = Rules((policy,)), pod(f"nginx:1.27@{OTHER}")
     assert not judge(rules, request, {}, NOW).allowed
     (image,) = asks_about(rules, request)
-    assert judge(rules, request, {image: ImageFacts(exists=True, digest=image.digest, vouched=True)}, NOW).allowed
-    assert policy.hinges_on_tags
+    assert judge(rules, request, {image: ImageFacts(exists=True, digest=image.digest, tag_verified=True)}, NOW).allowed
+    assert policy.depends_on_tags
 
 
 def test_where_no_namespace_is_known_an_exception_of_a_policy_counts_for_any() -> None:
@@ -796,10 +796,10 @@ def test_an_exception_of_a_policy_only_turns_denials_round(
     """And what is denied by digest it leaves as it is, unless it names one."""
     request = pod(*texts, namespace=namespace)
     bare = verdict(request, *(replace(each, exceptions=()) for each in policies)).findings
-    recalls = verdict(request, *(each.recalls for each in policies)).findings
+    digest_denials = verdict(request, *(each.digest_denials for each in policies)).findings
     for place, finding in enumerate(verdict(request, *policies).findings):
         assert finding.allowed >= bare[place].allowed
-        if finding.rule.startswith("exceptions.") and not recalls[place].allowed:
+        if finding.rule.startswith("exceptions.") and not digest_denials[place].allowed:
             assert finding.image is not None
             assert finding.image.digest is not None
         elif not finding.rule.startswith("exceptions."):

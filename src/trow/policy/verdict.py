@@ -18,7 +18,7 @@ from trow.policy.facts import Need
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse, Stage
 from trow.policy.requirements import Candidate, Exists, Objection, unmet
-from trow.policy.rules import Effect, Mode, Mutations, Where
+from trow.policy.rules import Effect, Mode, Mutations, RunContext
 from trow.policy.selectors import NO_LABELS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trow.policy.facts import ImageFacts
     from trow.policy.images import ImageReference
     from trow.policy.patterns import ImagePattern
-    from trow.policy.rules import Policy, Rule, StandingException
+    from trow.policy.rules import ImageRule, Policy, StandingException
     from trow.policy.selectors import Labels
 
 # What findings name where no rule does.
@@ -75,13 +75,13 @@ class PolicyException:
         """Whether it was approved by somebody else, has begun and is not over."""
         return self.approver not in ("", self.requester) and self.begins <= now < self.ends
 
-    def exempts(self, policy: Policy, namespace: str, image: ImageReference, *, vouched: bool) -> bool:
-        """Whether this image may run against this policy in this namespace; ``vouched`` as in `ImageFacts`."""
-        trusting = not (vouched or policy.believes_tags)
+    def exempts(self, policy: Policy, namespace: str, image: ImageReference, *, tag_verified: bool) -> bool:
+        """Whether this image may run against this policy in this namespace; ``tag_verified`` as in `ImageFacts`."""
+        ignore_tag = not (tag_verified or policy.trusts_tags)
         return (
             policy.title in self.policies
             and namespace in self.namespaces
-            and any(pattern.covers(image, trusting=trusting) for pattern in self.patterns)
+            and any(pattern.covers(image, ignore_tag=ignore_tag) for pattern in self.patterns)
         )
 
 
@@ -212,30 +212,30 @@ def asks_about(rules: Rules, request: ImageRequest) -> Mapping[ImageReference, f
     return wanted
 
 
-def _where(request: ImageRequest, use: ImageUse) -> Where:
-    return Where(request.namespace, use.used_by)
+def _where(request: ImageRequest, use: ImageUse) -> RunContext:
+    return RunContext(request.namespace, use.used_by)
 
 
 def _needs(
     policy: Policy, image: ImageReference, request: ImageRequest, use: ImageUse, exceptions: Sequence[PolicyException]
 ) -> frozenset[Need]:
     ambiguous = image.tag is not None and image.digest is not None
-    if not (ambiguous or policy.looks_up):
+    if not (ambiguous or policy.needs_lookup):
         return _NOTHING
     where = _where(request, use)
-    left, exception = policy.facing(image, where)
-    if ambiguous and exception is None and policy.facing(image, where, vouched=True)[1] is not None:
+    left, exception = policy.after_exceptions(image, where)
+    if ambiguous and exception is None and policy.after_exceptions(image, where, tag_verified=True)[1] is not None:
         return left.needs | _TAG
-    effect, rule = left.decide(image, where)
+    effect, rule = left.evaluate(image, where)
     if effect is Effect.ALLOW:
         needs = left.needs | (_DIGEST if left.denies_some_digest_of(image, where) else _NOTHING)
         return needs | _TAG if needs and ambiguous else needs
     if not ambiguous:
         return _NOTHING
-    if rule is None and policy.decide(image, where, vouched=True)[0] is Effect.ALLOW:
+    if rule is None and policy.evaluate(image, where, tag_verified=True)[0] is Effect.ALLOW:
         return left.needs | _TAG
     excepted = any(
-        pattern.covers(image, trusting=False)
+        pattern.covers(image, ignore_tag=False)
         for exception in exceptions
         if policy.title in exception.policies
         for pattern in exception.patterns
@@ -300,23 +300,28 @@ def finding_of(
         return _unreadable(policy, request, use, f"cannot be read: {error}")
     candidate = Candidate(use, image, facts.get(image), now)
     if candidate.facts is not None:
-        return _found(policy, request, candidate, exceptions, vouched=candidate.facts.vouched)
-    found = _found(policy, request, candidate, exceptions, vouched=False)
+        return _found(policy, request, candidate, exceptions, tag_verified=candidate.facts.tag_verified)
+    found = _found(policy, request, candidate, exceptions, tag_verified=False)
     if found.allowed or image.tag is None or image.digest is None:
         return found
     # Nobody knows whether the tag stands for the digest: it is denied if that makes no difference.
-    vouched = _found(policy, request, candidate, exceptions, vouched=True)
-    return replace(found, unknown=Need.TAG) if vouched.allowed or vouched.unknown else vouched
+    tag_verified = _found(policy, request, candidate, exceptions, tag_verified=True)
+    return replace(found, unknown=Need.TAG) if tag_verified.allowed or tag_verified.unknown else tag_verified
 
 
 def _found(
-    policy: Policy, request: ImageRequest, candidate: Candidate, exceptions: Sequence[PolicyException], *, vouched: bool
+    policy: Policy,
+    request: ImageRequest,
+    candidate: Candidate,
+    exceptions: Sequence[PolicyException],
+    *,
+    tag_verified: bool,
 ) -> Finding:
     """The finding, where the tag beside a digest stands for that or does not."""
     use, image = candidate.use, candidate.image
     mode, where = policy.mode_of(request.stage), _where(request, use)
-    left, standing = policy.facing(image, where, vouched=vouched)
-    effect, rule = _decided(left, candidate, where, vouched=vouched)
+    left, standing = policy.after_exceptions(image, where, tag_verified=tag_verified)
+    effect, rule = _decided(left, candidate, where, tag_verified=tag_verified)
     objection = _denied(policy, where, rule) if effect is Effect.DENY else _objection(left, candidate, where)
     if objection is None:
         name, reason = (rule.name if rule else DEFAULT), "is allowed"
@@ -325,13 +330,13 @@ def _found(
         return Finding(policy.title, name, mode, use, image, allowed=True, reason=reason)
     name, reason, remedy, unknown = objection
     for exception in exceptions:  # one that covers all of it by itself
-        if exception.exempts(policy, request.namespace, image, vouched=vouched):
+        if exception.exempts(policy, request.namespace, image, tag_verified=tag_verified):
             reason = f"{reason}, but {exception.name} exempts it: {exception.reason}"
             return Finding(policy.title, name, mode, use, image, True, reason, remedy, exception.name)
     return Finding(policy.title, name, mode, use, image, False, reason, remedy, unknown=unknown)
 
 
-def _objection(policy: Policy, candidate: Candidate, where: Where) -> Objection | None:
+def _objection(policy: Policy, candidate: Candidate, where: RunContext) -> Objection | None:
     """What is the matter with an image that the rules allow."""
     found = unmet(policy.require, candidate)
     if found is None and candidate.facts is None and policy.denies_some_digest_of(candidate.image, where):
@@ -344,17 +349,19 @@ def named(exception: StandingException) -> str:
     return f"exceptions.{exception.name}"
 
 
-def _decided(policy: Policy, candidate: Candidate, where: Where, *, vouched: bool) -> tuple[Effect, Rule | None]:
+def _decided(
+    policy: Policy, candidate: Candidate, where: RunContext, *, tag_verified: bool
+) -> tuple[Effect, ImageRule | None]:
     """What the rules say of what is asked for, and of what that stands for: a digest is denied by any of its names."""
     image, facts = candidate.image, candidate.facts
     if facts is not None and facts.digest is not None and image.digest is None:
-        denying = policy.decide(replace(image, digest=facts.digest), where)
+        denying = policy.evaluate(replace(image, digest=facts.digest), where)
         if denying[1] is not None and denying[0] is Effect.DENY:
             return denying
-    return policy.decide(image, where, vouched=vouched)
+    return policy.evaluate(image, where, tag_verified=tag_verified)
 
 
-def _denied(policy: Policy, where: Where, rule: Rule | None) -> Objection:
+def _denied(policy: Policy, where: RunContext, rule: ImageRule | None) -> Objection:
     if rule is not None:
         return Objection(rule.name, "is denied", "use an image that this rule does not match")
     remedy = allowed_images(policy)
@@ -372,5 +379,5 @@ def allowed_images(policy: Policy) -> str:
     return f"use one of {', '.join(found[:_SHOWN])}{more}"
 
 
-def _uses(rule: Rule) -> str:
+def _uses(rule: ImageRule) -> str:
     return f" in {' and '.join(each.value for each in rule.used_by)}" if rule.used_by else ""

@@ -86,10 +86,10 @@ async def test_a_digest_is_denied_by_the_tags_that_stand_for_it(keep: Keep) -> N
     bad = await stored(keeper, "v1", "latest")
     await stored(keeper, "v2")
     recalled = rule("recalled", "Deny", {"registry": REGISTRY, "repository": "team/**", "digest": bad.digest})
-    keeper.decree(document(CLUSTER_POLICY, {"default": "Allow", "rules": [recalled]}, "recalls"))
+    keeper.decree(document(CLUSTER_POLICY, {"default": "Allow", "rules": [recalled]}, "digest_denials"))
     denied = await keeper.validate(pod(f"{APP}:v1"))
     assert not denied.allowed
-    assert "is denied (ClusterImagePolicy/recalls, recalled)" in denied.message
+    assert "is denied (ClusterImagePolicy/digest_denials, recalled)" in denied.message
     assert not (await keeper.validate(pod(APP))).allowed
     assert not (await keeper.validate(pod(f"{APP}:v2@{bad.digest}"))).allowed
     assert (await keeper.validate(pod(f"{APP}:v2"))).allowed
@@ -101,7 +101,7 @@ async def test_where_the_registry_cannot_be_asked_a_tag_that_may_be_recalled_is_
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recalled = rule("recalled", "Deny", {"registry": REGISTRY, "digest": f"sha256:{'a' * 64}"})
-    keeper = keep(document(CLUSTER_POLICY, {"default": "Allow", "rules": [recalled]}, "recalls"))
+    keeper = keep(document(CLUSTER_POLICY, {"default": "Allow", "rules": [recalled]}, "digest_denials"))
 
     async def away(*_: object) -> None:
         raise Unavailable("the database does not work")
