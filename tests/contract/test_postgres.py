@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -12,14 +13,16 @@ import factories
 from support.core import REPO, digest, publication, tag
 from support.postgres import PostgresMetadata, PostgresServer
 from trow.lib.errors import DatabaseError, SchemaError
-from trow.metadata.store import SCHEMA
+from trow.metadata.manifest_cache import ManifestCache
+from trow.metadata.store import SCHEMA, SqlMetadata
+from trow.metadata.transactions import manifests, tags
 from trow.oci.errors import OciError, Unavailable
 from trow.sql.postgres import PostgresEngine, PostgresSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from trow.sql.transaction import Transaction
+    from trow.sql.transaction import Row, Transaction
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +134,63 @@ async def test_what_was_answered_is_there_after_the_server_was_killed_again_and_
         await pushed(20)
         over.set()
     assert not [label for label in answered if await metadata.tagged_manifest(REPO, tag(label)) is None]
+
+
+async def test_look_ups_at_the_same_time_share_queries_and_have_their_own_answers(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries: list[int] = []
+    images = [factories.image() for _ in range(200)]
+    async with PostgresEngine.opened(PostgresSettings(url), SCHEMA) as engine:
+        metadata = SqlMetadata(engine, ManifestCache(), history=1)
+        await asyncio.gather(*(metadata.publish(publication(REPO, each)) for each in images))
+        fetch = engine._look_ups._fetch  # noqa: SLF001 - what is sent is seen nowhere else
+
+        async def counted(statement: str, values: Sequence[object]) -> list[Row]:
+            queries.append(len(values))
+            return await fetch(statement, values)
+
+        monkeypatch.setattr(engine._look_ups, "_fetch", counted)  # noqa: SLF001
+        wanted = [*(digest(each.digest) for each in images), *(digest(factories.digest_of(b"")),) * 3]
+        found, _ = await asyncio.gather(
+            asyncio.gather(*(engine.read(partial(manifests.manifest, REPO, each)) for each in wanted)),
+            asyncio.gather(*(engine.read(partial(tags.was_tagged, REPO, tag("none"), each)) for each in wanted)),
+        )
+    contents = [each.content if each else None for each in found]
+    assert contents == [*(each.raw for each in images), None, None, None]
+    assert len(queries) < 20
+
+
+async def test_what_one_replica_wrote_the_others_see_at_once(url: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        settings = PostgresSettings(url, connections=4)
+        engines = [await stack.enter_async_context(PostgresEngine.opened(settings, SCHEMA)) for _ in range(3)]
+
+        async def replica(number: int) -> None:
+            for step in range(30):
+                label = f"v{number}-{step}"
+                image = factories.image()
+                writer = engines[number % 3]
+                await writer.write(partial(manifests.publish, publication(REPO, image, label), 1, 0.0))
+                for reader in engines:
+                    found = await reader.read(partial(manifests.tagged_manifest, REPO, tag(label)))
+                    assert found is not None
+                    assert found.content == image.raw
+
+        await asyncio.gather(*(replica(number) for number in range(9)))
+
+
+async def test_a_shared_query_that_fails_fails_for_those_in_it(url: str) -> None:
+    def wrong() -> Transaction[None]:
+        yield "SELECT digest FROM no_table WHERE digest = ?", ("a",)
+
+    async with PostgresEngine.opened(PostgresSettings(url), SCHEMA) as engine:
+        answers = await asyncio.gather(
+            *(engine.read(wrong) for _ in range(5)),
+            engine.read(partial(manifests.tagged_manifest, REPO, tag("v1"))),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in answers] == [*[Unavailable] * 5, type(None)]
 
 
 async def refused(metadata: PostgresMetadata) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
@@ -23,6 +23,7 @@ from trow.lib.backoff import Backoff
 from trow.lib.errors import DatabaseError, SchemaError
 from trow.oci.errors import StorageFull, Unavailable
 from trow.sql import migrations
+from trow.sql.lookups import LookUps
 from trow.sql.transaction import LOCK
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class PostgresEngine:
         self._observe = observe
         self._pages = asyncio.Semaphore(_PAGES)
         self._scans = asyncio.Semaphore(_SCANS)
+        self._look_ups = LookUps(self._fetch)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -148,18 +150,18 @@ class PostgresEngine:
             yield cls(pool, settings, observe)
 
     async def read(self, make: Factory[Result]) -> Result:
-        """Look something up."""
-        return await self._again_when_lost(make, _run)
+        """Look something up, in queries that are shared with others where that can be."""
+        return await _run(self._look_up, make)
 
     async def page(self, make: Factory[Result]) -> Result:
         """Read a page of a list."""
         async with self._pages:
-            return await self._again_when_lost(make, _run)
+            return await self._again_when_lost(lambda connection: _run(partial(_ask, connection), make))
 
     async def scan(self, make: Factory[Result]) -> Result:
         """Read whole tables."""
         async with self._scans:
-            return await self._again_when_lost(make, _run)
+            return await self._again_when_lost(lambda connection: _run(partial(_ask, connection), make))
 
     async def write(
         self,
@@ -169,7 +171,7 @@ class PostgresEngine:
         committed: Callable[[], None] | None = None,
     ) -> Result:
         """Change something, in a transaction that others run beside."""
-        result = await self._again_when_lost(make, self._transact)
+        result = await self._again_when_lost(lambda connection: self._transact(connection, make))
         if committed is not None:
             committed()
         return result
@@ -178,7 +180,7 @@ class PostgresEngine:
         transaction = connection.transaction(isolation="read_committed", readonly=False)
         await transaction.start()
         try:
-            result = await _run(connection, make)
+            result = await _run(partial(_ask, connection), make)
         except BaseException:
             await _roll_back(connection, transaction)
             raise
@@ -191,15 +193,22 @@ class PostgresEngine:
         self._observe(asyncio.get_running_loop().time() - started)
         return result
 
-    async def _again_when_lost(
-        self, make: Factory[Result], work: Callable[[Connection, Factory[Result]], Awaitable[Result]]
-    ) -> Result:
+    async def _look_up(self, statement: str, values: tuple[Value, ...]) -> list[Row]:
+        if self._look_ups.take(statement, values):
+            return _unescaped(await self._look_ups.rows(statement, _escaped(values)))
+        return await self._again_when_lost(lambda connection: _ask(connection, statement, values))
+
+    async def _fetch(self, statement: str, values: Sequence[object]) -> list[Row]:
+        fetched = await self._again_when_lost(lambda connection: connection.fetch(statement, *values))
+        return cast("list[Row]", fetched)
+
+    async def _again_when_lost(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Do it, and do it again when another transaction, or a connection that was lost, was in the way."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         for attempt in count(1):
             try:
                 async with self._pool.acquire(timeout=self._timeout) as connection:
-                    return await work(connection, make)
+                    return await work(connection)
             except _PASSING as error:
                 failed: BaseException = error
             except _LOST as error:
@@ -234,23 +243,24 @@ def _nothing() -> Transaction[None]:
     yield "SELECT pg_current_xact_id()", ()  # takes a number, which a standby refuses
 
 
-async def _run(connection: Connection, make: Factory[Result]) -> Result:
+async def _run(ask: Callable[[str, tuple[Value, ...]], Awaitable[list[Row]]], make: Factory[Result]) -> Result:
     """Run the statements of a transaction, and return what it returns."""
     transaction = make()
     try:
         statement, values = next(transaction)
         while True:
-            rows: list[Row] = (
-                await _lock(connection, values)
-                if statement is LOCK
-                else _unescaped(cast("list[Row]", await connection.fetch(_numbered(statement), *_escaped(values))))
-            )
-            statement, values = transaction.send(rows)
+            statement, values = transaction.send(await ask(statement, values))
     except StopIteration as stop:
         result: Result = stop.value
         return result
     finally:
         transaction.close()
+
+
+async def _ask(connection: Connection, statement: str, values: tuple[Value, ...]) -> list[Row]:
+    if statement is LOCK:
+        return await _lock(connection, values)
+    return _unescaped(cast("list[Row]", await connection.fetch(_numbered(statement), *_escaped(values))))
 
 
 async def _lock(connection: Connection, names: Sequence[Value]) -> list[Row]:
