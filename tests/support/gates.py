@@ -72,7 +72,7 @@ class World:
         public_url: str = "",
         open_to_all: bool = False,
         fail_closed: bool = False,
-        tunnels: Mapping[str, Peer] | None = None,
+        tls_connections: Mapping[str, Peer] | None = None,
     ) -> None:
         self.clock = Clock()
         self.audit = RecordingAudit(fail_closed=fail_closed)
@@ -90,7 +90,7 @@ class World:
         )
         self.authenticator = None if open_to_all else chain
         self.authorizer = AuthorizerChain(() if open_to_all else RULES, anonymous=anonymous, open_to_all=open_to_all)
-        self.peers = Peers() if tunnels is None else TerminatorPeers(tunnels)
+        self.peers = Peers() if tls_connections is None else TerminatorPeers(tls_connections)
         self.recorder = Recorder(self.audit, self.transfers)
         self.challenge = Challenge(bearer=challenge == "bearer", public_url=public_url, service="trow")
         self.access = AccessController(

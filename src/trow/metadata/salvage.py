@@ -102,16 +102,12 @@ def salvage(damaged: Path, new: Path) -> Sequence[Salvaged]:
         tables = connections.tables(fresh)
         copied = [_Copy(old, fresh, table).run() for table in tables if table != _GENERATIONS]
         if _GENERATIONS in tables:
-            _go_on_counting(old, fresh)
+            latest = 0
+            with contextlib.suppress(apsw.Error):
+                latest = max(int(str(row[0])) for row in [*old.execute(sql.GENERATION), (0,)])
+            # Repositories that are made from now on have higher numbers than every token that is in use.
+            fresh.execute(sql.SKIP_GENERATIONS, (latest + _AHEAD,))
         return copied
-
-
-def _go_on_counting(old: apsw.Connection, fresh: apsw.Connection) -> None:
-    """Repositories that are made from now on have higher numbers than every token that is in use."""
-    latest = 0
-    with contextlib.suppress(apsw.Error):
-        latest = max(int(str(row[0])) for row in [*old.execute(sql.GENERATION), (0,)])
-    fresh.execute(sql.SKIP_GENERATIONS, (latest + _AHEAD,))
 
 
 class _Copy:

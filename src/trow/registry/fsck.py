@@ -18,7 +18,7 @@ from trow.oci.errors import BlobUnknown, DigestInvalid, Unavailable
 from trow.oci.page import PageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from trow.registry.ports import Blobs, Inventory, StoredName
 
@@ -72,8 +72,13 @@ class Fsck:
             if digest := self._digest("manifest", name):
                 await self._check_manifest(repository, digest)
         await self._check_names()
-        async for stored in self._stored():
-            await self._check_stored(stored)
+        last, more = "", True
+        while more:
+            page = await self._blobs.names(PageRequest(_NAMES, last))
+            for stored in page.items:
+                await self._check_stored(stored)
+                last = stored.name
+            more = page.more
         self._report.problems[:0] = [f"the database is damaged: {each}" for each in self._inventory.damage]
         return self._report
 
@@ -140,16 +145,6 @@ class Fsck:
             self._problem(f"repository {repository}: tag {tag} points at {digest}, which is not here")
             if self._quarantine and await self._inventory.delete_tag(repository, tag):
                 self._report.removed += 1
-
-    async def _stored(self) -> AsyncIterator[StoredName]:
-        last = ""
-        while True:
-            page = await self._blobs.names(PageRequest(_NAMES, last))
-            for stored in page.items:
-                yield stored
-                last = stored.name
-            if not page.more:
-                return
 
     async def _check_stored(self, stored: StoredName) -> None:
         """Check what no row has led to."""

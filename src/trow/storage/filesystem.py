@@ -527,10 +527,8 @@ class FileStaged:
 
     def _read_digest(self, algorithm: str) -> Digest:
         self._blobs.require_in_place()
-        hasher = hashlib.new(algorithm)
         with self._path.open("rb", buffering=0) as file:
-            while chunk := file.read(_READ):
-                hasher.update(chunk)
+            hasher = hashlib.file_digest(file, algorithm)
         hasher.update(self._buffer)
         return Digest.from_hash(hasher)
 

@@ -173,7 +173,7 @@ async def test_guessing_has_an_end(world: World) -> None:
 
 async def test_client_certificate_says_who_it_is(make: Make) -> None:
     peer = Peer("192.0.2.9", "", "https", "", ClientCertificate("node-1", ("nodes",), "ab" * 32))
-    world = make(tunnels={"/inner/1": peer})
+    world = make(tls_connections={"/inner/1": peer})
     request = world.request(None, Permission.PING, client="/inner/1")
     assert await outcome(world, request, Permission.PING) == 200
     assert (request.identity.name, request.identity.method) == ("certificate:node-1", Method.CERTIFICATE)

@@ -250,22 +250,22 @@ def test_host_of_a_request_over_http_2_is_its_authority() -> None:
 
 def test_certificate_belongs_to_the_connection_and_no_header_can_say_otherwise() -> None:
     certificate = ClientCertificate("node-1", ("nodes",), "ab" * 32)
-    tunnels = {"/inner/1": Peer(CLIENT, "", "https", "", certificate)}
-    peers = TerminatorPeers(tunnels)
+    connections = {"/inner/1": Peer(CLIENT, "", "https", "", certificate)}
+    peers = TerminatorPeers(connections)
     forged = {"x_forwarded_host": "evil.example", "x_forwarded_proto": "http", "host": "good.example"}
     asked = scope("/inner/1", "198.51.100.1", **forged)
     assert peers.known(asked) == Peer(CLIENT, "", "https", "good.example", certificate)
     for stranger in ("/inner/2", "", "127.0.0.1:5000"):
         with pytest.raises(Denied):
             peers.known(scope(stranger, "198.51.100.1", **forged))
-    del tunnels["/inner/1"]
+    del connections["/inner/1"]
     with pytest.raises(Denied):
         peers.known(asked)
 
 
 def test_client_of_a_request_stays_who_it_was_when_its_connection_ends() -> None:
-    tunnels = {"/inner/1": Peer(CLIENT, "", "https", "", ClientCertificate("node-1", (), "ab" * 32))}
-    request = Request(scope("/inner/1"), Transport(), TerminatorPeers(tunnels), Pace(1, 1))
-    del tunnels["/inner/1"]
+    connections = {"/inner/1": Peer(CLIENT, "", "https", "", ClientCertificate("node-1", (), "ab" * 32))}
+    request = Request(scope("/inner/1"), Transport(), TerminatorPeers(connections), Pace(1, 1))
+    del connections["/inner/1"]
     assert request.client == request.peer.address == request.origin.address == CLIENT
     assert request.certificate is not None

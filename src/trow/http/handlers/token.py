@@ -23,7 +23,7 @@ from trow.registry.actor import event_of
 from trow.registry.events import Action, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from trow.access.identity import Identity
     from trow.access.ports import Authorizer, TokenIssuer
@@ -57,7 +57,7 @@ class _Asked:
     """What a client wants a token for."""
 
     repositories: Mapping[Repository, frozenset[Permission]]
-    lists: frozenset[str]
+    lists: frozenset[Permission]
 
 
 class TokenService:
@@ -127,12 +127,14 @@ class TokenService:
         for repository, permissions in asked.repositories.items():
             granted[repository], reasons = await self._allowed(identity, repository, permissions)
             refused += reasons
-        lists, reasons = await self._allowed_lists(identity, asked.lists)
+        listing, reasons = await self._allowed(identity, _NO_REPOSITORY, asked.lists)
         refused += reasons
+        lists = frozenset(LISTS[permission] for permission in listing)
         # Made before it is recorded, given away after that.
         grants = tuple((repository, permissions) for repository, permissions in granted.items() if permissions)
         token = self._tokens.issue(identity, grants, lists, await self._generation())
-        words = " ".join(_words(granted, lists))
+        scopes = [f"repository:{name}:{','.join(sorted(each.value for each in allowed))}" for name, allowed in grants]
+        words = " ".join([*scopes, *(f"registry:{name}:*" for name in sorted(lists))])
         event = event_of(
             request,
             # A token without any scope is what ``docker login`` asks for.
@@ -150,7 +152,7 @@ class TokenService:
             "access_token": token.text,
             "expires_in": token.expires_in,
             "issued_at": rfc3339(token.issued_at, "milliseconds"),
-            "scope": " ".join(_words(granted, lists)),
+            "scope": words,
         }
         return json_response(200, body, [("cache-control", "no-store")])
 
@@ -160,7 +162,7 @@ class TokenService:
         """Which of the permissions the identity has, and why it lacks others. Pushing includes attaching."""
         allowed: set[Permission] = set()
         reasons: list[str] = []
-        for permission in sorted(permissions, key=_WIDEST_FIRST.index):
+        for permission in sorted(permissions, key=_ORDER.index):
             if permission is Permission.ATTACH and Permission.PUSH in allowed:
                 allowed.add(permission)
                 continue
@@ -171,19 +173,9 @@ class TokenService:
                 reasons.append(f"may not {phrase(permission, repository)}: {decision.reason}")
         return frozenset(allowed), reasons
 
-    async def _allowed_lists(self, identity: Identity, names: frozenset[str]) -> tuple[frozenset[str], list[str]]:
-        allowed: set[str] = set()
-        reasons: list[str] = []
-        for name in sorted(names):
-            decision = await self._authorizer.decide(identity, _LISTS[name], _NO_REPOSITORY)
-            if decision.allowed:
-                allowed.add(name)
-            else:
-                reasons.append(f"may not {phrase(_LISTS[name], _NO_REPOSITORY)}: {decision.reason}")
-        return frozenset(allowed), reasons
 
-
-_WIDEST_FIRST: Final = (Permission.PULL, Permission.PUSH, Permission.ATTACH, Permission.DELETE)
+# Pushing comes before attaching, which it includes.
+_ORDER: Final = tuple(Permission)
 
 
 def _parse_scopes(texts: Sequence[str]) -> _Asked:
@@ -194,7 +186,7 @@ def _parse_scopes(texts: Sequence[str]) -> _Asked:
     the target of a copy in one request. So does one that is too many; the answer says what the token is good for.
     """
     repositories: dict[Repository, frozenset[Permission]] = {}
-    lists: set[str] = set()
+    lists: set[Permission] = set()
     room = _ROOM
     for scope in " ".join(texts).split(maxsplit=_MOST_SCOPES)[:_MOST_SCOPES]:
         # type(class):name:actions; the name may hold colons.
@@ -202,7 +194,7 @@ def _parse_scopes(texts: Sequence[str]) -> _Asked:
         name, _, actions = rest.rpartition(":")
         kind = kind.partition("(")[0]
         if kind == "registry" and name in _LISTS:
-            lists.add(name)
+            lists.add(_LISTS[name])
         wanted = frozenset(permission for action in actions.split(",") for permission in _ACTIONS.get(action, ()))
         if kind != "repository" or not wanted:
             continue
@@ -232,10 +224,3 @@ def _one(form: Mapping[str, list[str]], name: str) -> str:
     if len(values) != 1:
         raise RequestInvalid(f"the form does not have exactly one {name}; send it once")
     return values[0]
-
-
-def _words(granted: Mapping[Repository, frozenset[Permission]], lists: frozenset[str]) -> Iterator[str]:
-    for repository, permissions in granted.items():
-        if permissions:
-            yield f"repository:{repository}:{','.join(sorted(permission.value for permission in permissions))}"
-    yield from (f"registry:{name}:*" for name in sorted(lists))
