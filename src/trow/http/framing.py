@@ -55,7 +55,7 @@ def require_unambiguous(headers: Headers, authority: str | None, version: str) -
         raise RequestInvalid("the Host header is not a host name; send the name that the registry is reached by")
     codings = headers.get_all("transfer-encoding")
     if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked"):
-        raise RequestInvalid("the Transfer-Encoding is not chunked alone; send that, or Content-Length")
+        raise RequestInvalid("the Transfer-Encoding is not just chunked; send that, or Content-Length")
     return name
 
 

@@ -70,8 +70,8 @@ class Sites:
             and not self._known(request.authority[: LONGEST + 1])
         ):
             raise Denied(
-                "everybody on this machine may do everything here, so requests may only use a name of this machine,"
-                f" not by {request.authority[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
+                "this registry needs no credentials, so requests have to use a name of this machine,"
+                f" and not {request.authority[:_LONGEST_SHOWN]!r}; set listen.public_url to the URL that clients use"
             )
         if request.method not in _READING and (page := self._foreign(request)):
             raise Denied(

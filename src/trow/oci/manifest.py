@@ -133,7 +133,7 @@ def parse(raw: bytes, content_type: str) -> Manifest:
     other = _OF_AN_INDEX if media_type in media.IMAGES else _OF_AN_IMAGE
     if any(members.get(name) is not None for name in other):
         raise ManifestInvalid(
-            "the manifest is an image and called an index, or the other way round; send it as the media type that it is"
+            "the manifest is an image with the media type of an index, or the reverse; send it with the right one"
         )
     return _manifest(raw, media_type, _decode(_IMAGE if media_type in media.IMAGES else _INDEX, raw))
 

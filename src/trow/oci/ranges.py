@@ -78,6 +78,4 @@ def check_chunk(chunk: ByteRange, offset: int, length: int | None) -> None:
             f"the chunk starts at {chunk.start}, and the upload has {offset} bytes; continue there", offset=offset
         )
     if length is not None and length != chunk.length:
-        raise SizeInvalid(
-            f"Content-Range spans {chunk.length} bytes, Content-Length says {length}; send as many as both say"
-        )
+        raise SizeInvalid(f"Content-Range spans {chunk.length} bytes and Content-Length is {length}; make them equal")

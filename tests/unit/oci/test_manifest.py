@@ -336,11 +336,11 @@ def test_image_that_is_called_an_index_and_the_other_way() -> None:
     image = changed(factories.image(), lambda d: d.pop("mediaType"))
     index = changed(factories.index(), lambda d: d.pop("mediaType"))
     for raw, content_type in ((image, OCI_INDEX), (image, DOCKER_LIST), (index, OCI_IMAGE), (index, DOCKER_IMAGE)):
-        with pytest.raises(ManifestInvalid, match="an image and called an index"):
+        with pytest.raises(ManifestInvalid, match="an image with the media type of an index"):
             parse(raw, content_type)
     for kept in ("config", "layers"):
         part = json.dumps({"schemaVersion": 2, kept: factories.image().document[kept]}).encode()
-        with pytest.raises(ManifestInvalid, match="an image and called an index"):
+        with pytest.raises(ManifestInvalid, match="an image with the media type of an index"):
             parse(part, OCI_INDEX)
 
 

@@ -95,8 +95,8 @@ def _previous_type(publication: Publication) -> Transaction[str]:
         return ""
     if not publication.overwrite:
         raise ManifestExists(
-            f"the manifest is here as {previous}, and you may not make it something else, which takes tag-overwrite;"
-            " push it as what it is",
+            f"the manifest is stored as {previous}, and changing that needs the permission tag-overwrite;"
+            " push it with that media type",
             {"mediaType": previous},
         )
     return previous

@@ -39,7 +39,7 @@ def point(publication: Publication, tag: Tag, history: int, now: float) -> Trans
         return []
     # Decided here, where nothing can come between: the right to create is not the right to overwrite (CVE-2026-31801).
     if previous is not None and not publication.overwrite:
-        what = f"the tag {tag} exists, and you may not point it at something else, which takes tag-overwrite"
+        what = f"the tag {tag} exists, and moving it needs the permission tag-overwrite"
         raise TagExists(f"{what}; push another tag", {"tag": tag})
     yield sql.SET_TAG, (publication.repository, tag, publication.digest)
     yield from _record(publication.repository, tag, publication.digest, now, publication.subject, history)
