@@ -59,7 +59,7 @@ PLACES: Final = re.compile(
     r"Content-\w+|Transfer-Encoding|grant_type|digest(-algorithm)?|tags?|manifests?|artifactType|schemaVersion|"
     r"repository|upload|chunk|blob|range|content|list|lists|images?|last|n|q|AdmissionReview|policies|record|trail|"
     r"database|storage|registry|data|webhooks|logins?|keys of OIDC issuer|endpoint|search|clients|page|log in|"
-    r"Kubernetes|address)\b"
+    r"Kubernetes|address|connection)\b"
 )
 # These are about one thing, which has a name.
 ABOUT_ONE: Final = (

@@ -406,12 +406,12 @@ class FileStaged:
         self._written = await self._run_now(self._stored_size)
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        with _translated("the bytes of this upload are gone; begin another"):
+        with _translated(staged=True):
             return await self._threads.disk.run(self._owner, work)
 
     async def _run_now(self, work: Callable[[], Result]) -> Result:
         """The same for what gives something back."""
-        with _translated("the bytes of this upload are gone; begin another"):
+        with _translated(staged=True):
             return await self._threads.disk.run_now(work)
 
     @property
@@ -595,13 +595,13 @@ class FileStaged:
 
 
 @contextlib.contextmanager
-def _translated(missing: str = "") -> Iterator[None]:
-    """Translate errors of the operating system for clients; ``missing`` is the message where there is no file."""
+def _translated(*, staged: bool = False) -> Iterator[None]:
+    """Translate errors of the operating system for clients; ``staged`` says that it is about the bytes of an upload."""
     try:
         yield
     except OSError as error:
-        if missing and isinstance(error, FileNotFoundError):
-            raise BlobUnknown(missing) from error
+        if staged and isinstance(error, FileNotFoundError):
+            raise BlobUnknown("the bytes of this upload are gone; begin another") from error
         raise translate(error) from error
 
 

@@ -25,7 +25,10 @@ class ManifestBodies(Bodies):
     def __init__(self, most_bytes: int) -> None:
         self.small: Final = Shares(_SMALL, "manifests")
         self.large: Final = Shares(_BOUNDS, "large manifests")
-        what = f"the manifest is larger than {most_bytes} bytes"
-        fix = "make it smaller, or raise registry.max_manifest_size"
-        tiers = [Tier(FREE, self.small), Tier(LARGE, self.large)]
-        super().__init__(most_bytes, lambda: ManifestTooLarge(f"{what}; {fix}"), tiers)
+        super().__init__(
+            most_bytes,
+            lambda: ManifestTooLarge(
+                f"the manifest is larger than {most_bytes} bytes; make it smaller, or raise registry.max_manifest_size"
+            ),
+            [Tier(FREE, self.small), Tier(LARGE, self.large)],
+        )
