@@ -26,6 +26,9 @@ _SPECIAL: Final[Mapping[str, Json]] = {
     "admin.name": {"minLength": 1},
     "image.digest": {"pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+    "nodes.endpoint": {"pattern": "^(https?://[^/]+)?$"},
+    "nodes.image.digest": {"pattern": "^(sha256:[0-9a-f]{64})?$"},
+    "nodes.image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "ingress.controller": {"enum": ["nginx", "none"]},
     "ingress.maxBodySize": {"type": ["string", "integer"]},
     "httpRoute.requestTimeout": {"pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$"},
@@ -39,7 +42,9 @@ _SPECIAL: Final[Mapping[str, Json]] = {
 }
 _TYPES: Final[Mapping[type, str]] = {bool: "boolean", dict: "object", int: "integer", list: "array", str: "string"}
 # Objects of Kubernetes, which the API server checks.
-_OPEN: Final = frozenset(("podSecurityContext", "securityContext", "resources"))
+_OPEN: Final = frozenset(
+    ("podSecurityContext", "securityContext", "resources", "nodes.resources", "nodes.nodeSelector")
+)
 
 
 def schema() -> Json:

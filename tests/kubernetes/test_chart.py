@@ -47,6 +47,17 @@ VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
         "extraEnv": {"TROW_LOG_LEVEL": "debug", "NODE": {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}},
     },
+    "nodes": {
+        "host": "localhost:30500",
+        "service": {"type": "NodePort", "nodePort": 30501},
+        "nodes": {"enabled": True},
+        "extraEnv": {"TROW_REGISTRY_PULL_CHECK": "other/check"},
+    },
+    "nodes-without-credentials": {
+        "tls": {"source": "generated"},
+        "nodes": {"enabled": True, "credentialProvider": {"enabled": False}, "restore": True, "hostPaths": []},
+        "config": {"access": {"rules": [{"users": ["a"], "repositories": ["**"], "actions": ["pull"]}]}},
+    },
     "registry-alone": {"admission": {"enabled": False}, "admin": {"enabled": False}, "rbac": {"create": False}},
 }
 # What needs kinds that this API server does not have.

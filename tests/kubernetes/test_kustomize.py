@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KUSTOMIZE: Final = Path(__file__).parents[2] / "deploy" / "kustomize"
 HASH: Final = re.compile(r"(trow-config)-[a-z0-9]{10}$")
 # The values of the chart that come to the same.
-OVERLAYS: Final[Mapping[str, Mapping[str, Any]]] = {
+OVERLAYS: Final[dict[str, Mapping[str, Any]]] = {
     "base": {},
     "overlays/dev": {
         "host": "localhost:30500",
@@ -42,6 +42,7 @@ OVERLAYS: Final[Mapping[str, Mapping[str, Any]]] = {
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]},
     },
 }
+OVERLAYS["overlays/dev-nodes"] = {**OVERLAYS["overlays/dev"], "nodes": {"enabled": True}}
 SECRET: Final = {"admin": {"existingSecret": "trow-admin"}}
 
 
@@ -94,4 +95,5 @@ def test_other_settings_are_a_new_pod(tmp_path: Path) -> None:
         for volume in document["spec"]["template"]["spec"]["volumes"]
         if "configMap" in volume
     }
-    assert len(names) == len(OVERLAYS) - 1  # the Ingress and the Gateway give clients the same address
+    # The Ingress and the Gateway give clients the same address, and nodes change variables only.
+    assert len(names) == len(OVERLAYS) - 2

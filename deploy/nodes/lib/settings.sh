@@ -5,7 +5,7 @@
 read_settings() {
     HOSTS=$(setting hosts)
     AUDIENCE=$(echo "$HOSTS" | head -n 1)
-    ENDPOINT=$(setting endpoint | sed "s|\$(NODE_IP)|$(bracketed "$NODE_IP")|g")
+    ENDPOINT=$(setting endpoint | sed "s|\$(NODE_IP)|$(bracketed "$NODE_IP")|g; s|\$(SERVICE_HOST)|$(bracketed "$SERVICE_HOST")|g")
     PROVIDER=$(setting credentialProvider)
     RESTART=$(setting restartKubelet)
     CA=

@@ -456,6 +456,10 @@ class Kubernetes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     timeout: Annotated[Duration, _setting("How long the API server may take for an answer.", minimum=0.1)] = Duration(5)
+    node_agents: Annotated[
+        str | None,
+        _setting("Namespace of the node agents, whose Pods say which node can pull (`GET /api/v1/nodes`). Null: none."),
+    ] = None
     namespaces: Annotated[
         dict[str, str],
         _setting(

@@ -83,6 +83,51 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $hosts | uniq | toJson }}
 {{- end }}
 
+{{- /* The names that nodes are told of; the first is the audience of tokens. */ -}}
+{{- define "trow.nodeHosts" -}}
+{{- if .Values.nodes.hosts }}{{ .Values.nodes.hosts | toJson }}{{ else }}{{ include "trow.hosts" . }}{{ end }}
+{{- end }}
+
+{{- /* The URL by which a node reaches the registry; empty where names and certificates are everybody's. */ -}}
+{{- define "trow.nodeEndpoint" -}}
+{{- if .Values.nodes.endpoint }}
+{{- .Values.nodes.endpoint }}
+{{- else if or (ne .Values.tls.source "none") .Values.ingress.enabled .Values.httpRoute.enabled }}
+{{- else if .Values.service.nodePort }}
+{{- printf "http://$(NODE_IP):%d" (int .Values.service.nodePort) }}
+{{- else }}
+{{- printf "http://$(SERVICE_HOST):%d" (int .Values.service.port) }}
+{{- end }}
+{{- end }}
+
+{{- /* The Secret with the authority that nodes have to trust; empty where there is none. */ -}}
+{{- define "trow.nodeAuthority" -}}
+{{- if .Values.nodes.caSecret }}
+{{- .Values.nodes.caSecret }}
+{{- else if ne .Values.tls.source "none" }}
+{{- include "trow.tlsSecret" . }}
+{{- end }}
+{{- end }}
+
+{{- define "trow.nodeImage" -}}
+{{- $tag := default .Chart.AppVersion .Values.nodes.image.tag }}
+{{- if .Values.nodes.image.digest }}
+{{- printf "%s:%s@%s" .Values.nodes.image.repository $tag .Values.nodes.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.nodes.image.repository $tag }}
+{{- end }}
+{{- end }}
+
+{{- /* The variables of Trow by name; those in extraEnv win. */ -}}
+{{- define "trow.env" -}}
+{{- $env := dict }}
+{{- if .Values.nodes.enabled }}
+{{- $_ := set $env "TROW_REGISTRY_PULL_CHECK" (printf "%s/pull-check" .Release.Namespace) }}
+{{- $_ := set $env "TROW_KUBERNETES_NODE_AGENTS" .Release.Namespace }}
+{{- end }}
+{{- mergeOverwrite $env (deepCopy .Values.extraEnv) | toJson }}
+{{- end }}
+
 {{- /* The settings that follow from other values; those in `config` win. */ -}}
 {{- define "trow.config" -}}
 {{- $listen := dict "bind" (list "[::]:8000") "probes" "[::]:9090" }}
@@ -105,5 +150,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $config "admission" (dict "policies" true "registries" $hosts "bind" "[::]:8443" "service" $service
       "webhooks" (include "trow.clusterName" .) "secret" (printf "%s-webhook" (include "trow.fullname" .)) "excluded_namespaces" $excluded) }}
 {{- end }}
-{{- mergeOverwrite $config (deepCopy .Values.config) | toYaml }}
+{{- $own := deepCopy .Values.config }}
+{{- if and .Values.nodes.enabled (not .Values.nodes.credentialProvider.enabled) }}
+{{- /* Nodes have no credentials then; what they pull to show that they can is no secret. */ -}}
+{{- $check := dict "anonymous" true "repositories" (list (printf "%s/pull-check" .Release.Namespace)) "actions" (list "pull") }}
+{{- $given := dig "access" "rules" list $own }}
+{{- $own = mergeOverwrite $own (dict "access" (dict "rules" (prepend $given $check))) }}
+{{- end }}
+{{- mergeOverwrite $config $own | toYaml }}
 {{- end }}
