@@ -63,6 +63,7 @@ bench: $(STAMP) ## measure against the peers, side by side; writes docs/benchmar
 reference: $(STAMP) ## write the generated pages of docs/reference
 	@$(BIN)/python -m tests.tools.reference
 	@$(BIN)/python -m deploy.helm
+	@$(BIN)/python -m deploy.quick_install
 
 site: $(STAMP) ## build the site of docs/ in build/site, offline; a warning is an error
 	@rm -rf build/site
