@@ -43,7 +43,7 @@ def build_agent(
     folder.mkdir(parents=True)
     layout = Layout(folder)
     annotations = annotations_of("Trow node agent", "Prepares nodes to pull from Trow", created)
-    assembly = Assembly(layout, created, annotations)
+    assembly = Assembly(layout, NAME, created, annotations)
     # Root, because the files of a node belong to root.
     config = {
         "User": "0:0",

@@ -96,7 +96,7 @@ def build(folder: Path, architectures: Sequence[str], cache: Path, created: str,
     folder.mkdir(parents=True)
     layout = Layout(folder)
     annotations = annotations_of("Trow", "Image management for Kubernetes", created)
-    assembly = Assembly(layout, created, annotations)
+    assembly = Assembly(layout, "trow", created, annotations)
     with tempfile.TemporaryDirectory(prefix="trow-image-") as place:
         workshop = _Workshop(Path(place), cache, say)
         for architecture in architectures:
@@ -111,8 +111,9 @@ def build(folder: Path, architectures: Sequence[str], cache: Path, created: str,
 class Assembly:
     """An image of several architectures that comes into being in a layout."""
 
-    def __init__(self, layout: Layout, created: str, annotations: Json) -> None:
+    def __init__(self, layout: Layout, name: str, created: str, annotations: Json) -> None:
         self._layout = layout
+        self._name = name
         self._created = created
         self._annotations = annotations
         self._images: list[Json] = []
@@ -131,7 +132,7 @@ class Assembly:
 
     def finish(self) -> Built:
         """Write the index."""
-        digest = self._layout.finish(self._images, self._referrers, trow.__version__, self._annotations)
+        digest = self._layout.finish(self._images, self._referrers, self._name, trow.__version__, self._annotations)
         return Built(digest, self._compressed, self._unpacked)
 
 

@@ -94,11 +94,18 @@ class Layout:
         }
         return {**self.add_json(manifest, MANIFEST), "artifactType": media_type}
 
-    def finish(self, images: Sequence[Json], referrers: Sequence[Json], name: str, annotations: Json) -> str:
-        """Write the index of the images under a name, and the layout's own; the digest of the former."""
+    def finish(self, images: Sequence[Json], referrers: Sequence[Json], name: str, tag: str, annotations: Json) -> str:
+        """Write the index of the images under a name, and the layout's own; the digest of the former.
+
+        podman and skopeo find it by its tag. containerd and docker take the whole name, and theirs have a registry.
+        """
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": images, "annotations": annotations}
         described = self.add_json(index, INDEX)
-        named = {**described, "annotations": {"org.opencontainers.image.ref.name": name}}
+        names = {
+            "io.containerd.image.name": f"docker.io/library/{name}:{tag}",
+            "org.opencontainers.image.ref.name": tag,
+        }
+        named = {**described, "annotations": names}
         top = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [named, *referrers]}
         (self._folder / "index.json").write_bytes(_json(top))
         return str(described["digest"])

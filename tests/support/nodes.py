@@ -608,7 +608,7 @@ def busybox(folder: Path) -> Path:
     written = Layout(layout)
     layer = written.add_layer(root, [*root.rglob("*")])
     config = {"config": {"Env": ["PATH=/bin"], "Cmd": ["sleep", "2000000000"]}}
-    written.finish([written.add_image([layer], config, architecture(), {})], [], "1", {})
+    written.finish([written.add_image([layer], config, architecture(), {})], [], "busybox", "1", {})
     return layout
 
 

@@ -78,7 +78,7 @@ def command_line() -> Parser:
     )
     top.add_argument("-v", "--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serve, quick_install, config, access, policy, user, token, keys, audit, fsck, recover, version):
+    for group in (serve, config, access, policy, user, token, keys, audit, fsck, recover, quick_install, version):
         group.add(commands)
     completion.add(commands, command_line)
     explain.add(commands, command_line)
