@@ -627,6 +627,7 @@ install() {
   apply "$work/6-hosting.yaml" 'kube-public/local-registry-hosting'
   wait_for_trow
   forget_settings
+  check_nodes
   can_create_pods || fail "since Trow is installed, no Pod can be created: $(said)" \
     "Take it away: $(myself) --uninstall$(flags)"
   summary
@@ -792,7 +793,7 @@ pull_fix() {
   case $(cat "$work/cannot") in
     *'HTTP response to HTTPS client'*) echo "The nodes speak HTTPS to $host. Leave --host out, so that images are at localhost, to which they speak plain HTTP." ;;
     *'connection refused'* | *'i/o timeout'* | *'deadline exceeded'*)
-      echo "$host leads nowhere on the nodes: their kube-proxy does not serve ports of nodes there. Give an address of a node: --host ADDRESS:$node_port"
+      echo "$host leads nowhere on the nodes. Their kube-proxy has to serve ports of nodes there: the modes nftables and ipvs do not for localhost, iptables does."
       ;;
     *'no such host'*) echo "The nodes do not know the name $host. Leave --host out, or give an address." ;;
     *) echo "What the node says is the reason. To see all: kubectl get events --namespace $namespace$(kubectl_flags)" ;;
@@ -885,7 +886,7 @@ uninstall() {
   fi
 }
 
-KINDS=statefulsets,daemonsets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,persistentvolumeclaims
+KINDS=pods,statefulsets,daemonsets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,persistentvolumeclaims
 CLUSTER_KINDS=clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,customresourcedefinitions
 
 everything() { # what is selected, anywhere: lines "KIND NAME NAMESPACE"
@@ -942,7 +943,7 @@ remove_objects() {
 
 remove_namespace() { # if this script made it, and nobody else has put anything into it
   if [ "$keep_data" = yes ] || [ "$own_namespace" = no ]; then return; fi
-  others=$(here get "pods,deployments,replicasets,jobs,cronjobs,ingresses,$KINDS" --output name 2>/dev/null |
+  others=$(here get "deployments,replicasets,jobs,cronjobs,ingresses,$KINDS" --output name 2>/dev/null |
     grep -v -x -e configmap/kube-root-ca.crt -e serviceaccount/default | paste -s -d ' ' -)
   if [ -n "$others" ]; then
     k label namespace "$namespace" app.kubernetes.io/managed-by- >/dev/null 2>&1

@@ -118,6 +118,14 @@ def set_pod(cluster: Cluster, status: Mapping[str, Any], namespace: str = "trow"
     cluster.kubectl(*pod, check=False)
 
 
+def end_pull_checks(cluster: Cluster, namespace: str) -> None:
+    """Every node could pull."""
+    selector = "app.kubernetes.io/component=pull-check"
+    for pod in cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", selector, "--output=name").split():
+        patch = ("--subresource=status", "--type=merge", '--patch={"status":{"phase":"Succeeded"}}')
+        cluster.kubectl("patch", pod, "--namespace", namespace, *patch, check=False)
+
+
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     """A container that does not start."""
     state = {"waiting": {"reason": reason, "message": message}}
@@ -140,6 +148,7 @@ def pods_are(cluster: Cluster, status: Mapping[str, Any], namespace: str = "trow
     def keep() -> None:
         while not ended.wait(POLL_SECONDS):
             set_pod(cluster, status, namespace)
+            end_pull_checks(cluster, namespace)
 
     keeper = threading.Thread(target=keep)
     keeper.start()
