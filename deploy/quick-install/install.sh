@@ -2255,6 +2255,13 @@ settings_template() {
 apiVersion: v1
 data:
   trow.yaml: |
+    access:
+      rules:
+      - actions:
+        - pull
+        anonymous: true
+        repositories:
+        - trow/pull-check
     admission:
       bind: '[::]:8443'
       excluded_namespaces:
@@ -2284,6 +2291,8 @@ data:
       public_url: http://@HOST@
     log:
       format: json
+    registry:
+      pull_check: trow/pull-check
 kind: ConfigMap
 metadata:
   labels:

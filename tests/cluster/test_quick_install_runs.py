@@ -93,7 +93,7 @@ def test_what_is_pushed_runs_survives_and_goes(
     team = node_cluster.new_namespace()
     with forwarded(node_cluster, port) as host:
         push(node_cluster, f"{host}/team/app:1", tmp_path)
-    node_cluster.run_pod(team, "app", f"localhost:{port}/team/app:1", imagePullPolicy="Always")
+    node_cluster.run_pod(team, "app", f"localhost:{port}/team/app:1")
     node_cluster.wait_ready(team, "pod/app")
 
     # An image outlives the Pod of Trow, and an uninstallation that keeps it.

@@ -121,7 +121,9 @@ def set_pod(cluster: Cluster, status: Mapping[str, Any], namespace: str = "trow"
 def end_pull_checks(cluster: Cluster, namespace: str) -> None:
     """Every node could pull."""
     selector = "app.kubernetes.io/component=pull-check"
-    for pod in cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", selector, "--output=name").split():
+    for pod in cluster.kubectl(
+        "get", "pods", "--namespace", namespace, "--selector", selector, "--output=name"
+    ).split():
         patch = ("--subresource=status", "--type=merge", '--patch={"status":{"phase":"Succeeded"}}')
         cluster.kubectl("patch", pod, "--namespace", namespace, *patch, check=False)
 
