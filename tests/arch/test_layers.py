@@ -43,7 +43,7 @@ LAYERS: Final = (
     {"sql", "tls"},
     {"storage", "metadata", "identity", "audit", "kube"},
     {"controllers"},
-    {"http", "policytools", "config"},
+    {"http", "policytools", "doctor", "config"},
     {"app"},
     {"cli", "__main__"},
 )
@@ -55,6 +55,7 @@ SHARED: Final = {
     ("cli", "audit"),
     ("controllers", "kube"),
     ("policytools", "kube"),
+    ("doctor", "kube"),
 }
 # Who may open connections to other machines, and only to those that the configuration names.
 CALLERS: Final = {"lib/http_client.py"}

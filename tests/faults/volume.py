@@ -50,9 +50,9 @@ class Volume:
 
 
 @contextlib.contextmanager
-def tmpfs(path: Path, size: int) -> Iterator[Volume]:
+def tmpfs(path: Path, size: int, options: str = "") -> Iterator[Volume]:
     """A volume in memory."""
-    with _mounted(path, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+    with _mounted(path, "-t", "tmpfs", "-o", f"size={size}{options and f',{options}'}", "tmpfs"):
         yield Volume(path)
 
 

@@ -128,6 +128,11 @@ def _target(config: Config, url: str) -> Target:
 def _add_metrics(metrics: Metrics, trail: AuditTrail, webhook: Webhook | None) -> None:
     metrics.add_counter("trow_audit_recorded_total", "Audit records written", lambda: trail.counts().recorded)
     metrics.add_counter("trow_audit_lost_total", "Audit events that could not be recorded", lambda: trail.counts().lost)
+    metrics.add_gauge(
+        "trow_audit_last_record_timestamp_seconds",
+        "When the last audit record was written, in seconds since 1970",
+        lambda: trail.counts().last,
+    )
     metrics.add_gauge("trow_audit_waiting", "Audit events not yet written", lambda: trail.counts().waiting)
     metrics.add_gauge("trow_audit_unsent", "Audit records the webhook has not taken", lambda: trail.counts().unsent)
     metrics.add_counter(

@@ -38,12 +38,14 @@ class Counts:
         lost: events since the start that could not be recorded.
         waiting: events that are not written yet.
         unsent: records that the webhook has not taken; 0 without one.
+        last: when one was written last, in seconds since 1970; 0 before the first.
     """
 
     recorded: int
     lost: int
     waiting: int
     unsent: int
+    last: float = 0
 
 
 class AuditTrail:
@@ -125,7 +127,7 @@ class AuditTrail:
             max(0, head.sequence - (writer.position(WEBHOOK, name) or 0)) for name, head in writer.heads.items()
         )
         waiting = sum(len(writer.waiting(part)) for part in Part)
-        return Counts(writer.recorded, writer.lost, waiting, unsent if self._webhook else 0)
+        return Counts(writer.recorded, writer.lost, waiting, unsent if self._webhook else 0, writer.last_recorded)
 
     def close(self) -> None:
         """Write what waits, with a checkpoint, let the sinks catch up for a moment, and stop."""

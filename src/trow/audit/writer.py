@@ -144,6 +144,7 @@ class TrailWriter:
         self.positions = Positions(self._store.positions())
         self._chains = {part: self._chain(part, retention) for part in Part}
         self.recorded = self.lost = 0
+        self.last_recorded = 0.0
         self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._failures = FailureLog(
             log,
@@ -369,6 +370,7 @@ class TrailWriter:
             self._store.commit(batch.writes)
         self._batch = None
         self.recorded += len(batch.writes.rows)
+        self.last_recorded = self._clock() if batch.writes.rows else self.last_recorded
         for part, each in self._chains.items():
             if each.head != batch.heads[part]:
                 each.head = batch.heads[part]

@@ -13,6 +13,7 @@ from trow.cli import (
     audit,
     completion,
     config,
+    doctor,
     explain,
     fsck,
     keys,
@@ -78,7 +79,8 @@ def command_line() -> Parser:
     )
     top.add_argument("-v", "--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serve, config, access, policy, user, token, keys, audit, fsck, recover, quick_install, version):
+    groups = (serve, config, access, policy, user, token, keys, audit, fsck, recover, quick_install, doctor, version)
+    for group in groups:
         group.add(commands)
     completion.add(commands, command_line)
     explain.add(commands, command_line)

@@ -17,7 +17,7 @@ from trow.lib import times
 from trow.lib.kube_objects import mapping, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from trow.kube.objects import Manifest, Objects
 
@@ -27,8 +27,8 @@ GUARD_POLICY: Final = "trow-policy-exceptions"
 # Of the policy as it is shipped; a test compares it with the file.
 FINGERPRINT: Final = "4a321ed2b1a0714acdbb883285e14d697f9e784202abfd875aab4cc54af6453d"
 _BASE: Final = "/apis/admissionregistration.k8s.io/v1"
-_POLICIES: Final = f"{_BASE}/validatingadmissionpolicies"
-_BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
+POLICIES: Final = f"{_BASE}/validatingadmissionpolicies"
+BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
 _FIX: Final = "apply deploy/kubernetes/exceptions.yaml of this version of Trow"
 
 
@@ -37,17 +37,17 @@ class Approval:
 
     def __init__(self, objects: Objects, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._informers = {path: Informer(objects, path, self._update) for path in (_POLICIES, _BINDINGS)}
+        self._informers = {path: Informer(objects, path, self._update) for path in (POLICIES, BINDINGS)}
         self._since = 0.0
         self.missing = "it is not known yet whether the API server makes sure that two people are behind it"
 
     async def watch_policies(self) -> None:
         """Follow the policies."""
-        await self._informers[_POLICIES].run()
+        await self._informers[POLICIES].run()
 
     async def watch_bindings(self) -> None:
         """Follow the bindings."""
-        await self._informers[_BINDINGS].run()
+        await self._informers[BINDINGS].run()
 
     def doubt(self, created: float) -> str:
         """Why an exception that was created then does not count; "" if it does."""
@@ -71,18 +71,28 @@ class Approval:
         self._changed()
 
     def _judged(self) -> tuple[str, float]:
-        policy = self._informers[_POLICIES].objects.get(("", GUARD_POLICY))
-        if policy is None:
-            return (
-                f"there is no ValidatingAdmissionPolicy {GUARD_POLICY}, so nothing makes sure of two people; {_FIX}",
-                0.0,
-            )
-        if fingerprint(policy) != FINGERPRINT:
-            return f"the ValidatingAdmissionPolicy {GUARD_POLICY} differs from the one that Trow ships; {_FIX}", 0.0
-        binding = next(filter(_binds, self._informers[_BINDINGS].objects.values()), None)
-        if binding is None:
-            return f"no ValidatingAdmissionPolicyBinding puts {GUARD_POLICY} in force everywhere; {_FIX}", 0.0
-        return "", max(_created(policy), _created(binding))
+        policy = self._informers[POLICIES].objects.get(("", GUARD_POLICY))
+        bindings = self._informers[BINDINGS].objects.values()
+        missing = missing_guard(policy, bindings)
+        if missing or policy is None:
+            return missing, 0.0
+        return "", max(_created(policy), _created(next(filter(_binds, bindings))))
+
+
+def missing_guard(policy: Manifest | None, bindings: Iterable[Manifest]) -> str:
+    """What keeps the API server from making sure of two people; "" if it does.
+
+    Args:
+        policy: the ValidatingAdmissionPolicy `GUARD_POLICY`.
+        bindings: all there are.
+    """
+    if policy is None:
+        return f"there is no ValidatingAdmissionPolicy {GUARD_POLICY}, so nothing makes sure of two people; {_FIX}"
+    if fingerprint(policy) != FINGERPRINT:
+        return f"the ValidatingAdmissionPolicy {GUARD_POLICY} differs from the one that Trow ships; {_FIX}"
+    if not any(map(_binds, bindings)):
+        return f"no ValidatingAdmissionPolicyBinding puts {GUARD_POLICY} in force everywhere; {_FIX}"
+    return ""
 
 
 def fingerprint(policy: Manifest) -> str:

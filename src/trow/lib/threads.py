@@ -6,12 +6,16 @@ started when the program starts, where a failure is told to who can change it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_Result = TypeVar("_Result")
 
 
 class ThreadsError(Exception):
@@ -66,3 +70,32 @@ def _refused() -> ThreadsError:
         f"the system lets Trow have no more than its {threading.active_count()} threads;"
         " raise the limit of processes and threads (the container's pids limit, ulimit -u)"
     )
+
+
+async def aside(work: Callable[[], _Result]) -> _Result:
+    """Have something done by a thread of its own, which nobody waits for once the caller has given up.
+
+    Other than the threads of a pool it keeps no program from ending: a file system or a name server may be silent.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("_Result", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # noqa: BLE001 - the caller's
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    start_thread(run, "trow-aside")
+    return await future

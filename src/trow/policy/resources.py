@@ -401,6 +401,12 @@ _STRUCTS: Final = (
     *(_Images, _Rule, _ClusterException, _Require, _Mutate, _Namespaces, _Expression, _Selector),
     *(_ImagePolicy, _ClusterImagePolicy, _PolicyException),
 )
+# What is written below `spec`, by kind.
+SPECS: Final[Mapping[str, type[Struct]]] = {
+    CLUSTER: _ClusterImagePolicy,
+    NAMESPACED: _ImagePolicy,
+    EXCEPTION: _PolicyException,
+}
 _FIELDS: Final = sorted({name for struct in _STRUCTS for name in struct.__struct_encode_fields__})
 
 

@@ -1,0 +1,269 @@
+"""What is set up in the cluster: kinds, policies, who guards exceptions, tokens for nodes, the API server's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from trow.controllers.approval import BINDINGS, GUARD_POLICY, POLICIES, missing_guard
+from trow.doctor.findings import NotCheckedError, ok, problem
+from trow.lib import times
+from trow.lib.kube_objects import generation, listing, mapping, metadata, text
+from trow.policy.resources import EXCEPTION, GROUP, SPECS, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from trow.doctor.findings import Finding
+    from trow.doctor.place import Place
+    from trow.kube.objects import Manifest
+
+_CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_APPLY_CRDS: Final = "kubectl apply --server-side --filename deploy/kubernetes/crds.yaml"
+_APPLY_EXCEPTIONS: Final = "kubectl apply --filename deploy/kubernetes/exceptions.yaml"
+_VERB: Final = "request-serviceaccounts-token-audience"
+_ROLES: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+# The first kubelet that asks a credential provider with the Pod's token, unless it is told not to (KEP-4412).
+_FIRST_MINOR: Final = 34
+
+
+# ---- kinds
+
+
+async def kinds(place: Place) -> Mapping[str, Manifest | None]:
+    """The definition of each kind of Trow's; None where there is none."""
+    get = place.cluster.objects.get
+    return {kind: await get(f"{_CRDS}/{plural(kind)}.{GROUP}") for kind in SPECS}
+
+
+def plural(kind: str) -> str:
+    return f"{kind.lower().removesuffix('y')}ies" if kind.endswith("y") else f"{kind.lower()}s"
+
+
+def judge_kinds(found: Mapping[str, Manifest | None], *, wanted: bool) -> Iterable[Finding]:
+    """Does the cluster know the kinds, with all fields that this Trow reads?
+
+    Args:
+        found: see `kinds`.
+        wanted: whether Trow follows policies (`admission.policies`).
+    """
+    if not any(found.values()) and not wanted:
+        yield ok("no policies are followed (admission.policies), so no kinds are needed")
+        return
+    for kind, definition in found.items():
+        where = f"customresourcedefinition/{plural(kind)}.{GROUP}"
+        if definition is None:
+            yield problem("does not exist, so Trow follows no policies", where, _APPLY_CRDS)
+            continue
+        schema = _schema(definition)
+        missing = sorted(
+            fields_of(SPECS[kind]) - set(_properties(mapping(mapping(schema.get("properties")).get("spec"))))
+        )
+        if missing:
+            yield problem(
+                f"is older than this Trow: it drops {', '.join(f'spec.{each}' for each in missing)}", where, _APPLY_CRDS
+            )
+        else:
+            yield ok("is there", where)
+
+
+def _schema(definition: Manifest) -> Mapping[str, object]:
+    versions = [mapping(each) for each in listing(mapping(definition.get("spec")).get("versions"))]
+    found = next((each for each in versions if each.get("name") == VERSION), {})
+    return mapping(mapping(found.get("schema")).get("openAPIV3Schema"))
+
+
+def _properties(schema: Mapping[str, object], path: str = "") -> Iterator[str]:
+    """Dotted names of fields; a list is looked through."""
+    inner = mapping(schema.get("items")) or schema
+    for name, below in mapping(inner.get("properties")).items():
+        yield path + name
+        yield from _properties(mapping(below), f"{path}{name}.")
+
+
+def fields_of(struct: type[Struct], path: str = "") -> set[str]:
+    """The same of what this Trow reads."""
+    return set(_fields(msgspec.inspect.type_info(struct), path))
+
+
+def _fields(kind: msgspec.inspect.Type, path: str) -> Iterator[str]:
+    if isinstance(kind, msgspec.inspect.Metadata):
+        yield from _fields(kind.type, path)
+    elif isinstance(kind, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+        yield from _fields(kind.item_type, path)
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        for each in kind.types:
+            yield from _fields(each, path)
+    elif isinstance(kind, msgspec.inspect.StructType):
+        for field in kind.fields:
+            yield path + field.encode_name
+            yield from _fields(field.type, f"{path}{field.encode_name}.")
+
+
+# ---- exceptions
+
+
+async def guard(place: Place) -> str:
+    """What is missing; "" if the API server makes sure of two people."""
+    policy = await place.cluster.objects.get(f"{POLICIES}/{GUARD_POLICY}")
+    return missing_guard(policy, await place.listed(BINDINGS))
+
+
+def judge_guard(missing: str, *, wanted: bool) -> Iterable[Finding]:
+    """Do exceptions count?"""
+    if not missing:
+        yield ok("the API server makes sure that two people are behind an exception")
+    elif wanted:
+        yield problem(f"no exception counts: {missing.rpartition('; ')[0]}", GUARD_POLICY, _APPLY_EXCEPTIONS)
+    else:
+        yield ok("no policies are followed (admission.policies), so no exceptions either")
+
+
+# ---- policies
+
+
+async def policies(place: Place) -> Sequence[Manifest]:
+    """Policies and exceptions of the cluster."""
+    found: list[Manifest] = []
+    for kind in SPECS:
+        found += await place.listed(f"/apis/{GROUP}/{VERSION}/{plural(kind)}")
+    return found
+
+
+def judge_policies(found: Sequence[Manifest]) -> Iterable[Finding]:
+    """Is each in force as it is written?"""
+    wrong = [finding for each in found for finding in _about(each)]
+    yield from wrong
+    if not wrong:
+        yield ok(f"all {len(found)} are in force" if found else "there are none")
+
+
+def _about(item: Manifest) -> Iterator[Finding]:
+    name, namespace = text(metadata(item).get("name")), text(metadata(item).get("namespace"))
+    where = f"{item.get('kind')}/{name}" + (f" in {namespace}" if namespace else "")
+    conditions = [mapping(each) for each in listing(mapping(item.get("status")).get("conditions"))]
+    if not conditions or any(each.get("observedGeneration") != generation(item) for each in conditions):
+        yield problem(
+            "Trow has not taken it up",
+            where,
+            "see that Trow runs with admission.policies, and its log: kubectl logs trow-0 --namespace trow",
+        )
+        return
+    for each in conditions:
+        reason, message = text(each.get("reason")), text(each.get("message"))
+        if each.get("status") == "True" or (item.get("kind") == EXCEPTION and reason not in _WRONG):
+            continue
+        kind = plural(text(item.get("kind")))
+        fix = f"kubectl edit {kind} {name}" + (f" --namespace {namespace}" if namespace else "")
+        if reason == "NotGuarded":
+            fix = _APPLY_EXCEPTIONS
+        elif reason == "NotCompiled":
+            fix = "nothing, if Trow runs always: it decides then. Otherwise leave out what the API server cannot decide"
+        yield problem(f"{each.get('type')} is False ({reason}): {message}", where, fix)
+
+
+# Others are how an exception goes: it waits, and it ends.
+_WRONG: Final = ("Invalid", "NotGuarded")
+
+
+# ---- tokens for nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Whether kubelets may ask for tokens for the registry.
+
+    Attributes:
+        node: asked about; its kubelet's minor version.
+        granted: what roles let somebody ask for; "" is anything.
+        allowed: by audience of Trow, whether the node may.
+    """
+
+    node: str
+    minor: int
+    granted: tuple[str, ...]
+    allowed: Mapping[str, bool]
+
+
+async def audience(place: Place) -> Audience:
+    """Ask the API server in the name of a node."""
+    audiences = (await place.setup()).audiences
+    if not audiences:
+        raise NotCheckedError("Trow takes no tokens of ServiceAccounts (kubernetes.audiences), or is not known here")
+    nodes = await place.listed("/api/v1/nodes")
+    if not nodes:
+        raise NotCheckedError("the cluster has no nodes")
+    node = text(metadata(nodes[0]).get("name"))
+    version = text(mapping(mapping(nodes[0].get("status")).get("nodeInfo")).get("kubeletVersion"))
+    allowed = {each: await _may_ask(place, node, each) for each in audiences}
+    rules = [mapping(rule) for role in await place.listed(_ROLES) for rule in listing(role.get("rules"))]
+    granted = [
+        text(one) for rule in rules if _VERB in listing(rule.get("verbs")) for one in listing(rule.get("resources"))
+    ]
+    return Audience(node, int(([*version.split("."), "0"])[1]), tuple(granted), allowed)
+
+
+async def _may_ask(place: Place, node: str, wanted: str) -> bool:
+    attributes = {"verb": _VERB, "resource": wanted, "group": ""}
+    answer = await place.cluster.reviews.access(f"system:node:{node}", "", ("system:nodes",), (), attributes)
+    return answer.allowed
+
+
+def judge_audience(found: Audience) -> Iterable[Finding]:
+    """Can Pods pull with their own ServiceAccounts?"""
+    where = "ClusterRole of nodes"
+    wanted = next(iter(found.allowed))
+    create = (
+        f"kubectl create clusterrole trow-audience --verb {_VERB} --resource {wanted} && kubectl create"
+        " clusterrolebinding trow-audience --clusterrole trow-audience --group system:nodes"
+    )
+    if any(found.allowed.values()):
+        if found.minor < _FIRST_MINOR:
+            yield problem(
+                f"the kubelet of {found.node} is 1.{found.minor}, which has no tokens for credential providers",
+                found.node,
+                "upgrade it to 1.34 or newer, or pull with image pull secrets",
+            )
+        else:
+            yield ok(f"nodes may ask for tokens for {next(name for name, may in found.allowed.items() if may)}", where)
+    elif found.granted:
+        yield problem(
+            f"nodes may ask for tokens for {', '.join(found.granted)}, and Trow takes those for"
+            f" {', '.join(found.allowed)} only",
+            where,
+            f"write one of Trow's as serviceAccountTokenAudience of the provider, and: {create}",
+        )
+    else:
+        raise NotCheckedError(
+            "no role lets nodes ask for tokens, so no credential provider is at work; one that is installed would need"
+            f" this: {create}"
+        )
+
+
+# ---- the API server's clock
+
+
+class _Review(Struct, frozen=True, rename="camel"):
+    api_version: str = "authentication.k8s.io/v1"
+    kind: str = "SelfSubjectReview"
+
+
+class _Reviewed(Struct, frozen=True):
+    metadata: dict[str, Any]
+
+
+async def api_server_time(place: Place) -> float:
+    """Seconds since 1970, as the API server has them: everybody may ask it who they are."""
+
+    async def ask() -> float:
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        found = await place.cluster.client.ask("selfsubjectreview", path, _Review(), _Reviewed)
+        try:
+            return times.parse(text(found.metadata.get("creationTimestamp"))) / times.MICROSECONDS
+        except ValueError:
+            raise NotCheckedError("the API server does not say what time it is there") from None
+
+    return await place.once("time", ask)

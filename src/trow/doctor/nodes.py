@@ -1,0 +1,381 @@
+"""Nodes: what containerd and CRI-O are told, ports of nodes, and their clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trow.doctor.endpoint import clock, reason
+from trow.doctor.findings import NotCheckedError, ok, problem, unchecked
+from trow.doctor.place import CONNECT_SECONDS
+from trow.kube.errors import KubeRefused
+from trow.lib import times
+from trow.lib.kube_objects import listing, mapping, metadata, text
+from trow.lib.threads import aside
+from trow.lib.urls import is_loopback
+from trow.oci.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from trow.doctor.findings import Finding
+    from trow.doctor.place import Place
+    from trow.kube.objects import Manifest
+
+# Of containerd 2 and of containerd 1.
+_PLUGINS: Final = ("io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri")
+_FOLDER: Final = "/etc/containerd/certs.d"
+_SET: Final = (
+    f"set config_path = \"{_FOLDER}\" below [plugins.'io.containerd.cri.v1.images'.registry] (containerd 1:"
+    ' [plugins."io.containerd.grpc.v1.cri".registry]) of its config.toml, then: systemctl restart containerd'
+)
+_ELSEWHERE: Final = (
+    "this is not a node with containerd; on a node write `containerd config dump > containerd.toml`, and give that as"
+    " --containerd-config"
+)
+_MOST_NODES: Final = 20
+# A kubelet writes its Lease every 10 s.
+_LEASE_SECONDS: Final = 90
+
+
+# ---- containerd
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """What `containerd config dump` says of registries.
+
+    Attributes:
+        source: where that was read.
+        config_path: None where it is not set.
+        legacy: tables of the time before `hosts.toml`.
+        known: hosts with a `hosts.toml` of their own; None where nobody has looked.
+    """
+
+    source: str
+    config_path: str | None
+    legacy: tuple[str, ...] = ()
+    known: frozenset[str] | None = None
+
+    @classmethod
+    def parse(cls, dump: str, source: str) -> Containerd:
+        """Read a dump. Raises `NotCheckedError` where it is something else, or of a containerd without Kubernetes."""
+        try:
+            document = tomllib.loads(dump)
+        except tomllib.TOMLDecodeError:
+            raise NotCheckedError(f"{source} is not TOML; write it with: containerd config dump") from None
+        plugins = mapping(document.get("plugins"))
+        name = next((each for each in _PLUGINS if each in plugins), None)
+        if name is None:
+            raise NotCheckedError(f"containerd has no plugin for Kubernetes here ({source}); ask on a node")
+        registry = mapping(mapping(plugins[name]).get("registry"))
+        path = registry.get("config_path")
+        legacy = tuple(each for each in ("mirrors", "configs") if mapping(registry.get(each)))
+        return cls(source, path if isinstance(path, str) else None, legacy)
+
+    @property
+    def folders(self) -> list[str]:
+        return [each for each in (self.config_path or "").split(":") if each]
+
+
+async def containerd(place: Place) -> Containerd:
+    """What is told of in a file, or by the containerd of this machine."""
+    if (given := place.options.containerd_config) is not None:
+        return Containerd.parse(await aside(lambda: given.read_text("utf-8")), str(given))
+    return await aside(lambda: _dumped(place.options.environment, place.options.root))
+
+
+def _dumped(environment: Mapping[str, str], root: Path) -> Containerd:
+    if not (root / "var/lib/kubelet").exists():
+        raise NotCheckedError(_ELSEWHERE)
+    try:
+        argv = ["containerd", "config", "dump"]
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            argv, env=dict(environment), capture_output=True, encoding="utf-8", timeout=CONNECT_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise NotCheckedError(_ELSEWHERE) from None
+    if done.returncode:
+        raise NotCheckedError(f"containerd cannot tell its configuration ({done.stderr.strip()[-200:]}); ask as root")
+    found = Containerd.parse(done.stdout, "containerd config dump")
+    files = [each for folder in found.folders for each in (root / folder.lstrip("/")).glob("*/hosts.toml")]
+    return Containerd(found.source, found.config_path, found.legacy, frozenset(each.parent.name for each in files))
+
+
+def judge_containerd(found: Containerd, hosts: Sequence[str], *, needed: bool) -> Iterable[Finding]:
+    """Does containerd read `hosts.toml`, and has it one for the registry?
+
+    Args:
+        found: its configuration.
+        hosts: names of the registry.
+        needed: whether pulls fail without one, since the certificate is not trusted or there is none.
+    """
+    if found.legacy:
+        tables = " and ".join(f"registry.{each}" for each in found.legacy)
+        yield problem(
+            f"has {tables}, which containerd 2 ignores, and which beside config_path keep the plugin from loading",
+            found.source,
+            f"take them out and write {_FOLDER}/HOST/hosts.toml instead; {_SET}",
+        )
+    elif found.config_path is None or not found.folders:
+        state = "is not set" if found.config_path is None else "is empty"
+        yield problem(f"config_path {state}, so containerd reads no hosts.toml", found.source, _SET)
+    elif needed and found.known is not None and not found.known & {_folder(each) for each in hosts}:
+        yield problem(
+            f"there is no hosts.toml for {hosts[0]}, and without one containerd wants a trusted certificate",
+            found.folders[0],
+            f"write {found.folders[0]}/{hosts[0]}/hosts.toml, or let the node agent do it (nodes.enabled of the chart)",
+        )
+    elif len(found.folders) > 1:
+        yield ok(
+            f"reads {found.config_path}; write a folder for each host, for _default does not always count", found.source
+        )
+    else:
+        yield ok(f"reads {found.config_path}", found.source)
+
+
+def _folder(host: str) -> str:
+    return host.rpartition("://")[2]
+
+
+# ---- short names (containers-registries.conf(5))
+
+
+@dataclass(frozen=True, slots=True)
+class ShortNames:
+    """How CRI-O and podman complete names without a host."""
+
+    path: Path
+    mode: str
+    registries: tuple[str, ...]
+
+
+async def short_names(place: Place) -> ShortNames:
+    """Read this machine's file."""
+    path = place.options.root / "etc/containers/registries.conf"
+
+    def read() -> ShortNames:
+        try:
+            found = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise NotCheckedError(f"there is no {path}: neither CRI-O nor podman is here") from None
+        except (OSError, ValueError) as error:
+            raise NotCheckedError(f"{path} cannot be read ({type(error).__name__})") from None
+        named = [each for each in listing(found.get("unqualified-search-registries")) if isinstance(each, str)]
+        return ShortNames(path, text(found.get("short-name-mode")) or "permissive", tuple(named))
+
+    return await aside(read)
+
+
+def judge_short_names(found: ShortNames) -> Iterable[Finding]:
+    """Does `nginx` mean one image only?"""
+    path, listed = str(found.path), ", ".join(found.registries)
+    fix = f'write unqualified-search-registries = ["docker.io"] in {path}, and whole names in Pods'
+    if len(found.registries) <= 1:
+        yield ok(f"names without a host are completed with {listed or 'nothing'}", path)
+    elif found.mode == "enforcing":
+        yield problem(
+            f"a Pod with a name without a host does not start: it could be of {listed} (enforcing)", path, fix
+        )
+    else:
+        yield problem(f"a name without a host is whichever of {listed} has it first ({found.mode})", path, fix)
+
+
+# ---- ports of nodes
+
+
+@dataclass(frozen=True, slots=True)
+class NodePorts:
+    """A Service that is reached by a port of each node.
+
+    Attributes:
+        tried: by address, why it is not reached; "" if it is.
+        proxy: kube-proxy's mode, where that is known.
+    """
+
+    service: str
+    port: int
+    local: bool
+    tried: tuple[tuple[str, str], ...]
+    proxy: str = ""
+
+
+async def node_ports(place: Place) -> Sequence[NodePorts]:
+    """Try the ports on each node, those of Trow's namespace."""
+    home = await place.namespace()
+    services = await place.listed(f"/api/v1/namespaces/{home}/services")
+    nodes = await place.listed("/api/v1/nodes")
+    addresses = [address for node in nodes[:_MOST_NODES] if (address := _address(node))]
+    proxy = await _proxy_mode(place)
+    found = []
+    for service in services:
+        spec, name = mapping(service.get("spec")), f"{home}/{metadata(service).get('name')}"
+        for port in (mapping(each).get("nodePort") for each in listing(spec.get("ports"))):
+            if isinstance(port, int):
+                tried = await asyncio.gather(*(_try(address, port) for address in addresses))
+                local = spec.get("externalTrafficPolicy") == "Local"
+                found.append(NodePorts(name, port, local, tuple(zip(addresses, tried, strict=True)), proxy))
+    return found
+
+
+def _address(node: Manifest) -> str:
+    said = [mapping(each) for each in listing(mapping(node.get("status")).get("addresses"))]
+    return next((text(each.get("address")) for each in said if each.get("type") == "InternalIP"), "")
+
+
+async def _try(address: str, port: int) -> str:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(address, port)
+    except OSError as error:
+        return reason(error)
+    writer.transport.abort()
+    return ""
+
+
+async def _proxy_mode(place: Place) -> str:
+    """As kubeadm keeps it."""
+    with contextlib.suppress(KubeRefused, Unavailable):
+        found = await place.cluster.objects.get("/api/v1/namespaces/kube-system/configmaps/kube-proxy")
+        said = re.search(r'^mode:\s*"?(\w+)', text(mapping((found or {}).get("data")).get("config.conf")), re.MULTILINE)
+        return said[1] if said else ""
+    return ""
+
+
+def judge_node_ports(found: Sequence[NodePorts], hosts: Sequence[str], *, in_cluster: bool) -> Iterable[Finding]:
+    """Is the registry at the port of each node?"""
+    if not found:
+        yield ok("no Service of Trow has a port of nodes")
+    for each in found:
+        where = f"Service {each.service}, port {each.port}"
+        silent = [f"{address}: {why}" for address, why in each.tried if why]
+        if each.proxy in ("ipvs", "nftables") and (by := _by_loopback(hosts, each.port)):
+            yield problem(
+                f"images are named {by}, and with kube-proxy in mode {each.proxy} loopback leads to no Service",
+                where,
+                "let the node agent write hosts.toml, or name images by a name in your DNS",
+            )
+        elif each.local and silent:
+            yield problem(
+                f"only nodes on which Trow runs answer (externalTrafficPolicy Local): {'; '.join(silent)}",
+                where,
+                f"kubectl patch service {each.service.partition('/')[2]} --namespace {each.service.partition('/')[0]}"
+                ' --patch \'{"spec":{"externalTrafficPolicy":"Cluster"}}\'',
+            )
+        elif len(silent) < len(each.tried) or (silent and in_cluster):
+            if silent:
+                fix = f"open TCP port {each.port} of nodes (firewall, security group), and see that kube-proxy runs"
+                yield problem("; ".join(silent), where, fix)
+            else:
+                yield ok(f"answers on {len(each.tried)} nodes", where)
+        else:
+            yield unchecked(
+                f"no node's address is reached from this machine: {'; '.join(silent) or 'none is known'}", where
+            )
+
+
+def _by_loopback(hosts: Sequence[str], port: int) -> str:
+    return next((host for host in hosts if host.endswith(f":{port}") and is_loopback(host.rpartition(":")[0])), "")
+
+
+# ---- clocks
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClock:
+    """How far the clock of a node is ahead of the API server's, by the Lease that its kubelet wrote last."""
+
+    node: str
+    ready: bool
+    ahead: float
+
+
+async def node_clocks(place: Place, now: float) -> Sequence[NodeClock]:
+    """Of all nodes.
+
+    Args:
+        place: where to ask.
+        now: the time of the API server.
+    """
+    leases = {metadata(each).get("name"): each for each in await place.listed(_LEASES)}
+    found = []
+    for node in await place.listed("/api/v1/nodes"):
+        name = text(metadata(node).get("name"))
+        renewed = text(mapping(leases.get(name, {}).get("spec")).get("renewTime"))
+        conditions = [mapping(each) for each in listing(mapping(node.get("status")).get("conditions"))]
+        ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+        with contextlib.suppress(ValueError):
+            found.append(NodeClock(name, ready, times.parse(renewed) / times.MICROSECONDS - now))
+    return found
+
+
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+
+
+def judge_node_clocks(found: Iterable[NodeClock]) -> Iterable[Finding]:
+    """Is the time of each node that of the API server? A node that is not ready writes no Leases."""
+    for each in found:
+        if each.ready or each.ahead > 0:
+            yield clock("the node", each.node, each.ahead, "the API server", _LEASE_SECONDS)
+
+
+# ---- what the node agent says (deploy/nodes/trow-node-agent)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line of an agent: ``AREA: STATE: TEXT``, with ``; fix: TEXT`` behind what is blocked."""
+
+    node: str
+    area: str
+    blocked: bool
+    text: str
+    fix: str
+
+
+async def agents(place: Place) -> Sequence[Report]:
+    """What the agents of all nodes have said last; nothing where none is installed."""
+    found = []
+    for pod in await place.pods():
+        spec, status = mapping(pod.get("spec")), mapping(pod.get("status"))
+        if any(_AGENT in text(mapping(each).get("image")) for each in listing(spec.get("containers"))):
+            said = [line for each in _terminated(status) for line in text(each.get("message")).splitlines()]
+            found += [report for line in said if (report := _report(text(spec.get("nodeName")), line))]
+    return found
+
+
+_AGENT: Final = "trow-node-agent"
+
+
+def _terminated(status: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
+    """The last words of the first container that has any: it says again what the one before it has said."""
+    for key in ("containerStatuses", "initContainerStatuses"):
+        for each in map(mapping, listing(status.get(key))):
+            ended = [mapping(mapping(each.get(state)).get("terminated")) for state in ("state", "lastState")]
+            if said := next((one for one in ended if one.get("message")), None):
+                return [said]
+    return []
+
+
+def _report(node: str, line: str) -> Report | None:
+    area, _, rest = line.strip().partition(": ")
+    state, _, said = rest.partition(": ")
+    what, _, fix = said.partition("; fix: ")
+    return Report(node, area, state == "blocked", what, fix) if state in ("ready", "blocked", "off") else None
+
+
+def judge_agents(found: Sequence[Report]) -> Iterable[Finding]:
+    """Is every node ready to pull?"""
+    if not found:
+        raise NotCheckedError("no node agent is installed (nodes.enabled of the chart)")
+    blocked = [each for each in found if each.blocked]
+    for each in blocked:
+        yield problem(f"{each.area}: {each.text}", f"node {each.node}", each.fix)
+    if not blocked:
+        yield ok(f"agents of {len({each.node for each in found})} nodes are content")

@@ -1,0 +1,337 @@
+"""Pods whose images do not come: what the kubelet says, what it means, and whose credentials it takes."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trow.doctor.findings import ok, problem
+from trow.lib.kube_objects import listing, mapping, metadata, text
+from trow.lib.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from trow.doctor.findings import Finding
+    from trow.doctor.place import Place
+    from trow.kube.objects import Manifest
+
+_WAITING: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ImageInspectError"})
+_STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+_CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
+_MOST_EVENTS: Final = 10  # namespaces whose Events are read
+_MOST_SECRETS: Final = 50
+_CAUSE: Final = re.compile(r"ErrImagePull: (.*)", re.DOTALL)
+
+
+class Cause:
+    """What a part of a message of kubelet, containerd or CRI-O means.
+
+    Args:
+        signs: texts, with | between them, of which one is in the message, whatever its case.
+        means: a sentence that begins with the node.
+        fix: may use {host}, {image}, {namespace}, {account}, {owner} (of the repository) and {node}.
+    """
+
+    def __init__(self, signs: str, means: str, fix: str) -> None:
+        self._signs = signs.lower().split("|")
+        self.means = means
+        self.fix = fix
+
+    def found_in(self, message: str) -> bool:
+        lower = message.lower()
+        return any(sign in lower for sign in self._signs)
+
+
+_HOSTS_TOML: Final = "/etc/containerd/certs.d/{host}/hosts.toml"
+# The first that is found counts: what is said of names and certificates is more exact than what it leads to.
+CAUSES: Final = (
+    Cause(
+        "signed by unknown authority|unable to get local issuer",
+        "the node does not trust the authority of the registry's certificate",
+        f"write `ca` to {_HOSTS_TOML} on each node, or let the node agent do it (nodes.enabled of the chart)",
+    ),
+    Cause(
+        "certificate is valid for|certificate is not valid for|any ip sans|cannot validate certificate for",
+        "the name by which the node pulls is not in the certificate",
+        "add {host} to it (tls.dnsNames of the chart), or name images by a name that is in it",
+    ),
+    Cause(
+        "certificate has expired|is not yet valid",
+        "the certificate has expired, or the clock of the node is wrong",
+        "trow doctor --host {host} says which; on the node: timedatectl status",
+    ),
+    Cause(
+        "gave HTTP response to HTTPS client",
+        "the registry speaks plain HTTP, and the node was not told so",
+        f'write server = "http://{{host}}" to {_HOSTS_TOML} on each node, or give Trow a certificate (tls.source)',
+    ),
+    Cause(
+        "sent an HTTP request to an HTTPS server|malformed HTTP response",
+        "the node asks for plain HTTP, and the registry speaks TLS",
+        f"write https:// in {_HOSTS_TOML} on each node",
+    ),
+    Cause(
+        "no such host|name resolution|server misbehaving",
+        "the node finds no address for {host}: it asks its own DNS, not that of the cluster",
+        "add {host} to the DNS of the nodes, or name images by the NodePort",
+    ),
+    Cause(
+        "connection refused",
+        "nobody listens at {host} as seen from the node",
+        "see that Trow is ready and its ports: kubectl get pods,services --namespace trow",
+    ),
+    Cause(
+        "i/o timeout|deadline exceeded|no route to host|network is unreachable",
+        "the node does not reach {host}",
+        "open the port between node and registry (firewall, security group), from the node: curl -v https://{host}/v2/",
+    ),
+    Cause(
+        "short-name|short name",
+        "the name has no host, and CRI-O does not guess one",
+        "write the whole name of the image, such as {host}/{image}",
+    ),
+    Cause(
+        "no match for platform|no image found in|exec format",
+        "the image is not there for the platform of node {node}",
+        "push it for that platform too: docker buildx build --platform linux/amd64,linux/arm64 --push",
+    ),
+    Cause(
+        "not allowed by any rule|ImagePolicy|image_validation",
+        "a policy refuses the image at the registry",
+        "trow policy explain shows the rule; kubectl get clusterimagepolicies,imagepolicies --all-namespaces",
+    ),
+    Cause(
+        "403|denied|forbidden",
+        "ServiceAccount {account} of {namespace} may not pull from {owner}",
+        "kubectl create rolebinding {account}-of-{namespace}-pulls --namespace {owner} --clusterrole trow-image-puller"
+        " --serviceaccount {namespace}:{account}",
+    ),
+    Cause(
+        "401|unauthorized|authentication required|no basic auth",
+        "the node sends no credentials, or wrong ones",
+        "let nodes pull with the Pod's ServiceAccount (the node agent installs the credential provider), or make a"
+        " Secret for imagePullSecrets: kubectl create secret docker-registry registry --docker-server {host}"
+        " --docker-username NAME --namespace {namespace}",
+    ),
+    Cause(
+        "not found|manifest unknown|name unknown|404",
+        "the registry has no such image, or {account} may not know of it",
+        "docker push {image}",
+    ),
+    Cause(
+        "429|503|too many requests|unavailable",
+        "the registry has too much to do, or is not ready",
+        "see its log and limits: kubectl logs trow-0 --namespace trow",
+    ),
+    Cause(
+        "InvalidImageName|invalid reference format|couldn't parse image",
+        "this cannot be the name of an image",
+        "correct the name: lower case, HOST/NAME:TAG",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A container that waits for its image."""
+
+    namespace: str
+    pod: str
+    node: str
+    account: str
+    image: str
+    message: str
+
+
+async def stuck(place: Place) -> Sequence[Stuck]:
+    """Containers whose image is the registry's and does not come."""
+    hosts = await place.hosts()
+    pods = await place.pods()
+    found = [each for pod in pods for each in _waiting(pod) if _is_of(hosts, each.image)]
+    events: dict[str, str] = {}
+    vague = dict.fromkeys(each.namespace for each in found if not cause_of(each.message))
+    for namespace in list(vague)[:_MOST_EVENTS]:
+        for event in await place.listed(f"/api/v1/namespaces/{namespace}/events"):
+            if event.get("reason") == "Failed" and cause_of(said := text(event.get("message"))):
+                events[f"{namespace}/{mapping(event.get('involvedObject')).get('name')}"] = said
+    return [
+        each
+        if cause_of(each.message)
+        else replace(each, message=events.get(f"{each.namespace}/{each.pod}", each.message))
+        for each in found
+    ]
+
+
+def _waiting(pod: Manifest) -> Iterator[Stuck]:
+    spec, status = mapping(pod.get("spec")), mapping(pod.get("status"))
+    images = {
+        mapping(c).get("name"): text(mapping(c).get("image")) for key in _CONTAINERS for c in listing(spec.get(key))
+    }
+    for each in (mapping(one) for key in _STATUSES for one in listing(status.get(key))):
+        waits = mapping(mapping(each.get("state")).get("waiting"))
+        if waits.get("reason") in _WAITING:
+            yield Stuck(
+                text(metadata(pod).get("namespace")),
+                text(metadata(pod).get("name")),
+                text(spec.get("nodeName")),
+                text(spec.get("serviceAccountName")) or "default",
+                images.get(each.get("name"), ""),
+                f"{waits.get('reason')}: {text(waits.get('message'))}",
+            )
+
+
+def cause_of(message: str) -> Cause | None:
+    """What a message means; None where it says nothing but that the image does not come."""
+    return next((each for each in CAUSES if each.found_in(message)), None)
+
+
+def judge_stuck(found: Sequence[Stuck]) -> Iterable[Finding]:
+    """What does the kubelet say, and what does that mean?"""
+    if not found:
+        yield ok("no Pod waits for an image of the registry")
+    told: dict[tuple[str, str], list[Stuck]] = {}
+    for each in found:
+        told.setdefault((each.namespace, each.image), []).append(each)
+    for (namespace, image), pods in told.items():
+        first = pods[0]
+        where = f"Pod {namespace}/{first.pod}" + (f" and {len(pods) - 1} more" if len(pods) > 1 else "")
+        host, _, rest = image.partition("/")
+        words = {
+            "host": host, "image": image, "namespace": namespace, "account": first.account, "node": first.node,
+            "owner": rest.partition("/")[0],
+        }  # fmt: skip
+        cause = cause_of(first.message)
+        said = _CAUSE.search(first.message)
+        kubelet = (said[1] if said else first.message).strip()
+        if cause is None:
+            fix = f"kubectl describe pod {first.pod} --namespace {namespace}"
+            yield problem(f"{image} does not come: {kubelet}", where, fix)
+        else:
+            yield problem(
+                f"{cause.means.format(**words)}; the kubelet says: {kubelet}", where, cause.fix.format(**words)
+            )
+
+
+# ---- image pull secrets
+
+
+@dataclass(frozen=True, slots=True)
+class PullSecret:
+    """A Secret that Pods or ServiceAccounts name; nothing secret is kept of it.
+
+    Attributes:
+        users: who names it.
+        exists: whether it is there.
+        hosts: for which it has credentials.
+        ends: when the token in it does, in seconds since 1970; None without one.
+    """
+
+    namespace: str
+    name: str
+    users: tuple[str, ...]
+    exists: bool
+    hosts: tuple[str, ...] = ()
+    ends: float | None = None
+
+
+async def pull_secrets(place: Place) -> Sequence[PullSecret]:
+    """Those of namespaces in which images of the registry run."""
+    hosts = await place.hosts()
+    pods = await place.pods()
+    ours = {text(metadata(pod).get("namespace")) for pod in pods if any(_is_of(hosts, each) for each in _images(pod))}
+    named: dict[tuple[str, str], list[str]] = {}
+    for pod in pods:
+        _name(named, pod, mapping(pod.get("spec")), "Pod", ours)
+    for account in await place.listed("/api/v1/serviceaccounts"):
+        _name(named, account, account, "ServiceAccount", ours)
+    return [await _secret(place, *key, tuple(users)) for key, users in list(named.items())[:_MOST_SECRETS]]
+
+
+def _is_of(hosts: Sequence[str], image: str) -> bool:
+    return image.partition("/")[0] in hosts
+
+
+def _images(pod: Manifest) -> Iterator[str]:
+    spec = mapping(pod.get("spec"))
+    yield from (text(mapping(each).get("image")) for key in _CONTAINERS for each in listing(spec.get(key)))
+
+
+def _name(
+    named: dict[tuple[str, str], list[str]], item: Manifest, spec: Mapping[str, object], kind: str, ours: set[str]
+) -> None:
+    namespace = text(metadata(item).get("namespace"))
+    for each in listing(spec.get("imagePullSecrets")) if namespace in ours else ():
+        named.setdefault((namespace, text(mapping(each).get("name"))), []).append(
+            f"{kind} {metadata(item).get('name')}"
+        )
+
+
+async def _secret(place: Place, namespace: str, name: str, users: tuple[str, ...]) -> PullSecret:
+    found = await place.cluster.objects.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    if found is None:
+        return PullSecret(namespace, name, users, exists=False)
+    try:
+        raw = base64.b64decode(text(mapping(found.get("data")).get(".dockerconfigjson")))
+        auths = mapping(msgspec.json.decode(raw or b"{}", type=dict[str, object]).get("auths"))
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        auths = {}
+    ends = [end for each in auths.values() if (end := _end(mapping(each))) is not None]
+    return PullSecret(namespace, name, users, True, tuple(map(_host, auths)), min(ends, default=None))
+
+
+def _host(key: str) -> str:
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _end(auth: Mapping[str, object]) -> float | None:
+    """When a token ends, as it says itself (RFC 7519, ``exp``)."""
+    try:
+        pair = base64.b64decode(text(auth.get("auth"))).decode()
+        token = text(auth.get("password")) or pair.partition(":")[2]
+        claims = token.split(".")[1]
+        end = msgspec.json.decode(base64.urlsafe_b64decode(claims + "=="), type=dict[str, object]).get("exp")
+    except (ValueError, IndexError, msgspec.DecodeError, RecursionError):
+        return None
+    return float(end) if isinstance(end, int | float) else None
+
+
+def judge_pull_secrets(
+    found: Sequence[PullSecret], hosts: Sequence[str], now: float, *, tokens: bool
+) -> Iterable[Finding]:
+    """Do they keep Pods from pulling as their ServiceAccounts?
+
+    Args:
+        found: see `pull_secrets`.
+        hosts: names of the registry.
+        now: seconds since 1970.
+        tokens: whether nodes may pull with tokens of ServiceAccounts.
+    """
+    wrong = False
+    for each in found:
+        where, users = f"Secret {each.namespace}/{each.name}", ", ".join(each.users[:3])
+        ours = next((host for host in each.hosts if host in hosts), "")
+        delete = f"kubectl delete secret {each.name} --namespace {each.namespace}, and take it out of imagePullSecrets"
+        if not each.exists:
+            wrong = True
+            yield problem(
+                f"does not exist, though {users} names it", where, f"take it out of imagePullSecrets of {users}"
+            )
+        elif ours and each.ends is not None and each.ends < now:
+            wrong = True
+            yield problem(
+                f"its token for {ours} ended {rfc3339(each.ends)}", where, f"{delete}; or write a new token into it"
+            )
+        elif ours and tokens:
+            wrong = True
+            yield problem(
+                f"{users} pulls from {ours} as its user, not as the ServiceAccount: a kubelet tries it first",
+                where,
+                delete,
+            )
+    if not wrong:
+        yield ok("none stands in the way")

@@ -1,0 +1,292 @@
+"""The webhooks by which the API server asks Trow: whether it can, and what stops when it cannot."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from trow.doctor.endpoint import soon
+from trow.doctor.findings import NotCheckedError, ok, problem
+from trow.kube.errors import KubeRefused
+from trow.lib.kube_objects import labels, listing, mapping, metadata, text
+from trow.oci.errors import Unavailable
+from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
+from trow.policy.webhooks import HERE, PROBE, REGISTRATION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from trow.doctor.findings import Finding
+    from trow.doctor.place import Place, Setup
+    from trow.kube.objects import Manifest
+
+KINDS: Final = ("validatingwebhookconfigurations", "mutatingwebhookconfigurations")
+_SYSTEM: Final = "kube-system"
+_FAILED: Final = re.compile(r'failed calling webhook "(?P<name>[^"]+)": (?P<why>.*)', re.DOTALL)
+_AGAIN: Final = "Trow writes it again, complete, when the API server reaches it: kubectl delete {} {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One way on which the API server calls.
+
+    Attributes:
+        service: NAMESPACE/NAME; "" where it calls a URL.
+        pods: whether it is about Pods.
+        fail: whether what it is about fails while nobody answers.
+    """
+
+    kind: str
+    configuration: str
+    name: str
+    service: str
+    url: str
+    bundle: bytes
+    pods: bool
+    fail: bool
+    selector: Mapping[str, object]
+
+    @property
+    def where(self) -> str:
+        return f"{self.kind.removesuffix('s')}/{self.configuration}, {self.name}"
+
+    def covers(self, namespace: str, found: Mapping[str, str]) -> bool:
+        """Whether it is about what is in a namespace with these labels."""
+        own = {**found, NAME_LABEL: namespace}
+        wanted = mapping(self.selector.get("matchLabels"))
+        return all(own.get(key) == value for key, value in wanted.items()) and all(
+            _requirement(mapping(each)).met(own) for each in listing(self.selector.get("matchExpressions"))
+        )
+
+
+def _requirement(written: Mapping[str, object]) -> LabelRequirement:
+    values = tuple(map(text, listing(written.get("values"))))
+    return LabelRequirement(text(written.get("key")), Operator(text(written.get("operator"))), values)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Everything about the webhooks of one cluster.
+
+    Attributes:
+        webhooks: those of any Trow.
+        name: of the configurations that this Trow keeps; "" where it keeps none.
+        service: that leads to this Trow, as NAMESPACE/NAME; "" where the API server calls a URL.
+        services, served: those that exist, and those with endpoints, of the namespaces that are called.
+        labels: of the namespaces without which nothing starts.
+    """
+
+    webhooks: Sequence[Webhook]
+    name: str
+    service: str
+    services: Collection[str]
+    served: Collection[str]
+    labels: Mapping[str, Mapping[str, str]]
+
+
+async def asked(place: Place) -> Asked:
+    """Read the configurations, and the Services that they name."""
+    setup, home = await place.setup(), await place.namespace()
+    webhooks: list[Webhook] = []
+    for kind in KINDS:
+        for each in await place.listed(f"/apis/{REGISTRATION}/{kind}"):
+            webhooks += _webhooks(kind, each, home)
+    services, served = set[str](), set[str]()
+    for namespace in {each.service.partition("/")[0] for each in webhooks if each.service}:
+        found = await place.listed(f"/api/v1/namespaces/{namespace}/services")
+        services |= {f"{namespace}/{metadata(each).get('name')}" for each in found}
+        slices = await place.listed(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+        served |= {
+            f"{namespace}/{labels(each).get('kubernetes.io/service-name')}" for each in slices if each.get("endpoints")
+        }
+    vital = {text(metadata(each).get("name")): labels(each) for each in await place.listed("/api/v1/namespaces")}
+    return Asked(
+        webhooks,
+        setup.webhooks if setup.called else "",
+        setup.service,
+        services,
+        served,
+        {name: vital[name] for name in (_SYSTEM, home) if name in vital},
+    )
+
+
+def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[Webhook]:
+    name = text(metadata(configuration).get("name"))
+    managed = labels(configuration).get("app.kubernetes.io/managed-by") == "trow"
+    for each in map(mapping, listing(configuration.get("webhooks"))):
+        client = mapping(each.get("clientConfig"))
+        service = mapping(client.get("service"))
+        called = f"{service.get('namespace')}/{service.get('name')}" if service else ""
+        if not (managed or "trow" in f"{name} {each.get('name')}" or called.startswith(f"{home}/")):
+            continue
+        resources = [
+            text(one) for rule in listing(each.get("rules")) for one in listing(mapping(rule).get("resources"))
+        ]
+        yield Webhook(
+            kind,
+            name,
+            text(each.get("name")),
+            called,
+            text(client.get("url")),
+            base64.b64decode(text(client.get("caBundle")) or b""),
+            bool({"pods", "*", "*/*"} & {*resources}),
+            each.get("failurePolicy") != "Ignore",
+            mapping(each.get("namespaceSelector")),
+        )
+
+
+def judge_webhooks(found: Asked, now: float) -> Iterable[Finding]:
+    """Whose are they, whom do they call, and what stops with Trow?"""
+    if not found.webhooks and found.name:
+        yield problem(
+            "the API server does not ask Trow: there are no webhooks",
+            f"configurations {found.name}",
+            "Trow writes them when the API server reaches it; its log says why it does not yet:"
+            " kubectl logs trow-0 --namespace trow | grep webhook",
+        )
+    by_configuration: dict[tuple[str, str], list[Webhook]] = {}
+    for each in found.webhooks:
+        by_configuration.setdefault((each.kind, each.configuration), []).append(each)
+    for (kind, name), webhooks in by_configuration.items():
+        wrong = list(_left_over(webhooks, found)) or [
+            finding for each in webhooks for finding in _wrong(each, found, now)
+        ]
+        yield from wrong
+        if not wrong:
+            yield ok(f"calls {webhooks[0].service or webhooks[0].url}", f"{kind.removesuffix('s')}/{name}")
+
+
+def _left_over(webhooks: Sequence[Webhook], found: Asked) -> Iterator[Finding]:
+    first = webhooks[0]
+    if found.name and (
+        first.configuration != found.name or (found.service and first.service not in ("", found.service))
+    ):
+        insists = " and insists on an answer" if any(each.fail for each in webhooks) else ""
+        yield problem(
+            f"is of another installation: it calls {first.service or first.url}{insists}",
+            first.where,
+            f"if that one is no longer there: kubectl delete {first.kind} {first.configuration}",
+        )
+
+
+def _wrong(webhook: Webhook, found: Asked, now: float) -> Iterator[Finding]:
+    again = _AGAIN.format(webhook.kind, webhook.configuration)
+    stops = "; until then nothing that it is about is created" if webhook.fail else ""
+    if webhook.service and webhook.service not in found.services:
+        yield problem(f"calls Service {webhook.service}, which does not exist{stops}", webhook.where, again)
+    elif webhook.service and webhook.service not in found.served:
+        namespace = webhook.service.partition("/")[0]
+        fix = f"see why no Pod of Trow runs: kubectl get pods,endpointslices --namespace {namespace}"
+        yield problem(f"calls Service {webhook.service}, which has no endpoints{stops}", webhook.where, fix)
+    yield from _stale(webhook, now, again)
+    for namespace, own in found.labels.items():
+        if webhook.fail and webhook.pods and webhook.covers(namespace, own):
+            yield problem(
+                f"insists on an answer about Pods of {namespace}: while Trow is down, they cannot start, and with them"
+                " Trow itself",
+                webhook.where,
+                f"name {namespace} in admission.excluded_namespaces. {again}",
+            )
+
+
+def _stale(webhook: Webhook, now: float, again: str) -> Iterator[Finding]:
+    if not webhook.bundle:
+        return
+    try:
+        authorities = x509.load_pem_x509_certificates(webhook.bundle)
+    except ValueError:
+        yield problem("its caBundle holds no certificates in PEM form", webhook.where, again)
+        return
+    last = max(authorities, key=lambda each: each.not_valid_after_utc)
+    left = last.not_valid_after_utc.timestamp() - now
+    if left < soon(last):
+        ends = "ends" if left > 0 else "ended"
+        yield problem(f"its caBundle {ends} on {last.not_valid_after_utc.date()}", webhook.where, again)
+
+
+# ---- does the API server reach Trow?
+
+
+async def probe(place: Place) -> str:
+    """What the API server says when it is given something that it has to ask Trow about; "" if it does not ask.
+
+    The probe is the one that Trow itself sends (`controllers/webhooks.py`): an Event that is never stored.
+    """
+    setup = await place.setup()
+    if not setup.called or not setup.webhooks:
+        raise NotCheckedError("no address of the webhooks is known (admission.service, admission.url)")
+    namespace = setup.service.partition("/")[0] or await place.namespace()
+    try:
+        await place.cluster.objects.create(f"/api/v1/namespaces/{namespace}/events", _event(namespace), dry_run=True)
+    except (KubeRefused, Unavailable) as error:
+        if HERE in error.message or _FAILED.search(error.message):
+            return error.message
+        raise
+    return ""
+
+
+def _event(namespace: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": "trow-doctor-", "namespace": namespace},
+        "involvedObject": {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace},
+        "reason": PROBE,
+        "message": "does the API server reach Trow?",
+        "type": "Normal",
+        "source": {"component": "trow"},
+    }
+
+
+def judge_probe(said: str, setup: Setup) -> Iterable[Finding]:
+    """Did it answer, and if not, why?"""
+    where = "API server to Trow"
+    if HERE in said:
+        yield ok("the API server reaches Trow, and trusts it", where)
+        return
+    found = _FAILED.search(said)
+    if found is None:
+        yield problem(
+            "the API server does not ask Trow about its probe",
+            where,
+            f"see the configuration: kubectl get {KINDS[0]} {setup.webhooks} --output yaml; its log says why Trow"
+            " does not write it",
+        )
+        return
+    why = found["why"].strip()
+    meaning, fix = next(
+        ((what, fix) for signs, what, fix in _CALLS if any(sign in why for sign in signs)), ("cannot be called", _LOG)
+    )
+    fix = fix.format(name=setup.webhooks, namespace=setup.service.partition("/")[0] or "trow")
+    yield problem(f"{meaning} ({why})", f"{where}, {found['name']}", fix)
+
+
+_LOG: Final = "see the log: kubectl logs trow-0 --namespace {namespace}"
+_CALLS: Final = (
+    (
+        ("x509", "certificate"),
+        "the API server does not trust the certificate that Trow shows: the caBundle is stale, or it is not Trow",
+        (
+            "kubectl delete validatingwebhookconfigurations,mutatingwebhookconfigurations {name}; Trow writes both."
+            " With admission.tls see that admission.ca_file is the authority of that certificate"
+        ),
+    ),
+    (
+        ("not found", "no endpoints", "no service port"),
+        "the Service has nobody behind it",
+        "kubectl get services,endpointslices,pods --namespace {namespace}",
+    ),
+    (("connection refused",), "nobody listens where the API server calls", _LOG),
+    (
+        ("deadline exceeded", "timeout", "no route", "unreachable"),
+        "packets of the API server do not arrive",
+        (
+            "let the control plane reach port 8443 of the Pod (firewall of a managed cluster, NetworkPolicy):"
+            " kubectl describe networkpolicies --namespace {namespace}"
+        ),
+    ),
+)
