@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # What is followed by tests of their own, which have what it needs.
-ELSEWHERE: Final = {"kubernetes", "distribution", "layouts"}
+ELSEWHERE: Final = {"kubernetes", "nodes", "distribution", "layouts"}
 
 
 def runs_here(page: Path) -> bool:

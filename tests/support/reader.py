@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from support.server import Trow
 from tools.find import SYSTEM_PATH, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from support.pages import Block
@@ -54,6 +56,7 @@ class Reader:
         clients: tools that are not the system's.
         replaced: what pages say and what it is here, such as addresses.
         environment: variables beside the usual ones.
+        place: the arguments that run a program where the reader is, such as `Machine.command`.
     """
 
     def __init__(
@@ -62,8 +65,11 @@ class Reader:
         *clients: str,
         replaced: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        place: Callable[..., list[str]] | None = None,
     ) -> None:
         self._folder = folder
+        self._place = place or (lambda *argv: [*argv])
+        self._terminals: list[subprocess.Popen[bytes]] = []
         self._replaced = dict(replaced or {})
         self._trow: Trow | None = None
         tools = [Path(sys.executable).parent, *(tool(client).parent for client in clients)]
@@ -82,7 +88,9 @@ class Reader:
             self.serve(block.code)
         if "stopped" in block.words:
             self.stop()
-        if "run" in block.words:
+        if "terminal" in block.words:
+            self._terminals.append(subprocess.Popen(self._argv(block), env=self._environment, start_new_session=True))
+        elif "run" in block.words:
             self._run(block, shown)
 
     def serve(self, command: str) -> None:
@@ -107,6 +115,14 @@ class Reader:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+        for terminal in self._terminals:
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(terminal.pid, signal.SIGTERM)
+            terminal.wait(COMMAND_SECONDS)
+
+    def _argv(self, block: Block) -> list[str]:
+        code = f"cd {shlex.quote(str(self._folder))}\n{self._here(block.code)}"
+        return self._place("bash", "-euo", "pipefail", "-c", code)
 
     def _here(self, text: str) -> str:
         """What a page says, with the addresses of here."""
@@ -126,8 +142,7 @@ class Reader:
 
     def _wrong(self, block: Block, shown: str) -> str:
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self._here(block.code)],
-            cwd=self._folder,
+            self._argv(block),
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
