@@ -56,7 +56,7 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
     try:
         Repository.parse(config.registry.pull_check or "none")
     except NameInvalid:
-        yield problem("registry.pull_check", "is no name of a repository", "write one such as trow/pull-check")
+        yield problem("registry.pull_check", "is not the name of a repository", "write one such as trow/pull-check")
     notice = config.registry.notice
     if notice and not (notice.isascii() and notice.isprintable()):
         yield problem("registry.notice", "cannot be sent in a header", "write printable ASCII on one line")
