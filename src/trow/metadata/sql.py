@@ -112,7 +112,7 @@ ADD_BLOB: Final = """
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size, content = excluded.content
     WHERE blob.size <> excluded.size OR blob.content IS DISTINCT FROM excluded.content
 """
-# A sum of whole numbers is no whole number in PostgreSQL.
+# A sum of whole numbers is not a whole number in PostgreSQL.
 STORED: Final = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM blob"
 KNOWN_BLOB: Final = "SELECT 1 FROM blob WHERE digest = ?"
 LINK_BLOB: Final = "INSERT INTO blob_link (repository, digest) VALUES (?, ?) ON CONFLICT DO NOTHING"

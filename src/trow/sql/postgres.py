@@ -70,7 +70,7 @@ _MEANINGS: Final = {"\x1a\x1a": "\x1a", "\x1a0": "\0"}
 
 # What is over when it is tried again, from the start of the transaction.
 _PASSING: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-# The connection is of no use: the server went away, or is a standby now.
+# The connection cannot be used any more: the server went away, or is a standby now.
 _LOST: Final = (
     OSError,
     asyncpg.InterfaceError,
