@@ -60,7 +60,7 @@ bench: $(STAMP) ## measure against the peers, side by side; writes docs/benchmar
 	@$(BIN)/python -m tests.tools.install --bench
 	@$(BIN)/python -m bench $(ARGS)
 
-reference: $(STAMP) ## write the generated pages of docs/reference
+reference: $(STAMP) ## write what is generated: the reference, the schema of the chart, the quick install
 	@$(BIN)/python -m tests.tools.reference
 	@$(BIN)/python -m deploy.helm
 	@$(BIN)/python -m deploy.quick_install

@@ -1,4 +1,4 @@
-"""`python -m deploy.quick_install`: write the objects of the overlay `dev` of Kustomize into install.sh.
+"""`python -m deploy.quick_install`: write the objects of the overlay `dev-nodes` of Kustomize into install.sh.
 
 Where an installation differs from the overlay, such as in its namespace, the script has a word between two `@`, which
 it replaces while it runs.
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 DEPLOY: Final = Path(__file__).parent
 SCRIPT: Final = DEPLOY / "quick-install" / "install.sh"
-OVERLAY: Final = DEPLOY / "kustomize" / "overlays" / "dev"
+OVERLAY: Final = DEPLOY / "kustomize" / "overlays" / "dev-nodes"
 MANAGER: Final = "trow-quick-install"
-# What the overlay says, and what the script replaces.
+# What the overlay says, and what the script replaces. Pods of a namespace pull what is below its name.
 HOST: Final = "localhost:30500"
 NAMESPACE: Final = "trow"
 PULL_CHECK: Final = "trow/pull-check"
@@ -65,7 +65,18 @@ def with_objects(script: str, objects: Sequence[dict[str, Any]]) -> str:
     for each in objects:
         parts[next(name for name, belongs in _PARTS.items() if belongs(each))].append(_placeheld(each))
     functions = "".join(_function(name, documents) for name, documents in parts.items())
-    return f"{before}{_BEGIN}\nBUILT_IMAGE={_image(objects)}\n{functions}{_END}{after}"
+    images = f"BUILT_IMAGE={_image(objects, 'StatefulSet')}\nBUILT_AGENT={_image(objects, 'DaemonSet')}\n"
+    return f"{before}{_BEGIN}\n{images}{functions}{_END}{after}"
+
+
+# What only an agent on the nodes needs; the rights that Trow itself has are not among them.
+_AGENT: Final = ("trow-nodes", "trow-node-audience", "trow-pull-check")
+
+
+def _names_trow(document: dict[str, Any]) -> bool:
+    kind: str = document["kind"]
+    bound = [subject["name"] for subject in document.get("subjects", ())]
+    return document["metadata"]["name"] == "trow-nodes" and (kind.endswith("Role") or bound == ["trow"])
 
 
 def _has_settings(document: dict[str, Any]) -> bool:
@@ -77,12 +88,13 @@ _PARTS: Final[dict[str, Callable[[dict[str, Any]], bool]]] = {
     "kinds": lambda each: each["kind"] == "CustomResourceDefinition",
     "settings": _has_settings,
     "hosting": lambda each: each["metadata"]["name"] == "local-registry-hosting",
+    "agent": lambda each: each["metadata"]["name"] in _AGENT and not _names_trow(each),
     "objects": lambda _: True,
 }
 
 
-def _image(objects: Sequence[dict[str, Any]]) -> str:
-    [workload] = (each for each in objects if each["kind"] == "StatefulSet")
+def _image(objects: Sequence[dict[str, Any]], kind: str) -> str:
+    [workload] = (each for each in objects if each["kind"] == kind)
     return str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
@@ -101,11 +113,16 @@ def _placeheld(document: dict[str, Any]) -> dict[str, Any]:
     changed["metadata"].setdefault("labels", {})["app.kubernetes.io/managed-by"] = MANAGER
     if changed["kind"] == "Namespace":
         changed["metadata"]["name"] = "@NAMESPACE@"
+        changed["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "@POD_SECURITY@"
     if _has_settings(document):
         settings = _everywhere(_settings(yaml.safe_load(document["data"]["trow.yaml"])))
         changed["data"]["trow.yaml"] = yaml.dump(settings)
     if changed["kind"] == "StatefulSet":
         _workload(changed["spec"]["template"]["spec"])
+    if changed["kind"] == "DaemonSet":
+        _agent(changed["spec"]["template"]["spec"])
+    if "credentialProvider" in changed.get("data", {}):
+        changed["data"]["credentialProvider"] = "@PRIVATE@"
     return changed
 
 
@@ -125,6 +142,14 @@ def _workload(pod: dict[str, Any]) -> None:
     [data] = (volume for volume in pod["volumes"] if volume["name"] == "data")
     data.pop("emptyDir")
     data["@DATA@"] = None
+    [home] = (variable for variable in container["env"] if variable["name"] == "TROW_KUBERNETES_NODE_AGENTS")
+    home["value"] = "@NAMESPACE@"
+
+
+def _agent(pod: dict[str, Any]) -> None:
+    for container in (*pod["initContainers"], *pod["containers"]):
+        if container["name"] != "pull-check":
+            container["image"], container["imagePullPolicy"] = "@AGENT@", "@AGENT_POLICY@"
 
 
 def _everywhere(value: Any) -> Any:
@@ -136,6 +161,7 @@ def _everywhere(value: Any) -> Any:
     if isinstance(value, str):
         value = value.replace(HOST, "@HOST@").replace("trow.trow.svc", "trow.@NAMESPACE@.svc")
         value = value.replace("trow/trow-webhooks", "@NAMESPACE@/trow-webhooks")
+        value = value.replace(PULL_CHECK, "@NAMESPACE@/pull-check").replace(":30500", f":{_NUMBER}")
         return _HASHED.sub("trow-config-@SETTINGS@", value)
     return value
 

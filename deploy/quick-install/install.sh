@@ -11,7 +11,6 @@ set -u
 umask 077
 
 MANAGER=trow-quick-install # the label app.kubernetes.io/managed-by of what this script makes
-PULL_CHECK=trow/pull-check:1
 PULL_CHECKS="app.kubernetes.io/managed-by=$MANAGER,app.kubernetes.io/component=pull-check"
 DATA='app.kubernetes.io/component: data' # what an uninstallation may keep
 REQUEST_TIME=20s           # the longest that one request to the API server takes
@@ -30,6 +29,7 @@ Rancher Desktop, and others whose nodes can pull its image.
   --dry-run             check, print what would be done and every object, change nothing
   --image REF           the image of Trow, in a registry that the nodes reach
   --image-archive FILE  put this image onto the nodes first: an archive, or a folder with an OCI layout; may be repeated
+  --node-agent REF      the image of an agent that prepares each node; without this, one that is in an archive
   --namespace NAME      where Trow lives (default: trow)
   --host HOST[:PORT]    the registry in the names of images (default: localhost and the port of the nodes)
   --node-port PORT      the port of each node that leads to Trow (default: 30500)
@@ -67,7 +67,7 @@ main() {
 
 read_arguments() {
   dry_run=no uninstall=no keep_data=no private=no ephemeral=no
-  image='' archives='' namespace=trow host='' node_port=30500 timeout=180 context='' kubeconfig=''
+  image='' archives='' agent='' namespace=trow host='' node_port=30500 timeout=180 context='' kubeconfig=''
   while [ $# -gt 0 ]; do
     case $1 in
       --*=*)
@@ -85,7 +85,7 @@ read_arguments() {
         usage
         exit 0
         ;;
-      --image | --image-archive | --namespace | --host | --node-port | --timeout | --context | --kubeconfig)
+      --image | --image-archive | --node-agent | --namespace | --host | --node-port | --timeout | --context | --kubeconfig)
         [ -n "${2:-}" ] || mistake "$1 needs a value after it"
         take_value "$1" "$2"
         shift
@@ -103,6 +103,7 @@ take_value() { # FLAG VALUE
     --image) image=$2 ;;
     --image-archive) archives="$archives$2
 " ;;
+    --node-agent) agent=$2 ;;
     --namespace) namespace=$2 ;;
     --host) host=$2 ;;
     --node-port) node_port=$2 ;;
@@ -122,6 +123,7 @@ check_arguments() {
   [ -n "$host" ] || host=localhost:$node_port
   matches "$host" '[A-Za-z0-9.-]*[A-Za-z0-9]\(:[0-9]\{1,5\}\)\{0,1\}' || mistake "--host: $host is not HOST or HOST:PORT"
   [ -z "$image" ] || matches "$image" '[A-Za-z0-9][A-Za-z0-9._/:@-]*' || mistake "--image: $image is not the name of an image"
+  [ -z "$agent" ] || matches "$agent" '[A-Za-z0-9][A-Za-z0-9._/:@-]*' || mistake "--node-agent: $agent is not the name of an image"
   [ "$keep_data" = no ] || [ "$uninstall" = yes ] || mistake "--keep-data belongs to --uninstall"
 }
 
@@ -347,6 +349,20 @@ check_image() {
   image=${image:-$BUILT_IMAGE}
 }
 
+# The agent is there where its image is: by its flag, in an archive, or from before.
+choose_agent() {
+  agent_policy=IfNotPresent
+  if [ -n "$agent" ]; then return; fi
+  agent_policy=Never
+  printf '%s' "$archives" >"$work/archives"
+  while read -r archive; do
+    if [ -d "$archive" ]; then cat "$archive/index.json"; else tar -xOf "$archive" index.json manifest.json 2>/dev/null; fi
+  done <"$work/archives" >"$work/names-in-archives"
+  if grep -q "$BUILT_AGENT" "$work/names-in-archives"; then agent=$BUILT_AGENT; return; fi
+  here get daemonset trow-nodes --ignore-not-found --output 'jsonpath={.spec.template.spec.initContainers[0].image} {.spec.template.spec.initContainers[0].imagePullPolicy}' >"$work/agent" 2>/dev/null
+  read -r agent agent_policy <"$work/agent" || :
+}
+
 nodes_have_image() { # as far as they tell: each names fifty images
   ask get nodes --output 'jsonpath={range .items[*].status.images[*]}{.names[*]}{"\n"}{end}' >"$work/images" || exit 1
   tr ' ' '\n' <"$work/images" | grep -q "^\(docker.io/library/\)\{0,1\}$BUILT_IMAGE\$" || [ "$(wc -l <"$work/images")" -ge 50 ]
@@ -436,6 +452,7 @@ loading() { # FILE; the same for people
 
 check_installation() {
   check_image
+  choose_agent
   check_namespace
   check_names
   check_webhooks
@@ -549,10 +566,12 @@ choose_volume() {
 # The objects
 
 filled() { # a template, with what this installation is
-  if [ "$private" = yes ]; then anonymous=none; else anonymous=pull; fi
+  if [ "$private" = yes ]; then anonymous=none provider=true; else anonymous=pull provider=false; fi
+  if [ -n "$agent" ]; then level=privileged; else level=restricted; fi # the agent is root on the nodes
   sed -e "s|@NAMESPACE@|$namespace|g" -e "s|@HOST@|$host|g" -e "s|@NODE_PORT@|$node_port|g" -e "s|@IMAGE@|$image|g" \
     -e "s|@PULL_POLICY@|$pull_policy|g" -e "s|'@DATA@': null|$volume|" -e "s|@ANONYMOUS@|$anonymous|g" \
-    -e "s|@SETTINGS@|$settings|g"
+    -e "s|@SETTINGS@|$settings|g" -e "s|@AGENT@|$agent|g" -e "s|@AGENT_POLICY@|$agent_policy|g" -e "s|@PRIVATE@|$provider|g" \
+    -e "s|@POD_SECURITY@|$level|g"
 }
 
 render() { # files of objects, in the order in which they are made; none of those that somebody else made
@@ -567,6 +586,7 @@ render() { # files of objects, in the order in which they are made; none of thos
     *) say 'Kinds of policies: those that are there stay' ;;
   esac
   { settings_template && echo --- && objects_template; } | filled >"$work/5-trow.yaml"
+  [ -z "$agent" ] || agent_template | filled >"$work/7-agent.yaml"
   look_at configmap local-registry-hosting --namespace=kube-public
   case $manager in
     '' | "$MANAGER") hosting_template | filled >"$work/6-hosting.yaml" ;;
@@ -627,6 +647,8 @@ install() {
   apply "$work/6-hosting.yaml" 'kube-public/local-registry-hosting'
   wait_for_trow
   forget_settings
+  apply "$work/7-agent.yaml" 'an agent on each node'
+  [ -z "$agent" ] || wait_for_agents 'is prepared'
   check_nodes
   can_create_pods || fail "since Trow is installed, no Pod can be created: $(said)" \
     "Take it away: $(myself) --uninstall$(flags)"
@@ -700,7 +722,7 @@ observe_pod() { # sets: state, for people; wrong, "" or "soon" or "final"; hint,
 
 observe_refusal() { # no Pod: who refuses it?
   state='there is no Pod yet'
-  refusal=$(here get events --field-selector 'involvedObject.name=trow,reason=FailedCreate' --output 'jsonpath={range .items[*]}{.message}{"\n"}{end}' 2>/dev/null | tail -n 1 | cut -c 1-400)
+  refusal=$(refusal trow)
   [ -n "$refusal" ] || return 0
   wrong=soon state="its Pod is refused: $refusal"
   case $refusal in
@@ -708,6 +730,10 @@ observe_refusal() { # no Pod: who refuses it?
     *quota*) hint="See: kubectl describe resourcequotas --namespace $namespace$(kubectl_flags)" ;;
     *webhook*) hint='Repair what the webhook belongs to, or delete its configuration.' ;;
   esac
+}
+
+refusal() { # NAME; why its Pods cannot be created
+  here get events --field-selector "involvedObject.name=$1,reason=FailedCreate" --output 'jsonpath={range .items[*]}{.message}{"\n"}{end}' 2>/dev/null | tail -n 1 | cut -c 1-400
 }
 
 give_up() { # MESSAGE; a Trow that ran before runs again
@@ -728,10 +754,47 @@ forget_settings() { # of earlier installations; the name of settings changes wit
   done
 }
 
+# The agent has done its work on a node when the container that goes before the others has ended.
+wait_for_agents() { # WHAT A NODE IS THEN
+  say "Waiting until each node $1, at most $timeout s"
+  end=$(($(now) + timeout))
+  until agents_are_done; do
+    [ "$(now)" -lt "$end" ] || fail "not every node $1 after $timeout s: $(tr '\n' ' ' <"$work/agents")$(refusal trow-nodes)" \
+      "See: kubectl describe pods --namespace $namespace --selector app.kubernetes.io/component=node-agent$(kubectl_flags)"
+    sleep "$POLL_SECONDS"
+  done
+  while IFS='|' read -r _ name _ _; do
+    here get pods --selector app.kubernetes.io/component=node-agent --field-selector "spec.nodeName=$name" --output 'jsonpath={.items[0].status.initContainerStatuses[0].state.terminated.message}' 2>/dev/null |
+      while read -r line; do [ -z "$line" ] || say "  $name: $line"; done
+  done <"$work/agents"
+}
+
+agents_are_done() { # all of the newest revision
+  here get daemonset trow-nodes --output 'jsonpath={.metadata.generation}|{.status.observedGeneration}|{.status.desiredNumberScheduled}|{.status.updatedNumberScheduled}' >"$work/set" 2>"$work/agents" || return 1
+  IFS='|' read -r generation observed wanted updated <"$work/set" || :
+  here get pods --selector app.kubernetes.io/component=node-agent --output 'jsonpath={range .items[*]}{.status.initContainerStatuses[0].state.terminated.exitCode}|{.spec.nodeName}|{.status.initContainerStatuses[0].state.waiting.reason}|{.status.initContainerStatuses[0].state.waiting.message}{"\n"}{end}' >"$work/agents" 2>/dev/null
+  [ "$generation|$wanted" = "$observed|$updated" ] && [ "$(grep -c '^0|' "$work/agents")" = "$wanted" ] && ! grep -q -v '^0|' "$work/agents"
+}
+
+# What was there before is put back by the agent itself.
+restore_nodes() {
+  try get daemonset trow-nodes --namespace="$namespace" || return 0
+  cat >"$work/restore.yaml" <<'END'
+spec:
+  updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}
+  template:
+    spec:
+      initContainers: [{name: set-up, args: [restore]}]
+      containers: [{name: agent, args: [idle]}, {name: pull-check, $patch: delete}]
+END
+  must 'the nodes cannot be restored' patch daemonset trow-nodes --namespace="$namespace" --patch-file="$work/restore.yaml"
+  wait_for_agents 'is as it was before'
+}
+
 # Nodes: each pulls the small image that Trow publishes itself, by the name that Pods use.
 
 check_nodes() {
-  say "Pulling $host/$PULL_CHECK on each node, at most $timeout s"
+  say "Pulling $host/$namespace/pull-check:1 on each node, at most $timeout s"
   grep '|True$' "$work/nodes" | cut -d '|' -f 1 | while read -r name; do pull_check_pod "$name"; done >"$work/pull-checks.yaml"
   try delete pods --namespace="$namespace" --selector "$PULL_CHECKS" --ignore-not-found
   try create --filename="$work/pull-checks.yaml" || fail "the pull cannot be tried: $(said)" 'What it says is the reason. Repair that.'
@@ -763,7 +826,7 @@ spec:
   securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
   containers:
   - name: pull-check
-    image: $host/$PULL_CHECK
+    image: $host/$namespace/pull-check:1
     imagePullPolicy: Always
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 END
@@ -791,11 +854,11 @@ tell_pulls() {
 
 pull_fix() {
   case $(cat "$work/cannot") in
-    *'HTTP response to HTTPS client'*) echo "The nodes speak HTTPS to $host. Leave --host out, so that images are at localhost, to which they speak plain HTTP." ;;
+    *'HTTP response to HTTPS client'*) echo "The nodes speak HTTPS to $host. Let an agent tell them that it is plain HTTP: --node-agent REF. Or leave --host out: to localhost they speak plain HTTP." ;;
+    *'lookup '*) echo "The nodes do not know the name $host. Let an agent lead them: --node-agent REF. Or leave --host out, or give an address." ;;
     *'connection refused'* | *'i/o timeout'* | *'deadline exceeded'*)
-      echo "$host leads nowhere on the nodes. Their kube-proxy has to serve ports of nodes there: the modes nftables and ipvs do not for localhost, iptables does."
+      echo "$host leads nowhere on the nodes. Their kube-proxy has to serve ports of nodes there: the modes nftables and ipvs do not for localhost, iptables does. An agent on the nodes leads them, too: --node-agent REF"
       ;;
-    *'no such host'*) echo "The nodes do not know the name $host. Leave --host out, or give an address." ;;
     *) echo "What the node says is the reason. To see all: kubectl get events --namespace $namespace$(kubectl_flags)" ;;
   esac
 }
@@ -906,8 +969,9 @@ show_removal() {
   say 'Nothing was changed.'
 }
 
-# First Trow stops, so that it does not write its webhooks again; then they go, so that no Pod is refused meanwhile.
+# First nodes get back what they had. Then Trow stops, so that it does not write its webhooks again; then they go, so that no Pod is refused meanwhile.
 remove() {
+  restore_nodes
   look_at statefulset trow --namespace="$namespace"
   if [ "$manager" = "$MANAGER" ]; then
     say 'Stopping Trow'
@@ -973,6 +1037,7 @@ gone() { # WHAT KIND/NAME [FLAG]: wait for its end
 
 # Generated by `python -m deploy.quick_install` from here
 BUILT_IMAGE=trow:1.0.0.dev0
+BUILT_AGENT=trow-node-agent:1.0.0.dev0
 home_template() {
   cat <<'END_OF_OBJECTS'
 apiVersion: v1
@@ -982,6 +1047,7 @@ metadata:
     app.kubernetes.io/instance: trow
     app.kubernetes.io/name: trow
     app.kubernetes.io/managed-by: trow-quick-install
+    pod-security.kubernetes.io/enforce: '@POD_SECURITY@'
   name: '@NAMESPACE@'
 END_OF_OBJECTS
 }
@@ -2261,7 +2327,7 @@ data:
         - pull
         anonymous: true
         repositories:
-        - trow/pull-check
+        - '@NAMESPACE@/pull-check'
     admission:
       bind: '[::]:8443'
       excluded_namespaces:
@@ -2292,7 +2358,7 @@ data:
     log:
       format: json
     registry:
-      pull_check: trow/pull-check
+      pull_check: '@NAMESPACE@/pull-check'
 kind: ConfigMap
 metadata:
   labels:
@@ -2318,6 +2384,291 @@ metadata:
     app.kubernetes.io/managed-by: trow-quick-install
 END_OF_OBJECTS
 }
+agent_template() {
+  cat <<'END_OF_OBJECTS'
+apiVersion: v1
+automountServiceAccountToken: false
+kind: ServiceAccount
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-pull-check
+  namespace: '@NAMESPACE@'
+rules:
+- apiGroups:
+  - registry.trow.io
+  resourceNames:
+  - pull-check
+  resources:
+  - repositories/content
+  verbs:
+  - get
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-node-audience
+rules:
+- apiGroups:
+  - ''
+  resources:
+  - '@HOST@'
+  verbs:
+  - request-serviceaccounts-token-audience
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-pull-check
+  namespace: '@NAMESPACE@'
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: trow-pull-check
+subjects:
+- kind: ServiceAccount
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-node-audience
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: trow-node-audience
+subjects:
+- apiGroup: rbac.authorization.k8s.io
+  kind: Group
+  name: system:nodes
+---
+apiVersion: v1
+data:
+  credentialProvider: '@PRIVATE@'
+  endpoint: http://$(NODE_IP):@NODE_PORT@
+  hosts: |
+    @HOST@
+    trow.@NAMESPACE@.svc
+  restartKubelet: 'false'
+kind: ConfigMap
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+spec:
+  selector:
+    matchLabels:
+      app.kubernetes.io/instance: trow
+      app.kubernetes.io/name: trow-nodes
+  template:
+    metadata:
+      annotations:
+        kubectl.kubernetes.io/default-container: agent
+      labels:
+        app.kubernetes.io/component: node-agent
+        app.kubernetes.io/instance: trow
+        app.kubernetes.io/name: trow-nodes
+    spec:
+      automountServiceAccountToken: false
+      containers:
+      - args:
+        - watch
+        env:
+        - name: NODE_NAME
+          valueFrom:
+            fieldRef:
+              fieldPath: spec.nodeName
+        - name: NODE_IP
+          valueFrom:
+            fieldRef:
+              fieldPath: status.hostIP
+        - name: SERVICE_HOST
+          value: $(TROW_SERVICE_HOST)
+        image: '@AGENT@'
+        imagePullPolicy: '@AGENT_POLICY@'
+        name: agent
+        resources:
+          limits:
+            memory: 64Mi
+          requests:
+            cpu: 5m
+            memory: 16Mi
+        securityContext:
+          allowPrivilegeEscalation: false
+          capabilities:
+            add:
+            - SYS_CHROOT
+            drop:
+            - ALL
+          readOnlyRootFilesystem: true
+          runAsUser: 0
+        terminationMessagePolicy: FallbackToLogsOnError
+        volumeMounts:
+        - mountPath: /etc/trow/nodes
+          name: settings
+          readOnly: true
+        - mountPath: /tmp
+          name: tmp
+        - mountPath: /host
+          name: host
+          readOnly: true
+        - mountPath: /host/etc/containerd/certs.d
+          name: host-0
+        - mountPath: /host/etc/kubernetes/image-credential-provider
+          name: host-1
+      - image: '@HOST@/@NAMESPACE@/pull-check:1'
+        imagePullPolicy: Always
+        name: pull-check
+        resources:
+          limits:
+            memory: 16Mi
+          requests:
+            cpu: 1m
+            memory: 1Mi
+        securityContext:
+          allowPrivilegeEscalation: false
+          capabilities:
+            drop:
+            - ALL
+          readOnlyRootFilesystem: true
+          runAsNonRoot: true
+          runAsUser: 65532
+      initContainers:
+      - args:
+        - apply
+        env:
+        - name: NODE_NAME
+          valueFrom:
+            fieldRef:
+              fieldPath: spec.nodeName
+        - name: NODE_IP
+          valueFrom:
+            fieldRef:
+              fieldPath: status.hostIP
+        - name: SERVICE_HOST
+          value: $(TROW_SERVICE_HOST)
+        image: '@AGENT@'
+        imagePullPolicy: '@AGENT_POLICY@'
+        name: set-up
+        resources:
+          limits:
+            memory: 64Mi
+          requests:
+            cpu: 5m
+            memory: 16Mi
+        securityContext:
+          allowPrivilegeEscalation: false
+          capabilities:
+            add:
+            - SYS_CHROOT
+            drop:
+            - ALL
+          readOnlyRootFilesystem: true
+          runAsUser: 0
+        terminationMessagePolicy: FallbackToLogsOnError
+        volumeMounts:
+        - mountPath: /etc/trow/nodes
+          name: settings
+          readOnly: true
+        - mountPath: /tmp
+          name: tmp
+        - mountPath: /host
+          name: host
+          readOnly: true
+        - mountPath: /host/etc/containerd/certs.d
+          name: host-0
+        - mountPath: /host/etc/kubernetes/image-credential-provider
+          name: host-1
+      nodeSelector:
+        kubernetes.io/os: linux
+      securityContext:
+        seccompProfile:
+          type: RuntimeDefault
+      serviceAccountName: trow-nodes
+      terminationGracePeriodSeconds: 10
+      tolerations:
+      - operator: Exists
+      volumes:
+      - name: settings
+        projected:
+          sources:
+          - configMap:
+              name: trow-nodes
+      - emptyDir: {}
+        name: tmp
+      - hostPath:
+          path: /
+        name: host
+      - hostPath:
+          path: /etc/containerd/certs.d
+          type: DirectoryOrCreate
+        name: host-0
+      - hostPath:
+          path: /etc/kubernetes/image-credential-provider
+          type: DirectoryOrCreate
+        name: host-1
+  updateStrategy:
+    rollingUpdate:
+      maxUnavailable: 25%
+    type: RollingUpdate
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+spec:
+  podSelector:
+    matchLabels:
+      app.kubernetes.io/instance: trow
+      app.kubernetes.io/name: trow-nodes
+  policyTypes:
+  - Ingress
+  - Egress
+END_OF_OBJECTS
+}
 objects_template() {
   cat <<'END_OF_OBJECTS'
 apiVersion: v1
@@ -2329,6 +2680,23 @@ metadata:
     app.kubernetes.io/managed-by: trow-quick-install
   name: trow
   namespace: '@NAMESPACE@'
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+rules:
+- apiGroups:
+  - ''
+  resources:
+  - pods
+  verbs:
+  - list
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -2606,6 +2974,22 @@ metadata:
   labels:
     app.kubernetes.io/instance: trow
     app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+rules:
+- apiGroups:
+  - ''
+  resources:
+  - nodes
+  verbs:
+  - list
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
     rbac.authorization.k8s.io/aggregate-to-edit: 'true'
     app.kubernetes.io/managed-by: trow-quick-install
   name: trow-policy-editor
@@ -2639,6 +3023,24 @@ rules:
   - get
   - list
   - watch
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+  namespace: '@NAMESPACE@'
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: trow-nodes
+subjects:
+- kind: ServiceAccount
+  name: trow
+  namespace: '@NAMESPACE@'
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -2687,6 +3089,23 @@ roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: ClusterRole
   name: system:auth-delegator
+subjects:
+- kind: ServiceAccount
+  name: trow
+  namespace: '@NAMESPACE@'
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  labels:
+    app.kubernetes.io/instance: trow
+    app.kubernetes.io/name: trow
+    app.kubernetes.io/managed-by: trow-quick-install
+  name: trow-nodes
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: trow-nodes
 subjects:
 - kind: ServiceAccount
   name: trow
@@ -2777,6 +3196,11 @@ spec:
       - args:
         - serve
         - --config=/etc/trow/config/trow.yaml
+        env:
+        - name: TROW_KUBERNETES_NODE_AGENTS
+          value: '@NAMESPACE@'
+        - name: TROW_REGISTRY_PULL_CHECK
+          value: '@NAMESPACE@/pull-check'
         image: '@IMAGE@'
         imagePullPolicy: '@PULL_POLICY@'
         livenessProbe:

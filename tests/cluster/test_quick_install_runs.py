@@ -9,13 +9,16 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from deploy.image.__main__ import cache
+from deploy.image.agent import NAME, build_agent
 
 from support import own
-from support.nodes import busybox
+from support.nodes import architecture, busybox
 from support.pages import ROOT, blocks
 from support.quick_install import QuickInstall, everything
 from support.waiting import until
 from tools.find import tool
+from trow import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from support.nodes import NodeCluster
 
 PAGE: Final = ROOT / "docs" / "how-to" / "quick-install.md"
+AGENT: Final = f"images.test/{NAME}:{__version__}"
 PASSWORD: Final = (
     "get", "secret", "trow-admin", "--namespace=trow", "--output=go-template={{.data.password | base64decode}}",
 )  # fmt: skip
@@ -144,6 +148,23 @@ def test_the_page_can_be_followed(node_cluster: NodeCluster, quick: QuickInstall
     assert "Nothing is left." in quick.run(*installs[4])
 
 
+def test_an_agent_leads_nodes_to_a_name_that_only_it_knows(
+    node_cluster: NodeCluster, quick: QuickInstall, port: int, tmp_path: Path
+) -> None:
+    build_agent(tmp_path / "agent", [architecture()], cache(), own.CREATED, lambda _text: None)
+    node_cluster.import_image(tmp_path / "agent", AGENT)
+    before = kept(node_cluster)
+    hosts = [node.path("/etc/containerd/certs.d/registry.example.com/hosts.toml") for node in node_cluster.nodes]
+    image = ("--image", own.REFERENCE, "--node-port", str(port), "--ephemeral")
+    said = quick.run(*image, "--node-agent", AGENT, "--host", "registry.example.com")
+    for node, written in zip(node_cluster.nodes, hosts, strict=True):
+        assert f"  {node.name} can pull" in said
+        assert f"http://{node.address}:{port}" in written.read_text("utf-8")
+    assert "Nothing is left." in quick.run("--uninstall")
+    assert not any(written.exists() for written in hosts)
+    assert kept(node_cluster) == before
+
+
 def test_nodes_that_cannot_pull_are_told_with_the_kubelets_words(
     node_cluster: NodeCluster, quick: QuickInstall, port: int
 ) -> None:
@@ -152,8 +173,8 @@ def test_nodes_that_cannot_pull_are_told_with_the_kubelets_words(
     )
     assert "Trow runs, but not every node can pull from it." in said
     assert "node1: " in said
-    assert "no such host" in said
-    assert "The nodes do not know the name registry.invalid. Leave --host out, or give an address." in said
+    assert "lookup registry.invalid" in said
+    assert "The nodes do not know the name registry.invalid." in said
     assert "Until here this was made" in said
 
 

@@ -77,7 +77,8 @@ def test_what_a_dry_run_shows_is_made_can_be_repeated_and_leaves_nothing(
     assert made == {f"{kind.lower()}/{name}" for kind, _, name in shown}
 
     installed, password = everything(control), secret(control)
-    said += quick.run(*IMAGE, shell=shell, piped=piped)
+    with pods_are(control, READY):
+        said += quick.run(*IMAGE, shell=shell, piped=piped)
     removal = quick.run("--uninstall", "--dry-run", shell=shell, piped=piped)
     assert everything(control) == installed
     assert secret(control) == password

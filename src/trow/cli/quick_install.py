@@ -35,6 +35,7 @@ _SWITCHES: Final = {
 _VALUES: Final = {
     "--image": ("REF", "the image of Trow, in a registry that the nodes reach"),
     "--image-archive": ("FILE", "put this image onto the nodes first: an archive, or a folder with an OCI layout"),
+    "--node-agent": ("REF", "the image of an agent that prepares each node; without this, one that is in an archive"),
     "--namespace": ("NAME", "where Trow lives (default: trow)"),
     "--host": ("HOST[:PORT]", "the registry in the names of images (default: localhost and the port of the nodes)"),
     "--node-port": ("PORT", "the port of each node that leads to Trow (default: 30500)"),
