@@ -413,9 +413,23 @@ load_images() {
     say "Image: onto the nodes, by: $(loading "$archive")"
     [ "$dry_run" = no ] || continue
     [ ! -d "$archive" ] || tar -C "$archive" -cf "$file" oci-layout index.json blobs || fail "tar cannot read $archive." 'Make it again: make image'
-    load "$file" >"$work/said" 2>&1 || fail "the image could not be put onto the nodes: $(said)" "By hand: $(loading "$archive")"
+    load "$file" >"$work/said" 2>&1 &
+    in_time $! || fail "the image could not be put onto the nodes: $(said)" "By hand: $(loading "$archive")"
     made "the image on the nodes"
   done <"$work/archives"
+}
+
+in_time() { # PROCESS; whether it ends well before the time-out
+  end=$(($(now) + timeout))
+  while kill -0 "$1" 2>/dev/null; do
+    if [ "$(now)" -ge "$end" ]; then
+      kill "$1"
+      printf ' (ended after %s s, see --timeout)' "$timeout" >>"$work/said"
+      return 1
+    fi
+    sleep 1
+  done
+  wait "$1"
 }
 
 load() { # FILE
@@ -755,12 +769,13 @@ forget_settings() { # of earlier installations; the name of settings changes wit
 }
 
 # The agent has done its work on a node when the container that goes before the others has ended.
-wait_for_agents() { # WHAT A NODE IS THEN
+wait_for_agents() { # WHAT A NODE IS THEN [FIX]
   say "Waiting until each node $1, at most $timeout s"
   end=$(($(now) + timeout))
   until agents_are_done; do
     [ "$(now)" -lt "$end" ] || fail "not every node $1 after $timeout s: $(tr '\n' ' ' <"$work/agents")$(refusal trow-nodes)" \
-      "See: kubectl describe pods --namespace $namespace --selector app.kubernetes.io/component=node-agent$(kubectl_flags)"
+      "See: kubectl describe pods --namespace $namespace --selector app.kubernetes.io/component=node-agent$(kubectl_flags)" \
+      ${2:+"$2"}
     sleep "$POLL_SECONDS"
   done
   while IFS='|' read -r _ name _ _; do
@@ -788,7 +803,8 @@ spec:
       containers: [{name: agent, args: [idle]}, {name: pull-check, $patch: delete}]
 END
   must 'the nodes cannot be restored' patch daemonset trow-nodes --namespace="$namespace" --patch-file="$work/restore.yaml"
-  wait_for_agents 'is as it was before'
+  wait_for_agents 'is as it was before' \
+    "To go on without those nodes: kubectl delete daemonset trow-nodes --namespace $namespace$(kubectl_flags), then the same command again"
 }
 
 # Nodes: each pulls the small image that Trow publishes itself, by the name that Pods use.
