@@ -68,7 +68,7 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
         compiled.on_change(policies.trigger)
         _add_gauges(metrics, policies, approval, scan)
 
-        loops = [policies.run, events.run, approval.watch_policies, approval.watch_bindings]
+        loops = [policies.run, events.run, approval.run]
         loops += [scan.run] if settings.scan_interval else []
         loops += [compiled.run] if settings.compiled else []
         async with in_background(*loops):

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from trow.app.kubernetes import client_of
 from trow.app.stores import offline_metadata
 from trow.config import read_password
@@ -126,25 +128,10 @@ def issuers_of(config: Config) -> dict[str, OidcIssuer]:
         return {}
     from trow.identity.oidc import IssuerSettings, OidcIssuer, conflict_between  # noqa: PLC0415 - see trow.app.kubernetes
 
-    settings = [
-        IssuerSettings(
-            name=each.name,
-            url=each.issuer,
-            audiences=each.audiences,
-            algorithms=each.algorithms,
-            username_claim=each.username_claim,
-            username_prefix=each.username_prefix,
-            groups_claim=each.groups_claim or "",
-            groups_prefix=each.groups_prefix,
-            required=each.required_claims,
-            jwks_uri=each.jwks_uri or "",
-            ca_file=each.ca_file,
-        )
-        for each in config.auth.oidc
-    ]
+    settings = [IssuerSettings(**msgspec.structs.asdict(each)) for each in config.auth.oidc]
     if wrong := conflict_between(settings):
         raise ValueError(wrong)
-    return {each.url: OidcIssuer(each) for each in settings}
+    return {each.issuer: OidcIssuer(each) for each in settings}
 
 
 def authorizer_of(

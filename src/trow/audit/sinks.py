@@ -92,8 +92,8 @@ class SinkThread:
         self._heads = dict(trail.heads)
         self._covered = {writer: head.sequence for writer, head in self._heads.items()}
         for writer, head in self._heads.items():
-            if trail.position(sink.name, writer) is None:
-                trail.advance(sink.name, writer, head.sequence, soon=False)
+            if trail.positions.get(sink.name, writer) is None:
+                trail.positions.advance(sink.name, writer, head.sequence)
         trail.on_stored(self._wake.set)
         self._wake.set()
         self._thread = threading.Thread(target=self._work, name=f"trow-audit-{sink.name}", daemon=True)
@@ -134,7 +134,7 @@ class SinkThread:
             reader = stack.enter_context(contextlib.closing(TrailReader(self._trail.path)))
             held = self._sink.resume(list(self._heads))
             for writer, head in self._trail.heads.items():
-                position = self._trail.position(self._sink.name, writer)
+                position = self._trail.positions.get(self._sink.name, writer)
                 last, covered = held.get(writer, (position, position))
                 if last is not None and covered is not None and last <= head.sequence:
                     self._heads[writer] = Head(writer, last, reader.hash_at(writer, last))
@@ -155,7 +155,9 @@ class SinkThread:
             if lines[0].sequence > head.sequence + 1:
                 log.error("audit records were removed before they were written to %s", self._sink.name)
             self._heads[writer] = Head(writer, last.sequence, records.read(last.content).hash)
-            self._trail.advance(self._sink.name, writer, last.sequence, soon=not self._sink.remembers)
+            self._trail.positions.advance(self._sink.name, writer, last.sequence)
+            if not self._sink.remembers:
+                self._trail.wake()
         covered = [line.sequence for line in lines if not line.is_record]
         self._covered[writer] = max([self._covered[writer], *covered])
         return True

@@ -124,7 +124,7 @@ class AuditTrail:
         """How many events were recorded, lost, and wait."""
         writer = self.writer
         unsent = sum(
-            max(0, head.sequence - (writer.position(WEBHOOK, name) or 0)) for name, head in writer.heads.items()
+            max(0, head.sequence - (writer.positions.get(WEBHOOK, name) or 0)) for name, head in writer.heads.items()
         )
         waiting = sum(len(writer.waiting(part)) for part in Part)
         return Counts(writer.recorded, writer.lost, waiting, unsent if self._webhook else 0, writer.last_recorded)

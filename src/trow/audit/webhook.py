@@ -148,7 +148,8 @@ class Webhook:
                 last, count, body = batch
                 await self._post(client, body)
                 for writer, sequence in last.items():
-                    self._trail.advance(WEBHOOK, writer, sequence)
+                    self._trail.positions.advance(WEBHOOK, writer, sequence)
+                self._trail.wake()
                 self.sent += count
                 self._backoff.succeed()
                 self._failures.succeed()
@@ -181,7 +182,7 @@ class Webhook:
         """What comes next, of each writer in turn: one of them may have more than can be sent."""
         # Opened each time, for a thread cannot be cancelled and would hold on to it.
         with contextlib.closing(TrailReader(self._trail.path)) as reader:
-            positions = {writer: self._trail.position(WEBHOOK, writer) or 0 for writer in self._trail.heads}
+            positions = {writer: self._trail.positions.get(WEBHOOK, writer) or 0 for writer in self._trail.heads}
             waiting = [
                 [(writer, line) for line in reader.records_after(writer, position, self._most)]
                 for writer, position in positions.items()

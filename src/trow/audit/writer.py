@@ -24,7 +24,6 @@ from trow.audit.store import AuditStore, Positions, WriteBatch
 from trow.lib import times
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
-from trow.lib.steady import steady_clock
 from trow.oci.errors import StorageFull, Unavailable
 from trow.registry.events import Action, Event, Outcome, Part
 
@@ -139,7 +138,7 @@ class TrailWriter:
         self.key = key
         self._store = AuditStore(path)
         self._clock = clock
-        self._steady = steady_clock(clock)
+        self._steady = times.steady_clock(clock)
         self._webhook = webhook
         self.positions = Positions(self._store.positions())
         self._chains = {part: self._chain(part, retention) for part in Part}
@@ -219,16 +218,6 @@ class TrailWriter:
         # Asking is cheaper than setting, and this is called for every request.
         if not self._wake.is_set():
             self._wake.set()
-
-    def position(self, sink: str, writer: str) -> int | None:
-        """The last record of a writer that a sink has had; None when it has never had one."""
-        return self.positions.get(sink, writer)
-
-    def advance(self, sink: str, writer: str, sequence: int, *, soon: bool = True) -> None:
-        """A sink has had everything of a writer up to a record; kept soon, or with the next records."""
-        self.positions.advance(sink, writer, sequence)
-        if soon:
-            self.wake()
 
     def count_lost(self, part: Part) -> None:
         """Count an event that cannot be recorded; the loss itself is recorded as soon as possible."""

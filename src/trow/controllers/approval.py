@@ -6,6 +6,7 @@ could approve it in the name of another one; so without them no exception counts
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
@@ -33,7 +34,7 @@ _FIX: Final = "apply deploy/kubernetes/exceptions.yaml of this version of Trow"
 
 
 class Approval:
-    """Watches the policy that guards exceptions, and its bindings. Both loops have to run."""
+    """Watches the policy that guards exceptions, and its bindings. `run` goes on until it is cancelled."""
 
     def __init__(self, objects: Objects, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -41,13 +42,11 @@ class Approval:
         self._since = 0.0
         self.missing = "it is not known yet whether the API server makes sure that two people are behind it"
 
-    async def watch_policies(self) -> None:
-        """Follow the policies."""
-        await self._informers[POLICIES].run()
-
-    async def watch_bindings(self) -> None:
-        """Follow the bindings."""
-        await self._informers[BINDINGS].run()
+    async def run(self) -> None:
+        """Keep up."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self._informers.values():
+                group.create_task(informer.run())
 
     def doubt(self, created: float) -> str:
         """Why an exception that was created then does not count; "" if it does."""

@@ -68,7 +68,13 @@ def parse_authorization(authorization: str | None) -> Credentials | None:
 
 
 def _basic(encoded: str) -> Password | None:
-    user, colon, secret = _decoded(encoded).partition(":")
+    try:
+        content = base64.b64decode(encoded, validate=True)
+        user, colon, secret = content.decode().partition(":")
+    except (binascii.Error, ValueError):
+        content, user, colon, secret = b"", "", "", ""
+    if base64.b64encode(content).decode() != encoded:
+        raise Unauthorized("the Basic credentials are not valid base64 of UTF-8 text; send base64 of USER:PASSWORD")
     if not colon:
         raise Unauthorized(
             "the Basic credentials have no ':' between user name and password; send base64 of USER:PASSWORD"
@@ -79,13 +85,3 @@ def _basic(encoded: str) -> Password | None:
         )
     # Some clients send empty credentials when they have none.
     return Password(user, secret) if user or secret else None
-
-
-def _decoded(encoded: str) -> str:
-    try:
-        content = base64.b64decode(encoded, validate=True)
-        if base64.b64encode(content).decode() == encoded:
-            return content.decode()
-    except (binascii.Error, ValueError):
-        pass
-    raise Unauthorized("the Basic credentials are not valid base64 of UTF-8 text; send base64 of USER:PASSWORD")

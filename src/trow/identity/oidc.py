@@ -37,6 +37,8 @@ _KEY_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip
 _ANOTHER: Final = "get another from its issuer"
 _RULES: Final = "get another from its issuer, or have an administrator change auth.oidc"
 
+# How far clocks may differ.
+_LEEWAY_SECONDS: Final = 30.0
 _RESERVED: Final = ("system:", "robot:", "certificate:")
 _LONGEST_NAME: Final = 256
 
@@ -55,34 +57,30 @@ class IssuerSettings:
 
     Attributes:
         name: what rules call the issuer.
-        url: exactly its ``iss``.
+        issuer: its URL, exactly its ``iss``.
         audiences: whom tokens may be meant for; any of them has to be in ``aud``.
         algorithms: the only ones that are accepted.
         username_claim, username_prefix: what the identity's name is made of; the prefix is ``NAME:`` by default.
-        groups_claim, groups_prefix: the same for groups; "" reads none.
-        required: claims that a token needs; ``*`` in a value stands for anything.
-        jwks_uri: where its keys are; "" asks the issuer, which then has to have them at its own address.
+        groups_claim, groups_prefix: the same for groups; None reads none.
+        required_claims: claims that a token needs; ``*`` in a value stands for anything.
+        jwks_uri: where its keys are; None asks the issuer, which then has to have them at its own address.
         ca_file: who signed the issuer's certificate, where the system does not know.
-        leeway_seconds: how far clocks may differ.
-        max_life_seconds: tokens that live longer are refused; None allows any life.
 
     Raises:
         ValueError: something contradicts, or could make a name that is somebody else's.
     """
 
     name: str
-    url: str
+    issuer: str
     audiences: tuple[str, ...]
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
     username_claim: str = "sub"
     username_prefix: str | None = None
-    groups_claim: str = ""
+    groups_claim: str | None = None
     groups_prefix: str | None = None
-    required: Mapping[str, str] = field(default_factory=dict)
-    jwks_uri: str = ""
+    required_claims: Mapping[str, str] = field(default_factory=dict)
+    jwks_uri: str | None = None
     ca_file: Path | None = None
-    leeway_seconds: float = 30.0
-    max_life_seconds: float | None = None
 
     def __post_init__(self) -> None:
         """See Raises."""
@@ -115,8 +113,8 @@ class IssuerSettings:
                     f"{key} {prefix!r} could make names that are somebody else's; it has to contain ':' and may not"
                     f" begin like {', '.join(_RESERVED)}"
                 )
-        for key, url in (("url", self.url), ("jwks_uri", self.jwks_uri)):
-            if (url or key == "url") and (problem := problem_with(url)):
+        for key, url in (("issuer", self.issuer), ("jwks_uri", self.jwks_uri)):
+            if url is not None and (problem := problem_with(url)):
                 yield f"{key} {url!r} {problem}; write https://HOST/PATH"
 
 
@@ -124,7 +122,7 @@ def conflict_between(issuers: Sequence[IssuerSettings]) -> str | None:
     """What is wrong between issuers, if anything: a name must show which of them knows it."""
     for number, one in enumerate(issuers):
         for other in issuers[number + 1 :]:
-            if one.url == other.url:
+            if one.issuer == other.issuer:
                 return f"OIDC issuers {one.name!r} and {other.name!r} have the same URL"
             for a, b in ((one.user_prefix, other.user_prefix), (one.group_prefix, other.group_prefix)):
                 if a.startswith(b) or b.startswith(a):
@@ -169,7 +167,7 @@ class OidcIssuer:
             Unauthorized: it is nobody who is let in here.
         """
         texts = dict(_flat(claims))
-        for claim, wanted in self.settings.required.items():
+        for claim, wanted in self.settings.required_claims.items():
             if not any(matches(wanted, value) for value in texts.get(claim, ())):
                 raise Unauthorized(
                     f"the token's claim {claim!r} is not the one that {self.settings.name} needs; {_RULES}"
@@ -205,7 +203,7 @@ class OidcIssuer:
                 key,
                 algorithms=[algorithm],
                 audience=list(settings.audiences),
-                issuer=settings.url,
+                issuer=settings.issuer,
                 # Times are checked below, by the clock that everything else goes by.
                 options={
                     "require": ["iss", "aud", "exp", "iat"],
@@ -220,7 +218,7 @@ class OidcIssuer:
                 " ask its issuer for one for that"
             ) from None
         except jwt.InvalidIssuerError:
-            raise Unauthorized(f"the token is not issued by {settings.url}; {_ANOTHER}") from None
+            raise Unauthorized(f"the token is not issued by {settings.issuer}; {_ANOTHER}") from None
         except jwt.MissingRequiredClaimError as error:
             raise Unauthorized(f"the token has no claim {error.claim!r}; {_ANOTHER}") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
@@ -230,17 +228,12 @@ class OidcIssuer:
         return claims
 
     def _check_times(self, claims: Mapping[str, object]) -> None:
-        now, leeway = self._clock(), self.settings.leeway_seconds
+        now, leeway = self._clock(), _LEEWAY_SECONDS
         issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
         if expires + leeway <= now:
             raise Stale("the token has expired; get a new one")
         if issued - leeway > now or ("nbf" in claims and _seconds(claims, "nbf") - leeway > now):
             raise Unauthorized("the token is not valid yet; compare the clocks of the issuer and of this registry")
-        longest = self.settings.max_life_seconds
-        if longest is not None and expires - issued > longest:
-            raise Unauthorized(
-                f"the token is valid for longer than {longest:g} s; ask its issuer for one that ends sooner"
-            )
 
     def _username(self, claims: Mapping[str, object]) -> str:
         claim = self.settings.username_claim

@@ -115,12 +115,12 @@ class IssuerKeys:
         key = self._keys.get(kid)
         if key is None and self._fetches == before:
             raise Unavailable(
-                f"the token is signed with a key that {self._settings.url} had not listed when it was asked last;"
+                f"the token is signed with a key that {self._settings.issuer} had not listed when it was asked last;"
                 " try again in a moment"
             )
         if key is None:
             raise Unauthorized(
-                f"the token is signed with a key that {self._settings.url} does not list; get a new token"
+                f"the token is signed with a key that {self._settings.issuer} does not list; get a new token"
             )
         if algorithm not in key.algorithms:
             raise Unauthorized("the token's algorithm is not the one of its key; get a new token")
@@ -149,9 +149,9 @@ class IssuerKeys:
     async def _jwks_uri(self) -> str:
         if self._settings.jwks_uri:
             return self._settings.jwks_uri
-        url = f"{self._settings.url.rstrip('/')}/.well-known/openid-configuration"
+        url = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
         found = await self._fetch(url, _Discovery)
-        if found.issuer != self._settings.url:
+        if found.issuer != self._settings.issuer:
             raise _KeysUnavailable(f"{url} is about another issuer; configure its url as it writes itself")
         # Nothing is asked that is not configured, so that an issuer cannot send us to other machines.
         if problem_with(found.jwks_uri) or _origin(found.jwks_uri) != _origin(url):

@@ -161,23 +161,24 @@ class KubeClient:
                 self._observe(operation, time.monotonic() - began)
 
     async def _answer(self, request: KubeRequest, seconds: float, most_bytes: int) -> Answer:
+        async def once() -> Answer:
+            headers = await self._headers(request)
+            return await self._http.request(
+                request.method,
+                self._url(request),
+                headers=headers,
+                body=request.body,
+                seconds=seconds,
+                most_bytes=most_bytes,
+            )
+
         try:
-            return await self._once(request, seconds, most_bytes)
+            return await once()
         except Disconnected as error:
             # The server may have closed a connection that lay unused, just as it was used again.
             if not request.repeatable:
                 raise self._unavailable(f"{error} and may have done {request} or not; see whether it has") from None
-        return await self._once(request, seconds, most_bytes)
-
-    async def _once(self, request: KubeRequest, seconds: float, most_bytes: int) -> Answer:
-        return await self._http.request(
-            request.method,
-            self._url(request),
-            headers=await self._headers(request),
-            body=request.body,
-            seconds=seconds,
-            most_bytes=most_bytes,
-        )
+        return await once()
 
     def _url(self, request: KubeRequest) -> str:
         return self._access.url.rstrip("/") + request.path

@@ -178,7 +178,11 @@ class ExecPlugin:
                     output = self._read(process, deadline)
                     code = process.wait(max(1.0, deadline - time.monotonic()))
                 finally:
-                    _kill(process, group=not interactive)
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        if interactive:
+                            process.kill()
+                        else:
+                            os.killpg(process.pid, signal.SIGKILL)
         except AccessError:
             raise
         except (OSError, ValueError) as error:
@@ -212,11 +216,3 @@ class ExecPlugin:
 
     def _failure(self, what: str) -> AccessError:
         return AccessError(f"the credential plugin {self._config.command!r} {what}")
-
-
-def _kill(process: subprocess.Popen[bytes], *, group: bool) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if group:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()

@@ -98,7 +98,11 @@ class Informer:
             self._version = ""  # it may be what is wrong
         try:
             if not self._version:
-                await self._list()
+                found = await self._api.list_all(self._path)
+                self.objects = {key: _without_managed_fields(manifest) for key, manifest in found.objects.items()}
+                self._version, self.synced = found.version, True
+                self._heard()
+                self._notify_soon(0.0)
             await self._watch()
         except Unavailable as error:
             self._fail(error.message, relist=isinstance(error, BadAnswer))
@@ -113,14 +117,6 @@ class Informer:
                 return 0.0
             self._fail_if_repeated(f"the Kubernetes API server ends each watch of {self._path} at once")
         return self._backoff.fail()
-
-    async def _list(self) -> None:
-        found = await self._api.list_all(self._path)
-        self.objects = {key: _without_managed_fields(manifest) for key, manifest in found.objects.items()}
-        self._version = found.version
-        self.synced = True
-        self._heard()
-        self._notify_soon(0.0)
 
     async def _watch(self) -> None:
         before = self._version

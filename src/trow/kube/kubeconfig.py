@@ -195,19 +195,18 @@ def _credentials(
             " context with a ServiceAccount's token"
         )
     try:
-        told = _exec_cluster(cluster.part, ca) if part.exec.provide_cluster_info else None
+        told = None
+        if part.exec.provide_cluster_info:
+            content = ca.read_text("ascii") if isinstance(ca, Path) else ca or ""
+            extensions = {each.name: each.extension for each in reversed(cluster.part.extensions or ())}
+            told = ExecCluster(
+                cluster.part.server,
+                cluster.part.tls_server_name,
+                base64.b64encode(content.encode()).decode(),
+                extensions.get(_EXEC_EXTENSION),
+            )
         plugin = ExecPlugin(part.exec, user.path.parent, told, seconds=PLUGIN_SECONDS)
         found = plugin.credentials()
     except (OSError, ValueError) as error:
         raise user.refusal(str(error)) from None
     return plugin.token if found.token else "", found.client_certificate_data or None, found.client_key_data or None
-
-
-def _exec_cluster(cluster: _Cluster, ca: Pem) -> ExecCluster:
-    content = ca.read_text("ascii") if isinstance(ca, Path) else ca or ""
-    return ExecCluster(
-        cluster.server,
-        cluster.tls_server_name,
-        base64.b64encode(content.encode()).decode(),
-        next((each.extension for each in cluster.extensions or () if each.name == _EXEC_EXTENSION), None),
-    )

@@ -110,12 +110,6 @@ class OpenAnswer:
         except (aiohttp.ClientError, OSError) as error:
             raise Disconnected(f"breaks off its answer ({type(error).__name__})") from None
 
-    def _end(self) -> None:
-        """End the connection where the body has not come to its end, without waiting for a farewell."""
-        connection = self._response.connection
-        if not self._response.content.at_eof() and connection is not None and connection.transport is not None:
-            connection.transport.abort()
-
 
 class HttpClient:
     """Sends requests. Made anywhere, used on one event loop; `close` it, or use it as a context.
@@ -197,7 +191,9 @@ class HttpClient:
         try:
             yield answer
         finally:
-            answer._end()  # noqa: SLF001 - of this module
+            connection = response.connection
+            if not response.content.at_eof() and connection is not None and connection.transport is not None:
+                connection.transport.abort()  # without waiting for a farewell
             response.release()
 
     async def close(self) -> None:

@@ -71,7 +71,13 @@ def inner_socket() -> Iterator[InnerSocket]:
     """
     base = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     for left in base.glob(f"{_PREFIX}*"):
-        _clear_away(left)
+        with contextlib.suppress(OSError):  # a process that holds its folder is alive
+            descriptor = _open(left)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(left)
+            finally:
+                os.close(descriptor)
     folder, held = _held_folder(base)
     try:
         yield InnerSocket(folder)
@@ -89,17 +95,6 @@ def _held_folder(base: Path) -> tuple[Path, int]:
         if folder.exists():
             return folder, held
         os.close(held)  # another process that starts has taken it for one that was left
-
-
-def _clear_away(left: Path) -> None:
-    """Remove a folder that a process has left which was killed: nobody holds it."""
-    with contextlib.suppress(OSError):
-        descriptor = _open(left)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(left)
-        finally:
-            os.close(descriptor)
 
 
 def _open(folder: Path) -> int:

@@ -359,9 +359,9 @@ def test_what_the_webhook_has_not_had_stays_until_the_size_forbids_it(path: Path
     name = name_of(path)
     with opened(path, webhook=True, retention=Retention(most_bytes=2_000_000)) as trail:
         until(lambda: sql(path, "SELECT count(*) FROM trim") == [(1,)])
-        until(lambda: trail.writer.position("webhook", name) != 0)
+        until(lambda: trail.writer.positions.get("webhook", name) != 0)
         retained = sql(path, "SELECT sequence FROM trim")[0][0]
-        assert trail.writer.position("webhook", name) == retained - 1
+        assert trail.writer.positions.get("webhook", name) == retained - 1
     (trim,) = trims(path)
     assert (
         trim.detail == f"records 1 to {retained - 1} removed; {retained - 1} of them had not been sent to the webhook"

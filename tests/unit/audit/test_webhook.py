@@ -127,7 +127,7 @@ async def test_failure_is_repeated_until_it_works_and_waits_longer_each_time(
                 assert webhook.failures == 5
                 pauses = [later - earlier for earlier, later in zip(receiver.times, receiver.times[1:], strict=False)]
                 assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
-                await eventually(lambda: trail.writer.position("webhook", name_of(trail.writer.path)) == 1)
+                await eventually(lambda: trail.writer.positions.get("webhook", name_of(trail.writer.path)) == 1)
     assert receiver.sequences == [1]
     assert [record.message for record in caplog.records if "webhook fails" in record.message] == [
         "the audit webhook fails; records are kept and sent again: it answered 500"

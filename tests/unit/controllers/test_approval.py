@@ -44,7 +44,7 @@ async def approval(shelf: Shelf) -> AsyncIterator[Approval]:
     client = KubeClient(ClusterAccess(shelf.url))
     made = Approval(Objects(client, seconds=5), lambda: None)
     assert made.doubt(CREATED)  # nothing is known yet
-    async with running(made.watch_policies(), client), running(made.watch_bindings(), client):
+    async with running(made.run(), client):
         yield made
 
 
