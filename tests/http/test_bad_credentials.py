@@ -172,7 +172,7 @@ def ours(team: Team, **changes: Any) -> dict[str, Any]:
 
 def signed(team: Team, claims: dict[str, Any], **header: Any) -> str:
     """Signed with the registry's own key, as nobody else could."""
-    key = KeyRing.in_folder(team.data / "keys").signing()
+    key = KeyRing(team.data / "keys").signing()
     return jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id} | header)
 
 
@@ -196,7 +196,7 @@ def alg_none_with_a_signature(team: Team) -> str:
 
 @forged("not one that this registry issues")
 def hs256_with_the_public_key_as_secret(team: Team) -> str:
-    key = KeyRing.in_folder(team.data / "keys").signing()
+    key = KeyRing(team.data / "keys").signing()
     return hs256(ours(team), key.public.public_bytes_raw(), key.id)
 
 
@@ -207,7 +207,7 @@ def foreign_kid(team: Team) -> str:
 
 @forged("not one that this registry issues")
 def foreign_key_with_our_kid(team: Team) -> str:
-    kid = KeyRing.in_folder(team.data / "keys").signing().id
+    kid = KeyRing(team.data / "keys").signing().id
     return jwt.encode(ours(team), new_key("EdDSA"), algorithm="EdDSA", headers={"kid": kid})
 
 
@@ -220,7 +220,7 @@ def kid_that_is_a_path(team: Team) -> str:
 @forged("not one that this registry issues")
 def embedded_jwk(team: Team) -> str:
     key = new_key("EdDSA")
-    kid = KeyRing.in_folder(team.data / "keys").signing().id
+    kid = KeyRing(team.data / "keys").signing().id
     header = {"kid": kid, "jwk": public_jwk(key, "EdDSA", kid=kid)}
     return jwt.encode(ours(team), key, algorithm="EdDSA", headers=header)
 

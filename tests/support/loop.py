@@ -53,7 +53,7 @@ ALLOWED: Final = (
     "_read_yaml",  # with `_present`, how the cluster is reached: read at the start
     "_present",
     "rotate",
-    "KeyRing.in_folder",
+    "KeyRing.__init__",
     "SigningKey.load",
     "FileWatcher.__init__",
     "make_file",

@@ -196,7 +196,7 @@ class Team:
 
     def forged(self, *, age: float = 0.0, service: str = "trow", keys: Path | None = None, name: str = ROOT) -> str:
         """A token of some age for all of team-a/walk, perhaps for another service or with other keys."""
-        ring = KeyRing.in_folder(keys or self.data / "keys", clock=lambda: time.time() + 3600)
+        ring = KeyRing(keys or self.data / "keys", clock=lambda: time.time() + 3600)
         issuing = RegistryTokens(ring, service, clock=lambda: time.time() - age)
         everything = frozenset({Permission.PULL, Permission.PUSH, Permission.DELETE})
         grants = ((Repository.parse("team-a/walk"), everything),)

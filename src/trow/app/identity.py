@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from trow.app.kubernetes import client_of
 from trow.app.stores import offline_metadata
 from trow.config import read_password
@@ -128,7 +126,9 @@ def issuers_of(config: Config) -> dict[str, OidcIssuer]:
         return {}
     from trow.identity.oidc import IssuerSettings, OidcIssuer, conflict_between  # noqa: PLC0415 - see trow.app.kubernetes
 
-    settings = [IssuerSettings(**msgspec.structs.asdict(each)) for each in config.auth.oidc]
+    settings = [
+        IssuerSettings(**{name: getattr(each, name) for name in each.__struct_fields__}) for each in config.auth.oidc
+    ]
     if wrong := conflict_between(settings):
         raise ValueError(wrong)
     return {each.issuer: OidcIssuer(each) for each in settings}

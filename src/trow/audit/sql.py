@@ -75,10 +75,6 @@ SET_TRIM: Final = """
     ON CONFLICT (writer) DO UPDATE SET sequence = excluded.sequence, at = excluded.at, prev = excluded.prev,
         key_id = excluded.key_id, signature = excluded.signature
 """
-DELETE_RECORDS: Final = "DELETE FROM record WHERE writer = ? AND sequence < ?"
-DELETE_DIGESTS: Final = "DELETE FROM record_digest WHERE writer = ? AND sequence < ?"
-DELETE_CHECKPOINTS: Final = "DELETE FROM checkpoint WHERE writer = ? AND sequence < ?"
-DELETE_GAPS: Final = "DELETE FROM gap WHERE writer = ? AND sequence < ?"
 COUNT_UP_TO: Final = "SELECT count(*) FROM record WHERE writer = ? AND sequence <= ?"
 
 # What each one holds of a part of the record.
@@ -95,11 +91,11 @@ GAPS_BETWEEN: Final = """
     WHERE writer = ? AND sequence > ? AND sequence <= ? ORDER BY sequence
 """
 ADD_GAP: Final = "INSERT INTO gap (writer, first, sequence, hash, at, key_id, signature) VALUES (?, ?, ?, ?, ?, ?, ?)"
-DELETE_GAPS_BETWEEN: Final = "DELETE FROM gap WHERE writer = ? AND sequence >= ? AND sequence <= ?"
-DELETE_RECORDS_BETWEEN: Final = "DELETE FROM record WHERE writer = ? AND sequence >= ? AND sequence <= ?"
-DELETE_DIGESTS_BETWEEN: Final = "DELETE FROM record_digest WHERE writer = ? AND sequence >= ? AND sequence <= ?"
-# That over the last of them stays: what comes before the next one is under it.
-DELETE_CHECKPOINTS_BETWEEN: Final = "DELETE FROM checkpoint WHERE writer = ? AND sequence >= ? AND sequence < ?"
+# From one record up to, and without, another.
+DELETE_RECORDS: Final = "DELETE FROM record WHERE writer = ? AND sequence >= ? AND sequence < ?"
+DELETE_DIGESTS: Final = "DELETE FROM record_digest WHERE writer = ? AND sequence >= ? AND sequence < ?"
+DELETE_GAPS: Final = "DELETE FROM gap WHERE writer = ? AND sequence >= ? AND sequence < ?"
+DELETE_CHECKPOINTS: Final = "DELETE FROM checkpoint WHERE writer = ? AND sequence >= ? AND sequence < ?"
 
 POSITIONS: Final = "SELECT sink, writer, sequence FROM sink_position"
 SET_POSITION: Final = """

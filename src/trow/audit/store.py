@@ -262,16 +262,17 @@ class AuditStore:
     def drop_before(self, writer: str, held: Sequence[HeldRecord], sequence: int) -> None:
         """Remove what is before a record; ``held`` is all that is."""
         with self._giving_up(writer, held):
-            for statement in (sql.DELETE_RECORDS, sql.DELETE_DIGESTS, sql.DELETE_CHECKPOINTS, sql.DELETE_GAPS):
-                self._connection.execute(statement, (writer, sequence))
+            for statement in (sql.DELETE_RECORDS, sql.DELETE_DIGESTS, sql.DELETE_GAPS, sql.DELETE_CHECKPOINTS):
+                self._connection.execute(statement, (writer, 0, sequence))
 
     def drop_between(self, writer: str, held: Sequence[HeldRecord], gaps: Sequence[Gap]) -> None:
         """Remove records between others; ``held`` are all that are in the gaps. Gaps inside of these end with them."""
         with self._giving_up(writer, held):
             for gap in gaps:
-                bounds = writer, gap.first, gap.sequence
-                for statement in _DELETIONS_BETWEEN:
-                    self._connection.execute(statement, bounds)
+                for statement in (sql.DELETE_RECORDS, sql.DELETE_DIGESTS, sql.DELETE_GAPS):
+                    self._connection.execute(statement, (writer, gap.first, gap.sequence + 1))
+                # The checkpoint over the last of them stays: what comes before the next one is under it.
+                self._connection.execute(sql.DELETE_CHECKPOINTS, (writer, gap.first, gap.sequence))
                 self._connection.execute(sql.ADD_GAP, _row_of(gap))
 
     @contextlib.contextmanager
@@ -288,11 +289,6 @@ class AuditStore:
 
     def _one(self, statement: str, *values: str | int) -> Row:
         return database.one(self._connection, statement, *values)
-
-
-_DELETIONS_BETWEEN: Final = (
-    sql.DELETE_RECORDS_BETWEEN, sql.DELETE_DIGESTS_BETWEEN, sql.DELETE_CHECKPOINTS_BETWEEN, sql.DELETE_GAPS_BETWEEN,
-)  # fmt: skip
 
 
 class Positions:

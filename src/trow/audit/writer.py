@@ -24,6 +24,7 @@ from trow.audit.store import AuditStore, Positions, WriteBatch
 from trow.lib import times
 from trow.lib.backoff import Backoff
 from trow.lib.failures import FailureLog
+from trow.lib.steady import steady_clock
 from trow.oci.errors import StorageFull, Unavailable
 from trow.registry.events import Action, Event, Outcome, Part
 
@@ -138,7 +139,7 @@ class TrailWriter:
         self.key = key
         self._store = AuditStore(path)
         self._clock = clock
-        self._steady = times.steady_clock(clock)
+        self._steady = steady_clock(clock)
         self._webhook = webhook
         self.positions = Positions(self._store.positions())
         self._chains = {part: self._chain(part, retention) for part in Part}

@@ -58,7 +58,7 @@ def run_list(args: argparse.Namespace) -> int:
     from trow.lib.files import BrokenFile  # noqa: PLC0415
 
     try:
-        ring = keys.KeyRing.in_folder(_folder(args))
+        ring = keys.KeyRing(_folder(args))
     except (BrokenFile, DataDirectoryError) as error:
         return failed(error)
     signing = ring.signing()

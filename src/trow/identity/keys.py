@@ -14,7 +14,7 @@ import itertools
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from trow.lib.file_watch import FileWatcher
 from trow.lib.files import BrokenFile, try_folder
@@ -55,35 +55,15 @@ class KeySet:
 
 
 class KeyRing:
-    """The keys of one registry, read again when their files change.
-
-    Args:
-        paths: the files, or what names them; the first key signs, all verify.
-        settling: how old, in seconds, a key has to be before it signs, as long as there is another. Without it, add a
-            key at the end first, and move it to the front when all replicas have it.
+    """The keys of one registry, the newest first, read again when their files change.
 
     Raises:
         BrokenFile: there is no key, or one that cannot be used.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path] | Callable[[], Sequence[Path]],
-        settling: float = 0.0,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._settling = settling
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._files = FileWatcher(paths if callable(paths) else lambda: paths, _read)
-
-    @classmethod
-    def in_folder(cls, folder: Path, clock: Callable[[], float] = time.time) -> Self:
-        """The keys of a folder, the newest first.
-
-        Raises:
-            BrokenFile: there is no key, or one that cannot be used.
-        """
-        return cls(lambda: _files(folder), SETTLING, clock)
+        self._files = FileWatcher(lambda: _files(folder), _read)
 
     def current(self) -> KeySet:
         """The keys as of the last look, the same object until a file changes."""
@@ -99,10 +79,7 @@ class KeyRing:
 
     def signing(self) -> TokenKey:
         """The key to sign with."""
-        keys = self.current().keys
-        if not self._settling:
-            return keys[0]
-        before = self._clock() - self._settling
+        keys, before = self.current().keys, self._clock() - SETTLING
         return next((key for key in keys if key.created_at <= before), keys[0])
 
     def verifying(self, id: str) -> TokenKey | None:  # noqa: A002 - the word of RFC 7515
@@ -119,7 +96,7 @@ def load_or_create(folder: Path, clock: Callable[[], float] = time.time) -> KeyR
     if not _files(folder):
         with contextlib.suppress(FileExistsError):
             _create(folder, 1)
-    return KeyRing.in_folder(folder, clock)
+    return KeyRing(folder, clock)
 
 
 def try_to_load(folder: Path) -> None:

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Final
 
 MICROSECONDS: Final = 1_000_000
 
@@ -23,12 +19,6 @@ _LAST: Final = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH) // _MIC
 _WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
 _DURATION: Final = re.compile(r"(0|[1-9][0-9]{0,5})([smhdw])", re.ASCII)
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def steady_clock(clock: Callable[[], float] = time.time) -> Callable[[], float]:
-    """Seconds since 1970 as ``clock`` has them now, and then as many as go by, also when somebody sets the clock."""
-    began = clock() - time.monotonic()
-    return lambda: began + time.monotonic()
 
 
 def microseconds(seconds: float) -> int:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from trow.lib.times import steady_clock
+from trow.lib.steady import steady_clock
 from trow.oci.digest import CANONICAL
 from trow.oci.errors import DigestMismatch, SizeInvalid, Unavailable, UploadBusy, UploadUnknown
 from trow.oci.names import UploadId

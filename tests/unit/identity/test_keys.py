@@ -81,16 +81,6 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         load_or_create(tmp_path / "keys")
 
 
-def test_the_first_of_several_files_signs_and_all_verify(folder: Path) -> None:
-    load_or_create(folder)
-    rotate(folder, 0)
-    old, new = folder / "token-0001.pem", folder / "token-0002.pem"
-    ring = KeyRing([old, new])
-    assert ring.signing().path == old
-    assert all(ring.verifying(key.id) is key for key in ring.current().keys)
-    assert KeyRing([new, old]).signing().path == new
-
-
 def test_a_new_key_signs_when_the_replicas_have_seen_it(folder: Path) -> None:
     now = 100_000.0
     ring = load_or_create(folder, lambda: now)
@@ -133,7 +123,7 @@ def test_numbers_order_keys_and_other_files_are_left_alone(folder: Path) -> None
     (folder / "token-0001.pem").rename(folder / "token-9999.pem")
     (folder / "token-1.pem").write_text("not one")
     assert rotate(folder, 0)[0].name == "token-10000.pem"
-    assert [key.path.name for key in KeyRing.in_folder(folder).current().keys] == ["token-10000.pem", "token-9999.pem"]
+    assert [key.path.name for key in KeyRing(folder).current().keys] == ["token-10000.pem", "token-9999.pem"]
 
 
 @pytest.mark.parametrize(
@@ -154,23 +144,21 @@ def test_files_that_are_no_keys(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "token-0001.pem"
     path.write_bytes(content)
     with pytest.raises(BrokenFile) as caught:
-        KeyRing([path])
+        KeyRing(tmp_path)
     assert str(caught.value).startswith(str(path))
     assert "horse" not in str(caught.value)
 
 
 def test_no_key_at_all(folder: Path) -> None:
     with pytest.raises(BrokenFile, match="trow keys rotate"):
-        KeyRing.in_folder(folder)
-    with pytest.raises(BrokenFile, match="cannot be read"):
-        KeyRing([folder / "token-0001.pem"])
+        KeyRing(folder)
 
 
 def test_too_many_keys(folder: Path) -> None:
     for _ in range(33):
         rotate(folder, 0)
     with pytest.raises(BrokenFile, match="more than 32"):
-        KeyRing.in_folder(folder)
+        KeyRing(folder)
 
 
 def test_a_broken_new_key_leaves_the_old_ones_in_force(folder: Path) -> None:

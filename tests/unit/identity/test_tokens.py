@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -341,7 +342,9 @@ def test_the_memory_is_bounded(ring: KeyRing, clock: Clock, monkeypatch: pytest.
 async def test_a_replica_that_is_behind_looks_when_it_meets_an_unknown_key(tmp_path: Path, ring: KeyRing) -> None:
     behind = RegistryTokens(ring, "trow")
     new, _ = rotate(tmp_path / "keys", 0)
-    text = RegistryTokens(KeyRing([new]), "trow").issue(POD, ()).text
+    (tmp_path / "other").mkdir()
+    shutil.copy(new, tmp_path / "other")
+    text = RegistryTokens(KeyRing(tmp_path / "other"), "trow").issue(POD, ()).text
     assert "not in use here" in refused(behind, text)
     ring._files._looked_at -= 0.2  # noqa: SLF001 - it has looked a moment ago
     assert (await behind.verify_soon(text)).name == POD.name
