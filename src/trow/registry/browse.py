@@ -40,31 +40,28 @@ class Browse:
         Raises:
             Unavailable: too many were read in vain, or it took too long.
         """
+        within = [NameRange.beginning_with(each) for each in actor.prefixes()]
+        found: list[str] = []
+        at, size = page.last, max(page.limit + 1, _LEAST_READ)
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):
-                return await self._repositories(page, actor, text)
+                for _ in range(_MOST_READS):
+                    if text:
+                        scan = await self._metadata.search_repositories(text, PageRequest(size, at), within)
+                    else:
+                        read = await self._metadata.repositories(PageRequest(size, at), within)
+                        scan = ScanPage(read.items, read.items[-1] if read.more else None)
+                    names = [Repository(name) for name in scan.names]
+                    found += [name for name, shown in zip(names, await actor.visible(names), strict=True) if shown]
+                    if len(found) > page.limit or scan.cursor is None:
+                        return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
+                    at = scan.cursor
+                    await asyncio.sleep(0)  # others get their turn
         except TimeoutError:
             raise Unavailable(
                 "finding out which repositories you may see takes too long; try again, or ask for the"
                 " right to list and pull all of them"
             ) from None
-
-    async def _repositories(self, page: PageRequest, actor: Actor, text: str) -> Page[str]:
-        within = [NameRange.beginning_with(each) for each in actor.prefixes()]
-        found: list[str] = []
-        at, size = page.last, max(page.limit + 1, _LEAST_READ)
-        for _ in range(_MOST_READS):
-            if text:
-                scan = await self._metadata.search_repositories(text, PageRequest(size, at), within)
-            else:
-                read = await self._metadata.repositories(PageRequest(size, at), within)
-                scan = ScanPage(read.items, read.items[-1] if read.more else None)
-            names = [Repository(name) for name in scan.names]
-            found += [name for name, shown in zip(names, await actor.visible(names), strict=True) if shown]
-            if len(found) > page.limit or scan.cursor is None:
-                return Page(found[: page.limit], more=page.limit > 0 and len(found) > page.limit)
-            at = scan.cursor
-            await asyncio.sleep(0)  # others get their turn
         raise Unavailable(
             "too many repositories were read that you may not see; ask for the right to list and pull all of them"
         )

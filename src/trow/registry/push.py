@@ -138,8 +138,12 @@ class Push:
         """
         if source is None:
             source = await self._anywhere.find(digest, actor)
-        elif not await _may_pull(actor, source):
-            return None
+        else:
+            may = False
+            with contextlib.suppress(TooManyRequests, Unavailable):
+                may = await actor.may(Permission.PULL, source)
+            if not may:
+                return None
         record = None if source is None else await self._metadata.blob(source, digest)
         if source is None or record is None or await locate(self._blobs, digest, record) is None:
             return None
@@ -207,9 +211,3 @@ class Push:
             self._committing[digest] -= 1
             if not self._committing[digest]:
                 del self._committing[digest]
-
-
-async def _may_pull(actor: Actor, source: Repository) -> bool:
-    with contextlib.suppress(TooManyRequests, Unavailable):
-        return await actor.may(Permission.PULL, source)
-    return False

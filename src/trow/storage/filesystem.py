@@ -330,18 +330,17 @@ class FilesystemBlobs:
             await asyncio.to_thread(move)
 
     async def check(self) -> None:
-        """Write a small file."""
-        await asyncio.to_thread(self._check)
-
-    def _check(self) -> None:
-        probe = self._uploads / ".readiness"
-        with _translated():
+        def write_small_file() -> None:
+            probe = self._uploads / ".readiness"
             self.require_in_place()
             self.require_space()
             try:
                 probe.write_bytes(b"ready")
             finally:
                 probe.unlink(missing_ok=True)
+
+        with _translated():
+            await asyncio.to_thread(write_small_file)
 
     def require_space(self) -> None:
         """What takes space has to leave the reserve to what frees some; raises OSError when that is in use."""

@@ -14,7 +14,7 @@ from trow.oci.names import Tag
 from trow.oci.page import next_link
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from trow.http.access import AccessController
     from trow.http.handlers.lists import Lists
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from trow.http.response import Response
     from trow.registry.browse import Browse
     from trow.registry.events import AuditRecords
-    from trow.registry.ports import TagEvent
 
 _SEQUENCE_DIGITS: Final = 18
 # What may stand in a repository's name (distribution-spec, "Pull"), in any order.
@@ -79,7 +78,17 @@ class Api:
         if events.more:
             following = {"n": str(page.limit), "last": str(events.items[-1].sequence)}
             headers.append(("link", next_link(request.path, following)))
-        body = {"name": repository, "tag": tag, "history": [_line(event) for event in events.items]}
+        history = [
+            {
+                "sequence": event.sequence,
+                "action": "delete" if event.digest is None else "push",
+                "digest": event.digest,
+                "at": rfc3339(event.at, "milliseconds"),
+                "subject": event.subject or None,
+            }
+            for event in events.items
+        ]
+        body = {"name": repository, "tag": tag, "history": history}
         return json_response(200, body, headers)
 
     async def audit(self, request: Request) -> Response:
@@ -99,13 +108,3 @@ def _text(q: str | None) -> str:
         "q is not a part of a repository name; leave it out, or give lower-case letters, digits, '.', '_', '-' and '/',"
         " at most 255 characters"
     )
-
-
-def _line(event: TagEvent) -> Mapping[str, object]:
-    return {
-        "sequence": event.sequence,
-        "action": "delete" if event.digest is None else "push",
-        "digest": event.digest,
-        "at": rfc3339(event.at, "milliseconds"),
-        "subject": event.subject or None,
-    }

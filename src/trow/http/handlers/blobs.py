@@ -66,7 +66,7 @@ class BlobHandlers:
     async def begin(self, request: Request) -> Response:
         """end-4a, 4b, 4c, 11: open an upload, receive a whole blob, or mount one."""
         repository = request.repository
-        wanted = _mount(request)
+        wanted = _requested_mount(request)
         if wanted is not None and await self._mount(request, repository, *wanted):
             return _created(repository, wanted[0])
         claimed = request.query("digest")
@@ -125,7 +125,7 @@ class BlobHandlers:
         return Response(204)
 
 
-def _mount(request: Request) -> tuple[Digest, Repository | None] | None:
+def _requested_mount(request: Request) -> tuple[Digest, Repository | None] | None:
     """What is to be mounted, and from where; None where that is nothing, whatever is wrong with it.
 
     A mount saves an upload and is never a reason to refuse one (distribution-spec, end-11).
