@@ -23,6 +23,18 @@ def runs_here(page: Path) -> bool:
     return bool(words) and not any(ELSEWHERE & each for each in words)
 
 
+def test_what_needs_more_than_clients_is_run_elsewhere() -> None:
+    pages = {
+        name(page) for page in PAGES for block in blocks(page) if {"nodes", "distribution", "layouts"} & block.words
+    }
+    assert pages == {
+        "docs/how-to/migrate-from-distribution.md",  # test_migration.py
+        "docs/how-to/migrate-from-zot.md",
+        "docs/how-to/upgrade.md",  # tests/cluster/test_guides.py
+        "docs/tutorial/denied-by-policy.md",  # tests/cluster/test_tutorial.py
+    }
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if runs_here(page)], ids=name)
 def test_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
