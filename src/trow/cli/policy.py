@@ -187,7 +187,7 @@ def _cells(judged: ObjectEvaluation, image: ImageEvaluation) -> Sequence[str]:
     decisive = next((each.finding for each in image.results if each.outcome is image.outcome), None)
     policy, rule = (decisive.policy, decisive.rule) if decisive else ("none applies", "")
     name = cut(str(image.reference or image.use.text), _LONGEST_CELL)
-    return image.outcome.value, judged.place.short, str(judged), image.use.owner, name, policy, rule
+    return image.outcome.value, judged.location.short, str(judged), image.use.owner, name, policy, rule
 
 
 def _summary(evaluation: Evaluation) -> str:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from trow.lib.errors import StartError
-from trow.policytools.kubeyaml import DEEPEST, NotAsKubectl, TooDeep, chunks
+from trow.policytools.kubeyaml import DEEPEST, NotAsKubectl, TooDeep, documents_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
 STDIN: Final = "-"
 # Bytes of one file.
 LARGEST: Final = 16 * 2**20
 # Halves of characters, which no output can hold, can only be written like this.
+_JSON_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -61,7 +62,7 @@ class Location:
 class Document:
     """A value and where it was written."""
 
-    place: Location
+    location: Location
     value: object
 
 
@@ -74,28 +75,37 @@ def read(file: str) -> tuple[Document, ...]:
     Raises:
         UnreadableFile: it cannot be read, is neither YAML nor JSON, or is too large.
     """
-    place = Location(file)
+    location = Location(file)
     try:
-        return parsed(_bytes(file, place), file)
+        if file == STDIN:
+            content = sys.stdin.buffer.read(LARGEST + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                content = opened.read(LARGEST + 1)
     except OSError as error:
-        _refuse(place, f"cannot be read ({error.strerror}); give the path of a readable file")
+        _refuse(location, f"cannot be read ({error.strerror}); give the path of a readable file")
+    if len(content) > LARGEST:
+        _refuse(location, f"is larger than {LARGEST // 2**20} MiB; split it")
+    return parsed(content, file)
 
 
 def parsed(content: bytes, file: str) -> tuple[Document, ...]:
     """Every document in what was read of a file. Raises like `read`."""
-    place = Location(file)
+    location = Location(file)
     try:
         text = content.decode("utf-8-sig")
-        values = _from_json(text, place) if text.lstrip()[:1] in ("{", "[") else None
-        found = _from_yaml(text, place) if values is None else enumerate(values, 1)
-        documents = [Document(replace(place, document=number), value) for number, value in found if value is not None]
+        values = _from_json(text, location) if text.lstrip()[:1] in ("{", "[") else None
+        found = _from_yaml(text, location) if values is None else enumerate(values, 1)
+        documents = [
+            Document(replace(location, document=number), value) for number, value in found if value is not None
+        ]
         if _SURROGATE.search(text):
             json.dumps([each.value for each in documents], ensure_ascii=False).encode()
         return tuple(documents)
     except UnicodeError:
-        _refuse(place, "is not UTF-8 text; give a file of YAML or JSON")
+        _refuse(location, "is not UTF-8 text; give a file of YAML or JSON")
     except (RecursionError, TooDeep):
-        _refuse(place, f"is nested deeper than {DEEPEST} levels")
+        _refuse(location, f"is nested deeper than {DEEPEST} levels")
 
 
 def objects(documents: Iterable[Document]) -> Iterator[Document]:
@@ -107,26 +117,19 @@ def objects(documents: Iterable[Document]) -> Iterator[Document]:
         UnreadableFile: `items` is not a list.
     """
     for document in documents:
-        value = document.value
+        value, location = document.value, document.location
         if not isinstance(value, dict) or "items" not in value:
             yield document
             continue
-        for number, item in enumerate(_items(value, document.place)):
-            yield from objects([Document(_inside(document.place, number), in_list(item, value))])
-
-
-def _items(value: Mapping[str, object], place: Location) -> Sequence[object]:
-    items = value["items"]
-    if items is None and str(value.get("kind")).endswith("List"):
-        return ()  # an empty list, as Go writes it
-    if not isinstance(items, list):
-        _refuse(place, "items is not a list")
-    return items
-
-
-def _inside(place: Location, number: int) -> Location:
-    """Items of nested lists have the outermost index: the object has a name."""
-    return place if place.item is not None else replace(place, item=number)
+        items = value["items"]
+        if items is None and str(value.get("kind")).endswith("List"):
+            items = []  # an empty list, as Go writes it
+        if not isinstance(items, list):
+            _refuse(location, "items is not a list")
+        for number, item in enumerate(items):
+            # Items of nested lists have the outermost index: the object has a name.
+            inside = location if location.item is not None else replace(location, item=number)
+            yield from objects([Document(inside, in_list(item, value))])
 
 
 def in_list(item: object, around: Mapping[str, object]) -> object:
@@ -137,44 +140,24 @@ def in_list(item: object, around: Mapping[str, object]) -> object:
     return {**item, "apiVersion": around.get("apiVersion"), "kind": kind}
 
 
-def _bytes(file: str, place: Location) -> bytes:
-    if file == STDIN:
-        content = sys.stdin.buffer.read(LARGEST + 1)
-    else:
-        with Path(file).open("rb") as opened:
-            content = opened.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        _refuse(place, f"is larger than {LARGEST // 2**20} MiB; split it")
-    return content
+def _refuse(location: Location, why: str) -> NoReturn:
+    raise UnreadableFile(f"{location}: {why}") from None
 
 
-def _refuse(place: Location, why: str) -> NoReturn:
-    raise UnreadableFile(f"{place}: {why}") from None
-
-
-# JSON
-
-
-def _from_json(text: str, place: Location) -> list[object] | None:
+def _from_json(text: str, location: Location) -> list[object] | None:
     """The values one after the other; None if it is not JSON: a YAML document may begin like it."""
     decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_json)
     found: list[object] = []
-    at, end = 0, len(text)
+    at = 0
     try:
-        while (at := _skipped(text, at)) < end:
+        while (space := _JSON_SPACE.match(text, at)) and (at := space.end()) < len(text):
             value, at = decoder.raw_decode(text, at)
             found.append(value)
     except json.JSONDecodeError:
         return None
     except ValueError as error:
-        _refuse(replace(place, document=len(found) + 1), str(error))
+        _refuse(replace(location, document=len(found) + 1), str(error))
     return found
-
-
-def _skipped(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -190,19 +173,14 @@ def _not_json(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-# YAML
-
-
-def _from_yaml(text: str, place: Location) -> Iterator[tuple[int, object]]:
+def _from_yaml(text: str, location: Location) -> Iterator[tuple[int, object]]:
     number = 0
     try:
-        for chunk in chunks(text):
+        for chunk in documents_of(text):
             # Comments before the first --- are not a document.
-            number += 1 if number or chunk.before or not _only_comments(chunk.text) else 0
+            lines = chunk.text.splitlines()
+            if number or chunk.before or any(line.strip() and not line.lstrip().startswith("#") for line in lines):
+                number += 1
             yield number, chunk.value()
     except NotAsKubectl as error:
-        _refuse(replace(place, document=max(number, 1)), str(error))
-
-
-def _only_comments(text: str) -> bool:
-    return all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines())
+        _refuse(replace(location, document=max(number, 1)), str(error))

@@ -13,9 +13,8 @@ import os
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
@@ -52,81 +51,43 @@ def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) 
     """
     with contextlib.ExitStack() as stack:
         dumps = [_dump(file, stack.enter_context(_mapped(file, largest))) for file in files]
-        documents = itertools.chain(*(each.namespaces() for each in dumps), *(each.others() for each in dumps))
+        documents = itertools.chain.from_iterable(read(wanted) for wanted in (True, False) for read in dumps)
         for count, document in enumerate(documents, 1):
             yield document
             if count % _STEP == 0:
                 progress(f"{count} objects read")
 
 
-class _Dump(Protocol):
-    """The objects of one dump; Namespaces come first, because others depend on them."""
-
-    def namespaces(self) -> Iterator[Document]: ...
-
-    def others(self) -> Iterator[Document]: ...
-
-
-def _dump(file: str, content: bytes | mmap.mmap) -> _Dump:
+def _dump(file: str, content: bytes | mmap.mmap) -> Callable[[bool], Iterator[Document]]:
+    """A function that reads the Namespaces of a dump, or everything else."""
     if len(content) <= LARGEST:
-        return _Small(tuple(objects(parsed(bytes(content), file))))
+        documents = tuple(objects(parsed(bytes(content), file)))
+        return lambda namespaces: (each for each in documents if is_namespace(each.value) is namespaces)
     try:
-        return _Large(file, msgspec.json.decode(content, type=_List))
+        listed = msgspec.json.decode(content, type=_List)
     except msgspec.DecodeError as error:
         raise UnreadableFile(
             f"{Location(file)}: is larger than {LARGEST // 2**20} MiB and not a list in JSON ({error}); write it with"
             " -o json"
         ) from None
+    around = {"apiVersion": listed.api_version, "kind": listed.kind}
 
+    def read(namespaces: bool) -> Iterator[Document]:  # noqa: FBT001 - as above
+        for number, raw in enumerate(listed.items):
+            location = Location(file, 1, number)
+            try:
+                if (msgspec.json.decode(raw, type=_Head).kind == KIND) is not namespaces:
+                    continue
+                item = msgspec.json.decode(raw)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise UnreadableFile(f"{location}: {error}") from None
+            yield from objects([Document(location, in_list(item, around))])
 
-@dataclass(frozen=True, slots=True)
-class _Small:
-    documents: tuple[Document, ...]
-
-    def namespaces(self) -> Iterator[Document]:
-        return (each for each in self.documents if is_namespace(each.value))
-
-    def others(self) -> Iterator[Document]:
-        return (each for each in self.documents if not is_namespace(each.value))
-
-
-@dataclass(frozen=True, slots=True)
-class _Large:
-    """One list, of which an object at a time is read."""
-
-    file: str
-    listed: _List
-
-    def namespaces(self) -> Iterator[Document]:
-        return self._objects(of_namespaces=True)
-
-    def others(self) -> Iterator[Document]:
-        return self._objects(of_namespaces=False)
-
-    def _objects(self, *, of_namespaces: bool) -> Iterator[Document]:
-        around = {"apiVersion": self.listed.api_version, "kind": self.listed.kind}
-        for number, raw in enumerate(self.listed.items):
-            place = Location(self.file, 1, number)
-            if (_kind(raw, place) == KIND) is of_namespaces:
-                yield from objects([Document(place, in_list(_decoded(raw, place), around))])
+    return read
 
 
 class _Head(Struct):
     kind: str = ""
-
-
-def _kind(raw: msgspec.Raw, place: Location) -> str:
-    try:
-        return msgspec.json.decode(raw, type=_Head).kind
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UnreadableFile(f"{place}: {error}") from None
-
-
-def _decoded(raw: msgspec.Raw, place: Location) -> object:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UnreadableFile(f"{place}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -134,7 +95,10 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
     with contextlib.ExitStack() as stack:
         try:
             opened = sys.stdin.buffer if file == STDIN else stack.enter_context(Path(file).open("rb"))
-            if not _is_file(opened):
+            is_file = False
+            with contextlib.suppress(io.UnsupportedOperation):
+                is_file = stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
+            if not is_file:
                 opened = stack.enter_context(_copied(opened, largest))
             size = opened.seek(0, 2)
         except OSError as error:
@@ -145,13 +109,6 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
             raise UnreadableFile(f"{Location(file)}: is larger than {largest} bytes; allow more with --max-size")
         # Not closed: others still hold parts of it.
         yield mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-
-
-def _is_file(opened: IO[bytes]) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
-    except io.UnsupportedOperation:
-        return False
 
 
 def _copied(source: IO[bytes], largest: int) -> IO[bytes]:

@@ -19,7 +19,7 @@ from trow.policytools.folders import files_of
 from trow.policytools.judging import EvaluationOutcome, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from trow.admission.image_extractor import ImageExtractor
     from trow.policy.images import ImageReference
@@ -33,7 +33,6 @@ _UNKNOWN_KIND: Final = (
     "seems to name images, but it is not known where a {kind} names them, so it was not judged; write"
     " admission.extra_kinds into a configuration, and name that file with -f too"
 )
-# RFC 1123, as Kubernetes has it for namespaces.
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class ImageEvaluation:
 class ObjectEvaluation:
     """One object that names images."""
 
-    place: Location
+    location: Location
     kind: Kind
     namespace: str
     name: str
@@ -75,12 +74,12 @@ class ObjectEvaluation:
 class Unreadable:
     """Something in the input that cannot be judged."""
 
-    place: Location
+    location: Location
     what: str
     why: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.what}: {self.why}" if self.what else f"{self.place}: {self.why}"
+        return f"{self.location}: {self.what}: {self.why}" if self.what else f"{self.location}: {self.why}"
 
 
 @dataclass(slots=True)
@@ -154,9 +153,9 @@ def evaluate_object(
     evaluation: Evaluation, document: Document, judge: OfflineJudge, extractor: ImageExtractor, namespace: str
 ) -> ObjectEvaluation | None:
     """Judge an object, and take down what came of it; None if there was nothing to judge. Like `evaluate`."""
-    item, place = document.value, document.place
+    item, location = document.value, document.location
     if not isinstance(item, dict):
-        evaluation.unreadable.append(Unreadable(place, "", "is not an object of Kubernetes"))
+        evaluation.unreadable.append(Unreadable(location, "", "is not an object of Kubernetes"))
         return None
     what = str(item.get("kind", ""))
     try:
@@ -165,14 +164,18 @@ def evaluate_object(
         what = f"{kind.name} {where}/{name}"
         uses = extractor.uses(kind, item)
     except UnreadableObject as error:
-        evaluation.unreadable.append(Unreadable(place, what, str(error)))
+        evaluation.unreadable.append(Unreadable(location, what, str(error)))
         return None
     if uses:
-        evaluation.objects.append(ObjectEvaluation(place, kind, where, name, tuple(_judged(judge, kind, where, uses))))
+        images = tuple(
+            ImageEvaluation(use, reference_of(judge.changed(where, use).text), judge.evaluate(where, kind, use))
+            for use in uses
+        )
+        evaluation.objects.append(ObjectEvaluation(location, kind, where, name, images))
         return evaluation.objects[-1]
     evaluation.without_images += 1
     if not extractor.knows(kind) and seems_to_name_images(kind, item):
-        evaluation.unknown_kinds.append(Unreadable(place, what, _UNKNOWN_KIND.format(kind=kind)))
+        evaluation.unknown_kinds.append(Unreadable(location, what, _UNKNOWN_KIND.format(kind=kind)))
     return None
 
 
@@ -195,9 +198,3 @@ def namespace_of(text: str) -> str:
     if not is_label(text):
         raise UnreadableObject(f"{text!r} is not the name of a namespace")
     return text
-
-
-def _judged(judge: OfflineJudge, kind: Kind, namespace: str, uses: Sequence[ImageUse]) -> Iterator[ImageEvaluation]:
-    for use in uses:
-        name = reference_of(judge.changed(namespace, use).text)
-        yield ImageEvaluation(use, name, judge.evaluate(namespace, kind, use))

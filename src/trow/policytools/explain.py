@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from trow.policy.images import ImageReference
     from trow.policy.rules import ImageRule, Policy, RunContext
-    from trow.policy.verdict import PolicyException, Rules
+    from trow.policy.verdict import Rules
     from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
 
@@ -42,14 +42,20 @@ def explain(policies: Policies, where: RunContext, text: str, now: float) -> tup
     changed = judge.changed(namespace, use).text
     results = judge.evaluate(namespace, _POD, use)
     image = ImageEvaluation(use, reference_of(changed), results)
-    lines = [*_reading(text), f"namespace   {namespace}", *_using(rules, where), *_changes(text, changed), ""]
+    lines = [*_reading(text), f"namespace   {namespace}"]
+    if where.used_by is not None and any(rule.used_by for policy in rules.policies for rule in policy.rules):
+        lines.append(f"used by     {where.used_by.value}")
+    if changed != text:
+        lines.append(f"changed to  {changed} ({PULLED_THROUGH})")
+    lines.append("")
     by_policy = {result.finding.policy: result for result in results}
     for policy in rules.policies:
         if policy.applies(namespace, rules.labels.of(namespace)):
             lines += [*_applied(policy, by_policy[policy.title], image.reference, where, now), ""]
         else:
             lines += [f"{policy.title}: does not apply: {_elsewhere(policy, namespace)}", ""]
-    return image.outcome, (*lines, *_exceptions(rules, namespace, image, now), *_verdict(image))
+    verdict = image.outcome.value if results else "allowed, as no policy applies in this namespace"
+    return image.outcome, (*lines, *_exceptions(rules, namespace, image, now), f"verdict: {verdict}")
 
 
 def _reading(text: str) -> Iterator[str]:
@@ -66,17 +72,6 @@ def _reading(text: str) -> Iterator[str]:
     yield f"tag         {image.tag or 'none'}{written}{ignored}"
     yield f"digest      {image.digest or 'none'}"
     yield f"canonical   {image}"
-
-
-def _using(rules: Rules, where: RunContext) -> Iterator[str]:
-    """What uses the image, where that matters to a rule."""
-    if where.used_by is not None and any(rule.used_by for policy in rules.policies for rule in policy.rules):
-        yield f"used by     {where.used_by.value}"
-
-
-def _changes(text: str, changed: str) -> Iterator[str]:
-    if changed != text:
-        yield f"changed to  {changed} ({PULLED_THROUGH})"
 
 
 def _elsewhere(policy: Policy, namespace: str) -> str:
@@ -133,18 +128,8 @@ def _exceptions(rules: Rules, namespace: str, image: ImageEvaluation, now: float
             if exception.exempts(policy, namespace, image.reference, tag_verified=True)
         ]
         if exempt and not exception.active(now):
-            yield f"{EXCEPTION}/{exception.name} is not in force for {', '.join(exempt)}: {_idle(exception, now)}"
+            why = "nobody but its requester has approved it"
+            if now >= exception.ends or now < exception.begins:
+                why = "it has ended" if now >= exception.ends else "it has not begun"
+            yield f"{EXCEPTION}/{exception.name} is not in force for {', '.join(exempt)}: {why}"
             yield ""
-
-
-def _idle(exception: PolicyException, now: float) -> str:
-    if now >= exception.ends:
-        return "it has ended"
-    return "it has not begun" if now < exception.begins else "nobody but its requester has approved it"
-
-
-def _verdict(image: ImageEvaluation) -> Iterator[str]:
-    if not image.results:
-        yield "verdict: allowed, as no policy applies in this namespace"
-        return
-    yield f"verdict: {image.outcome.value}"

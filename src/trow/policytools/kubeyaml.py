@@ -87,7 +87,7 @@ def _told(error: yaml.MarkedYAMLError) -> str:
     return f"{error.problem or error}; correct the YAML"
 
 
-def chunks(stream: str) -> Iterator[DocumentText]:
+def documents_of(stream: str) -> Iterator[DocumentText]:
     """The documents of a stream, as text; also those in which nothing is written.
 
     Raises:

@@ -142,17 +142,17 @@ def _from_manifest(document: Document, namespace: str) -> Policy | PolicyExcepti
     """The policy or exception; None of what is something else."""
     item = document.value
     if not isinstance(item, dict):
-        raise UnreadableFile(f"{document.place}: is not an object; write {', '.join(KINDS)} of {API_VERSION}")
+        raise UnreadableFile(f"{document.location}: is not an object; write {', '.join(KINDS)} of {API_VERSION}")
     if not is_ours(item):
         kind = item.get("kind")
         if kind and kind not in KINDS:
             return None
         what = f"{item.get('apiVersion', '')} {kind or 'an object without kind'}".strip()
-        raise UnreadableFile(f"{document.place}: {what} is not a policy; write {', '.join(KINDS)} of {API_VERSION}")
+        raise UnreadableFile(f"{document.location}: {what} is not a policy; write {', '.join(KINDS)} of {API_VERSION}")
     try:
         if item.get("kind") == EXCEPTION:
             # One that no cluster has yet begins when it is applied: now.
             return exception_of(item, time.time())
         return policy_of(item, namespace)
     except ManifestError as error:
-        raise UnreadableFile(f"{document.place}: {error}") from None
+        raise UnreadableFile(f"{document.location}: {error}") from None

@@ -1,4 +1,4 @@
-"""What a evaluation came to, for programs: JSON of a stable form, and JUnit as CI systems read it."""
+"""The result of an evaluation, for programs: JSON of a stable form, and JUnit as CI systems read it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,12 @@ def as_json(evaluation: Evaluation) -> str:
     report = Report(
         FORMAT,
         evaluation.outcome.value,
-        _summary(evaluation),
+        Summary(
+            **{outcome.value: count for outcome, count in evaluation.counts.items()},
+            objects=len(evaluation.objects),
+            objects_without_images=evaluation.without_images,
+            errors=len(evaluation.unreadable),
+        ),
         tuple(map(_object, evaluation.objects)),
         tuple(map(_error, evaluation.unreadable)),
         tuple(map(_error, evaluation.unknown_kinds)),
@@ -106,20 +111,9 @@ def as_json(evaluation: Evaluation) -> str:
     return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
-def _summary(evaluation: Evaluation) -> Summary:
-    counts = {outcome.value: count for outcome, count in evaluation.counts.items()}
-    return Summary(
-        **counts,
-        objects=len(evaluation.objects),
-        objects_without_images=evaluation.without_images,
-        errors=len(evaluation.unreadable),
-    )
-
-
 def _object(judged: ObjectEvaluation) -> ObjectResult:
-    place = judged.place
-    images = tuple(map(_image, judged.images))
-    where = (place.file, place.document, place.item)
+    location, images = judged.location, tuple(map(_image, judged.images))
+    where = (location.file, location.document, location.item)
     return ObjectResult(*where, str(judged.kind), judged.namespace, judged.name, judged.outcome.value, images)
 
 
@@ -137,9 +131,9 @@ def _policy(result: PolicyEvaluation) -> PolicyResult:
 
 
 def _error(unreadable: Unreadable) -> ErrorResult:
-    place = unreadable.place
+    location = unreadable.location
     message = f"{unreadable.what}: {unreadable.why}" if unreadable.what else unreadable.why
-    return ErrorResult(place.file, place.document, place.item, message)
+    return ErrorResult(location.file, location.document, location.item, message)
 
 
 def as_junit(evaluation: Evaluation) -> str:
@@ -149,9 +143,15 @@ def as_junit(evaluation: Evaluation) -> str:
     """
     root = ET.Element("testsuites", name="trow policy test")
     for judged in evaluation.objects:
-        root.append(_suite(f"{judged.place.short} {judged}", [_case(judged, image) for image in judged.images]))
-    if evaluation.unreadable:
-        root.append(_suite("unreadable", [_unreadable_case(each) for each in evaluation.unreadable]))
+        root.append(_suite(f"{judged.location.short} {judged}", [_case(judged, image) for image in judged.images]))
+    unreadable: list[ET.Element] = []
+    for each in evaluation.unreadable:
+        name, file, message = _text(str(each.location)), _text(each.location.file), _text(str(each))
+        case = ET.Element("testcase", name=name, classname="unreadable", file=file, time="0")
+        ET.SubElement(case, "error", type="unreadable", message=message).text = message
+        unreadable.append(case)
+    if unreadable:
+        root.append(_suite("unreadable", unreadable))
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     ET.indent(root)
@@ -159,19 +159,16 @@ def as_junit(evaluation: Evaluation) -> str:
 
 
 def _suite(name: str, cases: Sequence[ET.Element]) -> ET.Element:
-    counts = {
-        "failures": sum(case.find("failure") is not None for case in cases),
-        "errors": sum(case.find("error") is not None for case in cases),
-    }
     suite = ET.Element("testsuite", name=_text(name), tests=str(len(cases)), skipped="0", time="0")
-    suite.attrib.update({key: str(count) for key, count in counts.items()})
+    for tag in ("failure", "error"):
+        suite.set(f"{tag}s", str(sum(case.find(tag) is not None for case in cases)))
     suite.extend(cases)
     return suite
 
 
 def _case(judged: ObjectEvaluation, image: ImageEvaluation) -> ET.Element:
     name = f"{image.use.owner}: {image.reference or image.use.text}"
-    case = ET.Element("testcase", name=_text(name), classname=_text(str(judged)), file=_text(judged.place.file))
+    case = ET.Element("testcase", name=_text(name), classname=_text(str(judged)), file=_text(judged.location.file))
     case.set("time", "0")
     for tag, outcome in (("failure", EvaluationOutcome.DENIED), ("error", EvaluationOutcome.UNDECIDED)):
         if lines := list(_lines(image, outcome)):
@@ -185,13 +182,6 @@ def _case(judged: ObjectEvaluation, image: ImageEvaluation) -> ET.Element:
 
 def _lines(image: ImageEvaluation, outcome: EvaluationOutcome) -> Iterator[str]:
     return (str(result.finding) for result in image.results if result.outcome is outcome)
-
-
-def _unreadable_case(unreadable: Unreadable) -> ET.Element:
-    place = unreadable.place
-    case = ET.Element("testcase", name=_text(str(place)), classname="unreadable", file=_text(place.file), time="0")
-    ET.SubElement(case, "error", type="unreadable", message=_text(str(unreadable))).text = _text(str(unreadable))
-    return case
 
 
 def _text(text: str) -> str:

@@ -21,11 +21,8 @@ def runs(item: Mapping[str, object]) -> bool:
         return False
     if status.get("phase") in _ENDED or status.get("completionTime") or status.get("finishedAt"):
         return False
-    return not any(_is_over(each) for each in listing(status.get("conditions")))
-
-
-def _is_over(condition: object) -> bool:
-    return isinstance(condition, dict) and condition.get("type") in _OVER and condition.get("status") == "True"
+    conditions = [each for each in listing(status.get("conditions")) if isinstance(each, dict)]
+    return not any(each.get("type") in _OVER and each.get("status") == "True" for each in conditions)
 
 
 def pods_of(item: Mapping[str, object]) -> int:

@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.lib.errors import StartError
 from trow.lib.kube_objects import Owner, controller_of, metadata, text
@@ -20,10 +20,10 @@ from trow.policytools.judging import EvaluationOutcome, OfflineJudge
 from trow.policytools.running import pods_of, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from trow.kube.access import ClusterAccess
-    from trow.policytools.evaluation import ImageEvaluation, ObjectEvaluation
+    from trow.policytools.evaluation import ObjectEvaluation
     from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
 
@@ -123,37 +123,27 @@ def simulate(documents: Iterable[Document], judge: OfflineJudge, policies: Polic
         elif judged := evaluate_object(evaluation, document, judge, policies.extractor, namespace):
             found.append(_Found(judged, controller_of(metadata(item)), pods_of(item)))
     workloads: dict[tuple[str, str], EvaluationOutcome] = {}
-    against: dict[_Key, list[_Against]] = defaultdict(list)
+    # By namespace, workload, image, policy and rule.
+    against: dict[tuple[str, str, str, str, str], list[tuple[PolicyEvaluation, _Found]]] = defaultdict(list)
     for each in found:
         judged, root = each.judged, roots.of(each)
         before = workloads.get((judged.namespace, root), EvaluationOutcome.ALLOWED)
         workloads[judged.namespace, root] = max(before, judged.outcome, key=_rank)
-        for image, result in _against(judged):
-            key = (judged.namespace, root, image.use.text, result.finding.policy, result.finding.rule)
-            against[key].append(_Against(result, each))
+        for image in judged.images:
+            for result in image.results:
+                if result.outcome is not EvaluationOutcome.ALLOWED:
+                    key = (judged.namespace, root, image.use.text, result.finding.policy, result.finding.rule)
+                    against[key].append((result, each))
+    breakages = []
+    for (where, workload, name, _, _), results in against.items():
+        # The Pods that are there; where none is, or none was shown, those that there are to be.
+        pods = len({each.judged.location for _, each in results if each.judged.kind.is_pod})
+        pods = pods or max(each.pods for _, each in results)
+        first = results[0][0]
+        breakages.append(Breakage(first.outcome, where, workload, first, name, pods))
+    breakages.sort(key=lambda each: (-_rank(each.outcome), each.namespace, each.workload, each.image))
     broken = sum(outcome is EvaluationOutcome.DENIED for outcome in workloads.values())
-    return Simulation(evaluation, tuple(_breakages(against)), len(workloads), broken, idle)
-
-
-def _against(judged: ObjectEvaluation) -> Iterator[tuple[ImageEvaluation, PolicyEvaluation]]:
-    for image in judged.images:
-        for result in image.results:
-            if result.outcome is not EvaluationOutcome.ALLOWED:
-                yield image, result
-
-
-def _breakages(against: Mapping[_Key, Sequence[_Against]]) -> Iterable[Breakage]:
-    made = (
-        Breakage(results[0].result.outcome, namespace, workload, results[0].result, image, _pods(results))
-        for (namespace, workload, image, _, _), results in against.items()
-    )
-    return sorted(made, key=lambda each: (-_rank(each.outcome), each.namespace, each.workload, each.image))
-
-
-def _pods(results: Sequence[_Against]) -> int:
-    """The Pods that are there; where none is, or none was shown, those that there are to be."""
-    pods = {each.found.judged.place for each in results if each.found.judged.kind.is_pod}
-    return len(pods) or max(each.found.pods for each in results)
+    return Simulation(evaluation, tuple(breakages), len(workloads), broken, idle)
 
 
 def _rank(outcome: EvaluationOutcome) -> int:
@@ -166,17 +156,6 @@ class _Found(NamedTuple):
     judged: ObjectEvaluation
     owner: Owner | None
     pods: int
-
-
-class _Against(NamedTuple):
-    """A result that is not simply "allowed", and of what it is."""
-
-    result: PolicyEvaluation
-    found: _Found
-
-
-# Namespace, workload, image, policy and rule.
-_Key: TypeAlias = tuple[str, str, str, str, str]
 
 
 class _Roots:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def values(path: Path, content: bytes | str) -> list[tuple[int, object]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [(document.place.document, document.value) for document in read(str(path))]
+    return [(document.location.document, document.value) for document in read(str(path))]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a: 1")))
-    assert [(str(document.place), document.value) for document in read(STDIN)] == [
+    assert [(str(document.location), document.value) for document in read(STDIN)] == [
         ("standard input, document 1", {"a": 1})
     ]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a: [")))
@@ -124,7 +124,7 @@ items: [{apiVersion: v1, kind: Pod}, {metadata: {name: b}}]
 kind: PodList
 items: null
 """)
-    found = [(document.place.short.removeprefix(str(file)), document.value) for document in objects(read(str(file)))]
+    found = [(document.location.short.removeprefix(str(file)), document.value) for document in objects(read(str(file)))]
     assert found == [
         ("#1", {"kind": "Service"}),
         ("#2[0]", {"kind": "Pod"}),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from trow.policytools.kubeyaml import NotAsKubectl, TooDeep, chunks
+from trow.policytools.kubeyaml import NotAsKubectl, TooDeep, documents_of
 
 
 def values(stream: str) -> list[object]:
-    return [chunk.value() for chunk in chunks(stream)]
+    return [chunk.value() for chunk in documents_of(stream)]
 
 
 @pytest.mark.parametrize(

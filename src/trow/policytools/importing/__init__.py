@@ -77,20 +77,20 @@ def _file(file: str, source: str | None, result: ImportResult, unreadable: list[
 
 def _document(document: Document, source: str | None, result: ImportResult, unreadable: list[StartError]) -> bool:
     """Whether it could be read."""
-    item, place = document.value, document.place
+    item, location = document.value, document.location
     if not isinstance(item, dict):
-        unreadable.append(UnreadableFile(f"{place}: is not a mapping"))
+        unreadable.append(UnreadableFile(f"{location}: is not a mapping"))
         return False
     module = next((_MODULES[name] for name in SOURCES if source in (None, name) and _MODULES[name].detect(item)), None)
     if module is None:
-        result.left_out(str(place), f"{item.get('kind') or 'it'} is not a policy of {source or ', '.join(SOURCES)}")
+        result.left_out(str(location), f"{item.get('kind') or 'it'} is not a policy of {source or ', '.join(SOURCES)}")
         return False
     try:
         made = module.convert(item)
     except UnreadableSource as error:
-        unreadable.append(UnreadableSource(f"{place}: {error}"))
+        unreadable.append(UnreadableSource(f"{location}: {error}"))
         return False
-    made.remarks = [replace(remark, where=f"{place}: {remark.where}") for remark in made.remarks]
+    made.remarks = [replace(remark, where=f"{location}: {remark.where}") for remark in made.remarks]
     result.add(made)
     return True
 
