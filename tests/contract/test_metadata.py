@@ -241,7 +241,7 @@ async def test_manifest_that_may_not_become_another_media_type(metadata: Databas
     oci, docker = (factories.Manifest(raw, each, image.blobs) for each in (OCI_IMAGE, DOCKER_IMAGE))
     assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).previous_type == ""
     assert (await metadata.publish(publication(REPO, oci, "a", overwrite=False))).previous_type == ""
-    with pytest.raises(ManifestExists, match=f"is here as {re.escape(OCI_IMAGE)}"):
+    with pytest.raises(ManifestExists, match=f"is stored as {re.escape(OCI_IMAGE)}"):
         await metadata.publish(publication(REPO, docker, "b", overwrite=False))
     assert await metadata.tags(REPO, ALL) == Page(["a"], more=False)
     for _ in range(2):

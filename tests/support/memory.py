@@ -270,7 +270,7 @@ class MemoryMetadata:
                 rows.repositories[repository] = RepositoryRecord(rows.generation, publication.subject)
             before = rows.manifests.get((repository, publication.digest), manifest).media_type
             if before != manifest.media_type and not publication.overwrite:
-                raise ManifestExists(f"the manifest is here as {before}")
+                raise ManifestExists(f"the manifest is stored as {before}")
             rows.manifests[repository, publication.digest] = manifest
             moves = [move for tag in publication.tags if (move := self._point(rows, publication, tag)) is not None]
         retyped = before if before != manifest.media_type else ""

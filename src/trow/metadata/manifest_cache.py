@@ -21,9 +21,14 @@ _MOST_REPOSITORIES: Final = 10_000
 
 
 class ManifestCache:
-    """Found manifests by repository and reference, within a budget of bytes."""
+    """Found manifests by repository and reference, within a budget of bytes.
+
+    Attributes:
+        changes: how often anything was invalidated. What was read before the last time may be old.
+    """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self.changes = 0
         self._most_bytes = most_bytes
         self._bytes = 0
         self._found: dict[Repository, dict[Reference, ManifestRecord]] = {}
@@ -57,6 +62,7 @@ class ManifestCache:
 
     def invalidate(self, repository: Repository) -> None:
         """Something in the repository has changed."""
+        self.changes += 1
         self._repositories.pop(repository, None)
         found = self._found.pop(repository, None)
         if found is not None:

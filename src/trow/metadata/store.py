@@ -59,8 +59,9 @@ class SqlMetadata:
     async def repository(self, repository: Repository) -> RepositoryRecord | None:
         record = self._cache.repository(repository)
         if record is None:
+            changes = self._cache.changes
             record = await self._engine.read(partial(repositories.repository, repository))
-            if record is not None:
+            if record is not None and changes == self._cache.changes:
                 self._cache.put_repository(repository, record)
         return record
 
@@ -88,8 +89,10 @@ class SqlMetadata:
     async def _look_up(
         self, repository: Repository, reference: Reference, make: Factory[ManifestRecord | None]
     ) -> ManifestRecord | None:
+        changes = self._cache.changes
         record = await self._engine.read(make)
-        if record is not None:
+        # What was read before a change must not be cached after it: some engines run writes meanwhile.
+        if record is not None and changes == self._cache.changes:
             self._cache.put(repository, reference, record)
         return record
 
