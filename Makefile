@@ -70,6 +70,9 @@ site: $(STAMP) ## build the site of docs/ in build/site, offline; a warning is a
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees docs build/site $(ARGS)
 	@echo "open build/site/index.html; build/site/external-links.txt has the links that lead elsewhere"
 
+recording: $(STAMP) ## follow the tutorial in a real cluster, and draw what happens there
+	@PYTHONPATH=tests:. $(BIN)/python -m tools.recording
+
 image: $(STAMP) ## build the container images as OCI layouts in dist/image and dist/node-agent-image
 	@rm -rf dist/image dist/node-agent-image
 	@$(BIN)/python -m deploy.image build $(ARGS)

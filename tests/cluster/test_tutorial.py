@@ -1,95 +1,30 @@
-"""The tutorial, followed by somebody at a machine of their own, from an empty cluster to an empty cluster."""
+"""The tutorial of clusters is followed, and the picture of it shows what it says."""
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Final
+import html
+import re
+from typing import TYPE_CHECKING
 
-from support.machine import Machine
-from support.nodes import NodeCluster, busybox
-from support.pages import ROOT, blocks
-from support.reader import Reader, steps
-from support.server import listeners
-from support.waiting import until
-from tools.find import tool
-from trow import __version__
+from support.pages import blocks
+from support.tutorial import TUTORIAL, follow
+from tools.recording import PICTURE, is_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-TUTORIAL: Final = ROOT / "docs" / "tutorial" / "denied-by-policy.md"
-TROW: Final = f"docker.io/library/trow:{__version__}"
-# An image of another registry, which here is one on the reader's machine.
-COPIED: Final = "registry.k8s.io/pause:3.10"
-READERS_PLACE: Final = 200
-KINDS: Final = (
-    "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,validatingwebhookconfigurations,"
-    "mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings"
-)
-
-
-@contextlib.contextmanager
-def other_registry(machine: Machine, folder: Path) -> Iterator[str]:
-    """What an image that sleeps is called there."""
-    folder.mkdir()
-    argv = [
-        sys.executable,
-        "-m",
-        "trow",
-        "serve",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--data-dir",
-        str(folder / "data"),
-    ]
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(machine.command(*argv), stdout=subprocess.PIPE, stderr=output, encoding="utf-8")
-    try:
-        host = listeners(process, log)[0].partition("://")[2]
-        image = f"{host}/pause:3.10"
-        machine.run(str(tool("crane")), "push", str(busybox(folder)), image)
-        yield image
-    finally:
-        process.terminate()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
 
 
 def test_the_tutorial_leads_from_an_empty_cluster_to_denied_by_policy(tmp_path: Path, own_image: Path) -> None:
-    """Nothing but the address of the image that is copied is different from what the page says."""
-    clone = tmp_path / "clone"
-    clone.mkdir()
-    (clone / "deploy").symlink_to(ROOT / "deploy")
-    with (
-        NodeCluster.start(tmp_path / "cluster") as cluster,
-        Machine.start("laptop", tmp_path / "laptop") as machine,
-        other_registry(machine, tmp_path / "other") as image,
-    ):
-        cluster.plug_in(machine, READERS_PLACE)
-        cluster.import_image(own_image, TROW)
-        cluster.add_volume()
-        until(lambda: TROW in cluster.kubectl("get", "nodes", "--output=jsonpath={.items[*].status.images[*].names}"))
-        before = there(cluster)
-        environment = {"KUBECONFIG": str(cluster.kubeconfig)}
-        with Reader(
-            clone, "crane", "kubectl", replaced={COPIED: image}, environment=environment, place=machine.command
-        ) as reader:
-            for block, shown in steps(TUTORIAL):
-                reader.follow(block, shown)
-        assert there(cluster) == before
-
-
-def there(cluster: NodeCluster) -> set[str]:
-    return set(cluster.kubectl("get", KINDS, "--output", "name").split())
+    follow(tmp_path, own_image)
 
 
 def test_every_command_of_the_tutorial_is_run() -> None:
     for block in blocks(TUTORIAL):
         assert block.language != "sh" or block.words >= {"run", "nodes"}, block.code
+
+
+def test_the_picture_shows_the_commands_of_the_tutorial() -> None:
+    """`make recording` draws it from a real run; it has to be drawn again when the page has other commands."""
+    drawn = re.findall(r'<text class="line command"[^>]*>([^<]*)</text>', PICTURE.read_text("utf-8"))
+    commands = "".join(block.code for block in blocks(TUTORIAL) if is_shown(block.code) and "run" in block.words)
+    assert "".join(map(html.unescape, drawn)).replace("$ ", "") == commands.replace("\n", "")

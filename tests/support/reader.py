@@ -57,6 +57,9 @@ class Reader:
         replaced: what pages say and what it is here, such as addresses.
         environment: variables beside the usual ones.
         place: the arguments that run a program where the reader is, such as `Machine.command`.
+
+    Attributes:
+        heard: what was run to its end: the code of the page, what it printed, and how many seconds it took.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Reader:
         self._folder = folder
         self._place = place or (lambda *argv: [*argv])
         self._terminals: list[subprocess.Popen[bytes]] = []
+        self.heard: list[tuple[str, str, float]] = []
         self._replaced = dict(replaced or {})
         self._trow: Trow | None = None
         tools = [Path(sys.executable).parent, *(tool(client).parent for client in clients)]
@@ -141,6 +145,7 @@ class Reader:
             time.sleep(POLL_SECONDS)
 
     def _wrong(self, block: Block, shown: str) -> str:
+        began = time.monotonic()
         done = subprocess.run(
             self._argv(block),
             env=self._environment,
@@ -154,6 +159,7 @@ class Reader:
         if (done.returncode != 0) != ("fails" in block.words):
             return f"ended with {done.returncode}:\n{done.stdout}"
         printed = {_usual(line) for line in done.stdout.splitlines()}
+        self.heard.append((block.code, done.stdout, time.monotonic() - began))
         missing = [line for line in self._here(shown).splitlines() if not _is_among(printed, line)]
         return f"does not print:\n{chr(10).join(missing)}\nbut:\n{done.stdout}" if missing else ""
 
