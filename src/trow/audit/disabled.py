@@ -1,4 +1,4 @@
-"""Where no record is kept (audit.enabled is false)."""
+"""The audit log where no record is kept (audit.enabled is false)."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """No more lines come."""
+        """Close it: no more lines come."""
 
 
 class SinkThread:

@@ -254,7 +254,12 @@ class TrailWriter:
                 pass
             if closing and (not self.failing or self._backoff.failures >= _LAST_TRIES):
                 break
-        self._give_up()
+        waiting = [each for of in self._chains.values() for each in of.waiting]
+        left = (len(self._batch.writes.rows) if self._batch is not None else 0) + len(waiting)
+        if left:
+            log.error("audit records are lost: the audit database did not take them in the end", extra={"count": left})
+            self.lost += left
+        _answer([future for _, _, future in waiting if future is not None], _STOPPING)
 
     def _wait_for_work(self) -> None:
         """Wait for something to do; what is not urgent waits a little longer, for a larger commit."""
@@ -376,14 +381,6 @@ class TrailWriter:
         _answer(batch.futures, None)
         for callback in self._callbacks:
             callback()
-
-    def _give_up(self) -> None:
-        waiting = [each for of in self._chains.values() for each in of.waiting]
-        left = (len(self._batch.writes.rows) if self._batch is not None else 0) + len(waiting)
-        if left:
-            log.error("audit records are lost: the audit database did not take them in the end", extra={"count": left})
-            self.lost += left
-        _answer([future for _, _, future in waiting if future is not None], _STOPPING)
 
 
 def _answer(futures: list[asyncio.Future[None]], error: Unavailable | None) -> None:

@@ -43,7 +43,7 @@ class Approval:
         self.missing = "it is not known yet whether the API server makes sure that two people are behind it"
 
     async def run(self) -> None:
-        """Keep up."""
+        """Follow the policy and its bindings."""
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
                 group.create_task(informer.run())

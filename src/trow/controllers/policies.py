@@ -59,10 +59,10 @@ class Enforcement(Protocol):
     async def reconcile(
         self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
     ) -> dict[str, Condition]:
-        """Bring it in step; what is to be said of each policy, by the path of its object.
+        """Enforce these policies; the condition of each, by the path of its object.
 
         Raises:
-            KubeRefused, Unavailable: it could not be brought in step.
+            KubeRefused, Unavailable: that could not be done.
         """
 
 
@@ -179,7 +179,7 @@ class PolicyController:
         self._triggered.set()
 
     async def run(self) -> None:
-        """Keep up."""
+        """Follow, read and reconcile the policies."""
         async with asyncio.TaskGroup() as group:
             for informer in self._all_informers():
                 group.create_task(informer.run())
@@ -248,7 +248,7 @@ class PolicyController:
             except TimeoutError:
                 pass
             self._triggered.clear()
-            if self._applied is None:  # those who enforce would take none for all that there are
+            if self._applied is None:  # before that, enforcements would remove all that they have
                 continue
             try:
                 await self._reconcile()

@@ -1,7 +1,7 @@
 """The certificate by which the API server knows Trow's webhooks, kept in the cluster and renewed there.
 
-All replicas share one Secret, and any of them does what is due: whoever comes second finds that the Secret has changed
-and reads it again. There is no leader. What callers have to trust stands in the configurations of the webhooks
+All replicas share one Secret, and any of them does what is due: the second one finds that the Secret has changed
+and reads it again. There is no leader. What callers have to trust is in the configurations of the webhooks
 (``caBundle``), and every replica sees to it.
 """
 
@@ -138,7 +138,7 @@ class WebhookCertificates:
         return self._failures.reason
 
     async def run(self) -> None:
-        """Keep up."""
+        """Renew the certificate and publish the bundle, again and again."""
         while True:
             try:
                 await self.reconcile()
@@ -150,7 +150,7 @@ class WebhookCertificates:
                 log.exception("the webhooks' certificate could not be renewed")
             else:
                 self._failures.succeed()
-            # Differently each time, so that replicas do not come together.
+            # The pause differs each time, so that replicas do not do this at the same moment.
             await asyncio.sleep(random.uniform(0.5, 1.0) * self._plan.interval)  # noqa: S311 - no secret
 
     async def reconcile(self) -> None:
@@ -266,7 +266,7 @@ class WebhookCertificates:
 
 
 def _decoded(part: str) -> bytes:
-    """A part of the Secret; one that is not even written as such is as good as garbage."""
+    """A part of the Secret; one that is not base64 is read as it is, and is not usable."""
     try:
         return base64.b64decode(part, validate=True)
     except binascii.Error:

@@ -85,7 +85,7 @@ class WebhookConfigurations:
         self._triggered.set()
 
     async def run(self) -> None:
-        """Keep up."""
+        """Write the configurations, again and again."""
         while True:
             self._triggered.clear()
             try:

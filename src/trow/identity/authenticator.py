@@ -34,14 +34,14 @@ _KNOWN_TOKEN_REVIEWS: Final = Bounds(total=1024, each=1024, waiting=1024, waitin
 
 
 class TokenVerifier(Protocol):
-    """Knows one kind of token."""
+    """Verifies one kind of token."""
 
     async def verify(self, token: str) -> Identity:
         """Whose token this is.
 
         Raises:
             Unauthorized: it is not good; `Stale` where it was genuine once, which does not count as a failed login.
-            Unavailable: who would know does not answer.
+            Unavailable: the issuer or the cluster does not answer.
         """
 
 
@@ -64,7 +64,7 @@ class Verifiers:
 class AuthenticatorChain:
     """Finds out who sends a request.
 
-    A token may stand where a password stands, with any user name: image pull secrets and kubelets know nothing else.
+    A token may be given as a password, with any user name: image pull secrets and kubelets cannot do otherwise.
     Credentials count before a client certificate.
 
     Passwords can be guessed, so failures make the next attempt wait, by source and user. Tokens cannot: they are random
@@ -116,7 +116,7 @@ class AuthenticatorChain:
         verifier = self._verifier_of(token)
         if verifier is not self._verifiers.kubernetes:
             return await verifier.verify(token)
-        # Another is asked, who has others to answer too.
+        # The API server is asked, and it has other clients too.
         attempt = Attempt(source_of(client), known=self._known.includes("", token))
         try:
             async with self._token_reviews.hold(attempt):
@@ -130,7 +130,7 @@ class AuthenticatorChain:
     def _verifier_of(self, token: str) -> TokenVerifier:
         if self._verifiers.robots is not None and token.startswith(PREFIX):
             return self._verifiers.robots
-        # What cannot be read is refused here: nobody else is troubled with it.
+        # What cannot be read is refused here, and the API server is not asked about it.
         issuer = issuer_of(token)
         verifier = self._verifiers.issuers.get(issuer, self._verifiers.kubernetes) if issuer else None
         if verifier is None:
@@ -150,7 +150,7 @@ class AuthenticatorChain:
 
     async def _password(self, user: str, secret: str, client: str, *, known: bool) -> Identity:
         if self._verifiers.passwords is None:
-            raise Unauthorized("nobody logs in with a password here; use a token in its place")
+            raise Unauthorized("this registry takes no passwords; use a token in its place")
         identity = await self._verifiers.passwords.verify(user, secret, Attempt(source_of(client), known))
         if identity is None:
             self._known.discard(user, secret)

@@ -1,4 +1,4 @@
-"""Who may do what: what a token carries, what a robot was granted, what the rules say, what the cluster says."""
+"""Who may do what, by the rights of a token, the grants of a robot, the rules, and the cluster."""
 
 from __future__ import annotations
 

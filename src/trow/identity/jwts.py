@@ -1,4 +1,4 @@
-"""JSON Web Tokens before anybody has verified them: whether it is one, and who shall verify it."""
+"""JSON Web Tokens before they are verified: whether a text is one, and who has issued it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def is_jwt(text: str) -> bool:
 
 
 def unverified_header(token: str) -> Mapping[str, object]:
-    """What a token says of how it is signed; empty when that cannot be read."""
+    """The header of a token; empty when it cannot be read."""
     return _part(token, 0)
 
 
 def unverified_claims(token: str) -> Mapping[str, object]:
-    """What a token says, whoever wrote it; empty when that cannot be read."""
+    """The claims of a token, which anybody may have written; empty when they cannot be read."""
     return _part(token, 1)
 
 
 def issuer_of(token: str) -> str | None:
-    """Who a token says has issued it; None where it says nothing that can be read."""
+    """The issuer that a token names; None where none can be read."""
     issuer = unverified_claims(token).get("iss")
     return issuer if isinstance(issuer, str) and issuer else None
 

@@ -157,14 +157,14 @@ class OidcIssuer:
         return self.identity_of(claims, token_id if _is_name(token_id) else f"sha256:{digest[:16]}")
 
     def identity_of(self, claims: Mapping[str, object], credential: str = "") -> Identity:
-        """Whom claims speak for that the issuer has signed, or would sign.
+        """The identity of claims that the issuer has signed, or would sign.
 
         Args:
             claims: what the token says.
             credential: an identifier of it.
 
         Raises:
-            Unauthorized: it is nobody who is let in here.
+            Unauthorized: this identity is not let in.
         """
         texts = dict(_flat(claims))
         for claim, wanted in self.settings.required_claims.items():

@@ -105,9 +105,9 @@ class IssuerKeys:
         """
         before = self._fetches
         if self._age() > _FRESH_SECONDS:
-            await self._refresh()
+            await self._flights.share(b"", self._load)
         if kid not in self._keys and self._age() <= _STALE_SECONDS:
-            await self._refresh()
+            await self._flights.share(b"", self._load)
         if self._age() > _STALE_SECONDS:
             raise Unavailable(
                 f"the keys of OIDC issuer {self._settings.name} cannot be had: {self._reason}; try again later"
@@ -130,11 +130,8 @@ class IssuerKeys:
         # By amount: when the clock is set back the keys are old too.
         return abs(self._clock() - self._fetched)
 
-    async def _refresh(self) -> None:
-        """Fetch the keys unless that was tried a moment ago; whoever asks meanwhile waits for the same attempt."""
-        await self._flights.share(b"", self._load)
-
     async def _load(self) -> None:
+        """Fetch the keys unless that was tried a moment ago; all who ask meanwhile wait for the same attempt."""
         pause = _PAUSE_SECONDS if self._keys else _PAUSE_WITHOUT_KEYS_SECONDS
         if abs(self._clock() - self._tried) < pause:
             return

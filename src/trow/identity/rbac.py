@@ -47,7 +47,7 @@ _Key = TypeVar("_Key", bound="Hashable")
 
 
 class AccessReviews(Protocol):
-    """Knows who may do what. Raises `Unavailable`."""
+    """Finds out who may do what. Raises `Unavailable`."""
 
     async def access(
         self, user: str, uid: str, groups: Sequence[str], extra: Extra, attributes: Mapping[str, str]
@@ -193,7 +193,7 @@ class RbacAuthorizer:
         self._exists = exists
         self._anonymous = anonymous
         self._clock = clock
-        # Apart, so that somebody who is denied often makes nobody forget what is allowed.
+        # Two caches, so that many denials do not displace what is allowed.
         self._allowed: TtlCache[bytes, _Answer] = TtlCache(_MOST_REMEMBERED)
         self._denied: TtlCache[bytes, _Answer] = TtlCache(_MOST_REMEMBERED)
         self._flights: SingleFlight[_Answer] = SingleFlight()
@@ -289,7 +289,7 @@ class RbacAuthorizer:
         async with self._shares.hold(subject.user):
             status = await self._reviews.access(*subject, question.as_given())
         if status.evaluation_error and not (status.allowed or status.denied):
-            # Not sure is not no: the client shall try again.
+            # The cluster is not sure, so this is not a denial: the client should try again.
             raise Unavailable(
                 f"the Kubernetes API server cannot tell whether {subject.user} may do this; try again later"
             )

@@ -32,7 +32,7 @@ _MOST_REMEMBERED: Final = 10_000
 
 
 class TokenReviews(Protocol):
-    """Knows whose a token is. Raises `Unavailable`."""
+    """Finds out whose a token is. Raises `Unavailable`."""
 
     async def token(self, token: str, audiences: Sequence[str]) -> TokenReviewStatus: ...
 
@@ -42,8 +42,8 @@ class ServiceAccountTokens:
 
     Args:
         reviews: whom to ask.
-        audiences: what tokens have to be meant for. Those for the API server itself are not wanted: with them a
-            registry could act as whoever pulls.
+        audiences: what tokens have to be meant for. Those for the API server itself are refused: with them a
+            registry could act as the client that pulls.
         clock: seconds since 1970.
     """
 
@@ -53,7 +53,7 @@ class ServiceAccountTokens:
         self._reviews = reviews
         self._audiences = tuple(audiences)
         self._clock = clock
-        # Apart, so that a flood of wrong tokens makes nobody forget the right ones.
+        # Two caches, so that a flood of wrong tokens does not displace the right ones.
         self._accepted: TtlCache[bytes, Identity] = TtlCache(_MOST_REMEMBERED)
         self._refused: TtlCache[bytes, str] = TtlCache(_MOST_REMEMBERED)
         self._flights: SingleFlight[Identity] = SingleFlight()
@@ -81,7 +81,7 @@ class ServiceAccountTokens:
             self._refused.put(key, refusal, now, now + _REFUSED_SECONDS)
             raise Unauthorized(refusal)
         identity = _identity(status.user, key)
-        # By the token's own words, which the cluster has just verified; such of Secrets do not end.
+        # The token says when it ends, and the cluster has just verified it. Tokens from Secrets do not end.
         expires = unverified_claims(token).get("exp", math.inf)
         until = float(expires) if isinstance(expires, (int, float)) else now
         self._accepted.put(key, identity, now, min(now + _ACCEPTED_SECONDS, until))

@@ -143,7 +143,9 @@ class RegistryTokens:
             exp=expires_at,
             jti=secrets.token_hex(16),
             generation=generation,
-            access=_access(grants, lists),
+            # The claim as docker's token specification has it.
+            access=[_Access("repository", str(name), _words(granted)) for name, granted in grants if granted]
+            + [_Access("registry", name, ["*"]) for name in sorted(lists)],
             holder=_holder(identity),
         )
         return IssuedToken(self._signed(claims), issued_at, max(1, math.floor(expires_at - now)))
@@ -225,14 +227,6 @@ class RegistryTokens:
             raise Unauthorized("the token lives longer than a token may; log in again")
         if not now < claims.exp:
             raise Stale("the token has expired; log in again")
-
-
-def _access(grants: Grants, lists: frozenset[str]) -> list[_Access]:
-    """The claim ``access`` as docker's token specification has it."""
-    repositories = [
-        _Access("repository", str(name), _words(permissions)) for name, permissions in grants if permissions
-    ]
-    return repositories + [_Access("registry", name, ["*"]) for name in sorted(lists)]
 
 
 def _holder(identity: Identity) -> _Holder:

@@ -33,7 +33,7 @@ _MOST_REMEMBERED: Final = 10_000
 
 
 class Passwords(Protocol):
-    """Knows passwords."""
+    """Verifies passwords."""
 
     async def verify(self, user: str, secret: str, attempt: Attempt = STRANGER) -> Identity | None:
         """The user, None where the name or the password is wrong.

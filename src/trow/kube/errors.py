@@ -1,6 +1,6 @@
 """What the API server says instead of doing what it was asked.
 
-    Unavailable                  no answer, or one that asks for patience: the same request may succeed later
+    Unavailable                  no answer, or one that asks to wait: the same request may succeed later
     └── BadAnswer                an answer that cannot be used
         └── TooLarge             … because it is over a limit
     KubeRefused                  an answer that will be the same until somebody changes something

@@ -81,7 +81,7 @@ class Informer:
         return time.monotonic() - self._heard_at
 
     async def run(self) -> None:
-        """Keep up."""
+        """List and follow the collection, through whatever happens to the API server."""
         try:
             while True:
                 pause = await self._turn()

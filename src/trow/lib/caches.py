@@ -1,4 +1,4 @@
-"""What was found out lately, so that it need not be found out again for every request.
+"""Caches of what was found out, so that it need not be found out again for every request.
 
 Both caches have a bound: beyond it, what was used least lately goes. They are asked for each request, and answer in a
 fraction of a microsecond.

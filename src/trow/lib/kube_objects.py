@@ -1,4 +1,4 @@
-"""Members of Kubernetes objects, read from whatever somebody has written where an object should be."""
+"""Members of Kubernetes objects, read from values that may have any shape."""
 
 from __future__ import annotations
 

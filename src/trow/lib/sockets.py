@@ -59,7 +59,7 @@ class State:
 
 
 def supported() -> bool:
-    """Whether this system tells all that."""
+    """Whether this system tells what connections do."""
     try:
         with socket.socket() as probe:
             return len(_cookie(probe) + _info(probe)) == _COOKIE_BYTES + _INFO.size and os.path.isdir(_DESCRIPTORS)  # noqa: PTH112

@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 class ThreadsError(Exception):
-    """The system lets a thread not be started; the message says what to do."""
+    """The system does not allow another thread; the message says what to do."""
 
 
 def start_thread(work: Callable[[], object], name: str) -> threading.Thread:

@@ -1,8 +1,8 @@
-"""An authority of one's own and the certificate that it issues, as they succeed one another without a gap.
+"""A certificate authority of Trow's own and the certificate that it issues, renewed without a gap.
 
-Whoever calls trusts the authorities of a bundle, and learns of another bundle later than it is published. So a new
-authority is first only published, beside the old one; it issues when everybody has had the time to learn of it; and
-the old one leaves the bundle when the last certificate that it issued is over (RFC 5280).
+Callers trust the authorities of a bundle, and learn of another bundle later than it is published. So a new authority is
+first only published, beside the old one. It issues when every caller has had the time to learn of it. The old one
+leaves the bundle when the last certificate that it issued has expired (RFC 5280).
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Who issues; without a key, who has issued."""
+    """A certificate authority; one without a key issues no more."""
 
     certificate: x509.Certificate
     key: EllipticCurvePrivateKey | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def make(cls, now: float, life: float) -> Self:
-        """A new one."""
+        """Make a new authority."""
         key = generate_private_key(SECP256R1())
         own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         # Two of them in one bundle are told apart by their names.
@@ -201,7 +201,7 @@ class Certificates:
 
     @property
     def parts(self) -> dict[str, bytes]:
-        """As they are written in a Secret; what there is none of is empty."""
+        """The data of a Secret; what does not exist is empty."""
         keys = [each.key for each in self.authorities if each.key is not None]
         return {
             CA_CERTIFICATES: self.bundle,
@@ -220,10 +220,10 @@ class Certificates:
 def reconciled(
     present: Certificates, now: float, names: Sequence[str], lifetimes: Lifetimes, *, propagated: bool
 ) -> Certificates:
-    """What there has to be now.
+    """The certificates that are needed now.
 
     Args:
-        present: what there is.
+        present: those that exist.
         now: seconds of Unix time.
         names: those of the server.
         lifetimes: of what is made now.
@@ -268,7 +268,7 @@ def _with_current_leaf(
 
 
 def _with_leaf(given: Certificates, issuer: Authority, leaf: Leaf) -> Certificates:
-    """Who has issued before does not do so any more, and loses the key."""
+    """Authorities before the issuer issue no more, and lose their keys."""
     older = [*itertools.takewhile(lambda each: each is not issuer, given.authorities)]
     authorities = (*(Authority(each.certificate) for each in older), *given.authorities[len(older) :])
     last = given.leaf.certificate if given.leaf else None

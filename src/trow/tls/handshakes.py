@@ -1,7 +1,8 @@
 """TLS handshakes that have not ended yet: they have their own bound, and each source has a share.
 
-Whoever connects and says nothing must not take the places of those who have shown a certificate, nor keep others from
-showing theirs. So where there are too many the oldest that is unfinished ends: an honest client needs no second for it.
+A client that connects and says nothing must not take the place of one that has shown a certificate, nor keep others
+from showing theirs. So where there are too many, the oldest unfinished handshake ends: an honest client needs less than
+a second for it.
 """
 
 from __future__ import annotations

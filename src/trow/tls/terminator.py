@@ -148,7 +148,7 @@ class TlsTerminator:
     def warn_before_expiry(self, now: float) -> None:
         """Warn once that a revocation list expires soon.
 
-        After that nobody is let in: who keeps a new list away must not thereby keep a revoked certificate good.
+        After that nobody is let in: keeping a new list away must not keep a revoked certificate good.
         """
         if self._warned or not self._revocation.ending(now):
             return
@@ -198,7 +198,7 @@ class TlsTerminator:
         return len(self._tasks) - len(self._handshakes) > self.limit.at_most
 
     async def _make_room(self) -> None:
-        """Let who has come wait for as long as it takes to end those that are idle, and the next ones in the kernel."""
+        """Wait until idle connections have ended. Meanwhile the next clients wait in the kernel."""
         end = time.monotonic() + _ROOM_PATIENCE
         while self._full and time.monotonic() < end:
             self.on_full()
@@ -264,7 +264,7 @@ async def _exchange(
     async def send() -> None:
         try:
             await _pump(from_client, to_server)
-            to_server.write_eof()  # whoever has said all may still wait for the answer
+            to_server.write_eof()  # a client that has sent everything may still wait for the answer
         except OSError:  # the client is gone, and the server would keep its end for as long as a connection may be idle
             to_server.transport.abort()
 
