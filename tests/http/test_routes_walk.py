@@ -77,6 +77,7 @@ ping without slash   401    401    401 200  200  200  200  200 200 200  200 200 
 catalogue            401    200    401 200  403  403  403  403 403 200  403 200 403   403  401   401  403   200   401
 search               401    200    401 200  403  403  403  403 403 200  403 200 403   403  401   401  403   200   401
 audit                401    401    401 200  403  403  403  403 403 403  200 200 403   403  401   401  403   200   401
+nodes                401    401    401 400  403  403  403  403 403 403  403 400 403   403  401   401  403   401   401
 token                401    200    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 token by form        400    400    401 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
 welcome              200    200    200 200  200  200  200  200 200 200  200 200 200   200  200   200  200   200   200
@@ -373,6 +374,12 @@ def search(walk: Walk, caller: Caller) -> Reply:
 @probe("audit", "GET", "/api/v1/audit")
 def audit(walk: Walk, caller: Caller) -> Reply:
     return caller.client.get("/api/v1/audit?n=1")
+
+
+@probe("nodes", "GET", "/api/v1/nodes")
+def nodes(walk: Walk, caller: Caller) -> Reply:
+    """There is no cluster here."""
+    return caller.client.get("/api/v1/nodes")
 
 
 @probe("token", "GET", "/token")

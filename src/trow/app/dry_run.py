@@ -77,7 +77,7 @@ async def _try_cluster(config: Config) -> None:
     """The files that lead to the API server. It is not asked: a start goes on without an answer, and asks again."""
     kubernetes, admission = config.kubernetes, config.admission
     kept = admission.bind is not None and admission.tls is None
-    if kubernetes.audiences or kubernetes.authorization or admission.policies or kept:
+    if kubernetes.audiences or kubernetes.authorization or kubernetes.node_agents or admission.policies or kept:
         async with client_of(kubernetes):
             pass
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trow.app.identity import Identities
     from trow.app.registry import Registry
     from trow.config import Config
+    from trow.controllers.nodes import NodeReader
     from trow.http.handlers.ops import Operations
     from trow.http.routes import Endpoint
 
@@ -35,13 +36,14 @@ def access_of(config: Config, registry: Registry, identities: Identities, audit:
     return AccessController(identities.authenticator, identities.authorizer, registry.metadata, recorder, challenge)
 
 
-def routes_of(
+def routes_of(  # noqa: PLR0913, PLR0917 - one for each part that routes lead to
     config: Config,
     access: AccessController,
     registry: Registry,
     identities: Identities,
     audit: AuditPart,
     admission: Admission,
+    nodes: NodeReader | None,
     operations: Operations,
 ) -> Sequence[Endpoint]:
     """The route table with its handlers."""
@@ -60,7 +62,7 @@ def routes_of(
         V2(registry.pull, registry.publish, browse, access, recorder, bodies=bodies, lists=lists, pulls=pulls),
         BlobHandlers(registry.pull, registry.push, access, recorder),
         tokens,
-        Api(browse, audit.records, access, recorder, lists),
+        Api(browse, audit.records, access, recorder, lists, nodes),
         admission.handlers,
         operations,
     )

@@ -17,6 +17,7 @@ from trow.cli import (
     explain,
     fsck,
     keys,
+    nodes,
     policy,
     quick_install,
     recover,
@@ -79,7 +80,9 @@ def command_line() -> Parser:
     )
     top.add_argument("-v", "--version", action="version", version=version.summary(), help="print versions and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    groups = (serve, config, access, policy, user, token, keys, audit, fsck, recover, quick_install, doctor, version)
+    groups = (
+        serve, config, access, policy, user, token, keys, audit, nodes, fsck, recover, quick_install, doctor, version
+    )  # fmt: skip
     for group in groups:
         group.add(commands)
     completion.add(commands, command_line)

@@ -89,6 +89,7 @@ def table(
         Endpoint("GET", "/api/v1/repositories", Permission.LIST, _LIST, api.repositories),
         Endpoint("GET", "/api/v1/repositories/{repository}/tags/{tag}/history", Permission.PULL, _LIST, api.history),
         Endpoint("GET", "/api/v1/audit", Permission.AUDIT, _READ, api.audit),
+        Endpoint("GET", "/api/v1/nodes", Permission.ADMIN, _LIST, api.nodes),
         Endpoint("POST", "/admission/validate", Permission.OPEN, _REVIEW, admission.validate, Listener.WEBHOOKS),
         Endpoint("POST", "/admission/mutate", Permission.OPEN, _REVIEW, admission.mutate, Listener.WEBHOOKS),
         Endpoint("POST", "/admission/reach", Permission.OPEN, _PROBE, admission.reach, Listener.WEBHOOKS),

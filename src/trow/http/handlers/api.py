@@ -16,6 +16,7 @@ from trow.oci.page import next_link
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trow.controllers.nodes import NodeReader
     from trow.http.access import AccessController
     from trow.http.handlers.lists import Lists
     from trow.http.recorder import Recorder
@@ -39,13 +40,20 @@ class Api:
     """Handlers."""
 
     def __init__(
-        self, browse: Browse, records: AuditRecords, access: AccessController, recorder: Recorder, lists: Lists
+        self,
+        browse: Browse,
+        records: AuditRecords,
+        access: AccessController,
+        recorder: Recorder,
+        lists: Lists,
+        nodes: NodeReader | None = None,
     ) -> None:
         self._browse = browse
         self._records = records
         self._access = access
         self._recorder = recorder
         self._lists = lists
+        self._nodes = nodes
 
     async def repositories(self, request: Request) -> Response:
         """Repositories that the client may pull with ``q`` in their names; ``n`` and ``last`` page through them."""
@@ -98,6 +106,15 @@ class Api:
         found = await self._records.search(given)
         headers = [("link", next_link(request.path, given | {"last": found.next}))] if found.next else []
         return json_response(200, {"records": [msgspec.Raw(record) for record in found.records]}, headers)
+
+    async def nodes(self, request: Request) -> Response:
+        """Which node of the cluster can pull, since when, and if not, why."""
+        if self._nodes is None:
+            raise RequestInvalid("there are no node agents to ask; set kubernetes.node_agents to their namespace")
+        async with self._lists.turn(request):
+            found = await self._nodes.read()
+        self._recorder.listed(request, "nodes")
+        return json_response(200, {"nodes": found})
 
 
 def _text(q: str | None) -> str:
