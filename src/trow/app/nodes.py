@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trow.app.kubernetes import client_of
+from trow.controllers.nodes import NodeReader, NodeReadiness
 from trow.lib.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from trow.config import Config
-    from trow.controllers.nodes import NodeReader, NodeReadiness
     from trow.http.metrics import Metrics
+
+__all__ = ["NodeReadiness", "node_reader_of", "nodes_of_cluster"]
 
 
 @contextlib.asynccontextmanager
@@ -29,8 +31,7 @@ async def node_reader_of(config: Config, metrics: Metrics) -> AsyncIterator[Node
     if config.kubernetes.node_agents is None:
         yield None
         return
-    from trow.controllers.nodes import NodeReader  # noqa: PLC0415 - the client takes as much memory as all else
-    from trow.kube.objects import Objects  # noqa: PLC0415
+    from trow.kube.objects import Objects  # noqa: PLC0415 - the client takes as much memory as all else
 
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
         yield NodeReader(Objects(client), config.kubernetes.node_agents)
@@ -48,7 +49,6 @@ def nodes_of_cluster(kubeconfig: Path | None, context: str, namespace: str) -> S
         StartError: the cluster cannot be asked.
     """
     # The client takes as much memory as all else: it is loaded where it is used.
-    from trow.controllers.nodes import NodeReader  # noqa: PLC0415
     from trow.kube.access import AccessError  # noqa: PLC0415
     from trow.kube.client import KubeClient  # noqa: PLC0415
     from trow.kube.kubeconfig import cluster_access_of, kubeconfig_files  # noqa: PLC0415

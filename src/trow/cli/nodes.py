@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from trow.app.nodes import NodeReadiness
     from trow.cli.parser import Commands
-    from trow.controllers.nodes import NodeReadiness
 
 EPILOG: Final = """\
 exit code: 0 every node can pull, 1 one cannot, 2 it is not known of one; 1 wins over 2
