@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 DIGEST: Final = "sha256:" + "a" * 64
 UPLOAD: Final = "0" * 32
-READING: Final = {Permission.OPEN, Permission.PING, Permission.LIST, Permission.PULL, Permission.AUDIT}
+# No route that changes something asks for ADMIN; one that reads does.
+READING: Final = {
+    Permission.OPEN,
+    Permission.PING,
+    Permission.LIST,
+    Permission.PULL,
+    Permission.AUDIT,
+    Permission.ADMIN,
+}
 OF_A_REPOSITORY: Final = {Permission.PULL, Permission.ATTACH, Permission.DELETE}
 # What operators ask, and the token service, which has to be reached by who has no token.
 ADMISSION: Final = {"/admission/validate", "/admission/mutate", "/admission/reach", "/validate-image"}

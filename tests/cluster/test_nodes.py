@@ -1,0 +1,185 @@
+"""The node agent in a real cluster: Pods pull from Trow with their own ServiceAccount."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from deploy.image.__main__ import cache
+from deploy.image.agent import build_agent
+
+import trow
+from factories import digest_of
+from support import own
+from support.client import WireClient
+from support.helm import Helm
+from support.nodes import NodeCluster, architecture
+from support.waiting import until
+from trow.oci.pull_check import pull_check_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMESPACE: Final = "trow"
+HOST: Final = "localhost:30500"
+AGENT: Final = "images.test/trow-node-agent"
+HOSTS: Final = f"/etc/containerd/certs.d/{HOST}/hosts.toml"
+FLAGS: Final = re.compile(r"start it with (\S+) (\S+) \(kubeadm")
+INDEX: Final = "application/vnd.oci.image.index.v1+json"
+MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+VALUES: Final[dict[str, Any]] = {
+    "image": {"repository": own.NAME},
+    "host": HOST,
+    "service": {"type": "NodePort", "nodePort": 30500},
+    "persistence": {"enabled": False},
+    "admission": {"enabled": False},
+    "nodes": {"enabled": True, "image": {"repository": AGENT}},
+}
+# A minute for the kubelet to try again what failed.
+SECONDS: Final = 120
+
+
+class Installed:
+    """Trow in a cluster, with its agent on the nodes."""
+
+    def __init__(self, cluster: NodeCluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.helm = Helm("helm", folder, NAMESPACE, cluster)
+
+    def pod(self) -> dict[str, Any]:
+        """The agent's Pod that is there to stay."""
+        asked = ("get", "pods", "--selector=app.kubernetes.io/component=node-agent", "--output=json")
+        pods = json.loads(self.helm.kubectl(*asked))["items"]
+        found: dict[str, Any] = next((pod for pod in pods if "deletionTimestamp" not in pod["metadata"]), {})
+        return found
+
+    def report(self) -> str:
+        """What the agent has said last, "" before it has."""
+        status = self.pod().get("status", {})
+        said = [
+            state["terminated"]
+            for each in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
+            for state in (each["state"], each.get("lastState", {}))
+            if "message" in state.get("terminated", {})
+        ]
+        return str(max(said, key=lambda each: str(each["finishedAt"]))["message"]) if said else ""
+
+    def wait_for_report(self, word: str) -> str:
+        try:
+            until(lambda: word in self.report(), SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{self.report()}\n{self.cluster.describe(NAMESPACE)}") from error
+        return self.report()
+
+    def client(self) -> Registry:
+        return Registry(f"{self.cluster.address}:30500", self.helm.secret("trow-admin", "password"))
+
+
+class Registry(WireClient):
+    """The administrator at the NodePort."""
+
+    def __init__(self, host: str, password: str) -> None:
+        super().__init__(host)
+        self._headers = [("authorization", f"Basic {base64.b64encode(f'admin:{password}'.encode()).decode()}")]
+
+    def push(self, repository: str) -> None:
+        """An image that runs for minutes."""
+        image = pull_check_image()
+        for blob in image.blobs:
+            target = f"/v2/{repository}/blobs/uploads/?digest={digest_of(blob)}"
+            assert self.ask("POST", target, self._headers, blob).status == 201
+        documents = [(digest_of(each), MANIFEST, each) for each in image.manifests] + [("v1", INDEX, image.index)]
+        for reference, kind, content in documents:
+            headers = [*self._headers, ("content-type", kind)]
+            assert self.ask("PUT", f"/v2/{repository}/manifests/{reference}", headers, content).status == 201
+
+    def pulls(self, repository: str) -> list[dict[str, Any]]:
+        answer = self.ask("GET", f"/api/v1/audit?repository={repository}&action=pull&outcome=ok", self._headers)
+        found: list[dict[str, Any]] = json.loads(answer.body)["records"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, own_image: Path) -> Iterator[Installed]:
+    """Installed on a node whose kubelet knows no credential provider."""
+    folder = tmp_path_factory.mktemp("agent")
+    build_agent(folder / "agent", [architecture()], cache(), own.CREATED, lambda _text: None)
+    with NodeCluster.start(folder / "cluster") as cluster:
+        cluster.import_image(own_image, own.REFERENCE)
+        cluster.import_image(folder / "agent", f"{AGENT}:{trow.__version__}")
+        cluster.create_namespace(NAMESPACE)
+        installed = Installed(cluster, folder)
+        installed.helm.install(VALUES)
+        cluster.wait_ready(NAMESPACE, "statefulset/trow", SECONDS)
+        yield installed
+
+
+def set_flags(installed: Installed) -> None:
+    """Do what the agent says."""
+    found = FLAGS.search(installed.wait_for_report("credentials: blocked: the kubelet runs without"))
+    assert found is not None, installed.report()
+    installed.cluster.node.kubelet_flags = [found[1], found[2]]
+    installed.cluster.node.restart_kubelet()
+    installed.wait_for_report("credentials: ready:")
+
+
+def test_a_node_is_prepared_used_and_put_back(bare: Installed) -> None:
+    """From the first report to the last, since each step needs the one before."""
+    cluster, node, helm = bare.cluster, bare.cluster.node, bare.helm
+    # containerd is told, and the kubelet has to be
+    report = bare.wait_for_report("registry: ready: containerd 2.4.2 reads /etc/containerd/certs.d (one)")
+    assert f'server = "http://{cluster.address}:30500"' in node.path(HOSTS).read_text()
+    assert "credentials: blocked:" in report
+    until(lambda: "401" in pull_check(bare) or "403" in pull_check(bare) or "denied" in pull_check(bare), SECONDS)
+    set_flags(bare)
+    cluster.wait_ready(NAMESPACE, "daemonset/trow-nodes", SECONDS)
+
+    # team-a pulls with its own ServiceAccount, and team-b is told why it may not
+    with bare.client() as client:
+        client.push("team-a/app")
+        for team in ("team-a", "team-b"):
+            cluster.create_namespace(team)
+        may_pull = ("create", "rolebinding", "pull", "--namespace=team-a", "--clusterrole=trow-image-puller")
+        cluster.kubectl(*may_pull, "--serviceaccount=team-a:default")
+        cluster.kubectl("create", "deployment", "app", "--namespace=team-a", f"--image={HOST}/team-a/app:v1")
+        cluster.wait_ready("team-a", "deployment/app", SECONDS)
+        cluster.run_pod("team-b", "app", f"{HOST}/team-a/app:v1")
+        cluster.wait_for_reason("team-b", "app", "denied")
+        assert "denied" in cluster.kubectl("describe", "pod", "app", "--namespace=team-b")
+        (pod,) = json.loads(cluster.kubectl("get", "pods", "--namespace=team-a", "--output=json"))["items"]
+        (record, *_) = until(partial(client.pulls, "team-a/app"))
+    told = json.dumps(record)
+    assert pod["metadata"]["name"] in told
+    assert '"node1"' in told
+
+    # a restarted agent finds everything as it should be
+    before = node.path(HOSTS).stat()
+    helm.kubectl("delete", "pod", bare.pod()["metadata"]["name"])
+    cluster.wait_ready(NAMESPACE, "daemonset/trow-nodes", SECONDS)
+    assert "registry: ready:" in bare.wait_for_report("credentials: ready:")
+    assert node.path(HOSTS).stat() == before
+
+    # and all is put back
+    helm.upgrade({**VALUES, "nodes": {**VALUES["nodes"], "restore": True}})
+    cluster.wait_ready(NAMESPACE, "daemonset/trow-nodes", SECONDS)
+    assert "the kubelet does not start without" in bare.report()
+    assert not node.path(HOSTS).exists()
+    node.kubelet_flags = []
+    node.restart_kubelet()
+    helm.kubectl("rollout", "restart", "daemonset/trow-nodes")
+    cluster.wait_ready(NAMESPACE, "daemonset/trow-nodes", SECONDS)
+    assert "credentials: off: the credential provider is gone" in bare.report()
+    helm.upgrade({**VALUES, "nodes": {"enabled": False}})
+    for folder in ("/etc/containerd/certs.d", "/etc/kubernetes/image-credential-provider"):
+        assert not [path for path in node.path(folder).rglob("*") if path.is_file()]
+
+
+def pull_check(installed: Installed) -> str:
+    """Why the node cannot pull, in the kubelet's words."""
+    pod = installed.pod()
+    return installed.cluster.waiting_reason(NAMESPACE, pod["metadata"]["name"]) if pod else ""
