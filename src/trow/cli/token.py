@@ -75,7 +75,7 @@ def _add_create(parser: Parser) -> None:
         metavar="WHEN",
         type=_seconds,
         default=_DEFAULT_DAYS * UNITS["d"],
-        help=f"such as 12h, 30d or 8w, or never (default {_DEFAULT_DAYS}d)",
+        help=f"such as 30m, 12h, 30d or 8w, or never (default {_DEFAULT_DAYS}d)",
     )
     parser.add_argument("--json", action="store_true", help="print the token and its properties as one JSON object")
 
@@ -178,7 +178,7 @@ def _seconds(text: str) -> int | None:
         seconds = 0
     if not 0 < seconds <= _LONGEST:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a time: write such as 12h, 30d or 8w, up to ten years, or never"
+            f"{text!r} is not a duration: write one such as 30m, 12h, 30d or 8w, up to ten years, or never"
         )
     return seconds
 

@@ -169,8 +169,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_connections: Annotated[
         int | None,
         _setting(
-            "Connections that clients may have open at a time, with what is in work and what is idle. Above it one that"
-            " is idle ends, of the source that has most of them. Null is 10000, or less where open files (`ulimit -n`)"
+            "Connections that clients may have open at a time, busy or idle. Above this number an idle connection"
+            " ends, of the source that has most of them. Null is 10000, or less where open files (`ulimit -n`)"
             " or the container's memory (half of it, 32 KiB each) do not suffice.",
             minimum=16,
         ),
@@ -195,7 +195,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     first_byte_timeout: Annotated[
         Duration,
-        _setting("A connection over which nothing came for so long, or no TLS connection came about, ends.", minimum=1),
+        _setting("A connection ends when its first byte, or its TLS handshake, takes longer than this.", minimum=1),
     ] = Duration(10)
     header_timeout: Annotated[
         Duration, _setting("How long the headers of a request may take to arrive.", minimum=1)
@@ -203,14 +203,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idle_timeout: Annotated[
         Duration,
         _setting(
-            "A connection without a request for so long ends. It has to be longer than a proxy in front keeps its"
+            "A connection ends after this long without a request. It has to be longer than a proxy in front keeps its"
             " connections, or the proxy sends requests over one that is ending.",
             minimum=1,
         ),
     ] = Duration(180)
     send_timeout: Annotated[
         Duration,
-        _setting("Silence allowed to a client that has to take an answer; then its connection ends.", minimum=1),
+        _setting("A connection ends when its client takes nothing of an answer for this long.", minimum=1),
     ] = Duration(30)
     send_rate: Annotated[
         Size,
@@ -240,7 +240,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         _setting(
             "Open upload sessions in one repository. A new one above this number takes the place of an empty one, the"
-            " user's own first, then one of whoever has the most there; otherwise the answer is 429.",
+            " user's own first, then one of the user who has the most there. Otherwise the answer is 429.",
             minimum=1,
         ),
     ] = 2000
@@ -358,7 +358,7 @@ class Tokens(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lifetime: Annotated[
         Duration,
         _setting(
-            "How long a token is good for. A right that was taken away can be used for so long at most.",
+            "How long a token is valid. A right that was taken away can still be used until its tokens end.",
             minimum=10,
             maximum=3600,
         ),
@@ -430,8 +430,8 @@ class Kubernetes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     authorization: Annotated[
         bool,
         _setting(
-            "Ask the API server (SubjectAccessReview on `repositories.registry.trow.io`) whatever access.rules do not"
-            " allow.",
+            "Ask the API server about requests that access.rules do not allow (SubjectAccessReview on"
+            " `repositories.registry.trow.io`).",
             flag="--kubernetes-authorization",
         ),
     ] = False
@@ -491,7 +491,8 @@ class Audit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_size: Annotated[
         Size,
         _setting(
-            "Above this records are removed: of each part above its share of this, the oldest of whoever has most.",
+            "When the records take more than this, some are removed: in each part above its share, the oldest ones of"
+            " the user who has the most.",
             minimum=2**20,
         ),
     ] = Size(4 * 2**30)
@@ -563,7 +564,8 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     registries: Annotated[
         tuple[str, ...],
         _setting(
-            "Hosts by which images name this registry, such as `registry.example.com`; their images are looked up here."
+            "Hosts of this registry in the names of images, such as `registry.example.com`. These images are"
+            " looked up here."
         ),
     ] = ()
     deadline: Annotated[
@@ -608,8 +610,7 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scan_interval: Annotated[
         Duration,
         _setting(
-            "Where admission.policies is on: how often what runs already is held against the policies, for"
-            " PolicyReports. 0: never.",
+            "Where admission.policies is on: how often everything that runs is evaluated, for PolicyReports. 0: never.",
             minimum=0,
         ),
     ] = Duration(600)
@@ -631,9 +632,9 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_registry_addresses: Annotated[
         bool,
         _setting(
-            "Serve the webhooks on the registry's own addresses too. WARNING: whoever reaches the registry can then ask"
-            " what the policies say of an image, and put reviews on record that never happened. For trials, and for a"
-            " proxy in front that lets the API server alone through to `/admission/`.",
+            "Serve the webhooks on the registry's own addresses too. WARNING: every client of the registry can then ask"
+            " what the policies say of an image, and put reviews on record that never happened. Use it for trials,"
+            " or with a proxy in front that lets only the API server reach `/admission/`.",
         ),
     ] = False
     tls: Annotated[
@@ -657,7 +658,9 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " The host is in that certificate too."
         ),
     ] = None
-    certificate_names: Annotated[tuple[str, ...], _setting("Further names and addresses in that certificate.")] = ()
+    certificate_names: Annotated[
+        tuple[str, ...], _setting("Further names and addresses that the certificate is valid for.")
+    ] = ()
     ca_file: Annotated[
         Path | None,
         _setting(

@@ -39,7 +39,7 @@ class Size(int):
 class Duration(float):
     """A number of seconds."""
 
-    form: ClassVar = "a number of seconds, or one with a unit such as 500ms, 30s, 5m, 24h or 7d"
+    form: ClassVar = "a number of seconds, or one with a unit such as 500ms, 30s, 5m, 24h, 7d or 4w"
     units: ClassVar = {**UNITS, "": 1, "ms": 0.001}
 
     @classmethod
