@@ -128,10 +128,10 @@ class Place:
 
     async def once(self, key: str, ask: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
         """What ``ask`` finds out, for all who want to know."""
-        task: asyncio.Task[_Result] = (
-            self._tasks.setdefault(key, asyncio.ensure_future(ask())) if (key not in self._tasks) else self._tasks[key]
-        )
-        return await asyncio.shield(task)
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.create_task(ask())
+        found: _Result = await asyncio.shield(self._tasks[key])
+        return found
 
     async def close(self) -> None:
         """Give up what is still asked for."""

@@ -76,7 +76,7 @@ CAUSES: Final = (
         f"write https:// in {_HOSTS_TOML} on each node",
     ),
     Cause(
-        "no such host|name resolution|server misbehaving",
+        "no such host|name resolution|server misbehaving|dial tcp: lookup",
         "the node finds no address for {host}: it asks its own DNS, not that of the cluster",
         "add {host} to the DNS of the nodes, or name images by the NodePort",
     ),
