@@ -110,6 +110,10 @@ class Machine:
         self._first = None
 
     @property
+    def up(self) -> bool:
+        return self._first is not None
+
+    @property
     def pid(self) -> int:
         """Of its first process, as this machine counts."""
         assert self._first is not None, f"{self.name} is down"

@@ -136,9 +136,10 @@ class NodeCluster(Cluster):
     def route(self) -> None:
         """Tell every machine where the Pods of the others are; Services are answered by the node that is asked."""
         self._control.ip("route", "replace", SERVICES, "via", self.nodes[0].address)
-        for node in self.nodes:
+        running = [node for node in self.nodes if node.machine.up]
+        for node in running:
             self._control.ip("route", "replace", node.pods, "via", node.address)
-            for other in self.nodes:
+            for other in running:
                 if other is not node:
                     node.machine.ip("route", "replace", other.pods, "via", other.address)
 
@@ -182,9 +183,18 @@ class NodeCluster(Cluster):
         self.apply(json.dumps(volume(name, size, place, self.node.name)))
         return name
 
-    def run_pod(self, namespace: str, name: str, image: str, *command: str, check: bool = True, **spec: object) -> str:
-        """Create a Pod of one container; what kubectl says. `spec` has fields of the Pod's specification."""
+    def run_pod(
+        self, namespace: str, name: str, image: str, *command: str, check: bool = True, pull: str = "", **spec: object
+    ) -> str:
+        """Create a Pod of one container; what kubectl says.
+
+        Args:
+            pull: `Always`, `IfNotPresent` or `Never`; "" for what Kubernetes makes of the tag.
+            spec: fields of the Pod's specification.
+        """
         container: dict[str, object] = {"name": "main", "image": image}
+        if pull:
+            container["imagePullPolicy"] = pull
         if command:
             container["command"] = command
         document = {
@@ -517,6 +527,7 @@ def proxy(name: str, kubeconfig: Path) -> Mapping[str, object]:
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
         "clusterCIDR": "10.88.0.0/16",
+        "iptables": {"minSyncPeriod": "100ms"},
         "clientConnection": {"kubeconfig": str(kubeconfig)},
         "hostnameOverride": name,
         "healthzBindAddress": "127.0.0.1:10256",
@@ -593,14 +604,18 @@ def volume(name: str, size: str, place: str, node: str) -> Mapping[str, object]:
 # Images
 
 
-def busybox(folder: Path) -> Path:
+def busybox(folder: Path, mark: str = "") -> Path:
     """An OCI layout of an image with busybox, whose commands have their names; it sleeps.
+
+    With a mark it is another image: of one that was pulled with credentials, a kubelet gives no Pod a copy under a name
+    that was not pulled (KEP-2535).
 
     `wget -T` crashes; the time that a command may take is the test's to limit.
     """
     root, layout = folder / "root", folder / "layout"
     (root / "bin").mkdir(parents=True)
     (root / "tmp").mkdir(mode=0o1777)
+    (root / "mark").write_text(mark, encoding="utf-8")
     shutil.copy2(tool("busybox"), root / "bin" / "busybox")
     listed = subprocess.run([root / "bin" / "busybox", "--list"], capture_output=True, text=True, check=True).stdout
     for command in set(listed.split()) - {"busybox"}:

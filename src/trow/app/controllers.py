@@ -52,14 +52,18 @@ async def controllers_of(config: Config, reviewing: Reviewing, metrics: Metrics)
         events = EventRecorder(objects, platform.node())
         reviewing.notifiers.add(events)
         evaluator = WorkloadEvaluator(store.rules, reviewing.judge, reviewing.rewriter, reviewing.extractor)
-        scan = BackgroundScan(objects, evaluator, settings.scan_interval)
+        scan = BackgroundScan(objects, evaluator, settings.scan_interval, owner=settings.owner)
 
         def apply(found: Sequence[Policy], exceptions: Sequence[PolicyException]) -> None:
             store.replace(found, exceptions, policies)
             scan.trigger()
 
         compiled = VapController(
-            objects, configured_policy(config), settings.excluded_namespaces, lambda: policies.namespaces
+            objects,
+            configured_policy(config),
+            settings.excluded_namespaces,
+            lambda: policies.namespaces,
+            owner=settings.owner,
         )
         approval = Approval(objects, lambda: policies.reload())  # noqa: PLW0108 - made below
         enforcements = (compiled,) if settings.compiled else ()

@@ -64,7 +64,8 @@ async def _certificate_in_cluster(config: Config, listener: WebhookListener, met
     assert service is not None  # noqa: S101 - see trow.config.check
     life = settings.certificate_lifetime
     lifetimes = Lifetimes(settings.authority_lifetime, life, min(Lifetimes().grace, life / 10))
-    plan = CertificatePlan(service.namespace, settings.secret, settings.callable_names, settings.webhooks, lifetimes)
+    names, written = settings.callable_names, settings.webhooks
+    plan = CertificatePlan(service.namespace, settings.secret, names, written, lifetimes, settings.owner)
     copy = CertificateCopy(listener.files.certificate, plan.names, listener.load)
     metrics.add_gauge(
         "trow_webhook_certificate_expiry_timestamp_seconds",
@@ -119,7 +120,7 @@ async def _configurations(
         return Asking(policies, compiled, rules.exceptions, settings.registry_names, excluded, extra)
 
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
-        webhooks = WebhookConfigurations(Objects(client), settings.webhooks, call, asking)
+        webhooks = WebhookConfigurations(Objects(client), settings.webhooks, call, asking, settings.owner)
         if controllers is not None:
             controllers.policies.on_reconciled(webhooks.trigger)
         metrics.add_gauge(

@@ -256,6 +256,9 @@ def _contradictions_of_webhooks(admission: Admission, problem: functools.partial
 def _wrong_names(admission: Admission, problem: functools.partial[Problem]) -> Iterator[Problem]:
     if not is_subdomain(admission.secret):
         yield problem("admission.secret", f"{admission.secret!r} is not the name of a Secret", "write its name alone")
+    if admission.owner and not is_subdomain(admission.owner):
+        wrong = f"{admission.owner!r} is not a valid name of a ClusterRole"
+        yield problem("admission.owner", wrong, "write a name such as trow-admission")
     if admission.webhooks is not None and not is_subdomain(admission.webhooks):
         wrong = f"{admission.webhooks!r} is not a valid name of a configuration"
         yield problem("admission.webhooks", wrong, "write a name such as trow")

@@ -678,6 +678,14 @@ class Admission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " API server reaches it by admission.service or admission.url. Null: somebody else writes them."
         ),
     ] = "trow"
+    owner: Annotated[
+        str,
+        _setting(
+            "Name of the ClusterRole that owns what Trow writes: the webhook configurations, compiled policies, the"
+            " Secret, reports. Kubernetes deletes them with it, so that removing an installation with its roles leaves"
+            " no webhook behind. Trow needs `get` on it. Empty: nobody owns them."
+        ),
+    ] = ""
     certificate_lifetime: Annotated[
         Duration,
         _setting("How long that certificate is good; it is renewed with a third of that left.", minimum=10),

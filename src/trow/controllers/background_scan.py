@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.admission.ports import NotReady
 from trow.kube.errors import KubeRefused, NotFound
+from trow.kube.owner import Owner
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import controller_of, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
@@ -102,6 +103,7 @@ class BackgroundScan:
         evaluator: gives the verdicts.
         interval: seconds between two scans, unless `trigger` is called.
         clock: seconds of Unix time.
+        owner: the ClusterRole with which reports go, "" for none.
 
     Attributes:
         violations: images that run against a policy, as of the last scan.
@@ -113,8 +115,10 @@ class BackgroundScan:
         evaluator: WorkloadEvaluator,
         interval: float,
         clock: Callable[[], float] = time.time,
+        owner: str = "",
     ) -> None:
         self._objects = objects
+        self._owner = Owner(objects, owner)
         self._evaluator = evaluator
         self._interval = interval
         self._clock = clock
@@ -193,7 +197,7 @@ class BackgroundScan:
         if any(each.verdict.findings for each in found):
             report = self._report_of(namespace, found)
             if present is None or _said(report) != _said(present):
-                await self._objects.apply(path, report)
+                await self._objects.apply(path, await self._owner.owned(report))
         elif present is not None:  # nothing is there any more, or no policy is about it
             await self._objects.delete(path)
 

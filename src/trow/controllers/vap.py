@@ -17,6 +17,7 @@ from trow.controllers.status import Condition
 from trow.kube.errors import KubeRefused
 from trow.kube.informer import Informer
 from trow.kube.objects import PatchType
+from trow.kube.owner import Owner
 from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
 from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
 from trow.policy.vap.regions import MutatedNamespaces, by_names
@@ -49,6 +50,7 @@ class VapController:
         excluded: namespaces that are left alone whatever a policy says.
         namespaces: gives the labels of those that are known.
         clock: seconds of Unix time.
+        owner: the ClusterRole with which they go, "" for none.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class VapController:
         excluded: Collection[str],
         namespaces: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
         clock: Callable[[], float] = time.time,
+        owner: str = "",
     ) -> None:
         self._objects = objects
+        self._owner = Owner(objects, owner)
         self._configured = [PolicyObject({}, _NO_PATH, configured)] if configured else []
         self._excluded = excluded
         self._namespaces = namespaces
@@ -163,7 +167,7 @@ class VapController:
                 present = self._informers[collection].objects.get(("", name))
                 if self._applied.get(path) == (manifest, generation(present) if present is not None else None):
                     continue
-                stored = await self._objects.apply(path, manifest)
+                stored = await self._objects.apply(path, await self._owner.owned(manifest))
                 if _conditions(stored) != (wanted := _conditions(manifest)):
                     # To server-side apply, what somebody else has added is theirs; it would exempt requests.
                     stored = await self._objects.patch(path, {"spec": {"matchConditions": [*wanted]}}, PatchType.MERGE)

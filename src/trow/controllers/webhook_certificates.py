@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from trow.kube.errors import BadAnswer, Conflict, Forbidden, Invalid, KubeRefused
 from trow.kube.objects import PatchType
+from trow.kube.owner import Owner
 from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.tls.authority import PARTS, Certificates, Lifetimes, reconciled
@@ -56,6 +57,7 @@ class CertificatePlan:
         names: those by which the API server calls.
         configuration: the name of the webhook configurations that trust the authority, in both kinds; None: of none.
         lifetimes: of what is issued.
+        owner: the ClusterRole with which the Secret goes, "" for none.
     """
 
     namespace: str
@@ -63,6 +65,7 @@ class CertificatePlan:
     names: Sequence[str]
     configuration: str | None
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    owner: str = ""
 
     @property
     def propagation(self) -> float:
@@ -124,6 +127,7 @@ class WebhookCertificates:
         )
         self._objects = objects
         self._plan = plan
+        self._owner = Owner(objects, plan.owner)
         self._install = install
         self._clock = clock
         self._secrets = f"/api/v1/namespaces/{plan.namespace}/secrets"
@@ -215,7 +219,7 @@ class WebhookCertificates:
         if present is None:
             metadata = {"name": self._plan.secret, "labels": {"app.kubernetes.io/managed-by": "trow"}}
             secret = {"apiVersion": "v1", "kind": "Secret", "type": _TYPE, "metadata": metadata, "data": data}
-            await self._objects.create(self._secrets, secret)
+            await self._objects.create(self._secrets, await self._owner.owned(secret))
             return
         # With the version that was read, so that it fails if another replica was faster.
         change: Manifest = {"metadata": {"resourceVersion": present.metadata.resource_version}, "data": data}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import Conflict, KubeRefused
 from trow.kube.objects import PatchType
+from trow.kube.owner import Owner
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
@@ -49,6 +50,7 @@ class WebhookConfigurations:
         name: of both.
         call: where the API server calls, given the authorities that it trusts now; None: not known yet.
         asking: what is to be asked; None while the policies are not known.
+        owner: the ClusterRole with which they go, "" for none.
 
     Attributes:
         in_step: whether both are as they should be.
@@ -60,6 +62,7 @@ class WebhookConfigurations:
         name: str,
         call: Callable[[bytes], Awaitable[Call | None]],
         asking: Callable[[], Asking | None],
+        owner: str = "",
     ) -> None:
         self._failures = FailureLog(
             log,
@@ -72,6 +75,7 @@ class WebhookConfigurations:
         self._name = name
         self._call = call
         self._asking = asking
+        self._owner = Owner(objects, owner)
         self._reached: Mapping[str, object] = {}
         self._triggered = asyncio.Event()
 
@@ -149,15 +153,16 @@ class WebhookConfigurations:
     async def _write(self, kind: str, webhooks: Sequence[Mapping[str, object]]) -> None:
         path = self._paths[kind]
         present = await self._objects.get(path)
+        owners = {"ownerReferences": references} if (references := await self._owner.references()) else {}
         if present is None:
-            named = {"name": self._name, "labels": _LABELS}
+            named = {"name": self._name, "labels": _LABELS, **owners}
             whole = {"apiVersion": REGISTRATION, "kind": kind, "metadata": named, "webhooks": [*webhooks]}
             # Applied rather than created: only then can RBAC compare the name.
             await self._objects.apply(path, whole)
-        elif _holds(present.get("webhooks") or [], [*webhooks]):
+        elif _holds(present.get("webhooks") or [], [*webhooks]) and _holds(metadata(present), owners):
             return
         else:
-            wanted = {"resourceVersion": metadata(present).get("resourceVersion"), "labels": _LABELS}
+            wanted = {"resourceVersion": metadata(present).get("resourceVersion"), "labels": _LABELS, **owners}
             # The list as a whole: nothing stays of what somebody else has added to it.
             await self._objects.patch(path, {"metadata": wanted, "webhooks": [*webhooks]}, PatchType.MERGE)
         log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})

@@ -73,6 +73,7 @@ def test_a_certificate_in_files_is_accepted(write: Write, tmp_path: Path) -> Non
         ("extra_kinds: [{group: '', kind: Other, paths: [spec]}]", "extra_kinds", "Other is of the group ''"),
         (f"{KEPT}, secret: trow/other", "secret", "'trow/other' is not the name of a Secret"),
         (f"{KEPT}, secret: ''", "secret", "'' is not the name of a Secret"),
+        (f"{KEPT}, owner: Trow", "owner", "'Trow' is not a valid name of a ClusterRole"),
         (f"{KEPT}, webhooks: Trow", "webhooks", "'Trow' is not a valid name of a configuration"),
         (
             f"{KEPT}, certificate_names: ['https://trow']",

@@ -147,7 +147,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.admission.enabled }}
 {{- $service := printf "%s/%s-webhooks:%d" .Release.Namespace (include "trow.fullname" .) (int .Values.admission.port) }}
 {{- $excluded := list "kube-system" .Release.Namespace | uniq }}
-{{- $_ := set $config "admission" (dict "policies" true "registries" $hosts "bind" "[::]:8443" "service" $service
+{{- $owner := ternary (printf "%s-admission" (include "trow.clusterName" .)) "" .Values.rbac.create }}
+{{- $_ := set $config "admission" (dict "owner" $owner "policies" true "registries" $hosts "bind" "[::]:8443" "service" $service
       "webhooks" (include "trow.clusterName" .) "secret" (printf "%s-webhook" (include "trow.fullname" .)) "excluded_namespaces" $excluded) }}
 {{- end }}
 {{- $own := deepCopy .Values.config }}

@@ -1,0 +1,277 @@
+"""The chart in a real cluster: Trow is a Pod from its own image, nodes pull from it, and its policies hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from support import own
+from support.installed import Installation
+from support.nodes import BUSYBOX
+from support.waiting import settles, until
+from tools.find import tool
+from trow.policy.webhooks import HERE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from support.nodes import NodeCluster
+
+# `Deny` by name is compiled into the API server; what has to exist only Trow knows, so that the API server asks it.
+POLICY: Final[Mapping[str, Any]] = {
+    "apiVersion": "policy.trow.io/v1alpha1",
+    "kind": "ClusterImagePolicy",
+    "metadata": {"name": "default"},
+    "spec": {
+        "default": "Allow",
+        "rules": [
+            {"name": "no-evil", "action": "Deny", "images": [{"registry": "*", "repository": "**/evil"}]},
+        ],
+        "require": {"forbidPullPolicyNever": True},
+    },
+}
+PINNING: Final = {"apiVersion": "policy.trow.io/v1alpha1", "kind": "ImagePolicy", "metadata": {"name": "pinned"}}
+
+
+@pytest.fixture(scope="module")
+def nodes(node_cluster: NodeCluster, own_image: Path) -> NodeCluster:
+    """Whose nodes have Trow's image."""
+    node_cluster.import_image(own_image, own.REFERENCE)
+    return node_cluster
+
+
+@pytest.fixture(scope="module")
+def installed(nodes: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """With Helm 4, and with policies in force."""
+    found = guarded("helm", nodes, tmp_path_factory.mktemp("installed"))
+    yield found
+    found.uninstall()
+
+
+def guarded(helm: str, cluster: NodeCluster, folder: Path) -> Installation:
+    """An installation with a policy that is in force, in webhooks and in the API server."""
+    found = Installation.install(helm, cluster, folder)
+    cluster.apply(json.dumps(POLICY))
+    found.wait_in_force()
+    namespace = cluster.new_namespace()
+    until(lambda: "ValidatingAdmissionPolicy" in refusal(found, namespace, f"{found.host}/team/evil:1"))
+    return found
+
+
+@pytest.fixture
+def namespace(node_cluster: NodeCluster) -> str:
+    return node_cluster.new_namespace()
+
+
+def refusal(installed: Installation, namespace: str, image: str) -> str:
+    """What kubectl says of a Pod with an image."""
+    return installed.cluster.run_pod(namespace, "tried", image, check=False)
+
+
+def image_of(installed: Installation, namespace: str, pod: str) -> str:
+    path = "--output=jsonpath={.spec.containers[0].image}"
+    return installed.cluster.kubectl("get", f"pod/{pod}", f"--namespace={namespace}", path)
+
+
+def test_a_pod_pulls_what_was_pushed_through_the_node_port(installed: Installation, namespace: str) -> None:
+    image = installed.push("team/app")
+    for node in installed.cluster.nodes:
+        installed.cluster.run_pod(namespace, node.name, image, nodeName=node.name, pull="Always")
+        installed.cluster.wait_ready(namespace, f"pod/{node.name}")
+
+
+def test_the_test_of_the_release_succeeds(installed: Installation) -> None:
+    said = installed.helm.run("test", "trow", "--timeout=60s")
+    assert "Succeeded" in said
+
+
+def test_a_tag_is_pinned_by_webhook(installed: Installation, namespace: str) -> None:
+    image = installed.push("team/pinned")
+    policy = {**PINNING, "spec": {"default": "Allow", "mutate": {"pinDigests": True}}}
+    installed.cluster.kubectl("create", "--filename=-", f"--namespace={namespace}", input=json.dumps(policy))
+
+    def pinned() -> bool:  # a new webhook takes the API server a moment
+        installed.cluster.kubectl("delete", "pod/app", f"--namespace={namespace}", "--ignore-not-found", "--now")
+        installed.cluster.run_pod(namespace, "app", image)
+        return "@sha256:" in image_of(installed, namespace, "app")
+
+    until(pinned)
+    installed.cluster.wait_ready(namespace, "pod/app")
+    installed.cluster.kubectl("delete", "imagepolicy/pinned", f"--namespace={namespace}")
+
+
+def test_a_denied_image_is_refused_by_name_while_trow_does_not_run(installed: Installation, namespace: str) -> None:
+    """By the policy that is compiled into the API server; what it allows starts, and nothing waits for Trow."""
+    installed.helm.kubectl("scale", "statefulset/trow", "--replicas=0")
+    installed.helm.kubectl("wait", "pod/trow-0", "--for=delete", "--timeout=50s")
+    try:
+        said = refusal(installed, namespace, f"{installed.host}/team/evil:1")
+        assert "ValidatingAdmissionPolicy" in said
+        assert "no-evil" in said
+        installed.cluster.run_pod(namespace, "good", BUSYBOX)
+        installed.cluster.wait_ready(namespace, "pod/good")
+    finally:
+        installed.helm.kubectl("scale", "statefulset/trow", "--replicas=1")
+        installed.wait_ready()
+
+
+def test_a_static_pod_is_refused_when_it_is_pulled(installed: Installation) -> None:
+    image = installed.push("team/evil")
+    node = installed.cluster.node
+    manifest = node.path("/etc/kubernetes/manifests/static.json")
+    spec = {"containers": [{"name": "main", "image": image}], "terminationGracePeriodSeconds": 1}
+    static = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static", "namespace": "kube-system"}}
+    manifest.write_text(json.dumps({**static, "spec": spec}), encoding="utf-8")
+    try:
+        said = installed.cluster.wait_for_reason("kube-system", f"static-{node.name}", "ErrImagePull")
+        assert "no-evil" in said
+    finally:
+        manifest.unlink()
+        gone = f"pod/static-{node.name}"
+        until(lambda: not installed.cluster.kubectl("get", gone, "--namespace=kube-system", "--ignore-not-found"))
+
+
+def test_a_killed_pod_comes_back_with_everything(installed: Installation, namespace: str) -> None:
+    image = installed.push("team/kept")
+    before = installed.restarts()
+    installed.helm.kubectl("delete", "pod/trow-0", "--force", "--grace-period=0")
+    until(lambda: installed.helm.kubectl("get", "pod/trow-0", "--ignore-not-found") and installed.restarts() != before)
+    installed.wait_ready()
+    installed.cluster.run_pod(namespace, "app", image, pull="Always")
+    installed.cluster.wait_ready(namespace, "pod/app")
+
+
+def test_the_cluster_comes_back_by_itself_after_its_nodes_were_rebooted(
+    installed: Installation, namespace: str
+) -> None:
+    """With no Trow to ask: its own Pod and those of others start, and pulls and policies work again."""
+    image = installed.push("team/rebooted")
+    installed.cluster.run_pod(namespace, "app", image, pull="Always")
+    installed.cluster.wait_ready(namespace, "pod/app")
+    before = installed.restarts()
+    for node in installed.cluster.nodes:
+        node.shut_down()
+    for node in installed.cluster.nodes:
+        node.reboot()
+    until(lambda: installed.restarts()[1] > before[1], 60)
+    installed.wait_ready()
+    installed.cluster.wait_ready(namespace, "pod/app")
+    installed.cluster.run_pod(namespace, "new", image, pull="Always")
+    installed.cluster.wait_ready(namespace, "pod/new")
+    until(lambda: "no-evil" in refusal(installed, namespace, f"{installed.host}/team/evil:1"))
+
+
+def test_every_pull_during_an_upgrade_ends_well(installed: Installation) -> None:
+    """A client that is cut off tries again, as containerd and docker do, and has the whole image in the end."""
+    installed.push("team/upgraded")
+    ended = threading.Event()
+    pulls: list[bool] = []
+
+    env = installed.box.environment()
+
+    def pulled(archive: Path) -> bool:
+        argv = (tool("crane"), "pull", "--insecure", f"{installed.host}/team/upgraded:1", archive)
+        return subprocess.run(argv, env=env, capture_output=True, check=False).returncode == 0
+
+    def pull(number: int) -> None:
+        archive = installed.box.home / f"pulled-{number}.tar"
+        while not ended.is_set():
+            pulls.append(settles(lambda: pulled(archive), 60))
+
+    threads = [threading.Thread(target=pull, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        installed.helm.upgrade(installed.values(podAnnotations={"changed": "yes"}))
+        installed.wait_ready()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert len(pulls) >= len(threads)
+    assert all(pulls)
+
+
+# What Trow is allowed, counted
+
+
+def allowed(cluster: NodeCluster, namespace: str) -> set[tuple[str, str, str]]:
+    """Group, resource and verb of all that the chart grants to Trow's own ServiceAccount."""
+    granted = set()
+    roles = json.loads(cluster.kubectl("get", f"clusterrole/{namespace}-trow-admission", "--output=json"))["rules"]
+    roles += json.loads(cluster.kubectl("get", "roles", f"--namespace={namespace}", "--output=json"))["items"][0][
+        "rules"
+    ]
+    for rule in roles:
+        granted |= {
+            (group, resource, verb)
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+    return granted
+
+
+# What no test of this file brings about, and why Trow has it.
+SELDOM: Final = {
+    ("wgpolicyk8s.io", "policyreports", "create"): "this cluster has no such kind",
+    ("wgpolicyk8s.io", "policyreports", "patch"): "the same",
+    ("wgpolicyk8s.io", "policyreports", "delete"): "the same",
+    ("", "secrets", "patch"): "a certificate is renewed after weeks",
+    ("policy.trow.io", "policyexceptions/status", "patch"): "nobody asks for an exception here",
+}
+
+
+def test_nothing_that_trow_needs_is_forbidden_and_nothing_that_it_has_is_unused(installed: Installation) -> None:
+    asked: set[tuple[str, str, str]] = set()
+    forbidden = []
+    mine = f"system:serviceaccount:{installed.namespace}:trow"
+    for line in installed.cluster.audit_lines():
+        if line["user"]["username"] != mine or "objectRef" not in line:
+            continue
+        about = line["objectRef"]
+        resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource", ""))))
+        asked.add((about.get("apiGroup", ""), resource, line["verb"]))
+        if line["responseStatus"]["code"] == HTTPStatus.CREATED:  # a patch that creates needs both
+            asked.add((about.get("apiGroup", ""), resource, "create"))
+        if line["responseStatus"]["code"] == HTTPStatus.FORBIDDEN and HERE not in line["responseStatus"]["message"]:
+            forbidden.append((line["verb"], line["requestURI"], line["responseStatus"]["message"]))
+    assert forbidden == []
+    unused = allowed(installed.cluster, installed.namespace) - asked - SELDOM.keys()
+    assert unused == set()
+
+
+# Away again
+
+
+def test_uninstall_alone_leaves_nothing_and_pods_start(installed: Installation, namespace: str) -> None:
+    """What Trow wrote goes with the release, by the cluster's garbage collector."""
+    installed.helm.run("uninstall", "trow")
+    until(lambda: not installed.left(), 60)
+    installed.cluster.run_pod(namespace, "free", BUSYBOX)
+    installed.cluster.wait_ready(namespace, "pod/free")
+
+
+def test_helm_3_installs_upgrades_rolls_back_and_uninstalls(
+    nodes: NodeCluster, installed: Installation, namespace: str, tmp_path: Path
+) -> None:
+    """After the tests above have taken away what Helm 4 installed."""
+    installed.uninstall()
+    third = guarded("helm3", nodes, tmp_path)
+    image = third.push("team/app")
+    third.helm.upgrade(third.values(podAnnotations={"changed": "yes"}))
+    third.wait_ready()
+    third.helm.run("rollback", "trow", "1")
+    third.wait_ready()
+    nodes.run_pod(namespace, "app", image, pull="Always")
+    nodes.wait_ready(namespace, "pod/app")
+    third.helm.run("uninstall", "trow")
+    until(lambda: not third.left(), 60)
+    nodes.run_pod(namespace, "free", BUSYBOX)
+    nodes.wait_ready(namespace, "pod/free")
