@@ -2349,6 +2349,7 @@ data:
       excluded_namespaces:
       - kube-system
       - '@NAMESPACE@'
+      owner: trow-admission
       policies: true
       registries:
       - '@HOST@'
@@ -2788,6 +2789,14 @@ rules:
   - get
   - patch
   - create
+- apiGroups:
+  - rbac.authorization.k8s.io
+  resourceNames:
+  - trow-admission
+  resources:
+  - clusterroles
+  verbs:
+  - get
 - apiGroups:
   - ''
   resources:
