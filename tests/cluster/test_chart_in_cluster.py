@@ -36,7 +36,7 @@ POLICY: Final[Mapping[str, Any]] = {
         "require": {"forbidPullPolicyNever": True},
     },
 }
-PINNING: Final = {"apiVersion": "policy.trow.io/v1alpha1", "kind": "ImagePolicy", "metadata": {"name": "pinned"}}
+OWN_POLICY: Final = {"apiVersion": "policy.trow.io/v1alpha1", "kind": "ImagePolicy", "metadata": {"name": "own"}}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,29 @@ def refusal(installed: Installation, namespace: str, image: str) -> str:
     return installed.cluster.run_pod(namespace, "tried", image, check=False)
 
 
+def own_policy(installed: Installation, namespace: str, **spec: object) -> None:
+    """Let a namespace have a policy of its own."""
+    policy = {**OWN_POLICY, "spec": {"default": "Allow", **spec}}
+    installed.cluster.kubectl("create", "--filename=-", f"--namespace={namespace}", input=json.dumps(policy))
+
+
+def refused_by_webhook(installed: Installation, namespace: str) -> None:
+    """Try an image that is not there, which only Trow knows, until it is refused and a Deployment's Event says why."""
+    own_policy(installed, namespace, require={"exists": True})
+    there = f"--namespace={namespace}"
+
+    def refused() -> bool:  # a new webhook takes the API server a moment
+        installed.cluster.kubectl("delete", "pod/tried", f"--namespace={namespace}", "--ignore-not-found", "--now")
+        return "admission webhook" in refusal(installed, namespace, f"{installed.host}/team/none:1")
+
+    until(refused)
+    installed.cluster.kubectl("create", "deployment", "none", f"--image={installed.host}/team/none:1", there)
+    mine = "--output=jsonpath={.items[?(@.source.component=='trow')].message}"
+    events = ("get", "events", there, mine)
+    until(lambda: "team/none:1" in installed.cluster.kubectl(*events))
+    installed.cluster.kubectl("delete", "imagepolicy/own", "deployment/none", there)
+
+
 def image_of(installed: Installation, namespace: str, pod: str) -> str:
     path = "--output=jsonpath={.spec.containers[0].image}"
     return installed.cluster.kubectl("get", f"pod/{pod}", f"--namespace={namespace}", path)
@@ -93,8 +116,7 @@ def test_the_test_of_the_release_succeeds(installed: Installation) -> None:
 
 def test_a_tag_is_pinned_by_webhook(installed: Installation, namespace: str) -> None:
     image = installed.push("team/pinned")
-    policy = {**PINNING, "spec": {"default": "Allow", "mutate": {"pinDigests": True}}}
-    installed.cluster.kubectl("create", "--filename=-", f"--namespace={namespace}", input=json.dumps(policy))
+    own_policy(installed, namespace, mutate={"pinDigests": True})
 
     def pinned() -> bool:  # a new webhook takes the API server a moment
         installed.cluster.kubectl("delete", "pod/app", f"--namespace={namespace}", "--ignore-not-found", "--now")
@@ -103,7 +125,11 @@ def test_a_tag_is_pinned_by_webhook(installed: Installation, namespace: str) -> 
 
     until(pinned)
     installed.cluster.wait_ready(namespace, "pod/app")
-    installed.cluster.kubectl("delete", "imagepolicy/pinned", f"--namespace={namespace}")
+    installed.cluster.kubectl("delete", "imagepolicy/own", f"--namespace={namespace}")
+
+
+def test_an_image_that_is_not_there_is_refused_by_webhook(installed: Installation, namespace: str) -> None:
+    refused_by_webhook(installed, namespace)
 
 
 def test_a_denied_image_is_refused_by_name_while_trow_does_not_run(installed: Installation, namespace: str) -> None:
@@ -228,23 +254,33 @@ SELDOM: Final = {
 }
 
 
-def test_nothing_that_trow_needs_is_forbidden_and_nothing_that_it_has_is_unused(installed: Installation) -> None:
+def asked_for(installed: Installation) -> tuple[set[tuple[str, str, str]], list[str]]:
+    """What Trow has asked the API server for, and what it was refused for want of a right."""
     asked: set[tuple[str, str, str]] = set()
     forbidden = []
     mine = f"system:serviceaccount:{installed.namespace}:trow"
     for line in installed.cluster.audit_lines():
         if line["user"]["username"] != mine or "objectRef" not in line:
             continue
-        about = line["objectRef"]
+        about, status = line["objectRef"], line["responseStatus"]
         resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource", ""))))
         asked.add((about.get("apiGroup", ""), resource, line["verb"]))
-        if line["responseStatus"]["code"] == HTTPStatus.CREATED:  # a patch that creates needs both
+        if status["code"] == HTTPStatus.CREATED:  # a patch that creates needs both
             asked.add((about.get("apiGroup", ""), resource, "create"))
-        if line["responseStatus"]["code"] == HTTPStatus.FORBIDDEN and HERE not in line["responseStatus"]["message"]:
-            forbidden.append((line["verb"], line["requestURI"], line["responseStatus"]["message"]))
+        if status["code"] == HTTPStatus.FORBIDDEN and HERE not in status["message"]:
+            forbidden.append(f"{line['verb']} {line['requestURI']}: {status['message']}")
+    return asked, forbidden
+
+
+def test_nothing_that_trow_needs_is_forbidden_and_nothing_that_it_has_is_unused(
+    installed: Installation, namespace: str
+) -> None:
+    refused_by_webhook(installed, namespace)
+    wanted = allowed(installed.cluster, installed.namespace) - SELDOM.keys()
+    settles(lambda: wanted <= asked_for(installed)[0], 30)
+    asked, forbidden = asked_for(installed)
     assert forbidden == []
-    unused = allowed(installed.cluster, installed.namespace) - asked - SELDOM.keys()
-    assert unused == set()
+    assert wanted - asked == set()
 
 
 # Away again
