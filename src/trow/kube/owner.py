@@ -31,7 +31,7 @@ class Owner:
         self._name = name
 
     async def references(self) -> Sequence[Manifest]:
-        """The ``ownerReferences`` of what is written now. It is looked up each time: a role that is deleted and made again is another one.
+        """The ``ownerReferences`` of what is written now: of a role that was made again, if it was.
 
         Raises:
             KubeRefused: Trow may not get it.
