@@ -562,28 +562,26 @@ def test_clocks_of_nodes(patient: Patient, node: str, ahead: int, said: str) -> 
         fine(found, "cluster-clock")
 
 
-def test_what_agents_of_nodes_say(patient: Patient) -> None:
+def agent(patient: Patient, node: str, said: str, pull: Any) -> None:
+    """The Pod of a node agent, as its kubelet writes its status."""
+    common = {"image": "", "imageID": "", "ready": True, "restartCount": 1}
+    ended = {"terminated": {"exitCode": 0, "message": said, "finishedAt": "2026-01-01T00:00:00Z"}}
+    statuses = [{"name": "agent", "lastState": ended, **common}, {"name": "pull-check", "state": pull, **common}]
+    labels = {"app.kubernetes.io/component": "node-agent"}
+    patient.pod("agent", f"{HOST}/trow-node-agent:1", {"containerStatuses": statuses}, labels, nodeName=node)
+
+
+def test_what_agents_of_nodes_say(patient: Patient, node: str) -> None:
     assert "no node agent is installed" in unchecked(patient.examined("nodes"), "nodes")
-    lines = (
-        "runtime: ready: containerd 2.4.2\ncredentials: blocked: the kubelet runs with an older config; fix: restart it"
-    )
-    for words, check in ((lines, "problem"), (lines.splitlines()[0], "fine")):
-        ended = {"exitCode": 0, "message": words}
-        status = {
-            "name": "app",
-            "lastState": {"terminated": ended},
-            "image": "",
-            "imageID": "",
-            "ready": True,
-            "restartCount": 1,
-        }
-        patient.pod("agent", f"{HOST}/trow-node-agent:1", {"containerStatuses": [status]}, nodeName="node-7")
-        found = patient.examined("nodes")
-        if check == "problem":
-            assert problem(found, "nodes").where == "node node-7"
-            assert problem(found, "nodes").fix == "restart it"
-        else:
-            assert fine(found, "nodes").what == "agents of 1 nodes are content"
+    running = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+    agent(patient, node, "runtime: ready: containerd 2.4.2", running)
+    assert fine(patient.examined("nodes"), "nodes").what == "can pull, as of 2026-01-01T00:00:00Z"
+    agent(patient, node, "credentials: blocked: the kubelet runs with an older config; fix: restart it", running)
+    found = problem(patient.examined("nodes"), "nodes")
+    assert (found.where, found.fix) == (f"node {node}", "restart it")
+    refused = {"waiting": {"reason": "ErrImagePull", "message": "dial tcp 10.0.0.7:80: connect: connection refused"}}
+    agent(patient, node, "runtime: ready: containerd 2.4.2", refused)
+    assert "cannot pull: dial tcp 10.0.0.7:80" in problem(patient.examined("nodes"), "nodes").what
 
 
 # ---- how Trow is set up, read from the cluster

@@ -155,7 +155,7 @@ CHECKS: Final = (
         "may nodes ask for tokens that Trow takes (credential provider)?",
         of(cluster.audience, cluster.judge_audience),
     ),
-    Check("nodes", "what do the node agents say?", of(nodes.agents, nodes.judge_agents)),
+    Check("nodes", "can each node pull, as its agent and the kubelet say?", of(nodes.agents, nodes.judge_agents)),
     Check("node-port", "does the registry answer at the port of each node?", _node_ports),
     Check("cluster-clock", "have the API server and the nodes the same time?", _cluster_clock),
 )

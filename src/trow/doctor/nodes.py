@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trow.controllers.nodes import readiness
 from trow.doctor.endpoint import clock, reason
 from trow.doctor.findings import NotCheckedError, ok, problem, unchecked
 from trow.doctor.place import CONNECT_SECONDS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from trow.controllers.nodes import NodeReadiness
     from trow.doctor.findings import Finding
     from trow.doctor.place import Place
     from trow.kube.objects import Manifest
@@ -325,57 +327,28 @@ def judge_node_clocks(found: Iterable[NodeClock]) -> Iterable[Finding]:
             yield clock("the node", each.node, each.ahead, "the API server", _LEASE_SECONDS)
 
 
-# ---- what the node agent says (deploy/nodes/trow-node-agent)
+# ---- what the node agents say, as `trow nodes` shows it
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One line of an agent: ``AREA: STATE: TEXT``, with ``; fix: TEXT`` behind what is blocked."""
-
-    node: str
-    area: str
-    blocked: bool
-    text: str
-    fix: str
+async def agents(place: Place) -> Sequence[NodeReadiness]:
+    """Whether each node can pull."""
+    return readiness(await place.listed("/api/v1/nodes"), await place.pods())
 
 
-async def agents(place: Place) -> Sequence[Report]:
-    """What the agents of all nodes have said last; nothing where none is installed."""
-    found = []
-    for pod in await place.pods():
-        spec, status = mapping(pod.get("spec")), mapping(pod.get("status"))
-        if any(_AGENT in text(mapping(each).get("image")) for each in listing(spec.get("containers"))):
-            said = [line for each in _terminated(status) for line in text(each.get("message")).splitlines()]
-            found += [report for line in said if (report := _report(text(spec.get("nodeName")), line))]
-    return found
-
-
-_AGENT: Final = "trow-node-agent"
-
-
-def _terminated(status: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
-    """The last words of the first container that has any: it says again what the one before it has said."""
-    for key in ("containerStatuses", "initContainerStatuses"):
-        for each in map(mapping, listing(status.get(key))):
-            ended = [mapping(mapping(each.get(state)).get("terminated")) for state in ("state", "lastState")]
-            if said := next((one for one in ended if one.get("message")), None):
-                return [said]
-    return []
-
-
-def _report(node: str, line: str) -> Report | None:
-    area, _, rest = line.strip().partition(": ")
-    state, _, said = rest.partition(": ")
-    what, _, fix = said.partition("; fix: ")
-    return Report(node, area, state == "blocked", what, fix) if state in ("ready", "blocked", "off") else None
-
-
-def judge_agents(found: Sequence[Report]) -> Iterable[Finding]:
+def judge_agents(found: Sequence[NodeReadiness]) -> Iterable[Finding]:
     """Is every node ready to pull?"""
-    if not found:
+    if not any(each.agent or each.can_pull != "unknown" for each in found):
         raise NotCheckedError("no node agent is installed (nodes.enabled of the chart)")
-    blocked = [each for each in found if each.blocked]
-    for each in blocked:
-        yield problem(f"{each.area}: {each.text}", f"node {each.node}", each.fix)
-    if not blocked:
-        yield ok(f"agents of {len({each.node for each in found})} nodes are content")
+    for each in found:
+        where = f"node {each.node}"
+        blocked = [line.partition("; fix: ") for line in each.agent if ": blocked: " in line]
+        if each.can_pull == "no":
+            yield problem(
+                f"cannot pull: {each.reason}", where, each.fix or "kubectl get pods --all-namespaces; trow nodes"
+            )
+        for what, _, fix in blocked if each.can_pull != "no" else ():
+            yield problem(what, where, fix)
+        if each.can_pull == "unknown" and not blocked:
+            yield unchecked(f"it is not known whether it can pull: {each.reason}", where)
+        if each.can_pull == "yes" and not blocked:
+            yield ok(f"can pull, as of {each.checked}", where)
