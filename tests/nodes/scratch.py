@@ -18,6 +18,9 @@ SCRIPTS: Final = Path(__file__).parents[2] / "deploy" / "nodes"
 SHELLS: Final = ("dash", "bash", "busybox")
 HOST: Final = "registry.example.com:5000"
 CERTS: Final = "/etc/containerd/certs.d"
+IMAGES: Final = '[plugins."io.containerd.cri.v1.images".registry]'
+ONE: Final = f'version = 3\n{IMAGES}\nconfig_path = "{CERTS}"\n'
+HOSTS: Final = f"{CERTS}/{HOST}/hosts.toml"
 _SECONDS: Final = 60
 
 

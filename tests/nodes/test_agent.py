@@ -13,17 +13,14 @@ import pytest
 import trustme
 import yaml
 
-from nodes.scratch import CERTS, HOST, SHELLS, Node, place, providers, states
+from nodes.scratch import CERTS, HOST, HOSTS, IMAGES, ONE, SHELLS, Node, place, providers, states
 from support.waiting import until
 from tools.find import tool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-IMAGES: Final = '[plugins."io.containerd.cri.v1.images".registry]'
 CRI: Final = '[plugins."io.containerd.grpc.v1.cri".registry]'
-ONE: Final = f'version = 3\n{IMAGES}\nconfig_path = "{CERTS}"\n'
-HOSTS: Final = f"{CERTS}/{HOST}/hosts.toml"
 PROVIDER: Final = "trow-credential-provider"
 CONFIG: Final = "/etc/kubernetes/image-credential-provider/config.yaml"
 BIN: Final = "/etc/kubernetes/image-credential-provider/bin"

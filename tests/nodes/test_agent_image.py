@@ -13,8 +13,7 @@ from deploy.image.__main__ import cache
 from deploy.image.agent import APPLETS, build_agent
 from deploy.image.build import MACHINES
 
-from nodes.scratch import Node
-from nodes.test_agent import HOSTS, ONE
+from nodes.scratch import HOSTS, ONE, Node
 from tools.find import search_path
 
 if TYPE_CHECKING:
