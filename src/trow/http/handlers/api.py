@@ -110,7 +110,7 @@ class Api:
     async def nodes(self, request: Request) -> Response:
         """Which node of the cluster can pull, since when, and if not, why."""
         if self._nodes is None:
-            raise RequestInvalid("the namespace of the node agents is not known; set kubernetes.node_agents to it")
+            raise RequestInvalid("this registry knows no node agents; set kubernetes.node_agents to their namespace")
         async with self._lists.turn(request):
             found = await self._nodes.read()
         self._recorder.listed(request, "nodes")
