@@ -34,7 +34,9 @@ def test_the_package_holds_every_file_of_the_program(installed: Path) -> None:
     def files(folder: Path) -> set[str]:
         return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix not in {".pyc", ""}}
 
-    assert files(ROOT / "src" / "trow") == files(installed / "trow")
+    assert files(ROOT / "src" / "trow") | {"cli/quick-install.sh"} == files(installed / "trow")
+    script = ROOT / "deploy" / "quick-install" / "install.sh"
+    assert (installed / "trow" / "cli" / "quick-install.sh").read_bytes() == script.read_bytes()
 
 
 def test_the_installed_program_serves(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,9 @@ def test_zot_3982_no_code_and_no_setting_switches_verification_off() -> None:
     assert not [key for key in SETTINGS if "insecure" in key or "verify" in key]
     for path, module in sources():
         names = {node.attr for node in ast.walk(module) if isinstance(node, ast.Attribute)}
-        assert "CERT_NONE" not in names, path
+        assert "CERT_NONE" not in names or path.name == "handshake.py", path  # the doctor's looks, without secrets
+        imported = {alias.name for node in ast.walk(module) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert "trusting_all" not in imported or path.parent.name == "doctor", path
         keywords = [node for node in ast.walk(module) if isinstance(node, ast.keyword)]
         for keyword in keywords:
             if keyword.arg in {"ssl", "verify", "verify_ssl", "check_hostname"}:

@@ -54,6 +54,7 @@ MISTAKES: Final = [
     ["audit", "verify"], ["audit", "verify", "--file", "missing"], ["audit", "verify", "--public-key", "missing"],
     ["audit", "verify", "--anchor", "x"], ["audit", "who-runs", "x"], ["audit", "anchor"],
     ["fsck"], ["fsck", "--data-dir", "file"], ["recover"], ["recover", "--data-dir", "folder"],
+    ["doctor", "--ca-file", "missing"], ["doctor", "--config", "bad.yaml"], ["nodes", "--kubeconfig", "missing"],
     ["quick-install", "now"], ["quick-install", "--imag", "x"],
     ["completion"], ["completion", "ksh"], ["version", "x"], ["help", "x"], ["help", "--x"],
 ]  # fmt: skip

@@ -14,8 +14,8 @@ from trow.app.admission import admission_of
 from trow.app.audit import audit_of
 from trow.app.http import access_of, routes_of
 from trow.app.identity import identities_of
+from trow.app.kubernetes import node_reader_of
 from trow.app.listeners import ClientTls, Webhooks
-from trow.app.nodes import node_reader_of
 from trow.app.registry import registry_of
 from trow.app.stores import stores_of
 from trow.http.accesslog import AccessLog
@@ -96,7 +96,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
             checks["webhooks"] = webhook_listener.check
 
         access = access_of(config, registry, identities, audit)
-        nodes = await enter(node_reader_of(config, metrics))
+        nodes = await enter(node_reader_of(config.kubernetes, metrics))
         routes = routes_of(config, access, registry, identities, audit, admission, nodes, Operations(checks, metrics))
         room = capacity_of(config)
         connections = Connections(room.places, DOWNLOAD_BYTES, room.work)

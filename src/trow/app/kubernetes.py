@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from trow.config.schema import Kubernetes
+    from trow.controllers.nodes import NodeReader
+    from trow.http.metrics import Metrics
     from trow.kube.client import KubeClient
 
 
@@ -38,3 +40,16 @@ async def client_of(
         yield client
     finally:
         await client.close()
+
+
+@contextlib.asynccontextmanager
+async def node_reader_of(settings: Kubernetes, metrics: Metrics) -> AsyncIterator[NodeReader | None]:
+    """What reads which nodes can pull; None where no namespace of node agents is set. Raises AccessError."""
+    if settings.node_agents is None:
+        yield None
+        return
+    from trow.controllers.nodes import NodeReader  # noqa: PLC0415
+    from trow.kube.objects import Objects  # noqa: PLC0415
+
+    async with client_of(settings, metrics.kubernetes) as client:
+        yield NodeReader(Objects(client), settings.node_agents)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from trow.app.nodes import NodeReadiness
     from trow.cli.parser import Commands
+    from trow.doctor.readiness import NodeReadiness
 
 EPILOG: Final = """\
 exit code: 0 every node can pull, 1 one cannot, 2 it is not known of one; 1 wins over 2
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from trow.app import nodes_of_cluster  # noqa: PLC0415 - the client is loaded only when it is needed
+    from trow.doctor.readiness import nodes_of_cluster  # noqa: PLC0415 - the client is loaded only when it is needed
 
     try:
         nodes = nodes_of_cluster(args.kubeconfig, args.context, args.namespace)

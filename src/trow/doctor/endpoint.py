@@ -111,7 +111,7 @@ async def look_at(url: str, ca_file: Path | None) -> Endpoint:
     answer = secure or plain
     challenge = answer.headers.get("WWW-Authenticate", "") if answer else ""
     realm = _REALM.search(challenge) if challenge.lower().startswith("bearer ") else None
-    trouble = await _trouble(realm[1]) if realm else ""
+    trouble = await _realm_trouble(realm[1]) if realm else ""
     return Endpoint(
         url, time.time(), addresses, "", shown, why, plain is not None, answer, realm[1] if realm else "", trouble
     )
@@ -146,7 +146,7 @@ async def _get(url: str) -> Answer | None:
         return None
 
 
-async def _trouble(url: str) -> str:
+async def _realm_trouble(url: str) -> str:
     try:
         async with HttpClient(trusting_all(), connect_seconds=CONNECT_SECONDS) as client:
             answer = await client.request("GET", url, seconds=CONNECT_SECONDS, most_bytes=_MOST_BYTES)

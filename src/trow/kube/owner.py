@@ -42,8 +42,8 @@ class Owner:
         found = await self._objects.get(f"/apis/{_GROUP}/clusterroles/{self._name}")
         if found is None:
             raise Unavailable(
-                f"there is no ClusterRole {self._name}, which is to own what Trow writes (admission.owner); create it,"
-                " or set another one, or none"
+                f"Kubernetes has no ClusterRole {self._name}, which is to own what Trow writes (admission.owner);"
+                " create it, or set another one, or none"
             )
         return [{"apiVersion": _GROUP, "kind": "ClusterRole", "name": self._name, "uid": metadata(found)["uid"]}]
 

@@ -220,6 +220,7 @@ NEW: Final = {
     "listen.public_url": ("https://registry.example.com/", "https://registry.example.com"),
     "listen.trusted_proxies": ("10.0.0.0/8, fd00::/8", ("10.0.0.0/8", "fd00::/8")),
     "auth.users_file": ("FILE", Path("FILE")),
+    "kubernetes.node_agents": ("trow", "trow"),
     "auth.anonymous": ("none", "none"),
     "auth.allow_anonymous_push": ("true", True),
     "auth.challenge": ("basic", "basic"),
