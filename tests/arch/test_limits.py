@@ -18,6 +18,9 @@ from trow.config import SETTINGS, yaml_text
 from trow.controllers import policies, webhooks
 from trow.controllers import status as statuses
 from trow.controllers import vap as compiled
+from trow.doctor import nodes as doctor_nodes
+from trow.doctor import place as doctor_place
+from trow.doctor import pulls as doctor_pulls
 from trow.http import capacity, dispatch, metrics, request, response, server
 from trow.http.handlers import admission, lists, manifests, token
 from trow.identity import authenticator, oidc_keys, rbac, rule_decisions, throttle, users
@@ -158,6 +161,9 @@ FIXED: Final = {
     "lines about TLS handshakes that failed": (repeated.MOST_COUNTED, repeated.REPEATED_SECONDS),
     "lines about a failure that goes on, such as a server that is away": (failures.SECONDS_BETWEEN_REASONS,),
     "lines of a log that wait": (lines.MOST_WAITING_BYTES,),
+    "a check of `trow doctor`": (doctor_place.SECONDS, doctor_place.CONNECT_SECONDS),
+    "nodes whose ports `trow doctor` tries": (doctor_nodes._MOST_NODES,),
+    "Secrets that `trow doctor` reads": (doctor_pulls._MOST_SECRETS,),
 }
 # Settings that bound what others can make grow, by the words in their names.
 BOUNDING: Final = re.compile(
