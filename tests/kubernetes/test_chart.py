@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from deploy.helm.sources import FILES
 
 from support.cluster import Cluster, write_pair
 from support.helm import Helm
+from support.nodes import storage_class
 from support.waiting import until
 from tools.versions import KUBERNETES
 from trow import config
@@ -79,8 +81,9 @@ FOREIGN: Final[Mapping[str, tuple[Mapping[str, Any], set[str]]]] = {
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane without Trow's kinds, and without what other tests create."""
+    """A control plane without Trow's kinds, and without what other tests create; claims find a class of volumes."""
     with Cluster.start(tmp_path_factory.mktemp("chart")) as cluster:
+        cluster.apply(json.dumps(storage_class()))
         yield cluster
 
 

@@ -24,13 +24,24 @@ SECONDS: Final = 60
 
 
 class Helm:
-    """A Helm, the namespace that it works in, and the cluster of that; none where it only renders."""
+    """A Helm, the namespace that it works in, and the cluster of that; none where it only renders.
 
-    def __init__(self, name: str, folder: Path, namespace: str = "registry", cluster: Cluster | None = None) -> None:
+    With a kubeconfig it is that of somebody who is not the cluster's administrator.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        namespace: str = "registry",
+        cluster: Cluster | None = None,
+        kubeconfig: Path | None = None,
+    ) -> None:
         self.name = name
         self.namespace = namespace
         self._folder = folder
         self._cluster = cluster
+        self._kubeconfig = kubeconfig or (cluster.kubeconfig if cluster else None)
 
     def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         done = self.ask(*arguments, values=values)
@@ -41,12 +52,25 @@ class Helm:
         argv = [str(tool(self.name)), *arguments, "--namespace", self.namespace]
         if values is not None:
             argv += ["--values", "-"]
-        settings = environment(self._folder)
-        if self._cluster is not None:
-            settings["KUBECONFIG"] = str(self._cluster.kubeconfig)
         return subprocess.run(
-            argv, input=json.dumps(values), env=settings, capture_output=True, text=True, check=False, timeout=SECONDS
+            argv,
+            input=json.dumps(values),
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
+
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start one, which the caller ends."""
+        argv = [str(tool(self.name)), *arguments, "--namespace", self.namespace]
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(argv, env=self._environment(), stdin=quiet, stdout=quiet, stderr=quiet)
+
+    def _environment(self) -> dict[str, str]:
+        known = {"KUBECONFIG": str(self._kubeconfig)} if self._kubeconfig else {}
+        return environment(self._folder) | known
 
     def rendered(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         text = self.run("template", "trow", str(CHART), "--kube-version", KUBERNETES, values=values)
