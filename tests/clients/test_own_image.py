@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ import trow
 from clients.box import Box
 from factories import digest_of
 from support.client import WireClient
+from support.machine import Machine
+from support.pages import ROOT
+from support.reader import Reader, steps
+from support.tutorial import serving
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -217,3 +222,50 @@ def test_its_python_takes_no_module_from_where_it_runs(image: str, podman: Podma
     tmp_path.chmod(0o755)
     flags = (*CONFINED, f"--volume={tmp_path}:/work:ro", "--workdir=/work", "--env=PYTHONPATH=/work")
     assert f"trow    {trow.__version__}" in podman.run("run", "--rm", *flags, image, "version")
+
+
+# The page about installing
+
+INSTALL: Final = ROOT / "docs" / "how-to" / "install.md"
+ELSEWHERE: Final = "registry.example.com"
+# Both are the runtime's, and of a machine that is set up for podman.
+CONTAINERS: Final = {
+    "containers.conf": SETTINGS,
+    "policy.json": '{"default": [{"type": "insecureAcceptAnything"}]}',
+    "registries.conf": f'[[registry]]\nlocation = "{ELSEWHERE}"\ninsecure = true\n',
+    "storage.conf": '[storage]\ndriver = "vfs"\nrunroot = "/run/containers"\ngraphroot = "/var/lib/containers"\n',
+}
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Machine]:
+    """A machine with podman, which knows a registry by a name that it has over plain HTTP."""
+    with Machine.start("laptop", tmp_path / "laptop") as machine:
+        machine.path("/var/tmp").mkdir()
+        machine.path("/etc/containers").mkdir()
+        for name, text in CONTAINERS.items():
+            (machine.path("/etc/containers") / name).write_text(text, encoding="utf-8")
+        with machine.path("/etc/hosts").open("a", encoding="utf-8") as hosts:
+            hosts.write(f"127.0.0.1 {ELSEWHERE}\n")
+        yield machine
+    shutil.rmtree(tmp_path / "laptop" / "var", ignore_errors=True)  # unpacked images; pytest keeps folders
+
+
+def test_the_page_about_containers_is_followed(layout: Layout, laptop: Machine, tmp_path: Path) -> None:
+    """As it stands, where `make image` has made the layout."""
+    clone = tmp_path / "clone"
+    (clone / "dist").mkdir(parents=True)
+    (clone / "dist" / "image").symlink_to(layout.folder)
+    followed = [step for step in steps(INSTALL) if "image" in step[0].words]
+    with (
+        serving(laptop, tmp_path / "other", f"--public-url=http://{ELSEWHERE}", port=80),
+        Reader(clone, "podman", "skopeo", place=laptop.command) as reader,
+    ):
+        try:
+            for block, shown in followed:
+                reader.follow(block, shown)
+            pushed = f"docker://{ELSEWHERE}/trow:{trow.__version__}"
+            assert laptop.run("skopeo", "inspect", "--format={{.Digest}}", pushed).strip() == layout.built.digest
+        finally:
+            laptop.run("podman", "rm", "--force", "--volumes", "trow")
+    assert "podman run" in "".join(block.code for block, _shown in followed)

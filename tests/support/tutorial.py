@@ -72,17 +72,23 @@ def _replaced(text: str, words: Mapping[str, str]) -> str:
 @contextlib.contextmanager
 def _other_registry(machine: Machine, folder: Path) -> Iterator[str]:
     """What an image that sleeps is called there."""
+    with serving(machine, folder) as host:
+        image = f"{host}/pause:3.10"
+        machine.run(str(tool("crane")), "push", str(busybox(folder)), image)
+        yield image
+
+
+@contextlib.contextmanager
+def serving(machine: Machine, folder: Path, *more: str, port: int = 0) -> Iterator[str]:
+    """A registry on a machine's loopback; host and port."""
     folder.mkdir()
-    flags = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder / "data"))
+    flags = ("--host", "127.0.0.1", "--port", str(port), "--data-dir", str(folder / "data"), *more)
     log = folder / "log"
     with log.open("wb") as output:
         argv = machine.command(sys.executable, "-m", "trow", "serve", *flags)
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=output, encoding="utf-8")
     try:
-        host = listeners(process, log)[0].partition("://")[2]
-        image = f"{host}/pause:3.10"
-        machine.run(str(tool("crane")), "push", str(busybox(folder)), image)
-        yield image
+        yield listeners(process, log)[0].partition("://")[2]
     finally:
         process.terminate()
         process.wait()
