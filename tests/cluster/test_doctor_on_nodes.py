@@ -9,7 +9,7 @@ import pytest
 from support.doctor import examined, fine, problem
 from support.nodes import BUSYBOX
 from support.waiting import until
-from trow.doctor.findings import Status
+from trow.doctor.findings import DiagnosisStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_ports_and_clocks_of_nodes_that_are_well(node_cluster: NodeCluster, name
     node_cluster.kubectl("expose", "pod/web", "--port=80", "--target-port=8080", "--type=NodePort", there)
     given = {"kubeconfig": node_cluster.kubeconfig, "namespace": namespace}
     # kube-proxy learns of a Service a moment after it is made.
-    until(lambda: examined("node-port", **given)[0].status is Status.OK)
+    until(lambda: examined("node-port", **given)[0].status is DiagnosisStatus.OK)
     found = examined("node-port", "cluster-clock", **given)
     assert fine(found, "node-port").what == f"answers on {len(node_cluster.nodes)} nodes"
     fine(found, "cluster-clock")

@@ -15,7 +15,7 @@ import pytest
 
 from support.server import Trow
 from trow.identity import htpasswd
-from trow.identity.htpasswd import User
+from trow.identity.htpasswd import PasswordUser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trow]:
     folder = tmp_path_factory.mktemp("flooded")
     users = folder / "users"
     pairs = [KNOWN, *(pair for group in PASSWORDS.values() for pair in group.items())]
-    lines = [User(name, htpasswd.hash_password(password)).line() for name, password in pairs]
+    lines = [PasswordUser(name, htpasswd.hash_password(password)).line() for name, password in pairs]
     users.write_text("\n".join([*lines, ""]), "utf-8")
     users.chmod(0o600)
     rule = {"users": ["*"], "repositories": ["**"], "actions": ["pull"]}

@@ -18,14 +18,14 @@ from support.home import KINDS, Home
 from support.policies import CLUSTER_POLICY, EXCEPTIONS, document, install_crds, policy
 from support.waiting import settles, until
 from trow.config import load
-from trow.doctor.findings import Status
+from trow.doctor.findings import DiagnosisStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from support.cluster import Cluster
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
 
 HOST: Final = "registry.example.com"
 FINGERPRINTED: Final = "validatingadmissionpolicy/trow-policy-exceptions"
@@ -40,7 +40,7 @@ class Patient:
         self.folder = folder
         self.settings: dict[str, Any] = {}
 
-    def examined(self, *names: str, **options: Any) -> Sequence[Finding]:
+    def examined(self, *names: str, **options: Any) -> Sequence[Diagnosis]:
         if self.settings:
             (self.folder / "set.yaml").write_text(json.dumps(self.settings), "utf-8")
             options["config"] = load(self.folder / "set.yaml", {}, {})
@@ -253,7 +253,7 @@ def home(cluster: Cluster, crds: None, namespace: str, tmp_path: Path) -> Iterat
         cluster.kubectl("delete", KINDS[0], "old-trow", "--ignore-not-found")
 
 
-def look(home: Home, *names: str) -> Sequence[Finding]:
+def look(home: Home, *names: str) -> Sequence[Diagnosis]:
     """As the Trow of that home is set up."""
     config = load(home.folder / "trow" / "trow.yaml", {}, {})
     return examined(*names, kubeconfig=home.cluster.kubeconfig, namespace=home.place, config=config)
@@ -302,7 +302,7 @@ def test_webhooks_that_were_never_written(home: Home) -> None:
     home.cluster.kubectl("delete", *KINDS[:1], "trow", "--ignore-not-found")
     home.cluster.kubectl("delete", *KINDS[1:], "trow", "--ignore-not-found")
     assert "there are no webhooks" in problem(look(home, "webhooks"), "webhooks").what
-    found = until(lambda: [each for each in look(home, "reach") if each.status is Status.PROBLEM])
+    found = until(lambda: [each for each in look(home, "reach") if each.status is DiagnosisStatus.PROBLEM])
     assert "does not ask Trow about its probe" in found[0].what
 
 
@@ -467,7 +467,7 @@ def test_pull_secrets(patient: Patient, node: str) -> None:
     assert "hunter2" not in str(found)
 
 
-def look_at_secrets(patient: Patient) -> Sequence[Finding]:
+def look_at_secrets(patient: Patient) -> Sequence[Diagnosis]:
     return patient.examined("pull-secrets")
 
 
@@ -494,7 +494,7 @@ def test_tokens_for_nodes(patient: Patient, node: str) -> None:
     patient.settings = {"kubernetes": {"audiences": [HOST]}}
     assert "no role lets nodes ask" in unchecked(patient.examined("audience"), "audience")
     with audience(patient, HOST):
-        assert settles(lambda: patient.examined("audience")[0].status is Status.OK)
+        assert settles(lambda: patient.examined("audience")[0].status is DiagnosisStatus.OK)
         assert fine(patient.examined("audience"), "audience").what == f"nodes may ask for tokens for {HOST}"
         version = {"nodeInfo": dict.fromkeys(NODE_INFO, "") | {"kubeletVersion": "v1.33.1"}}
         patient.create("Node", node, status=version)

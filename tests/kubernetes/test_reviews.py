@@ -12,7 +12,7 @@ import pytest
 
 from trow.access.identity import ANONYMOUS, Identity, Method
 from trow.access.permissions import Permission
-from trow.identity.oidc import IssuerSettings, OidcIssuer
+from trow.identity.oidc import IssuerSettings, TrustedIssuer
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.service_accounts import ServiceAccountTokens
 from trow.kube.access import ClusterAccess
@@ -433,7 +433,7 @@ async def test_another_clusters_accounts_log_in_by_oidc(
     now = time.time()
     ahead = [0.0]
     settings = IssuerSettings("prod", cluster.url, (AUDIENCE,), ca_file=cluster.ca)
-    issuer = OidcIssuer(settings, lambda: now + ahead[0])
+    issuer = TrustedIssuer(settings, lambda: now + ahead[0])
 
     async def accepted() -> bool:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trow.doctor.checks import CHECKS
-from trow.doctor.findings import Finding, Status
+from trow.doctor.findings import Diagnosis, DiagnosisStatus
 from trow.doctor.place import Options
 from trow.doctor.run import examine
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NOWHERE: Final = Path("/nowhere")
 
 
-def examined(*names: str, **options: Any) -> Sequence[Finding]:
+def examined(*names: str, **options: Any) -> Sequence[Diagnosis]:
     """What the checks of these names say, without anything of this machine that is not given."""
     alone = {"home": NOWHERE, "environment": {"PATH": ""}, "root": NOWHERE}
     chosen = [check for check in CHECKS if check.name in names]
@@ -31,24 +31,24 @@ def examined(*names: str, **options: Any) -> Sequence[Finding]:
     return asyncio.run(examine(Options(**{**alone, **options}), chosen))
 
 
-def problem(findings: Sequence[Finding], check: str) -> Finding:
+def problem(findings: Sequence[Diagnosis], check: str) -> Diagnosis:
     """The one problem that a check has found; it says a fix."""
-    [found] = [each for each in findings if each.check == check and each.status is Status.PROBLEM]
+    [found] = [each for each in findings if each.check == check and each.status is DiagnosisStatus.PROBLEM]
     assert found.fix
     return found
 
 
-def fine(findings: Sequence[Finding], check: str) -> Finding:
+def fine(findings: Sequence[Diagnosis], check: str) -> Diagnosis:
     """What a check has found that has no problem."""
     found = [each for each in findings if each.check == check]
-    assert {each.status for each in found} == {Status.OK}, found
+    assert {each.status for each in found} == {DiagnosisStatus.OK}, found
     return found[0]
 
 
-def unchecked(findings: Sequence[Finding], check: str) -> str:
+def unchecked(findings: Sequence[Diagnosis], check: str) -> str:
     """Why something could not be found out."""
     [found] = [each for each in findings if each.check == check]
-    assert found.status is Status.UNCHECKED, found
+    assert found.status is DiagnosisStatus.UNCHECKED, found
     return found.what
 
 

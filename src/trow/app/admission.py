@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from trow.admission.ports import Pins
     from trow.app.controllers import Controllers
-    from trow.app.registry import Registry
+    from trow.app.registry import RegistryPart
     from trow.config import Config
     from trow.http.metrics import Metrics
     from trow.registry.events import AuditLog
@@ -42,7 +42,7 @@ _HOUSEKEEPING_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class AdmissionPart:
     """What decides about images while a server runs.
 
     Attributes:
@@ -78,8 +78,8 @@ class Reviewing:
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, registry: Registry, pins: Pins, audit: AuditLog, metrics: Metrics
-) -> AsyncIterator[Admission]:
+    config: Config, registry: RegistryPart, pins: Pins, audit: AuditLog, metrics: Metrics
+) -> AsyncIterator[AdmissionPart]:
     """Build it all, and follow the cluster's policies where that is wanted.
 
     Raises:
@@ -113,4 +113,4 @@ async def admission_of(
             reviewing = Reviewing(store, judge, rewriter, extractor, notifiers)
             controllers = await stack.enter_async_context(controllers_of(config, reviewing, metrics))
         await stack.enter_async_context(in_background(every(_HOUSEKEEPING_SECONDS, drop_old_pins)))
-        yield Admission(store, AdmissionHandlers(validation, mutation), pulls, controllers)
+        yield AdmissionPart(store, AdmissionHandlers(validation, mutation), pulls, controllers)

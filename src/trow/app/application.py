@@ -15,7 +15,7 @@ from trow.app.audit import audit_of
 from trow.app.http import access_of, routes_of
 from trow.app.identity import identities_of
 from trow.app.kubernetes import node_reader_of
-from trow.app.listeners import ClientTls, Webhooks
+from trow.app.listeners import ClientTlsPart, Webhooks
 from trow.app.registry import registry_of
 from trow.app.stores import stores_of
 from trow.http.accesslog import AccessLog
@@ -55,7 +55,7 @@ class Application:
 
     registry: Dispatcher
     probes: Dispatcher
-    client_tls: ClientTls | None
+    client_tls: ClientTlsPart | None
     webhooks: Webhooks | None
     connections: Connections
     metrics: Metrics
@@ -118,7 +118,7 @@ async def application_of(config: Config, output: Output) -> AsyncIterator[Applic
                     "When the first list of revoked client certificates runs out, in seconds since 1970",
                     lambda: terminator.revocation_ends,
                 )
-            client_tls = ClientTls(dispatchers.for_clients(TerminatorPeers(terminator.peers)), terminator)
+            client_tls = ClientTlsPart(dispatchers.for_clients(TerminatorPeers(terminator.peers)), terminator)
         if webhook_listener is not None:
             few = dispatchers.for_few(Listener.WEBHOOKS, TerminatorPeers(webhook_listener.terminator.peers))
             webhooks = Webhooks(few, webhook_listener, admission)

@@ -18,17 +18,17 @@ from trow.http.routes import table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trow.app.admission import Admission
+    from trow.app.admission import AdmissionPart
     from trow.app.audit import AuditPart
     from trow.app.identity import Identities
-    from trow.app.registry import Registry
+    from trow.app.registry import RegistryPart
     from trow.config import Config
     from trow.controllers.nodes import NodeReader
     from trow.http.handlers.ops import Operations
     from trow.http.routes import Endpoint
 
 
-def access_of(config: Config, registry: Registry, identities: Identities, audit: AuditPart) -> AccessController:
+def access_of(config: Config, registry: RegistryPart, identities: Identities, audit: AuditPart) -> AccessController:
     """Who sends a request, and whether they may."""
     bearer, public_url = config.auth.challenge == "bearer", config.listen.public_url or ""
     challenge = Challenge(bearer=bearer, public_url=public_url, service=config.tokens.service)
@@ -39,10 +39,10 @@ def access_of(config: Config, registry: Registry, identities: Identities, audit:
 def routes_of(  # noqa: PLR0913, PLR0917 - one for each part that routes lead to
     config: Config,
     access: AccessController,
-    registry: Registry,
+    registry: RegistryPart,
     identities: Identities,
     audit: AuditPart,
-    admission: Admission,
+    admission: AdmissionPart,
     nodes: NodeReader | None,
     operations: Operations,
 ) -> Sequence[Endpoint]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trow.access.ports import RobotToken, RobotTokens
     from trow.access.rules import Decision
     from trow.config import Config, Kubernetes
-    from trow.identity.oidc import OidcIssuer
+    from trow.identity.oidc import TrustedIssuer
     from trow.identity.users import Passwords
     from trow.kube.reviews import Reviews
     from trow.oci.names import Repository
@@ -120,18 +120,18 @@ def passwords_of(config: Config, users: UsersFile | None) -> Passwords | None:
     return AnyPasswords(*sources) if sources else None
 
 
-def issuers_of(config: Config) -> dict[str, OidcIssuer]:
+def issuers_of(config: Config) -> dict[str, TrustedIssuer]:
     """The issuers whose tokens are believed, by their ``iss``."""
     if not config.auth.oidc:
         return {}
-    from trow.identity.oidc import IssuerSettings, OidcIssuer, conflict_between  # noqa: PLC0415 - see trow.app.kubernetes
+    from trow.identity.oidc import IssuerSettings, TrustedIssuer, conflict_between  # noqa: PLC0415 - see trow.app.kubernetes
 
     settings = [
         IssuerSettings(**{name: getattr(each, name) for name in each.__struct_fields__}) for each in config.auth.oidc
     ]
     if wrong := conflict_between(settings):
         raise ValueError(wrong)
-    return {each.issuer: OidcIssuer(each) for each in settings}
+    return {each.issuer: TrustedIssuer(each) for each in settings}
 
 
 def authorizer_of(

@@ -18,7 +18,7 @@ from trow.tls.files import TlsFiles
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from trow.app.admission import Admission
+    from trow.app.admission import AdmissionPart
     from trow.config import Bind, Config
     from trow.http.dispatch import Dispatcher
     from trow.http.listeners import Listeners
@@ -40,7 +40,7 @@ _REVOCATION_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class ClientTls:
+class ClientTlsPart:
     """The listener for client certificates, and the one dispatcher that believes them."""
 
     dispatcher: Dispatcher
@@ -53,7 +53,7 @@ class Webhooks:
 
     dispatcher: Dispatcher
     listener: WebhookListener
-    admission: Admission
+    admission: AdmissionPart
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +86,7 @@ async def for_clients(
 
 @contextlib.asynccontextmanager
 async def for_client_tls(
-    config: Config, part: ClientTls, bind: Bind, listeners: Listeners
+    config: Config, part: ClientTlsPart, bind: Bind, listeners: Listeners
 ) -> AsyncIterator[Sequence[str]]:
     """Listen for clients with certificates."""
     terminator = part.terminator

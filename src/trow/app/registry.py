@@ -37,7 +37,7 @@ _SWEEP_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
+class RegistryPart:
     """The use cases, and the metadata that they work on."""
 
     metadata: Metadata
@@ -49,7 +49,7 @@ class Registry:
 
 
 @contextlib.asynccontextmanager
-async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: Metrics) -> AsyncIterator[Registry]:
+async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: Metrics) -> AsyncIterator[RegistryPart]:
     """Build it from the settings. What a crash has left of uploads is removed first."""
     settings, limits = config.registry, config.limits
     bounds = UploadBounds(limits.max_uploads, limits.max_uploads_per_user, limits.max_uploads_per_repository)
@@ -85,7 +85,7 @@ async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: 
         await stack.enter_async_context(loops)
         publish = Publish(stores.blobs, stores.metadata, rules, metrics.wrong_sizes)
         await _publish_pull_check(config, publish, stores.metadata, audit)
-        yield Registry(
+        yield RegistryPart(
             metadata=stores.metadata,
             pull=Pull(stores.blobs, stores.metadata),
             push=Push(stores.blobs, stores.metadata, sessions, most_bytes=settings.max_blob_size),

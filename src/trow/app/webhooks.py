@@ -16,7 +16,7 @@ from trow.policy.webhooks import Asking, Call
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from trow.app.admission import Admission
+    from trow.app.admission import AdmissionPart
     from trow.config import Config
     from trow.http.metrics import Metrics
     from trow.policy.rules import Policy
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def called_by_api_servers(
-    config: Config, listener: WebhookListener, admission: Admission, metrics: Metrics
+    config: Config, listener: WebhookListener, admission: AdmissionPart, metrics: Metrics
 ) -> AsyncIterator[None]:
     """Have the listener show a good certificate, and API servers call it, until the end.
 
@@ -85,7 +85,7 @@ async def _certificate_in_cluster(config: Config, listener: WebhookListener, met
 
 @contextlib.asynccontextmanager
 async def _configurations(
-    config: Config, admission: Admission, bundle: Bundle, metrics: Metrics
+    config: Config, admission: AdmissionPart, bundle: Bundle, metrics: Metrics
 ) -> AsyncIterator[None]:
     settings, controllers = config.admission, admission.controllers
     service, url = settings.service, settings.url or ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trow.cli.parser import Commands
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
 
 _EPILOG: Final = """\
 exit code: 0 no problem found, 1 problems found, 2 nothing could be checked
@@ -75,7 +75,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # The clients that it brings take as much memory as all else: they are loaded when they are needed.
-    from trow.doctor.findings import Status  # noqa: PLC0415
+    from trow.doctor.findings import DiagnosisStatus  # noqa: PLC0415
     from trow.doctor.place import Options  # noqa: PLC0415
     from trow.doctor.run import examine  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         return failed(f"--ca-file {args.ca_file} holds no certificates that can be read; give a file in PEM form")
     except StartError as error:
         return failed(error)
-    shown = [each for each in findings if each.status is Status.PROBLEM] if args.quiet else list(findings)
+    shown = [each for each in findings if each.status is DiagnosisStatus.PROBLEM] if args.quiet else list(findings)
     if args.output == "json":
         say_json(msgspec.json.encode({"findings": shown}).decode())
     else:
@@ -106,15 +106,15 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         note(_summary(findings))
     found = {each.status for each in findings}
-    if Status.PROBLEM in found:
+    if DiagnosisStatus.PROBLEM in found:
         return EXIT_NO
-    known = {each.check for each in findings if each.status is Status.OK}
+    known = {each.check for each in findings if each.status is DiagnosisStatus.OK}
     if known & {"dns", "trow"} or args.containerd_config:
         return EXIT_OK
     return failed("neither a registry nor a cluster is known here; give --url, --host or --kubeconfig")
 
 
-def _lines(findings: Sequence[Finding]) -> Iterator[str]:
+def _lines(findings: Sequence[Diagnosis]) -> Iterator[str]:
     width = max((len(each.check) for each in findings), default=0)
     unknown: dict[str, list[str]] = {}
     for each in findings:
@@ -141,6 +141,6 @@ def _wrapped(head: str, said: str, width: int) -> Iterator[str]:
     )
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def _summary(findings: Sequence[Diagnosis]) -> str:
     counts = Counter(each.status.value for each in findings)
     return f"{counts['problem']} problems, {counts['ok']} ok, {counts['unchecked']} not checked"

@@ -80,7 +80,7 @@ def _reported(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
 def run_hash(args: argparse.Namespace) -> int:
     from trow.identity import htpasswd  # noqa: PLC0415 (loaded only when it is needed)
 
-    print(htpasswd.User(args.name, htpasswd.hash_password(_password()), tuple(args.group or ())).line())
+    print(htpasswd.PasswordUser(args.name, htpasswd.hash_password(_password()), tuple(args.group or ())).line())
     return EXIT_OK
 
 
@@ -92,7 +92,7 @@ def run_set(args: argparse.Namespace) -> int:
     with _editing(args.file, create=True) as (content, write):
         old = htpasswd.parse(content, str(args.file)).get(args.name)
         groups = args.group if args.group is not None else old.groups if old else ()
-        changed = htpasswd.with_user(content, htpasswd.User(args.name, hashed, tuple(groups)), str(args.file))
+        changed = htpasswd.with_user(content, htpasswd.PasswordUser(args.name, hashed, tuple(groups)), str(args.file))
         htpasswd.parse(changed, str(args.file))
         write(changed)
     say(f"{'changed' if old else 'added'}: {args.name}")

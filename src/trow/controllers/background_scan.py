@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from trow.admission.ports import NotReady
 from trow.kube.errors import KubeRefused, NotFound
-from trow.kube.owner import Owner
+from trow.kube.owner import OwnerRole
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import controller_of, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
@@ -118,7 +118,7 @@ class BackgroundScan:
         owner: str = "",
     ) -> None:
         self._objects = objects
-        self._owner = Owner(objects, owner)
+        self._owner = OwnerRole(objects, owner)
         self._evaluator = evaluator
         self._interval = interval
         self._clock = clock

@@ -17,7 +17,7 @@ from trow.controllers.status import Condition
 from trow.kube.errors import KubeRefused
 from trow.kube.informer import Informer
 from trow.kube.objects import PatchType
-from trow.kube.owner import Owner
+from trow.kube.owner import OwnerRole
 from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
 from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
 from trow.policy.vap.regions import MutatedNamespaces, by_names
@@ -63,7 +63,7 @@ class VapController:
         owner: str = "",
     ) -> None:
         self._objects = objects
-        self._owner = Owner(objects, owner)
+        self._owner = OwnerRole(objects, owner)
         self._configured = [PolicyObject({}, _NO_PATH, configured)] if configured else []
         self._excluded = excluded
         self._namespaces = namespaces

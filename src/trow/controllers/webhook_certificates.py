@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from trow.kube.errors import BadAnswer, Conflict, Forbidden, Invalid, KubeRefused
 from trow.kube.objects import PatchType
-from trow.kube.owner import Owner
+from trow.kube.owner import OwnerRole
 from trow.lib.failures import FailureLog
 from trow.oci.errors import Unavailable
 from trow.tls.authority import PARTS, Certificates, Lifetimes, reconciled
@@ -127,7 +127,7 @@ class WebhookCertificates:
         )
         self._objects = objects
         self._plan = plan
-        self._owner = Owner(objects, plan.owner)
+        self._owner = OwnerRole(objects, plan.owner)
         self._install = install
         self._clock = clock
         self._secrets = f"/api/v1/namespaces/{plan.namespace}/secrets"

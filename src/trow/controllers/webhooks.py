@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.kube.errors import Conflict, KubeRefused
 from trow.kube.objects import PatchType
-from trow.kube.owner import Owner
+from trow.kube.owner import OwnerRole
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
@@ -75,7 +75,7 @@ class WebhookConfigurations:
         self._name = name
         self._call = call
         self._asking = asking
-        self._owner = Owner(objects, owner)
+        self._owner = OwnerRole(objects, owner)
         self._reached: Mapping[str, object] = {}
         self._triggered = asyncio.Event()
 

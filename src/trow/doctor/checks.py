@@ -23,10 +23,10 @@ from trow.lib.urls import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
 
-    Run: TypeAlias = Callable[[Place], Awaitable[Iterable[Finding]]]
+    Run: TypeAlias = Callable[[Place], Awaitable[Iterable[Diagnosis]]]
 
 _Facts = TypeVar("_Facts")
 
@@ -40,22 +40,22 @@ class Check:
     run: Run
 
 
-def of(gather: Callable[[Place], Awaitable[_Facts]], judge: Callable[[_Facts], Iterable[Finding]]) -> Run:
+def of(gather: Callable[[Place], Awaitable[_Facts]], judge: Callable[[_Facts], Iterable[Diagnosis]]) -> Run:
     """Judge what is gathered, where nothing else bears on it."""
 
-    async def run(place: Place) -> Iterable[Finding]:
+    async def run(place: Place) -> Iterable[Diagnosis]:
         return judge(await gather(place))
 
     return run
 
 
-async def _docker(place: Place) -> Iterable[Finding]:
+async def _docker(place: Place) -> Iterable[Diagnosis]:
     hosts = [*dict.fromkeys([(at := await endpoint(place)).host_port, *await place.hosts()])]
     anonymous = at.answer is not None and at.answer.status == HTTPStatus.OK
     return client.judge_docker(await client.docker_config(place), hosts, anonymous=anonymous)
 
 
-async def _containerd(place: Place) -> Iterable[Finding]:
+async def _containerd(place: Place) -> Iterable[Diagnosis]:
     found = await nodes.containerd(place)
     try:
         at = await endpoint(place)
@@ -66,35 +66,35 @@ async def _containerd(place: Place) -> Iterable[Finding]:
     return nodes.judge_containerd(found, hosts, needed=needed)
 
 
-async def _trow(place: Place) -> Iterable[Finding]:
+async def _trow(place: Place) -> Iterable[Diagnosis]:
     return server.judge_pods(await place.trows(), await place.namespace())
 
 
-async def _ready(place: Place) -> Iterable[Finding]:
+async def _ready(place: Place) -> Iterable[Diagnosis]:
     return server.judge_ready(await server.said(place), time.time())
 
 
-async def _kinds(place: Place) -> Iterable[Finding]:
+async def _kinds(place: Place) -> Iterable[Diagnosis]:
     return cluster.judge_kinds(await cluster.kinds(place), wanted=(await place.setup()).policies)
 
 
-async def _exceptions(place: Place) -> Iterable[Finding]:
+async def _exceptions(place: Place) -> Iterable[Diagnosis]:
     return cluster.judge_guard(await cluster.guard(place), wanted=(await place.setup()).policies)
 
 
-async def _webhooks(place: Place) -> Iterable[Finding]:
+async def _webhooks(place: Place) -> Iterable[Diagnosis]:
     return webhooks.judge_webhooks(await webhooks.asked(place), time.time())
 
 
-async def _reach(place: Place) -> Iterable[Finding]:
+async def _reach(place: Place) -> Iterable[Diagnosis]:
     return webhooks.judge_probe(await webhooks.probe(place), await place.setup())
 
 
-async def _pods(place: Place) -> Iterable[Finding]:
+async def _pods(place: Place) -> Iterable[Diagnosis]:
     return pulls.judge_stuck(await pulls.stuck(place))
 
 
-async def _pull_secrets(place: Place) -> Iterable[Finding]:
+async def _pull_secrets(place: Place) -> Iterable[Diagnosis]:
     found, hosts = await pulls.pull_secrets(place), await place.hosts()
     try:
         tokens = any((await cluster.audience(place)).allowed.values())
@@ -103,12 +103,12 @@ async def _pull_secrets(place: Place) -> Iterable[Finding]:
     return pulls.judge_pull_secrets(found, hosts, time.time(), tokens=tokens)
 
 
-async def _node_ports(place: Place) -> Iterable[Finding]:
+async def _node_ports(place: Place) -> Iterable[Diagnosis]:
     found, setup = await nodes.node_ports(place), await place.setup()
     return nodes.judge_node_ports(found, [place.options.host, *setup.hosts], in_cluster=place.in_cluster)
 
 
-async def _cluster_clock(place: Place) -> Iterable[Finding]:
+async def _cluster_clock(place: Place) -> Iterable[Diagnosis]:
     now = await cluster.api_server_time(place)
     server_clock = clock("the API server", place.cluster.url, now - time.time(), "this machine")
     return [server_clock, *nodes.judge_node_clocks(await nodes.node_clocks(place, now))]

@@ -16,7 +16,7 @@ from trow.lib.threads import aside
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
 
 _PROGRAM: Final = "docker-credential-"
@@ -62,7 +62,7 @@ def _read(path: Path, search: str) -> DockerConfig:
     return DockerConfig(path, "", frozenset(mapping(found.get("auths"))), named, missing)
 
 
-def judge_docker(config: DockerConfig, hosts: Sequence[str], *, anonymous: bool) -> Iterable[Finding]:
+def judge_docker(config: DockerConfig, hosts: Sequence[str], *, anonymous: bool) -> Iterable[Diagnosis]:
     """Will docker send credentials to the registry?
 
     Args:

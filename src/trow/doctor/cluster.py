@@ -17,7 +17,7 @@ from trow.policy.resources import EXCEPTION, GROUP, SPECS, VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.kube.objects import Manifest
 
@@ -43,7 +43,7 @@ def plural(kind: str) -> str:
     return f"{kind.lower().removesuffix('y')}ies" if kind.endswith("y") else f"{kind.lower()}s"
 
 
-def judge_kinds(found: Mapping[str, Manifest | None], *, wanted: bool) -> Iterable[Finding]:
+def judge_kinds(found: Mapping[str, Manifest | None], *, wanted: bool) -> Iterable[Diagnosis]:
     """Does the cluster know the kinds, with all fields that this Trow reads?
 
     Args:
@@ -112,7 +112,7 @@ async def guard(place: Place) -> str:
     return missing_guard(policy, await place.listed(BINDINGS))
 
 
-def judge_guard(missing: str, *, wanted: bool) -> Iterable[Finding]:
+def judge_guard(missing: str, *, wanted: bool) -> Iterable[Diagnosis]:
     """Do exceptions count?"""
     if not missing:
         yield ok("the API server makes sure that two people are behind an exception")
@@ -133,7 +133,7 @@ async def policies(place: Place) -> Sequence[Manifest]:
     return found
 
 
-def judge_policies(found: Sequence[Manifest]) -> Iterable[Finding]:
+def judge_policies(found: Sequence[Manifest]) -> Iterable[Diagnosis]:
     """Is each in force as it is written?"""
     wrong = [finding for each in found for finding in _about(each)]
     yield from wrong
@@ -141,7 +141,7 @@ def judge_policies(found: Sequence[Manifest]) -> Iterable[Finding]:
         yield ok(f"all {len(found)} are in force" if found else "there are none")
 
 
-def _about(item: Manifest) -> Iterator[Finding]:
+def _about(item: Manifest) -> Iterator[Diagnosis]:
     name, namespace = text(metadata(item).get("name")), text(metadata(item).get("namespace"))
     where = f"{item.get('kind')}/{name}" + (f" in {namespace}" if namespace else "")
     conditions = [mapping(each) for each in listing(mapping(item.get("status")).get("conditions"))]
@@ -212,7 +212,7 @@ async def _may_ask(place: Place, node: str, wanted: str) -> bool:
     return answer.allowed
 
 
-def judge_audience(found: Audience) -> Iterable[Finding]:
+def judge_audience(found: Audience) -> Iterable[Diagnosis]:
     """Can Pods pull with their own ServiceAccounts?"""
     where = "ClusterRole of nodes"
     wanted = next(iter(found.allowed))

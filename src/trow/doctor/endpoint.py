@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.lib.http_client import Answer
 
@@ -38,7 +38,7 @@ _CLOCK_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class RegistryAnswers:
     """What is found at an address.
 
     Attributes:
@@ -77,47 +77,47 @@ class Endpoint:
         return urlsplit(self.url).netloc
 
     @property
-    def reached(self) -> Endpoint:
+    def reached(self) -> RegistryAnswers:
         """Raises `NotCheckedError` where nobody answers."""
         if self.trouble:
             raise NotCheckedError(f"{self.url} {self.trouble}")
         return self
 
 
-async def endpoint(place: Place) -> Endpoint:
+async def endpoint(place: Place) -> RegistryAnswers:
     """The endpoint of the registry, looked at once."""
     url = await place.url()
 
-    async def look() -> Endpoint:
+    async def look() -> RegistryAnswers:
         return await look_at(url, place.options.ca_file)
 
     return await place.once("endpoint", look)
 
 
-async def look_at(url: str, ca_file: Path | None) -> Endpoint:
+async def look_at(url: str, ca_file: Path | None) -> RegistryAnswers:
     """Find out what is at an address, without credentials."""
-    bare = Endpoint(url, time.time())
+    bare = RegistryAnswers(url, time.time())
     try:
         found = await aside(lambda: socket.getaddrinfo(bare.host, bare.port, type=socket.SOCK_STREAM))
     except OSError as error:
-        return Endpoint(url, bare.now, trouble=f"has no address ({error.strerror!s})")
+        return RegistryAnswers(url, bare.now, trouble=f"has no address ({error.strerror!s})")
     addresses = tuple(dict.fromkeys(str(each[4][0]) for each in found))
     try:
         shown, why = await _certificate(bare, addresses, ca_file)
     except OSError as error:
-        return Endpoint(url, bare.now, addresses, trouble=f"cannot be connected to ({reason(error)})")
+        return RegistryAnswers(url, bare.now, addresses, trouble=f"cannot be connected to ({reason(error)})")
     plain = None if shown else await _get(f"http://{bare.host_port}/v2/")
     secure = await _get(f"https://{bare.host_port}/v2/") if shown else None
     answer = secure or plain
     challenge = answer.headers.get("WWW-Authenticate", "") if answer else ""
     realm = _REALM.search(challenge) if challenge.lower().startswith("bearer ") else None
     trouble = await _realm_trouble(realm[1]) if realm else ""
-    return Endpoint(
+    return RegistryAnswers(
         url, time.time(), addresses, "", shown, why, plain is not None, answer, realm[1] if realm else "", trouble
     )
 
 
-async def _certificate(at: Endpoint, addresses: Sequence[str], ca_file: Path | None) -> tuple[bytes, str]:
+async def _certificate(at: RegistryAnswers, addresses: Sequence[str], ca_file: Path | None) -> tuple[bytes, str]:
     for address in addresses:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -158,7 +158,7 @@ async def _realm_trouble(url: str) -> str:
 # ---- judging
 
 
-def judge_name(at: Endpoint) -> Iterable[Finding]:
+def judge_name(at: RegistryAnswers) -> Iterable[Diagnosis]:
     """Has the name an address, also for nodes?"""
     if is_inside(at.host):
         yield problem(
@@ -175,7 +175,7 @@ def judge_name(at: Endpoint) -> Iterable[Finding]:
         yield ok(f"is {', '.join(at.addresses)}", at.host)
 
 
-def judge_connection(at: Endpoint) -> Iterable[Finding]:
+def judge_connection(at: RegistryAnswers) -> Iterable[Diagnosis]:
     """Is it reached, by the scheme that it speaks?"""
     if not at.addresses:
         raise NotCheckedError(f"{at.host} has no address")
@@ -206,7 +206,7 @@ def judge_connection(at: Endpoint) -> Iterable[Finding]:
         yield ok("answers", at.url)
 
 
-def judge_trust(at: Endpoint) -> Iterable[Finding]:
+def judge_trust(at: RegistryAnswers) -> Iterable[Diagnosis]:
     """Is the certificate one that clients accept?"""
     if not at.reached.certificate:
         yield ok("has no certificate: it is plain HTTP, which docker and containerd have to be told", at.url)
@@ -226,7 +226,7 @@ def judge_trust(at: Endpoint) -> Iterable[Finding]:
         yield ok(f"is trusted: {issuer(certificate)} signed it until {_day(certificate)}", at.url)
 
 
-def _distrusted(at: Endpoint, certificate: x509.Certificate) -> tuple[str, str, str]:
+def _distrusted(at: RegistryAnswers, certificate: x509.Certificate) -> tuple[str, str, str]:
     why = at.distrusted.lower()
     if "mismatch" in why or "not valid for" in why:
         names = ", ".join(names_of(certificate)) or "no name at all"
@@ -256,7 +256,7 @@ def _distrusted(at: Endpoint, certificate: x509.Certificate) -> tuple[str, str, 
     )
 
 
-def judge_api(at: Endpoint) -> Iterable[Finding]:
+def judge_api(at: RegistryAnswers) -> Iterable[Diagnosis]:
     """Is it a registry, and does the way to a token work?"""
     answer = at.reached.answer
     if answer is None:
@@ -280,11 +280,11 @@ def judge_api(at: Endpoint) -> Iterable[Finding]:
     yield ok(f"is a registry ({answer.status})" + (f", tokens are at {at.realm}" if at.realm else ""), at.url)
 
 
-def _downgraded(at: Endpoint) -> bool:
+def _downgraded(at: RegistryAnswers) -> bool:
     return at.url.startswith("https:") and at.realm.startswith("http:")
 
 
-def judge_clock(at: Endpoint) -> Iterable[Finding]:
+def judge_clock(at: RegistryAnswers) -> Iterable[Diagnosis]:
     """Is the registry's clock that of this machine?"""
     answer = at.reached.answer
     date = answer.headers.get("Date", "") if answer else ""
@@ -295,7 +295,7 @@ def judge_clock(at: Endpoint) -> Iterable[Finding]:
     yield clock("the registry", at.url, ahead, "this machine")
 
 
-def clock(who: str, where: str, ahead: float, than: str, behind: float = _CLOCK_SECONDS) -> Finding:
+def clock(who: str, where: str, ahead: float, than: str, behind: float = _CLOCK_SECONDS) -> Diagnosis:
     """Judge how many seconds a clock is ahead of another one."""
     if -behind <= ahead <= _CLOCK_SECONDS:
         return ok(f"{who} has the time of {than}", where)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 
-class Status(StrEnum):
+class DiagnosisStatus(StrEnum):
     """Whether it is as it should be."""
 
     OK = "ok"
@@ -15,7 +15,7 @@ class Status(StrEnum):
     UNCHECKED = "unchecked"
 
 
-class Finding(Struct, frozen=True, omit_defaults=True):
+class Diagnosis(Struct, frozen=True, omit_defaults=True):
     """One statement.
 
     Attributes:
@@ -25,7 +25,7 @@ class Finding(Struct, frozen=True, omit_defaults=True):
         fix: what to do about a problem, with the command as it is typed.
     """
 
-    status: Status
+    status: DiagnosisStatus
     what: str
     where: str = ""
     fix: str = ""
@@ -36,13 +36,13 @@ class NotCheckedError(Exception):
     """Something cannot be found out from here; the message says why, and from where it can."""
 
 
-def ok(what: str, where: str = "") -> Finding:
-    return Finding(Status.OK, what, where)
+def ok(what: str, where: str = "") -> Diagnosis:
+    return Diagnosis(DiagnosisStatus.OK, what, where)
 
 
-def problem(what: str, where: str, fix: str) -> Finding:
-    return Finding(Status.PROBLEM, what, where, fix)
+def problem(what: str, where: str, fix: str) -> Diagnosis:
+    return Diagnosis(DiagnosisStatus.PROBLEM, what, where, fix)
 
 
-def unchecked(what: str, where: str = "") -> Finding:
-    return Finding(Status.UNCHECKED, what, where)
+def unchecked(what: str, where: str = "") -> Diagnosis:
+    return Diagnosis(DiagnosisStatus.UNCHECKED, what, where)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.controllers.nodes import NodeReadiness
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.kube.objects import Manifest
 
@@ -110,7 +110,7 @@ def _dumped(environment: Mapping[str, str], root: Path) -> Containerd:
     return Containerd(found.source, found.config_path, found.legacy, frozenset(each.parent.name for each in files))
 
 
-def judge_containerd(found: Containerd, hosts: Sequence[str], *, needed: bool) -> Iterable[Finding]:
+def judge_containerd(found: Containerd, hosts: Sequence[str], *, needed: bool) -> Iterable[Diagnosis]:
     """Does containerd read `hosts.toml`, and has it one for the registry?
 
     Args:
@@ -175,7 +175,7 @@ async def short_names(place: Place) -> ShortNames:
     return await aside(read)
 
 
-def judge_short_names(found: ShortNames) -> Iterable[Finding]:
+def judge_short_names(found: ShortNames) -> Iterable[Diagnosis]:
     """Does `nginx` mean one image only?"""
     path, listed = str(found.path), ", ".join(found.registries)
     fix = f'write unqualified-search-registries = ["docker.io"] in {path}, and whole names in Pods'
@@ -250,7 +250,7 @@ async def _proxy_mode(place: Place) -> str:
     return ""
 
 
-def judge_node_ports(found: Sequence[NodePorts], hosts: Sequence[str], *, in_cluster: bool) -> Iterable[Finding]:
+def judge_node_ports(found: Sequence[NodePorts], hosts: Sequence[str], *, in_cluster: bool) -> Iterable[Diagnosis]:
     """Is the registry at the port of each node?"""
     if not found:
         yield ok("no Service of Trow has a port of nodes")
@@ -320,7 +320,7 @@ async def node_clocks(place: Place, now: float) -> Sequence[NodeClock]:
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
-def judge_node_clocks(found: Iterable[NodeClock]) -> Iterable[Finding]:
+def judge_node_clocks(found: Iterable[NodeClock]) -> Iterable[Diagnosis]:
     """Is the time of each node that of the API server? A node that is not ready writes no Leases."""
     for each in found:
         if each.ready or each.ahead > 0:
@@ -335,7 +335,7 @@ async def agents(place: Place) -> Sequence[NodeReadiness]:
     return readiness(await place.listed("/api/v1/nodes"), await place.pods())
 
 
-def judge_agents(found: Sequence[NodeReadiness]) -> Iterable[Finding]:
+def judge_agents(found: Sequence[NodeReadiness]) -> Iterable[Diagnosis]:
     """Is every node ready to pull?"""
     if not any(each.agent or each.can_pull != "unknown" for each in found):
         raise NotCheckedError("no node agent is installed (nodes.enabled of the chart)")

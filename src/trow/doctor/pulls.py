@@ -16,7 +16,7 @@ from trow.lib.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.kube.objects import Manifest
 
@@ -190,7 +190,7 @@ def cause_of(message: str) -> Cause | None:
     return next((each for each in CAUSES if each.found_in(message)), None)
 
 
-def judge_stuck(found: Sequence[Stuck]) -> Iterable[Finding]:
+def judge_stuck(found: Sequence[Stuck]) -> Iterable[Diagnosis]:
     """What does the kubelet say, and what does that mean?"""
     if not found:
         yield ok("no Pod waits for an image of the registry")
@@ -302,7 +302,7 @@ def _end(auth: Mapping[str, object]) -> float | None:
 
 def judge_pull_secrets(
     found: Sequence[PullSecret], hosts: Sequence[str], now: float, *, tokens: bool
-) -> Iterable[Finding]:
+) -> Iterable[Diagnosis]:
     """Do they keep Pods from pulling as their ServiceAccounts?
 
     Args:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trow.doctor.checks import Check
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Options
 
 
-async def examine(options: Options, checks: Sequence[Check] = CHECKS) -> Sequence[Finding]:
+async def examine(options: Options, checks: Sequence[Check] = CHECKS) -> Sequence[Diagnosis]:
     """Run the checks; their findings are in the order of the table."""
     place = Place(options)
     try:
@@ -32,7 +32,7 @@ async def examine(options: Options, checks: Sequence[Check] = CHECKS) -> Sequenc
     return [finding for findings in found for finding in findings]
 
 
-async def _run(check: Check, place: Place) -> Sequence[Finding]:
+async def _run(check: Check, place: Place) -> Sequence[Diagnosis]:
     try:
         async with asyncio.timeout(SECONDS):
             found = list(await check.run(place))

@@ -24,7 +24,7 @@ from trow.oci.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.kube.objects import Manifest
 
@@ -37,7 +37,7 @@ _PORT: Final = 9090
 # ---- its Pods
 
 
-def judge_pods(pods: Sequence[Manifest], home: str) -> Iterable[Finding]:
+def judge_pods(pods: Sequence[Manifest], home: str) -> Iterable[Diagnosis]:
     """Does Trow run?"""
     if not pods:
         yield problem(
@@ -137,7 +137,7 @@ def _metrics(raw: bytes) -> Mapping[str, float]:
     return {name: float(value) for name, value in (each for each in samples if len(each) == 2)}  # noqa: PLR2004
 
 
-def judge_ready(found: Said, now: float) -> Iterable[Finding]:
+def judge_ready(found: Said, now: float) -> Iterable[Diagnosis]:
     """Is it content?"""
     failing = {name: why for name, why in found.checks.items() if why != "ok"}
     for name, why in failing.items():
@@ -224,7 +224,7 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def judge_space(found: Space) -> Iterable[Finding]:
+def judge_space(found: Space) -> Iterable[Diagnosis]:
     """Is there room for what comes?"""
     if not found.size:
         raise NotCheckedError(f"{found.where} does not tell its size")
@@ -251,7 +251,7 @@ def _mib(size: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordFacts:
     """How the audit record fares.
 
     Attributes:
@@ -268,17 +268,17 @@ class Record:
     written: float = 0
 
 
-async def record(place: Place) -> Record:
+async def record(place: Place) -> RecordFacts:
     """Ask for it."""
     found = await said(place)
     if "trow_audit_recorded_total" not in found.metrics:
         raise NotCheckedError(f"{found.where} keeps no record, or an older one of Trow is asked (audit.enabled)")
     names = ("lost_total", "unsent", "webhook_failures_total", "last_record_timestamp_seconds")
     lost, unsent, failures, written = (found.metrics.get(f"trow_audit_{name}", 0) for name in names)
-    return Record(found.where, int(lost), int(unsent), int(failures), written)
+    return RecordFacts(found.where, int(lost), int(unsent), int(failures), written)
 
 
-def judge_record(found: Record) -> Iterable[Finding]:
+def judge_record(found: RecordFacts) -> Iterable[Diagnosis]:
     """Is everything on record?"""
     last = f"; the last record is of {rfc3339(found.written)}" if found.written else ""
     if found.lost:

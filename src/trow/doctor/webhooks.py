@@ -20,7 +20,7 @@ from trow.policy.webhooks import HERE, PROBE, REGISTRATION
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place, Setup
     from trow.kube.objects import Manifest
 
@@ -31,7 +31,7 @@ _AGAIN: Final = "Trow writes it again, complete, when the API server reaches it:
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
+class WebhookFacts:
     """One way on which the API server calls.
 
     Attributes:
@@ -80,7 +80,7 @@ class Asked:
         labels: of the namespaces without which nothing starts.
     """
 
-    webhooks: Sequence[Webhook]
+    webhooks: Sequence[WebhookFacts]
     name: str
     service: str
     services: Collection[str]
@@ -91,7 +91,7 @@ class Asked:
 async def asked(place: Place) -> Asked:
     """Read the configurations, and the Services that they name."""
     setup, home = await place.setup(), await place.namespace()
-    webhooks: list[Webhook] = []
+    webhooks: list[WebhookFacts] = []
     for kind in KINDS:
         for each in await place.listed(f"/apis/{REGISTRATION}/{kind}"):
             webhooks += _webhooks(kind, each, home)
@@ -114,7 +114,7 @@ async def asked(place: Place) -> Asked:
     )
 
 
-def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[Webhook]:
+def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[WebhookFacts]:
     name = text(metadata(configuration).get("name"))
     managed = labels(configuration).get("app.kubernetes.io/managed-by") == "trow"
     for each in map(mapping, listing(configuration.get("webhooks"))):
@@ -126,7 +126,7 @@ def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[Webhook
         resources = [
             text(one) for rule in listing(each.get("rules")) for one in listing(mapping(rule).get("resources"))
         ]
-        yield Webhook(
+        yield WebhookFacts(
             kind,
             name,
             text(each.get("name")),
@@ -139,7 +139,7 @@ def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[Webhook
         )
 
 
-def judge_webhooks(found: Asked, now: float) -> Iterable[Finding]:
+def judge_webhooks(found: Asked, now: float) -> Iterable[Diagnosis]:
     """Whose are they, whom do they call, and what stops with Trow?"""
     if not found.webhooks and found.name:
         yield problem(
@@ -148,7 +148,7 @@ def judge_webhooks(found: Asked, now: float) -> Iterable[Finding]:
             "Trow writes them when the API server reaches it; its log says why it does not yet:"
             " kubectl logs trow-0 --namespace trow | grep webhook",
         )
-    by_configuration: dict[tuple[str, str], list[Webhook]] = {}
+    by_configuration: dict[tuple[str, str], list[WebhookFacts]] = {}
     for each in found.webhooks:
         by_configuration.setdefault((each.kind, each.configuration), []).append(each)
     for (kind, name), webhooks in by_configuration.items():
@@ -160,7 +160,7 @@ def judge_webhooks(found: Asked, now: float) -> Iterable[Finding]:
             yield ok(f"calls {webhooks[0].service or webhooks[0].url}", f"{kind.removesuffix('s')}/{name}")
 
 
-def _left_over(webhooks: Sequence[Webhook], found: Asked) -> Iterator[Finding]:
+def _left_over(webhooks: Sequence[WebhookFacts], found: Asked) -> Iterator[Diagnosis]:
     first = webhooks[0]
     if found.name and (
         first.configuration != found.name or (found.service and first.service not in ("", found.service))
@@ -173,7 +173,7 @@ def _left_over(webhooks: Sequence[Webhook], found: Asked) -> Iterator[Finding]:
         )
 
 
-def _wrong(webhook: Webhook, found: Asked, now: float) -> Iterator[Finding]:
+def _wrong(webhook: WebhookFacts, found: Asked, now: float) -> Iterator[Diagnosis]:
     again = _AGAIN.format(webhook.kind, webhook.configuration)
     stops = "; until then nothing that it is about is created" if webhook.fail else ""
     if webhook.service and webhook.service not in found.services:
@@ -193,7 +193,7 @@ def _wrong(webhook: Webhook, found: Asked, now: float) -> Iterator[Finding]:
             )
 
 
-def _stale(webhook: Webhook, now: float, again: str) -> Iterator[Finding]:
+def _stale(webhook: WebhookFacts, now: float, again: str) -> Iterator[Diagnosis]:
     if not webhook.bundle:
         return
     try:
@@ -242,7 +242,7 @@ def _event(namespace: str) -> Manifest:
     }
 
 
-def judge_probe(said: str, setup: Setup) -> Iterable[Finding]:
+def judge_probe(said: str, setup: Setup) -> Iterable[Diagnosis]:
     """Did it answer, and if not, why?"""
     where = "API server to Trow"
     if HERE in said:

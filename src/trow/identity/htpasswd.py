@@ -40,7 +40,7 @@ _FIX: Final = "write the line with `trow user hash`"
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class PasswordUser:
     """A line of the file."""
 
     name: str
@@ -52,13 +52,13 @@ class User:
         return ":".join((self.name, self.hash, *([",".join(self.groups)] if self.groups else [])))
 
 
-def parse(content: bytes, source: str) -> dict[str, User]:
+def parse(content: bytes, source: str) -> dict[str, PasswordUser]:
     """Read the file's users.
 
     Raises:
         BrokenFile: a line is wrong; the message names ``source``, the line and the fix.
     """
-    users: dict[str, User] = {}
+    users: dict[str, PasswordUser] = {}
     for number, line in enumerate(_text(content, source).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -116,7 +116,7 @@ def verify_password(hashed: str, secret: str) -> bool:
         return False
 
 
-def with_user(content: bytes, user: User, source: str) -> bytes:
+def with_user(content: bytes, user: PasswordUser, source: str) -> bytes:
     """The file with this user's line, in the place of the one that was there; all else stays as it is."""
     *before, last = _text(content, source).splitlines(keepends=True) or [""]
     lines = [*before, last if last.endswith("\n") or not last else f"{last}\n"]
@@ -146,7 +146,7 @@ def _text(content: bytes, source: str) -> str:
         raise BrokenFile(f"{source} is not UTF-8; is this the right file?") from None
 
 
-def _user(line: str) -> User:
+def _user(line: str) -> PasswordUser:
     if len(line) > _LONGEST_LINE:
         raise ValueError(f"the line is longer than {_LONGEST_LINE} characters; name fewer groups")
     name, colon, rest = line.partition(":")
@@ -158,7 +158,7 @@ def _user(line: str) -> User:
         raise ValueError(f"the user has more than {_MOST_GROUPS} groups; remove some")
     check_name(name)
     _check_hash(hashed)
-    return User(name, hashed, tuple(check_group(group) for group in names))
+    return PasswordUser(name, hashed, tuple(check_group(group) for group in names))
 
 
 def _check_hash(hashed: str) -> None:

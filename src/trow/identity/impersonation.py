@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from trow.access.ports import RobotToken
-    from trow.identity.oidc import OidcIssuer
+    from trow.identity.oidc import TrustedIssuer
     from trow.identity.users import Passwords
 
 _SYSTEM: Final = "system:"
@@ -48,7 +48,7 @@ class KnownIdentities:
     """
 
     passwords: Callable[[], Passwords | None]
-    issuers: Callable[[], Collection[OidcIssuer]]
+    issuers: Callable[[], Collection[TrustedIssuer]]
     robot_tokens: Callable[[], Sequence[RobotToken]]
 
     def identity_of(self, who: Impersonated, now: float) -> Identity:
@@ -81,7 +81,7 @@ class KnownIdentities:
         # Users who do not exist yet: rules can be tried before.
         return found or Identity(who.name, Method.PASSWORD)
 
-    def _issuer(self, who: Impersonated) -> OidcIssuer | None:
+    def _issuer(self, who: Impersonated) -> TrustedIssuer | None:
         if not who.issuer:
             return next((each for each in self.issuers() if who.name.startswith(each.settings.user_prefix)), None)
         found = next((each for each in self.issuers() if each.settings.name == who.issuer), None)

@@ -130,7 +130,7 @@ def conflict_between(issuers: Sequence[IssuerSettings]) -> str | None:
     return None
 
 
-class OidcIssuer:
+class TrustedIssuer:
     """Verifies the tokens of one issuer.
 
     Raises:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.identity.attempts import Attempt
-    from trow.identity.htpasswd import User
+    from trow.identity.htpasswd import PasswordUser
 
 # Hashes are slow on purpose: more at once would take the processor from everybody else. Two places are for those whose
 # password was never right here, and two for those whose was: strangers cannot keep them waiting.
@@ -135,7 +135,7 @@ class UsersFile:
         return None if found is None else _identity(found)
 
 
-def _identity(user: User) -> Identity:
+def _identity(user: PasswordUser) -> Identity:
     return Identity(user.name, Method.PASSWORD, groups=user.groups)
 
 
@@ -143,8 +143,8 @@ def _identity(user: User) -> Identity:
 class _Loaded:
     """A version of the file, and who has shown a password of it."""
 
-    users: Mapping[str, User]
-    listed: Sequence[User]
+    users: Mapping[str, PasswordUser]
+    listed: Sequence[PasswordUser]
     verified: TtlCache[bytes, Identity] = field(default_factory=lambda: TtlCache(_MOST_REMEMBERED))
     # The same wrong password again costs nothing, however often a client repeats it.
     refused: TtlCache[bytes, bool] = field(default_factory=lambda: TtlCache(_MOST_REMEMBERED))

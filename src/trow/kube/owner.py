@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _GROUP: Final = "rbac.authorization.k8s.io/v1"
 
 
-class Owner:
+class OwnerRole:
     """A ClusterRole, since only what is in no namespace may own what is in none, or in any.
 
     An installation is removed with its roles, by whatever tool. The webhooks must not stay behind: without Trow, they

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trow.doctor.findings import Finding
+    from trow.doctor.findings import Diagnosis
 
 HOST: Final = "registry.example.com"
 V2: Final = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n'
@@ -26,7 +26,7 @@ V3: Final = "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n"
 # ---- docker
 
 
-def docker(home: Path, content: object, *programs: str, status: int = 401) -> Sequence[Finding]:
+def docker(home: Path, content: object, *programs: str, status: int = 401) -> Sequence[Diagnosis]:
     (home / ".docker").mkdir()
     text = content if isinstance(content, str) else json.dumps(content)
     (home / ".docker" / "config.json").write_text(text, "utf-8")
@@ -76,7 +76,7 @@ def test_no_file_at_all(tmp_path: Path) -> None:
 # ---- containerd
 
 
-def containerd(folder: Path, dump: str) -> Sequence[Finding]:
+def containerd(folder: Path, dump: str) -> Sequence[Diagnosis]:
     (folder / "dump.toml").write_text(dump, "utf-8")
     return examined("config-path", host=HOST, containerd_config=folder / "dump.toml")
 
@@ -149,7 +149,7 @@ def test_no_hosts_toml_for_a_registry_that_needs_one() -> None:
 # ---- short names
 
 
-def short_names(root: Path, text: str) -> Sequence[Finding]:
+def short_names(root: Path, text: str) -> Sequence[Diagnosis]:
     (root / "etc/containers").mkdir(parents=True)
     (root / "etc/containers/registries.conf").write_text(text, "utf-8")
     return examined("short-names", root=root)

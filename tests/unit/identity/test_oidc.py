@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.issuer import AUDIENCE, Issuer, new_key, public_jwk
 from trow.access.identity import Method
 from trow.identity.jwts import unverified_claims
-from trow.identity.oidc import IssuerSettings, OidcIssuer, conflict_between
+from trow.identity.oidc import IssuerSettings, TrustedIssuer, conflict_between
 from trow.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def settings(issuer: Issuer) -> IssuerSettings:
 
 
 @pytest.fixture
-def oidc(settings: IssuerSettings) -> OidcIssuer:
-    return OidcIssuer(settings)
+def oidc(settings: IssuerSettings) -> TrustedIssuer:
+    return TrustedIssuer(settings)
 
 
-async def refusal(oidc: OidcIssuer, token: str) -> str:
+async def refusal(oidc: TrustedIssuer, token: str) -> str:
     with pytest.raises(Unauthorized) as caught:
         await oidc.verify(token)
     signature = token.rpartition(".")[2]
@@ -60,7 +60,7 @@ def part(document: object) -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_a_token_is_its_subject(issuer: Issuer, oidc: OidcIssuer, algorithm: str) -> None:
+async def test_a_token_is_its_subject(issuer: Issuer, oidc: TrustedIssuer, algorithm: str) -> None:
     identity = await oidc.verify(issuer.token(algorithm, sub="ann", jti="j-1", team=["a", "b"], admin=False, level=3))
     assert (identity.name, identity.method, identity.uid) == ("corp:ann", Method.OIDC, "ann")
     assert (identity.groups, identity.credential, identity.workload) == ((), "j-1", None)
@@ -75,24 +75,24 @@ async def test_a_token_is_its_subject(issuer: Issuer, oidc: OidcIssuer, algorith
     )
 
 
-async def test_without_a_jti_a_part_of_the_hash_tells_tokens_apart(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_without_a_jti_a_part_of_the_hash_tells_tokens_apart(issuer: Issuer, oidc: TrustedIssuer) -> None:
     token = issuer.token()
     assert (await oidc.verify(token)).credential == f"sha256:{hashlib.sha256(token.encode()).hexdigest()[:16]}"
 
 
 @pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])
-async def test_usual_types_of_tokens_are_accepted(issuer: Issuer, oidc: OidcIssuer, kind: str | None) -> None:
+async def test_usual_types_of_tokens_are_accepted(issuer: Issuer, oidc: TrustedIssuer, kind: str | None) -> None:
     token = issuer.sign(issuer.claims(), headers={"typ": kind})
     assert (await oidc.verify(token)).name == "corp:someone"
 
 
 @pytest.mark.parametrize("audience", [AUDIENCE, [AUDIENCE], ["other", AUDIENCE]])
-async def test_one_common_audience_is_enough(issuer: Issuer, oidc: OidcIssuer, audience: object) -> None:
+async def test_one_common_audience_is_enough(issuer: Issuer, oidc: TrustedIssuer, audience: object) -> None:
     assert (await oidc.verify(issuer.token(aud=audience))).name == "corp:someone"
 
 
 async def test_names_come_from_the_configured_claims(issuer: Issuer, settings: IssuerSettings) -> None:
-    oidc = OidcIssuer(
+    oidc = TrustedIssuer(
         dataclasses.replace(
             settings, username_claim="email", username_prefix="sso:", groups_claim="roles", groups_prefix="team:"
         )
@@ -103,20 +103,20 @@ async def test_names_come_from_the_configured_claims(issuer: Issuer, settings: I
 
 
 async def test_cve_2025_23208_groups_are_those_of_this_token(issuer: Issuer, settings: IssuerSettings) -> None:
-    oidc = OidcIssuer(dataclasses.replace(settings, groups_claim="groups"))
+    oidc = TrustedIssuer(dataclasses.replace(settings, groups_claim="groups"))
     assert (await oidc.verify(issuer.token(groups=["admins"]))).groups == ("corp:admins",)
     assert (await oidc.verify(issuer.token(groups=[]))).groups == ()
     assert (await oidc.verify(issuer.token())).groups == ()
 
 
 async def test_a_token_cannot_name_somebody_of_another_method(issuer: Issuer, settings: IssuerSettings) -> None:
-    oidc = OidcIssuer(dataclasses.replace(settings, groups_claim="groups"))
+    oidc = TrustedIssuer(dataclasses.replace(settings, groups_claim="groups"))
     for name in ("system:masters", "robot:ci", "certificate:x", "ann", "corp:ann"):
         identity = await oidc.verify(issuer.token(sub=name, groups=[name]))
         assert (identity.name, identity.groups) == (f"corp:{name}", (f"corp:{name}",))
 
 
-async def test_another_clusters_service_account_shows_where_it_runs(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_another_clusters_service_account_shows_where_it_runs(issuer: Issuer, oidc: TrustedIssuer) -> None:
     facts = {
         "namespace": "team-a",
         "pod": {"name": "web", "uid": "p-1"},
@@ -135,14 +135,14 @@ async def test_another_clusters_service_account_shows_where_it_runs(issuer: Issu
     assert identity.values("other.nested") == ()
 
 
-async def test_claims_cannot_pretend_to_be_facts_of_the_registry(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_claims_cannot_pretend_to_be_facts_of_the_registry(issuer: Issuer, oidc: TrustedIssuer) -> None:
     pod = "authentication.kubernetes.io/pod-name"
     identity = await oidc.verify(issuer.token(**{"issuer": "github", pod: "web"}))
     assert identity.values("issuer") == ("corp",)
     assert identity.values(pod) == ()
 
 
-async def test_what_is_kept_of_claims_is_bounded(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_what_is_kept_of_claims_is_bounded(issuer: Issuer, oidc: TrustedIssuer) -> None:
     many = {f"claim-{number:03}": "x" * 10 for number in range(150)}
     odd = {"mixed": ["a", 1, None], "half": "\ud800", "long": "x" * 1024, "none": None, "nested": {"a": 1}}
     identity = await oidc.verify(issuer.sign(issuer.claims() | {"a-mixed": ["a", 1, True]} | many | odd))
@@ -173,7 +173,7 @@ async def test_required_claims_are_required(
     issuer: Issuer, settings: IssuerSettings, claims: dict[str, Any], fits: object
 ) -> None:
     required = {"repository": "acme/*", "ref": "refs/tags/**", "email_verified": "true"}
-    oidc = OidcIssuer(dataclasses.replace(settings, required_claims=required))
+    oidc = TrustedIssuer(dataclasses.replace(settings, required_claims=required))
     token = issuer.token(email_verified=True, **claims)
     if fits:
         assert (await oidc.verify(token)).name == "corp:someone"
@@ -285,12 +285,12 @@ def jwt_of(issuer: Issuer, payload: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_bad_token_is_refused(issuer: Issuer, oidc: OidcIssuer, name: str) -> None:
+async def test_bad_token_is_refused(issuer: Issuer, oidc: TrustedIssuer, name: str) -> None:
     make, message = BAD[name]
     assert message in await refusal(oidc, make(issuer))
 
 
-async def test_clocks_may_differ_a_little(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_clocks_may_differ_a_little(issuer: Issuer, oidc: TrustedIssuer) -> None:
     now = time.time()
     token = issuer.token(iat=now + SKEW - 5, nbf=now + SKEW - 5, exp=now - SKEW + 5)
     assert (await oidc.verify(token)).name == "corp:someone"
@@ -298,16 +298,16 @@ async def test_clocks_may_differ_a_little(issuer: Issuer, oidc: OidcIssuer) -> N
 
 async def test_times_go_by_the_clock_given(issuer: Issuer, settings: IssuerSettings) -> None:
     token = issuer.token(iat=1000, exp=2000)
-    assert (await OidcIssuer(settings, lambda: 1500.0).verify(token)).name == "corp:someone"
-    assert "expired" in await refusal(OidcIssuer(settings, lambda: 2030.0), token)
-    assert "not valid yet" in await refusal(OidcIssuer(settings, lambda: 969.0), token)
+    assert (await TrustedIssuer(settings, lambda: 1500.0).verify(token)).name == "corp:someone"
+    assert "expired" in await refusal(TrustedIssuer(settings, lambda: 2030.0), token)
+    assert "not valid yet" in await refusal(TrustedIssuer(settings, lambda: 969.0), token)
 
 
 @pytest.mark.parametrize(("verified", "message"), [(False, "not verified"), ("true", "not verified"), (None, "")])
 async def test_an_address_is_a_name_only_when_it_is_verified(
     issuer: Issuer, settings: IssuerSettings, verified: object, message: str
 ) -> None:
-    oidc = OidcIssuer(dataclasses.replace(settings, username_claim="email"))
+    oidc = TrustedIssuer(dataclasses.replace(settings, username_claim="email"))
     token = issuer.token(email="ann@corp.example", email_verified=verified)
     if message:
         assert message in await refusal(oidc, token)
@@ -317,11 +317,11 @@ async def test_an_address_is_a_name_only_when_it_is_verified(
 
 @pytest.mark.parametrize("groups", [{"a": 1}, ["a", 1], 7, [""], ["a\nb"], None])
 async def test_groups_that_are_no_names_are_refused(issuer: Issuer, settings: IssuerSettings, groups: object) -> None:
-    oidc = OidcIssuer(dataclasses.replace(settings, groups_claim="groups"))
+    oidc = TrustedIssuer(dataclasses.replace(settings, groups_claim="groups"))
     assert "'groups' is not a list of names" in await refusal(oidc, issuer.sign(issuer.claims() | {"groups": groups}))
 
 
-async def test_garbage_of_any_length_is_refused(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_garbage_of_any_length_is_refused(issuer: Issuer, oidc: TrustedIssuer) -> None:
     chance = random.Random(4)
     good = issuer.token()
     for number in range(2_000):

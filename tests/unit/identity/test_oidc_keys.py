@@ -16,7 +16,7 @@ from support.apiserver import Answer
 from support.clock import Clock
 from support.issuer import AUDIENCE, DISCOVERY, JWKS, Issuer, new_key, public_jwk
 from trow.identity import oidc_keys as module
-from trow.identity.oidc import IssuerSettings, OidcIssuer
+from trow.identity.oidc import IssuerSettings, TrustedIssuer
 from trow.oci.errors import Unauthorized, Unavailable
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def oidc(issuer: Issuer, clock: Clock) -> OidcIssuer:
-    return OidcIssuer(IssuerSettings("corp", issuer.url, (AUDIENCE,)), clock)
+def oidc(issuer: Issuer, clock: Clock) -> TrustedIssuer:
+    return TrustedIssuer(IssuerSettings("corp", issuer.url, (AUDIENCE,)), clock)
 
 
 def token(issuer: Issuer, **claims: Any) -> str:
@@ -47,12 +47,12 @@ def token(issuer: Issuer, **claims: Any) -> str:
     return issuer.token(**{"iat": NOW - 7200, "exp": NOW + 10 * 86400} | claims)
 
 
-async def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer, oidc: TrustedIssuer) -> None:
     await asyncio.gather(*(oidc.verify(token(issuer, sub=f"user-{number}")) for number in range(20)))
     assert issuer.requests == {DISCOVERY: 1, JWKS: 1}
 
 
-async def test_keys_are_renewed_after_ten_minutes(issuer: Issuer, oidc: OidcIssuer, clock: Clock) -> None:
+async def test_keys_are_renewed_after_ten_minutes(issuer: Issuer, oidc: TrustedIssuer, clock: Clock) -> None:
     for seconds, fetched in ((0, 1), (600, 1), (601, 2)):
         clock.now = NOW + seconds
         await oidc.verify(token(issuer))
@@ -60,7 +60,7 @@ async def test_keys_are_renewed_after_ten_minutes(issuer: Issuer, oidc: OidcIssu
 
 
 async def test_a_withdrawn_key_counts_no_more_once_keys_are_renewed(
-    issuer: Issuer, oidc: OidcIssuer, clock: Clock
+    issuer: Issuer, oidc: TrustedIssuer, clock: Clock
 ) -> None:
     old = token(issuer)
     await oidc.verify(old)
@@ -71,7 +71,7 @@ async def test_a_withdrawn_key_counts_no_more_once_keys_are_renewed(
         await oidc.verify(old)
 
 
-async def test_rotated_keys_are_noticed_by_an_unknown_one(issuer: Issuer, oidc: OidcIssuer, clock: Clock) -> None:
+async def test_rotated_keys_are_noticed_by_an_unknown_one(issuer: Issuer, oidc: TrustedIssuer, clock: Clock) -> None:
     await oidc.verify(token(issuer))
     issuer.rotate()
     clock.now += 10
@@ -79,7 +79,7 @@ async def test_rotated_keys_are_noticed_by_an_unknown_one(issuer: Issuer, oidc: 
 
 
 async def test_a_new_key_is_no_wrong_one_when_a_stranger_has_just_had_the_issuer_asked(
-    issuer: Issuer, oidc: OidcIssuer, clock: Clock
+    issuer: Issuer, oidc: TrustedIssuer, clock: Clock
 ) -> None:
     stranger = issuer.sign(issuer.claims(), headers={"kid": "made up"})
     await oidc.verify(token(issuer))
@@ -97,7 +97,7 @@ async def test_a_new_key_is_no_wrong_one_when_a_stranger_has_just_had_the_issuer
 
 
 async def test_a_new_key_is_no_wrong_one_while_the_issuer_does_not_answer(
-    issuer: Issuer, oidc: OidcIssuer, clock: Clock
+    issuer: Issuer, oidc: TrustedIssuer, clock: Clock
 ) -> None:
     await oidc.verify(token(issuer))
     issuer.rotate()
@@ -108,7 +108,7 @@ async def test_a_new_key_is_no_wrong_one_while_the_issuer_does_not_answer(
 
 
 async def test_unknown_keys_are_looked_for_at_most_every_ten_seconds(
-    issuer: Issuer, oidc: OidcIssuer, clock: Clock
+    issuer: Issuer, oidc: TrustedIssuer, clock: Clock
 ) -> None:
     for step in range(31):
         clock.now = NOW + step
@@ -119,7 +119,7 @@ async def test_unknown_keys_are_looked_for_at_most_every_ten_seconds(
 
 
 async def test_while_the_issuer_is_down_its_keys_count_for_a_day(
-    issuer: Issuer, oidc: OidcIssuer, clock: Clock
+    issuer: Issuer, oidc: TrustedIssuer, clock: Clock
 ) -> None:
     await oidc.verify(token(issuer))
     issuer.down()
@@ -135,7 +135,7 @@ async def test_while_the_issuer_is_down_its_keys_count_for_a_day(
 
 
 async def test_without_keys_nobody_is_let_in_and_the_issuer_is_not_flooded(
-    issuer: Issuer, oidc: OidcIssuer, clock: Clock
+    issuer: Issuer, oidc: TrustedIssuer, clock: Clock
 ) -> None:
     issuer.discovery = Answer({}, status=500)
     for _ in range(10):
@@ -147,21 +147,21 @@ async def test_without_keys_nobody_is_let_in_and_the_issuer_is_not_flooded(
     assert (await oidc.verify(token(issuer))).name == "corp:someone"
 
 
-async def test_a_clock_that_is_set_back_makes_keys_old(issuer: Issuer, oidc: OidcIssuer, clock: Clock) -> None:
+async def test_a_clock_that_is_set_back_makes_keys_old(issuer: Issuer, oidc: TrustedIssuer, clock: Clock) -> None:
     await oidc.verify(token(issuer))
     clock.now -= 3600
     await oidc.verify(token(issuer))
     assert issuer.requests[JWKS] == 2
 
 
-async def test_a_slow_issuer_is_given_up(issuer: Issuer, oidc: OidcIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_issuer_is_given_up(issuer: Issuer, oidc: TrustedIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FETCH_SECONDS", 0.2)
     issuer.delay = 30
     with pytest.raises(Unavailable, match=r"does not answer within 0\.2 s"):
         await oidc.verify(token(issuer))
 
 
-async def test_a_client_that_vanishes_takes_the_keys_from_nobody(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_a_client_that_vanishes_takes_the_keys_from_nobody(issuer: Issuer, oidc: TrustedIssuer) -> None:
     issuer.delay = 0.05
     first, second = (asyncio.create_task(oidc.verify(token(issuer))) for _ in range(2))
     await asyncio.sleep(0)
@@ -184,7 +184,7 @@ async def test_a_client_that_vanishes_takes_the_keys_from_nobody(issuer: Issuer,
     ],
 )
 async def test_a_discovery_document_that_lies_is_not_followed(
-    issuer: Issuer, oidc: OidcIssuer, lie: dict[str, Any], message: str
+    issuer: Issuer, oidc: TrustedIssuer, lie: dict[str, Any], message: str
 ) -> None:
     told = {key: value.format(url=issuer.url) if isinstance(value, str) else value for key, value in lie.items()}
     issuer.discovery = Answer(issuer.published_discovery(**told))
@@ -193,7 +193,7 @@ async def test_a_discovery_document_that_lies_is_not_followed(
     assert issuer.requests == {DISCOVERY: 1}
 
 
-async def test_redirects_are_not_followed(issuer: Issuer, oidc: OidcIssuer) -> None:
+async def test_redirects_are_not_followed(issuer: Issuer, oidc: TrustedIssuer) -> None:
     issuer.discovery = Answer({}, 302, {"Location": JWKS})
     with pytest.raises(Unavailable, match="status 302"):
         await oidc.verify(token(issuer))
@@ -202,7 +202,7 @@ async def test_redirects_are_not_followed(issuer: Issuer, oidc: OidcIssuer) -> N
 
 async def test_configured_keys_need_no_discovery(issuer: Issuer, clock: Clock) -> None:
     settings = IssuerSettings("corp", issuer.url, (AUDIENCE,), jwks_uri=issuer.url + JWKS)
-    assert (await OidcIssuer(settings, clock).verify(token(issuer))).name == "corp:someone"
+    assert (await TrustedIssuer(settings, clock).verify(token(issuer))).name == "corp:someone"
     assert issuer.requests == {JWKS: 1}
 
 
@@ -226,7 +226,7 @@ async def test_configured_keys_need_no_discovery(issuer: Issuer, clock: Clock) -
     ],
 )
 async def test_a_list_of_keys_that_is_none_is_refused(
-    issuer: Issuer, oidc: OidcIssuer, body: object, message: str
+    issuer: Issuer, oidc: TrustedIssuer, body: object, message: str
 ) -> None:
     issuer.jwks = Answer(body)
     with pytest.raises(Unavailable, match=message):
@@ -266,7 +266,7 @@ def with_private_part(issuer: Issuer) -> dict[str, Any]:
     ids=["weak", "private", "use", "ops", "ops-type", "alg", "hs256", "kty", "no-kid", "broken"],
 )
 @pytest.mark.filterwarnings("ignore:The RSA key is")  # the weak one is the point
-async def test_a_key_that_is_not_for_this_is_left_out(issuer: Issuer, oidc: OidcIssuer, make: Any) -> None:
+async def test_a_key_that_is_not_for_this_is_left_out(issuer: Issuer, oidc: TrustedIssuer, make: Any) -> None:
     others = issuer.published_keys()["keys"][1:]
     issuer.jwks = Answer({"keys": [make(issuer), *others]})
     with pytest.raises(Unauthorized, match="does not list"):
@@ -275,7 +275,7 @@ async def test_a_key_that_is_not_for_this_is_left_out(issuer: Issuer, oidc: Oidc
 
 
 @pytest.mark.parametrize("alg", [None, "Ed25519", "EdDSA"])
-async def test_a_key_need_not_name_its_algorithm(issuer: Issuer, oidc: OidcIssuer, alg: str | None) -> None:
+async def test_a_key_need_not_name_its_algorithm(issuer: Issuer, oidc: TrustedIssuer, alg: str | None) -> None:
     key = public_jwk(issuer.keys["EdDSA"], "EdDSA", kid=issuer.kids["EdDSA"]) | {"alg": alg}
     issuer.jwks = Answer({"keys": [{name: value for name, value in key.items() if value}]})
     found = await oidc.verify(issuer.sign(issuer.claims(iat=NOW, exp=NOW + 60), "EdDSA"))
@@ -288,9 +288,9 @@ async def test_a_key_on_another_curve_does_not_fit(issuer: Issuer, clock: Clock)
     settings = IssuerSettings("corp", issuer.url, (AUDIENCE,), algorithms=("ES256", "ES384"))
     claims = issuer.claims(iat=NOW, exp=NOW + 60)
     signed = jwt.encode(claims, key, algorithm="ES384", headers={"kid": "k"})
-    assert (await OidcIssuer(settings, clock).verify(signed)).name == "corp:someone"
+    assert (await TrustedIssuer(settings, clock).verify(signed)).name == "corp:someone"
     with pytest.raises(Unauthorized, match="not the one of its key"):
-        await OidcIssuer(settings, clock).verify(issuer.sign(claims, headers={"kid": "k"}))
+        await TrustedIssuer(settings, clock).verify(issuer.sign(claims, headers={"kid": "k"}))
 
 
 async def test_the_issuers_certificate_is_verified(tmp_path: Path, clock: Clock) -> None:
@@ -301,12 +301,12 @@ async def test_the_issuers_certificate_is_verified(tmp_path: Path, clock: Clock)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with Issuer.start(context) as issuer:
         settings = IssuerSettings("corp", issuer.url, (AUDIENCE,), ca_file=ca)
-        assert (await OidcIssuer(settings, clock).verify(token(issuer))).name == "corp:someone"
+        assert (await TrustedIssuer(settings, clock).verify(token(issuer))).name == "corp:someone"
         with pytest.raises(Unavailable):
-            await OidcIssuer(dataclasses.replace(settings, ca_file=None), clock).verify(token(issuer))
+            await TrustedIssuer(dataclasses.replace(settings, ca_file=None), clock).verify(token(issuer))
 
 
 def test_a_ca_file_has_to_hold_certificates(tmp_path: Path) -> None:
     settings = IssuerSettings("corp", "https://issuer.example", (AUDIENCE,), ca_file=tmp_path / "none")
     with pytest.raises(ValueError, match="ca_file"):
-        OidcIssuer(settings)
+        TrustedIssuer(settings)

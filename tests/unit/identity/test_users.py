@@ -21,7 +21,7 @@ from support.waiting import eventually
 from trow.access.identity import Identity, Method
 from trow.identity import htpasswd, users
 from trow.identity.attempts import Attempt
-from trow.identity.htpasswd import User
+from trow.identity.htpasswd import PasswordUser
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
 from trow.lib.file_watch import keep_fresh
 from trow.lib.files import BrokenFile
@@ -440,13 +440,13 @@ def test_hash_password_makes_what_the_file_takes() -> None:
     hashed = htpasswd.hash_password(SECRET)
     assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert hashed != htpasswd.hash_password(SECRET)
-    assert htpasswd.parse(User("alice", hashed, ("dev",)).line().encode(), "users")["alice"].groups == ("dev",)
+    assert htpasswd.parse(PasswordUser("alice", hashed, ("dev",)).line().encode(), "users")["alice"].groups == ("dev",)
     assert htpasswd.verify_password(hashed, SECRET)
     assert not htpasswd.verify_password(hashed, SECRET + "x")
 
 
 def test_a_user_does_not_show_its_hash() -> None:
-    assert ALICE not in repr(User("alice", ALICE))
+    assert ALICE not in repr(PasswordUser("alice", ALICE))
 
 
 @given(st.binary(max_size=200))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from trow.kube.owner import Owner
+from trow.kube.owner import OwnerRole
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Known:
         return {"metadata": {"uid": uid}} if uid else None
 
 
-def owner(known: Known, name: str) -> Owner:
-    return Owner(cast("Objects", known), name)
+def owner(known: Known, name: str) -> OwnerRole:
+    return OwnerRole(cast("Objects", known), name)
 
 
 async def test_what_is_written_names_its_owner_and_keeps_the_rest() -> None:

@@ -65,7 +65,7 @@ class RuleDraft:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class DraftScope:
     """Where a policy is in force.
 
     Attributes:
@@ -92,7 +92,7 @@ class PolicyDraft:
     default: Effect
     rules: tuple[RuleDraft, ...]
     mode: Mode = Mode.ENFORCE
-    scope: Scope = Scope()
+    scope: DraftScope = DraftScope()
     digest: bool = False
     exempt: tuple[ImagePattern, ...] = ()
 
@@ -161,7 +161,7 @@ def _image(pattern: ImagePattern) -> dict[str, str]:
 class Signed:
     """References of one rule to images whose signatures it verifies."""
 
-    scope: Scope
+    scope: DraftScope
     mode: Mode
     rules: tuple[RuleDraft, ...]
 

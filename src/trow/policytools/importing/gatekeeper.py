@@ -13,7 +13,7 @@ from trow.oci.errors import OciError
 from trow.oci.names import Tag
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import Effect, Mode
-from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft, Scope
+from trow.policytools.importing.drafts import DraftScope, ImportResult, PolicyDraft, RuleDraft
 from trow.policytools.importing.globs import MatchesNothing, NameForm, Translation, translation_of
 from trow.policytools.importing.prefixes import translation_of_prefix
 from trow.policytools.importing.values import mapping, sequence, text, texts
@@ -126,7 +126,7 @@ def _of_tag(entry: str, *, for_allow: bool) -> Translation:  # noqa: ARG001 - a 
         raise MatchesNothing(f"{entry!r} is not a valid tag: {error}") from None
 
 
-def _scope(match: Mapping[str, object], where: str, result: ImportResult) -> Scope | None:
+def _scope(match: Mapping[str, object], where: str, result: ImportResult) -> DraftScope | None:
     """The namespaces of a constraint; None, with a remark, if it cannot be imported."""
     unknown = sorted(set(match) - _MATCHED)
     if conditions := [key for key in (*_CONDITIONS, *unknown) if match.get(key)]:
@@ -145,7 +145,7 @@ def _scope(match: Mapping[str, object], where: str, result: ImportResult) -> Sco
     include = texts(match.get("namespaces"), "spec.match.namespaces")
     exclude = texts(match.get("excludedNamespaces"), "spec.match.excludedNamespaces")
     selector = mapping(match.get("namespaceSelector"), "spec.match.namespaceSelector")
-    return Scope(include=tuple(include), exclude=tuple(exclude), selector=selector)
+    return DraftScope(include=tuple(include), exclude=tuple(exclude), selector=selector)
 
 
 def _mode(spec: Mapping[str, object], where: str, result: ImportResult) -> Mode:

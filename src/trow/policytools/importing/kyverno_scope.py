@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.globs import matches
-from trow.policytools.importing.drafts import Scope
+from trow.policytools.importing.drafts import DraftScope
 from trow.policytools.importing.values import mapping, sequence, texts
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _IS_IN: Final = frozenset({"equal", "equals", "in", "anyin"})
 _IS_NOT_IN: Final = frozenset({"notequal", "notequals", "notin", "anynotin", "allnotin"})
 
 
-def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, result: ImportResult) -> Scope | None:
+def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, result: ImportResult) -> DraftScope | None:
     """Where a rule is in force; None, with a remark, if that cannot be expressed here."""
     filters = _filters(rule.get("match"), f"{where}, match")
     selector: Mapping[str, object] = {}
@@ -42,10 +42,10 @@ def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, resu
         result.changed(where, "match does not name Pods; policies here always apply to Pods")
     exclude = _excluded(rule, where, result)
     if namespace is not None:
-        return Scope(namespace)
+        return DraftScope(namespace)
     named = [texts(_resources(each).get("namespaces"), f"{where}, namespaces") for each in filters]
     include = [] if not all(named) else [name for names in named for name in names]
-    return Scope(None, tuple(dict.fromkeys(include)), tuple(dict.fromkeys(exclude)), selector)
+    return DraftScope(None, tuple(dict.fromkeys(include)), tuple(dict.fromkeys(exclude)), selector)
 
 
 def _excluded(rule: Mapping[str, object], where: str, result: ImportResult) -> Sequence[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import Effect, Mode
-from trow.policytools.importing.drafts import ImportResult, PolicyDraft, RuleDraft, Scope, Signed
+from trow.policytools.importing.drafts import DraftScope, ImportResult, PolicyDraft, RuleDraft, Signed
 from trow.policytools.importing.globs import NameForm, translation_of
 from trow.policytools.importing.values import mapping, sequence, text, texts
 
@@ -27,7 +27,7 @@ _CONDITIONS: Final = ("matchConditions", "images")
 _SELECTORS: Final = ("namespaceSelector", "objectSelector", "excludeResourceRules")
 
 
-def signed_by_rule(rule: Mapping[str, object], scope: Scope, mode: Mode, where: str, result: ImportResult) -> None:
+def signed_by_rule(rule: Mapping[str, object], scope: DraftScope, mode: Mode, where: str, result: ImportResult) -> None:
     """Take the references of a rule's `verifyImages`."""
     globs: list[str] = []
     for each in sequence(rule["verifyImages"], f"{where}, verifyImages"):
@@ -55,10 +55,12 @@ def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | No
             result.left_out(f"{where}, matchImageReferences", "an expression in CEL cannot be imported")
     actions = texts(spec.get("validationActions"), f"{where}, validationActions") or ["Deny"]
     mode = max((_MODES.get(action, Mode.ENFORCE) for action in actions), key=_STRICTEST.index)
-    _take(globs, NameForm.WRITTEN, Scope(namespace), mode, where, result)
+    _take(globs, NameForm.WRITTEN, DraftScope(namespace), mode, where, result)
 
 
-def _take(globs: Sequence[str], form: NameForm, scope: Scope, mode: Mode, where: str, result: ImportResult) -> None:
+def _take(
+    globs: Sequence[str], form: NameForm, scope: DraftScope, mode: Mode, where: str, result: ImportResult
+) -> None:
     rules = []
     for glob in globs:
         translate = partial(translation_of, glob, form, for_allow=True)
