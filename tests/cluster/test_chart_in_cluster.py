@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import threading
@@ -9,8 +10,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import trustme
 
 from support import own
+from support.helm import Helm
 from support.installed import Installation
 from support.nodes import BUSYBOX
 from support.waiting import settles, until
@@ -193,7 +196,7 @@ def test_the_cluster_comes_back_by_itself_after_its_nodes_were_rebooted(
     until(lambda: "no-evil" in refusal(installed, namespace, f"{installed.host}/team/evil:1"))
 
 
-def test_every_pull_during_an_upgrade_ends_well(installed: Installation) -> None:
+def test_every_pull_during_an_upgrade_and_the_way_back_ends_well(installed: Installation) -> None:
     """A client that is cut off tries again, as containerd and docker do, and has the whole image in the end."""
     installed.push("team/upgraded")
     ended = threading.Event()
@@ -215,6 +218,8 @@ def test_every_pull_during_an_upgrade_ends_well(installed: Installation) -> None
         thread.start()
     try:
         installed.helm.upgrade(installed.values(podAnnotations={"changed": "yes"}))
+        installed.wait_ready()
+        installed.helm.run("rollback", "trow", "1")
         installed.wait_ready()
     finally:
         ended.set()
@@ -311,3 +316,54 @@ def test_helm_3_installs_upgrades_rolls_back_and_uninstalls(
     until(lambda: not third.left(), 60)
     nodes.run_pod(namespace, "free", BUSYBOX)
     nodes.wait_ready(namespace, "pod/free")
+
+
+def test_webhooks_that_the_last_installation_left_are_put_right_by_the_next(
+    nodes: NodeCluster, installed: Installation, namespace: str, tmp_path: Path
+) -> None:
+    """Until then they refuse Pods everywhere but in its own namespace, where it starts; then they are Trow's again."""
+    installed.uninstall()
+    found = Installation(Helm("helm", tmp_path, nodes.new_namespace(), nodes), nodes, tmp_path)
+    apply = ("apply", "--server-side", "--field-manager=trow", "--filename=-")
+    nodes.kubectl(*apply, input=json.dumps(stale(found)))
+
+    def refused() -> bool:  # a new webhook takes the API server a moment
+        nodes.kubectl("delete", "pod/early", f"--namespace={namespace}", "--ignore-not-found", "--now")
+        return "failed calling webhook" in nodes.run_pod(namespace, "early", BUSYBOX, check=False)
+
+    until(refused)
+    nodes.add_volume()
+    try:
+        found.helm.install(found.values())
+        found.wait_ready()
+        until(lambda: "created" in nodes.run_pod(namespace, "free", BUSYBOX, check=False), 60)
+        nodes.wait_ready(namespace, "pod/free")
+        found.helm.run("uninstall", "trow")
+        until(lambda: not found.left(), 60)
+    finally:
+        found.uninstall()
+        nodes.kubectl("delete", "validatingwebhookconfiguration", found.cluster_name, "--ignore-not-found")
+
+
+def stale(installation: Installation) -> Mapping[str, Any]:
+    """What Trow wrote once, with an authority that nobody has any more, and owned by nothing."""
+    here = installation.namespace
+    others = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", here]}
+    service = {"namespace": here, "name": "trow-webhooks", "port": 8443, "path": "/admission/validate"}
+    authority = base64.b64encode(trustme.CA().cert_pem.bytes()).decode()
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": installation.cluster_name, "labels": {"app.kubernetes.io/managed-by": "trow"}},
+        "webhooks": [
+            {
+                "name": "must-validate.trow.io",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Fail",
+                "clientConfig": {"service": service, "caBundle": authority},
+                "namespaceSelector": {"matchExpressions": [others]},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+            }
+        ],
+    }

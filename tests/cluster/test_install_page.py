@@ -44,7 +44,8 @@ def test_the_page_is_followed_with_helm_and_then_with_kustomize(tmp_path: Path, 
                 reader.follow(block, shown)
                 if "helm install" in block.code:
                     follow_notes(reader.heard[-1][1], environment)
-                if "ingress-values" in block.code and "run" in block.words:
+                if "rollback" in block.code or "apply --server-side" in block.code:
+                    cluster.wait_ready("trow", "statefulset/trow")
                     assert "registry.example.com" in cluster.kubectl("get", "ingress/trow", "--namespace=trow")
                 if "helm uninstall" in block.code:
                     until(lambda: there(cluster) - before <= left(), SECONDS)
