@@ -38,7 +38,7 @@ def test_the_page_is_followed_with_helm_and_then_with_kustomize(tmp_path: Path, 
         for _part in ("Helm", "Kustomize"):
             cluster.add_volume()
         before = there(cluster)
-        environment = {"KUBECONFIG": str(cluster.kubeconfig)}
+        environment = {"KUBECONFIG": str(cluster.kubeconfig), "HOME": str(clone)}
         with Reader(clone, "helm", "kubectl", environment=environment) as reader:
             for block, shown in steps(PAGE):
                 reader.follow(block, shown)
