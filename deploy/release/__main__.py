@@ -26,7 +26,7 @@ def main() -> int:
     building.add_argument("--output", type=Path, default=FOLDER, help="the folder; what was in it is removed")
     building.add_argument("--arch", default=",".join(MACHINES), help="architectures, separated by commas")
     building.add_argument("--builder", default="urn:trow:local", help="who builds it, a URI for the provenance")
-    publishing = commands.add_parser("publish", help="push the image and the chart")
+    publishing = commands.add_parser("publish", help="push the images and the chart")
     publishing.add_argument("namespace", help="host and path, such as registry.example.com/trow")
     publishing.add_argument("--from", dest="output", type=Path, default=FOLDER, help="the folder of the release")
     publishing.add_argument("--plain-http", action="store_true", help="the registry has no TLS")

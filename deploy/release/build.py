@@ -1,6 +1,6 @@
 """Builds a release: everything that is published of one version, the same bytes each time.
 
-It is the source archive, the wheel, the image, the chart, bills of materials, provenance, and ``SHA256SUMS`` of all.
+It is the source archive, the wheel, the images, the chart, bills of materials, provenance, and ``SHA256SUMS`` of all.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import yaml
+from deploy.image.__main__ import BUILDERS
 from deploy.image.build import ROOT, BuildError
-from deploy.image.build import build as build_image
 from deploy.release import archives
 from deploy.release.provenance import provenance
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHART: Final = ROOT / "deploy" / "helm" / "trow"
 SUMS: Final = "SHA256SUMS"
-IMAGE_LAYOUT: Final = "image"  # beside the release; the archive of it is in the release
+LAYOUTS: Final = "images"  # a folder with an OCI layout for each image, beside the release; the archives are in it
 
 
 class ReleaseError(Exception):
@@ -78,9 +78,9 @@ def build(
     """Build a release into a new folder.
 
     Args:
-        folder: must not exist. The image is beside its archive as an OCI layout, from which it can be pushed.
+        folder: must not exist. The images are beside their archives as OCI layouts, from which they can be pushed.
         source: of all of it.
-        architectures: of the image, as Go names them.
+        architectures: of the images, as Go names them.
         cache: for downloads.
         say: is told what is being done.
         builder: who builds it, as a URI.
@@ -92,17 +92,16 @@ def build(
     folder.mkdir(parents=True)
     say("source archive and wheel")
     _run_hatchling(folder, source)
-    say("image")
-    layout = folder / IMAGE_LAYOUT
-    built = build_image(layout, architectures, cache, source.created, say)
-    files = {str(path.relative_to(layout)): path for path in layout.rglob("*") if path.is_file()}
-    (folder / f"trow-image-{trow.__version__}.tar").write_bytes(archives.tar(files, source.time))
-    _export_bills(layout, folder)
+    indexes: dict[str, str] = {}
+    for name, build_image in BUILDERS.items():
+        say(f"image {name}")
+        built = build_image(folder / LAYOUTS / name, architectures, cache, source.created, say)
+        _export_image(name, folder, source)
+        indexes[name] = built.digest.removeprefix("sha256:")
     say("chart")
     (folder / f"trow-chart-{chart_version()}.tgz").write_bytes(archives.tar_gz(_chart_files(), source.time))
     sums = _sums(folder)
-    subjects = {**sums, "trow": built.digest.removeprefix("sha256:")}  # what pulls by digest ask for is the index
-    statement = provenance(subjects, source, builder)
+    statement = provenance({**sums, **indexes}, source, builder)  # what pulls by digest ask for is the index
     (folder / f"trow-{trow.__version__}.provenance.json").write_bytes(statement)
     (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(folder).items()))
 
@@ -154,14 +153,17 @@ def _chart_files() -> dict[str, Path]:
     return {f"trow/{path.relative_to(CHART)}": path for path in paths}
 
 
-def _export_bills(layout: Path, folder: Path) -> None:
-    """Write the bills of materials, which refer to the images in the layout, as files of their own."""
+def _export_image(name: str, folder: Path, source: Source) -> None:
+    """Write the archive of a layout, and as files of their own the bills of materials of the images in it."""
+    layout = folder / LAYOUTS / name
+    files = {str(path.relative_to(layout)): path for path in layout.rglob("*") if path.is_file()}
+    (folder / f"{name}-image-{trow.__version__}.tar").write_bytes(archives.tar(files, source.time))
     index, *referrers = _read(layout / "index.json").manifests
     images = {image.digest: image.platform["architecture"] for image in _read(index.path(layout)).manifests}
     for referrer in referrers:
         bill = _read(referrer.path(layout))
-        name = f"trow-image-{trow.__version__}-{images[bill.subject.digest]}.cdx.json"
-        (folder / name).write_bytes(bill.layers[0].path(layout).read_bytes())
+        file = f"{name}-image-{trow.__version__}-{images[bill.subject.digest]}.cdx.json"
+        (folder / file).write_bytes(bill.layers[0].path(layout).read_bytes())
 
 
 class _Descriptor(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Publishes a release in a registry: the image with its bills of materials, and the chart."""
+"""Publishes a release in a registry: the images with their bills of materials, and the chart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from deploy.release.build import IMAGE_LAYOUT, ReleaseError, chart_version
+from deploy.image.__main__ import BUILDERS
+from deploy.release.build import LAYOUTS, ReleaseError, chart_version
 
 import trow
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def publish(folder: Path, namespace: str, say: Callable[[str], None], *, plain_http: bool) -> None:
-    """Push what `build` has made: the image to ``NAMESPACE/trow``, the chart to ``NAMESPACE/charts/trow``.
+    """Push what `build` has made: each image to ``NAMESPACE/`` and its name, the chart to ``NAMESPACE/charts/trow``.
 
     The credentials are those of `oras login` and `helm registry login`.
 
@@ -30,19 +31,20 @@ def publish(folder: Path, namespace: str, say: Callable[[str], None], *, plain_h
         ReleaseError: the release is not there, is in the registry already, or cannot be pushed.
     """
     plain = ("--plain-http",) if plain_http else ()
-    layout = folder / IMAGE_LAYOUT
-    if not layout.is_dir():
-        raise ReleaseError(f"{layout} does not exist; run `make release` first")
-    image = f"{namespace}/trow:{trow.__version__}"
+    layouts = {folder / LAYOUTS / name: f"{namespace}/{name}:{trow.__version__}" for name in BUILDERS}
+    for layout in layouts:
+        if not layout.is_dir():
+            raise ReleaseError(f"{layout} does not exist; run `make release` first")
     chart = f"{namespace}/charts/trow:{chart_version()}"
     for tool in ("oras", "helm"):
         if shutil.which(tool) is None:
             raise ReleaseError(f"there is no {tool} on this machine; install it, and then publish again")
-    for name in (image, chart):
+    for name in (*layouts.values(), chart):
         if _exists(name, plain):
             raise ReleaseError(f"{name} is there already, and a release never changes; raise the version")
-    say(f"pushing {image}")
-    _run("oras", "copy", "--recursive", "--from-oci-layout", *_to(plain), f"{layout}:{trow.__version__}", image)
+    for layout, image in layouts.items():
+        say(f"pushing {image}")
+        _run("oras", "copy", "--recursive", "--from-oci-layout", *_to(plain), f"{layout}:{trow.__version__}", image)
     say(f"pushing {chart}")
     _run("helm", "push", f"{folder}/trow-chart-{chart_version()}.tgz", f"oci://{namespace}/charts", *plain)
 

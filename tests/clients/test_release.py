@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.xdist_group("own-image"), pytest.mark.slow]
 
 ROOT: Final = Path(__file__).parents[2]
+IMAGES: Final = ("trow", "trow-node-agent")
 BUILD_SECONDS: Final = 300  # half a minute on an idle machine
 COMMITTER: Final = {
     f"GIT_{role}_{what}": value
@@ -91,22 +92,32 @@ def test_the_sums_are_those_of_every_file(checkout: Checkout) -> None:
     assert {line.partition(":")[0] for line in said.splitlines()} == files - {SUMS}
     kinds = {name.replace(trow.__version__, "V").replace(releases.chart_version(), "V") for name in files}
     assert kinds == {
-        "trow-V-py3-none-any.whl", "trow-V.tar.gz", "trow-chart-V.tgz", "trow-image-V.tar",
-        "trow-image-V-amd64.cdx.json", "trow-V.provenance.json", SUMS,
+        "trow-V-py3-none-any.whl", "trow-V.tar.gz", "trow-chart-V.tgz", "trow-V.provenance.json", SUMS,
+        "trow-image-V.tar", "trow-image-V-amd64.cdx.json",
+        "trow-node-agent-image-V.tar", "trow-node-agent-image-V-amd64.cdx.json",
     }  # fmt: skip
 
 
 def test_the_provenance_names_what_was_built_and_of_which_commit(checkout: Checkout, statement: dict[str, Any]) -> None:
     subjects = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
-    image = subjects.pop("trow")
+    for name in IMAGES:
+        index = json.loads((checkout.release / "images" / name / "index.json").read_bytes())
+        assert index["manifests"][0]["digest"] == f"sha256:{subjects.pop(name)}"
     for name, digest in subjects.items():
         assert hashlib.sha256((checkout.release / name).read_bytes()).hexdigest() == digest
-    index = json.loads((checkout.release / "image" / "index.json").read_bytes())
-    assert index["manifests"][0]["digest"] == f"sha256:{image}"
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, cwd=checkout.folder, capture_output=True, text=True)
     built = statement["predicate"]["buildDefinition"]
     assert built["externalParameters"]["source"]["digest"] == {"gitCommit": head.stdout.strip()}
+    inputs = {each["uri"]: each["digest"].get("sha256") for each in built["resolvedDependencies"]}
+    lock = checkout.folder / "deploy" / "image" / "packages.lock.json"  # the packages of Debian in both images
+    assert inputs["deploy/image/packages.lock.json"] == hashlib.sha256(lock.read_bytes()).hexdigest()
     assert statement["predicate"]["runDetails"]["builder"]["id"] == "https://ci.example.com/builds"
+
+
+def test_the_bill_of_the_node_agent_has_its_package(checkout: Checkout) -> None:
+    bill = json.loads((checkout.release / f"trow-node-agent-image-{trow.__version__}-amd64.cdx.json").read_bytes())
+    assert bill["metadata"]["component"]["name"] == "trow-node-agent"
+    assert [each["name"] for each in bill["components"]] == ["busybox-static"]
 
 
 def test_the_wheel_runs(checkout: Checkout, tmp_path: Path) -> None:
@@ -138,11 +149,12 @@ def test_it_is_published_in_trow_and_installed_from_there(
 ) -> None:
     namespace = f"{plain.host}/{repository}"
     publish(checkout, box, namespace)
-    image = next(each["digest"]["sha256"] for each in statement["subject"] if each["name"] == "trow")
-    assert plain.manifest(f"{repository}/trow", trow.__version__).digest == f"sha256:{image}"
+    digests = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
     platform = ("--plain-http", "--platform=linux/amd64")
-    bills = box.run("oras", "discover", *platform, "--format=json", f"{namespace}/trow:{trow.__version__}")
-    assert "application/vnd.cyclonedx+json" in bills
+    for image in IMAGES:
+        assert plain.manifest(f"{repository}/{image}", trow.__version__).digest == f"sha256:{digests[image]}"
+        bills = box.run("oras", "discover", *platform, "--format=json", f"{namespace}/{image}:{trow.__version__}")
+        assert "application/vnd.cyclonedx+json" in bills
     chart = f"oci://{namespace}/charts/trow"
     version = f"--version={releases.chart_version()}"
     objects = box.run(
