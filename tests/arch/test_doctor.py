@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 
 from support.pages import ROOT, prose
+from trow.controllers.pull_errors import CAUSES, cause_of
 from trow.doctor.checks import CHECKS
 from trow.doctor.place import Setup
-from trow.doctor.pulls import CAUSES, cause_of
 from trow.doctor.webhooks import judge_probe
 
 TESTS: Final = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_doctor_*.py")) + (

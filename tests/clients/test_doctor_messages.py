@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from support.doctor import serving
-from trow.doctor.pulls import cause_of
+from trow.controllers.pull_errors import cause_of
 
 if TYPE_CHECKING:
     from pathlib import Path

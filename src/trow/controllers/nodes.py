@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
 
+from trow.controllers.pull_errors import cause_of, words_of
 from trow.kube.errors import KubeRefused
 from trow.lib.kube_objects import labels, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
@@ -30,16 +31,6 @@ _NOT_PULLED: Final = frozenset({
 })  # fmt: skip
 # A container that ended is started again within seconds; a longer pause is something else.
 _PAUSE: Final = timedelta(seconds=60)
-_HINTS: Final = (
-    ("certificate signed by unknown authority", "set nodes.caSecret to a Secret with the registry's authority"),
-    ("HTTP response to HTTPS client", "set nodes.endpoint to the http:// URL of the registry"),
-    ("no such host", "set nodes.endpoint to a URL that nodes reach, or give the name an entry in DNS"),
-    ("connection refused", "see whether Trow runs, and whether nodes reach its Service"),
-    ("i/o timeout", "see whether Trow runs, and whether nodes reach its Service"),
-    ("401 Unauthorized", "see whether the kubelet has the credential provider, and may ask for tokens (system:nodes)"),
-    ("denied", "bind a Role that allows to get repositories/content to the ServiceAccount of the node agent"),
-    ("not found", "set registry.pull_check, so that Trow publishes the image"),
-)
 _NO_AGENT_FIX: Final = "install the node agent (nodes.enabled), and see that its DaemonSet tolerates the node's taints"
 
 
@@ -113,7 +104,7 @@ def _of_node(node: Manifest, pod: Manifest | None) -> NodeReadiness:
         fix = "see what keeps its kubelet from being ready: kubectl describe node"
         return NodeReadiness(name, runtime, version, "unknown", since, reason=reason, fix=fix, agent=agent)
     can, since, checked, reason = _of_pod(mapping(pod.get("status")))
-    fix = "" if can == "yes" else _fix(reason, agent)
+    fix = "" if can == "yes" else _fix(reason, agent, pod)
     return NodeReadiness(name, runtime, version, can, since, checked, reason, fix, agent)
 
 
@@ -154,10 +145,16 @@ def _report(status: Mapping[str, object]) -> str:
     return max(said)[1] if said else ""
 
 
-def _fix(reason: str, agent: Sequence[str]) -> str:
+def _fix(reason: str, agent: Sequence[str], pod: Manifest) -> str:
     """What the agent says is to be done; else what usually is behind these words of the kubelet."""
     fixes = [fix for line in agent if ": blocked: " in line and (fix := line.partition("; fix: ")[2])]
-    return "; ".join(fixes) or next((hint for word, hint in _HINTS if word in reason), "")
+    if fixes or (cause := cause_of(reason)) is None:
+        return "; ".join(fixes)
+    spec = mapping(pod.get("spec"))
+    images = (text(each.get("image")) for each in _containers(spec, "containers") if each.get("name") == _PULL_CHECK)
+    namespace, account = text(metadata(pod).get("namespace")), text(spec.get("serviceAccountName")) or "default"
+    words = words_of(next(images, ""), namespace, account, text(spec.get("nodeName")))
+    return cause.agent_fix.format(**words)
 
 
 def _containers(status: Mapping[str, object], member: str) -> Iterator[Mapping[str, object]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.controllers.pull_errors import cause_of, words_of
 from trow.doctor.findings import ok, problem
 from trow.lib.kube_objects import listing, mapping, metadata, text
 from trow.lib.times import rfc3339
@@ -26,114 +27,6 @@ _CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
 _MOST_EVENTS: Final = 10  # namespaces whose Events are read
 _MOST_SECRETS: Final = 50
 _CAUSE: Final = re.compile(r"ErrImagePull: (.*)", re.DOTALL)
-
-
-class Cause:
-    """What a part of a message of kubelet, containerd or CRI-O means.
-
-    Args:
-        signs: texts, with | between them, of which one is in the message, whatever its case.
-        means: a sentence that begins with the node.
-        fix: may use {host}, {image}, {namespace}, {account}, {owner} (of the repository) and {node}.
-    """
-
-    def __init__(self, signs: str, means: str, fix: str) -> None:
-        self._signs = signs.lower().split("|")
-        self.means = means
-        self.fix = fix
-
-    def found_in(self, message: str) -> bool:
-        lower = message.lower()
-        return any(sign in lower for sign in self._signs)
-
-
-_HOSTS_TOML: Final = "/etc/containerd/certs.d/{host}/hosts.toml"
-# The first that is found counts: what is said of names and certificates is more exact than what it leads to.
-CAUSES: Final = (
-    Cause(
-        "signed by unknown authority|unable to get local issuer",
-        "the node does not trust the authority of the registry's certificate",
-        f"write `ca` to {_HOSTS_TOML} on each node, or let the node agent do it (nodes.enabled of the chart)",
-    ),
-    Cause(
-        "certificate is valid for|certificate is not valid for|any ip sans|cannot validate certificate for",
-        "the name by which the node pulls is not in the certificate",
-        "add {host} to it (tls.dnsNames of the chart), or name images by a name that is in it",
-    ),
-    Cause(
-        "certificate has expired|is not yet valid",
-        "the certificate has expired, or the clock of the node is wrong",
-        "trow doctor --host {host} says which; on the node: timedatectl status",
-    ),
-    Cause(
-        "gave HTTP response to HTTPS client",
-        "the registry speaks plain HTTP, and the node was not told so",
-        f'write server = "http://{{host}}" to {_HOSTS_TOML} on each node, or give Trow a certificate (tls.source)',
-    ),
-    Cause(
-        "sent an HTTP request to an HTTPS server|malformed HTTP response",
-        "the node asks for plain HTTP, and the registry speaks TLS",
-        f"write https:// in {_HOSTS_TOML} on each node",
-    ),
-    Cause(
-        "no such host|name resolution|server misbehaving|dial tcp: lookup",
-        "the node finds no address for {host}: it asks its own DNS, not that of the cluster",
-        "add {host} to the DNS of the nodes, or name images by the NodePort",
-    ),
-    Cause(
-        "connection refused",
-        "nobody listens at {host} as seen from the node",
-        "see that Trow is ready and its ports: kubectl get pods,services --namespace trow",
-    ),
-    Cause(
-        "i/o timeout|deadline exceeded|no route to host|network is unreachable",
-        "the node does not reach {host}",
-        "open the port between node and registry (firewall, security group), from the node: curl -v https://{host}/v2/",
-    ),
-    Cause(
-        "short-name|short name",
-        "the name has no host, and CRI-O does not guess one",
-        "write the whole name of the image, such as {host}/{image}",
-    ),
-    Cause(
-        "no match for platform|no image found in|exec format",
-        "the image is not there for the platform of node {node}",
-        "push it for that platform too: docker buildx build --platform linux/amd64,linux/arm64 --push",
-    ),
-    Cause(
-        "not allowed by any rule|ImagePolicy|image_validation",
-        "a policy refuses the image at the registry",
-        "trow policy explain shows the rule; kubectl get clusterimagepolicies,imagepolicies --all-namespaces",
-    ),
-    Cause(
-        "403|denied|forbidden",
-        "ServiceAccount {account} of {namespace} may not pull from {owner}",
-        "kubectl create rolebinding {account}-of-{namespace}-pulls --namespace {owner} --clusterrole trow-image-puller"
-        " --serviceaccount {namespace}:{account}",
-    ),
-    Cause(
-        "401|unauthorized|authentication required|no basic auth",
-        "the node sends no credentials, or wrong ones",
-        "let nodes pull with the Pod's ServiceAccount (the node agent installs the credential provider), or make a"
-        " Secret for imagePullSecrets: kubectl create secret docker-registry registry --docker-server {host}"
-        " --docker-username NAME --namespace {namespace}",
-    ),
-    Cause(
-        "not found|manifest unknown|name unknown|404",
-        "the registry has no such image, or {account} may not know of it",
-        "docker push {image}",
-    ),
-    Cause(
-        "429|503|too many requests|unavailable",
-        "the registry has too much to do, or is not ready",
-        "see its log and limits: kubectl logs trow-0 --namespace trow",
-    ),
-    Cause(
-        "InvalidImageName|invalid reference format|couldn't parse image",
-        "this cannot be the name of an image",
-        "correct the name: lower case, HOST/NAME:TAG",
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +78,6 @@ def _waiting(pod: Manifest) -> Iterator[Stuck]:
             )
 
 
-def cause_of(message: str) -> Cause | None:
-    """What a message means; None where it says nothing but that the image does not come."""
-    return next((each for each in CAUSES if each.found_in(message)), None)
-
-
 def judge_stuck(found: Sequence[Stuck]) -> Iterable[Diagnosis]:
     """What does the kubelet say, and what does that mean?"""
     if not found:
@@ -200,11 +88,7 @@ def judge_stuck(found: Sequence[Stuck]) -> Iterable[Diagnosis]:
     for (namespace, image), pods in told.items():
         first = pods[0]
         where = f"Pod {namespace}/{first.pod}" + (f" and {len(pods) - 1} more" if len(pods) > 1 else "")
-        host, _, rest = image.partition("/")
-        words = {
-            "host": host, "image": image, "namespace": namespace, "account": first.account, "node": first.node,
-            "owner": rest.partition("/")[0],
-        }  # fmt: skip
+        words = words_of(image, namespace, first.account, first.node)
         cause = cause_of(first.message)
         said = _CAUSE.search(first.message)
         kubelet = (said[1] if said else first.message).strip()

@@ -64,6 +64,14 @@ def test_why_not_is_the_kubelets_own_message() -> None:
     assert "nodes.caSecret" in found.fix
 
 
+def test_who_may_not_pull_gets_the_command_that_allows_it() -> None:
+    agent = pod(waiting("ErrImagePull", "unexpected status code 403 Forbidden"), namespace="trow")
+    check = {"name": "pull-check", "image": "localhost:30500/trow/pull-check:1"}
+    agent["spec"] |= {"serviceAccountName": "trow-nodes", "containers": [{"name": "agent"}, check]}
+    fix = one(agent).fix
+    assert fix.endswith("--namespace trow --clusterrole trow-image-puller --serviceaccount trow:trow-nodes")
+
+
 def test_a_node_that_could_pull_before_says_until_when() -> None:
     found = one(pod(waiting("ImagePullBackOff", "Back-off"), {"startedAt": T1, "finishedAt": T2}))
     assert (found.can_pull, found.since, found.checked) == ("no", T2, T1)
