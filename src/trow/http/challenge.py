@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Final
 
 from trow.access.permissions import LISTS, Permission
+from trow.http.hosts import parse_host
+from trow.oci.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from trow.http.request import Request
@@ -25,7 +28,8 @@ class Challenge:
 
     Args:
         bearer: whether clients are sent to the token service; otherwise they need a password.
-        public_url: where clients reach this registry; "" takes it from each request.
+        public_url: where clients reach this registry; "" takes it from each request. Runtimes that were led to an
+            address of a node or a Service are sent back there: they may find no name of this registry.
         service: the name of this registry in its tokens.
     """
 
@@ -37,7 +41,8 @@ class Challenge:
     def to(self, request: Request) -> str:
         """The challenge for this request. If the address of the token service is not known, it asks for a password."""
         peer = request.peer
-        address = self._public_url or (f"{peer.scheme}://{peer.host}" if peer.host else "")
+        here = f"{peer.scheme}://{peer.host}" if peer.host else ""
+        address = here if _is_led_here(request) else self._public_url or here
         if not self._bearer or request.path == "/token" or not address:
             return BASIC
         parts = [f'realm="{address}/token"', f'service="{self._service}"']
@@ -49,3 +54,16 @@ class Challenge:
         if request.identity.delegation is not None:
             parts.append('error="insufficient_scope"')
         return f"Bearer {','.join(parts)}"
+
+
+def _is_led_here(request: Request) -> bool:
+    """Whether containerd names another host as the image's, and asks by an address that is not a proxy's for us.
+
+    https://github.com/containerd/containerd/blob/main/docs/hosts.md#registry-host-namespace
+    """
+    host = parse_host(request.peer.host)
+    try:
+        address = ipaddress.ip_address(host.name if host else "")
+        return not address.is_loopback and any(request.query_raw("ns"))
+    except (ValueError, RequestInvalid):
+        return False

@@ -260,6 +260,27 @@ async def test_realm_is_the_public_url_where_there_is_one(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "query", "realm"),
+    [
+        ("198.51.100.7:30500", "ns=registry.example.com", "http://198.51.100.7:30500"),
+        ("[2001:db8::1]:80", "ns=registry.example.com", "http://[2001:db8::1]:80"),
+        ("198.51.100.7:30500", "", "https://registry.example.com"),
+        ("127.0.0.1:8000", "ns=registry.example.com", "https://registry.example.com"),
+        ("inside.example", "ns=registry.example.com", "https://registry.example.com"),
+        ("198.51.100.7", "&".join(["ns=x"] * 20_000), "https://registry.example.com"),
+        ("", "ns=registry.example.com", "https://registry.example.com"),
+    ],
+    ids=["containerd", "IPv6", "anybody", "a proxy on this machine", "a proxy's name", "too many", "no host"],
+)
+async def test_a_node_that_was_led_to_an_address_gets_its_token_there(
+    make: Make, host: str, query: str, realm: str
+) -> None:
+    world = make(public_url="https://registry.example.com")
+    challenge = world.challenge.to(world.request(None, Permission.PING, host=host, query=query))
+    assert f'realm="{realm}/token"' in challenge
+
+
+@pytest.mark.parametrize(
     ("host", "realm"),
     [
         ("registry.example.com", "http://registry.example.com/token"),
