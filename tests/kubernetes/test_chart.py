@@ -14,7 +14,7 @@ from deploy.helm.schema import CHART
 from deploy.helm.sources import FILES
 
 from support.cluster import Cluster, write_pair
-from support.helm import Helm
+from support.helm import HELMS, Helm
 from support.nodes import storage_class
 from support.waiting import until
 from tools.versions import KUBERNETES
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-HELMS: Final = ("helm3", "helm")
 # What one installation leaves, and why: the volume holds the images, and with the kinds go all policies.
 KEPT: Final = {"PersistentVolumeClaim", "CustomResourceDefinition"}
 VALUES: Final[Mapping[str, Mapping[str, Any]]] = {

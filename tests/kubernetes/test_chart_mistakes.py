@@ -16,11 +16,9 @@ import pytest
 from deploy.helm.schema import CHART
 
 from support.cluster import Cluster
-from support.helm import Helm
+from support.helm import HELMS, Helm
 from support.nodes import storage_class
 from support.pages import ROOT
-
-from .test_chart import FOREIGN, HELMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -303,10 +301,10 @@ def test_a_name_that_somebody_else_has_is_told_before_anything_is_made(helm: Hel
 
 
 def test_a_program_that_the_cluster_does_not_have_is_told(helm: Helm) -> None:
-    values, kinds = FOREIGN["gateway"]
-    said = refused(helm, *TAKE, values={**WITHOUT_VOLUME, **values})
+    route = {"host": "registry.example.com", "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}}
+    said = refused(helm, *TAKE, values={**WITHOUT_VOLUME, **route})
     assert "ensure CRDs are installed first" in said
-    assert any(f'no matches for kind "{kind}"' in said for kind in kinds)
+    assert 'no matches for kind "HTTPRoute"' in said
     assert nothing_is_there(helm)
     assert can_start(helm)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from support.cluster import Cluster
 
+HELMS: Final = ("helm3", "helm")
 SECONDS: Final = 60
 
 
