@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests of clusters wait more than they work, so there is one more at a time than there are cores.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 # The tests start Trow hundreds of times; without compiled modules each start, and pytest itself, compiles them again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -28,7 +30,7 @@ serve: $(STAMP) ## run the registry on http://127.0.0.1:8000 with data in ./data
 test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/python -m tests.tools.install
 	@$(BIN)/python -m deploy.image fetch
-	@$(BIN)/pytest -n auto --dist loadgroup tests $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests $(ARGS)
 
 test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slow, and few cases of each
 	@$(BIN)/pytest -n auto --dist loadfile -q --fast --durations 5 --durations-min 1 \

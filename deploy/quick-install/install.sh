@@ -1023,8 +1023,12 @@ remove_objects() {
 
 remove_namespace() { # if this script made it, and nobody else has put anything into it
   if [ "$keep_data" = yes ] || [ "$own_namespace" = no ]; then return; fi
-  others=$(here get "deployments,replicasets,jobs,cronjobs,ingresses,$KINDS" --output name 2>/dev/null |
-    grep -v -x -e configmap/kube-root-ca.crt -e serviceaccount/default | paste -s -d ' ' -)
+  # What has an owner goes with it, and what is on its way out is no longer anybody's.
+  others=$(here get "deployments,replicasets,jobs,cronjobs,ingresses,$KINDS" --no-headers --output \
+    'custom-columns=K:.kind,N:.metadata.name,O:.metadata.ownerReferences[0].name,D:.metadata.deletionTimestamp' 2>/dev/null |
+    while read -r kind name owner deleted; do
+      [ "$owner" != '<none>' ] || [ "$deleted" != '<none>' ] || printf '%s/%s\n' "$kind" "$name"
+    done | grep -v -x -e ConfigMap/kube-root-ca.crt -e ServiceAccount/default | paste -s -d ' ' -)
   if [ -n "$others" ]; then
     k label namespace "$namespace" app.kubernetes.io/managed-by- >/dev/null 2>&1
     say "The namespace $namespace stays, for there is more in it: $others"

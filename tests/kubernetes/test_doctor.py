@@ -168,6 +168,8 @@ def test_a_pod_that_does_not_come(patient: Patient, status: Any, said: str, fix:
 @pytest.fixture
 def followed(patient: Patient, crds: None) -> Iterator[Patient]:
     patient.settings = {"admission": {"policies": True}}
+    # Others may have left some: the cluster is one for all tests.
+    patient.cluster.kubectl("delete", "clusterimagepolicies,imagepolicies", "--all", "--all-namespaces")
     yield patient
     install_crds(patient.cluster)
     patient.cluster.kubectl("delete", CLUSTER_POLICY, "--all")

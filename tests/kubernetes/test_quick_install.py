@@ -170,7 +170,7 @@ def test_a_namespace_that_is_used_for_more_stays(control: Cluster, quick: QuickI
         quick.run(*IMAGE)
     control.kubectl("create", "configmap", "mine", "--namespace=trow")
     said = quick.run("--uninstall")
-    assert "The namespace trow stays, for there is more in it: configmap/mine" in said
+    assert "The namespace trow stays, for there is more in it: ConfigMap/mine" in said
     assert labelled(control) == []
     control.kubectl("delete", "namespace", "trow")
 
