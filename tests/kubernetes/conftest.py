@@ -1,4 +1,4 @@
-"""All tests of this folder run in the worker that has the control plane, also those that start another one."""
+"""The tests of each file run in one worker, also those that start a control plane of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.kubernetes import GROUP
+from support.kubernetes import group_of
 from support.policies import install_crds
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group(GROUP))
+            item.add_marker(group_of(item))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""The one control plane of a worker, for whichever test asks for it; such tests all run in the same worker.
+"""The one control plane of a worker, for whichever test asks for it; the tests of a file run in one worker.
 
-So it is with the one cluster with nodes.
+So it is with the one cluster with nodes. Each starts in seconds, and its tests wait more than they work, so workers
+that have one each are done sooner than one that has all of them.
 
 `tests/conftest.py` imports what is here.
 """
@@ -21,21 +22,20 @@ from support.nodes import NodeCluster, able
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GROUP: Final = "kubernetes"
-NODES_GROUP: Final = "nodes"
 AUDIENCE: Final = "registry.example.com"
 ROLES: Final = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
 HOME: Final = "registry"  # the namespace of the Trow that tests talk to
 
 
 def keep_together(items: list[pytest.Item]) -> None:
-    """A worker has one control plane at most, and only one worker has it."""
+    """The tests of a file that uses a cluster run in one worker, which has one control plane at most."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "node_cluster" in fixtures:
-            item.add_marker(pytest.mark.xdist_group(NODES_GROUP))
-        elif "cluster" in fixtures:
-            item.add_marker(pytest.mark.xdist_group(GROUP))
+        if {"cluster", "node_cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(group_of(item))
+
+
+def group_of(item: pytest.Item) -> pytest.MarkDecorator:
+    return pytest.mark.xdist_group(item.path.stem)
 
 
 @pytest.fixture(scope="session")
