@@ -88,6 +88,19 @@ async def test_more_writers_than_connections_wait_for_their_turn(url: str) -> No
     assert all([await metadata.manifest(REPO, digest(each.digest)) for each in images])
 
 
+async def test_a_statement_that_takes_too_long_is_given_up_once(url: str) -> None:
+    tries: list[int] = []
+
+    def slow() -> Transaction[None]:
+        tries.append(1)
+        yield "SELECT pg_sleep(60)", ()
+
+    async with PostgresEngine.opened(PostgresSettings(url, timeout=1), SCHEMA) as engine:
+        with pytest.raises(Unavailable):
+            await engine.write(slow)
+    assert len(tries) == 1
+
+
 async def test_a_server_that_takes_no_writes_is_told_of(url: str, server: PostgresServer) -> None:
     metadata = PostgresMetadata(PostgresSettings(url, timeout=5))
     await metadata.check()

@@ -189,7 +189,9 @@ class PostgresEngine:
             await transaction.commit()
         except (*_LOST, TimeoutError) as error:
             # Nobody can say whether it was committed, so it must not be done again.
-            raise Unavailable("the connection to PostgreSQL was lost in a commit; look, and try again") from error
+            raise Unavailable(
+                "the connection to PostgreSQL was lost in a commit; see whether the change is there, and try again"
+            ) from error
         self._observe(asyncio.get_running_loop().time() - started)
         return result
 
@@ -209,12 +211,14 @@ class PostgresEngine:
             try:
                 async with self._pool.acquire(timeout=self._timeout) as connection:
                     return await work(connection)
+            except TimeoutError as error:  # which is an OSError, too: who has waited that long does not wait again
+                raise _translated(error) from error
             except _PASSING as error:
                 failed: BaseException = error
             except _LOST as error:
                 failed = error
                 await self._pool.expire_connections()
-            except (asyncpg.PostgresError, TimeoutError) as error:
+            except asyncpg.PostgresError as error:
                 raise _translated(error) from error
             if attempt == _TRIES:
                 raise _translated(failed) from failed
