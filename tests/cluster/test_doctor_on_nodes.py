@@ -56,10 +56,10 @@ def test_ports_and_clocks_of_nodes_that_are_well(node_cluster: NodeCluster, name
     given = {"kubeconfig": node_cluster.kubeconfig, "namespace": namespace}
     # kube-proxy learns of a Service a moment after it is made.
     until(lambda: examined("node-port", **given)[0].status is DiagnosisStatus.OK)
-    found = examined("node-port", "cluster-clock", **given)
-    assert fine(found, "node-port").what == f"answers on {len(node_cluster.nodes)} nodes"
-    fine(found, "cluster-clock")
-    assert len([each for each in found if each.check == "cluster-clock"]) == 1 + len(node_cluster.nodes)
+    ports = fine(examined("node-port", **given), "node-port")
+    assert ports.what == f"answers on {len(node_cluster.nodes)} nodes"
+    clocks = examined("cluster-clock", **given)
+    assert [each.status for each in clocks] == [DiagnosisStatus.OK] * (1 + len(node_cluster.nodes)), clocks
 
 
 def test_the_containerd_of_a_node_reads_hosts_toml(node_cluster: NodeCluster, tmp_path: Path) -> None:

@@ -415,7 +415,7 @@ def test_numbers(client: Client) -> None:
         ("enforce", "image_validation", f"deny {REGISTRY}/bad", "deny"): 1.0,
     }
     assert counted(reviews)[("validate",)] == asked[("validate",)] + 1
-    assert counted(reviews)[("mutate",)] == asked[("mutate",)] + 1
+    assert counted(reviews)[("mutate",)] == asked.get(("mutate",), 0) + 1
     requests = samples(fresh(lambda: client.get("/metrics").body), "trow_http_requests_total")
     assert requests[("POST", VALIDATE, "200")] >= 2
 

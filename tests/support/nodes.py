@@ -291,7 +291,8 @@ class Node:
         self._control_group.create()
         self.machine.boot()
         self._cluster.plug_in(self.machine, self._place)
-        self.machine.ip("link", "add", "pods0", "type", "bridge")
+        gateway = f"02:00:00:00:01:{self._place:02x}"  # as that of the bridge between machines
+        self.machine.ip("link", "add", "pods0", "address", gateway, "type", "bridge")
         self.machine.ip("address", "add", f"{self._gateway}/24", "dev", "pods0")
         self.machine.ip("link", "set", "pods0", "up")
         # Rules lead addresses of Services elsewhere, but only those for which there is a route.
@@ -394,7 +395,9 @@ class Number:
 
     def connect(self, control: Machine) -> None:
         """A network of the cluster, with a bridge in the control plane's machine and an end here."""
-        control.ip("link", "add", "lan", "type", "bridge")
+        # With an address of its own; else it has the lowest of its ports, which changes as nodes come and go, and what
+        # others have learnt leads nowhere for up to a minute.
+        control.ip("link", "add", "lan", "address", f"02:00:00:00:00:{CONTROL:02x}", "type", "bridge")
         control.ip("address", "add", f"{self.address(CONTROL)}/24", "dev", "lan")
         control.ip("link", "set", "lan", "up")
         peer = ("peer", "name", "outside", "netns", str(control.pid))

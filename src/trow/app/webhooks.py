@@ -67,6 +67,7 @@ async def _certificate_in_cluster(config: Config, listener: WebhookListener, met
     names, written = settings.callable_names, settings.webhooks
     plan = CertificatePlan(service.namespace, settings.secret, names, written, lifetimes, settings.owner)
     copy = CertificateCopy(listener.files.certificate, plan.names, listener.load)
+    await copy.restore()
     metrics.add_gauge(
         "trow_webhook_certificate_expiry_timestamp_seconds",
         "When the webhooks' certificate ends, in seconds since 1970; 0 while there is none",

@@ -321,10 +321,12 @@ _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases
 
 
 def judge_node_clocks(found: Iterable[NodeClock]) -> Iterable[Diagnosis]:
-    """Is the time of each node that of the API server? A node that is not ready writes no Leases."""
+    """Is the time of each node that of the API server?"""
     for each in found:
         if each.ready or each.ahead > 0:
             yield clock("the node", each.node, each.ahead, "the API server", _LEASE_SECONDS)
+        else:
+            yield unchecked("is not ready, so it does not renew the Lease that tells its time", f"node {each.node}")
 
 
 # ---- what the node agents say, as `trow nodes` shows it

@@ -234,7 +234,8 @@ def judge_space(found: Space) -> Iterable[Diagnosis]:
     )
     free = found.free / found.size
     if free < _FULL:
-        yield problem(f"is full: {_mib(found.free)} of {_mib(found.size)} are free; pushes get 507", found.where, fix)
+        left = f"{_mib(found.free)} of {_mib(found.size)}"
+        yield problem(f"has only {left} left; when it is full, pushes get 507", found.where, fix)
     if found.inodes and found.inodes_free / found.inodes < _FULL:
         yield problem(
             f"has {found.inodes_free} of {found.inodes} inodes left, however many bytes are free", found.where, fix
