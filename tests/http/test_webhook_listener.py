@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
@@ -19,10 +20,11 @@ from support.waiting import until
 from support.webhooks import ALIEN, JSON, OURS, VALIDATION, CertManager, Guard, ask
 from support.wire import Wire, request
 from trow.http.server import HttpServer, reserve
+from trow.lib.handshake import certificate_of
+from trow.tls.files import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from trow.http.dispatch import Dispatcher
 
@@ -191,6 +193,24 @@ async def test_a_connection_may_be_silent_for_as_long_as_is_said() -> None:
         assert time.monotonic() - began > 0.9
         writer.close()
     finally:
+        assert await server.stop(SECONDS)
+        address.reservation.close()
+
+
+@pytest.mark.slow
+async def test_a_certificate_that_came_between_the_start_and_the_watch_is_shown(tmp_path: Path) -> None:
+    issuer = await asyncio.to_thread(CertManager, tmp_path / "issued")
+    (address,) = reserve("127.0.0.1", 0, "here")
+    server = HttpServer(cast("Dispatcher", Echo()), [address], TlsFiles(*map(Path, issuer.settings.values())))
+    await server.start()
+    renewed = await asyncio.to_thread(issuer.issue)
+    watching = asyncio.create_task(server.watch_certificate())
+    try:
+        async with asyncio.timeout(SECONDS):
+            while await certificate_of(address.host, address.port, address.host) != renewed:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        watching.cancel()
         assert await server.stop(SECONDS)
         address.reservation.close()
 

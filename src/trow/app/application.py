@@ -66,11 +66,6 @@ class Application:
         for dispatcher in (self.registry, *behind):
             await dispatcher.cut_off()
 
-    async def reload_certificate(self) -> None:
-        """Take up the server's certificate, which was renewed, on the listener for client certificates too."""
-        if self.client_tls is not None:
-            await self.client_tls.terminator.reload()
-
 
 @contextlib.asynccontextmanager
 async def application_of(config: Config, output: Output) -> AsyncIterator[Application]:

@@ -12,11 +12,11 @@ from trow.http.capacity import capacity_of
 from trow.http.peers import Peers
 from trow.http.server import HttpServer, reserve
 from trow.lib.background import every, in_background
-from trow.lib.file_watch import on_change
+from trow.lib.file_watch import FileChanges
 from trow.tls.files import TlsFiles
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from trow.app.admission import AdmissionPart
     from trow.config import Bind, Config
@@ -58,13 +58,9 @@ class Webhooks:
 
 @contextlib.asynccontextmanager
 async def for_clients(
-    config: Config,
-    dispatcher: Dispatcher,
-    listeners: Listeners,
-    addresses: Sequence[Address],
-    reload_certificate: Callable[[], Awaitable[None]],
+    config: Config, dispatcher: Dispatcher, listeners: Listeners, addresses: Sequence[Address]
 ) -> AsyncIterator[None]:
-    """Listen for clients of the registry; ``reload_certificate`` hands a renewed certificate on to others."""
+    """Listen for clients of the registry."""
     tls, limits, room = config.listen.tls, config.limits, capacity_of(config)
     server = HttpServer(
         dispatcher,
@@ -79,7 +75,7 @@ async def for_clients(
     bounds = (room.connections, room.each)
     async with (
         listeners.listening(server, addresses, *bounds, tls=tls is not None, exempt=exempt),
-        in_background(lambda: server.watch_certificate(reload_certificate)),
+        in_background(server.watch_certificate),
     ):
         yield
 
@@ -96,11 +92,12 @@ async def for_client_tls(
         terminator.warn_before_expiry(time.time())
 
     async with listeners.behind_tls(part.dispatcher, terminator, addresses, config.limits.idle_timeout) as inner:
+        changes = await FileChanges.since_now(terminator.files)
         await terminator.reload()
         for address in addresses:
             terminator.start(address.reservation, inner)
         async with in_background(
-            lambda: on_change(terminator.authorities, terminator.reload),
+            lambda: changes.follow(terminator.reload),
             every(_REVOCATION_SECONDS, look_at_revocation),
         ):
             yield [*map(str, addresses)]

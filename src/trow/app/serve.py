@@ -102,7 +102,7 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> Non
             webhooks += await enter(for_webhooks(config, webhook_part, config.admission.bind, listeners, metrics))
         if config.listen.probes:
             probes += await enter(for_probes(application.probes, config.listen.probes, listeners))
-        await enter(for_clients(config, application.registry, listeners, addresses, application.reload_certificate))
+        await enter(for_clients(config, application.registry, listeners, addresses))
         settle_memory()
         announce([*map(str, addresses)], webhooks, probes, certified)
         async with in_background(lambda: return_memory(lambda: metrics.answered + monitor.left)):

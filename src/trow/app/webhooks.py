@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from trow.admission.ports import NotReady
 from trow.app.kubernetes import client_of
 from trow.lib.background import in_background
-from trow.lib.file_watch import on_change
+from trow.lib.file_watch import FileChanges
 from trow.policy.vap.regions import by_names
 from trow.policy.webhooks import Asking, Call
 
@@ -39,8 +39,9 @@ async def called_by_api_servers(
         enter = stack.enter_async_context
         if config.admission.tls is not None:
             files, authority = listener.files, config.admission.ca_file
+            changes = await FileChanges.since_now([files.certificate, files.key])
             await listener.load()
-            await enter(in_background(lambda: on_change([files.certificate, files.key], listener.load)))
+            await enter(in_background(lambda: changes.follow(listener.load)))
 
             async def bundle(_: bytes) -> bytes:
                 # It is renewed with the certificate.

@@ -23,10 +23,10 @@ from granian.net import SocketHolder, SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server as Granian
 
 from trow.http.capacity import RECEIVE_BUFFER
-from trow.lib.file_watch import on_change
+from trow.lib.file_watch import FileChanges
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from trow.http.dispatch import Dispatcher
     from trow.tls.files import TlsFiles
@@ -230,6 +230,7 @@ class HttpServer:
         self._connections = connections
         self._idle_seconds = idle_seconds
         self._header_seconds = header_seconds
+        self._changes: FileChanges | None = None
         self._ending: set[asyncio.Task[None]] = set()
         # None where the system does not tell.
         self._cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
@@ -239,6 +240,8 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen on all addresses; returns when connections are taken."""
+        if self._tls is not None:
+            self._changes = await FileChanges.since_now([self._tls.certificate, self._tls.key])
         self._listeners = self._newest = self._listen_everywhere()
         for listener in self._listeners:
             await _accepting(listener)
@@ -312,19 +315,10 @@ class HttpServer:
         await _stop(old)
         self._listeners = [listener for listener in self._listeners if listener not in old]
 
-    async def watch_certificate(self, renewed: Callable[[], Awaitable[None]]) -> None:
-        """Renew whenever the files change, without end. Files that do not match are reported and not used.
-
-        Args:
-            renewed: called after each time.
-        """
-
-        async def renew() -> None:
-            await self.renew()
-            await renewed()
-
-        if self._tls is not None:
-            await on_change([self._tls.certificate, self._tls.key], renew)
+    async def watch_certificate(self) -> None:
+        """Renew whenever the files have changed since the start, without end. Files that do not match are not used."""
+        if self._changes is not None:
+            await self._changes.follow(self.renew)
 
     async def stop(self, grace: float) -> bool:
         """Take no more connections and finish what is under way; False when that took longer than ``grace`` seconds."""

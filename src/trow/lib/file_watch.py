@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeAlias, TypeVar
 
 from trow.lib.files import BrokenFile
 from trow.lib.single_flight import SingleFlight
@@ -125,24 +125,34 @@ class CurrentFile(Generic[_Value]):
         return known[1]
 
 
-async def on_change(paths: Sequence[Path], take: Callable[[], Awaitable[None]], seconds: float = 5.0) -> None:
-    """Have files taken whenever they have changed, until cancelled; it looks every ``seconds``.
+class FileChanges:
+    """Changes of files since it was made, which is to be before they are read: then none is missed."""
 
-    Those that ``take`` cannot use are reported, and those of which one is missing are waited for.
-    """
-    files = {"files": [str(path) for path in paths]}
-    seen = await asyncio.to_thread(_versions, paths)
-    while True:
-        await asyncio.sleep(seconds)
-        now = await asyncio.to_thread(_versions, paths)
-        if now == seen or any(version == MISSING for _, version in now):
-            continue
-        seen = now
-        try:
-            await take()
-            log.info("files were taken up again", extra=files)
-        except Exception:
-            log.exception("the new version of files cannot be used; the old one stays", extra=files)
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._seen = _versions(paths)
+
+    @classmethod
+    async def since_now(cls, paths: Sequence[Path]) -> Self:
+        """Look at the files for the first time, beside the event loop."""
+        return await asyncio.to_thread(cls, paths)
+
+    async def follow(self, take: Callable[[], Awaitable[None]], seconds: float = 5.0) -> None:
+        """Have the files read again whenever they have changed, until cancelled; it looks now and every ``seconds``.
+
+        A failure of ``take`` is logged, and nothing is read while one of the files is missing.
+        """
+        files = {"files": [str(path) for path in self._paths]}
+        while True:
+            now = await asyncio.to_thread(_versions, self._paths)
+            if now != self._seen and all(version != MISSING for _, version in now):
+                self._seen = now
+                try:
+                    await take()
+                    log.info("files were read again", extra=files)
+                except Exception:
+                    log.exception("the new version of files cannot be used; the old one stays", extra=files)
+            await asyncio.sleep(seconds)
 
 
 def _versions(paths: Sequence[Path]) -> Sequence[tuple[Path, FileVersion]]:

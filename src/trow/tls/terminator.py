@@ -136,9 +136,9 @@ class TlsTerminator:
         self._context, self._revocation, self._warned = context, revocation, False
 
     @property
-    def authorities(self) -> Sequence[Path]:
-        """The files that say which clients are let in."""
-        return [path for path in (self._client_ca, self._crl) if path is not None]
+    def files(self) -> Sequence[Path]:
+        """The files that `reload` loads."""
+        return [path for path in (self._tls.certificate, self._tls.key, self._client_ca, self._crl) if path is not None]
 
     @property
     def revocation_ends(self) -> float:

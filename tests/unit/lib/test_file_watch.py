@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.waiting import until
-from trow.lib.file_watch import MISSING, CurrentFile, FileWatcher, on_change, version_of
+from trow.lib.file_watch import MISSING, CurrentFile, FileChanges, FileWatcher, version_of
 from trow.lib.files import BrokenFile, replace_file
 
 if TYPE_CHECKING:
@@ -109,13 +109,37 @@ async def test_changed_files_are_taken_when_none_is_missing_and_again_after_a_fa
         if len(taken) == 1:
             raise ValueError("not this one")
 
-    watching = asyncio.create_task(on_change([path, other], take, 0.001))
+    changes = await FileChanges.since_now([path, other])
+    watching = asyncio.create_task(changes.follow(take, 0.001))
     async with asyncio.timeout(60):
         for content in (b"first", b"second"):
             await asyncio.to_thread(path.write_bytes, content)
-            while content not in taken:  # what was written before the watch began is no change
+            while taken[-1:] != [content]:
                 await asyncio.to_thread(other.write_bytes, b"")
                 await asyncio.sleep(0.01)
     watching.cancel()
-    assert taken[0] == b"first"
-    assert taken[-1] == b"second"
+
+
+async def test_change_between_the_first_look_and_the_following_is_not_missed(path: Path) -> None:
+    taken = asyncio.Event()
+
+    async def take() -> None:
+        taken.set()
+
+    changes = await FileChanges.since_now([path])
+    await asyncio.to_thread(path.write_bytes, b"longer")
+    watching = asyncio.create_task(changes.follow(take))
+    async with asyncio.timeout(60):
+        await taken.wait()
+    watching.cancel()
+
+
+async def test_files_that_stay_as_they_were_are_not_taken(path: Path) -> None:
+    changes = await FileChanges.since_now([path])
+
+    async def take() -> None:
+        raise AssertionError("nothing has changed")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await changes.follow(take, 0.001)
