@@ -146,9 +146,16 @@ def _report(status: Mapping[str, object]) -> str:
 
 
 def _fix(reason: str, agent: Sequence[str], pod: Manifest) -> str:
-    """What the agent says is to be done; else what usually is behind these words of the kubelet."""
-    fixes = [fix for line in agent if ": blocked: " in line and (fix := line.partition("; fix: ")[2])]
-    if fixes or (cause := cause_of(reason)) is None:
+    """What the agent says is to be done; else what usually is behind these words of the kubelet.
+
+    Credentials help nobody who does not reach the registry.
+    """
+    cause = cause_of(reason)
+    blocked = [line for line in agent if ": blocked: " in line]
+    if cause is not None and not cause.credentials:
+        blocked = [line for line in blocked if not line.startswith("credentials: ")]
+    fixes = [fix for line in blocked if (fix := line.partition("; fix: ")[2])]
+    if fixes or cause is None:
         return "; ".join(fixes)
     spec = mapping(pod.get("spec"))
     images = (text(each.get("image")) for each in _containers(spec, "containers") if each.get("name") == _PULL_CHECK)

@@ -17,13 +17,15 @@ class Cause:
         means: a sentence that begins with the node. It and the fixes may use the words of `words_of`.
         fix: for whoever has such a Pod.
         agent_fix: where the node agent prepares the node, and can do it; "" is the same.
+        credentials: whether the registry was reached, and asked for other credentials.
     """
 
-    def __init__(self, signs: str, means: str, fix: str, agent_fix: str = "") -> None:
+    def __init__(self, signs: str, means: str, fix: str, agent_fix: str = "", *, credentials: bool = False) -> None:
         self._signs = signs.lower().split("|")
         self.means = means
         self.fix = fix
         self.agent_fix = agent_fix or fix
+        self.credentials = credentials
 
     def found_in(self, message: str) -> bool:
         lower = message.lower()
@@ -97,6 +99,7 @@ CAUSES: Final = (
         "ServiceAccount {account} of {namespace} may not pull from {owner}",
         "kubectl create rolebinding {account}-of-{namespace}-pulls --namespace {owner} --clusterrole trow-image-puller"
         " --serviceaccount {namespace}:{account}",
+        credentials=True,
     ),
     Cause(
         "unauthorized|authentication required|no basic auth",
@@ -105,6 +108,7 @@ CAUSES: Final = (
         " Secret for imagePullSecrets: kubectl create secret docker-registry registry --docker-server {host}"
         " --docker-username NAME --namespace {namespace}",
         "see whether the kubelet has the credential provider, and may ask for tokens (system:nodes)",
+        credentials=True,
     ),
     Cause(
         "not found|manifest unknown|name unknown",

@@ -84,6 +84,17 @@ def test_the_fix_is_what_the_agent_says() -> None:
     assert len(found.agent) == 2
 
 
+def test_credentials_are_no_fix_for_a_registry_that_is_not_reached() -> None:
+    said = "registry: ready: all is well\ncredentials: blocked: the kubelet has no flags; fix: start it with --flags\n"
+    found = one(pod(waiting("ErrImagePull", "dial tcp: lookup registry.example.com: no such host"), said=said))
+    assert found.fix.startswith("set nodes.endpoint")
+
+
+def test_without_a_known_reason_the_agent_is_believed() -> None:
+    said = "credentials: blocked: the kubelet has no flags; fix: start it with --flags\n"
+    assert one(pod(waiting("ImagePullBackOff", "Back-off pulling image"), said=said)).fix == "start it with --flags"
+
+
 def test_the_newest_report_counts() -> None:
     agents = pod({"running": {"startedAt": T2}}, said="registry: blocked: old; fix: old")
     ended = {"finishedAt": T4, "message": "registry: ready: new"}
