@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from conformance.summary import pytest_terminal_summary
 from support.fast import leave_out, pytest_addoption, pytest_configure
 from support.ids import pytest_make_parametrize_id
-from support.kubernetes import cluster, keep_together, kubeconfig, namespace, node_cluster
+from support.kubernetes import cluster, kubeconfig, namespace, node_cluster
 from support.loop import pytest_pyfunc_call
+from support.order import longest_first
 from support.own import own_image
+
+if TYPE_CHECKING:
+    import pytest
 
 __all__ = [
     "cluster",
@@ -26,8 +30,7 @@ __all__ = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    keep_together(items)
+    longest_first(items)
     if config.getoption("--fast"):
         leave_out(config, items)

@@ -15,6 +15,7 @@ import pytest
 
 from support.fast import CASES
 from support.makefile import recipe
+from support.order import LONG, rank
 
 ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = ROOT / "tests"
@@ -37,6 +38,15 @@ def test_make_test_runs_every_test() -> None:
     given = arguments("test")
     assert paths(given) == {"tests"}
     assert not SELECTS & {each.split("=")[0] for each in given}
+
+
+def test_a_run_ends_with_short_files() -> None:
+    given = arguments("test")
+    assert given[given.index("--dist") + 1] == "loadfile"
+    assert "--no-loadscope-reorder" in given
+    assert {folder for folder in LONG if not (TESTS / folder).is_dir()} == set()
+    files = sorted(sorted(TESTS.rglob("test_*.py")), key=rank)
+    assert (files[0].parent.name, files[-1].relative_to(TESTS).parts[0]) == ("cluster", "unit")
 
 
 def test_a_fast_run_goes_through_the_folders_that_need_python_only() -> None:

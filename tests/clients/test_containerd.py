@@ -2,15 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from clients.image import TAG, image, index
 
 if TYPE_CHECKING:
     from clients.daemons import Containerd
     from clients.registry import Registry
-
-pytestmark = pytest.mark.xdist_group("containerd")
 
 
 def test_what_was_pushed_is_what_is_pulled(plain: Registry, containerd: Containerd, repository: str) -> None:

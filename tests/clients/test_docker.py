@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from clients.registry import Registry
     from factories import Manifest
 
-pytestmark = pytest.mark.xdist_group("docker")
-
 
 def test_what_was_pushed_is_what_is_pulled(plain: Registry, docker: Docker, repository: str) -> None:
     remote = f"{plain.host}/{repository}:{TAG}"

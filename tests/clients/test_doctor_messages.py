@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from clients.daemons import Containerd
     from clients.registry import Registry
 
-pytestmark = pytest.mark.xdist_group("containerd")
 
 NOW: Final = datetime.now(UTC)
 ABILITIES: Final = ["pull", "resolve"]

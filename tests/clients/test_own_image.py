@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from clients.registry import Registry
 
-pytestmark = pytest.mark.xdist_group("own-image")
 
 MB: Final = 1_000_000
 CREATED: Final = "2026-01-01T00:00:00Z"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from clients.daemons import Containerd
 
-pytestmark = pytest.mark.xdist_group("containerd")
 
 LAYER: Final = tar({"file": b"content"})
 ONLY_HERE: Final = r"is an identifier|has no port between|is not the host of a registry|algorithm is not supported"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clients.box import Box
     from clients.registry import Registry
 
-pytestmark = [pytest.mark.xdist_group("own-image"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 ROOT: Final = Path(__file__).parents[2]
 IMAGES: Final = ("trow", "trow-node-agent")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from support import machine, nodes, own
 from support.machine import Machine, MachineError
 from support.nodes import BUSYBOX, CGROUPS, NodeCluster
 from support.waiting import until
+from tools.find import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +118,38 @@ def test_pods_are_started_again_after_a_reboot(node_cluster: NodeCluster, namesp
     until(lambda: containers(node_cluster, namespace, "rebooted")[1] == 1)
     node_cluster.wait_ready(namespace, "pod/rebooted")
     assert containers(node_cluster, namespace, "rebooted")[0] != before[0]
+
+
+def card(cluster: NodeCluster, address: str) -> str:
+    """The hardware address of a machine, as it is told to whoever asks now."""
+    interface = f"trow{cluster.host.split('.')[2]}"
+    machine.call(str(tool("ip")), "neighbour", "flush", "dev", interface)
+    with contextlib.suppress(OSError), socket.create_connection((address, 1), timeout=5):
+        pass
+    asked = [str(tool("ip")), "-json", "neighbour", "show", address, "dev", interface]
+    (found,) = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
+    return str(found["lladdr"])
+
+
+def test_machines_find_each_other_where_they_were_after_a_reboot(node_cluster: NodeCluster) -> None:
+    """What a machine has learnt of its neighbours is not asked again for up to a minute."""
+    addresses = (node_cluster.host, *(node.address for node in node_cluster.nodes))
+    before = [card(node_cluster, address) for address in addresses]
+    bridges = [node.run("ip", "-brief", "link", "show", "pods0").split()[2] for node in node_cluster.nodes]
+    for node in node_cluster.nodes:
+        node.reboot()
+    assert [card(node_cluster, address) for address in addresses] == before
+    assert [node.run("ip", "-brief", "link", "show", "pods0").split()[2] for node in node_cluster.nodes] == bridges
+
+
+def test_nodes_that_a_test_left_broken_are_up_for_the_next(node_cluster: NodeCluster, namespace: str) -> None:
+    first, second = node_cluster.nodes
+    first.kubelet.stop()
+    second.shut_down()
+    node_cluster.repair()
+    for node in node_cluster.nodes:
+        node_cluster.run_pod(namespace, node.name, BUSYBOX, nodeName=node.name)
+        node_cluster.wait_ready(namespace, f"pod/{node.name}")
 
 
 def test_the_own_image_runs(node_cluster: NodeCluster, own_image: Path, namespace: str) -> None:

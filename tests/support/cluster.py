@@ -5,6 +5,7 @@ Everything is on loopback and below one folder. A Pod stays what the API server 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -48,8 +49,9 @@ CONTROLLERS: Final = (
     "serviceaccount-controller",
     "serviceaccount-token-controller",
     "statefulset-controller",
-    "validatingadmissionpolicy-status-controller",
 )
+# What checks the expressions of admission policies, which takes minutes where they are long: for those who ask for it.
+TYPES_CONTROLLER: Final = "validatingadmissionpolicy-status-controller"
 
 # The reviews a registry asks for, one line of the audit log each, and nothing else.
 AUDIT_POLICY: Final = {
@@ -99,6 +101,11 @@ class Component:
     @property
     def running(self) -> bool:
         return self._process is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started, and has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def command(self) -> Sequence[str]:
         return [str(tool(self.name)), *self.flags]
@@ -243,6 +250,17 @@ class Cluster:
         for port in self._ports:
             port.close()
         shutil.rmtree(self.folder / "etcd", ignore_errors=True)  # 64 MiB or more, and pytest keeps folders
+
+    @contextlib.contextmanager
+    def checking_types(self) -> Iterator[None]:
+        """While this lasts, a controller writes into the status of each admission policy what is wrong with it."""
+        flags = controllers_flags(self.kubeconfig, self.credentials, [TYPES_CONTROLLER])
+        checking = self.component("kube-controller-manager", *flags)
+        checking.start()
+        try:
+            yield
+        finally:
+            checking.stop()
 
     # The API server
 

@@ -1,7 +1,8 @@
-"""The one control plane of a worker, for whichever test asks for it; the tests of a file run in one worker.
+"""The one control plane of a worker, for whichever test asks for it, and the one cluster with nodes of a file.
 
-So it is with the one cluster with nodes. Each starts in seconds, and its tests wait more than they work, so workers
-that have one each are done sooner than one that has all of them.
+Each starts in seconds, and its tests wait more than they work, so workers that have one each are done sooner than one
+that has all of them. A control plane that nobody asks anything costs next to nothing; nodes take a quarter of a core
+from the tests of other files, so they go with the file.
 
 `tests/conftest.py` imports what is here.
 """
@@ -27,24 +28,13 @@ ROLES: Final = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
 HOME: Final = "registry"  # the namespace of the Trow that tests talk to
 
 
-def keep_together(items: list[pytest.Item]) -> None:
-    """The tests of a file that uses a cluster run in one worker, which has one control plane at most."""
-    for item in items:
-        if {"cluster", "node_cluster"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(group_of(item))
-
-
-def group_of(item: pytest.Item) -> pytest.MarkDecorator:
-    return pytest.mark.xdist_group(item.path.stem)
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster.start(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
     """A cluster with two nodes; `support/nodes.py` tells what can be done with it."""
     try:

@@ -1,6 +1,6 @@
 """A real Kubernetes cluster with nodes: Pods run, kubelets pull, Services and NodePorts answer, names are found.
 
-A test asks for the fixture `node_cluster`, one for the whole run, and works in a namespace of its own:
+A test asks for the fixture `node_cluster`, one for the file, and works in a namespace of its own:
 
     def test_a_pod_runs(node_cluster: NodeCluster) -> None:
         namespace = node_cluster.new_namespace()
@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.image.layout import Layout
 
-from support.cluster import SERVICES, Cluster, Component
+from support.cluster import SERVICES, TYPES_CONTROLLER, Cluster, Component
 from support.machine import Machine, MachineError, Service, call
 from support.server import tail
 from support.waiting import until
@@ -69,7 +69,7 @@ AUDITED: Final[Mapping[str, object]] = {
 class NodeCluster(Cluster):
     """`with NodeCluster.start(tmp_path) as cluster:` is a cluster until the block ends."""
 
-    controllers = ("*",)
+    controllers = ("*", f"-{TYPES_CONTROLLER}")
     audited = AUDITED
 
     def __init__(self, folder: Path, nodes: int = 1) -> None:
@@ -132,6 +132,12 @@ class NodeCluster(Cluster):
         self._number.close()
         for node in self.nodes:
             shutil.rmtree(node.machine.folder / "var", ignore_errors=True)  # unpacked images; pytest keeps folders
+
+    def repair(self) -> None:
+        """Boot the nodes that a test left down, or without one of their programs."""
+        for node in self.nodes:
+            if not node.up:
+                node.reboot()
 
     def route(self) -> None:
         """Tell every machine where the Pods of the others are; Services are answered by the node that is asked."""
@@ -286,6 +292,11 @@ class Node:
     def ctr(self, *arguments: str) -> str:
         """containerd's own client, with the images and containers of Kubernetes."""
         return self.run(str(tool("ctr2")), "--namespace=k8s.io", *arguments)
+
+    @property
+    def up(self) -> bool:
+        """Whether the machine is, and everything that makes it a node."""
+        return self.machine.up and all(program.alive for program in (self.containerd, self.kubelet, self.proxy))
 
     def boot(self) -> None:
         self._control_group.create()
