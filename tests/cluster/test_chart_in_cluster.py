@@ -18,7 +18,7 @@ from support.installed import Installation
 from support.nodes import BUSYBOX
 from support.waiting import settles, until
 from tools.find import tool
-from trow.policy.webhooks import HERE
+from trow.policy.webhooks import PROBE_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -272,7 +272,7 @@ def asked_for(installed: Installation) -> tuple[set[tuple[str, str, str]], list[
         asked.add((about.get("apiGroup", ""), resource, line["verb"]))
         if status["code"] == HTTPStatus.CREATED:  # a patch that creates needs both
             asked.add((about.get("apiGroup", ""), resource, "create"))
-        if status["code"] == HTTPStatus.FORBIDDEN and HERE not in status["message"]:
+        if status["code"] == HTTPStatus.FORBIDDEN and PROBE_ANSWER not in status["message"]:
             forbidden.append(f"{line['verb']} {line['requestURI']}: {status['message']}")
     return asked, forbidden
 

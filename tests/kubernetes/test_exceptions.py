@@ -120,7 +120,7 @@ def relax(office: Office) -> None:
     assert settles(lambda: "created" in office.would_ask(exception(duration="99h"), "alice"))
 
 
-# Asking
+# WebhookScope
 
 
 def test_one_asks_and_another_approves(office: Office) -> None:

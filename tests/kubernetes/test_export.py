@@ -294,7 +294,7 @@ class Gate:
     def wait(self) -> None:
         title = name_of(self.policy)
 
-        makers = [] if self.policy.mode_of(Stage.MAKER) is Mode.IGNORE else [maker("apps", "Deployment", CANARY)]
+        makers = [] if self.policy.mode_of(Stage.CONTROLLER) is Mode.IGNORE else [maker("apps", "Deployment", CANARY)]
 
         def silent() -> list[Tried]:
             """What has no answer yet: what makes Pods may have a binding of its own, which comes later."""

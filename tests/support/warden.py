@@ -19,7 +19,16 @@ from support.registry import SECONDS, Client, Repository
 from support.server import Trow
 from support.waiting import until
 from trow.policy.rules import CLUSTER, Effect, Mode, Mutations, Policy
-from trow.policy.webhooks import MUTATING, REACHED, REGISTRATION, VALIDATING, Asking, Call, mutating, validating
+from trow.policy.webhooks import (
+    MUTATING,
+    REACH_WEBHOOK,
+    REGISTRATION,
+    VALIDATING,
+    WebhookClient,
+    WebhookScope,
+    mutating,
+    validating,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +177,7 @@ class Warden:
 
     def _webhooks(self, name: str, *, everywhere: bool) -> Iterator[Document]:
         """The configurations as Trow writes them where it has to answer in any case, but for the namespaces."""
-        call = Call(f"https://{self.host}", self.name, bundle=self.trow.ca.read_bytes())
+        client = WebhookClient(f"https://{self.host}", self.name, bundle=self.trow.ca.read_bytes())
         strictest = Policy(
             CLUSTER,
             "all",
@@ -176,9 +185,9 @@ class Warden:
             controllers=Mode.ENFORCE,
             mutate=Mutations(pin_digests=True, pull_through=True),
         )
-        asking = Asking([strictest], lambda _: False, excluded=["kube-system", self.name])
+        scope = WebhookScope([strictest], lambda _: False, excluded=["kube-system", self.name])
         for kind, of_kind in ((VALIDATING, validating), (MUTATING, mutating)):
-            webhooks = [dict(each) for each in of_kind(asking, call) if each["name"] != REACHED]
+            webhooks = [dict(each) for each in of_kind(scope, client) if each["name"] != REACH_WEBHOOK]
             for webhook in webhooks:
                 if not everywhere:
                     webhook["namespaceSelector"] = {"matchLabels": {self.label: "asked"}}

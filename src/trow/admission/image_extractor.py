@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from trow.policy.kinds import WELL_KNOWN, is_filled_in
+from trow.policy.kinds import WELL_KNOWN, has_parameters
 from trow.policy.paths import Shape
 from trow.policy.pods import ImageUse, UnreadableObject, images_of
 from trow.policy.verdict import ImageRequest
@@ -48,7 +48,7 @@ class ImageExtractor:
             known = self._known(review.kind, review.old_item)
             uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in known)
         # What is only filled in later is judged in the Pods.
-        uses = tuple(use for use in uses if not is_filled_in(review.kind, use.text))
+        uses = tuple(use for use in uses if not has_parameters(review.kind, use.text))
         return ImageRequest(review.namespace, uses, review.kind.stage) if uses else None
 
     def knows(self, kind: Kind) -> bool:

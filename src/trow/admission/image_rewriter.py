@@ -43,7 +43,7 @@ class ImageRewriter:
 
         What makes Pods is not changed itself, so it is only in these that its images can be judged as theirs will be.
         """
-        wanted = rules.wanted(request.namespace)
+        wanted = rules.mutations(request.namespace)
         texts = [use.text for use in request.uses]
         if wanted.pull_through:
             texts = self.renamed(texts)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trow.oci.errors import OciError
-from trow.policy.verdict import Verdict, asks_about, judge
+from trow.policy.verdict import Verdict, judge, needed_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -62,6 +62,6 @@ class Judge:
 
     async def judge(self, rules: Rules, request: ImageRequest) -> Verdict:
         """What the policies say of images. What could not be found out counts against them."""
-        wanted = asks_about(rules, request)
+        wanted = needed_facts(rules, request)
         facts = await self._lookup.facts(wanted) if wanted else {}
         return judge(rules, request, facts, self._clock())

@@ -95,7 +95,7 @@ class Mutation:
         request = await self._extractor.requested(review) if review.kind.is_pod else None
         if request is None:
             return ()
-        asked = self._policies.rules().wanted(request.namespace)
+        asked = self._policies.rules().mutations(request.namespace)
         wanted = [use.text for use in request.uses]
         if asked.pull_through:
             wanted = self._rewriter.renamed(wanted)

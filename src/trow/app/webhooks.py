@@ -10,8 +10,8 @@ from trow.admission.ports import NotReady
 from trow.app.kubernetes import client_of
 from trow.lib.background import in_background
 from trow.lib.file_watch import FileChanges
-from trow.policy.vap.regions import by_names
-from trow.policy.webhooks import Asking, Call
+from trow.policy.vap.namespace_expressions import labels_as_names
+from trow.policy.webhooks import WebhookClient, WebhookScope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -97,18 +97,18 @@ async def _configurations(
     from trow.controllers.webhooks import WebhookConfigurations  # noqa: PLC0415
     from trow.kube.objects import Objects  # noqa: PLC0415 - see trow.app.kubernetes
 
-    async def call(present: bytes) -> Call | None:
+    async def webhook_client(present: bytes) -> WebhookClient | None:
         found = await bundle(present)
         if found is None or service is None:
-            return None if found is None else Call(url, "default", bundle=found)
-        return Call(url, service.namespace, service.name, service.port, found)
+            return None if found is None else WebhookClient(url, "default", bundle=found)
+        return WebhookClient(url, service.namespace, service.name, service.port, found)
 
     enforced = controllers.compiled if controllers is not None else None
 
     def compiled(policy: Policy) -> bool:
         return enforced is not None and enforced.enforces(policy)
 
-    def asking() -> Asking | None:
+    def scope() -> WebhookScope | None:
         # At a start, before it is known what the API server enforces, an answer would be insisted on that nobody needs.
         if enforced is not None and not enforced.known:
             return None
@@ -116,13 +116,13 @@ async def _configurations(
             rules = admission.store.rules()
         except NotReady:
             return None
-        policies = by_names(rules.policies, controllers.policies.namespaces if controllers else {})
+        policies = labels_as_names(rules.policies, controllers.policies.namespaces if controllers else {})
         extra = [(each.object_kind, each.resource) for each in settings.extra_kinds]
         excluded = settings.excluded_namespaces
-        return Asking(policies, compiled, rules.exceptions, settings.registry_names, excluded, extra)
+        return WebhookScope(policies, compiled, rules.exceptions, settings.registry_names, excluded, extra)
 
     async with client_of(config.kubernetes, metrics.kubernetes) as client:
-        webhooks = WebhookConfigurations(Objects(client), settings.webhooks, call, asking, settings.owner)
+        webhooks = WebhookConfigurations(Objects(client), settings.webhooks, webhook_client, scope, settings.owner)
         if controllers is not None:
             controllers.policies.on_reconciled(webhooks.trigger)
         metrics.add_gauge(

@@ -239,7 +239,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     from trow.policy.vap.export import compile_policy  # noqa: PLC0415
-    from trow.policy.vap.regions import MutatedNamespaces  # noqa: PLC0415
+    from trow.policy.vap.namespace_expressions import MutatedNamespaces  # noqa: PLC0415
     from trow.policytools.evaluation import namespace_of  # noqa: PLC0415
     from trow.policytools.loading import policies_from  # noqa: PLC0415 (the engines are loaded only when they are needed)
 

@@ -20,7 +20,7 @@ from trow.kube.objects import PatchType
 from trow.kube.owner import OwnerRole
 from trow.lib.kube_objects import generation, labels, listing, mapping, metadata, text
 from trow.policy.vap.export import LABELS, SOURCE, Compiled, compile_policy, name_of
-from trow.policy.vap.regions import MutatedNamespaces, by_names
+from trow.policy.vap.namespace_expressions import MutatedNamespaces, labels_as_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -133,7 +133,7 @@ class VapController:
     ) -> AsyncIterator[tuple[PolicyObject, Compiled]]:
         of_namespace: Counter[str] = Counter()
         changing = [source.policy for source in sources if source.policy.mutate.anything]
-        changes = MutatedNamespaces(by_names(changing, self._namespaces()))
+        changes = MutatedNamespaces(labels_as_names(changing, self._namespaces()))
         for source in sources:
             namespace = source.policy.namespace
             of_namespace[namespace] += bool(namespace)

@@ -22,13 +22,23 @@ from trow.kube.owner import OwnerRole
 from trow.lib.failures import FailureLog
 from trow.lib.kube_objects import listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
-from trow.policy.webhooks import HERE, MUTATING, PROBE, REACHED, REGISTRATION, VALIDATING, mutating, reach, validating
+from trow.policy.webhooks import (
+    MUTATING,
+    PROBE_ANSWER,
+    PROBE_REASON,
+    REACH_WEBHOOK,
+    REGISTRATION,
+    VALIDATING,
+    mutating,
+    reach,
+    validating,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from trow.kube.objects import Manifest, Objects
-    from trow.policy.webhooks import Asking, Call
+    from trow.policy.webhooks import WebhookClient, WebhookScope
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +58,8 @@ class WebhookConfigurations:
     Args:
         objects: the API.
         name: of both.
-        call: where the API server calls, given the authorities that it trusts now; None: not known yet.
-        asking: what is to be asked; None while the policies are not known.
+        client: where the API server calls, given the authorities that it trusts now; None: not known yet.
+        scope: what is to be asked; None while the policies are not known.
         owner: the ClusterRole with which they go, "" for none.
 
     Attributes:
@@ -60,8 +70,8 @@ class WebhookConfigurations:
         self,
         objects: Objects,
         name: str,
-        call: Callable[[bytes], Awaitable[Call | None]],
-        asking: Callable[[], Asking | None],
+        client: Callable[[bytes], Awaitable[WebhookClient | None]],
+        scope: Callable[[], WebhookScope | None],
         owner: str = "",
     ) -> None:
         self._failures = FailureLog(
@@ -73,8 +83,8 @@ class WebhookConfigurations:
         self._objects = objects
         self._paths = {kind: f"{_BASE}/{resource}/{name}" for kind, resource in _RESOURCES.items()}
         self._name = name
-        self._call = call
-        self._asking = asking
+        self._client = client
+        self._scope = scope
         self._owner = OwnerRole(objects, owner)
         self._reached: Mapping[str, object] = {}
         self._triggered = asyncio.Event()
@@ -115,13 +125,13 @@ class WebhookConfigurations:
             Unavailable: the API server does not answer, or does not reach Trow.
         """
         present = await self._objects.get(self._paths[VALIDATING])
-        call, asking = await self._call(_bundle(present)), self._asking()
-        if call is None or asking is None:
+        client, scope = await self._client(_bundle(present)), self._scope()
+        if client is None or scope is None:
             return
-        if not await self._reaches(call, present):
+        if not await self._reaches(client, present):
             return
-        await self._write(VALIDATING, validating(asking, call))
-        await self._write(MUTATING, mutating(asking, call))
+        await self._write(VALIDATING, validating(scope, client))
+        await self._write(MUTATING, mutating(scope, client))
         if not self.in_step:
             log.info("the API server asks Trow")
         self.in_step = True
@@ -129,20 +139,20 @@ class WebhookConfigurations:
 
     # ---- is it reached
 
-    async def _reaches(self, call: Call, present: Manifest | None) -> bool:
-        """Whether the API server calls Trow where it is to call it; False if it may not know of the probe yet."""
-        probe = reach(call)
-        where = {**call.to(""), "caBundle": ""}  # a renewed authority is not another address
+    async def _reaches(self, client: WebhookClient, present: Manifest | None) -> bool:
+        """Whether the API server calls Trow where it should; False if it may not know of the probe yet."""
+        probe = reach(client)
+        where = {**client.config(""), "caBundle": ""}  # a renewed authority is not another address
         if self._reached == where:
             return True
         self.in_step = False
-        others = [each for each in _webhooks(present) if each.get("name") != REACHED]
+        others = [each for each in _webhooks(present) if each.get("name") != REACH_WEBHOOK]
         await self._write(VALIDATING, [*others, probe])
-        events = f"/api/v1/namespaces/{call.namespace}/events"
+        events = f"/api/v1/namespaces/{client.namespace}/events"
         try:
-            await self._objects.create(events, _probe_event(call.namespace), dry_run=True)
+            await self._objects.create(events, _probe_event(client.namespace), dry_run=True)
         except KubeRefused as error:
-            if HERE not in error.message:
+            if PROBE_ANSWER not in error.message:
                 raise
             self._reached = where
             return True
@@ -175,7 +185,7 @@ def _probe_event(namespace: str) -> Manifest:
         "kind": "Event",
         "metadata": {"generateName": "trow-reach-", "namespace": namespace},
         "involvedObject": about,
-        "reason": PROBE,
+        "reason": PROBE_REASON,
         "message": "does the API server reach Trow?",
         "type": "Normal",
         "source": {"component": "trow"},

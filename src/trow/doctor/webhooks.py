@@ -15,7 +15,7 @@ from trow.kube.errors import KubeRefused
 from trow.lib.kube_objects import labels, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
 from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
-from trow.policy.webhooks import HERE, PROBE, REGISTRATION
+from trow.policy.webhooks import PROBE_ANSWER, PROBE_REASON, REGISTRATION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -223,7 +223,7 @@ async def probe(place: Place) -> str:
     try:
         await place.cluster.objects.create(f"/api/v1/namespaces/{namespace}/events", _event(namespace), dry_run=True)
     except (KubeRefused, Unavailable) as error:
-        if HERE in error.message or _FAILED.search(error.message):
+        if PROBE_ANSWER in error.message or _FAILED.search(error.message):
             return error.message
         raise
     return ""
@@ -235,7 +235,7 @@ def _event(namespace: str) -> Manifest:
         "kind": "Event",
         "metadata": {"generateName": "trow-doctor-", "namespace": namespace},
         "involvedObject": {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace},
-        "reason": PROBE,
+        "reason": PROBE_REASON,
         "message": "does the API server reach Trow?",
         "type": "Normal",
         "source": {"component": "trow"},
@@ -245,7 +245,7 @@ def _event(namespace: str) -> Manifest:
 def judge_probe(said: str, setup: Setup) -> Iterable[Diagnosis]:
     """Did it answer, and if not, why?"""
     where = "API server to Trow"
-    if HERE in said:
+    if PROBE_ANSWER in said:
         yield ok("the API server reaches Trow, and trusts it", where)
         return
     found = _FAILED.search(said)

@@ -1,7 +1,7 @@
-"""Images that are pulled through this registry have two names; rules are about both.
+"""Images that are pulled through this registry have two names, and rules apply to both.
 
-Without it, whoever writes the pull-through name goes round a rule that denies the upstream registry, and a Pod whose
-image was renamed on its way goes round one that allows it.
+Otherwise the pull-through name would bypass a rule that denies the upstream registry, and a Pod whose image was renamed
+by a mutation would not match a rule that allows the upstream registry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Names of ``upstream`` are, here, names of ``registry`` below ``path``."""
+    """Images of ``upstream`` are pulled through ``registry``, in repositories below ``path``."""
 
     upstream: str
     registry: str
@@ -34,7 +34,7 @@ class Alias:
         """Read an entry such as ``docker.io`` and ``registry.example.com/f/docker.io``.
 
         Raises:
-            ValueError: it is not a registry, or not a registry with a path.
+            ValueError: the first is not a registry, or the second not a registry with a path.
         """
         host, path = images.split_host(prefix)
         try:
@@ -44,7 +44,7 @@ class Alias:
             raise ValueError(f"{upstream!r} cannot be named {prefix!r} ({error}); {how}") from None
 
     def pattern(self, pattern: ImagePattern) -> ImagePattern:
-        """The same images by their name here."""
+        """The pattern that covers the same images under their pull-through names."""
         return replace(pattern, registry=self.registry, repository=pattern.repository.below(self.path))
 
 
@@ -52,29 +52,26 @@ def aliases_of(pull_through: Mapping[str, str], registries: Sequence[str] = ()) 
     """Read `admission.pull_through`. Raises like `Alias.parse`.
 
     Args:
-        pull_through: prefixes of names by registry.
-        registries: the names of this registry: what is below one of them is below each.
+        pull_through: prefixes of names, by upstream registry.
+        registries: the names of this registry, all of which have the same repositories.
     """
     written = [Alias.parse(upstream, prefix) for upstream, prefix in pull_through.items()]
     everywhere = (replace(alias, registry=name) for alias in written for name in (alias.registry, *registries))
     return tuple(dict.fromkeys(everywhere))
 
 
-def under_all_names(policy: Policy, aliases: Sequence[Alias]) -> Policy:
-    """The policy, all of which is about images by all their names."""
+def with_aliases(policy: Policy, aliases: Sequence[Alias]) -> Policy:
+    """The policy, with patterns that cover images under all their names."""
     if not aliases:
         return policy
-    rules = tuple(replace(rule, patterns=_named(rule.patterns, aliases)) for rule in policy.rules)
-    exceptions = tuple(replace(each, patterns=_named(each.patterns, aliases)) for each in policy.exceptions)
+    rules = tuple(replace(rule, patterns=tuple(_patterns(rule.patterns, aliases))) for rule in policy.rules)
+    exceptions = tuple(replace(each, patterns=tuple(_patterns(each.patterns, aliases))) for each in policy.exceptions)
     return replace(policy, rules=rules, exceptions=exceptions)
 
 
-def _named(patterns: Sequence[ImagePattern], aliases: Sequence[Alias]) -> tuple[ImagePattern, ...]:
-    return tuple(each for pattern in patterns for each in _patterns(pattern, aliases))
-
-
-def _patterns(pattern: ImagePattern, aliases: Sequence[Alias]) -> Iterator[ImagePattern]:
-    yield pattern
-    for alias in aliases:
-        if covers_registry(pattern.registry, alias.upstream):
-            yield alias.pattern(pattern)
+def _patterns(patterns: Sequence[ImagePattern], aliases: Sequence[Alias]) -> Iterator[ImagePattern]:
+    for pattern in patterns:
+        yield pattern
+        for alias in aliases:
+            if covers_registry(pattern.registry, alias.upstream):
+                yield alias.pattern(pattern)

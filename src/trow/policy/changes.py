@@ -1,4 +1,4 @@
-"""What is written into a Pod in place of the names of its images, where policies ask for it."""
+"""New names for the images of Pods, where policies ask for them: pull-through names, and names with a digest."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def prefixes_of(pull_through: Mapping[str, str]) -> dict[str, str]:
-    """`admission.pull_through` by registries as they are compared.
+    """`admission.pull_through`, by the canonical names of the registries.
 
     Raises:
-        InvalidImage: it names something that is not a registry.
+        InvalidImage: a name is not that of a registry.
     """
     return {images.registry_of(registry): prefix for registry, prefix in pull_through.items()}
 
 
 def renamed(text: str, prefixes: Mapping[str, str]) -> str:
-    """The name by which an image of another registry is pulled through this one; the same where there is none.
+    """The name under which this registry pulls an image through from another one; the same name if it does not.
 
     Args:
-        text: a name, as somebody wrote it.
-        prefixes: what names here begin with, by registry.
+        text: the name of an image, as it was written.
+        prefixes: the first part of the new names, by registry.
     """
     image = reference_of(text)
     prefix = prefixes.get(image.registry) if image else None
@@ -40,13 +40,13 @@ def renamed(text: str, prefixes: Mapping[str, str]) -> str:
 
 
 def pinned(text: str, image: ImageReference, digest: Digest) -> str:
-    """The name with a digest; its tag is written out, and stays for people and for tools that compare."""
+    """The name with a digest. It keeps its tag, or gets the default one, for people and tools that compare tags."""
     tagged = text if text.endswith(f":{image.tag}") else f"{text}:{image.tag}"
     return f"{tagged}@{digest}"
 
 
 def reference_of(text: str) -> ImageReference | None:
-    """How an image's name is read; None if it cannot be."""
+    """The parsed name of an image; None if it is not valid."""
     try:
         return images.parse(text)
     except InvalidImage:

@@ -1,4 +1,4 @@
-"""The policy of the configuration file: prefixes that end where a component ends."""
+"""The policy of the configuration file, whose rules are prefixes of image names that end where a component ends."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from trow.policy.patterns import ANY, ImagePattern
 from trow.policy.rules import CONFIGURED, Effect, ImageRule, Mode, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _HOW: Final = "write a registry, or a registry and the beginning of a name, such as quay.io or docker.io/acme/"
 
 
 def policy_of(default: Effect, allow: Sequence[str], deny: Sequence[str], mode: Mode = Mode.ENFORCE) -> Policy:
-    """The policy that `image_validation` stands for.
+    """The policy of `image_validation`.
 
     Raises:
         ValueError: an entry cannot be read.
     """
-    rules = (*_rules(Effect.DENY, deny), *_rules(Effect.ALLOW, allow))
+    rules = tuple(
+        ImageRule(f"{effect.name.lower()} {entry}", effect, patterns_of(entry))
+        for effect, entries in ((Effect.DENY, deny), (Effect.ALLOW, allow))
+        for entry in entries
+    )
     return Policy(CONFIGURED, CONFIGURED, default, rules, mode=mode)
 
 
-def _rules(effect: Effect, entries: Sequence[str]) -> Iterator[ImageRule]:
-    for entry in entries:
-        yield ImageRule(f"{effect.name.lower()} {entry}", effect, patterns_of(entry))
-
-
 def patterns_of(entry: str) -> tuple[ImagePattern, ...]:
-    """What an entry covers: the repository that it names and all below it, or one tag or digest of that repository.
+    """The patterns of an entry: a repository and all below it, or one tag or digest of that repository.
 
-    ``docker.io/nginx`` is two things, the official image and what the organisation of that name has; both are meant. An
-    entry that ends with a slash is the beginning of names, and names no repository itself.
+    ``docker.io/nginx`` covers both the official image and the repositories of the organisation ``nginx``. An entry that
+    ends with a slash covers only what is below it.
 
     Raises:
         ValueError: it cannot be read.
@@ -50,14 +49,19 @@ def patterns_of(entry: str) -> tuple[ImagePattern, ...]:
         name, at, digest = path.partition("@")
         name, colon, tag = name.partition(":")
         if at or colon:
-            return (_version(registry, name, tag if colon else None, digest if at else None),)
-        return tuple(_below(registry, name))
+            repository, wanted = Repository.parse(name), Tag.parse(tag) if colon else ANY
+            if at:  # the digest alone decides, as it does when the image is pulled
+                return (ImagePattern.parse(registry, repository, digest=Digest.parse(digest)),)
+            return (ImagePattern.parse(registry, repository, wanted),)
+        repository = Repository.parse(name.removesuffix("/"))
+        below = ImagePattern.parse(registry, f"{repository}/**")
+        return (below,) if name.endswith("/") else (ImagePattern.parse(registry, repository), below)
     except (InvalidImage, OciError, ValueError) as error:
         raise ValueError(f"{entry!r} is not a prefix of images ({error}); {_HOW}") from None
 
 
 def _split(entry: str) -> tuple[str, str]:
-    """Host and path; without a slash it is a host if it looks like one."""
+    """Host and path. An entry without a slash is a host if it looks like one."""
     host, path = images.split_host(entry)
     if host or not entry:
         return host, path
@@ -69,19 +73,3 @@ def _split(entry: str) -> tuple[str, str]:
     if colon:
         raise ValueError(f"it may be a registry's port or an image's tag: write {entry}/ or {DOCKER_HUB}/{entry}")
     return DOCKER_HUB, entry
-
-
-def _version(registry: str, name: str, tag: str | None, digest: str | None) -> ImagePattern:
-    """One tag or digest; with both, the digest alone decides, as it does when the image is pulled."""
-    repository = Repository.parse(name)
-    wanted = ANY if tag is None else Tag.parse(tag)
-    if digest is None:
-        return ImagePattern.parse(registry, repository, wanted)
-    return ImagePattern.parse(registry, repository, digest=Digest.parse(digest))
-
-
-def _below(registry: str, path: str) -> Iterator[ImagePattern]:
-    name = Repository.parse(path.removesuffix("/"))
-    if not path.endswith("/"):
-        yield ImagePattern.parse(registry, name)
-    yield ImagePattern.parse(registry, f"{name}/**")

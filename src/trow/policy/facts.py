@@ -1,4 +1,4 @@
-"""What has to be found out about an image, where its name alone does not decide."""
+"""Facts about an image, which policies need where the name of the image does not decide."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """One thing to find out. Each is looked up only where a policy decides by it.
+    """One fact. It is looked up only where a verdict depends on it.
 
     Attributes:
         EXISTENCE: whether the image is in this registry.
-        DIGEST: which digest its name stands for at the moment.
-        TAG: whether the tag that is written beside a digest stands for it, or once did.
-        CONFIG: what its configuration says.
+        DIGEST: the digest at which its tag points now.
+        TAG: whether its tag points at the digest beside it, or once did.
+        CONFIG: the configuration of the image.
     """
 
     EXISTENCE = "existence"
@@ -28,11 +28,11 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What the configuration of an image says: the word of whoever built it.
+    """What the configuration of an image says, which its builder has written.
 
     Attributes:
-        created: when it was made, in seconds of Unix time; None: it does not say.
-        platforms: what it can run on, such as ``linux/amd64`` or ``linux/arm/v7``.
+        created: seconds of Unix time; None if it does not say.
+        platforms: where it can run, such as ``linux/amd64`` or ``linux/arm/v7``.
     """
 
     created: float | None = None
@@ -44,10 +44,10 @@ class ImageFacts:
     """What this registry knows of an image.
 
     Attributes:
-        exists: whether it is here.
-        digest: what the reference stands for at the moment.
-        tag_verified: whether the tag beside the digest points at it, or once did; False where that was not looked up.
-        config: None where it was not looked up.
+        exists: whether it is in this registry.
+        digest: the digest at which the reference points now.
+        tag_verified: whether the tag points at the digest beside it, or once did; False if that was not looked up.
+        config: None if it was not looked up.
     """
 
     exists: bool

@@ -1,8 +1,8 @@
-"""References to images as a Pod names them, made comparable: parsed once, by one strict grammar.
+"""The names of images in Pods, parsed by one strict grammar into references that can be compared.
 
-What cannot be read with certainty is refused, never repaired: a name that two programs read differently is how images
-get past a policy. The grammar is that of distribution/reference, which containerd and docker use; what is narrower here
-(ports, numeric hosts, trailing dots, characters outside of ASCII) does not reach a registry in any other way.
+An ambiguous name is rejected, never repaired: a name that two programs read differently bypasses a policy. The grammar
+is that of distribution/reference, which containerd and docker use, and stricter where runtimes differ: ports, numeric
+hosts, trailing dots, characters outside of ASCII.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trow.oci.names import Repository, Tag
 
 DOCKER_HUB: Final = "docker.io"
 LATEST: Final = Tag("latest")
-# All of them are answered by the same registry.
+# The hosts of Docker Hub.
 HUB_NAMES: Final = frozenset(
     {
         DOCKER_HUB,
@@ -34,34 +34,34 @@ _HUB_OFFICIAL: Final = "library/"
 _DEFAULT_PORTS: Final = frozenset({"", "443", "80"})
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-# Resolvers take these for addresses, though 127.1 and 2130706433 are 127.0.0.1 to some of them only.
+# Resolvers read these as addresses, but only some of them read 127.1 and 2130706433 as 127.0.0.1.
 _NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _IPV6: Final = re.compile(r"\[([0-9a-f:]+)\]")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _HIGHEST_PORT: Final = 65535
 _LONGEST_HOST: Final = 253
-# Host and repository together: older releases of containerd count so, newer ones the repository alone.
+# Characters of host and repository together, as older releases of containerd count; newer ones count the repository.
 _LONGEST_NAME: Final = 255
-# Host, repository, tag and digest at their longest.
+# Characters of the longest host, repository, tag and digest together.
 LONGEST: Final = 1024
-# Nodes look these up among the images that they have: `sha256:...` runs what anybody pulled, from wherever.
+# A node looks these up among the images that it has, so `sha256:...` runs an image that anybody pulled from anywhere.
 _IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}|sha(?:256|384|512):[^/]*")
 _EXAMPLE: Final = "registry.example.com/team/app:1.0"
 
 
 class InvalidImage(ValueError):
-    """A text that is not a reference to an image; the message says what is wrong with it."""
+    """The text is not the name of an image; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
-    """Where an image comes from, in the one form that is compared.
+    """The canonical reference of an image.
 
     Attributes:
-        registry: host in lower case, with its port unless that is 443 or 80; `docker.io` for all names of Docker Hub.
+        registry: host in lower case, with its port unless that is 443 or 80; `docker.io` for all hosts of Docker Hub.
         repository: with `library/` where Docker Hub adds it.
-        tag: as written; `latest` where neither tag nor digest is.
-        digest: if there is one, it alone decides what is pulled, and the tag is a remark that nothing vouches for.
+        tag: as written; `latest` if neither a tag nor a digest is written.
+        digest: if there is one, a runtime pulls by it and ignores the tag, so nothing proves that the tag points at it.
     """
 
     registry: str
@@ -70,7 +70,7 @@ class ImageReference:
     digest: Digest | None
 
     def __str__(self) -> str:
-        # Without a dot or a port, a host would be read as the first part of a repository of Docker Hub.
+        # A host without a dot or a port would be read as the first component of a repository of Docker Hub.
         host = self.registry if split_host(f"{self.registry}/")[0] else f"{self.registry}:443"
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
@@ -82,7 +82,7 @@ def parse(text: str) -> ImageReference:
     """Read the value of an `image` field.
 
     Raises:
-        InvalidImage: it is outside the grammar, or programs may disagree on what it means.
+        InvalidImage: it does not match the grammar, or is ambiguous.
     """
     _check_text(text)
     name, at, digest = text.partition("@")
@@ -90,9 +90,14 @@ def parse(text: str) -> ImageReference:
     path, colon, tag = rest.partition(":")
     registry = registry_of(host) if host else DOCKER_HUB
     try:
+        repository = Repository.parse(official(registry, path) if path else path)
+        if len(f"{host or DOCKER_HUB}/{repository}") > _LONGEST_NAME:
+            raise InvalidImage(
+                f"registry and repository are at most {_LONGEST_NAME} characters long; write a shorter name"
+            )
         return ImageReference(
             registry=registry,
-            repository=_repository(host or DOCKER_HUB, registry, path),
+            repository=repository,
             tag=Tag.parse(tag) if colon else (None if at else LATEST),
             digest=Digest.parse(digest) if at else None,
         )
@@ -116,10 +121,10 @@ def _check_text(text: str) -> None:
 
 
 def split_host(name: str) -> tuple[str, str]:
-    """The registry's host and what follows it; the host is "" where there is none.
+    """The host of the registry, and the rest of the name; the host is "" if none is written.
 
-    The first component is a host if it has a dot, a colon or a capital letter, or is `localhost`, as distribution's
-    `splitDockerDomain` has it.
+    The first component is a host if it has a dot, a colon or a capital letter, or is `localhost`
+    (`splitDockerDomain` of distribution/reference).
     """
     first, slash, rest = name.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first or first.lower() != first):
@@ -128,10 +133,10 @@ def split_host(name: str) -> tuple[str, str]:
 
 
 def registry_of(host: str) -> str:
-    """The one way to write a registry's host and port.
+    """The canonical form of a registry's host and port.
 
     Raises:
-        InvalidImage: it is not a host with at most a port.
+        InvalidImage: it is not a host, or a host and a port.
     """
     name, port = split_port(host.lower() if host.isascii() else "")
     if port not in _DEFAULT_PORTS and not (_PORT.fullmatch(port) and int(port) <= _HIGHEST_PORT):
@@ -145,7 +150,7 @@ def registry_of(host: str) -> str:
 
 
 def split_port(host: str) -> tuple[str, str]:
-    """Name and port, "" where there is none; what follows the last colon is a port, except in an IPv6 address."""
+    """Host and port; the port is "" if none is written. The last colon starts a port, except in an IPv6 address."""
     name, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         return host, ""
@@ -153,7 +158,7 @@ def split_port(host: str) -> tuple[str, str]:
 
 
 def _host(name: str) -> str | None:
-    """The one spelling of a name or address in lower case; None where it has none that all programs agree on."""
+    """The canonical form of a host name or address in lower case; None if it is not valid, or ambiguous."""
     try:
         if match := _IPV6.fullmatch(name):
             address = ipaddress.IPv6Address(match[1])
@@ -168,10 +173,3 @@ def _host(name: str) -> str | None:
 def official(registry: str, path: str) -> str:
     """The path with `library/` where Docker Hub adds it."""
     return _HUB_OFFICIAL + path if registry == DOCKER_HUB and "/" not in path else path
-
-
-def _repository(host: str, registry: str, path: str) -> Repository:
-    repository = Repository.parse(official(registry, path) if path else path)
-    if len(f"{host}/{repository}") > _LONGEST_NAME:
-        raise InvalidImage(f"registry and repository are at most {_LONGEST_NAME} characters long; write a shorter name")
-    return repository

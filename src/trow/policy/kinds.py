@@ -1,6 +1,6 @@
-"""Kinds that others have defined and that make Pods, and where in them images are, in every version that they have had.
+"""Custom resources of other projects that make Pods, and where all their versions name images.
 
-What is not here is found when its Pods are made, or earlier by `admission.extra_kinds`.
+The images of other kinds are evaluated in their Pods, or earlier if `admission.extra_kinds` names the kind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from trow.policy.paths import Path, Shape
 from trow.policy.pods import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from trow.policy.pods import Json
 
@@ -21,11 +21,11 @@ _CONTAINERS: Final = ("containers[*]", "initContainers[*]", "volumes[*].image")
 
 @dataclass(frozen=True, slots=True)
 class WellKnown:
-    """A kind of somebody else.
+    """A custom resource of another project.
 
     Attributes:
-        resource: what the API server calls objects of the kind in paths and in the rules of webhooks.
-        shape: where images are in them.
+        resource: the plural name in paths and in the rules of webhooks.
+        shape: where objects of the kind name images.
     """
 
     kind: Kind
@@ -38,19 +38,19 @@ def _shape(*paths: str) -> Shape:
 
 
 def _argo_workflow() -> Shape:
-    """``spec`` of https://argo-workflows.readthedocs.io/en/latest/fields/; templates hold templates."""
+    """``spec`` of https://argo-workflows.readthedocs.io/en/latest/fields/; templates contain templates."""
     template = _shape(
         "container", "script", "containerSet.containers[*]", "initContainers[*]", "sidecars[*]", "volumes[*].image"
     )
-    template.holding("steps[*][*].inline", template).holding("dag.tasks[*].inline", template)
-    return _shape("volumes[*].image").holding("templateDefaults", template).holding("templates[*]", template)
+    template.nest("steps[*][*].inline", template).nest("dag.tasks[*].inline", template)
+    return _shape("volumes[*].image").nest("templateDefaults", template).nest("templates[*]", template)
 
 
 def _tekton_pipeline(task: Shape) -> Shape:
-    """``spec`` of https://tekton.dev/docs/pipelines/pipeline-api/; a task of a pipeline may be a pipeline."""
+    """``spec`` of https://tekton.dev/docs/pipelines/pipeline-api/; pipelines contain tasks and pipelines."""
     pipeline = Shape()
     for tasks in ("tasks[*]", "finally[*]"):
-        pipeline.holding(f"{tasks}.taskSpec", task).holding(f"{tasks}.pipelineSpec", pipeline)
+        pipeline.nest(f"{tasks}.taskSpec", task).nest(f"{tasks}.pipelineSpec", pipeline)
     return pipeline
 
 
@@ -61,7 +61,7 @@ _PIPELINE: Final = _tekton_pipeline(_TASK)
 _MACHINE: Final = _shape("volumes[*].containerDisk", "domain.firmware.kernelBoot.container")
 _KAFKA_CONNECT: Final = _shape("image", "clientRackInitImage")
 _RAY: Final = _shape("headGroupSpec.template.spec", "workerGroupSpecs[*].template.spec")
-# Elastic's kinds complete the Pods that they are given.
+# The operator of Elastic completes the Pod templates.
 _ELASTIC: Final = _shape("image", "podTemplate.spec")
 _ELASTIC_AGENT: Final = _shape(
     "image", "daemonSet.podTemplate.spec", "deployment.podTemplate.spec", "statefulSet.podTemplate.spec"
@@ -79,9 +79,9 @@ _SPARK: Final = _shape(
     *(f"{role}.{path}" for role in ("driver", "executor") for path in ("image", "sidecars[*]", "initContainers[*]")),
 )
 
-# By group: names of a kind and of its resource, and the shape of its `spec`.
+# By group, kind and resource: the shape of `spec`.
 _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
-    # What Kubernetes itself had until 1.16.
+    # Kubernetes until 1.16.
     "extensions": {
         ("Deployment", "deployments"): _POD,
         ("DaemonSet", "daemonsets"): _POD,
@@ -97,7 +97,7 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
         ("Workflow", "workflows"): _WORKFLOW,
         ("WorkflowTemplate", "workflowtemplates"): _WORKFLOW,
         ("ClusterWorkflowTemplate", "clusterworkflowtemplates"): _WORKFLOW,
-        ("CronWorkflow", "cronworkflows"): Shape().holding("workflowSpec", _WORKFLOW),
+        ("CronWorkflow", "cronworkflows"): Shape().nest("workflowSpec", _WORKFLOW),
         ("EventSource", "eventsources"): _shape("template.container"),
         ("Sensor", "sensors"): _shape("template.container"),
     },
@@ -114,23 +114,23 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
         ("Task", "tasks"): _TASK,
         ("ClusterTask", "clustertasks"): _TASK,
         ("StepAction", "stepactions"): _shape("image"),
-        ("TaskRun", "taskruns"): Shape().holding("taskSpec", _TASK),
+        ("TaskRun", "taskruns"): Shape().nest("taskSpec", _TASK),
         ("Pipeline", "pipelines"): _PIPELINE,
-        ("PipelineRun", "pipelineruns"): Shape().holding("pipelineSpec", _PIPELINE),
+        ("PipelineRun", "pipelineruns"): Shape().nest("pipelineSpec", _PIPELINE),
     },
     "triggers.tekton.dev": {
         ("EventListener", "eventlisteners"): _shape("resources.kubernetesResource.spec.template.spec")
     },
     # KubeVirt.
     "kubevirt.io": {
-        ("VirtualMachine", "virtualmachines"): Shape().holding("template.spec", _MACHINE),
+        ("VirtualMachine", "virtualmachines"): Shape().nest("template.spec", _MACHINE),
         ("VirtualMachineInstance", "virtualmachineinstances"): _MACHINE,
-        ("VirtualMachineInstanceReplicaSet", "virtualmachineinstancereplicasets"): Shape().holding(
+        ("VirtualMachineInstanceReplicaSet", "virtualmachineinstancereplicasets"): Shape().nest(
             "template.spec", _MACHINE
         ),
     },
     "pool.kubevirt.io": {
-        ("VirtualMachinePool", "virtualmachinepools"): Shape().holding(
+        ("VirtualMachinePool", "virtualmachinepools"): Shape().nest(
             "virtualMachineTemplate.spec.template.spec", _MACHINE
         )
     },
@@ -203,12 +203,12 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
     },
     "ray.io": {
         ("RayCluster", "rayclusters"): _RAY,
-        ("RayJob", "rayjobs"): _shape("submitterPodTemplate.spec").holding("rayClusterSpec", _RAY),
-        ("RayService", "rayservices"): Shape().holding("rayClusterConfig", _RAY),
+        ("RayJob", "rayjobs"): _shape("submitterPodTemplate.spec").nest("rayClusterSpec", _RAY),
+        ("RayService", "rayservices"): Shape().nest("rayClusterConfig", _RAY),
     },
     "sparkoperator.k8s.io": {
         ("SparkApplication", "sparkapplications"): _SPARK,
-        ("ScheduledSparkApplication", "scheduledsparkapplications"): Shape().holding("template", _SPARK),
+        ("ScheduledSparkApplication", "scheduledsparkapplications"): Shape().nest("template", _SPARK),
     },
     "flink.apache.org": {
         ("FlinkDeployment", "flinkdeployments"): _shape(
@@ -258,29 +258,26 @@ _SPECS: Final[Mapping[str, Mapping[tuple[str, str], Shape]]] = {
 }
 
 
-def _table() -> Iterator[tuple[Kind, WellKnown]]:
-    for group, kinds in _SPECS.items():
-        for (name, resource), spec in kinds.items():
-            kind = Kind(group, name)
-            yield kind, WellKnown(kind, resource, Shape().holding("spec", spec))
+WELL_KNOWN: Final[Mapping[Kind, WellKnown]] = {
+    (kind := Kind(group, name)): WellKnown(kind, resource, Shape().nest("spec", spec))
+    for group, kinds in _SPECS.items()
+    for (name, resource), spec in kinds.items()
+}
+# The parameters of Argo and Tekton, which their controllers replace when they make Pods.
+_PARAMETERS: Final = ("{{", "$(")
 
 
-WELL_KNOWN: Final[Mapping[Kind, WellKnown]] = dict(_table())
-# Fields of a definition that a controller fills in before it makes Pods: Argo's and Tekton's parameters.
-_FILLED_IN: Final = ("{{", "$(")
+def has_parameters(kind: Kind, text: str) -> bool:
+    """Whether a text is the template of an image name, whose parameters the controller of the kind replaces."""
+    return not kind.known and any(mark in text for mark in _PARAMETERS)
 
 
-def is_filled_in(kind: Kind, text: str) -> bool:
-    """Whether a text is not an image yet, but a form of one that the kind's controller fills in when it makes Pods."""
-    return not kind.known and any(mark in text for mark in _FILLED_IN)
-
-
-# What Pods and lookalikes have in common, for kinds that are not known.
+# The fields with lists of containers in Pods and in kinds that are like Pods.
 _LISTS: Final = frozenset({"containers", "initContainers", "ephemeralContainers", "sidecars", "steps"})
 
 
 def seems_to_name_images(kind: Kind, item: Json) -> bool:
-    """Whether an object of a kind that is not known looks as if it made Pods: a guess, for a warning."""
+    """Whether an object of an unknown kind looks as if it made Pods: a guess, for a warning."""
     built_in = "." not in kind.group or kind.group.endswith(".k8s.io")
     return not built_in and _has_containers(item)
 

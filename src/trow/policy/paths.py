@@ -1,4 +1,4 @@
-"""Where images are in kinds that others have defined: ``spec.template.spec``, ``spec.steps[*][*].image``."""
+"""Where custom resources name images: paths such as ``spec.template.spec`` and ``spec.steps[*][*].image``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ENTRIES: Final = "[*]"
 MEMBERS: Final = "*"
 _PART: Final = re.compile(r"([A-Za-z0-9_-]+|\*)((?:\[\*\])*)")
 _MOST_STEPS: Final = 32
-# What makes an object one that names images; a path to anything else would find none, and let everything through.
-_NAMING: Final = frozenset({"image", "reference", "containers", "initContainers", "ephemeralContainers"})
+# An object that names images has one of these; a path to another object would find no image, and check nothing.
+_IMAGE_FIELDS: Final = frozenset({"image", "reference", "containers", "initContainers", "ephemeralContainers"})
 
 
 class Path(tuple[str, ...]):
-    """Names of members, `MEMBERS` or `ENTRIES`, one for each step into an object."""
+    """A path into an object: for each step a field, `MEMBERS` or `ENTRIES`."""
 
     __slots__ = ()
 
@@ -43,13 +43,13 @@ class Path(tuple[str, ...]):
 
 
 class Shape:
-    """Where images are in a value: all paths of a kind together, so that it is walked once.
+    """Where a value names images: all paths of a kind in one tree, so that an object is walked once.
 
-    A shape may be a part of itself, as a template may hold templates.
+    A shape may contain itself, as a template may contain templates.
 
     Attributes:
         ends: whether a path ends here.
-        steps: the shapes of what is further in, by member, `MEMBERS` or `ENTRIES`.
+        steps: the shapes of the values inside, by field, `MEMBERS` or `ENTRIES`.
     """
 
     __slots__ = ("ends", "steps")
@@ -61,35 +61,35 @@ class Shape:
             self.at(path).ends = True
 
     def at(self, path: Iterable[str]) -> Shape:
-        """The shape of what is at a path."""
+        """The shape of the value at a path."""
         found = self
         for step in path:
             found = found.steps.setdefault(step, Shape())
         return found
 
-    def holding(self, text: str, part: Shape) -> Shape:
-        """Let what is at a path have this shape."""
+    def nest(self, text: str, inner: Shape) -> Shape:
+        """Set the shape of the value at a path; returns this shape."""
         *before, last = Path.parse(text)
-        self.at(before).steps[last] = part
+        self.at(before).steps[last] = inner
         return self
 
     def images_in(self, item: Json, *, strict: bool) -> tuple[ImageUse, ...]:
         """The images in an object.
 
-        At the end of a path, a text is an image, and an object is a container, an image volume or a specification of
-        Pods, or several of these in one.
+        At the end of a path, a text is an image, and an object is a container, an image volume or a PodSpec, or several
+        of these in one.
 
         Args:
             item: any.
-            strict: whether an object at the end of a path has to name an image; else it may leave that to others, as
-                the containers do which operators put together with their own.
+            strict: whether an object at the end of a path has to name an image. Operators complete some containers, so
+                these may have none.
 
         Raises:
-            UnreadableObject: what is there is something else.
+            UnreadableObject: the value at the end of a path is something else.
         """
         found: list[ImageUse] = []
         for number, (where, value) in enumerate(_values(item, self, "")):
-            found += _read(where, value, strict=strict)
+            found += _images_at(where, value, strict=strict)
             if number >= MOST_ENTRIES:
                 raise UnreadableObject(f"{where} and others are more than {MOST_ENTRIES} places for images")
             if len(found) > MOST_IMAGES:
@@ -100,13 +100,13 @@ class Shape:
 def _values(value: object, shape: Shape, where: str) -> Iterator[tuple[str, object]]:
     if shape.ends:
         yield where, value
-    for step, further in shape.steps.items():
-        for at, each in _entered(value, step, where):
-            yield from _values(each, further, at)
+    for step, inner in shape.steps.items():
+        for at, each in _step_into(value, step, where):
+            yield from _values(each, inner, at)
 
 
-def _entered(value: object, step: str, where: str) -> Iterator[tuple[str, object]]:
-    """What a step leads to, and where that is."""
+def _step_into(value: object, step: str, where: str) -> Iterator[tuple[str, object]]:
+    """The paths and values to which a step leads."""
     if step == ENTRIES:
         if not isinstance(value, list):
             raise UnreadableObject(f"{where} is not a list")
@@ -123,12 +123,12 @@ def _entered(value: object, step: str, where: str) -> Iterator[tuple[str, object
             yield f"{where}.{name}" if where else name, value[name]
 
 
-def _read(where: str, value: object, *, strict: bool) -> Iterator[ImageUse]:
+def _images_at(where: str, value: object, *, strict: bool) -> Iterator[ImageUse]:
     if isinstance(value, str) and (value or strict):
         yield ImageUse(where, where, value, used_by=_used_by(where))
-    elif isinstance(value, dict) and (not strict or not value or not _NAMING.isdisjoint(value)):
-        # Read as a container, a specification has no image, and the other way round: nothing is left out.
-        uses = (*images_of_spec(value, where), *_of_container(value, where))
+    elif isinstance(value, dict) and (not strict or not value or not _IMAGE_FIELDS.isdisjoint(value)):
+        # A PodSpec has no field of a container, and a container none of a PodSpec, so both are read.
+        uses = (*images_of_spec(value, where), *_container_images(value, where))
         yield from (use for use in uses if use.text or strict)
     elif value or strict:
         raise UnreadableObject(
@@ -136,7 +136,7 @@ def _read(where: str, value: object, *, strict: bool) -> Iterator[ImageUse]:
         )
 
 
-def _of_container(value: Json, where: str) -> Iterator[ImageUse]:
+def _container_images(value: Json, where: str) -> Iterator[ImageUse]:
     for key, of_policy in (("image", "imagePullPolicy"), ("reference", "pullPolicy")):
         text, policy = value.get(key), value.get(of_policy) or ""
         if text is None:
@@ -148,6 +148,6 @@ def _of_container(value: Json, where: str) -> Iterator[ImageUse]:
 
 
 def _used_by(where: str) -> UsedBy:
-    """What its controller is taken to make of it: the Pods, in which that is to be seen, are judged in any case."""
+    """A guess from the names of the fields: the Pods, in which it is known, are evaluated in any case."""
     members = re.findall(r"[A-Za-z]+", where)
     return next((each for each in UsedBy if each.value in members), UsedBy.CONTAINERS)

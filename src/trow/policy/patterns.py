@@ -1,7 +1,8 @@
-"""What a rule says of images: globs over the parts of a parsed reference, never over its text."""
+"""The patterns of rules: globs over the parts of a parsed image reference, never over its text."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
 ANY: Final = "*"
 _ALL_REPOSITORIES: Final = RepositoryGlob("**")
 _TAG_GLOB: Final = re.compile(r"(?!.*\*\*)[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}")
-# What may stand for a star: a number in an address, a letter elsewhere.
-_ANYTHING: Final = ("x", "1")
+# Replacements for a star, to test whether a glob matches any registry: a letter, and a number for addresses.
+_SAMPLES: Final = ("x", "1")
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePattern:
-    """Images that are like this in every part. `parse` is its constructor.
+    """Covers the images that match in every part. `parse` is its constructor.
 
     Attributes:
-        registry: a host with its port; ``*`` stands for anything within one label, as the port for any port or none,
-            alone for any registry.
+        registry: a glob over host and port; ``*`` matches within one label, as the port any port or none, and alone any
+            registry.
         repository: a glob by components.
-        tag: a glob; ``*`` is any tag, and any digest too.
-        digest: exactly this content; then there is no tag.
+        tag: a glob; ``*`` matches any tag, and images without a tag too.
+        digest: exactly this digest; then `tag` is ``*``.
         semver: tags that are versions in this range; then `tag` is ``*``.
     """
 
@@ -48,7 +49,7 @@ class ImagePattern:
         """Read a pattern as an operator wrote it.
 
         Raises:
-            ValueError: nothing could ever match it; the message says how it is written.
+            ValueError: it could not match any image; the message says how to write it.
         """
         host = _host_glob(registry)
         if digest and tag != ANY:
@@ -58,36 +59,36 @@ class ImagePattern:
         if semver and (digest or tag != ANY):
             raise ValueError("write one of tag, semver and digest")
         versions = VersionRange.parse(semver) if semver else None
-        return cls(host, _repository_glob(host, repository), tag, _digest(digest), versions)
+        glob = _repository_glob(host, repository)
+        try:
+            return cls(host, glob, tag, Digest.parse(digest) if digest else None, versions)
+        except OciError as error:
+            raise ValueError(f"{digest!r} is not a digest: {error}") from None
 
     @property
     def by_tag(self) -> bool:
-        """Whether the tag of an image decides."""
+        """Whether it selects images by their tags."""
         return self.digest is None and (self.tag != ANY or self.semver is not None)
 
     @property
     def in_namespaces(self) -> bool:
-        """Whether it takes the namespace to know what is meant."""
+        """Whether it depends on the namespace in which the image is to run."""
         return NAMESPACE in self.repository
 
     def covers(self, image: ImageReference, *, ignore_tag: bool, namespace: str = "") -> bool:
-        """Whether the image is one of those meant.
+        """Whether it covers the image.
 
         Args:
             image: any.
-            namespace: where it is to run; "" where that is not known.
-            ignore_tag: whether a tag beside a digest is ignored. It is where the pattern would allow the image, for
-                nothing proves that the tag points at the digest, and it is not where the pattern would deny it.
+            namespace: where it is to run; "" if that is not known.
+            ignore_tag: whether to ignore a tag beside a digest. A rule that allows ignores it, because nothing proves
+                that the tag points at the digest; a rule that denies does not.
         """
         return (
             self._covers_version(image, ignore_tag=ignore_tag)
             and covers_registry(self.registry, image.registry)
             and self.repository.covers(image.repository, namespace)
         )
-
-    def any_digest(self) -> Self:
-        """The same with whatever content."""
-        return replace(self, digest=None)
 
     def _covers_version(self, image: ImageReference, *, ignore_tag: bool) -> bool:
         if self.digest is not None:
@@ -98,25 +99,29 @@ class ImagePattern:
             return False
         return self.semver.covers(image.tag) if self.semver else matches(self.tag, image.tag)
 
+    def any_digest(self) -> Self:
+        """The same pattern for any digest."""
+        return replace(self, digest=None)
+
     def __str__(self) -> str:
         version = f"@{self.digest}" if self.digest else f":semver({self.semver})" if self.semver else f":{self.tag}"
         return f"{self.registry}/{self.repository}{'' if version == ':*' else version}"
 
 
 def covers_registry(glob: str, registry: str) -> bool:
-    """Whether a registry is one of those meant: by labels, so that ``*.example.com`` has exactly one more in front.
+    """Whether a glob covers a registry, label by label: ``*.example.com`` has exactly one more label.
 
-    An address of IPv6 has no labels; it is written out, or covered by ``*`` alone.
+    Only ``*`` alone or the address itself covers an IPv6 address, which has no labels.
     """
     if glob == ANY or "*" not in glob:
         return glob in (ANY, registry)
-    (host, port), (given, its_port) = images.split_port(glob), images.split_port(registry)
-    wanted, labels = host.split("."), given.split(".")
+    (host_glob, port_glob), (host, port) = images.split_port(glob), images.split_port(registry)
+    globs, labels = host_glob.split("."), host.split(".")
     return (
-        matches(port, its_port)
-        and len(wanted) == len(labels)
-        and all(map(matches, wanted, labels))
-        and not given.startswith("[")
+        matches(port_glob, port)
+        and len(globs) == len(labels)
+        and all(map(matches, globs, labels))
+        and not host.startswith("[")
     )
 
 
@@ -142,20 +147,15 @@ def _host_glob(text: str) -> str:
 
 
 def _is_host_glob(text: str) -> bool:
-    """Whether it is like some registry; a port is a number or a star."""
+    """Whether it could match some registry; the port is a number or a star."""
     host, port = images.split_port(text)
     if "**" in text or "[" in text:
         return False
     end = "" if port in ("", ANY) else f":{port}"
-    return any(_is_registry(host.replace("*", each) + end) for each in _ANYTHING)
-
-
-def _is_registry(text: str) -> bool:
-    try:
-        images.registry_of(text)
-    except InvalidImage:
-        return False
-    return True
+    for sample in _SAMPLES:
+        with contextlib.suppress(InvalidImage):
+            return bool(images.registry_of(host.replace("*", sample) + end))
+    return False
 
 
 def _repository_glob(registry: str, text: str) -> RepositoryGlob:
@@ -166,10 +166,3 @@ def _repository_glob(registry: str, text: str) -> RepositoryGlob:
     except OciError as error:
         raise ValueError(f"{text!r} is not a glob of repositories: {error}") from None
     return glob
-
-
-def _digest(text: str) -> Digest | None:
-    try:
-        return Digest.parse(text) if text else None
-    except OciError as error:
-        raise ValueError(f"{text!r} is not a digest: {error}") from None

@@ -1,4 +1,4 @@
-"""Which images an object names: every field of a Pod, or of a template of Pods, that makes a node fetch something."""
+"""Which images an object names: every field of a Pod, or of a Pod template, that makes a node pull an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json: TypeAlias = "Mapping[str, object]"
 POD: Final = "Pod"
 JOB: Final = ("batch", "Job")
 _TEMPLATE: Final = ("spec", "template", "spec")
-# Where the Pod's specification is, in each built-in kind that has one.
+# The path to the PodSpec in each built-in kind that has one.
 POD_SPECS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
     ("", POD): ("spec",),
     ("", "PodTemplate"): ("template", "spec"),
@@ -30,18 +30,18 @@ POD_SPECS: Final[Mapping[tuple[str, str], Sequence[str]]] = {
     JOB: _TEMPLATE,
     ("batch", "CronJob"): ("spec", "jobTemplate", *_TEMPLATE),
 }
-# More in one object than any node could run; each costs a look at every policy.
+# Images in one object: more than a node could run. Every policy evaluates each of them.
 MOST_IMAGES: Final = 1000
-# Entries of a list, such as volumes, that are looked at one by one.
+# Entries of a list, such as volumes.
 MOST_ENTRIES: Final = 10_000
 
 
 class UnreadableObject(ValueError):
-    """An object whose images cannot be told; the message says where."""
+    """An object whose images cannot be found; the message names the field."""
 
 
 class UsedBy(Enum):
-    """What uses an image: the field of a Pod's specification, in the order in which they are looked at."""
+    """The field of a PodSpec that uses an image, in the order in which the fields are read."""
 
     INIT_CONTAINERS = "initContainers"
     CONTAINERS = "containers"
@@ -50,7 +50,7 @@ class UsedBy(Enum):
 
     @property
     def title(self) -> str:
-        """What people call an entry."""
+        """An entry of the field, in words."""
         return _TITLES[self]
 
 
@@ -60,7 +60,7 @@ _TITLES: Final = {
     UsedBy.EPHEMERAL_CONTAINERS: "ephemeral container",
     UsedBy.VOLUMES: "image volume",
 }
-# Those that hold containers.
+# The fields that hold containers.
 CONTAINERS: Final = (UsedBy.INIT_CONTAINERS, UsedBy.CONTAINERS, UsedBy.EPHEMERAL_CONTAINERS)
 
 
@@ -69,11 +69,11 @@ class ImageUse:
     """One field that names an image.
 
     Attributes:
-        field: where it is in the object, such as ``spec.containers[0].image``.
-        owner: what uses it, in words, such as ``container web``.
-        text: the field's value, as it was written.
-        pull_policy: `Always`, `IfNotPresent` or `Never`; "" where it is left to the API server.
-        used_by: None where that is not known, as when an image is pulled.
+        field: its path in the object, such as ``spec.containers[0].image``.
+        owner: the container or volume, in words, such as ``container web``.
+        text: the value of the field, as it was written.
+        pull_policy: `Always`, `IfNotPresent` or `Never`; "" where the API server sets the default.
+        used_by: None where it is not known, as at pull time.
     """
 
     field: str
@@ -84,22 +84,22 @@ class ImageUse:
 
 
 class Stage(Enum):
-    """How far an object is from what runs.
+    """Whether an object is a Pod, or makes Pods.
 
     Attributes:
-        POD: it is what runs.
-        RUN: it makes Pods at once, and its template can never be put right: a Job.
-        MAKER: it makes what makes Pods, or makes Pods again and again.
+        POD: it is a Pod.
+        JOB: it makes Pods at once, and its Pod template is immutable.
+        CONTROLLER: it makes Pods, or other controllers, again and again, such as a Deployment or a CronJob.
     """
 
     POD = 0
-    RUN = 1
-    MAKER = 2
+    JOB = 1
+    CONTROLLER = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What an object is, as the API server says."""
+    """Group and kind of an object."""
 
     group: str
     name: str
@@ -114,22 +114,22 @@ class Kind:
 
     @property
     def is_pod(self) -> bool:
-        """Whether it is what runs, not what makes it."""
+        """Whether objects of the kind are Pods."""
         return self == _POD
 
     @property
     def stage(self) -> Stage:
-        """How far it is from what runs."""
-        return Stage.POD if self == _POD else Stage.RUN if self == _JOB else Stage.MAKER
+        """Whether objects of the kind are Pods, or make Pods."""
+        return Stage.POD if self == _POD else Stage.JOB if self == _JOB else Stage.CONTROLLER
 
     @property
     def known(self) -> bool:
-        """Whether it is built in and has a Pod's specification."""
+        """Whether it is a built-in kind with a PodSpec."""
         return (self.group, self.name) in POD_SPECS
 
     @property
     def is_list(self) -> bool:
-        """Whether it holds objects with a Pod's specification, as ``kubectl get --output yaml`` writes them."""
+        """Whether it is a list of objects with a PodSpec, as ``kubectl get --output yaml`` writes it."""
         of = self.name.removesuffix("List")
         return of != self.name and (not of or Kind(self.group, of).known)
 
@@ -142,10 +142,10 @@ _JOB: Final = Kind(*JOB)
 
 
 def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:
-    """Every image that the object names, init containers first; none for kinds without a Pod's specification.
+    """Every image that the object names, init containers first; none for kinds without a PodSpec.
 
     Raises:
-        UnreadableObject: a field is not what the Kubernetes API says it is, or it is a list of such objects.
+        UnreadableObject: a field does not have the type that the Kubernetes API gives it, or the object is a list.
     """
     if kind.is_list:
         raise UnreadableObject(f"{kind} is a list of objects; hand them in one by one")
@@ -162,18 +162,18 @@ def images_of(kind: Kind, item: Json) -> tuple[ImageUse, ...]:
 
 
 def images_of_spec(spec: Json, path: str) -> tuple[ImageUse, ...]:
-    """Every image in a Pod's specification. Raises like `images_of`."""
-    # Counted before anything is made of them.
+    """Every image in a PodSpec. Raises like `images_of`."""
+    # Counted before any value is built.
     containers = sum(len(_list(spec.get(kind.value), f"{path}.{kind.value}")) for kind in CONTAINERS)
     if containers > MOST_IMAGES:
         raise UnreadableObject(f"{path} names {containers} images, more than {MOST_IMAGES}")
-    found = (*_of_containers(spec, path), *_of_volumes(spec, f"{path}.volumes"))
+    found = (*_container_images(spec, path), *_volume_images(spec, f"{path}.volumes"))
     if len(found) > MOST_IMAGES:
         raise UnreadableObject(f"{path} names {len(found)} images, more than {MOST_IMAGES}")
     return found
 
 
-def _of_containers(spec: Json, path: str) -> Iterator[ImageUse]:
+def _container_images(spec: Json, path: str) -> Iterator[ImageUse]:
     for kind in CONTAINERS:
         for number, container in enumerate(_list(spec.get(kind.value), f"{path}.{kind.value}")):
             at = f"{path}.{kind.value}[{number}]"
@@ -183,7 +183,7 @@ def _of_containers(spec: Json, path: str) -> Iterator[ImageUse]:
             yield ImageUse(f"{at}.image", owner, _text(fields, "image", at), policy, kind)
 
 
-def _of_volumes(spec: Json, path: str) -> Iterator[ImageUse]:
+def _volume_images(spec: Json, path: str) -> Iterator[ImageUse]:
     for number, volume in enumerate(_list(spec.get("volumes"), path)):
         at = f"{path}[{number}]"
         fields = _mapping(volume, at)
@@ -221,5 +221,5 @@ def _text(fields: Json, key: str, where: str) -> str:
 
 
 def default_pull_policy(image: ImageReference) -> str:
-    """What the API server writes where nobody has: https://kubernetes.io/docs/concepts/containers/images/."""
+    """The default of the API server: https://kubernetes.io/docs/concepts/containers/images/#imagepullpolicy-defaulting."""
     return "Always" if image.tag == LATEST else "IfNotPresent"

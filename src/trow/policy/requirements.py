@@ -1,8 +1,8 @@
-"""What a policy asks of the images that its rules allow: one class for each field of `spec.require`.
+"""What a policy requires of the images that its rules allow: one class for each field of `spec.require`.
 
-A class says everything that there is to know of its requirement: how it is written, what has to be known of an image,
-when an image does not fulfil it, and whether the API server can tell. All others go through `REQUIREMENTS`, so that a
-further one is a class here, a field in the definitions of the cluster and a row in the reference.
+A class holds everything about its requirement: how its field is read, which facts it needs, when an image violates it,
+and whether it can be compiled. Other modules use `REQUIREMENTS`, so a new requirement is a class here, a field in the
+CustomResourceDefinitions and a row in the reference.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from trow.lib.times import parse_duration
 from trow.policy.facts import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from trow.policy.facts import ImageConfig, ImageFacts
     from trow.policy.images import ImageReference
     from trow.policy.pods import ImageUse
 
 _PREFIX: Final = "require."
-# Seconds, between whoever built an image and this machine.
-_CLOCKS_DIFFER: Final = 3600.0
+# Seconds by which the clock of the builder may be ahead of that of this machine.
+_CLOCK_SKEW: Final = 3600.0
 _PLATFORM: Final = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?\Z"
 
 
-class Objection(NamedTuple):
-    """What is the matter with an image.
+class Violation(NamedTuple):
+    """Why a policy does not allow an image.
 
     Attributes:
-        rule: what a finding names: a rule, a requirement or the default.
-        reason: in words, after the name of the image.
-        remedy: what would make it pass, in words.
-        unknown: what was not found out, on which it depends; None: it is certain.
+        rule: the rule, requirement or default that a finding names.
+        reason: the end of a sentence that begins with the image.
+        remedy: what would be allowed, for people.
+        unknown: the missing fact on which the violation depends; None if it is certain.
     """
 
     rule: str
@@ -46,12 +46,12 @@ class Objection(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """An image that is asked about.
+    """An image that is evaluated.
 
     Attributes:
-        use: the field that names it.
-        image: how that is read.
-        facts: what is known of it; None: nothing.
+        use: the field that names the image.
+        image: the parsed name.
+        facts: what the registry knows of it; None if that is not known.
         now: seconds of Unix time.
     """
 
@@ -62,19 +62,18 @@ class Candidate(NamedTuple):
 
 
 class Requirement(ABC):
-    """Something that is asked of an image.
+    """Something that a policy requires of an image.
 
     Attributes:
-        name: what messages call it, which is its path in `spec`.
-        type_: of the values of the field, as msgspec reads them.
-        absent: the value of a field that is not written.
-        values: what can be written, for messages; "" where that goes without saying.
-        needs: what has to be looked up; nothing where name and pull policy decide.
-        reason, remedy: see `Objection`; those that the API server gives, where it can tell.
-        cel: whether an image ``u`` does not fulfil it, as an expression of the API server (`vap.program`); "" where it
-            cannot tell.
-        unknown: what the API server would have to know.
-        met_by_pinning: whether an image fulfils it once it is pinned to a digest.
+        name: its path in `spec`, which messages show.
+        type_: the type of the field, for msgspec.
+        absent: the default of the field.
+        values: the values that the field can have, for messages; "" for a Boolean.
+        needs: the facts that it depends on; empty where name and pull policy decide.
+        reason, remedy: see `Violation`; the API server shows them too, if the requirement can be compiled.
+        cel: a CEL expression: whether an image ``u`` violates it (`vap.program`); "" if it cannot be compiled.
+        unknown: what the API server would have to know to evaluate it.
+        met_by_pinning: whether every image that is pinned to a digest fulfils it.
     """
 
     name: ClassVar[str]
@@ -95,54 +94,54 @@ class Requirement(ABC):
 
     @classmethod
     def read(cls, value: object) -> Self | None:
-        """The requirement that a value of the field stands for; None where nothing is asked.
+        """The requirement that a value of the field stands for; None if it requires nothing.
 
         Raises:
-            ValueError: the value means nothing.
+            ValueError: the value is not valid.
         """
         return cls() if value else None
 
     @abstractmethod
-    def unmet(self, candidate: Candidate) -> Objection | None:
-        """Why the image does not fulfil it, or why nobody knows; None where it does."""
+    def unmet(self, candidate: Candidate) -> Violation | None:
+        """Why the image does not fulfil it, or why that is unknown; None if it does."""
 
     def explain(self, candidate: Candidate) -> str:
-        """Whether the image fulfils it, as far as that is known without a registry, in words."""
+        """Whether the image fulfils it, as far as that is known without a registry, for people."""
         if self.needs:
             return "known to the registry alone"
         return "not fulfilled" if self.unmet(candidate) else "fulfilled"
 
-    def _unmet(self, reason: str = "", remedy: str = "") -> Objection:
-        return Objection(self.name, reason or self.reason, remedy or self.remedy)
+    def _violation(self, reason: str = "", remedy: str = "") -> Violation:
+        return Violation(self.name, reason or self.reason, remedy or self.remedy)
 
 
-class _OfContainer(Requirement):
-    """About the pull policy, which is the container's and not the image's."""
+class _ContainerRequirement(Requirement):
+    """About the pull policy, which belongs to the container and not to the image."""
 
-    def explain(self, candidate: Candidate) -> str:  # noqa: ARG002 - that of an image alone is not known
+    def explain(self, candidate: Candidate) -> str:  # noqa: ARG002 - an image alone has no pull policy
         return "depends on the container's imagePullPolicy"
 
 
-class _OfConfig(Requirement):
-    """About what the configuration of an image says; one that is not in this registry has none."""
+class _ConfigRequirement(Requirement):
+    """About the configuration of an image, which has to be in this registry."""
 
     needs = frozenset({Need.EXISTENCE, Need.CONFIG})
 
-    def unmet(self, candidate: Candidate) -> Objection | None:
+    def unmet(self, candidate: Candidate) -> Violation | None:
         facts = candidate.facts
         if facts is None:
             return _UNKNOWN
         if not facts.exists:
             return _ABSENT
-        return _UNKNOWN if facts.config is None else self._unmet_by(facts.config, candidate.now)
+        return _UNKNOWN if facts.config is None else self._violation_of(facts.config, candidate.now)
 
     @abstractmethod
-    def _unmet_by(self, config: ImageConfig, now: float) -> Objection | None: ...
+    def _violation_of(self, config: ImageConfig, now: float) -> Violation | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class WithDigest(Requirement):
-    """The image is named with a digest."""
+    """The name of the image has a digest."""
 
     name = "require.digest"
     reason = "has no digest"
@@ -150,13 +149,13 @@ class WithDigest(Requirement):
     cel = "!u[2].contains('@')"
     met_by_pinning = True
 
-    def unmet(self, candidate: Candidate) -> Objection | None:
+    def unmet(self, candidate: Candidate) -> Violation | None:
         image = candidate.image
-        return self._unmet(remedy=f"write {image}@sha256:...") if image.digest is None else None
+        return self._violation(remedy=f"write {image}@sha256:...") if image.digest is None else None
 
 
 @dataclass(frozen=True, slots=True)
-class ForbidPullPolicyNever(_OfContainer):
+class ForbidPullPolicyNever(_ContainerRequirement):
     """The image is not run with `imagePullPolicy: Never`."""
 
     name = "require.forbidPullPolicyNever"
@@ -164,13 +163,13 @@ class ForbidPullPolicyNever(_OfContainer):
     remedy = "use an imagePullPolicy other than Never"
     cel = "u[1] == 'Never'"
 
-    def unmet(self, candidate: Candidate) -> Objection | None:
-        return self._unmet() if candidate.use.pull_policy == "Never" else None
+    def unmet(self, candidate: Candidate) -> Violation | None:
+        return self._violation() if candidate.use.pull_policy == "Never" else None
 
 
 @dataclass(frozen=True, slots=True)
-class AlwaysPulled(_OfContainer):
-    """The image is run with `imagePullPolicy: Always`, or with none that anybody wrote."""
+class AlwaysPulled(_ContainerRequirement):
+    """The image is run with `imagePullPolicy: Always`, or the field is not set."""
 
     name = "require.imagePullPolicy"
     type_ = Literal["Always"] | UnsetType
@@ -180,8 +179,8 @@ class AlwaysPulled(_OfContainer):
     remedy = "write imagePullPolicy: Always"
     cel = "u[1] != '' && u[1] != 'Always'"
 
-    def unmet(self, candidate: Candidate) -> Objection | None:
-        return self._unmet() if candidate.use.pull_policy not in ("", "Always") else None
+    def unmet(self, candidate: Candidate) -> Violation | None:
+        return self._violation() if candidate.use.pull_policy not in ("", "Always") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +191,15 @@ class Exists(Requirement):
     needs = frozenset({Need.EXISTENCE})
     unknown = "which images are in this registry"
 
-    def unmet(self, candidate: Candidate) -> Objection | None:
+    def unmet(self, candidate: Candidate) -> Violation | None:
         if candidate.facts is None:
             return _UNKNOWN
         return None if candidate.facts.exists else _ABSENT
 
 
 @dataclass(frozen=True, slots=True)
-class MaxAge(_OfConfig):
-    """The image was made at most this many seconds ago."""
+class MaxAge(_ConfigRequirement):
+    """The image was built at most this many seconds ago."""
 
     name = "require.maxAge"
     type_ = Annotated[str, Meta(min_length=1)]
@@ -213,17 +212,17 @@ class MaxAge(_OfConfig):
     def read(cls, value: object) -> Self | None:
         return cls(age_of(str(value))) if value else None
 
-    def _unmet_by(self, config: ImageConfig, now: float) -> Objection | None:
+    def _violation_of(self, config: ImageConfig, now: float) -> Violation | None:
         if config.created is None:
-            return self._unmet("does not say when it was made", "build it with a date of creation")
-        if now - self.seconds <= config.created <= now + _CLOCKS_DIFFER:
+            return self._violation("does not say when it was made", "build it with a date of creation")
+        if now - self.seconds <= config.created <= now + _CLOCK_SKEW:
             return None
-        return self._unmet("is too old, or dated in the future", "build it again")
+        return self._violation("is too old, or dated in the future", "build it again")
 
 
 @dataclass(frozen=True, slots=True)
-class Platforms(_OfConfig):
-    """The image is for at least one of these, such as ``linux/amd64``; ``linux/arm`` stands for all its variants."""
+class Platforms(_ConfigRequirement):
+    """The image runs on at least one of these, such as ``linux/amd64``; ``linux/arm`` includes all its variants."""
 
     name = "require.platforms"
     type_ = tuple[Annotated[str, Meta(pattern=_PLATFORM)], ...]
@@ -237,14 +236,14 @@ class Platforms(_OfConfig):
     def read(cls, value: object) -> Self | None:
         return cls(value) if value and isinstance(value, tuple) else None
 
-    def _unmet_by(self, config: ImageConfig, now: float) -> Objection | None:  # noqa: ARG002
-        if _offers(config.platforms, self.wanted):
+    def _violation_of(self, config: ImageConfig, now: float) -> Violation | None:  # noqa: ARG002
+        if any(each == want or each.startswith(f"{want}/") for each in config.platforms for want in self.wanted):
             return None
         wanted = ", ".join(self.wanted)
-        return self._unmet(f"is not for any of the allowed platforms ({wanted})", f"build it for {wanted}")
+        return self._violation(f"is not for any of the allowed platforms ({wanted})", f"build it for {wanted}")
 
 
-# All that there are, in the order in which an image is asked.
+# All requirements, in the order in which they are evaluated.
 REQUIREMENTS: Final[tuple[type[Requirement], ...]] = (
     WithDigest,
     ForbidPullPolicyNever,
@@ -253,23 +252,23 @@ REQUIREMENTS: Final[tuple[type[Requirement], ...]] = (
     MaxAge,
     Platforms,
 )
-_UNKNOWN: Final = Objection(
+_UNKNOWN: Final = Violation(
     Exists.name, "is not known: this registry could not be asked about it", "try again", Need.EXISTENCE
 )
-_ABSENT: Final = Objection(Exists.name, "is not in this registry", "push it first")
+_ABSENT: Final = Violation(Exists.name, "is not in this registry", "push it first")
 
 
-def unmet(requirements: Sequence[Requirement], candidate: Candidate) -> Objection | None:
-    """The first requirement that is not fulfilled; where all are, the first that is not known to be."""
-    found = [each for requirement in requirements if (each := requirement.unmet(candidate)) is not None]
-    return min(found, key=lambda each: each.unknown is not None, default=None)
+def unmet(requirements: Sequence[Requirement], candidate: Candidate) -> Violation | None:
+    """The first violation that is certain; otherwise the first that is unknown; None if there is none."""
+    violations = [each for requirement in requirements if (each := requirement.unmet(candidate)) is not None]
+    return min(violations, key=lambda each: each.unknown is not None, default=None)
 
 
 def age_of(text: str) -> float:
     """Seconds of an age such as ``90d``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an age.
     """
     try:
         seconds = parse_duration(text)
@@ -279,8 +278,3 @@ def age_of(text: str) -> float:
         fix = "write a number and s, m, h, d or w, such as 90d"
         raise ValueError(f"spec.require.maxAge: {text!r} is not an age; {fix}")
     return float(seconds)
-
-
-def _offers(offered: Collection[str], wanted: Sequence[str]) -> bool:
-    """Whether one of the platforms is wanted."""
-    return any(each == want or each.startswith(f"{want}/") for each in offered for want in wanted)

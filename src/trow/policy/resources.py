@@ -1,7 +1,7 @@
 """Policies and exceptions as Kubernetes objects (`policy.trow.io/v1alpha1`), read strictly.
 
-The API server checks the same by the schema of the definitions. It is checked here again, because files are read that
-no API server has seen, and because a field that is not understood must never be a condition that silently does not hold
+The API server validates the same by the schema of the CustomResourceDefinitions. It is validated here again, because
+files come from people as well, and because an unknown field must never be ignored: it may be a condition
 (CVE-2025-29778).
 """
 
@@ -39,7 +39,6 @@ from trow.policy.verdict import LONGEST_EXCEPTION, PolicyException
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trow.policy.requirements import Requirement
 
 GROUP: Final = "policy.trow.io"
 VERSION: Final = "v1alpha1"
@@ -66,7 +65,7 @@ _LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
 _DURATION: Final = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
 _REQUIRED: Final = {each.field(): each.values for each in REQUIREMENTS if each.values}
 
-# What msgspec does not say of a value that is not one of them.
+# The values of an enum, which the messages of msgspec leave out.
 _CHOICES: Final = {
     "default": "Allow or Deny",
     "action": "Allow or Deny",
@@ -77,7 +76,7 @@ _CHOICES: Final = {
     **_REQUIRED,
 }
 
-# What is like an expression that msgspec would show.
+# The form of a field in words; msgspec would show the regular expression.
 _FORMS: Final = {
     "name": "lower-case letters, digits, - and ., with a letter or digit at both ends, such as our-registry",
     "include": "the name of a namespace in lower case, in which * stands for anything, such as team-*",
@@ -97,21 +96,21 @@ NamespaceName = Annotated[str, Meta(pattern=_NAMESPACE, max_length=63)]
 Reason = Annotated[str, Meta(min_length=10, max_length=1000)]
 PolicyTitle = Annotated[str, Meta(pattern=_TITLE, max_length=82)]
 _UsedBy: TypeAlias = Literal["initContainers", "containers", "ephemeralContainers", "volumes"]
-# Of what may be left out but, once there, has to say something: an empty value would be a condition that always holds.
-Something = Annotated[str, Meta(min_length=1)]
+# Of an optional field: an empty value would be a condition that is always true.
+NonEmpty = Annotated[str, Meta(min_length=1)]
 Value = TypeVar("Value", str, float)
 
 
 class ManifestError(ValueError):
-    """An object that is not a policy or exception of ours; the message names it and the field."""
+    """An object is not a valid policy or exception; the message names the object and the field."""
 
 
 class _Images(Struct, frozen=True, forbid_unknown_fields=True):
     registry: Annotated[str, Meta(min_length=1, max_length=261)]
-    repository: Something = "**"
-    tag: Something = ANY
-    semver: Something = ""
-    digest: Something = ""
+    repository: NonEmpty = "**"
+    tag: NonEmpty = ANY
+    semver: NonEmpty = ""
+    digest: NonEmpty = ""
 
     def pattern(self) -> ImagePattern:
         return ImagePattern.parse(self.registry, self.repository, self.tag, self.digest, self.semver)
@@ -124,18 +123,18 @@ def _patterns(images: Sequence[_Images], where: str) -> tuple[ImagePattern, ...]
         raise ValueError(f"{where}: {error}") from None
 
 
-def _written_out(patterns: Sequence[ImagePattern], where: str, why: str) -> tuple[ImagePattern, ...]:
+def _without_namespace(patterns: Sequence[ImagePattern], where: str, why: str) -> tuple[ImagePattern, ...]:
     """The patterns, none of which may depend on the namespace."""
     if wrong := next((each for each in patterns if each.in_namespaces), None):
         raise ValueError(f"{where}: {wrong.repository!r}: {NAMESPACE} {why}")
     return tuple(patterns)
 
 
-_DENIED: Final = (
+_NOT_IN_DENY: Final = (
     "is for rules that allow: where the namespace is not known, as when a node pulls, such a rule would have to deny"
-    " either nothing or everybody's; write default: Deny and a rule that allows"
+    " either no image or the images of all namespaces; write default: Deny and a rule that allows"
 )
-_EXCEPTED: Final = "is for rules that allow; an exception has its namespaces: write one of them"
+_NOT_IN_EXCEPTION: Final = "is for rules that allow; an exception has its namespaces: write one of them"
 
 
 class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -148,7 +147,7 @@ class _Rule(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
         where, effect = f"spec.rules, images of {self.name!r}", Effect(self.action)
         patterns = _patterns(self.images, where)
         if effect is Effect.DENY:
-            _written_out(patterns, where, _DENIED)
+            _without_namespace(patterns, where, _NOT_IN_DENY)
         return ImageRule(self.name, effect, patterns, tuple(map(UsedBy, self.used_by)))
 
 
@@ -159,7 +158,7 @@ class _Exception(Struct, frozen=True, forbid_unknown_fields=True):
 
     def standing(self, namespaces: tuple[str, ...] = (ANY,)) -> StandingException:
         where = f"spec.exceptions, images of {self.name!r}"
-        patterns = _written_out(_patterns(self.images, where), where, _EXCEPTED)
+        patterns = _without_namespace(_patterns(self.images, where), where, _NOT_IN_EXCEPTION)
         return StandingException(self.name, self.reason, patterns, namespaces)
 
 
@@ -179,11 +178,6 @@ else:
         frozen=True,
         forbid_unknown_fields=True,
     )
-
-
-def _requirements(written: _Require) -> tuple[Requirement, ...]:
-    read = (each.read(getattr(written, each.field())) for each in REQUIREMENTS)
-    return tuple(each for each in read if each is not None)
 
 
 class _Mutate(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -230,8 +224,9 @@ class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     exceptions: Annotated[tuple[_Exception, ...], Meta(max_length=EXCEPTIONS_AT_MOST)] = ()
 
     def policy(self, kind: str, name: str, namespace: str, namespaces: Namespaces) -> Policy:
-        _names_apart("spec.rules: two rules", self.rules)
-        _names_apart("spec.exceptions: two exceptions", self.exceptions)
+        _check_names("spec.rules: two rules", self.rules)
+        _check_names("spec.exceptions: two exceptions", self.exceptions)
+        required = (each.read(getattr(self.require, each.field())) for each in REQUIREMENTS)
         return Policy(
             kind,
             name,
@@ -241,14 +236,14 @@ class _ImagePolicy(Struct, frozen=True, forbid_unknown_fields=True):
             Mode(self.mode),
             Mode(self.controllers),
             namespaces,
-            _requirements(self.require),
+            tuple(each for each in required if each is not None),
             Mutations(self.mutate.pin_digests, self.mutate.pull_through),
             exceptions=tuple(each.standing() for each in self.exceptions),
         )
 
 
-def _names_apart(what: str, named: Sequence[_Rule | _Exception]) -> None:
-    counted = Counter(each.name for each in named)
+def _check_names(what: str, items: Sequence[_Rule | _Exception]) -> None:
+    counted = Counter(each.name for each in items)
     if repeated := next((each for each, count in counted.items() if count > 1), None):
         raise ValueError(f"{what} have the name {repeated!r}; give each its own")
 
@@ -258,7 +253,7 @@ class _ClusterImagePolicy(_ImagePolicy, frozen=True, forbid_unknown_fields=True,
     namespaces: _Namespaces = _Namespaces()
     namespace_selector: _Selector = _Selector()
 
-    def about(self) -> Namespaces:
+    def selected(self) -> Namespaces:
         return Namespaces(self.namespaces.include, self.namespaces.exclude, self.namespace_selector.selector())
 
 
@@ -291,7 +286,7 @@ def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
 
     Args:
         item: the object as the API server or a file has it.
-        namespace: that of a namespaced policy which does not say where it is.
+        namespace: of an `ImagePolicy` without a namespace.
 
     Raises:
         ManifestError: it is something else, or not valid.
@@ -301,13 +296,13 @@ def policy_of(item: Mapping[str, object], namespace: str = "") -> Policy:
     try:
         if kind == CLUSTER:
             cluster = msgspec.convert(manifest.spec, _ClusterImagePolicy)
-            return cluster.policy(kind, name, "", cluster.about())
-        where = _present(
+            return cluster.policy(kind, name, "", cluster.selected())
+        where = _required(
             manifest.metadata.namespace or namespace, "metadata.namespace is missing; write where it is in force"
         )
         return msgspec.convert(manifest.spec, _ImagePolicy).policy(kind, name, where, Namespaces())
     except ValueError as error:
-        raise ManifestError(f"{kind}/{name}: {_readable(error, 'spec')}") from None
+        raise ManifestError(f"{kind}/{name}: {_message(error, 'spec')}") from None
 
 
 def exception_of(item: Mapping[str, object], begins: float | None = None) -> PolicyException:
@@ -315,7 +310,7 @@ def exception_of(item: Mapping[str, object], begins: float | None = None) -> Pol
 
     Args:
         item: the object as the API server or a file has it.
-        begins: when it was made, in seconds of Unix time, if the object does not say.
+        begins: when it was created, in seconds of Unix time, if the object does not say.
 
     Raises:
         ManifestError: it is something else, or not valid.
@@ -330,24 +325,24 @@ def exception_of(item: Mapping[str, object], begins: float | None = None) -> Pol
             spec.reason,
             spec.requester,
             spec.approver,
-            _present(at, "metadata.creationTimestamp is missing, from which its duration is counted; write one"),
+            _required(at, "metadata.creationTimestamp is missing, from which its duration is counted; write one"),
             duration_of(spec.duration),
             frozenset(spec.namespaces),
             frozenset(spec.policies),
-            _written_out(_patterns(spec.images, "spec.images"), "spec.images", _EXCEPTED),
+            _without_namespace(_patterns(spec.images, "spec.images"), "spec.images", _NOT_IN_EXCEPTION),
         )
     except ValueError as error:
-        raise ManifestError(f"{EXCEPTION}/{name}: {_readable(error, 'spec')}") from None
+        raise ManifestError(f"{EXCEPTION}/{name}: {_message(error, 'spec')}") from None
 
 
-def _present(value: Value | None, otherwise: str) -> Value:
+def _required(value: Value | None, otherwise: str) -> Value:
     if value is None or value == "":
         raise ValueError(otherwise)
     return value
 
 
 def is_ours(item: Mapping[str, object]) -> bool:
-    """Whether the object is of the group of the policies, whatever else it is."""
+    """Whether the object is in the API group of the policies."""
     version = item.get("apiVersion")
     return isinstance(version, str) and matches(f"{GROUP}/*", version)
 
@@ -371,22 +366,24 @@ def _manifest(item: Mapping[str, object], kinds: Sequence[str]) -> _Manifest:
     try:
         manifest = msgspec.convert(item, _Manifest)
     except msgspec.ValidationError as error:
-        raise ManifestError(f"{item.get('kind') or 'the object'}: {_readable(error)}") from None
+        raise ManifestError(f"{item.get('kind') or 'the object'}: {_message(error)}") from None
     if manifest.api_version != API_VERSION or manifest.kind not in kinds:
         wanted = " or ".join(kinds)
         raise ManifestError(f"{manifest.api_version} {manifest.kind} is not a {wanted} of {API_VERSION}")
     return manifest
 
 
-def _readable(error: Exception, root: str = "") -> str:
-    """What msgspec says, with the path in front as people write it; what we say has it already."""
+def _message(error: Exception, root: str = "") -> str:
+    """The message of msgspec in plain words, after the path of the field; our own messages have the path already."""
     what, _, place = str(error).rpartition(" - at ")
     what, path = (what, place.removeprefix("`key` in ").strip("`").removeprefix("$")) if what else (place, "")
     where = f"{root}{path}".removeprefix(".")
     if not where or not isinstance(error, msgspec.ValidationError):
         return reword(str(error))
     if what.startswith(_UNKNOWN):
-        return f"{where}: {reword(what)}; {_known(what.removeprefix(_UNKNOWN).strip('`'))}"
+        alike = difflib.get_close_matches(what.removeprefix(_UNKNOWN).strip("`"), _FIELDS, 1)
+        fix = f"did you mean {alike[0]}?" if alike else "remove it; the reference of image policies lists all fields"
+        return f"{where}: {reword(what)}; {fix}"
     field = where.removesuffix("[...]").rpartition(".")[2].partition("[")[0]
     if _AN_EXPRESSION in what and field in _FORMS:
         return f"{where}: is not valid; write {_FORMS[field]}"
@@ -401,16 +398,10 @@ _STRUCTS: Final = (
     *(_Images, _Rule, _ClusterException, _Require, _Mutate, _Namespaces, _Expression, _Selector),
     *(_ImagePolicy, _ClusterImagePolicy, _PolicyException),
 )
-# What is written below `spec`, by kind.
+# The type of `spec`, by kind.
 SPECS: Final[Mapping[str, type[Struct]]] = {
     CLUSTER: _ClusterImagePolicy,
     NAMESPACED: _ImagePolicy,
     EXCEPTION: _PolicyException,
 }
 _FIELDS: Final = sorted({name for struct in _STRUCTS for name in struct.__struct_encode_fields__})
-
-
-def _known(name: str) -> str:
-    """What may have been meant by a field that there is not."""
-    alike = difflib.get_close_matches(name, _FIELDS, 1)
-    return f"did you mean {alike[0]}?" if alike else "remove it; the reference of image policies has all that there are"

@@ -1,7 +1,7 @@
-"""Namespaces by their labels, as Kubernetes selects them (`metav1.LabelSelector`).
+"""Label selectors of namespaces, as Kubernetes has them (`metav1.LabelSelector`).
 
-Whoever may update a Namespace may change its labels, but for `kubernetes.io/metadata.name`, which the API server keeps.
-The owners of what is in a namespace are not among them: the roles `admin` and `edit` do not reach Namespaces.
+Whoever can update a Namespace can change its labels, except for `kubernetes.io/metadata.name`. The users of a namespace
+cannot: the ClusterRoles `admin` and `edit` do not allow changes of Namespaces.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The API server sets it, and nobody can change it.
+# The API server sets this label, and nobody can change it.
 NAME_LABEL: Final = "kubernetes.io/metadata.name"
 
 
@@ -28,14 +28,14 @@ class Operator(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LabelRequirement:
-    """What a label has to be."""
+    """What a selector requires of one label."""
 
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
 
     def met(self, labels: Mapping[str, str]) -> bool:
-        """Whether it is so; a label that is not there is not among any values."""
+        """Whether the labels fulfil it; `NotIn` is fulfilled if the label is missing."""
         value = labels.get(self.key)
         if self.operator in (Operator.EXISTS, Operator.DOES_NOT_EXIST):
             return (value is not None) is (self.operator is Operator.EXISTS)
@@ -48,24 +48,24 @@ class LabelRequirement:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Namespaces that are like this in every label; without any requirement, all of them."""
+    """Selects the namespaces that fulfil all requirements; without any, all namespaces."""
 
     requirements: tuple[LabelRequirement, ...] = ()
 
     def matches(self, name: str, labels: Mapping[str, str] | None) -> bool | None:
-        """Whether a namespace is one of those meant; None if its labels, which are not known, decide it.
+        """Whether it selects a namespace; None if that depends on labels that are not known.
 
         Args:
-            name: of the namespace; "" where it is not known which it is.
-            labels: None where they are not known.
+            name: of the namespace; "" if it is not known.
+            labels: None if they are not known.
         """
         if not name:
             return all(each.met({}) for each in self.requirements)
-        named = {**(labels or {}), NAME_LABEL: name}
-        told = [each for each in self.requirements if labels is not None or each.key == NAME_LABEL]
-        if not all(each.met(named) for each in told):
+        with_name = {**(labels or {}), NAME_LABEL: name}
+        known = [each for each in self.requirements if labels is not None or each.key == NAME_LABEL]
+        if not all(each.met(with_name) for each in known):
             return False
-        return True if len(told) == len(self.requirements) else None
+        return True if len(known) == len(self.requirements) else None
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.requirements))
@@ -75,11 +75,11 @@ class Labels(Protocol):
     """The labels of namespaces."""
 
     def of(self, namespace: str) -> Mapping[str, str] | None:
-        """Its labels; None where they are not known."""
+        """The labels of a namespace; None if they are not known."""
 
 
 class KnownLabels:
-    """Labels that stay the same."""
+    """Labels that never change."""
 
     def __init__(self, labels: Mapping[str, Mapping[str, str]]) -> None:
         self._labels = labels

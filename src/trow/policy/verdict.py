@@ -1,8 +1,8 @@
-"""May this run: all policies that apply are asked about each image, and every one of them has to be content.
+"""The verdict on images: every policy that applies evaluates each image, and all of them have to allow it.
 
-So a policy of a namespace can only tighten what the cluster's policies allow. Nothing here looks anything up: what the
-registry knows of an image is handed in as `ImageFacts`. A verdict that depends on what is not known is unknown, which
-is not a permission.
+So a policy of a namespace can only tighten what the policies of the cluster allow. This module looks nothing up: the
+caller passes what the registry knows of an image as `ImageFacts`. A finding that depends on facts which are missing is
+unknown, and does not allow the image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trow.policy.changes import reference_of
 from trow.policy.facts import Need
 from trow.policy.images import InvalidImage
 from trow.policy.pods import ImageUse, Stage
-from trow.policy.requirements import Candidate, Exists, Objection, unmet
+from trow.policy.requirements import Candidate, Exists, Violation, unmet
 from trow.policy.rules import Effect, Mode, Mutations, RunContext
 from trow.policy.selectors import NO_LABELS
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from trow.policy.rules import ImageRule, Policy, StandingException
     from trow.policy.selectors import Labels
 
-# What findings name where no rule does.
+# What findings name where no rule decides.
 DEFAULT: Final = "default"
 INVALID: Final = "invalid-image"
 LONGEST_EXCEPTION: Final = 24 * 3600.0
 _WHOLE: Final = ImageUse("", "the object", "")
 # Patterns that a denial shows.
 _SHOWN: Final = 3
-_UNKNOWN_DIGEST: Final = Objection(
+_UNKNOWN_DIGEST: Final = Violation(
     Exists.name, "is not known: this registry could not be asked what it stands for", "try again", Need.DIGEST
 )
 _NOTHING: Final[frozenset[Need]] = frozenset()
@@ -47,13 +47,13 @@ _DIGEST: Final = frozenset({Need.DIGEST})
 
 @dataclass(frozen=True, slots=True)
 class PolicyException:
-    """Leave to run certain images against certain policies for a short time.
+    """An object that lets certain images run against certain policies for a short time.
 
     Attributes:
-        approver: who approved; "" as long as nobody did.
+        approver: who approved it; "" if nobody has.
         begins: seconds of Unix time.
-        duration: seconds, of which no more than `LONGEST_EXCEPTION` count.
-        policies: their titles.
+        duration: seconds, limited to `LONGEST_EXCEPTION`.
+        policies: the titles of policies.
     """
 
     name: str
@@ -68,15 +68,15 @@ class PolicyException:
 
     @property
     def ends(self) -> float:
-        """When it is over, in seconds of Unix time."""
+        """Its end, in seconds of Unix time."""
         return self.begins + min(self.duration, LONGEST_EXCEPTION)
 
     def active(self, now: float) -> bool:
-        """Whether it was approved by somebody else, has begun and is not over."""
+        """Whether somebody other than the requester has approved it, and it has begun and not ended."""
         return self.approver not in ("", self.requester) and self.begins <= now < self.ends
 
     def exempts(self, policy: Policy, namespace: str, image: ImageReference, *, tag_verified: bool) -> bool:
-        """Whether this image may run against this policy in this namespace; ``tag_verified`` as in `ImageFacts`."""
+        """Whether it exempts the image from the policy in the namespace; ``tag_verified`` as in `ImageFacts`."""
         ignore_tag = not (tag_verified or policy.trusts_tags)
         return (
             policy.title in self.policies
@@ -87,17 +87,17 @@ class PolicyException:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one policy says of one image.
+    """What one policy says about one image.
 
     Attributes:
-        policy: its title.
-        rule: the rule, the requirement or `DEFAULT` that made it so.
-        mode: what comes of it if it is a denial.
-        allowed: False also where that is not known.
-        reason: what is the matter, in words.
-        remedy: what would make it pass, in words.
-        exception: the name of the exception that turned a denial round; "" for none.
-        unknown: what was not found out, on which it depends; None: it is certain.
+        policy: the title of the policy.
+        rule: the rule, requirement or `DEFAULT` that decided.
+        mode: what a denial leads to.
+        allowed: False also where it is unknown.
+        reason: why, as the end of a sentence that begins with the image.
+        remedy: what would be allowed, for people.
+        exception: the name of the `PolicyException` that exempts a denied image; "" for none.
+        unknown: the missing fact on which the finding depends; None if it is certain.
     """
 
     policy: str
@@ -120,11 +120,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ImageVerdict:
-    """What all policies say of one image.
+    """The findings about one image.
 
     Attributes:
-        use: the field that names it.
-        findings: one for each policy that applies, in their order.
+        use: the field that names the image.
+        findings: one for each policy that applies, in the order of the policies.
     """
 
     use: ImageUse
@@ -133,17 +133,17 @@ class ImageVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all policies say of all images."""
+    """The findings about all images of a request."""
 
     images: tuple[ImageVerdict, ...] = ()
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What each policy says of each image."""
+        """All findings, image by image."""
         return tuple(finding for image in self.images for finding in image.findings)
 
     def denials(self, mode: Mode) -> tuple[Finding, ...]:
-        """What policies of this mode do not allow, or cannot know."""
+        """The findings of policies with this mode that do not allow the image."""
         return tuple(finding for finding in self._denials if finding.mode is mode)
 
     @cached_property
@@ -152,23 +152,23 @@ class Verdict:
 
     @property
     def allowed(self) -> bool:
-        """Whether it may run: every policy that is enforced allows it."""
+        """Whether every policy that is enforced allows every image."""
         return not any(finding.mode is Mode.ENFORCE for finding in self._denials)
 
     @cached_property
     def exempt(self) -> tuple[Finding, ...]:
-        """What runs only because of an exception."""
+        """The findings that allow the image only because of a `PolicyException`."""
         return tuple(finding for finding in self.findings if finding.exception)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Images that somebody wants to run.
+    """The images that are to run, all of one object.
 
     Attributes:
-        namespace: where.
-        uses: each field that names an image.
-        stage: whether these are of a Pod, or of what makes Pods.
+        namespace: where they are to run.
+        uses: the fields that name the images.
+        stage: whether the object is a Pod, or makes Pods.
     """
 
     namespace: str
@@ -178,10 +178,10 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All there is to decide by.
+    """All policies and exceptions in force.
 
     Attributes:
-        labels: of namespaces; where they are not known, a policy that asks for some applies.
+        labels: the labels of namespaces. Where they are not known, a policy that selects by labels applies.
     """
 
     policies: tuple[Policy, ...] = ()
@@ -189,69 +189,64 @@ class Rules:
     labels: Labels = NO_LABELS
 
     def applying(self, namespace: str) -> tuple[Policy, ...]:
-        """The policies that are about what is in this namespace."""
+        """The policies that apply in this namespace."""
         labels = self.labels.of(namespace)
         return tuple(policy for policy in self.policies if policy.applies(namespace, labels))
 
-    def wanted(self, namespace: str) -> Mutations:
-        """What is changed in Pods of this namespace: whatever any of its policies asks for."""
+    def mutations(self, namespace: str) -> Mutations:
+        """The changes to Pods of this namespace: all that any of its policies asks for."""
         asked = [policy.mutate for policy in self.applying(namespace)]
         return Mutations(any(each.pin_digests for each in asked), any(each.pull_through for each in asked))
 
 
-def asks_about(rules: Rules, request: ImageRequest) -> Mapping[ImageReference, frozenset[Need]]:
-    """What has to be looked up of which images: nothing that a rule decides alone."""
+def needed_facts(rules: Rules, request: ImageRequest) -> Mapping[ImageReference, frozenset[Need]]:
+    """The facts that `judge` needs, by image; an image about which a rule alone decides is not among them."""
     applying = rules.applying(request.namespace)
-    wanted: dict[ImageReference, frozenset[Need]] = {}
+    needed: dict[ImageReference, frozenset[Need]] = {}
     for use in request.uses:
         if (image := reference_of(use.text)) is None:
             continue
         for policy in applying:
-            if needs := _needs(policy, image, request, use, rules.exceptions):
-                wanted[image] = wanted.get(image, _NOTHING) | needs
-    return wanted
-
-
-def _where(request: ImageRequest, use: ImageUse) -> RunContext:
-    return RunContext(request.namespace, use.used_by)
+            if needs := _needs(policy, image, RunContext(request.namespace, use.used_by), rules.exceptions):
+                needed[image] = needed.get(image, _NOTHING) | needs
+    return needed
 
 
 def _needs(
-    policy: Policy, image: ImageReference, request: ImageRequest, use: ImageUse, exceptions: Sequence[PolicyException]
+    policy: Policy, image: ImageReference, context: RunContext, exceptions: Sequence[PolicyException]
 ) -> frozenset[Need]:
-    ambiguous = image.tag is not None and image.digest is not None
-    if not (ambiguous or policy.needs_lookup):
+    has_both = image.tag is not None and image.digest is not None
+    if not (has_both or policy.needs_lookup):
         return _NOTHING
-    where = _where(request, use)
-    left, exception = policy.after_exceptions(image, where)
-    if ambiguous and exception is None and policy.after_exceptions(image, where, tag_verified=True)[1] is not None:
-        return left.needs | _TAG
-    effect, rule = left.evaluate(image, where)
+    remaining, exception = policy.after_exceptions(image, context)
+    if has_both and exception is None and policy.after_exceptions(image, context, tag_verified=True)[1] is not None:
+        return remaining.needs | _TAG
+    effect, rule = remaining.evaluate(image, context)
     if effect is Effect.ALLOW:
-        needs = left.needs | (_DIGEST if left.denies_some_digest_of(image, where) else _NOTHING)
-        return needs | _TAG if needs and ambiguous else needs
-    if not ambiguous:
+        needs = remaining.needs | (_DIGEST if remaining.denies_some_digest_of(image, context) else _NOTHING)
+        return needs | _TAG if needs and has_both else needs
+    if not has_both:
         return _NOTHING
-    if rule is None and policy.evaluate(image, where, tag_verified=True)[0] is Effect.ALLOW:
-        return left.needs | _TAG
-    excepted = any(
+    if rule is None and policy.evaluate(image, context, tag_verified=True)[0] is Effect.ALLOW:
+        return remaining.needs | _TAG
+    exempt_by_tag = any(
         pattern.covers(image, ignore_tag=False)
         for exception in exceptions
         if policy.title in exception.policies
         for pattern in exception.patterns
     )
-    return _TAG if excepted else _NOTHING
+    return _TAG if exempt_by_tag else _NOTHING
 
 
 def judge(
     rules: Rules, request: ImageRequest, facts: Mapping[ImageReference, ImageFacts | None], now: float
 ) -> Verdict:
-    """Ask every policy that applies about every image.
+    """Evaluate every policy that applies for every image.
 
     Args:
         rules: all policies and exceptions.
-        request: what is to run.
-        facts: what is known of the images that `asks_about` names; what is absent, or None, is not known.
+        request: the images that are to run.
+        facts: of the images that `needed_facts` names; an image without facts is unknown.
         now: seconds of Unix time.
     """
     applying = rules.applying(request.namespace)
@@ -265,23 +260,23 @@ def judge(
 
 
 def unreadable(rules: Rules, request: ImageRequest, why: str) -> Verdict:
-    """The verdict on something whose images cannot be told: every policy is against it.
+    """The verdict on an object whose images cannot be found: every policy that applies denies it.
 
     Args:
         rules: all policies and exceptions.
-        request: its one use says where the trouble is; without any, it is in the whole object.
-        why: in words.
+        request: its uses say which fields cannot be read; without any, the whole object cannot be read.
+        why: the reason of the findings.
     """
     applying = rules.applying(request.namespace)
     return Verdict(
         tuple(
-            ImageVerdict(use, tuple(_unreadable(policy, request, use, why) for policy in applying))
+            ImageVerdict(use, tuple(_invalid(policy, request, use, why) for policy in applying))
             for use in request.uses or (_WHOLE,)
         )
     )
 
 
-def _unreadable(policy: Policy, request: ImageRequest, use: ImageUse, why: str) -> Finding:
+def _invalid(policy: Policy, request: ImageRequest, use: ImageUse, why: str) -> Finding:
     return Finding(policy.title, INVALID, policy.mode_of(request.stage), use, None, allowed=False, reason=why)
 
 
@@ -293,23 +288,23 @@ def finding_of(
     now: float,
     exceptions: Sequence[PolicyException],
 ) -> Finding:
-    """What a policy says of one of the images; ``exceptions`` are those in force, the rest is as for `judge`."""
+    """The finding of one policy about one image; ``exceptions`` are the active ones, the rest is as for `judge`."""
     try:
         image = images.parse(use.text)
     except InvalidImage as error:
-        return _unreadable(policy, request, use, f"cannot be read: {error}")
+        return _invalid(policy, request, use, f"cannot be read: {error}")
     candidate = Candidate(use, image, facts.get(image), now)
     if candidate.facts is not None:
-        return _found(policy, request, candidate, exceptions, tag_verified=candidate.facts.tag_verified)
-    found = _found(policy, request, candidate, exceptions, tag_verified=False)
-    if found.allowed or image.tag is None or image.digest is None:
-        return found
-    # Nobody knows whether the tag stands for the digest: it is denied if that makes no difference.
-    tag_verified = _found(policy, request, candidate, exceptions, tag_verified=True)
-    return replace(found, unknown=Need.TAG) if tag_verified.allowed or tag_verified.unknown else tag_verified
+        return _finding(policy, request, candidate, exceptions, tag_verified=candidate.facts.tag_verified)
+    finding = _finding(policy, request, candidate, exceptions, tag_verified=False)
+    if finding.allowed or image.tag is None or image.digest is None:
+        return finding
+    # Without facts the tag may point at the digest or not. The denial is certain only if both lead to one.
+    tag_verified = _finding(policy, request, candidate, exceptions, tag_verified=True)
+    return replace(finding, unknown=Need.TAG) if tag_verified.allowed or tag_verified.unknown else tag_verified
 
 
-def _found(
+def _finding(
     policy: Policy,
     request: ImageRequest,
     candidate: Candidate,
@@ -317,67 +312,65 @@ def _found(
     *,
     tag_verified: bool,
 ) -> Finding:
-    """The finding, where the tag beside a digest stands for that or does not."""
+    """The finding, given whether the tag beside a digest points at that digest."""
     use, image = candidate.use, candidate.image
-    mode, where = policy.mode_of(request.stage), _where(request, use)
-    left, standing = policy.after_exceptions(image, where, tag_verified=tag_verified)
-    effect, rule = _decided(left, candidate, where, tag_verified=tag_verified)
-    objection = _denied(policy, where, rule) if effect is Effect.DENY else _objection(left, candidate, where)
-    if objection is None:
+    mode, context = policy.mode_of(request.stage), RunContext(request.namespace, use.used_by)
+    remaining, standing = policy.after_exceptions(image, context, tag_verified=tag_verified)
+    effect, rule = _evaluated(remaining, candidate, context, tag_verified=tag_verified)
+    if effect is Effect.DENY:
+        violation: Violation | None = _denial(policy, context, rule)
+    else:
+        violation = unmet(remaining.require, candidate)
+        if violation is None and candidate.facts is None and remaining.denies_some_digest_of(image, context):
+            violation = _UNKNOWN_DIGEST
+    if violation is None:
         name, reason = (rule.name if rule else DEFAULT), "is allowed"
         if standing is not None:
-            name, reason = named(standing), f"is exempt: {standing.reason}"
+            name, reason = rule_name(standing), f"is exempt: {standing.reason}"
         return Finding(policy.title, name, mode, use, image, allowed=True, reason=reason)
-    name, reason, remedy, unknown = objection
-    for exception in exceptions:  # one that covers all of it by itself
+    name, reason, remedy, unknown = violation
+    for exception in exceptions:  # two exceptions never combine
         if exception.exempts(policy, request.namespace, image, tag_verified=tag_verified):
             reason = f"{reason}, but {exception.name} exempts it: {exception.reason}"
             return Finding(policy.title, name, mode, use, image, True, reason, remedy, exception.name)
     return Finding(policy.title, name, mode, use, image, False, reason, remedy, unknown=unknown)
 
 
-def _objection(policy: Policy, candidate: Candidate, where: RunContext) -> Objection | None:
-    """What is the matter with an image that the rules allow."""
-    found = unmet(policy.require, candidate)
-    if found is None and candidate.facts is None and policy.denies_some_digest_of(candidate.image, where):
-        return _UNKNOWN_DIGEST
-    return found
-
-
-def named(exception: StandingException) -> str:
-    """What findings name where an exception of the policy itself is why an image may run."""
+def rule_name(exception: StandingException) -> str:
+    """What a finding names as its rule where an exception in the policy allows the image."""
     return f"exceptions.{exception.name}"
 
 
-def _decided(
-    policy: Policy, candidate: Candidate, where: RunContext, *, tag_verified: bool
+def _evaluated(
+    policy: Policy, candidate: Candidate, context: RunContext, *, tag_verified: bool
 ) -> tuple[Effect, ImageRule | None]:
-    """What the rules say of what is asked for, and of what that stands for: a digest is denied by any of its names."""
+    """The effect of the rules on the image and on the digest that its tag points at.
+
+    A rule that denies the digest denies every tag that points at it.
+    """
     image, facts = candidate.image, candidate.facts
     if facts is not None and facts.digest is not None and image.digest is None:
-        denying = policy.evaluate(replace(image, digest=facts.digest), where)
-        if denying[1] is not None and denying[0] is Effect.DENY:
-            return denying
-    return policy.evaluate(image, where, tag_verified=tag_verified)
+        effect, rule = policy.evaluate(replace(image, digest=facts.digest), context)
+        if rule is not None and effect is Effect.DENY:
+            return effect, rule
+    return policy.evaluate(image, context, tag_verified=tag_verified)
 
 
-def _denied(policy: Policy, where: RunContext, rule: ImageRule | None) -> Objection:
+def _denial(policy: Policy, context: RunContext, rule: ImageRule | None) -> Violation:
     if rule is not None:
-        return Objection(rule.name, "is denied", "use an image that this rule does not match")
+        return Violation(rule.name, "is denied", "use an image that this rule does not match")
     remedy = allowed_images(policy)
-    return Objection(DEFAULT, "is not allowed by any rule", remedy.replace(NAMESPACE, where.namespace or NAMESPACE))
+    return Violation(DEFAULT, "is not allowed by any rule", remedy.replace(NAMESPACE, context.namespace or NAMESPACE))
 
 
 def allowed_images(policy: Policy) -> str:
-    """What would pass, for people: the first patterns of the rules that allow, with `NAMESPACE` in them."""
-    found = [
-        f"{pattern}{_uses(rule)}" for rule in policy.rules if rule.effect is Effect.ALLOW for pattern in rule.patterns
-    ]
+    """A remedy for people: the first patterns of the rules that allow, with `NAMESPACE` in them."""
+    found = []
+    for rule in policy.rules:
+        if rule.effect is Effect.ALLOW:
+            used_by = f" in {' and '.join(each.value for each in rule.used_by)}" if rule.used_by else ""
+            found += [f"{pattern}{used_by}" for pattern in rule.patterns]
     if not found:
         return "this policy allows nothing yet: it needs a rule with the action Allow"
     more = f" or {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"use one of {', '.join(found[:_SHOWN])}{more}"
-
-
-def _uses(rule: ImageRule) -> str:
-    return f" in {' and '.join(each.value for each in rule.used_by)}" if rule.used_by else ""

@@ -1,7 +1,7 @@
 """Ranges of semantic versions, as Flux and others write them: ``>=1.2 <2``, ``^1.4``, ``~1.4.2``, ``1.x || 2.1.x``.
 
-A tag is a version if it is three numbers, with or without a ``v`` in front: ``1.27.0``, ``v2.0.1``. Whatever follows
-them makes it a pre-release, which is in no range: a ``1.27.0-alpine`` is not told apart from a ``1.27.0-rc.1``.
+A tag is a version if it consists of three numbers, after an optional ``v``: ``1.27.0``, ``v2.0.1``. A tag with a suffix
+is a pre-release, and not in any range: ``1.27.0-alpine`` cannot be distinguished from ``1.27.0-rc.1``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Version: TypeAlias = tuple[int, int, int]
-# From one version up to, but not with, another; None: without an end.
+# The first version that is in the interval, and the first above it that is not; None: without an end.
 Interval: TypeAlias = "tuple[Version, Version | None]"
 
 LONGEST: Final = 100
@@ -32,11 +32,11 @@ _ANY: Final = "(?:0|[1-9][0-9]*)"
 
 @dataclass(frozen=True, slots=True)
 class VersionRange:
-    """Versions between some others. `parse` is its constructor.
+    """A range of versions. `parse` is its constructor.
 
     Attributes:
         text: as it was written.
-        intervals: a version is in any of these.
+        intervals: the range is their union.
     """
 
     text: str
@@ -47,23 +47,23 @@ class VersionRange:
         """Read a range as an operator wrote it.
 
         Raises:
-            ValueError: it is not a range, or nothing is in it.
+            ValueError: it is not a range, or it is empty.
         """
         alternatives = text.split("||")
         if len(text) > LONGEST or len(alternatives) > _MOST_ALTERNATIVES:
             raise ValueError(f"{text[:LONGEST]!r} is too long a range of versions")
-        found = [_all_of(part, text) for part in alternatives]
+        found = [_intersection(part, text) for part in alternatives]
         intervals = tuple(each for each in found if each[1] is None or each[0] < each[1])
         if not intervals:
             raise ValueError(f"{text!r} has no version in it")
         return cls(text, intervals)
 
     def covers(self, tag: str) -> bool:
-        """Whether a tag is a version of the range."""
+        """Whether a tag is a version in the range."""
         match = _TAG.fullmatch(tag)
         if match is None:
             return False
-        # Longer numbers are larger; that is told without reading them.
+        # A number with more digits than any number of a range is larger than all of them; it is not converted.
         version = tuple(
             int(part) if len(part) <= _LARGEST_DIGITS + 1 else 10 ** (_LARGEST_DIGITS + 1) for part in match.groups()
         )
@@ -71,23 +71,18 @@ class VersionRange:
 
     @property
     def expression(self) -> str:
-        """The tags of the range, as a regular expression."""
-        numbers = [each for low, high in self.intervals for each in _versions(low, high)]
+        """A regular expression that matches the tags in the range."""
+        numbers = [r"\.".join(parts) for low, high in self.intervals for parts in _between(low, high, 3)]
         return rf"v?(?:{'|'.join(dict.fromkeys(numbers))})"
 
     def __str__(self) -> str:
         return self.text
 
 
-def _number(digits: str) -> int:
-    """What has more digits than any number of a range is larger than all of them, however large it is."""
-    return int(digits[: _LARGEST_DIGITS + 1])
+# Parsing
 
 
-# What is written
-
-
-def _all_of(part: str, text: str) -> Interval:
+def _intersection(part: str, text: str) -> Interval:
     words = _SPACED.sub(r"\1", part.replace(",", " ")).split()
     if not words:
         raise ValueError(f"{text!r} is not a range of versions; {_HOW}")
@@ -121,7 +116,8 @@ def _interval(word: str, text: str) -> Interval:
         "<": ((0, 0, 0), first),
         "<=": ((0, 0, 0), after),
         "~": (first, _after(parts[:2])),
-        "^": (first, _after(_significant(parts))),
+        # Up to the first number that is not zero: an increment of that number is a breaking change.
+        "^": (first, _after(parts[: next((at for at, part in enumerate(parts, 1) if part), len(parts))])),
     }
     return by_operator.get(match[1], (first, after))
 
@@ -132,27 +128,18 @@ def _filled(parts: Sequence[int]) -> Version:
 
 
 def _after(parts: Sequence[int]) -> Version:
-    """The first version that does not begin like this."""
+    """The first version after all those that begin with these numbers."""
     return _filled([*parts[:-1], parts[-1] + 1])
-
-
-def _significant(parts: Sequence[int]) -> Sequence[int]:
-    """Up to the first number that is not zero: what may not change without breaking something."""
-    for count, part in enumerate(parts, 1):
-        if part:
-            return parts[:count]
-    return parts
 
 
 # Regular expressions
 
 
-def _versions(low: Version, high: Version | None) -> Iterator[str]:
-    yield from (r"\.".join(parts) for parts in _between(low, high, 3))
-
-
 def _between(low: Sequence[int] | None, high: Sequence[int] | None, count: int) -> Iterator[tuple[str, ...]]:
-    """Numbers from one sequence up to, but not with, another; None: without a bound."""
+    """Regular expressions of so many numbers each, from one sequence up to another, which is not included.
+
+    None: without a bound.
+    """
     if not count:
         if high is None:
             yield ()
@@ -171,7 +158,7 @@ def _between(low: Sequence[int] | None, high: Sequence[int] | None, count: int) 
 
 
 def _numbers(first: int, last: int | None) -> str:
-    """The numbers from one to another, both of them with it."""
+    """A regular expression of the numbers from one to another, both included."""
     if last is None:
         if first == 0:
             return _ANY

@@ -1,9 +1,8 @@
-"""The webhooks by which the API server asks Trow: about what, and what comes of it while no Trow answers.
+"""The webhook configurations: what the API server asks Trow about, and what it does while no Trow answers.
 
-What the API server decides alone, by compiled policies, it decides without Trow too. So it insists on an answer
-(``failurePolicy: Fail``) only where an enforced policy needs more: what an image is in the registry, or a change of the
-Pod, or because it could not be compiled. About everything else it asks if somebody answers, for the record and for
-warnings.
+Compiled policies are enforced by the API server itself, also while Trow is down. So ``failurePolicy`` is ``Fail`` only
+where an enforced policy needs Trow: to look up an image in the registry, to change the Pod, or because the policy could
+not be compiled. Everywhere else it is ``Ignore``: Trow records and warns, if it answers.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from trow.policy.pods import CONTAINERS, POD, POD_SPECS, Stage
 from trow.policy.rules import Mode
 from trow.policy.selectors import NAME_LABEL
 from trow.policy.vap.cel import text, texts
-from trow.policy.vap.regions import EVERYWHERE, LONGEST, NAMESPACE, NOWHERE, about, all_of, any_of
+from trow.policy.vap.namespace_expressions import ALWAYS, LONGEST, NAMESPACE, NEVER, all_of, any_of, namespaces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,35 +32,35 @@ Manifest: TypeAlias = "Mapping[str, object]"
 REGISTRATION: Final = "admissionregistration.k8s.io/v1"
 VALIDATING: Final = "ValidatingWebhookConfiguration"
 MUTATING: Final = "MutatingWebhookConfiguration"
-# Paths at which Trow is called.
+# The paths that the API server calls.
 VALIDATE: Final = "/admission/validate"
 MUTATE: Final = "/admission/mutate"
 REACH: Final = "/admission/reach"
-# Names of the webhooks: asked if somebody answers, and asked in any case.
-MUST: Final = "must-"
-REACHED: Final = "reach.trow.io"
-# What Trow itself sends to learn whether the API server reaches it; it is never stored.
-PROBE: Final = "TrowReach"
-# What it answers, when the API server asks about that.
-HERE: Final = "Trow answers"
-# The API server waits so long, in seconds; above `admission.deadline`.
+# The name of a webhook with ``failurePolicy: Fail`` begins with this.
+REQUIRED_PREFIX: Final = "must-"
+REACH_WEBHOOK: Final = "reach.trow.io"
+# The reason of the Event with which Trow tests whether the API server reaches it; the Event is never stored.
+PROBE_REASON: Final = "TrowReach"
+# Trow's answer to the review of that Event.
+PROBE_ANSWER: Final = "Trow answers"
+# Seconds that the API server waits for an answer; more than `admission.deadline`.
 TIMEOUT: Final = 5
 # How images may spell a registry (`images.registry_of`).
 _HOST: Final = r"(?i)^(?:{})(?::443|:80)?/"
-_OF_PODS: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
-_OF_RUNS: Final = "request.resource.group == 'batch' && request.resource.resource == 'jobs'"
+_IS_POD: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
+_IS_JOB: Final = "request.resource.group == 'batch' && request.resource.resource == 'jobs'"
 _BUILT_IN: Final = tuple(dict.fromkeys(group for group, _ in POD_SPECS))
-_OF_BUILT_IN: Final = f"request.resource.group in {texts(_BUILT_IN)}"
+_IS_BUILT_IN: Final = f"request.resource.group in {texts(_BUILT_IN)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """Where the API server calls Trow, and by whom it knows that it is Trow.
+class WebhookClient:
+    """Where the API server calls Trow, and how it verifies Trow's certificate (`WebhookClientConfig`).
 
     Attributes:
         url: scheme, host and port; "" for a Service.
-        namespace, service, port: the Service; the namespace is that of the probes too.
-        bundle: the authorities of Trow's certificate, PEM; b"" for those that the API server's machine trusts.
+        namespace, service, port: the Service. The probes are sent to its namespace too.
+        bundle: the certificate authorities, PEM; b"" for those that the API server's machine trusts.
     """
 
     url: str = ""
@@ -70,7 +69,7 @@ class Call:
     port: int = 8443
     bundle: bytes = b""
 
-    def to(self, path: str) -> Manifest:
+    def config(self, path: str) -> Manifest:
         """The `clientConfig` of a webhook."""
         where: dict[str, object] = {"url": self.url + path}
         if not self.url:
@@ -80,7 +79,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class WebhookScope:
     """Everything that decides what the API server asks.
 
     Attributes:
@@ -100,35 +99,36 @@ class Asking:
     extra: Sequence[tuple[Kind, str]] = ()
 
 
-def validating(asking: Asking, call: Call) -> Sequence[Manifest]:
+def validating(scope: WebhookScope, client: WebhookClient) -> Sequence[Manifest]:
     """The webhooks of the `ValidatingWebhookConfiguration`."""
-    rules = [*_rules_of_pods(), *_rules_of_makers(asking.extra)]
-    found = (_webhook(*each, VALIDATE, rules, asking, call) for each in _parted("validate.trow.io", _insisting(asking)))
-    return (*found, reach(call))
+    rules = [*_POD_RULES, *_controller_rules(scope.extra)]
+    webhooks = _split("validate.trow.io", _required(scope))
+    return (*(_webhook(*each, VALIDATE, rules, scope, client) for each in webhooks), reach(client))
 
 
-def mutating(asking: Asking, call: Call) -> Sequence[Manifest]:
-    """The webhooks of the `MutatingWebhookConfiguration`. What other webhooks add has images too: they come again."""
-    enforced = (each for each in asking.policies if each.mode is Mode.ENFORCE)
-    changing = about(each for each in enforced if each.mutate.anything)
-    rules = [*_rules_of_pods()]
+def mutating(scope: WebhookScope, client: WebhookClient) -> Sequence[Manifest]:
+    """The webhooks of the `MutatingWebhookConfiguration`.
+
+    Other webhooks may add containers, so the API server calls these webhooks again (``reinvocationPolicy``).
+    """
+    changing = [each for each in scope.policies if each.mode is Mode.ENFORCE and each.mutate.anything]
     return tuple(
-        {**_webhook(*each, MUTATE, rules, asking, call), "reinvocationPolicy": "IfNeeded"}
-        for each in _parted("mutate.trow.io", changing)
+        {**_webhook(*each, MUTATE, _POD_RULES, scope, client), "reinvocationPolicy": "IfNeeded"}
+        for each in _split("mutate.trow.io", namespaces_of(changing))
     )
 
 
-def reach(call: Call) -> Manifest:
-    """A webhook about nothing but Trow's own probes, which shows whether the API server reaches Trow."""
+def reach(client: WebhookClient) -> Manifest:
+    """The webhook that matches only Trow's own probes, and shows whether the API server reaches Trow."""
     return {
-        **_common(call.to(REACH)),
-        "name": REACHED,
+        **_common(client.config(REACH)),
+        "name": REACH_WEBHOOK,
         "rules": [_rule("", ("events",), ("CREATE",))],
-        "namespaceSelector": _named("In", [call.namespace]),
+        "namespaceSelector": _namespace_selector("In", [client.namespace]),
         "matchConditions": [
             {
                 "name": "probe",
-                "expression": f"object.?reason.orValue('') == '{PROBE}' && request.?dryRun.orValue(false)",
+                "expression": f"object.?reason.orValue('') == '{PROBE_REASON}' && request.?dryRun.orValue(false)",
             }
         ],
         "failurePolicy": "Fail",
@@ -136,49 +136,50 @@ def reach(call: Call) -> Manifest:
     }
 
 
-# ---- where an answer is needed
+# Where Trow has to answer
 
 
-def _insisting(asking: Asking) -> str:
-    """What has to be judged by Trow or not at all, as an expression."""
-    enforced = [each for each in asking.policies if each.mode is Mode.ENFORCE]
-    runs, makers = ([each for each in enforced if each.mode_of(of) is Mode.ENFORCE] for of in (Stage.RUN, Stage.MAKER))
-    # Where Pods are changed, the API server does not know by which names to judge what makes them.
-    changed = about(each for each in enforced if each.mutate.anything)
-    found = about(makers)  # kinds of others are not compiled
-    for kinds, needed in (
-        (_OF_BUILT_IN, any_of(_needing(makers, asking), all_of(about(makers), changed))),
-        (_OF_RUNS, any_of(_needing(runs, asking), all_of(about(runs), changed))),
-        (_OF_PODS, _needing(enforced, asking)),
+def _required(scope: WebhookScope) -> str:
+    """A CEL expression: whether the object may be admitted only after Trow has answered."""
+    enforced = [each for each in scope.policies if each.mode is Mode.ENFORCE]
+    jobs, controllers = (
+        [each for each in enforced if each.mode_of(stage) is Mode.ENFORCE] for stage in (Stage.JOB, Stage.CONTROLLER)
+    )
+    # Where Pods are changed, the API server does not know which image names the Pods of a template will have.
+    changed = namespaces_of(each for each in enforced if each.mutate.anything)
+    required = namespaces_of(controllers)  # policies are not compiled for custom resources
+    for is_kind, needed in (
+        (_IS_BUILT_IN, any_of(_needs_trow(controllers, scope), all_of(namespaces_of(controllers), changed))),
+        (_IS_JOB, any_of(_needs_trow(jobs, scope), all_of(namespaces_of(jobs), changed))),
+        (_IS_POD, _needs_trow(enforced, scope)),
     ):
-        found = found if found == needed else f"{kinds} ? ({needed}) : ({found})"
-    return found if len(found) <= LONGEST else EVERYWHERE
+        required = required if required == needed else f"{is_kind} ? ({needed}) : ({required})"
+    return required if len(required) <= LONGEST else ALWAYS
 
 
-def _needing(policies: Sequence[Policy], asking: Asking) -> str:
-    """Where these policies need more than their rules: for any image, or for some."""
-    content = about(each for each in policies if each.needs or not asking.compiled(each))
-    tags = any_of(about(each for each in policies if each.depends_on_tags), _excepted(policies, asking.exceptions))
-    digests = about(each for each in policies if each.denies_digests)
-    hosts = _HOST.format("|".join(map(re.escape, sorted(asking.registries))))
-    ours = f"!i.contains('@') && i.matches({text(hosts)})"
+def _needs_trow(policies: Sequence[Policy], scope: WebhookScope) -> str:
+    """A CEL expression: whether one of the policies needs more than its compiled rules."""
+    lookups = namespaces_of(each for each in policies if each.needs or not scope.compiled(each))
+    digests = namespaces_of(each for each in policies if each.denies_digests)
+    hosts = _HOST.format("|".join(map(re.escape, sorted(scope.registries))))
+    our_tag = f"!i.contains('@') && i.matches({text(hosts)})"
+    # Only the registry knows whether a tag beside a digest points at that digest.
+    titles = {policy.title for policy in policies}
+    by_tag = [each for each in scope.exceptions if each.policies & titles and any(of.by_tag for of in each.patterns)]
+    exempt = sorted({name for each in by_tag for name in each.namespaces})
+    tags = any_of(
+        namespaces_of(each for each in policies if each.depends_on_tags),
+        f"{NAMESPACE} in {texts(exempt)}" if exempt else NEVER,
+    )
     return any_of(
-        content,
+        lookups,
         all_of(tags, _some_image("i.contains('@')")),
-        all_of(digests, _some_image(ours) if asking.registries else NOWHERE),
+        all_of(digests, _some_image(our_tag) if scope.registries else NEVER),
     )
 
 
-def _excepted(policies: Sequence[Policy], exceptions: Sequence[PolicyException]) -> str:
-    """Where an exception by tag may let something in, beside whose tag somebody has written a digest."""
-    titles = {policy.title for policy in policies}
-    by_tag = [each for each in exceptions if any(of.by_tag for of in each.patterns)]
-    names = sorted({name for each in by_tag if each.policies & titles for name in each.namespaces})
-    return f"{NAMESPACE} in {texts(names)}" if names else NOWHERE
-
-
 def _some_image(condition: str) -> str:
-    """Whether an object of a built-in kind names an image ``i`` like that."""
+    """A CEL expression: whether an object of a built-in kind names an image ``i`` that meets the condition."""
     paths: dict[str, list[str]] = defaultdict(list)
     for (_, kind), path in POD_SPECS.items():
         paths["".join(f".?{key}" for key in path)].append(kind)
@@ -192,29 +193,34 @@ def _some_image(condition: str) -> str:
     return f"[{specs}].exists(s, ({named} + {volumes}).exists(i, {condition}))"
 
 
-def _parted(name: str, insisting: str) -> Iterator[tuple[str, str, str]]:
-    """Name, failure policy and condition of each webhook: no object is asked about twice."""
-    if insisting != EVERYWHERE:
-        yield name, "Ignore", EVERYWHERE if insisting == NOWHERE else f"!({insisting})"
-    if insisting != NOWHERE:
-        yield MUST + name, "Fail", insisting
+def _split(name: str, required: str) -> Iterator[tuple[str, str, str]]:
+    """Name, failure policy and condition of each webhook; an object matches one of them at most."""
+    if required != ALWAYS:
+        yield name, "Ignore", ALWAYS if required == NEVER else f"!({required})"
+    if required != NEVER:
+        yield REQUIRED_PREFIX + name, "Fail", required
 
 
-# ---- manifests
+# Manifests
 
 
 def _webhook(
-    name: str, failing: str, condition: str, path: str, rules: Sequence[Manifest], asking: Asking, call: Call
+    name: str,
+    failure_policy: str,
+    condition: str,
+    path: str,
+    rules: Sequence[Manifest],
+    scope: WebhookScope,
+    client: WebhookClient,
 ) -> Manifest:
-    conditions = [] if condition == EVERYWHERE else [{"name": "where", "expression": condition}]
     return {
-        **_common(call.to(path)),
+        **_common(client.config(path)),
         "name": name,
-        "rules": rules,
-        "namespaceSelector": _named("NotIn", sorted(asking.excluded)) if asking.excluded else {},
-        "matchConditions": conditions,
-        "failurePolicy": failing,
-        "sideEffects": "NoneOnDryRun",  # what is decided is put on record, and which digest a tag stands for is kept
+        "rules": [*rules],
+        "namespaceSelector": _namespace_selector("NotIn", sorted(scope.excluded)) if scope.excluded else {},
+        "matchConditions": [] if condition == ALWAYS else [{"name": "where", "expression": condition}],
+        "failurePolicy": failure_policy,
+        "sideEffects": "NoneOnDryRun",  # verdicts are recorded, and pinned digests are kept
     }
 
 
@@ -228,18 +234,13 @@ def _common(client: Manifest) -> dict[str, object]:
     }
 
 
-def _named(operator: str, names: Sequence[str]) -> Manifest:
-    """Namespaces by the label that the API server itself sets: no other one could not be set by a tenant."""
+def _namespace_selector(operator: str, names: Sequence[str]) -> Manifest:
+    """Select by the label that the API server itself sets; a tenant may be able to set any other label."""
     return {"matchExpressions": [{"key": NAME_LABEL, "operator": operator, "values": [*names]}]}
 
 
-def _rules_of_pods() -> Iterator[Manifest]:
-    """DELETE is never asked about: nothing new runs by it."""
-    yield _rule("", ("pods",))
-    yield _rule("", ("pods/ephemeralcontainers",), ("UPDATE",))  # kubectl debug
-
-
-def _rules_of_makers(extra: Iterable[tuple[Kind, str]]) -> Iterator[Manifest]:
+def _controller_rules(extra: Iterable[tuple[Kind, str]]) -> Iterator[Manifest]:
+    """Rules for all kinds with a Pod template: built-in, well known and configured."""
     resources: dict[str, dict[str, None]] = defaultdict(dict)
     for group, name in POD_SPECS:
         if name != POD:
@@ -249,7 +250,7 @@ def _rules_of_makers(extra: Iterable[tuple[Kind, str]]) -> Iterator[Manifest]:
     for kind, resource in extra:
         if not kind.known and kind not in WELL_KNOWN:
             resources[kind.group][resource or "*"] = None
-    # The API server takes no list in which a star has company.
+    # The API server rejects a list in which * is not the only entry.
     yield from (_rule(group, ("*",) if "*" in names else tuple(names)) for group, names in resources.items())
 
 
@@ -261,3 +262,7 @@ def _rule(group: str, resources: Sequence[str], operations: Sequence[str] = ("CR
         "resources": [*resources],
         "scope": "Namespaced" if group in _BUILT_IN else "*",
     }
+
+
+# No rule is about DELETE, which starts nothing; `kubectl debug` updates ephemeral containers.
+_POD_RULES: Final = (_rule("", ("pods",)), _rule("", ("pods/ephemeralcontainers",), ("UPDATE",)))

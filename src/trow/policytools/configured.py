@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trow.policy import configured
-from trow.policy.aliases import aliases_of, under_all_names
+from trow.policy.aliases import aliases_of, with_aliases
 from trow.policy.rules import Effect, Mode
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def adapted(config: Config) -> Callable[[Policy], Policy]:
     """A function that makes a policy cover images by all names that they have here."""
     aliases = aliases_of(config.admission.pull_through, config.admission.registry_names)
-    return lambda policy: under_all_names(policy, aliases)
+    return lambda policy: with_aliases(policy, aliases)
 
 
 def configured_policy(config: Config) -> Policy | None:

@@ -12,7 +12,7 @@ from trow.policy.pods import POD, ImageUse, Kind
 from trow.policy.requirements import Candidate
 from trow.policy.resources import EXCEPTION
 from trow.policy.rules import NAMESPACED, Effect
-from trow.policy.verdict import named
+from trow.policy.verdict import rule_name
 from trow.policytools.evaluation import ImageEvaluation
 from trow.policytools.judging import PULLED_THROUGH, EvaluationOutcome, OfflineJudge
 
@@ -93,7 +93,7 @@ def _applied(
         left, exception = policy.after_exceptions(image, where)
         effect, rule = left.evaluate(image, where)
         if exception is not None:
-            yield f"  {named(exception)} exempts it from all but what is denied by digest: {exception.reason}"
+            yield f"  {rule_name(exception)} exempts it from all but what is denied by digest: {exception.reason}"
         if exception is None or rule is not None:
             yield f"  {_rule(effect, rule, image, where)}"
         if exception is None and effect is Effect.ALLOW:

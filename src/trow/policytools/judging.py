@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from trow.policy.changes import prefixes_of, reference_of, renamed
 from trow.policy.facts import ImageFacts, Need
-from trow.policy.kinds import is_filled_in
+from trow.policy.kinds import has_parameters
 from trow.policy.pods import default_pull_policy
 from trow.policy.rules import Effect, Mode
 from trow.policy.verdict import DEFAULT, INVALID, Finding, ImageRequest, Rules, finding_of
@@ -106,7 +106,7 @@ class OfflineJudge:
 
     def changed(self, namespace: str, use: ImageUse) -> ImageUse:
         """The image under the name that a Pod in this namespace gets for it, but for its digest."""
-        if not self._rules.wanted(namespace).pull_through:
+        if not self._rules.mutations(namespace).pull_through:
             return use
         return replace(use, text=renamed(use.text, self._settings.prefixes or {}))
 
@@ -121,11 +121,11 @@ class OfflineJudge:
         return self._told(namespace, kind, _as_stored(kind, use))
 
     def _evaluate(self, namespace: str, kind: Kind, use: ImageUse) -> tuple[PolicyEvaluation, ...]:
-        filled_in = is_filled_in(kind, use.text)
+        filled_in = has_parameters(kind, use.text)
         return tuple(self._of_unfinished(namespace, use) if filled_in else self._of_image(namespace, use))
 
     def _of_image(self, namespace: str, use: ImageUse) -> Iterator[PolicyEvaluation]:
-        wanted, changed = self._rules.wanted(namespace), self.changed(namespace, use)
+        wanted, changed = self._rules.mutations(namespace), self.changed(namespace, use)
         for policy in self._rules.policies:
             applies = policy.surely_applies(namespace, self._rules.labels.of(namespace))
             if applies is False:

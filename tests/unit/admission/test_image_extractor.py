@@ -23,7 +23,7 @@ EXTRA: Final = ImageExtractor(
 KINDS: Final = [kind for _, kind in POD_SPECS]
 
 
-STAGES: Final = {"Pod": Stage.POD, "Job": Stage.RUN}
+STAGES: Final = {"Pod": Stage.POD, "Job": Stage.JOB}
 
 
 def asked(
@@ -58,7 +58,7 @@ def test_every_field_of_every_kind(kind: str) -> None:
     assert images(item) == ["a/init", "a/container", "a/ephemeral", "a/volume"]
     found = asked(item)
     assert found is not None
-    assert (found.namespace, found.stage) == ("team-a", STAGES.get(kind, Stage.MAKER))
+    assert (found.namespace, found.stage) == ("team-a", STAGES.get(kind, Stage.CONTROLLER))
 
 
 def test_the_namespace_is_that_of_the_request() -> None:
@@ -205,7 +205,7 @@ def test_a_field_of_another_type_cannot_be_read(kind: str, spec: object) -> None
 def test_the_whole_object_stands_for_images_that_cannot_be_told() -> None:
     review = decode(body(owned(pod("a"), "1"), namespace="team-b", name=""))
     assert whole(review) == ImageRequest("team-b", (ImageUse("", "Pod team-b/web-", ""),), Stage.POD)
-    assert whole(decode(body(workload("Job", None)))).stage is Stage.RUN
+    assert whole(decode(body(workload("Job", None)))).stage is Stage.JOB
 
 
 # ---- kinds of others
@@ -232,7 +232,7 @@ def test_extra_kinds() -> None:
     assert images(task("a", "b", image="c"), subjects=EXTRA) == ["a", "b", "c"]
     found = asked(task("a"), subjects=EXTRA)
     assert found is not None
-    assert found.stage is Stage.MAKER
+    assert found.stage is Stage.CONTROLLER
     assert asked(rollout("a") | {"apiVersion": "example.com/v1"}, subjects=EXTRA) is None
 
 
@@ -240,7 +240,7 @@ def test_well_known_kinds() -> None:
     assert images(rollout("a", "b")) == ["a", "b"]
     found = asked(task("a"))
     assert found is not None
-    assert found.stage is Stage.MAKER
+    assert found.stage is Stage.CONTROLLER
     assert asked(rollout("a") | {"apiVersion": "example.com/v1"}) is None
 
 

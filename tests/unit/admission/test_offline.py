@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import platforms
 from support.admission import NAMESPACE, REGISTRY, Gatekeeper, containers, pod, workload
 from support.verdicts import NOW, OTHER, SHA256, pattern, policy_exception, required
-from trow.policy.aliases import aliases_of, under_all_names
+from trow.policy.aliases import aliases_of, with_aliases
 from trow.policy.changes import prefixes_of
 from trow.policy.pods import ImageUse, Kind
 from trow.policy.rules import CLUSTER, Effect, ImageRule, Mode, Mutations, Policy
@@ -100,7 +100,7 @@ def cluster(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def decree(cluster: Gatekeeper, rules: Rules) -> Rules:
     aliases = aliases_of(PULL_THROUGH)
-    adapted = Rules(tuple(under_all_names(each, aliases) for each in rules.policies), rules.exceptions)
+    adapted = Rules(tuple(with_aliases(each, aliases) for each in rules.policies), rules.exceptions)
     cluster.policies.replace(adapted.policies, adapted.exceptions)
     return adapted
 

@@ -4,7 +4,7 @@ import pytest
 
 from support.verdicts import allow, cluster_policy, pattern, standing
 from trow.policy import configured, images
-from trow.policy.aliases import Alias, aliases_of, under_all_names
+from trow.policy.aliases import Alias, aliases_of, with_aliases
 from trow.policy.images import parse
 from trow.policy.pods import ImageUse
 from trow.policy.rules import Effect, Policy, RunContext
@@ -37,28 +37,28 @@ def allowed(policy: Policy, image: str) -> bool:
 )
 def test_what_is_allowed_may_have_either_name(image: str, expected: bool) -> None:  # noqa: FBT001
     policy = configured.policy_of(Effect.DENY, ["docker.io/library/nginx", "quay.io/org/app"], [])
-    assert allowed(under_all_names(policy, aliases_of(HUB)), image) is expected
+    assert allowed(with_aliases(policy, aliases_of(HUB)), image) is expected
 
 
 @pytest.mark.parametrize("image", ["docker.io/acme/app", "registry.example.com/f/docker.io/acme/app:1"])
 def test_what_is_denied_is_denied_under_the_pull_through_name_too(image: str) -> None:
     policy = configured.policy_of(Effect.ALLOW, ["registry.example.com"], ["docker.io"])
-    assert not allowed(under_all_names(policy, aliases_of(HUB)), image)
-    assert allowed(under_all_names(policy, aliases_of(HUB)), "registry.example.com/team-a/app")
+    assert not allowed(with_aliases(policy, aliases_of(HUB)), image)
+    assert allowed(with_aliases(policy, aliases_of(HUB)), "registry.example.com/team-a/app")
 
 
 @pytest.mark.parametrize("registry", ["registry.example.com", "trow.trow.svc:8000", "registry.internal"])
 def test_what_is_denied_is_denied_under_every_name_of_this_registry(registry: str) -> None:
     policy = configured.policy_of(Effect.ALLOW, [], ["docker.io/acme"])
     aliases = aliases_of(HUB, ["registry.example.com", "trow.trow.svc:8000", "registry.internal"])
-    assert not allowed(under_all_names(policy, aliases), f"{registry}/f/docker.io/acme/app:1")
-    assert allowed(under_all_names(policy, aliases), f"{registry}/acme/app:1")
+    assert not allowed(with_aliases(policy, aliases), f"{registry}/f/docker.io/acme/app:1")
+    assert allowed(with_aliases(policy, aliases), f"{registry}/acme/app:1")
     assert len(aliases) == 6
 
 
 def test_images_of_the_namespace_have_either_name() -> None:
     own = cluster_policy(allow("own", pattern("quay.io", "$namespace/**")))
-    named = under_all_names(own, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
+    named = with_aliases(own, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
     for text in ("quay.io/team-a/app", "registry.example.com/f/quay.io/team-a/app"):
         assert named.evaluate(parse(text), RunContext("team-a"))[0] is Effect.ALLOW
         assert named.evaluate(parse(text), RunContext("team-b"))[0] is Effect.DENY
@@ -66,20 +66,20 @@ def test_images_of_the_namespace_have_either_name() -> None:
 
 def test_exceptions_of_a_policy_are_about_either_name() -> None:
     policy = cluster_policy(exceptions=(standing(pattern("quay.io", "agent")),))
-    named = under_all_names(policy, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
+    named = with_aliases(policy, aliases_of({"quay.io": "registry.example.com/f/quay.io"}))
     for text in ("quay.io/agent:1", "registry.example.com/f/quay.io/agent:1"):
         assert named.after_exceptions(parse(text), RunContext("team-a"))[1] is not None
 
 
 def test_without_aliases_a_policy_is_what_it_was() -> None:
     policy = configured.policy_of(Effect.DENY, ["docker.io"], [])
-    assert under_all_names(policy, ()) is policy
+    assert with_aliases(policy, ()) is policy
 
 
 def test_tag_and_digest_go_with_the_name() -> None:
     digest = f"sha256:{'a' * 64}"
     policy = configured.policy_of(Effect.DENY, ["docker.io/acme/app:1", f"docker.io/acme/tool@{digest}"], [])
-    both = under_all_names(policy, aliases_of(HUB))
+    both = with_aliases(policy, aliases_of(HUB))
     assert allowed(both, "registry.example.com/f/docker.io/acme/app:1")
     assert not allowed(both, "registry.example.com/f/docker.io/acme/app:2")
     assert allowed(both, f"registry.example.com/f/docker.io/acme/tool@{digest}")

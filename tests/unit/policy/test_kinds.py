@@ -10,7 +10,7 @@ import yaml
 
 from support.pages import ROOT
 from trow.admission.image_extractor import ImageExtractor
-from trow.policy.kinds import WELL_KNOWN, is_filled_in, seems_to_name_images
+from trow.policy.kinds import WELL_KNOWN, has_parameters, seems_to_name_images
 from trow.policy.pods import POD_SPECS, Kind
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def test_no_two_kinds_of_a_group_have_the_same_resource() -> None:
 
 @pytest.mark.parametrize("text", ["{{inputs.parameters.image}}", "a:{{workflow.name}}", "$(params.image)", "a@$(x)"])
 def test_parameters_are_filled_in_later_but_not_in_pods(text: str) -> None:
-    assert is_filled_in(Kind("tekton.dev", "Task"), text)
-    assert not is_filled_in(Kind("", "Pod"), text)
-    assert not is_filled_in(Kind("apps", "Deployment"), text)
+    assert has_parameters(Kind("tekton.dev", "Task"), text)
+    assert not has_parameters(Kind("", "Pod"), text)
+    assert not has_parameters(Kind("apps", "Deployment"), text)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_paths_with_the_same_beginning_are_walked_together() -> None:
 
 def test_a_shape_may_be_a_part_of_itself() -> None:
     template = Shape([Path.parse("image")])
-    template.holding("steps[*].inline", template)
+    template.nest("steps[*].inline", template)
     item: dict[str, Any] = {"image": "0"}
     for depth in range(1, 6):
         item = {"image": str(depth), "steps": [{}, {"inline": item}]}

@@ -13,11 +13,11 @@ from trow.policy import requirements
 from trow.policy.facts import ImageConfig, ImageFacts, Need
 from trow.policy.images import parse
 from trow.policy.pods import ImageUse, Kind
-from trow.policy.requirements import REQUIREMENTS, AlwaysPulled, Candidate, Objection, Requirement
+from trow.policy.requirements import REQUIREMENTS, AlwaysPulled, Candidate, Requirement, Violation
 from trow.policy.resources import ManifestError, policy_of
 from trow.policy.rules import CLUSTER, Effect, Policy, RunContext
 from trow.policy.vap.export import compile_policy
-from trow.policy.verdict import Rules, asks_about, judge
+from trow.policy.verdict import Rules, judge, needed_facts
 from trow.policytools.explain import explain
 from trow.policytools.judging import EvaluationOutcome, OfflineJudge
 from trow.policytools.loading import Policies
@@ -82,7 +82,7 @@ def test_each_is_explained(requirement: type[Requirement]) -> None:
 @each_requirement
 def test_what_each_needs_is_looked_up_and_nothing_else(requirement: type[Requirement]) -> None:
     policy = read(requirement.field(), WRITTEN[requirement.field()])
-    wanted = asks_about(Rules((policy,)), pod("nginx:1"))
+    wanted = needed_facts(Rules((policy,)), pod("nginx:1"))
     assert wanted == ({NGINX: requirement.needs} if requirement.needs else {})
 
 
@@ -114,16 +114,16 @@ class Small(Requirement):
     needs = frozenset({Need.CONFIG})
     unknown = "how large an image is"
 
-    def unmet(self, candidate: Candidate) -> Objection | None:
+    def unmet(self, candidate: Candidate) -> Violation | None:
         if candidate.facts is None or candidate.facts.config is None:
-            return Objection(self.name, "is not known", "try again", Need.CONFIG)
-        return None if candidate.facts.config.created else Objection(self.name, "is too large", "build it smaller")
+            return Violation(self.name, "is not known", "try again", Need.CONFIG)
+        return None if candidate.facts.config.created else Violation(self.name, "is too large", "build it smaller")
 
 
 def test_one_more_requirement_takes_one_class() -> None:
     policy = Policy(CLUSTER, "strict", Effect.ALLOW, require=(Small(),))
     rules, request = Rules((policy,)), pod("nginx:1")
-    assert asks_about(rules, request) == {NGINX: {Need.CONFIG}}
+    assert needed_facts(rules, request) == {NGINX: {Need.CONFIG}}
     for facts, allowed, unknown in (
         (ImageFacts(True, config=ImageConfig(NOW)), True, None),
         (ImageFacts(True, config=ImageConfig()), False, None),

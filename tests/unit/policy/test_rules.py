@@ -17,11 +17,11 @@ from trow.policy.rules import (
     NAMESPACED,
     Effect,
     ImageRule,
-    Index,
     Mode,
     Mutations,
     Namespaces,
     Policy,
+    RuleIndex,
     RunContext,
 )
 
@@ -199,7 +199,7 @@ def walk(rules: list[ImageRule], image: ImageReference, where: RunContext, *, ig
     def covers(each: ImagePattern) -> bool:
         return each.covers(image, ignore_tag=ignore_tag, namespace=where.namespace)
 
-    return next((rule for rule in rules if rule.concerns(where) and any(map(covers, rule.patterns))), None)
+    return next((rule for rule in rules if rule.applies_to(where) and any(map(covers, rule.patterns))), None)
 
 
 @given(st.lists(RULES, max_size=8), IMAGES, PLACES, st.booleans())
@@ -209,7 +209,9 @@ def test_an_index_finds_what_walking_all_rules_finds(
     where: RunContext,
     ignore_tag: bool,  # noqa: FBT001
 ) -> None:
-    assert Index(rules).find(image, where, ignore_tag=ignore_tag) is walk(rules, image, where, ignore_tag=ignore_tag)
+    assert RuleIndex(rules).find(image, where, ignore_tag=ignore_tag) is walk(
+        rules, image, where, ignore_tag=ignore_tag
+    )
 
 
 @given(POLICIES, IMAGES, PLACES)

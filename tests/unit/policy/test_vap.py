@@ -21,7 +21,7 @@ from trow.policy.resources import policy_of
 from trow.policy.rules import Effect
 from trow.policy.vap import expressions
 from trow.policy.vap.export import BINDING, EXCEPTIONS, LARGEST, POLICY, STATIC, compile_policy, name_of
-from trow.policy.vap.expressions import HEADS, any_of, expression_of, glob, whole
+from trow.policy.vap.expressions import HEADS, any_of, expression_of, full_regex, glob
 from trow.policy.verdict import PolicyException
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_patterns_cover_what_they_cover_here(seed: int, ignore_tag: bool) -> Non
             name for name, image in parsed.items() if each.covers(image, ignore_tag=ignore_tag, namespace=NAMESPACE)
         }
         assert {name for name in parsed if found(expression, name)} == expected, each
-        assert {name for name in parsed if like(whole([expression]), name)} == expected, each
+        assert {name for name in parsed if like(full_regex([expression]), name)} == expected, each
         counted[bool(expected)] += 1
     assert counted[True] > 50, counted
 
@@ -138,7 +138,7 @@ def test_patterns_cover_what_they_cover_here(seed: int, ignore_tag: bool) -> Non
 def test_several_patterns_cover_what_any_of_them_does(seed: int) -> None:
     chance = random.Random(seed)
     patterns = [ImagePattern.parse(**pattern(chance)) for _ in range(5)]
-    expression = whole(expression_of(each, ignore_tag=True) for each in patterns)
+    expression = full_regex(expression_of(each, ignore_tag=True) for each in patterns)
     for text in filter(parses, names(seed, 500)):
         image = images.parse(text)
         assert like(expression, compared(image)) == any(each.covers(image, ignore_tag=True) for each in patterns), text

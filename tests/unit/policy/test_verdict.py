@@ -41,8 +41,8 @@ from trow.policy.verdict import (
     PolicyException,
     Rules,
     Verdict,
-    asks_about,
     judge,
+    needed_facts,
     unreadable,
 )
 
@@ -211,7 +211,7 @@ def test_what_comes_of_a_denial(
     mode: Mode, controllers: Mode, of_a_pod: Mode, of_a_job: Mode, of_a_controller: Mode
 ) -> None:
     policy = replace(OURS_ONLY, mode=mode, controllers=controllers)
-    for stage, expected in ((Stage.POD, of_a_pod), (Stage.RUN, of_a_job), (Stage.MAKER, of_a_controller)):
+    for stage, expected in ((Stage.POD, of_a_pod), (Stage.JOB, of_a_job), (Stage.CONTROLLER, of_a_controller)):
         for found in (
             verdict(pod(NGINX, stage=stage), policy),
             verdict(pod("NGINX", stage=stage), policy),
@@ -393,7 +393,7 @@ CONTENT: Final = required(exists=True)
     ],
 )
 def test_which_images_are_looked_up(policies: tuple[Policy, ...], expected: list[str]) -> None:
-    assert set(asks_about(Rules(policies), pod("nginx:1", "quay.io/x", "NGINX"))) == set(map(parse, expected))
+    assert set(needed_facts(Rules(policies), pod("nginx:1", "quay.io/x", "NGINX"))) == set(map(parse, expected))
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_which_images_are_looked_up(policies: tuple[Policy, ...], expected: list
     ],
 )
 def test_what_is_looked_up(text: str, policies: tuple[Policy, ...], needs: set[Need]) -> None:
-    assert asks_about(Rules(policies), pod(text)) == {parse(text): needs}
+    assert needed_facts(Rules(policies), pod(text)) == {parse(text): needs}
 
 
 # What is not known
@@ -497,7 +497,7 @@ def test_what_is_certain_without_facts_stays_so_whatever_they_are(
 @given(st.lists(POLICIES, max_size=3), st.lists(TEXTS, max_size=3))
 def test_nothing_else_has_to_be_looked_up(policies: list[Policy], texts: list[str]) -> None:
     rules, request = Rules(tuple(policies)), pod(*texts)
-    wanted, everything = asks_about(rules, request), map(parse, texts)
+    wanted, everything = needed_facts(rules, request), map(parse, texts)
     facts = dict.fromkeys(everything, HERE)
     asked, knowing = (judge(rules, request, known, NOW) for known in (dict.fromkeys(wanted, HERE), facts))
     # Of two rules that deny, another one may be named.
@@ -758,7 +758,7 @@ def test_an_exception_of_a_policy_spares_no_digest_that_is_denied() -> None:
     policy = excepting(standing(VENDOR))
     assert only(verdict(pod(f"nginx@{SHA256}"), policy)).rule == "recalled"
     rules, request = Rules((policy,)), pod(NGINX)
-    (image,) = asks_about(rules, request)
+    (image,) = needed_facts(rules, request)
     for facts, rule in ((HERE, "recalled"), (None, Exists.name)):
         found = only(judge(rules, request, {image: facts}, NOW))
         assert (found.allowed, found.rule) == (False, rule)
@@ -774,7 +774,7 @@ def test_a_tag_that_may_lie_is_excepted_by_a_policy_only_if_the_registry_vouches
     policy = excepting(standing(pattern("docker.io", "nginx", "1.27")))
     rules, request = Rules((policy,)), pod(f"nginx:1.27@{OTHER}")
     assert not judge(rules, request, {}, NOW).allowed
-    (image,) = asks_about(rules, request)
+    (image,) = needed_facts(rules, request)
     assert judge(rules, request, {image: ImageFacts(exists=True, digest=image.digest, tag_verified=True)}, NOW).allowed
     assert policy.depends_on_tags
 

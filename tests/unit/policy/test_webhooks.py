@@ -11,8 +11,8 @@ from trow.policy.kinds import WELL_KNOWN
 from trow.policy.pods import POD_SPECS, Kind
 from trow.policy.resources import exception_of, policy_of
 from trow.policy.rules import CLUSTER, NAMESPACED
-from trow.policy.vap.regions import about, any_of
-from trow.policy.webhooks import Asking, Call, mutating, reach, validating
+from trow.policy.vap.namespace_expressions import any_of, namespaces_of
+from trow.policy.webhooks import WebhookClient, WebhookScope, mutating, reach, validating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PODS: Final = "request.resource.group == '' && request.resource.resource == 'pods'"
 JOBS: Final = "request.resource.group == 'batch' && request.resource.resource == 'jobs'"
-CALL: Final = Call(namespace="trow", service="trow", bundle=b"PEM")
+CLIENT: Final = WebhookClient(namespace="trow", service="trow", bundle=b"PEM")
 OURS: Final = {"registry": "registry.example.com"}
 
 
@@ -35,8 +35,8 @@ def by(*images: dict[str, str], action: str = "Allow") -> list[dict[str, Any]]:
     return [{"name": "r", "action": action, "images": [*images]}]
 
 
-def asking(*policies: Policy, **members: Any) -> Asking:
-    return Asking(policies, **{"compiled": lambda _: True, "registries": ["registry.example.com"], **members})
+def scope(*policies: Policy, **members: Any) -> WebhookScope:
+    return WebhookScope(policies, **{"compiled": lambda _: True, "registries": ["registry.example.com"], **members})
 
 
 def webhooks(found: Sequence[Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def conditions(webhook: Any) -> list[str]:
 
 
 def test_every_kind_that_makes_pods_is_asked_about() -> None:
-    asked = asked_about(webhooks(validating(asking(), CALL))["validate.trow.io"])
+    asked = asked_about(webhooks(validating(scope(), CLIENT))["validate.trow.io"])
     for group, kind in POD_SPECS:
         assert asked[group, f"{kind.lower()}s"] == {"CREATE", "UPDATE"}
     for known in WELL_KNOWN.values():
@@ -61,7 +61,7 @@ def test_every_kind_that_makes_pods_is_asked_about() -> None:
 
 
 def test_pods_alone_are_changed() -> None:
-    asked = asked_about(webhooks(mutating(asking(), CALL))["mutate.trow.io"])
+    asked = asked_about(webhooks(mutating(scope(), CLIENT))["mutate.trow.io"])
     assert asked == {("", "pods"): {"CREATE", "UPDATE"}, ("", "pods/ephemeralcontainers"): {"UPDATE"}}
 
 
@@ -82,7 +82,7 @@ def test_further_kinds_are_asked_about() -> None:
         (Kind("argoproj.io", "Rollout"), "rollouts"),
         (Kind("apps", "Deployment"), "*"),
     ]
-    asked = asked_about(webhooks(validating(asking(extra=extra), CALL))["validate.trow.io"])
+    asked = asked_about(webhooks(validating(scope(extra=extra), CLIENT))["validate.trow.io"])
     assert {("example.com", "fleets"), ("example.org", "*"), ("argoproj.io", "*")} <= set(asked)
     assert ("argoproj.io", "rollouts") not in asked  # the API server takes no list in which a star has company
     assert ("apps", "*") not in asked  # what is built in is asked about by its own resources
@@ -90,7 +90,7 @@ def test_further_kinds_are_asked_about() -> None:
 
 def test_the_excluded_namespaces_are_left_alone() -> None:
     for found in (validating, mutating):
-        for name, webhook in webhooks(found(asking(excluded=["trow", "kube-system"]), CALL)).items():
+        for name, webhook in webhooks(found(scope(excluded=["trow", "kube-system"]), CLIENT)).items():
             (selected,) = webhook["namespaceSelector"]["matchExpressions"]
             assert selected["key"] == "kubernetes.io/metadata.name"
             wanted = ("In", ["trow"]) if name == "reach.trow.io" else ("NotIn", ["kube-system", "trow"])
@@ -103,10 +103,10 @@ def test_the_excluded_namespaces_are_left_alone() -> None:
 
 def test_a_service_is_called_or_a_url() -> None:
     bundle = base64.b64encode(b"PEM").decode()
-    called = reach(CALL)["clientConfig"]
+    called = reach(CLIENT)["clientConfig"]
     service = {"namespace": "trow", "name": "trow", "port": 8443, "path": "/admission/reach"}
     assert called == {"service": service, "caBundle": bundle}
-    called = reach(Call("https://10.0.0.1:9443", "trow"))["clientConfig"]
+    called = reach(WebhookClient("https://10.0.0.1:9443", "trow"))["clientConfig"]
     assert called == {"url": "https://10.0.0.1:9443/admission/reach"}
 
 
@@ -115,7 +115,7 @@ def test_a_service_is_called_or_a_url() -> None:
 
 def insisting(*policies: Policy, **members: Any) -> str:
     """The condition under which Trow has to answer: "always", "never" or an expression."""
-    found = webhooks(validating(asking(*policies, **members), CALL))
+    found = webhooks(validating(scope(*policies, **members), CLIENT))
     must = found.get("must-validate.trow.io")
     if must is None:
         assert conditions(found["validate.trow.io"]) == []
@@ -142,7 +142,7 @@ def insisting(*policies: Policy, **members: Any) -> str:
 )
 def test_what_the_api_server_decides_alone_needs_no_answer(spec: dict[str, Any]) -> None:
     assert insisting(policy(**spec)) == "never"
-    assert "must-mutate.trow.io" not in webhooks(mutating(asking(policy(**spec)), CALL))
+    assert "must-mutate.trow.io" not in webhooks(mutating(scope(policy(**spec)), CLIENT))
 
 
 def test_without_policies_no_answer_is_needed() -> None:
@@ -209,7 +209,7 @@ def test_where_a_digest_is_denied_what_a_tag_stands_for_needs_an_answer() -> Non
 
 def test_what_changes_pods_needs_an_answer() -> None:
     for wish in ("pinDigests", "pullThrough"):
-        found = webhooks(mutating(asking(policy(mutate={wish: True}, namespaces={"include": ["shop"]})), CALL))
+        found = webhooks(mutating(scope(policy(mutate={wish: True}, namespaces={"include": ["shop"]})), CLIENT))
         condition = "(request.?namespace.orValue('') in [\"shop\"])"
         assert conditions(found["must-mutate.trow.io"]) == [condition]
         assert conditions(found["mutate.trow.io"]) == [f"!({condition})"]
@@ -221,7 +221,7 @@ def test_where_pods_are_changed_what_makes_them_needs_an_answer(controllers: str
     """By the names that its Pods get, which the API server does not know."""
     changing = policy(rules=by(OURS), mutate={"pullThrough": True}, namespaces={"include": ["shop"]})
     condition = insisting(changing, policy(name="all", rules=by(OURS), controllers=controllers))
-    needed = any_of(about([changing]))
+    needed = any_of(namespaces_of([changing]))
     assert condition.startswith(f"{PODS} ? (false) : ({JOBS} ? ({needed}) : (")
     deployments = f'request.resource.group in ["", "apps", "batch"] ? ({needed}) : (true)'
     assert (deployments in condition) == (controllers == "enforce")

@@ -11,7 +11,7 @@ from trow.http.response import Response
 from trow.lib.shares import Bounds, Shares
 from trow.lib.source import source_of
 from trow.oci.errors import RequestInvalid, RequestTooLarge
-from trow.policy.webhooks import HERE
+from trow.policy.webhooks import PROBE_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +68,7 @@ class AdmissionHandlers:
 
 
 async def _here(_: Review) -> AdmissionResponse:
-    return AdmissionResponse(allowed=False, message=HERE)
+    return AdmissionResponse(allowed=False, message=PROBE_ANSWER)
 
 
 def _is_small(request: Request) -> bool:

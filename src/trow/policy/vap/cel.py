@@ -1,4 +1,4 @@
-"""The little of the Common Expression Language that policies are compiled to: how its literals are written."""
+"""Literals and variables of the Common Expression Language (CEL), to which policies are compiled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Variable(NamedTuple):
-    """A named expression, which later ones use as ``variables.NAME``; it is evaluated once, when first asked for."""
+    """A named expression, which later expressions use as ``variables.NAME``; it is evaluated once, at its first use."""
 
     name: str
     expression: str
@@ -24,23 +24,23 @@ class Variable(NamedTuple):
 
 
 def text(value: str) -> str:
-    """A text; CEL has the escapes of JSON."""
+    """A string literal; CEL has the escapes of JSON."""
     return msgspec.json.encode(value).decode()
 
 
 def regex(expression: str) -> str:
-    """A regular expression: raw, so that people can read it; `NAMESPACE` in it becomes that of the request."""
+    """A regular expression as a raw string, which people can read; `NAMESPACE` is replaced as in `in_namespace`."""
     literal = text(expression) if "'" in expression else f"r'{expression}'"
-    return here(literal) if NAMESPACE in expression else literal
+    return in_namespace(literal) if NAMESPACE in expression else literal
 
 
-def here(literal: str) -> str:
-    """A text in which the request's namespace stands in the place of `NAMESPACE`."""
+def in_namespace(literal: str) -> str:
+    """A string literal, with the namespace of the request in place of `NAMESPACE`."""
     return f"{literal}.replace({text(NAMESPACE)}, request.namespace)"
 
 
 def matches(subject: str, expression: str) -> str:
-    """Whether all of a text is like the regular expression."""
+    """Whether a regular expression matches the whole string."""
     return f"{subject}.matches({regex(anchored(expression))})"
 
 
@@ -50,5 +50,5 @@ def sequence(items: Iterable[object]) -> str:
 
 
 def texts(values: Iterable[str]) -> str:
-    """A list of texts."""
+    """A list of string literals."""
     return sequence(map(text, values))

@@ -1,12 +1,11 @@
-"""Policies as `ValidatingAdmissionPolicy`, which the API server enforces by itself: also while no Trow runs.
+"""Policies as `ValidatingAdmissionPolicy`, which the API server enforces by itself, also while Trow is down.
 
-Their verdict is that of `decide.judge` on Pods and on what makes them, with three limits. What an image is in the
-registry only the registry knows (`requirements.Requirement.unknown`). Nothing is changed. Kinds that others have
-defined are left to the webhook.
+Their verdict on Pods and on built-in kinds with a Pod template is that of `verdict.judge`, with three limits. They know
+no facts about images (`requirements.Requirement.unknown`). They change nothing. They do not cover custom resources.
 
-An exception is a clause that lets its images through. The API server's expressions have no clock, but know when the
-object was created: in what is created after its end, the clause does not count. In what is updated it does, until the
-policy is compiled again without it, which is to be done at `Compiled.until`.
+An exception is a clause that exempts its images. CEL has no clock, but an object has a creation time: the clause does
+not apply to objects that are created after the end of the exception. It still applies to updates, until the policy is
+compiled again without it, which has to happen at `Compiled.until`.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from trow.policy.rules import CLUSTER, CONFIGURED, Mode
 from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
 from trow.policy.vap.cel import matches
 from trow.policy.vap.expressions import glob
+from trow.policy.vap.namespace_expressions import ALWAYS, NEVER, namespace_globs
 from trow.policy.vap.program import program_of
-from trow.policy.vap.regions import EVERYWHERE, NOWHERE, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -45,9 +44,9 @@ LABELS: Final = {"app.kubernetes.io/managed-by": "trow"}
 SOURCE: Final = "policy.trow.io/source"
 GENERATION: Final = "policy.trow.io/generation"
 EXCEPTIONS: Final = "policy.trow.io/exceptions"
-# KEP-5793: what is read from the API server's disk has names of its own.
+# The suffix that KEP-5793 requires of the names of manifests on the API server's disk.
 STATIC: Final = ".static.k8s.io"
-# etcd takes 1.5 MiB, of which some is for who wrote which field.
+# Bytes; etcd takes 1.5 MiB, with `managedFields`.
 LARGEST: Final = 1_000_000
 _READABLE: Final = 180
 _ACTIONS: Final = {Mode.ENFORCE: ["Deny", "Audit"], Mode.WARN: ["Warn", "Audit"], Mode.AUDIT: ["Audit"]}
@@ -55,13 +54,13 @@ _ACTIONS: Final = {Mode.ENFORCE: ["Deny", "Audit"], Mode.WARN: ["Warn", "Audit"]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One policy for the API server.
+    """A compiled policy.
 
     Attributes:
-        policies: `ValidatingAdmissionPolicy`; none if it would be too large.
-        bindings: what puts them in force.
-        left_out: what these do not do, in words.
-        until: seconds of Unix time at which it has to be compiled again, for an exception ends; None: never.
+        policies: the `ValidatingAdmissionPolicy`; empty if it would be too large.
+        bindings: its `ValidatingAdmissionPolicyBinding` objects.
+        left_out: what these do not enforce, for people.
+        until: seconds of Unix time at which an exception ends and it has to be compiled again; None: never.
     """
 
     policies: tuple[Manifest, ...]
@@ -71,7 +70,7 @@ class Compiled:
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
-        """Everything, in the order in which it is to be applied."""
+        """All objects, in the order in which they have to be applied."""
         return (*self.policies, *self.bindings)
 
 
@@ -82,50 +81,47 @@ def compile_policy(
     excluded: Collection[str] = (),
     exceptions: Sequence[PolicyException] = (),
     now: float = inf,
-    changed: str = NOWHERE,
+    changed: str = NEVER,
     static: bool = False,
 ) -> Compiled:
-    """Write a policy for the API server.
+    """Compile a policy.
 
     Args:
         policy: any.
-        generation: which version of its source this is.
-        excluded: namespaces that are left alone whatever the policy says, such as Trow's own.
+        generation: the version of the policy, for an annotation.
+        excluded: namespaces that are never selected, such as Trow's own.
         exceptions: all exceptions; those that are active and name the policy are compiled in.
         now: seconds of Unix time; without it no exception is active.
-        changed: where names in Pods are changed, as an expression (`regions.Changes`); there what makes Pods is left
-            to the webhook, for it is not by these names that it is to be judged.
-        static: for files on the API server's disk (KEP-5793), which nobody exchanges when an exception ends.
+        changed: an expression: where Pods get other image names (`MutatedNamespaces`). There the webhook evaluates
+            objects with a Pod template, because the API server does not know those names.
+        static: for files on the API server's disk (KEP-5793), which nobody replaces when an exception ends.
     """
-    active = [each for each in exceptions if _concerns(each, policy) and each.active(now)]
-    counting = [] if static else sorted(active, key=lambda each: (each.ends, each.name))
-    left_out = (*_left_out(policy, changed), *_on_exceptions(active, static=static))
-    metadata = _metadata(policy, generation, counting, static=static)
-    compiled = _policy(policy, metadata, excluded, counting, changed)
+    active = [
+        each
+        for each in exceptions
+        if policy.title in each.policies and any(map(policy.applies, each.namespaces)) and each.active(now)
+    ]
+    compiled_in = [] if static else sorted(active, key=lambda each: (each.ends, each.name))
+    left_out = tuple(_left_out(policy, active, changed, static=static))
+    metadata = _metadata(policy, generation, compiled_in, static=static)
+    compiled = _policy(policy, metadata, excluded, compiled_in, changed)
     if (size := len(msgspec.json.encode(compiled))) > LARGEST:
         return Compiled((), (), (f"all of it: it would have {size} bytes, and etcd takes about {LARGEST}", *left_out))
-    until = counting[0].ends if counting else None
+    until = compiled_in[0].ends if compiled_in else None
     return Compiled((compiled,), tuple(_bindings(policy, metadata, changed)), left_out, until)
 
 
-def _left_out(policy: Policy, changed: str) -> Iterator[str]:
+def _left_out(policy: Policy, active: Sequence[PolicyException], changed: str, *, static: bool) -> Iterator[str]:
     unknown = "the API server does not know"
     yield from (f"{each.name}: {unknown} {each.unknown}" for each in policy.require if not each.cel)
     if policy.depends_on_tags:
         yield f"tag beside digest: {unknown} whether the tag stands for the digest, and believes it"
-    if changed != NOWHERE and policy.controllers is not Mode.IGNORE:
+    if changed != NEVER and policy.controllers is not Mode.IGNORE:
         yield f"what makes Pods, where images are changed in these: {unknown} which names they get"
     if policy.mutate.pin_digests:
         yield "mutate.pinDigests: nothing is changed"
     if policy.mutate.pull_through:
         yield "mutate.pullThrough: nothing is changed"
-
-
-def _concerns(exception: PolicyException, policy: Policy) -> bool:
-    return policy.title in exception.policies and any(map(policy.applies, exception.namespaces))
-
-
-def _on_exceptions(active: Sequence[PolicyException], *, static: bool) -> Iterator[str]:
     for each in active:
         if static:
             yield f"exception {each.name}: files on the API server's disk would not be exchanged when it ends"
@@ -152,7 +148,7 @@ def _source(policy: Policy) -> str:
 
 
 def name_of(policy: Policy) -> str:
-    """The name of what it is compiled to: one that people recognise, and that no other policy has."""
+    """The name of the compiled policy: people recognise it, and no other policy has it."""
     source = _source(policy)
     readable = re.sub(r"[^a-z0-9.-]", "-", policy.name.lower())[:_READABLE].strip("-.")
     return f"trow-{readable}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
@@ -168,7 +164,10 @@ def _policy(
     program = program_of(policy, exceptions)
     spec: dict[str, object] = {
         "failurePolicy": "Fail",
-        "matchConstraints": {"resourceRules": [*_rules(policy, changed)], **_selector(policy, excluded)},
+        "matchConstraints": {
+            "resourceRules": _rules_of(each for found in _by_mode(policy, changed).values() for each in found),
+            **_selector(policy, excluded),
+        },
         "matchConditions": [*_conditions(policy, changed)],
         "variables": [variable._asdict() for variable in program.variables],
         "validations": [
@@ -185,9 +184,9 @@ def _policy(
 
 
 def _bindings(policy: Policy, metadata: Mapping[str, object], changed: str) -> Iterator[Manifest]:
-    """One for each thing that comes of a denial; one without rules where it is the same for all objects."""
+    """One binding for each mode; a single one has no rules of its own, and applies to all objects."""
     resources = _by_mode(policy, changed)
-    if len(resources) == 1 and _judges_makers(policy, changed):
+    if len(resources) == 1 and _covers_controllers(policy, changed):
         yield _binding(metadata, "", policy.mode, ())
         return
     for mode, found in resources.items():
@@ -202,13 +201,13 @@ def _binding(metadata: Mapping[str, object], prefix: str, mode: Mode, rules: Seq
     return {"apiVersion": API_VERSION, "kind": BINDING, "metadata": named, "spec": spec}
 
 
-# What is judged
+# Which objects it applies to
 
 
 def _by_mode(policy: Policy, changed: str) -> Mapping[Mode, Sequence[tuple[str, str]]]:
-    """Groups and resources that are judged, by what comes of a denial: first that of Pods."""
+    """The groups and resources to which it applies, by mode; the mode for Pods is the first."""
     found: dict[Mode, list[tuple[str, str]]] = {policy.mode: [("", "pods"), ("", "pods/ephemeralcontainers")]}
-    for group, name in POD_SPECS if _judges_makers(policy, changed) else ():
+    for group, name in POD_SPECS if _covers_controllers(policy, changed) else ():
         kind = Kind(group, name)
         mode = policy.mode_of(kind.stage)
         if not kind.is_pod and mode is not Mode.IGNORE:
@@ -216,56 +215,44 @@ def _by_mode(policy: Policy, changed: str) -> Mapping[Mode, Sequence[tuple[str, 
     return found
 
 
-def _judges_makers(policy: Policy, changed: str) -> bool:
-    return policy.mode_of(Stage.MAKER) is not Mode.IGNORE and changed != EVERYWHERE
+def _covers_controllers(policy: Policy, changed: str) -> bool:
+    return policy.mode_of(Stage.CONTROLLER) is not Mode.IGNORE and changed != ALWAYS
 
 
-def _rules(policy: Policy, changed: str) -> Sequence[Manifest]:
-    return _rules_of(each for found in _by_mode(policy, changed).values() for each in found)
-
-
-def _rules_of(found: Iterable[tuple[str, str]]) -> Sequence[Manifest]:
+def _rules_of(found: Iterable[tuple[str, str]]) -> list[Manifest]:
     resources: dict[str, list[str]] = defaultdict(list)
     for group, resource in found:
         resources[group].append(resource)
-    return tuple(_rule(group, *names) for group, names in resources.items())
-
-
-def _rule(group: str, *resources: str) -> Manifest:
-    return {
-        "apiGroups": [group],
-        "apiVersions": ["v1"],
-        "operations": ["CREATE", "UPDATE"],
-        "resources": [*resources],
-    }
+    return [
+        {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": names}
+        for group, names in resources.items()
+    ]
 
 
 def _selector(policy: Policy, excluded: Collection[str]) -> Manifest:
-    """Namespaces by exact name and by labels: nothing needs to be evaluated."""
-    include, exclude = names_of(policy)
+    """Exact names and labels of namespaces; globs need an expression (`_conditions`)."""
+    include, exclude = namespace_globs(policy)
     exact = sorted({*excluded, *(name for name in exclude if "*" not in name)})
     requirements = [LabelRequirement(NAME_LABEL, Operator.NOT_IN, tuple(exact))] if exact else []
     if not any("*" in name for name in include):
         requirements.append(LabelRequirement(NAME_LABEL, Operator.IN, tuple(sorted(set(include)))))
     if policy.kind == CLUSTER:
         requirements += policy.namespaces.selector.requirements
-    expressions = [*map(_expression, requirements)]
+    expressions = [
+        {"key": each.key, "operator": each.operator.value, **({"values": [*each.values]} if each.values else {})}
+        for each in requirements
+    ]
     return {"namespaceSelector": {"matchExpressions": expressions}} if expressions else {}
 
 
-def _expression(requirement: LabelRequirement) -> Manifest:
-    values = {"values": [*requirement.values]} if requirement.values else {}
-    return {"key": requirement.key, "operator": requirement.operator.value, **values}
-
-
 def _conditions(policy: Policy, changed: str) -> Iterator[Manifest]:
-    """Namespaces by globs, and what makes Pods only where these have the names of its template."""
-    include, exclude = names_of(policy)
+    """Globs of namespaces, and where the names in a Pod template are those that the Pods will have."""
+    include, exclude = namespace_globs(policy)
     if ANY not in include and any("*" in name for name in include):
         yield {"name": "included", "expression": _among(include)}
     if globs := [name for name in exclude if "*" in name]:
         yield {"name": "not-excluded", "expression": f"!{_among(globs)}"}
-    if changed != NOWHERE and _judges_makers(policy, changed):
+    if changed != NEVER and _covers_controllers(policy, changed):
         yield {"name": "as-written", "expression": f"request.resource.resource == 'pods' || !({changed})"}
 
 

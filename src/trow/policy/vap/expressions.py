@@ -1,9 +1,8 @@
-"""Names of images and patterns over them as regular expressions, for where nothing else can be run: the API server.
+"""Image names and patterns over them as regular expressions, which the API server can evaluate.
 
-They stay within what RE2 and Python's `re` have in common, and mean the same in both. `NAMESPACE` in them stands for
-the namespace, which is a DNS label and so means nothing but itself; it is filled in where they are used. Names are
-compared in their one form (`images.ImageReference`, `str`), so that an expression has neither case nor default ports
-nor aliases to care for.
+The expressions use what RE2 and Python's `re` have in common, and mean the same in both. `NAMESPACE` in them is
+replaced where they are used; a namespace is a DNS label, so it has no special characters. Names are compared in their
+canonical form (`images.ImageReference`, `str`), so an expression need not care for case, default ports and aliases.
 """
 
 from __future__ import annotations
@@ -29,41 +28,41 @@ _TAG: Final = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 _DIGEST: Final = r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})"
 _OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
-# What `images.parse` reads is like `NAME`, but not like `IDENTIFIER`, and only like `NUMERIC` if it is an `IPV4`. An
-# IPv6 address is in `NAME` by its characters: whoever uses this has to parse it, and to count (`LONGEST` and below).
-# The first component is a host, or else it has neither dots nor capital letters; alone it is never a host.
+# `images.parse` reads what matches `NAME` and not `IDENTIFIER`, and `NUMERIC` only together with `IPV4`. `NAME` checks
+# only the characters of an IPv6 address, so the address has to be parsed too, and lengths have to be checked
+# (`LONGEST`). The first component is a host, or has neither dots nor capital letters; alone it is never a host.
 NAME: Final = (
     rf"(?:{_HOST}/{_COMPONENT}(?:/{_COMPONENT})*|{_COMPONENT}|{_FIRST}(?:/{_COMPONENT})+)(?::{_TAG})?(?:@{_DIGEST})?"
 )
 IDENTIFIER: Final = r"[a-f0-9]{64}|sha(?:256|384|512):[^/]*"
-# The last label of a host is a number: hosts are known by a dot, a port, or a capital letter.
+# The last label of the host is a number. A host has a dot, a port, or a capital letter.
 NUMERIC: Final = (
     r"(?:[^/]*\.(?:[0-9]+|0[xX][0-9A-Fa-f]*)(?::[0-9]+)?|(?:[0-9]+|0[xX][0-9A-Fa-f]*):[0-9]+"
     r"|0X[0-9A-Fa-f]*|0x[0-9a-f]*[A-F][0-9A-Fa-f]*)/.*"
 )
 IPV4: Final = rf"(?:{_OCTET}\.){{3}}{_OCTET}(?::[0-9]+)?/.*"
-# Names that say which registry they mean; `docker.io/` goes in front of the others.
+# Names with a host; the others get the prefix `docker.io/`.
 HOSTED: Final = r"(?:localhost|[^/@]*[.:A-Z][^/@]*)/.*"
-# Of names that say so: where Docker Hub adds `library/`, and the part that has `LONGEST_NAME` characters at most.
+# Of names with a host: those to which Docker Hub adds `library/`, and the part with at most `LONGEST_NAME` characters.
 OFFICIAL: Final = rf"(?i:{'|'.join(map(re.escape, sorted(HUB_NAMES)))})(?::443|:80)?/[^/]*"
 BEFORE_VERSION: Final = r"^[^/]+/[^:@]+"
 LONGEST_NAME: Final = 255
 LONGEST: Final = 1024
 
-# Beginnings of a name by which patterns over it are found, beside the empty one: the registry, and one and two
-# components more. The last is that before it where there is no more.
+# The prefixes of a name by which its patterns are indexed, beside the empty one: the registry, and one and two more
+# components. A name with one component has the last two in common.
 HEADS: Final = (r"^[^/]+", r"^[^/]+/[^/:@]+", r"^[^/]+/[^/:@]+(?:/[^/:@]+)?")
 _DEEPEST: Final = 2
 _ANY_VERSION: Final = r"[:@].*"
 
 
 class Expression(NamedTuple):
-    """What a pattern says of a name that begins with `head`, which is empty or one of `HEADS`.
+    """The regular expression of a pattern, in three parts.
 
     Attributes:
-        head: literally.
-        path: what comes next, as a regular expression.
-        version: the rest, beginning with a colon or an at sign, as a regular expression.
+        head: a literal prefix: empty, or one of `HEADS`.
+        path: the regular expression of the rest of the repository.
+        version: the regular expression of tag and digest, from the colon or at sign on.
     """
 
     head: str
@@ -72,7 +71,7 @@ class Expression(NamedTuple):
 
 
 def expression_of(pattern: ImagePattern, *, ignore_tag: bool) -> Expression:
-    """The expression that matches what `ImagePattern.covers` does."""
+    """The expression that matches the names which `ImagePattern.covers`."""
     version = _version(pattern, ignore_tag=ignore_tag)
     parts = pattern.repository.split("/")
     if "*" in pattern.registry:
@@ -83,13 +82,13 @@ def expression_of(pattern: ImagePattern, *, ignore_tag: bool) -> Expression:
     return Expression("/".join((pattern.registry, *parts[:deep])), path, version)
 
 
-def whole(expressions: Iterable[Expression]) -> str:
-    """One expression over whole names that matches what any of these does."""
+def full_regex(expressions: Iterable[Expression]) -> str:
+    """One regular expression over full names that matches what any of these expressions matches."""
     return any_of(each._replace(head="", path=re.escape(each.head) + each.path) for each in expressions)
 
 
 def any_of(expressions: Iterable[Expression]) -> str:
-    """One expression over the rest of names, after the same head; each version is written once."""
+    """One regular expression over names without their head; expressions with the same version share it."""
     paths: dict[str, dict[str, None]] = {}
     for each in expressions:
         paths.setdefault(each.version, {})[each.path] = None
@@ -97,12 +96,12 @@ def any_of(expressions: Iterable[Expression]) -> str:
 
 
 def glob(text: str, star: str = ".*") -> str:
-    """A glob in which ``*`` stands for anything, also for nothing."""
+    """A glob as a regular expression; ``*`` matches any text, also none."""
     return star.join(map(re.escape, text.split("*")))
 
 
 def anchored(expression: str) -> str:
-    """To be found in a text only if it is like all of it; RE2's ``$`` is the end, and never in front of a newline."""
+    """The expression, which matches only a whole text. In RE2 ``$`` does not match before a trailing newline."""
     return f"^(?:{expression})$"
 
 
@@ -112,7 +111,7 @@ def _either(alternatives: Iterable[str]) -> str:
 
 
 def _registry(text: str) -> str:
-    """`patterns.covers_registry`: a star is within a label, and never in IPv6; as the port it is any or none."""
+    """As `patterns.covers_registry`: a star matches within a label, never an IPv6 address; as the port any or none."""
     if text == ANY:
         return r"[^/]+"
     host, port = split_port(text)
@@ -121,7 +120,7 @@ def _registry(text: str) -> str:
 
 
 def _path(parts: list[str]) -> str:
-    """`RepositoryGlob`: two stars are any number of components, at the end at least one."""
+    """As `RepositoryGlob`: two stars match any number of components, at the end at least one."""
     *before, last = parts
     end = r"[^:@]+" if last == "**" else _component(last)
     return "".join(r"(?:[^/:@]+/)*" if part == "**" else _component(part) + "/" for part in before) + end
@@ -132,7 +131,7 @@ def _component(part: str) -> str:
 
 
 def _version(pattern: ImagePattern, *, ignore_tag: bool) -> str:
-    """Beside a digest a tag proves nothing: it permits nothing, and forbids all the same."""
+    """Beside a digest a tag is not verified: with ``ignore_tag`` it does not match."""
     if pattern.digest is not None:
         return rf"(?::[^@]*)?@{pattern.digest}"
     if not pattern.by_tag:

@@ -1,9 +1,10 @@
-"""Which rules match an image, as expressions of the API server.
+"""Which rules match an image, as CEL expressions.
 
-An expression may cost so much: one million for each, ten million for all of a policy (KEP-3488). Matching costs the
-length of the text times that of the regular expression. So patterns are found in maps by the beginning of a name, as
-`rules.Index` does it, and only those are matched. Where many have the same beginning, there is an expression for as
-many as it can afford; it is compiled in advance, while those in maps are compiled whenever they are used.
+The API server limits the cost of CEL: one million for an expression, ten million for a policy (KEP-3488). To match a
+regular expression costs the length of the text times that of the expression. So patterns are looked up in maps by the
+prefix of a name, as in `rules.RuleIndex`, and only those are matched. Where many patterns have the same prefix, they
+are joined to few large regular expressions. These are constants, so they are compiled once; those in maps are compiled
+at each use.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from trow.policy.rules import ImageRule, Policy
     from trow.policy.vap.expressions import Expression
 
-    # By beginning and rule.
+    # By prefix and rule.
     Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[Expression]]]
 
-# Characters of regular expressions with the same beginning, up to which they are looked up in maps.
+# Characters of the regular expressions with the same prefix; up to this many are looked up in maps.
 _FEW: Final = 1000
-# Of one that is compiled in advance: with it 50 images of 80 characters cost half a million.
+# Characters of one regular expression: 50 images of 80 characters cost half a million with it.
 _LONGEST_REGEX: Final = 4000
 # cel-go reads expressions of 100 000 characters.
 _LONGEST_MAP: Final = 60_000
@@ -37,12 +38,12 @@ Item = TypeVar("Item")
 
 
 class Matching(NamedTuple):
-    """The patterns of all rules of one effect.
+    """The patterns of all rules of one effect, as CEL.
 
     Attributes:
-        variables: what the expressions use, beside the list of images that they are asked about.
-        condition: whether an image ``u`` is covered, as an expression.
-        rules: the names of those that cover it, as an expression of a text; only of what denies.
+        variables: the variables that the expressions use.
+        condition: an expression: whether a rule matches an image ``u``.
+        rules: an expression: the names of the rules that match it, joined; only for rules that deny.
     """
 
     variables: tuple[Variable, ...]
@@ -51,30 +52,30 @@ class Matching(NamedTuple):
 
 
 def matching(policy: Policy, effect: Effect, images: Variable, name: str = "") -> Matching:
-    """Expressions of what `Policy.decide` looks up.
+    """The expressions that match the rules of one effect, as `Policy.evaluate` does.
 
     Args:
         policy: any.
         effect: of the rules.
-        images: their first part says what uses them, their third is the name.
-        name: what the names of variables begin with.
+        images: a list of images; the first part of each says what uses it, the third is the name.
+        name: the prefix of the variables' names.
     """
     name = name or effect.value.lower()
     by_use: dict[tuple[UsedBy, ...], list[ImageRule]] = defaultdict(list)
     for rule in policy.rules:
         if rule.effect is effect:
             by_use[tuple(each for each in UsedBy if each in rule.used_by)].append(rule)
-    parts = [_part(name, effect, used_by, rules, images) for used_by, rules in by_use.items()]
+    parts = [_matching_of_use(name, effect, used_by, rules, images) for used_by, rules in by_use.items()]
     conditions = [part.condition for part in parts]
     rules = f"{sequence(part.rules for part in parts)}.filter(n, n != '').join(', ')"
     variables = tuple(variable for part in parts for variable in part.variables)
     return Matching(variables, " || ".join(conditions) or "false", parts[0].rules if len(parts) == 1 else rules)
 
 
-def _part(
+def _matching_of_use(
     name: str, effect: Effect, used_by: Sequence[UsedBy], rules: Sequence[ImageRule], images: Variable
 ) -> Matching:
-    """The rules that are about the same uses."""
+    """The rules with the same `used_by`."""
     found = _matching("_".join((name, *(each.value for each in used_by))), effect, rules, images)
     if not used_by:
         return found
@@ -83,29 +84,30 @@ def _part(
 
 
 def _matching(name: str, effect: Effect, rules: Sequence[ImageRule], images: Variable) -> Matching:
-    groups = _grouped(rules, effect)
-    many = {head: rules for head, rules in groups.items() if _length(rules) > _FEW}
+    groups: dict[str, dict[str, list[Expression]]] = defaultdict(lambda: defaultdict(list))
+    for rule in rules:
+        for pattern in rule.patterns:
+            # The API server cannot verify a tag beside a digest, so it is believed here; the webhook verifies it.
+            expression = expression_of(pattern, ignore_tag=False)
+            # The name of a rule is needed only where it denies.
+            groups[expression.head][rule.name if effect is Effect.DENY else ""].append(expression)
+    many = {
+        head: by_rule
+        for head, by_rule in groups.items()
+        if sum(_size(each) for found in by_rule.values() for each in found) > _FEW
+    }
     maps = tuple(_maps(name, {head: rules for head, rules in groups.items() if head not in many}))
     lists = tuple(_lists(f"{name}_many", many, images))
     names = tuple(_maps(f"{name}_rules", many)) if effect is Effect.DENY else ()
     looked_up = f"{sequence(maps)}.exists(m, {_HEADS}.exists(h, h in m && m[h].exists(r, {_MATCHES})))"
     conditions = ([looked_up] if maps else []) + [f"u in {each}" for each in lists]
-    return Matching((*maps, *lists, *names), " || ".join(conditions) or "false", _rules((*maps, *names)))
-
-
-def _grouped(rules: Sequence[ImageRule], effect: Effect) -> Groups:
-    """Which rule it is matters only where one denies."""
-    found: dict[str, dict[str, list[Expression]]] = defaultdict(lambda: defaultdict(list))
-    for rule in rules:
-        for pattern in rule.patterns:
-            # Beside a digest, a tag is believed here: whether it stands for that only the webhook can tell.
-            expression = expression_of(pattern, ignore_tag=False)
-            found[expression.head][rule.name if effect is Effect.DENY else ""].append(expression)
-    return found
+    in_map = f"{_HEADS}.filter(h, h in m).map(h, m[h].filter(r, {_MATCHES}).map(r, r[0]).join(', '))"
+    matched = f"{sequence((*maps, *names))}.map(m, {in_map}.filter(n, n != '').join(', ')).filter(n, n != '')"
+    return Matching((*maps, *lists, *names), " || ".join(conditions) or "false", f"{matched}.join(', ')")
 
 
 def _maps(name: str, groups: Groups) -> Iterator[Variable]:
-    """By beginning, rules with their regular expressions for the rest of the name."""
+    """Maps from prefixes to rules, each with its regular expression for the rest of the name."""
     entries = [
         (head, sequence((text(rule), regex(anchored(expression)))))
         for head, rules in groups.items()
@@ -121,7 +123,7 @@ def _maps(name: str, groups: Groups) -> Iterator[Variable]:
 
 
 def _lists(name: str, groups: Groups, images: Variable) -> Iterator[Variable]:
-    """The images that are covered by some of the patterns with the same beginning."""
+    """The images that are covered by the patterns with the same prefix."""
     expressions = (
         (head, expression)
         for head, rules in groups.items()
@@ -136,16 +138,12 @@ def _regexes(found: Sequence[Expression]) -> Iterator[str]:
     return map(any_of, _chunks(found, _size, _LONGEST_REGEX))
 
 
-def _length(rules: Mapping[str, Sequence[Expression]]) -> int:
-    return sum(_size(each) for found in rules.values() for each in found)
-
-
 def _size(expression: Expression) -> int:
     return len(expression.path) + len(expression.version)
 
 
 def _chunks(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
-    """In order, as many together as are not larger than so much; one alone may be."""
+    """The items in order, in chunks of at most this size; a single item may be larger."""
     chunk: list[Item] = []
     taken = 0
     for item in items:
@@ -156,9 +154,3 @@ def _chunks(items: Iterable[Item], size: Callable[[Item], int], most: int) -> It
         taken += size(item)
     if chunk:
         yield chunk
-
-
-def _rules(maps: Sequence[Variable]) -> str:
-    named = f"m[h].filter(r, {_MATCHES}).map(r, r[0]).join(', ')"
-    of_map = f"{_HEADS}.filter(h, h in m).map(h, {named}).filter(n, n != '').join(', ')"
-    return f"{sequence(maps)}.map(m, {of_map}).filter(n, n != '').join(', ')"

@@ -1,7 +1,7 @@
-"""The verdict of `decide.judge` in the API server's own language, as far as rules alone decide.
+"""The verdict of `verdict.judge` in CEL, as far as it depends on rules alone.
 
-Images pass through named expressions as lists of texts: who uses the image, its pull policy, and its name, first as it
-was written, then in the form that is compared (`images.ImageReference`).
+In the expressions an image is a list of three strings: what uses it, its pull policy, and its name, first as it was
+written, then in its canonical form (`images.ImageReference`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trow.policy.images import DOCKER_HUB, HUB_NAMES
 from trow.policy.patterns import ANY
 from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
 from trow.policy.rules import Effect
-from trow.policy.vap.cel import Variable, here, matches, regex, text, texts
+from trow.policy.vap.cel import Variable, in_namespace, matches, regex, text, texts
 from trow.policy.vap.expressions import (
     BEFORE_VERSION,
     HOSTED,
@@ -28,8 +28,8 @@ from trow.policy.vap.expressions import (
     NUMERIC,
     OFFICIAL,
     expression_of,
+    full_regex,
     glob,
-    whole,
 )
 from trow.policy.vap.matching import matching
 from trow.policy.verdict import DEFAULT, INVALID, allowed_images
@@ -43,21 +43,21 @@ if TYPE_CHECKING:
     from trow.policy.verdict import PolicyException
 
 _LIBRARY: Final = images.official(DOCKER_HUB, "")
-# A message of more than 5 KiB is replaced by one that names nothing; a character has four bytes at most.
+# The API server replaces a message of more than 5 KiB by `message`; a character has four bytes at most.
 _LONGEST_MESSAGE: Final = 1200
 _LONGEST_SHOWN: Final = 200
 _OTHER: Final = "use an image that this rule does not match"
-# Of an image: what uses it without its name, its pull policy, and its own name as it was written.
+# Of an image: the kind of its user without the user's name, its pull policy, and its name as it was written.
 _AS_STORED: Final = "[u[0].substring(0, u[0].lastIndexOf(' ')), u[1], u[2]]"
 
 
 class CelValidation(NamedTuple):
-    """What has to be true.
+    """An entry of `spec.validations`.
 
     Attributes:
-        expression: true if nothing is the matter.
-        message: what is, as an expression of a text; evaluated in any case.
-        otherwise: the same in a text that is always short enough.
+        expression: true if the object is valid.
+        message: the `messageExpression`; the API server evaluates it in any case.
+        otherwise: the `message`, which is always short enough.
     """
 
     expression: str
@@ -73,21 +73,24 @@ class Program(NamedTuple):
 
 
 def program_of(policy: Policy, exceptions: Sequence[PolicyException]) -> Program:
-    """The policy in expressions.
+    """The policy in CEL.
 
     Args:
-        policy: any; what it asks of an image's content is left out.
-        exceptions: those that are to count, until this is written again.
+        policy: any; requirements without `cel` are left out.
+        exceptions: the active ones.
     """
-    exempt, standing = tuple(_exempt(exceptions)), tuple(_standing(policy.exceptions))
+    exempt = tuple(_exempt(exceptions))
+    standing = tuple(
+        Variable(f"standing{number}", _exempt_by(each, each.patterns)) for number, each in enumerate(policy.exceptions)
+    )
     judged = Variable("judged", f"variables.images.filter(u, {_none_of((*exempt, *standing))})")
     denying = matching(policy, Effect.DENY, judged)
     allowing = matching(policy, Effect.ALLOW, judged) if policy.default is Effect.DENY else None
     rules = (*denying.variables, *(allowing.variables if allowing else ()))
     digest_denials = tuple(_digest_denials(policy, exempt, standing))
     checks = (*_checks(policy, judged, denying, allowing), *(check for _, check in digest_denials))
-    recalled = (variable for variables, _ in digest_denials for variable in variables)
-    variables = (*_reading(), *exempt, *standing, judged, *rules, *recalled, *_findings(checks))
+    digests = (variable for variables, _ in digest_denials for variable in variables)
+    variables = (*_image_variables(), *exempt, *standing, judged, *rules, *digests, *_failures(checks))
     return Program(variables, tuple(_validations(policy, checks)))
 
 
@@ -95,11 +98,11 @@ def _none_of(variables: Sequence[Variable]) -> str:
     return " && ".join(f"!(u in {each})" for each in variables) or "true"
 
 
-# Which images there are
+# The images of the object
 
 
-def _reading() -> Iterator[Variable]:
-    """An update is asked about what the stored object does not have yet."""
+def _image_variables() -> Iterator[Variable]:
+    """The images of the object; of an update only those that the stored object does not have."""
     yield Variable("spec", _spec("object"))
     yield Variable("before", f"request.operation == 'UPDATE' ? ({_spec('oldObject')}) : dyn({{}})")
     yield Variable("named", _uses("variables.spec"))
@@ -111,7 +114,7 @@ def _reading() -> Iterator[Variable]:
 
 
 def _spec(item: str) -> str:
-    """Where the specification of Pods is, by kind."""
+    """The PodSpec of an object, by its kind."""
     kinds = defaultdict(list)
     for (_, kind), path in POD_SPECS.items():
         kinds[".".join((f"dyn({item})", *path))].append(kind)
@@ -135,26 +138,26 @@ def _uses(spec: str) -> str:
 
 
 def _readable(name: str) -> str:
-    """What `images.parse` reads."""
+    """Whether `images.parse` can read the name."""
     return (
         f"{name}.size() <= {LONGEST} && {matches(name, NAME)} && !{matches(name, IDENTIFIER)}"
         f" && (!{matches(name, NUMERIC)} || {matches(name, IPV4)})"
         f" && (!{name}.startsWith('[') || isIP({name}.substring(1, {name}.indexOf(']'))))"
-        f" && [{_hosted(name)}].all(n, n.find({regex(BEFORE_VERSION)}).size()"
+        f" && [{_with_host(name)}].all(n, n.find({regex(BEFORE_VERSION)}).size()"
         f" + ({matches('n', OFFICIAL)} ? {len(_LIBRARY)} : 0) <= {LONGEST_NAME})"
     )
 
 
-def _hosted(name: str) -> str:
+def _with_host(name: str) -> str:
     return f"({matches(name, HOSTED)} ? {name} : '{DOCKER_HUB}/' + {name})"
 
 
 def _canonical() -> str:
-    """The steps to the form that is compared. A colon in front of a slash is that of a port."""
+    """The steps to the canonical form. A colon in front of a slash is that of a port."""
     address = "'[' + string(ip(u[2].substring(1, u[2].indexOf(']')))) + u[2].substring(u[2].indexOf(']'))"
     tag = "(u[3].matches('[:@]') ? '' : ':latest')"
     steps = (
-        f"{_hosted('u[2]')}.replace(':443/', '/', 1).replace(':80/', '/', 1)",
+        f"{_with_host('u[2]')}.replace(':443/', '/', 1).replace(':80/', '/', 1)",
         "u[2].substring(0, u[2].indexOf('/')).lowerAscii(), u[2].substring(u[2].indexOf('/') + 1)",
         f"u[2] in {texts(sorted(HUB_NAMES))} ? '{DOCKER_HUB}' : u[2].startsWith('[') ? {address} : u[2], u[3]",
         f"u[2] + '/' + (u[2] == '{DOCKER_HUB}' && !u[3].contains('/') ? '{_LIBRARY}' : '') + u[3] + {tag}",
@@ -163,12 +166,12 @@ def _canonical() -> str:
 
 
 def _exempt(exceptions: Sequence[PolicyException]) -> Iterator[Variable]:
-    """Images that an exception lets through; they are judged no further.
+    """The images that an exception exempts; they are not evaluated.
 
-    Expressions have no clock, but what is created bears the time of that (the API server writes it before it asks).
+    CEL has no clock, but a new object has a creation time, which the API server sets before admission.
     """
     for number, exception in enumerate(exceptions):
-        covered = whole(expression_of(pattern, ignore_tag=False) for pattern in exception.patterns)
+        covered = full_regex(expression_of(pattern, ignore_tag=False) for pattern in exception.patterns)
         found = f"variables.images.filter(u, {matches('u[2]', covered)})"
         here = f"request.namespace in {texts(sorted(exception.namespaces))}"
         created = f"timestamp(dyn(object).metadata.creationTimestamp) < timestamp('{rfc3339(exception.ends)}')"
@@ -176,14 +179,9 @@ def _exempt(exceptions: Sequence[PolicyException]) -> Iterator[Variable]:
         yield Variable(f"exempt{number}", f"{here} && {in_time} ? {found} : []")
 
 
-def _standing(exceptions: Sequence[StandingException]) -> Iterator[Variable]:
-    """Images that the policy itself exempts."""
-    for number, exception in enumerate(exceptions):
-        yield Variable(f"standing{number}", _covered(exception, exception.patterns))
-
-
-def _covered(exception: StandingException, patterns: Iterable[ImagePattern]) -> str:
-    covered = whole(expression_of(pattern, ignore_tag=False) for pattern in patterns)
+def _exempt_by(exception: StandingException, patterns: Iterable[ImagePattern]) -> str:
+    """The images that an exception in the policy exempts by these of its patterns."""
+    covered = full_regex(expression_of(pattern, ignore_tag=False) for pattern in patterns)
     found = f"variables.images.filter(u, {matches('u[2]', covered)})"
     here = matches("request.namespace", "|".join(map(glob, exception.namespaces)))
     return found if ANY in exception.namespaces else f"{here} ? {found} : []"
@@ -192,35 +190,34 @@ def _covered(exception: StandingException, patterns: Iterable[ImagePattern]) -> 
 def _digest_denials(
     policy: Policy, exempt: Sequence[Variable], standing: Sequence[Variable]
 ) -> Iterator[tuple[Sequence[Variable], _Check]]:
-    """What is denied by digest, of the images that the policy exempts without naming that."""
+    """The denials by digest of images that an exception in the policy exempts without naming the digest."""
     if not standing or not policy.digest_denials.rules:
         return
     by_digest = [(each, [of for of in each.patterns if of.digest]) for each in policy.exceptions]
-    told = [
-        Variable(f"told{number}", _covered(each, patterns))
+    named = [
+        Variable(f"exempt_digest{number}", _exempt_by(each, patterns))
         for number, (each, patterns) in enumerate(by_digest)
         if patterns
     ]
     some = " || ".join(f"u in {each}" for each in standing)
-    left = Variable("left", f"variables.images.filter(u, ({some}) && {_none_of((*exempt, *told))})")
-    denying = matching(policy.digest_denials, Effect.DENY, left, "recalled")
-    check = _Check("recalled", left, f"({denying.condition})", denying.rules, "is denied", _OTHER)
-    yield (*told, left, *denying.variables), check
+    others = Variable("exempt_by_name", f"variables.images.filter(u, ({some}) && {_none_of((*exempt, *named))})")
+    denying = matching(policy.digest_denials, Effect.DENY, others, "denied_digest")
+    check = _Check("denied_digest", others, f"({denying.condition})", denying.rules, "is denied", _OTHER)
+    yield (*named, others, *denying.variables), check
 
 
-# What is said of them
+# The checks
 
 
 class _Check(NamedTuple):
-    """What is asked of each image.
+    """A check of each image.
 
     Attributes:
-        name: of the variable with the images that do not pass.
-        images: those that are asked about.
-        condition: whether an image ``u`` does not pass, as an expression.
-        rule: what names the rule or requirement, as an expression of a text.
-        reason: in words, after the image's name.
-        remedy: in words.
+        name: of the variable with the images that fail.
+        images: the images that are checked.
+        condition: an expression: whether an image ``u`` fails.
+        rule: an expression: the name of the rule or requirement.
+        reason, remedy: as in `requirements.Violation`.
     """
 
     name: str
@@ -245,8 +242,8 @@ def _checks(policy: Policy, judged: Variable, denying: Matching, allowing: Match
             yield _Check(variable, judged, f"({each.cel})", text(each.name), each.reason, each.remedy)
 
 
-def _findings(checks: Sequence[_Check]) -> Iterator[Variable]:
-    """Only the first thing that is the matter with an image is told."""
+def _failures(checks: Sequence[_Check]) -> Iterator[Variable]:
+    """The images that fail each check; an image is reported only for the first check that it fails."""
     before: list[Variable] = []
     for check in checks:
         before.append(Variable(check.name, f"{check.images}.filter(u, {_none_of(before)} && {check.condition})"))
@@ -267,15 +264,15 @@ def _validations(policy: Policy, checks: Sequence[_Check]) -> Iterator[CelValida
 def _validation(policy: Policy, check: _Check) -> CelValidation:
     found = f"variables.{check.name}"
     before, after = f" {check.reason} ({policy.title}, ", f"); {check.remedy}"
-    # As `ImageReference` is shown: without a dot or a port, a host would be read as part of the repository.
+    # As `ImageReference.__str__`: a host without a dot or a port would be read as a part of the repository.
     name = f"({matches('u[2]', HOSTED)} ? u[2] : u[2].replace('/', ':443/', 1))"
-    told = here(text(after)) if NAMESPACE in after else text(after)
-    message = _message(found, f"u[0] + ': ' + {name} + {text(before)} + {check.rule} + {told}")
+    end = in_namespace(text(after)) if NAMESPACE in after else text(after)
+    message = _message(found, f"u[0] + ': ' + {name} + {text(before)} + {check.rule} + {end}")
     return CelValidation(f"{found}.size() == 0", message, f"an image {check.reason} ({policy.title}); {check.remedy}")
 
 
 def _message(found: str, of_one: str) -> str:
-    """What is said of the first image, and how many more there are."""
+    """An expression: the message about the first image, and the number of further ones."""
     cut = f"m.size() > {_LONGEST_MESSAGE} ? m.substring(0, {_LONGEST_MESSAGE}) + '...' : m"
     more = f"({found}.size() > 1 ? '; and ' + string({found}.size() - 1) + ' more' : '')"
     return f"{found}.size() == 0 ? '' : [{found}[0]].map(u, {of_one}).map(m, {cut})[0] + {more}"
