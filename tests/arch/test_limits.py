@@ -135,9 +135,9 @@ FIXED: Final = {
     "tags of a digest that are tried at a pull": (known.MOST_TAGS,),
     "policies of a namespace that are compiled": (compiled.MOST_OF_A_NAMESPACE,),
     "what may be pulled by digest after what named it": (
-        pulls._MOST_FOLLOWING,
+        pulls._MOST_PULLS,
         pulls._MOST_CHILDREN,
-        pulls._FOLLOWS_SECONDS / 60,
+        pulls._PULL_SECONDS / 60,
     ),
     "a page of a list of the API server": (objects._PAGE_BYTES >> 20, objects._FIRST_PAGE),
     "series of decisions in the metrics": (metrics.MOST_DECISION_SERIES,),

@@ -201,4 +201,4 @@ def test_modes_are_combined_as_the_page_says() -> None:
 @pytest.mark.slow
 def test_every_event_is_documented() -> None:
     (told,) = (row[1] for row in table("What is reported") if row[0] == "Events")
-    assert {notices.DENIED, notices.WARNED, notices.EXCEPTED} <= set(codes(told))
+    assert {notices.DENIED, notices.WARNED, notices.EXEMPT} <= set(codes(told))

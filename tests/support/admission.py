@@ -158,9 +158,9 @@ class Answer:
         return warnings
 
     @property
-    def notes(self) -> dict[str, str]:
-        notes: dict[str, str] = self.response.get("auditAnnotations", {})
-        return notes
+    def annotations(self) -> dict[str, str]:
+        annotations: dict[str, str] = self.response.get("auditAnnotations", {})
+        return annotations
 
     @property
     def patch(self) -> list[Json]:

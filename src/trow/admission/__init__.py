@@ -1,1 +1,1 @@
-"""Kubernetes asks whether something may run; the policies answer."""
+"""Admission: reviews of the API server, and image policies at pull time."""

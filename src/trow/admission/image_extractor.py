@@ -1,4 +1,4 @@
-"""What a review is about: the images that it would newly make run."""
+"""The images that a review would start."""
 
 from __future__ import annotations
 
@@ -15,44 +15,47 @@ if TYPE_CHECKING:
 
     from trow.admission.review import Review
     from trow.policy.paths import Path
-    from trow.policy.pods import Json, Kind, UsedBy
+    from trow.policy.pods import Json, Kind
 
 
 class ImageExtractor:
-    """Finds images in objects: of kinds that are built in, that are well known, and that somebody has told of.
+    """Finds images in objects of built-in, well-known and configured kinds.
 
     Args:
-        extra: further kinds, and where in them images are.
+        extra: the configured kinds, and the paths at which their objects name images.
     """
 
     def __init__(self, extra: Mapping[Kind, Sequence[Path]]) -> None:
         self._extra = {kind: Shape(paths) for kind, paths in extra.items()}
 
     async def requested(self, review: Review) -> ImageRequest | None:
-        """See `of`; beside the event loop where the objects are large."""
+        """As `of`, in a thread if the objects are large."""
         return await asyncio.to_thread(self.of, review) if review.large else self.of(review)
 
     def of(self, review: Review) -> ImageRequest | None:
-        """What is to be decided; None if nothing new would run.
+        """The images to evaluate; None if the review would start no new image.
 
-        An object that goes away, or is connected to, runs nothing new; an update only what the stored object does not
-        have yet, so that a stricter policy stops no controller from updating what runs already.
+        DELETE and CONNECT start nothing. UPDATE starts only the images that the stored object does not have, so a new
+        policy does not stop controllers from updating objects that exist.
 
         Raises:
-            UnreadableObject: a field is not what the Kubernetes API says it is.
+            UnreadableObject: a field does not have the type that the Kubernetes API gives it.
         """
         if not review.stores:
             return None
         uses = self.uses(review.kind, review.item or {})
         if review.operation == "UPDATE" and review.old_item is not None:
-            known = self._known(review.kind, review.old_item)
-            uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in known)
-        # What is only filled in later is judged in the Pods.
+            try:
+                stored = {(use.text, use.pull_policy, use.used_by) for use in self.uses(review.kind, review.old_item)}
+            except UnreadableObject:
+                stored = set()
+            uses = tuple(use for use in uses if (use.text, use.pull_policy, use.used_by) not in stored)
+        # Names with parameters are evaluated in the Pods, where they are complete.
         uses = tuple(use for use in uses if not has_parameters(review.kind, use.text))
         return ImageRequest(review.namespace, uses, review.kind.stage) if uses else None
 
     def knows(self, kind: Kind) -> bool:
-        """Whether it is known where objects of this kind name images."""
+        """Whether it knows where objects of this kind name images."""
         return kind.known or kind in WELL_KNOWN or kind in self._extra
 
     def uses(self, kind: Kind, item: Json) -> tuple[ImageUse, ...]:
@@ -63,13 +66,7 @@ class ImageExtractor:
         uses += extra.images_in(item, strict=True) if extra else ()
         return tuple({use.field: use for use in uses}.values())
 
-    def _known(self, kind: Kind, item: Json) -> frozenset[tuple[str, str, UsedBy | None]]:
-        try:
-            return frozenset((use.text, use.pull_policy, use.used_by) for use in self.uses(kind, item))
-        except UnreadableObject:
-            return frozenset()
 
-
-def whole(review: Review) -> ImageRequest:
-    """The object as one thing to be decided, where its images cannot be told."""
+def whole_object(review: Review) -> ImageRequest:
+    """A request about the object as a whole, whose images cannot be found."""
     return ImageRequest(review.namespace, (ImageUse("", review.title, ""),), review.kind.stage)

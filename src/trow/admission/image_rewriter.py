@@ -1,4 +1,4 @@
-"""The names that Pods get for their images, where policies change these."""
+"""The names that the images of Pods get, where policies change them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class ImageRewriter:
-    """Tells what is written into Pods in place of the names of images.
+    """Rewrites the names of images: pull-through names, and digests.
 
     Args:
-        pull_through: prefixes of names by registry, under which this registry fetches from others.
+        lookup: finds the digests of tags.
+        pull_through: prefixes of names, by upstream registry.
     """
 
     def __init__(self, lookup: BoundedLookup, pull_through: Mapping[str, str]) -> None:
@@ -29,34 +30,30 @@ class ImageRewriter:
         self._prefixes = prefixes_of(pull_through)
 
     def renamed(self, texts: Iterable[str]) -> list[str]:
-        """The names by which images of other registries are pulled through this one."""
+        """The names, with the pull-through names of those images that this registry pulls through."""
         return [renamed(text, self._prefixes) for text in texts]
 
     async def digests(self, texts: Iterable[str]) -> dict[ImageReference, Digest]:
-        """What the names without a digest stand for, of the images that are here."""
+        """The digests of the names without a digest, as far as the images are in this registry."""
         images = frozenset(image for image in map(reference_of, texts) if image is not None and image.digest is None)
         facts = await self._lookup.facts(dict.fromkeys(images, (Need.DIGEST,))) if images else {}
         return {image: found.digest for image, found in facts.items() if found and found.digest}
 
     async def rewritten(self, rules: Rules, request: ImageRequest) -> ImageRequest:
-        """The same with the names that Pods would get for these images if they were made now.
+        """The request, with the names that the images of its Pods would get now.
 
-        What makes Pods is not changed itself, so it is only in these that its images can be judged as theirs will be.
+        Objects with a Pod template are not changed, but they are evaluated by the names that their Pods would get.
         """
-        wanted = rules.mutations(request.namespace)
+        mutations = rules.mutations(request.namespace)
         texts = [use.text for use in request.uses]
-        if wanted.pull_through:
+        if mutations.pull_through:
             texts = self.renamed(texts)
-        if wanted.pin_digests:
+        if mutations.pin_digests:
             texts = with_digests(texts, await self.digests(texts))
         return replace(request, uses=tuple(replace(u, text=text) for u, text in zip(request.uses, texts, strict=True)))
 
 
 def with_digests(texts: Sequence[str], digests: Mapping[ImageReference, Digest]) -> list[str]:
-    """The names, with the digests of those images that have one among them."""
-    return [_with_digest(text, digests) for text in texts]
-
-
-def _with_digest(text: str, digests: Mapping[ImageReference, Digest]) -> str:
-    image = reference_of(text)
-    return pinned(text, image, digests[image]) if image is not None and image in digests else text
+    """The names, pinned to the digests of their images where these are known."""
+    pairs = ((text, reference_of(text)) for text in texts)
+    return [pinned(text, image, digests[image]) if image and image in digests else text for text, image in pairs]

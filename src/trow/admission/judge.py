@@ -1,4 +1,4 @@
-"""Verdicts, with everything looked up that they take."""
+"""Verdicts, with the facts that they need."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class BoundedLookup:
-    """Looks up what policies need to know of images, within a time.
+    """Looks up facts about images, within a deadline.
 
     Args:
-        images: asked only about what no rule decides alone.
-        deadline: seconds, for all images of a review together.
+        images: the lookup of one image.
+        deadline: seconds for all images of a review together.
     """
 
     def __init__(self, images: ImageLookup, deadline: float) -> None:
@@ -36,13 +36,13 @@ class BoundedLookup:
     async def facts(
         self, wanted: Mapping[ImageReference, Collection[Need]]
     ) -> Mapping[ImageReference, ImageFacts | None]:
-        """What could be found out in time; None of what could not."""
+        """The facts; None for an image that could not be looked up in time."""
         found: dict[ImageReference, ImageFacts | None] = dict.fromkeys(wanted)
         try:
             async with asyncio.timeout(self._deadline):
                 for image, needs in wanted.items():
                     found[image] = await self._images.facts(image, needs)
-                    # The database answers at once: only here can time run out, and others get their turn.
+                    # The database answers without waiting: only here can the deadline pass, and other tasks run.
                     await asyncio.sleep(0)
         except (TimeoutError, OciError) as error:
             log.warning("images could not be looked up for a review: %s", str(error) or "no answer in time")
@@ -50,9 +50,10 @@ class BoundedLookup:
 
 
 class Judge:
-    """Gives verdicts: on what is to be stored, pulled, or runs already.
+    """Evaluates image policies: for objects to be stored, for pulls, and for what runs already.
 
     Args:
+        lookup: finds the facts.
         clock: seconds of Unix time.
     """
 
@@ -61,7 +62,7 @@ class Judge:
         self._clock = clock
 
     async def judge(self, rules: Rules, request: ImageRequest) -> Verdict:
-        """What the policies say of images. What could not be found out counts against them."""
-        wanted = needed_facts(rules, request)
-        facts = await self._lookup.facts(wanted) if wanted else {}
+        """The verdict on images. A fact that is missing never allows an image."""
+        needed = needed_facts(rules, request)
+        facts = await self._lookup.facts(needed) if needed else {}
         return judge(rules, request, facts, self._clock())

@@ -1,7 +1,8 @@
-"""What is changed in a Pod before it is stored: only where a policy asks for it, and only in Pods.
+"""The changes to a Pod before it is stored: only where a policy asks for them, and only to Pods.
 
-Whoever owns a Deployment (Argo CD, Flux) would change it back forever; nobody owns a Pod but its controller, which
-does not compare. Each change is preceded by a test, so that a Pod that somebody else changed meanwhile is left alone.
+A tool that owns a Deployment (Argo CD, Flux) would undo a change of it again and again; the controller of a Pod does
+not compare. Each `replace` operation comes after a `test`, so a Pod that another webhook has changed meanwhile stays as
+it is.
 """
 
 from __future__ import annotations
@@ -39,20 +40,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What the controllers of StatefulSets and DaemonSets write on each Pod, as that of a Deployment makes a new ReplicaSet.
+# StatefulSets and DaemonSets label their Pods with the revision of the template; a Deployment has a ReplicaSet for each
+# revision.
 _REVISION: Final = "controller-revision-hash"
-# What is kept is bounded, and nobody has checked the object yet: a uid as the API server gives it (RFC 9562), a name
-# of a namespace (RFC 1123), the value of a label.
+# The API server has not validated the object yet, so what is stored of it is bounded: a uid (RFC 9562), and the value
+# of a label.
 _UID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
 class Mutation:
-    """Answers reviews of the mutating webhook; it never refuses anything, which is what the validating one is for.
+    """Answers reviews of the mutating webhook. It allows every object; the validating webhook denies.
 
     Args:
-        preflight: None where nothing is compiled.
-        deadline: seconds, for all pins of a review together.
+        policies: the policies in force.
+        extractor: finds images in objects.
+        rewriter: rewrites their names.
+        pins: keeps the digests of the Pods of one owner.
+        recorder: records what was pinned.
+        metrics: counts reviews.
+        preflight: None if policies are not compiled.
+        deadline: seconds for all pins of a review together.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root's one call
@@ -77,7 +85,7 @@ class Mutation:
         self._deadline = deadline
 
     async def answer(self, review: Review, origin: Origin) -> AdmissionResponse:
-        """The changes, if any. What cannot be changed is left for the validating webhook to judge."""
+        """The patches. A Pod that cannot be changed is left to the validating webhook."""
         began = time.perf_counter()
         try:
             return AdmissionResponse(allowed=True, patches=await self._patches(review, origin))
@@ -95,37 +103,34 @@ class Mutation:
         request = await self._extractor.requested(review) if review.kind.is_pod else None
         if request is None:
             return ()
-        asked = self._policies.rules().mutations(request.namespace)
-        wanted = [use.text for use in request.uses]
-        if asked.pull_through:
-            wanted = self._rewriter.renamed(wanted)
-        if asked.pin_digests:
-            names, wanted = wanted, await self._pinned(review, wanted, source_of(origin.address))
-            if pinned := [name for name in wanted if name not in names]:
+        mutations = self._policies.rules().mutations(request.namespace)
+        names = [use.text for use in request.uses]
+        if mutations.pull_through:
+            names = self._rewriter.renamed(names)
+        if mutations.pin_digests:
+            tags, names = names, await self._pinned(review, names, source_of(origin.address))
+            if pinned := [name for name in names if name not in tags]:
                 self._recorder.pinned(review, origin, pinned)
         if self._preflight is not None:
-            await self._preflight.check(review, request, wanted, origin)
-        return tuple(_changes(request.uses, wanted))
+            await self._preflight.check(review, request, names, origin)
+        return tuple(_patches_of(request.uses, names))
 
     async def _pinned(self, review: Review, texts: Sequence[str], source: str) -> list[str]:
-        """The same names, with the digests of those that are here: by what they are pulled, not by what was written."""
+        """The names, pinned to the digests of those images that are in this registry."""
         digests = await self._rewriter.digests(texts)
         owner = _owner(review.metadata)
         if owner is not None and is_label(review.namespace) and digests and not review.dry_run:
-            digests |= await self._kept(review.namespace, owner, digests, source)
-        return with_digests(texts, {**digests, **self._stored(review)})
+            digests |= await self._owner_digests(review.namespace, owner, digests, source)
+        if review.old_item is not None:
+            # `kubectl apply` of the same manifest has to change nothing in the Pod.
+            stored = [reference_of(use.text) for use in self._extractor.uses(review.kind, review.old_item)]
+            digests |= {replace(each, digest=None): each.digest for each in stored if each and each.tag and each.digest}
+        return with_digests(texts, digests)
 
-    def _stored(self, review: Review) -> Mapping[ImageReference, Digest]:
-        """What the tags stand for in the Pod as it is: applying its manifest once more changes nothing in it."""
-        if review.old_item is None:
-            return {}
-        old = [reference_of(use.text) for use in self._extractor.uses(review.kind, review.old_item)]
-        return {replace(image, digest=None): image.digest for image in old if image and image.tag and image.digest}
-
-    async def _kept(
+    async def _owner_digests(
         self, namespace: str, owner: str, digests: Mapping[ImageReference, Digest], source: str
     ) -> Mapping[ImageReference, Digest]:
-        """What the tags stood for when the first Pod of the same owner was made, where that is found in time."""
+        """The digests that the first Pod of the same owner got, as far as they are found in time."""
         kept: dict[ImageReference, Digest] = {}
         try:
             async with asyncio.timeout(self._deadline):
@@ -138,16 +143,17 @@ class Mutation:
         return kept
 
 
-def _changes(uses: Sequence[ImageUse], wanted: Sequence[str]) -> Iterator[Patch]:
-    for use, text in zip(uses, wanted, strict=True):
-        if text != use.text:
-            at = _pointer(use.field)
-            yield Patch("test", at, use.text)
-            yield Patch("replace", at, text)
+def _patches_of(uses: Sequence[ImageUse], names: Sequence[str]) -> Iterator[Patch]:
+    for use, name in zip(uses, names, strict=True):
+        if name != use.text:
+            # The field as JSON pointer (RFC 6901); no member in it has / or ~.
+            pointer = "/" + use.field.replace("[", ".").replace("]", "").replace(".", "/")
+            yield Patch("test", pointer, use.text)
+            yield Patch("replace", pointer, name)
 
 
 def _owner(metadata: Mapping[str, object]) -> str | None:
-    """What makes the Pod, and by which of its templates: of a StatefulSet or DaemonSet those change, not its uid."""
+    """The uid of the controller, and the revision of its template, which a StatefulSet or DaemonSet can change."""
     owner = controller_of(metadata)
     if owner is None or not _UID.fullmatch(owner.uid):
         return None
@@ -156,8 +162,3 @@ def _owner(metadata: Mapping[str, object]) -> str | None:
     if revision is None:
         return owner.uid
     return f"{owner.uid}/{revision}" if isinstance(revision, str) and _LABEL.fullmatch(revision) else None
-
-
-def _pointer(field: str) -> str:
-    """A field such as ``spec.containers[0].image`` as JSON pointer (RFC 6901); no member in it has ``/`` or ``~``."""
-    return "/" + field.replace("[", ".").replace("]", "").replace(".", "/")

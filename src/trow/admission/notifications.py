@@ -1,4 +1,4 @@
-"""What the owners of workloads are told of a verdict, beside the API server's answer to whoever sent the request."""
+"""Notifications to the owners of workloads. The user who sent the request gets the answer of the API server."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 DENIED: Final = "ImageDenied"
 WARNED: Final = "ImageNotAllowed"
-EXCEPTED: Final = "PolicyExceptionUsed"
+EXEMPT: Final = "PolicyExceptionUsed"
 
 
 class Notifiers:
-    """Passes notifications on to all who are there; to nobody where no cluster is followed."""
+    """Passes notifications on to all notifiers, of which there may be none."""
 
     def __init__(self) -> None:
         self._notifiers: list[Notifier] = []
 
     def add(self, notifier: Notifier) -> None:
-        """Tell one more from now on."""
+        """Add a notifier."""
         self._notifiers.append(notifier)
 
     def notify(self, notification: Notification) -> None:
@@ -36,23 +36,23 @@ class Notifiers:
 
 
 def notifications_of(review: Review, verdict: Verdict) -> Iterator[Notification]:
-    """One for each kind of finding. Who sends a Pod by hand is answered directly, and gets none."""
+    """One for each kind of finding; none for a Pod without a controller, whose user gets the answer."""
     subject = _subject(review)
     if subject is None:
         return
-    parts = (
+    by_reason = (
         (DENIED, verdict.denials(Mode.ENFORCE)),
         (WARNED, verdict.denials(Mode.WARN)),
-        (EXCEPTED, verdict.exempt),
+        (EXEMPT, verdict.exempt),
     )
-    for reason, findings in parts:
+    for reason, findings in by_reason:
         if findings:
             message = "; ".join(dict.fromkeys(map(str, findings)))
             yield Notification(review.namespace, subject, reason, message)
 
 
 def _subject(review: Review) -> Subject | None:
-    """What makes the Pod, or the object itself if it is stored already."""
+    """The controller of the object, or the object itself if it is stored already."""
     owner = controller_of(review.metadata)
     if owner is not None:
         return Subject(*owner)

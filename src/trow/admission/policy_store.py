@@ -1,4 +1,4 @@
-"""The policies in force: that of the configuration, and those of the cluster where they are followed."""
+"""The policies in force: the policy of the configuration, and those of the cluster."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _UNREAD: Final = "the cluster's policies of images have not been read yet; try a
 
 
 class PolicyStore:
-    """Takes the policies of all sources together.
+    """Holds the policies of all sources.
 
     Args:
         configured: the policy of the configuration file.
-        following: whether the cluster's policies count, which `replace` tells of.
+        following: whether the policies of the cluster are in force too; `replace` sets them.
     """
 
     def __init__(self, configured: Policy | None, *, following: bool) -> None:
@@ -36,21 +36,21 @@ class PolicyStore:
 
     @property
     def waiting(self) -> bool:
-        """Whether the cluster's policies are still to be read."""
+        """Whether the policies of the cluster have not been read yet."""
         return self._rules is None
 
     def replace(
         self, policies: Sequence[Policy], exceptions: Sequence[PolicyException], labels: Labels = NO_LABELS
     ) -> None:
-        """Let these be the cluster's policies, and the labels of its namespaces, from now on."""
+        """Set the policies of the cluster, and the labels of its namespaces."""
         self._rules = Rules((*self._configured, *policies), tuple(exceptions), labels)
 
     def rules(self) -> Rules:
         """All policies and exceptions.
 
         Raises:
-            NotConfigured: there are no policies, which permits nothing.
-            NotReady: the cluster's policies are not known yet.
+            NotConfigured: no policy is configured; nothing is allowed.
+            NotReady: the policies of the cluster have not been read yet.
         """
         if self._rules is None:
             raise NotReady(_UNREAD)

@@ -1,4 +1,4 @@
-"""What admission needs of the world."""
+"""The ports of admission."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class NotReady(Exception):
-    """There is nothing to decide by yet; the message says why and what to do."""
+    """The policies are not known yet; the message says why and what to do."""
+
+
+class NotConfigured(NotReady):
+    """No policy is configured; only a change of the settings helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """Something that the owner of a workload should see.
+    """A message to the owner of a workload.
 
     Attributes:
-        subject: what made, or would have made, the Pod.
+        namespace: of the subject.
+        subject: the controller that made, or would have made, the Pod.
         reason: one word for programs, such as ``ImageDenied``.
         message: a sentence for people.
     """
@@ -57,64 +62,65 @@ class PolicySource(Protocol):
 
 
 class ImageLookup(Protocol):
-    """What the registry can tell of an image."""
+    """Looks up facts about images in this registry."""
 
     async def facts(self, image: ImageReference, needs: Collection[Need]) -> ImageFacts:
-        """What is known here, as far as it is needed: nothing else is looked up.
+        """The facts that are needed; no other fact is looked up.
 
         Raises:
-            Unavailable: nobody can say at the moment.
+            Unavailable: they cannot be looked up now.
         """
 
 
 class Tags(Protocol):
-    """By which names this registry gives an image out."""
+    """Looks up the tags of images in this registry."""
 
     async def tags_of(self, image: ImageReference) -> Sequence[Tag]:
         """The tags that point at the digest of an image, or once did (`ImageFacts.tag_verified`). Bounded.
 
         Raises:
-            Unavailable: nobody can say at the moment.
+            Unavailable: they cannot be looked up now.
         """
 
 
 class Pins(Protocol):
-    """Digests that stay the same for all Pods of one owner, whatever happens to the tag."""
+    """Keeps one digest of an image for all Pods of one owner, also when the tag moves."""
 
     async def pin(self, namespace: str, owner: str, image: str, digest: Digest, source: str = "") -> Digest:
-        """The digest that this owner's Pods were given before; else the one given becomes it.
+        """The digest that is pinned for the Pods of this owner; if there is none, pin this one.
 
-        A ``source`` is who asks, as `source_of` says it: nobody has shown who they are, and each source has a share.
+        Args:
+            namespace: of the owner.
+            owner: the controller, and the revision of its template.
+            image: the name with its tag.
+            digest: at which the tag points now.
+            source: who asks, as `source_of` names it: the caller is not authenticated, and each source has a share.
 
         Raises:
-            Unavailable: nobody can say at the moment.
+            Unavailable: it cannot be looked up now.
         """
 
     async def drop_old_pins(self, before: float, most: int) -> None:
-        """Forget the digests of owners that made no Pod for long.
+        """Drop the pins of owners that have made no Pod for a long time.
 
         Args:
             before: seconds of Unix time.
-            most: how many are kept; of more, the sources that have most of them lose those that they used first.
+            most: the number that is kept; beyond it, the sources with the most pins lose their oldest ones.
         """
 
 
-class NotConfigured(NotReady):
-    """There never will be, unless somebody changes the settings."""
-
-
 class Notifier(Protocol):
-    """Tells those who look at the cluster, not at the registry."""
+    """Notifies the owners of workloads in the cluster."""
 
     def notify(self, notification: Notification) -> None:
-        """Tell it soon; never blocks and never fails."""
+        """Send it soon; never blocks and never fails."""
 
 
 class AdmissionMetrics(Protocol):
-    """Counts what was decided."""
+    """Counts findings and reviews."""
 
     def decided(self, policy: str, rule: str, mode: str, verdict: str) -> None:
-        """One policy has spoken about one image."""
+        """Count a finding of a policy about an image."""
 
     def reviewed(self, kind: str, seconds: float) -> None:
-        """One review was answered; ``kind`` is `validate` or `mutate`."""
+        """Count a review that was answered; ``kind`` is `validate` or `mutate`."""

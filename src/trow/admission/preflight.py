@@ -1,7 +1,7 @@
-"""What the API server is about to refuse by itself, put on record before it does.
+"""Records the Pods that compiled policies will deny.
 
-Compiled policies speak between the mutating webhooks and the validating ones: what they refuse is never shown to the
-latter. The mutating webhook sees every Pod, so it is there that such a refusal can be written down, counted and told.
+The API server evaluates compiled policies after the mutating webhooks and before the validating ones, which never see
+what it denies. So the mutating webhook, which sees every Pod, records, counts and reports these denials.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 
 class Preflight:
-    """Reports Pods that the compiled policies refuse.
+    """Records Pods that the compiled policies will deny.
 
-    A webhook of somebody else may still change such a Pod into one that is allowed; then both are on record.
+    Another webhook may still change such a Pod into one that is allowed; then there is a record of both.
 
     Args:
-        excluded: namespaces that the compiled policies leave alone.
+        policies: the policies in force.
+        recorder: records the verdicts.
+        excluded: namespaces to which the compiled policies do not apply.
         clock: seconds of Unix time.
     """
 
@@ -42,34 +44,29 @@ class Preflight:
         self._recorder = recorder
         self._excluded = frozenset(excluded)
         self._clock = clock
-        # The rules that were seen last, and as much of them as is compiled: indexes are made once.
-        self._known = (Rules(), Rules())
+        # The policies of the last review, and what is compiled of them, so that indexes are built once.
+        self._compiled = (Rules(), Rules())
 
     async def check(self, review: Review, request: ImageRequest, texts: Sequence[str], origin: Origin) -> None:
-        """Report the Pod if it is about to be refused.
+        """Record the Pod if the compiled policies will deny it.
 
         Args:
-            review: as it was asked.
-            request: the images in question.
-            texts: their names as they are changed to.
+            review: the review of the mutating webhook.
+            request: the images of the Pod.
+            texts: their new names.
             origin: where the review came from.
 
         Raises:
             NotReady: the policies are not known yet.
-            Unavailable: nothing may happen that is not on record, and this cannot be recorded.
+            Unavailable: the verdict cannot be recorded.
         """
         if review.dry_run or request.namespace in self._excluded:
             return
         uses = tuple(replace(use, text=text) for use, text in zip(request.uses, texts, strict=True))
         changed = ImageRequest(request.namespace, uses, request.stage)
-        verdict = judge(self._compiled(), changed, {}, self._clock())
+        rules = self._policies.rules()
+        if rules is not self._compiled[0]:
+            self._compiled = rules, replace(rules, policies=tuple(each.by_name_only for each in rules.policies))
+        verdict = judge(self._compiled[1], changed, {}, self._clock())
         if not verdict.allowed:
             await self._recorder.verdict(review, changed, origin, verdict)
-
-    def _compiled(self) -> Rules:
-        """What the API server can decide: it knows nothing of what is in this registry."""
-        rules = self._policies.rules()
-        if rules is not self._known[0]:
-            compiled = tuple(policy.by_name_only for policy in rules.policies)
-            self._known = rules, replace(rules, policies=compiled)
-        return self._known[1]

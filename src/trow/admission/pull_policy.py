@@ -1,4 +1,4 @@
-"""The policies at pull time: what no webhook sees, such as static Pods, still has to come from here."""
+"""Image policies at pull time. They also apply to static Pods, which no webhook sees."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from trow.policy.verdict import Verdict
     from trow.registry.ports import ManifestRecord
 
-# What a runtime asks for after it has asked for a tag, it asks for within this time.
-_FOLLOWS_SECONDS: Final = 600.0
-_MOST_FOLLOWING: Final = 20_000
-# Of one index: nobody pushes out with one of theirs what others have asked for.
+# A runtime pulls the manifests of a tag by digest within this time.
+_PULL_SECONDS: Final = 600.0
+_MOST_PULLS: Final = 20_000
+# Digests of one index, so that one client's index does not displace the pulls of others.
 _MOST_CHILDREN: Final = 256
 _LONGEST_REASON: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """How somebody came by a digest, which an index may have named: by which tag, and until when that counts."""
+class _Pull:
+    """A pull that was allowed: its tag, and until when its digests may be pulled."""
 
     tag: Tag | None
     until: float
@@ -49,24 +49,27 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Pullers:
-    """Those who run images, whose pulls are decided."""
+    """The identities that run images, to whose pulls the policies apply."""
 
     users: frozenset[str]
     groups: frozenset[str]
 
     def include(self, identity: Identity) -> bool:
-        """Whether this is one of them."""
+        """Whether the identity is one of them."""
         return identity.name in self.users or not self.groups.isdisjoint(identity.groups)
 
 
 class PullPolicy:
-    """Decides whether those who run images may have a manifest.
+    """Decides whether those who run images may pull a manifest.
 
     Args:
-        tags: what is asked by a digest alone may have been allowed by one of its tags.
-        pullers: who they are.
-        registries: the names of this registry, the one that most images have first.
-        clock: any that goes forward, in seconds.
+        policies: the policies in force.
+        judge: evaluates them.
+        recorder: counts verdicts.
+        tags: finds the tags of a digest, one of which may be allowed.
+        pullers: the identities to whose pulls the policies apply.
+        registries: the names of this registry; the first is used for a host that is none of them.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -86,70 +89,63 @@ class PullPolicy:
         self._pullers = pullers
         self._registries = registries
         self._clock = clock
-        self._following: LruCache[tuple[str, str, str], _Asked] = LruCache(_MOST_FOLLOWING)
-        self._rules = Rules()  # by which that was decided
-        self._by_name_only = Rules()  # the same, as far as what follows a tag is concerned
-        self._digest_denials = Rules()  # the same, as far as what follows a digest is concerned
-        self._by_tag = False  # whether a tag makes a difference to them
+        # By user, repository and digest.
+        self._pulls: LruCache[tuple[str, str, str], _Pull] = LruCache(_MOST_PULLS)
+        self._rules = Rules()  # the policies by which these pulls were allowed
+        self._by_name_only = Rules()  # what applies to the digests of a tag
+        self._digest_denials = Rules()  # what applies to digests that were pulled without a tag
+        self._by_tag = False  # whether a policy or exception depends on tags
 
     def concerns(self, identity: Identity) -> bool:
-        """Whether this is somebody who runs images."""
+        """Whether the policies apply to the pulls of the identity."""
         return self._pullers.include(identity)
 
     async def check(
         self, identity: Identity, host: str, repository: Repository, reference: Reference, record: ManifestRecord
     ) -> None:
-        """Check that the policies let the image run.
+        """Check that the policies allow the image.
 
-        A runtime asks for a tag first and then for what that stands for by digest: the tag counts for those too, as
-        long as the policies stay the same. Who has written a digest beside the tag, or had it written there, asks for
-        the digest alone: then any tag counts that this registry vouches for beside it. Whatever it was asked by, what
-        is denied by digest is not given out.
+        A runtime resolves a tag first, and then pulls manifests by digest: the tag counts for these too, as long as the
+        policies do not change. For a name with a tag and a digest a runtime sends only the digest: then every tag
+        counts that points at the digest, or once did. A digest that a policy denies is denied under every tag.
 
-        Where the caller is not a Pod's ServiceAccount, the namespace is not known. Then all policies of the cluster
-        count that are about every namespace, whatever they exclude, and exceptions for any namespace: what they let in
-        has to be pulled.
+        The namespace is not known unless the caller is the ServiceAccount of a Pod. Then the policies of the cluster
+        that apply to every namespace count, whatever they exclude, and exceptions for any namespace: a node has to pull
+        what they exempt.
 
         Args:
             identity: who pulls.
-            host: the name of this registry in the request; another than the known ones is a mirror's.
-            repository: where the image is.
-            reference: as it was asked for.
-            record: what that stands for.
+            host: the name of this registry in the request; an unknown one is that of a mirror.
+            repository: the repository of the image.
+            reference: the tag or digest in the request.
+            record: the manifest at which the reference points.
 
         Raises:
-            Denied: a policy is against it.
-            Unavailable: the policies are not known, or what they ask for is not.
+            Denied: a policy does not allow the image.
+            Unavailable: the policies, or the facts that they need, cannot be read now.
         """
-        rules = self._current()
-        tag, until = self._asked_before(identity, repository, reference)
-        if until is None:
-            tag = await self._decide(rules, identity, self._image(host, repository, reference))
-            until = self._clock() + _FOLLOWS_SECONDS
-        served = ImageReference(self._named(host), repository, tag, record.digest)
-        verdict = await self._verdict(self._digest_denials if tag is None else self._by_name_only, identity, served)
+        rules = self._current_rules()
+        registry = self._registry(host)
+        pull = self._pulls.get((identity.name, repository, reference)) if isinstance(reference, Digest) else None
+        if pull is None or self._clock() >= pull.until:
+            tag, digest = (None, reference) if isinstance(reference, Digest) else (reference, None)
+            allowed = await self._allowed_tag(rules, identity, ImageReference(registry, repository, tag, digest))
+            pull = _Pull(allowed, self._clock() + _PULL_SECONDS)
+        served = ImageReference(registry, repository, pull.tag, record.digest)
+        remaining = self._digest_denials if pull.tag is None else self._by_name_only
+        verdict = await self._verdict(remaining, identity, served)
         if not verdict.allowed:
-            self._refuse(verdict)
-        await self._let_follow(identity, repository, record, _Asked(tag, until))
+            self._deny(verdict)
+        for digest in (record.digest, *await _children(record)):
+            self._pulls.put((identity.name, repository, digest), pull)
 
-    def _asked_before(
-        self, identity: Identity, repository: Repository, reference: Reference
-    ) -> tuple[Tag | None, float | None]:
-        """The tag by which somebody has come by a digest, and until when that counts; None where it does not."""
-        if not isinstance(reference, Digest):
-            return None, None
-        asked = self._following.get((identity.name, repository, reference))
-        if asked is None or self._clock() >= asked.until:
-            return None, None
-        return asked.tag, asked.until
-
-    def _current(self) -> Rules:
+    def _current_rules(self) -> Rules:
         try:
             rules = self._policies.rules()
         except NotReady as error:
             raise Unavailable(str(error)) from None
         if rules != self._rules:
-            self._following.clear()
+            self._pulls.clear()
             self._rules = rules
             self._by_name_only = replace(rules, policies=tuple(each.by_name_only for each in rules.policies))
             digest_denials = (each.digest_denials for each in rules.policies)
@@ -158,63 +154,48 @@ class PullPolicy:
             self._by_tag = any(each.depends_on_tags for each in rules.policies) or any(of.by_tag for of in patterns)
         return rules
 
-    async def _decide(self, rules: Rules, identity: Identity, image: ImageReference) -> Tag | None:
-        """The tag by which the image may run; None where it takes none. Raises `Denied`."""
+    async def _allowed_tag(self, rules: Rules, identity: Identity, image: ImageReference) -> Tag | None:
+        """The tag with which the image is allowed; None if it needs none. Raises `Denied`."""
         verdict = await self._verdict(rules, identity, image)
         if not verdict.allowed and image.digest is not None and self._by_tag:
             for tag in await self._tags.tags_of(image):
-                named = await self._verdict(rules, identity, replace(image, tag=tag))
-                if named.allowed:
-                    self._recorder.count(named)
+                with_tag = await self._verdict(rules, identity, replace(image, tag=tag))
+                if with_tag.allowed:
+                    self._recorder.count(with_tag)
                     return tag
-                await asyncio.sleep(0)  # others get their turn
+                await asyncio.sleep(0)  # let other tasks run
         if not verdict.allowed:
-            self._refuse(verdict)
+            self._deny(verdict)
         self._recorder.count(verdict)
         return image.tag
 
     async def _verdict(self, rules: Rules, identity: Identity, image: ImageReference) -> Verdict:
         namespace = identity.workload.namespace if identity.workload else ""
         request = ImageRequest(namespace, (ImageUse("", "pull", str(image)),))
-        return await self._judge.judge(rules if namespace else _anywhere(rules), request)
+        if not namespace:  # exceptions count for any namespace
+            exceptions = tuple(replace(each, namespaces=each.namespaces | {""}) for each in rules.exceptions)
+            rules = replace(rules, exceptions=exceptions)
+        return await self._judge.judge(rules, request)
 
-    def _refuse(self, verdict: Verdict) -> NoReturn:
+    def _deny(self, verdict: Verdict) -> NoReturn:
         self._recorder.count(verdict)
         reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
-        # Kubelets show the message alone.
+        # A kubelet shows only the message.
         raise Denied(f"a policy does not let this image run: {reason[:_LONGEST_REASON]}", {"reason": reason})
 
-    def _image(self, host: str, repository: Repository, reference: Reference) -> ImageReference:
-        registry = self._named(host)
-        if isinstance(reference, Digest):
-            return ImageReference(registry, repository, None, reference)
-        return ImageReference(registry, repository, reference, None)
-
-    def _named(self, host: str) -> str:
+    def _registry(self, host: str) -> str:
         try:
             name = images.registry_of(host)
         except InvalidImage:
             name = ""
         return name if name in self._registries else self._registries[0]
 
-    async def _let_follow(
-        self, identity: Identity, repository: Repository, record: ManifestRecord, asked: _Asked
-    ) -> None:
-        for digest in (record.digest, *await _children(record)):
-            self._following.put((identity.name, repository, digest), asked)
-
 
 async def _children(record: ManifestRecord) -> Sequence[Digest]:
-    """What an index names; beside the event loop where it is large."""
+    """The manifests that an index names; a large one is parsed in a thread."""
     if record.media_type not in media.INDEXES:
         return ()
     large = len(record.content) > manifests.LARGE
     read = functools.partial(manifests.parse, record.content, record.media_type)
     index = await asyncio.to_thread(read) if large else read()
     return [child.digest for child in index.children[:_MOST_CHILDREN]]
-
-
-def _anywhere(rules: Rules) -> Rules:
-    """With exceptions that count where no namespace is known."""
-    exceptions = tuple(replace(each, namespaces=each.namespaces | {""}) for each in rules.exceptions)
-    return replace(rules, exceptions=exceptions)

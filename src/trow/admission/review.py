@@ -1,4 +1,4 @@
-"""`AdmissionReview` of `admission.k8s.io/v1`: read with limits, answered exactly as the API server wants it."""
+"""`AdmissionReview` of `admission.k8s.io/v1`: decoding with limits, and encoding of the answer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 API_VERSION: Final = "admission.k8s.io/v1"
-# The API server cuts the warnings of an answer at this length; a warning of its own should have 120 or less.
+# Bytes of all warnings of an answer; the API server drops the rest. It recommends 120 characters for one warning.
 WARNINGS_BYTES: Final = 4096
 LONGEST_WARNING: Final = 400
-# A message is shown in a terminal, and kept in the events of whatever tried to make the Pod.
+# Bytes of a message, which terminals show and Events of the controller keep.
 LONGEST_MESSAGE: Final = 2048
-
-
-# Objects above it are looked into beside the event loop.
+# Bytes; larger objects are read in a thread.
 LARGE: Final = 64 * 1024
-# Of an object, counted before they are made: a Pod of 3 MiB has some ten thousand, with everything that was ever done
-# to it in `managedFields` some ten times that.
+# Members of an object, counted before any value is built: a Pod of 3 MiB has about ten thousand, and with a long
+# history in `managedFields` about ten times as many.
 MOST_MEMBERS: Final = 200_000
 _ABSENT: Final = msgspec.Raw(b"null")
 # Longer than any name in a cluster.
@@ -38,7 +36,7 @@ _Name = Annotated[str, Meta(max_length=_LONGEST_NAME)]
 
 
 class User(Struct, frozen=True):
-    """Who sent the request that is reviewed (`authentication.k8s.io/v1`, UserInfo)."""
+    """The user who sent the request (`UserInfo` of `authentication.k8s.io/v1`)."""
 
     username: str = ""
     uid: str = ""
@@ -52,7 +50,7 @@ class _Gvk(Struct, frozen=True):
 
 
 class _Request(Struct, frozen=True, rename="camel"):
-    """The request within a review, as it is written. What Go leaves empty is absent or null."""
+    """`AdmissionRequest`, as it is written. Go leaves empty fields out, or writes null."""
 
     uid: Annotated[str, Meta(min_length=1, max_length=256)]
     kind: _Gvk
@@ -67,14 +65,14 @@ class _Request(Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True)
 class Review:
-    """What the API server asks. Its objects stay as they came until somebody wants to know what is in them.
+    """A request of the API server. Its objects are decoded when they are used.
 
     Attributes:
         kind: of the object.
-        api_version: group and version, as manifests have it.
-        name, namespace: "" where there is none.
+        api_version: group and version, as in manifests.
+        name, namespace: "" if there is none.
         raw, raw_old: see `item` and `old_item`.
-        dry_run: nothing is stored, and the review may have no effect either.
+        dry_run: the object will not be stored, so the review may have no side effects.
     """
 
     uid: str
@@ -95,22 +93,22 @@ class Review:
 
     @functools.cached_property
     def old_item(self) -> dict[str, object] | None:
-        """What is stored; None on CREATE. Raises `UnreadableObject`."""
+        """The object that is stored now; None on CREATE. Raises `UnreadableObject`."""
         return _object(self.raw_old)
 
     @property
     def stores(self) -> bool:
-        """Whether something is to be stored: an object that goes away, or is connected to, is of no interest."""
+        """Whether an object is to be stored; DELETE and CONNECT store nothing."""
         return self.operation in ("CREATE", "UPDATE")
 
     @property
     def large(self) -> bool:
-        """Whether to look into the objects takes so long that the event loop should not wait for it."""
+        """Whether the objects are too large to be read on the event loop."""
         return len(memoryview(self.raw)) + len(memoryview(self.raw_old)) > LARGE
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        """The object's metadata; empty where there is none, or none that can be read."""
+        """The metadata of the object; empty if there is none, or if it cannot be read."""
         try:
             found = self.item.get("metadata") if self.item is not None else None
         except UnreadableObject:
@@ -119,31 +117,15 @@ class Review:
 
     @property
     def object_name(self) -> str:
-        """Its name, which may still be the beginning of one."""
+        """The name of the object, or its `generateName`."""
         given = (self.name, self.metadata.get("name"), self.metadata.get("generateName"))
         return next((name[:_LONGEST_NAME] for name in given if isinstance(name, str) and name), "")
 
     @property
     def title(self) -> str:
-        """What people call the object, such as ``Pod team-a/web``."""
+        """The object for people, such as ``Pod team-a/web``."""
         name = self.object_name or "?"
         return f"{self.kind} {self.namespace}/{name}" if self.namespace else f"{self.kind} {name}"
-
-
-def _review(request: _Request) -> Review:
-    gvk = request.kind
-    return Review(
-        request.uid,
-        Kind(gvk.group, gvk.kind),
-        f"{gvk.group}/{gvk.version}" if gvk.group else gvk.version,
-        request.operation,
-        request.user_info,
-        request.name or "",
-        request.namespace or "",
-        request.object,
-        request.old_object,
-        bool(request.dry_run),
-    )
 
 
 class _Envelope(Struct, frozen=True, rename="camel"):
@@ -156,7 +138,7 @@ def decode(body: bytes) -> Review:
     """Read a review.
 
     Raises:
-        RequestInvalid: it is not a review. The API server then does what the webhook's `failurePolicy` says.
+        RequestInvalid: it is not a review. The API server then applies the `failurePolicy` of the webhook.
     """
     try:
         envelope = _decoder.decode(body)
@@ -164,9 +146,22 @@ def decode(body: bytes) -> Review:
         raise _invalid(str(error)) from None
     if envelope.kind != "AdmissionReview" or envelope.api_version != API_VERSION:
         raise RequestInvalid(f"the body is not an AdmissionReview of {API_VERSION}; set admissionReviewVersions: [v1]")
-    if envelope.request is None:
+    request = envelope.request
+    if request is None:
         raise RequestInvalid("the AdmissionReview has no request; send one as an API server does")
-    review = _review(envelope.request)
+    gvk = request.kind
+    review = Review(
+        request.uid,
+        Kind(gvk.group, gvk.kind),
+        f"{gvk.group}/{gvk.version}" if gvk.group else gvk.version,
+        request.operation,
+        request.user_info,
+        request.name or "",
+        request.namespace or "",
+        request.object,
+        request.old_object,
+        bool(request.dry_run),
+    )
     _check("$.request.object", review.raw)
     _check("$.request.oldObject", review.raw_old)
     if review.stores:
@@ -188,15 +183,15 @@ def _invalid(why: str) -> RequestInvalid:
 
 
 def _check(name: str, raw: msgspec.Raw) -> None:
-    """Check that an object is one and has a bounded number of members, before any of them is made.
+    """Check the type and the number of members of an object, before any value is built.
 
     Raises:
-        RequestInvalid: it is not an object, or has more.
+        RequestInvalid: it is not an object, or has more than `MOST_MEMBERS`.
     """
     content = bytes(raw)
     if content[:1] != b"{" and content != b"null":
         raise _invalid(f"{name} is not an object")
-    # What separates them may stand in texts too, so this is the most that there can be.
+    # An upper bound: strings may contain these characters too.
     if len(content) > LARGE and sum(map(content.count, (b",", b"{", b"["))) > MOST_MEMBERS:
         raise _invalid(f"{name} has more than {MOST_MEMBERS} members")
 
@@ -244,21 +239,21 @@ class AdmissionResponse(Struct, frozen=True):
     """The answer to a review.
 
     Attributes:
-        message: why it is not allowed.
-        warnings: what the user is told.
-        notes: what the API server writes into its own audit event.
-        patches: what is to be changed.
+        message: why the object is not allowed.
+        warnings: shown to the user.
+        audit_annotations: written by the API server into its own audit event.
+        patches: the changes to the object.
     """
 
     allowed: bool
     message: str = ""
     warnings: tuple[str, ...] = ()
-    notes: dict[str, str] = {}
+    audit_annotations: dict[str, str] = {}
     patches: tuple[Patch, ...] = ()
 
 
 def encode(uid: str, response: AdmissionResponse) -> bytes:
-    """The body of the answer, for status 200 whatever was decided."""
+    """The body of the answer; the HTTP status is 200 for every decision."""
     refused = _Status(403, "Forbidden", _cut(response.message, LONGEST_MESSAGE)) if not response.allowed else None
     written = _Response(
         uid,
@@ -267,13 +262,13 @@ def encode(uid: str, response: AdmissionResponse) -> bytes:
         patch_type="JSONPatch" if response.patches else None,
         patch=base64.b64encode(msgspec.json.encode(response.patches)).decode() if response.patches else None,
         warnings=_fitting(response.warnings),
-        audit_annotations=response.notes,
+        audit_annotations=response.audit_annotations,
     )
     return msgspec.json.encode(_Answer(written))
 
 
 def _fitting(warnings: Sequence[str]) -> tuple[str, ...]:
-    """As many warnings as the API server passes on, each once, with a word on the others."""
+    """As many warnings as the API server passes on, each once, and how many there are beside them."""
     kept: list[str] = []
     room = WARNINGS_BYTES - 64
     different = list(dict.fromkeys(_cut(warning, LONGEST_WARNING) for warning in warnings))
@@ -287,7 +282,7 @@ def _fitting(warnings: Sequence[str]) -> tuple[str, ...]:
 
 
 def _cut(text: str, length: int) -> str:
-    """On one line and of a bounded length, in bytes."""
+    """The text on one line, cut to this length in bytes."""
     safe = printable(text)
     raw = safe.encode()
     return safe if len(raw) <= length else raw[: length - 3].decode(errors="ignore") + "..."

@@ -1,4 +1,4 @@
-"""May this be stored: the answer to the validating webhook."""
+"""The answer to the validating webhook: whether the object may be stored."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from trow.admission.image_extractor import whole
+from trow.admission.image_extractor import whole_object
 from trow.admission.ports import NotConfigured, NotReady
 from trow.admission.review import AdmissionResponse
-from trow.admission.verdict_recorder import against
+from trow.admission.verdict_recorder import denials
 from trow.oci.errors import OciError
 from trow.policy.pods import Stage, UnreadableObject
 from trow.policy.rules import Mode
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from trow.admission.ports import AdmissionMetrics, PolicySource
     from trow.admission.review import Review
     from trow.admission.verdict_recorder import VerdictRecorder
-    from trow.policy.verdict import Finding, Verdict
+    from trow.policy.verdict import Verdict
     from trow.registry.events import Origin
 
 log = logging.getLogger(__name__)
 
-_LONGEST_NOTE: Final = 1024
+_LONGEST_ANNOTATION: Final = 1024
 _FAILED: Final = "the policies could not be asked; the log of the registry says why"
 
 
 class Validation:
-    """Answers reviews."""
+    """Answers reviews of the validating webhook."""
 
     def __init__(
         self,
@@ -53,18 +53,18 @@ class Validation:
         self._metrics = metrics
 
     async def answer(self, review: Review, origin: Origin) -> AdmissionResponse:
-        """Decide, put it on record, and word it. Whatever goes wrong is a denial."""
+        """Evaluate the policies, record the verdict and answer. Every error is a denial."""
         began = time.perf_counter()
         try:
             return await self._response(review, origin)
         except NotConfigured as error:
-            # No cluster is expected to ask: nothing to put on record.
+            # Without policies no cluster should ask, so this is not recorded.
             return AdmissionResponse(allowed=False, message=str(error))
         except (NotReady, OciError) as error:
-            return self._refused(review, origin, str(error))
+            return self._failed(review, origin, str(error))
         except Exception:
             log.exception("a review failed", extra={"object": review.title, "request": origin.request})
-            return self._refused(review, origin, _FAILED)
+            return self._failed(review, origin, _FAILED)
         finally:
             self._metrics.reviewed("validate", time.perf_counter() - began)
 
@@ -72,10 +72,10 @@ class Validation:
         try:
             request = await self._extractor.requested(review)
         except UnreadableObject as error:
-            request = whole(review)
+            request = whole_object(review)
             verdict = unreadable(self._policies.rules(), request, f"cannot be read: {error}")
         else:
-            # Before any policy is known: controllers have to be able to finish what runs nothing new.
+            # Also while the policies are not known: controllers have to be able to finish what starts nothing new.
             if request is None:
                 return AdmissionResponse(allowed=True)
             rules = self._policies.rules()
@@ -85,33 +85,28 @@ class Validation:
         await self._recorder.verdict(review, request, origin, verdict)
         return response_of(verdict)
 
-    def _refused(self, review: Review, origin: Origin, why: str) -> AdmissionResponse:
-        """A denial that no policy has a part in."""
+    def _failed(self, review: Review, origin: Origin, why: str) -> AdmissionResponse:
         self._recorder.failed(review, origin, why)
         return AdmissionResponse(allowed=False, message=why)
 
 
 def response_of(verdict: Verdict) -> AdmissionResponse:
-    """What the API server is told."""
-    denials = verdict.denials(Mode.ENFORCE)
+    """The answer to the API server."""
     warnings = (*verdict.denials(Mode.WARN), *verdict.exempt)
+    # The API server puts the name of the webhook in front of the keys.
+    annotations = {
+        "verdict": "allowed" if verdict.allowed else "denied",
+        "denied-by": _joined(f"{each.policy}:{each.rule} ({each.mode.value})" for each in denials(verdict)),
+        "exceptions": _joined(finding.exception for finding in verdict.exempt),
+    }
     return AdmissionResponse(
         allowed=verdict.allowed,
-        message="; ".join(dict.fromkeys(map(str, denials))),
+        message=_joined(map(str, verdict.denials(Mode.ENFORCE)), "; "),
         warnings=tuple(dict.fromkeys(map(str, warnings))),
-        notes=_notes(verdict),
+        audit_annotations={key: text[:_LONGEST_ANNOTATION] for key, text in annotations.items() if text},
     )
 
 
-def _notes(verdict: Verdict) -> dict[str, str]:
-    """For the API server's own audit trail, which puts the webhook's name in front of the keys."""
-    parts = {
-        "verdict": "allowed" if verdict.allowed else "denied",
-        "denied-by": _titles(against(verdict)),
-        "exceptions": ", ".join(dict.fromkeys(finding.exception for finding in verdict.exempt)),
-    }
-    return {key: text[:_LONGEST_NOTE] for key, text in parts.items() if text}
-
-
-def _titles(findings: Iterable[Finding]) -> str:
-    return ", ".join(dict.fromkeys(f"{each.policy}:{each.rule} ({each.mode.value})" for each in findings))
+def _joined(texts: Iterable[str], separator: str = ", ") -> str:
+    """The different texts, in their order."""
+    return separator.join(dict.fromkeys(texts))

@@ -1,6 +1,7 @@
-"""What verdicts leave behind: counts, records and notifications.
+"""Counts, records and notifications of verdicts.
 
-Nobody has shown who they are: names are what a review says, and equal records are counted.
+The caller of a webhook is not authenticated, so the names in a record are those of the review, and equal records are
+counted.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# One more of each than a record shows, so that it can show that there was more.
+# One more than a record shows, so that it can show that there were more.
 _LONGEST_NAME: Final = LONGEST_TEXT + 1
 _MOST_GROUPS: Final = 101
 _DRY: Final = "dry run: "
 
 
 class VerdictRecorder:
-    """Counts verdicts, puts them on record and tells of them, whoever has asked for them.
+    """Counts and records verdicts, and notifies the owners of workloads.
 
     Args:
-        audit: where records go.
-        notifier: tells the owners of workloads; None where there is no cluster to tell.
-        aggregator: counts equal records; None: each is a record of its own.
-        within: seconds that a record may take.
+        audit: takes the records.
+        metrics: counts the findings.
+        notifier: notifies the owners of workloads; None without a cluster.
+        aggregator: counts equal records; None: each verdict is a record of its own.
+        within: seconds to wait for a record.
     """
 
     def __init__(
@@ -58,15 +60,15 @@ class VerdictRecorder:
         self._within = within
 
     async def verdict(self, review: Review, request: ImageRequest, origin: Origin, verdict: Verdict) -> None:
-        """Count a verdict on a review, put it on record and tell of it; of a dry run nobody is told.
+        """Count and record a verdict on a review, and notify, except for a dry run.
 
-        What is let through waits for its record where nothing may happen off the record.
+        An object that is allowed waits for its record, if the audit log is configured to fail closed.
 
         Args:
-            review: what was asked.
-            request: the images that it is about.
-            origin: where it came from.
-            verdict: what came of it.
+            review: any.
+            request: the images that were evaluated.
+            origin: where the review came from.
+            verdict: on these images.
 
         Raises:
             Unavailable: it cannot be recorded, or not in time.
@@ -76,30 +78,28 @@ class VerdictRecorder:
         waits = verdict.allowed and not review.dry_run
         if not (waits and await before_effect(self._audit, lambda: event, within=self._within)):
             self._gather(event, review)
-        if not review.dry_run:
-            self._notify(review, verdict)
-
-    def count(self, verdict: Verdict) -> None:
-        """Count what each policy has said of each image."""
-        for finding in verdict.findings:
-            if finding.mode is Mode.IGNORE:
-                continue
-            word = "exempt" if finding.exception else "allow" if finding.allowed else "deny"
-            self._metrics.decided(finding.policy, finding.rule, finding.mode.value, word)
-
-    def _notify(self, review: Review, verdict: Verdict) -> None:
+        if review.dry_run:
+            return
         for finding in verdict.exempt:
             log.warning("admitted by a policy exception: %s", finding, extra={"object": review.title})
         if self._notifier is not None:
             for notification in notifications_of(review, verdict):
                 self._notifier.notify(notification)
 
+    def count(self, verdict: Verdict) -> None:
+        """Count the findings."""
+        for finding in verdict.findings:
+            if finding.mode is Mode.IGNORE:
+                continue
+            word = "exempt" if finding.exception else "allow" if finding.allowed else "deny"
+            self._metrics.decided(finding.policy, finding.rule, finding.mode.value, word)
+
     def failed(self, review: Review, origin: Origin, why: str) -> None:
-        """It could not be decided."""
+        """Record a review that could not be decided."""
         self._gather(_event(review, origin, Outcome.FAILED, why), review)
 
     def pinned(self, review: Review, origin: Origin, names: Sequence[str]) -> None:
-        """Somebody has learnt which digests tags stand for."""
+        """Record that the answer to a review shows the digests of tags."""
         event = _event(review, origin, Outcome.OK, "tags were pinned to digests", ", ".join(dict.fromkeys(names)))
         self._gather(event, review)
 
@@ -107,12 +107,12 @@ class VerdictRecorder:
         if self._repeats is None:
             self._audit.record(event)
         else:
-            self._repeats.gather(event, _alike(event, review))
+            self._repeats.gather(event, _key(event, review))
 
 
 def _event_of(review: Review, request: ImageRequest, origin: Origin, verdict: Verdict) -> Event:
-    """One record of one review: who wanted to run what where, and what counted most against it."""
-    chosen = next(iter((*against(verdict), *verdict.exempt, *verdict.findings)), None)
+    """The record of a review, with the most severe finding as its reason."""
+    chosen = next(iter((*denials(verdict), *verdict.exempt, *verdict.findings)), None)
     images = [str(each.image or each.use.text) for each in verdict.findings] or [use.text for use in request.uses]
     return _event(
         review,
@@ -124,8 +124,8 @@ def _event_of(review: Review, request: ImageRequest, origin: Origin, verdict: Ve
     )
 
 
-def against(verdict: Verdict) -> Iterator[Finding]:
-    """What was said against it, first what counted most."""
+def denials(verdict: Verdict) -> Iterator[Finding]:
+    """The findings that do not allow their image, those of the strictest policies first."""
     for mode in (Mode.ENFORCE, Mode.WARN, Mode.AUDIT):
         yield from verdict.denials(mode)
 
@@ -155,13 +155,13 @@ def _event(
 
 def _actor(review: Review) -> Identity:
     user = review.user
-    # Whoever sends it can write what they like, and as much as a body holds.
+    # The caller is not authenticated, so these are bounded only by the size of the body.
     groups = tuple(group[:_LONGEST_NAME] for group in (user.groups or ())[:_MOST_GROUPS])
     return Identity(user.username[:_LONGEST_NAME], Method.REVIEW, uid=user.uid[:_LONGEST_NAME], groups=groups)
 
 
-def _alike(event: Event, review: Review) -> Hashable:
-    """What a controller tries again and again, each time with a Pod of another name, is one thing."""
+def _key(event: Event, review: Review) -> Hashable:
+    """Equal for the Pods that a controller creates again and again, each with another name."""
     owner = None if event.outcome is Outcome.OK else controller_of(review.metadata)
     if owner is None:
         return event.detail

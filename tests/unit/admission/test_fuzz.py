@@ -63,7 +63,7 @@ def answered(
     assert "log of the registry" not in answer.message + "".join(answer.warnings)
     assert answer.allowed or answer.message
     events = keeper.audit.taken()
-    assert len(events) == bool(answer.notes)
+    assert len(events) == bool(answer.annotations)
     assert all(event.outcome is (Outcome.OK if answer.allowed else Outcome.DENIED) for event in events)
     return answer
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from support.admission import body, containers, owned, pod, workload
-from trow.admission.image_extractor import ImageExtractor, whole
+from trow.admission.image_extractor import ImageExtractor, whole_object
 from trow.admission.review import decode
 from trow.policy.paths import Path
 from trow.policy.pods import MOST_IMAGES, POD_SPECS, ImageUse, Kind, Stage, UnreadableObject
@@ -204,8 +204,8 @@ def test_a_field_of_another_type_cannot_be_read(kind: str, spec: object) -> None
 
 def test_the_whole_object_stands_for_images_that_cannot_be_told() -> None:
     review = decode(body(owned(pod("a"), "1"), namespace="team-b", name=""))
-    assert whole(review) == ImageRequest("team-b", (ImageUse("", "Pod team-b/web-", ""),), Stage.POD)
-    assert whole(decode(body(workload("Job", None)))).stage is Stage.JOB
+    assert whole_object(review) == ImageRequest("team-b", (ImageUse("", "Pod team-b/web-", ""),), Stage.POD)
+    assert whole_object(decode(body(workload("Job", None)))).stage is Stage.JOB
 
 
 # ---- kinds of others

@@ -242,7 +242,7 @@ def test_leave_is_two_members() -> None:
 
 def test_a_refusal_says_why() -> None:
     ruling = AdmissionResponse(
-        allowed=False, message="nginx is denied", warnings=("so-so",), notes={"verdict": "denied"}
+        allowed=False, message="nginx is denied", warnings=("so-so",), audit_annotations={"verdict": "denied"}
     )
     assert json.loads(encode("u-2", ruling)) == {
         "apiVersion": "admission.k8s.io/v1",

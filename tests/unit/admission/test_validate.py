@@ -86,7 +86,10 @@ async def test_what_a_policy_denies(keep: Keep) -> None:
     for word in ("c1", THEIRS, "ClusterImagePolicy/only-ours", "registry.example.com"):
         assert word in answer.message
     assert OURS not in answer.message
-    assert answer.notes == {"verdict": "denied", "denied-by": "ClusterImagePolicy/only-ours:default (enforce)"}
+    assert answer.annotations == {
+        "verdict": "denied",
+        "denied-by": "ClusterImagePolicy/only-ours:default (enforce)",
+    }
 
 
 async def test_a_policy_that_warns(keep: Keep) -> None:
@@ -94,14 +97,20 @@ async def test_a_policy_that_warns(keep: Keep) -> None:
     assert answer.allowed
     (warning,) = answer.warnings
     assert THEIRS in warning
-    assert answer.notes == {"verdict": "allowed", "denied-by": "ClusterImagePolicy/only-ours:default (warn)"}
+    assert answer.annotations == {
+        "verdict": "allowed",
+        "denied-by": "ClusterImagePolicy/only-ours:default (warn)",
+    }
 
 
 async def test_a_policy_that_only_records(keep: Keep) -> None:
     keeper = keep(ours("audit"))
     answer = await keeper.validate(pod(THEIRS))
     assert (answer.allowed, answer.warnings) == (True, [])
-    assert answer.notes == {"verdict": "allowed", "denied-by": "ClusterImagePolicy/only-ours:default (audit)"}
+    assert answer.annotations == {
+        "verdict": "allowed",
+        "denied-by": "ClusterImagePolicy/only-ours:default (audit)",
+    }
     assert THEIRS in only(keeper).reason
 
 
@@ -125,7 +134,7 @@ async def test_the_policy_of_the_configuration_counts_too(keep: Keep) -> None:
 async def test_without_a_policy_that_applies_everything_runs(keep: Keep) -> None:
     for keeper in (keep(), keep(ours(namespaces={"exclude": [NAMESPACE]}))):
         answer = await keeper.validate(pod(THEIRS))
-        assert (answer.allowed, answer.warnings, answer.notes) == (True, [], {"verdict": "allowed"})
+        assert (answer.allowed, answer.warnings, answer.annotations) == (True, [], {"verdict": "allowed"})
 
 
 async def test_what_makes_pods_is_warned_of(keep: Keep) -> None:
@@ -138,7 +147,7 @@ async def test_what_makes_pods_is_warned_of(keep: Keep) -> None:
     ):
         answer = await keep(given).validate(workload("Deployment", spec))
         assert (answer.allowed, bool(answer.warnings)) == (allowed, warned), given
-    assert "denied-by" not in (await keep(ours(controllers="ignore")).validate(workload("Job", spec))).notes
+    assert "denied-by" not in (await keep(ours(controllers="ignore")).validate(workload("Job", spec))).annotations
 
 
 # ---- what makes Pods where these are changed
@@ -231,7 +240,7 @@ async def test_no_exception_covers_what_cannot_be_read(keep: Keep, mode: str) ->
     everything = exempt(images=[{"registry": "*"}])
     answer = await keep(ours(mode), everything).validate(pod() | {"spec": 1})
     assert answer.allowed is (mode != "enforce")
-    assert "exceptions" not in answer.notes
+    assert "exceptions" not in answer.annotations
 
 
 async def test_an_answer_that_comes_too_late_is_none(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
@@ -333,7 +342,7 @@ async def test_an_exception_lets_run_and_everybody_hears_of_it(keep: Keep, caplo
     for word in (THEIRS, "incident-4711", "the registry of the supplier is down"):
         assert word in warning
         assert word in caplog.text
-    assert answer.notes == {"verdict": "allowed", "exceptions": "incident-4711"}
+    assert answer.annotations == {"verdict": "allowed", "exceptions": "incident-4711"}
     event = only(keeper)
     assert (event.outcome, event.reason) == (Outcome.OK, warning)
     label = ("enforce", "ClusterImagePolicy/only-ours", "default", "exempt")

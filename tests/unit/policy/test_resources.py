@@ -318,7 +318,7 @@ def test_unknown_fields_are_refused(kind: str, spec: Document, where: str, unkno
         ({"defualt": "Deny"}, "did you mean default?"),
         (policy(rules=[rule() | {"image": []}]), "did you mean images?"),
         (policy(mutate={"pinDigest": True}), "did you mean pinDigests?"),
-        (policy(subjects=[]), "remove it; the reference of image policies has all that there are"),
+        (policy(subjects=[]), "remove it; the reference of image policies lists all fields"),
     ],
 )
 def test_a_field_that_there_is_not_comes_with_what_may_be_meant(spec: Document, meant: str) -> None:
