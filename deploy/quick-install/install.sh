@@ -2541,6 +2541,10 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: status.hostIP
+        - name: POD_NAMESPACE
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.namespace
         - name: SERVICE_HOST
           value: $(TROW_SERVICE_HOST)
         image: '@AGENT@'
@@ -2548,7 +2552,7 @@ spec:
         name: agent
         resources:
           limits:
-            memory: 64Mi
+            memory: 128Mi
           requests:
             cpu: 5m
             memory: 16Mi
@@ -2571,6 +2575,7 @@ spec:
         - mountPath: /host
           name: host
           readOnly: true
+          recursiveReadOnly: IfPossible
         - mountPath: /host/etc/containerd/certs.d
           name: host-0
         - mountPath: /host/etc/kubernetes/image-credential-provider
@@ -2604,6 +2609,10 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: status.hostIP
+        - name: POD_NAMESPACE
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.namespace
         - name: SERVICE_HOST
           value: $(TROW_SERVICE_HOST)
         image: '@AGENT@'
@@ -2611,7 +2620,7 @@ spec:
         name: set-up
         resources:
           limits:
-            memory: 64Mi
+            memory: 128Mi
           requests:
             cpu: 5m
             memory: 16Mi
@@ -2634,6 +2643,7 @@ spec:
         - mountPath: /host
           name: host
           readOnly: true
+          recursiveReadOnly: IfPossible
         - mountPath: /host/etc/containerd/certs.d
           name: host-0
         - mountPath: /host/etc/kubernetes/image-credential-provider

@@ -173,6 +173,14 @@ def test_a_node_is_prepared_used_and_put_back(bare: Installed) -> None:
     assert '"app"' in told
     assert '"node1"' in told
 
+    # it can write where it has to, and nowhere else, also not where something is mounted below the root of the node
+    shown = helm.kubectl(
+        "exec", bare.pod()["metadata"]["name"], "--container=agent", "--", "cat", "/proc/self/mountinfo"
+    )
+    mounts = (line.split() for line in shown.splitlines())
+    writable = {each[4] for each in mounts if each[4].startswith("/host") and not each[5].startswith("ro")}
+    assert writable == {"/host/etc/containerd/certs.d", "/host/etc/kubernetes/image-credential-provider"}
+
     # a restarted agent finds everything as it should be
     before = node.path(HOSTS).stat()
     helm.kubectl("delete", "pod", bare.pod()["metadata"]["name"])

@@ -66,13 +66,25 @@ class Node:
         names = ((str(path.relative_to(self.root)), path) for path in found)
         return {name: path.read_text() for name, path in names if not name.startswith(("proc/", "usr/"))}
 
-    def runs(self, *argv: str, name: str = "", since: float | None = None) -> int:
-        """A process of the node, which began at a time; before everything else is written, if none is given."""
+    def runs(self, *argv: str, name: str = "", since: float | None = None, uid: int = 0, pids: str = "") -> int:
+        """A process, which began at a time; before everything else is written, if none is given.
+
+        Args:
+            argv: its arguments.
+            name: "" is that of its program.
+            since: seconds since 1970.
+            uid: whose it is.
+            pids: what it is in PID namespaces below that of the node, such as "1" for a Pod's.
+        """
         self._pids += 1
         began = self._booted + 1000 if since is None else since
         ticks = int((began - self._booted) * 100)
         called = name or Path(argv[0]).name
         self.write(f"/proc/{self._pids}/comm", f"{called[:15]}\n")
+        self.write(
+            f"/proc/{self._pids}/status",
+            f"Name:\t{called[:15]}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nNSpid:\t{self._pids}{pids and chr(9)}{pids}\n",
+        )
         self.write(f"/proc/{self._pids}/cmdline", "".join(f"{argument}\0" for argument in argv))
         self.write(f"/proc/{self._pids}/stat", f"{self._pids} ({called}) S {'0 ' * 18}{ticks} 0 0\n")
         return self._pids
@@ -83,8 +95,15 @@ class Node:
         self.write("/etc/containerd/config.toml", configuration)
         self.runs("/usr/bin/containerd", "--config", "/etc/containerd/config.toml")
 
-    def has_kubelet(self, *flags: str, since: float | None = None) -> None:
+    def has_kubelet(self, *flags: str, since: float | None = None, version: str = "v1.37.2") -> None:
+        self.has_program("kubelet", f'echo "Kubernetes {version}"')
         self.runs("/usr/bin/kubelet", *flags, since=since)
+
+    def has_program(self, name: str, script: str) -> None:
+        """A program of the node, in a shell that works after chroot."""
+        if not self.at("/usr/bin/busybox").exists():
+            place(tool("busybox"), self.at("/usr/bin/busybox"))
+        self.write(f"/usr/bin/{name}", f"#!/usr/bin/busybox sh\n{script}\n").chmod(0o755)
 
     # The agent
 
@@ -92,9 +111,10 @@ class Node:
         for name, text in settings.items():
             (self.settings / name.replace("_", ".")).write_text(text, "utf-8")
 
-    def agent(self, mode: str) -> str:
-        """What the agent reports."""
-        done = subprocess.run(self.argv(mode), env=self.environment, capture_output=True, text=True, timeout=_SECONDS)  # noqa: PLW1510
+    def agent(self, mode: str, namespace: str = "") -> str:
+        """What the agent reports; the namespace is its own."""
+        environment = self.environment | {"POD_NAMESPACE": namespace}
+        done = subprocess.run(self.argv(mode), env=environment, capture_output=True, text=True, timeout=_SECONDS)  # noqa: PLW1510
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert self.report.read_text() == done.stdout
@@ -115,6 +135,8 @@ class Node:
             "TROW_PROVIDER": str(SCRIPTS / "trow-credential-provider"),
             "TROW_REPORT": str(self.report),
             "TROW_SECONDS": "0.2",
+            "TROW_KUBELET_SECONDS": "3",
+            "TROW_STEADY_SECONDS": "1",
             "TROW_SETTINGS": str(self.settings),
         }
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 import yaml
 
-from nodes.scratch import CERTS, HOST, HOSTS, IMAGES, ONE, SHELLS, Node, place, providers, states
+from nodes.scratch import CERTS, HOST, HOSTS, IMAGES, ONE, SCRIPTS, SHELLS, Node, providers, states
 from support.waiting import until
 from tools.find import tool
 from trow.lib.file_watch import version_of
@@ -186,7 +186,13 @@ def test_what_cannot_be_written_is_told_with_the_value_to_set(any_node: Node) ->
         ({"hosts": "a/b\n"}, "a/b is no name"),
         ({"hosts": '"; rm\n'}, "is no name"),
         ({"hosts": "../x\n"}, "is no name"),
+        ({"hosts": "*\n"}, "* is no name"),
+        ({"hosts": "[a-z]*\n"}, "is no name"),
+        ({"hosts": "registry.example.com:https\n"}, "is no name"),
+        ({"hosts": "a.example b.example\n"}, "is no name"),
         ({"endpoint": "10.0.0.1:80"}, "is no URL"),
+        ({"endpoint": "http://../../etc/shadow"}, "is no URL"),
+        ({"endpoint": "http://:30500"}, "is no URL"),
         ({"endpoint": 'http://x"\nserver = "y'}, "is no URL"),
         ({"ca_crt": "hello"}, "something else than certificates"),
         ({"ca_crt": "BEGIN CERTIFICATE\nBEGIN PRIVATE KEY"}, "something else than certificates"),
@@ -200,6 +206,223 @@ def test_settings_that_are_not_understood_change_nothing(any_node: Node, setting
     assert "registry: blocked:" in said
     assert reason in said
     assert any_node.files() == before
+
+
+def test_blank_lines_are_no_names(any_node: Node) -> None:
+    """A kubelet does not start with a provider that is for no audience."""
+    any_node.has_containerd(ONE)
+    any_node.has_kubelet(*FLAGS)
+    any_node.set(hosts=f"\n  {HOST} \r\n\n", credentialProvider="true")
+    any_node.agent("apply")
+    assert yaml.safe_load(any_node.read(CONFIG))["providers"] == [ENTRY]
+
+
+# ---- what Pods, other people and accidents may do to it
+
+
+@pytest.mark.parametrize(
+    ("uid", "pids"), [(0, "1"), (65532, "7"), (1000, "")], ids=["root of a Pod", "a Pod", "a user of the node"]
+)
+def test_no_program_of_somebody_else_is_run(node: Node, uid: int, pids: str) -> None:
+    """A process may have any name and any arguments, and a Pod has files on the node."""
+    volume = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~empty-dir/v"
+    node.has_program("evil", "echo here >/evil-was-here")
+    evil = node.at("/usr/bin/evil").rename(node.write(f"{volume}/evil", ""))
+    node.runs(f"{volume}/{evil.name}", name="containerd", uid=uid, pids=pids)
+    node.runs(f"{volume}/{evil.name}", *FLAGS, name="kubelet", uid=uid, pids=pids)
+    node.set(credentialProvider="true")
+    said = node.agent("apply")
+    assert "runtime: blocked: no runtime was found" in said
+    assert "credentials: blocked: no kubelet was found" in said
+    assert not node.at("/evil-was-here").exists()
+    assert not node.at(CONFIG).exists()
+
+
+def test_arguments_of_a_pod_change_no_path(any_node: Node) -> None:
+    any_node.has_kubelet(*FLAGS, since=time.time() + 10)
+    any_node.runs(
+        "/usr/bin/kubelet",
+        "--hostname-override=node1",
+        f"--image-credential-provider-config={CERTS}/docker.io/hosts.toml",
+        "--image-credential-provider-bin-dir=/etc/cron.d",
+        pids="12",
+    )
+    any_node.set(credentialProvider="true")
+    any_node.agent("apply")
+    assert any_node.at(CONFIG).exists()
+    assert not any_node.at("/etc/cron.d").exists()
+    assert not any_node.at(f"{CERTS}/docker.io").exists()
+
+
+@pytest.mark.parametrize("other", ["trow-test.example.com", "trow-staging.trow.svc"])
+def test_files_of_others_are_theirs_whatever_their_folder_is_called(node: Node, other: str) -> None:
+    node.has_containerd(ONE)
+    node.write(f"{CERTS}/{other}/hosts.toml", "# mine\n")
+    before = node.files()
+    node.agent("apply")
+    assert node.read(f"{CERTS}/{other}/hosts.toml") == "# mine\n"
+    node.set(hosts=f"{other}\n")
+    node.agent("apply")
+    node.agent("restore")
+    assert node.files() == before
+
+
+def test_a_backup_that_was_not_finished_is_none(node: Node) -> None:
+    """As after a full disk: what was there is kept as a whole before it is replaced."""
+    node.has_containerd(ONE)
+    node.write(HOSTS, "# mine\n")
+    before = node.files()
+    limited = ["/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *node.argv("apply")]
+    subprocess.run(limited, env=node.environment, capture_output=True, check=False, preexec_fn=ignore_file_limit)
+    assert node.read(HOSTS) == "# mine\n"
+    node.agent("apply")
+    node.agent("restore")
+    assert node.files() == before
+
+
+def ignore_file_limit() -> None:
+    """A write beyond the limit is an error then, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def test_a_full_temporary_folder_cuts_no_file_of_the_node(node: Node) -> None:
+    node.has_containerd(ONE)
+    node.has_kubelet(*FLAGS)
+    node.set(credentialProvider="true")
+    node.agent("apply")
+    whole = node.files()
+    for name in whole:
+        node.at(name).unlink()
+    nowhere = node.environment | {"TMPDIR": str(node.root / "missing")}
+    node.has_containerd(ONE)
+    subprocess.run(node.argv("apply"), env=nowhere, capture_output=True, check=False)
+    assert {name: text for name, text in node.files().items() if name in whole} == whole
+
+
+def test_a_link_is_put_back_as_a_link(node: Node) -> None:
+    """Some systems keep all of /etc as links, which lead nowhere inside of the agent's Pod."""
+    node.has_containerd(ONE)
+    node.at(HOSTS).parent.mkdir(parents=True)
+    node.at(HOSTS).symlink_to("/nix/store/hosts.toml")
+    node.agent("apply")
+    assert 'server = "http://10.1.2.3:30500"' in node.read(HOSTS)
+    node.agent("restore")
+    assert str(node.at(HOSTS).readlink()) == "/nix/store/hosts.toml"
+
+
+def test_what_a_killed_agent_left_behind_goes_too(node: Node) -> None:
+    """Killed after the first of two steps of `restore`, and in the middle of a write."""
+    node.has_containerd(ONE)
+    before = node.files()
+    node.set(ca_crt=trustme.CA().cert_pem.bytes().decode())
+    node.agent("apply")
+    node.at(HOSTS).rename(node.at(f"{HOSTS}.trow-new"))
+    node.agent("restore")
+    assert node.files() == before
+    assert not node.at(f"{CERTS}/{HOST}").exists()
+
+
+def test_a_temporary_file_that_leads_elsewhere_is_not_followed(node: Node) -> None:
+    node.has_containerd(ONE)
+    victim = node.write("/etc/passwd", "root\n")
+    node.at(HOSTS).parent.mkdir(parents=True)
+    node.at(f"{HOSTS}.trow-new").symlink_to(victim)
+    node.agent("apply")
+    assert victim.read_text() == "root\n"
+    assert not node.at(HOSTS).is_symlink()
+
+
+@pytest.mark.parametrize("runtime", ["containerd", "crio"])
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_two_trows_in_a_cluster_leave_each_other_alone(node: Node, form: str, runtime: str) -> None:
+    """Otherwise each of two agents would take away, twice a minute, what the other one needs, and call itself ready."""
+    if runtime == "crio":
+        node.runs("/usr/bin/crio")
+    else:
+        node.has_containerd(ONE)
+    node.has_kubelet(*FLAGS)
+    node.write(CONFIG, OTHERS[form])
+    before = node.files()
+    node.set(credentialProvider="true", ca_crt=trustme.CA().cert_pem.bytes().decode())
+    node.agent("apply", namespace="one")
+    first = node.files()
+    assert "registry: blocked" in node.agent("apply", namespace="two")  # it has the same name
+    assert "in the namespace one" in node.report.read_text()
+    assert "of somebody else, such as another Trow" in node.report.read_text()
+    assert node.files() == first
+    node.set(hosts="other.example\n", endpoint="http://10.1.2.4:30501")
+    assert "registry: ready" in node.agent("apply", namespace="two")
+    node.agent("restore", namespace="two")
+    assert node.files() == first
+    node.agent("restore", namespace="one")
+    assert node.files().keys() == before.keys()
+    assert yaml.safe_load(node.read(CONFIG)) == yaml.safe_load(before.pop(CONFIG.lstrip("/")))
+    assert {name: node.files()[name] for name in before} == before
+
+
+def test_the_kernel_tells_the_processes_of_pods_apart() -> None:
+    argv = [str(tool("unshare")), "--pid", "--fork", "--kill-child", "sleep", "100"]
+    with subprocess.Popen(argv) as outside:
+        inside = until(lambda: first_child(outside.pid))
+        told = [is_of_node(pid) for pid in (str(outside.pid), inside)]
+        outside.terminate()
+    assert told == [True, False]
+
+
+def first_child(pid: int) -> str:
+    found = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def is_of_node(pid: str) -> bool:
+    script = f'TROW_HOST= && . "{SCRIPTS}/lib/node.sh" && is_of_node "$1"'
+    return subprocess.run(["/bin/sh", "-c", script, "sh", pid], check=False).returncode == 0
+
+
+# ---- a kubelet that would not start any more
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "reason"),
+    [
+        ("v1.33.5", (), "it is 1.33"),
+        ("v1.32.0", (), "it is 1.32"),
+        ("unknown", (), "its version is not known"),
+        ("v1.34.0", ("--feature-gates=A=true,KubeletServiceAccountTokenForCredentialProviders=false",), "switched off"),
+    ],
+)
+def test_a_kubelet_that_does_not_know_tokens_gets_no_entry(
+    node: Node, version: str, flags: tuple[str, ...], reason: str
+) -> None:
+    """It refuses to start with a member that it does not know."""
+    node.has_kubelet(*FLAGS, *flags, version=version)
+    node.write(CONFIG, providers(["ecr"]))
+    node.set(credentialProvider="true", restartKubelet="true")
+    said = node.agent("apply")
+    assert "credentials: blocked: " in said
+    assert reason in said
+    assert node.read(CONFIG) == providers(["ecr"])
+
+
+def test_an_entry_from_before_goes_when_the_kubelet_becomes_older(any_node: Node) -> None:
+    any_node.has_kubelet(*FLAGS)
+    any_node.write(CONFIG, providers(["ecr"]))
+    any_node.set(credentialProvider="true")
+    any_node.agent("apply")
+    any_node.has_program("kubelet", "echo Kubernetes v1.33.0")
+    any_node.agent("apply")
+    assert yaml.safe_load(any_node.read(CONFIG)) == yaml.safe_load(providers(["ecr"]))
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+@pytest.mark.parametrize("version", ["v1beta1", "v1alpha1"])
+def test_an_older_form_of_the_configuration_is_left_alone(node: Node, form: str, version: str) -> None:
+    text = OTHERS[form].replace("kubelet.config.k8s.io/v1", f"kubelet.config.k8s.io/{version}", 1)
+    node.has_kubelet(*FLAGS)
+    node.write(CONFIG, text)
+    node.set(credentialProvider="true")
+    assert "kubelet.config.k8s.io/v1" in node.agent("apply").partition("fix: ")[2]
+    assert node.read(CONFIG) == text
 
 
 # ---- other runtimes
@@ -309,10 +532,8 @@ def test_entries_of_others_stay_as_they_are(node: Node, form: str) -> None:
         "{kind: CredentialProviderConfig, providers: [{name: ecr}]}\n",
         "kind: CredentialProviderConfig\nproviders: [{name: ecr}]\n",
         providers(["ecr"]) + providers(["acr"]),
-        providers(["trow-credential-provider"]),
-        json.dumps({"providers": [{"name": "trow-credential-provider"}]}, indent=1),
     ],
-    ids=["flow", "flow of entries", "twice", "taken", "taken in JSON"],
+    ids=["flow", "flow of entries", "twice"],
 )
 def test_what_cannot_be_merged_safely_is_left_alone(node: Node, text: str) -> None:
     node.has_kubelet(*FLAGS)
@@ -323,6 +544,24 @@ def test_what_cannot_be_merged_safely_is_left_alone(node: Node, text: str) -> No
     entry = said.partition("add this to its providers: ")[2]
     assert json.loads(entry) == ENTRY
     assert node.read(CONFIG) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        providers(["trow-credential-provider"]),
+        json.dumps({"providers": [{"name": "trow-credential-provider"}]}, indent=1),
+    ],
+    ids=["YAML", "JSON"],
+)
+def test_an_entry_of_that_name_that_somebody_else_wrote_is_theirs(node: Node, text: str) -> None:
+    node.has_kubelet(*FLAGS)
+    node.set(credentialProvider="true")
+    node.write(CONFIG, text)
+    before = node.files()
+    assert "has an entry trow-credential-provider of somebody else" in node.agent("apply")
+    node.agent("restore")
+    assert node.files() == before
 
 
 def test_a_kubelet_that_reads_a_folder_gets_a_file_of_its_own(node: Node) -> None:
@@ -349,6 +588,7 @@ def test_a_kubelet_without_flags_is_told_exactly_what_to_set(node: Node) -> None
 
 def test_microk8s_has_its_flags_in_a_file(any_node: Node) -> None:
     any_node.write("/var/snap/microk8s/current/args/kubelet", "--config=x\n--v=2\n")
+    any_node.write("/snap/microk8s/current/meta/snap.yaml", "name: microk8s\nversion: v1.34.1\n")
     any_node.runs("/snap/microk8s/1/kubelite", name="kubelite")
     any_node.set(credentialProvider="true")
     said = any_node.agent("apply")
@@ -356,7 +596,8 @@ def test_microk8s_has_its_flags_in_a_file(any_node: Node) -> None:
 
 
 def test_k3s_takes_its_own_folder(any_node: Node) -> None:
-    any_node.runs("/usr/local/bin/k3s", "agent", name="k3s-agent")
+    any_node.has_program("k3s", 'echo "k3s version v1.34.1+k3s1 (abc)"; echo "go version go1.24.6"')
+    any_node.runs("/usr/bin/k3s", "agent", name="k3s-agent")
     any_node.set(credentialProvider="true")
     said = any_node.agent("apply")
     assert "run `systemctl restart k3s-agent` on the node" in said
@@ -378,24 +619,43 @@ def test_a_kubelet_is_not_left_without_a_configuration_that_it_needs(node: Node)
     assert node.files() == before
 
 
-SYSTEMCTL: Final = '#!/usr/bin/busybox sh\necho "$*" >>/asked\n'
-
-
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_kubelet_is_restarted_only_when_asked_and_once(node: Node, asked: bool) -> None:  # noqa: FBT001
-    place(tool("busybox"), node.at("/usr/bin/busybox"))
-    node.write("/usr/bin/systemctl", SYSTEMCTL).chmod(0o755)
+    node.has_program("systemctl", 'echo "$*" >>/asked')
     node.has_kubelet(*FLAGS)
     node.set(credentialProvider="true", restartKubelet=str(asked).lower())
     if not asked:
         assert "run `systemctl restart kubelet` on the node, or set nodes.restartKubelet" in node.agent("apply")
         assert not node.at("/asked").exists()
         return
-    assert "the kubelet was restarted and is not back yet" in node.agent("apply")
+    assert "the kubelet was told to restart, and is not back yet" in node.agent("apply")
     assert "run `systemctl restart kubelet` on the node" in node.agent("apply")
     assert node.read("/asked") == "restart kubelet\n"
     os.utime(node.at(CONFIG), (1, 1))  # the kubelet has come back since
     assert states(node.agent("apply"))["credentials"] == "ready"
+
+
+# With Trow's entry there is no kubelet any more, and without it there is one again.
+DISLIKES: Final = f"""echo "$*" >>/asked
+cd /proc; PATH=/usr/bin
+b=/usr/bin/busybox
+if $b grep -q trow {CONFIG}; then $b mv 101 gone; else $b mv gone 101; fi"""
+
+
+def test_a_kubelet_that_does_not_come_back_gets_what_it_had(node: Node) -> None:
+    node.has_program("systemctl", DISLIKES)
+    node.has_kubelet(*FLAGS)
+    node.write(CONFIG, providers(["ecr"]))
+    node.set(credentialProvider="true", restartKubelet="true")
+    for _ in range(2):
+        said = node.agent("apply")
+        assert "the kubelet did not start with Trow's entry" in said
+        assert f"delete {CONFIG}.trow-refused" in said
+        assert node.read(CONFIG) == providers(["ecr"])
+    assert node.read("/asked") == "restart kubelet\n" * 2  # with it, and then without
+    node.set(hosts="other.example\n")  # which may work
+    node.agent("apply")
+    assert node.read("/asked") == "restart kubelet\n" * 4
 
 
 # ---- the life of the container

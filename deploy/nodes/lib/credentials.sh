@@ -3,10 +3,20 @@
 # https://kubernetes.io/docs/tasks/administer-cluster/kubelet-credential-provider/
 
 readonly NAME=trow-credential-provider
-readonly BEGIN="# $NAME: written by the node agent of Trow, which keeps it as it is"
 readonly END="# $NAME: end"
+# The first kubelet that gives tokens of Pods to providers (KEP-4412), unless this gate is closed.
+readonly LEAST_VERSION=1.34
+readonly GATE=KubeletServiceAccountTokenForCredentialProviders
+readonly CONFIG_VERSION=kubelet.config.k8s.io/v1
+# Beside a configuration: what a kubelet did not start with.
+readonly REFUSED=trow-refused
 # Where the agent puts things on a node whose kubelet has no provider yet.
 readonly OWN_FOLDER=/etc/kubernetes/image-credential-provider
+
+# The first line of Trow's entry.
+begin() {
+    echo "# $NAME: written by the node agent of Trow${NAMESPACE:+ in the namespace $NAMESPACE}, which keeps it as it is"
+}
 
 # PROVIDER_CONFIG and PROVIDER_BIN: of the kubelet that runs, or of one that has to be told; PROVIDER_FLAGS: is it told?
 find_provider() {
@@ -41,16 +51,59 @@ apply_credentials() {
         return
     fi
     find_provider
+    if ! knows_tokens; then return; fi
+    if [ -f "$TROW_HOST$PROVIDER_CONFIG" ] && others | is_taken; then
+        blocked credentials "$PROVIDER_CONFIG has an entry $NAME of somebody else, such as another Trow" \
+            "take that one out, or set nodes.credentialProvider.enabled=false"
+        return
+    fi
     # The program comes first: a kubelet that starts in between must find what its configuration names.
-    put credentials "$PROVIDER_BIN/$NAME" 755 <"$TROW_PROVIDER" || return 0
+    put credentials "$PROVIDER_BIN/$NAME" 755 "$(cat "$TROW_PROVIDER")" || return 0
     if ! merged=$(merge); then
         blocked credentials "$PROVIDER_CONFIG is written in a way that the agent does not change" \
             "add this to its providers: $(provider_json)"
         return
     fi
-    printf '%s\n' "$merged" >"$SCRATCH"
-    put credentials "$PROVIDER_CONFIG" "$(mode_of "$PROVIDER_CONFIG")" <"$SCRATCH" || return 0
+    if ! has_known_version; then
+        blocked credentials "$PROVIDER_CONFIG is of an older version than $CONFIG_VERSION, which knows no tokens of Pods" \
+            "write apiVersion: $CONFIG_VERSION into it, and see that its entries are as that has them"
+        return
+    fi
+    if [ "$merged" = "$(cat "$TROW_HOST$PROVIDER_CONFIG.$REFUSED" 2>/dev/null)" ]; then
+        tell_of_refusal
+        return
+    fi
+    put credentials "$PROVIDER_CONFIG" "$(mode_of "$PROVIDER_CONFIG")" "$merged" || return 0
     tell_of_kubelet
+}
+
+# A kubelet does not start with members that it does not know, and then nothing runs on the node any more.
+knows_tokens() {
+    if [ "$KUBELET_PID" != "$ASKED_PID" ]; then version=$(kubelet_version) ASKED_PID=$KUBELET_PID; fi
+    minor=${version#*.}
+    if [ -z "$version" ]; then
+        refused="the kubelet has to be of Kubernetes $LEAST_VERSION or newer, and its version is not known"
+    elif [ "${version%%.*}" -eq 1 ] && [ "$minor" -lt "${LEAST_VERSION#*.}" ]; then
+        refused="the kubelet has to be of Kubernetes $LEAST_VERSION or newer, and it is $version"
+    elif is_switched_off; then
+        refused="tokens of Pods are switched off in the kubelet"
+    else
+        return 0
+    fi
+    forget_entry || return 1
+    blocked credentials "$refused" "upgrade it, or leave the feature gate $GATE on; else give Pods imagePullSecrets (nodes.credentialProvider.enabled=false)"
+    return 1
+}
+
+is_switched_off() {
+    configuration=$(echo "$KUBELET_FLAGS" | flag config)
+    { echo "$KUBELET_FLAGS" && cat "$TROW_HOST$configuration" 2>/dev/null; } | grep -q "\"\{0,1\}$GATE\"\{0,1\}[=:] *false"
+}
+
+has_known_version() {
+    [ ! -s "$TROW_HOST$PROVIDER_CONFIG" ] ||
+        grep -q "^[ {]*\"\{0,1\}apiVersion\"\{0,1\} *: *[\"']\{0,1\}$CONFIG_VERSION\([\"' ,#].*\)\{0,1\}\$" "$TROW_HOST$PROVIDER_CONFIG" ||
+        grep -q "\"apiVersion\" *: *\"$CONFIG_VERSION\"" "$TROW_HOST$PROVIDER_CONFIG"
 }
 
 tell_of_kubelet() {
@@ -59,7 +112,11 @@ tell_of_kubelet() {
     elif [ "$(started_at "$KUBELET_PID")" -ge "$(changed_at "$PROVIDER_CONFIG")" ]; then
         ready credentials "Pods pull with the token of their ServiceAccount, for the audience $AUDIENCE"
     elif [ "$RESTART" = true ] && restart_kubelet; then
-        blocked credentials "the kubelet was restarted and is not back yet" "wait, and see its log if it stays away"
+        if kubelet_stays; then
+            blocked credentials "the kubelet was told to restart, and is not back yet" "wait for the next look"
+        else
+            go_back
+        fi
     else
         blocked credentials "the kubelet runs with an older $PROVIDER_CONFIG" \
             "run \`$(restart_command)\` on the node, or set nodes.restartKubelet"
@@ -92,9 +149,45 @@ restart_kubelet() {
     now=$(changed_at "$PROVIDER_CONFIG")
     [ "$(cat "$RESTARTED" 2>/dev/null)" != "$now" ] || return 1
     echo "$now" >"$RESTARTED"
+    on_node_restart
+}
+
+on_node_restart() {
     # systemctl takes the root of a container for a machine that is being installed, and does nothing then.
     # shellcheck disable=SC2046  # it is a command with arguments
-    SYSTEMD_IGNORE_CHROOT=1 on_node $(restart_command) >&2
+    SYSTEMD_IGNORE_CHROOT=1 on_node $(restart_command) >&2 || : # what came of it is seen by its process
+}
+
+# Whether the kubelet lives on with its configuration: with one that it does not understand it ends within a second, and
+# is started again and again.
+kubelet_stays() {
+    seen='' steady=0 left=$TROW_KUBELET_SECONDS
+    while [ "$steady" -lt "$TROW_STEADY_SECONDS" ]; do
+        if [ "$left" -le 0 ]; then return 1; fi
+        sleep 1
+        left=$((left - 1))
+        find_kubelet
+        if [ -n "$KUBELET_PID" ] && [ "$KUBELET_PID" = "$seen" ]; then steady=$((steady + 1)); else steady=0; fi
+        seen=$KUBELET_PID
+    done
+}
+
+# Without a kubelet nothing runs on the node any more: it gets the configuration without Trow's entry, and what it did not
+# start with is written down, so that it is not tried again.
+go_back() {
+    if ! has_others; then
+        blocked credentials "the kubelet does not come back" "see its log: journalctl --unit kubelet"
+        return
+    fi
+    put credentials "$PROVIDER_CONFIG.$REFUSED" 600 "$merged" || return 0
+    forget_entry || return 0
+    on_node_restart
+    tell_of_refusal
+}
+
+tell_of_refusal() {
+    blocked credentials "the kubelet did not start with Trow's entry in $PROVIDER_CONFIG, which was taken out again" \
+        "see why in its log (journalctl --unit kubelet); to try again, delete $PROVIDER_CONFIG.$REFUSED on the node"
 }
 
 mode_of() { # PATH
@@ -126,7 +219,7 @@ is_taken() {
 
 merge_yaml() {
     others=$(without_yaml)
-    if [ "$(echo "$others" | grep -c '^providers: *\(#.*\)\{0,1\}$')" != 1 ] || echo "$others" | is_taken; then return 1; fi
+    if [ "$(echo "$others" | grep -c '^providers: *\(#.*\)\{0,1\}$')" != 1 ]; then return 1; fi
     indent=$(echo "$others" | sed -n '/^providers:/,$s/^\( *\)- .*/\1/p' | head -n 1)
     entry=$(provider_yaml | sed "s/^/$indent/")
     echo "$others" | while IFS= read -r line; do
@@ -136,7 +229,7 @@ merge_yaml() {
 }
 
 without_yaml() {
-    awk -v begin="$BEGIN" -v end="$END" '
+    awk -v begin="$(begin)" -v end="$END" '
         { line = $0; sub(/^ */, "", line) }
         line == begin { inside = 1 }
         !inside { print }
@@ -144,7 +237,7 @@ without_yaml() {
 }
 
 provider_yaml() {
-    echo "$BEGIN"
+    begin
     echo "- name: $NAME"
     echo "  apiVersion: credentialprovider.kubelet.k8s.io/v1"
     echo "  matchImages: [$(quoted_hosts)]"
@@ -160,7 +253,7 @@ provider_yaml() {
 # JSON has no comments, so that a line of its own is what is known again.
 merge_json() {
     others=$(without_json)
-    if [ "$(echo "$others" | grep -o '"providers" *: *\[' | wc -l)" -ne 1 ] || echo "$others" | is_taken; then return 1; fi
+    if [ "$(echo "$others" | grep -o '"providers" *: *\[' | wc -l)" -ne 1 ]; then return 1; fi
     echo "$others" | awk -v entry="$(provider_json)" '
         { text = text $0 "\n" }
         END {
@@ -173,11 +266,18 @@ merge_json() {
 }
 
 without_json() {
-    awk -v entry="{\"name\":\"$NAME\"," 'index($0, entry) != 1' "$TROW_HOST$PROVIDER_CONFIG"
+    awk -v entry="$(json_head)" 'index($0, entry) != 1' "$TROW_HOST$PROVIDER_CONFIG"
+}
+
+# By which an entry is known again; the variable is for nobody else.
+json_head() {
+    printf '{"name":"%s",' "$NAME"
+    if [ -n "$NAMESPACE" ]; then printf '"env":[{"name":"TROW_NAMESPACE","value":"%s"}],' "$NAMESPACE"; fi
 }
 
 provider_json() {
-    printf '{"name":"%s","apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":[%s],' "$NAME" "$(quoted_hosts)"
+    json_head
+    printf '"apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":[%s],' "$(quoted_hosts)"
     printf '"defaultCacheDuration":"0s","args":[%s],' "$(quoted_hosts)"
     printf '"tokenAttributes":{"serviceAccountTokenAudience":"%s","cacheType":"Token","requireServiceAccount":true}}\n' "$AUDIENCE"
 }
@@ -204,19 +304,44 @@ restore_credentials() {
         off credentials "there is no credential provider of Trow"
         return
     fi
-    if is_json; then others=$(without_json); else others=$(without_yaml); fi
-    if echo "$others" | grep -q '"name"\|name:'; then
-        printf '%s\n' "$others" >"$SCRATCH"
-        put credentials "$PROVIDER_CONFIG" "$(mode_of "$PROVIDER_CONFIG")" <"$SCRATCH" || return 0
-    elif is_the_only_one; then
-        blocked credentials "the kubelet does not start without $PROVIDER_CONFIG, so that it is still there" \
-            "start the kubelet without --image-credential-provider-config and --image-credential-provider-bin-dir, and delete ${PROVIDER_CONFIG%/*}"
+    if others | is_taken && ! has_own; then
+        off credentials "the credential provider is somebody else's"
         return
-    else
+    fi
+    if ! has_others; then
+        if is_the_only_one; then
+            blocked credentials "the kubelet does not start without $PROVIDER_CONFIG, so that it is still there" \
+                "start the kubelet without --image-credential-provider-config and --image-credential-provider-bin-dir, and delete ${PROVIDER_CONFIG%/*}"
+            return
+        fi
         rm -f "$TROW_HOST$PROVIDER_CONFIG"
         sync "$TROW_HOST${PROVIDER_CONFIG%/*}"
+    else
+        forget_entry || return 0
     fi
-    rm -f "$TROW_HOST$PROVIDER_CONFIG.$KEPT"
+    rm -f "$TROW_HOST$PROVIDER_CONFIG.$KEPT" "$TROW_HOST$PROVIDER_CONFIG.$REFUSED"
     restore_file "$PROVIDER_BIN/$NAME"
     off credentials "the credential provider is gone; the kubelet forgets it when it starts the next time"
+}
+
+others() {
+    if is_json; then without_json; else without_yaml; fi
+}
+
+has_own() {
+    if is_json; then
+        grep -qF "$(json_head)" "$TROW_HOST$PROVIDER_CONFIG"
+    else
+        grep -qF "$(begin)" "$TROW_HOST$PROVIDER_CONFIG"
+    fi
+}
+
+has_others() {
+    others | grep -q '"name"\|name:'
+}
+
+# Take Trow's entry out of a configuration that has others; 1, after a line of the report, where that cannot be done.
+forget_entry() {
+    if [ ! -e "$TROW_HOST$PROVIDER_CONFIG" ] || ! has_own || ! has_others; then return 0; fi
+    put credentials "$PROVIDER_CONFIG" "$(mode_of "$PROVIDER_CONFIG")" "$(others)"
 }

@@ -21,7 +21,14 @@ flag() { # NAME [SHORT NAME]
         END { print value }'
 }
 
-# The processes with a name, as "PID NAME" a line.
+# Whether a process is one of the node itself, and root's. Any Pod may call a process as it likes and give it any
+# arguments, but it is in a PID namespace below that of the node, and the kernel tells.
+is_of_node() { # PID
+    awk '$1 == "Uid:" { root = ($2 == 0) } $1 == "NSpid:" { top = (NF == 2) } END { exit !(root && top) }' \
+        "$TROW_HOST/proc/$1/status" 2>/dev/null
+}
+
+# The processes of the node with a name, as "PID NAME" a line.
 processes() { # PATTERN of case
     for status in "$TROW_HOST"/proc/[0-9]*/comm; do
         name=
@@ -30,8 +37,8 @@ processes() { # PATTERN of case
         case $name in
             containerd-*) ;; # a shim
             $1)
-                pid=${status%/comm}
-                echo "${pid##*/} $name"
+                pid=${status%/comm} pid=${pid##*/}
+                if is_of_node "$pid"; then echo "$pid $name"; fi
                 ;;
         esac
     done
@@ -73,6 +80,17 @@ find_kubelet() {
             KUBELET=kubelet KUBELET_PID=$pid KUBELET_FLAGS=$flags
         fi
     done
+}
+
+# The version of Kubernetes that the kubelet is of, such as 1.34; empty where it does not tell.
+kubelet_version() {
+    if [ "$KUBELET" = microk8s ]; then
+        said=$(sed -n "s/^version: *[\"']\{0,1\}//p" "$TROW_HOST/snap/microk8s/current/meta/snap.yaml" 2>/dev/null) || return 0
+    else
+        program=$(program_of "$KUBELET_PID") || return 0
+        said=$(on_node "$program" --version 2>/dev/null) || return 0
+    fi
+    printf '%s\n' "$said" | sed -n '1s/^\(.* \)\{0,1\}v\([0-9][0-9]*\.[0-9][0-9]*\)\..*/\2/p'
 }
 
 # Where the kubelet reaches its runtime, without the scheme; empty where it does not say.

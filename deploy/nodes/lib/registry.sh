@@ -124,27 +124,31 @@ write_host() { # FOLDER HOST
         blocked registry "$other is there, and containerd would not look further" "remove it, or rename it to $1/$2"
         return 1
     fi
+    is_free registry "$1/$2/hosts.toml" || return 1
     if [ -n "$CA" ]; then
-        put registry "$1/$2/trow-ca.crt" 644 <"$CA" || return 1
+        put registry "$1/$2/trow-ca.crt" 644 "$(cat "$CA")" || return 1
     else
         restore_file "$1/$2/trow-ca.crt"
     fi
-    {
-        echo "# Written by the node agent of Trow, which keeps it as it is."
-        echo "server = \"${ENDPOINT:-https://$2}\""
-        echo 'capabilities = ["pull", "resolve"]'
-        if [ -n "$CA" ]; then echo "ca = \"$1/$2/trow-ca.crt\""; fi
-    } >"$SCRATCH"
-    put registry "$1/$2/hosts.toml" 644 <"$SCRATCH"
+    put registry "$1/$2/hosts.toml" 644 "$(hosts_toml "$1" "$2")"
 }
 
-# Take away what was written for names that are no longer those of the registry.
+hosts_toml() { # FOLDER HOST
+    mark
+    echo "server = \"${ENDPOINT:-https://$2}\""
+    echo 'capabilities = ["pull", "resolve"]'
+    if [ -n "$CA" ]; then echo "ca = \"$1/$2/trow-ca.crt\""; fi
+}
+
+# Take away what was written for names that are no longer those of the registry. An agent that was killed on its way may
+# have left the authority alone.
 forget_hosts() { # FOLDER NAMES-THAT-STAY
-    for file in "$TROW_HOST$1"/*/hosts.toml; do
-        path=${file#"$TROW_HOST"}
-        place=${path%/hosts.toml}
-        if [ ! -e "$file" ] || ! is_ours "$path" || is_listed "${place##*/}" "$2"; then continue; fi
-        restore_file "$path"
+    for place in "$TROW_HOST$1"/*/; do
+        place=${place#"$TROW_HOST"}
+        place=${place%/}
+        if is_listed "${place##*/}" "$2" || [ -n "$(other_agent "$place/hosts.toml")" ]; then continue; fi
+        if [ ! -e "$TROW_HOST$place/trow-ca.crt" ] && ! is_ours "$place/hosts.toml"; then continue; fi
+        restore_file "$place/hosts.toml"
         restore_file "$place/trow-ca.crt"
         rmdir "$TROW_HOST$place" 2>/dev/null || :
     done
@@ -182,16 +186,10 @@ apply_crio() {
     for host in $HOSTS; do
         drop_in=$(crio_file "$host")
         location=${ENDPOINT:-https://$host}
-        {
-            echo "# Written by the node agent of Trow, which keeps it as it is."
-            echo "[[registry]]"
-            echo "prefix = \"$host\""
-            echo "location = \"${location#*://}\""
-            case $location in http://*) echo "insecure = true" ;; esac
-        } >"$SCRATCH"
-        put registry "$drop_in" 644 <"$SCRATCH" || return 0
+        is_free registry "$drop_in" || return 0
+        put registry "$drop_in" 644 "$(drop_in_of "$host" "$location")" || return 0
         if [ -n "$CA" ]; then
-            put registry "/etc/containers/certs.d/${location#*://}/trow-ca.crt" 644 <"$CA" || return 0
+            put registry "$(crio_authority "${location#*://}")" 644 "$(cat "$CA")" || return 0
         fi
         pid=$(processes 'crio' | sed -n '1s/ .*//p')
         if [ "$(started_at "$pid")" -lt "$(changed_at "$drop_in")" ]; then
@@ -205,14 +203,26 @@ crio_file() { # HOST
     echo "/etc/containers/registries.conf.d/50-trow-$(echo "$1" | tr ':' '-').conf"
 }
 
+drop_in_of() { # HOST URL
+    mark
+    echo "[[registry]]"
+    echo "prefix = \"$1\""
+    echo "location = \"${2#*://}\""
+    if [ "${2%%:*}" = http ]; then echo "insecure = true"; fi
+}
+
+crio_authority() { # LOCATION; CRI-O looks by its host
+    echo "/etc/containers/certs.d/${1%%/*}/trow-ca.crt"
+}
+
 forget_crio() { # NAMES-THAT-STAY
     for file in "$TROW_HOST"/etc/containers/registries.conf.d/50-trow-*.conf; do
         path=${file#"$TROW_HOST"}
-        if [ ! -e "$file" ] || ! is_ours "$path" || is_listed "$(sed -n 's/^prefix = "\(.*\)"$/\1/p' "$file")" "$1"; then continue; fi
-        place=/etc/containers/certs.d/$(sed -n 's/^location = "\(.*\)"$/\1/p' "$file")
+        if [ ! -e "$file" ] || ! is_ours "$path" || [ -n "$(other_agent "$path")" ] || is_listed "$(sed -n 's/^prefix = "\(.*\)"$/\1/p' "$file")" "$1"; then continue; fi
+        authority=$(crio_authority "$(sed -n 's/^location = "\(.*\)"$/\1/p' "$file")")
+        restore_file "$authority"
+        rmdir "$TROW_HOST${authority%/*}" 2>/dev/null || :
         restore_file "$path"
-        restore_file "$place/trow-ca.crt"
-        rmdir "$TROW_HOST$place" 2>/dev/null || :
     done
 }
 
