@@ -48,7 +48,7 @@ def agent(node: str, state: dict[str, Any]) -> dict[str, Any]:
     labels = {"app.kubernetes.io/component": "node-agent"}
     return {
         "metadata": {"name": node, "namespace": "trow", "labels": labels},
-        "spec": {"nodeName": node},
+        "spec": {"nodeName": node, "volumes": [{"name": "host", "hostPath": {"path": "/"}}]},
         "status": {"containerStatuses": [{"name": "pull-check", "state": state}]},
     }
 

@@ -571,7 +571,10 @@ def agent(patient: Patient, node: str, said: str, pull: Any) -> None:
     ended = {"terminated": {"exitCode": 0, "message": said, "finishedAt": "2026-01-01T00:00:00Z"}}
     statuses = [{"name": "agent", "lastState": ended, **common}, {"name": "pull-check", "state": pull, **common}]
     labels = {"app.kubernetes.io/component": "node-agent"}
-    patient.pod("agent", f"{HOST}/trow-node-agent:1", {"containerStatuses": statuses}, labels, nodeName=node)
+    root = [{"name": "host", "hostPath": {"path": "/"}}]
+    patient.pod(
+        "agent", f"{HOST}/trow-node-agent:1", {"containerStatuses": statuses}, labels, nodeName=node, volumes=root
+    )
 
 
 def test_what_agents_of_nodes_say(patient: Patient, node: str) -> None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from trow.controllers.pull_errors import cause_of, words_of
 from trow.kube.errors import KubeRefused
 from trow.lib.kube_objects import labels, listing, mapping, metadata, text
+from trow.lib.threads import aside
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -73,18 +74,56 @@ class NodeReader:
             Unavailable: the API server does not tell.
         """
         try:
-            nodes = await self._objects.list_all(_NODES)
-            pods = await self._objects.list_all(self._pods)
+            nodes = await self._objects.list_all(_NODES, part=_part_of_node)
+            pods = await self._objects.list_all(self._pods, part=_part_of_pod)
         except KubeRefused as error:
             raise Unavailable(error.message) from None
-        return readiness(nodes.objects.values(), pods.objects.values())
+        return await aside(lambda: readiness(nodes.objects.values(), pods.objects.values()))
+
+
+def _part_of_node(node: Manifest) -> Manifest:
+    """Without what is large: a node names fifty images."""
+    status = mapping(node.get("status"))
+    return {
+        "metadata": {"name": metadata(node).get("name")},
+        "status": {"nodeInfo": status.get("nodeInfo"), "conditions": [_condition(status, "Ready")]},
+    }
+
+
+def _part_of_pod(pod: Manifest) -> Manifest:
+    """Of a Pod that speaks for its node, what is read below; of another one nothing."""
+    if not _is_agent(pod):
+        return {}
+    head, spec, status = metadata(pod), mapping(pod.get("spec")), mapping(pod.get("status"))
+    checks = [each for each in _containers(spec, "containers") if each.get("name") == _PULL_CHECK]
+    return {
+        "metadata": {key: value for key, value in head.items() if key != "managedFields"},
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            "serviceAccountName": spec.get("serviceAccountName"),
+            "containers": [{"name": _PULL_CHECK, "image": each.get("image")} for each in checks],
+            "volumes": spec.get("volumes"),
+        },
+        "status": status,
+    }
+
+
+def _is_agent(pod: Manifest) -> bool:
+    """Whether a Pod may speak for its node.
+
+    Anybody may give a Pod the label. But who is let to mount the root of a node could do everything there.
+    """
+    volumes = map(mapping, listing(mapping(pod.get("spec")).get("volumes")))
+    return labels(pod).get(_LABEL[0]) == _LABEL[1] and any(
+        mapping(each.get("hostPath")).get("path") == "/" for each in volumes
+    )
 
 
 def readiness(nodes: Iterable[Manifest], pods: Iterable[Manifest]) -> Sequence[NodeReadiness]:
     """What the objects say of each node; of several agents on a node the youngest counts."""
     agents: dict[str, Manifest] = {}
-    for pod in sorted(pods, key=lambda each: text(metadata(each).get("creationTimestamp"))):
-        if labels(pod).get(_LABEL[0]) == _LABEL[1] and "deletionTimestamp" not in metadata(pod):
+    for pod in sorted(filter(_is_agent, pods), key=lambda each: text(metadata(each).get("creationTimestamp"))):
+        if "deletionTimestamp" not in metadata(pod):
             agents[text(mapping(pod.get("spec")).get("nodeName"))] = pod
     found = (_of_node(node, agents.get(text(metadata(node).get("name")))) for node in nodes)
     return sorted(found, key=lambda each: each.node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -135,9 +136,13 @@ def cause_of(message: str) -> Cause | None:
 
 
 def words_of(image: str, namespace: str, account: str, node: str) -> Mapping[str, str]:
-    """What the texts of a cause may use: of a Pod with this ServiceAccount, and who owns the image's repository."""
+    """What the texts of a cause may use: of a Pod with this ServiceAccount, and who owns the image's repository.
+
+    Each is quoted as a shell needs it: a Pod may name anything as its image, and people copy the commands.
+    """
     host, _, repository = image.partition("/")
-    return {
+    words = {
         "host": host, "image": image, "namespace": namespace, "account": account, "node": node,
         "owner": repository.partition("/")[0],
     }  # fmt: skip
+    return {key: shlex.quote(word) if word else "" for key, word in words.items()}

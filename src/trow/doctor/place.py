@@ -180,11 +180,21 @@ class Place:
         return await self.listed("/api/v1/pods")
 
     async def trows(self) -> Sequence[Manifest]:
-        """Pods in which Trow itself runs."""
+        """Pods in which Trow itself runs.
+
+        Raises:
+            NotCheckedError: more than one namespace has such, and none of them is Trow's usual one.
+        """
         wanted = self.options.namespace
         found = [
             pod for pod in await self.pods() if labels(pod).get("app.kubernetes.io/name") == "trow" and _serves(pod)
         ]
+        homes = sorted({text(metadata(pod).get("namespace")) for pod in found})
+        if not wanted and len(homes) > 1:
+            # Anybody may give a Pod the label, and what is found beside it would lead whoever follows the fixes.
+            if HOME not in homes:
+                raise NotCheckedError(f"Pods in {', '.join(homes)} say that they are Trow; give --namespace")
+            wanted = HOME
         return [pod for pod in found if not wanted or metadata(pod).get("namespace") == wanted]
 
     async def namespace(self) -> str:

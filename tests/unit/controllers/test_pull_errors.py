@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import pytest
@@ -36,3 +37,13 @@ def test_every_text_can_be_filled_in(cause: Cause) -> None:
 def test_the_owner_is_the_namespace_of_the_repository() -> None:
     words = words_of(IMAGE, "team-b", "ci", "node1")
     assert (words["host"], words["owner"], words["namespace"]) == ("registry.example.com", "team-a", "team-b")
+
+
+def test_a_command_that_is_copied_runs_nothing_that_an_image_is_called() -> None:
+    """The API server lets a Pod name any text as its image, and a kubelet repeats it."""
+    image = "registry.example.com/x; touch $(y) 'denied/app"
+    cause = cause_of(f'InvalidImageName: couldn\'t parse image name "{image}"')
+    assert cause is not None
+    words = shlex.split(cause.fix.format(**words_of(image, "team-b", "ci", "node1")))
+    assert words[:3] == ["kubectl", "create", "rolebinding"]
+    assert words[words.index("--namespace") + 1] == "x; touch $(y) 'denied"
