@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -104,9 +105,9 @@ def test_a_user_who_may_not_look(patient: Patient) -> None:
     given["users"][0]["user"] = {"token": token}
     (patient.folder / "kubeconfig").write_text(json.dumps(given))
     found = examined("trow", "webhooks", "kinds", kubeconfig=patient.folder / "kubeconfig")
-    account = f"system:serviceaccount:{patient.namespace}:default"
-    said = f"{account} may not look at that in the cluster (403); run the doctor as an administrator of the cluster"
-    assert {unchecked(found, check) for check in ("trow", "webhooks", "kinds")} == {said}
+    for check in ("trow", "webhooks", "kinds"):
+        said = unchecked(found, check)
+        assert re.match(rf"system:serviceaccount:{patient.namespace}:default may not (get|list) \S+; ", said), said
     assert token not in str(found)
 
 

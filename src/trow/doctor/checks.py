@@ -17,7 +17,8 @@ from trow.doctor.endpoint import (
     judge_name,
     judge_trust,
 )
-from trow.doctor.findings import NotCheckedError
+from trow.doctor.findings import NotCheckedError, lacking, unchecked
+from trow.kube.errors import Forbidden
 from trow.lib.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ async def _node_ports(place: Place) -> Iterable[Diagnosis]:
 async def _cluster_clock(place: Place) -> Iterable[Diagnosis]:
     now = await cluster.api_server_time(place)
     server_clock = clock("the API server", place.cluster.url, now - time.time(), "this machine")
-    return [server_clock, *nodes.judge_node_clocks(await nodes.node_clocks(place, now))]
+    try:
+        return [server_clock, *nodes.judge_node_clocks(await nodes.node_clocks(place, now))]
+    except Forbidden as error:
+        return [server_clock, unchecked(lacking(error), "nodes")]
 
 
 CHECKS: Final = (

@@ -108,7 +108,8 @@ def _fields(kind: msgspec.inspect.Type, path: str) -> Iterator[str]:
 
 async def guard(place: Place) -> str:
     """What is missing; "" if the API server makes sure of two people."""
-    policy = await place.cluster.objects.get(f"{POLICIES}/{GUARD_POLICY}")
+    policies = await place.listed(POLICIES)  # Trow itself may list, and not get
+    policy = next((each for each in policies if metadata(each).get("name") == GUARD_POLICY), None)
     return missing_guard(policy, await place.listed(BINDINGS))
 
 
@@ -190,9 +191,9 @@ class Audience:
 
 async def audience(place: Place) -> Audience:
     """Ask the API server in the name of a node."""
-    audiences = (await place.setup()).audiences
-    if not audiences:
-        raise NotCheckedError("Trow takes no tokens of ServiceAccounts (kubernetes.audiences), or is not known here")
+    setup = await place.setup()
+    if not (audiences := setup.audiences):
+        raise setup.unknown("Trow takes no tokens of ServiceAccounts (kubernetes.audiences)")
     nodes = await place.listed("/api/v1/nodes")
     if not nodes:
         raise NotCheckedError("the cluster has no nodes")

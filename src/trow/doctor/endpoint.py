@@ -165,7 +165,8 @@ def judge_name(at: RegistryAnswers) -> Iterable[Diagnosis]:
             "is a name of the cluster's DNS, which nodes do not ask when they pull",
             at.host,
             "give the registry a name outside of the cluster, or a NodePort:"
-            " helm upgrade trow deploy/helm/trow --namespace trow --reuse-values --set host=registry.example.com",
+            " helm upgrade trow deploy/helm/trow --namespace trow --reset-then-reuse-values"
+            " --set host=registry.example.com",
         )
     if not at.addresses:
         yield problem(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from trow.kube.errors import Forbidden
 
 
 class DiagnosisStatus(StrEnum):
@@ -42,6 +46,18 @@ def ok(what: str, where: str = "") -> Diagnosis:
 
 def problem(what: str, where: str, fix: str) -> Diagnosis:
     return Diagnosis(DiagnosisStatus.PROBLEM, what, where, fix)
+
+
+def lacking(error: Forbidden) -> str:
+    """Which right somebody lacks. To give it to Trow itself would be wrong: Trow needs less than its doctor."""
+    if (missing := error.missing) is None:
+        return error.message
+    resource = ".".join(filter(None, (missing.resource, missing.group)))
+    where = f" in the namespace {missing.namespace}" if missing.namespace else ""
+    return (
+        f"{missing.user or 'this user'} may not {missing.verb} {resource}{where}; run the doctor where kubectl has the"
+        " rights of a cluster administrator"
+    )
 
 
 def unchecked(what: str, where: str = "") -> Diagnosis:

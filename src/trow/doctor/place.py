@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import yaml
 
-from trow.doctor.findings import NotCheckedError
+from trow.doctor.findings import NotCheckedError, lacking
 from trow.kube.access import IN_POD, AccessError, ClusterAccess
 from trow.kube.client import KubeClient, KubeRequest
-from trow.kube.errors import KubeRefused
+from trow.kube.errors import Forbidden, KubeRefused
 from trow.kube.kubeconfig import cluster_access_of, kubeconfig_files
 from trow.kube.objects import Objects
 from trow.kube.reviews import Reviews
@@ -66,7 +66,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What Trow's configuration says, as far as it bears on the checks; ``source`` is where it stands."""
+    """What Trow's configuration says, as far as it bears on the checks.
+
+    Attributes:
+        source: where it stands.
+        unread: why it could not be read in the cluster.
+    """
 
     source: str = ""
     hosts: tuple[str, ...] = ()
@@ -77,6 +82,12 @@ class Setup:
     webhooks: str = ""
     service: str = ""
     called: bool = False
+    unread: str = ""
+
+    def unknown(self, what: str) -> NotCheckedError:
+        """What cannot be checked without it."""
+        given = "; or give Trow's own configuration as --config FILE"
+        return NotCheckedError(f"{what}: {self.unread}{given}" if self.unread else what)
 
     @classmethod
     def of(cls, document: object, source: str) -> Setup:
@@ -125,6 +136,8 @@ class Place:
         self.options = options
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._cluster, self._unreachable = self._way(options)
+        place = IN_POD / "namespace"
+        self._own_namespace = place.read_text("utf-8").strip() if place.exists() else ""
 
     async def once(self, key: str, ask: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
         """What ``ask`` finds out, for all who want to know."""
@@ -201,7 +214,12 @@ class Place:
         """Where Trow is."""
         if self.options.namespace or self._cluster is None:
             return self.options.namespace or HOME
-        pods = await self.trows()
+        try:
+            pods = await self.trows()
+        except Forbidden:
+            if self._own_namespace:
+                return self._own_namespace
+            raise
         return text(metadata(pods[0]).get("namespace")) if pods else HOME
 
     # ---- the registry
@@ -220,16 +238,19 @@ class Place:
             for each in await self.listed(f"/api/v1/namespaces/{namespace}/configmaps"):
                 if written := text(mapping(each.get("data")).get(_SETTINGS)):
                     return Setup.of(yaml.safe_load(written), f"ConfigMap {namespace}/{metadata(each).get('name')}")
-        except (KubeRefused, Unavailable, yaml.YAMLError, RecursionError):
-            pass  # each check that needs it says so
+        except Forbidden as error:
+            return Setup(unread=lacking(error))
+        except (KubeRefused, Unavailable, yaml.YAMLError, RecursionError) as error:
+            return Setup(unread=f"its configuration cannot be read: {error}")
         return Setup()
 
     async def hosts(self) -> tuple[str, ...]:
         """The names by which images mean this registry, the one that was given first."""
         given = self.options.host or self.options.url.partition("://")[2].partition("/")[0]
-        found = tuple(dict.fromkeys(filter(None, [given, *(await self.setup()).hosts])))
+        setup = await self.setup()
+        found = tuple(dict.fromkeys(filter(None, [given, *setup.hosts])))
         if not found:
-            raise NotCheckedError(
+            raise setup.unknown(
                 "the name of the registry is not known; give it as --host, such as registry.example.com"
             )
         return found

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from trow.doctor.checks import CHECKS
-from trow.doctor.findings import NotCheckedError, unchecked
+from trow.doctor.findings import NotCheckedError, lacking, unchecked
 from trow.doctor.place import SECONDS, Place
 from trow.kube.errors import Forbidden, KubeRefused
 from trow.lib.http_client import HttpError
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from trow.doctor.checks import Check
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Options
-
-_USER: Final = re.compile(r'User "([^"]+)"')
 
 
 async def examine(options: Options, checks: Sequence[Check] = CHECKS) -> Sequence[Diagnosis]:
@@ -44,15 +41,9 @@ async def _run(check: Check, place: Place) -> Sequence[Diagnosis]:
     except NotCheckedError as error:
         found = [unchecked(str(error))]
     except Forbidden as error:
-        found = [unchecked(_beyond_rights(error.message))]
+        found = [unchecked(lacking(error))]
     except (KubeRefused, OciError) as error:
         found = [unchecked(error.message)]
     except (HttpError, OSError, ValueError) as error:
         found = [unchecked(f"it cannot be found out: {error}")]
     return [msgspec.structs.replace(each, check=check.name) for each in found]
-
-
-def _beyond_rights(said: str) -> str:
-    """The same for all that a user may not see, so that it is printed once; rights for it are nothing to hand out."""
-    user = found[1] if (found := _USER.search(said)) else "this user"
-    return f"{user} may not look at that in the cluster (403); run the doctor as an administrator of the cluster"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from trow.doctor.endpoint import soon
-from trow.doctor.findings import NotCheckedError, ok, problem
-from trow.kube.errors import KubeRefused
+from trow.doctor.findings import lacking, ok, problem, unchecked
+from trow.kube.errors import Forbidden, KubeRefused
 from trow.lib.kube_objects import labels, listing, mapping, metadata, text
 from trow.oci.errors import Unavailable
 from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
@@ -76,42 +76,63 @@ class Asked:
         webhooks: those of any Trow.
         name: of the configurations that this Trow keeps; "" where it keeps none.
         service: that leads to this Trow, as NAMESPACE/NAME; "" where the API server calls a URL.
-        services, served: those that exist, and those with endpoints, of the namespaces that are called.
+        services, served: those that exist, and those with endpoints, of the namespaces that are called; None where
+            nobody may look.
         labels: of the namespaces without which nothing starts.
+        unseen: what could not be looked at, and why.
     """
 
     webhooks: Sequence[WebhookFacts]
     name: str
     service: str
-    services: Collection[str]
+    services: Collection[str] | None
     served: Collection[str]
     labels: Mapping[str, Mapping[str, str]]
+    unseen: Sequence[Diagnosis] = ()
 
 
 async def asked(place: Place) -> Asked:
-    """Read the configurations, and the Services that they name."""
+    """Read the configurations, and the Services that they name, as far as there is the right to do so."""
     setup, home = await place.setup(), await place.namespace()
     webhooks: list[WebhookFacts] = []
+    unseen: dict[str, Diagnosis] = {}
     for kind in KINDS:
-        for each in await place.listed(f"/apis/{REGISTRATION}/{kind}"):
+        try:
+            configurations = await place.listed(f"/apis/{REGISTRATION}/{kind}")
+        except Forbidden as error:
+            if not setup.webhooks or not setup.called:
+                raise
+            unseen[kind] = unchecked(lacking(error), "webhooks of other installations")
+            own = await place.cluster.objects.get(f"/apis/{REGISTRATION}/{kind}/{setup.webhooks}")
+            configurations = [own] if own is not None else []
+        for each in configurations:
             webhooks += _webhooks(kind, each, home)
     services, served = set[str](), set[str]()
-    for namespace in {each.service.partition("/")[0] for each in webhooks if each.service}:
-        found = await place.listed(f"/api/v1/namespaces/{namespace}/services")
-        services |= {f"{namespace}/{metadata(each).get('name')}" for each in found}
-        slices = await place.listed(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
-        served |= {
-            f"{namespace}/{labels(each).get('kubernetes.io/service-name')}" for each in slices if each.get("endpoints")
-        }
+    try:
+        for namespace in {each.service.partition("/")[0] for each in webhooks if each.service}:
+            there, behind = await _services(place, namespace)
+            services |= there
+            served |= behind
+    except Forbidden as error:
+        unseen["services"] = unchecked(lacking(error), "Services of webhooks")
     vital = {text(metadata(each).get("name")): labels(each) for each in await place.listed("/api/v1/namespaces")}
     return Asked(
         webhooks,
         setup.webhooks if setup.called else "",
         setup.service,
-        services,
+        services if "services" not in unseen else None,
         served,
         {name: vital[name] for name in (_SYSTEM, home) if name in vital},
+        [*unseen.values()],
     )
+
+
+async def _services(place: Place, namespace: str) -> tuple[set[str], set[str]]:
+    """Those of a namespace, and those with somebody behind them."""
+    found = await place.listed(f"/api/v1/namespaces/{namespace}/services")
+    slices = await place.listed(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+    served = {labels(each).get("kubernetes.io/service-name") for each in slices if each.get("endpoints")}
+    return {f"{namespace}/{metadata(each).get('name')}" for each in found}, {f"{namespace}/{each}" for each in served}
 
 
 def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[WebhookFacts]:
@@ -158,6 +179,7 @@ def judge_webhooks(found: Asked, now: float) -> Iterable[Diagnosis]:
         yield from wrong
         if not wrong:
             yield ok(f"calls {webhooks[0].service or webhooks[0].url}", f"{kind.removesuffix('s')}/{name}")
+    yield from found.unseen
 
 
 def _left_over(webhooks: Sequence[WebhookFacts], found: Asked) -> Iterator[Diagnosis]:
@@ -176,9 +198,11 @@ def _left_over(webhooks: Sequence[WebhookFacts], found: Asked) -> Iterator[Diagn
 def _wrong(webhook: WebhookFacts, found: Asked, now: float) -> Iterator[Diagnosis]:
     again = _AGAIN.format(webhook.kind, webhook.configuration)
     stops = "; until then nothing that it is about is created" if webhook.fail else ""
-    if webhook.service and webhook.service not in found.services:
+    if found.services is None or not webhook.service:
+        pass
+    elif webhook.service not in found.services:
         yield problem(f"calls Service {webhook.service}, which does not exist{stops}", webhook.where, again)
-    elif webhook.service and webhook.service not in found.served:
+    elif webhook.service not in found.served:
         namespace = webhook.service.partition("/")[0]
         fix = f"see why no Pod of Trow runs: kubectl get pods,endpointslices --namespace {namespace}"
         yield problem(f"calls Service {webhook.service}, which has no endpoints{stops}", webhook.where, fix)
@@ -218,7 +242,7 @@ async def probe(place: Place) -> str:
     """
     setup = await place.setup()
     if not setup.called or not setup.webhooks:
-        raise NotCheckedError("no address of the webhooks is known (admission.service, admission.url)")
+        raise setup.unknown("no address of the webhooks is known (admission.service, admission.url)")
     namespace = setup.service.partition("/")[0] or await place.namespace()
     try:
         await place.cluster.objects.create(f"/api/v1/namespaces/{namespace}/events", _event(namespace), dry_run=True)

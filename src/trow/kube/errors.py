@@ -13,8 +13,9 @@ https://github.com/kubernetes/community/blob/master/contributors/devel/sig-archi
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 from msgspec import Struct
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 _LONGEST_MESSAGE: Final = 2000
 # The one place where the API server says which right was missing; an admission plugin's 403 has other words.
 _MISSING_RIGHT: Final = re.compile(
-    r'cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
-    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+    r'(?:User "(?P<user>[^"]+)" )?cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)"'
+    r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
 
 
@@ -56,8 +57,30 @@ class KubeRefused(Exception):
         self.message = message
 
 
+@dataclass(frozen=True, slots=True)
+class MissingRight:
+    """What somebody may not do; "" for the core group, and where it is about the whole cluster."""
+
+    user: str
+    verb: str
+    resource: str
+    group: str
+    namespace: str
+
+    @classmethod
+    def of(cls, message: str) -> Self | None:
+        """Read the API server's words; None where they say something else."""
+        found = _MISSING_RIGHT.search(message)
+        return None if found is None else cls(**found.groupdict(default=""))
+
+
 class Forbidden(KubeRefused):
     """A right is missing, or an admission plugin is against it."""
+
+    @property
+    def missing(self) -> MissingRight | None:
+        """The right; None where an admission plugin was against it."""
+        return MissingRight.of(self.message)
 
 
 class NotFound(KubeRefused):
@@ -125,8 +148,8 @@ def refusal(asked: str, code: int, status: Status) -> KubeRefused | None:
 def _hint(code: int, message: str) -> str:
     if code == HTTPStatus.NOT_FOUND and message in _UNKNOWN_KIND:
         return "; is its CustomResourceDefinition installed?"
-    if code != HTTPStatus.FORBIDDEN or (missing := _MISSING_RIGHT.search(message)) is None:
+    if code != HTTPStatus.FORBIDDEN or (missing := MissingRight.of(message)) is None:
         return ""
-    role = f"a Role in namespace {missing['namespace']}" if missing["namespace"] else "a ClusterRole"
-    rule = f'{{apiGroups: ["{missing["group"]}"], resources: [{missing["resource"]}], verbs: [{missing["verb"]}]}}'
+    role = f"a Role in namespace {missing.namespace}" if missing.namespace else "a ClusterRole"
+    rule = f'{{apiGroups: ["{missing.group}"], resources: [{missing.resource}], verbs: [{missing.verb}]}}'
     return f"; bind {role} with {rule} to Trow's ServiceAccount"
