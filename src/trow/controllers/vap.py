@@ -38,6 +38,9 @@ _BINDINGS: Final = f"{_BASE}/validatingadmissionpolicybindings"
 _NO_PATH: Final = ""
 # The API server looks at all of them for each request, and whoever may edit in a namespace may write policies there.
 MOST_OF_A_NAMESPACE: Final = 20
+# An API server that does not answer now may enforce what it did before. To insist on answers of Trow about that, too,
+# would stop Pods if Trow went down next. But no policy waits longer than this.
+_UNKNOWN_SECONDS: Final = 30.0
 _TOO_MANY: Final = Compiled((), (), (f"all of it: the API server gets the first {MOST_OF_A_NAMESPACE} of a namespace",))
 
 
@@ -77,6 +80,7 @@ class VapController:
         # Names of what is in force, but for what `Compiled.left_out` says.
         self._in_force: frozenset[str] = frozenset()
         self._reconciled = False
+        self._since = time.monotonic()
 
     async def run(self) -> None:
         """What has to go on beside `reconcile`, until it is cancelled."""
@@ -94,8 +98,9 @@ class VapController:
 
     @property
     def known(self) -> bool:
-        """Whether it is known what the API server enforces; what cannot be found out counts as nothing."""
-        return self._reconciled or any(informer.failing for informer in self._informers.values())
+        """Whether it is known what the API server enforces; what cannot be found out counts as nothing, in the end."""
+        refused = any(informer.refused for informer in self._informers.values())
+        return self._reconciled or refused or time.monotonic() - self._since > _UNKNOWN_SECONDS
 
     def _changed(self) -> None:
         for listener in self._listeners:
@@ -106,14 +111,6 @@ class VapController:
     ) -> dict[str, Condition]:
         if not all(informer.synced for informer in self._informers.values()):
             return {}
-        try:
-            return await self._reconcile(sources, exceptions)
-        finally:
-            self._reconciled = True
-
-    async def _reconcile(
-        self, sources: Sequence[PolicyObject], exceptions: Sequence[PolicyException]
-    ) -> dict[str, Condition]:
         conditions: dict[str, Condition] = {}
         wanted: set[str] = set()
         in_force: set[str] = set()
@@ -122,7 +119,7 @@ class VapController:
             wanted |= {*_paths(compiled)}
             conditions[source.path] = await self._apply_all(source, compiled)
             in_force |= {name_of(source.policy)} if conditions[source.path].holds else set()
-        self._in_force = frozenset(in_force)
+        self._in_force, self._reconciled = frozenset(in_force), True
         self._compiled = {path: known for path, known in self._compiled.items() if path in conditions}
         await self._remove_others(wanted)
         conditions.pop(_NO_PATH, None)

@@ -43,6 +43,7 @@ class Informer:
 
     Attributes:
         synced: whether all was listed once.
+        refused: whether the API server will not show it until somebody changes something.
         objects: by namespace and name. It changes; take a copy to hold on to.
     """
 
@@ -56,6 +57,7 @@ class Informer:
         first_pause: float = 1.0,
     ) -> None:
         self.synced = False
+        self.refused = False
         self._api = objects
         self._path = path
         self._changed = changed
@@ -110,6 +112,7 @@ class Informer:
             self._fail_if_repeated(error.message)
             self._version = ""
         except KubeRefused as error:
+            self.refused = True
             self._fail(error.message, relist=True)
         else:
             if time.monotonic() - began >= self._first_pause:
@@ -145,6 +148,7 @@ class Informer:
         self._notify_soon(_GATHER_SECONDS)
 
     def _heard(self) -> None:
+        self.refused = False
         self._heard_at = time.monotonic()
 
     def _notify_soon(self, delay: float) -> None:

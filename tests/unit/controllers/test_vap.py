@@ -19,6 +19,7 @@ from trow.controllers.vap import MOST_OF_A_NAMESPACE, VapController
 from trow.kube.access import ClusterAccess
 from trow.kube.client import KubeClient
 from trow.kube.objects import Objects
+from trow.oci.errors import Unavailable
 from trow.policy.resources import policy_of
 from trow.policy.vap.export import compile_policy
 
@@ -114,6 +115,30 @@ async def test_where_it_cannot_be_found_out_nothing_counts_as_enforced(shelf: Sh
     shelf.refuse = lambda asked: refusal(403, "no")
     async with kept(shelf) as keeper:
         await eventually(lambda: keeper.known)
+        assert not keeper.enforces(source("one").policy)
+
+
+async def test_an_api_server_that_does_not_answer_for_a_moment_may_enforce_what_it_did_before(shelf: Shelf) -> None:
+    """And nobody insists on answers of Trow that no policy needs."""
+    shelf.refuse = lambda asked: refusal(503, "not now") if asked.method == "PATCH" else None
+    async with kept(shelf) as keeper:
+        with pytest.raises(Unavailable):
+            await settled(shelf, keeper, one := source("one"))
+        before = keeper.known
+        shelf.refuse = lambda asked: None
+        await settled(shelf, keeper, one)
+        assert (before, keeper.known) == (False, True)
+        assert keeper.enforces(one.policy)
+
+
+async def test_in_the_end_what_cannot_be_found_out_counts_as_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.refuse = lambda asked: refusal(503, "not now")
+    async with kept(shelf) as keeper:
+        before = keeper.known
+        monkeypatch.setattr(compiled, "_UNKNOWN_SECONDS", 0.0)
+        assert (before, keeper.known) == (False, True)
         assert not keeper.enforces(source("one").policy)
 
 
