@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trustme
+import yaml
 from deploy.helm import schema
 from deploy.helm.schema import CHART
 from deploy.helm.sources import FILES
@@ -16,7 +18,9 @@ from deploy.helm.sources import FILES
 from support.cluster import Cluster, write_pair
 from support.helm import HELMS, Helm
 from support.nodes import storage_class
+from support.pages import ROOT
 from support.waiting import until
+from tools.find import tool
 from tools.versions import KUBERNETES
 from trow import config
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+UPGRADE: Final = ROOT / "docs" / "how-to" / "upgrade.md"
 # What one installation leaves, and why: the volume holds the images, and with the kinds go all policies.
 KEPT: Final = {"PersistentVolumeClaim", "CustomResourceDefinition"}
 VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -61,7 +66,8 @@ VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "registry-alone": {"admission": {"enabled": False}, "admin": {"enabled": False}, "rbac": {"create": False}},
 }
-# What needs kinds that this API server does not have.
+# What needs kinds of others, and those of their definitions that can be had.
+DEFINITIONS: Final = ("certificates.yaml", "httproutes.yaml", "servicemonitors.yaml", "prometheusrules.yaml")
 FOREIGN: Final[Mapping[str, tuple[Mapping[str, Any], set[str]]]] = {
     "cert-manager": ({"tls": {"source": "certManager", "issuerRef": {"name": "letsencrypt"}}}, {"Certificate"}),
     "gateway": (
@@ -138,6 +144,31 @@ def test_an_upgrade_brings_the_kinds_of_its_version(helm: Helm, tmp_path: Path) 
     assert "Ready" in helm.kubectl(*columns)
 
 
+def test_an_upgrade_as_the_page_says_keeps_your_values_and_brings_those_that_are_new(
+    helm: Helm, tmp_path: Path
+) -> None:
+    """The next chart has a value that this one does not know, and reads it, as charts do."""
+    newer = shutil.copytree(CHART, tmp_path / "newer")
+    values = (newer / "values.yaml").read_text("utf-8")
+    (newer / "values.yaml").write_text(f"{values}\nlater: {{name: new}}\n", "utf-8")
+    (newer / "values.schema.json").unlink()
+    (newer / "templates" / "later.yaml").write_text(LATER, "utf-8")
+    (flags,) = re.findall(
+        r"^helm upgrade trow deploy/helm/trow --namespace trow (.+)$", UPGRADE.read_text("utf-8"), re.MULTILINE
+    )
+    helm.install({"config": {"log": {"level": "debug"}}, "crds": {"install": False}})
+    helm.run("upgrade", "trow", str(newer), *flags.split())
+    assert helm.kubectl("get", "configmap/new", "--output=jsonpath={.data.level}") == "debug"
+
+
+LATER: Final = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Values.later.name }}}
+data: {level: {{ .Values.config.log.level }}}
+"""
+
+
 def test_a_second_installation_stands_beside_the_first(helm: Helm, tmp_path: Path) -> None:
     """What belongs to the whole cluster comes with the first."""
     helm.install({})
@@ -147,10 +178,61 @@ def test_a_second_installation_stands_beside_the_first(helm: Helm, tmp_path: Pat
     second.run("uninstall", "trow")
 
 
+def test_namespaces_that_are_left_alone_are_added_to_those_without_which_nothing_starts(renderer: Helm) -> None:
+    values = {"config": {"admission": {"excluded_namespaces": ["kube-flannel"]}}}
+    (settings,) = [each for each in renderer.rendered(values) if each["metadata"]["name"] == "trow-config"]
+    admission = yaml.safe_load(settings["data"]["trow.yaml"])["admission"]
+    assert admission["excluded_namespaces"] == ["kube-system", renderer.namespace, "kube-flannel"]
+
+
+def test_another_trow_of_the_cluster_is_left_alone(helm: Helm) -> None:
+    """Else each of the two could wait for the other, after both were down."""
+    service = {"namespace": "default", "name": "kubernetes", "path": "/admission/validate"}
+    webhook = {
+        "name": "must-validate.trow.io",
+        "clientConfig": {"service": service},
+        "rules": [{"apiGroups": ["none.example.com"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["*"]}],
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    }
+    other = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "other", "labels": {"app.kubernetes.io/managed-by": "trow"}},
+        "webhooks": [webhook],
+    }
+    helm.cluster.apply(json.dumps(other))
+    try:
+        helm.install({"crds": {"install": False}})
+        settings = helm.kubectl("get", "configmap/trow-config", r"--output=jsonpath={.data.trow\.yaml}")
+    finally:
+        helm.cluster.kubectl("delete", "validatingwebhookconfiguration/other")
+    assert yaml.safe_load(settings)["admission"]["excluded_namespaces"] == ["kube-system", helm.namespace, "default"]
+
+
 @pytest.mark.parametrize(("values", "kinds"), FOREIGN.values(), ids=FOREIGN)
 def test_objects_of_other_programs_are_rendered(values: Mapping[str, Any], kinds: set[str], renderer: Helm) -> None:
     without = {each["kind"] for each in renderer.rendered({})}
     assert {each["kind"] for each in renderer.rendered(values)} - without == kinds
+
+
+@pytest.fixture(scope="module")
+def foreign(own: Cluster) -> None:
+    """cert-manager, the Gateway API and the operator of Prometheus have brought their kinds."""
+    for definition in DEFINITIONS:
+        own.kubectl("apply", "--server-side", f"--filename={tool(definition)}")
+        own.kubectl("wait", f"--filename={tool(definition)}", "--for=condition=Established")
+
+
+@pytest.mark.usefixtures("foreign")
+@pytest.mark.parametrize(("values", "kinds"), FOREIGN.values(), ids=FOREIGN)
+def test_objects_of_other_programs_are_accepted(values: Mapping[str, Any], kinds: set[str], helm: Helm) -> None:
+    """But for that of Google, whose definition is nowhere to be had."""
+    if "httpRoute" in values:
+        values = {**values, "httpRoute": {**values["httpRoute"], "gcpBackendPolicy": False}}
+    helm.install({**values, "crds": {"install": False}})
+    for kind in kinds - {"GCPBackendPolicy"}:
+        assert helm.kubectl("get", kind.lower(), "--output=name")
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- mergeOverwrite $env (deepCopy .Values.extraEnv) | toJson }}
 {{- end }}
 
+{{- /* Where other Trows of the cluster live. Two that insist on answers about each other could not start after both were down. */ -}}
+{{- define "trow.otherNamespaces" -}}
+{{- $found := list }}
+{{- if .Values.rbac.create }}
+{{- range $kind := list "ValidatingWebhookConfiguration" "MutatingWebhookConfiguration" }}
+{{- range $configuration := (lookup "admissionregistration.k8s.io/v1" $kind "" "").items }}
+{{- if eq "trow" (get ($configuration.metadata.labels | default dict) "app.kubernetes.io/managed-by") }}
+{{- range $webhook := $configuration.webhooks }}
+{{- with $webhook.clientConfig.service }}{{ $found = append $found .namespace }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $found | uniq | sortAlpha | toJson }}
+{{- end }}
+
 {{- /* The settings that follow from other values; those in `config` win. */ -}}
 {{- define "trow.config" -}}
 {{- $listen := dict "bind" (list "[::]:8000") "probes" "[::]:9090" }}
@@ -146,12 +163,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- if .Values.admission.enabled }}
 {{- $service := printf "%s/%s-webhooks:%d" .Release.Namespace (include "trow.fullname" .) (int .Values.admission.port) }}
-{{- $excluded := list "kube-system" .Release.Namespace | uniq }}
+{{- /* Yours are added: without the others a cluster that was switched off would not come up again. */ -}}
+{{- $excluded := concat (list "kube-system" .Release.Namespace) (include "trow.otherNamespaces" . | fromJsonArray) (dig "admission" "excluded_namespaces" list .Values.config) | uniq }}
 {{- $owner := ternary (printf "%s-admission" (include "trow.clusterName" .)) "" .Values.rbac.create }}
 {{- $_ := set $config "admission" (dict "owner" $owner "policies" true "registries" $hosts "bind" "[::]:8443" "service" $service
       "webhooks" (include "trow.clusterName" .) "secret" (printf "%s-webhook" (include "trow.fullname" .)) "excluded_namespaces" $excluded) }}
 {{- end }}
 {{- $own := deepCopy .Values.config }}
+{{- if and .Values.admission.enabled (hasKey $own "admission") }}{{ $_ := unset $own.admission "excluded_namespaces" }}{{ end }}
 {{- if and .Values.nodes.enabled (not .Values.nodes.credentialProvider.enabled) }}
 {{- /* Nodes have no credentials then; what they pull to show that they can is no secret. */ -}}
 {{- $check := dict "anonymous" true "repositories" (list (printf "%s/pull-check" .Release.Namespace)) "actions" (list "pull") }}
