@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trustme
+import urllib3
 
 from support import own
 from support.helm import Helm
 from support.installed import Installation
 from support.nodes import BUSYBOX
+from support.policies import CLUSTER_POLICY, EXCEPTION, document, exception
+from support.reports import DEFINITION
 from support.waiting import settles, until
 from tools.find import tool
 from trow.policy.webhooks import PROBE_ANSWER
@@ -43,10 +46,12 @@ OWN_POLICY: Final = {"apiVersion": "policy.trow.io/v1alpha1", "kind": "ImagePoli
 
 
 @pytest.fixture(scope="module")
-def nodes(node_cluster: NodeCluster, own_image: Path) -> NodeCluster:
-    """Whose nodes have Trow's image."""
+def nodes(node_cluster: NodeCluster, own_image: Path) -> Iterator[NodeCluster]:
+    """Whose nodes have Trow's image, and where somebody looks at PolicyReports."""
     node_cluster.import_image(own_image, own.REFERENCE)
-    return node_cluster
+    node_cluster.apply(json.dumps(DEFINITION))
+    yield node_cluster
+    node_cluster.kubectl("delete", "crd", "policyreports.wgpolicyk8s.io")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,12 @@ def refusal(installed: Installation, namespace: str, image: str) -> str:
     return installed.cluster.run_pod(namespace, "tried", image, check=False)
 
 
+def tried_again(installed: Installation, namespace: str, image: str) -> str:
+    """The same, also after it was let in: a new webhook takes the API server a moment."""
+    installed.cluster.kubectl("delete", "pod/tried", f"--namespace={namespace}", "--ignore-not-found", "--now")
+    return refusal(installed, namespace, image)
+
+
 def own_policy(installed: Installation, namespace: str, **spec: object) -> None:
     """Let a namespace have a policy of its own."""
     policy = {**OWN_POLICY, "spec": {"default": "Allow", **spec}}
@@ -87,12 +98,7 @@ def refused_by_webhook(installed: Installation, namespace: str) -> None:
     """Try an image that is not there, which only Trow knows, until it is refused and a Deployment's Event says why."""
     own_policy(installed, namespace, require={"exists": True})
     there = f"--namespace={namespace}"
-
-    def refused() -> bool:  # a new webhook takes the API server a moment
-        installed.cluster.kubectl("delete", "pod/tried", f"--namespace={namespace}", "--ignore-not-found", "--now")
-        return "admission webhook" in refusal(installed, namespace, f"{installed.host}/team/none:1")
-
-    until(refused)
+    until(lambda: "admission webhook" in tried_again(installed, namespace, f"{installed.host}/team/none:1"))
     installed.cluster.kubectl("create", "deployment", "none", f"--image={installed.host}/team/none:1", there)
     mine = "--output=jsonpath={.items[?(@.source.component=='trow')].message}"
     events = ("get", "events", there, mine)
@@ -148,6 +154,39 @@ def test_a_denied_image_is_refused_by_name_while_trow_does_not_run(installed: In
     finally:
         installed.helm.kubectl("scale", "statefulset/trow", "--replicas=1")
         installed.wait_ready()
+
+
+def test_while_trow_does_not_run_what_it_needs_itself_starts_and_what_only_it_knows_does_not(
+    installed: Installation, namespace: str
+) -> None:
+    """Where all images have to exist, which no compiled policy can tell."""
+    cluster, homes = installed.cluster, ("kube-system", installed.namespace)
+    content = document(CLUSTER_POLICY, {"default": "Allow", "require": {"exists": True}}, "content")
+    cluster.apply(json.dumps(content))
+    try:
+        until(lambda: "admission webhook" in tried_again(installed, namespace, f"{installed.host}/team/none:1"))
+        installed.helm.kubectl("delete", "pod/trow-0", "--grace-period=0", "--force", "--wait=false")
+        installed.helm.kubectl("scale", "statefulset/trow", "--replicas=0")
+        until(lambda: "failed calling webhook" in tried_again(installed, namespace, BUSYBOX))
+        for home in homes:
+            said = cluster.run_pod(home, "vital", BUSYBOX, securityContext=RESTRICTED, containers=[CONTAINED])
+            assert "created" in said
+    finally:
+        for home in homes:
+            cluster.kubectl("delete", "pod/vital", f"--namespace={home}", "--ignore-not-found", "--now")
+        installed.helm.kubectl("scale", "statefulset/trow", "--replicas=1")
+        installed.wait_ready()
+        cluster.kubectl("delete", "clusterimagepolicy/content")
+    until(lambda: "created" in tried_again(installed, namespace, BUSYBOX))
+
+
+# What the namespace of the release asks of Pods.
+RESTRICTED: Final = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINED: Final = {
+    "name": "main",
+    "image": BUSYBOX,
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
 
 
 def test_a_static_pod_is_refused_when_it_is_pulled(installed: Installation) -> None:
@@ -233,30 +272,61 @@ def test_every_pull_during_an_upgrade_and_the_way_back_ends_well(installed: Inst
 
 
 def allowed(cluster: NodeCluster, namespace: str) -> set[tuple[str, str, str]]:
-    """Group, resource and verb of all that the chart grants to Trow's own ServiceAccount."""
+    """Group, resource and verb of all that is granted to Trow's own ServiceAccount, by whatever binding."""
+    bindings = json.loads(
+        cluster.kubectl("get", "clusterrolebindings,rolebindings", "--all-namespaces", "--output=json")
+    )
     granted = set()
-    roles = json.loads(cluster.kubectl("get", f"clusterrole/{namespace}-trow-admission", "--output=json"))["rules"]
-    roles += json.loads(cluster.kubectl("get", "roles", f"--namespace={namespace}", "--output=json"))["items"][0][
-        "rules"
-    ]
-    for rule in roles:
-        granted |= {
-            (group, resource, verb)
-            for group in rule["apiGroups"]
-            for resource in rule["resources"]
-            for verb in rule["verbs"]
-        }
+    for binding in bindings["items"]:
+        subjects = [(each["kind"], each.get("namespace"), each["name"]) for each in binding.get("subjects", ())]
+        if ("ServiceAccount", namespace, "trow") not in subjects:
+            continue
+        role = (f"{binding['roleRef']['kind']}/{binding['roleRef']['name']}", f"--namespace={namespace}")
+        for rule in json.loads(cluster.kubectl("get", *role, "--output=json"))["rules"]:
+            granted |= {
+                (group, resource, verb)
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            }
     return granted
 
 
-# What no test of this file brings about, and why Trow has it.
-SELDOM: Final = {
-    ("wgpolicyk8s.io", "policyreports", "create"): "this cluster has no such kind",
-    ("wgpolicyk8s.io", "policyreports", "patch"): "the same",
-    ("wgpolicyk8s.io", "policyreports", "delete"): "the same",
-    ("", "secrets", "patch"): "a certificate is renewed after weeks",
-    ("policy.trow.io", "policyexceptions/status", "patch"): "nobody asks for an exception here",
-}
+def pulled_by_a_service_account(installed: Installation, namespace: str) -> None:
+    """Whose token and rights Trow asks the API server about."""
+    cluster, repository = installed.cluster, f"{namespace}/app"
+    cluster.kubectl(
+        "create", "rolebinding", "pull", f"--namespace={namespace}", "--clusterrole=view",
+        f"--serviceaccount={namespace}:default",
+    )  # fmt: skip
+    installed.push(repository)
+    token = cluster.kubectl(
+        "create", "token", "default", f"--namespace={namespace}", f"--audience={installed.host}"
+    ).strip()
+    manifest = f"http://{installed.host}/v2/{repository}/manifests/1"
+    headers = urllib3.make_headers(basic_auth=f"any:{token}")
+    until(lambda: urllib3.request("GET", manifest, headers=headers, timeout=5).status == HTTPStatus.OK)
+
+
+def reported(installed: Installation, namespace: str) -> None:
+    """What runs is in a report until it does not run any more."""
+    cluster, there = installed.cluster, f"--namespace={namespace}"
+    report = ("get", "policyreport", "trow", there, "--ignore-not-found", "--output=name")
+    cluster.run_pod(namespace, "reported", BUSYBOX)
+    until(lambda: cluster.kubectl(*report))
+    cluster.kubectl("delete", "pods", "--all", there, "--now")
+    until(lambda: not cluster.kubectl(*report))
+
+
+def asked_for_an_exception(installed: Installation, namespace: str) -> None:
+    """Nobody approves it, which its status tells."""
+    cluster = installed.cluster
+    me = cluster.kubectl("auth", "whoami", "--output=jsonpath={.status.userInfo.username}")
+    spec = exception(requester=me, namespaces=[namespace], policies=["ClusterImagePolicy/default"])
+    cluster.apply(json.dumps(document(EXCEPTION, spec, namespace)))
+    about = ("get", "policyexception", namespace, "--output=jsonpath={.status.conditions[*].type}")
+    until(lambda: cluster.kubectl(*about))
+    cluster.kubectl("delete", "policyexception", namespace)
 
 
 def asked_for(installed: Installation) -> tuple[set[tuple[str, str, str]], list[str]]:
@@ -281,8 +351,12 @@ def test_nothing_that_trow_needs_is_forbidden_and_nothing_that_it_has_is_unused(
     installed: Installation, namespace: str
 ) -> None:
     refused_by_webhook(installed, namespace)
-    wanted = allowed(installed.cluster, installed.namespace) - SELDOM.keys()
-    settles(lambda: wanted <= asked_for(installed)[0], 30)
+    pulled_by_a_service_account(installed, namespace)
+    reported(installed, namespace)
+    asked_for_an_exception(installed, namespace)
+    wanted = allowed(installed.cluster, installed.namespace)
+    # A certificate is renewed within a minute.
+    settles(lambda: wanted <= asked_for(installed)[0], 70)
     asked, forbidden = asked_for(installed)
     assert forbidden == []
     assert wanted - asked == set()

@@ -16,6 +16,7 @@ import yaml
 from support.cluster import Cluster
 from support.pages import ROOT, blocks, prose
 from support.reader import Reader, steps
+from support.reports import DEFINITION
 from trow.config import Config
 from trow.config.values import ServiceName
 
@@ -31,27 +32,6 @@ ADMISSION: Final = DOCS / "how-to" / "switch-on-admission.md"
 API_SERVER: Final = "https://127.0.0.1:6443"
 WEBHOOKS: Final = "127.0.0.1:9443"
 CERT_MANAGER: Final = "cert-manager.io/v1"
-# What some other program has installed in the clusters of readers who look at reports.
-REPORTS: Final = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "policyreports.wgpolicyk8s.io"},
-    "spec": {
-        "group": "wgpolicyk8s.io",
-        "scope": "Namespaced",
-        "names": {"kind": "PolicyReport", "plural": "policyreports", "singular": "policyreport"},
-        "versions": [
-            {
-                "name": "v1alpha2",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
-}
-
-
 NODE: Final = "node-1"
 # What tells that something is left: kinds of objects that pages make outside of namespaces, and namespaces themselves.
 KINDS: Final = (
@@ -79,7 +59,7 @@ def test_pages_can_be_followed_one_after_the_other_and_leave_nothing(
     monkeypatch.chdir(folder)
     (folder / "deploy").symlink_to(ROOT / "deploy")
     with Cluster.start(tmp_path / "cluster") as cluster, held_port() as port:
-        cluster.apply(json.dumps(REPORTS))
+        cluster.apply(json.dumps(DEFINITION))
         cluster.apply(f"{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}}}")
         before = there(cluster)
         replaced = {API_SERVER: cluster.url, WEBHOOKS: f"127.0.0.1:{port}"}

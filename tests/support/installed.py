@@ -104,8 +104,8 @@ class Installation:
             "image": IMAGE,
             "host": self.host,
             "service": {"type": "NodePort", "nodePort": PORT},
-            # What nodes pull is decided, too, since a static Pod passes no webhook.
-            "config": {"admission": {"pull_users": ["admin"]}},
+            # What nodes pull is decided, too, since a static Pod passes no webhook; and what is seldom comes often.
+            "config": {"admission": {"pull_users": ["admin"], "scan_interval": "5s", "certificate_lifetime": "60s"}},
             **more,
         }
 
