@@ -779,9 +779,16 @@ wait_for_agents() { # WHAT A NODE IS THEN [FIX]
     sleep "$POLL_SECONDS"
   done
   while IFS='|' read -r _ name _ _; do
-    here get pods --selector app.kubernetes.io/component=node-agent --field-selector "spec.nodeName=$name" --output 'jsonpath={.items[0].status.initContainerStatuses[0].state.terminated.message}' 2>/dev/null |
-      while read -r line; do [ -z "$line" ] || say "  $name: $line"; done
+    agent_report "$name" | while read -r line; do [ -z "$line" ] || say "  $name: $line"; done
   done <"$work/agents"
+}
+
+agent_report() { # NODE; what its agent has said last: it ends, and is started again, when there is something else to say
+  for state in 'containerStatuses[?(@.name=="agent")].lastState' 'initContainerStatuses[0].state'; do
+    report=$(here get pods --selector app.kubernetes.io/component=node-agent --field-selector "spec.nodeName=$1" --output "jsonpath={.items[0].status.$state.terminated.message}" 2>/dev/null) || :
+    [ -z "$report" ] || break
+  done
+  echo "$report"
 }
 
 agents_are_done() { # all of the newest revision
@@ -920,7 +927,7 @@ trust() {
       echo 'docker speaks plain HTTP to localhost. Podman and skopeo need --tls-verify=false, crane --insecure.'
       [ "$(uname -s)" = Linux ] || echo 'Docker Desktop pushes from its own machine, for which localhost is another: use crane or skopeo here.'
       ;;
-    *) printf 'It is plain HTTP: docker needs {"insecure-registries": ["%s"]} in its daemon.json, Podman and skopeo --tls-verify=false.\n' "$host" ;;
+    *) printf 'For that, %s has to lead to port %s of a node, as seen from here. It is plain HTTP: docker needs {"insecure-registries": ["%s"]} in its daemon.json, Podman and skopeo --tls-verify=false.\n' "$host" "$node_port" "$host" ;;
   esac
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
@@ -15,9 +14,8 @@ from deploy.image.__main__ import cache
 from deploy.image.agent import build_agent
 
 import trow
-from factories import digest_of
 from support import own
-from support.client import WireClient
+from support.administrator import Administrator
 from support.helm import Helm
 from support.nodes import NodeCluster, architecture
 from support.pages import ROOT, blocks
@@ -25,7 +23,6 @@ from support.reader import Reader, steps
 from support.tutorial import TUTORIAL
 from support.waiting import until
 from tools.find import SYSTEM_PATH
-from trow.oci.pull_check import pull_check_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +37,6 @@ HOST: Final = "localhost:30500"
 AGENT: Final = "images.test/trow-node-agent"
 HOSTS: Final = f"/etc/containerd/certs.d/{HOST}/hosts.toml"
 FLAGS: Final = re.compile(r"start it with (\S+) (\S+) \(kubeadm")
-INDEX: Final = "application/vnd.oci.image.index.v1+json"
-MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 VALUES: Final[dict[str, Any]] = {
     "image": {"repository": own.NAME},
     "host": HOST,
@@ -86,32 +81,8 @@ class Installed:
             raise AssertionError(f"{self.report()}\n{self.cluster.describe(NAMESPACE)}") from error
         return self.report()
 
-    def client(self) -> Registry:
-        return Registry(f"{self.cluster.address}:30500", self.helm.secret("trow-admin", "password"))
-
-
-class Registry(WireClient):
-    """The administrator at the NodePort."""
-
-    def __init__(self, host: str, password: str) -> None:
-        super().__init__(host)
-        self._headers = [("authorization", f"Basic {base64.b64encode(f'admin:{password}'.encode()).decode()}")]
-
-    def push(self, repository: str) -> None:
-        """An image that runs for minutes."""
-        image = pull_check_image()
-        for blob in image.blobs:
-            target = f"/v2/{repository}/blobs/uploads/?digest={digest_of(blob)}"
-            assert self.ask("POST", target, self._headers, blob).status == 201
-        documents = [(digest_of(each), MANIFEST, each) for each in image.manifests] + [("v1", INDEX, image.index)]
-        for reference, kind, content in documents:
-            headers = [*self._headers, ("content-type", kind)]
-            assert self.ask("PUT", f"/v2/{repository}/manifests/{reference}", headers, content).status == 201
-
-    def pulls(self, repository: str) -> list[dict[str, Any]]:
-        answer = self.ask("GET", f"/api/v1/audit?repository={repository}&action=pull&outcome=ok", self._headers)
-        found: list[dict[str, Any]] = json.loads(answer.body)["records"]
-        return found
+    def client(self) -> Administrator:
+        return Administrator(f"{self.cluster.address}:30500", self.helm.secret("trow-admin", "password"))
 
 
 @contextlib.contextmanager

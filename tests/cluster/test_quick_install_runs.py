@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import subprocess
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -13,7 +14,8 @@ from deploy.image.__main__ import cache
 from deploy.image.agent import NAME, build_agent
 
 from support import own
-from support.nodes import architecture, busybox
+from support.administrator import Administrator
+from support.nodes import NodeCluster, architecture, busybox
 from support.pages import ROOT, blocks
 from support.quick_install import QuickInstall, everything
 from support.waiting import until
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from support.nodes import NodeCluster
-
 PAGE: Final = ROOT / "docs" / "how-to" / "quick-install.md"
 AGENT: Final = f"images.test/{NAME}:{__version__}"
+HOST: Final = "registry.example.com"
+KUBELET_FLAGS: Final = re.compile(r"start it with (\S+) (\S+) \(kubeadm")
 PASSWORD: Final = (
     "get", "secret", "trow-admin", "--namespace=trow", "--output=go-template={{.data.password | base64decode}}",
 )  # fmt: skip
@@ -163,6 +165,43 @@ def test_an_agent_leads_nodes_to_a_name_that_only_it_knows(
     assert "Nothing is left." in quick.run("--uninstall")
     assert not any(written.exists() for written in hosts)
     assert kept(node_cluster) == before
+
+
+def test_private_images_of_a_name_that_only_the_agent_knows_are_pulled_by_who_may(
+    own_image: Path, port: int, tmp_path: Path
+) -> None:
+    """With all that has to do with pulls at once; what the agent asks for is done by whoever runs the kubelet."""
+    build_agent(tmp_path / "agent", [architecture()], cache(), own.CREATED, lambda _text: None)
+    with NodeCluster.start(tmp_path / "cluster") as cluster:
+        cluster.import_image(own_image, own.REFERENCE)
+        cluster.import_image(tmp_path / "agent", AGENT)
+        quick = QuickInstall(tmp_path / "quick", cluster.kubeconfig)
+        image = ("--image", own.REFERENCE, "--node-port", str(port), "--ephemeral")
+        flags = (*image, "--private", "--node-agent", AGENT, "--host", HOST)
+        said = quick.run(*flags)
+        assert "  node1 can pull" in said
+        asked = KUBELET_FLAGS.search(said)
+        assert asked is not None, said
+        for team in ("team-a", "team-b"):
+            cluster.create_namespace(team)
+        who = ("--clusterrole=trow-image-puller", "--serviceaccount=team-a:default")
+        cluster.kubectl("create", "rolebinding", "pull", "--namespace=team-a", *who)
+        with Administrator(f"{cluster.address}:{port}", cluster.kubectl(*PASSWORD)) as administrator:
+            administrator.push("team-a/app")
+            anonymous = administrator.ask("GET", "/v2/team-a/app/manifests/v1")
+            assert anonymous.status == HTTPStatus.UNAUTHORIZED
+        cluster.node.kubelet_flags = [asked[1], asked[2]]
+        cluster.node.restart_kubelet()
+
+        cluster.run_pod("team-a", "app", f"{HOST}/team-a/app:v1", pull="Always")
+        cluster.wait_ready("team-a", "pod/app")
+        cluster.run_pod("team-b", "app", f"{HOST}/team-a/app:v1", pull="Always")
+        cluster.wait_for_reason("team-b", "app", "denied")
+
+        # The agent looks every half minute; a repeated installation tells what it has found last.
+        until(lambda: "credentials: ready:" in quick.run(*flags), 60)
+        assert "Nothing is left." in quick.run("--uninstall")
+        assert not cluster.node.path(f"/etc/containerd/certs.d/{HOST}/hosts.toml").exists()
 
 
 def test_nodes_that_cannot_pull_are_told_with_the_kubelets_words(
