@@ -30,7 +30,7 @@ serve: $(STAMP) ## run the registry on http://127.0.0.1:8000 with data in ./data
 test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/python -m tests.tools.install
 	@$(BIN)/python -m deploy.image fetch
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests $(ARGS)
+	@$(BIN)/python -m tests.tools.alone $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests $(ARGS)
 
 test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slow, and few cases of each
 	@$(BIN)/pytest -n auto --dist loadfile -q --fast --durations 5 --durations-min 1 \

@@ -27,7 +27,8 @@ FAST: Final = {"tests/unit", "tests/contract", "tests/http", "tests/arch"}
 def arguments(target: str) -> list[str]:
     """Of the pytest that a target of the Makefile starts."""
     [command] = [line for line in recipe(target) if "/pytest " in line]
-    return shlex.split(command)[1:]
+    words = shlex.split(command)
+    return words[words.index(".venv/bin/pytest") + 1 :]
 
 
 def paths(given: list[str]) -> set[str]:

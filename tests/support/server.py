@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+RESERVE: Final = "trow.reserve"  # space for deletes, which the next start takes again
 START_SECONDS: Final = 60  # every core may be at work for other tests
 STOP_SECONDS: Final = 40  # requests in flight have 30 s to end
 LISTENING: Final = re.compile(r"\blistening\s+(?P<url>https?://(?P<host>\S+))")
@@ -149,6 +150,8 @@ class Trow:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+        # What a file of tests has in common stays until the run ends, and would add up.
+        (self.folder / "data" / RESERVE).unlink(missing_ok=True)
 
 
 def listening(process: subprocess.Popen[str], stderr: Path) -> str:
