@@ -3,12 +3,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tools import find, install
-from tools.versions import GO_TOOLS, TOOLS, WHEEL_TOOLS, WheelTool, WrappedTool
+from tools.versions import GO_TOOLS, TOOLS, WHEEL_TOOLS, GoTool, WheelTool, WrappedTool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 NEEDED = [tool.name for tool in TOOLS if not tool.bench]
@@ -71,6 +76,38 @@ def test_a_long_step_shows_that_it_goes_on(capsys: pytest.CaptureFixture[str], m
         while ".." not in shown:
             shown += capsys.readouterr().out
     assert shown.startswith("  building")
+
+
+def test_two_programs_are_built_at_a_time(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = threading.Barrier(2)
+
+    def build(_argv: Sequence[str], env: Mapping[str, str]) -> str:
+        both.wait(20)
+        program = Path(env["GOBIN"]) / "program"
+        program.parent.mkdir()
+        program.write_text("built", encoding="utf-8")
+        return ""
+
+    monkeypatch.setattr(install, "go_command", lambda: "go")
+    monkeypatch.setattr(install, "run", build)
+    tools = [GoTool(f"tool{number}", "example.com/program", "v1.0.0") for number in range(4)]
+    install.install_go(tools)
+    assert {path.name for path in empty_cache.glob("*/bin/*")} == {tool.name for tool in tools}
+    assert set(capsys.readouterr().out.split()) >= {tool.name for tool in tools}
+
+
+def test_a_program_that_cannot_be_built_is_told(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(argv: Sequence[str], env: Mapping[str, str]) -> str:
+        raise install.InstallError(f"{argv[-1]} cannot be built in {env['GOBIN']}")
+
+    monkeypatch.setattr(install, "go_command", lambda: "go")
+    monkeypatch.setattr(install, "run", fail)
+    tools = [GoTool(f"tool{number}", "example.com/program", "v1.0.0") for number in range(4)]
+    with pytest.raises(install.InstallError, match=r"program@v1.* cannot be built"):
+        install.install_go(tools)
+    assert list(empty_cache.iterdir()) == []
 
 
 def test_a_failed_build_leaves_nothing(empty_cache: Path) -> None:
