@@ -16,7 +16,7 @@ from support.clock import Clock
 from support.trails import KEY, KEYS, full, name_of, read, sql, texts, write
 from support.waiting import until
 from trow.access.identity import ANONYMOUS, Identity, Method
-from trow.audit import chain, retention
+from trow.audit import chain, retention, writer
 from trow.audit.errors import AuditError
 from trow.audit.retention import Retention
 from trow.audit.store import AuditStore, WriteBatch
@@ -288,6 +288,7 @@ def test_nothing_leaves_because_a_clock_is_set_ahead(path: Path, monkeypatch: py
     """A machine that thinks for a minute that it is ten years later would have an empty record after it."""
     monkeypatch.setattr(retention, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(retention, "_SIZE_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "_LATE_SECONDS", 0.01)
     write(path, [full(number) for number in range(10)], now=999_900)
     clock = Clock(1_000_000)
     with opened(path, retention=Retention(seconds=1_000), clock=clock) as trail:
