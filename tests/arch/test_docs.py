@@ -88,7 +88,7 @@ def test_the_tree_in_the_architecture_is_the_tree_of_the_packages() -> None:
     assert drawn == {
         str(path.parent.relative_to(source))
         for path in source.rglob("__init__.py")
-        if path.parent != source and path.parent.name not in {"migrations", "transactions"}
+        if path.parent != source and path.parent.name not in {"migrations", "shared_migrations", "transactions"}
     }
 
 

@@ -33,6 +33,7 @@ from trow.policy import resources as policies_of
 from trow.registry import aggregator, browse, events, sessions, transfers
 from trow.registry import image_lookup as known
 from trow.registry import mounts as anywhere
+from trow.sql import lookups, postgres
 from trow.storage import disk, workers
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ FIXED: Final = {
     "large manifests (over 64 KiB) in memory": (manifests._BOUNDS.total, manifests._BOUNDS.each),
     "lists being read": (lists._BOUNDS.total, lists._BOUNDS.each),
     "a list of repositories being read": (browse._MOST_READS, browse._LEAST_READ, browse._LONGEST_SECONDS),
+    "connections to PostgreSQL (`metadata: postgres`)": (postgres._PAGES, postgres._SCANS),
+    "look-ups that share a query": (lookups._MOST, lookups._AT_ONCE),
     "annotations of one entry of such a list": (manifest_rows._LISTED_ANNOTATIONS,),
     "a header that is read": (request._LONGEST_HEADER,),
     "a `Range` header": (ranges._LONGEST,),
@@ -137,7 +140,7 @@ FIXED: Final = {
     "what may be pulled by digest after what named it": (
         pulls._MOST_PULLS,
         pulls._MOST_CHILDREN,
-        pulls._PULL_SECONDS / 60,
+        pulls.PULL_SECONDS / 60,
     ),
     "a page of a list of the API server": (objects._PAGE_BYTES >> 20, objects._FIRST_PAGE),
     "series of decisions in the metrics": (metrics.MOST_DECISION_SERIES,),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # What is followed by tests of their own, which have what it needs.
-WITH_MORE: Final = {"nodes", "distribution", "layouts", "image"}
+WITH_MORE: Final = {"nodes", "distribution", "layouts", "image", "postgres"}
 ELSEWHERE: Final = {"kubernetes"} | WITH_MORE
 
 
@@ -31,6 +31,7 @@ def test_what_needs_more_than_clients_is_run_elsewhere() -> None:
         "docs/how-to/install-in-a-cluster.md",  # tests/cluster/test_install_page.py
         "docs/how-to/migrate-from-distribution.md",  # test_migration.py
         "docs/how-to/migrate-from-zot.md",
+        "docs/how-to/run-on-postgresql.md",  # tests/replicas/test_page.py
         "docs/how-to/set-up-nodes.md",  # tests/cluster/test_nodes.py
         "docs/how-to/upgrade.md",  # tests/cluster/test_guides.py
         "docs/tutorial/denied-by-policy.md",  # tests/cluster/test_tutorial.py

@@ -76,7 +76,7 @@ async def test_a_server_that_cannot_be_reached_is_an_error_that_says_where_to_lo
     wrong: str, server: PostgresServer
 ) -> None:
     settings = PostgresSettings(wrong.format(port=server.port), timeout=5)
-    with pytest.raises(DatabaseError, match=r"^PostgreSQL cannot be reached: .+; check metadata\.url$"):
+    with pytest.raises(DatabaseError, match=r"^PostgreSQL cannot be reached: .+; check postgres\.url$"):
         async with PostgresEngine.opened(settings, SCHEMA):
             pass
 

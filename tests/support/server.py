@@ -107,10 +107,10 @@ class Trow:
         assert self.tls is not None, "this server was started without tls=True"
         return self.tls.ca
 
-    def command(self, *arguments: str) -> str:
-        """What another `trow` says beside this one, which is told of the same data."""
+    def command(self, *arguments: str, last: Sequence[str] = ()) -> str:
+        """What another `trow` says beside this one, which is told of the same data, unless the last flags say where."""
         done = subprocess.run(
-            [sys.executable, "-m", "trow", *arguments, "--data-dir", str(self.folder / "data")],
+            [sys.executable, "-m", "trow", *arguments, *(last or ("--data-dir", str(self.folder / "data")))],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

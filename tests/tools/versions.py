@@ -160,6 +160,8 @@ APT_TOOLS: Final = (
     AptTool("ip", "iproute2"),
     AptTool("iptables", "iptables"),
     AptTool("nsenter", "util-linux"),
+    AptTool("pgbouncer", "pgbouncer"),
+    AptTool("pg_ctl", "postgresql-15", folder="/usr/lib/postgresql/15/bin"),
     AptTool("strace", "strace"),
     AptTool("zsh", "zsh"),
     AptTool("fish", "fish"),

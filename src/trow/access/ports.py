@@ -60,6 +60,36 @@ class Authenticator(Protocol):
         """Who has this password or token; ``user`` counts only where the secret is a password. Raises as above."""
 
 
+class LoginFailures(NamedTuple):
+    """Wrong passwords of one user from one source.
+
+    Attributes:
+        since: when the first of them came, in seconds since 1970.
+        failures: how many.
+        last_at: when the last one came.
+    """
+
+    since: float
+    failures: int
+    last_at: float
+
+
+class FailedLogins(Protocol):
+    """Counts wrong passwords, for all replicas together. Each method raises Unavailable."""
+
+    async def failed_logins(self, source: str, user: str) -> LoginFailures | None:
+        """Those of a user from a source; None where there are none."""
+
+    async def add_failed_login(self, source: str, user: str, at: float, window: float) -> None:
+        """Count one more; the count begins again where its first one is ``window`` seconds old."""
+
+    async def forget_failed_logins(self, source: str, user: str) -> None:
+        """The right password came."""
+
+    async def drop_failed_logins(self, before: float) -> None:
+        """Forget all whose first failure is older."""
+
+
 class Authorizer(Protocol):
     """Decides who may do what."""
 

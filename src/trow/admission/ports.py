@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from trow.oci.digest import Digest
-    from trow.oci.names import Tag
+    from trow.oci.names import Repository, Tag
     from trow.policy.facts import ImageFacts, Need
     from trow.policy.images import ImageReference
     from trow.policy.verdict import Rules
@@ -70,6 +70,21 @@ class ImageLookup(Protocol):
         Raises:
             Unavailable: they cannot be looked up now.
         """
+
+
+class AllowedPulls(Protocol):
+    """Tells replicas of pulls by tag that one of them has allowed. Each method raises Unavailable."""
+
+    async def allowed_pull(self, user: str, repository: Repository, digest: Digest) -> tuple[Tag, float] | None:
+        """The tag by which a digest was allowed to somebody, and when, in seconds since 1970; None where none was."""
+
+    async def add_allowed_pulls(
+        self, user: str, repository: Repository, digests: Sequence[Digest], tag: Tag, at: float
+    ) -> None:
+        """Note that somebody may pull these digests."""
+
+    async def drop_allowed_pulls(self, before: float) -> None:
+        """Forget what was allowed before."""
 
 
 class Tags(Protocol):

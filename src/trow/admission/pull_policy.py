@@ -14,6 +14,7 @@ from trow.oci import manifest as manifests
 from trow.oci import media
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
+from trow.oci.names import Tag
 from trow.policy import images
 from trow.policy.images import ImageReference, InvalidImage
 from trow.policy.pods import ImageUse
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from trow.access.identity import Identity
     from trow.admission.judge import Judge
     from trow.admission.ports import PolicySource, Tags
+    from trow.admission.shared_pulls import SharedPulls
     from trow.admission.verdict_recorder import VerdictRecorder
-    from trow.oci.names import Reference, Repository, Tag
+    from trow.oci.names import Reference, Repository
     from trow.policy.verdict import Verdict
     from trow.registry.ports import ManifestRecord
 
 # A runtime pulls the manifests of a tag by digest within this time.
-_PULL_SECONDS: Final = 600.0
+PULL_SECONDS: Final = 600.0
 _MOST_PULLS: Final = 20_000
 # Digests of one index, so that one client's index does not displace the pulls of others.
 _MOST_CHILDREN: Final = 256
@@ -70,9 +72,10 @@ class PullPolicy:
         pullers: the identities to whose pulls the policies apply.
         registries: the names of this registry; the first is used for a host that is none of them.
         clock: a monotonic clock, in seconds.
+        shared: what other replicas have allowed; None where there is one process.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part that it asks
         self,
         policies: PolicySource,
         judge: Judge,
@@ -81,8 +84,11 @@ class PullPolicy:
         pullers: Pullers,
         registries: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        shared: SharedPulls | None = None,
     ) -> None:
         self._policies = policies
+        self._shared = shared
         self._judge = judge
         self._recorder = recorder
         self._tags = tags
@@ -129,15 +135,26 @@ class PullPolicy:
         pull = self._pulls.get((identity.name, repository, reference)) if isinstance(reference, Digest) else None
         if pull is None or self._clock() >= pull.until:
             tag, digest = (None, reference) if isinstance(reference, Digest) else (reference, None)
-            allowed = await self._allowed_tag(rules, identity, ImageReference(registry, repository, tag, digest))
-            pull = _Pull(allowed, self._clock() + _PULL_SECONDS)
+            image = ImageReference(registry, repository, tag, digest)
+            allowed = await self._allowed_elsewhere(identity, repository, digest)
+            allowed = allowed or await self._allowed_tag(rules, identity, image)
+            pull = _Pull(allowed, self._clock() + PULL_SECONDS)
         served = ImageReference(registry, repository, pull.tag, record.digest)
         remaining = self._digest_denials if pull.tag is None else self._by_name_only
         verdict = await self._verdict(remaining, identity, served)
         if not verdict.allowed:
             self._deny(verdict)
-        for digest in (record.digest, *await _children(record)):
-            self._pulls.put((identity.name, repository, digest), pull)
+        children = await _children(record)
+        for each in (record.digest, *children):
+            self._pulls.put((identity.name, repository, each), pull)
+        # A manifest has tags of its own, which any replica finds; those that an index names have not.
+        if self._shared is not None and self._by_tag and children and isinstance(reference, Tag):
+            await self._shared.tell(identity, repository, children, reference)
+
+    async def _allowed_elsewhere(self, identity: Identity, repository: Repository, digest: Digest | None) -> Tag | None:
+        if self._shared is None or digest is None or not self._by_tag:
+            return None
+        return await self._shared.find(identity, repository, digest)
 
     def _current_rules(self) -> Rules:
         try:
@@ -147,6 +164,8 @@ class PullPolicy:
         if rules != self._rules:
             self._pulls.clear()
             self._rules = rules
+            if self._shared is not None:
+                self._shared.rules_changed()
             self._by_name_only = replace(rules, policies=tuple(each.by_name_only for each in rules.policies))
             digest_denials = (each.digest_denials for each in rules.policies)
             self._digest_denials = replace(rules, policies=tuple(each for each in digest_denials if each.rules))

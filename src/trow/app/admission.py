@@ -14,7 +14,8 @@ from trow.admission.mutate import Mutation
 from trow.admission.notifications import Notifiers
 from trow.admission.policy_store import PolicyStore
 from trow.admission.preflight import Preflight
-from trow.admission.pull_policy import Pullers, PullPolicy
+from trow.admission.pull_policy import PULL_SECONDS, Pullers, PullPolicy
+from trow.admission.shared_pulls import SharedPulls
 from trow.admission.validate import Validation
 from trow.admission.verdict_recorder import VerdictRecorder
 from trow.http.handlers.admission import AdmissionHandlers
@@ -26,9 +27,9 @@ from trow.registry.image_lookup import LocalImageLookup
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from trow.admission.ports import Pins
     from trow.app.controllers import Controllers
     from trow.app.registry import RegistryPart
+    from trow.app.stores import Stores
     from trow.config import Config
     from trow.http.metrics import Metrics
     from trow.registry.events import AuditLog
@@ -78,7 +79,7 @@ class Reviewing:
 
 @contextlib.asynccontextmanager
 async def admission_of(
-    config: Config, registry: RegistryPart, pins: Pins, audit: AuditLog, metrics: Metrics
+    config: Config, registry: RegistryPart, stores: Stores, audit: AuditLog, metrics: Metrics
 ) -> AsyncIterator[AdmissionPart]:
     """Build it all, and follow the cluster's policies where that is wanted.
 
@@ -96,14 +97,18 @@ async def admission_of(
     validation = Validation(store, extractor, rewriter, judge, recorder, metrics)
     compiled = settings.policies and settings.compiled
     preflight = Preflight(store, recorder, settings.excluded_namespaces) if compiled else None
-    mutation = Mutation(store, extractor, rewriter, pins, recorder, metrics, preflight, deadline=settings.deadline)
-    pulls = None
+    mutation = Mutation(
+        store, extractor, rewriter, stores.pins, recorder, metrics, preflight, deadline=settings.deadline
+    )
+    pulls, shared = None, SharedPulls(stores.shared, PULL_SECONDS) if stores.shared is not None else None
     if settings.pull_users or settings.pull_groups:
         pullers = Pullers(frozenset(settings.pull_users), frozenset(settings.pull_groups))
-        pulls = PullPolicy(store, judge, recorder, images, pullers, settings.registry_names)
+        pulls = PullPolicy(store, judge, recorder, images, pullers, settings.registry_names, shared=shared)
 
-    async def drop_old_pins() -> None:
-        await pins.drop_old_pins(time.time() - PIN_SECONDS, MOST_PINS)
+    async def drop_old() -> None:
+        await stores.pins.drop_old_pins(time.time() - PIN_SECONDS, MOST_PINS)
+        if shared is not None:
+            await shared.drop_old()
 
     async with contextlib.AsyncExitStack() as stack:
         controllers = None
@@ -112,5 +117,5 @@ async def admission_of(
 
             reviewing = Reviewing(store, judge, rewriter, extractor, notifiers)
             controllers = await stack.enter_async_context(controllers_of(config, reviewing, metrics))
-        await stack.enter_async_context(in_background(every(_HOUSEKEEPING_SECONDS, drop_old_pins)))
+        await stack.enter_async_context(in_background(every(_HOUSEKEEPING_SECONDS, drop_old)))
         yield AdmissionPart(store, AdmissionHandlers(validation, mutation), pulls, controllers)

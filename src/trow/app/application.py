@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from trow.config import Config
     from trow.http.dispatch import Dispatcher
+    from trow.lib.datadir import Hold
     from trow.lib.logs import Output
 
     Check: TypeAlias = Callable[[], Awaitable[None]]
@@ -68,16 +69,18 @@ class Application:
 
 
 @contextlib.asynccontextmanager
-async def application_of(config: Config, output: Output) -> AsyncIterator[Application]:
+async def application_of(
+    config: Config, output: Output, held: Hold, *, new_database: bool = False
+) -> AsyncIterator[Application]:
     """Open storage and database, recover from a crash, wire everything together; close it in the end."""
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        stores = await enter(stores_of(config, metrics))
+        stores = await enter(stores_of(config, metrics, held, new_database=new_database))
         audit = await enter(audit_of(config, stores.outbox, metrics))
         registry = await enter(registry_of(config, stores, audit.trail, metrics))
-        identities = await enter(identities_of(config, stores.metadata, stores.robots, metrics.kubernetes))
-        admission = await enter(admission_of(config, registry, stores.pins, audit.trail, metrics))
+        identities = await enter(identities_of(config, stores, metrics.kubernetes))
+        admission = await enter(admission_of(config, registry, stores, audit.trail, metrics))
         terminator, webhook_listener = client_tls_of(config), webhook_listener_of(config)
         displacement = DisplacementWatch(*stores.displaced, audit.trail.displaced)
         await enter(in_background(every(_LOOK_SECONDS, displacement.look)))

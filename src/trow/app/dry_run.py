@@ -11,7 +11,7 @@ from trow.app.identity import try_identities
 from trow.app.kubernetes import client_of
 from trow.app.listeners import ADMISSION_BIND, CLIENT_TLS, LISTEN_BIND, PROBES_BIND
 from trow.app.serve import start_errors
-from trow.app.stores import check_database
+from trow.app.stores import try_database
 from trow.http.server import reserve
 from trow.lib.datadir import DATABASE, is_open_to_others, try_to_hold
 from trow.lib.files import try_file, try_folder
@@ -44,8 +44,9 @@ def try_start(config: Config, *, new_database: bool = False) -> Sequence[str]:
         (admission.bind, ADMISSION_BIND),
         (listen.probes, PROBES_BIND),
     )
-    with start_errors(config), try_to_hold(config.data_dir), contextlib.ExitStack() as held:
-        check_database(config.data_dir, new=new_database)
+    shared = config.replicas > 1
+    with start_errors(config), try_to_hold(config.data_dir, shared=shared), contextlib.ExitStack() as held:
+        asyncio.run(try_database(config, new=new_database))
         for bind in listen.bind:
             _hold(held, bind, LISTEN_BIND)
         _try_files(config)
@@ -63,7 +64,8 @@ def _hold(held: contextlib.ExitStack, bind: Bind, setting: str) -> None:
 
 def _try_files(config: Config) -> None:
     """Certificates and keys of this side were tried with the settings."""
-    try_file(config.data_dir / DATABASE)
+    if config.metadata == "sqlite":
+        try_file(config.data_dir / DATABASE)
     for folder in ("blobs", "uploads", "quarantine"):
         try_folder(config.data_dir / folder)
     try_audit(config)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trow.app.kubernetes import client_of
 from trow.app.stores import offline_metadata
@@ -18,9 +18,10 @@ from trow.identity.impersonation import Impersonated, KnownIdentities
 from trow.identity.rbac import RbacAuthorizer, RepositoryMap
 from trow.identity.robots import RobotVerifier
 from trow.identity.service_accounts import ServiceAccountTokens
+from trow.identity.throttle import SharedThrottle
 from trow.identity.tokens import RegistryTokens
 from trow.identity.users import AnyPasswords, SingleUser, UsersFile
-from trow.lib.background import in_background
+from trow.lib.background import every, in_background
 from trow.lib.datadir import DATABASE
 from trow.lib.errors import StartError
 from trow.lib.file_watch import keep_fresh
@@ -31,14 +32,18 @@ if TYPE_CHECKING:
 
     from trow.access.identity import Identity
     from trow.access.permissions import Permission
-    from trow.access.ports import RobotToken, RobotTokens
+    from trow.access.ports import RobotToken
     from trow.access.rules import Decision
+    from trow.app.stores import Stores
     from trow.config import Config, Kubernetes
     from trow.identity.oidc import TrustedIssuer
     from trow.identity.users import Passwords
     from trow.kube.reviews import Reviews
+    from trow.lib.background import Loop
     from trow.oci.names import Repository
-    from trow.registry.ports import Metadata
+
+
+_HOUSEKEEPING_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Identities:
 
 @contextlib.asynccontextmanager
 async def identities_of(
-    config: Config, metadata: Metadata, robots: RobotTokens, observe: Callable[[str, float], None]
+    config: Config, stores: Stores, observe: Callable[[str, float], None]
 ) -> AsyncIterator[Identities]:
     """Build it all; files of users and keys are read again when they change.
 
@@ -62,24 +67,28 @@ async def identities_of(
     async with reviews_of(config.kubernetes, observe) as reviews:
         signing_keys, users = keys.load_or_create(config.keys_folder), users_of(config)
         tokens = RegistryTokens(signing_keys, config.tokens.service, config.tokens.lifetime)
-        authenticator = None
+        authenticator, shared = None, SharedThrottle(stores.shared) if stores.shared is not None else None
         if config.authenticated:
             audiences = config.kubernetes.audiences
             authenticator = AuthenticatorChain(
                 Verifiers(
                     tokens=tokens,
-                    robots=RobotVerifier(robots),
+                    robots=RobotVerifier(stores.robots),
                     passwords=passwords_of(config, users),
                     issuers=issuers_of(config),
                     kubernetes=ServiceAccountTokens(reviews, audiences) if reviews and audiences else None,
-                )
+                ),
+                shared=shared,
             )
 
         async def exists(repository: Repository) -> bool:
-            return await metadata.repository(repository) is not None
+            return await stores.metadata.repository(repository) is not None
 
         looks = [signing_keys.look, *([users.look] if users is not None else [])]
-        async with in_background(lambda: keep_fresh(*looks)):
+        loops: list[Loop] = [lambda: keep_fresh(*looks)]
+        if shared is not None:
+            loops.append(every(_HOUSEKEEPING_SECONDS, shared.drop_old))
+        async with in_background(*loops):
             yield Identities(authenticator, authorizer_of(config, exists, reviews), tokens)
 
 
@@ -160,14 +169,17 @@ def can_i(config: Config, who: Impersonated, permission: Permission, repository:
     """
 
     def robot_tokens() -> Sequence[RobotToken]:
-        with offline_metadata(config.data_dir) as metadata:
+        with offline_metadata(config) as metadata:
             return metadata.robot_tokens()
 
-    async def exists(name: Repository) -> bool:
-        if not (config.data_dir / DATABASE).exists():
+    def has_repository(name: Repository) -> bool:
+        if config.metadata == "sqlite" and not (config.data_dir / DATABASE).exists():
             return False
-        with offline_metadata(config.data_dir) as metadata:
+        with offline_metadata(config) as metadata:
             return metadata.has_repository(name)
+
+    async def exists(name: Repository) -> bool:
+        return await asyncio.to_thread(has_repository, name)
 
     async def decide(identity: Identity) -> Decision:
         async with reviews_of(config.kubernetes) as reviews:

@@ -109,12 +109,16 @@ async def _publish_pull_check(config: Config, publish: Publish, metadata: Metada
 async def _recovered(config: Config, stores: Stores, sessions: Sessions) -> AsyncIterator[None]:
     mark = RunningMark(config.data_dir)
     crashed = mark.found()
-    removed = await stores.blobs.recover(stores.metadata.knows_blob, crashed=crashed)
-    if crashed:
-        log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
+    if stores.held.alone:  # else what lies there may be what other replicas are uploading
+        removed = await stores.blobs.recover(stores.metadata.knows_blob, crashed=crashed)
+        if crashed:
+            log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
     mark.set()
+    if config.replicas > 1:
+        stores.held.share()
     try:
         yield
     finally:  # also where the start itself fails: sessions of the last run go on after the next one
         await sessions.close()
-        mark.clear()
+        if stores.held.alone or stores.held.try_alone():
+            mark.clear()

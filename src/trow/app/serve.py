@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from trow.config import Config
+    from trow.lib.datadir import Hold
 
 Announce: TypeAlias = "Callable[[Sequence[str], Sequence[str], Sequence[str], Sequence[str]], None]"
 log = logging.getLogger(__name__)
@@ -57,10 +58,11 @@ def serve(config: Config, announce: Announce, *, new_database: bool = False) -> 
     with (
         start_errors(config),
         logs.to_standard_error(config.log.level, config.log.format) as output,
-        hold(config.data_dir),
+        hold(config.data_dir, shared=config.replicas > 1) as held,
     ):
-        check_database(config.data_dir, new=new_database)
-        uvloop.run(_serve(config, announce, output))
+        if config.metadata == "sqlite":
+            check_database(config.data_dir, new=new_database)
+        uvloop.run(_serve(config, announce, output, held, new_database=new_database))
     return 0
 
 
@@ -74,10 +76,12 @@ def start_errors(config: Config) -> Iterator[None]:
     except DamagedError as error:
         raise StartError(damaged(config.data_dir / DATABASE, error)) from error
     except (OSError, DatabaseError) as error:
+        if config.metadata != "sqlite" and isinstance(error, DatabaseError):
+            raise StartError(str(error)) from error
         raise StartError(f"cannot use {config.data_dir}: {error}; repair it or give another --data-dir") from error
 
 
-async def _serve(config: Config, announce: Announce, output: logs.Output) -> None:
+async def _serve(config: Config, announce: Announce, output: logs.Output, held: Hold, *, new_database: bool) -> None:
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -86,7 +90,7 @@ async def _serve(config: Config, announce: Announce, output: logs.Output) -> Non
     addresses = [address for bind in config.listen.bind for address in reserve(bind.host, bind.port, LISTEN_BIND)]
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        application = await enter(application_of(config, output))
+        application = await enter(application_of(config, output, held, new_database=new_database))
         metrics = application.metrics
         stack.push_async_callback(application.cut_off)
         monitor = ConnectionMonitor(application.connections)

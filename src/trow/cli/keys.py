@@ -73,5 +73,5 @@ def run_list(args: argparse.Namespace) -> int:
 def _folder(args: argparse.Namespace) -> Path:
     config = options.resolved(args).config
     if config.tokens.keys is None:
-        require_registry(config.data_dir)
+        require_registry(config.data_dir, embedded=False)
     return config.keys_folder

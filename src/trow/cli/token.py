@@ -89,7 +89,7 @@ def run_create(args: argparse.Namespace) -> int:
     grants = [Grant(glob, expand(args.action)) for glob in args.repository]
     try:
         text, token = new_token(args.name, grants, None if args.expires is None else now + args.expires, _me(), now)
-        with offline_metadata(config.data_dir) as metadata:
+        with offline_metadata(config) as metadata:
             metadata.add_robot_token(token)
     except (ValueError, StartError) as error:
         return failed(error)
@@ -98,7 +98,8 @@ def run_create(args: argparse.Namespace) -> int:
     else:
         print(text)
         note(f"This is shown only once. `trow token revoke {token.id}` revokes it.")
-        note(f"The token is for the registry with its data in {config.data_dir.absolute()}.")
+        place = str(config.postgres.url or config.data_dir.absolute())
+        note(f"The token is for the registry with its data in {place}.")
     return EXIT_OK
 
 
@@ -107,7 +108,7 @@ def run_list(args: argparse.Namespace) -> int:
     from trow.app import offline_metadata  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        with offline_metadata(config.data_dir) as metadata:
+        with offline_metadata(config) as metadata:
             tokens = sorted(metadata.robot_tokens(), key=lambda token: token.created_at)
     except StartError as error:
         return failed(error)
@@ -128,7 +129,7 @@ def run_revoke(args: argparse.Namespace) -> int:
     from trow.app import offline_metadata  # noqa: PLC0415 (the engines are loaded only when they are needed)
 
     try:
-        with offline_metadata(config.data_dir) as metadata:
+        with offline_metadata(config) as metadata:
             found = metadata.revoke_robot_token(args.id, time.time(), _me())
     except StartError as error:
         return failed(error)

@@ -7,7 +7,7 @@ contradicts itself.
 
 from trow.config.check import read_password
 from trow.config.errors import DEFAULT, ConfigError, Problem, Source
-from trow.config.schema import AccessRule, Audit, Auth, Config, Kubernetes, OidcIssuer
+from trow.config.schema import AccessRule, Audit, Auth, Config, Kubernetes, OidcIssuer, Postgres
 from trow.config.settings import SECTIONS, SETTINGS, Setting, yaml_text
 from trow.config.sources import Given, Resolved, load, resolve
 from trow.config.values import (
@@ -17,6 +17,7 @@ from trow.config.values import (
     Duration,
     ExactUrl,
     Network,
+    PostgresUrl,
     Size,
     WebOrigin,
     WebUrl,
@@ -40,6 +41,8 @@ __all__ = [
     "Kubernetes",
     "Network",
     "OidcIssuer",
+    "Postgres",
+    "PostgresUrl",
     "Problem",
     "Resolved",
     "Setting",

@@ -9,7 +9,8 @@ import ssl
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trow.config.errors import DEFAULT, Problem
-from trow.config.values import Bind
+from trow.config.schema import Postgres
+from trow.config.values import Bind, PostgresUrl
 from trow.lib.dns_names import is_subdomain
 from trow.lib.urls import problem_with
 from trow.oci.errors import NameInvalid
@@ -60,6 +61,7 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
     notice = config.registry.notice
     if notice and not (notice.isascii() and notice.isprintable()):
         yield problem("registry.notice", "cannot be sent in a header", "write printable ASCII on one line")
+    yield from _contradictions_of_metadata(config, problem)
     yield from _contradictions_of_auth(config, problem)
     yield from _contradictions_of_oidc(config, problem)
     yield from _contradictions_of_access(config, problem)
@@ -94,6 +96,8 @@ def _unreadable(config: Config, problem: functools.partial[Problem]) -> Iterator
     client_tls = config.listen.client_tls
     files: Sequence[tuple[str, Path | None]] = (
         ("auth.users_file", config.auth.users_file),
+        ("postgres.password_file", config.postgres.password_file),
+        ("postgres.ca_file", config.postgres.ca_file),
         ("kubernetes.kubeconfig", config.kubernetes.kubeconfig),
         ("kubernetes.ca_file", config.kubernetes.ca_file),
         ("kubernetes.token_file", config.kubernetes.token_file),
@@ -113,6 +117,27 @@ def _unreadable(config: Config, problem: functools.partial[Problem]) -> Iterator
 
 def _problem_at(sources: Mapping[str, Source], key: str, wrong: str, fix: str) -> Problem:
     return Problem(sources[key], key, wrong, fix)
+
+
+def _contradictions_of_metadata(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    postgres = config.postgres
+    if config.metadata == "sqlite":
+        if config.replicas > 1:
+            one = f"is {config.replicas}, and metadata: sqlite is for one process"
+            yield problem("replicas", one, "set metadata: postgres and postgres.url, or replicas: 1")
+        for name in postgres.__struct_fields__:
+            if getattr(postgres, name) != getattr(Postgres(), name):
+                no_effect = "has no effect with metadata: sqlite"
+                yield problem(f"postgres.{name}", no_effect, "set metadata: postgres, or remove this")
+        return
+    if config.replicas > 1 and config.audit.enabled:
+        kept = f"is {config.replicas}, and the audit record is kept by one process"
+        yield problem("replicas", kept, "set audit.enabled: false, or replicas: 1")
+    if postgres.url is None:
+        yield problem("metadata", "is postgres, and postgres.url is not set", f"write there {PostgresUrl.form}")
+    elif postgres.ca_file is not None and (postgres.url.says("sslmode") or postgres.url.says("sslrootcert")):
+        what = "is set, and so is sslmode or sslrootcert in postgres.url"
+        yield problem("postgres.ca_file", what, "keep one of them; with the file everything is verified")
 
 
 def _contradictions_of_auth(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:

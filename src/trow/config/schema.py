@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from trow.access.permissions import EVERYTHING, Permission, expand
 from trow.access.rules import PermissionRule, Subjects
-from trow.config.values import Bind, Duration, ExactUrl, Network, ServiceName, Size, WebOrigin, WebUrl
+from trow.config.values import Bind, Duration, ExactUrl, Network, PostgresUrl, ServiceName, Size, WebOrigin, WebUrl
 from trow.lib.globs import RepositoryGlob
 from trow.lib.urls import is_loopback
 from trow.policy.images import registry_of
@@ -99,6 +99,45 @@ class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shutdown_grace: Annotated[
         Duration, _setting("How long a stop waits for requests in flight before it cuts them off.", minimum=0)
     ] = Duration(30)
+
+
+class Postgres(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The PostgreSQL server of `metadata: postgres`, version 15 or newer."""
+
+    url: Annotated[
+        PostgresUrl | None,
+        _setting(
+            "Where the database is: `postgresql://USER@HOST:PORT/DATABASE`, as libpq takes it. Several hosts, separated"
+            " by commas, are tried for the one that takes writes. It holds no password."
+        ),
+    ] = None
+    password_file: Annotated[
+        Path | None,
+        _setting("File that holds the password. It is read for each new connection, so a renewed one is taken up."),
+    ] = None
+    ca_file: Annotated[
+        Path | None,
+        _setting(
+            "Authorities (PEM) that may have issued the server's certificate. With it each connection is encrypted, and"
+            " the certificate has to be for the host of the URL. Null does what `sslmode` in the URL says."
+        ),
+    ] = None
+    max_connections: Annotated[
+        int, _setting("How many connections each replica has at most.", minimum=6, maximum=1000)
+    ] = 16
+    timeout: Annotated[
+        Duration,
+        _setting("How long a statement may take, and how long a request waits for a connection.", minimum=1),
+    ] = Duration(10)
+    statement_cache_size: Annotated[
+        int,
+        _setting(
+            "How many prepared statements each connection keeps. Write 0 where the URL leads to a PgBouncer in"
+            " transaction mode.",
+            minimum=0,
+            maximum=10_000,
+        ),
+    ] = 200
 
 
 class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -740,6 +779,23 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Annotated[
         Path, _setting("Directory of everything stored; made when it does not exist.", flag="--data-dir")
     ] = Path("data")
+    metadata: Annotated[
+        Literal["sqlite", "postgres"],
+        _setting(
+            "Where names, links and manifests are kept. `sqlite` is a file in the data directory, for one process."
+            " `postgres` is a server, which several replicas can share; it needs postgres.url, and asyncpg (pip install"
+            " 'trow[postgres]')."
+        ),
+    ] = "sqlite"
+    replicas: Annotated[
+        int,
+        _setting(
+            "How many replicas serve this registry at the same time, at most. More than one need `metadata: postgres`,"
+            " a data directory that all of them share, and `audit.enabled: false`.",
+            minimum=1,
+        ),
+    ] = 1
+    postgres: Postgres = Postgres()
     registry: Registry = Registry()
     limits: Limits = Limits()
     auth: Auth = Auth()

@@ -112,6 +112,12 @@ class ServiceName(str):
         return int(self.rpartition(":")[2])
 
 
+_POSTGRES: Final = re.compile(
+    r"postgres(?:ql)?://(?:[^\s/?#@:]*(?P<password>:[^\s/?#@]*)?@)?[^\s/?#@]*(?:/[^\s?#]*)?(?P<query>(?:\?[^\s#]*)?)",
+    re.ASCII,
+)
+
+
 class WebOrigin(str):
     """An origin that browsers may call from; ``*`` is any."""
 
@@ -151,6 +157,29 @@ class ExactUrl(WebUrl):
     def parse(cls, raw: object) -> Self:
         super().parse(raw)
         return cls(raw)
+
+
+class PostgresUrl(str):
+    """Where a database in PostgreSQL is, without a secret.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+    """
+
+    __slots__ = ()
+    form: ClassVar = "a URL such as postgresql://trow@postgres.example.com:5432/trow, without a password"
+
+    @classmethod
+    def parse(cls, raw: object) -> Self:
+        match = _POSTGRES.fullmatch(str(raw))
+        if not isinstance(raw, str) or match is None:
+            raise ValueError("it is not the URL of a database in PostgreSQL")  # without its text: it may have a secret
+        if match["password"] is not None or "password" in match["query"].lower():
+            raise ValueError("the URL has a password, which others could see; write it into postgres.password_file")
+        return cls(raw)
+
+    def says(self, parameter: str) -> bool:
+        """Whether the URL sets a parameter of the connection."""
+        return any(each.partition("=")[0] == parameter for each in self.partition("?")[2].split("&"))
 
 
 class Network(str):

@@ -12,7 +12,7 @@ from trow.identity.credentials import LONGEST_CREDENTIAL, Bearer, parse_authoriz
 from trow.identity.htpasswd import LONGEST_NAME
 from trow.identity.jwts import is_jwt, issuer_of
 from trow.identity.robots import PREFIX
-from trow.identity.throttle import Throttle
+from trow.identity.throttle import SharedThrottle, Throttle
 from trow.identity.tokens import ISSUER
 from trow.lib.shares import Bounds, Shares
 from trow.lib.source import source_of
@@ -75,11 +75,14 @@ class AuthenticatorChain:
         ValueError: an OIDC issuer has the name of this registry's own tokens.
     """
 
-    def __init__(self, verifiers: Verifiers, throttle: Throttle | None = None) -> None:
+    def __init__(
+        self, verifiers: Verifiers, throttle: Throttle | None = None, shared: SharedThrottle | None = None
+    ) -> None:
         if ISSUER in verifiers.issuers:
             raise ValueError(f"{ISSUER!r} is the issuer of the registry's own tokens")
         self._verifiers = verifiers
         self._throttle = throttle or Throttle()
+        self._shared = shared  # None where this process alone takes logins
         self._known = KnownCredentials()
         self._logins = Shares(_LOGINS, "logins of one user")
         self._token_reviews = AttemptShares(
@@ -146,6 +149,8 @@ class AuthenticatorChain:
         # One after the other: guesses at the same time would all pass before the first has failed.
         async with self._logins.hold(f"{source_of(client)} {user[:LONGEST_NAME]}"):
             self._throttle.check(client, user)
+            if self._shared is not None:
+                await self._shared.check(client, user)
             return await self._password(user, secret, client, known=False)
 
     async def _password(self, user: str, secret: str, client: str, *, known: bool) -> Identity:
@@ -154,12 +159,15 @@ class AuthenticatorChain:
         identity = await self._verifiers.passwords.verify(user, secret, Attempt(source_of(client), known))
         if identity is None:
             self._known.discard(user, secret)
-            self._throttle.failed(client, user, secret)
+            if self._throttle.failed(client, user, secret) and self._shared is not None:
+                await self._shared.failed(client, user)
             raise Unauthorized(
                 "the user name or the password is wrong; log in again, or have an administrator set a new password"
             )
         self._known.add(user, secret)
         self._throttle.succeeded(client, user)
+        if self._shared is not None and not known:
+            await self._shared.succeeded(client, user)
         return identity
 
 

@@ -17,6 +17,8 @@ from trow.oci.errors import TooManyRequests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trow.access.ports import FailedLogins
+
 _WINDOW: Final = 15 * 60.0
 _LONGEST_WAIT: Final = 300
 _FREE: Final = 5
@@ -47,26 +49,71 @@ class Throttle:
             TooManyRequests: it has to wait.
         """
         count = self._counts.get(_key(source, user))
-        wait = count.free_at - self._clock() if count is not None else 0.0
-        if wait > 0:
-            seconds = math.ceil(wait)
-            raise TooManyRequests(
-                f"too many failed logins of this user from here; wait for {seconds} s", retry_after=seconds
-            )
+        if count is not None:
+            _require_past(count.free_at, self._clock())
 
-    def failed(self, source: str, user: str, secret: str) -> None:
-        """Call after a wrong attempt."""
+    def failed(self, source: str, user: str, secret: str) -> bool:
+        """Call after a wrong attempt. Returns whether it was another guess than the last one."""
         key, now = _key(source, user), self._clock()
         guess = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()
         count = self._counts.get(key)
         if count is None or now - count.since >= _WINDOW:
             count = _Count(now)
-        count.add(guess, now)
+        another = count.add(guess, now)
         self._counts.put(key, count)
+        return another
 
     def succeeded(self, source: str, user: str) -> None:
         """Call after a right one."""
         self._counts.pop(_key(source, user))
+
+
+class SharedThrottle:
+    """The same over all replicas, which count together; a `Throttle` knows which guesses are the same again.
+
+    Args:
+        failures: where they are counted.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, failures: FailedLogins, clock: Callable[[], float] = time.time) -> None:
+        self._failures = failures
+        self._clock = clock
+
+    async def check(self, source: str, user: str) -> None:
+        """As `Throttle.check`. Raises Unavailable too."""
+        found, now = await self._failures.failed_logins(*_key(source, user)), self._clock()
+        if found is not None and 0 <= now - found.since < _WINDOW:
+            _require_past(_free_at(found.failures, found.last_at), now)
+
+    async def failed(self, source: str, user: str) -> None:
+        """Call after a wrong attempt that was another guess. Raises Unavailable."""
+        await self._failures.add_failed_login(*_key(source, user), self._clock(), _WINDOW)
+
+    async def succeeded(self, source: str, user: str) -> None:
+        """Call after a right one; it writes only where there were wrong ones. Raises Unavailable."""
+        key = _key(source, user)
+        if await self._failures.failed_logins(*key) is not None:
+            await self._failures.forget_failed_logins(*key)
+
+    async def drop_old(self) -> None:
+        """Forget what is past; call it every minute. Raises Unavailable."""
+        await self._failures.drop_failed_logins(self._clock() - _WINDOW)
+
+
+def _require_past(free_at: float, now: float) -> None:
+    if free_at > now:
+        seconds = math.ceil(free_at - now)
+        raise TooManyRequests(
+            f"too many failed logins of this user from here; wait for {seconds} s", retry_after=seconds
+        )
+
+
+def _free_at(failures: int, last_at: float) -> float:
+    """When the next attempt may come after this many failures."""
+    if failures < _FREE:
+        return -math.inf
+    return last_at + float(min(_LONGEST_WAIT, 2 ** min(failures - _FREE, 9)))
 
 
 @dataclass(slots=True)
@@ -76,13 +123,13 @@ class _Count:
     free_at: float = -math.inf
     last: bytes = b""
 
-    def add(self, guess: bytes, now: float) -> None:
+    def add(self, guess: bytes, now: float) -> bool:
         if guess == self.last:
-            return
+            return False
         self.last = guess
         self.failures += 1
-        if self.failures >= _FREE:
-            self.free_at = now + min(_LONGEST_WAIT, 2 ** min(self.failures - _FREE, 9))
+        self.free_at = _free_at(self.failures, now)
+        return True
 
 
 def _key(source: str, user: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The directory that a running registry owns alone.
+"""The directory that a running registry owns alone, or together with its replicas.
 
 The directory itself and ``trow.lock`` in it are held (flock(2)) while a server or a repairing ``trow fsck`` runs: a
 file can be deleted, and some network file systems lock no directories. ``trow.running`` is there from start to clean
@@ -16,20 +16,26 @@ import logging
 import os
 import pwd
 import stat
+import time
 from typing import TYPE_CHECKING, Final
 
 from trow.lib.errors import StartError
 from trow.lib.files import FILE, make_file, make_folder, try_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 _ROOT: Final = 0
 DATABASE: Final = "trow.db"
+# Tells that the metadata is on a server, and which one: its database has the same name for the directory.
+IDENTITY: Final = "trow.registry"
 _LOCK: Final = "trow.lock"
+# A replica has a shared directory alone while it clears away what a crash has left.
+_PATIENCE_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.05
 # Beside what is named after the program or its trail, and what file systems bring.
 _FOLDERS: Final = frozenset({"blobs", "uploads", "quarantine", "keys", "lost+found"})
 _PREFIXES: Final = ("trow.", "audit.", ".")
@@ -39,14 +45,24 @@ class DataDirectoryError(StartError):
     """The directory cannot be used; the message says why and what to do."""
 
 
-def require_registry(path: Path) -> None:
+def require_registry(path: Path, *, embedded: bool = True) -> None:
     """See that a registry's data is there, before a command does something to it.
 
     Nothing is made: what a command wrote into another directory than the server's would never be seen again.
 
+    Args:
+        path: the data directory.
+        embedded: whether the command is for a database that is there too, and not on a server.
+
     Raises:
         DataDirectoryError: it is not there.
     """
+    if is_of_a_server(path):
+        if embedded:
+            raise DataDirectoryError(
+                f"the metadata of {path.absolute()} is in PostgreSQL; give the --config that trow serve has"
+            )
+        return
     try:
         (path / DATABASE).stat()
     except PermissionError:
@@ -58,9 +74,46 @@ def require_registry(path: Path) -> None:
         ) from None
 
 
+class Hold:
+    """A directory that is held.
+
+    Attributes:
+        alone: whether no other process has it.
+    """
+
+    def __init__(self, files: Sequence[int]) -> None:
+        self._files = files
+        self.alone = True
+
+    def share(self) -> None:
+        """Let further replicas in."""
+        self._lock(fcntl.LOCK_SH)
+        self.alone = False
+
+    def try_alone(self) -> bool:
+        """Have it alone again, where no other replica has it; those that start have to wait."""
+        self.alone = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self.alone
+
+    def _lock(self, how: int) -> bool:
+        """Whether all files are locked so; those of file systems without locks count as locked."""
+        return all(_flock(file, how, unsupported=True) for file in self._files)
+
+
+def is_of_a_server(path: Path) -> bool:
+    """Whether the directory belongs to a registry whose metadata is on a server."""
+    with contextlib.suppress(PermissionError):
+        return (path / IDENTITY).exists() and not (path / DATABASE).exists()
+    return False
+
+
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, *, shared: bool = False) -> Iterator[Hold]:
     """Own the directory while the context lasts, and keep others out of it.
+
+    Args:
+        path: the directory.
+        shared: own it together with other replicas. The first one has it alone until it calls `Hold.share`.
 
     Raises:
         DataDirectoryError: it cannot be written, belongs to another user, has another purpose, or is in use.
@@ -73,13 +126,13 @@ def hold(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir") from None
     with contextlib.ExitStack() as stack:
-        _lock(path, fd, stack)
+        held = _lock(path, fd, stack, shared=shared)
         _close_to_others(path)
-        yield
+        yield held
 
 
 @contextlib.contextmanager
-def try_to_hold(path: Path) -> Iterator[None]:
+def try_to_hold(path: Path, *, shared: bool = False) -> Iterator[None]:
     """See whether `hold` would do, and keep others out while the context lasts; nothing is made or changed.
 
     Raises:
@@ -93,25 +146,38 @@ def try_to_hold(path: Path) -> Iterator[None]:
             try_folder(path)
             with contextlib.suppress(FileNotFoundError):  # then nobody holds it
                 fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-                _lock(path, fd, stack)
+                held = _lock(path, fd, stack, shared=shared)
+                if shared:
+                    held.share()
         except OSError as error:
             raise DataDirectoryError(f"cannot write to {path}: {error.strerror}; give another --data-dir") from None
         yield
 
 
-def _lock(path: Path, fd: int, stack: contextlib.ExitStack) -> None:
+def _lock(path: Path, fd: int, stack: contextlib.ExitStack, *, shared: bool) -> Hold:
     """Keep others out until the end of the stack, which also closes the file."""
     stack.callback(os.close, fd)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, folder)
-    if not (_flock(fd, unsupported=False) and _flock(folder, unsupported=True)):
-        raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir")
+    held, end = Hold((fd, folder)), time.monotonic() + _PATIENCE_SECONDS
+    while not _lock_both(fd, folder, fcntl.LOCK_EX):
+        if shared and _lock_both(fd, folder, fcntl.LOCK_SH):
+            held.alone = False
+            break
+        if not shared or time.monotonic() > end:
+            raise DataDirectoryError(f"{path} is in use by another trow; stop it or give another --data-dir")
+        time.sleep(_PAUSE_SECONDS)  # another replica, which has it alone for a moment while it starts or stops
+    return held
 
 
-def _flock(fd: int, *, unsupported: bool) -> bool:
+def _lock_both(fd: int, folder: int, how: int) -> bool:
+    return _flock(fd, how | fcntl.LOCK_NB, unsupported=False) and _flock(folder, how | fcntl.LOCK_NB, unsupported=True)
+
+
+def _flock(fd: int, how: int, *, unsupported: bool) -> bool:
     """Whether it is ours; ``unsupported`` is what counts where the file system cannot lock it."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how)
     except BlockingIOError:
         return False
     except OSError:

@@ -44,9 +44,11 @@ class ManifestCache:
         size = len(record.content) + _OVERHEAD
         if len(record.content) > _LARGEST:
             return
+        if (former := self.get(repository, reference)) is not None:
+            size -= len(former.content) + _OVERHEAD
         if self._bytes + size > self._most_bytes:
             self._found.clear()
-            self._bytes = 0
+            self._bytes, size = 0, len(record.content) + _OVERHEAD
         self._found.setdefault(repository, {})[reference] = record
         self._bytes += size
 

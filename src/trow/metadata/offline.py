@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trow.lib.datadir import DATABASE, DataDirectoryError, require_registry, was_used
+from trow.lib.datadir import DATABASE, DataDirectoryError, is_of_a_server, require_registry, was_used
 from trow.lib.errors import DamagedError, DatabaseError, StartError
 from trow.metadata.store import SCHEMA
 from trow.metadata.transactions import repositories, robots
@@ -14,37 +14,42 @@ from trow.sql.connections import is_empty
 from trow.sql.sqlite import run_offline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from trow.access.ports import RobotToken
     from trow.oci.names import Repository
+    from trow.sql.transaction import Factory
 
 
 class OfflineMetadata:
     """Each method is a transaction of its own, and concerns only what no server keeps in memory.
 
-    Each raises DatabaseError, OSError: nothing was read or changed.
+    Each raises DatabaseError, OSError, Unavailable: nothing was read or changed.
+
+    Args:
+        run: runs a transaction, and returns what it returns.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, run: Callable[[Factory[Any]], Any]) -> None:
+        self._run = run
 
     def add_robot_token(self, token: RobotToken) -> None:
         """Keep a new token."""
-        run_offline(self._path, SCHEMA, partial(robots.add_robot_token, token))
+        self._run(partial(robots.add_robot_token, token))
 
     def robot_tokens(self) -> Sequence[RobotToken]:
         """All tokens, oldest first."""
-        return run_offline(self._path, SCHEMA, robots.robot_tokens)
+        tokens: Sequence[RobotToken] = self._run(robots.robot_tokens)
+        return tokens
 
     def revoke_robot_token(self, token: str, at: float, by: str) -> bool:
         """Revoke a token; False when there was none to revoke."""
-        return run_offline(self._path, SCHEMA, partial(robots.revoke_robot_token, token, at, by))
+        return bool(self._run(partial(robots.revoke_robot_token, token, at, by)))
 
     def has_repository(self, name: Repository) -> bool:
         """Whether the repository has a manifest."""
-        return run_offline(self._path, SCHEMA, partial(repositories.repository, name)) is not None
+        return self._run(partial(repositories.repository, name)) is not None
 
 
 @contextlib.contextmanager
@@ -56,7 +61,7 @@ def offline_metadata(directory: Path) -> Iterator[OfflineMetadata]:
     """
     require_registry(directory)
     try:
-        yield OfflineMetadata(directory / DATABASE)
+        yield OfflineMetadata(lambda make: run_offline(directory / DATABASE, SCHEMA, make))
     except (OSError, DatabaseError) as error:
         raise StartError(f"cannot use {directory}: {error}; give the server's --data-dir") from error
 
@@ -74,6 +79,10 @@ def check_database(directory: Path, *, new: bool) -> None:
         DataDirectoryError: it is lost or damaged; the message says what to do.
     """
     path = directory / DATABASE
+    if is_of_a_server(directory):
+        raise DataDirectoryError(
+            f"the metadata of {directory} is in PostgreSQL; set metadata: postgres, or give another --data-dir"
+        )
     try:
         lost = is_empty(path, SCHEMA)
     except DamagedError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from trow.lib.datadir import DATABASE, hold, require_registry, was_used
+from trow.lib.datadir import DATABASE, hold, is_of_a_server, require_registry, was_used
 from trow.lib.errors import DatabaseError, SchemaError, StartError
 from trow.lib.files import make_file, make_folder, sync_folder
 from trow.metadata import sql
@@ -53,7 +53,7 @@ def recover(directory: Path) -> tuple[Sequence[Salvaged], Path]:
     Raises:
         StartError: there is no registry, or it cannot be done, and nothing was changed; the message says what to do.
     """
-    if not was_used(directory):
+    if not was_used(directory) or is_of_a_server(directory):
         require_registry(directory)
     path = directory / DATABASE
     with hold(directory):

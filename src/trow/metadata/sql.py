@@ -16,6 +16,16 @@ TAGGED_MANIFEST: Final = """
     WHERE repository = ? AND digest = (SELECT digest FROM tag WHERE repository = ? AND name = ?)
 """
 
+# The same for whoever has the content of a digest already: where it is that one, only the names are sent.
+MANIFEST_BEYOND: Final = """
+    SELECT digest, media_type, CASE WHEN digest = ? THEN NULL ELSE content END FROM manifest
+    WHERE repository = ? AND digest = ?
+"""
+TAGGED_MANIFEST_BEYOND: Final = """
+    SELECT digest, media_type, CASE WHEN digest = ? THEN NULL ELSE content END FROM manifest
+    WHERE repository = ? AND digest = (SELECT digest FROM tag WHERE repository = ? AND name = ?)
+"""
+
 REPOSITORY: Final = "SELECT generation, created_by FROM repository WHERE name = ?"
 GENERATION: Final = "SELECT latest FROM repository_generation"
 # Locks the row where transactions run side by side, so that numbers come true in their order.
@@ -175,3 +185,31 @@ DANGLING_TAGS: Final = """
 DROP_BLOB_LINKS: Final = "DELETE FROM blob_link WHERE digest = ?"
 DROP_BLOB: Final = "DELETE FROM blob WHERE digest = ?"
 DROP_TAGS_OF: Final = "DELETE FROM tag WHERE repository = ? AND digest = ?"
+
+# Replicas agree by these, in PostgreSQL alone.
+FACT: Final = "SELECT value FROM registry_fact WHERE name = ?"
+AGREE_ON_FACT: Final = """
+    INSERT INTO registry_fact (name, value) VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET value = registry_fact.value RETURNING value
+"""
+
+FAILED_LOGINS: Final = "SELECT since, failures, last_at FROM failed_login WHERE source = ? AND username = ?"
+# A window opens with the first failure; one that has had its time begins again.
+ADD_FAILED_LOGIN: Final = """
+    INSERT INTO failed_login (source, username, since, failures, last_at) VALUES (?, ?, ?, 1, ?)
+    ON CONFLICT (source, username) DO UPDATE SET
+        failures = CASE WHEN failed_login.since <= ? THEN 1 ELSE failed_login.failures + 1 END,
+        since = CASE WHEN failed_login.since <= ? THEN excluded.since ELSE failed_login.since END,
+        last_at = excluded.last_at
+"""
+FORGET_FAILED_LOGINS: Final = "DELETE FROM failed_login WHERE source = ? AND username = ?"
+DROP_FAILED_LOGINS: Final = "DELETE FROM failed_login WHERE since <= ?"
+
+ALLOWED_PULL: Final = "SELECT tag, at FROM allowed_pull WHERE username = ? AND repository = ? AND digest = ?"
+ADD_ALLOWED_PULLS: Final = """
+    INSERT INTO allowed_pull (username, repository, tag, at, digest)
+    SELECT CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS DOUBLE PRECISION),
+           unnest(string_to_array(?, ','))
+    ON CONFLICT (username, repository, digest) DO UPDATE SET tag = excluded.tag, at = excluded.at
+"""
+DROP_ALLOWED_PULLS: Final = "DELETE FROM allowed_pull WHERE at < ?"

@@ -11,10 +11,11 @@ import contextlib
 import hashlib
 import logging
 import re
+import ssl
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import count
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from trow.sql.transaction import Factory, Result, Row, Transaction, Value
 
     Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+    AnyConnection: TypeAlias = Connection | asyncpg.Connection[asyncpg.Record]
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,13 @@ WORDS: Final = {"bytes": "BYTEA", "text": 'TEXT COLLATE "C"', "clustered": ""}
 # Of the connections, so that look-ups never wait behind lists.
 _PAGES: Final = 2
 _SCANS: Final = 1
+_OLDEST: Final = 15
+_UNREACHABLE: Final = "PostgreSQL cannot be reached"
 _TRIES: Final = 6
 _CLOSE_SECONDS: Final = 10.0
+# An index over many rows takes its time.
+_MIGRATION_SECONDS: Final = 3600.0
+_MIGRATION_TRIES: Final = 30
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 
@@ -90,15 +97,38 @@ class PostgresSettings:
 
     Attributes:
         url: as libpq takes it (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS).
+        password_file: read for each new connection, so that a password can be changed while the server runs.
+        ca_file: who may have issued the server's certificate, which is then always verified; None: as the URL says.
         connections: how many each replica has, at most.
         timeout: seconds for a statement, and for a place among the connections.
         statement_cache: how many prepared statements a connection keeps; 0 behind a PgBouncer in transaction mode.
     """
 
     url: str
+    password_file: Path | None = None
+    ca_file: Path | None = None
     connections: int = 16
     timeout: float = 10.0
     statement_cache: int = 200
+
+    async def password(self) -> str:
+        """The password as it is now. Raises OSError."""
+        assert self.password_file is not None  # noqa: S101 - else nobody asks
+        return (await asyncio.to_thread(self.password_file.read_text, "utf-8")).rstrip("\r\n")
+
+    def options(self) -> dict[str, Any]:
+        """What a connection is made with, beside the URL. Raises OSError, ssl.SSLError: the file cannot be used."""
+        options: dict[str, Any] = {
+            "command_timeout": self.timeout,
+            "timeout": self.timeout,
+            "statement_cache_size": self.statement_cache,
+            "target_session_attrs": SessionAttribute.read_write,
+        }
+        if self.password_file is not None:
+            options["password"] = self.password
+        if self.ca_file is not None:
+            options["ssl"] = ssl.create_default_context(cafile=str(self.ca_file))
+        return options
 
 
 class PostgresEngine:
@@ -114,16 +144,19 @@ class PostgresEngine:
         self._scans = asyncio.Semaphore(_SCANS)
         self._look_ups = LookUps(self._fetch)
 
+        # How often a transaction was run again, because of another one or because the connection was lost.
+        self.repeated = 0
+
     @classmethod
     @contextlib.asynccontextmanager
     async def opened(
-        cls, settings: PostgresSettings, schema: str, observe: Callable[[float], None] = lambda _: None
+        cls, settings: PostgresSettings, *schemas: str, observe: Callable[[float], None] = lambda _: None
     ) -> AsyncIterator[Self]:
-        """Connect, and bring the schema up to date; replicas that start together do it one after the other.
+        """Connect, and bring the schemas up to date; replicas that start together do it one after the other.
 
         Args:
             settings: of the connections.
-            schema: the package of the steps of the schema.
+            schemas: the packages of the steps of the schemas.
             observe: told how many seconds each commit took.
 
         Raises:
@@ -131,23 +164,28 @@ class PostgresEngine:
             DatabaseError: it cannot be used.
         """
         async with contextlib.AsyncExitStack() as stack:
-            with _start_errors("PostgreSQL cannot be reached", "; check metadata.url"):
+            with _start_errors(_UNREACHABLE, "; check postgres.url"):
                 pool = await asyncpg.create_pool(
-                    settings.url,
-                    min_size=0,
-                    max_size=settings.connections,
-                    command_timeout=settings.timeout,
-                    timeout=settings.timeout,
-                    statement_cache_size=settings.statement_cache,
-                    target_session_attrs=SessionAttribute.read_write,
+                    settings.url, min_size=0, max_size=settings.connections, reset=_keep_as_it_is, **settings.options()
                 )
                 stack.push_async_callback(_close, pool)
-                connection = await stack.enter_async_context(pool.acquire())
+                connection = await pool.acquire()
             with _start_errors("the database cannot be brought up to date"):
-                await _check_durability(connection)
-                await _migrate(connection, schema)
+                await _check_server(connection)
+                for schema in schemas:
+                    await _migrate(connection, schema)
             await pool.release(connection)
             yield cls(pool, settings, observe)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._pool.get_size()
+
+    @property
+    def busy_connections(self) -> int:
+        """How many are at work."""
+        return self._pool.get_size() - self._pool.get_idle_size()
 
     async def read(self, make: Factory[Result]) -> Result:
         """Look something up, in queries that are shared with others where that can be."""
@@ -222,6 +260,7 @@ class PostgresEngine:
                 raise _translated(error) from error
             if attempt == _TRIES:
                 raise _translated(failed) from failed
+            self.repeated += 1
             await asyncio.sleep(backoff.fail())
         raise AssertionError  # the loop has no end
 
@@ -317,8 +356,50 @@ async def _roll_back(connection: Connection, transaction: PostgresTransaction) -
             connection.terminate()
 
 
-async def _check_durability(connection: Connection) -> None:
-    """An answer means that a change survives a power cut."""
+async def try_server(settings: PostgresSettings, *schemas: str) -> bool:
+    """See whether `PostgresEngine.opened` would do; nothing is changed. Raises like that.
+
+    Returns:
+        Whether the database holds anything of Trow.
+    """
+    with _start_errors(_UNREACHABLE, "; check postgres.url"):
+        connection = await asyncpg.connect(settings.url, **settings.options())
+    try:
+        with _start_errors("the database cannot be used"):
+            await _check_server(connection)
+            used = await connection.fetchval("SELECT to_regclass('trow_schema')") is not None
+            if used:
+                for schema in schemas:
+                    await _steps_done(connection, schema, len(migrations.load(schema, WORDS)))
+            return used
+    finally:
+        await connection.close(timeout=_CLOSE_SECONDS)
+
+
+async def run_offline(settings: PostgresSettings, schemas: Sequence[str], make: Factory[Result]) -> Result:
+    """Run one transaction in a command, beside servers that may be running or not.
+
+    Raises:
+        DatabaseError, Unavailable: it was not run.
+    """
+    if not await try_server(settings, *schemas):
+        raise DatabaseError("there is no registry in that database; give the --config that trow serve has")
+    async with PostgresEngine.opened(settings, *schemas) as engine:
+        return await engine.write(make)
+
+
+async def _keep_as_it_is(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Nothing is reset on the server between two uses, for that is a query: nothing is set outside transactions."""
+    del connection
+
+
+async def _check_server(connection: AnyConnection) -> None:
+    """An answer means that a change survives a power cut. Raises DatabaseError."""
+    version = connection.get_server_version()
+    if version.major < _OLDEST:
+        raise DatabaseError(f"the server is PostgreSQL {version.major}, and Trow needs {_OLDEST} or newer; upgrade it")
+    if (encoding := await connection.fetchval("SELECT current_setting('server_encoding')")) != "UTF8":
+        raise DatabaseError(f"the database has the encoding {encoding}; make one with ENCODING 'UTF8'")
     for setting in ("synchronous_commit", "fsync", "full_page_writes"):
         if await connection.fetchval(f"SELECT current_setting('{setting}')") == "off":
             log.warning(
@@ -327,21 +408,43 @@ async def _check_durability(connection: Connection) -> None:
 
 
 async def _migrate(connection: Connection, schema: str) -> None:
-    """Bring the schema up to date, in one transaction, one process at a time."""
-    steps = migrations.load(schema, WORDS)
-    async with connection.transaction(isolation="read_committed"):
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _key(_MIGRATING))
-        await connection.execute(_STEPS)
-        done = await connection.fetchval(_DONE, schema) or 0
-        if done > len(steps):
-            raise SchemaError(
-                f"the database has schema {done}, this version of Trow knows up to {len(steps)};"
-                " start the newer version"
-            )
-        for step in steps[done:]:
-            for statement in step.statements:
-                await connection.execute(statement)
-        await connection.execute(_SET_DONE, schema, len(steps))
+    """Bring the schema up to date, one process at a time, while replicas of the version before go on.
+
+    A step waits only a moment for the table that it changes, because everybody else would wait behind it.
+    """
+    for attempt in count(1):
+        try:
+            async with connection.transaction(isolation="read_committed"):
+                await _take_steps(connection, migrations.load(schema, WORDS), schema)
+        except asyncpg.LockNotAvailableError:
+            if attempt == _MIGRATION_TRIES:
+                raise
+            await asyncio.sleep(_LONGEST_PAUSE)
+        else:
+            return
+
+
+async def _take_steps(connection: Connection, steps: Sequence[migrations.Migration], schema: str) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _key(_MIGRATING), timeout=_MIGRATION_SECONDS)
+    await connection.execute(_STEPS)
+    done = await _steps_done(connection, schema, len(steps))
+    if done == len(steps):
+        return
+    await connection.execute("SET LOCAL lock_timeout = '2s'")
+    for step in steps[done:]:
+        for statement in step.statements:
+            await connection.execute(statement, timeout=_MIGRATION_SECONDS)
+    await connection.execute(_SET_DONE, schema, len(steps))
+
+
+async def _steps_done(connection: AnyConnection, schema: str, known: int) -> int:
+    """How many steps of a schema the database has gone through. Raises SchemaError: more than are known."""
+    done = int(await connection.fetchval(_DONE, schema) or 0)
+    if done > known:
+        raise SchemaError(
+            f"the database has schema {done}, this version of Trow knows up to {known}; start the newer version"
+        )
+    return done
 
 
 @contextlib.contextmanager

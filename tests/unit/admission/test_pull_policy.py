@@ -13,7 +13,8 @@ from support.clock import Clock
 from support.policies import CLUSTER_POLICY, EXCEPTION, POLICY, document, exception, policy, rule
 from trow.access.identity import Identity, Method
 from trow.admission.policy_store import PolicyStore
-from trow.admission.pull_policy import Pullers, PullPolicy
+from trow.admission.pull_policy import PULL_SECONDS, Pullers, PullPolicy
+from trow.admission.shared_pulls import SharedPulls
 from trow.oci.digest import Digest
 from trow.oci.errors import Denied, Unavailable
 from trow.oci.names import Repository, parse_reference
@@ -22,8 +23,12 @@ from trow.policy.selectors import KnownLabels
 from trow.registry.ports import ManifestRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from support.admission import Gatekeeper
     from support.fixtures import Keep
+    from trow.admission.ports import AllowedPulls
+    from trow.oci.names import Tag
 
 MIRROR: Final = "mirror.example.com"
 NODE: Final = Identity("system:node:n1", Method.KUBERNETES, groups=("system:nodes",))
@@ -40,8 +45,11 @@ def account(namespace: str) -> Identity:
 class Guarded:
     """A guard, and what it says."""
 
-    def __init__(self, keeper: Gatekeeper, policies: PolicyStore | None = None) -> None:
+    def __init__(
+        self, keeper: Gatekeeper, policies: PolicyStore | None = None, shared: AllowedPulls | None = None
+    ) -> None:
         self.clock = Clock()
+        self.shared = SharedPulls(shared, PULL_SECONDS, self.clock) if shared is not None else None
         self.guard = PullPolicy(
             policies or keeper.policies,
             keeper.judge,
@@ -50,6 +58,7 @@ class Guarded:
             Pullers(frozenset(), frozenset({"system:nodes"})),
             [REGISTRY, MIRROR],
             self.clock,
+            shared=self.shared,
         )
 
     async def pulls(
@@ -306,3 +315,54 @@ async def test_whose_pulls_are_decided(keep: Keep) -> None:
     assert guard.concerns(NODE)
     assert not guard.concerns(account("team-a"))
     assert not guard.concerns(Identity("system:nodes", Method.KUBERNETES))
+
+
+class Told:
+    """What replicas tell each other, as in a database."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str, str], tuple[Tag, float]] = {}
+        self.broken = False
+
+    async def allowed_pull(self, user: str, repository: Repository, digest: Digest) -> tuple[Tag, float] | None:
+        return self.rows.get((user, repository, digest))
+
+    async def add_allowed_pulls(
+        self, user: str, repository: Repository, digests: Sequence[Digest], tag: Tag, at: float
+    ) -> None:
+        if self.broken:
+            raise Unavailable("the database is gone")
+        self.rows |= {(user, repository, each): (tag, at) for each in digests}
+
+    async def drop_allowed_pulls(self, before: float) -> None:
+        self.rows = {key: row for key, row in self.rows.items() if row[1] >= before}
+
+
+async def test_what_an_index_names_may_be_pulled_at_another_replica(keep: Keep) -> None:
+    told, keeper = Told(), keep(ours(V1))
+    here, there = Guarded(keeper, shared=told), Guarded(keeper, shared=told)
+    child = factories.image()
+    index = factories.index([child])
+    here.clock.now = there.clock.now = 1_700_000_000.0
+    assert not await there.pulls(child)
+    here.clock.now = there.clock.now = 1_700_000_100.0
+    assert await here.pulls(index, "v1")
+    assert await there.pulls(child)
+    other = Identity("system:node:n2", Method.KUBERNETES, groups=("system:nodes",))
+    assert not await there.pulls(child, who=other)
+    late = Guarded(keeper, shared=told)
+    late.clock.now = 1_700_000_100.0
+    assert not await late.pulls(child)  # it has learnt of its policies only now
+    there.clock.now += 601
+    assert there.shared is not None
+    await there.shared.drop_old()
+    assert not told.rows
+    assert not await there.pulls(child)
+
+
+async def test_a_pull_is_allowed_when_others_cannot_be_told(keep: Keep) -> None:
+    told = Told()
+    told.broken = True
+    guarded, child = Guarded(keep(ours(V1)), shared=told), factories.image()
+    assert await guarded.pulls(factories.index([child]), "v1")
+    assert await guarded.pulls(child)

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trow.config import Bind, Duration, ExactUrl, Network, Size, WebOrigin, WebUrl, yaml_text
+from trow.config import Bind, Duration, ExactUrl, Network, PostgresUrl, Size, WebOrigin, WebUrl, yaml_text
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,34 @@ def test_what_is_no_network_is_refused(text: object) -> None:
 def test_yaml_text_quotes_what_yaml_would_misread() -> None:
     for text in ("no", "null", "1", "a: b", "#", "", "[::]:80"):
         assert yaml.safe_load(f"x: {yaml_text(text)}") == {"x": text}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://trow@postgres.example.com:5432/trow",
+        "postgres://10.0.0.1",
+        "postgresql://trow@a:5432,b:5433/trow?sslmode=verify-full&sslrootcert=/etc/ca.crt",
+        "postgresql://trow@[fd00::1]:5432/trow",
+        "postgresql:///trow?host=/run/postgresql",
+    ],
+)
+def test_where_a_database_is(url: str) -> None:
+    assert PostgresUrl.parse(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("mysql://trow@db/trow", "is not the URL"),
+        ("postgresql://trow@db/tr ow", "is not the URL"),
+        (5432, "is not the URL"),
+        ("postgresql://trow:secret-word@db/trow", "has a password"),
+        ("postgresql://trow@db/trow?password=secret-word", "has a password"),
+        ("postgresql://trow:secret-word@db/tr ow", "is not the URL"),
+    ],
+)
+def test_a_url_of_a_database_has_no_password_and_an_error_shows_none(url: object, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong) as refused:
+        PostgresUrl.parse(url)
+    assert "secret-word" not in str(refused.value)

@@ -167,3 +167,26 @@ def test_running_mark_tells_of_a_run_that_never_ended(tmp_path: Path) -> None:
     mark.clear()
     assert not RunningMark(tmp_path).found()
     mark.clear()
+
+
+SHARE = """
+import sys, pathlib
+from trow.lib.datadir import hold
+with hold(pathlib.Path(sys.argv[1]), shared=True) as held:
+    print(held.alone)
+"""
+
+
+def test_replicas_share_a_directory_once_the_first_has_let_them_in(tmp_path: Path) -> None:
+    def another() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", SHARE, str(tmp_path)], capture_output=True, encoding="utf-8", check=True
+        ).stdout.strip()
+
+    with hold(tmp_path, shared=True) as held:
+        assert held.alone
+        held.share()
+        assert another() == "False"
+        assert other_process(tmp_path).returncode != 0  # who wants it alone
+        assert held.try_alone()
+    assert another() == "True"

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from trow.metadata import offline, sql, store, transactions, uploads
+from trow.metadata import offline, shared, sql, store, transactions, uploads
 from trow.metadata.transactions.blobs import blob_files
 from trow.oci.digest import Digest
 from trow.oci.names import Repository
@@ -45,18 +45,18 @@ def test_what_a_manifest_names_is_not_looked_for_one_by_one() -> None:
     assert statements == -(-1001 // sql.DIGESTS)
 
 
-WRITES = re.compile(r"\.write\(\s*(?:partial\()?(\w+)\.(\w+)|run_offline\([^()]*partial\((robots)\.(\w+)")
+WRITES = re.compile(r"\.write\(\s*(?:partial\()?(\w+)\.(\w+)|_run\(partial\((robots)\.(\w+)")
 
 
 def test_each_write_says_what_it_locks_where_writes_run_side_by_side() -> None:
     named = [
         (module, function)
-        for user in (store, uploads, offline)
+        for user in (store, shared, uploads, offline)
         for found in WRITES.findall(inspect.getsource(user))
         for module, function in (found[:2], found[2:])
         if function
     ]
-    assert len(named) > 12
+    assert len(named) > 17
     for module, function in named:
         parts = transactions.uploads if module == "transactions" else getattr(transactions, module)
         source = inspect.getsource(getattr(parts, function))

@@ -32,21 +32,36 @@ _LISTED_ANNOTATIONS: Final = 64 * 1024
 _ENTRY_BYTES: Final = 1000
 
 
-def manifest(repository: Repository, digest: Digest) -> Transaction[ManifestRecord | None]:
-    rows = yield sql.MANIFEST, (repository, digest)
-    return _manifest(rows[0]) if rows else None
+def manifest(
+    repository: Repository, digest: Digest, known: ManifestRecord | None = None
+) -> Transaction[ManifestRecord | None]:
+    """The manifest; ``known`` is what was found there before, whose content need not be sent again."""
+    if known is None:
+        rows = yield sql.MANIFEST, (repository, digest)
+    else:
+        rows = yield sql.MANIFEST_BEYOND, (known.digest, repository, digest)
+    return _manifest(rows[0], known) if rows else None
 
 
-def tagged_manifest(repository: Repository, tag: Tag) -> Transaction[ManifestRecord | None]:
-    rows = yield sql.TAGGED_MANIFEST, (repository, repository, tag)
-    return _manifest(rows[0]) if rows else None
+def tagged_manifest(
+    repository: Repository, tag: Tag, known: ManifestRecord | None = None
+) -> Transaction[ManifestRecord | None]:
+    """The manifest that a tag points at; ``known`` as in `manifest`."""
+    if known is None:
+        rows = yield sql.TAGGED_MANIFEST, (repository, repository, tag)
+    else:
+        rows = yield sql.TAGGED_MANIFEST_BEYOND, (known.digest, repository, repository, tag)
+    return _manifest(rows[0], known) if rows else None
 
 
-def _manifest(row: Row) -> ManifestRecord:
+def _manifest(row: Row, known: ManifestRecord | None) -> ManifestRecord:
     digest, media_type, content = row
-    return ManifestRecord(
-        Digest(columns.text(digest)), columns.text(media_type), columns.optional_bytes(content) or b""
-    )
+    if known is not None and content is None and media_type == known.media_type:
+        return known
+    sent = columns.optional_bytes(content)
+    if sent is None:
+        sent = known.content if known is not None else b""
+    return ManifestRecord(Digest(columns.text(digest)), columns.text(media_type), sent)
 
 
 def publish(publication: Publication, history: int, now: float) -> Transaction[PublicationResult]:
