@@ -59,6 +59,8 @@ SHARED: Final = {
 }
 # Who may open connections to other machines, and only to those that the configuration names.
 CALLERS: Final = {"lib/http_client.py"}
+# Who may open one that sends no request: it looks at a port and at a certificate.
+PROBING: Final = "lib/handshake.py"
 DATABASES: Final = {"sql", "metadata", "audit"}
 STORES: Final = {"metadata", "sql", "storage"}
 # The one place that says which stores there are.
@@ -138,6 +140,12 @@ def test_the_module_that_opens_stores_knows_them_all() -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if name(module) not in CALLERS], ids=name)
 def test_nothing_else_calls_another_machine(module: Path) -> None:
     assert not [each for each in imports(module) if any(f"{each}.".startswith(f"{other}.") for other in CALLING_OUT)]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if name(module) != PROBING], ids=name)
+def test_nothing_else_opens_a_connection(module: Path) -> None:
+    called = {node.attr for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)}
+    assert not called & {"open_connection", "create_connection"}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if part(module) not in DATABASES], ids=name)

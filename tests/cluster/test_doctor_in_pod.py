@@ -36,7 +36,7 @@ LACKING: Final = {
     "cluster-clock": "list leases.coordination.k8s.io in the namespace kube-node-lease",
 }
 # Of the machine where images are pushed, and of nodes.
-ELSEWHERE: Final = {"docker", "config-path", "short-names"}
+ELSEWHERE: Final = {"docker", "podman", "config-path", "short-names"}
 
 
 @pytest.fixture(scope="module")

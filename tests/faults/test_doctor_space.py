@@ -20,13 +20,13 @@ def test_a_full_volume(tmp_path: Path) -> None:
         assert fine(examined("space", **given), "space").where == str(volume.data)
         volume.fill(leave=1 << 20)
         found = problem(examined("space", **given), "space")
-    assert found.what == "is full: 1 MiB of 64 MiB are free; pushes get 507"
+    assert found.what == "has only 1 MiB of 64 MiB left; when it is full, pushes get 507"
 
 
 def test_a_full_volume_that_trow_tells_of(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "volume", 64 << 20) as volume, volume.start(tmp_path / "log") as trow:
         volume.fill(leave=1 << 20)
-        assert "is full: 1 MiB" in until(lambda: [e for e in examined("space", url=trow.url) if e.fix])[0].what
+        assert "has only 1 MiB" in until(lambda: [e for e in examined("space", url=trow.url) if e.fix])[0].what
 
 
 def test_a_volume_without_inodes(tmp_path: Path) -> None:

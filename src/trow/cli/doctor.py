@@ -57,13 +57,7 @@ def add(commands: Commands) -> None:
     )
     options.add_config(parser)
     parser.add_argument("--ca-file", metavar="FILE", type=Path, help="an authority to trust beside those of the system")
-    parser.add_argument(
-        "--kubeconfig",
-        metavar="PATH",
-        type=Path,
-        help="the cluster (default: this Pod's, the files of $KUBECONFIG, or ~/.kube/config)",
-    )
-    parser.add_argument("--context", metavar="NAME", default="", help="context of the kubeconfig file")
+    options.add_cluster(parser, "this Pod's, ")
     parser.add_argument("--namespace", metavar="NAME", default="", help="where Trow is (default: where its Pods are)")
     parser.add_argument(
         "--containerd-config", metavar="FILE", type=Path, help="what `containerd config dump` has printed on a node"

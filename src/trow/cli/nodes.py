@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trow.cli import options
 from trow.cli.printing import EXIT_FAILED, EXIT_NO, EXIT_OK, aligned, failed, say, say_json
 from trow.lib.errors import StartError
 
@@ -36,15 +36,7 @@ def add(commands: Commands) -> None:
         "and the Pods of the node agent, with the rights of a kubeconfig file.",
         epilog=EPILOG,
     )
-    parser.add_argument(
-        "--kubeconfig",
-        type=Path,
-        metavar="PATH",
-        help="the cluster (default: the files of $KUBECONFIG, or ~/.kube/config)",
-    )
-    parser.add_argument(
-        "--context", metavar="NAME", default="", help="context of the kubeconfig file (default: its current one)"
-    )
+    options.add_cluster(parser)
     parser.add_argument("-n", "--namespace", default="", help="namespace of the node agents (default: look in all)")
     parser.add_argument("--output", choices=["table", "json"], default="table", help="how to print (default: table)")
     parser.set_defaults(run=run)

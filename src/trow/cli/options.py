@@ -57,6 +57,19 @@ def add_data_dir(parser: Parser) -> None:
     _add(parser, "data_dir", "DIR", "-d")
 
 
+def add_cluster(parser: Parser, default: str = "") -> None:
+    """The cluster that a command asks; ``default`` is what comes before the files that kubectl would take."""
+    parser.add_argument(
+        "--kubeconfig",
+        metavar="PATH",
+        type=Path,
+        help=f"the cluster (default: {default}the files of $KUBECONFIG, or ~/.kube/config)",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", default="", help="context of the kubeconfig file (default: its current one)"
+    )
+
+
 def add_settings(parser: Parser) -> None:
     """Every flag that gives a setting a value."""
     group = parser.add_argument_group("settings", "These win over TROW_ variables, which win over the file.")

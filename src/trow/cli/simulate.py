@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trow.cli import options
 from trow.cli.printing import aligned, exit_code, failed, note, say
 from trow.config import Size
 from trow.lib.errors import StartError
@@ -48,15 +48,7 @@ def add(parser: Parser) -> None:
         default=_LARGEST,
         help=f"largest dump that is read, as a number of bytes or with a unit (default: {_LARGEST.text})",
     )
-    parser.add_argument(
-        "--kubeconfig",
-        type=Path,
-        metavar="PATH",
-        help="the cluster (default: the files of $KUBECONFIG, or ~/.kube/config)",
-    )
-    parser.add_argument(
-        "--context", metavar="NAME", default="", help="context of the kubeconfig file (default: its current one)"
-    )
+    options.add_cluster(parser)
     parser.set_defaults(run=run)
 
 

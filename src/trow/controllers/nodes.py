@@ -13,12 +13,21 @@ from msgspec import Struct
 
 from trow.controllers.pull_errors import cause_of, words_of
 from trow.kube.errors import KubeRefused
-from trow.lib.kube_objects import labels, listing, mapping, metadata, text
+from trow.lib.kube_objects import (
+    condition_of,
+    labels,
+    mapping,
+    metadata,
+    object_name,
+    object_namespace,
+    objects_in,
+    text,
+)
 from trow.lib.threads import aside
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from trow.kube.objects import Manifest, Objects
 
@@ -85,8 +94,8 @@ def _part_of_node(node: Manifest) -> Manifest:
     """Without what is large: a node names fifty images."""
     status = mapping(node.get("status"))
     return {
-        "metadata": {"name": metadata(node).get("name")},
-        "status": {"nodeInfo": status.get("nodeInfo"), "conditions": [_condition(status, "Ready")]},
+        "metadata": {"name": object_name(node)},
+        "status": {"nodeInfo": status.get("nodeInfo"), "conditions": [condition_of(status, "Ready")]},
     }
 
 
@@ -95,7 +104,7 @@ def _part_of_pod(pod: Manifest) -> Manifest:
     if not _is_agent(pod):
         return {}
     head, spec, status = metadata(pod), mapping(pod.get("spec")), mapping(pod.get("status"))
-    checks = [each for each in _containers(spec, "containers") if each.get("name") == _PULL_CHECK]
+    checks = [each for each in objects_in(spec, "containers") if each.get("name") == _PULL_CHECK]
     return {
         "metadata": {key: value for key, value in head.items() if key != "managedFields"},
         "spec": {
@@ -113,7 +122,7 @@ def _is_agent(pod: Manifest) -> bool:
 
     Anybody may give a Pod the label. But who is let to mount the root of a node could do everything there.
     """
-    volumes = map(mapping, listing(mapping(pod.get("spec")).get("volumes")))
+    volumes = objects_in(mapping(pod.get("spec")), "volumes")
     return labels(pod).get(_LABEL[0]) == _LABEL[1] and any(
         mapping(each.get("hostPath")).get("path") == "/" for each in volumes
     )
@@ -125,15 +134,15 @@ def readiness(nodes: Iterable[Manifest], pods: Iterable[Manifest]) -> Sequence[N
     for pod in sorted(filter(_is_agent, pods), key=lambda each: text(metadata(each).get("creationTimestamp"))):
         if "deletionTimestamp" not in metadata(pod):
             agents[text(mapping(pod.get("spec")).get("nodeName"))] = pod
-    found = (_of_node(node, agents.get(text(metadata(node).get("name")))) for node in nodes)
+    found = (_of_node(node, agents.get(object_name(node))) for node in nodes)
     return sorted(found, key=lambda each: each.node)
 
 
 def _of_node(node: Manifest, pod: Manifest | None) -> NodeReadiness:
     status = mapping(node.get("status"))
     runtime, _, version = text(mapping(status.get("nodeInfo")).get("containerRuntimeVersion")).partition("://")
-    name = text(metadata(node).get("name"))
-    ready = _condition(status, "Ready")
+    name = object_name(node)
+    ready = condition_of(status, "Ready")
     if pod is None:
         return NodeReadiness(name, runtime, version, "unknown", reason="no node agent runs there", fix=_NO_AGENT_FIX)
     agent = tuple(_report(mapping(pod.get("status"))).splitlines())
@@ -148,7 +157,7 @@ def _of_node(node: Manifest, pod: Manifest | None) -> NodeReadiness:
 
 
 def _of_pod(status: Mapping[str, object]) -> tuple[Literal["yes", "no", "unknown"], str | None, str | None, str]:
-    container = next((each for each in _containers(status, "containerStatuses") if each.get("name") == _PULL_CHECK), {})
+    container = next((each for each in objects_in(status, "containerStatuses") if each.get("name") == _PULL_CHECK), {})
     now, before = mapping(container.get("state")), mapping(mapping(container.get("lastState")).get("terminated"))
     waiting = mapping(now.get("waiting"))
     began = text(mapping(now.get("running")).get("startedAt")) or text(mapping(now.get("terminated")).get("startedAt"))
@@ -156,7 +165,8 @@ def _of_pod(status: Mapping[str, object]) -> tuple[Literal["yes", "no", "unknown
     if began:
         return "yes", earlier if _in_a_row(text(before.get("finishedAt")), began) else began, began, ""
     if waiting.get("reason") in _NOT_PULLED:
-        since = text(before.get("finishedAt")) or text(_condition(status, "ContainersReady").get("lastTransitionTime"))
+        changed = condition_of(status, "ContainersReady").get("lastTransitionTime")
+        since = text(before.get("finishedAt")) or text(changed)
         return "no", since or None, earlier or None, text(waiting.get("message")) or text(waiting.get("reason"))
     if earlier:  # it was pulled, and waits to be started again
         return "yes", earlier, earlier, ""
@@ -177,7 +187,7 @@ def _report(status: Mapping[str, object]) -> str:
     said = [
         (text(ended.get("finishedAt")), text(ended.get("message")))
         for member in ("initContainerStatuses", "containerStatuses")
-        for each in _containers(status, member)
+        for each in objects_in(status, member)
         for state in ("state", "lastState")
         if (ended := mapping(mapping(each.get(state)).get("terminated"))).get("message")
     ]
@@ -197,15 +207,7 @@ def _fix(reason: str, agent: Sequence[str], pod: Manifest) -> str:
     if fixes or cause is None:
         return "; ".join(fixes)
     spec = mapping(pod.get("spec"))
-    images = (text(each.get("image")) for each in _containers(spec, "containers") if each.get("name") == _PULL_CHECK)
-    namespace, account = text(metadata(pod).get("namespace")), text(spec.get("serviceAccountName")) or "default"
+    images = (text(each.get("image")) for each in objects_in(spec, "containers") if each.get("name") == _PULL_CHECK)
+    namespace, account = object_namespace(pod), text(spec.get("serviceAccountName")) or "default"
     words = words_of(next(images, ""), namespace, account, text(spec.get("nodeName")))
     return cause.agent_fix.format(**words)
-
-
-def _containers(status: Mapping[str, object], member: str) -> Iterator[Mapping[str, object]]:
-    yield from map(mapping, listing(status.get(member)))
-
-
-def _condition(status: Mapping[str, object], kind: str) -> Mapping[str, object]:
-    return next((each for each in map(mapping, listing(status.get("conditions"))) if each.get("type") == kind), {})

@@ -150,7 +150,7 @@ class WebhookConfigurations:
         await self._write(VALIDATING, [*others, probe])
         events = f"/api/v1/namespaces/{client.namespace}/events"
         try:
-            await self._objects.create(events, _probe_event(client.namespace), dry_run=True)
+            await self._objects.create(events, probe_event(client.namespace), dry_run=True)
         except KubeRefused as error:
             if PROBE_ANSWER not in error.message:
                 raise
@@ -178,7 +178,8 @@ class WebhookConfigurations:
         log.info("%s %s is written", kind, self._name, extra={"webhooks": [str(each["name"]) for each in webhooks]})
 
 
-def _probe_event(namespace: str) -> Manifest:
+def probe_event(namespace: str) -> Manifest:
+    """An Event that the API server has to ask Trow about, and does not store."""
     about = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
     return {
         "apiVersion": "v1",

@@ -11,11 +11,11 @@ from msgspec import Struct
 from trow.controllers.approval import BINDINGS, GUARD_POLICY, POLICIES, missing_guard
 from trow.doctor.findings import NotCheckedError, ok, problem
 from trow.lib import times
-from trow.lib.kube_objects import generation, listing, mapping, metadata, text
+from trow.lib.kube_objects import generation, listing, mapping, object_name, object_namespace, objects_in, text
 from trow.policy.resources import EXCEPTION, GROUP, SPECS, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
@@ -33,24 +33,15 @@ _FIRST_MINOR: Final = 34
 # ---- kinds
 
 
-async def kinds(place: Place) -> Mapping[str, Manifest | None]:
-    """The definition of each kind of Trow's; None where there is none."""
-    get = place.cluster.objects.get
-    return {kind: await get(f"{_CRDS}/{plural(kind)}.{GROUP}") for kind in SPECS}
-
-
 def plural(kind: str) -> str:
     return f"{kind.lower().removesuffix('y')}ies" if kind.endswith("y") else f"{kind.lower()}s"
 
 
-def judge_kinds(found: Mapping[str, Manifest | None], *, wanted: bool) -> Iterable[Diagnosis]:
-    """Does the cluster know the kinds, with all fields that this Trow reads?
-
-    Args:
-        found: see `kinds`.
-        wanted: whether Trow follows policies (`admission.policies`).
-    """
-    if not any(found.values()) and not wanted:
+async def check_kinds(place: Place) -> AsyncIterator[Diagnosis]:
+    """Does the cluster know the kinds, with all fields that this Trow reads?"""
+    get = place.cluster.objects.get
+    found = {kind: await get(f"{_CRDS}/{plural(kind)}.{GROUP}") for kind in SPECS}
+    if not any(found.values()) and not (await place.setup()).policies:
         yield ok("no policies are followed (admission.policies), so no kinds are needed")
         return
     for kind, definition in found.items():
@@ -58,20 +49,16 @@ def judge_kinds(found: Mapping[str, Manifest | None], *, wanted: bool) -> Iterab
         if definition is None:
             yield problem("does not exist, so Trow follows no policies", where, _APPLY_CRDS)
             continue
-        schema = _schema(definition)
-        missing = sorted(
-            fields_of(SPECS[kind]) - set(_properties(mapping(mapping(schema.get("properties")).get("spec"))))
-        )
-        if missing:
-            yield problem(
-                f"is older than this Trow: it drops {', '.join(f'spec.{each}' for each in missing)}", where, _APPLY_CRDS
-            )
+        known = set(_properties(mapping(mapping(_schema(definition).get("properties")).get("spec"))))
+        if missing := sorted(set(_fields(msgspec.inspect.type_info(SPECS[kind]))) - known):
+            dropped = ", ".join(f"spec.{each}" for each in missing)
+            yield problem(f"is older than this Trow: it drops {dropped}", where, _APPLY_CRDS)
         else:
             yield ok("is there", where)
 
 
 def _schema(definition: Manifest) -> Mapping[str, object]:
-    versions = [mapping(each) for each in listing(mapping(definition.get("spec")).get("versions"))]
+    versions = objects_in(mapping(definition.get("spec")), "versions")
     found = next((each for each in versions if each.get("name") == VERSION), {})
     return mapping(mapping(found.get("schema")).get("openAPIV3Schema"))
 
@@ -84,12 +71,8 @@ def _properties(schema: Mapping[str, object], path: str = "") -> Iterator[str]:
         yield from _properties(mapping(below), f"{path}{name}.")
 
 
-def fields_of(struct: type[Struct], path: str = "") -> set[str]:
+def _fields(kind: msgspec.inspect.Type, path: str = "") -> Iterator[str]:
     """The same of what this Trow reads."""
-    return set(_fields(msgspec.inspect.type_info(struct), path))
-
-
-def _fields(kind: msgspec.inspect.Type, path: str) -> Iterator[str]:
     if isinstance(kind, msgspec.inspect.Metadata):
         yield from _fields(kind.type, path)
     elif isinstance(kind, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
@@ -103,49 +86,36 @@ def _fields(kind: msgspec.inspect.Type, path: str) -> Iterator[str]:
             yield from _fields(field.type, f"{path}{field.encode_name}.")
 
 
-# ---- exceptions
+# ---- exceptions and policies
 
 
-async def guard(place: Place) -> str:
-    """What is missing; "" if the API server makes sure of two people."""
+async def check_guard(place: Place) -> AsyncIterator[Diagnosis]:
+    """Does the API server make sure of two people, so that exceptions count?"""
     policies = await place.listed(POLICIES)  # Trow itself may list, and not get
-    policy = next((each for each in policies if metadata(each).get("name") == GUARD_POLICY), None)
-    return missing_guard(policy, await place.listed(BINDINGS))
-
-
-def judge_guard(missing: str, *, wanted: bool) -> Iterable[Diagnosis]:
-    """Do exceptions count?"""
+    guard = next((each for each in policies if object_name(each) == GUARD_POLICY), None)
+    missing = missing_guard(guard, await place.listed(BINDINGS))
     if not missing:
         yield ok("the API server makes sure that two people are behind an exception")
-    elif wanted:
+    elif (await place.setup()).policies:
         yield problem(f"no exception counts: {missing.rpartition('; ')[0]}", GUARD_POLICY, _APPLY_EXCEPTIONS)
     else:
         yield ok("no policies are followed (admission.policies), so no exceptions either")
 
 
-# ---- policies
-
-
-async def policies(place: Place) -> Sequence[Manifest]:
-    """Policies and exceptions of the cluster."""
-    found: list[Manifest] = []
-    for kind in SPECS:
-        found += await place.listed(f"/apis/{GROUP}/{VERSION}/{plural(kind)}")
-    return found
-
-
-def judge_policies(found: Sequence[Manifest]) -> Iterable[Diagnosis]:
-    """Is each in force as it is written?"""
+async def check_policies(place: Place) -> AsyncIterator[Diagnosis]:
+    """Is each policy and exception in force as it is written?"""
+    found = [each for kind in SPECS for each in await place.listed(f"/apis/{GROUP}/{VERSION}/{plural(kind)}")]
     wrong = [finding for each in found for finding in _about(each)]
-    yield from wrong
+    for finding in wrong:
+        yield finding
     if not wrong:
         yield ok(f"all {len(found)} are in force" if found else "there are none")
 
 
 def _about(item: Manifest) -> Iterator[Diagnosis]:
-    name, namespace = text(metadata(item).get("name")), text(metadata(item).get("namespace"))
+    name, namespace = object_name(item), object_namespace(item)
     where = f"{item.get('kind')}/{name}" + (f" in {namespace}" if namespace else "")
-    conditions = [mapping(each) for each in listing(mapping(item.get("status")).get("conditions"))]
+    conditions = objects_in(mapping(item.get("status")), "conditions")
     if not conditions or any(each.get("observedGeneration") != generation(item) for each in conditions):
         yield problem(
             "Trow has not taken it up",
@@ -197,39 +167,36 @@ async def audience(place: Place) -> Audience:
     nodes = await place.listed("/api/v1/nodes")
     if not nodes:
         raise NotCheckedError("the cluster has no nodes")
-    node = text(metadata(nodes[0]).get("name"))
+    node = object_name(nodes[0])
     version = text(mapping(mapping(nodes[0].get("status")).get("nodeInfo")).get("kubeletVersion"))
-    allowed = {each: await _may_ask(place, node, each) for each in audiences}
-    rules = [mapping(rule) for role in await place.listed(_ROLES) for rule in listing(role.get("rules"))]
-    granted = [
-        text(one) for rule in rules if _VERB in listing(rule.get("verbs")) for one in listing(rule.get("resources"))
-    ]
-    return Audience(node, int(([*version.split("."), "0"])[1]), tuple(granted), allowed)
+    allowed = {}
+    for each in audiences:
+        attributes = {"verb": _VERB, "resource": each, "group": ""}
+        answer = await place.cluster.reviews.access(f"system:node:{node}", "", ("system:nodes",), (), attributes)
+        allowed[each] = answer.allowed
+    rules = [rule for role in await place.listed(_ROLES) for rule in objects_in(role, "rules")]
+    granting = [rule for rule in rules if _VERB in listing(rule.get("verbs"))]
+    granted = tuple(text(each) for rule in granting for each in listing(rule.get("resources")))
+    return Audience(node, int(([*version.split("."), "0"])[1]), granted, allowed)
 
 
-async def _may_ask(place: Place, node: str, wanted: str) -> bool:
-    attributes = {"verb": _VERB, "resource": wanted, "group": ""}
-    answer = await place.cluster.reviews.access(f"system:node:{node}", "", ("system:nodes",), (), attributes)
-    return answer.allowed
-
-
-def judge_audience(found: Audience) -> Iterable[Diagnosis]:
+async def check_audience(place: Place) -> AsyncIterator[Diagnosis]:
     """Can Pods pull with their own ServiceAccounts?"""
+    found = await audience(place)
     where = "ClusterRole of nodes"
-    wanted = next(iter(found.allowed))
     create = (
-        f"kubectl create clusterrole trow-audience --verb {_VERB} --resource {wanted} && kubectl create"
-        " clusterrolebinding trow-audience --clusterrole trow-audience --group system:nodes"
+        f"kubectl create clusterrole trow-audience --verb {_VERB} --resource {next(iter(found.allowed))} &&"
+        " kubectl create clusterrolebinding trow-audience --clusterrole trow-audience --group system:nodes"
     )
-    if any(found.allowed.values()):
-        if found.minor < _FIRST_MINOR:
-            yield problem(
-                f"the kubelet of {found.node} is 1.{found.minor}, which has no tokens for credential providers",
-                found.node,
-                "upgrade it to 1.34 or newer, or pull with image pull secrets",
-            )
-        else:
-            yield ok(f"nodes may ask for tokens for {next(name for name, may in found.allowed.items() if may)}", where)
+    granted = next((name for name, may in found.allowed.items() if may), "")
+    if granted and found.minor < _FIRST_MINOR:
+        yield problem(
+            f"the kubelet of {found.node} is 1.{found.minor}, which has no tokens for credential providers",
+            found.node,
+            f"upgrade it to 1.{_FIRST_MINOR} or newer, or pull with image pull secrets",
+        )
+    elif granted:
+        yield ok(f"nodes may ask for tokens for {granted}", where)
     elif found.granted:
         yield problem(
             f"nodes may ask for tokens for {', '.join(found.granted)}, and Trow takes those for"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -17,20 +18,20 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from trow.doctor.findings import NotCheckedError, ok, problem
-from trow.doctor.place import CONNECT_SECONDS, is_inside
-from trow.lib.handshake import NoHandshakeError, certificate_of, distrust, trust_of, trusting_all
-from trow.lib.http_client import HttpClient, HttpError
+from trow.doctor.place import CONNECT_SECONDS, get, is_inside
+from trow.lib.handshake import NoHandshakeError, certificate_of, distrust, trust_of
+from trow.lib.http_client import HttpError
 from trow.lib.threads import aside
+from trow.tls.authority import names_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.lib.http_client import Answer
 
-_MOST_BYTES: Final = 1 << 20
 _REALM: Final = re.compile(r'realm="([^"]+)"', re.IGNORECASE)
 _VERSION: Final = "Docker-Distribution-Api-Version"
 _SOON_SECONDS: Final = 7 * 86400
@@ -106,14 +107,13 @@ async def look_at(url: str, ca_file: Path | None) -> RegistryAnswers:
         shown, why = await _certificate(bare, addresses, ca_file)
     except OSError as error:
         return RegistryAnswers(url, bare.now, addresses, trouble=f"cannot be connected to ({reason(error)})")
-    plain = None if shown else await _get(f"http://{bare.host_port}/v2/")
-    secure = await _get(f"https://{bare.host_port}/v2/") if shown else None
-    answer = secure or plain
+    answer = await _answer(f"{'https' if shown else 'http'}://{bare.host_port}/v2/")
     challenge = answer.headers.get("WWW-Authenticate", "") if answer else ""
     realm = _REALM.search(challenge) if challenge.lower().startswith("bearer ") else None
     trouble = await _realm_trouble(realm[1]) if realm else ""
+    plain = answer is not None and not shown
     return RegistryAnswers(
-        url, time.time(), addresses, "", shown, why, plain is not None, answer, realm[1] if realm else "", trouble
+        url, time.time(), addresses, "", shown, why, plain, answer, realm[1] if realm else "", trouble
     )
 
 
@@ -138,28 +138,26 @@ def reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-async def _get(url: str) -> Answer | None:
-    try:
-        async with HttpClient(trusting_all(), connect_seconds=CONNECT_SECONDS) as client:
-            return await client.request("GET", url, seconds=CONNECT_SECONDS, most_bytes=_MOST_BYTES)
-    except HttpError:
-        return None
+async def _answer(url: str) -> Answer | None:
+    with contextlib.suppress(HttpError):
+        return await get(url)
+    return None
 
 
 async def _realm_trouble(url: str) -> str:
     try:
-        async with HttpClient(trusting_all(), connect_seconds=CONNECT_SECONDS) as client:
-            answer = await client.request("GET", url, seconds=CONNECT_SECONDS, most_bytes=_MOST_BYTES)
+        answer = await get(url)
     except HttpError as error:
         return str(error)
     return f"answers {answer.status}" if answer.status >= HTTPStatus.NOT_FOUND else ""
 
 
-# ---- judging
+# ---- checks
 
 
-def judge_name(at: RegistryAnswers) -> Iterable[Diagnosis]:
+async def check_name(place: Place) -> AsyncIterator[Diagnosis]:
     """Has the name an address, also for nodes?"""
+    at = await endpoint(place)
     if is_inside(at.host):
         yield problem(
             "is a name of the cluster's DNS, which nodes do not ask when they pull",
@@ -176,8 +174,9 @@ def judge_name(at: RegistryAnswers) -> Iterable[Diagnosis]:
         yield ok(f"is {', '.join(at.addresses)}", at.host)
 
 
-def judge_connection(at: RegistryAnswers) -> Iterable[Diagnosis]:
+async def check_connection(place: Place) -> AsyncIterator[Diagnosis]:
     """Is it reached, by the scheme that it speaks?"""
+    at = await endpoint(place)
     if not at.addresses:
         raise NotCheckedError(f"{at.host} has no address")
     wants_tls = at.url.startswith("https")
@@ -207,9 +206,10 @@ def judge_connection(at: RegistryAnswers) -> Iterable[Diagnosis]:
         yield ok("answers", at.url)
 
 
-def judge_trust(at: RegistryAnswers) -> Iterable[Diagnosis]:
+async def check_trust(place: Place) -> AsyncIterator[Diagnosis]:
     """Is the certificate one that clients accept?"""
-    if not at.reached.certificate:
+    at = (await endpoint(place)).reached
+    if not at.certificate:
         yield ok("has no certificate: it is plain HTTP, which docker and containerd have to be told", at.url)
         return
     certificate = x509.load_der_x509_certificate(at.certificate)
@@ -230,38 +230,34 @@ def judge_trust(at: RegistryAnswers) -> Iterable[Diagnosis]:
 def _distrusted(at: RegistryAnswers, certificate: x509.Certificate) -> tuple[str, str, str]:
     why = at.distrusted.lower()
     if "mismatch" in why or "not valid for" in why:
-        names = ", ".join(names_of(certificate)) or "no name at all"
+        names = ", ".join(names_in(certificate)) or "no name at all"
         fix = "add the name to it (tls.dnsNames of the chart; dnsNames of the Certificate), or use one of those names"
         return f"{at.host} is not in the certificate, which is for {names}", at.url, fix
     if "expired" in why:
         fix = "renew it: see kubectl get certificates --all-namespaces, or write another one to the files of listen.tls"
         return f"the certificate has expired on {_day(certificate)}", at.url, fix
     if "not yet valid" in why:
-        begins = certificate.not_valid_before_utc.date()
-        return (
-            f"the certificate is not valid before {begins}",
-            at.url,
-            "set the clock of this machine: timedatectl status",
-        )
-    return (
-        (
-            f"{issuer(certificate)} signed the certificate, and this machine does not trust that authority"
-            f" ({at.distrusted}); clients say: certificate signed by unknown authority"
-        ),
-        at.url,
-        (
-            "take the authority's certificate (tls.source=generated: kubectl get secret trow-tls --namespace trow"
-            " --output 'jsonpath={.data.ca\\.crt}' | base64 --decode > ca.crt), try it with trow doctor --ca-file,"
-            f" and give it to docker as /etc/docker/certs.d/{at.host_port}/ca.crt and to nodes as `ca` in hosts.toml"
-        ),
+        fix = "set the clock of this machine: timedatectl status"
+        return f"the certificate is not valid before {certificate.not_valid_before_utc.date()}", at.url, fix
+    what = (
+        f"{issuer(certificate)} signed the certificate, and this machine does not trust that authority"
+        f" ({at.distrusted}); clients say: certificate signed by unknown authority"
     )
+    fix = (
+        "take the authority's certificate (tls.source=generated: kubectl get secret trow-tls --namespace trow"
+        " --output 'jsonpath={.data.ca\\.crt}' | base64 --decode > ca.crt), try it with trow doctor --ca-file,"
+        f" and give it to docker as /etc/docker/certs.d/{at.host_port}/ca.crt and to nodes as `ca` in hosts.toml"
+    )
+    return what, at.url, fix
 
 
-def judge_api(at: RegistryAnswers) -> Iterable[Diagnosis]:
+async def check_api(place: Place) -> AsyncIterator[Diagnosis]:
     """Is it a registry, and does the way to a token work?"""
-    answer = at.reached.answer
+    at = (await endpoint(place)).reached
+    answer = at.answer
     if answer is None:
         raise NotCheckedError(f"{at.url} does not answer")
+    downgraded = at.url.startswith("https:") and at.realm.startswith("http:")
     if answer.headers.get(_VERSION) is None:
         yield problem(
             f"GET /v2/ is answered {answer.status} by something else than a registry",
@@ -269,26 +265,21 @@ def judge_api(at: RegistryAnswers) -> Iterable[Diagnosis]:
             "see where the Ingress, Gateway or proxy sends /v2/, and that the Service has endpoints:"
             " kubectl get endpointslices --namespace trow",
         )
-        return
-    if at.realm and (at.realm_trouble or _downgraded(at)):
+    elif at.realm and (at.realm_trouble or downgraded):
         yield problem(
             f"clients are sent to {at.realm} for a token, which"
             f" {at.realm_trouble or 'is not https though the registry is'}; logins and pulls fail there",
             at.url,
             f"set listen.public_url to {at.url}, or name the proxy in listen.trusted_proxies",
         )
-        return
-    yield ok(f"is a registry ({answer.status})" + (f", tokens are at {at.realm}" if at.realm else ""), at.url)
+    else:
+        yield ok(f"is a registry ({answer.status})" + (f", tokens are at {at.realm}" if at.realm else ""), at.url)
 
 
-def _downgraded(at: RegistryAnswers) -> bool:
-    return at.url.startswith("https:") and at.realm.startswith("http:")
-
-
-def judge_clock(at: RegistryAnswers) -> Iterable[Diagnosis]:
+async def check_clock(place: Place) -> AsyncIterator[Diagnosis]:
     """Is the registry's clock that of this machine?"""
-    answer = at.reached.answer
-    date = answer.headers.get("Date", "") if answer else ""
+    at = (await endpoint(place)).reached
+    date = at.answer.headers.get("Date", "") if at.answer else ""
     try:
         ahead = parsedate_to_datetime(date).timestamp() - at.now
     except ValueError:
@@ -324,16 +315,6 @@ def issuer(certificate: x509.Certificate) -> str:
     kinds = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)
     named = (str(each.value) for kind in kinds for each in certificate.issuer.get_attributes_for_oid(kind))
     return f'"{next(named, certificate.issuer.rfc4514_string())}"'
-
-
-def names_of(certificate: x509.Certificate) -> Iterator[str]:
-    """The names and addresses that it is for."""
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return
-    yield from found.get_values_for_type(x509.DNSName)
-    yield from map(str, found.get_values_for_type(x509.IPAddress))
 
 
 def _day(certificate: x509.Certificate) -> str:

@@ -6,26 +6,28 @@ import asyncio
 import contextlib
 import re
 import subprocess
+import time
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trow.controllers.nodes import readiness
-from trow.doctor.endpoint import clock, reason
-from trow.doctor.findings import NotCheckedError, ok, problem, unchecked
+from trow.doctor.cluster import api_server_time
+from trow.doctor.endpoint import clock, endpoint, reason
+from trow.doctor.findings import NotCheckedError, lacking, ok, problem, unchecked
 from trow.doctor.place import CONNECT_SECONDS
-from trow.kube.errors import KubeRefused
+from trow.kube.errors import Forbidden, KubeRefused
 from trow.lib import times
-from trow.lib.kube_objects import listing, mapping, metadata, text
+from trow.lib.handshake import connect
+from trow.lib.kube_objects import condition_of, listing, mapping, object_name, objects_in, text
 from trow.lib.threads import aside
 from trow.lib.urls import is_loopback
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from trow.controllers.nodes import NodeReadiness
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
     from trow.kube.objects import Manifest
@@ -44,6 +46,7 @@ _ELSEWHERE: Final = (
 _MOST_NODES: Final = 20
 # A kubelet writes its Lease every 10 s.
 _LEASE_SECONDS: Final = 90
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 # ---- containerd
@@ -110,6 +113,19 @@ def _dumped(environment: Mapping[str, str], root: Path) -> Containerd:
     return Containerd(found.source, found.config_path, found.legacy, frozenset(each.parent.name for each in files))
 
 
+async def check_containerd(place: Place) -> AsyncIterator[Diagnosis]:
+    """Is containerd told of the registry? Pulls need that where its certificate is not trusted, or there is none."""
+    found = await containerd(place)
+    try:
+        at = await endpoint(place)
+        needed = bool(at.distrusted or at.plain) and not is_loopback(at.host)
+        hosts = await place.hosts()
+    except NotCheckedError:
+        hosts, needed = (), False
+    for finding in judge_containerd(found, hosts, needed=needed):
+        yield finding
+
+
 def judge_containerd(found: Containerd, hosts: Sequence[str], *, needed: bool) -> Iterable[Diagnosis]:
     """Does containerd read `hosts.toml`, and has it one for the registry?
 
@@ -128,7 +144,7 @@ def judge_containerd(found: Containerd, hosts: Sequence[str], *, needed: bool) -
     elif found.config_path is None or not found.folders:
         state = "is not set" if found.config_path is None else "is empty"
         yield problem(f"config_path {state}, so containerd reads no hosts.toml", found.source, _SET)
-    elif needed and found.known is not None and not found.known & {_folder(each) for each in hosts}:
+    elif needed and found.known is not None and not found.known & set(hosts):
         yield problem(
             f"there is no hosts.toml for {hosts[0]}, and without one containerd wants a trusted certificate",
             found.folders[0],
@@ -142,51 +158,28 @@ def judge_containerd(found: Containerd, hosts: Sequence[str], *, needed: bool) -
         yield ok(f"reads {found.config_path}", found.source)
 
 
-def _folder(host: str) -> str:
-    return host.rpartition("://")[2]
+# ---- short names
 
 
-# ---- short names (containers-registries.conf(5))
-
-
-@dataclass(frozen=True, slots=True)
-class ShortNames:
-    """How CRI-O and podman complete names without a host."""
-
-    path: Path
-    mode: str
-    registries: tuple[str, ...]
-
-
-async def short_names(place: Place) -> ShortNames:
-    """Read this machine's file."""
+async def check_short_names(place: Place) -> AsyncIterator[Diagnosis]:
+    """Does `nginx` mean one image only, where CRI-O and podman complete names (containers-registries.conf(5))?"""
     path = place.options.root / "etc/containers/registries.conf"
-
-    def read() -> ShortNames:
-        try:
-            found = tomllib.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise NotCheckedError(f"there is no {path}: neither CRI-O nor podman is here") from None
-        except (OSError, ValueError) as error:
-            raise NotCheckedError(f"{path} cannot be read ({type(error).__name__})") from None
-        named = [each for each in listing(found.get("unqualified-search-registries")) if isinstance(each, str)]
-        return ShortNames(path, text(found.get("short-name-mode")) or "permissive", tuple(named))
-
-    return await aside(read)
-
-
-def judge_short_names(found: ShortNames) -> Iterable[Diagnosis]:
-    """Does `nginx` mean one image only?"""
-    path, listed = str(found.path), ", ".join(found.registries)
+    try:
+        found = tomllib.loads(await aside(lambda: path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise NotCheckedError(f"there is no {path}: neither CRI-O nor podman is here") from None
+    except (OSError, ValueError) as error:
+        raise NotCheckedError(f"{path} cannot be read ({type(error).__name__})") from None
+    registries = [each for each in listing(found.get("unqualified-search-registries")) if isinstance(each, str)]
+    mode, listed = text(found.get("short-name-mode")) or "permissive", ", ".join(registries)
     fix = f'write unqualified-search-registries = ["docker.io"] in {path}, and whole names in Pods'
-    if len(found.registries) <= 1:
-        yield ok(f"names without a host are completed with {listed or 'nothing'}", path)
-    elif found.mode == "enforcing":
-        yield problem(
-            f"a Pod with a name without a host does not start: it could be of {listed} (enforcing)", path, fix
-        )
+    if len(registries) <= 1:
+        yield ok(f"names without a host are completed with {listed or 'nothing'}", str(path))
+    elif mode == "enforcing":
+        what = f"a Pod with a name without a host does not start: it could be of {listed} (enforcing)"
+        yield problem(what, str(path), fix)
     else:
-        yield problem(f"a name without a host is whichever of {listed} has it first ({found.mode})", path, fix)
+        yield problem(f"a name without a host is whichever of {listed} has it first ({mode})", str(path), fix)
 
 
 # ---- ports of nodes
@@ -217,8 +210,8 @@ async def node_ports(place: Place) -> Sequence[NodePorts]:
     proxy = await _proxy_mode(place)
     found = []
     for service in services:
-        spec, name = mapping(service.get("spec")), f"{home}/{metadata(service).get('name')}"
-        for port in (mapping(each).get("nodePort") for each in listing(spec.get("ports"))):
+        spec, name = mapping(service.get("spec")), f"{home}/{object_name(service)}"
+        for port in (each.get("nodePort") for each in objects_in(spec, "ports")):
             if isinstance(port, int):
                 tried = await asyncio.gather(*(_try(address, port) for address in addresses))
                 local = spec.get("externalTrafficPolicy") == "Local"
@@ -227,17 +220,16 @@ async def node_ports(place: Place) -> Sequence[NodePorts]:
 
 
 def _address(node: Manifest) -> str:
-    said = [mapping(each) for each in listing(mapping(node.get("status")).get("addresses"))]
-    return next((text(each.get("address")) for each in said if each.get("type") == "InternalIP"), "")
+    known = objects_in(mapping(node.get("status")), "addresses")
+    return next((text(each.get("address")) for each in known if each.get("type") == "InternalIP"), "")
 
 
 async def _try(address: str, port: int) -> str:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(address, port)
+            await connect(address, port)
     except OSError as error:
         return reason(error)
-    writer.transport.abort()
     return ""
 
 
@@ -250,8 +242,9 @@ async def _proxy_mode(place: Place) -> str:
     return ""
 
 
-def judge_node_ports(found: Sequence[NodePorts], hosts: Sequence[str], *, in_cluster: bool) -> Iterable[Diagnosis]:
+async def check_node_ports(place: Place) -> AsyncIterator[Diagnosis]:
     """Is the registry at the port of each node?"""
+    found, hosts = await node_ports(place), [place.options.host, *(await place.setup()).hosts]
     if not found:
         yield ok("no Service of Trow has a port of nodes")
     for each in found:
@@ -270,12 +263,10 @@ def judge_node_ports(found: Sequence[NodePorts], hosts: Sequence[str], *, in_clu
                 f"kubectl patch service {each.service.partition('/')[2]} --namespace {each.service.partition('/')[0]}"
                 ' --patch \'{"spec":{"externalTrafficPolicy":"Cluster"}}\'',
             )
-        elif len(silent) < len(each.tried) or (silent and in_cluster):
-            if silent:
-                fix = f"open TCP port {each.port} of nodes (firewall, security group), and see that kube-proxy runs"
-                yield problem("; ".join(silent), where, fix)
-            else:
-                yield ok(f"answers on {len(each.tried)} nodes", where)
+        elif len(silent) < len(each.tried) or (silent and place.in_cluster):
+            fix = f"open TCP port {each.port} of nodes (firewall, security group), and see that kube-proxy runs"
+            answers = ok(f"answers on {len(each.tried)} nodes", where)
+            yield problem("; ".join(silent), where, fix) if silent else answers
         else:
             yield unchecked(
                 f"no node's address is reached from this machine: {'; '.join(silent) or 'none is known'}", where
@@ -289,56 +280,33 @@ def _by_loopback(hosts: Sequence[str], port: int) -> str:
 # ---- clocks
 
 
-@dataclass(frozen=True, slots=True)
-class NodeClock:
-    """How far the clock of a node is ahead of the API server's, by the Lease that its kubelet wrote last."""
-
-    node: str
-    ready: bool
-    ahead: float
-
-
-async def node_clocks(place: Place, now: float) -> Sequence[NodeClock]:
-    """Of all nodes.
-
-    Args:
-        place: where to ask.
-        now: the time of the API server.
-    """
-    leases = {metadata(each).get("name"): each for each in await place.listed(_LEASES)}
-    found = []
-    for node in await place.listed("/api/v1/nodes"):
-        name = text(metadata(node).get("name"))
+async def check_clocks(place: Place) -> AsyncIterator[Diagnosis]:
+    """Have the API server and each node the same time? A node shows its own in the Lease that its kubelet renews."""
+    now = await api_server_time(place)
+    yield clock("the API server", place.cluster.url, now - time.time(), "this machine")
+    try:
+        leases = {object_name(each): each for each in await place.listed(_LEASES)}
+        nodes = await place.listed("/api/v1/nodes")
+    except Forbidden as error:
+        yield unchecked(lacking(error), "nodes")
+        return
+    for node in nodes:
+        name, ready = object_name(node), condition_of(mapping(node.get("status")), "Ready").get("status") == "True"
         renewed = text(mapping(leases.get(name, {}).get("spec")).get("renewTime"))
-        conditions = [mapping(each) for each in listing(mapping(node.get("status")).get("conditions"))]
-        ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
         with contextlib.suppress(ValueError):
-            found.append(NodeClock(name, ready, times.parse(renewed) / times.MICROSECONDS - now))
-    return found
-
-
-_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-
-
-def judge_node_clocks(found: Iterable[NodeClock]) -> Iterable[Diagnosis]:
-    """Is the time of each node that of the API server?"""
-    for each in found:
-        if each.ready or each.ahead > 0:
-            yield clock("the node", each.node, each.ahead, "the API server", _LEASE_SECONDS)
-        else:
-            yield unchecked("is not ready, so it does not renew the Lease that tells its time", f"node {each.node}")
+            ahead = times.parse(renewed) / times.MICROSECONDS - now
+            if ready or ahead > 0:
+                yield clock("the node", name, ahead, "the API server", _LEASE_SECONDS)
+            else:
+                yield unchecked("is not ready, so it does not renew the Lease that tells its time", f"node {name}")
 
 
 # ---- what the node agents say, as `trow nodes` shows it
 
 
-async def agents(place: Place) -> Sequence[NodeReadiness]:
-    """Whether each node can pull."""
-    return readiness(await place.listed("/api/v1/nodes"), await place.pods())
-
-
-def judge_agents(found: Sequence[NodeReadiness]) -> Iterable[Diagnosis]:
+async def check_agents(place: Place) -> AsyncIterator[Diagnosis]:
     """Is every node ready to pull?"""
+    found = readiness(await place.listed("/api/v1/nodes"), await place.pods())
     if not any(each.agent or each.can_pull != "unknown" for each in found):
         raise NotCheckedError("no node agent is installed (nodes.enabled of the chart)")
     for each in found:

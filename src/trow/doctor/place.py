@@ -15,11 +15,13 @@ from trow.doctor.findings import NotCheckedError, lacking
 from trow.kube.access import IN_POD, AccessError, ClusterAccess
 from trow.kube.client import KubeClient, KubeRequest
 from trow.kube.errors import Forbidden, KubeRefused
-from trow.kube.kubeconfig import cluster_access_of, kubeconfig_files
+from trow.kube.kubeconfig import access_of_command
 from trow.kube.objects import Objects
 from trow.kube.reviews import Reviews
 from trow.lib.errors import StartError
-from trow.lib.kube_objects import labels, listing, mapping, metadata, text
+from trow.lib.handshake import trusting_all
+from trow.lib.http_client import HttpClient
+from trow.lib.kube_objects import labels, listing, mapping, object_name, object_namespace, objects_in, text
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from trow.config import Config
     from trow.kube.objects import Manifest
+    from trow.lib.http_client import Answer
 
 _Result = TypeVar("_Result")
 
@@ -93,11 +96,11 @@ class Setup:
     def of(cls, document: object, source: str) -> Setup:
         """Read what somebody has written; what is wrong there, ``trow config check`` says."""
         admission, kubernetes, listen = (mapping(mapping(document).get(key)) for key in _SECTIONS)
-        names = [*_texts(admission.get("registries")), *_texts(kubernetes.get("audiences"))]
         public = text(listen.get("public_url"))
+        names = [*_texts(admission.get("registries")), *_texts(kubernetes.get("audiences")), public]
         return cls(
             source,
-            tuple(dict.fromkeys([*names, *filter(None, [public.partition("://")[2].strip("/")])])),
+            tuple(dict.fromkeys(filter(None, map(host_of, names)))),
             tuple(_texts(kubernetes.get("audiences"))),
             public,
             text(mapping(document).get("data_dir")),
@@ -161,8 +164,8 @@ class Place:
         try:
             if options.kubeconfig is None and not options.context and (IN_POD / "token").exists():
                 return Cluster(ClusterAccess.in_pod(options.environment)), ""
-            files = [options.kubeconfig] if options.kubeconfig else kubeconfig_files(options.environment, options.home)
-            return Cluster(cluster_access_of(files, options.context, run_plugins=True)), ""
+            access = access_of_command(options.kubeconfig, options.context, options.environment, options.home)
+            return Cluster(access), ""
         except AccessError as error:
             if options.kubeconfig or options.context:
                 raise StartError(f"the cluster cannot be asked: {error}") from None
@@ -202,13 +205,13 @@ class Place:
         found = [
             pod for pod in await self.pods() if labels(pod).get("app.kubernetes.io/name") == "trow" and _serves(pod)
         ]
-        homes = sorted({text(metadata(pod).get("namespace")) for pod in found})
+        homes = sorted({object_namespace(pod) for pod in found})
         if not wanted and len(homes) > 1:
             # Anybody may give a Pod the label, and what is found beside it would lead whoever follows the fixes.
             if HOME not in homes:
                 raise NotCheckedError(f"Pods in {', '.join(homes)} say that they are Trow; give --namespace")
             wanted = HOME
-        return [pod for pod in found if not wanted or metadata(pod).get("namespace") == wanted]
+        return [pod for pod in found if not wanted or object_namespace(pod) == wanted]
 
     async def namespace(self) -> str:
         """Where Trow is."""
@@ -220,7 +223,7 @@ class Place:
             if self._own_namespace:
                 return self._own_namespace
             raise
-        return text(metadata(pods[0]).get("namespace")) if pods else HOME
+        return object_namespace(pods[0]) if pods else HOME
 
     # ---- the registry
 
@@ -237,7 +240,7 @@ class Place:
             namespace = await self.namespace()
             for each in await self.listed(f"/api/v1/namespaces/{namespace}/configmaps"):
                 if written := text(mapping(each.get("data")).get(_SETTINGS)):
-                    return Setup.of(yaml.safe_load(written), f"ConfigMap {namespace}/{metadata(each).get('name')}")
+                    return Setup.of(yaml.safe_load(written), f"ConfigMap {namespace}/{object_name(each)}")
         except Forbidden as error:
             return Setup(unread=lacking(error))
         except (KubeRefused, Unavailable, yaml.YAMLError, RecursionError) as error:
@@ -246,7 +249,7 @@ class Place:
 
     async def hosts(self) -> tuple[str, ...]:
         """The names by which images mean this registry, the one that was given first."""
-        given = self.options.host or self.options.url.partition("://")[2].partition("/")[0]
+        given = self.options.host or host_of(self.options.url)
         setup = await self.setup()
         found = tuple(dict.fromkeys(filter(None, [given, *setup.hosts])))
         if not found:
@@ -267,13 +270,28 @@ class Place:
         return f"https://{named[0]}"
 
 
+async def get(url: str) -> Answer:
+    """What an address answers without credentials, whoever signed its certificate.
+
+    Raises:
+        HttpError: nothing.
+    """
+    async with HttpClient(trusting_all(), connect_seconds=CONNECT_SECONDS) as client:
+        return await client.request("GET", url, seconds=CONNECT_SECONDS, most_bytes=_MOST_BYTES)
+
+
+def host_of(key: str) -> str:
+    """The host in a URL, in the name of an image, or in what credentials are for."""
+    return key.rpartition("://")[2].partition("/")[0]
+
+
 def is_inside(host: str) -> bool:
     """Whether a name is one of the cluster's own DNS."""
     return host.rpartition(":")[0].endswith(_INSIDE) or host.endswith(_INSIDE)
 
 
 def _serves(pod: Manifest) -> bool:
-    containers = [mapping(each) for each in listing(mapping(pod.get("spec")).get("containers"))]
+    containers = objects_in(mapping(pod.get("spec")), "containers")
     return any("serve" in listing(each.get("args")) or each.get("name") == "trow" for each in containers)
 
 

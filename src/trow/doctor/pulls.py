@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from trow.controllers.pull_errors import cause_of, words_of
-from trow.doctor.findings import ok, problem
-from trow.lib.kube_objects import listing, mapping, metadata, text
+from trow.doctor.cluster import audience
+from trow.doctor.findings import NotCheckedError, ok, problem
+from trow.doctor.place import host_of
+from trow.lib.kube_objects import mapping, object_name, object_namespace, objects_in, text
 from trow.lib.times import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
@@ -40,12 +43,16 @@ class Stuck:
     image: str
     message: str
 
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.pod}"
+
 
 async def stuck(place: Place) -> Sequence[Stuck]:
     """Containers whose image is the registry's and does not come."""
     hosts = await place.hosts()
     pods = await place.pods()
-    found = [each for pod in pods for each in _waiting(pod) if _is_of(hosts, each.image)]
+    found = [each for pod in pods for each in _waiting(pod) if host_of(each.image) in hosts]
     events: dict[str, str] = {}
     vague = dict.fromkeys(each.namespace for each in found if not cause_of(each.message))
     for namespace in list(vague)[:_MOST_EVENTS]:
@@ -53,24 +60,19 @@ async def stuck(place: Place) -> Sequence[Stuck]:
             if event.get("reason") == "Failed" and cause_of(said := text(event.get("message"))):
                 events[f"{namespace}/{mapping(event.get('involvedObject')).get('name')}"] = said
     return [
-        each
-        if cause_of(each.message)
-        else replace(each, message=events.get(f"{each.namespace}/{each.pod}", each.message))
-        for each in found
+        each if cause_of(each.message) else replace(each, message=events.get(each.key, each.message)) for each in found
     ]
 
 
 def _waiting(pod: Manifest) -> Iterator[Stuck]:
     spec, status = mapping(pod.get("spec")), mapping(pod.get("status"))
-    images = {
-        mapping(c).get("name"): text(mapping(c).get("image")) for key in _CONTAINERS for c in listing(spec.get(key))
-    }
-    for each in (mapping(one) for key in _STATUSES for one in listing(status.get(key))):
+    images = {each.get("name"): text(each.get("image")) for key in _CONTAINERS for each in objects_in(spec, key)}
+    for each in (each for key in _STATUSES for each in objects_in(status, key)):
         waits = mapping(mapping(each.get("state")).get("waiting"))
         if waits.get("reason") in _WAITING:
             yield Stuck(
-                text(metadata(pod).get("namespace")),
-                text(metadata(pod).get("name")),
+                object_namespace(pod),
+                object_name(pod),
                 text(spec.get("nodeName")),
                 text(spec.get("serviceAccountName")) or "default",
                 images.get(each.get("name"), ""),
@@ -78,8 +80,9 @@ def _waiting(pod: Manifest) -> Iterator[Stuck]:
             )
 
 
-def judge_stuck(found: Sequence[Stuck]) -> Iterable[Diagnosis]:
+async def check_stuck(place: Place) -> AsyncIterator[Diagnosis]:
     """What does the kubelet say, and what does that mean?"""
+    found = await stuck(place)
     if not found:
         yield ok("no Pod waits for an image of the registry")
     told: dict[tuple[str, str], list[Stuck]] = {}
@@ -92,13 +95,9 @@ def judge_stuck(found: Sequence[Stuck]) -> Iterable[Diagnosis]:
         cause = cause_of(first.message)
         said = _CAUSE.search(first.message)
         kubelet = (said[1] if said else first.message).strip()
-        if cause is None:
-            fix = f"kubectl describe pod {first.pod} --namespace {namespace}"
-            yield problem(f"{image} does not come: {kubelet}", where, fix)
-        else:
-            yield problem(
-                f"{cause.means.format(**words)}; the kubelet says: {kubelet}", where, cause.fix.format(**words)
-            )
+        what = f"{cause.means.format(**words)}; the kubelet says" if cause else f"{image} does not come"
+        fix = cause.fix.format(**words) if cause else f"kubectl describe pod {first.pod} --namespace {namespace}"
+        yield problem(f"{what}: {kubelet}", where, fix)
 
 
 # ---- image pull secrets
@@ -127,32 +126,20 @@ async def pull_secrets(place: Place) -> Sequence[PullSecret]:
     """Those of namespaces in which images of the registry run."""
     hosts = await place.hosts()
     pods = await place.pods()
-    ours = {text(metadata(pod).get("namespace")) for pod in pods if any(_is_of(hosts, each) for each in _images(pod))}
+    ours = {object_namespace(pod) for pod in pods if any(host_of(image) in hosts for image in _images(pod))}
+    users = [(pod, mapping(pod.get("spec")), "Pod") for pod in pods]
+    users += [(each, each, "ServiceAccount") for each in await place.listed("/api/v1/serviceaccounts")]
     named: dict[tuple[str, str], list[str]] = {}
-    for pod in pods:
-        _name(named, pod, mapping(pod.get("spec")), "Pod", ours)
-    for account in await place.listed("/api/v1/serviceaccounts"):
-        _name(named, account, account, "ServiceAccount", ours)
-    return [await _secret(place, *key, tuple(users)) for key, users in list(named.items())[:_MOST_SECRETS]]
-
-
-def _is_of(hosts: Sequence[str], image: str) -> bool:
-    return image.partition("/")[0] in hosts
+    for item, spec, kind in users:
+        if (namespace := object_namespace(item)) in ours:
+            for each in objects_in(spec, "imagePullSecrets"):
+                named.setdefault((namespace, text(each.get("name"))), []).append(f"{kind} {object_name(item)}")
+    return [await _secret(place, *key, tuple(by)) for key, by in list(named.items())[:_MOST_SECRETS]]
 
 
 def _images(pod: Manifest) -> Iterator[str]:
     spec = mapping(pod.get("spec"))
-    yield from (text(mapping(each).get("image")) for key in _CONTAINERS for each in listing(spec.get(key)))
-
-
-def _name(
-    named: dict[tuple[str, str], list[str]], item: Manifest, spec: Mapping[str, object], kind: str, ours: set[str]
-) -> None:
-    namespace = text(metadata(item).get("namespace"))
-    for each in listing(spec.get("imagePullSecrets")) if namespace in ours else ():
-        named.setdefault((namespace, text(mapping(each).get("name"))), []).append(
-            f"{kind} {metadata(item).get('name')}"
-        )
+    return (text(each.get("image")) for key in _CONTAINERS for each in objects_in(spec, key))
 
 
 async def _secret(place: Place, namespace: str, name: str, users: tuple[str, ...]) -> PullSecret:
@@ -165,11 +152,7 @@ async def _secret(place: Place, namespace: str, name: str, users: tuple[str, ...
     except (ValueError, msgspec.DecodeError, RecursionError):
         auths = {}
     ends = [end for each in auths.values() if (end := _end(mapping(each))) is not None]
-    return PullSecret(namespace, name, users, True, tuple(map(_host, auths)), min(ends, default=None))
-
-
-def _host(key: str) -> str:
-    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    return PullSecret(namespace, name, users, True, tuple(map(host_of, auths)), min(ends, default=None))
 
 
 def _end(auth: Mapping[str, object]) -> float | None:
@@ -184,38 +167,27 @@ def _end(auth: Mapping[str, object]) -> float | None:
     return float(end) if isinstance(end, int | float) else None
 
 
-def judge_pull_secrets(
-    found: Sequence[PullSecret], hosts: Sequence[str], now: float, *, tokens: bool
-) -> Iterable[Diagnosis]:
-    """Do they keep Pods from pulling as their ServiceAccounts?
-
-    Args:
-        found: see `pull_secrets`.
-        hosts: names of the registry.
-        now: seconds since 1970.
-        tokens: whether nodes may pull with tokens of ServiceAccounts.
-    """
-    wrong = False
+async def check_pull_secrets(place: Place) -> AsyncIterator[Diagnosis]:
+    """Do they keep Pods from pulling as their ServiceAccounts?"""
+    found, hosts, now = await pull_secrets(place), await place.hosts(), time.time()
+    try:
+        tokens = any((await audience(place)).allowed.values())
+    except NotCheckedError:
+        tokens = False
+    problems = 0
     for each in found:
         where, users = f"Secret {each.namespace}/{each.name}", ", ".join(each.users[:3])
         ours = next((host for host in each.hosts if host in hosts), "")
-        delete = f"kubectl delete secret {each.name} --namespace {each.namespace}, and take it out of imagePullSecrets"
+        fix = f"kubectl delete secret {each.name} --namespace {each.namespace}, and take it out of imagePullSecrets"
+        what = ""
         if not each.exists:
-            wrong = True
-            yield problem(
-                f"does not exist, though {users} names it", where, f"take it out of imagePullSecrets of {users}"
-            )
+            what, fix = f"does not exist, though {users} names it", f"take it out of imagePullSecrets of {users}"
         elif ours and each.ends is not None and each.ends < now:
-            wrong = True
-            yield problem(
-                f"its token for {ours} ended {rfc3339(each.ends)}", where, f"{delete}; or write a new token into it"
-            )
+            what, fix = f"its token for {ours} ended {rfc3339(each.ends)}", f"{fix}; or write a new token into it"
         elif ours and tokens:
-            wrong = True
-            yield problem(
-                f"{users} pulls from {ours} as its user, not as the ServiceAccount: a kubelet tries it first",
-                where,
-                delete,
-            )
-    if not wrong:
+            what = f"{users} pulls from {ours} as its user, not as the ServiceAccount: a kubelet tries it first"
+        if what:
+            problems += 1
+            yield problem(what, where, fix)
+    if not problems:
         yield ok("none stands in the way")

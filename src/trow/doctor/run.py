@@ -35,7 +35,7 @@ async def examine(options: Options, checks: Sequence[Check] = CHECKS) -> Sequenc
 async def _run(check: Check, place: Place) -> Sequence[Diagnosis]:
     try:
         async with asyncio.timeout(SECONDS):
-            found = list(await check.run(place))
+            found = [each async for each in check.run(place)]
     except TimeoutError:
         found = [unchecked(f"it was not found out within {SECONDS:g} s")]
     except NotCheckedError as error:

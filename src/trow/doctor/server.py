@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from trow.doctor.endpoint import endpoint
 from trow.doctor.findings import NotCheckedError, ok, problem
-from trow.doctor.place import CONNECT_SECONDS, HOME
+from trow.doctor.place import HOME, get
 from trow.kube.errors import KubeRefused
-from trow.lib.handshake import trusting_all
-from trow.lib.http_client import HttpClient, HttpError
-from trow.lib.kube_objects import listing, mapping, metadata, text
+from trow.lib.http_client import HttpError
+from trow.lib.kube_objects import condition_of, mapping, metadata, object_name, object_namespace, objects_in, text
 from trow.lib.threads import aside
 from trow.lib.times import rfc3339
 from trow.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place
-    from trow.kube.objects import Manifest
 
-_MOST_BYTES: Final = 4 << 20
 # Below a twentieth, and nobody notices for days when it is above.
 _FULL: Final = 0.05
 _PORT: Final = 9090
@@ -37,8 +34,9 @@ _PORT: Final = 9090
 # ---- its Pods
 
 
-def judge_pods(pods: Sequence[Manifest], home: str) -> Iterable[Diagnosis]:
+async def check_pods(place: Place) -> AsyncIterator[Diagnosis]:
     """Does Trow run?"""
+    pods, home = await place.trows(), await place.namespace()
     if not pods:
         yield problem(
             "no Pod of Trow is there",
@@ -47,35 +45,30 @@ def judge_pods(pods: Sequence[Manifest], home: str) -> Iterable[Diagnosis]:
             f" kubectl describe statefulsets --namespace {home}",
         )
     for pod in pods:
-        name, status = f"{metadata(pod).get('namespace')}/{metadata(pod).get('name')}", mapping(pod.get("status"))
-        conditions = {each.get("type"): each for each in map(mapping, listing(status.get("conditions")))}
-        if mapping(conditions.get("Ready")).get("status") == "True":
-            yield ok("is ready", f"Pod {name}")
-            continue
-        named = f"{metadata(pod).get('name')} --namespace {metadata(pod).get('namespace')}"
-        waits = [text(each.get(key)) for each in _waiting(status) for key in ("reason", "message") if each.get(key)]
-        unscheduled = mapping(conditions.get("PodScheduled"))
-        if unscheduled.get("status") == "False":
-            what, fix = f"is not scheduled: {text(unscheduled.get('message'))}", f"kubectl describe pod {named}"
+        name, namespace, status = object_name(pod), object_namespace(pod), mapping(pod.get("status"))
+        where, named = f"Pod {namespace}/{name}", f"{name} --namespace {namespace}"
+        states = [mapping(each.get("state")) for each in objects_in(status, "containerStatuses")]
+        waiting = [mapping(each.get("waiting")) for each in states]
+        waits = [text(each.get(key)) for each in waiting for key in ("reason", "message") if each.get(key)]
+        scheduled = condition_of(status, "PodScheduled")
+        if condition_of(status, "Ready").get("status") == "True":
+            yield ok("is ready", where)
+        elif scheduled.get("status") == "False":
+            what, fix = f"is not scheduled: {text(scheduled.get('message'))}", f"kubectl describe pod {named}"
             if "PersistentVolumeClaim" in what:
                 fix = (
                     "see why the volume is not there: kubectl get persistentvolumeclaims,storageclasses --namespace"
-                    f" {metadata(pod).get('namespace')}; without a default class set persistence.storageClass"
+                    f" {namespace}; without a default class set persistence.storageClass"
                 )
+            yield problem(what, where, fix)
         elif waits:
-            what, fix = f"does not start: {': '.join(waits)}", f"kubectl logs {named} --previous"
+            fix = f"kubectl logs {named} --previous"
             if "mage" in waits[0]:
-                fix = (
-                    "put the image where nodes find it (image.repository), as docs/how-to/install-in-a-cluster.md says"
-                )
+                page = "docs/how-to/install-in-a-cluster.md"
+                fix = f"put the image where nodes find it (image.repository), as {page} says"
+            yield problem(f"does not start: {': '.join(waits)}", where, fix)
         else:
-            what, fix = "is not ready", f"see what it says: kubectl logs {named}"
-        yield problem(what, f"Pod {name}", fix)
-
-
-def _waiting(status: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
-    states = [mapping(mapping(each).get("state")) for each in listing(status.get("containerStatuses"))]
-    return [found for state in states if (found := mapping(state.get("waiting")))]
+            yield problem("is not ready", where, f"see what it says: kubectl logs {named}")
 
 
 # ---- what it says
@@ -97,18 +90,14 @@ class Said:
 
 async def said(place: Place) -> Said:
     """Ask Trow where clients do, else through the API server."""
-    return await place.once("said", lambda: _said(place))
+    return await place.once("said", lambda: _ask(place))
 
 
-async def _said(place: Place) -> Said:
+async def _ask(place: Place) -> Said:
     with contextlib.suppress(HttpError, NotCheckedError):
         at = (await endpoint(place)).reached
-        scheme = "https" if at.certificate else "http"
-        async with HttpClient(trusting_all(), connect_seconds=CONNECT_SECONDS) as client:
-            ready, metrics = [
-                await client.request("GET", f"{scheme}://{at.host_port}/{path}", seconds=10, most_bytes=_MOST_BYTES)
-                for path in ("readyz", "metrics")
-            ]
+        base = f"{'https' if at.certificate else 'http'}://{at.host_port}"
+        ready, metrics = await get(f"{base}/readyz"), await get(f"{base}/metrics")
         told = Said(at.url, _checks(ready.body), _metrics(metrics.body))
         if told.checks or told.metrics:  # a proxy may keep them from the world
             return told
@@ -137,8 +126,14 @@ def _metrics(raw: bytes) -> Mapping[str, float]:
     return {name: float(value) for name, value in (each for each in samples if len(each) == 2)}  # noqa: PLR2004
 
 
+async def check_ready(place: Place) -> AsyncIterator[Diagnosis]:
+    """Is it ready?"""
+    for finding in judge_ready(await said(place), time.time()):
+        yield finding
+
+
 def judge_ready(found: Said, now: float) -> Iterable[Diagnosis]:
-    """Is it content?"""
+    """What is wrong by what it says of itself?"""
     failing = {name: why for name, why in found.checks.items() if why != "ok"}
     for name, why in failing.items():
         yield problem(f"is not ready: {name}: {why}", found.where, "see its log: kubectl logs trow-0 --namespace trow")
@@ -190,7 +185,9 @@ async def space(place: Place) -> Space:
     """Of the data directory, here, as its kubelet knows it, or as Trow tells."""
     local = (await place.setup()).data_dir
     if local and place.options.config is not None:
-        return await aside(lambda: _statvfs(Path(local)))
+        disk = await aside(lambda: os.statvfs(local))
+        size, free = (count * disk.f_frsize for count in (disk.f_blocks, disk.f_bavail))
+        return Space(local, size, free, disk.f_files, disk.f_favail)
     with contextlib.suppress(KubeRefused, Unavailable, NotCheckedError):
         if found := await _volume(place):
             return found
@@ -199,29 +196,26 @@ async def space(place: Place) -> Space:
     return Space(f"the data directory of {(await said(place)).where}", free + used, free)
 
 
-def _statvfs(path: Path) -> Space:
-    found = os.statvfs(path)
-    size, free = (count * found.f_frsize for count in (found.f_blocks, found.f_bavail))
-    return Space(str(path), size, free, found.f_files, found.f_favail)
-
-
 async def _volume(place: Place) -> Space | None:
     """The volume `data` of Trow's Pod, in the statistics of its kubelet."""
     for pod in await place.trows():
         node = text(mapping(pod.get("spec")).get("nodeName"))
         raw = await place.cluster.raw(f"/api/v1/nodes/{node}/proxy/stats/summary")
-        for each in map(mapping, listing(msgspec.json.decode(raw, type=dict[str, object]).get("pods"))):
+        for each in objects_in(msgspec.json.decode(raw, type=dict[str, object]), "pods"):
             if mapping(each.get("podRef")).get("uid") != metadata(pod).get("uid"):
                 continue
-            for volume in map(mapping, listing(each.get("volume"))):
+            for volume in objects_in(each, "volume"):
                 if volume.get("name") == "data":
-                    numbers = [volume.get(key) for key in ("capacityBytes", "availableBytes", "inodes", "inodesFree")]
-                    return Space(f"volume data of Pod {metadata(pod).get('name')}", *map(_number, numbers))
+                    found = [volume.get(key) for key in ("capacityBytes", "availableBytes", "inodes", "inodesFree")]
+                    numbers = [each if isinstance(each, int) else 0 for each in found]
+                    return Space(f"volume data of Pod {object_name(pod)}", *numbers)
     return None
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+async def check_space(place: Place) -> AsyncIterator[Diagnosis]:
+    """How much is left?"""
+    for finding in judge_space(await space(place)):
+        yield finding
 
 
 def judge_space(found: Space) -> Iterable[Diagnosis]:
@@ -251,48 +245,27 @@ def _mib(size: int) -> str:
 # ---- the record
 
 
-@dataclass(frozen=True, slots=True)
-class RecordFacts:
-    """How the audit record fares.
-
-    Attributes:
-        lost: events that could not be recorded.
-        unsent: records that the webhook has not taken.
-        failures: of requests to the webhook.
-        written: when the last record was, in seconds since 1970; 0 where none was since the start.
-    """
-
-    where: str
-    lost: int
-    unsent: int = 0
-    failures: int = 0
-    written: float = 0
-
-
-async def record(place: Place) -> RecordFacts:
-    """Ask for it."""
+async def check_record(place: Place) -> AsyncIterator[Diagnosis]:
+    """Is everything on record?"""
     found = await said(place)
     if "trow_audit_recorded_total" not in found.metrics:
         raise NotCheckedError(f"{found.where} keeps no record, or an older one of Trow is asked (audit.enabled)")
-    names = ("lost_total", "unsent", "webhook_failures_total", "last_record_timestamp_seconds")
-    lost, unsent, failures, written = (found.metrics.get(f"trow_audit_{name}", 0) for name in names)
-    return RecordFacts(found.where, int(lost), int(unsent), int(failures), written)
-
-
-def judge_record(found: RecordFacts) -> Iterable[Diagnosis]:
-    """Is everything on record?"""
-    last = f"; the last record is of {rfc3339(found.written)}" if found.written else ""
-    if found.lost:
+    lost, unsent, failures, written = (
+        found.metrics.get(f"trow_audit_{name}", 0)
+        for name in ("lost_total", "unsent", "webhook_failures_total", "last_record_timestamp_seconds")
+    )
+    last = f"; the last record is of {rfc3339(written)}" if written else ""
+    if lost:
         yield problem(
-            f"{found.lost} events since its start could not be put on record{last}",
+            f"{lost:.0f} events since its start could not be put on record{last}",
             found.where,
             "see space and permissions of the data directory, then: trow audit verify",
         )
-    if found.unsent and found.failures:
+    if unsent and failures:
         yield problem(
-            f"{found.unsent} records wait for audit.webhook, which has failed {found.failures} times",
+            f"{unsent:.0f} records wait for audit.webhook, which has failed {failures:.0f} times",
             found.where,
             "see that the receiver of audit.webhook answers, and its token and authority",
         )
-    if not found.lost and not (found.unsent and found.failures):
+    if not lost and not (unsent and failures):
         yield ok(f"everything is on record{last}", found.where)

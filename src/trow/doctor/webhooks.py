@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
+from trow.controllers.webhooks import probe_event
 from trow.doctor.endpoint import soon
 from trow.doctor.findings import lacking, ok, problem, unchecked
 from trow.kube.errors import Forbidden, KubeRefused
-from trow.lib.kube_objects import labels, listing, mapping, metadata, text
+from trow.lib.kube_objects import labels, listing, mapping, object_name, objects_in, text
 from trow.oci.errors import Unavailable
-from trow.policy.selectors import NAME_LABEL, LabelRequirement, Operator
-from trow.policy.webhooks import PROBE_ANSWER, PROBE_REASON, REGISTRATION
+from trow.policy.selectors import LabelRequirement, Operator, Selector
+from trow.policy.webhooks import PROBE_ANSWER, REGISTRATION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
     from trow.doctor.findings import Diagnosis
     from trow.doctor.place import Place, Setup
@@ -48,24 +50,24 @@ class WebhookFacts:
     bundle: bytes
     pods: bool
     fail: bool
-    selector: Mapping[str, object]
+    selector: Selector
 
     @property
     def where(self) -> str:
         return f"{self.kind.removesuffix('s')}/{self.configuration}, {self.name}"
 
-    def covers(self, namespace: str, found: Mapping[str, str]) -> bool:
-        """Whether it is about what is in a namespace with these labels."""
-        own = {**found, NAME_LABEL: namespace}
-        wanted = mapping(self.selector.get("matchLabels"))
-        return all(own.get(key) == value for key, value in wanted.items()) and all(
-            _requirement(mapping(each)).met(own) for each in listing(self.selector.get("matchExpressions"))
+
+def _selector(written: Mapping[str, object]) -> Selector:
+    exact = mapping(written.get("matchLabels"))
+    wanted = [{"key": key, "operator": "In", "values": [value]} for key, value in exact.items()]
+    return Selector(
+        tuple(
+            LabelRequirement(
+                text(each.get("key")), Operator(each.get("operator")), tuple(map(text, listing(each.get("values"))))
+            )
+            for each in (*wanted, *objects_in(written, "matchExpressions"))
         )
-
-
-def _requirement(written: Mapping[str, object]) -> LabelRequirement:
-    values = tuple(map(text, listing(written.get("values"))))
-    return LabelRequirement(text(written.get("key")), Operator(text(written.get("operator"))), values)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ async def asked(place: Place) -> Asked:
             served |= behind
     except Forbidden as error:
         unseen["services"] = unchecked(lacking(error), "Services of webhooks")
-    vital = {text(metadata(each).get("name")): labels(each) for each in await place.listed("/api/v1/namespaces")}
+    vital = {object_name(each): labels(each) for each in await place.listed("/api/v1/namespaces")}
     return Asked(
         webhooks,
         setup.webhooks if setup.called else "",
@@ -132,21 +134,19 @@ async def _services(place: Place, namespace: str) -> tuple[set[str], set[str]]:
     found = await place.listed(f"/api/v1/namespaces/{namespace}/services")
     slices = await place.listed(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
     served = {labels(each).get("kubernetes.io/service-name") for each in slices if each.get("endpoints")}
-    return {f"{namespace}/{metadata(each).get('name')}" for each in found}, {f"{namespace}/{each}" for each in served}
+    return {f"{namespace}/{object_name(each)}" for each in found}, {f"{namespace}/{each}" for each in served}
 
 
 def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[WebhookFacts]:
-    name = text(metadata(configuration).get("name"))
+    name = object_name(configuration)
     managed = labels(configuration).get("app.kubernetes.io/managed-by") == "trow"
-    for each in map(mapping, listing(configuration.get("webhooks"))):
+    for each in objects_in(configuration, "webhooks"):
         client = mapping(each.get("clientConfig"))
         service = mapping(client.get("service"))
         called = f"{service.get('namespace')}/{service.get('name')}" if service else ""
         if not (managed or "trow" in f"{name} {each.get('name')}" or called.startswith(f"{home}/")):
             continue
-        resources = [
-            text(one) for rule in listing(each.get("rules")) for one in listing(mapping(rule).get("resources"))
-        ]
+        resources = {text(one) for rule in objects_in(each, "rules") for one in listing(rule.get("resources"))}
         yield WebhookFacts(
             kind,
             name,
@@ -154,14 +154,15 @@ def _webhooks(kind: str, configuration: Manifest, home: str) -> Iterator[Webhook
             called,
             text(client.get("url")),
             base64.b64decode(text(client.get("caBundle")) or b""),
-            bool({"pods", "*", "*/*"} & {*resources}),
+            bool({"pods", "*", "*/*"} & resources),
             each.get("failurePolicy") != "Ignore",
-            mapping(each.get("namespaceSelector")),
+            _selector(mapping(each.get("namespaceSelector"))),
         )
 
 
-def judge_webhooks(found: Asked, now: float) -> Iterable[Diagnosis]:
+async def check_webhooks(place: Place) -> AsyncIterator[Diagnosis]:
     """Whose are they, whom do they call, and what stops with Trow?"""
+    found, now = await asked(place), time.time()
     if not found.webhooks and found.name:
         yield problem(
             "the API server does not ask Trow: there are no webhooks",
@@ -176,10 +177,12 @@ def judge_webhooks(found: Asked, now: float) -> Iterable[Diagnosis]:
         wrong = list(_left_over(webhooks, found)) or [
             finding for each in webhooks for finding in _wrong(each, found, now)
         ]
-        yield from wrong
+        for finding in wrong:
+            yield finding
         if not wrong:
             yield ok(f"calls {webhooks[0].service or webhooks[0].url}", f"{kind.removesuffix('s')}/{name}")
-    yield from found.unseen
+    for finding in found.unseen:
+        yield finding
 
 
 def _left_over(webhooks: Sequence[WebhookFacts], found: Asked) -> Iterator[Diagnosis]:
@@ -208,7 +211,7 @@ def _wrong(webhook: WebhookFacts, found: Asked, now: float) -> Iterator[Diagnosi
         yield problem(f"calls Service {webhook.service}, which has no endpoints{stops}", webhook.where, fix)
     yield from _stale(webhook, now, again)
     for namespace, own in found.labels.items():
-        if webhook.fail and webhook.pods and webhook.covers(namespace, own):
+        if webhook.fail and webhook.pods and webhook.selector.matches(namespace, own):
             yield problem(
                 f"insists on an answer about Pods of {namespace}: while Trow is down, they cannot start, and with them"
                 " Trow itself",
@@ -235,8 +238,8 @@ def _stale(webhook: WebhookFacts, now: float, again: str) -> Iterator[Diagnosis]
 # ---- does the API server reach Trow?
 
 
-async def probe(place: Place) -> str:
-    """What the API server says when it is given something that it has to ask Trow about; "" if it does not ask.
+async def check_reach(place: Place) -> AsyncIterator[Diagnosis]:
+    """What does the API server say when it is given something that it has to ask Trow about?
 
     The probe is the one that Trow itself sends (`controllers/webhooks.py`): an Event that is never stored.
     """
@@ -244,26 +247,17 @@ async def probe(place: Place) -> str:
     if not setup.called or not setup.webhooks:
         raise setup.unknown("no address of the webhooks is known (admission.service, admission.url)")
     namespace = setup.service.partition("/")[0] or await place.namespace()
+    said = ""
     try:
-        await place.cluster.objects.create(f"/api/v1/namespaces/{namespace}/events", _event(namespace), dry_run=True)
+        await place.cluster.objects.create(
+            f"/api/v1/namespaces/{namespace}/events", probe_event(namespace), dry_run=True
+        )
     except (KubeRefused, Unavailable) as error:
-        if PROBE_ANSWER in error.message or _FAILED.search(error.message):
-            return error.message
-        raise
-    return ""
-
-
-def _event(namespace: str) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"generateName": "trow-doctor-", "namespace": namespace},
-        "involvedObject": {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace},
-        "reason": PROBE_REASON,
-        "message": "does the API server reach Trow?",
-        "type": "Normal",
-        "source": {"component": "trow"},
-    }
+        said = error.message
+        if PROBE_ANSWER not in said and not _FAILED.search(said):
+            raise
+    for finding in judge_probe(said, setup):
+        yield finding
 
 
 def judge_probe(said: str, setup: Setup) -> Iterable[Diagnosis]:

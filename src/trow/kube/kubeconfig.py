@@ -43,6 +43,24 @@ def kubeconfig_files(environment: Mapping[str, str], home: Path) -> list[Path]:
     return [path for path in named if path.exists()] or named[:1] or [home / ".kube" / "config"]
 
 
+def access_of_command(
+    kubeconfig: Path | None, context: str, environment: Mapping[str, str] = os.environ, home: Path | None = None
+) -> ClusterAccess:
+    """The way to the cluster that a command is about; credential plugins may run.
+
+    Args:
+        kubeconfig: the file; None takes those that kubectl would.
+        context: its name there; "" is the current one.
+        environment: of the user.
+        home: the user's folder; None takes that of this process's user.
+
+    Raises:
+        AccessError: see `cluster_access_of`.
+    """
+    files = [kubeconfig] if kubeconfig is not None else kubeconfig_files(environment, home or Path.home())
+    return cluster_access_of(files, context, run_plugins=True)
+
+
 def cluster_access_of(files: Sequence[Path], context: str = "", *, run_plugins: bool = False) -> ClusterAccess:
     """The way to the API server of the current context, or of the one named.
 

@@ -1,4 +1,7 @@
-"""The certificate that a server shows, and whether it is trusted. Nothing is sent but the handshake."""
+"""Whether a server takes connections, which certificate it shows, and whether that is trusted.
+
+Nothing is sent but the handshake. Requests are sent by `trow.lib.http_client` alone.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,16 @@ if TYPE_CHECKING:
 
 class NoHandshakeError(Exception):
     """Whoever answers does not speak TLS."""
+
+
+async def connect(address: str, port: int) -> None:
+    """Open a connection, and end it at once.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    _, writer = await asyncio.open_connection(address, port)
+    writer.transport.abort()
 
 
 async def certificate_of(address: str, port: int, host: str) -> bytes:

@@ -1,6 +1,6 @@
 """Requests to other machines: bounded in time and size, and each failure in words.
 
-This is the only module that opens such connections. Nothing of the environment is used (proxies, netrc), there are no
+This is the only module that sends such requests. Nothing of the environment is used (proxies, netrc), there are no
 cookies, a redirect is an answer like any other, and nothing is decompressed, so that sizes are counted as they are
 sent.
 """

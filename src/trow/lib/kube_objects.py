@@ -35,9 +35,29 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def objects_in(item: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    """The objects in a member that is a list of them."""
+    return [mapping(each) for each in listing(item.get(key))]
+
+
 def metadata(item: Mapping[str, object]) -> Mapping[str, object]:
     """The metadata of an object."""
     return mapping(item.get("metadata"))
+
+
+def object_name(item: Mapping[str, object]) -> str:
+    """The name of an object; "" where it has none."""
+    return text(metadata(item).get("name"))
+
+
+def object_namespace(item: Mapping[str, object]) -> str:
+    """Its namespace; "" where it has none."""
+    return text(metadata(item).get("namespace"))
+
+
+def condition_of(status: Mapping[str, object], kind: str) -> Mapping[str, object]:
+    """The condition of this type in a status; empty where there is none."""
+    return next((each for each in objects_in(status, "conditions") if each.get("type") == kind), {})
 
 
 def labels(item: Mapping[str, object]) -> Mapping[str, str]:

@@ -5,14 +5,10 @@ A Pod that runs is not touched by a new policy, but it would not start again on 
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from trow.lib.errors import StartError
 from trow.lib.kube_objects import Owner, controller_of, metadata, text
 from trow.policytools.documents import Document, Location
 from trow.policytools.evaluation import Evaluation, evaluate_object
@@ -21,8 +17,9 @@ from trow.policytools.running import pods_of, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-    from trow.kube.access import ClusterAccess
+    from trow.kube.objects import Objects
     from trow.policytools.evaluation import ObjectEvaluation
     from trow.policytools.judging import PolicyEvaluation
     from trow.policytools.loading import Policies
@@ -69,38 +66,17 @@ class Simulation:
 
 
 def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
-    """Everything in the cluster that names images, as far as it is built in.
-
-    Args:
-        kubeconfig: the file; None takes those that kubectl would.
-        context: its name there; "" is the current one.
-
-    Raises:
-        StartError: the cluster cannot be asked.
-    """
+    """Everything in the cluster that names images, as far as it is built in; see `ask_cluster`."""
     # The client takes as much memory as all else: it is loaded where it is used.
     from trow.controllers.background_scan import COLLECTIONS  # noqa: PLC0415
-    from trow.kube.access import AccessError  # noqa: PLC0415
-    from trow.kube.client import KubeClient  # noqa: PLC0415
-    from trow.kube.errors import KubeRefused  # noqa: PLC0415
-    from trow.kube.kubeconfig import cluster_access_of, kubeconfig_files  # noqa: PLC0415
-    from trow.kube.objects import Objects  # noqa: PLC0415
-    from trow.oci.errors import Unavailable  # noqa: PLC0415
+    from trow.kube.command import ask_cluster  # noqa: PLC0415
 
-    async def listed(access: ClusterAccess) -> list[Document]:
-        client = KubeClient(access)
-        try:
-            found = [await Objects(client).list_all(path) for path in (_NAMESPACES, *COLLECTIONS)]
-        finally:
-            await client.close()
+    async def listed(objects: Objects) -> list[Document]:
+        found = [await objects.list_all(path) for path in (_NAMESPACES, *COLLECTIONS)]
         items = [item for collection in found for item in collection.objects.values()]
         return [Document(Location(CLUSTER, number), item) for number, item in enumerate(items, 1)]
 
-    files = [kubeconfig] if kubeconfig is not None else kubeconfig_files(os.environ, Path.home())
-    try:
-        return asyncio.run(listed(cluster_access_of(files, context, run_plugins=True)))
-    except (AccessError, KubeRefused, Unavailable) as error:
-        raise StartError(f"the cluster cannot be asked: {error}") from None
+    return ask_cluster(kubeconfig, context, listed)
 
 
 def simulate(documents: Iterable[Document], judge: OfflineJudge, policies: Policies, namespace: str) -> Simulation:

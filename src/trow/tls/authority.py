@@ -159,12 +159,7 @@ class Leaf:
     @property
     def names(self) -> Sequence[str]:
         """The names that it is good for."""
-        try:
-            found = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (x509.ExtensionNotFound, ValueError):
-            return ()
-        addresses = map(str, found.get_values_for_type(x509.IPAddress))
-        return (*found.get_values_for_type(x509.DNSName), *addresses)
+        return names_in(self.certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +210,15 @@ class Certificates:
     def bundle(self) -> bytes:
         """What callers have to trust, in PEM."""
         return b"".join(_certificate_pem(each.certificate) for each in self.authorities)
+
+
+def names_in(certificate: x509.Certificate) -> Sequence[str]:
+    """The names and addresses that a certificate is for."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return (*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress)))
 
 
 def reconciled(

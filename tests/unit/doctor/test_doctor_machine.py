@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -71,6 +72,59 @@ def test_a_file_that_docker_cannot_read(tmp_path: Path) -> None:
 def test_no_file_at_all(tmp_path: Path) -> None:
     with serving() as address:
         assert "nobody has logged in" in unchecked(examined("docker", url=f"http://{address}", home=tmp_path), "docker")
+
+
+# ---- podman
+
+
+def podman(home: Path, files: dict[str, object], environment: dict[str, str], *, status: int = 401) -> Any:
+    for name, content in files.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(json.dumps(content), "utf-8")
+    given = {"home": home, "root": home, "environment": {"PATH": str(home), **environment}}
+    with serving(status=status) as address:
+        return examined("podman", url=f"http://{address}", host=HOST, **given)
+
+
+KNOWN: Final = {"auths": {HOST: {"auth": "c2VjcmV0"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("run/containers/auth.json", "XDG_RUNTIME_DIR", "run"),
+        (f"run/containers/{os.getuid()}/auth.json", "", ""),
+        (".config/containers/auth.json", "", ""),
+        ("settings/containers/auth.json", "XDG_CONFIG_HOME", "settings"),
+        ("auth.json", "REGISTRY_AUTH_FILE", "auth.json"),
+    ],
+)
+def test_the_places_of_podmans_credentials(tmp_path: Path, name: str, variable: str, value: str) -> None:
+    found = fine(podman(tmp_path, {name: KNOWN}, {variable: str(tmp_path / value)} if variable else {}), "podman")
+    assert (found.what, found.where) == (f"podman has credentials for {HOST}", str(tmp_path / name))
+
+
+def test_podman_has_credentials_for_a_part_of_the_registry(tmp_path: Path) -> None:
+    fine(podman(tmp_path, {".config/containers/auth.json": {"auths": {f"{HOST}/team": {}}}}, {}), "podman")
+
+
+def test_podman_takes_what_docker_has(tmp_path: Path) -> None:
+    own: dict[str, object] = {".config/containers/auth.json": {"auths": {"ghcr.io": {}}}}
+    found = fine(podman(tmp_path, {**own, ".docker/config.json": KNOWN}, {}), "podman")
+    assert found.where == str(tmp_path / ".docker/config.json")
+
+
+def test_podman_does_not_take_what_keeps_all_credentials_of_docker(tmp_path: Path) -> None:
+    own: dict[str, object] = {".config/containers/auth.json": {}}
+    found = podman(tmp_path, {**own, ".docker/config.json": {"credsStore": "desktop"}}, {})
+    assert problem(found, "podman").fix.startswith("podman login 127.0.0.1:")
+
+
+def test_nobody_has_logged_in_with_podman(tmp_path: Path) -> None:
+    assert "nobody has logged in with podman" in unchecked(podman(tmp_path, {}, {}), "podman")
+    assert (
+        "none are needed" in fine(podman(tmp_path, {".config/containers/auth.json": {}}, {}, status=200), "podman").what
+    )
 
 
 # ---- containerd
