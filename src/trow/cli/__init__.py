@@ -26,7 +26,7 @@ from trow.cli import (
     user,
     version,
 )
-from trow.cli.parser import Parser
+from trow.cli.parser import Parser, commands_of
 from trow.cli.printing import EXIT_NO, failed
 from trow.config import ConfigError
 from trow.lib.errors import StartError
@@ -79,12 +79,12 @@ def command_line() -> Parser:
         epilog="`trow COMMAND --help` explains one command. `trow serve` needs no configuration.",
     )
     top.add_argument("-v", "--version", action="version", version=version.summary(), help="print versions and exit")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    groups = (
+    commands = commands_of(top)
+    modules = (
         serve, config, access, policy, user, token, keys, audit, nodes, fsck, recover, quick_install, doctor, version
     )  # fmt: skip
-    for group in groups:
-        group.add(commands)
+    for module in modules:
+        module.add(commands)
     completion.add(commands, command_line)
     explain.add(commands, command_line)
     return top

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trow.access.permissions import ACTIONS, Permission
 from trow.cli import options
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_NO, EXIT_OK, failed, say
 from trow.lib.errors import StartError
 from trow.oci.errors import NameInvalid
@@ -31,14 +32,9 @@ examples:
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("access", help="explain who may do what")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    parser = actions.add_parser(
-        "can-i",
-        help="say whether somebody may do something, and which rule or RBAC object says so",
-        description="Say whether somebody may do something, and which rule or RBAC object says so.",
-        epilog=_EXAMPLES,
-    )
+    actions = group(commands, "access", "explain who may do what")
+    summary = "say whether somebody may do something, and which rule or RBAC object says so"
+    parser = command(actions, "can-i", summary, run, epilog=_EXAMPLES)
     options.add_config(parser)
     options.add_settings(parser)
     parser.add_argument(
@@ -51,7 +47,6 @@ def add(commands: Commands) -> None:
     parser.add_argument("--claim", metavar="NAME=VALUE", action="append", default=[], help="a claim of that token")
     parser.add_argument("action", choices=[action.value for action in ACTIONS], help="the action")
     parser.add_argument("repository", nargs="?", default="", help="the repository; list, audit and admin need none")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

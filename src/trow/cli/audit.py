@@ -24,6 +24,7 @@ from trow.audit.queries import (
 )
 from trow.audit.verify import verify_database, verify_files
 from trow.cli import options
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_FAILED, EXIT_NO, EXIT_OK, aligned, cut, failed, note, say, say_json
 from trow.lib import times
 from trow.oci.digest import Digest
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from trow.audit.keys import PublicKey
     from trow.audit.queries import Found
     from trow.audit.record import Record
-    from trow.cli.parser import Commands, Parser
+    from trow.cli.parser import Commands
 
 _FILTERS: Final = {
     "repository": ("--repo", "NAME", "a repository, or 'team-a/*' for all below team-a"),
@@ -76,37 +77,32 @@ examples:
 
 
 def add(commands: Commands) -> None:
-    top = commands.add_parser("audit", help="search and verify the audit trail", description=__doc__)
-    parts = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parts = group(commands, "audit", "search and verify the audit trail")
     _add_search(parts)
     _add_verify(parts)
-    who = _command(parts, "who-runs", "list the workloads that pulled an image, from the record")
+    who = command(parts, "who-runs", "list the workloads that pulled an image, from the record", _run_who_runs)
+    options.add_data_dir(who)
     who.add_argument("digest", metavar="DIGEST", help="of the manifest, the index or one of its platforms")
     who.add_argument("--json", action="store_true", help="print JSON lines")
-    who.set_defaults(run=_run_who_runs)
-    anchor = _command(parts, "anchor", "print the last record of each chain and the public key, to keep elsewhere")
-    anchor.set_defaults(run=_run_anchor)
-
-
-def _command(parts: Commands, name: str, what: str, epilog: str | None = None) -> Parser:
-    parser = parts.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=epilog)
-    options.add_config(parser)
-    options.add_data_dir(parser)
-    return parser
+    kept = "print the last record of each chain and the public key, to keep elsewhere"
+    anchor = command(parts, "anchor", kept, _run_anchor)
+    options.add_data_dir(anchor)
 
 
 def _add_search(parts: Commands) -> None:
-    parser = _command(parts, "search", "list records, the newest first", _SEARCH)
+    parser = command(parts, "search", "list records, the newest first", _run_search, epilog=_SEARCH)
+    options.add_data_dir(parser)
     for name, (flag, metavar, what) in _FILTERS.items():
         parser.add_argument(flag, dest=f"filter_{name}", metavar=metavar, help=what)
     parser.add_argument(
         "--json", action="store_true", help="print the records as JSON lines, with what is not printable escaped"
     )
-    parser.set_defaults(run=_run_search)
 
 
 def _add_verify(parts: Commands) -> None:
-    parser = _command(parts, "verify", "find the first record that was altered, removed or moved", _VERIFY)
+    summary = "find the first record that was altered, removed or moved"
+    parser = command(parts, "verify", summary, _run_verify, epilog=_VERIFY)
+    options.add_data_dir(parser)
     parser.add_argument(
         "--public-key", metavar="FILE", type=Path, action="append", help="the key of the checkpoints; may be repeated"
     )
@@ -120,7 +116,6 @@ def _add_verify(parts: Commands) -> None:
     parser.add_argument(
         "--file", metavar="FILE", type=Path, nargs="+", help="check these files of JSON lines instead of the database"
     )
-    parser.set_defaults(run=_run_verify)
 
 
 # ---- search

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trow.cli.parser import command
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -21,14 +23,10 @@ examples:
 
 def add(commands: Commands, whole: Callable[[], Parser]) -> None:
     """Add the command, which completes the command line that ``whole`` makes."""
-    parser = commands.add_parser(
-        "completion",
-        help="print what a shell needs to complete commands",
-        description="Print a script for a shell that completes commands, flags and files.",
-        epilog=_EXAMPLES,
-    )
+    description = "Print a script for a shell that completes commands, flags and files."
+    summary = "print what a shell needs to complete commands"
+    parser = command(commands, "completion", summary, lambda args: run(args, whole()), description, _EXAMPLES)
     parser.add_argument("shell", choices=_SHELLS, metavar="SHELL", help="bash, zsh or fish")
-    parser.set_defaults(run=lambda args: run(args, whole()))
 
 
 def run(args: argparse.Namespace, whole: Parser) -> int:

@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_NO, EXIT_OK, say
 from trow.config import DEFAULT, SETTINGS, ConfigError, Resolved, yaml_text
 
@@ -13,32 +14,30 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from trow.cli.parser import Commands, Parser
+    from trow.cli.parser import Commands
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("config", help="check or show the configuration")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = actions.add_parser(
+    actions = group(commands, "config", "check or show the configuration")
+    check = command(
+        actions,
         "check",
-        help="say whether `trow serve` would accept the configuration",
-        description="Say whether `trow serve` would accept the configuration; exit code 0 if so, 1 if not.",
-        epilog="example:\n  trow config check --config trow.yaml\n",
+        "say whether `trow serve` would accept the configuration",
+        run_check,
+        "Say whether `trow serve` would accept the configuration; exit code 0 if so, 1 if not.",
+        "example:\n  trow config check --config trow.yaml\n",
     )
-    show = actions.add_parser(
+    show = command(
+        actions,
         "show",
-        help="print every setting and where its value comes from",
-        description="Print every setting and where its value comes from. The output is a valid configuration file.",
-        epilog="example:\n  TROW_LOG_LEVEL=debug trow config show --config trow.yaml\n",
+        "print every setting and where its value comes from",
+        run_show,
+        "Print every setting and where its value comes from. The output is a valid configuration file.",
+        "example:\n  TROW_LOG_LEVEL=debug trow config show --config trow.yaml\n",
     )
-    _complete(check, run_check)
-    _complete(show, run_show)
-
-
-def _complete(parser: Parser, run: object) -> None:
-    options.add_config(parser)
-    options.add_settings(parser)
-    parser.set_defaults(run=run)
+    for parser in (check, show):
+        options.add_config(parser)
+        options.add_settings(parser)
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.cli import options
+from trow.cli.parser import command
 from trow.cli.printing import EXIT_NO, EXIT_OK, failed, note, say_json
 from trow.lib.errors import StartError
 from trow.lib.handshake import trust_of
@@ -40,12 +41,8 @@ _MARKS: Final = {"ok": "ok", "problem": "PROBLEM"}
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "doctor",
-        help="find out what is wrong, and say the fix",
-        description="Look at the registry, the cluster, its nodes and this machine, and say what is wrong and the fix.",
-        epilog=_EPILOG,
-    )
+    description = "Look at the registry, the cluster, its nodes and this machine, and say what is wrong and the fix."
+    parser = command(commands, "doctor", "find out what is wrong, and say the fix", run, description, _EPILOG)
     parser.add_argument(
         "--url", metavar="URL", default="", help="where the registry is asked, such as http://10.0.0.7:30500"
     )
@@ -64,7 +61,6 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="form of the result (default: text)")
     parser.add_argument("--quiet", action="store_true", help="print problems alone")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

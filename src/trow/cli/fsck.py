@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trow.cli import options
+from trow.cli.parser import command
 from trow.cli.printing import EXIT_NO, EXIT_OK, failed, say, say_json
 from trow.lib.datadir import DataDirectoryError
 
@@ -28,14 +29,12 @@ examples:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "fsck",
-        help="check every stored blob and manifest against its digest",
-        description="Read every stored blob and manifest and compare it with its digest. Damage does not stop the"
-        " check: what a damaged database still holds is read around the damage.",
-        epilog=_EXAMPLES,
+    description = (
+        "Read every stored blob and manifest and compare it with its digest. Damage does not stop the check: what a"
+        " damaged database still holds is read around the damage."
     )
-    options.add_config(parser)
+    summary = "check every stored blob and manifest against its digest"
+    parser = command(commands, "fsck", summary, run, description, _EXAMPLES)
     options.add_data_dir(parser)
     parser.add_argument(
         "--quarantine",
@@ -43,7 +42,6 @@ def add(commands: Commands) -> None:
         help="move what does not match to DIR/quarantine, and remove names that point at nothing",
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_OK, aligned, failed, say
 from trow.lib.datadir import DataDirectoryError, require_registry
 from trow.lib.times import rfc3339
@@ -26,19 +27,12 @@ example:
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("keys", help="list and rotate the keys of registry tokens")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    rotate = actions.add_parser(
-        "rotate",
-        help="make a new key",
-        description="Make a new key, which signs after two minutes. Older keys that no token needs are removed.",
-        epilog=_ROTATE,
-    )
-    listing = actions.add_parser("list", help="list the keys", description="List the keys, the newest first.")
-    for parser, run in ((rotate, run_rotate), (listing, run_list)):
-        options.add_config(parser)
+    actions = group(commands, "keys", "list and rotate the keys of registry tokens")
+    description = "Make a new key, which signs after two minutes. Older keys that no token needs are removed."
+    rotate = command(actions, "rotate", "make a new key", run_rotate, description, _ROTATE)
+    listing = command(actions, "list", "list the keys", run_list, "List the keys, the newest first.")
+    for parser in (rotate, listing):
         options.add_data_dir(parser)
-        parser.set_defaults(run=run)
 
 
 def run_rotate(args: argparse.Namespace) -> int:

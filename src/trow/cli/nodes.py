@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trow.cli import options
+from trow.cli.parser import command
 from trow.cli.printing import EXIT_FAILED, EXIT_NO, EXIT_OK, aligned, failed, say, say_json
 from trow.lib.errors import StartError
 
@@ -29,17 +30,15 @@ _CODES: Final = {"yes": EXIT_OK, "no": EXIT_NO, "unknown": EXIT_FAILED}
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "nodes",
-        help="show which node of a cluster can pull, and if not, why",
-        description="Show which node of a cluster can pull from Trow, since when, and if not, why. It reads the nodes\n"
-        "and the Pods of the node agent, with the rights of a kubeconfig file.",
-        epilog=EPILOG,
+    description = (
+        "Show which node of a cluster can pull from Trow, since when, and if not, why. It reads the nodes\n"
+        "and the Pods of the node agent, with the rights of a kubeconfig file."
     )
+    summary = "show which node of a cluster can pull, and if not, why"
+    parser = command(commands, "nodes", summary, run, description, EPILOG)
     options.add_cluster(parser)
     parser.add_argument("-n", "--namespace", default="", help="namespace of the node agents (default: look in all)")
     parser.add_argument("--output", choices=["table", "json"], default="table", help="how to print (default: table)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

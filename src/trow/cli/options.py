@@ -54,6 +54,8 @@ def add_config(parser: Parser) -> None:
 
 
 def add_data_dir(parser: Parser) -> None:
+    """The data directory, or the file that says where it is."""
+    add_config(parser)
     _add(parser, "data_dir", "DIR", "-d")
 
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     # argparse has no public name for what add_subparsers() returns.
     Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
@@ -19,6 +19,31 @@ _CHOICE: Final = re.compile(r"argument ([^:]+): invalid choice: '([^']*)' \(choo
 # As it reports what is not there.
 _MISSING: Final = re.compile(r"the following arguments are required: (.*)")
 _VALUELESS: Final = re.compile(r"argument ([^:]+): expected (?:one|at least one) argument")
+
+
+def group(commands: Commands, name: str, summary: str) -> Commands:
+    """Add a command that has commands of its own, and return these."""
+    return commands_of(commands.add_parser(name, help=summary))
+
+
+def commands_of(parser: Parser) -> Commands:
+    """Let a parser have commands, of which one has to be given."""
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def command(
+    commands: Commands,
+    name: str,
+    summary: str,
+    run: Callable[[argparse.Namespace], int],
+    description: str = "",
+    epilog: str | None = None,
+) -> Parser:
+    """Add a command, whose help begins with the description; without one, with the summary as a sentence."""
+    about = description or f"{summary[0].upper()}{summary[1:]}."
+    parser = commands.add_parser(name, help=summary, description=about, epilog=epilog)
+    parser.set_defaults(run=run)
+    return parser
 
 
 class Parser(argparse.ArgumentParser):

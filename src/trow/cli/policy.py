@@ -10,13 +10,14 @@ import msgspec
 import yaml
 
 from trow.cli import simulate
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_OK, aligned, cut, exit_code, failed, note, say, say_json
 from trow.lib.errors import StartError
 from trow.policy.pods import UnreadableObject, UsedBy
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trow.cli.parser import Commands, Parser
     from trow.policytools.evaluation import Evaluation, ImageEvaluation, ObjectEvaluation
@@ -67,28 +68,28 @@ SOURCES: Final = ("trow", "connaisseur", "kyverno", "gatekeeper")
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("policy", help="try and bring over policies of images, without a cluster")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    actions = group(commands, "policy", "try and bring over policies of images, without a cluster")
     _add_test(actions)
     _add_explain(actions)
     _add_import(actions)
     _add_export(actions)
-    simulate.add(_command(actions, "simulate", "say what would break if policies were on", simulate.EPILOG))
+    broken = "say what would break if policies were on"
+    simulate.add(_command(actions, "simulate", broken, simulate.run, simulate.EPILOG))
 
 
 def _add_test(actions: Commands) -> None:
-    parser = _command(actions, "test", "say whether the objects in manifests may run", _TEST)
+    parser = _command(actions, "test", "say whether the objects in manifests may run", run_test, _TEST)
     parser.add_argument(
         "--output", choices=("table", "json", "junit"), default="table", help="how the result is printed"
     )
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="manifests, YAML or JSON, or a directory of them; - is standard input"
     )
-    parser.set_defaults(run=run_test)
 
 
 def _add_explain(actions: Commands) -> None:
-    parser = _command(actions, "explain", "say how an image is read and what each policy makes of it", _EXPLAIN)
+    summary = "say how an image is read and what each policy makes of it"
+    parser = _command(actions, "explain", summary, run_explain, _EXPLAIN)
     parser.add_argument("image", metavar="IMAGE", help="as a Pod would name it")
     parser.add_argument(
         "--used-by",
@@ -96,21 +97,20 @@ def _add_explain(actions: Commands) -> None:
         default=UsedBy.CONTAINERS.value,
         help="the field of the Pod that names it (default: containers)",
     )
-    parser.set_defaults(run=run_explain)
 
 
 def _add_import(actions: Commands) -> None:
-    what = "write policies of other programs as ClusterImagePolicy and ImagePolicy"
-    parser = actions.add_parser("import", help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=_IMPORT)
+    summary = "write policies of other programs as ClusterImagePolicy and ImagePolicy"
+    parser = command(actions, "import", summary, run_import, epilog=_IMPORT)
     parser.add_argument("--from", dest="source", choices=SOURCES, help="whose they are; without it, their form says so")
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="YAML or JSON, or a directory of them; - is standard input"
     )
-    parser.set_defaults(run=run_import)
 
 
 def _add_export(actions: Commands) -> None:
-    parser = _command(actions, "export", "write policies as ValidatingAdmissionPolicy, for API servers", _EXPORT)
+    summary = "write policies as ValidatingAdmissionPolicy, for API servers"
+    parser = _command(actions, "export", summary, run_export, _EXPORT)
     parser.add_argument(
         "--static", action="store_true", help="for files on the API server's disk, which it reads when it starts"
     )
@@ -122,11 +122,13 @@ def _add_export(actions: Commands) -> None:
         help="leave a namespace alone, whatever the policies say; may be repeated (default:"
         " admission.excluded_namespaces)",
     )
-    parser.set_defaults(run=run_export)
 
 
-def _command(actions: Commands, name: str, what: str, epilog: str) -> Parser:
-    parser = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=epilog)
+def _command(
+    actions: Commands, name: str, summary: str, run: Callable[[argparse.Namespace], int], epilog: str
+) -> Parser:
+    """A command that reads policies."""
+    parser = command(actions, name, summary, run, epilog=epilog)
     parser.add_argument(
         "-f", "--policy", metavar="POLICY", type=Path, action="append", required=True, dest="policies", help=_POLICY
     )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trow.cli.parser import command
 from trow.cli.printing import failed
 
 if TYPE_CHECKING:
@@ -46,17 +47,13 @@ _VALUES: Final = {
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "quick-install",
-        help="install Trow in a cluster for development",
-        description="Install Trow in the cluster of your kubeconfig, for development, or take it away again.",
-        epilog=_EXAMPLES,
-    )
+    description = "Install Trow in the cluster of your kubeconfig, for development, or take it away again."
+    summary = "install Trow in a cluster for development"
+    parser = command(commands, "quick-install", summary, run, description, _EXAMPLES)
     for flag, text in _SWITCHES.items():
         parser.add_argument(flag, action="store_const", const=[], help=text)
     for flag, (value, text) in _VALUES.items():
         parser.add_argument(flag, action="append", metavar=value, help=text)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trow.cli import options
+from trow.cli.parser import command
 from trow.cli.printing import EXIT_NO, EXIT_OK, failed, say
 from trow.lib.errors import StartError
 
@@ -25,15 +26,9 @@ example:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "recover",
-        help="make a new database from what a damaged one still holds",
-        description="Copy what can still be read from a damaged database into a new one, and put that in its place.",
-        epilog=_EXAMPLES,
-    )
-    options.add_config(parser)
-    options.add_data_dir(parser)
-    parser.set_defaults(run=run)
+    description = "Copy what can still be read from a damaged database into a new one, and put that in its place."
+    summary = "make a new database from what a damaged one still holds"
+    options.add_data_dir(command(commands, "recover", summary, run, description, _EXAMPLES))
 
 
 def run(args: argparse.Namespace) -> int:

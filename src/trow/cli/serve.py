@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trow.cli import options
 from trow.cli.banner import banner
+from trow.cli.parser import command
 from trow.lib.memory import configure_server_memory
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ examples:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "serve", help="run the registry", description="Run the registry until SIGTERM or SIGINT.", epilog=_EXAMPLES
-    )
+    description = "Run the registry until SIGTERM or SIGINT."
+    parser = command(commands, "serve", "run the registry", run, description, _EXAMPLES)
     options.add_config(parser)
     parser.add_argument(
         "--new-database",
@@ -39,7 +39,6 @@ def add(commands: Commands) -> None:
         help="check what a start needs, change nothing, print what would be served",
     )
     options.add_settings(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

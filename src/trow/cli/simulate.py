@@ -49,7 +49,6 @@ def add(parser: Parser) -> None:
         help=f"largest dump that is read, as a number of bytes or with a unit (default: {_LARGEST.text})",
     )
     options.add_cluster(parser)
-    parser.set_defaults(run=run)
 
 
 def _size(text: str) -> Size:

@@ -14,6 +14,7 @@ import msgspec
 from trow.access.identity import Grant
 from trow.access.permissions import ACTIONS, Permission, expand
 from trow.cli import options
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_NO, EXIT_OK, aligned, failed, note, say, say_json
 from trow.identity import robots
 from trow.lib.errors import StartError
@@ -38,22 +39,15 @@ example:
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("token", help="create, list and revoke tokens for programs")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    create = actions.add_parser(
-        "create", help="create a token", description="Create a token for a program.", epilog=_CREATE
-    )
+    actions = group(commands, "token", "create, list and revoke tokens for programs")
+    create = command(actions, "create", "create a token", run_create, "Create a token for a program.", _CREATE)
     _add_create(create)
-    listing = actions.add_parser("list", help="list the tokens", description="List the tokens, without their secrets.")
+    listing = command(actions, "list", "list the tokens", run_list, "List the tokens, without their secrets.")
     listing.add_argument("--json", action="store_true", help="print them as one JSON list")
-    revoke = actions.add_parser(
-        "revoke", help="revoke a token", description="Revoke a token. It is refused from now on."
-    )
+    revoke = command(actions, "revoke", "revoke a token", run_revoke, "Revoke a token. It is refused from now on.")
     revoke.add_argument("id", metavar="ID", type=_id, help="the token's id, as `trow token list` shows it")
-    for parser, run in ((create, run_create), (listing, run_list), (revoke, run_revoke)):
-        options.add_config(parser)
+    for parser in (create, listing, revoke):
         options.add_data_dir(parser)
-        parser.set_defaults(run=run)
 
 
 def _add_create(parser: Parser) -> None:

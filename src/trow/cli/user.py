@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trow.cli.parser import command, group
 from trow.cli.printing import EXIT_NO, EXIT_OK, failed, note, say
 from trow.lib.files import BrokenFile, read_bounded, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trow.cli.parser import Commands, Parser
+    from trow.cli.parser import Commands
 
 _LONGEST_PASSWORD: Final = 1024
 _SET: Final = """\
@@ -34,34 +35,33 @@ class _Refused(Exception):
 
 
 def add(commands: Commands) -> None:
-    group = commands.add_parser("user", help="edit a file of users and hash passwords")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    hashing = actions.add_parser(
+    actions = group(commands, "user", "edit a file of users and hash passwords")
+    asks = "It asks for the password, or reads it from standard input."
+    hashing = command(
+        actions,
         "hash",
-        help="print a line for a users file",
-        description="Print a line for a users file. It asks for the password, or reads it from standard input.",
-        epilog="example:\n  trow user hash alice >> users\n",
+        "print a line for a users file",
+        _reported(run_hash),
+        f"Print a line for a users file. {asks}",
+        "example:\n  trow user hash alice >> users\n",
     )
-    setting = actions.add_parser(
+    setting = command(
+        actions,
         "set",
-        help="add a user to a file, or change a password",
-        description="Add a user, or change a password. It asks for the password, or reads it from standard input.",
-        epilog=_SET,
+        "add a user to a file, or change a password",
+        _reported(run_set),
+        f"Add a user, or change a password. {asks}",
+        _SET,
     )
-    remove = actions.add_parser("remove", help="remove a user from a file", description="Remove a user from a file.")
-    for parser, run in ((hashing, run_hash), (setting, run_set), (remove, run_remove)):
-        _complete(parser, run)
-
-
-def _complete(parser: Parser, run: Callable[[argparse.Namespace], int]) -> None:
-    parser.add_argument("name", metavar="NAME", type=_name, help="the user")
-    if run is not run_remove:
+    remove = command(actions, "remove", "remove a user from a file", _reported(run_remove))
+    for parser in (hashing, setting, remove):
+        parser.add_argument("name", metavar="NAME", type=_name, help="the user")
+    for parser in (hashing, setting):
         parser.add_argument(
             "--group", action="append", type=_group, help="a group of the user; repeatable (default: those it has)"
         )
-    if run is not run_hash:
+    for parser in (setting, remove):
         parser.add_argument("--file", metavar="FILE", type=Path, required=True, help="the users file")
-    parser.set_defaults(run=_reported(run))
 
 
 def _reported(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

@@ -7,6 +7,7 @@ import platform
 from typing import TYPE_CHECKING
 
 import trow
+from trow.cli.parser import command
 
 if TYPE_CHECKING:
     import argparse
@@ -15,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "version",
-        help="print the versions of Trow and of what it is built on",
-        description="Print the versions of Trow and of what it is built on.",
-    )
-    parser.set_defaults(run=run)
+    command(commands, "version", "print the versions of Trow and of what it is built on", run)
 
 
 def run(_args: argparse.Namespace) -> int:
