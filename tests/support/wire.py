@@ -154,6 +154,11 @@ def chunked(*pieces: bytes, end: bool = True) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + (b"0\r\n\r\n" if end else b"")
 
 
+def announced(method: str, target: str, length: int) -> bytes:
+    """The head of a request whose client waits until it is told to send the body."""
+    return request(method, target, [("Content-Length", str(length)), ("Expect", "100-continue")])
+
+
 class Wire:
     """One connection: `with Wire(trow.host) as wire: ...`."""
 
