@@ -1,4 +1,4 @@
-"""What has to be true of a chain, and how it is named when it is not."""
+"""The rules of a chain, and the words for a broken one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     Keys: TypeAlias = Mapping[str, PublicKey]
 
 
-# In place of a record's sequence: something else than a record is not as it was written.
+# In place of a record's sequence, where what was altered belongs to no single record.
 BESIDE: Final = 0
 ANCHOR: Final = "the anchor"
 
 
 class Altered(Exception):
-    """Something is not as it was written. It ends a check, so it is the first such thing."""
+    """Something was altered. It ends the check, so it is the first thing found."""
 
     def __init__(self, writer: str, sequence: int, what: str, where: str) -> None:
         self.writer, self.sequence, self.what, self.where = writer, sequence, what, where
@@ -35,7 +35,7 @@ class Altered(Exception):
 
 @dataclass(slots=True)
 class Chain:
-    """What there is of one writer's chain.
+    """What a check has found of one writer's chain.
 
     Attributes:
         first: the first record; 0 when there is none.
@@ -122,7 +122,7 @@ class ChainCheck:
         self._compare(self.found.last, where)
 
     def expect(self, head: Head, who: str) -> None:
-        """A record has to have this hash."""
+        """Require that a record has this hash."""
         self._known.setdefault(head.sequence, (head.hash, who))
 
     def record(self, record: Record, where: str) -> None:
@@ -155,7 +155,7 @@ class ChainCheck:
             raise self.altered(head.sequence, f"is not the one that {who} names: it or one before was replaced", where)
 
     def mark(self, mark: Mark, where: str) -> None:
-        """A checkpoint or a trim mark has to be signed."""
+        """Require that a checkpoint or a trim mark is signed."""
         if doubt := self._doubt(mark):
             name = "checkpoint" if isinstance(mark, Checkpoint) else "trim mark"
             raise self.altered(mark.sequence, f"has a {name} {doubt}", where)
@@ -184,7 +184,7 @@ class ChainCheck:
         self.found.covered = max(self.found.covered, checkpoint.sequence)
 
     def end(self, where: str) -> None:
-        """No more comes."""
+        """End the check; call it last."""
         self._settle(confirmed=False)
         last, covered = self.found.last.sequence, max(self.found.covered, self.found.retained - 1)
         if last - covered >= self._uncovered:
@@ -196,7 +196,7 @@ class ChainCheck:
             self._report.unchecked.append(f"{who} names record {sequence}, which is not kept any more")
 
     def altered(self, sequence: int, what: str, where: str) -> Altered:
-        """The problem to raise."""
+        """The error to raise."""
         return Altered(self._writer, sequence, what, where)
 
 

@@ -1,4 +1,4 @@
-"""Why the trail cannot be opened or checked."""
+"""The error of the trail."""
 
 from __future__ import annotations
 

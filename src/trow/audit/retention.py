@@ -77,7 +77,7 @@ class TrimPlan:
 
 @dataclass(slots=True)
 class _FairTrim:
-    """A walk from the oldest record on, which removes those of whoever holds most.
+    """A walk from the oldest record on, which removes the records of those who hold most.
 
     Attributes:
         left: how many bytes each of them has still to give up.
@@ -153,12 +153,12 @@ class Trimmer:
         return self._first < self._until or self._fair_trim is not None
 
     def seconds_left(self) -> float:
-        """How long until there is something to decide, if nothing happens before."""
+        """The seconds until there is something to decide, if nothing happens before."""
         soon = self.full or self._grown
         return max(0.0, (self._next_size_check if soon else self._next_check) - time.monotonic())
 
     def note_growth(self) -> None:
-        """Records were added."""
+        """Note that records were added."""
         self._grown = True
 
     def plan(self, now: int) -> TrimPlan | None:

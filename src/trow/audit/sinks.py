@@ -58,7 +58,7 @@ class Sink(Protocol):
         """The last record of each writer and the last one covered by a checkpoint that it holds, where it can tell."""
 
     def write(self, lines: bytes, opening: Callable[[], bytes]) -> None:
-        """Take whole lines.
+        """Write whole lines.
 
         Args:
             lines: records and checkpoints.
@@ -69,7 +69,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Close it: no more lines come."""
+        """Close the sink; call it last."""
 
 
 class SinkThread:
@@ -100,7 +100,7 @@ class SinkThread:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what there is, unless that takes too long; the rest follows after the next start."""
+        """Write what waits, unless that takes too long; the rest follows after the next start."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(_STOP_SECONDS)
@@ -129,7 +129,7 @@ class SinkThread:
         self._sink.close()
 
     def _open(self) -> TrailReader:
-        """Find where the sink stands by its own account, or by ours; a new one begins with what comes next."""
+        """Find the last record that the sink has, by itself or by the database; a new sink begins with the next one."""
         with contextlib.ExitStack() as stack:
             reader = stack.enter_context(contextlib.closing(TrailReader(self._trail.path)))
             held = self._sink.resume(list(self._heads))
@@ -144,7 +144,7 @@ class SinkThread:
         return reader
 
     def _write_next(self, reader: TrailReader, head: Head) -> bool:
-        """Write what comes next of one writer; whether there was anything."""
+        """Write the next records of one writer; returns whether there were any."""
         writer = head.writer
         lines = reader.lines_after(head, self._covered[writer], _LINES_AT_ONCE)
         if not lines:
@@ -185,7 +185,7 @@ def read_line(line: bytes) -> Record | Checkpoint:
 
 
 class StreamSink:
-    """Writes to standard output, for whoever collects a container's logs."""
+    """Writes to standard output, from where a container's logs are collected."""
 
     name = "stdout"
     remembers = False
@@ -263,7 +263,7 @@ class FileSink:
             self._fd = -1
 
     def _open(self) -> None:
-        """Open the file, or what is in its place by now."""
+        """Open the file, or the one that has taken its place."""
         if self._fd >= 0:
             try:
                 current = os.path.samestat(os.fstat(self._fd), self._path.stat())

@@ -245,7 +245,7 @@ class AuditStore:
         return self._used[writer]
 
     def _count(self, held: Mapping[tuple[str, str], int]) -> None:
-        """What is held by now, more or less by these."""
+        """Add these sizes to what is held, or subtract them."""
         for (writer, _), more in held.items():
             if writer in self._used:
                 self._used[writer] = max(0, self._used[writer] + more)
@@ -300,12 +300,12 @@ class Positions:
         self._changed: set[SinkPosition] = set()
 
     def get(self, sink: str, writer: str) -> int | None:
-        """None when the sink has never had one."""
+        """The position; None when the sink has never had a record."""
         with self._lock:
             return self._current.get((sink, writer))
 
     def advance(self, sink: str, writer: str, sequence: int) -> None:
-        """Never moves back."""
+        """Move a sink's position forward; it never moves back."""
         place = sink, writer
         with self._lock:
             if sequence > self._current.get(place, -1):
@@ -313,7 +313,7 @@ class Positions:
                 self._changed.add(place)
 
     def take(self) -> dict[SinkPosition, int]:
-        """What has changed since the last call."""
+        """The positions that have changed since the last call."""
         with self._lock:
             changed = {place: self._current[place] for place in self._changed}
             self._changed.clear()

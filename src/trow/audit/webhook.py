@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 MOST_BATCH_RECORDS: Final = 100
 MOST_BATCH_BYTES: Final = 2**20
 _LONGEST_PAUSE: Final = 300.0
-# A receiver may ask for patience, not for silence.
+# A receiver may delay requests, but not stop them.
 _LONGEST_RETRY_AFTER: Final = 3600.0
 _MOST_DIGITS: Final = 6
 _ANSWER_BYTES: Final = 64 * 1024
@@ -126,7 +126,7 @@ class Webhook:
         self._authorities = CurrentFile(ca, _read_authorities, _LONGEST_FILE) if ca else None
 
     async def run(self) -> None:
-        """Send whatever comes."""
+        """Send the records as they come."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
@@ -179,7 +179,7 @@ class Webhook:
         return (last, len(items), self._format.body(items)) if items else None
 
     def _next_lines(self) -> list[tuple[str, Line]]:
-        """What comes next, of each writer in turn: one of them may have more than can be sent."""
+        """The next records, of each writer in turn: one of them may have more than can be sent."""
         # Opened each time, for a thread cannot be cancelled and would hold on to it.
         with contextlib.closing(TrailReader(self._trail.path)) as reader:
             positions = {writer: self._trail.positions.get(WEBHOOK, writer) or 0 for writer in self._trail.heads}

@@ -46,11 +46,11 @@ WEBHOOK: Final = "webhook"
 _FLUSH_SECONDS: Final = 0.1
 _LATE_SECONDS: Final = 1.0
 _MOST_IN_A_COMMIT: Final = 2_000
-# For each part but the first: what strangers send makes nobody wait for long.
+# For each part but the first: records that anybody can cause delay nobody for long.
 _MOST_OF_OTHERS: Final = 500
 _RECORDS_A_SLICE: Final = 32
 _PAUSE_SECONDS: Final = 0.000_05
-# Where nobody waits and there are few, each record has a pause of its own: no request meets more than one of them.
+# Where nobody waits and there are few records, each has a pause of its own: no request meets more than one.
 _FEW: Final = 200
 _LONG_PAUSE_SECONDS: Final = 0.002
 # After a failure, also for what is urgent; then up to the first pause, which grows.
@@ -104,13 +104,13 @@ class _Chain:
     unreported: int = 0
 
     def checkpoint_due(self, head: Head, *, closing: bool) -> bool:
-        """Whether what is not covered has to be by now; what has to leave is covered at once."""
+        """Whether a checkpoint is due: after so many records or seconds, and before records are removed."""
         new = head.sequence - self.covered
         soon = closing or self.trimmer.full or time.monotonic() - self.covered_at >= CHECKPOINT_SECONDS
         return new >= CHECKPOINT_RECORDS or (new > 0 and soon)
 
     def idle_seconds(self) -> float:
-        """How long there is nothing to do, if nothing happens."""
+        """The seconds until there is something to do, if nothing happens before."""
         if self.trimmer.busy or self.waiting:
             return 0.0
         due = CHECKPOINT_SECONDS
@@ -165,7 +165,7 @@ class TrailWriter:
         writer = chain.writer_of(self._store.name, part)
         head = self._store.head(writer)
         if self._webhook and self.positions.get(WEBHOOK, writer) is None:
-            # What was recorded before there was a webhook is not its business.
+            # The webhook does not get what was recorded before it was set.
             self.positions.advance(WEBHOOK, writer, head.sequence)
 
         def sent() -> int | None:
@@ -175,7 +175,7 @@ class TrailWriter:
             return chain.gap(first, last, times.precise(self._now()), self.key)
 
         trimmer = Trimmer(self._store, writer, retention.of(part), sent, sign)
-        # Whatever a crash has left without a checkpoint gets one at once.
+        # Records that a crash has left without a checkpoint get one at once.
         return _Chain(head, self._store.covered(writer), trimmer, time.monotonic() - CHECKPOINT_SECONDS)
 
     @property
@@ -189,19 +189,19 @@ class TrailWriter:
 
     @property
     def failing(self) -> bool:
-        """Whether the database did not take the last commit."""
+        """Whether the last commit failed."""
         return self._backoff.failures > 0
 
     def displaced(self) -> Sequence[Path]:
-        """May be called from any thread."""
+        """The files of the database that were moved. May be called from any thread."""
         return self._store.displaced()
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def on_stored(self, callback: Callable[[], None]) -> None:
-        """Have something called, in the writer's thread, after each commit."""
+        """Call something after each commit, in the writer's thread."""
         self._callbacks.append(callback)
 
     def wake(self, *, urgent: bool = False, late: bool = False) -> None:
@@ -231,7 +231,7 @@ class TrailWriter:
         self.wake()
 
     def finish(self) -> None:
-        """Write what waits, with a checkpoint, and stop."""
+        """Write what waits, with a checkpoint, and end the thread."""
         self._closing = True
         self.wake(urgent=True)
         self._thread.join()
@@ -278,7 +278,7 @@ class TrailWriter:
         self._wake.clear()
 
     def _commit_once(self, *, closing: bool) -> bool:
-        """One commit and one step of each trim; whether there is more to do at once."""
+        """Do one commit and one step of each trim; returns whether there is more to do at once."""
         try:
             self._batch = self._batch or self._next_batch(closing=closing)
             if self._batch is not None:
@@ -315,7 +315,7 @@ class TrailWriter:
         return times.microseconds(self._clock())
 
     def _earliest_now(self) -> int:
-        """A time that is certainly past. A clock that was set ahead must not remove records, which do not come back."""
+        """The earlier time of two clocks: a clock that was set ahead must not remove records."""
         return times.microseconds(min(self._clock(), self._steady()))
 
     def _add_records(self, batch: _Batch, part: Part, of: _Chain) -> None:

@@ -1,4 +1,4 @@
-"""What already runs, checked against the policies now and then: a PolicyReport for each namespace.
+"""Evaluates at intervals what runs already, and writes a PolicyReport for each namespace.
 
 https://github.com/kubernetes-sigs/wg-policy-prototypes (`wgpolicyk8s.io/v1alpha2`)
 """
@@ -132,11 +132,11 @@ class BackgroundScan:
         self.violations = 0
 
     def trigger(self) -> None:
-        """The policies have changed: do not wait."""
+        """Scan soon: the policies have changed."""
         self._triggered.set()
 
     async def run(self) -> None:
-        """Scan now and then."""
+        """Scan at intervals, until cancelled."""
         while True:
             self._triggered.clear()
             began = time.monotonic()
@@ -230,7 +230,7 @@ def _failed(verdict: Verdict) -> Sequence[Finding]:
 
 
 def _said(report: Manifest) -> tuple[object, object]:
-    """What a report says, whenever that was found out."""
+    """The content of a report without its times."""
     return report.get("summary"), [{**mapping(each), "timestamp": None} for each in listing(report.get("results"))]
 
 

@@ -92,7 +92,7 @@ class EventRecorder:
         self._pending.set()
 
     async def run(self) -> None:
-        """Write what waits."""
+        """Write the notifications that wait, until cancelled."""
         while True:
             await self._pending.wait()
             if not self._waiting:

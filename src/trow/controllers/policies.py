@@ -30,7 +30,7 @@ _BASE: Final = f"/apis/{GROUP}/{VERSION}"
 _RESOURCES: Final = {CLUSTER: "clusterimagepolicies", NAMESPACED: "imagepolicies"}
 _EXCEPTIONS: Final = "policyexceptions"
 _NAMESPACES: Final = "/api/v1/namespaces"
-# Exceptions run out without anything changing in the cluster.
+# Exceptions expire without a change in the cluster.
 _RECONCILE_SECONDS: Final = 10.0
 
 
@@ -167,15 +167,15 @@ class PolicyController:
         return next((each.failing for each in self._all_informers() if each.failing), "")
 
     def on_reconciled(self, listener: Callable[[], None]) -> None:
-        """Have something called each time that everything was reconciled."""
+        """Call something each time that everything was reconciled."""
         self._listeners.append(listener)
 
     def reload(self) -> None:
-        """Exceptions may count now that did not, or the other way round."""
+        """Reconcile soon: other exceptions may count now."""
         self._changed()
 
     def trigger(self) -> None:
-        """Something else has changed that has to be brought in step."""
+        """Reconcile soon: something else has changed."""
         self._triggered.set()
 
     async def run(self) -> None:
@@ -240,7 +240,7 @@ class PolicyController:
     async def _reconcile_loop(self) -> None:
         while True:
             now = self._clock()
-            # Something has to be told when an exception ends, although nothing changes in the cluster.
+            # The end of an exception has to be reported, although nothing changes in the cluster.
             ends = [each.ends - now for each in self._approved if each.active(now)]
             try:
                 async with asyncio.timeout(min([_RECONCILE_SECONDS, *ends])):

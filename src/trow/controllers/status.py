@@ -1,4 +1,4 @@
-"""What Trow says about an object in its `status`: conditions, as the API conventions want them.
+"""The status that Trow writes to objects: conditions, as the API conventions define them.
 
 https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
 """

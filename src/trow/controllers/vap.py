@@ -83,13 +83,13 @@ class VapController:
         self._since = time.monotonic()
 
     async def run(self) -> None:
-        """What has to go on beside `reconcile`, until it is cancelled."""
+        """Watch the objects, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for informer in self._informers.values():
                 group.create_task(informer.run())
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have something called when somebody else has changed what is kept here."""
+        """Call something when somebody else has changed these objects."""
         self._listeners.append(listener)
 
     def enforces(self, policy: Policy) -> bool:

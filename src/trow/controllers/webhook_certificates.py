@@ -142,7 +142,7 @@ class WebhookCertificates:
         return self._failures.reason
 
     async def run(self) -> None:
-        """Renew the certificate and publish the bundle, again and again."""
+        """Keep the certificate and the bundle up to date, until cancelled."""
         while True:
             try:
                 await self.reconcile()
@@ -158,7 +158,7 @@ class WebhookCertificates:
             await asyncio.sleep(random.uniform(0.5, 1.0) * self._plan.interval)  # noqa: S311 - no secret
 
     async def reconcile(self) -> None:
-        """Do what is due.
+        """Do one turn of work.
 
         Raises:
             KubeRefused: the API server does not allow it; the message says which right is missing.
@@ -228,7 +228,7 @@ class WebhookCertificates:
     # ---- the configurations
 
     async def _publish(self, bundle: bytes) -> None:
-        """Have callers trust these authorities, and see whether they did all along."""
+        """Write these authorities to the configurations, and note whether they were there already."""
         encoded = base64.b64encode(bundle).decode()
         before, self.bundle, self._refusal = self.bundle, b"", None
         changed = bundle != before

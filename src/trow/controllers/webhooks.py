@@ -91,15 +91,15 @@ class WebhookConfigurations:
 
     @property
     def failing(self) -> str:
-        """Why they cannot be kept, "" while they can."""
+        """Why they cannot be kept up to date, "" while they can."""
         return self._failures.reason
 
     def trigger(self) -> None:
-        """Something has changed that they depend on."""
+        """Write them again soon: something that they depend on has changed."""
         self._triggered.set()
 
     async def run(self) -> None:
-        """Write the configurations, again and again."""
+        """Keep the configurations up to date, until cancelled."""
         while True:
             self._triggered.clear()
             try:
@@ -118,7 +118,7 @@ class WebhookConfigurations:
                     await self._triggered.wait()
 
     async def reconcile(self) -> None:
-        """Do what is due.
+        """Do one turn of work.
 
         Raises:
             KubeRefused: the API server does not allow it; the message says which right is missing.

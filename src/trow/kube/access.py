@@ -19,12 +19,12 @@ IN_POD: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 # A file, which may be renewed, or its content.
 Pem: TypeAlias = Path | str | None
-# A file that always has the current token, the token itself, or what gives the current one and may take long.
+# A file that always has the current token, the token itself, or a function that returns it and may take long.
 TokenSource: TypeAlias = Path | str | Callable[[], str]
 
 
 class AccessError(ValueError):
-    """An API server cannot be asked with this configuration; the message names the file and the fix."""
+    """This configuration does not lead to an API server; the message names the file and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ClusterAccess:
     server_name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what could send a token in the clear or to nobody."""
+        """Refuse a URL that would send the token unencrypted, or that is not one."""
         if problem := problem_with(self.url):
             raise AccessError(f"the API server's URL {self.url!r} {problem}; write it as https://HOST:PORT")
 
@@ -84,7 +84,7 @@ class ClusterAccess:
         return context
 
     def trust(self, context: ssl.SSLContext) -> None:
-        """Have the context trust the authority; call it again when its file was renewed."""
+        """Add the authority to the trusted ones; call it again when its file was renewed."""
         if isinstance(self.ca, Path):
             context.load_verify_locations(cafile=self.ca)
         elif self.ca is not None:

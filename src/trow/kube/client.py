@@ -1,4 +1,4 @@
-"""Requests to the API server: few at once, short, small, and each failure in words that say what is wrong there."""
+"""Requests to the API server: few at a time, bounded in time and size, with errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 
 @dataclass(frozen=True, slots=True)
 class KubeRequest:
-    """What is asked of the API server.
+    """A request to the API server.
 
     Attributes:
         path: with its query, as it is written in a URL.
@@ -95,7 +95,7 @@ class KubeClient:
             ) from None
 
     async def send(self, operation: str, request: KubeRequest, *, seconds: float, most_bytes: int) -> bytes:
-        """Have a request done, and read what it is answered.
+        """Send a request, and read the whole answer.
 
         Args:
             operation: what `observe` is told.
@@ -117,7 +117,7 @@ class KubeClient:
     async def lines(
         self, request: KubeRequest, *, seconds: float, idle_seconds: float, longest: int
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Have an answer that goes on and on, line by line, beside the requests that are counted.
+        """Read an answer that does not end by itself, line by line; it does not count among the requests at a time.
 
         Args:
             request: a GET.
@@ -144,7 +144,7 @@ class KubeClient:
             raise self._unanswered(error) from None
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._http.close()
 
     async def _exchange(self, operation: str, request: KubeRequest, seconds: float, most_bytes: int) -> Answer:
@@ -203,7 +203,7 @@ class KubeClient:
 
     def _unanswered(self, error: HttpError) -> Unavailable:
         if isinstance(error, NotTrusted) and self._http.tls is not None:
-            # The authority's file may have been renewed since the start; the next connection shall know.
+            # The authority's file may have been renewed since the start: read it again for the next connection.
             try:
                 self._access.trust(self._http.tls)
             except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the API server says instead of doing what it was asked.
+"""Errors of the API server.
 
     Unavailable                  no answer, or one that asks to wait: the same request may succeed later
     └── BadAnswer                an answer that cannot be used
@@ -34,7 +34,7 @@ _MISSING_RIGHT: Final = re.compile(
 
 
 class BadAnswer(Unavailable):
-    """The API server answers with something else than was asked for."""
+    """The API server did not do what it was asked."""
 
 
 class TooLarge(BadAnswer):
@@ -75,11 +75,11 @@ class MissingRight:
 
 
 class Forbidden(KubeRefused):
-    """A right is missing, or an admission plugin is against it."""
+    """A right is missing, or an admission plugin denies it."""
 
     @property
     def missing(self) -> MissingRight | None:
-        """The right; None where an admission plugin was against it."""
+        """The right; None where an admission plugin denied it."""
         return MissingRight.of(self.message)
 
 
@@ -115,7 +115,7 @@ class Status(Struct, frozen=True):
             return cls()
 
     def words(self) -> str:
-        """The message, no longer than is good for a log."""
+        """The message, cut where it is too long for a log."""
         return self.message[:_LONGEST_MESSAGE] or "no reason is given"
 
 
@@ -132,7 +132,7 @@ _PATIENCE: Final = {HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPSta
 
 
 def refusal(asked: str, code: int, status: Status) -> KubeRefused | None:
-    """The error for a status; None for one that is the server's own trouble rather than a refusal.
+    """The error for a status; None for one that reports a failure of the server and not a refusal.
 
     Args:
         asked: method and path.

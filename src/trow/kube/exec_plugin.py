@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MOST_OUTPUT_BYTES: Final = 1 << 20
-# A person logs in meanwhile.
+# Long enough for a person to log in.
 INTERACTIVE_SECONDS: Final = 300.0
 
 
@@ -114,7 +114,7 @@ class ExecPlugin:
         self._known: ExecCredentialStatus | None = None
 
     def credentials(self) -> ExecCredentialStatus:
-        """The credentials of now.
+        """The current credentials.
 
         Raises:
             AccessError: the plugin cannot be run, or prints none.
@@ -126,7 +126,7 @@ class ExecPlugin:
             return self._known
 
     def token(self) -> str:
-        """The token of now.
+        """The current token.
 
         Raises:
             Unavailable: as `credentials` raises AccessError.
@@ -155,7 +155,7 @@ class ExecPlugin:
         return found
 
     def _interactive(self) -> bool:
-        """Whether it gets the terminal."""
+        """Whether the plugin may use the terminal."""
         config = self._config
         if config.interactive_mode is None and config.api_version.endswith("/v1"):
             raise self._failure("has no interactiveMode, which v1 requires; set interactiveMode: IfAvailable")

@@ -1,4 +1,4 @@
-"""A copy of a collection of the cluster, kept up to date through whatever happens to the API server."""
+"""A copy of a collection of the cluster, kept up to date also when the API server fails for a while."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class Informer:
 
     @property
     def age(self) -> float:
-        """Seconds since the API server was last heard of; infinite before the first time."""
+        """Seconds since the last answer of the API server; infinite before the first one."""
         return time.monotonic() - self._heard_at
 
     async def run(self) -> None:
-        """List and follow the collection, through whatever happens to the API server."""
+        """List and watch the collection; after a failure, again."""
         try:
             while True:
                 pause = await self._turn()
@@ -94,7 +94,7 @@ class Informer:
                 self._notifying = None
 
     async def _turn(self) -> float:
-        """Follow for as long as it goes well; the seconds until the next attempt."""
+        """List and watch until something fails; returns the seconds until the next attempt."""
         began = time.monotonic()
         if self._backoff.failures >= _RESUMES:
             self._version = ""  # it may be what is wrong
@@ -168,7 +168,7 @@ class Informer:
         self._failures.fail(reason)
 
     def _fail_if_repeated(self, reason: str) -> None:
-        # Once is in the nature of watches; when nothing else comes it is a failure.
+        # A watch may end once without an event. When the next one has none either, that is a failure.
         if self._backoff.failures:
             self._fail(reason, relist=False)
 

@@ -28,7 +28,7 @@ Manifest: TypeAlias = dict[str, object]
 ObjectKey: TypeAlias = tuple[str, str]  # namespace, "" for what belongs to none, and name
 
 _MOST_PAGE_BYTES: Final = 16 << 20
-# Reading a page of this size takes some ten milliseconds, for which everybody else waits.
+# Decoding a page of this size takes about ten milliseconds, for which all other requests wait.
 _PAGE_BYTES: Final = 1 << 20
 _FIRST_PAGE: Final = 100
 _MOST_LIST_BYTES: Final = 128 << 20
@@ -40,12 +40,12 @@ _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 _PATH: Final = re.compile(r"/api(/v[a-z0-9]+|s/[a-z0-9.-]+/v[a-z0-9]+)(/(?!\.{1,2}(/|$))[A-Za-z0-9._:-]+){1,5}")
 
 _Answer = TypeVar("_Answer")
-# An empty one would mean any.
+# An empty version would mean any version.
 _Version: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
 class Change(StrEnum):
-    """What has happened to a collection; a bookmark is only about the version reached."""
+    """The type of a watch event; a bookmark only reports the version reached."""
 
     ADDED = "ADDED"
     MODIFIED = "MODIFIED"
@@ -54,7 +54,7 @@ class Change(StrEnum):
 
 
 class PatchType(StrEnum):
-    """How a change is written: RFC 6902, a list of operations, or RFC 7396, the members to set."""
+    """The form of a patch: a list of operations (RFC 6902), or the members to set (RFC 7396)."""
 
     JSON = "application/json-patch+json"
     MERGE = "application/merge-patch+json"
@@ -179,7 +179,7 @@ class Objects:
     async def watch(
         self, path: str, version: str, *, seconds: int = 120
     ) -> AsyncIterator[AsyncGenerator[WatchEvent, None]]:
-        """What happens to a collection after a version, until the API server ends it after about this many seconds.
+        """The changes of a collection after a version, until the API server ends the watch after about these seconds.
 
         Raises:
             Expired: the version is no longer known; list again.
@@ -209,7 +209,7 @@ class Objects:
         return await self._manifest("create", request)
 
     async def apply(self, path: str, manifest: Mapping[str, object]) -> Manifest:
-        """Have an object be so, created or not: server-side apply (KEP-555), which takes fields from other managers.
+        """Apply an object, which is created if it does not exist: server-side apply (KEP-555), with force.
 
         Args:
             path: of the object.
@@ -237,7 +237,7 @@ class Objects:
         return await self._manifest("patch", request)
 
     async def delete(self, path: str) -> bool:
-        """Delete an object, or ask its finalizers to; False where there is none."""
+        """Delete an object, or mark it for its finalizers; False where there is none."""
         try:
             await self._send("delete", KubeRequest("DELETE", _url(path)))
         except NotFound:
@@ -245,7 +245,7 @@ class Objects:
         return True
 
     async def _page(self, path: str, token: str, limit: int) -> tuple[bytes, int]:
-        """A page and the limit that it took: whoever writes large objects shall not keep others from being read."""
+        """A page and the limit that it took: large objects must not prevent a collection from being read."""
         while True:
             query = {"limit": str(limit)} | ({"continue": token} if token else {})
             try:
@@ -305,7 +305,7 @@ def _converted(manifest: Manifest, path: str) -> _Metadata:
 
 def _decoded(raw: bytes | msgspec.Raw, kind: type[_Answer], where: str) -> _Answer:
     try:
-        # What tenants store has numbers of theirs.
+        # Objects of tenants may have numbers of any size.
         return msgspec.json.Decoder(kind, float_hook=finite).decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadAnswer(

@@ -1,4 +1,4 @@
-"""Who owns what Trow writes: when that goes, the cluster's garbage collector takes along what was written."""
+"""The owner of the objects that Trow writes: the cluster's garbage collector deletes them when it is deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GROUP: Final = "rbac.authorization.k8s.io/v1"
 
 
 class OwnerRole:
-    """A ClusterRole, since only what is in no namespace may own what is in none, or in any.
+    """A ClusterRole: only a cluster-scoped object may own objects of any scope.
 
     An installation is removed with its roles, by whatever tool. The webhooks must not stay behind: without Trow, they
     would refuse Pods.

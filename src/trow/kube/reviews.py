@@ -1,4 +1,4 @@
-"""What the cluster knows: whose token this is (TokenReview), and who may do what (SubjectAccessReview)."""
+"""Questions to the cluster: whose token this is (TokenReview), and who may do what (SubjectAccessReview)."""
 
 from __future__ import annotations
 

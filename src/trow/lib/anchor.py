@@ -26,14 +26,14 @@ class Anchor:
         self._identity = _identity(os.fstat(self._fd))
 
     def holds(self) -> bool:
-        """Whether the path leads there still. Asks the filesystem, which may make a thread wait."""
+        """Whether the path still leads to it. Asks the filesystem, which may block."""
         try:
             return _identity(self.path.stat()) == self._identity
         except OSError:
             return False
 
     def close(self) -> None:
-        """Let go."""
+        """Stop remembering."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

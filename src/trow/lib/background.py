@@ -30,7 +30,7 @@ async def in_background(*loops: Loop) -> AsyncIterator[None]:
 
 
 async def restarting(loop: Loop, pause: float = _RESTART_SECONDS) -> None:
-    """Run a loop, and start it again some seconds after it has ended or failed: nobody would notice otherwise."""
+    """Run a loop, and start it again some seconds after it has ended or failed."""
     while True:
         try:
             await loop()
@@ -40,7 +40,7 @@ async def restarting(loop: Loop, pause: float = _RESTART_SECONDS) -> None:
 
 
 def every(seconds: float, work: Callable[[], Awaitable[None]], pause: float = _RESTART_SECONDS) -> Loop:
-    """A loop that does the work now and again after each pause; a longer one after a failure, which is logged."""
+    """A loop that does the work now, and again after each pause. After a failure, which is logged, it is longer."""
 
     async def loop() -> None:
         while True:

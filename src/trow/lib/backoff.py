@@ -27,12 +27,12 @@ class Backoff:
         self._longest = longest
 
     def fail(self) -> float:
-        """Count a failed attempt; how long to wait now."""
+        """Count a failed attempt; returns the seconds to wait before the next one."""
         most = min(self._longest, self._first * 2.0 ** min(self.failures, 30))
         self.failures += 1
         self.pause = random.uniform(most / 2, most)  # noqa: S311 - no secret
         return self.pause
 
     def succeed(self) -> None:
-        """Begin with the first pause again."""
+        """Start again with the first pause, after a success."""
         self.failures, self.pause = 0, 0.0

@@ -1,4 +1,4 @@
-"""Caches of what was found out, so that it need not be found out again for every request.
+"""Caches of answers that many requests need.
 
 Both caches have a bound: beyond it, what was used least lately goes. They are asked for each request, and answer in a
 fraction of a microsecond.
@@ -17,7 +17,7 @@ _Value = TypeVar("_Value")
 
 
 class LruCache(Generic[_Key, _Value]):
-    """Values that are good for as long as they are here, ``most`` of them."""
+    """At most ``most`` values; the least recently used one goes first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -41,7 +41,7 @@ class LruCache(Generic[_Key, _Value]):
             self._entries.popitem(last=False)
 
     def pop(self, key: _Key) -> _Value | None:
-        """Forget a value; what it was, None where there was none."""
+        """Forget a value, and return it; None where there was none."""
         return self._entries.pop(key, None)
 
     def clear(self) -> None:
@@ -59,12 +59,12 @@ class TtlCache(Generic[_Key, _Value]):
         return len(self._entries)
 
     def get(self, key: _Key, now: float) -> _Value | None:
-        """The value, None where there is none or it has had its time."""
+        """The value; None where there is none, or it has expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
         value, since, until = entry
-        # The lower bound is for clocks that are set back: nothing shall hold for longer than it was given.
+        # The lower bound is for clocks that are set back: no value may live longer than it was given.
         if since <= now < until:
             return value
         self._entries.pop(key)

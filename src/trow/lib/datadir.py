@@ -46,7 +46,7 @@ class DataDirectoryError(StartError):
 
 
 def require_registry(path: Path, *, embedded: bool = True) -> None:
-    """See that a registry's data is there, before a command does something to it.
+    """Check that a registry's data is there, before a command changes it.
 
     Nothing is made: what a command wrote into another directory than the server's would never be seen again.
 
@@ -133,7 +133,7 @@ def hold(path: Path, *, shared: bool = False) -> Iterator[Hold]:
 
 @contextlib.contextmanager
 def try_to_hold(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """See whether `hold` would do, and keep others out while the context lasts; nothing is made or changed.
+    """Check whether `hold` would succeed, and keep others out while the context lasts; nothing is made or changed.
 
     Raises:
         DataDirectoryError: as `hold` would.
@@ -175,7 +175,7 @@ def _lock_both(fd: int, folder: int, how: int) -> bool:
 
 
 def _flock(fd: int, how: int, *, unsupported: bool) -> bool:
-    """Whether it is ours; ``unsupported`` is what counts where the file system cannot lock it."""
+    """Whether we hold the lock; ``unsupported`` is the answer where the file system has no locks."""
     try:
         fcntl.flock(fd, how)
     except BlockingIOError:
@@ -186,7 +186,7 @@ def _flock(fd: int, how: int, *, unsupported: bool) -> bool:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether somebody else may read what is in the directory; a start closes it to them."""
+    """Whether other users may read what is in the directory; a start takes that from them."""
     return path.exists() and any(_open_to_others(path))
 
 
@@ -286,6 +286,6 @@ class RunningMark:
         make_file(self._path)
 
     def clear(self) -> None:
-        """Note that it has ended well. Where that cannot be written, the next start clears up as after a crash."""
+        """Note that the run has ended well. Where that cannot be written, the next start recovers as after a crash."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

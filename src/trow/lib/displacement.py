@@ -1,4 +1,4 @@
-"""Notices when files that are open are no longer those that the next start would find."""
+"""Notices when open files were moved, so that the next start would not find them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stops a command, and what is wrong with a database."""
+"""Errors that stop a command, and errors of databases."""
 
 
 class StartError(Exception):

@@ -1,4 +1,4 @@
-"""Failures that go on, such as a server that is away: logged when they begin and when they are over, not each time."""
+"""Failures that last, such as a server that is down: logged when they begin and when they end, not each time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FailureLog:
         self._logged_at = -math.inf
 
     def fail(self, reason: object, cause: BaseException | None = None) -> None:
-        """It has failed; ``cause`` is an error that nobody expected, whose trace is wanted."""
+        """Report a failure; ``cause`` is an unexpected error, whose traceback is logged."""
         before, self.reason = self.reason, str(reason) or type(reason).__name__
         now = self._clock()
         if not before or (self.reason != before and now >= self._logged_at + SECONDS_BETWEEN_REASONS):
@@ -54,7 +54,7 @@ class FailureLog:
             self._log.log(self._level, "%s: %s", self._fails, self.reason, exc_info=cause)
 
     def succeed(self) -> None:
-        """It has worked."""
+        """Report a success."""
         if self.reason:
             self._log.info(self._works)
         self.reason = ""

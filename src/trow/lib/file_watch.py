@@ -1,7 +1,7 @@
 """Files that are read again when they change.
 
-A file has changed when it is another one or was written to or given other permissions since: one notion of that, which
-needs no look into the file. Symbolic links are followed, as Kubernetes exchanges the files of a Secret by one.
+A file has changed when it was replaced, written to, or given other permissions. That is known without reading it.
+Symbolic links are followed: Kubernetes replaces the files of a Secret by exchanging one.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def version_of(path: Path) -> FileVersion:
 
 
 class FileWatcher(Generic[_Value]):
-    """A value that files hold. They are looked at by whoever calls `look`; `get` asks no filesystem.
+    """A value that is read from files. `look` looks at them; `get` asks no filesystem.
 
-    A new version that cannot be used is told of once, and the last good one stays in force: a slip of the editor
+    A new version that cannot be used is logged once, and the last good one stays in force: a mistake in the file
     must not lock everybody out.
 
     Args:
@@ -70,7 +70,7 @@ class FileWatcher(Generic[_Value]):
             await self._looks.share(b"", lambda: asyncio.to_thread(self.look))
 
     def look(self) -> None:
-        """Take over what has changed. Asks the filesystem, which may make a thread wait."""
+        """Read the files again if they have changed. Asks the filesystem, which may block."""
         with self._looking:
             paths = self._find()
             seen = _versions(paths)
@@ -94,7 +94,7 @@ async def keep_fresh(*looks: Callable[[], None]) -> None:
 
 
 class CurrentFile(Generic[_Value]):
-    """The value of a file for those who use it now and then: always that of its present version.
+    """The value of a file that is used now and then: always that of its present version.
 
     Args:
         path: the file.
@@ -109,7 +109,7 @@ class CurrentFile(Generic[_Value]):
         self._known: tuple[FileVersion, _Value] | None = None
 
     async def get(self) -> _Value:
-        """The value by now, looked for beside the event loop.
+        """The value of the present version; the file is read beside the event loop.
 
         Raises:
             OSError: the file cannot be read.
@@ -126,7 +126,7 @@ class CurrentFile(Generic[_Value]):
 
 
 class FileChanges:
-    """Changes of files since it was made, which is to be before they are read: then none is missed."""
+    """The changes of files since this object was made. Make it before the files are read, so that none is missed."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -138,7 +138,7 @@ class FileChanges:
         return await asyncio.to_thread(cls, paths)
 
     async def follow(self, take: Callable[[], Awaitable[None]], seconds: float = 5.0) -> None:
-        """Have the files read again whenever they have changed, until cancelled; it looks now and every ``seconds``.
+        """Call ``take`` whenever the files have changed, until cancelled; it looks now and every ``seconds``.
 
         A failure of ``take`` is logged, and nothing is read while one of the files is missing.
         """

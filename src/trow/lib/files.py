@@ -53,7 +53,7 @@ def create_file(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Exchange the whole content of a file, durably; it keeps its owner and mode. A new one is for its owner alone.
+    """Replace the whole content of a file, durably; it keeps its owner and mode. A new one is for its owner alone.
 
     Raises:
         OSError: it cannot be written; the old content is still there.
@@ -108,7 +108,7 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def try_folder(path: Path) -> None:
-    """See that something can be put into a folder, or that the folder can be made. Nothing is changed.
+    """Check that a file can be put into a folder, or that the folder can be made. Nothing is changed.
 
     Raises:
         OSError: it cannot, as `make_folder` and what comes after it would say.
@@ -122,7 +122,7 @@ def try_folder(path: Path) -> None:
 
 
 def try_file(path: Path) -> None:
-    """The same of a file: that it can be written, or made."""
+    """Check that a file can be written, or made. Nothing is changed."""
     if path.exists():
         _try_access(path, os.R_OK | os.W_OK)
     else:

@@ -57,7 +57,7 @@ class RepositoryGlob(str):
 
     @property
     def beginning(self) -> str:
-        """What every repository that is meant begins with."""
+        """The text that every matching repository begins with."""
         return self.partition("*")[0]
 
     def below(self, path: Repository) -> Self:
@@ -65,7 +65,7 @@ class RepositoryGlob(str):
         return type(self)(f"{path}/{self}")
 
     def covers(self, repository: Repository, namespace: str = "") -> bool:
-        """Whether the repository is one of those meant.
+        """Whether the repository matches.
 
         Args:
             repository: any.
@@ -85,7 +85,7 @@ def _parts(glob: str) -> Sequence[str]:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the text is like the pattern, in which ``*`` stands for anything, also for nothing."""
+    """Whether the text matches the pattern, in which ``*`` matches any characters, also none."""
     if "*" not in pattern:
         return pattern == text
     if pattern == "*":

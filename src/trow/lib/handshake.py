@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NoHandshakeError(Exception):
-    """Whoever answers does not speak TLS."""
+    """The server does not speak TLS."""
 
 
 async def connect(address: str, port: int) -> None:
@@ -28,7 +28,7 @@ async def connect(address: str, port: int) -> None:
 
 
 async def certificate_of(address: str, port: int, host: str) -> bytes:
-    """The certificate that a server shows to who asks for ``host``, in DER, whoever signed it.
+    """The certificate that a server shows for the name ``host``, in DER, trusted or not.
 
     Raises:
         NoHandshakeError: it does not speak TLS.
@@ -70,7 +70,7 @@ def trust_of(ca: Path | str | None) -> ssl.SSLContext:
 
 
 def trusting_all() -> ssl.SSLContext:
-    """For questions that carry no secrets, to whose answers nobody gives any weight."""
+    """A context that trusts every certificate: for requests without secrets whose answers grant nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

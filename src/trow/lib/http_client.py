@@ -1,4 +1,4 @@
-"""Requests to other machines: bounded in time and size, and each failure in words.
+"""HTTP requests to other machines: bounded in time and size, with errors that say what is wrong.
 
 This is the only module that sends such requests. Nothing of the environment is used (proxies, netrc), there are no
 cookies, a redirect is an answer like any other, and nothing is decompressed, so that sizes are counted as they are
@@ -50,7 +50,7 @@ class Disconnected(HttpError):
 
 
 class AnswerTooLarge(HttpError):
-    """The answer is larger than is taken."""
+    """The answer is larger than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class OpenAnswer:
         return bytes(read)
 
     async def chunk(self, *, seconds: float) -> bytes:
-        """What comes next of the body, b"" at the end.
+        """The next piece of the body, b"" at the end.
 
         Raises:
             HttpError: nothing comes for so long, or the answer breaks off.
@@ -168,7 +168,7 @@ class HttpClient:
     async def stream(
         self, method: str, url: str, *, seconds: float, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> AsyncIterator[OpenAnswer]:
-        """Send a request and have the answer as it comes; ``seconds`` are those until it begins.
+        """Send a request and read the answer as it comes, which has to begin within ``seconds``.
 
         Raises:
             HttpError: there is no answer, or none in that time.
@@ -197,7 +197,7 @@ class HttpClient:
             response.release()
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         session, self._opened = self._opened, None
         if session is not None:
             await session.close()
@@ -209,7 +209,7 @@ class HttpClient:
         await self.close()
 
     def _session(self) -> aiohttp.ClientSession:
-        # The library takes as much memory as all else: it is loaded when something is asked.
+        # The library takes as much memory as all else: it is loaded with the first request.
         import aiohttp  # noqa: PLC0415
 
         if self._opened is None:

@@ -1,4 +1,4 @@
-"""Who gives up how much of something that has become too much: whoever holds most (max-min fairness)."""
+"""Who has to give up how much when a limit is reached: those that hold most (max-min fairness)."""
 
 from __future__ import annotations
 

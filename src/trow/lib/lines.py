@@ -1,4 +1,4 @@
-"""Lines for a pipe, a terminal or a file, written by a thread of their own: whoever has one to say never waits.
+"""Lines for a pipe, a terminal or a file, written by a thread of their own, so that the caller never waits.
 
 A pipe that nobody reads, a stopped terminal and a disk that hangs make a write wait endlessly. Then only the thread
 waits; lines beyond a limit are dropped and counted, and when it goes on one line tells how many.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
-# Waiting lines of those that come in thousands, so that there is room for the few that tell of trouble.
+# How many lines of the frequent kind may wait, so that there is room for the few that report trouble.
 _SHARE_OF_BULK: Final = 0.75
 _LOOK_MILLISECONDS: Final = 200
 
@@ -51,7 +51,7 @@ class LineWriter:
         self._thread = start_thread(self._work, "trow-log")
 
     def put(self, lines: bytes, count: int = 1, *, bulk: bool = False) -> None:
-        """Have whole lines written.
+        """Add whole lines, to be written.
 
         Args:
             lines: each with its line break.

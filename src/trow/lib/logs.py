@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# How long a process that ends waits for whoever reads its last lines.
+# How long a process that ends waits until its last lines are read.
 _LAST_SECONDS: Final = 1.0
 _BARE: Final = frozenset("!#$%&'()*+,-./:;<>?@[]^_`{|}~")
 _COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "31;1"}
@@ -92,7 +92,7 @@ def text_value(value: object) -> str:
 
 
 class Output:
-    """Where all log lines of a process go, and in which form.
+    """The log of a process: its lines go to one place, in one form.
 
     Attributes:
         lines: what writes them.

@@ -1,4 +1,4 @@
-"""What the machine lets this process have: open files and memory."""
+"""The limits of the machine for this process: open files and memory."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def configure_server_memory() -> None:
 
 
 def settle_memory() -> None:
-    """What was loaded stays, and requests leave no cycles behind, so the collector has little to look for."""
+    """Exclude what was loaded from garbage collection, and collect rarely: requests leave no cycles behind."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)

@@ -1,4 +1,4 @@
-"""What is wrong with a value, in words: msgspec says it in terms of types that nobody who writes YAML has seen."""
+"""Mistakes in values, said for those who write YAML; msgspec names types of Python and JSON."""
 
 from __future__ import annotations
 

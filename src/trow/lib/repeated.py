@@ -1,4 +1,4 @@
-"""Lines of the log that strangers can have repeated: the first is told at once, equal ones are counted for a while."""
+"""Log lines that clients can cause again and again: the first is logged at once, equal ones are counted a while."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_COUNTED: Final = 100
 
 
 class Repeated(Generic[_Key]):
-    """Tells of events, and of equal ones once in a minute how many they were. It belongs to one event loop.
+    """Reports events, and of equal ones once a minute how many there were. It belongs to one event loop.
 
     Args:
         tell: says what happened, and how often; None is anything else, where different ones are too many.
@@ -31,7 +31,7 @@ class Repeated(Generic[_Key]):
         self._counts: dict[_Key | None, int] = {}
 
     def note(self, key: _Key) -> None:
-        """It has happened."""
+        """Report an event, or count it."""
         known: _Key | None = key if key in self._counts or len(self._counts) < self._most else None
         if known in self._counts:
             self._counts[known] += 1
@@ -45,6 +45,6 @@ class Repeated(Generic[_Key]):
             self._tell(key, count)
 
     def settle(self) -> None:
-        """Tell of all that was counted: nothing comes after."""
+        """Report all that was counted; call it last."""
         for key in list(self._counts):
             self._settle(key)

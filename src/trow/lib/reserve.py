@@ -1,4 +1,4 @@
-"""Space on a volume that is kept for what gives space back.
+"""Space on a volume that is kept for deletes, which free space.
 
 A delete has to write before it frees anything. On a volume that is full it could not, and nothing but a larger volume
 would help. So some space is taken by a file beforehand and given back when a delete finds none. From then on everything
