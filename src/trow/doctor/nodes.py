@@ -185,38 +185,48 @@ async def check_short_names(place: Place) -> AsyncIterator[Diagnosis]:
 # ---- ports of nodes
 
 
-@dataclass(frozen=True, slots=True)
-class NodePorts:
-    """A Service that is reached by a port of each node.
-
-    Attributes:
-        tried: by address, why it is not reached; "" if it is.
-        proxy: kube-proxy's mode, where that is known.
-    """
-
-    service: str
-    port: int
-    local: bool
-    tried: tuple[tuple[str, str], ...]
-    proxy: str = ""
-
-
-async def node_ports(place: Place) -> Sequence[NodePorts]:
-    """Try the ports on each node, those of Trow's namespace."""
+async def check_node_ports(place: Place) -> AsyncIterator[Diagnosis]:
+    """Is the registry at the port of each node, for the Services of Trow's namespace that have such a port?"""
     home = await place.namespace()
     services = await place.listed(f"/api/v1/namespaces/{home}/services")
-    nodes = await place.listed("/api/v1/nodes")
-    addresses = [address for node in nodes[:_MOST_NODES] if (address := _address(node))]
-    proxy = await _proxy_mode(place)
-    found = []
-    for service in services:
-        spec, name = mapping(service.get("spec")), f"{home}/{object_name(service)}"
-        for port in (each.get("nodePort") for each in objects_in(spec, "ports")):
-            if isinstance(port, int):
-                tried = await asyncio.gather(*(_try(address, port) for address in addresses))
-                local = spec.get("externalTrafficPolicy") == "Local"
-                found.append(NodePorts(name, port, local, tuple(zip(addresses, tried, strict=True)), proxy))
-    return found
+    found = [(each, port) for each in services for port in _node_ports(each)]
+    if not found:
+        yield ok("no Service of Trow has a port of nodes")
+        return
+    nodes = (await place.listed("/api/v1/nodes"))[:_MOST_NODES]
+    addresses = [address for node in nodes if (address := _address(node))]
+    hosts, proxy = [place.options.host, *(await place.setup()).hosts], await _proxy_mode(place)
+    for service, port in found:
+        name = object_name(service)
+        where = f"Service {home}/{name}, port {port}"
+        tried = await asyncio.gather(*(_try(address, port) for address in addresses))
+        silent = [f"{address}: {why}" for address, why in zip(addresses, tried, strict=True) if why]
+        if proxy in ("ipvs", "nftables") and (by := _by_loopback(hosts, port)):
+            yield problem(
+                f"images are named {by}, and with kube-proxy in mode {proxy} loopback leads to no Service",
+                where,
+                "let the node agent write hosts.toml, or name images by a name in your DNS",
+            )
+        elif silent and mapping(service.get("spec")).get("externalTrafficPolicy") == "Local":
+            yield problem(
+                f"only nodes on which Trow runs answer (externalTrafficPolicy Local): {'; '.join(silent)}",
+                where,
+                f"kubectl patch service {name} --namespace {home}"
+                ' --patch \'{"spec":{"externalTrafficPolicy":"Cluster"}}\'',
+            )
+        elif addresses and not silent:
+            yield ok(f"answers on {len(addresses)} nodes", where)
+        elif silent and (place.in_cluster or len(silent) < len(addresses)):
+            fix = f"open TCP port {port} of nodes (firewall, security group), and see that kube-proxy runs"
+            yield problem("; ".join(silent), where, fix)
+        else:
+            why = "; ".join(silent) or "none is known"
+            yield unchecked(f"no node's address is reached from this machine: {why}", where)
+
+
+def _node_ports(service: Manifest) -> list[int]:
+    found = (each.get("nodePort") for each in objects_in(mapping(service.get("spec")), "ports"))
+    return [port for port in found if isinstance(port, int)]
 
 
 def _address(node: Manifest) -> str:
@@ -240,37 +250,6 @@ async def _proxy_mode(place: Place) -> str:
         said = re.search(r'^mode:\s*"?(\w+)', text(mapping((found or {}).get("data")).get("config.conf")), re.MULTILINE)
         return said[1] if said else ""
     return ""
-
-
-async def check_node_ports(place: Place) -> AsyncIterator[Diagnosis]:
-    """Is the registry at the port of each node?"""
-    found, hosts = await node_ports(place), [place.options.host, *(await place.setup()).hosts]
-    if not found:
-        yield ok("no Service of Trow has a port of nodes")
-    for each in found:
-        where = f"Service {each.service}, port {each.port}"
-        silent = [f"{address}: {why}" for address, why in each.tried if why]
-        if each.proxy in ("ipvs", "nftables") and (by := _by_loopback(hosts, each.port)):
-            yield problem(
-                f"images are named {by}, and with kube-proxy in mode {each.proxy} loopback leads to no Service",
-                where,
-                "let the node agent write hosts.toml, or name images by a name in your DNS",
-            )
-        elif each.local and silent:
-            yield problem(
-                f"only nodes on which Trow runs answer (externalTrafficPolicy Local): {'; '.join(silent)}",
-                where,
-                f"kubectl patch service {each.service.partition('/')[2]} --namespace {each.service.partition('/')[0]}"
-                ' --patch \'{"spec":{"externalTrafficPolicy":"Cluster"}}\'',
-            )
-        elif len(silent) < len(each.tried) or (silent and place.in_cluster):
-            fix = f"open TCP port {each.port} of nodes (firewall, security group), and see that kube-proxy runs"
-            answers = ok(f"answers on {len(each.tried)} nodes", where)
-            yield problem("; ".join(silent), where, fix) if silent else answers
-        else:
-            yield unchecked(
-                f"no node's address is reached from this machine: {'; '.join(silent) or 'none is known'}", where
-            )
 
 
 def _by_loopback(hosts: Sequence[str], port: int) -> str:

@@ -103,29 +103,37 @@ async def check_stuck(place: Place) -> AsyncIterator[Diagnosis]:
 # ---- image pull secrets
 
 
-@dataclass(frozen=True, slots=True)
-class PullSecret:
-    """A Secret that Pods or ServiceAccounts name; nothing secret is kept of it.
+async def check_pull_secrets(place: Place) -> AsyncIterator[Diagnosis]:
+    """Do they keep Pods from pulling as their ServiceAccounts? Nothing secret is kept of them."""
+    hosts, named, now = await place.hosts(), await _named_secrets(place), time.time()
+    try:
+        tokens = any((await audience(place)).allowed.values())
+    except NotCheckedError:
+        tokens = False
+    problems = 0
+    for (namespace, name), by in list(named.items())[:_MOST_SECRETS]:
+        found = await place.cluster.objects.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        auths = _auths(found or {})
+        where, users = f"Secret {namespace}/{name}", ", ".join(by[:3])
+        ours = next((host for host in map(host_of, auths) if host in hosts), "")
+        ends = min((end for each in auths.values() if (end := _end(mapping(each))) is not None), default=None)
+        what, fix = "", f"kubectl delete secret {name} --namespace {namespace}, and take it out of imagePullSecrets"
+        if found is None:
+            what, fix = f"does not exist, though {users} names it", f"take it out of imagePullSecrets of {users}"
+        elif ours and ends is not None and ends < now:
+            what, fix = f"its token for {ours} ended {rfc3339(ends)}", f"{fix}; or write a new token into it"
+        elif ours and tokens:
+            what = f"{users} pulls from {ours} as its user, not as the ServiceAccount: a kubelet tries it first"
+        if what:
+            problems += 1
+            yield problem(what, where, fix)
+    if not problems:
+        yield ok("none stands in the way")
 
-    Attributes:
-        users: who names it.
-        exists: whether it is there.
-        hosts: for which it has credentials.
-        ends: when the token in it does, in seconds since 1970; None without one.
-    """
 
-    namespace: str
-    name: str
-    users: tuple[str, ...]
-    exists: bool
-    hosts: tuple[str, ...] = ()
-    ends: float | None = None
-
-
-async def pull_secrets(place: Place) -> Sequence[PullSecret]:
-    """Those of namespaces in which images of the registry run."""
-    hosts = await place.hosts()
-    pods = await place.pods()
+async def _named_secrets(place: Place) -> Mapping[tuple[str, str], list[str]]:
+    """By namespace and name, who names them, in the namespaces in which images of the registry run."""
+    hosts, pods = await place.hosts(), await place.pods()
     ours = {object_namespace(pod) for pod in pods if any(host_of(image) in hosts for image in _images(pod))}
     users = [(pod, mapping(pod.get("spec")), "Pod") for pod in pods]
     users += [(each, each, "ServiceAccount") for each in await place.listed("/api/v1/serviceaccounts")]
@@ -134,7 +142,7 @@ async def pull_secrets(place: Place) -> Sequence[PullSecret]:
         if (namespace := object_namespace(item)) in ours:
             for each in objects_in(spec, "imagePullSecrets"):
                 named.setdefault((namespace, text(each.get("name"))), []).append(f"{kind} {object_name(item)}")
-    return [await _secret(place, *key, tuple(by)) for key, by in list(named.items())[:_MOST_SECRETS]]
+    return named
 
 
 def _images(pod: Manifest) -> Iterator[str]:
@@ -142,17 +150,12 @@ def _images(pod: Manifest) -> Iterator[str]:
     return (text(each.get("image")) for key in _CONTAINERS for each in objects_in(spec, key))
 
 
-async def _secret(place: Place, namespace: str, name: str, users: tuple[str, ...]) -> PullSecret:
-    found = await place.cluster.objects.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-    if found is None:
-        return PullSecret(namespace, name, users, exists=False)
+def _auths(secret: Manifest) -> Mapping[str, object]:
     try:
-        raw = base64.b64decode(text(mapping(found.get("data")).get(".dockerconfigjson")))
-        auths = mapping(msgspec.json.decode(raw or b"{}", type=dict[str, object]).get("auths"))
+        raw = base64.b64decode(text(mapping(secret.get("data")).get(".dockerconfigjson")))
+        return mapping(msgspec.json.decode(raw or b"{}", type=dict[str, object]).get("auths"))
     except (ValueError, msgspec.DecodeError, RecursionError):
-        auths = {}
-    ends = [end for each in auths.values() if (end := _end(mapping(each))) is not None]
-    return PullSecret(namespace, name, users, True, tuple(map(host_of, auths)), min(ends, default=None))
+        return {}
 
 
 def _end(auth: Mapping[str, object]) -> float | None:
@@ -165,29 +168,3 @@ def _end(auth: Mapping[str, object]) -> float | None:
     except (ValueError, IndexError, msgspec.DecodeError, RecursionError):
         return None
     return float(end) if isinstance(end, int | float) else None
-
-
-async def check_pull_secrets(place: Place) -> AsyncIterator[Diagnosis]:
-    """Do they keep Pods from pulling as their ServiceAccounts?"""
-    found, hosts, now = await pull_secrets(place), await place.hosts(), time.time()
-    try:
-        tokens = any((await audience(place)).allowed.values())
-    except NotCheckedError:
-        tokens = False
-    problems = 0
-    for each in found:
-        where, users = f"Secret {each.namespace}/{each.name}", ", ".join(each.users[:3])
-        ours = next((host for host in each.hosts if host in hosts), "")
-        fix = f"kubectl delete secret {each.name} --namespace {each.namespace}, and take it out of imagePullSecrets"
-        what = ""
-        if not each.exists:
-            what, fix = f"does not exist, though {users} names it", f"take it out of imagePullSecrets of {users}"
-        elif ours and each.ends is not None and each.ends < now:
-            what, fix = f"its token for {ours} ended {rfc3339(each.ends)}", f"{fix}; or write a new token into it"
-        elif ours and tokens:
-            what = f"{users} pulls from {ours} as its user, not as the ServiceAccount: a kubelet tries it first"
-        if what:
-            problems += 1
-            yield problem(what, where, fix)
-    if not problems:
-        yield ok("none stands in the way")
