@@ -95,7 +95,9 @@ def _add_search(parts: Commands) -> None:
     for name, (flag, metavar, what) in _FILTERS.items():
         parser.add_argument(flag, dest=f"filter_{name}", metavar=metavar, help=what)
     parser.add_argument(
-        "--json", action="store_true", help="print the records as JSON lines, with what is not printable escaped"
+        "--json",
+        action="store_true",
+        help="print the records as JSON lines; characters that are not printable are escaped",
     )
 
 

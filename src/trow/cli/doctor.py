@@ -44,23 +44,23 @@ def add(commands: Commands) -> None:
     description = "Look at the registry, the cluster, its nodes and this machine, and say what is wrong and the fix."
     parser = command(commands, "doctor", "find out what is wrong, and say the fix", run, description, _EPILOG)
     parser.add_argument(
-        "--url", metavar="URL", default="", help="where the registry is asked, such as http://10.0.0.7:30500"
+        "--url", metavar="URL", default="", help="the address of the registry, such as http://10.0.0.7:30500"
     )
     parser.add_argument(
         "--host",
         metavar="HOST",
         default="",
-        help="the registry as names of images have it, such as registry.example.com",
+        help="the host in the names of images, such as registry.example.com",
     )
     options.add_config(parser)
     parser.add_argument("--ca-file", metavar="FILE", type=Path, help="an authority to trust beside those of the system")
     options.add_cluster(parser, "this Pod's, ")
     parser.add_argument("--namespace", metavar="NAME", default="", help="where Trow is (default: where its Pods are)")
     parser.add_argument(
-        "--containerd-config", metavar="FILE", type=Path, help="what `containerd config dump` has printed on a node"
+        "--containerd-config", metavar="FILE", type=Path, help="the output of `containerd config dump` on a node"
     )
-    parser.add_argument("--output", choices=("text", "json"), default="text", help="form of the result (default: text)")
-    parser.add_argument("--quiet", action="store_true", help="print problems alone")
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+    parser.add_argument("--quiet", action="store_true", help="print only problems")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -133,4 +133,5 @@ def _wrapped(head: str, said: str, width: int) -> Iterator[str]:
 
 def _summary(findings: Sequence[Diagnosis]) -> str:
     counts = Counter(each.status.value for each in findings)
-    return f"{counts['problem']} problems, {counts['ok']} ok, {counts['unchecked']} not checked"
+    problems = "1 problem" if counts["problem"] == 1 else f"{counts['problem']} problems"
+    return f"{problems}, {counts['ok']} ok, {counts['unchecked']} not checked"

@@ -80,7 +80,7 @@ def add(commands: Commands) -> None:
 def _add_test(actions: Commands) -> None:
     parser = _command(actions, "test", "say whether the objects in manifests may run", run_test, _TEST)
     parser.add_argument(
-        "--output", choices=("table", "json", "junit"), default="table", help="how the result is printed"
+        "--output", choices=("table", "json", "junit"), default="table", help="how to print (default: table)"
     )
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="manifests, YAML or JSON, or a directory of them; - is standard input"
@@ -102,7 +102,9 @@ def _add_explain(actions: Commands) -> None:
 def _add_import(actions: Commands) -> None:
     summary = "write policies of other programs as ClusterImagePolicy and ImagePolicy"
     parser = command(actions, "import", summary, run_import, epilog=_IMPORT)
-    parser.add_argument("--from", dest="source", choices=SOURCES, help="whose they are; without it, their form says so")
+    parser.add_argument(
+        "--from", dest="source", choices=SOURCES, help="the program that they come from (default: found by their form)"
+    )
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="YAML or JSON, or a directory of them; - is standard input"
     )
@@ -133,7 +135,7 @@ def _command(
         "-f", "--policy", metavar="POLICY", type=Path, action="append", required=True, dest="policies", help=_POLICY
     )
     parser.add_argument(
-        "--namespace", metavar="NS", default="default", help="of what does not say where it is (default: default)"
+        "--namespace", metavar="NS", default="default", help="namespace of objects that name none (default: default)"
     )
     return parser
 

@@ -39,7 +39,7 @@ def add(parser: Parser) -> None:
         dest="dumps",
         metavar="DUMP",
         action="append",
-        help="what `kubectl get -A -o json` wrote, - is standard input; may be repeated; without it a live cluster",
+        help="the output of `kubectl get -A -o json`, - is standard input; may be repeated (default: ask the cluster)",
     )
     parser.add_argument(
         "--max-size",
