@@ -213,7 +213,7 @@ def test_an_image_that_a_controller_fills_in_is_undecided(capsys: pytest.Capture
     spec = {"steps": [{"image": "$(params.image)"}]}
     item = {"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "x"}, "spec": spec}
     assert judge(save(item)) == 2
-    assert "is filled in when Pods are made of it" in capsys.readouterr().out
+    assert "has parameters that are replaced when Pods are made" in capsys.readouterr().out
 
 
 def test_a_kind_that_nobody_told_of_is_warned_of_if_it_seems_to_name_images(capsys: pytest.CaptureFixture[str]) -> None:
@@ -592,7 +592,7 @@ def test_explain_an_image_that_is_denied(capsys: pytest.CaptureFixture[str]) -> 
 def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = explain(capsys, f"registry.example.com/app:1@{DIGEST}")
     assert code == 0
-    assert "tag         1 (decides nothing beside a digest)" in lines
+    assert "tag         1 (ignored beside a digest)" in lines
     assert f"digest      {DIGEST}" in lines
     assert lines[-4:] == [
         "ClusterImagePolicy/ours (enforce): allowed",
@@ -624,7 +624,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             0,
             [
                 "ClusterImagePolicy/ours (enforce): allowed",
-                "  exceptions.vendor exempts it from all but what is denied by digest: it has its own registry",
+                "  exceptions.vendor exempts it from everything except denials by digest: it has its own registry",
                 "verdict: allowed",
             ],
         ),
@@ -669,7 +669,7 @@ def test_explain_an_image_that_is_allowed(capsys: pytest.CaptureFixture[str]) ->
             "team-a",
             "nginx",
             0,
-            ["ImagePolicy/a: does not apply: it is of the namespace team-b"],
+            ["ImagePolicy/a: does not apply: it applies only in the namespace team-b"],
         ),
         (
             cluster_policy(

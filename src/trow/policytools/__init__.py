@@ -1,1 +1,1 @@
-"""Policies from files, judged without a cluster: what `trow policy` does."""
+"""`trow policy`: image policies from files, evaluated without a cluster."""

@@ -1,4 +1,4 @@
-"""Policies from the settings."""
+"""The policy of the configuration."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def adapted(config: Config) -> Callable[[Policy], Policy]:
-    """A function that makes a policy cover images by all names that they have here."""
+    """A function that makes a policy cover images under their pull-through names too."""
     aliases = aliases_of(config.admission.pull_through, config.admission.registry_names)
     return lambda policy: with_aliases(policy, aliases)
 
 
 def configured_policy(config: Config) -> Policy | None:
-    """The policy of `image_validation`; None where there is none."""
+    """The policy of `image_validation`; None if that is not configured."""
     given = config.image_validation
     if given.default is None:
         return None

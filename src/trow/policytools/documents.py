@@ -1,7 +1,7 @@
-"""Files of objects as people and tools write them: YAML or JSON, many documents in one, lists of objects.
+"""Manifest files: YAML or JSON, with many documents in a file, and lists of objects.
 
-Read as kubectl reads them; strict where readers differ, as about a key that is written twice. Bounded: a file, its
-depth, and what its aliases stand for, so that nine lines cannot become a billion (CVE-2019-11253).
+They are read as kubectl reads them, and strictly where readers differ, for example on duplicate keys. The size of a
+file is bounded, and so are its depth and the expansion of its aliases (CVE-2019-11253).
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 # Bytes of one file.
 LARGEST: Final = 16 * 2**20
-# Halves of characters, which no output can hold, can only be written like this.
 _JSON_SPACE: Final = re.compile(r"[ \t\r\n]*")
+# Only such an escape can write a lone surrogate, which UTF-8 cannot encode.
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class UnreadableFile(StartError):
-    """A file that cannot be used; the message names it, the document and what is wrong."""
+    """A file cannot be used; the message names the file, the document and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where something was written.
+    """The location of an object.
 
     Attributes:
-        file: as it was given; `STDIN` for standard input.
-        document: its number in the file, from 1; 0 for the whole file.
-        item: its index in a list of objects, from 0; None where it is the document itself.
+        file: the path as it was given; `STDIN` for standard input.
+        document: the number of the document in the file, from 1; 0 for the whole file.
+        item: the index in a list of objects, from 0; None if the object is the document.
     """
 
     file: str
@@ -53,24 +53,24 @@ class Location:
 
     @property
     def short(self) -> str:
-        """The same in a cell of a table."""
+        """A short form for a table."""
         item = "" if self.item is None else f"[{self.item}]"
         return f"{self.file}#{self.document}{item}"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A value and where it was written."""
+    """A value and its location."""
 
     location: Location
     value: object
 
 
 def read(file: str) -> tuple[Document, ...]:
-    """The documents of a file that are not empty.
+    """The documents of a file, without empty ones.
 
     Args:
-        file: its path, or `STDIN`.
+        file: a path, or `STDIN`.
 
     Raises:
         UnreadableFile: it cannot be read, is neither YAML nor JSON, or is too large.
@@ -90,7 +90,7 @@ def read(file: str) -> tuple[Document, ...]:
 
 
 def parsed(content: bytes, file: str) -> tuple[Document, ...]:
-    """Every document in what was read of a file. Raises like `read`."""
+    """The documents in the content of a file. Raises like `read`."""
     location = Location(file)
     try:
         text = content.decode("utf-8-sig")
@@ -109,9 +109,9 @@ def parsed(content: bytes, file: str) -> tuple[Document, ...]:
 
 
 def objects(documents: Iterable[Document]) -> Iterator[Document]:
-    """The documents, with lists of objects unpacked: kubectl takes everything that has `items` for one.
+    """The documents, with the objects of lists in place of the lists; for kubectl, every object with `items` is a list.
 
-    Objects in a list of one kind, such as `PodList`, need not say what they are; here they do.
+    Objects in a list such as `PodList` need not have a kind; they get that of the list.
 
     Raises:
         UnreadableFile: `items` is not a list.
@@ -123,21 +123,21 @@ def objects(documents: Iterable[Document]) -> Iterator[Document]:
             continue
         items = value["items"]
         if items is None and str(value.get("kind")).endswith("List"):
-            items = []  # an empty list, as Go writes it
+            items = []  # Go writes null for an empty list
         if not isinstance(items, list):
             _refuse(location, "items is not a list")
         for number, item in enumerate(items):
-            # Items of nested lists have the outermost index: the object has a name.
+            # An item of a nested list has the index of the outermost list.
             inside = location if location.item is not None else replace(location, item=number)
-            yield from objects([Document(inside, in_list(item, value))])
+            yield from objects([Document(inside, with_kind(item, value))])
 
 
-def in_list(item: object, around: Mapping[str, object]) -> object:
-    """An object of a list; where it does not say what it is, the list does."""
-    kind = str(around.get("kind") or "").removesuffix("List")
+def with_kind(item: object, items: Mapping[str, object]) -> object:
+    """An item of a list; if it has no kind, with the kind that the list implies."""
+    kind = str(items.get("kind") or "").removesuffix("List")
     if not isinstance(item, dict) or item.get("kind") or item.get("apiVersion") or not kind:
         return item
-    return {**item, "apiVersion": around.get("apiVersion"), "kind": kind}
+    return {**item, "apiVersion": items.get("apiVersion"), "kind": kind}
 
 
 def _refuse(location: Location, why: str) -> NoReturn:
@@ -145,7 +145,7 @@ def _refuse(location: Location, why: str) -> NoReturn:
 
 
 def _from_json(text: str, location: Location) -> list[object] | None:
-    """The values one after the other; None if it is not JSON: a YAML document may begin like it."""
+    """The values of a JSON stream; None if it is not JSON, but YAML that begins like JSON."""
     decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_json)
     found: list[object] = []
     at = 0
@@ -176,11 +176,11 @@ def _not_json(text: str) -> NoReturn:
 def _from_yaml(text: str, location: Location) -> Iterator[tuple[int, object]]:
     number = 0
     try:
-        for chunk in documents_of(text):
+        for document in documents_of(text):
             # Comments before the first --- are not a document.
-            lines = chunk.text.splitlines()
-            if number or chunk.before or any(line.strip() and not line.lstrip().startswith("#") for line in lines):
+            lines = document.text.splitlines()
+            if number or document.before or any(line.strip() and not line.lstrip().startswith("#") for line in lines):
                 number += 1
-            yield number, chunk.value()
+            yield number, document.value()
     except NotAsKubectl as error:
         _refuse(replace(location, document=max(number, 1)), str(error))

@@ -1,6 +1,6 @@
 """Dumps of clusters, as ``kubectl get -A -o json`` writes them: one list of any length, read object by object.
 
-A file is mapped, so only one object at a time is in memory; the content of a pipe goes to a temporary file first.
+A file is mapped into memory, so only one object at a time is decoded; a pipe is copied to a temporary file first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from trow.policytools.documents import LARGEST, STDIN, Document, Location, UnreadableFile, in_list, objects, parsed
+from trow.policytools.documents import LARGEST, STDIN, Document, Location, UnreadableFile, objects, parsed, with_kind
 from trow.policytools.namespaces import KIND, is_namespace
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _STEP: Final = 20_000
 
 
 class _List(Struct, rename="camel"):
-    """The outermost object; its items are left as they are written."""
+    """A list of objects, whose items are not decoded."""
 
     items: list[msgspec.Raw]
     api_version: str = ""
@@ -39,15 +39,15 @@ class _List(Struct, rename="camel"):
 
 
 def dumped(files: Sequence[str], largest: int, progress: Callable[[str], None]) -> Iterator[Document]:
-    """The objects of dumps, one after the other, Namespaces first.
+    """The objects of dumps, Namespaces first.
 
     Args:
         files: paths, or `STDIN`.
-        largest: bytes of one of them. What is not one list in JSON has `documents.LARGEST` at most in any case.
-        progress: called now and then with the progress.
+        largest: bytes of one file. For other formats than one JSON list the limit is `documents.LARGEST`.
+        progress: called from time to time with a message.
 
     Raises:
-        UnreadableFile: one is neither YAML nor JSON, or too large.
+        UnreadableFile: a file is neither YAML nor JSON, or too large.
     """
     with contextlib.ExitStack() as stack:
         dumps = [_dump(file, stack.enter_context(_mapped(file, largest))) for file in files]
@@ -70,7 +70,7 @@ def _dump(file: str, content: bytes | mmap.mmap) -> Callable[[bool], Iterator[Do
             f"{Location(file)}: is larger than {LARGEST // 2**20} MiB and not a list in JSON ({error}); write it with"
             " -o json"
         ) from None
-    around = {"apiVersion": listed.api_version, "kind": listed.kind}
+    items = {"apiVersion": listed.api_version, "kind": listed.kind}
 
     def read(namespaces: bool) -> Iterator[Document]:  # noqa: FBT001 - as above
         for number, raw in enumerate(listed.items):
@@ -81,7 +81,7 @@ def _dump(file: str, content: bytes | mmap.mmap) -> Callable[[bool], Iterator[Do
                 item = msgspec.json.decode(raw)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise UnreadableFile(f"{location}: {error}") from None
-            yield from objects([Document(location, in_list(item, around))])
+            yield from objects([Document(location, with_kind(item, items))])
 
     return read
 
@@ -107,12 +107,12 @@ def _mapped(file: str, largest: int) -> Iterator[bytes | mmap.mmap]:
             ) from None
         if size > largest:
             raise UnreadableFile(f"{Location(file)}: is larger than {largest} bytes; allow more with --max-size")
-        # Not closed: others still hold parts of it.
+        # Not closed: `msgspec.Raw` values refer to it.
         yield mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
 def _copied(source: IO[bytes], largest: int) -> IO[bytes]:
-    """A temporary file with the first bytes, one more than is allowed at most."""
+    """A temporary file with the content, up to one byte more than is allowed."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
     left = largest + 1
     while left and (chunk := source.read(min(_CHUNK, left))):

@@ -1,7 +1,7 @@
-"""Would these objects run: what `trow policy test` and `trow policy explain` find out without a cluster.
+"""The evaluation of manifests without a cluster, for `trow policy test` and `trow policy simulate`.
 
-Workloads are judged as the Pods that they would make: no later gate asks here. What only a registry knows stays
-undecided.
+Workloads are evaluated as the Pods that they would make, because these Pods are never seen here. What depends on facts
+that only a registry knows is undecided.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trow.policytools.folders import files_of
 from trow.policytools.judging import EvaluationOutcome, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from trow.admission.image_extractor import ImageExtractor
     from trow.policy.images import ImageReference
@@ -30,17 +30,19 @@ if TYPE_CHECKING:
 
 NO_NAME: Final = "(no name)"
 _UNKNOWN_KIND: Final = (
-    "seems to name images, but it is not known where a {kind} names them, so it was not judged; write"
-    " admission.extra_kinds into a configuration, and name that file with -f too"
+    "seems to name images, but it is not known where a {kind} names them, so it was not evaluated; add"
+    " admission.extra_kinds to a configuration, and give that file with -f too"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEvaluation:
-    """One field that names an image. No result: no policy applies in the namespace.
+    """The evaluation of one image.
 
     Attributes:
-        reference: how it is read, under the name that Pods get for it; None if it cannot be.
+        use: the field that names the image.
+        reference: the parsed name that Pods get; None if it is not valid.
+        results: one for each policy; empty if no policy applies in the namespace.
     """
 
     use: ImageUse
@@ -54,7 +56,7 @@ class ImageEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvaluation:
-    """One object that names images."""
+    """The evaluation of one object that names images."""
 
     location: Location
     kind: Kind
@@ -72,7 +74,7 @@ class ObjectEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Something in the input that cannot be judged."""
+    """An object that cannot be evaluated."""
 
     location: Location
     what: str
@@ -84,11 +86,13 @@ class Unreadable:
 
 @dataclass(slots=True)
 class Evaluation:
-    """What became of all objects.
+    """The evaluation of all objects.
 
     Attributes:
-        unknown_kinds: what looks as if it named images, but is of a kind that is not known.
-        without_images: how many objects name no image.
+        objects: those that name images.
+        unreadable: those that cannot be evaluated.
+        unknown_kinds: those that seem to name images, but have an unknown kind.
+        without_images: the number of objects that name no image.
     """
 
     objects: list[ObjectEvaluation] = field(default_factory=list)
@@ -98,25 +102,25 @@ class Evaluation:
 
     @property
     def outcome(self) -> EvaluationOutcome:
-        """Denied wins over undecided, and what cannot be read is undecided."""
+        """The worst outcome; an unreadable object is undecided."""
         unread = [EvaluationOutcome.UNDECIDED] if self.unreadable else []
         return worst([*(each.outcome for each in self.objects), *unread])
 
     @property
     def counts(self) -> Mapping[EvaluationOutcome, int]:
-        """How many images came to what."""
+        """The number of images with each outcome."""
         found = Counter(image.outcome for each in self.objects for image in each.images)
         return {outcome: found[outcome] for outcome in EvaluationOutcome}
 
 
 def evaluate_files(files: Sequence[str], judge: OfflineJudge, policies: Policies, namespace: str) -> Evaluation:
-    """Judge every object of the files.
+    """Evaluate all objects in files.
 
     Args:
         files: paths of files and directories, or `-` for standard input.
-        judge: by whose rules.
-        policies: the same, and what was read beside them.
-        namespace: that of objects which do not say where they are.
+        judge: evaluates the policies.
+        policies: the policies, and what was read with them.
+        namespace: of objects without a namespace.
 
     Raises:
         UnreadableFile: a file is neither YAML nor JSON, or empty.
@@ -129,30 +133,16 @@ def evaluate_files(files: Sequence[str], judge: OfflineJudge, policies: Policies
         found += objects(documents)
     for document in found:
         policies.labels.learn(document.value)
-    return evaluate(found, judge, policies.extractor, namespace)
-
-
-def evaluate(
-    documents: Iterable[Document], judge: OfflineJudge, extractor: ImageExtractor, namespace: str
-) -> Evaluation:
-    """Judge every object.
-
-    Args:
-        documents: objects; lists were taken apart.
-        judge: by whose rules.
-        extractor: finds images.
-        namespace: that of objects which do not say where they are.
-    """
     evaluation = Evaluation()
-    for document in documents:
-        evaluate_object(evaluation, document, judge, extractor, namespace)
+    for document in found:
+        evaluate_object(evaluation, document, judge, policies.extractor, namespace)
     return evaluation
 
 
 def evaluate_object(
     evaluation: Evaluation, document: Document, judge: OfflineJudge, extractor: ImageExtractor, namespace: str
 ) -> ObjectEvaluation | None:
-    """Judge an object, and take down what came of it; None if there was nothing to judge. Like `evaluate`."""
+    """Evaluate an object and add the result to the evaluation; None if the object has no images."""
     item, location = document.value, document.location
     if not isinstance(item, dict):
         evaluation.unreadable.append(Unreadable(location, "", "is not an object of Kubernetes"))
@@ -160,7 +150,7 @@ def evaluate_object(
     what = str(item.get("kind", ""))
     try:
         kind = Kind.of(item)
-        where, name = _named(item, namespace)
+        where, name = _namespace_and_name(item, namespace)
         what = f"{kind.name} {where}/{name}"
         uses = extractor.uses(kind, item)
     except UnreadableObject as error:
@@ -179,7 +169,7 @@ def evaluate_object(
     return None
 
 
-def _named(item: Mapping[str, object], namespace: str) -> tuple[str, str]:
+def _namespace_and_name(item: Mapping[str, object], namespace: str) -> tuple[str, str]:
     metadata = item.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise UnreadableObject("metadata is not an object")
@@ -190,10 +180,10 @@ def _named(item: Mapping[str, object], namespace: str) -> tuple[str, str]:
 
 
 def namespace_of(text: str) -> str:
-    """The text, if it can be the name of a namespace: no policy covers what cannot.
+    """The text, if it is a valid name of a namespace. No policy selects an invalid name, so that would be allowed.
 
     Raises:
-        UnreadableObject: it cannot.
+        UnreadableObject: it is not valid.
     """
     if not is_label(text):
         raise UnreadableObject(f"{text!r} is not the name of a namespace")

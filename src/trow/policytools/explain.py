@@ -1,4 +1,4 @@
-"""How an image is read, and what each policy makes of it: the lines of `trow policy explain`."""
+"""`trow policy explain`: how an image is read, and how each policy evaluates it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _POD: Final = Kind("", POD)
 
 
 def explain(policies: Policies, where: RunContext, text: str, now: float) -> tuple[EvaluationOutcome, tuple[str, ...]]:
-    """What comes of it, and why, line by line.
+    """The outcome, and the lines that explain it.
 
     Args:
-        policies: what is in force.
+        policies: the policies in force.
         where: the image is to run.
-        text: its name, as a Pod would have it.
+        text: the name of the image, as a Pod has it.
         now: seconds of Unix time.
     """
     rules, use, namespace = policies.rules, ImageUse("image", "image", text, used_by=where.used_by), where.namespace
@@ -42,7 +42,7 @@ def explain(policies: Policies, where: RunContext, text: str, now: float) -> tup
     changed = judge.changed(namespace, use).text
     results = judge.evaluate(namespace, _POD, use)
     image = ImageEvaluation(use, reference_of(changed), results)
-    lines = [*_reading(text), f"namespace   {namespace}"]
+    lines = [*_reference_lines(text), f"namespace   {namespace}"]
     if where.used_by is not None and any(rule.used_by for policy in rules.policies for rule in policy.rules):
         lines.append(f"used by     {where.used_by.value}")
     if changed != text:
@@ -51,14 +51,14 @@ def explain(policies: Policies, where: RunContext, text: str, now: float) -> tup
     by_policy = {result.finding.policy: result for result in results}
     for policy in rules.policies:
         if policy.applies(namespace, rules.labels.of(namespace)):
-            lines += [*_applied(policy, by_policy[policy.title], image.reference, where, now), ""]
+            lines += [*_policy_lines(policy, by_policy[policy.title], image.reference, where, now), ""]
         else:
-            lines += [f"{policy.title}: does not apply: {_elsewhere(policy, namespace)}", ""]
+            lines += [f"{policy.title}: does not apply: {_why_not(policy, namespace)}", ""]
     verdict = image.outcome.value if results else "allowed, as no policy applies in this namespace"
-    return image.outcome, (*lines, *_exceptions(rules, namespace, image, now), f"verdict: {verdict}")
+    return image.outcome, (*lines, *_exception_lines(rules, namespace, image, now), f"verdict: {verdict}")
 
 
-def _reading(text: str) -> Iterator[str]:
+def _reference_lines(text: str) -> Iterator[str]:
     yield f"image       {text}"
     try:
         image = images.parse(text)
@@ -66,7 +66,7 @@ def _reading(text: str) -> Iterator[str]:
         yield f"            cannot be read: {error}"
         return
     written = "" if image.tag != LATEST or text.endswith(f":{LATEST}") else " (neither a tag nor a digest is written)"
-    ignored = " (decides nothing beside a digest)" if image.tag and image.digest else ""
+    ignored = " (ignored beside a digest)" if image.tag and image.digest else ""
     yield f"registry    {image.registry}"
     yield f"repository  {image.repository}"
     yield f"tag         {image.tag or 'none'}{written}{ignored}"
@@ -74,9 +74,9 @@ def _reading(text: str) -> Iterator[str]:
     yield f"canonical   {image}"
 
 
-def _elsewhere(policy: Policy, namespace: str) -> str:
+def _why_not(policy: Policy, namespace: str) -> str:
     if policy.kind == NAMESPACED:
-        return f"it is of the namespace {policy.namespace}"
+        return f"it applies only in the namespace {policy.namespace}"
     excluded = [glob for glob in policy.namespaces.exclude if matches(glob, namespace)]
     if excluded:
         return f"{', '.join(excluded)} in namespaces.exclude"
@@ -85,15 +85,15 @@ def _elsewhere(policy: Policy, namespace: str) -> str:
     return f"namespaces.include is {', '.join(policy.namespaces.include)}"
 
 
-def _applied(
+def _policy_lines(
     policy: Policy, result: PolicyEvaluation, image: ImageReference | None, where: RunContext, now: float
 ) -> Iterator[str]:
     yield f"{policy.title} ({policy.mode.value}): {result.outcome.value}"
     if image is not None:
-        left, exception = policy.after_exceptions(image, where)
-        effect, rule = left.evaluate(image, where)
+        remaining, exception = policy.after_exceptions(image, where)
+        effect, rule = remaining.evaluate(image, where)
         if exception is not None:
-            yield f"  {rule_name(exception)} exempts it from all but what is denied by digest: {exception.reason}"
+            yield f"  {rule_name(exception)} exempts it from everything except denials by digest: {exception.reason}"
         if exception is None or rule is not None:
             yield f"  {_rule(effect, rule, image, where)}"
         if exception is None and effect is Effect.ALLOW:
@@ -116,8 +116,8 @@ def _rule(effect: Effect, rule: ImageRule | None, image: ImageReference, where: 
     return f"rule {rule.name} {verb} it: {pattern}"
 
 
-def _exceptions(rules: Rules, namespace: str, image: ImageEvaluation, now: float) -> Iterator[str]:
-    """Exceptions that would help if they were in force."""
+def _exception_lines(rules: Rules, namespace: str, image: ImageEvaluation, now: float) -> Iterator[str]:
+    """The exceptions that would exempt the image if they were active."""
     if image.reference is None:
         return
     policies = rules.applying(namespace)

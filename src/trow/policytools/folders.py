@@ -1,6 +1,6 @@
-"""Which files a path stands for: of a directory those that kubectl reads, or that its kustomization lists.
+"""The manifest files at a path: those of a directory that kubectl reads, or those that its kustomization lists.
 
-A kustomization that changes what it lists is refused: `kustomize build` has to run before.
+A kustomization that changes its resources is rejected; `kustomize build` has to run first.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 _KUSTOMIZATIONS: Final = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-# Members that change nothing, and name the files.
+# The fields that do not change resources.
 _LISTING: Final = frozenset({"apiVersion", "kind", "metadata", "resources"})
 
 
 def files_of(path: str) -> Iterator[str]:
-    """The files that a path stands for, in the order of their names.
+    """The files at a path, sorted by name.
 
     Args:
         path: a file, a directory (without its subdirectories), or `STDIN`.
 
     Raises:
-        UnreadableFile: there are none, or a kustomization does more than list them.
+        UnreadableFile: there are no files, or a kustomization changes its resources.
     """
     folder = Path(path)
     if path == STDIN or not folder.is_dir():
         yield path
         return
-    if kustomization := _kustomization(folder):
+    if kustomization := _kustomization_in(folder):
         yield from _listed(kustomization, (folder.resolve(),))
         return
     found = sorted(str(file) for file in folder.iterdir() if file.suffix in SUFFIXES and not file.is_dir())
@@ -41,11 +41,11 @@ def files_of(path: str) -> Iterator[str]:
     yield from found
 
 
-def _kustomization(folder: Path) -> Path | None:
+def _kustomization_in(folder: Path) -> Path | None:
     return next((folder / name for name in _KUSTOMIZATIONS if (folder / name).is_file()), None)
 
 
-def _listed(kustomization: Path, around: tuple[Path, ...]) -> Iterator[str]:
+def _listed(kustomization: Path, parents: tuple[Path, ...]) -> Iterator[str]:
     folder = kustomization.parent
     how = f"run `kustomize build {folder}` first, and give - instead of {folder}"
     for name in _resources(kustomization, how):
@@ -55,10 +55,10 @@ def _listed(kustomization: Path, around: tuple[Path, ...]) -> Iterator[str]:
                 raise UnreadableFile(f"{kustomization}: {name!r} is not a file here; {how}")
             yield str(path)
             continue
-        inner = _kustomization(path)
-        if inner is None or path.resolve() in around:
+        inner = _kustomization_in(path)
+        if inner is None or path.resolve() in parents:
             raise UnreadableFile(f"{kustomization}: {name!r} has no kustomization, or contains this one")
-        yield from _listed(inner, (*around, path.resolve()))
+        yield from _listed(inner, (*parents, path.resolve()))
 
 
 def _resources(kustomization: Path, how: str) -> list[str]:

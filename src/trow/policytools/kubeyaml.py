@@ -1,8 +1,8 @@
-"""YAML as kubectl reads it, or not at all.
+"""YAML, read as kubectl reads it.
 
-kubectl cuts a stream into documents at lines that begin with ``---``, and reads each with go-yaml v2: YAML 1.1, with
-rules of its own for numbers, keys and merges (`k8s.io/apimachinery`, `pkg/util/yaml`; `sigs.k8s.io/yaml`). What it
-reads in another way than the programs that apply manifests beside it is refused here, and so is what it passes over.
+kubectl splits a stream into documents at lines that begin with ``---``, and reads each with go-yaml v2: YAML 1.1, with
+its own rules for numbers, keys and merges (`k8s.io/apimachinery`, `pkg/util/yaml`; `sigs.k8s.io/yaml`). This reader
+rejects what kubectl ignores, and what other programs that apply manifests read in another way.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     _FastLoader = yaml.SafeLoader
 else:
-    # The one in C where PyYAML was built with it: output of Helm for a whole cluster is some megabytes.
+    # The loader in C, if PyYAML has it: the output of Helm for a cluster has some megabytes.
     _FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# Values in one document, aliases written out.
+# Values in one document, with aliases expanded.
 MOST_VALUES: Final = 1_000_000
 DEEPEST: Final = 200
 _SEPARATOR: Final = "---"
-_MARK: Final = "\ufeff"
-# Where readers skip it, or not.
+_BYTE_ORDER_MARK: Final = "\ufeff"
+# Some readers skip a byte order mark there, others do not.
 _MARKED_LINE: Final = re.compile(r"(?:^|[\n\r\x85\u2028\u2029])[ \t]*\ufeff")
 _MERGE: Final = "<<"
-# What PyYAML is made to call a text without quotes and without a tag.
+# The tag that `_Loader` gives to a plain scalar, which has neither quotes nor a tag.
 _PLAIN: Final = "plain"
 _TAG: Final = "tag:yaml.org,2002:"
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -44,79 +44,71 @@ _COLLECTIONS: Final = frozenset({f"{_TAG}seq", f"{_TAG}map"})
 
 
 class NotAsKubectl(ValueError):
-    """A document that cannot be read, or that not everybody reads alike; the message begins with the line."""
+    """A document cannot be read, or is ambiguous; the message begins with the line."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}: {why}")
 
 
 class TooDeep(ValueError):
-    """A document with more levels than `DEEPEST`."""
+    """A document has more levels than `DEEPEST`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentText:
-    """The text of one document, and how many lines of the stream are in front of it."""
+    """The text of one document, and the number of lines before it in the stream."""
 
     text: str
     before: int
 
     def value(self) -> object:
-        """What is written there, of values that JSON has; None where nothing is.
+        """The value of the document, of the types that JSON has; None if it is empty.
 
         Raises:
-            NotAsKubectl: it cannot be read, or not everybody reads it alike.
+            NotAsKubectl: it cannot be read, or is ambiguous.
             TooDeep: it has too many levels.
         """
         try:
             _check_events(self.text)
             node = _Loader(self.text).get_single_node()
-            return None if node is None else _Reader().value(node)
-        except _Wrong as error:
+            return None if node is None else _Reader().read(node).value
+        except _NodeError as error:
             raise NotAsKubectl(self.before + error.line, error.why) from None
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise NotAsKubectl(self.before + line, _told(error)) from None
+            why = f"{error.problem or error}; correct the YAML"
+            if isinstance(error, yaml.composer.ComposerError) and "another document" in str(error.problem):
+                why = "something follows the end of the document, which kubectl ignores; write --- before it"
+            raise NotAsKubectl(self.before + line, why) from None
         except yaml.YAMLError as error:
             raise NotAsKubectl(self.before + 1, str(error).splitlines()[0]) from None
 
 
-def _told(error: yaml.MarkedYAMLError) -> str:
-    if isinstance(error, yaml.composer.ComposerError) and "another document" in str(error.problem):
-        return "something follows the end of the document, which kubectl ignores; write --- before it"
-    return f"{error.problem or error}; correct the YAML"
-
-
 def documents_of(stream: str) -> Iterator[DocumentText]:
-    """The documents of a stream, as text; also those in which nothing is written.
+    """The documents of a stream, as text; also the empty ones.
 
     Raises:
         NotAsKubectl: something follows a separator on its line.
     """
-    kept: list[str] = []
-    began = 0
-    for number, line in enumerate(stream.removesuffix("\n").split("\n")):
+    lines: list[str] = []
+    before = 0
+    for number, line in enumerate(stream.removesuffix("\n").split("\n"), 1):
         separates = line.startswith(_SEPARATOR)
-        if separates:
-            _check_separator(line, number + 1)
-        if separates and kept:
-            yield _chunk(kept, began)
-            kept, began = [], number + 1
+        rest = line.removeprefix(_SEPARATOR).strip()
+        if separates and rest and not rest.startswith("#"):
+            raise NotAsKubectl(number, f"{rest[:40]!r} follows --- on the same line; write it on the next line")
+        if separates and lines:
+            yield _document(lines, before)
+            lines, before = [], number
         else:
-            kept.append(line)
-    if kept:
-        yield _chunk(kept, began)
+            lines.append(line)
+    if lines:
+        yield _document(lines, before)
 
 
-def _check_separator(line: str, number: int) -> None:
-    rest = line.removeprefix(_SEPARATOR).strip()
-    if rest and not rest.startswith("#"):
-        raise NotAsKubectl(number, f"{rest[:40]!r} follows --- on the same line; write it on the next line")
-
-
-def _chunk(lines: Sequence[str], before: int) -> DocumentText:
-    """Each line ends as on Unix; a byte order mark may be in front."""
-    text = "".join(line.removesuffix("\r") + "\n" for line in lines).removeprefix(_MARK)
+def _document(lines: Sequence[str], before: int) -> DocumentText:
+    """The lines with Unix line endings, without a byte order mark at the beginning."""
+    text = "".join(line.removesuffix("\r") + "\n" for line in lines).removeprefix(_BYTE_ORDER_MARK)
     if match := _MARKED_LINE.search(text):
         line = before + text.count("\n", 0, match.end()) + 1
         raise NotAsKubectl(line, "there is a byte order mark; write --- on its own line before it, or remove it")
@@ -124,13 +116,13 @@ def _chunk(lines: Sequence[str], before: int) -> DocumentText:
 
 
 class _Loader(_FastLoader):
-    """Leaves it to `_Reader` to say what a text without quotes means."""
+    """Does not resolve plain scalars; `_Reader` does."""
 
 
 _Loader.yaml_implicit_resolvers = {None: [(_PLAIN, re.compile(""))]}
 
 
-class _Wrong(ValueError):
+class _NodeError(ValueError):
     def __init__(self, node: yaml.Node | yaml.Event, why: str) -> None:
         super().__init__(why)
         self.line = node.start_mark.line + 1 if node.start_mark else 1
@@ -138,7 +130,7 @@ class _Wrong(ValueError):
 
 
 def _check_events(text: str) -> None:
-    """Before anything is built: what builds it calls itself for each level, in C without a limit."""
+    """Check the depth before the document is built: the builder in C recurses without a limit."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -148,12 +140,12 @@ def _check_events(text: str) -> None:
         if depth > DEEPEST:
             raise TooDeep
         if getattr(event, "tag", None) == "!":
-            raise _Wrong(event, "the tag ! has no meaning here")
+            raise _NodeError(event, "the tag ! has no meaning here")
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A value, how many values are in it with its aliases written out, and how many levels."""
+    """A value, the number of values in it with aliases expanded, and the number of levels."""
 
     value: object
     size: int
@@ -164,93 +156,76 @@ class _Reader:
     """Builds the values of one document."""
 
     def __init__(self) -> None:
-        # An anchor stands before its aliases.
-        self._known: dict[int, _Read] = {}
+        # By node: an alias has the node of its anchor.
+        self._done: dict[int, _Read] = {}
         self._open: set[int] = set()
 
-    def value(self, node: yaml.Node) -> object:
-        return self._read(node).value
-
-    def _read(self, node: yaml.Node) -> _Read:
-        if id(node) in self._known:
-            return self._known[id(node)]
+    def read(self, node: yaml.Node) -> _Read:
+        if id(node) in self._done:
+            return self._done[id(node)]
         if id(node) in self._open:
-            raise _Wrong(node, "a value contains itself")
+            raise _NodeError(node, "a value contains itself")
         self._open.add(id(node))
-        read = self._made(node)
+        read = self._build(node)
         if read.size > MOST_VALUES or read.depth > DEEPEST:
-            raise _Wrong(node, f"more than {MOST_VALUES} values or {DEEPEST} levels")
+            raise _NodeError(node, f"more than {MOST_VALUES} values or {DEEPEST} levels")
         self._open.discard(id(node))
-        self._known[id(node)] = read
+        self._done[id(node)] = read
         return read
 
-    def _made(self, node: yaml.Node) -> _Read:
+    def _build(self, node: yaml.Node) -> _Read:
         if isinstance(node, yaml.ScalarNode):
             return _Read(_scalar(node), 1, 1)
         if node.tag not in _COLLECTIONS:
-            raise _Wrong(node, _unknown_tag(node))
-        return self._mapping(node) if isinstance(node, yaml.MappingNode) else self._sequence(node)
+            raise _NodeError(node, f"the tag {node.tag.replace(_TAG, '!!')} has no meaning here")
+        inner: list[_Read] = []
+        if isinstance(node, yaml.MappingNode):
+            value: object = self._mapping(node, inner)
+        else:
+            inner += map(self.read, node.value)
+            value = [each.value for each in inner]
+        return _Read(value, 1 + sum(each.size for each in inner), 1 + max((each.depth for each in inner), default=0))
 
-    def _sequence(self, node: yaml.Node) -> _Read:
-        found = [*map(self._read, node.value)]
-        return _around([each.value for each in found], found)
-
-    def _mapping(self, node: yaml.MappingNode) -> _Read:
+    def _mapping(self, node: yaml.MappingNode, inner: list[_Read]) -> dict[str, object]:
+        """The members of a mapping, and those that ``<<`` adds; their values are appended to ``inner``."""
         written: dict[str, object] = {}
         merged: dict[str, object] = {}
-        found: list[_Read] = []
         for name, content in node.value:
-            read = self._read(content)
-            found.append(read)
+            read = self.read(content)
+            inner.append(read)
             key = _MERGE if (merges := _is_merge(name)) else _key(name)
             if key in written or (merges and merged):
-                raise _Wrong(name, f"key {key!r} is written twice")
+                raise _NodeError(name, f"key {key!r} is written twice")
             if merges:
                 merged = self._merged(content)
                 _check_order(name, written, merged)
             else:
                 written[key] = read.value
-        for name in _meeting(node, merged):
-            raise _Wrong(name, f"key {_key(name)!r} is written twice, once without quotes")
-        return _around(merged | written, found)
+        for name, _ in node.value:
+            # To kubectl, a number and the same text in quotes are two keys; both become one key in JSON.
+            if not _is_merge(name) and _key(name) in merged and not isinstance(_resolved(_key(name)), str):
+                raise _NodeError(name, f"key {_key(name)!r} is written twice, once without quotes")
+        return merged | written
 
     def _merged(self, node: yaml.Node) -> dict[str, object]:
-        """What ``<<`` brings in: of several mappings, the first that has a key counts."""
-        if isinstance(node, yaml.MappingNode):
-            return dict(self._members(node))
-        if not isinstance(node, yaml.SequenceNode):
-            raise _Wrong(node, "<< needs a mapping, or a list of mappings")
-        found: dict[str, object] = {}
-        for part in reversed(node.value):
-            found |= self._members(part)
-        return found
-
-    def _members(self, node: yaml.Node) -> Mapping[str, object]:
-        value = self._read(node).value
-        if not isinstance(value, dict):
-            raise _Wrong(node, "<< needs a mapping, or a list of mappings")
-        return value
-
-
-def _around(value: object, found: Sequence[_Read]) -> _Read:
-    return _Read(value, 1 + sum(each.size for each in found), 1 + max((each.depth for each in found), default=0))
+        """The members that ``<<`` adds; if several mappings have the same key, the first one counts."""
+        merged: dict[str, object] = {}
+        for part in reversed(node.value) if isinstance(node, yaml.SequenceNode) else [node]:
+            value = self.read(part).value
+            if not isinstance(value, dict):
+                raise _NodeError(part, "<< needs a mapping, or a list of mappings")
+            merged |= value
+        return merged
 
 
 def _check_order(merge: yaml.Node, written: Mapping[str, object], merged: Mapping[str, object]) -> None:
-    """The last that is written counts to kubectl, to others what is written out."""
+    """For kubectl the last one that is written counts, for others the key that is not merged."""
     for key in written:
         if key in merged and merged[key] != written[key]:
-            raise _Wrong(
+            raise _NodeError(
                 merge,
                 f"<< sets {key!r} to another value than above, and readers differ on which one counts; write << first",
             )
-
-
-def _meeting(node: yaml.MappingNode, merged: Mapping[str, object]) -> Iterator[yaml.Node]:
-    """Keys beside `<<` that it may bring in too, as a number or as a text, which are two things to kubectl."""
-    for name, _ in node.value:
-        if not _is_merge(name) and _key(name) in merged and not isinstance(_unquoted(_key(name)), str):
-            yield name
 
 
 def _is_merge(node: yaml.Node) -> bool:
@@ -258,32 +233,28 @@ def _is_merge(node: yaml.Node) -> bool:
 
 
 def _key(node: yaml.Node) -> str:
-    """Keys are texts: numbers and truth values become what JSON has for them."""
+    """The key as a string; an integer or Boolean becomes the string that JSON has for it."""
     value = _scalar(node) if isinstance(node, yaml.ScalarNode) else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None or isinstance(value, float):
-        raise _Wrong(node, "a key is not a text; write it in quotes")
+        raise _NodeError(node, "a key is not a text; write it in quotes")
     return str(value)
 
 
-def _unknown_tag(node: yaml.Node) -> str:
-    return f"the tag {node.tag.replace(_TAG, '!!')} has no meaning here"
-
-
-# Texts without quotes
+# Scalars
 
 
 def _scalar(node: yaml.ScalarNode) -> object:
-    if node.tag == _PLAIN:
-        return _meant(node)
     if node.tag == _TEXT:
         return node.value
-    if node.tag not in _TYPES:
-        raise _Wrong(node, _unknown_tag(node))
-    value = _meant(node)
-    if type(value) not in _TYPES[node.tag]:
-        raise _Wrong(node, f"{node.value!r} does not match its tag")
+    if node.tag != _PLAIN and node.tag not in _TYPES:
+        raise _NodeError(node, f"the tag {node.tag.replace(_TAG, '!!')} has no meaning here")
+    if _NOT_JSON.fullmatch(node.value):
+        raise _NodeError(node, f"{node.value} is not a JSON value; write it in quotes if it is a text")
+    value = _resolved(node.value)
+    if node.tag != _PLAIN and type(value) not in _TYPES[node.tag]:
+        raise _NodeError(node, f"{node.value!r} does not match its tag")
     return value
 
 
@@ -292,9 +263,8 @@ _WORDS: Final[Mapping[str, object]] = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
 }
-_NO_JSON: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-# go-yaml reads a number, nobody else does.
-_ODD: Final = re.compile(r"0b[-+][01_]+")
+# Infinity and NaN, and a binary number with a sign inside, which only go-yaml reads.
+_NOT_JSON: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|0b[-+][01_]+")
 _OCTAL: Final = 8
 _NUMBERS: Final = (
     (re.compile(r"[-+]?0[oO]?[0-7]+"), _OCTAL),
@@ -308,29 +278,20 @@ _LEAST: Final = -(2**63)
 _MOST: Final = 2**64
 
 
-def _meant(node: yaml.ScalarNode) -> object:
-    """What a text without quotes stands for: go-yaml v2's `resolve.go`; times stay texts."""
-    if _NO_JSON.fullmatch(node.value) or _ODD.fullmatch(node.value):
-        raise _Wrong(node, f"{node.value} is not a JSON value; write it in quotes if it is a text")
-    return _unquoted(node.value)
-
-
-def _unquoted(text: str) -> object:
+def _resolved(text: str) -> object:
+    """The value of a plain scalar, as `resolve.go` of go-yaml v2 resolves it; timestamps stay strings."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] == ".":
         return _float(text.replace("_", ""), text) if _FRACTION.fullmatch(text) else text
     digits = text.replace("_", "") if text[0] in "+-0123456789" else text
-    number = _integer(digits)
-    return number if number is not None else _float(digits, text)
-
-
-def _integer(digits: str) -> int | None:
     for form, base in _NUMBERS:
         if form.fullmatch(digits):
             number = int(digits.replace("o", "").replace("O", "") if base == _OCTAL else digits, base)
-            return number if _LEAST <= number < (-_LEAST if digits[0] == "+" else _MOST) else None
-    return None
+            if _LEAST <= number < (-_LEAST if digits[0] == "+" else _MOST):
+                return number
+            break
+    return _float(digits, text)
 
 
 def _float(digits: str, text: str) -> float | str:

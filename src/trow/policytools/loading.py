@@ -1,11 +1,11 @@
-"""Policies from files, for commands that need no server: the same rules, read as strictly as a cluster reads them."""
+"""Policies from files, for commands without a server; they are read as strictly as from a cluster."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Final
 
 from trow.admission.image_extractor import ImageExtractor
 from trow.config import Config, ConfigError, load
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from trow.policytools.documents import Document
 
-# The settings that say which image may run. Files that others name are where the server runs, not where its policy is
-# tested.
+# The settings that decide which images may run. Other settings name files that exist only where the server runs.
 _ABOUT_IMAGES: Final = frozenset(
     {
         CONFIGURED,
@@ -38,14 +37,14 @@ _ABOUT_IMAGES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What was read.
+    """The content of policy files.
 
     Attributes:
-        rules: policies and exceptions; with a configuration, about images by all the names that it gives them.
-        extractor: finds images in the kinds that are built in and in those that a configuration names.
-        excluded: namespaces that compiled policies leave alone.
-        settings: what is known of the Trow that decides by them.
-        labels: of the namespaces that are among the files.
+        rules: policies and exceptions; with a configuration, their patterns cover pull-through names too.
+        extractor: finds images in built-in, well-known and configured kinds.
+        excluded: namespaces to which compiled policies do not apply.
+        settings: of the cluster's Trow.
+        labels: of the namespaces whose objects are among the files.
     """
 
     rules: Rules
@@ -56,15 +55,15 @@ class Policies:
 
 
 def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
-    """Policies and exceptions of files and directories, with what a configuration says beside.
+    """Read policies and exceptions from files and directories.
 
     Args:
-        paths: Trow's configuration, files with `ClusterImagePolicy`, `ImagePolicy` and `PolicyException`, whose
-            other objects are passed over, directories of such files, or standard input.
-        namespace: that of an `ImagePolicy` which does not say where it is.
+        paths: Trow's configuration; files with `ClusterImagePolicy`, `ImagePolicy`, `PolicyException` and `Namespace`,
+            whose other objects are ignored; directories of such files; or standard input.
+        namespace: of an `ImagePolicy` without a namespace.
 
     Raises:
-        UnreadableFile: something in them is not understood, or there is no policy.
+        UnreadableFile: a file is not valid, or there is no policy.
     """
     read_all = [_read(file, namespace, alone=file == path) for path in paths for file in map(Path, files_of(str(path)))]
     names = ", ".join(map(str, paths))
@@ -77,8 +76,12 @@ def policies_from(paths: Sequence[Path], namespace: str = "") -> Policies:
     exceptions = [exception for each in read_all for exception in each.exceptions]
     if not policies:
         raise UnreadableFile(f"{names}: there is no policy; write {' or '.join(KINDS[:2])}, or {CONFIGURED}.default")
-    _refuse_twins(names, [(policy.title, policy.namespace) for policy in policies])
-    _refuse_twins(names, [(f"{EXCEPTION}/{exception.name}", "") for exception in exceptions])
+    titles = [(policy.title, policy.namespace) for policy in policies]
+    titles += [(f"{EXCEPTION}/{exception.name}", "") for exception in exceptions]
+    for title, where in titles:
+        if titles.count((title, where)) > 1:
+            place = f" in the namespace {where}" if where else ""
+            raise UnreadableFile(f"{names}: {title}{place} is there twice; a cluster would keep only the last one")
     labels = NamespaceLabels()
     for each in read_all:
         for item in each.others:
@@ -98,20 +101,14 @@ class _Read:
     others: tuple[object, ...] = ()
 
 
-def _refuse_twins(names: str, titles: Sequence[tuple[str, str]]) -> None:
-    for title, namespace in titles:
-        if titles.count((title, namespace)) > 1:
-            where = f" in the namespace {namespace}" if namespace else ""
-            raise UnreadableFile(f"{names}: {title}{where} is there twice; a cluster would keep only the last one")
-
-
 def _read(file: Path, namespace: str, *, alone: bool) -> _Read:
-    """What is in a file; one of a directory may have nothing in it, as for kubectl."""
+    """The content of a file; a file of a directory may be empty, as for kubectl."""
     documents = read(str(file))
     if not documents and alone:
         raise UnreadableFile(f"{file}: is empty")
-    if len(documents) == 1 and _is_configuration(documents[0].value):
-        return _from_configuration(file, documents[0].value)
+    value = documents[0].value if len(documents) == 1 else None
+    if isinstance(value, dict) and not {"apiVersion", "kind"} & set(value):
+        return _from_configuration(file, value)
     items = [*objects(documents)]
     found = [_from_manifest(document, namespace) for document in items]
     return _Read(
@@ -119,10 +116,6 @@ def _read(file: Path, namespace: str, *, alone: bool) -> _Read:
         tuple(each for each in found if isinstance(each, PolicyException)),
         others=tuple(item.value for item, each in zip(items, found, strict=True) if each is None),
     )
-
-
-def _is_configuration(value: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(value, dict) and not {"apiVersion", "kind"} & set(value)
 
 
 def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
@@ -139,7 +132,7 @@ def _from_configuration(file: Path, document: Mapping[str, object]) -> _Read:
 
 
 def _from_manifest(document: Document, namespace: str) -> Policy | PolicyException | None:
-    """The policy or exception; None of what is something else."""
+    """The policy or exception; None if the object has another kind."""
     item = document.value
     if not isinstance(item, dict):
         raise UnreadableFile(f"{document.location}: is not an object; write {', '.join(KINDS)} of {API_VERSION}")
@@ -151,7 +144,7 @@ def _from_manifest(document: Document, namespace: str) -> Policy | PolicyExcepti
         raise UnreadableFile(f"{document.location}: {what} is not a policy; write {', '.join(KINDS)} of {API_VERSION}")
     try:
         if item.get("kind") == EXCEPTION:
-            # One that no cluster has yet begins when it is applied: now.
+            # An exception that is in no cluster yet begins when it is applied: now.
             return exception_of(item, time.time())
         return policy_of(item, namespace)
     except ManifestError as error:

@@ -1,13 +1,15 @@
-"""The labels of namespaces that are among the files."""
+"""The labels of namespaces whose Namespace objects are among the files."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from trow.lib.kube_objects import labels, metadata, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KIND = "Namespace"
+KIND: Final = "Namespace"
 
 
 def is_namespace(item: object) -> TypeGuard[dict[str, object]]:
@@ -16,20 +18,16 @@ def is_namespace(item: object) -> TypeGuard[dict[str, object]]:
 
 
 class NamespaceLabels:
-    """See `trow.policy.selectors.Labels`."""
+    """Implements `trow.policy.selectors.Labels`."""
 
     def __init__(self) -> None:
         self._labels: dict[str, Mapping[str, str]] = {}
 
     def learn(self, item: object) -> None:
         """Remember the labels, if it is a Namespace."""
-        metadata = item.get("metadata") if is_namespace(item) else None
-        name = metadata.get("name") if isinstance(metadata, dict) else None
-        if isinstance(metadata, dict) and isinstance(name, str):
-            labels = metadata.get("labels")
-            found = labels.items() if isinstance(labels, dict) else ()
-            self._labels[name] = {key: value for key, value in found if isinstance(value, str)}
+        if is_namespace(item) and (name := text(metadata(item).get("name"))):
+            self._labels[name] = labels(item)
 
     def of(self, namespace: str) -> Mapping[str, str] | None:
-        """Its labels; None where no file has the Namespace."""
+        """The labels of a namespace; None if its object is not among the files."""
         return self._labels.get(namespace)

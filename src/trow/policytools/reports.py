@@ -1,4 +1,4 @@
-"""The result of an evaluation, for programs: JSON of a stable form, and JUnit as CI systems read it."""
+"""Reports of an evaluation for programs: JSON with a stable format, and JUnit XML for CI systems."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trow.policytools.evaluation import Evaluation, ImageEvaluation, ObjectEvaluation, Unreadable
-    from trow.policytools.judging import PolicyEvaluation
 
-# Raised when a member changes its meaning or goes; new members do not raise it.
+# Incremented when the meaning of a member changes or a member is removed; not for a new member.
 FORMAT: Final = 1
-# Characters that XML 1.0 cannot hold, not even escaped (section 2.2).
-_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Characters that XML 1.0 does not allow, not even escaped (section 2.2).
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class PolicyResult(Struct, frozen=True):
-    """What one policy says of one image."""
+    """The finding of one policy about one image."""
 
     policy: str
     rule: str
@@ -37,7 +36,7 @@ class PolicyResult(Struct, frozen=True):
 
 
 class ImageResult(Struct, frozen=True):
-    """One field that names an image: `image` as it was written, `reference` as it is judged, null if it cannot be."""
+    """One image: `image` as it was written, `reference` as it is evaluated, null if it is not valid."""
 
     field: str
     used_by: str
@@ -61,7 +60,7 @@ class ObjectResult(Struct, frozen=True):
 
 
 class ErrorResult(Struct, frozen=True):
-    """Something that could not be judged, or that was passed over and should be looked at."""
+    """An object that could not be evaluated, or whose kind is unknown."""
 
     file: str
     document: int
@@ -70,7 +69,7 @@ class ErrorResult(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """How many images came to what, and how many objects name none."""
+    """The number of images with each outcome, and the number of objects."""
 
     allowed: int
     audited: int
@@ -83,7 +82,7 @@ class Summary(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """All of it."""
+    """The JSON report."""
 
     format: int
     verdict: str
@@ -94,7 +93,7 @@ class Report(Struct, frozen=True):
 
 
 def as_json(evaluation: Evaluation) -> str:
-    """One JSON object, as the reference describes it."""
+    """The JSON report, as the reference describes it."""
     report = Report(
         FORMAT,
         evaluation.outcome.value,
@@ -104,30 +103,27 @@ def as_json(evaluation: Evaluation) -> str:
             objects_without_images=evaluation.without_images,
             errors=len(evaluation.unreadable),
         ),
-        tuple(map(_object, evaluation.objects)),
+        tuple(map(_object_result, evaluation.objects)),
         tuple(map(_error, evaluation.unreadable)),
         tuple(map(_error, evaluation.unknown_kinds)),
     )
     return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
-def _object(judged: ObjectEvaluation) -> ObjectResult:
-    location, images = judged.location, tuple(map(_image, judged.images))
-    where = (location.file, location.document, location.item)
-    return ObjectResult(*where, str(judged.kind), judged.namespace, judged.name, judged.outcome.value, images)
+def _object_result(evaluated: ObjectEvaluation) -> ObjectResult:
+    where = (evaluated.location.file, evaluated.location.document, evaluated.location.item)
+    what = (str(evaluated.kind), evaluated.namespace, evaluated.name)
+    return ObjectResult(*where, *what, evaluated.outcome.value, tuple(map(_image_result, evaluated.images)))
 
 
-def _image(image: ImageEvaluation) -> ImageResult:
-    use, reference = image.use, image.reference
-    policies = tuple(map(_policy, image.results))
-    text = str(reference) if reference else None
-    return ImageResult(use.field, use.owner, use.text, text, image.outcome.value, policies)
-
-
-def _policy(result: PolicyEvaluation) -> PolicyResult:
-    found = result.finding
-    reasons = (found.reason, found.remedy, found.exception)
-    return PolicyResult(found.policy, found.rule, found.mode.value, result.outcome.value, *reasons)
+def _image_result(image: ImageEvaluation) -> ImageResult:
+    use, reference = image.use, str(image.reference) if image.reference else None
+    policies = []
+    for result in image.results:
+        found, verdict = result.finding, result.outcome.value
+        reasons = (found.reason, found.remedy, found.exception)
+        policies.append(PolicyResult(found.policy, found.rule, found.mode.value, verdict, *reasons))
+    return ImageResult(use.field, use.owner, use.text, reference, image.outcome.value, tuple(policies))
 
 
 def _error(unreadable: Unreadable) -> ErrorResult:
@@ -137,9 +133,9 @@ def _error(unreadable: Unreadable) -> ErrorResult:
 
 
 def as_junit(evaluation: Evaluation) -> str:
-    """A test suite for each object, with a test case for each image in it.
+    """A JUnit report: a test suite for each object, with a test case for each of its images.
 
-    What is denied is a failure, what cannot be decided or read an error; what only warns passes and says so.
+    Denied is a failure; undecided and unreadable are errors; a warning passes, with the warning in its output.
     """
     root = ET.Element("testsuites", name="trow policy test")
     for judged in evaluation.objects:
@@ -172,8 +168,7 @@ def _case(judged: ObjectEvaluation, image: ImageEvaluation) -> ET.Element:
     case.set("time", "0")
     for tag, outcome in (("failure", EvaluationOutcome.DENIED), ("error", EvaluationOutcome.UNDECIDED)):
         if lines := list(_lines(image, outcome)):
-            told = ET.SubElement(case, tag, type=outcome.value, message=_text(lines[0]))
-            told.text = _text("\n".join(lines))
+            ET.SubElement(case, tag, type=outcome.value, message=_text(lines[0])).text = _text("\n".join(lines))
             return case
     if lines := [*_lines(image, EvaluationOutcome.WARNED), *_lines(image, EvaluationOutcome.AUDITED)]:
         ET.SubElement(case, "system-out").text = _text("\n".join(lines))
@@ -185,4 +180,4 @@ def _lines(image: ImageEvaluation, outcome: EvaluationOutcome) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

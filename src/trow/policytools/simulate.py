@@ -1,6 +1,6 @@
-"""What would break if a policy were on: everything that runs, from a live cluster or a dump of it, judged by it.
+"""`trow policy simulate`: what would break under a policy, of all that runs in a cluster or a dump of it.
 
-A Pod that runs is not touched by a new policy, but it would not start again on another node, and no further one would.
+A new policy does not affect a Pod that runs, but the Pod would not start again on another node, nor would further Pods.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from trow.lib.kube_objects import Owner, controller_of, metadata, text
 from trow.policytools.documents import Document, Location
 from trow.policytools.evaluation import Evaluation, evaluate_object
-from trow.policytools.judging import EvaluationOutcome, OfflineJudge
+from trow.policytools.judging import EvaluationOutcome, OfflineJudge, worst
 from trow.policytools.running import pods_of, runs
 
 if TYPE_CHECKING:
@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 
 CLUSTER: Final = "the cluster"
 _NAMESPACES: Final = "/api/v1/namespaces"
-# A Deployment has ReplicaSets, which have Pods; whatever is built upon that hardly goes deeper.
+# Levels of owners, such as Deployment, ReplicaSet and Pod.
 _MOST_OWNERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
-    """What one rule would do to one image of one workload.
+    """An image of a workload that a policy does not simply allow.
 
     Attributes:
-        workload: what somebody made, such as ``Deployment web``; its Pods are counted, not listed.
-        pods: how many of its Pods run the image, or are to.
+        workload: the outermost owner, such as ``Deployment web``.
+        result: the finding of one policy about the image.
+        pods: the number of its Pods that run the image, or would run it.
     """
 
     outcome: EvaluationOutcome
@@ -49,13 +50,14 @@ class Breakage:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """Everything that was found.
+    """The result of a simulation.
 
     Attributes:
-        evaluation: each object and its verdict.
-        breakages: what is not simply allowed, the worst first.
-        workloads: how many there are, and how many of them would not start again.
-        idle: how many objects were passed over, for they run nothing.
+        evaluation: the evaluation of each object.
+        breakages: the worst first.
+        workloads: the number of workloads.
+        broken: the number of workloads that would not start again.
+        idle: the number of objects that were not evaluated, because they run nothing.
     """
 
     evaluation: Evaluation
@@ -66,8 +68,8 @@ class Simulation:
 
 
 def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
-    """Everything in the cluster that names images, as far as it is built in; see `ask_cluster`."""
-    # The client takes as much memory as all else: it is loaded where it is used.
+    """The objects of built-in kinds in a cluster that name images, and its Namespaces; see `ask_cluster`."""
+    # The client needs as much memory as everything else, so it is imported only here.
     from trow.controllers.background_scan import COLLECTIONS  # noqa: PLC0415
     from trow.kube.command import ask_cluster  # noqa: PLC0415
 
@@ -80,76 +82,64 @@ def from_cluster(kubeconfig: Path | None, context: str) -> list[Document]:
 
 
 def simulate(documents: Iterable[Document], judge: OfflineJudge, policies: Policies, namespace: str) -> Simulation:
-    """Judge what runs, and say it of what somebody made.
+    """Evaluate what runs, and sum up the results by workload.
 
     Args:
-        documents: objects; a Namespace comes before what is in it.
-        judge: by whose rules.
-        policies: the same, and what was read beside them.
-        namespace: that of objects which do not say where they are.
+        documents: objects; a Namespace comes before the objects in it.
+        judge: evaluates the policies.
+        policies: the policies, and what was read with them.
+        namespace: of objects without a namespace.
     """
-    evaluation, roots, idle = Evaluation(), _Roots(), 0
-    found: list[_Found] = []
+    evaluation, idle = Evaluation(), 0
+    owners: dict[str, Owner | None] = {}  # the controller of each object, by uid
+    found: list[_Evaluated] = []
     for document in documents:
         item = document.value if isinstance(document.value, dict) else {}
-        roots.add(item)
+        owner = controller_of(metadata(item))
+        if uid := text(metadata(item).get("uid")):
+            owners[uid] = owner
         policies.labels.learn(item)
         if not runs(item):
             idle += 1
-        elif judged := evaluate_object(evaluation, document, judge, policies.extractor, namespace):
-            found.append(_Found(judged, controller_of(metadata(item)), pods_of(item)))
+        elif evaluated := evaluate_object(evaluation, document, judge, policies.extractor, namespace):
+            found.append(_Evaluated(evaluated, owner, pods_of(item)))
     workloads: dict[tuple[str, str], EvaluationOutcome] = {}
     # By namespace, workload, image, policy and rule.
-    against: dict[tuple[str, str, str, str, str], list[tuple[PolicyEvaluation, _Found]]] = defaultdict(list)
+    results_by_key: dict[tuple[str, str, str, str, str], list[tuple[PolicyEvaluation, _Evaluated]]] = defaultdict(list)
     for each in found:
-        judged, root = each.judged, roots.of(each)
-        before = workloads.get((judged.namespace, root), EvaluationOutcome.ALLOWED)
-        workloads[judged.namespace, root] = max(before, judged.outcome, key=_rank)
-        for image in judged.images:
+        where, workload = each.object.namespace, _workload_of(each, owners)
+        before = workloads.get((where, workload), EvaluationOutcome.ALLOWED)
+        workloads[where, workload] = worst((before, each.object.outcome))
+        for image in each.object.images:
             for result in image.results:
                 if result.outcome is not EvaluationOutcome.ALLOWED:
-                    key = (judged.namespace, root, image.use.text, result.finding.policy, result.finding.rule)
-                    against[key].append((result, each))
+                    key = (where, workload, image.use.text, result.finding.policy, result.finding.rule)
+                    results_by_key[key].append((result, each))
     breakages = []
-    for (where, workload, name, _, _), results in against.items():
-        # The Pods that are there; where none is, or none was shown, those that there are to be.
-        pods = len({each.judged.location for _, each in results if each.judged.kind.is_pod})
+    for (where, workload, name, _, _), results in results_by_key.items():
+        # The Pods that exist; if there are none, or the input has none, those that the workload would make.
+        pods = len({each.object.location for _, each in results if each.object.kind.is_pod})
         pods = pods or max(each.pods for _, each in results)
         first = results[0][0]
         breakages.append(Breakage(first.outcome, where, workload, first, name, pods))
-    breakages.sort(key=lambda each: (-_rank(each.outcome), each.namespace, each.workload, each.image))
+    breakages.sort(key=lambda each: (-each.outcome.severity, each.namespace, each.workload, each.image))
     broken = sum(outcome is EvaluationOutcome.DENIED for outcome in workloads.values())
     return Simulation(evaluation, tuple(breakages), len(workloads), broken, idle)
 
 
-def _rank(outcome: EvaluationOutcome) -> int:
-    return [*EvaluationOutcome].index(outcome)
+class _Evaluated(NamedTuple):
+    """An object that was evaluated, its controller, and the number of Pods that it makes."""
 
-
-class _Found(NamedTuple):
-    """What was judged, who manages it, and how many Pods it makes."""
-
-    judged: ObjectEvaluation
+    object: ObjectEvaluation
     owner: Owner | None
     pods: int
 
 
-class _Roots:
-    """Finds what somebody made behind what controllers have made of it."""
-
-    def __init__(self) -> None:
-        self._owners: dict[str, Owner | None] = {}
-
-    def add(self, item: Mapping[str, object]) -> None:
-        """Take down who manages an object."""
-        if uid := text(metadata(item).get("uid")):
-            self._owners[uid] = controller_of(metadata(item))
-
-    def of(self, found: _Found) -> str:
-        """Kind and name of the outermost owner that is known."""
-        name, owner = f"{found.judged.kind.name} {found.judged.name}", found.owner
-        for _ in range(_MOST_OWNERS):
-            if owner is None:
-                break
-            name, owner = f"{owner.kind} {owner.name}", self._owners.get(owner.uid)
-        return name
+def _workload_of(evaluated: _Evaluated, owners: Mapping[str, Owner | None]) -> str:
+    """Kind and name of the outermost owner that is known."""
+    name, owner = f"{evaluated.object.kind.name} {evaluated.object.name}", evaluated.owner
+    for _ in range(_MOST_OWNERS):
+        if owner is None:
+            break
+        name, owner = f"{owner.kind} {owner.name}", owners.get(owner.uid)
+    return name

@@ -15,7 +15,6 @@ from trow.policy.resources import policy_of
 from trow.policy.rules import Effect, RunContext
 from trow.policytools.documents import UnreadableFile
 from trow.policytools.importing import SOURCES, RemarkKind, connaisseur, import_policies, kyverno, trow
-from trow.policytools.importing.drafts import ImportResult
 from trow.policytools.importing.values import UnreadableSource
 
 if TYPE_CHECKING:
@@ -734,11 +733,10 @@ def kyverno_lets(image: str, wanted: str) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(list(UsedBy)[:3]), st.sampled_from(PATTERNS), min_size=1))
 def test_each_kind_of_container_may_have_what_kyverno_let_it_have(wanted: dict[UsedBy, str]) -> None:
-    result = ImportResult()
     spec = {f"=({kind.value})": [{"image": image}] for kind, image in wanted.items()}
     item = yaml.safe_load(cluster_policy(pattern("*")))
     item["spec"]["rules"][0]["validate"]["pattern"]["spec"] = spec
-    result.add(kyverno.convert(item))
+    result = kyverno.convert(item)
     assert not [each for each in result.remarks if each.kind is RemarkKind.CHANGED]
     assert result.drafts or set(wanted.values()) == {"*"}
     for kind in list(UsedBy)[:3]:

@@ -1,6 +1,7 @@
-"""Policies of other programs as policies of Trow, with remarks on what changes and on what is left out.
+"""Imports the policies of other programs, with remarks on what changes and on what is left out.
 
-Nothing allows more than before without a remark: what cannot be expressed exactly is made narrower or left out.
+An imported policy never allows more than its source without a remark: what cannot be expressed exactly is made
+narrower, or left out.
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ SOURCES: Final = tuple(_MODULES)
 def import_policies(
     files: Sequence[str], source: str | None = None
 ) -> tuple[tuple[Mapping[str, object], ...], tuple[Remark, ...]]:
-    """Policies as Kubernetes objects, and remarks on them.
+    """The imported policies as Kubernetes objects, and the remarks.
 
-    What cannot be read is left out, as long as there is something that can.
+    What cannot be read is left out with a remark, unless nothing can be read.
 
     Args:
         files: paths of files and directories, or `-` for standard input.
-        source: one of `SOURCES`; without it, the form of each document tells.
+        source: one of `SOURCES`; None: it is detected for each document.
 
     Raises:
-        UnreadableFile: nothing can be read, or nothing in it is of these programs.
-        UnreadableSource: no policy has the form that its program reads.
+        UnreadableFile: nothing can be read, or there is no policy of these programs.
+        UnreadableSource: no policy has the format of its program.
     """
     result, unreadable, found = ImportResult(), list[StartError](), 0
     for path in files:
-        try:
-            for file in files_of(path):
-                found += _file(file, source, result, unreadable)
-        except UnreadableFile as error:
-            unreadable.append(error)
+        for document in _documents(path, unreadable):
+            try:
+                found += _convert(document, source, result)
+            except StartError as error:
+                unreadable.append(error)
     if not found:
         names = ", ".join("standard input" if file == "-" else file for file in files)
         raise next(iter(unreadable), UnreadableFile(f"{names}: has no policies of {source or ', '.join(SOURCES)}"))
@@ -64,34 +65,34 @@ def import_policies(
     return manifests, tuple(result.remarks)
 
 
-def _file(file: str, source: str | None, result: ImportResult, unreadable: list[StartError]) -> int:
-    """How many of its documents could be read."""
-    found = 0
+def _documents(path: str, unreadable: list[StartError]) -> Iterator[Document]:
+    """The documents of all files at a path that can be read."""
     try:
-        for document in objects(read(file)):
-            found += _document(document, source, result, unreadable)
+        for file in files_of(path):
+            try:
+                yield from objects(read(file))
+            except UnreadableFile as error:
+                unreadable.append(error)
     except UnreadableFile as error:
         unreadable.append(error)
-    return found
 
 
-def _document(document: Document, source: str | None, result: ImportResult, unreadable: list[StartError]) -> bool:
-    """Whether it could be read."""
+def _convert(document: Document, source: str | None, result: ImportResult) -> bool:
+    """Add the policies of a document to the result; False if it is not of these programs."""
     item, location = document.value, document.location
     if not isinstance(item, dict):
-        unreadable.append(UnreadableFile(f"{location}: is not a mapping"))
-        return False
+        raise UnreadableFile(f"{location}: is not a mapping")
     module = next((_MODULES[name] for name in SOURCES if source in (None, name) and _MODULES[name].detect(item)), None)
     if module is None:
         result.left_out(str(location), f"{item.get('kind') or 'it'} is not a policy of {source or ', '.join(SOURCES)}")
         return False
     try:
-        made = module.convert(item)
+        converted = module.convert(item)
     except UnreadableSource as error:
-        unreadable.append(UnreadableSource(f"{location}: {error}"))
-        return False
-    made.remarks = [replace(remark, where=f"{location}: {remark.where}") for remark in made.remarks]
-    result.add(made)
+        raise UnreadableSource(f"{location}: {error}") from None
+    result.drafts += converted.drafts
+    result.signed += converted.signed
+    result.remarks += [replace(remark, where=f"{location}: {remark.where}") for remark in converted.remarks]
     return True
 
 
@@ -103,7 +104,7 @@ def _manifests(result: ImportResult) -> Iterator[Mapping[str, object]]:
         named = draft if seen[key] == 1 else replace(draft, name=f"{draft.object_name}-{seen[key]}")
         manifest = named.manifest()
         try:
-            # A namespaced policy that does not name its namespace gets it when it is applied.
+            # A namespaced policy without a namespace gets one when it is applied.
             policy_of(manifest, "default")
         except ManifestError as error:
             result.left_out(named.name, str(error))

@@ -1,7 +1,7 @@
-"""Values of Connaisseur's Helm chart: globs over full names; the most specific one that matches names a validator.
+"""Imports the values of Connaisseur's Helm chart, where the most specific glob that matches selects a validator.
 
-Rules that always allow or deny (`type: static`) are imported. Rules that verify signatures are not, so images that only
-they admit are denied. https://github.com/sse-secure-systems/connaisseur, `docs/basics.md` and `internal/policy`.
+Rules that always allow or deny (`type: static`) are imported. Rules that verify signatures are not, so the images that
+only they allow are denied. https://github.com/sse-secure-systems/connaisseur, `docs/basics.md` and `internal/policy`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EVERYTHING: Final = {"*:*", "*"}
 
 
 def detect(item: Mapping[str, object]) -> bool:
-    """Whether it is the chart's values, of version 3 or older."""
+    """Whether it has the values of the chart, of version 3 or older."""
     values = _application(item)
     return isinstance(values.get("policy"), list) and isinstance(values.get("validators"), list)
 
@@ -37,7 +37,7 @@ def _application(item: Mapping[str, object]) -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One rule; `signed` names the validator that wants a signature, and then it can only deny."""
+    """One rule; `signed` names the validator that verifies signatures: then it can only deny here."""
 
     pattern: str
     effect: Effect
@@ -49,15 +49,15 @@ class _Rule:
 
 
 def convert(item: Mapping[str, object]) -> ImportResult:
-    """The policy of the values.
+    """Convert the values.
 
     Raises:
-        UnreadableSource: they do not have the form of the chart.
+        UnreadableSource: they do not have the format of the chart.
     """
     result = ImportResult()
     values = _application(item)
     rules = list(_rules(values))
-    # What no other rule matches is denied where there is no rule for it.
+    # Connaisseur denies an image that no rule matches.
     every = [rule for rule in rules if rule.pattern in _EVERYTHING]
     rest = max(every, key=lambda each: (len(each.pattern), each.effect is Effect.DENY), default=None)
     if rest and rest.signed:
@@ -112,10 +112,10 @@ def _entries(rule: _Rule, rest: _Rule | None, result: ImportResult) -> Iterator[
 
 
 def _compared(rule: _Rule) -> str:
-    """What is compared: the pattern with a star at its end, and in front too.
+    """The glob that Connaisseur matches: the pattern with a star at both ends.
 
-    That in front makes no difference for Docker Hub, whose names are one name here, and is not wanted for what is
-    allowed: whoever allows `example.com/app` does not mean `notexample.com/app`.
+    The star in front is left out for Docker Hub, whose names are one name here, and for rules that allow: who allows
+    `example.com/app` does not intend to allow `notexample.com/app`.
     """
     pattern = rule.pattern if rule.pattern.endswith("*") else f"{rule.pattern}*"
     host, path = split_host(pattern)
@@ -127,11 +127,11 @@ def _compared(rule: _Rule) -> str:
 
 
 def _rank(rule: _Rule, *, best: bool) -> tuple[int, ...]:
-    """Components, then how much of each begins like that of the image, then how long each is.
+    """The specificity of a rule, as Connaisseur compares it.
 
-    The second is certain up to the first star, which may stand for further components, so that those behind it are
-    held against others of the image. What is compared begins with ``index.docker.io`` for Docker Hub, which no other
-    name of it begins like.
+    It is the number of components, then the length of the common prefix of each component and that of the image, then
+    the length of each component. The common prefixes are certain only up to the first star, which may match several
+    components. Connaisseur compares with ``index.docker.io`` for Docker Hub.
     """
     host = split_host(rule.pattern)[0]
     certain = host in HUB_NAMES or (bool(host) and rule.effect is Effect.ALLOW)
@@ -146,7 +146,7 @@ def _rank(rule: _Rule, *, best: bool) -> tuple[int, ...]:
 
 
 def _allowed(rule: _Rule) -> Translation:
-    """As it is written: whoever allows the tag `v1` does not mean `v10`."""
+    """The patterns of a rule that allows, exactly as it is written: who allows the tag `v1` does not intend `v10`."""
     pattern = rule.pattern
     host, last = split_host(pattern)[0], pattern.rpartition("/")[2]
     any_host, open_end = pattern.startswith("*"), pattern.endswith("*")

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from trow.policy.pods import UsedBy
     from trow.policytools.importing.globs import Translation
 
-_NO_NAME: Final = re.compile(r"[^a-z0-9.]+")
+_NOT_IN_NAME: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_RULE: Final = 63
-# Less than the 63 of a policy's name: a number may follow.
+# A policy's name may have 63 characters; a number may follow.
 _LONGEST_NAME: Final = 59
-_EXEMPTED: Final = "it was an exception in the imported policy"
+_REASON: Final = "it was an exception in the imported policy"
 
 
 class RemarkKind(Enum):
-    """Whether the subject of a remark means the same, means something else, or is left out."""
+    """Whether the subject of a remark has the same meaning, has another meaning, or is left out."""
 
     NOTE = "note"
     CHANGED = "changed"
@@ -35,11 +35,11 @@ class RemarkKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A remark on something that was imported.
+    """A remark on a part of the source.
 
     Attributes:
-        where: in the source, in words.
-        text: completes the sentence.
+        where: the part of the source, for people.
+        text: the end of the sentence.
     """
 
     kind: RemarkKind
@@ -55,7 +55,7 @@ class RuleDraft:
     """A rule, named after the entry of the source that it comes from.
 
     Attributes:
-        used_by: what uses the images; empty: whatever does.
+        used_by: as in `ImageRule`.
     """
 
     entry: str
@@ -66,11 +66,11 @@ class RuleDraft:
 
 @dataclass(frozen=True, slots=True)
 class DraftScope:
-    """Where a policy is in force.
+    """Where a policy applies.
 
     Attributes:
-        namespace: of a namespaced policy; "": the one that it is applied in; None: the policy is of the cluster.
-        selector: of namespaces by their labels, as Kubernetes has it.
+        namespace: of a namespaced policy; "": it is set when the policy is applied; None: the policy is cluster-scoped.
+        selector: a label selector of namespaces.
     """
 
     namespace: str | None = None
@@ -81,11 +81,11 @@ class DraftScope:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDraft:
-    """A policy that is still to be written.
+    """A policy before it becomes a Kubernetes object.
 
     Attributes:
-        digest: whether images have to be named with a digest.
-        exempt: images that it never denies.
+        digest: whether it requires digests.
+        exempt: images that it exempts.
     """
 
     name: str
@@ -107,7 +107,7 @@ class PolicyDraft:
     @property
     def object_name(self) -> str:
         """The name, as Kubernetes allows it."""
-        return _NO_NAME.sub("-", self.name.lower())[:_LONGEST_NAME].strip("-.") or "imported"
+        return _NOT_IN_NAME.sub("-", self.name.lower())[:_LONGEST_NAME].strip("-.") or "imported"
 
     def manifest(self) -> dict[str, object]:
         """The Kubernetes object."""
@@ -120,23 +120,23 @@ class PolicyDraft:
             spec["namespaceSelector"] = dict(scope.selector)
         spec["default"] = self.default.value
         if self.rules:
-            spec["rules"] = list(_rules(self.rules))
+            spec["rules"] = list(_rule_objects(self.rules))
         if self.digest:
             spec["require"] = {"digest": True}
         if self.exempt:
             parts = [self.exempt[at : at + EXEMPT_AT_MOST] for at in range(0, len(self.exempt), EXEMPT_AT_MOST)]
             spec["exceptions"] = [
-                {"name": f"imported-{number}", "reason": _EXEMPTED, "images": [*map(_image, part)]}
+                {"name": f"imported-{number}", "reason": _REASON, "images": [*map(_image, part)]}
                 for number, part in enumerate(parts, 1)
             ]
         kind = CLUSTER if scope.namespace is None else NAMESPACED
         return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _rules(rules: Sequence[RuleDraft]) -> Iterator[dict[str, object]]:
+def _rule_objects(rules: Sequence[RuleDraft]) -> Iterator[dict[str, object]]:
     taken: set[str] = set()
     for rule in rules:
-        base = _NO_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower())[:_LONGEST_RULE].strip("-.")
+        base = _NOT_IN_NAME.sub("-", f"{rule.effect.value}-{rule.entry}".lower())[:_LONGEST_RULE].strip("-.")
         name, number = base, 1
         while name in taken:
             number += 1
@@ -159,7 +159,7 @@ def _image(pattern: ImagePattern) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """References of one rule to images whose signatures it verifies."""
+    """The references of one rule that verifies signatures."""
 
     scope: DraftScope
     mode: Mode
@@ -168,21 +168,15 @@ class Signed:
 
 @dataclass(slots=True)
 class ImportResult:
-    """Policies and remarks.
+    """The result of an import.
 
     Attributes:
-        signed: references to images whose signatures were verified; all of them together become policies.
+        signed: references to images whose signatures the source verifies; together they become policies.
     """
 
     drafts: list[PolicyDraft] = field(default_factory=list)
     signed: list[Signed] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
-
-    def add(self, other: ImportResult) -> None:
-        """Add the result of another part of the source."""
-        self.drafts += other.drafts
-        self.signed += other.signed
-        self.remarks += other.remarks
 
     def finish(self, draft: PolicyDraft, entries: int) -> None:
         """Add a policy, unless none of its entries could be imported or it would deny nothing."""
@@ -197,7 +191,7 @@ class ImportResult:
             self.drafts.append(draft)
 
     def patterns(self, where: str, translate: Callable[[], Translation]) -> tuple[ImagePattern, ...]:
-        """The patterns of an entry, with remarks on what they change; none if it is left out, with a remark."""
+        """The patterns of an entry, with remarks on changes; none, with a remark, if the entry is left out."""
         try:
             translation = translate()
         except NotTranslatable as error:
@@ -208,13 +202,13 @@ class ImportResult:
         return translation.patterns
 
     def note(self, where: str, text: str) -> None:
-        """Remark on something that means the same."""
+        """Add a remark on something with the same meaning."""
         self.remarks.append(Remark(RemarkKind.NOTE, where, text))
 
     def changed(self, where: str, text: str) -> None:
-        """Remark on something that means something else here."""
+        """Add a remark on something that has another meaning here."""
         self.remarks.append(Remark(RemarkKind.CHANGED, where, text))
 
     def left_out(self, where: str, text: str) -> None:
-        """Remark on something that is left out."""
+        """Add a remark on something that is left out."""
         self.remarks.append(Remark(RemarkKind.LEFT_OUT, where, text))

@@ -1,4 +1,4 @@
-"""Constraints of Gatekeeper's library about images: where they may come from, which tags they have, whether digests.
+"""Imports the constraints of Gatekeeper's library about images: allowed and disallowed repositories, tags and digests.
 
 They compare the text in a Pod, character by character. https://github.com/open-policy-agent/gatekeeper-library
 and, for `match`, https://open-policy-agent.github.io/gatekeeper/website/docs/howto.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _CONSTRAINTS: Final = "constraints.gatekeeper.sh/"
 _TEMPLATES: Final = "templates.gatekeeper.sh/"
-# What is done with images that match an entry, and which parameter has the entries.
+# The effect on images that match an entry, and the parameter with the entries.
 _KINDS: Final = {
     "K8sAllowedRepos": (Effect.ALLOW, "repos"),
     "K8sAllowedReposv2": (Effect.ALLOW, "allowedImages"),
@@ -36,10 +36,9 @@ _ALL: Final = (*_KINDS, _DIGESTS)
 _EXEMPT: Final = "exemptImages"
 _WITH_EXEMPTIONS: Final = (_TAGS, _DIGESTS)
 _MODES: Final = {"deny": Mode.ENFORCE, "warn": Mode.WARN, "dryrun": Mode.AUDIT}
-# Points of enforcement at which something can be refused; beside them there are others, such as `audit.gatekeeper.sh`.
-_REFUSING: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
-_STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
-# Conditions on what is judged. Without them more would be refused than anybody asked for.
+# The enforcement points that can deny; others, such as `audit.gatekeeper.sh`, only report.
+_DENYING_POINTS: Final = frozenset({"*", "validation.gatekeeper.sh", "vap.k8s.io"})
+# Conditions on objects. A policy without them would deny more than its source.
 _CONDITIONS: Final = ("labelSelector", "name")
 _MATCHED: Final = frozenset(
     {*_CONDITIONS, "excludedNamespaces", "kinds", "namespaces", "namespaceSelector", "scope", "source"}
@@ -52,10 +51,10 @@ def detect(item: Mapping[str, object]) -> bool:
 
 
 def convert(item: Mapping[str, object]) -> ImportResult:
-    """The policy of a constraint.
+    """Convert a constraint.
 
     Raises:
-        UnreadableSource: it does not have the form that its template requires.
+        UnreadableSource: it does not have the format of its template.
     """
     result = ImportResult()
     kind = str(item.get("kind"))
@@ -84,7 +83,7 @@ def convert(item: Mapping[str, object]) -> ImportResult:
 def _rules(
     kind: str, where: str, parameters: Mapping[str, object], result: ImportResult
 ) -> tuple[Effect, tuple[RuleDraft, ...], int]:
-    """The default, the rules, and how many entries they come from."""
+    """The default, the rules, and the number of entries in the source."""
     effect, key = _KINDS.get(kind, (Effect.DENY, _EXEMPT))
     known = {key, _EXEMPT} if kind in _WITH_EXEMPTIONS else {key}
     for unknown in sorted(set(parameters) - known):
@@ -97,7 +96,8 @@ def _rules(
             where, "an image without a tag is refused there; here it has the tag latest, so latest is denied too"
         )
         entries = [*entries, "latest"]
-    translate = {"K8sAllowedReposv2": _of_name, _TAGS: _of_tag}.get(kind, _of_prefix)
+    of_prefix = partial(translation_of_prefix, form=NameForm.WRITTEN)
+    translate = {"K8sAllowedReposv2": _of_name, _TAGS: _of_tag}.get(kind, of_prefix)
     rules = []
     for entry in entries:
         of_entry = partial(translate, entry, for_allow=effect is Effect.ALLOW)
@@ -106,12 +106,8 @@ def _rules(
     return Effect.DENY if effect is Effect.ALLOW else Effect.ALLOW, tuple(rules), len(entries)
 
 
-def _of_prefix(entry: str, *, for_allow: bool) -> Translation:
-    return translation_of_prefix(entry, NameForm.WRITTEN, for_allow=for_allow)
-
-
 def _of_name(entry: str, *, for_allow: bool) -> Translation:
-    """As a whole, or as a beginning that a star ends."""
+    """The patterns of a whole name, or of a prefix with a star at its end."""
     if "*" in entry.removesuffix("*"):
         raise MatchesNothing(
             f"{entry!r} has a star that is not at its end; there it is an ordinary character, which no name contains"
@@ -155,16 +151,16 @@ def _mode(spec: Mapping[str, object], where: str, result: ImportResult) -> Mode:
             result.changed(f"{where}, enforcementAction", f"{action!r} is unknown; what is denied will be refused")
         return _MODES.get(action, Mode.ENFORCE)
     scoped = sequence(spec.get("scopedEnforcementActions"), "spec.scopedEnforcementActions")
-    found = {_scoped(mapping(each, "spec.scopedEnforcementActions")) for each in scoped}
-    mode = max(found, key=_STRICTEST.index, default=Mode.ENFORCE)
-    if len(found) > 1:
+    modes = {_mode_of_action(mapping(each, "spec.scopedEnforcementActions")) for each in scoped}
+    mode = Mode.strictest(modes)
+    if len(modes) > 1:
         result.changed(f"{where}, scopedEnforcementActions", f"a policy has one mode: {mode.value}")
     return mode
 
 
-def _scoped(action: Mapping[str, object]) -> Mode:
-    """The mode of an action: objects are refused only where the API server asks before it stores."""
+def _mode_of_action(action: Mapping[str, object]) -> Mode:
+    """The mode of a scoped action, which denies only at an enforcement point that can deny."""
     mode = _MODES.get(str(action.get("action")), Mode.ENFORCE)
     where = "spec.scopedEnforcementActions[].enforcementPoints"
     points = {str(mapping(each, where).get("name")) for each in sequence(action.get("enforcementPoints"), where)}
-    return mode if not points or points & _REFUSING else Mode.AUDIT
+    return mode if not points or points & _DENYING_POINTS else Mode.AUDIT

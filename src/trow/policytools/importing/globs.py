@@ -1,7 +1,7 @@
-"""Globs over whole image names, as other programs have them, translated to patterns over the parts of an image.
+"""Translates globs over whole image names, as other programs have them, to patterns over the parts of a name.
 
-In such a glob ``*`` stands for any characters, also for ``/``, ``:`` and ``@``. Here each part has its own glob, and
-``*`` ends where a component ends, so one of their globs often becomes several patterns.
+In such a glob ``*`` matches any characters, also ``/``, ``:`` and ``@``. In a pattern each part has its own glob, and
+``*`` does not match ``/``, so one glob often becomes several patterns.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from trow.policy.resources import IMAGES_AT_MOST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# A star in a host may stand for up to this many labels beyond its own, as in `*.example.com`.
+# A star in a host, as in `*.example.com`, matches up to this many labels beside its own.
 _MORE_LABELS: Final = 3
 _STARS: Final = re.compile(r"\*+")
-# Anything, but at least one character: no part of a name is empty.
+# At least one character, which is the same as a star: no part of a name is empty.
 _SOMETHING: Final = re.compile(r"(?:^|(?<=[/:@]))(?:\?\*|\*\?)(?=$|[/:@])")
-_STRANGE: Final = frozenset("?[]{}\\!|&<>$ ")
-# What may stand in the text of a digest, behind a star.
+_UNSUPPORTED: Final = frozenset("?[]{}\\!|&<>$ ")
+# The end of a digest, after a star.
 _IN_A_DIGEST: Final = re.compile(r"\*[0-9a-fhs]+(?:[*:]|$)")
 _WHOLE_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
 class NameForm(Enum):
-    """What the name of an image looks like where the glob is compared with it.
+    """The form of the image name with which the source compares a glob.
 
     Attributes:
         WRITTEN: as the Pod has it, such as ``nginx``.
-        HOSTED: with the registry and either a tag or a digest, such as ``docker.io/nginx:latest``.
-        FULL: with everything that is left out: ``docker.io/library/nginx:latest``.
+        HOSTED: with the registry, and a tag or a digest, such as ``docker.io/nginx:latest``.
+        FULL: with all defaults, such as ``docker.io/library/nginx:latest``.
     """
 
     WRITTEN = "written"
@@ -46,20 +46,20 @@ class NameForm(Enum):
 
 
 class NotTranslatable(ValueError):
-    """A glob that no patterns can express; the message says why."""
+    """No pattern can express the glob; the message says why."""
 
 
 class MatchesNothing(NotTranslatable):
-    """A glob that matches no image's name, so that leaving it out changes nothing."""
+    """The glob matches no image name, so to leave it out changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What a glob means here.
+    """The patterns of a glob.
 
     Attributes:
-        patterns: together they cover what it covers, as far as no remark says otherwise.
-        remarks: where they do not.
+        patterns: together they cover what the glob covers, except for the remarks.
+        remarks: the differences.
     """
 
     patterns: tuple[ImagePattern, ...]
@@ -68,7 +68,7 @@ class Translation:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """Globs of the registry, in which a star may stand for dots, of the repository, and of the rest."""
+    """The globs of host, repository, tag and digest; in the host a star may match dots."""
 
     host: str
     path: str
@@ -77,30 +77,36 @@ class _Parts:
 
     @property
     def is_short(self) -> bool:
-        """Whether it names an official image of Docker Hub without `library/`."""
+        """Whether it covers official images of Docker Hub without `library/`."""
         return self.host in HUB_NAMES and "/" not in self.path and self.path != "**"
 
 
 def translation_of(glob: str, form: NameForm, *, for_allow: bool, in_namespaces: bool = False) -> Translation:
-    """Patterns for a glob.
+    """Translate a glob.
 
     Args:
         glob: over whole names.
-        form: of the names that it is compared with.
-        for_allow: whether the patterns allow images: then they may cover fewer, else more.
-        in_namespaces: whether `NAMESPACE` in it is the namespace of the Pod, not a text that no name has.
+        form: the form of these names.
+        for_allow: whether the patterns allow images. Those that allow may cover fewer images, those that deny more.
+        in_namespaces: whether `NAMESPACE` in the glob is the namespace of the Pod.
 
     Raises:
-        NotTranslatable: there are none.
+        NotTranslatable: no pattern can express it.
     """
     text = _SOMETHING.sub("*", _STARS.sub("*", glob))
     if in_namespaces and NAMESPACE in text and not for_allow:
         raise NotTranslatable(f"{glob!r} denies by the namespace of the Pod, which rules here cannot do")
     literal = text.replace(NAMESPACE, "") if in_namespaces else text
-    if strange := sorted(set(literal) & _STRANGE):
-        raise NotTranslatable(f"{glob!r} has {' '.join(strange)}, which a pattern here cannot express")
+    if unsupported := sorted(set(literal) & _UNSUPPORTED):
+        raise NotTranslatable(f"{glob!r} has {' '.join(unsupported)}, which a pattern here cannot express")
     splits = _splits(text, form, for_allow=for_allow)
-    parts = [parts for host, path in splits for parts in _variants(host, path, form)]
+    parts = [
+        _Parts(host_glob, path_glob, tag, digest)
+        for host, path in splits
+        for repository, tag, digest in _versions(path, form)
+        for host_glob in _hosts(host)
+        for path_glob in _repositories(repository)
+    ]
     if form is NameForm.FULL:
         parts = [each for each in parts if not each.is_short]
     patterns, wrong = _patterns(parts)
@@ -126,11 +132,11 @@ def _patterns(parts: Sequence[_Parts]) -> tuple[tuple[ImagePattern, ...], str]:
 
 
 def _splits(text: str, form: NameForm, *, for_allow: bool) -> Sequence[tuple[str, str]]:
-    """Globs of the host and what follows it: it ends at the first slash, and a star may stand for that too."""
+    """Globs of the host and of the rest. The host ends at the first slash, which a star may match too."""
     first, slash, rest = text.partition("/")
     name, _, port = first.partition(":")
     if form is NameForm.WRITTEN and not (first.startswith("*") or (split_host(text)[0] if slash else _is_host(name))):
-        # A star in an entry that allows is meant for names of Docker Hub, not for registries that begin like that.
+        # A star in a glob that allows is intended for names of Docker Hub, not for registries with such a prefix.
         others = () if for_allow or "*" not in first else _hosted(text, name, port, rest, for_allow=False)
         return [(DOCKER_HUB, text), *others]
     if "*" not in first and not (rest and (_is_host(name) or port)):
@@ -142,7 +148,7 @@ def _splits(text: str, form: NameForm, *, for_allow: bool) -> Sequence[tuple[str
 
 def _hosted(text: str, name: str, port: str, rest: str, *, for_allow: bool) -> Sequence[tuple[str, str]]:
     if "*" not in name and "*" in port and (port != "*" or not rest):
-        # Here a pattern has a whole port, or any.
+        # A pattern has a whole port, or any port.
         digits = port.removesuffix("*")
         if not for_allow:
             return [(f"{name}:*", rest or "*")]
@@ -157,7 +163,7 @@ def _hosted(text: str, name: str, port: str, rest: str, *, for_allow: bool) -> S
             raise NotTranslatable(f"{text!r} would allow every registry whose name begins like that, whoever owns it")
         return [(name.removesuffix("*"), "*")]
     if name.startswith("*"):
-        # `*.example.com/x` is meant to allow registries, not repositories of others that have such a name.
+        # `*.example.com/x` is intended to allow registries, not repositories with such a name in other registries.
         return found[:1] if _is_host(name) and rest else [split for split in found if split[0] in (ANY, name)]
     return found
 
@@ -173,19 +179,12 @@ def _ends(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_host(text: str) -> bool:
-    """Whether a dot tells that this is a registry."""
+    """Whether the first component of a name is a host."""
     return "." in text or text == "localhost"
 
 
-def _variants(host: str, path: str, form: NameForm) -> Iterator[_Parts]:
-    for repository, tag, digest in _versions(path, form):
-        for each in _hosts(host):
-            for glob in _repositories(repository):
-                yield _Parts(each, glob, tag, digest)
-
-
 def _versions(path: str, form: NameForm) -> Sequence[tuple[str, str, str]]:
-    """Repository, tag and digest; the tag is "*" where there may be any."""
+    """Repository, tag and digest; the tag is "*" if it may be any."""
     head, at, digest = path.partition("@")
     start = head.rfind("/") + 1
     name, colon, tag = head[start:].partition(":")
@@ -206,14 +205,14 @@ def _versions(path: str, form: NameForm) -> Sequence[tuple[str, str, str]]:
 
 
 def _up_to_stars(path: str, start: int) -> Iterator[tuple[str, str, str]]:
-    """A star in the last component may stand for the end of the repository and the beginning of the tag."""
+    """A star in the last component may match the end of the repository and the beginning of the tag."""
     for at in range(start, len(path) - 1):
         if path[at] == "*":
             yield path[: at + 1], path[at:], ""
 
 
 def _hosts(glob: str) -> Iterator[str]:
-    """The glob by labels: a star may stand for dots too, and at the end for a port."""
+    """The globs by labels: a star may match dots too, and at the end a port."""
     if glob == ANY or "*" not in glob.removesuffix(":*"):
         yield glob
         return
@@ -226,7 +225,7 @@ def _hosts(glob: str) -> Iterator[str]:
 
 
 def _repositories(glob: str) -> Iterator[str]:
-    """The glob by components: a star may stand for slashes too."""
+    """The globs by components: a star may match slashes too."""
     *parts, last = glob.split("/")
     before: list[Sequence[str]] = []
     for part in parts:
@@ -243,7 +242,7 @@ def _repositories(glob: str) -> Iterator[str]:
 
 
 def _cores(part: str) -> Sequence[str]:
-    """The component without a star at its end: one in front or in its middle may stand for further components."""
+    """The component without a star at its end; a star in front or in the middle may match further components."""
     first, *others = part.removesuffix("*").split("*")
     if part.startswith("*"):
         first, others = f"**/*{others[0]}", others[1:]
@@ -269,7 +268,7 @@ def _remarks(text: str, host: str, path: str, form: NameForm, *, for_allow: bool
     if tag == ANY and not digest and ":" in path and not repository.endswith("*"):
         yield "it also covers images that are named by a digest only"
     name, colon, start = path.rpartition("/")[2].partition(":")
-    # A star at the end may stand for the end of a tag and for the digest behind it.
+    # A star at the end may match the end of a tag and the digest after it.
     cut = start not in ("", "*") and start.endswith("*") if colon else "*" in name[:-1] and name.endswith("*")
     if for_allow and form is not NameForm.HOSTED and cut:
         yield "it does not allow images that have a tag and a digest: nothing vouches for the tag"

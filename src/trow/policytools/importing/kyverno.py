@@ -1,8 +1,8 @@
-"""Kyverno's policies that say where images may come from.
+"""Imports Kyverno's policies about images.
 
-Patterns on `image` are imported rule by rule. References to images whose signatures are verified are imported as a list
-of what may run, without the verification. https://kyverno.io/docs/policy-types and, for how names are compared,
-`pkg/utils/image` and `ext/wildcard` of https://github.com/kyverno/kyverno.
+Patterns on `image` are imported rule by rule. Rules that verify signatures are imported as a list of allowed images,
+without the verification. https://kyverno.io/docs/policy-types and, for how names are compared, `pkg/utils/image` and
+`ext/wildcard` of https://github.com/kyverno/kyverno.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SIGNED: Final = ("ImageValidatingPolicy", "NamespacedImageValidatingPolicy")
 _LIMITS: Final = ("preconditions", "celPreconditions", "context", "imageExtractors")
 _OTHERS: Final = ("mutate", "generate")
 _OVERRIDES: Final = ("validationFailureActionOverrides", "failureActionOverrides")
-# Fields of a policy beside its rules: how strict it is, and how Kyverno goes about it.
+# Fields of a policy that have no influence on which images are allowed, or that are read here.
 _KNOWN: Final = frozenset(
     {
         *("admission", "applyRules", "background", "emitWarning", "failurePolicy", "generateExisting", "rules"),
@@ -42,28 +42,30 @@ def detect(item: Mapping[str, object]) -> bool:
 
 
 def convert(item: Mapping[str, object]) -> ImportResult:
-    """The policies that express a policy.
+    """Convert a policy.
 
     Raises:
-        UnreadableSource: it does not have the form that Kyverno requires.
+        UnreadableSource: it does not have the format of Kyverno.
     """
     result = ImportResult()
     kind, metadata = str(item.get("kind")), mapping(item.get("metadata"), "metadata")
     name = text(metadata.get("name"), "metadata.name")
     where = f"{kind}/{name}"
     spec = mapping(item.get("spec"), "spec")
-    of_namespace = kind in ("Policy", "NamespacedImageValidatingPolicy")
-    namespace = text(metadata.get("namespace"), "metadata.namespace") if of_namespace else None
+    namespaced = kind in ("Policy", "NamespacedImageValidatingPolicy")
+    namespace = text(metadata.get("namespace"), "metadata.namespace") if namespaced else None
     if kind in _SIGNED:
         signed_by_policy(spec, where, namespace, result)
     elif kind in _RULED:
-        _rules(spec, where, name, namespace, result)
+        _convert_rules(spec, where, name, namespace, result)
     else:
         result.left_out(where, f"is not one of {', '.join((*_RULED, *_SIGNED))}")
     return result
 
 
-def _rules(spec: Mapping[str, object], where: str, name: str, namespace: str | None, result: ImportResult) -> None:
+def _convert_rules(
+    spec: Mapping[str, object], where: str, name: str, namespace: str | None, result: ImportResult
+) -> None:
     rules = sequence(spec.get("rules"), "spec.rules")
     if not rules:
         result.left_out(where, "has no rules, so no policy is written")
@@ -76,14 +78,14 @@ def _rules(spec: Mapping[str, object], where: str, name: str, namespace: str | N
         result.changed(where, "applyRules: One: here all rules apply, not only the first that matches")
     for number, each in enumerate(rules):
         try:
-            _rule(mapping(each, f"spec.rules[{number}]"), spec, where, name, namespace, result)
+            _convert_rule(mapping(each, f"spec.rules[{number}]"), spec, where, name, namespace, result)
         except UnreadableSource as error:
             if len(rules) == 1:
                 raise
             result.left_out(f"{where}, rule {number + 1}", str(error))
 
 
-def _rule(
+def _convert_rule(
     rule: Mapping[str, object],
     spec: Mapping[str, object],
     policy: str,
@@ -114,7 +116,7 @@ def _rule(
 
 
 def _mode(rule: Mapping[str, object], spec: Mapping[str, object], where: str, result: ImportResult) -> Mode:
-    """Enforced if anything of it is: a policy has one mode here."""
+    """The strictest mode of the rule, because a policy has one mode here."""
     own = [mapping(rule.get("validate"), "validate")]
     own += [mapping(each, "verifyImages") for each in sequence(rule.get("verifyImages"), "verifyImages")]
     actions = {str(each["failureAction"]).lower() for each in own if each.get("failureAction")}

@@ -1,4 +1,4 @@
-"""Patterns on `image` in Kyverno's rules: ``eu.foo.io/* | bar.io/*``, ``!*:latest``, ``*@sha256:*``."""
+"""Converts patterns on `image` in Kyverno's rules: ``eu.foo.io/* | bar.io/*``, ``!*:latest``, ``*@sha256:*``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ImageRules(NamedTuple):
-    """What a policy says of images, and whether they need a digest."""
+    """The parts of a policy: its default, its rules, and whether it requires digests."""
 
     default: Effect
     rules: tuple[RuleDraft, ...]
@@ -32,21 +32,21 @@ class ImageRules(NamedTuple):
 
 
 _LISTS: Final = tuple(each.value for each in CONTAINERS)
-# `=(initContainers)`: if there are any.
-_IF_THERE: Final = re.compile(r"=\((\w+)\)")
+# The anchor of an optional field: `=(initContainers)`.
+_OPTIONAL: Final = re.compile(r"=\((\w+)\)")
 _LOOPED: Final = re.compile(r"request\.object\.spec\.(\w+|\[[\w, ]+\]\[\])")
-# Other ways to ask for something, which Kyverno has beside patterns.
-_OTHER_WAYS: Final = frozenset({"anyPattern", "assert", "cel", "deny", "manifests", "podSecurity"})
+# The other kinds of validation.
+_OTHER_KINDS: Final = frozenset({"anyPattern", "assert", "cel", "deny", "manifests", "podSecurity"})
 _ANY_NAME: Final = ("*", "?*")
-_OWN: Final = re.compile(r"\{\{\s*request\.(?:namespace|object\.metadata\.namespace)\s*\}\}")
+_OWN_NAMESPACE: Final = re.compile(r"\{\{\s*request\.(?:namespace|object\.metadata\.namespace)\s*\}\}")
 _DIGEST: Final = re.compile(r"@(?:sha256:)?\*")
 
 
 def images_of(validate: Mapping[str, object], where: str, result: ImportResult) -> Mapping[str, Sequence[UsedBy]]:
-    """Patterns that images have to match, and in which containers; none if it asks something else, with a remark."""
+    """The patterns that images have to match, and in which containers; none, with a remark, if it validates more."""
     patterns: dict[str, dict[str, None]] = defaultdict(dict)
     try:
-        for name, image in (*_patterned(validate), *_looped(validate)):
+        for name, image in (*_in_pattern(validate), *_in_foreach(validate)):
             patterns[name][image] = None
     except NotTranslatable as error:
         result.left_out(where, str(error))
@@ -63,8 +63,8 @@ def images_of(validate: Mapping[str, object], where: str, result: ImportResult) 
     return by_image
 
 
-def _patterned(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    if others := sorted(_OTHER_WAYS & set(validate)):
+def _in_pattern(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    if others := sorted(_OTHER_KINDS & set(validate)):
         raise NotTranslatable(f"validate.{', validate.'.join(others)}: is not a pattern on the images of containers")
     pattern = mapping(validate.get("pattern"), "validate.pattern")
     if not pattern:
@@ -79,7 +79,7 @@ def _patterned(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield key, _image({key: value for key, value in containers[0].items() if key != "name"})
 
 
-def _looped(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _in_foreach(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for each in sequence(validate.get("foreach"), "validate.foreach"):
         loop = mapping(each, "validate.foreach")
         match = _LOOPED.fullmatch(str(loop.get("list")))
@@ -91,7 +91,7 @@ def _looped(validate: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _image(container: Mapping[str, object]) -> str:
-    """The pattern of a container that has nothing but an image."""
+    """The pattern on the image of a container, which has no other pattern."""
     fields = _unconditional(container)
     image = fields.get("image")
     if set(fields) != {"image"} or not isinstance(image, str):
@@ -100,15 +100,15 @@ def _image(container: Mapping[str, object]) -> str:
 
 
 def _unconditional(fields: Mapping[str, object]) -> Mapping[str, object]:
-    """The fields without `=()`, which makes no difference where images are concerned."""
-    found = {_IF_THERE.sub(r"\1", key): value for key, value in fields.items()}
+    """The fields without the anchor `=()`, which makes no difference for images."""
+    found = {_OPTIONAL.sub(r"\1", key): value for key, value in fields.items()}
     if len(found) < len(fields):
         raise NotTranslatable("validate.pattern has the same key twice")
     return found
 
 
 def rules_of(images: Mapping[str, Sequence[UsedBy]], where: str, result: ImportResult) -> ImageRules | None:
-    """One policy for patterns that apply to some kinds of containers each; None, with a remark, if there is none."""
+    """One policy for all patterns, each on some kinds of containers; None, with a remark, if that is not possible."""
     of_images = {image: _rules_of_pattern(image, where, result) for image in images}
     found = [(each, tuple(images[image])) for image, each in of_images.items() if each is not None]
     if len(found) < len(images):
@@ -129,14 +129,14 @@ def rules_of(images: Mapping[str, Sequence[UsedBy]], where: str, result: ImportR
     rules = [replace(rule, used_by=used_by) for each, used_by in found for rule in each.rules]
     if all(each.default is Effect.ALLOW for each, _ in found):
         return ImageRules(Effect.ALLOW, tuple(rules))
-    # The policy denies by default, so what no pattern was about there is allowed by a rule.
-    open_to = [use for each, used_by in found if each.default is Effect.ALLOW for use in used_by]
-    others = RuleDraft("others", Effect.ALLOW, (ImagePattern(ANY),), (*open_to, *missing, UsedBy.VOLUMES))
+    # The policy denies by default, so a rule allows the containers to which no pattern applies in the source.
+    allowed = [use for each, used_by in found if each.default is Effect.ALLOW for use in used_by]
+    others = RuleDraft("others", Effect.ALLOW, (ImagePattern(ANY),), (*allowed, *missing, UsedBy.VOLUMES))
     return ImageRules(Effect.DENY, (*rules, others))
 
 
 def _rules_of_pattern(image: str, where: str, result: ImportResult) -> ImageRules | None:
-    """The rules of a pattern; None, with a remark, if there are none."""
+    """The rules of a pattern; None, with a remark, if it cannot be expressed."""
     either = [part.strip() for part in image.split("|")]
     if len(either) == 1 and "!" in image:
         parts = [part.strip() for part in image.split("&")]
@@ -148,7 +148,8 @@ def _rules_of_pattern(image: str, where: str, result: ImportResult) -> ImageRule
         rules = (*_rules(denied, Effect.DENY, where, result), *_rules(allowed, Effect.ALLOW, where, result))
         return ImageRules(Effect.DENY if allowed else Effect.ALLOW, rules)
     if excluded := [part for part in either if part.startswith("!")]:
-        # An image passes if it does not match the pattern, or matches another one: those decide only where both match.
+        # An image passes if it does not match the negated pattern, or matches another one, which matters only where
+        # both match.
         denied = [part[1:].strip() for part in excluded]
         if len(denied) > 1 or any(overlaps(denied[0], part) for part in either if part not in excluded):
             result.left_out(where, "has a pattern for everything that does not match another one, with exceptions")
@@ -165,7 +166,7 @@ def _rules_of_pattern(image: str, where: str, result: ImportResult) -> ImageRule
 
 def _rules(globs: Sequence[str], effect: Effect, where: str, result: ImportResult) -> Iterator[RuleDraft]:
     for glob in globs:
-        name = glob if "$" in glob else _OWN.sub(NAMESPACE, glob)
+        name = glob if "$" in glob else _OWN_NAMESPACE.sub(NAMESPACE, glob)
         translate = partial(translation_of, name, NameForm.WRITTEN, for_allow=effect is Effect.ALLOW)
         if patterns := result.patterns(f"{where}, image {glob!r}", partial(translate, in_namespaces=name != glob)):
             yield RuleDraft(glob, effect, patterns)

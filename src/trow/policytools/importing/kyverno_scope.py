@@ -1,4 +1,4 @@
-"""`match`, `exclude` and `preconditions` of Kyverno's rules: a policy here applies to what starts in namespaces."""
+"""Converts `match`, `exclude` and `preconditions` of Kyverno's rules to the namespaces of a policy."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from trow.policytools.importing.drafts import ImportResult
 
-# Conditions that make no difference here: which objects the rule is about.
-_HARMLESS: Final = frozenset({"kinds", "operations", "namespaces"})
+# Conditions that can be expressed, or make no difference here.
+_SUPPORTED: Final = frozenset({"kinds", "operations", "namespaces"})
 _CREATE: Final = "CREATE"
 _UPDATE: Final = "UPDATE"
-# Alone: together with other text it is another condition.
+# The whole key; with other text it is another condition.
 _OPERATION: Final = re.compile(r"\{\{\s*request\.operation\s*(?:\|\|\s*['\"`][A-Za-z]*['\"`]\s*)?\}\}")
 _IS_IN: Final = frozenset({"equal", "equals", "in", "anyin"})
 _IS_NOT_IN: Final = frozenset({"notequal", "notequals", "notin", "anynotin", "allnotin"})
 
 
 def scope_of(rule: Mapping[str, object], namespace: str | None, where: str, result: ImportResult) -> DraftScope | None:
-    """Where a rule is in force; None, with a remark, if that cannot be expressed here."""
+    """Where a rule applies; None, with a remark, if that cannot be expressed here."""
     filters = _filters(rule.get("match"), f"{where}, match")
     selector: Mapping[str, object] = {}
     if filters is not None and len(filters) == 1 and namespace is None:
         selector = mapping(_resources(filters[0]).get("namespaceSelector"), "namespaceSelector")
-    known = _HARMLESS | ({"namespaceSelector"} if selector else set())
-    if filters is None or not all(_asks_only(each, known) for each in filters):
+    supported = _SUPPORTED | ({"namespaceSelector"} if selector else set())
+    if filters is None or not all(_has_only(each, supported) for each in filters):
         result.left_out(where, "match: conditions other than kinds, operations and namespaces cannot be expressed here")
         return None
     if filters and not any(filters := [each for each in filters if _covers_operations(each, _CREATE)]):
@@ -53,7 +53,7 @@ def _excluded(rule: Mapping[str, object], where: str, result: ImportResult) -> S
     found: list[str] = []
     for each in filters or []:
         names = texts(_resources(each).get("namespaces"), f"{where}, namespaces")
-        if _asks_only(each, _HARMLESS) and names and _covers_pods(each) and _covers_operations(each, _CREATE, _UPDATE):
+        if _has_only(each, _SUPPORTED) and names and _covers_pods(each) and _covers_operations(each, _CREATE, _UPDATE):
             found += names
         else:
             result.changed(where, "exclude: the policy applies there too, because only namespaces can be excluded here")
@@ -63,7 +63,7 @@ def _excluded(rule: Mapping[str, object], where: str, result: ImportResult) -> S
 
 
 def _filters(value: object, where: str) -> Sequence[Mapping[str, object]] | None:
-    """Conditions any of which has to hold; None if several have to hold together."""
+    """The conditions, any of which has to be true; None if several have to be true together."""
     block = mapping(value, where)
     if not block:
         return []
@@ -79,8 +79,8 @@ def _resources(each: Mapping[str, object]) -> Mapping[str, object]:
     return mapping(each.get("resources"), "resources")
 
 
-def _asks_only(each: Mapping[str, object], known: AbstractSet[str]) -> bool:
-    return set(each) <= {"resources"} and set(_resources(each)) <= known
+def _has_only(each: Mapping[str, object], conditions: AbstractSet[str]) -> bool:
+    return set(each) <= {"resources"} and set(_resources(each)) <= conditions
 
 
 def _covers_operations(each: Mapping[str, object], *operations: str) -> bool:
@@ -94,19 +94,19 @@ def _covers_pods(each: Mapping[str, object]) -> bool:
 
 
 def on_creation(conditions: object) -> bool:
-    """Whether preconditions are about operations alone, and hold where something is created."""
+    """Whether preconditions depend only on the operation, and are true for CREATE."""
     if isinstance(conditions, list):
-        return all(map(_holds_on_creation, conditions))
+        return all(map(_true_on_creation, conditions))
     block = mapping(conditions, "preconditions")
     every, some = (sequence(block.get(key), f"preconditions.{key}") for key in ("all", "any"))
     return (
         set(block) <= {"all", "any"}
-        and all(map(_holds_on_creation, every))
-        and (not some or any(map(_holds_on_creation, some)))
+        and all(map(_true_on_creation, every))
+        and (not some or any(map(_true_on_creation, some)))
     )
 
 
-def _holds_on_creation(condition: object) -> bool:
+def _true_on_creation(condition: object) -> bool:
     each = mapping(condition, "preconditions")
     value, operator = each.get("value"), str(each.get("operator")).lower()
     values = [value] if isinstance(value, str) else [*sequence(value, "preconditions, value")]

@@ -1,6 +1,7 @@
-"""References to images whose signatures Kyverno verifies: here they list what may run, and nothing is verified.
+"""Converts Kyverno's rules that verify signatures to lists of allowed images; nothing is verified here.
 
-References that apply to the same namespaces become one policy: separate policies would each deny what the others list.
+The references for the same namespaces become one policy: of separate policies, each would deny the images of the
+others.
 """
 
 from __future__ import annotations
@@ -19,16 +20,15 @@ if TYPE_CHECKING:
 
 _NAME: Final = "verified-images"
 _MODES: Final = {"Deny": Mode.ENFORCE, "Warn": Mode.WARN, "Audit": Mode.AUDIT}
-_STRICTEST: Final = (Mode.AUDIT, Mode.WARN, Mode.ENFORCE)
 _UNVERIFIED: Final = "signatures and attestations are not verified here: these images are allowed without them"
 _OTHERS: Final = "images that match no reference were not checked there; they are denied here"
-# Conditions of the newer kind of policy.
+# Conditions of an `ImageValidatingPolicy`.
 _CONDITIONS: Final = ("matchConditions", "images")
 _SELECTORS: Final = ("namespaceSelector", "objectSelector", "excludeResourceRules")
 
 
 def signed_by_rule(rule: Mapping[str, object], scope: DraftScope, mode: Mode, where: str, result: ImportResult) -> None:
-    """Take the references of a rule's `verifyImages`."""
+    """Add the references of `verifyImages` in a rule to the result."""
     globs: list[str] = []
     for each in sequence(rule["verifyImages"], f"{where}, verifyImages"):
         verify = mapping(each, f"{where}, verifyImages")
@@ -36,11 +36,11 @@ def signed_by_rule(rule: Mapping[str, object], scope: DraftScope, mode: Mode, wh
             globs += texts(verify.get(key), f"{where}, {key}")
         # Kyverno up to 1.6.
         globs += filter(None, [text(verify.get("image"), f"{where}, image")])
-    _take(globs, NameForm.HOSTED, scope, mode, where, result)
+    _add(globs, NameForm.HOSTED, scope, mode, where, result)
 
 
 def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | None, result: ImportResult) -> None:
-    """Take the references of an `ImageValidatingPolicy`."""
+    """Add the references of an `ImageValidatingPolicy` to the result."""
     constraints = mapping(spec.get("matchConstraints"), f"{where}, matchConstraints")
     limits = [key for key in _CONDITIONS if spec.get(key)] + [key for key in _SELECTORS if constraints.get(key)]
     if limits:
@@ -54,13 +54,11 @@ def signed_by_policy(spec: Mapping[str, object], where: str, namespace: str | No
         else:
             result.left_out(f"{where}, matchImageReferences", "an expression in CEL cannot be imported")
     actions = texts(spec.get("validationActions"), f"{where}, validationActions") or ["Deny"]
-    mode = max((_MODES.get(action, Mode.ENFORCE) for action in actions), key=_STRICTEST.index)
-    _take(globs, NameForm.WRITTEN, DraftScope(namespace), mode, where, result)
+    mode = Mode.strictest(_MODES.get(action, Mode.ENFORCE) for action in actions)
+    _add(globs, NameForm.WRITTEN, DraftScope(namespace), mode, where, result)
 
 
-def _take(
-    globs: Sequence[str], form: NameForm, scope: DraftScope, mode: Mode, where: str, result: ImportResult
-) -> None:
+def _add(globs: Sequence[str], form: NameForm, scope: DraftScope, mode: Mode, where: str, result: ImportResult) -> None:
     rules = []
     for glob in globs:
         translate = partial(translation_of, glob, form, for_allow=True)
@@ -77,9 +75,9 @@ def _take(
 
 
 def drafts_of_signed(signed: Sequence[Signed]) -> Iterator[PolicyDraft]:
-    """One policy for each scope, as strict as the strictest."""
+    """One policy for each scope, with the strictest mode of its rules."""
     for scope in dict.fromkeys(each.scope for each in signed):
         of_scope = [each for each in signed if each.scope == scope]
         rules = tuple(dict.fromkeys(rule for each in of_scope for rule in each.rules))
-        mode = max((each.mode for each in of_scope), key=_STRICTEST.index)
+        mode = Mode.strictest(each.mode for each in of_scope)
         yield PolicyDraft(_NAME, Effect.DENY, rules, mode, scope)

@@ -1,7 +1,7 @@
-"""From "the most specific entry wins" to "deny wins", where order has no meaning.
+"""Converts entries of which the most specific one wins to rules of which deny wins.
 
-A deny entry is dropped where it only repeats the default: it would beat the more specific entries that were exceptions
-from it.
+An entry that denies is dropped if it only repeats the default: as a rule it would win over the more specific entries
+that allow.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a source whose most specific entry wins.
+    """One entry of a source in which the most specific entry wins.
 
     Attributes:
         text: as it was written.
-        glob: over whole names, as the source matches it; tells whether two entries overlap.
-        least: how specific it is for any image; of two that are equal, deny wins.
-        most: the same for the image that it fits best, where that depends on the image.
+        glob: over whole names, as the source matches it.
+        least: its specificity for any image; if two entries are equal, deny wins.
+        most: its specificity for the image that it matches best.
         patterns: what it covers here.
-        implied: it denies only because its condition does not exist here; no rule is needed if the default denies too.
+        implied: it denies only because its condition cannot be expressed, and needs no rule if the default denies.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Entry:
 
 
 def resolve_precedence(entries: Sequence[Entry], default: Effect, result: ImportResult) -> tuple[RuleDraft, ...]:
-    """Rules that decide the same under "deny wins", unless a remark says otherwise."""
+    """The rules that decide the same, except for the remarks."""
     allowing = [entry for entry in entries if entry.effect is Effect.ALLOW]
     return tuple(
         RuleDraft(entry.text, entry.effect, entry.patterns)
@@ -55,16 +55,16 @@ def resolve_precedence(entries: Sequence[Entry], default: Effect, result: Import
 
 
 def _is_kept(deny: Entry, allowing: Sequence[Entry], default: Effect, result: ImportResult) -> bool:
-    met = [allow for allow in allowing if overlaps(deny.glob, allow.glob)]
-    exceptions = [allow for allow in met if allow.beats(deny)]
-    if default is Effect.DENY and len(exceptions) == len(met) and (exceptions or deny.implied):
+    overlapping = [allow for allow in allowing if overlaps(deny.glob, allow.glob)]
+    exceptions = [allow for allow in overlapping if allow.beats(deny)]
+    if default is Effect.DENY and len(exceptions) == len(overlapping) and (exceptions or deny.implied):
         if not deny.implied:
             result.note(
                 f"deny {deny.text!r}",
                 "is not needed: the default denies the same images, except for those that are allowed",
             )
         return False
-    for allow in met:
+    for allow in overlapping:
         if not deny.beats(allow):
             result.changed(
                 f"allow {allow.text!r}",

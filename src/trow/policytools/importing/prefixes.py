@@ -1,7 +1,7 @@
-"""Prefixes of image names, as other programs compare them: character by character.
+"""Translates prefixes of image names, which other programs compare character by character.
 
-``quay.io/org`` is meant to allow an organisation, and allows ``quay.io/org-of-somebody-else`` too. An entry that allows
-therefore ends where a component ends. An entry that denies stays as it was.
+``quay.io/org`` is intended to allow an organisation, but allows ``quay.io/org-of-somebody-else`` too. So the patterns
+of an entry that allows end where a component ends. An entry that denies is not changed.
 """
 
 from __future__ import annotations
@@ -14,20 +14,15 @@ from typing import Final
 from trow.policy.patterns import ImagePattern
 from trow.policytools.importing.globs import MatchesNothing, NameForm, NotTranslatable, Translation, translation_of
 
-# No component, tag or host ends like this, so that more has to follow.
+# No component, tag or host ends with these, so more has to follow.
 _UNFINISHED: Final = ("/", "-", ".", "_", ":")
 
 
 def translation_of_prefix(entry: str, form: NameForm, *, for_allow: bool) -> Translation:
-    """Patterns for a prefix of names.
-
-    Args:
-        entry: the prefix.
-        form: of the names that it is compared with.
-        for_allow: whether the patterns allow images: then they may cover fewer, else more.
+    """Translate a prefix; arguments as `translation_of`.
 
     Raises:
-        NotTranslatable: there are none.
+        NotTranslatable: no pattern can express it.
     """
     if "*" in entry:
         raise MatchesNothing(f"{entry!r} has a star, which is not a wildcard there, and no image's name contains one")
@@ -46,7 +41,7 @@ def translation_of_prefix(entry: str, form: NameForm, *, for_allow: bool) -> Tra
         return _registry(entry)
     patterns: list[ImagePattern] = []
     for glob in (f"{entry}:*", f"{entry}/*"):
-        # Of Docker Hub's `nginx`, full names have only one of both.
+        # For `nginx` of Docker Hub in full names, one of both matches nothing.
         with contextlib.suppress(MatchesNothing):
             patterns += translation_of(glob, form, for_allow=True).patterns
     if not patterns:
@@ -72,7 +67,7 @@ def _registry(entry: str) -> Translation:
         raise MatchesNothing(f"{entry!r} is not a registry; for Docker Hub's image write docker.io/library/{entry}")
     any_port = not colon and name == "localhost"
     with contextlib.suppress(ValueError):
-        # Registries without a name are told apart by their ports: who allowed an address allowed each of its ports.
+        # A prefix that is an address allows all its ports.
         any_port = any_port or (not colon and bool(ipaddress.IPv4Address(name)))
     host, where = (f"{entry}:*", f"{entry}, at any port,") if any_port else (entry, entry)
     try:

@@ -1,4 +1,4 @@
-"""`image_validation` of Trow up to 0.10: prefixes of full names, of which the longest that matches decides."""
+"""Imports `image_validation` of Trow up to 0.10: prefixes of full names, of which the longest that matches decides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KNOWN: Final = {"default", "allow", "deny"}
 
 
 def detect(item: Mapping[str, object]) -> bool:
-    """Whether it is a configuration, or values of the Helm chart."""
+    """Whether it is a configuration, or has the values of the Helm chart."""
     return _SECTION in item or _chart(item) is not None
 
 
@@ -34,10 +34,10 @@ def _chart(item: Mapping[str, object]) -> object:
 
 
 def convert(item: Mapping[str, object]) -> ImportResult:
-    """The policy of a configuration.
+    """Convert a configuration.
 
     Raises:
-        UnreadableSource: it does not have the form that Trow reads.
+        UnreadableSource: it does not have the format of Trow.
     """
     result = ImportResult()
     section = mapping(item[_SECTION] if _SECTION in item else _chart(item), _SECTION)
@@ -65,6 +65,6 @@ def _entries(written: Sequence[str], effect: Effect, result: ImportResult) -> It
     for text in written:
         if patterns := result.patterns(f"{effect.value.lower()} {text!r}", partial(translate, text)):
             host, path = split_host(text)
-            # Entries meet under the one name that Docker Hub has here, though they did not there.
+            # Entries overlap under the canonical name of Docker Hub, as the patterns do.
             name = f"{DOCKER_HUB}/{path}" if host in HUB_NAMES else text
             yield Entry(text, f"{name}*", (len(text),), (len(text),), effect, patterns)

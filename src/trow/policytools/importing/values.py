@@ -1,4 +1,4 @@
-"""Members of other programs' objects, which have to be of the type that is expected."""
+"""Members of the objects of other programs, with a check of their types."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class UnreadableSource(StartError):
-    """A file does not have the form that its program reads; the message says where."""
+    """A file does not have the format of its program; the message says where."""
 
 
 def mapping(value: object, where: str) -> Mapping[str, object]:
-    """The value, which has to be a mapping; nothing is an empty one. Raises: UnreadableSource."""
+    """The value, which has to be a mapping; null is an empty one. Raises: UnreadableSource."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -24,7 +24,7 @@ def mapping(value: object, where: str) -> Mapping[str, object]:
 
 
 def sequence(value: object, where: str) -> Sequence[object]:
-    """The value, which has to be a list; nothing is an empty one. Raises: UnreadableSource."""
+    """The value, which has to be a list; null is an empty one. Raises: UnreadableSource."""
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -33,7 +33,7 @@ def sequence(value: object, where: str) -> Sequence[object]:
 
 
 def texts(value: object, where: str) -> Sequence[str]:
-    """The value, which has to be a list of texts; nothing is an empty one. Raises: UnreadableSource."""
+    """The value, which has to be a list of strings; null is an empty one. Raises: UnreadableSource."""
     found = sequence(value, where)
     if not all(isinstance(each, str) for each in found):
         raise UnreadableSource(f"{where} is not a list of texts")
@@ -41,7 +41,7 @@ def texts(value: object, where: str) -> Sequence[str]:
 
 
 def text(value: object, where: str) -> str:
-    """The value, which has to be a text; nothing is "". Raises: UnreadableSource."""
+    """The value, which has to be a string; null is "". Raises: UnreadableSource."""
     if not isinstance(value, str | None):
         raise UnreadableSource(f"{where} is not a text")
     return value or ""
