@@ -31,7 +31,7 @@ HANDED_ON: Final = {"what", "message", "why", "str(error)", "error.message", "fi
 # What is put together of parts that have their own tests: where, and which.
 COMPOSED: Final = {
     # The words of policies: what was not allowed, by which rule, and what would be (tests/unit/policy/test_decide.py).
-    ("admission/pull_policy.py", "a policy does not let this image run: …"),
+    ("admission/pull_policy.py", "a policy does not allow this image: …"),
     # Who may not do what and why; the fix is that of the decision, below.
     ("http/access.py", "… ……"),
     ("http/access.py", "…; …"),

@@ -83,9 +83,7 @@ def manifest(client: Client, repository: str, reference: str, method: str = "GET
 def assert_refused(reply: Reply, image: str) -> None:
     assert reply.refusal == (403, "DENIED")
     (error,) = reply.json["errors"]
-    assert error["message"].startswith(
-        f"a policy does not let this image run: pull: {image} is not allowed by any rule"
-    )
+    assert error["message"].startswith(f"a policy does not allow this image: pull: {image} is not allowed by any rule")
     assert error["detail"]["reason"].startswith(f"pull: {image} is not allowed by any rule (image_validation, default)")
 
 

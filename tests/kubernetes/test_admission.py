@@ -419,9 +419,9 @@ def test_as_long_as_the_policies_are_not_read_trow_is_not_ready_and_denies(warde
         warden.start()
         reply = warden.client.get("/readyz")
         assert reply.status == 503
-        assert "the cluster's policies of images have not been read yet" in reply.body.decode()
+        assert "the cluster's image policies have not been read yet" in reply.body.decode()
         said = strict.run(OURS, "other")
-        assert "denied the request: the cluster's policies of images have not been read yet; try again" in said
+        assert "denied the request: the cluster's image policies have not been read yet; try again" in said
         assert "labeled" in strict.kubectl("label", "pod", "web", "tier=front")
     finally:
         warden.grant()

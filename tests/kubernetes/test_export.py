@@ -803,7 +803,7 @@ def test_a_refusal_names_the_rules(gates: Mapping[str, Gate]) -> None:
             "Always",
             "docker.io/library/nginx:latest has no digest (#, require.digest); write it with",
         ),
-        ("digests", f"nginx@{SHA256}", "Never", f"@{SHA256} is never pulled, so nobody knows what it is (#, require."),
+        ("digests", f"nginx@{SHA256}", "Never", f"@{SHA256} is never pulled, so its content is unknown (#, require."),
         (
             "always",
             "nginx",

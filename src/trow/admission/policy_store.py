@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from trow.policy.verdict import PolicyException
 
 _NONE: Final = (
-    "no policy of images is configured: set image_validation.default, or admission.policies to follow the cluster's"
+    "no image policy is configured: set image_validation.default, or admission.policies to use those of the cluster"
 )
-_UNREAD: Final = "the cluster's policies of images have not been read yet; try again"
+_UNREAD: Final = "the cluster's image policies have not been read yet; try again"
 
 
 class PolicyStore:

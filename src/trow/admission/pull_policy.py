@@ -200,7 +200,7 @@ class PullPolicy:
         self._recorder.count(verdict)
         reason = "; ".join(map(str, verdict.denials(Mode.ENFORCE)))
         # A kubelet shows only the message.
-        raise Denied(f"a policy does not let this image run: {reason[:_LONGEST_REASON]}", {"reason": reason})
+        raise Denied(f"a policy does not allow this image: {reason[:_LONGEST_REASON]}", {"reason": reason})
 
     def _registry(self, host: str) -> str:
         try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_ANNOTATION: Final = 1024
-_FAILED: Final = "the policies could not be asked; the log of the registry says why"
+_FAILED: Final = "the policies could not be evaluated; the log of the registry says why"
 
 
 class Validation:

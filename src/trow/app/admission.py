@@ -1,4 +1,4 @@
-"""The policies of images, as the settings say."""
+"""The wiring of image policies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class AdmissionPart:
             Unavailable: the cluster's policies are not known yet.
         """
         if self.store.waiting:
-            raise Unavailable("the cluster's policies of images have not been read yet; try again in a moment")
+            raise Unavailable("the cluster's image policies have not been read yet; try again in a moment")
 
 
 @dataclass(frozen=True, slots=True)

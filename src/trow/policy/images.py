@@ -41,11 +41,12 @@ _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _HIGHEST_PORT: Final = 65535
 _LONGEST_HOST: Final = 253
 # Characters of host and repository together, as older releases of containerd count; newer ones count the repository.
-_LONGEST_NAME: Final = 255
+LONGEST_NAME: Final = 255
 # Characters of the longest host, repository, tag and digest together.
 LONGEST: Final = 1024
 # A node looks these up among the images that it has, so `sha256:...` runs an image that anybody pulled from anywhere.
-_IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}|sha(?:256|384|512):[^/]*")
+IDENTIFIER: Final = r"[a-f0-9]{64}|sha(?:256|384|512):[^/]*"
+_IDENTIFIER: Final = re.compile(IDENTIFIER)
 _EXAMPLE: Final = "registry.example.com/team/app:1.0"
 
 
@@ -91,9 +92,9 @@ def parse(text: str) -> ImageReference:
     registry = registry_of(host) if host else DOCKER_HUB
     try:
         repository = Repository.parse(official(registry, path) if path else path)
-        if len(f"{host or DOCKER_HUB}/{repository}") > _LONGEST_NAME:
+        if len(f"{host or DOCKER_HUB}/{repository}") > LONGEST_NAME:
             raise InvalidImage(
-                f"registry and repository are at most {_LONGEST_NAME} characters long; write a shorter name"
+                f"registry and repository are at most {LONGEST_NAME} characters long; write a shorter name"
             )
         return ImageReference(
             registry=registry,

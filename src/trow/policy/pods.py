@@ -50,7 +50,7 @@ class UsedBy(Enum):
 
     @property
     def title(self) -> str:
-        """An entry of the field, in words."""
+        """What messages call an entry of the field."""
         return _TITLES[self]
 
 

@@ -159,7 +159,7 @@ class ForbidPullPolicyNever(_ContainerRequirement):
     """The image is not run with `imagePullPolicy: Never`."""
 
     name = "require.forbidPullPolicyNever"
-    reason = "is never pulled, so nobody knows what it is"
+    reason = "is never pulled, so its content is unknown"
     remedy = "use an imagePullPolicy other than Never"
     cel = "u[1] == 'Never'"
 

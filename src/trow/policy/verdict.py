@@ -38,7 +38,7 @@ _WHOLE: Final = ImageUse("", "the object", "")
 # Patterns that a denial shows.
 _SHOWN: Final = 3
 _UNKNOWN_DIGEST: Final = Violation(
-    Exists.name, "is not known: this registry could not be asked what it stands for", "try again", Need.DIGEST
+    Exists.name, "is not known: this registry could not be asked for its digest", "try again", Need.DIGEST
 )
 _NOTHING: Final[frozenset[Need]] = frozenset()
 _TAG: Final = frozenset({Need.TAG})

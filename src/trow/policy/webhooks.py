@@ -80,15 +80,15 @@ class WebhookClient:
 
 @dataclass(frozen=True, slots=True)
 class WebhookScope:
-    """Everything that decides what the API server asks.
+    """Everything on which the webhook configurations depend.
 
     Attributes:
-        policies: those in force.
+        policies: the policies in force.
+        compiled: whether the API server enforces a policy by itself, as far as it can.
         exceptions: all exceptions.
-        compiled: whether the API server enforces a policy too, as far as it can.
-        registries: names of this registry, as images have them.
-        excluded: namespaces that it never asks about.
-        extra: further kinds that name images, and their resource; "" where nobody has written that.
+        registries: the names of this registry in images.
+        excluded: namespaces that the API server never asks about.
+        extra: further kinds that name images, each with its resource; "" if the resource is not configured.
     """
 
     policies: Sequence[Policy]

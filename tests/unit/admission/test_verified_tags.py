@@ -109,5 +109,5 @@ async def test_where_the_registry_cannot_be_asked_a_tag_that_may_be_recalled_is_
     monkeypatch.setattr(keeper.metadata, "tagged_manifest", away)
     answer = await keeper.validate(pod(f"{APP}:v1"))
     assert not answer.allowed
-    assert "could not be asked what it stands for" in answer.message
+    assert "could not be asked for its digest" in answer.message
     assert (await keeper.validate(pod("quay.io/team/app:v1"))).allowed  # which that rule is not about

@@ -154,7 +154,7 @@ async def test_what_is_changed_in_pods_of_others_is_compiled_into_policies_about
     async with kept(shelf) as keeper:
         await settled(shelf, keeper, everywhere, apart)
         conditions = await settled(shelf, keeper, everywhere, changing, apart)
-        told = "what makes Pods, where images are changed in these"
+        told = "workload controllers, where their Pods get other image names"
         assert told in conditions[everywhere.path].message
         assert told in conditions[changing.path].message
         assert told not in conditions[apart.path].message

@@ -37,7 +37,7 @@ ALPHABET: Final = "aA0./:@-_[]*%\n "
 
 def readable(text: str) -> bool:
     """What the API server is told to do, step by step, with Python's engine in the place of RE2."""
-    if len(text) > expressions.LONGEST or not like(expressions.NAME, text) or like(expressions.IDENTIFIER, text):
+    if len(text) > images.LONGEST or not like(expressions.NAME, text) or like(images.IDENTIFIER, text):
         return False
     if like(expressions.NUMERIC, text) and not like(expressions.IPV4, text):
         return False
@@ -46,7 +46,7 @@ def readable(text: str) -> bool:
     hosted = text if like(expressions.HOSTED, text) else f"docker.io/{text}"
     bounded = re.match(expressions.BEFORE_VERSION, hosted)
     assert bounded, text
-    return len(bounded[0]) + 8 * like(expressions.OFFICIAL, hosted) <= expressions.LONGEST_NAME
+    return len(bounded[0]) + 8 * like(expressions.OFFICIAL, hosted) <= images.LONGEST_NAME
 
 
 def like(expression: str, text: str) -> bool:
@@ -275,7 +275,7 @@ def test_where_pods_get_other_names_what_makes_them_is_left_to_the_webhook() -> 
     assert everywhere["matchConditions"] == []
     rules = everywhere["matchConstraints"]["resourceRules"]
     assert [each["resources"] for each in rules] == [["pods", "pods/ephemeralcontainers"]]
-    told = "what makes Pods, where images are changed in these: the API server does not know which names they get"
+    told = "workload controllers, where their Pods get other image names: the API server does not know these names"
     assert told in somewhere.left_out
     assert compile_policy(policy(controllers="ignore"), changed="true").left_out == ()
 
@@ -476,7 +476,7 @@ def test_what_etcd_would_not_take_is_not_written() -> None:
         each["images"][1] = {**each["images"][1], "registry": "*.example.org"}
     compiled = compile_policy(policy(rules=many, require={"exists": True}))
     assert compiled.policies == compiled.bindings == ()
-    assert re.match(rf"all of it: .*[0-9]+ bytes.*{LARGEST}", compiled.left_out[0])
+    assert re.match(rf"the whole policy: .*[0-9]+ bytes.*{LARGEST}", compiled.left_out[0])
     assert len(compiled.left_out) == 2
 
 

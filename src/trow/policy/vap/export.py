@@ -106,7 +106,9 @@ def compile_policy(
     metadata = _metadata(policy, generation, compiled_in, static=static)
     compiled = _policy(policy, metadata, excluded, compiled_in, changed)
     if (size := len(msgspec.json.encode(compiled))) > LARGEST:
-        return Compiled((), (), (f"all of it: it would have {size} bytes, and etcd takes about {LARGEST}", *left_out))
+        return Compiled(
+            (), (), (f"the whole policy: it would have {size} bytes, and etcd takes about {LARGEST}", *left_out)
+        )
     until = compiled_in[0].ends if compiled_in else None
     return Compiled((compiled,), tuple(_bindings(policy, metadata, changed)), left_out, until)
 
@@ -115,9 +117,9 @@ def _left_out(policy: Policy, active: Sequence[PolicyException], changed: str, *
     unknown = "the API server does not know"
     yield from (f"{each.name}: {unknown} {each.unknown}" for each in policy.require if not each.cel)
     if policy.depends_on_tags:
-        yield f"tag beside digest: {unknown} whether the tag stands for the digest, and believes it"
+        yield f"tag beside digest: {unknown} whether the tag points at the digest, and assumes that it does"
     if changed != NEVER and policy.controllers is not Mode.IGNORE:
-        yield f"what makes Pods, where images are changed in these: {unknown} which names they get"
+        yield f"workload controllers, where their Pods get other image names: {unknown} these names"
     if policy.mutate.pin_digests:
         yield "mutate.pinDigests: nothing is changed"
     if policy.mutate.pull_through:

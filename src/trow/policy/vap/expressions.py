@@ -28,13 +28,12 @@ _TAG: Final = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 _DIGEST: Final = r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})"
 _OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
-# `images.parse` reads what matches `NAME` and not `IDENTIFIER`, and `NUMERIC` only together with `IPV4`. `NAME` checks
+# `images.parse` reads what matches `NAME` and not `images.IDENTIFIER`, and `NUMERIC` only with `IPV4`. `NAME` checks
 # only the characters of an IPv6 address, so the address has to be parsed too, and lengths have to be checked
-# (`LONGEST`). The first component is a host, or has neither dots nor capital letters; alone it is never a host.
+# (`images.LONGEST`). The first component is a host, or has neither dots nor capital letters; alone it is never a host.
 NAME: Final = (
     rf"(?:{_HOST}/{_COMPONENT}(?:/{_COMPONENT})*|{_COMPONENT}|{_FIRST}(?:/{_COMPONENT})+)(?::{_TAG})?(?:@{_DIGEST})?"
 )
-IDENTIFIER: Final = r"[a-f0-9]{64}|sha(?:256|384|512):[^/]*"
 # The last label of the host is a number. A host has a dot, a port, or a capital letter.
 NUMERIC: Final = (
     r"(?:[^/]*\.(?:[0-9]+|0[xX][0-9A-Fa-f]*)(?::[0-9]+)?|(?:[0-9]+|0[xX][0-9A-Fa-f]*):[0-9]+"
@@ -46,8 +45,6 @@ HOSTED: Final = r"(?:localhost|[^/@]*[.:A-Z][^/@]*)/.*"
 # Of names with a host: those to which Docker Hub adds `library/`, and the part with at most `LONGEST_NAME` characters.
 OFFICIAL: Final = rf"(?i:{'|'.join(map(re.escape, sorted(HUB_NAMES)))})(?::443|:80)?/[^/]*"
 BEFORE_VERSION: Final = r"^[^/]+/[^:@]+"
-LONGEST_NAME: Final = 255
-LONGEST: Final = 1024
 
 # The prefixes of a name by which its patterns are indexed, beside the empty one: the registry, and one and two more
 # components. A name with one component has the last two in common.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from trow.lib.globs import NAMESPACE
 from trow.lib.times import rfc3339
 from trow.policy import images
-from trow.policy.images import DOCKER_HUB, HUB_NAMES
+from trow.policy.images import DOCKER_HUB, HUB_NAMES, IDENTIFIER, LONGEST, LONGEST_NAME
 from trow.policy.patterns import ANY
 from trow.policy.pods import CONTAINERS, MOST_IMAGES, POD_SPECS, UsedBy
 from trow.policy.rules import Effect
@@ -20,10 +20,7 @@ from trow.policy.vap.cel import Variable, in_namespace, matches, regex, text, te
 from trow.policy.vap.expressions import (
     BEFORE_VERSION,
     HOSTED,
-    IDENTIFIER,
     IPV4,
-    LONGEST,
-    LONGEST_NAME,
     NAME,
     NUMERIC,
     OFFICIAL,
