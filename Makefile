@@ -87,7 +87,7 @@ lock: $(STAMP) ## renew the lists of locked packages of Python
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
 		--group dev --group build pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
-		--constraint requirements.lock --extra postgres pyproject.toml --output-file deploy/image/requirements.lock
+		--constraint requirements.lock --extra postgres --extra s3 pyproject.toml --output-file deploy/image/requirements.lock
 
 image-lock: $(STAMP) ## renew the list of Debian's packages in the image
 	@$(BIN)/python -m deploy.image lock

@@ -72,11 +72,11 @@ def _add(database: apsw.Connection, blobs: Path, contents: list[bytes]) -> None:
         path = blobs / hexadecimal[:2] / hexadecimal
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    rows = [f"sha256:{hexadecimal}" for hexadecimal in by_digest]
+    rows = [(f"sha256:{hexadecimal}", f"sha256/{hexadecimal[:2]}/{hexadecimal}") for hexadecimal in by_digest]
     with database:
-        database.executemany("INSERT INTO blob (digest, size) VALUES (?, 8)", [(digest,) for digest in rows])
+        database.executemany("INSERT INTO blob (digest, size, location) VALUES (?, 8, ?)", rows)
         database.executemany(
-            "INSERT INTO blob_link (repository, digest) VALUES (?, ?)", [(REPOSITORY, digest) for digest in rows]
+            "INSERT INTO blob_link (repository, digest) VALUES (?, ?)", [(REPOSITORY, digest) for digest, _ in rows]
         )
 
 

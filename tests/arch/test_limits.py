@@ -34,7 +34,7 @@ from trow.registry import aggregator, browse, events, sessions, transfers
 from trow.registry import image_lookup as known
 from trow.registry import mounts as anywhere
 from trow.sql import lookups, postgres
-from trow.storage import disk, workers
+from trow.storage import disk, s3, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,15 @@ PAGE: Final = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
 # Rows by their first cell, and the numbers that are fixed in them.
 FIXED: Final = {
     "connections": (capacity._MOST_CONNECTIONS,),
-    "blobs that a store streams (no store of this version does)": (server._FILE_THREADS, response._OPENING_SECONDS),
+    "blobs that pass through from a bucket (`storage: s3`)": (capacity._MOST_STREAMS, response._OPENING_SECONDS),
+    "parts of uploads on their way to a bucket": (
+        s3.PART >> 20,
+        s3._PLACES.total,
+        s3._PLACES.each,
+        s3._PLACES.patience,
+        s3._AT_ONCE,
+    ),
+    "calls to a bucket": (s3._LOOKS_AT_ONCE,),
     "requests under way": (capacity.MOST_REQUESTS, capacity._REQUEST_BYTES // 1024),
     "what logs show of a path": (request.LONGEST_PATH,),
     "manifests of 4 to 64 KiB in memory": (
@@ -191,7 +199,7 @@ def test_numbers_are_those_of_the_code(row: str) -> None:
 
 
 def test_every_setting_has_its_default() -> None:
-    shown = re.findall(r"`([a-z_]+\.[a-z_]+)`(?:, null| \(([^),]+))?", PAGE)
+    shown = re.findall(r"`([a-z0-9_]+\.[a-z_]+)`(?:, null| \(([^),]+))?", PAGE)
     assert shown
     for key, default in shown:
         assert key in SETTINGS, key
@@ -201,7 +209,7 @@ def test_every_setting_has_its_default() -> None:
 
 def test_every_setting_that_is_a_limit_is_on_the_page() -> None:
     limits = {key for key in SETTINGS if BOUNDING.search(key)} - OTHER
-    assert limits <= set(re.findall(r"`([a-z_]+\.[a-z_]+)`", PAGE))
+    assert limits <= set(re.findall(r"`([a-z0-9_]+\.[a-z_]+)`", PAGE))
 
 
 def test_a_row_is_on_the_page_once() -> None:

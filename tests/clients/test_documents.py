@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # What is followed by tests of their own, which have what it needs.
-WITH_MORE: Final = {"nodes", "distribution", "layouts", "image", "postgres"}
+WITH_MORE: Final = {"nodes", "distribution", "layouts", "image", "postgres", "bucket"}
 ELSEWHERE: Final = {"kubernetes"} | WITH_MORE
 
 
@@ -33,6 +33,7 @@ def test_what_needs_more_than_clients_is_run_elsewhere() -> None:
         "docs/how-to/migrate-from-zot.md",
         "docs/how-to/run-on-postgresql.md",  # tests/replicas/test_page.py
         "docs/how-to/set-up-nodes.md",  # tests/cluster/test_nodes.py
+        "docs/how-to/store-blobs-in-a-bucket.md",  # test_buckets.py
         "docs/how-to/upgrade.md",  # tests/cluster/test_guides.py
         "docs/tutorial/denied-by-policy.md",  # tests/cluster/test_tutorial.py
     }

@@ -11,6 +11,7 @@ from support.clock import Clock
 from support.memory import MemoryBlobs, MemoryMetadata, Rows
 from support.metadata import EmbeddedMetadata
 from support.postgres import PostgresMetadata, PostgresServer
+from support.s3 import S3Server, s3_blobs
 from trow.sql.postgres import PostgresSettings
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -22,9 +23,28 @@ if TYPE_CHECKING:
     from trow.registry.ports import Blobs
 
 
-@pytest.fixture(params=["bytes", "stream", "redirect", "filesystem"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
-    if request.param != "filesystem":
+@pytest.fixture(scope="session")
+def versitygw() -> Iterator[S3Server]:
+    with S3Server.start("versitygw") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def minio() -> Iterator[S3Server]:
+    with S3Server.start("minio") as server:
+        yield server
+
+
+@pytest.fixture(params=["bytes", "stream", "redirect", "filesystem", "versitygw", "minio"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blobs]:
+    if request.param in {"versitygw", "minio"}:
+        server: S3Server = request.getfixturevalue(request.param)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        in_bucket, spool = s3_blobs(server, tmp_path)
+        with contextlib.closing(spool):
+            yield in_bucket
+    elif request.param != "filesystem":
         yield MemoryBlobs(form=request.param)
     else:
         store = FilesystemBlobs(tmp_path)

@@ -14,15 +14,16 @@ import pytest
 import factories
 from factories import INLINE
 from support.core import OWNER, Stalled, digest, names, pieces
+from support.waiting import eventually
 from trow.oci.digest import ALGORITHMS
 from trow.oci.errors import BlobUnknown, BodyIncomplete, Unavailable
 from trow.oci.names import UploadId
+from trow.registry.location import Location
 from trow.registry.ports import LocalFile, Redirect, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from trow.oci.digest import Digest
     from trow.registry.ports import Blobs, Staged
 
 MEGABYTE = 1024 * 1024
@@ -35,17 +36,29 @@ async def stage(blobs: Blobs, *chunks: bytes, algorithm: str = "sha256") -> Stag
     return staged
 
 
-async def read(blobs: Blobs, name: Digest, size: int) -> bytes | None:
+async def commit(blobs: Blobs, content: bytes, name: str | None = None) -> Location:
+    """A blob, in one go."""
+    staged = await stage(blobs, content)
+    location = await staged.commit(digest(name or factories.digest_of(content)))
+    await staged.discard()
+    return location
+
+
+def nowhere() -> Location:
+    return Location.of(digest(factories.blob().digest), UploadId.new())
+
+
+async def read(blobs: Blobs, location: Location, size: int) -> bytes | None:
     """The blob as a client gets it."""
-    match await blobs.locate(name, size):
+    match await blobs.locate(location, size):
         case LocalFile(path=path, size=found):
             assert found == size
             return path.read_bytes()
         case Stream(read=reading):
             return b"".join([piece async for piece in reading(0, size)])
         case Redirect(url=url):
-            assert url.endswith(name)
-            return b"".join([piece async for piece in blobs.read(name)])
+            assert location in url
+            return b"".join([piece async for piece in blobs.read(location)])
         case content:
             return content
 
@@ -65,47 +78,43 @@ async def test_bytes_are_a_blob_from_commit_on(blobs: Blobs, size: int, algorith
     staged = await stage(blobs, blob.content, algorithm=algorithm)
     assert staged.offset == size
     assert await staged.digest(algorithm) == name
-    assert await blobs.locate(name, size) is None
-    await staged.commit(name)
-    assert await read(blobs, name, size) == blob.content
+    assert [each async for each in names(blobs, 9)] == []
+    location = await staged.commit(name)
+    assert await read(blobs, location, size) == blob.content
     await staged.discard()
-    assert await read(blobs, name, size) == blob.content
+    assert await read(blobs, location, size) == blob.content
 
 
 async def test_blob_that_is_not_here(blobs: Blobs) -> None:
-    assert await blobs.locate(digest(factories.blob().digest), 200) is None
+    assert await blobs.locate(nowhere(), 200) is None
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_blob_of_another_size_is_not_here(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
-    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    location = await commit(blobs, blob.content)
     for other in (0, size - 1, size + 1):
-        assert await blobs.locate(digest(blob.digest), other) is None
+        assert await blobs.locate(location, other) is None
 
 
 async def test_blobs_that_are_lost_are_told_of_many_at_a_time(blobs: Blobs) -> None:
-    blob, absent = factories.blob(100_000), digest(factories.blob(7).digest)
-    here = digest(blob.digest)
-    await (await stage(blobs, blob.content)).commit(here)
-    asked = [(here, 100_000), (absent, 7)] * 60
-    assert await blobs.lost(asked) == [absent] * 60
-    assert await blobs.lost([(here, 99_999)]) == [here]
-    assert await blobs.lost([]) == []
+    absent, here = [nowhere() for _ in range(60)], await commit(blobs, factories.blob(100_000).content)
+    asked = [pair for each in absent for pair in ((here, 100_000), (each, 7))]
+    assert set(await blobs.lost(asked)) == set(absent)
+    assert set(await blobs.lost([(here, 99_999)])) == {here}
+    assert set(await blobs.lost([])) == set()
 
 
 async def test_a_blob_that_was_there_a_moment_ago_and_is_not_is_told_of(blobs: Blobs) -> None:
     """What is looked at again and again needs no thread, and is looked at none the less."""
-    blob = factories.blob(100_000)
-    name = digest(blob.digest)
-    await (await stage(blobs, blob.content)).commit(name)
+    location = await commit(blobs, factories.blob(100_000).content)
     for _ in range(3):
-        assert await blobs.locate(name, 100_000) is not None
-    source = await blobs.locate(name, 100_000)
+        assert await blobs.locate(location, 100_000) is not None
+    source = await blobs.locate(location, 100_000)
     if isinstance(source, LocalFile):
         source.path.unlink()
-        assert await blobs.locate(name, 100_000) is None
-        assert await blobs.locate(name, 100_000) is None
+        assert await blobs.locate(location, 100_000) is None
+        assert await blobs.locate(location, 100_000) is None
 
 
 @pytest.mark.parametrize("size", [0, 10, 100_000])
@@ -117,7 +126,7 @@ async def test_discarded_bytes_are_gone(blobs: Blobs, size: int) -> None:
     await staged.discard()
     assert staged.offset == 0
     assert (await blobs.resume(upload, "sha256", OWNER)).offset == 0
-    assert await blobs.locate(digest(blob.digest), size) is None
+    assert [each async for each in names(blobs, 9)] == []
 
 
 @pytest.mark.parametrize("size", [0, 10, 100_000])
@@ -146,21 +155,20 @@ async def test_revoked_commit_leaves_the_bytes_staged(blobs: Blobs, size: int) -
     staged = await stage(blobs, blob.content)
     await staged.commit(digest(blob.digest))
     await staged.revoke()
-    assert await blobs.locate(digest(blob.digest), size) is None
     assert (staged.offset, await staged.digest("sha256")) == (size, blob.digest)
-    await staged.commit(digest(blob.digest))
+    location = await staged.commit(digest(blob.digest))
     await staged.discard()
-    assert await read(blobs, digest(blob.digest), size) == blob.content
+    assert await read(blobs, location, size) == blob.content
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-async def test_revoked_commit_of_another_algorithm_than_usual_is_gone(blobs: Blobs, size: int) -> None:
+async def test_revoked_commit_is_gone_with_its_session(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
-    name = digest(blob.sha512)
     staged = await stage(blobs, blob.content, algorithm="sha512")
-    await staged.commit(name)
+    location = await staged.commit(digest(blob.sha512))
     await staged.revoke()
-    assert await blobs.locate(name, size) is None
+    await staged.discard()
+    assert await blobs.locate(location, size) is None
 
 
 # What is here
@@ -169,68 +177,76 @@ async def test_revoked_commit_of_another_algorithm_than_usual_is_gone(blobs: Blo
 @pytest.mark.parametrize("size", [1, MEGABYTE, 2 * MEGABYTE + 17])
 async def test_blob_is_read_whole_or_in_part(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
-    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    location = await commit(blobs, blob.content)
     for start, end in ((0, None), (0, size), (size // 2, None), (size // 3, size - size // 3), (size, size)):
-        found = [piece async for piece in blobs.read(digest(blob.digest), start, end)]
+        found = [piece async for piece in blobs.read(location, start, end)]
         assert b"".join(found) == blob.content[start:end]
         assert all(0 < len(piece) <= MEGABYTE for piece in found)
 
 
 async def test_reader_that_has_enough_keeps_nothing_open(blobs: Blobs) -> None:
     blob = factories.blob(3 * MEGABYTE)
-    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
+    location = await commit(blobs, blob.content)
     before = open_files()
-    async with contextlib.aclosing(blobs.read(digest(blob.digest))) as reading:
-        assert await anext(reading) == blob.content[:MEGABYTE]
-    assert open_files() == before
+    async with contextlib.aclosing(blobs.read(location)) as reading:
+        first = await anext(reading)
+        assert blob.content.startswith(first)
+        assert 0 < len(first) <= MEGABYTE
+    await eventually(lambda: open_files() <= before)  # a connection ends a moment later
 
 
 async def test_blob_that_is_not_here_cannot_be_read(blobs: Blobs) -> None:
     with pytest.raises(BlobUnknown):
-        await anext(blobs.read(digest(factories.blob().digest)))
+        await anext(blobs.read(nowhere()))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_names_page_by_page(blobs: Blobs, limit: int) -> None:
     assert [each async for each in names(blobs, limit)] == []
     made = [factories.blob(100_000) for _ in range(6)]
-    wanted = {digest(each.digest if number % 2 else each.sha512): each for number, each in enumerate(made)}
-    for name, blob in wanted.items():
-        await (await stage(blobs, blob.content)).commit(name)
-    found = [each.digest async for each in names(blobs, limit)]
-    assert len(found) == len(wanted)
-    assert set(found) == set(wanted)
+    wanted = {await commit(blobs, each.content, each.sha512 if at % 2 else each.digest) for at, each in enumerate(made)}
+    found = [each.location async for each in names(blobs, limit)]
+    assert len(found) == len(wanted) == 6
+    assert set(found) == wanted
 
 
 async def test_deleted_blob_is_gone(blobs: Blobs) -> None:
     blob, other = factories.blob(100_000), factories.blob(100_000)
-    for each in (blob, other):
-        await (await stage(blobs, each.content)).commit(digest(each.digest))
-        assert await blobs.locate(digest(each.digest), each.size) is not None
-    assert await blobs.delete(digest(blob.digest))
-    assert not await blobs.delete(digest(blob.digest))
-    assert await blobs.locate(digest(blob.digest), blob.size) is None
-    assert [each.digest async for each in names(blobs, 9)] == [other.digest]
-    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
-    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+    gone, stays = [await commit(blobs, each.content) for each in (blob, other)]
+    assert await blobs.locate(gone, blob.size) is not None
+    assert await blobs.delete(gone)
+    assert not await blobs.delete(gone)
+    assert await blobs.locate(gone, blob.size) is None
+    assert [each.location async for each in names(blobs, 9)] == [stays]
+    again = await commit(blobs, blob.content)
+    assert await read(blobs, again, blob.size) == blob.content
 
 
-async def test_blob_in_quarantine_is_not_here_and_the_next_push_takes_its_place(blobs: Blobs) -> None:
+async def test_no_location_is_used_twice(blobs: Blobs) -> None:
+    """Or what is to be removed could be what somebody has linked meanwhile."""
     blob = factories.blob(100_000)
-    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
-    await blobs.quarantine(digest(blob.digest))
-    assert await blobs.locate(digest(blob.digest), blob.size) is None
+    first = await commit(blobs, blob.content)
+    second = await commit(blobs, blob.content)
+    assert await blobs.delete(first)
+    third = await commit(blobs, blob.content)
+    assert len({first, second, third}) == 3
+    assert await read(blobs, second, blob.size) == await read(blobs, third, blob.size) == blob.content
+
+
+async def test_blob_in_quarantine_is_not_here_and_comes_back_elsewhere(blobs: Blobs) -> None:
+    blob = factories.blob(100_000)
+    location = await commit(blobs, blob.content)
+    await blobs.quarantine(digest(blob.digest), location)
+    assert await blobs.locate(location, blob.size) is None
     assert [each async for each in names(blobs, 9)] == []
     with pytest.raises(Unavailable):
-        await blobs.quarantine(digest(blob.digest))
-    await (await stage(blobs, blob.content)).commit(digest(blob.digest))
-    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+        await blobs.quarantine(digest(blob.digest), location)
+    assert await read(blobs, await commit(blobs, blob.content), blob.size) == blob.content
 
 
 async def test_damaged_content_of_the_metadata_is_no_blob_in_quarantine(blobs: Blobs) -> None:
     blob = factories.blob(10)
     await blobs.quarantine(digest(blob.digest), blob.content)
-    assert await blobs.locate(digest(blob.digest), blob.size) is None
     assert [each async for each in names(blobs, 9)] == []
 
 
@@ -245,15 +261,15 @@ async def test_recovery_keeps_blobs_and_ends_sessions_after_a_crash_alone(blobs:
     await staged.write(pieces(blob.content))
     await staged.suspend()
     done = await stage(blobs, blob.content)
-    await done.commit(digest(blob.digest))
+    location = await done.commit(digest(blob.digest))
     await done.discard()
 
-    async def known(_: Digest) -> bool:
+    async def known(_: Location) -> bool:
         return True
 
     assert await blobs.recover(known, crashed=crashed) == (1 if crashed else 0)
     assert (await blobs.resume(upload, "sha256", OWNER)).offset == (0 if crashed else blob.size)
-    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+    assert await read(blobs, location, blob.size) == blob.content
 
 
 # One blob, many sessions
@@ -262,40 +278,31 @@ async def test_recovery_keeps_blobs_and_ends_sessions_after_a_crash_alone(blobs:
 async def test_commit_that_is_taken_back_leaves_the_blob_of_another_session(blobs: Blobs) -> None:
     blob = factories.blob(100_000)
     first, second = await stage(blobs, blob.content), await stage(blobs, blob.content)
-    for each in (first, second):
-        await each.commit(digest(blob.digest))
+    _, location = [await each.commit(digest(blob.digest)) for each in (first, second)]
     await first.revoke()
-    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+    assert await read(blobs, location, blob.size) == blob.content
     await second.discard()
-    await first.commit(digest(blob.digest))
-    assert await read(blobs, digest(blob.digest), blob.size) == blob.content
+    again = await first.commit(digest(blob.digest))
+    assert await read(blobs, again, blob.size) == await read(blobs, location, blob.size) == blob.content
     await first.discard()
-
-
-@pytest.mark.parametrize("size", [10, 100_000])
-async def test_blob_that_is_committed_again_stays(blobs: Blobs, size: int) -> None:
-    blob = factories.blob(size)
-    for _ in range(3):
-        staged = await stage(blobs, blob.content)
-        await staged.commit(digest(blob.digest))
-        assert await read(blobs, digest(blob.digest), size) == blob.content
-        await staged.discard()
-    assert await read(blobs, digest(blob.digest), size) == blob.content
 
 
 @pytest.mark.parametrize("size", [10, 500_000])
 async def test_same_blob_from_many_sessions_at_once(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
 
-    async def push() -> None:
+    async def push() -> Location:
         staged = await stage(blobs, blob.content[: size // 2], blob.content[size // 2 :])
         assert await staged.digest("sha256") == blob.digest
-        await staged.commit(digest(blob.digest))
-        assert await read(blobs, digest(blob.digest), size) == blob.content
+        location = await staged.commit(digest(blob.digest))
+        assert await read(blobs, location, size) == blob.content
         await staged.discard()
+        return location
 
-    await asyncio.gather(*(push() for _ in range(16)))
-    assert await read(blobs, digest(blob.digest), size) == blob.content
+    locations = await asyncio.gather(*(push() for _ in range(16)))
+    assert len(set(locations)) == 16
+    for location in locations:
+        assert await read(blobs, location, size) == blob.content
 
 
 async def test_sessions_do_not_mix(blobs: Blobs) -> None:
@@ -304,8 +311,8 @@ async def test_sessions_do_not_mix(blobs: Blobs) -> None:
         staged = await stage(blobs, *(content[i : i + 10_000] for i in range(0, len(content), 10_000)))
         name = await staged.digest("sha256")
         assert name == factories.digest_of(content)
-        await staged.commit(name)
-        assert await read(blobs, name, len(content)) == content
+        location = await staged.commit(name)
+        assert await read(blobs, location, len(content)) == content
         await staged.discard()
 
     await asyncio.gather(*map(push, range(24)))
@@ -320,8 +327,8 @@ async def test_large_content_in_chunks_of_any_size(blobs: Blobs, step: int) -> N
     staged = await stage(blobs, *(content[i : i + step] for i in range(0, len(content), step)))
     name = await staged.digest("sha256")
     assert (staged.offset, name) == (len(content), factories.digest_of(content))
-    await staged.commit(name)
-    assert await read(blobs, name, len(content)) == content
+    location = await staged.commit(name)
+    assert await read(blobs, location, len(content)) == content
 
 
 async def test_chunks_of_one_byte_and_of_none(blobs: Blobs) -> None:
@@ -348,8 +355,8 @@ async def test_digest_of_another_algorithm_than_announced(blobs: Blobs, announce
     staged = await stage(blobs, content, algorithm=announced)
     name = await staged.digest(asked)
     assert name == factories.digest_of(content, asked)
-    await staged.commit(name)
-    assert await read(blobs, name, size) == content
+    location = await staged.commit(name)
+    assert await read(blobs, location, size) == content
 
 
 @pytest.mark.parametrize("size", [0, 10, INLINE, INLINE + 1, 300_000])
@@ -420,8 +427,8 @@ async def test_truncated_bytes_are_as_if_they_had_never_come(
     name = await staged.digest("sha256")
     assert (staged.offset, name) == (len(expected), factories.digest_of(expected))
     assert await staged.content() == expected
-    await staged.commit(name)
-    assert await read(blobs, name, len(expected)) == expected
+    location = await staged.commit(name)
+    assert await read(blobs, location, len(expected)) == expected
 
 
 # Sessions that are put aside
@@ -440,8 +447,8 @@ async def test_suspended_session_is_resumed(blobs: Blobs, size: int, algorithm: 
     await resumed.write(pieces(content[size:]))
     name = await resumed.digest(algorithm)
     assert name == factories.digest_of(content, algorithm)
-    await resumed.commit(name)
-    assert await read(blobs, name, len(content)) == content
+    location = await resumed.commit(name)
+    assert await read(blobs, location, len(content)) == content
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -462,8 +469,7 @@ async def test_any_order_of_writes_and_rests(blobs: Blobs, seed: int) -> None:
         assert staged.offset == size
     name = await staged.digest("sha256")
     assert name.encoded == hasher.hexdigest()
-    await staged.commit(name)
-    found = await read(blobs, name, size)
+    found = await read(blobs, await staged.commit(name), size)
     assert found is not None
     assert factories.digest_of(found) == name
     await staged.discard()

@@ -9,7 +9,7 @@ import resource
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -19,6 +19,7 @@ from support.waiting import until
 from trow.lib.reserve import Reserve
 from trow.oci.errors import BlobUnknown, BodyIncomplete, StorageFull, Unavailable
 from trow.oci.names import UploadId
+from trow.registry.location import Location
 from trow.registry.ports import LocalFile, StoredName
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -55,22 +56,43 @@ async def stage(blobs: FilesystemBlobs, blob: Blob) -> FileStaged:
     return staged
 
 
-async def commit(blobs: FilesystemBlobs, blob: Blob) -> FileStaged:
+class Committed(NamedTuple):
+    staged: FileStaged
+    location: Location
+    place: Path
+
+
+async def commit(blobs: FilesystemBlobs, blob: Blob) -> Committed:
     """As far as a push comes before the metadata knows of it."""
     staged = await stage(blobs, blob)
-    await staged.commit(digest(blob.digest))
-    return staged
+    location = await staged.commit(digest(blob.digest))
+    return Committed(staged, location, blobs.path(location))
+
+
+async def committed(blobs: FilesystemBlobs, blob: Blob) -> Committed:
+    """And to its end."""
+    done = await commit(blobs, blob)
+    await done.staged.discard()
+    return done
+
+
+async def commit_as_before(blobs: FilesystemBlobs, blob: Blob) -> Path:
+    """As far as a push came in a Trow that had no locations, and called files by their content alone."""
+    done = await commit(blobs, blob)
+    former = blobs.path(Location.former(digest(blob.digest)))
+    done.place.rename(former)
+    return former
 
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def nothing_known(_: Digest) -> bool:
+async def nothing_known(_: Location) -> bool:
     return False
 
 
-async def all_known(_: Digest) -> bool:
+async def all_known(_: Location) -> bool:
     return True
 
 
@@ -80,14 +102,14 @@ async def all_known(_: Digest) -> bool:
 async def test_blob_has_its_place(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     blob = factories.blob(100_000)
     encoded = blob.digest.partition(":")[2]
-    staged = await commit(blobs, blob)
-    place = f"blobs/sha256/{encoded[:2]}/{encoded}"
+    staged, _, path = await commit(blobs, blob)
     upload = next((tmp_path / "uploads").iterdir()).name
+    place = f"blobs/sha256/{encoded[:2]}/{encoded}.{upload.partition('@')[0]}"
     assert files(tmp_path) == sorted([place, f"uploads/{upload}"])
     assert upload.endswith(f"@{blob.digest}")
     await staged.discard()
     assert files(tmp_path) == [place]
-    assert blobs.path(digest(blob.digest)) == tmp_path / place
+    assert path == tmp_path / place
     assert (tmp_path / place).stat().st_nlink == 1
     assert (tmp_path / place).stat().st_mode & 0o007 == 0
 
@@ -112,48 +134,40 @@ def test_folders_that_cannot_be_made(tmp_path: Path) -> None:
         FilesystemBlobs(tmp_path).prepare()
 
 
-async def test_second_commit_takes_the_place_of_the_first(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+async def test_second_commit_leaves_the_first_where_it_is(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     blob = factories.blob(100_000)
-    place = blobs.path(digest(blob.digest))
-    await (await commit(blobs, blob)).discard()
-    with place.open("rb") as reading:
-        await (await commit(blobs, blob)).discard()
-        assert os.fstat(reading.fileno()).st_nlink == 0
-        assert reading.read() == blob.content  # who reads the first one reads it to its end
-    assert place.stat().st_nlink == 1
+    first, second = await committed(blobs, blob), await committed(blobs, blob)
+    assert first.place != second.place
+    for each in (first, second):
+        assert each.place.read_bytes() == blob.content
+        assert each.place.stat().st_nlink == 1
     assert files(tmp_path / "uploads") == []
 
 
-async def test_blob_is_never_absent_while_another_copy_takes_its_place(
-    blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
+async def test_blob_of_before_locations_is_read_and_removed_like_any_other(
+    blobs: FilesystemBlobs, tmp_path: Path
 ) -> None:
     blob = factories.blob(100_000)
-    place = blobs.path(digest(blob.digest))
-    await (await commit(blobs, blob)).discard()
-    seen: list[bool] = []
-    really = Path.replace
-
-    def replace(self: Path, target: Path) -> None:
-        seen.append(place.read_bytes() == blob.content)
-        really(self, target)
-        seen.append(place.read_bytes() == blob.content)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    await (await commit(blobs, blob)).discard()
-    assert seen == [True, True]
+    former = await commit_as_before(blobs, blob)
+    assert await blobs.recover(all_known, crashed=True) == 1
+    location = Location.former(digest(blob.digest))
+    assert await blobs.locate(location, blob.size) == LocalFile(former, blob.size)
+    assert b"".join([piece async for piece in blobs.read(location)]) == blob.content
+    assert [each.location async for each in names(blobs, 9)] == [location]
+    new = await committed(blobs, blob)
+    assert await blobs.delete(location)
+    assert files(tmp_path) == [str(new.place.relative_to(tmp_path))]
 
 
 async def test_session_whose_bytes_are_a_blob_that_others_have_cannot_change_it(blobs: FilesystemBlobs) -> None:
     blob = factories.blob(100_000)
-    await (await commit(blobs, blob)).discard()
-    staged = await commit(blobs, blob)
-    await staged.discard()
+    staged, _, place = await committed(blobs, blob)
     assert staged.offset == 0
     more = factories.blob(100_000)
     await staged.write(pieces(more.content))
     assert await staged.digest("sha256") == more.digest
     await staged.suspend()
-    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+    assert place.read_bytes() == blob.content
 
 
 # Damage
@@ -172,48 +186,37 @@ async def test_file_that_is_not_what_was_received_becomes_no_blob(
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("damaged", [b"", b"short", bytes(100_000), bytes(100_001)])
-async def test_damaged_file_is_healed_by_the_next_push(blobs: FilesystemBlobs, tmp_path: Path, damaged: bytes) -> None:
-    blob = factories.blob(100_000)
-    await (await commit(blobs, blob)).discard()
-    place = blobs.path(digest(blob.digest))
+@pytest.mark.parametrize("damaged", [b"", b"short", bytes(100_001)])
+async def test_file_of_another_size_is_no_blob(blobs: FilesystemBlobs, damaged: bytes) -> None:
+    _, location, place = await committed(blobs, factories.blob(100_000))
     place.write_bytes(damaged)
-    assert (await blobs.locate(digest(blob.digest), blob.size) is None) == (len(damaged) != blob.size)
-    await (await commit(blobs, blob)).discard()
-    assert await blobs.locate(digest(blob.digest), blob.size) == LocalFile(place, blob.size)
-    assert place.read_bytes() == blob.content
-    assert files(tmp_path / "uploads") == []
+    assert await blobs.locate(location, 100_000) is None
 
 
 async def test_folder_in_place_of_a_blob_is_no_blob(blobs: FilesystemBlobs) -> None:
-    place = blobs.path(digest(factories.blob().digest))
-    place.mkdir(parents=True)
-    name = digest(f"sha256:{place.name}")
-    assert await blobs.locate(name, place.stat().st_size) is None
+    location = Location.of(digest(factories.blob().digest), UploadId.new())
+    blobs.path(location).mkdir(parents=True)
+    assert await blobs.locate(location, blobs.path(location).stat().st_size) is None
 
 
-async def test_lost_file_is_not_here_and_comes_back(blobs: FilesystemBlobs) -> None:
+async def test_lost_file_is_not_here_and_comes_back_elsewhere(blobs: FilesystemBlobs) -> None:
     blob = factories.blob(100_000)
-    await (await commit(blobs, blob)).discard()
-    place = blobs.path(digest(blob.digest))
+    _, location, place = await committed(blobs, blob)
     place.unlink()
     place.parent.rmdir()
-    assert await blobs.locate(digest(blob.digest), blob.size) is None
-    await (await commit(blobs, blob)).discard()
-    assert place.read_bytes() == blob.content
+    assert await blobs.locate(location, blob.size) is None
+    assert (await committed(blobs, blob)).place.read_bytes() == blob.content
 
 
 async def test_names_are_those_of_files(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     """Those that no blob can have, too; what lies behind a link is somewhere else, and is not a blob."""
-    blob = factories.blob(100_000)
-    await (await commit(blobs, blob)).discard()
-    place = blobs.path(digest(blob.digest))
+    _, location, place = await committed(blobs, factories.blob(100_000))
     (place.parent / "notes.txt").touch()
     (tmp_path / "blobs" / place.name).touch()
     (tmp_path / "blobs" / "elsewhere").symlink_to(tmp_path / "quarantine")
     expected = [
         StoredName(place.name, None),
-        StoredName(f"sha256/{place.parent.name}/{place.name}", digest(blob.digest)),
+        StoredName(location, location),
         StoredName(f"sha256/{place.parent.name}/notes.txt", None),
     ]
     found = [each async for each in names(blobs, 1)]
@@ -237,8 +240,7 @@ async def test_folder_that_cannot_be_read_is_told_of_once(blobs: FilesystemBlobs
 
 async def test_what_is_in_quarantine_is_in_its_folder(blobs: FilesystemBlobs, tmp_path: Path) -> None:
     blob, small = factories.blob(100_000), factories.blob(10)
-    await (await commit(blobs, blob)).discard()
-    await blobs.quarantine(digest(blob.digest))
+    await blobs.quarantine(digest(blob.digest), (await committed(blobs, blob)).location)
     await blobs.quarantine(digest(small.digest), small.content)
     assert files(tmp_path) == sorted(f"quarantine/{each.digest}" for each in (blob, small))
     assert (tmp_path / "quarantine" / blob.digest).read_bytes() == blob.content
@@ -252,12 +254,12 @@ async def test_no_file_stays_open(blobs: FilesystemBlobs) -> None:
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    await (await commit(blobs, factories.blob(100_000))).discard()
+    await committed(blobs, factories.blob(100_000))
     before = count()
     for _ in range(10):
         await (await stage(blobs, factories.blob(100_000))).discard()
         await (await stage(blobs, factories.blob(100_000))).suspend()
-        await (await commit(blobs, factories.blob(100_000))).discard()
+        await committed(blobs, factories.blob(100_000))
     assert count() == before
 
 
@@ -273,8 +275,8 @@ async def test_full_disk_loses_nothing_that_was_taken(blobs: FilesystemBlobs, st
     assert await staged.digest("sha256") == factories.digest_of(blob.content[:taken])
     await staged.write(pieces(blob.content[taken:]))
     assert await staged.digest("sha256") == blob.digest
-    await staged.commit(digest(blob.digest))
-    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+    location = await staged.commit(digest(blob.digest))
+    assert blobs.path(location).read_bytes() == blob.content
     await staged.discard()
 
 
@@ -352,7 +354,7 @@ async def test_storage_that_does_not_work_is_not_taken_for_an_absent_blob(
     (tmp_path / "blobs" / "sha256").rmdir()
     (tmp_path / "blobs" / "sha256").touch()
     with pytest.raises(Unavailable) as caught:
-        await blobs.locate(digest(factories.blob().digest), 200)
+        await blobs.locate(Location.of(digest(factories.blob().digest), UploadId.new()), 200)
     assert str(tmp_path) not in caught.value.message
 
 
@@ -385,34 +387,32 @@ async def test_recovery_removes_what_was_staged(blobs: FilesystemBlobs, tmp_path
     assert files(tmp_path) == []
 
 
-async def test_recovery_removes_a_blob_that_nobody_was_told_of(blobs: FilesystemBlobs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [False, True], ids=["now", "before locations"])
+async def test_recovery_removes_a_blob_that_nobody_was_told_of(
+    blobs: FilesystemBlobs,
+    tmp_path: Path,
+    before: bool,  # noqa: FBT001
+) -> None:
     blob = factories.blob(100_000)
-    await commit(blobs, blob)
+    place = await commit_as_before(blobs, blob) if before else (await commit(blobs, blob)).place
     asked = []
 
-    async def known(name: Digest) -> bool:
-        asked.append(name)
+    async def known(location: Location) -> bool:
+        asked.append(location)
         return False
 
     assert await blobs.recover(known, crashed=True) == 1
-    assert asked == [blob.digest]
+    assert [blobs.path(location) for location in asked] == [place]
     assert files(tmp_path) == []
 
 
-async def test_recovery_keeps_a_blob_that_is_known(blobs: FilesystemBlobs) -> None:
+@pytest.mark.parametrize("before", [False, True], ids=["now", "before locations"])
+async def test_recovery_keeps_a_blob_that_is_known(blobs: FilesystemBlobs, before: bool) -> None:  # noqa: FBT001
     blob = factories.blob(100_000)
-    await commit(blobs, blob)
+    place = await commit_as_before(blobs, blob) if before else (await commit(blobs, blob)).place
     assert await blobs.recover(all_known, crashed=True) == 1
-    assert await blobs.locate(digest(blob.digest), blob.size) is not None
-    assert blobs.path(digest(blob.digest)).stat().st_nlink == 1
-
-
-async def test_recovery_keeps_what_another_session_had_committed(blobs: FilesystemBlobs) -> None:
-    blob = factories.blob(100_000)
-    await (await commit(blobs, blob)).discard()
-    await commit(blobs, blob)
-    assert await blobs.recover(all_known, crashed=True) == 1
-    assert blobs.path(digest(blob.digest)).read_bytes() == blob.content
+    assert place.read_bytes() == blob.content
+    assert place.stat().st_nlink == 1
 
 
 async def test_recovery_of_one_blob_from_two_sessions(blobs: FilesystemBlobs, tmp_path: Path) -> None:
@@ -421,16 +421,6 @@ async def test_recovery_of_one_blob_from_two_sessions(blobs: FilesystemBlobs, tm
         await commit(blobs, blob)
     assert await blobs.recover(nothing_known, crashed=True) == 2
     assert files(tmp_path) == []
-
-
-async def test_recovery_after_healing(blobs: FilesystemBlobs) -> None:
-    blob = factories.blob(100_000)
-    await (await commit(blobs, blob)).discard()
-    place = blobs.path(digest(blob.digest))
-    place.write_bytes(b"short")
-    await commit(blobs, blob)
-    await blobs.recover(all_known, crashed=True)
-    assert place.read_bytes() == blob.content
 
 
 async def test_recovery_of_nothing(blobs: FilesystemBlobs) -> None:

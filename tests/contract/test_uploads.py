@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from support.core import OTHER, OWNER, REPO
+from support.postgres import LateEngine, PostgresServer
 from trow.metadata.store import SCHEMA
-from trow.metadata.uploads import LocalUploads
+from trow.metadata.uploads import LocalUploads, SharedUploads
 from trow.oci.errors import TooManyRequests
 from trow.oci.names import UploadId
 from trow.registry.ports import Upload, UploadBounds, Uploads
+from trow.sql.postgres import PostgresSettings
 from trow.sql.sqlite import SqliteEngine
 
 if TYPE_CHECKING:
@@ -30,9 +33,16 @@ def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
         yield engine
 
 
-@pytest.fixture
-def uploads(engine: SqliteEngine) -> Uploads:
-    return LocalUploads(engine)
+@pytest.fixture(params=["local", "shared-sqlite", "shared-postgres"])
+def uploads(request: pytest.FixtureRequest) -> Iterator[Uploads]:
+    if request.param == "shared-postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as url:
+            late: Any = LateEngine(PostgresSettings(url))
+            yield SharedUploads(late)
+    else:
+        engine = request.getfixturevalue("engine")
+        yield LocalUploads(engine) if request.param == "local" else SharedUploads(engine)
 
 
 def upload_at(at: float, subject: str = "alice") -> Upload:
@@ -55,17 +65,32 @@ async def test_upload_session(uploads: Uploads) -> None:
     assert await uploads.get(upload.id) is None
 
 
+async def test_state_is_stored_by_one_of_those_who_have_read_it(uploads: Uploads) -> None:
+    """Two replicas have requests of one session, for example because a client repeats one that takes long."""
+    upload = upload_at(5.5)
+    await uploads.begin(upload, BOUNDS)
+    saved = await asyncio.gather(*(uploads.save(upload, f"by {number}") for number in range(8)))
+    (won,) = [each for each in saved if each is not None]
+    assert await uploads.get(upload.id) == won
+    assert (won.version, won.state[:3]) == (upload.version + 1, "by ")
+    assert await uploads.save(upload, "late") is None
+    after = await uploads.save(won, "next")
+    assert await uploads.get(upload.id) == after
+    await uploads.end(upload.id)
+    assert await uploads.save(upload, "too late") is None
+
+
 async def opened(
     uploads: Uploads, bounds: UploadBounds, *names: str, repository: Repository = REPO
 ) -> dict[str, Upload]:
     """Sessions by name: the owner is the part before the colon; those that are not called empty have bytes."""
     found = {}
-    for name in names:
+    for number, name in enumerate(names):
         owner, _, rest = name.partition(":")
-        found[name] = Upload(UploadId.new(), repository, owner, "sha256", 1.0, owner)
+        found[name] = Upload(UploadId.new(), repository, owner, "sha256", 1 + number / 100, owner)
         assert await uploads.begin(found[name], bounds) is None
         if "empty" not in rest:
-            await uploads.touch(found[name].id, 1.0, empty=False)
+            await uploads.touch(found[name].id, 1 + number / 100, empty=False)
     return found
 
 

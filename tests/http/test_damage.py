@@ -38,7 +38,8 @@ def stored(client: Client) -> tuple[Repository, Blob]:
 
 def place(data: Path, blob: Blob) -> Path:
     encoded = blob.digest.partition(":")[2]
-    return data / "blobs" / "sha256" / encoded[:2] / encoded
+    [found] = (data / "blobs" / "sha256" / encoded[:2]).glob(f"{encoded}*")
+    return found
 
 
 def lose(file: Path) -> None:

@@ -14,8 +14,17 @@ import msgspec
 
 from trow.lib.levels import excess_of
 from trow.oci.digest import Digest
-from trow.oci.errors import BlobUnknown, ManifestExists, ManifestInvalid, TagExists, Unavailable, blobs_unknown
+from trow.oci.errors import (
+    BlobUnknown,
+    ManifestExists,
+    ManifestInvalid,
+    TagExists,
+    Unavailable,
+    UploadUnknown,
+    blobs_unknown,
+)
 from trow.oci.page import ALL_NAMES, Page
+from trow.registry.location import Location
 from trow.registry.ports import (
     ManifestRecord,
     PublicationResult,
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Collection,
+        Mapping,
         Sequence,
     )
 
@@ -60,7 +70,7 @@ class MemoryBlobs:
 
     def __init__(self, *, form: Form = "bytes") -> None:
         self._form = form
-        self._blobs: dict[Digest, bytes] = {}
+        self._blobs: dict[Location, bytes] = {}
         self.quarantined: dict[Digest, bytes] = {}
         self._staged: dict[UploadId, bytearray] = {}
 
@@ -68,62 +78,63 @@ class MemoryBlobs:
         del algorithm, owner
         return MemoryStaged(self._blobs, self._staged, upload)
 
-    async def resume(self, upload: UploadId, algorithm: str, owner: str) -> MemoryStaged:
+    async def resume(self, upload: UploadId, algorithm: str, owner: str, state: str = "") -> MemoryStaged:
+        del state
         return await self.stage(upload, algorithm, owner)
 
-    async def locate(self, digest: Digest, size: int) -> BlobSource | None:
-        content = self._blobs.get(digest)
+    async def locate(self, location: Location, size: int) -> BlobSource | None:
+        content = self._blobs.get(location)
         if content is None or len(content) != size:
             return None
         match self._form:
             case "bytes":
                 return content
             case "stream":
-                return Stream(partial(self.read, digest))
+                return Stream(partial(self.read, location))
             case "redirect":
-                return Redirect(f"https://blobs.example/{digest}")
+                return Redirect(f"https://blobs.example/{location}")
 
-    async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
-        if digest not in self._blobs:
-            raise BlobUnknown(f"blob {digest} is not here")
-        content = self._blobs[digest][start:end]
+    async def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        if location not in self._blobs:
+            raise BlobUnknown(f"blob {location} is not here")
+        content = self._blobs[location][start:end]
         for place in range(0, len(content), _PIECE):
             yield content[place : place + _PIECE]
 
-    async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
-        return [digest for digest, size in blobs if await self.locate(digest, size) is None]
+    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
+        return {location for location, size in blobs if await self.locate(location, size) is None}
 
     async def names(self, page: PageRequest) -> Page[StoredName]:
         after = sorted(each for each in self._blobs if each > page.last)
         found = [StoredName(each, each) for each in after[: page.limit]]
         return Page(found, more=len(after) > page.limit)
 
-    async def delete(self, digest: Digest) -> bool:
-        return self._blobs.pop(digest, None) is not None
+    async def delete(self, location: Location) -> bool:
+        return self._blobs.pop(location, None) is not None
 
     async def check(self) -> None: ...
 
-    async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
         del known
         count = len(self._staged) if crashed else 0
         if crashed:
             self._staged.clear()
         return count
 
-    async def quarantine(self, digest: Digest, content: bytes | None = None) -> None:
-        if content is None and digest not in self._blobs:
+    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
+        if isinstance(damaged, Location) and damaged not in self._blobs:
             raise Unavailable(f"blob {digest} is not here")
-        self.quarantined[digest] = self._blobs.pop(digest) if content is None else content
+        self.quarantined[digest] = self._blobs.pop(damaged) if isinstance(damaged, Location) else damaged
 
 
 class MemoryStaged:
     """`Staged` bytes in a dictionary."""
 
-    def __init__(self, blobs: dict[Digest, bytes], staged: dict[UploadId, bytearray], upload: UploadId) -> None:
+    def __init__(self, blobs: dict[Location, bytes], staged: dict[UploadId, bytearray], upload: UploadId) -> None:
         self._blobs = blobs
         self._staged = staged
         self._upload = upload
-        self._committed: tuple[Digest, bytes] | None = None
+        self._committed: Location | None = None
 
     @property
     def _bytes(self) -> bytearray:
@@ -146,18 +157,20 @@ class MemoryStaged:
     async def digest(self, algorithm: str) -> Digest:
         return Digest.of(self._bytes, algorithm)
 
-    async def commit(self, digest: Digest) -> None:
-        self._committed = digest, bytes(self._bytes)
-        self._blobs[digest] = self._committed[1]
+    async def commit(self, digest: Digest) -> Location:
+        self._committed = Location.of(digest, self._upload)
+        self._blobs[self._committed] = bytes(self._bytes)
+        return self._committed
 
     async def revoke(self) -> None:
         if self._committed is not None:
-            digest, content = self._committed
-            if self._blobs.get(digest) is content:  # otherwise another session has put its own there meanwhile
-                del self._blobs[digest]
+            self._blobs.pop(self._committed, None)
 
     async def discard(self) -> None:
         self._staged.pop(self._upload, None)
+
+    async def save(self) -> str:
+        return ""
 
     async def suspend(self) -> None: ...
 
@@ -172,6 +185,8 @@ class Rows:
     tags: dict[tuple[Repository, Tag], Digest] = field(default_factory=dict)
     events: dict[tuple[Repository, Tag], tuple[TagEvent, ...]] = field(default_factory=dict)
     blobs: dict[Digest, BlobRecord] = field(default_factory=dict)
+    doomed: dict[Location, float] = field(default_factory=dict)
+    removing: dict[Location, None] = field(default_factory=dict)
     links: dict[tuple[Repository, Digest], None] = field(default_factory=dict)
     pins: dict[tuple[str, str, str], _Pin] = field(default_factory=dict)
 
@@ -366,17 +381,43 @@ class MemoryMetadata:
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
         return self._rows.blobs.get(digest) if (repository, digest) in self._rows.links else None
 
-    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
-        found = [(digest, await self.blob(repository, digest)) for digest in digests]
-        return [(digest, each.size) for digest, each in found if each is not None and each.content is None]
+    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Mapping[Digest, BlobRecord]:
+        found = {digest: await self.blob(repository, digest) for digest in digests}
+        return {digest: each for digest, each in found.items() if each is not None and each.content is None}
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
         async with self._changed() as rows:
+            former, location = rows.blobs.get(digest), record.location
+            if location is not None and location.early and location in rows.doomed and location not in rows.removing:
+                del rows.doomed[location]
+            elif location is not None and location.early and not await self.knows_location(None, location):
+                raise UploadUnknown("its bytes were removed")
+            if former is not None and former.location not in (None, record.location):
+                rows.doomed[former.location] = self._clock()
             rows.blobs[digest] = record
             rows.links[repository, digest] = None
 
-    async def knows_blob(self, digest: Digest) -> bool:
-        return digest in self._rows.blobs
+    async def knows_location(self, digest: Digest | None, location: Location) -> bool:
+        return any(each.location == location for each in self._rows.blobs.values())
+
+    async def doomed(self, before: float, most: int) -> Sequence[Location]:
+        old = sorted((since, location) for location, since in self._rows.doomed.items() if since < before)
+        async with self._changed() as rows:
+            rows.removing.update(dict.fromkeys(location for _, location in old[:most]))
+        return [location for _, location in old[:most]]
+
+    async def reserve(self, location: Location) -> bool:
+        async with self._changed() as rows:
+            if location in rows.removing or await self.knows_location(None, location):
+                return False
+            rows.doomed[location] = self._clock()
+        return True
+
+    async def forget_doomed(self, locations: Sequence[Location]) -> None:
+        async with self._changed() as rows:
+            for location in locations:
+                rows.doomed.pop(location, None)
+                rows.removing.pop(location, None)
 
     async def mount_blob(
         self, repository: Repository, digest: Digest, sources: Collection[Repository]

@@ -6,8 +6,9 @@ as `trow.yaml` is the file that the block is to be saved as, and `output` is wha
 while until they do what they should; `stopped`, when the registry has to be stopped; `kubernetes`, when they need a
 control plane; `nodes`, when they need a whole cluster; `set-up`, when its nodes have the agent; `on-the-node`, when
 they are typed on each of its nodes; `terminal`, when they go on in a terminal of their own; `distribution` or
-`layouts`, when they need what such a registry has; `postgres`, when they need a server of it; `image`, when they need
-Trow's own image; `afterwards`, when they take away what other pages go on from. `serve` starts Trow.
+`layouts`, when they need what such a registry has; `postgres`, when they need a server of it; `bucket`, when they need
+one; `image`, when they need Trow's own image; `afterwards`, when they take away what other pages go on from. `serve`
+starts Trow.
 """
 
 from __future__ import annotations

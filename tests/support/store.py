@@ -20,8 +20,8 @@ _OURS: Final = re.compile(
     r"trow\.(lock|running|reserve|db|db-wal|db-shm)"
     r"|audit\.db(-wal|-shm)?"
     r"|keys/(audit|token-[0-9]{4})\.pem"
-    r"|blobs/sha256/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{62}"
-    r"|blobs/sha512/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{126}"
+    r"|blobs/sha256/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{62}\.[0-9a-f]{32}"
+    r"|blobs/sha512/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{126}\.[0-9a-f]{32}"
     r"|uploads/[0-9a-f]{32}(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?"
     r"|quarantine/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|database-[0-9-]{15}/trow\.db(-wal|-shm)?)"
 )

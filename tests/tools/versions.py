@@ -140,6 +140,9 @@ GO_TOOLS: Final[tuple[GoTool, ...]] = (
         )
         for name in ("servicemonitors", "prometheusrules")
     ),
+    # Two servers of the S3 protocol, which differ where the protocol leaves it open.
+    GoTool("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
+    GoTool("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
     GoTool("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
 )
 

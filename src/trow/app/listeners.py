@@ -69,6 +69,7 @@ async def for_clients(
         connections=room.accepted,
         idle_seconds=limits.idle_timeout,
         header_seconds=limits.header_timeout,
+        file_threads=listeners.file_threads,
     )
     # A proxy's connections are those of many clients.
     exempt = Peers(config.listen.trusted_proxies).trusts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trow.http.capacity import capacity_of
@@ -13,6 +14,7 @@ from trow.lib.datadir import RunningMark
 from trow.oci.errors import OciError
 from trow.oci.names import Repository
 from trow.registry.browse import Browse
+from trow.registry.leftovers import Leftovers
 from trow.registry.ports import PublishRules, UploadBounds
 from trow.registry.publish import Publish
 from trow.registry.pull import Pull
@@ -69,11 +71,14 @@ async def registry_of(config: Config, stores: Stores, audit: AuditLog, metrics: 
     )
     transfers = TransferTracker(audit, config.audit.pull_idle)
 
+    leftovers = Leftovers(stores.blobs, stores.metadata)
+
     async def housekeeping() -> None:
         usage = await stores.metadata.usage()
         metrics.note_stored(usage.blobs, usage.bytes)
         if count := await sessions.expire():
             log.info("upload sessions expired", extra={"count": count})
+        await leftovers.remove()
 
     async def sweep() -> None:
         transfers.sweep()
@@ -110,7 +115,7 @@ async def _recovered(config: Config, stores: Stores, sessions: Sessions) -> Asyn
     mark = RunningMark(config.data_dir)
     crashed = mark.found()
     if stores.held.alone:  # else what lies there may be what other replicas are uploading
-        removed = await stores.blobs.recover(stores.metadata.knows_blob, crashed=crashed)
+        removed = await stores.blobs.recover(partial(stores.metadata.knows_location, None), crashed=crashed)
         if crashed:
             log.warning("the last run did not end cleanly; unfinished uploads were removed", extra={"count": removed})
     mark.set()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from trow.http.capacity import capacity_of
 from trow.lib.datadir import DATABASE, DataDirectoryError, hold, is_of_a_server, require_registry, was_used
 from trow.lib.errors import DatabaseError, StartError
 from trow.lib.reserve import Reserve
@@ -20,14 +22,14 @@ from trow.metadata.offline import offline_metadata as embedded_offline_metadata
 from trow.metadata.salvage import recover
 from trow.metadata.shared import SHARED_SCHEMA, SharedMetadata, require_same_directory
 from trow.metadata.store import SCHEMA, SqlMetadata
-from trow.metadata.uploads import LocalUploads
+from trow.metadata.uploads import LocalUploads, SharedUploads
 from trow.oci.errors import Unavailable
 from trow.registry.fsck import Fsck
 from trow.sql.sqlite import SqliteEngine
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from trow.http.metrics import Metrics
     from trow.lib.datadir import Hold
     from trow.registry.fsck import FsckReport
+    from trow.registry.location import Location
     from trow.registry.ports import Blobs, Metadata, Outbox, Uploads
     from trow.sql.engine import Engine
     from trow.sql.postgres import PostgresSettings
@@ -83,21 +86,13 @@ async def stores_of(
         # In this order: what a start that was interrupted leaves does not look like a registry that has lost its
         # database.
         engine, metadata = await stack.enter_async_context(_database(config, metrics, reserve, new=new_database))
-        uploads = await LocalUploads.opened(engine)
-
-        async def put_back() -> None:
-            try:
-                await uploads.close()
-            except Unavailable as error:
-                log.warning("open uploads cannot go on after a restart: %s", error)
-
-        stack.push_async_callback(put_back)
-        blobs = stack.enter_context(contextlib.closing(FilesystemBlobs(config.data_dir, reserve)))
-        blobs.prepare()
+        uploads = await stack.enter_async_context(_uploads(config, engine, metrics))
+        files = stack.enter_context(contextlib.closing(FilesystemBlobs(config.data_dir, reserve)))
+        files.prepare()
         space = "on the data directory's volume"
-        metrics.add_gauge("trow_uploads_open", "Open upload sessions", lambda: len(uploads))
-        metrics.add_gauge("trow_storage_used_bytes", f"Bytes used {space}", lambda: blobs.space()[0])
-        metrics.add_gauge("trow_storage_free_bytes", f"Bytes free {space}", lambda: blobs.space()[1])
+        metrics.add_gauge("trow_storage_used_bytes", f"Bytes used {space}", lambda: files.space()[0])
+        metrics.add_gauge("trow_storage_free_bytes", f"Bytes free {space}", lambda: files.space()[1])
+        blobs = await stack.enter_async_context(_blobs(config, files, metadata.reserve, metrics.bucket))
         yield Stores(
             blobs=blobs,
             metadata=metadata,
@@ -107,8 +102,24 @@ async def stores_of(
             pins=metadata,
             shared=metadata if isinstance(metadata, SharedMetadata) else None,
             held=held,
-            displaced=(blobs.displaced, engine.displaced),
+            displaced=(files.displaced, engine.displaced),
         )
+
+
+@contextlib.asynccontextmanager
+async def _uploads(config: Config, engine: Engine, metrics: Metrics) -> AsyncIterator[Uploads]:
+    if config.goes_on_elsewhere:
+        yield SharedUploads(engine)
+        return
+    uploads = await LocalUploads.opened(engine)
+    metrics.add_gauge("trow_uploads_open", "Open upload sessions", lambda: len(uploads))
+    try:
+        yield uploads
+    finally:
+        try:
+            await uploads.close()
+        except Unavailable as error:
+            log.warning("open uploads cannot go on after a restart: %s", error)
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +134,8 @@ async def _database(
     postgres = _postgres()
     settings = _settings_of(config.postgres)
     async with postgres.PostgresEngine.opened(settings, SCHEMA, SHARED_SCHEMA, observe=observe) as engine:
-        await require_same_directory(engine, config.data_dir, new=new)
+        if config.storage == "filesystem":
+            await require_same_directory(engine, config.data_dir, new=new)
         metrics.add_gauge(
             "trow_postgres_connections", "Connections to PostgreSQL that are open", lambda: engine.connections
         )
@@ -195,6 +207,52 @@ def offline_metadata(config: Config) -> Iterator[OfflineMetadata]:
         raise StartError(str(error)) from error
 
 
+@contextlib.asynccontextmanager
+async def _blobs(
+    config: Config,
+    files: FilesystemBlobs,
+    reserve: Callable[[Location], Awaitable[bool]],
+    observe: Callable[[str, float, bool], None] = lambda *_: None,
+) -> AsyncIterator[Blobs]:
+    """The store of blobs; ``files`` keeps them, or the bytes of the uploads that are under way.
+
+    Raises:
+        StartError: what talks to the bucket is not installed.
+        Unavailable: the bucket cannot be used.
+    """
+    if config.storage == "filesystem":
+        yield files
+        return
+    s3, bucket = _s3(), config.s3
+    settings = s3.BucketSettings(
+        name=bucket.bucket or "",
+        prefix=bucket.prefix,
+        region=bucket.region,
+        endpoint=bucket.endpoint,
+        path_style=bucket.path_style,
+        public_endpoint=bucket.public_endpoint,
+        ca_file=bucket.ca_file,
+        encryption=None if bucket.encryption == "bucket" else bucket.encryption,
+        kms_key=bucket.kms_key,
+        timeout=bucket.timeout,
+        connections=bucket.max_connections + capacity_of(config).downloads,
+    )
+    lifetime = math.ceil(bucket.redirect_lifetime) if bucket.redirect else 0
+    async with s3.Bucket.opened(settings, observe) as opened:
+        yield s3.S3Blobs(opened, files, reserve, shared=config.goes_on_elsewhere, redirect_seconds=lifetime)
+
+
+def _s3() -> ModuleType:
+    """What talks to buckets, which is loaded where it is used. Raises StartError."""
+    try:
+        from trow.storage import s3  # noqa: PLC0415
+    except ImportError as error:
+        raise StartError(
+            f"storage: s3 needs the package aiobotocore ({error}); install it: pip install 'trow[s3]'"
+        ) from None
+    return s3
+
+
 def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -> FsckReport:
     """Read everything that is stored and compare it with its digest.
 
@@ -212,5 +270,14 @@ def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -
         require_registry(config.data_dir)
     held = hold(config.data_dir) if quarantine else contextlib.nullcontext()
     with held, contextlib.closing(SqliteInventory(config.data_dir / DATABASE)) as inventory:
-        check = Fsck(FilesystemBlobs(config.data_dir), inventory, progress, quarantine=quarantine)
-        return asyncio.run(check.run())
+        return asyncio.run(_fsck(config, inventory, progress, quarantine=quarantine))
+
+
+async def _fsck(
+    config: Config, inventory: SqliteInventory, progress: Callable[[str], None], *, quarantine: bool
+) -> FsckReport:
+    async def refuse(_: Location) -> bool:
+        return False  # a check brings no bytes
+
+    async with _blobs(config, FilesystemBlobs(config.data_dir), refuse) as blobs:
+        return await Fsck(blobs, inventory, progress, quarantine=quarantine).run()

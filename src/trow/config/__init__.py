@@ -7,7 +7,7 @@ contradicts itself.
 
 from trow.config.check import read_password
 from trow.config.errors import DEFAULT, ConfigError, Problem, Source
-from trow.config.schema import AccessRule, Audit, Auth, Config, Kubernetes, OidcIssuer, Postgres
+from trow.config.schema import S3, AccessRule, Audit, Auth, Config, Kubernetes, OidcIssuer, Postgres
 from trow.config.settings import SECTIONS, SETTINGS, Setting, yaml_text
 from trow.config.sources import Given, Resolved, load, resolve
 from trow.config.values import (
@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT",
     "DEFAULT_PORT",
     "LARGEST_PORT",
+    "S3",
     "SECTIONS",
     "SETTINGS",
     "AccessRule",

@@ -62,6 +62,7 @@ def contradictions(config: Config, sources: Mapping[str, Source]) -> Iterator[Pr
     if notice and not (notice.isascii() and notice.isprintable()):
         yield problem("registry.notice", "cannot be sent in a header", "write printable ASCII on one line")
     yield from _contradictions_of_metadata(config, problem)
+    yield from _contradictions_of_storage(config, problem)
     yield from _contradictions_of_auth(config, problem)
     yield from _contradictions_of_oidc(config, problem)
     yield from _contradictions_of_access(config, problem)
@@ -98,6 +99,7 @@ def _unreadable(config: Config, problem: functools.partial[Problem]) -> Iterator
         ("auth.users_file", config.auth.users_file),
         ("postgres.password_file", config.postgres.password_file),
         ("postgres.ca_file", config.postgres.ca_file),
+        ("s3.ca_file", config.s3.ca_file),
         ("kubernetes.kubeconfig", config.kubernetes.kubeconfig),
         ("kubernetes.ca_file", config.kubernetes.ca_file),
         ("kubernetes.token_file", config.kubernetes.token_file),
@@ -138,6 +140,25 @@ def _contradictions_of_metadata(config: Config, problem: functools.partial[Probl
     elif postgres.ca_file is not None and (postgres.url.says("sslmode") or postgres.url.says("sslrootcert")):
         what = "is set, and so is sslmode or sslrootcert in postgres.url"
         yield problem("postgres.ca_file", what, "keep one of them; with the file everything is verified")
+
+
+def _contradictions_of_storage(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:
+    s3, default = config.s3, type(config.s3)()
+    if config.storage != "s3":
+        for key in (each for each in s3.__struct_fields__ if getattr(s3, each) != getattr(default, each)):
+            yield problem(f"s3.{key}", "has no effect without storage: s3", "set that too, or remove this")
+        return
+    if config.replicas > 1 and config.tokens.keys is None:
+        own = "is null, and replicas with a bucket have data directories of their own: each would make keys of its own"
+        yield problem("tokens.keys", own, "give a directory that all replicas have, such as a Secret that is mounted")
+    if not s3.bucket or "/" in s3.bucket:
+        yield problem("s3.bucket", "names no bucket", "write its name, without scheme and path")
+    if s3.prefix and (s3.prefix.startswith("/") or not s3.prefix.endswith("/") or not s3.prefix.isprintable()):
+        yield problem("s3.prefix", f"{s3.prefix!r} begins with a slash, or ends without one", "write such as trow/")
+    if s3.kms_key and s3.encryption != "aws:kms":
+        yield problem("s3.kms_key", "has no effect without s3.encryption: aws:kms", "set that too, or remove this")
+    if s3.public_endpoint and not s3.redirect:
+        yield problem("s3.public_endpoint", "has no effect without s3.redirect", "set that too, or remove this")
 
 
 def _contradictions_of_auth(config: Config, problem: functools.partial[Problem]) -> Iterator[Problem]:

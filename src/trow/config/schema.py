@@ -140,6 +140,62 @@ class Postgres(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 200
 
 
+class S3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The bucket of `storage: s3`.
+
+    Credentials come from where the AWS tools look for them: environment variables, a profile, a web identity (IRSA), a
+    container (Pod Identity), the instance.
+    """
+
+    bucket: Annotated[str | None, _setting("Name of the bucket.")] = None
+    prefix: Annotated[
+        str, _setting("What the key of every object begins with, such as `trow/`. It ends with a slash, or is empty.")
+    ] = ""
+    region: Annotated[
+        str | None, _setting("Region of the bucket. Null takes it from the environment or the profile.")
+    ] = None
+    endpoint: Annotated[
+        WebUrl | None, _setting("URL of a server that speaks the S3 protocol. Null is that of AWS in the region.")
+    ] = None
+    path_style: Annotated[
+        bool,
+        _setting("Write the bucket's name into the path of URLs, and not before the host: most servers of one's own."),
+    ] = False
+    ca_file: Annotated[
+        Path | None, _setting("Authorities (PEM) that may have issued the endpoint's certificate. Null: the system's.")
+    ] = None
+    encryption: Annotated[
+        Literal["bucket", "AES256", "aws:kms"],
+        _setting("How the server encrypts objects: as the bucket says, with keys of S3, or with a key of KMS."),
+    ] = "bucket"
+    kms_key: Annotated[str | None, _setting("The key of KMS; null is the account's own for S3.")] = None
+    redirect: Annotated[
+        bool,
+        _setting(
+            "Send clients to the bucket for blobs, by an address that is good for s3.redirect_lifetime. Every node has"
+            " to reach the bucket. Without it blobs pass through Trow."
+        ),
+    ] = False
+    redirect_lifetime: Annotated[
+        Duration,
+        _setting("How long a client may begin to download from such an address.", minimum=60, maximum=3600),
+    ] = Duration(900)
+    public_endpoint: Annotated[
+        WebUrl | None, _setting("URL by which clients reach the bucket, where that is not s3.endpoint.")
+    ] = None
+    timeout: Annotated[
+        Duration, _setting("How long the bucket may be silent in the middle of a call.", minimum=1, maximum=600)
+    ] = Duration(30)
+    max_connections: Annotated[
+        int,
+        _setting(
+            "Connections to the bucket at a time, beside one for each blob that passes through Trow.",
+            minimum=16,
+            maximum=10_000,
+        ),
+    ] = 64
+
+
 class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the registry accepts and keeps."""
 
@@ -791,11 +847,19 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         _setting(
             "How many replicas serve this registry at the same time, at most. More than one need `metadata: postgres`,"
-            " a data directory that all of them share, and `audit.enabled: false`.",
+            " `storage: s3` or a data directory that all of them share, and `audit.enabled: false`.",
             minimum=1,
         ),
     ] = 1
     postgres: Postgres = Postgres()
+    storage: Annotated[
+        Literal["filesystem", "s3"],
+        _setting(
+            "Where blobs larger than 64 KiB are kept: in files below data_dir, or in a bucket. `s3` needs s3.bucket,"
+            " and aiobotocore (pip install 'trow[s3]'); bytes of uploads under way are below data_dir meanwhile."
+        ),
+    ] = "filesystem"
+    s3: S3 = S3()
     registry: Registry = Registry()
     limits: Limits = Limits()
     auth: Auth = Auth()
@@ -806,6 +870,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     image_validation: ImageValidation = ImageValidation()
     admission: Admission = Admission()
     log: Log = Log()
+
+    @property
+    def goes_on_elsewhere(self) -> bool:
+        """Whether an upload may go on at another replica: its state is in a database and a bucket that all have."""
+        return self.metadata == "postgres" and self.storage == "s3"
 
     @property
     def fingerprint(self) -> str:

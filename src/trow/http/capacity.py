@@ -32,6 +32,8 @@ RECEIVE_BUFFER: Final = 640 * 1024
 # What an answer takes whose client does not read: that, and the next piece of the file.
 DOWNLOAD_BYTES: Final = RECEIVE_BUFFER + 128 * 1024
 _SEND_MEMORY: Final = 48 * 2**20
+# Threads that begin only when they are needed.
+_MOST_STREAMS: Final = 128
 # A quarter of the places is never one source's alone.
 _SHARE: Final = 0.75
 # Requests under way, of which HTTP/2 has 32 over a connection. One takes 40 KB (measured), and what has come of its
@@ -80,6 +82,11 @@ class Capacity:
         """The bounds of downloads, and of those that wait for one."""
         each = max(1, int(self.downloads * _SHARE))
         return Bounds(self.downloads, each, _WAITING, int(_WAITING * _SHARE), _PATIENCE_SECONDS)
+
+    @property
+    def streams(self) -> int:
+        """How many threads a listener has that may wait for a store while they send what comes from it."""
+        return min(self.downloads, _MOST_STREAMS)
 
     @property
     def work(self) -> Bounds:

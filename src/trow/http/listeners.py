@@ -10,7 +10,7 @@ from trow.http.capacity import capacity_of
 from trow.http.connection_monitor import ListenerGroup
 from trow.http.connection_rules import ConnectionRules
 from trow.http.pace import Pace
-from trow.http.server import HttpServer, InnerAddress
+from trow.http.server import FILE_THREADS, HttpServer, InnerAddress
 from trow.tls.files import TlsFiles
 from trow.tls.inner_socket import inner_socket
 from trow.tls.terminator import ConnectionLimit, TlsTerminator
@@ -60,6 +60,8 @@ class Listeners:
         self._monitor = monitor
         self._limits = config.limits
         self._grace = config.listen.shutdown_grace
+        streams = config.storage == "s3" and not config.s3.redirect
+        self.file_threads: Final = capacity_of(config).streams if streams else FILE_THREADS
 
     @contextlib.asynccontextmanager
     async def listening(
@@ -102,7 +104,12 @@ class Listeners:
         limit = terminator.limit
         with inner_socket() as inner:
             server = HttpServer(
-                dispatcher, [InnerAddress(inner)], None, connections=limit.at_most, idle_seconds=idle_seconds
+                dispatcher,
+                [InnerAddress(inner)],
+                None,
+                connections=limit.at_most,
+                idle_seconds=idle_seconds,
+                file_threads=self.file_threads,
             )
             await server.start()
             terminator.on_full = self._monitor.wake

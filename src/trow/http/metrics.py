@@ -75,6 +75,7 @@ class Metrics(Collector):
         self._durations: dict[tuple[str, ...], _Histogram] = {}
         self._database: dict[tuple[str, ...], _Histogram] = {}
         self._kubernetes: dict[tuple[str, ...], _Histogram] = {}
+        self._bucket: dict[tuple[str, ...], _Histogram] = {}
         self._reviews: dict[tuple[str, ...], _Histogram] = {}
         self._decisions: dict[tuple[str | int, ...], int] = {}
         self._wrong_sizes = 0
@@ -106,6 +107,10 @@ class Metrics(Collector):
     def kubernetes(self, operation: str, seconds: float) -> None:
         """Count a question to the API server."""
         self._kubernetes.setdefault((operation,), _Histogram()).add(seconds)
+
+    def bucket(self, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001 - a word of the call
+        """Count a call to the bucket of blobs, its repetitions included."""
+        self._bucket.setdefault((operation, "failed" if failed else "done"), _Histogram()).add(seconds)
 
     def reviewed(self, kind: str, seconds: float) -> None:
         """Count a review of the API server."""
@@ -174,6 +179,9 @@ class Metrics(Collector):
         yield _histograms("trow_database_seconds", "Seconds spent in the database", ("operation",), self._database)
         yield _histograms(
             "trow_kubernetes_seconds", "Seconds until the API server answered", ("operation",), self._kubernetes
+        )
+        yield _histograms(
+            "trow_bucket_seconds", "Seconds that calls to the bucket took", ("operation", "result"), self._bucket
         )
         yield _histograms(
             "trow_admission_duration_seconds", "Seconds until a review was answered", ("kind",), self._reviews

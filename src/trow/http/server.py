@@ -40,7 +40,7 @@ _CONNECTIONS: Final = 1024
 # Listeners of one address, each with its own threads; the kernel spreads connections over them.
 _MOST_LISTENERS: Final = 4
 # Threads that read the files being sent. The default, 512, spends a tenth more processor time on waking them up.
-_FILE_THREADS: Final = 2
+FILE_THREADS: Final = 2
 # Clients written in Go send HTTP/2 frames as large as they may be. Each one is handed from thread to thread, so with
 # the least size (RFC 9113, section 4.2: 16 KiB) a push takes six times as long. An unfinished one is kept in memory.
 _FRAME: Final = 256 * 1024
@@ -212,6 +212,8 @@ class HttpServer:
         connections: how many each address takes; the kernel keeps the next ones waiting.
         idle_seconds: how long a connection may take for the next request's headers, its silence before them included.
         header_seconds: how long a connection that an old listener has accepted may take until its request has come.
+        file_threads: how many each listener has to read what it sends. A stream takes one while its store is slower
+            than its client.
     """
 
     def __init__(
@@ -223,6 +225,7 @@ class HttpServer:
         connections: int = _CONNECTIONS,
         idle_seconds: float = _HEADER_SECONDS,
         header_seconds: float = _HEADER_SECONDS,
+        file_threads: int = FILE_THREADS,
     ) -> None:
         self._application = application
         self._addresses = addresses
@@ -231,6 +234,7 @@ class HttpServer:
         self._idle_seconds = idle_seconds
         self._header_seconds = header_seconds
         self._changes: FileChanges | None = None
+        self._file_threads = file_threads
         self._ending: set[asyncio.Task[None]] = set()
         # None where the system does not tell.
         self._cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
@@ -269,7 +273,7 @@ class HttpServer:
             websockets=False,
             backlog=_BACKLOG,
             backpressure=connections,
-            runtime_blocking_threads=_FILE_THREADS,
+            runtime_blocking_threads=self._file_threads,
             http1_settings=HTTP1Settings(
                 header_read_timeout=math.ceil(self._idle_seconds * 1000), max_buffer_size=RECEIVE_BUFFER
             ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.oci.digest import Digest
+    from trow.registry.location import Location
 
 _ROWS: Final = 500
 # Of one database; it is damaged anyhow.
@@ -50,13 +51,13 @@ class SqliteInventory:
         for (digest,) in self._keys("blob", "digest"):
             yield str(digest)
 
-    async def blob(self, digest: Digest) -> tuple[object, object] | None:
+    async def blob(self, digest: Digest) -> tuple[object, object, object] | None:
         row = self._row(sql.BLOB_BY_DIGEST, digest)
-        return None if row is None else (row[0], row[1])
+        return None if row is None else (row[0], row[1], row[2])
 
-    async def knows_blob(self, digest: Digest) -> bool | None:
+    async def knows_location(self, location: Location) -> bool | None:
         try:
-            return None if self._connection is None else self._row(sql.KNOWN_BLOB, digest) is not None
+            return None if self._connection is None else self._row(sql.LOCATION_EVER, location, location) is not None
         except Unavailable:
             return None
 

@@ -108,23 +108,51 @@ TAGGED_AS: Final = """
 """
 
 BLOB: Final = """
-    SELECT size, content FROM blob
+    SELECT size, content, location FROM blob
     WHERE digest = (SELECT digest FROM blob_link WHERE repository = ? AND digest = ?)
 """
 BLOB_SIZES: Final = f"""
     SELECT blob.digest, blob.size FROM blob_link JOIN blob ON blob.digest = blob_link.digest
     WHERE blob_link.repository = ? AND blob_link.digest IN ({_DIGESTS})
 """  # noqa: S608
-BLOB_FILE_SIZES: Final = f"{BLOB_SIZES} AND blob.content IS NULL"
+BLOB_FILES: Final = f"""
+    SELECT blob.digest, blob.size, blob.location FROM blob_link JOIN blob ON blob.digest = blob_link.digest
+    WHERE blob_link.repository = ? AND blob_link.digest IN ({_DIGESTS}) AND blob.content IS NULL
+"""  # noqa: S608
 # What was there may be damaged; what comes was verified.
 ADD_BLOB: Final = """
-    INSERT INTO blob (digest, size, content) VALUES (?, ?, ?)
-    ON CONFLICT (digest) DO UPDATE SET size = excluded.size, content = excluded.content
+    INSERT INTO blob (digest, size, content, location) VALUES (?, ?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET size = excluded.size, content = excluded.content, location = excluded.location
     WHERE blob.size <> excluded.size OR blob.content IS DISTINCT FROM excluded.content
+    OR blob.location IS DISTINCT FROM excluded.location
 """
+# Where the blob was before it is somewhere else.
+DOOM_FORMER_LOCATION: Final = """
+    INSERT INTO doomed (location, since) SELECT location, CAST(? AS DOUBLE PRECISION) FROM blob
+    WHERE digest = ? AND location IS NOT NULL AND location <> ? ON CONFLICT DO NOTHING
+"""
+LOCATION: Final = "SELECT 1 FROM blob WHERE location = ?"
+LOCATION_EVER: Final = """
+    SELECT 1 FROM blob WHERE location = ? UNION ALL SELECT 1 FROM doomed WHERE location = ? LIMIT 1
+"""
+DOOMED: Final = """
+    SELECT location FROM doomed WHERE since < ?
+    AND NOT EXISTS (SELECT 1 FROM blob WHERE blob.location = doomed.location) ORDER BY since LIMIT ?
+"""
+# Whatever was reserved late: where a blob is, nothing is removed.
+REMOVE_DOOMED: Final = """
+    UPDATE doomed SET removing = 1 WHERE location = ? AND since < ?
+    AND NOT EXISTS (SELECT 1 FROM blob WHERE blob.location = doomed.location) RETURNING 1
+"""
+RESERVE_LOCATION: Final = """
+    INSERT INTO doomed (location, since) SELECT ?, CAST(? AS DOUBLE PRECISION)
+    WHERE NOT EXISTS (SELECT 1 FROM blob WHERE location = ?)
+    ON CONFLICT (location) DO UPDATE SET since = excluded.since WHERE doomed.removing = 0 RETURNING 1
+"""
+TAKE_RESERVED: Final = "DELETE FROM doomed WHERE location = ? AND removing = 0 RETURNING 1"
+FORGET_DOOMED: Final = "DELETE FROM doomed WHERE location = ?"
 # A sum of whole numbers is not a whole number in PostgreSQL.
 STORED: Final = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM blob"
-KNOWN_BLOB: Final = "SELECT 1 FROM blob WHERE digest = ?"
 LINK_BLOB: Final = "INSERT INTO blob_link (repository, digest) VALUES (?, ?) ON CONFLICT DO NOTHING"
 UNLINK_BLOB: Final = "DELETE FROM blob_link WHERE repository = ? AND digest = ? RETURNING 1"
 DROP_UNLINKED_CONTENT: Final = """
@@ -165,15 +193,30 @@ DROP_SURPLUS_PINS: Final = """
 """
 
 ADD_UPLOAD: Final = """
-    INSERT INTO upload (id, repository, subject, algorithm, used_at, owner, empty) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO upload (id, repository, subject, algorithm, used_at, owner, empty, state, version)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-TAKE_UPLOADS: Final = "DELETE FROM upload RETURNING id, repository, subject, algorithm, used_at, owner, empty"
+_UPLOAD: Final = "id, repository, subject, algorithm, used_at, owner, empty, state, version"
+TAKE_UPLOADS: Final = f"DELETE FROM upload RETURNING {_UPLOAD}"  # noqa: S608
+UPLOAD: Final = f"SELECT {_UPLOAD} FROM upload WHERE id = ?"  # noqa: S608
+UPLOADS: Final = f"SELECT {_UPLOAD} FROM upload ORDER BY used_at, id"  # noqa: S608
+TOUCH_UPLOAD: Final = "UPDATE upload SET used_at = ?, empty = ? WHERE id = ?"
+SAVE_UPLOAD: Final = "UPDATE upload SET state = ?, version = version + 1 WHERE id = ? AND version = ? RETURNING 1"
+END_UPLOAD: Final = "DELETE FROM upload WHERE id = ? RETURNING 1"
+EXPIRE_UPLOADS: Final = f"""
+    DELETE FROM upload WHERE (empty = 0 AND used_at < ?) OR (empty = 1 AND used_at < ?) RETURNING {_UPLOAD}
+"""  # noqa: S608
+# Three numbers at a time, none of which needs to be exact among uploads that are opened in the same moment.
+COUNT_UPLOADS: Final = """
+    SELECT (SELECT count(*) FROM upload), (SELECT count(*) FROM upload WHERE owner = ?),
+           (SELECT count(*) FROM upload WHERE repository = ?)
+"""
 
 SKIP_GENERATIONS: Final = """
     UPDATE repository_generation
     SET latest = (SELECT coalesce(max(generation), 0) FROM repository) + latest + ?
 """
-BLOB_BY_DIGEST: Final = "SELECT size, content FROM blob WHERE digest = ?"
+BLOB_BY_DIGEST: Final = "SELECT size, content, location FROM blob WHERE digest = ?"
 DANGLING_LINKS: Final = """
     SELECT blob_link.repository, blob_link.digest FROM blob_link
     WHERE NOT EXISTS (SELECT 1 FROM blob WHERE blob.digest = blob_link.digest)

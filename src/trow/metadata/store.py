@@ -10,13 +10,14 @@ from trow.metadata.transactions import blobs, manifests, pins, repositories, rob
 from trow.oci.page import ALL_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from trow.access.ports import RobotToken
     from trow.metadata.manifest_cache import ManifestCache
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository, Tag
     from trow.oci.page import NameRange, Page, PageRequest
+    from trow.registry.location import Location
     from trow.registry.ports import (
         BlobRecord,
         ManifestRecord,
@@ -142,14 +143,25 @@ class SqlMetadata:
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
         return await self._engine.read(partial(blobs.blob, repository, digest))
 
-    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
+    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Mapping[Digest, BlobRecord]:
         return await self._engine.read(partial(blobs.blob_files, repository, digests))
 
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
-        await self._engine.write(partial(blobs.link_blob, repository, digest, record))
+        await self._engine.write(partial(blobs.link_blob, repository, digest, record, self._clock()))
 
-    async def knows_blob(self, digest: Digest) -> bool:
-        return await self._engine.read(partial(blobs.knows_blob, digest))
+    async def knows_location(self, digest: Digest | None, location: Location) -> bool:
+        # As a write, because it waits for those of the digest; it changes nothing, so a full volume takes it.
+        return await self._engine.write(partial(blobs.knows_location, digest, location), frees=True)
+
+    async def reserve(self, location: Location) -> bool:
+        return await self._engine.write(partial(blobs.reserve, location, self._clock()))
+
+    async def doomed(self, before: float, most: int) -> Sequence[Location]:
+        found = await self._engine.read(partial(blobs.doomed, before, most))
+        return await self._engine.write(partial(blobs.remove_doomed, found, before), frees=True) if found else ()
+
+    async def forget_doomed(self, locations: Sequence[Location]) -> None:
+        await self._engine.write(partial(blobs.forget_doomed, locations), frees=True)
 
     async def mount_blob(
         self, repository: Repository, digest: Digest, sources: Collection[Repository]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, DigestInvalid, Unavailable
 from trow.oci.page import PageRequest
+from trow.registry.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,6 +62,7 @@ class Fsck:
         self._progress = progress
         self._quarantine = quarantine
         self._report = FsckReport()
+        self._unread: set[Digest] = set()
 
     async def run(self) -> FsckReport:
         """Check everything."""
@@ -96,22 +98,28 @@ class Fsck:
             row = await self._inventory.blob(digest)
         except Unavailable as error:
             self._problem(f"blob {digest}: the database cannot tell what it is ({error}); push it again")
-            await self._check_bytes(digest, missing="")
+            self._unread.add(digest)
             return
         if row is None:  # it was deleted meanwhile
             return
-        size, content = row
+        size, content, place = row
         if content is None:
-            await self._check_bytes(digest, size, missing=f"blob {digest}: its file is missing; push it again")
+            missing = f"blob {digest}: its file is missing; push it again"
+            try:
+                location = Location.parse(place)
+            except ValueError:
+                self._problem(f"{missing} ({place!r} in the database is not where a file can be)")
+            else:
+                await self._check_bytes(digest, location, size, missing=missing)
         elif not _is(content, digest) or len(content) != size:
             self._problem(f"blob {digest}: its content in the database is damaged")
             await self._move(digest, content, lambda: self._inventory.drop_blob(digest))
 
-    async def _check_bytes(self, digest: Digest, size: object = None, *, missing: str) -> None:
+    async def _check_bytes(self, digest: Digest, location: Location, size: object = None, *, missing: str) -> None:
         """Read a blob; ``missing`` is the problem when it is not here, if that is one."""
         hasher, length = hashlib.new(digest.algorithm), 0
         try:
-            async for piece in self._blobs.read(digest):
+            async for piece in self._blobs.read(location):
                 hasher.update(piece)
                 length += len(piece)
         except BlobUnknown:
@@ -122,7 +130,7 @@ class Fsck:
         else:
             if Digest.from_hash(hasher) != digest or size not in (None, length):
                 self._problem(f"blob {digest}: its file is damaged")
-                await self._move(digest)
+                await self._move(digest, location)
 
     async def _check_manifest(self, repository: str, digest: Digest) -> None:
         self._count()
@@ -148,16 +156,17 @@ class Fsck:
 
     async def _check_stored(self, stored: StoredName) -> None:
         """Check what no row has led to."""
-        if stored.digest is None:
+        if stored.location is None:
             wrong = f"it cannot be read ({stored.error})" if stored.error else "no blob has such a name"
             self._problem(f"blobs/{stored.name}: {wrong}")
             return
-        known = await self._inventory.knows_blob(stored.digest)
+        known, digest = await self._inventory.knows_location(stored.location), stored.location.digest
         if known is False:
             self._report.unreferenced += 1
-        if known is None or (self._inventory.damage and not known):
+        if known is None or (self._inventory.damage and not known) or digest in self._unread:
             self._count()
-            await self._check_bytes(stored.digest, missing="")
+            if digest is not None:
+                await self._check_bytes(digest, stored.location, missing="")
 
     def _count(self) -> None:
         self._report.checked += 1
@@ -167,14 +176,12 @@ class Fsck:
     def _problem(self, text: str) -> None:
         self._report.problems.append(text)
 
-    async def _move(
-        self, digest: Digest, content: object = None, remove: Callable[[], Awaitable[bool]] | None = None
-    ) -> None:
-        """Move something damaged away: a file, or ``content`` that is removed from the database then."""
+    async def _move(self, digest: Digest, damaged: object, remove: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Move something damaged away: what is at a location, or content that is removed from the database then."""
         if not self._quarantine:
             return
         try:
-            bare = content if content is None or isinstance(content, bytes) else str(content).encode()
+            bare = damaged if isinstance(damaged, (Location, bytes)) else str(damaged).encode()
             await self._blobs.quarantine(digest, bare)
         except Unavailable as error:
             self._problem(f"{digest}: it cannot be moved to the folder quarantine: {error}")

@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from trow.oci.page import ALL_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from trow.oci.digest import Digest
     from trow.oci.manifest import Manifest
     from trow.oci.names import Repository, Tag, UploadId
     from trow.oci.page import NameRange, Page, PageRequest
+    from trow.registry.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +63,12 @@ class StoredName:
 
     Attributes:
         name: how the store calls it.
-        digest: the blob that has this name; None when no blob can have it.
+        location: the name, where a blob can have it.
         error: why the store cannot tell what is behind the name; "" when it can.
     """
 
     name: str
-    digest: Digest | None
+    location: Location | None
     error: str = ""
 
 
@@ -84,28 +94,27 @@ class Staged(Protocol):
     async def digest(self, algorithm: str) -> Digest:
         """The digest of all staged bytes."""
 
-    async def commit(self, digest: Digest) -> None:
-        """Make the staged bytes the blob ``digest``, durably: when this returns it survives a power cut.
+    async def commit(self, digest: Digest) -> Location:
+        """Make the staged bytes a blob, durably, and tell where it is: when this returns it survives a power cut.
 
-        The caller has compared `digest` before. They take the place of the blob that exists already: that one may be
-        damaged, and these were verified a moment ago.
+        The caller has compared `digest` before. A copy that exists already stays where it is.
         """
 
     async def revoke(self) -> None:
-        """Undo a commit that no client was told of: the bytes are staged again.
-
-        Only while no other session commits the same blob and the metadata does not know it.
-        """
+        """Undo a commit whose location the metadata does not know, and never will: the bytes are staged again."""
 
     async def discard(self) -> None:
         """Forget the bytes, but not what `commit` has made of them; the session is empty."""
+
+    async def save(self) -> str:
+        """Bring the bytes to where other replicas find them; returns what `resume` needs there, "" if none can."""
 
     async def suspend(self) -> None:
         """Let go of memory and files between requests; the bytes stay."""
 
 
 class Blobs(Protocol):
-    """Bytes by digest. No repository names in here: who may read what is `Metadata`'s to know."""
+    """Bytes by location. No names and no digests in here: who may read what, and where it is, `Metadata` knows."""
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> Staged:
         """Start the staged bytes of a session.
@@ -116,41 +125,41 @@ class Blobs(Protocol):
             owner: whose share of the work this takes: a user, or a source.
         """
 
-    async def resume(self, upload: UploadId, algorithm: str, owner: str) -> Staged:
-        """Go on with the staged bytes that a session may have."""
+    async def resume(self, upload: UploadId, algorithm: str, owner: str, state: str = "") -> Staged:
+        """Go on with the staged bytes that a session may have: those here, or those that `Staged.save` has told of."""
 
-    async def locate(self, digest: Digest, size: int) -> BlobSource | None:
-        """Where the blob's bytes are, None when they are not here."""
+    async def locate(self, location: Location, size: int) -> BlobSource | None:
+        """How a client gets the blob's bytes, None when they are not here."""
 
-    def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """Read a blob, or bytes ``start`` to ``end`` of it, in pieces of a MiB at most.
 
         Raises:
             BlobUnknown: it is not here.
         """
 
-    async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
+    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
         """Which of these blobs, with their sizes, are not here, or cut short."""
 
     async def names(self, page: PageRequest) -> Page[StoredName]:
         """What is here, in an order that stays; ``last`` is a name of the page before."""
 
-    async def delete(self, digest: Digest) -> bool:
-        """Remove a blob that no repository links; False when it is not here. It may come back with a power cut."""
+    async def delete(self, location: Location) -> bool:
+        """Remove bytes that no blob has any more; False when none are here. They may come back with a power cut."""
 
     async def check(self) -> None:
         """See whether blobs can be stored. Raises `Unavailable` or `StorageFull` when not."""
 
-    async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
         """Remove what an interrupted push has left, before the first one begins; returns how much that was.
 
         Args:
-            known: whether the metadata has a blob.
+            known: whether the metadata has a blob there.
             crashed: whether the bytes of open sessions cannot be trusted and go, too.
         """
 
-    async def quarantine(self, digest: Digest, content: bytes | None = None) -> None:
-        """Move a damaged blob to where nothing serves it, or put damaged ``content`` there."""
+    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
+        """Move what should be this blob to where nothing serves it: what is at a location, or content itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +171,8 @@ class Upload:
         used_at: when it was last noted as used, in seconds since 1970.
         owner: whose share it takes: a user, or a source where no credentials were shown.
         empty: whether no byte has come, and none is on its way.
+        state: what the blob store said, where the upload can go on at another replica.
+        version: how often that was written.
     """
 
     id: UploadId
@@ -171,6 +182,8 @@ class Upload:
     used_at: float
     owner: str
     empty: bool = True
+    state: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +197,11 @@ class UploadBounds:
 
 @dataclass(frozen=True, slots=True)
 class BlobRecord:
-    """What metadata knows of a blob: its size in bytes, and its content where it is small enough to be kept there."""
+    """What metadata knows of a blob: its size in bytes, and its content where it is small, else where that is."""
 
     size: int
     content: bytes | None
+    location: Location | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,8 +398,8 @@ class Metadata(Protocol):
         """The manifests that refer to ``subject``, by digest; a page ends early before it has ``most_bytes``."""
 
     # blobs
-    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Sequence[tuple[Digest, int]]:
-        """Which of these blobs the repository links and the blob store keeps, with the size they have to have."""
+    async def blob_files(self, repository: Repository, digests: Sequence[Digest]) -> Mapping[Digest, BlobRecord]:
+        """Those of these blobs that the repository links and the blob store keeps, in the order that is asked for."""
 
     async def blob(self, repository: Repository, digest: Digest) -> BlobRecord | None:
         """What is known of a blob, if this repository links it."""
@@ -393,11 +407,28 @@ class Metadata(Protocol):
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
         """Give the repository a blob whose bytes are durable, or come along in ``record``.
 
-        What was known of the blob before is corrected: the bytes were verified.
+        What was known of the blob before is corrected: the bytes were verified, and those elsewhere may be damaged
+        without anybody knowing. The location that it had is `doomed` in the same moment.
+
+        Raises:
+            UploadUnknown: the location had to be reserved, and its bytes were removed because that was too long ago.
         """
 
-    async def knows_blob(self, digest: Digest) -> bool:
-        """Whether the registry holds the blob, linked or not."""
+    async def knows_location(self, digest: Digest | None, location: Location) -> bool:
+        """Whether a blob is at the location. Waits for a `link_blob` of ``digest`` that may still come true."""
+
+    async def reserve(self, location: Location) -> bool:
+        """Note that bytes may come to a location before a blob is linked there, or that they still do.
+
+        Where no blob is linked, it is `doomed` from now on. False when its bytes are being removed, or a blob is there
+        already.
+        """
+
+    async def doomed(self, before: float, most: int) -> Sequence[Location]:
+        """Up to ``most`` locations that have no blob since a time before ``before``. From now on none gets there."""
+
+    async def forget_doomed(self, locations: Sequence[Location]) -> None:
+        """The bytes there are gone."""
 
     async def mount_blob(
         self, repository: Repository, digest: Digest, sources: Collection[Repository]
@@ -435,6 +466,9 @@ class Uploads(Protocol):
 
     async def touch(self, upload: UploadId, at: float, *, empty: bool) -> None:
         """Store that the session was used at ``at``, and whether it has bytes or is about to get some."""
+
+    async def save(self, upload: Upload, state: str) -> Upload | None:
+        """Store the state of a session, unless another replica has stored one meanwhile; then None."""
 
     async def end(self, upload: UploadId) -> bool:
         """Close a session; False when there was none."""
@@ -479,15 +513,15 @@ class Inventory(Protocol):
     def blobs(self) -> AsyncIterator[str]:
         """The digests of all blobs, each once; damage makes anything of them."""
 
-    async def blob(self, digest: Digest) -> tuple[object, object] | None:
-        """The size of a blob, and its content where the metadata keeps it; damage makes anything of them.
+    async def blob(self, digest: Digest) -> tuple[object, object, object] | None:
+        """The size of a blob, its content where the metadata keeps it, its location; damage makes anything of them.
 
         Raises:
             Unavailable: it cannot be read.
         """
 
-    async def knows_blob(self, digest: Digest) -> bool | None:
-        """Whether the blob is known; None when that cannot be read."""
+    async def knows_location(self, location: Location) -> bool | None:
+        """Whether a blob is there, or was; None when that cannot be read."""
 
     def manifests(self) -> AsyncIterator[tuple[str, str]]:
         """The repository and the digest of all manifests, each once; damage makes anything of them."""

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 100
 
 
-async def locate(blobs: Blobs, digest: Digest, record: BlobRecord) -> BlobSource | None:
+async def locate(blobs: Blobs, record: BlobRecord) -> BlobSource | None:
     """Where the bytes of a blob are; None when they are lost or cut short."""
+    if record.location is not None:
+        return await blobs.locate(record.location, record.size)
     if record.content is None:
-        return await blobs.locate(digest, record.size)
+        return None
     return record.content if len(record.content) == record.size else None
 
 
@@ -31,6 +33,8 @@ async def lost(blobs: Blobs, metadata: Metadata, repository: Repository, digests
     found: list[Digest] = []
     for start in range(0, len(digests), _AT_ONCE):
         files = await metadata.blob_files(repository, digests[start : start + _AT_ONCE])
-        found += await blobs.lost(files) if files else ()
+        stored = [(each.location, each.size) for each in files.values() if each.location is not None]
+        absent = await blobs.lost(stored) if stored else ()
+        found += [digest for digest, each in files.items() if each.location is None or each.location in absent]
         await asyncio.sleep(0)
     return found

@@ -11,6 +11,7 @@ from trow.registry.presence import locate
 
 if TYPE_CHECKING:
     from trow.oci.names import Reference, Repository
+    from trow.registry.location import Location
     from trow.registry.ports import Blobs, BlobSource, ManifestRecord, Metadata
 
 
@@ -21,6 +22,7 @@ class Blob:
     digest: Digest
     size: int
     source: BlobSource
+    location: Location | None = None
 
 
 class Pull:
@@ -53,10 +55,10 @@ class Pull:
         record = await self._metadata.blob(repository, digest)
         if record is None:
             raise blob_unknown(repository, digest)
-        source = await locate(self._blobs, digest, record)
+        source = await locate(self._blobs, record)
         if source is None:
             raise blob_unknown(repository, digest)
-        return Blob(digest, record.size, source)
+        return Blob(digest, record.size, source, record.location)
 
     async def content(self, blob: Blob) -> bytes:
         """All bytes of a blob, which is a small one.
@@ -66,4 +68,5 @@ class Pull:
         """
         if isinstance(blob.source, bytes):
             return blob.source
-        return b"".join([piece async for piece in self._blobs.read(blob.digest, 0, blob.size)])
+        assert blob.location is not None  # noqa: S101 - what has no content here is in the store
+        return b"".join([piece async for piece in self._blobs.read(blob.location, 0, blob.size)])

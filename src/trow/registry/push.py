@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trow.access.permissions import Permission
@@ -57,7 +56,6 @@ class Push:
         self._most_bytes = most_bytes
         self._anywhere = MountSearch(metadata)
         self._finished: LruCache[UploadId, _Finished] = LruCache(_FINISHED)
-        self._committing: Counter[Digest] = Counter()
 
     async def append(self, key: SessionKey, chunk: Chunk) -> int:
         """Add a chunk; returns how many bytes the session has.
@@ -145,7 +143,7 @@ class Push:
             if not may:
                 return None
         record = None if source is None else await self._metadata.blob(source, digest)
-        if source is None or record is None or await locate(self._blobs, digest, record) is None:
+        if source is None or record is None or await locate(self._blobs, record) is None:
             return None
         return await self._metadata.mount_blob(repository, digest, [source])
 
@@ -188,26 +186,22 @@ class Push:
             record = BlobRecord(size, await staged.content())
             await self._metadata.link_blob(repository, digest, record)
         else:
-            await self._store_file(repository, staged, digest)
+            await self._store_file(repository, upload, staged, digest)
         await self.sessions.end(upload)
         # The blob is there, whatever becomes of its second name; the next start removes what stays of it.
         with contextlib.suppress(Unavailable):
             await staged.discard()
 
-    async def _store_file(self, repository: Repository, staged: Staged, digest: Digest) -> None:
-        self._committing[digest] += 1
+    async def _store_file(self, repository: Repository, upload: UploadId, staged: Staged, digest: Digest) -> None:
+        location = await staged.commit(digest)
         try:
-            await staged.commit(digest)
-            try:
-                await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None))
-            except Unavailable:
-                # A blob that no metadata knows goes; one that others have, or are about to have, must not be changed.
-                known = True
-                with contextlib.suppress(Unavailable):
-                    known = self._committing[digest] > 1 or await self._metadata.knows_blob(digest)
-                await (staged.discard() if known else staged.revoke())
-                raise
-        finally:
-            self._committing[digest] -= 1
-            if not self._committing[digest]:
-                del self._committing[digest]
+            await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None, location))
+        except Unavailable:
+            # What nobody knows of may be written to once more. What cannot be told stays as it is: others may have it.
+            known = True
+            with contextlib.suppress(Unavailable):
+                known = await self._metadata.knows_location(digest, location)
+            if known:
+                await self.sessions.end(upload)
+            await (staged.discard() if known else staged.revoke())
+            raise

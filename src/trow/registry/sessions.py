@@ -68,7 +68,7 @@ class OpenSession:
     """A session whose staged bytes are open.
 
     Attributes:
-        used_at: when it was last used, as is on record.
+        record: what is on record of it.
         interrupted: what a client may be about to repeat.
         receiving: whether a request brings bytes.
         grew: whether the last one brought any.
@@ -76,7 +76,7 @@ class OpenSession:
         lock: held by the request that has it.
     """
 
-    used_at: float = 0.0
+    record: Upload | None = None
     _staged: Staged | None = None
     interrupted: _Interrupted | None = None
     receiving: bool = False
@@ -91,10 +91,28 @@ class OpenSession:
         return self._staged
 
     async def open(self, blobs: Blobs, record: Upload) -> None:
-        """Read what was staged before, if that is not open."""
-        self.used_at = record.used_at
+        """Read what was staged before, if that is not open, or another replica has gone on with it."""
+        if self._staged is not None and self.record is not None and self.record.version != record.version:
+            self.interrupted, staged, self._staged = None, self._staged, None
+            await staged.suspend()
+        self.record = record
         if self._staged is None:
-            self._staged = await blobs.resume(record.id, record.algorithm, record.owner)
+            self._staged = await blobs.resume(record.id, record.algorithm, record.owner, record.state)
+
+    async def save(self, uploads: Uploads) -> None:
+        """Have other replicas know of the bytes, where they can go on with them.
+
+        Raises:
+            UploadBusy: one did meanwhile, and these bytes are forgotten.
+        """
+        state = await self.staged.save()
+        if not state or self.record is None:
+            return
+        self.record = await uploads.save(self.record, state)
+        if self.record is None:
+            staged, self._staged = self.staged, None
+            await staged.suspend()
+            raise UploadBusy("another request has written to this upload; ask how much is there, and go on from that")
 
     async def suspend(self) -> None:
         """Close its bytes. If there is no space left they are lost, and the next answer says where to begin.
@@ -176,7 +194,7 @@ class Sessions:
         ended = await self._uploads.begin(upload, self._bounds)
         if ended is not None:
             await self._discard(ended)
-        self._live[upload.id] = OpenSession(upload.used_at, await self._blobs.stage(upload.id, algorithm, upload.owner))
+        self._live[upload.id] = OpenSession(upload, await self._blobs.stage(upload.id, algorithm, upload.owner))
         await self._suspend_idle()
         return SessionKey(repository, subject, upload.id)
 
@@ -184,14 +202,16 @@ class Sessions:
     async def add(self, key: SessionKey, chunk: Chunk) -> AsyncIterator[Staged]:
         """The bytes of one session, to which this request adds; see `use` and `OpenSession.adding`."""
         async with self.use(key, adding=True) as live:
-            used_at = live.used_at
+            used_at = live.record.used_at if live.record is not None else self._clock()
             try:
                 async with live.adding(chunk) as staged:
                     yield staged
             finally:
-                # Requests without bytes do not extend the life of a session.
-                at = self._clock() if live.grew else used_at
-                await self._uploads.touch(key.upload, at, empty=not live.staged.offset)
+                if self._live.get(key.upload) is live:  # otherwise it has ended
+                    # Requests without bytes do not extend the life of a session.
+                    at = self._clock() if live.grew else used_at
+                    await self._uploads.touch(key.upload, at, empty=not live.staged.offset)
+                    await live.save(self._uploads)
 
     @contextlib.asynccontextmanager
     async def use(self, key: SessionKey, *, adding: bool = False) -> AsyncIterator[OpenSession]:
@@ -240,8 +260,9 @@ class Sessions:
     async def _discard(self, record: Upload) -> None:
         live = self._live.pop(record.id, None) or OpenSession()
         async with live.lock:
-            await live.open(self._blobs, record)
-            await live.staged.discard()
+            with contextlib.suppress(UploadUnknown):  # its bytes are gone already
+                await live.open(self._blobs, record)
+                await live.staged.discard()
 
     async def close(self) -> None:
         """Put all sessions aside, so that they can go on after a restart."""

@@ -1,14 +1,15 @@
 """Blobs as files.
 
     <data>/
-      blobs/<algorithm>/<first two digits>/<digits>   what was committed; never changed, named by its content
-      uploads/<session>                               staged bytes of an open session
-      uploads/<session>@<algorithm>:<digits>          … while they become a blob
-      quarantine/<algorithm>:<digits>                 what ``trow fsck`` found to be damaged
+      blobs/<algorithm>/<first two digits>/<digits>.<session>   what was committed; never changed
+      uploads/<session>                                         staged bytes of an open session
+      uploads/<session>@<algorithm>:<digits>                    … while they become a blob
+      quarantine/<algorithm>:<digits>                           what ``trow fsck`` found to be damaged
 
-A commit flushes the staged file, names it ``<session>@<digest>``, links it to its place among the blobs and flushes
+A commit flushes the staged file, names it ``<session>@<digest>``, links it to its location among the blobs and flushes
 that folder. The second name goes only when the metadata points at the blob. A crash in between leaves a file under both
-names, and the next start knows which blob no client was told of, without looking through all of them.
+names, and the next start knows which blob no client was told of, without looking through all of them. Blobs of before
+locations have no ``.<session>`` at their end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import itertools
 import os
 import stat
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -31,18 +31,28 @@ from trow.lib.caches import LruCache
 from trow.lib.files import FILE, FOLDER, make_file, make_folder, sync_folder
 from trow.lib.reserve import Reserve
 from trow.oci.digest import ALGORITHMS, Digest
-from trow.oci.errors import BlobUnknown, DigestInvalid, OciError, StorageFull, Unavailable
+from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
+from trow.oci.names import UploadId
 from trow.oci.page import Page
+from trow.registry.location import Location
 from trow.registry.ports import BlobSource, LocalFile, StoredName
 from trow.storage.disk import DiskThreads
 from trow.storage.workers import FanOut, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterator,
+        Sequence,
+    )
     from hashlib import _Hash
     from io import FileIO
 
-    from trow.oci.names import UploadId
     from trow.oci.page import PageRequest
 
 # Content up to this size stays in memory and is hashed on the spot: waking two threads would take longer.
@@ -82,24 +92,6 @@ def _begin_write_back() -> Callable[[int, int, int], object]:
 _write_back: Final = _begin_write_back()
 
 
-def _link(source: Path, place: Path, spare: Path) -> bool:
-    """Give a verified file a second name; False when it took the place of another file.
-
-    What was there may be damaged unnoticed, and this copy was verified a moment ago. ``spare`` is a name
-    that is free: a rename takes the name away that it starts from, and must not leave the place empty for a moment.
-    """
-    try:
-        os.link(source, place)
-    except FileExistsError:
-        os.link(source, spare)
-        try:
-            spare.replace(place)
-        finally:
-            spare.unlink(missing_ok=True)
-        return False
-    return True
-
-
 class FilesystemBlobs:
     """The `Blobs` of the embedded default."""
 
@@ -110,8 +102,7 @@ class FilesystemBlobs:
         self._quarantine = directory / "quarantine"
         self._threads: Threads | None = None
         self._anchors: list[Anchor] = []
-        self._linking = threading.Lock()
-        self._checked: LruCache[Digest, bool] = LruCache(_MOST_CHECKED)
+        self._checked: LruCache[Location, bool] = LruCache(_MOST_CHECKED)
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -134,29 +125,30 @@ class FilesystemBlobs:
         assert self._threads is not None, "prepare() comes before the first upload"  # noqa: S101
         return FileStaged(self, self._uploads / upload, algorithm, self._threads, owner)
 
-    async def resume(self, upload: UploadId, algorithm: str, owner: str) -> FileStaged:
+    async def resume(self, upload: UploadId, algorithm: str, owner: str, state: str = "") -> FileStaged:
+        del state
         staged = await self.stage(upload, algorithm, owner)
         await staged.look()
         return staged
 
-    async def locate(self, digest: Digest, size: int) -> BlobSource | None:
+    async def locate(self, location: Location, size: int) -> BlobSource | None:
         """Checks the size of the file: a short file must not be sent as if it were whole.
 
         What was looked at lately the kernel has in memory, so that a thread would take longer.
         """
-        path = self.path(digest)
-        if self._checked.get(digest):
+        path = self.path(location)
+        if self._checked.get(location):
             found = self._still_complete(path, size)
         else:
             found = await asyncio.to_thread(self._is_complete, path, size)
         if not found:
-            self._checked.pop(digest)
+            self._checked.pop(location)
             return None
-        self._checked.put(digest, True)
+        self._checked.put(location, True)
         return LocalFile(path, size)
 
-    async def read(self, digest: Digest, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
-        file = await asyncio.to_thread(self._open, digest, start)
+    async def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        file = await asyncio.to_thread(self._open, location, start)
         left = sys.maxsize if end is None else end - start
         with contextlib.closing(file):
             while left > 0:
@@ -167,19 +159,19 @@ class FilesystemBlobs:
                 left -= len(piece)
                 yield piece
 
-    def _open(self, digest: Digest, start: int) -> FileIO:
+    def _open(self, location: Location, start: int) -> FileIO:
         with _translated():
             try:
-                file = self.path(digest).open("rb", buffering=0)
+                file = self.path(location).open("rb", buffering=0)
             except FileNotFoundError:
                 self.require_in_place()
-                raise BlobUnknown(f"the bytes of blob {digest} are lost; push it again", {"digest": digest}) from None
+                raise BlobUnknown("the bytes of this blob are lost; push it again") from None
             file.seek(start)
             return file
 
-    async def lost(self, blobs: Sequence[tuple[Digest, int]]) -> Sequence[Digest]:
-        def look() -> Sequence[Digest]:
-            return [digest for digest, size in blobs if not self._is_complete(self.path(digest), size)]
+    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
+        def look() -> Collection[Location]:
+            return {location for location, size in blobs if not self._is_complete(self.path(location), size)}
 
         return await asyncio.to_thread(look)
 
@@ -208,68 +200,64 @@ class FilesystemBlobs:
         if self.displaced():
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    def path(self, digest: Digest) -> Path:
+    def path(self, location: Location) -> Path:
         """Where the blob is, or would be."""
-        return self._blobs / digest.algorithm / digest.encoded[:2] / digest.encoded
+        return self._blobs / location
 
-    def publish(self, staged: Path, digest: Digest) -> Path:
-        """Link a staged file to its place among the blobs, durably; returns the staged file's new name.
+    def publish(self, staged: Path, location: Location, digest: Digest) -> Path:
+        """Link a staged file to its location among the blobs, durably; returns the staged file's new name.
 
         Raises:
-            OSError: the staged file has its old name. If it had taken another file's place already it stays there,
-                because it was verified, and is no longer staged: a blob must not be written to.
+            OSError: the staged file has its old name alone.
         """
         self.require_in_place()
-        place, marked = self.path(digest), staged.with_name(f"{staged.name}@{digest}")
+        place, marked = self.path(location), staged.with_name(f"{staged.name}@{digest}")
         if not place.parent.exists():
             place.parent.mkdir(mode=FOLDER, exist_ok=True)
             sync_folder(place.parent.parent)
         staged.rename(marked)
-        created: bool | None = None
         try:
-            with self._linking:
-                created = _link(marked, place, staged)
+            os.link(marked, place)
             sync_folder(place.parent)
             self.require_in_place()
         except OSError:
-            if created:
-                self._unlink(place, marked)
-            if created is False:
-                marked.unlink(missing_ok=True)
-            else:
-                marked.rename(staged)
+            self.withdraw(marked, location)
             raise
         return marked
 
-    def withdraw(self, marked: Path, digest: Digest) -> Path:
+    def withdraw(self, marked: Path, location: Location) -> Path:
         """Undo `publish`; returns the staged file's old name."""
-        staged = _unmarked(marked)
+        staged, place = _unmarked(marked), self.path(location)
+        with contextlib.suppress(FileNotFoundError):
+            if place.samefile(marked):
+                place.unlink()
         with contextlib.suppress(OSError):
-            self._unlink(self.path(digest), marked)
             marked.rename(staged)
         return staged
 
-    def _unlink(self, place: Path, published: Path) -> None:
-        """Take a published file from its place, unless another push has put its own there meanwhile."""
-        with self._linking, contextlib.suppress(FileNotFoundError):
-            if place.samefile(published):
-                place.unlink()
-
-    async def recover(self, known: Callable[[Digest], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
         """Remove interrupted commits, with blobs that no client was told of; after a crash open sessions too.
 
         Only while nothing else uses the folder: at start. Returns how many files were removed.
         """
         count = 0
         for path in self._uploads.iterdir():
-            _, _, digest = path.name.partition("@")
+            upload, _, digest = path.name.partition("@")
             if not digest and not crashed:
                 continue
-            if digest and path.stat().st_nlink > 1 and not await known(Digest.parse(digest)):
-                self._delete(Digest.parse(digest))
+            if digest and path.stat().st_nlink > 1:
+                name = Digest.parse(digest)
+                await self._forget_unknown((Location.of(name, UploadId(upload)), Location.former(name)), known)
             path.unlink(missing_ok=True)
             count += 1
         return count
+
+    async def _forget_unknown(
+        self, locations: Sequence[Location], known: Callable[[Location], Awaitable[bool]]
+    ) -> None:
+        for location in locations:
+            if self.path(location).exists() and not await known(location):
+                self._delete(location)
 
     async def names(self, page: PageRequest) -> Page[StoredName]:
         last = tuple(page.last.split("/")) if page.last else ()
@@ -294,37 +282,34 @@ class FilesystemBlobs:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._files(path, last[1:] if begun else ())
             elif not entry.is_dir():
-                yield StoredName(str(path.relative_to(self._blobs)), self._digest_at(path))
+                yield self._stored(str(path.relative_to(self._blobs)))
 
-    def _digest_at(self, path: Path) -> Digest | None:
-        """The blob that has its place here."""
-        with contextlib.suppress(DigestInvalid):
-            digest = Digest.parse(f"{path.parent.parent.name}:{path.name}")
-            if self.path(digest) == path:
-                return digest
-        return None
+    def _stored(self, name: str) -> StoredName:
+        with contextlib.suppress(ValueError):
+            return StoredName(name, Location.parse(name))
+        return StoredName(name, None)
 
-    async def delete(self, digest: Digest) -> bool:
-        self._checked.pop(digest)
-        return await asyncio.to_thread(self._delete, digest)
+    async def delete(self, location: Location) -> bool:
+        self._checked.pop(location)
+        return await asyncio.to_thread(self._delete, location)
 
-    def _delete(self, digest: Digest) -> bool:
+    def _delete(self, location: Location) -> bool:
         with _translated():
             try:
-                self.path(digest).unlink()
+                self.path(location).unlink()
             except FileNotFoundError:
                 return False
         return True
 
-    async def quarantine(self, digest: Digest, content: bytes | None = None) -> None:
+    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
         def move() -> None:
             place = self._quarantine / digest
             make_folder(self._quarantine)
-            if content is None:
-                self.path(digest).replace(place)
+            if isinstance(damaged, Location):
+                self.path(damaged).replace(place)
             else:
                 make_file(place)
-                place.write_bytes(content)
+                place.write_bytes(damaged)
 
         with _translated():
             await asyncio.to_thread(move)
@@ -398,7 +383,7 @@ class FileStaged:
         self._written = 0
         self._on_disk = False
         self._synced = 0
-        self._committed: Digest | None = None
+        self._committed: Location | None = None
 
     async def look(self) -> None:
         """Take over what is in the file already."""
@@ -513,6 +498,24 @@ class FileStaged:
         self._blobs.require_in_place()
         return self._path.read_bytes()
 
+    @property
+    def written(self) -> int:
+        """How many bytes are in the file."""
+        return self._written
+
+    async def piece(self, start: int, end: int) -> bytes:
+        """Some of the staged bytes."""
+        if not self._written:
+            return bytes(self._buffer[start:end])
+
+        def read() -> bytes:
+            self._blobs.require_in_place()
+            self._spill()
+            with self._path.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), end - start, start)
+
+        return await self._run(read)
+
     async def digest(self, algorithm: str) -> Digest:
         """Reads the file where the bytes were not hashed on their way in."""
         if self._hasher is not None and self._hasher.name == algorithm and self._hashed == self.offset:
@@ -531,10 +534,10 @@ class FileStaged:
         hasher.update(self._buffer)
         return Digest.from_hash(hasher)
 
-    async def commit(self, digest: Digest) -> None:
-        await self._run(lambda: self._commit(digest))
+    async def commit(self, digest: Digest) -> Location:
+        return await self._run(lambda: self._commit(digest))
 
-    def _commit(self, digest: Digest) -> None:
+    def _commit(self, digest: Digest) -> Location:
         self._blobs.require_in_place()
         self._spill()
         try:
@@ -550,11 +553,13 @@ class FileStaged:
             raise
         self._close()
         try:
-            self._path = self._blobs.publish(self._path, digest)
+            location = Location.of(digest, UploadId(self._path.name))
+            self._path = self._blobs.publish(self._path, location, digest)
         except OSError:
             self._resync()
             raise
-        self._committed = digest
+        self._committed = location
+        return location
 
     async def revoke(self) -> None:
         if self._committed is not None:
@@ -573,6 +578,9 @@ class FileStaged:
     def _remove(self, path: Path) -> None:
         self._close()
         path.unlink(missing_ok=True)
+
+    async def save(self) -> str:
+        return ""
 
     async def suspend(self) -> None:
         if self._buffer or self._fd is not None:

@@ -8,6 +8,7 @@ from trow.config import SETTINGS, Config, ConfigError, load, yaml_text
 from trow.config.values import Duration, Size
 
 BIND = "TROW_LISTEN_BIND"
+IN_A_BUCKET = {"TROW_STORAGE": "s3", "TROW_S3_BUCKET": "trow"}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,15 @@ BIND = "TROW_LISTEN_BIND"
         ),
         ({"TROW_AUDIT_ENABLED": "false", "TROW_AUDIT_STDOUT": "true"}, "audit.stdout: has no effect without audit.en"),
         ({"TROW_AUDIT_ENABLED": "false", "TROW_AUDIT_FILE": "a"}, "audit.file: has no effect without audit.enabled"),
+        ({"TROW_STORAGE": "s3"}, "s3.bucket: names no bucket"),
+        ({"TROW_STORAGE": "s3", "TROW_S3_BUCKET": "s3://trow"}, "s3.bucket: names no bucket"),
+        ({"TROW_S3_BUCKET": "trow"}, "s3.bucket: has no effect without storage: s3"),
+        ({"TROW_S3_REDIRECT": "true"}, "s3.redirect: has no effect without storage: s3"),
+        ({**IN_A_BUCKET, "TROW_S3_PREFIX": "trow"}, "s3.prefix: 'trow' begins with a slash, or ends without one"),
+        ({**IN_A_BUCKET, "TROW_S3_PREFIX": "/trow/"}, "s3.prefix: '/trow/' begins with a slash"),
+        ({**IN_A_BUCKET, "TROW_S3_KMS_KEY": "alias/a"}, "s3.kms_key: has no effect without s3.encryption: aws:kms"),
+        ({**IN_A_BUCKET, "TROW_S3_PUBLIC_ENDPOINT": "https://b.example"}, "s3.public_endpoint: has no effect without"),
+        ({**IN_A_BUCKET, "TROW_S3_CA_FILE": "/no/such/file"}, "s3.ca_file: /no/such/file cannot be read"),
     ],
 )
 def test_what_can_never_work_together_is_refused(given: dict[str, str], said: str) -> None:

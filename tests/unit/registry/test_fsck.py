@@ -38,6 +38,7 @@ class Stored:
         self.small = [factories.blob(1000) for _ in range(MANY)]
         self.large = [factories.blob(100_000) for _ in range(3)]
         self.images = [factories.image(0) for _ in range(MANY)]
+        self.places: dict[str, Path] = {}
 
     async def fill(self) -> None:
         self.blobs.prepare()
@@ -45,9 +46,10 @@ class Stored:
             for blob in self.large:
                 staged = await self.blobs.stage(UploadId.new(), "sha256", "")
                 await staged.write(pieces(blob.content))
-                await staged.commit(digest(blob.digest))
+                location = await staged.commit(digest(blob.digest))
                 await staged.discard()
-                await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(blob.size, None))
+                self.places[blob.digest] = self.blobs.path(location)
+                await metadata.link_blob(REPO, digest(blob.digest), BlobRecord(blob.size, None, location))
             for blob in self.small:
                 record = BlobRecord(blob.size, blob.content)
                 await metadata.link_blob(REPO, digest(blob.digest), record)
@@ -60,7 +62,7 @@ class Stored:
             return await Fsck(blobs, inventory, lambda _: None, quarantine=quarantine).run()
 
     def place(self, blob: Blob) -> Path:
-        return self.blobs.path(digest(blob.digest))
+        return self.places[blob.digest]
 
     def pages(self, name: str, kind: str) -> list[int]:
         """The pages of a table or an index; kind is that of `dbstat`: leaf, internal or overflow."""

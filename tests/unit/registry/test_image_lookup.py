@@ -208,8 +208,8 @@ async def test_a_configuration_that_is_a_file(
     upload, name = UploadId.new(), digest(configuration.digest)
     staged = await blobs.resume(upload, "sha256", OWNER)
     await staged.write(pieces(configuration.content))
-    await staged.commit(name)
-    await metadata.link_blob(Repository(NAME), name, BlobRecord(configuration.size, None))
+    record = BlobRecord(configuration.size, None, await staged.commit(name))
+    await metadata.link_blob(Repository(NAME), name, record)
     await metadata.publish(publication(Repository(NAME), image, "v1"))
     assert await made_at(known) == seconds(MADE)
 
