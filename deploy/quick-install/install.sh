@@ -139,12 +139,16 @@ mistake() {
 
 # What is told
 
-say() { printf '%s%s\n' "$mark" "$*"; }
+say() { printf '%s%s\n' "$mark" "$*" | plain; }
+
+plain() { LC_ALL=C tr -d '\000-\010\013-\037\177'; } # without what a terminal obeys: others have written some of it
 
 fail() { # WHAT [FIX...]
-  printf 'error: %s\n' "$1" >&2
-  shift
-  for line in "$@"; do printf '  %s\n' "$line" >&2; done
+  {
+    printf 'error: %s\n' "$1"
+    shift
+    for line in "$@"; do printf '  %s\n' "$line"; done
+  } | plain >&2
   exit 1
 }
 
@@ -163,7 +167,7 @@ on_exit() {
 
 myself() { # how this script was called, as far as it can know
   case ${TROW_QUICK_INSTALL:-$0} in
-    *.sh) printf 'sh %s' "$0" ;;
+    *.sh) printf 'sh %s' "$(typed "$0")" ;;
     trow*) printf '%s' "$TROW_QUICK_INSTALL" ;;
     *) printf 'sh install.sh' ;;
   esac
@@ -175,8 +179,15 @@ flags() { # those that tell where Trow is
 }
 
 kubectl_flags() {
-  [ -z "$context" ] || printf ' --context %s' "$context"
-  [ -z "$kubeconfig" ] || printf ' --kubeconfig %s' "$kubeconfig"
+  [ -z "$context" ] || printf ' --context %s' "$(typed "$context")"
+  [ -z "$kubeconfig" ] || printf ' --kubeconfig %s' "$(typed "$kubeconfig")"
+}
+
+typed() { # WORD, as it is typed: a context may have any name, and people copy commands
+  case $1 in
+    *[!A-Za-z0-9_./:@%+=-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf '%s' "$1" ;;
+  esac
 }
 
 said() { # what kubectl said last, on one line
@@ -497,9 +508,8 @@ check_names() {
 }
 
 foreign() { # [FLAG] KIND/NAME...
-  ask get "$@" --ignore-not-found --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.namespace} {.metadata.labels.app\.kubernetes\.io/managed-by}{"\n"}{end}' >"$work/names"
-  while IFS=' ' read -r object in manager; do
-    case $object in ClusterRole*/* | Validating*/*) manager=$in in='' ;; esac
+  ask get "$@" --ignore-not-found --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name}|{.metadata.namespace}|{.metadata.labels.app\.kubernetes\.io/managed-by}{"\n"}{end}' >"$work/names"
+  while IFS='|' read -r object in manager; do
     [ "$manager" != "$MANAGER" ] || continue
     [ "$manager" != Helm ] || fail "Trow was installed with Helm: $object${in:+ in the namespace $in} is managed by it." \
       'Take that away first, or change it with Helm: docs/how-to/install-in-a-cluster.md tells both.'
@@ -509,18 +519,34 @@ foreign() { # [FLAG] KIND/NAME...
   done <"$work/names"
 }
 
+alone() { # FILE; prints a folder with a file for each of its objects: in one file kubectl stops at the first that is not there
+  folder=$(mktemp -d "$work/objects.XXXXXX")
+  awk -v folder="$folder" 'BEGIN { file = folder "/1.yaml" } /^---$/ { close(file); file = folder "/" (NR + 1) ".yaml"; next } { print > file }' "$1"
+  printf '%s' "$folder"
+}
+
 lower() { printf '%s' "$1" | tr '[:upper:]' '[:lower:]'; }
 
 # A webhook whose service is gone keeps Pods from being created, those of Trow as well.
 check_webhooks() {
-  ask get validatingwebhookconfigurations,mutatingwebhookconfigurations --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name}{range .webhooks[*]} {.clientConfig.service.namespace}/{.clientConfig.service.name}{end}{"\n"}{end}' >"$work/webhooks" || exit 1
-  while read -r configuration services; do
-    case "$configuration $services" in *trow*) ;; *) continue ;; esac
-    for service in $services; do
-      [ "$service" = / ] || try get service "${service#*/}" --namespace="${service%/*}" || case $(said) in
-        *NotFound*) fail "$(lower "$configuration") is left from an older installation: the Service $service, which it asks, is gone." \
-          'While it is there, Pods may be refused. Delete it:' "kubectl delete $(lower "$configuration")$(kubectl_flags)" ;;
-      esac
+  ask get validatingwebhookconfigurations,mutatingwebhookconfigurations --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name}{range .webhooks[*]} {.name}={.clientConfig.service.namespace}/{.clientConfig.service.name}{end}{"\n"}{end}' >"$work/webhooks" || exit 1
+  while read -r configuration webhooks; do
+    case "$configuration $webhooks" in *trow*) ;; *) continue ;; esac
+    for webhook in $webhooks; do
+      service=${webhook#*=}
+      [ "$service" != / ] || continue
+      if ! try get service "${service#*/}" --namespace="${service%/*}"; then
+        case $(said) in
+          *NotFound*) fail "$(lower "$configuration") is left from an older installation: the Service $service, which it asks, is gone." \
+            'While it is there, Pods may be refused. Delete it:' "kubectl delete $(lower "$configuration")$(kubectl_flags)" ;;
+        esac
+      else
+        case $webhook in
+          *.trow.io="$namespace"/*) ;;
+          *.trow.io=*) fail "the Trow in the namespace ${service%/*} decides about the images of this cluster already, and two would undo what the other one writes." \
+            'Use that one, or take it away first.' "If it no longer decides: kubectl delete $(lower "$configuration")$(kubectl_flags)" ;;
+        esac
+      fi
     done
   done <"$work/webhooks"
   can_create_pods || fail "no Pod can be created in this cluster: $(said)" \
@@ -590,7 +616,10 @@ filled() { # a template, with what this installation is
 
 render() { # files of objects, in the order in which they are made; none of those that somebody else made
   settings=$(settings_template | settings='' filled | cksum | cut -d ' ' -f 1)
-  case $found_namespace in '' | *"|$MANAGER") home_template | filled >"$work/1-home.yaml" ;; esac
+  case $found_namespace in
+    '' | *"|$MANAGER") home_template | filled >"$work/1-home.yaml" ;;
+    *) say "Namespace $namespace: it was there before, and whoever may do something in it may do it to Trow" ;;
+  esac
   look_at secret trow-admin --namespace="$namespace"
   [ -n "$manager" ] || admin_secret >"$work/2-admin.yaml"
   case $volume in persistent*) claim >"$work/3-volume.yaml" ;; esac
@@ -601,6 +630,9 @@ render() { # files of objects, in the order in which they are made; none of thos
   esac
   { settings_template && echo --- && objects_template; } | filled >"$work/5-trow.yaml"
   [ -z "$agent" ] || agent_template | filled >"$work/7-agent.yaml"
+  for file in "$work/5-trow.yaml" "$work/7-agent.yaml"; do
+    [ ! -f "$file" ] || foreign --filename="$(alone "$file")"
+  done
   look_at configmap local-registry-hosting --namespace=kube-public
   case $manager in
     '' | "$MANAGER") hosting_template | filled >"$work/6-hosting.yaml" ;;
@@ -1007,7 +1039,12 @@ remove() {
     service=$(k get "$kind" trow --ignore-not-found --output 'jsonpath={.webhooks[0].clientConfig.service.namespace}' 2>/dev/null)
     [ "$service" != "$namespace" ] || must 'the webhooks cannot be deleted' delete "$kind" trow --ignore-not-found
   done
-  must 'the compiled policies cannot be deleted' delete validatingadmissionpolicybindings,validatingadmissionpolicies --selector app.kubernetes.io/managed-by=trow --ignore-not-found
+  for kind in validatingadmissionpolicybindings validatingadmissionpolicies; do # a policy without a binding holds nowhere
+    ask get "$kind" --selector app.kubernetes.io/managed-by=trow --output 'jsonpath={range .items[*]}{.metadata.name} {.metadata.ownerReferences[0].name}{"\n"}{end}' >"$work/compiled"
+    while read -r name owner; do # another Trow has its own
+      [ "$owner" != trow-admission ] || must 'the compiled policies cannot be deleted' delete "$kind" "$name" --ignore-not-found
+    done <"$work/compiled"
+  done
   [ "$keep_data" = yes ] || say 'Deleting Trow, with all images'
   [ "$keep_data" = no ] || say 'Deleting Trow; the volume trow-data and the Secret trow-admin stay'
   remove_objects

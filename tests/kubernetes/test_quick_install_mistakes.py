@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -140,6 +141,12 @@ def test_without_a_kubeconfig_it_says_so(quick: QuickInstall, tmp_path: Path) ->
     assert "--kubeconfig: none.yaml cannot be read" in said
 
 
+def test_a_terminal_obeys_nothing_that_a_server_says(quick: QuickInstall) -> None:
+    quick.add("kubectl", 'case "$*" in *config*) exit 0 ;; esac; printf "x\\033]0;owned\\007y" >&2; exit 1')
+    said = quick.refused()
+    assert "x]0;ownedy" in said
+
+
 def test_an_unknown_context_is_named(quick: QuickInstall) -> None:
     said = quick.refused("--context", "other")
     assert "other" in said
@@ -270,6 +277,58 @@ def test_another_trow_of_the_cluster_is_named(control: Cluster, quick: QuickInst
     assert "kubectl delete clusterrole/trow-admission" in said
 
 
+def test_a_command_that_is_copied_runs_nothing_else(control: Cluster, quick: QuickInstall, tmp_path: Path) -> None:
+    """A context has the name that whoever wrote the kubeconfig file gave it."""
+    name = "it's; touch $(here)"
+    kubeconfig = copy_of(control.kubeconfig, tmp_path)
+    document = json.loads(kubeconfig.read_text())
+    document["contexts"][0]["name"] = name
+    kubeconfig.write_text(json.dumps(document))
+    taken = {**SERVICE, "metadata": {"name": "trow", "namespace": "trow"}}
+    with existing(control, namespace("trow"), taken):
+        said = quick.refused(*IMAGE, "--kubeconfig", str(kubeconfig), "--context", name)
+    command = said.partition("delete it: ")[2].splitlines()[0]
+    assert shlex.split(command)[-4:] == ["--context", name, "--kubeconfig", str(kubeconfig)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [("ClusterRole", "rbac.authorization.k8s.io/v1"), ("ClusterRoleBinding", "rbac.authorization.k8s.io/v1")],
+)
+def test_no_object_of_somebody_else_is_taken_over(control: Cluster, quick: QuickInstall, kind: str, group: str) -> None:
+    """Its removal would take it away, too."""
+    name = {"ClusterRole": "trow-image-admin", "ClusterRoleBinding": "trow-nodes"}[kind]
+    theirs: dict[str, Any] = {"apiVersion": group, "kind": kind, "metadata": {"name": name}}
+    if kind == "ClusterRoleBinding":
+        theirs["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    with existing(control, theirs):
+        before = everything(control)
+        assert f"there is a {kind}/{name} that this script has not made" in quick.refused(*IMAGE)
+        assert everything(control) == before
+
+
+def test_compiled_policies_of_another_trow_stay(control: Cluster, quick: QuickInstall) -> None:
+    owner = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "prod-trow-admission"}
+    with existing(
+        control, {"apiVersion": owner["apiVersion"], "kind": "ClusterRole", "metadata": {"name": owner["name"]}}
+    ):
+        uid = control.kubectl("get", "clusterrole", owner["name"], "--output=jsonpath={.metadata.uid}")
+        labels = {"app.kubernetes.io/managed-by": "trow"}
+        theirs = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "theirs", "labels": labels, "ownerReferences": [owner | {"uid": uid}]},
+            "spec": {"policyName": "theirs", "validationActions": ["Deny"]},
+        }
+        with existing(control, theirs):
+            with pods_are(control, READY):
+                quick.run(*IMAGE)
+            quick.run("--uninstall")
+            assert (
+                control.kubectl("get", "validatingadmissionpolicybinding", "--output=name").strip().endswith("/theirs")
+            )
+
+
 def test_a_namespace_that_is_going_is_waited_for_by_a_command(control: Cluster, quick: QuickInstall) -> None:
     control.apply(json.dumps(namespace("trow")))
     holding = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "namespace": "trow"}}
@@ -321,6 +380,22 @@ def test_webhooks_of_an_older_installation_are_found(control: Cluster, quick: Qu
     assert "validatingwebhookconfiguration/trow-validator is left from an older installation" in said
     assert "kube-public/trow" in said
     assert "kubectl delete validatingwebhookconfiguration/trow-validator" in said
+
+
+def test_another_trow_that_decides_is_named(control: Cluster, quick: QuickInstall) -> None:
+    client = {"service": {"namespace": "prod", "name": "prod-trow-webhooks"}}
+    webhook = {"name": "validate.trow.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "rules": []}
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "prod-trow"},
+        "webhooks": [webhook | {"clientConfig": client}],
+    }
+    theirs = {**SERVICE, "metadata": {"name": "prod-trow-webhooks", "namespace": "prod"}}
+    with existing(control, namespace("prod"), theirs, configuration):
+        before = everything(control)
+        assert "the Trow in the namespace prod decides about the images of this cluster" in quick.refused(*IMAGE)
+        assert everything(control) == before
 
 
 def test_a_cluster_in_which_no_pod_can_be_created_is_told(control: Cluster, quick: QuickInstall) -> None:
