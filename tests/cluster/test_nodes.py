@@ -145,9 +145,8 @@ def test_a_node_is_prepared_used_and_put_back(bare: Installed) -> None:
     assert '"node1"' in told
 
     # it can write where it has to, and nowhere else, also not where something is mounted below the root of the node
-    shown = helm.kubectl(
-        "exec", bare.pod()["metadata"]["name"], "--container=agent", "--", "cat", "/proc/self/mountinfo"
-    )
+    inside = ("exec", bare.pod()["metadata"]["name"], f"--namespace={NAMESPACE}", "--container=agent", "--")
+    shown = cluster.kubectl(*inside, "cat", "/proc/self/mountinfo")
     mounts = (line.split() for line in shown.splitlines())
     writable = {each[4] for each in mounts if each[4].startswith("/host") and not each[5].startswith("ro")}
     assert writable == {"/host/etc/containerd/certs.d", "/host/etc/kubernetes/image-credential-provider"}
