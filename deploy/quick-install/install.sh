@@ -355,7 +355,8 @@ check_image() {
     pull_policy=Never
     nodes_have_image || fail "no registry has an image of Trow yet, and no node has $BUILT_IMAGE." \
       'Build it with "make image" in a clone of Trow. Then give --image-archive dist/image,' \
-      'or push it to a registry that the nodes reach, and give --image REGISTRY/trow:VERSION.'
+      'or push it to a registry that the nodes reach, and give --image REGISTRY/trow:VERSION.' \
+      'A node tells of an image that it has just got within a minute.'
   fi
   image=${image:-$BUILT_IMAGE}
 }
@@ -381,7 +382,7 @@ nodes_have_image() { # as far as they tell: each names fifty images
 
 check_loading() {
   printf '%s' "$archives" | while read -r archive; do
-    [ -r "$archive" ] || fail "--image-archive: $archive cannot be read." 'Give the path of a file, or of a folder with an OCI layout.'
+    [ -r "$archive" ] || fail "--image-archive: $archive cannot be read." 'Give the path of a file, or of a folder with an OCI layout. "make image" makes dist/image.'
     [ ! -d "$archive" ] || [ -f "$archive/oci-layout" ] || fail "--image-archive: the folder $archive is not an OCI layout." \
       '"make image" makes one in dist/image.'
   done || exit 1
@@ -395,8 +396,15 @@ check_loading() {
     k3s) on_this_machine k3s 'k3s ctr images import' ;;
     *) fail "nothing puts an image onto the nodes of this cluster ($cluster_text) from here." \
       'Push it to a registry that the nodes reach, and give --image REGISTRY/trow:VERSION.' \
-      'Or run this on each node, and leave --image-archive out: ctr --namespace k8s.io images import ARCHIVE' ;;
+      "Or make a file of it, copy that to each node, and import it there: $(by_hand)" \
+      'Then run this again without --image-archive.' ;;
   esac
+}
+
+by_hand() {
+  given=$(printf '%s' "$archives" | head -n 1) packed=$given
+  if [ -d "$given" ]; then packed=trow.tar && printf 'tar -C %s -cf trow.tar oci-layout index.json blobs; ' "$given"; fi
+  printf 'ctr --namespace k8s.io images import %s' "$packed"
 }
 
 rancher_tool() { case $runtime in docker://*) printf docker ;; *) printf nerdctl ;; esac }
@@ -931,8 +939,7 @@ To push from here$(way_in):
     docker login $host --username admin --password-stdin
   docker tag IMAGE $host/team/app:1
   docker push $host/team/app:1
-  kubectl run app --image $host/team/app:1$(kubectl_flags)
-
+$(run_it)
 $(trust)
 $(pullers)
 To take all of it away: $(myself) --uninstall$(flags)
@@ -956,16 +963,21 @@ forwarded() { # through the API server, which is reached already
 trust() {
   case $host in
     localhost:* | localhost)
-      echo 'docker speaks plain HTTP to localhost. Podman and skopeo need --tls-verify=false, crane --insecure.'
+      echo 'docker and crane speak plain HTTP to localhost. Podman and skopeo need --tls-verify=false.'
       [ "$(uname -s)" = Linux ] || echo 'Docker Desktop pushes from its own machine, for which localhost is another: use crane or skopeo here.'
       ;;
     *) printf 'For that, %s has to lead to port %s of a node, as seen from here. It is plain HTTP: docker needs {"insecure-registries": ["%s"]} in its daemon.json, Podman and skopeo --tls-verify=false.\n' "$host" "$node_port" "$host" ;;
   esac
 }
 
+run_it() { # where every Pod may pull it
+  if [ "$private" = no ]; then printf '  kubectl run app --image %s/team/app:1%s\n\n' "$host" "$(kubectl_flags)"; fi
+}
+
 pullers() {
   if [ "$private" = yes ]; then
-    echo 'Pods pull with what their ServiceAccount may: docs/how-to/kubernetes-rbac.md.'
+    echo 'Pods pull with what their ServiceAccount may: docs/how-to/kubernetes-rbac.md;'
+    echo 'steps 3 and 5 of docs/tutorial/denied-by-policy.md show it.'
   else
     echo 'Everybody who reaches the registry can pull, nobody but admin can push; --private lets nobody pull without a right.'
   fi

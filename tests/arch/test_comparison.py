@@ -26,18 +26,20 @@ def test_every_cell_says_something() -> None:
 
 
 def test_every_program_has_a_source_that_can_be_read() -> None:
-    others = {program.split()[0] for table in tables() if len(table[0]) > 3 for program in table[0][2:]}
-    assert others >= {"distribution", "zot", "Harbor", "Quay", "Kyverno", "Connaisseur"}
-    versions = PAGE.partition("The versions are")[2].partition("\n\n")[0]
+    others = {program for table in tables() if len(table[0]) > 3 for program in table[0][2:]}
     notes = dict(re.findall(r"^\[\^(\w+)\]: ((?:.*\n)(?:    .*\n)*)", PAGE, re.MULTILINE))
-    for program in others:
-        found = re.search(rf"{program}[^,\[]*\[\^(\w+)\]", versions)
-        assert found, program
-        assert "https://" in notes[found[1]], program
+    sources = {name: notes[note] for name, _, note in (program.rstrip("]").partition("[^") for program in others)}
+    assert set(sources) >= {"Trow 0.10", "distribution", "zot", "Harbor", "Quay", "Kyverno", "Connaisseur"}
+    assert [name for name, note in sources.items() if "https://" not in note] == []
 
 
-def test_it_is_dated() -> None:
+def test_every_column_is_about_a_version_and_dated() -> None:
     assert re.search(r"Checked on \d+ [A-Z][a-z]+ \d{4}, cell by\ncell", PAGE)
+    for table in tables():
+        if len(table[0]) > 3:
+            _, _, versions, dates, *_ = table
+            assert (versions[0], dates[0]) == ("Version", "As of")
+            assert [date for date in dates[1:] if not re.fullmatch(r"(\d+ )?[A-Z][a-z]+ \d{4}", date)] == []
 
 
 def test_what_the_readme_says_is_missing_is_missing_in_the_comparison_too() -> None:

@@ -31,6 +31,8 @@ def test_what_needs_more_than_clients_is_run_elsewhere() -> None:
         "docs/how-to/install-in-a-cluster.md",  # tests/cluster/test_install_page.py
         "docs/how-to/migrate-from-distribution.md",  # test_migration.py
         "docs/how-to/migrate-from-zot.md",
+        "docs/how-to/persist-images.md",  # tests/cluster/test_production_pages.py
+        "docs/how-to/run-in-production.md",
         "docs/how-to/run-on-postgresql.md",  # tests/replicas/test_page.py
         "docs/how-to/set-up-nodes.md",  # tests/cluster/test_nodes.py
         "docs/how-to/store-blobs-in-a-bucket.md",  # test_buckets.py

@@ -104,7 +104,7 @@ class _Chain:
     unreported: int = 0
 
     def checkpoint_due(self, head: Head, *, closing: bool) -> bool:
-        """Whether a checkpoint is due: after so many records or seconds, and before records are removed."""
+        """Whether a checkpoint is due: after a number of records or seconds, and before records are removed."""
         new = head.sequence - self.covered
         soon = closing or self.trimmer.full or time.monotonic() - self.covered_at >= CHECKPOINT_SECONDS
         return new >= CHECKPOINT_RECORDS or (new > 0 and soon)

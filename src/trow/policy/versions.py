@@ -136,7 +136,7 @@ def _after(parts: Sequence[int]) -> Version:
 
 
 def _between(low: Sequence[int] | None, high: Sequence[int] | None, count: int) -> Iterator[tuple[str, ...]]:
-    """Regular expressions of so many numbers each, from one sequence up to another, which is not included.
+    """Regular expressions of `count` numbers each, from one sequence up to another, which is not included.
 
     None: without a bound.
     """
