@@ -283,6 +283,9 @@ async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 
 
 def _nothing() -> Transaction[None]:
+    ((read_only,),) = yield "SELECT current_setting('transaction_read_only')", ()
+    if read_only == "on":  # which the next statement would not mind
+        raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
     yield "SELECT pg_current_xact_id()", ()  # takes a number, which a standby refuses
 
 
