@@ -18,7 +18,7 @@ from support.waiting import eventually
 from trow.oci.digest import ALGORITHMS
 from trow.oci.errors import BlobUnknown, BodyIncomplete, Unavailable
 from trow.oci.names import UploadId
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import LocalFile, Redirect, Stream
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ async def stage(blobs: Blobs, *chunks: bytes, algorithm: str = "sha256") -> Stag
     return staged
 
 
-async def commit(blobs: Blobs, content: bytes, name: str | None = None) -> Location:
+async def commit(blobs: Blobs, content: bytes, name: str | None = None) -> BlobLocation:
     """A blob, in one go."""
     staged = await stage(blobs, content)
     location = await staged.commit(digest(name or factories.digest_of(content)))
@@ -44,11 +44,11 @@ async def commit(blobs: Blobs, content: bytes, name: str | None = None) -> Locat
     return location
 
 
-def nowhere() -> Location:
-    return Location.of(digest(factories.blob().digest), UploadId.new())
+def nowhere() -> BlobLocation:
+    return BlobLocation.of(digest(factories.blob().digest), UploadId.new())
 
 
-async def read(blobs: Blobs, location: Location, size: int) -> bytes | None:
+async def read(blobs: Blobs, location: BlobLocation, size: int) -> bytes | None:
     """The blob as a client gets it."""
     match await blobs.locate(location, size):
         case LocalFile(path=path, size=found):
@@ -264,7 +264,7 @@ async def test_recovery_keeps_blobs_and_ends_sessions_after_a_crash_alone(blobs:
     location = await done.commit(digest(blob.digest))
     await done.discard()
 
-    async def known(_: Location) -> bool:
+    async def known(_: BlobLocation) -> bool:
         return True
 
     assert await blobs.recover(known, crashed=crashed) == (1 if crashed else 0)
@@ -291,7 +291,7 @@ async def test_commit_that_is_taken_back_leaves_the_blob_of_another_session(blob
 async def test_same_blob_from_many_sessions_at_once(blobs: Blobs, size: int) -> None:
     blob = factories.blob(size)
 
-    async def push() -> Location:
+    async def push() -> BlobLocation:
         staged = await stage(blobs, blob.content[: size // 2], blob.content[size // 2 :])
         assert await staged.digest("sha256") == blob.digest
         location = await staged.commit(digest(blob.digest))

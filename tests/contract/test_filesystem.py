@@ -19,7 +19,7 @@ from support.waiting import until
 from trow.lib.reserve import Reserve
 from trow.oci.errors import BlobUnknown, BodyIncomplete, StorageFull, Unavailable
 from trow.oci.names import UploadId
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import LocalFile, StoredName
 from trow.storage.filesystem import FilesystemBlobs
 
@@ -58,7 +58,7 @@ async def stage(blobs: FilesystemBlobs, blob: Blob) -> FileStaged:
 
 class Committed(NamedTuple):
     staged: FileStaged
-    location: Location
+    location: BlobLocation
     place: Path
 
 
@@ -79,7 +79,7 @@ async def committed(blobs: FilesystemBlobs, blob: Blob) -> Committed:
 async def commit_as_before(blobs: FilesystemBlobs, blob: Blob) -> Path:
     """As far as a push came in a Trow that had no locations, and called files by their content alone."""
     done = await commit(blobs, blob)
-    former = blobs.path(Location.former(digest(blob.digest)))
+    former = blobs.path(BlobLocation.former(digest(blob.digest)))
     done.place.rename(former)
     return former
 
@@ -88,11 +88,11 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def nothing_known(_: Location) -> bool:
+async def nothing_known(_: BlobLocation) -> bool:
     return False
 
 
-async def all_known(_: Location) -> bool:
+async def all_known(_: BlobLocation) -> bool:
     return True
 
 
@@ -150,7 +150,7 @@ async def test_blob_of_before_locations_is_read_and_removed_like_any_other(
     blob = factories.blob(100_000)
     former = await commit_as_before(blobs, blob)
     assert await blobs.recover(all_known, crashed=True) == 1
-    location = Location.former(digest(blob.digest))
+    location = BlobLocation.former(digest(blob.digest))
     assert await blobs.locate(location, blob.size) == LocalFile(former, blob.size)
     assert b"".join([piece async for piece in blobs.read(location)]) == blob.content
     assert [each.location async for each in names(blobs, 9)] == [location]
@@ -194,7 +194,7 @@ async def test_file_of_another_size_is_no_blob(blobs: FilesystemBlobs, damaged: 
 
 
 async def test_folder_in_place_of_a_blob_is_no_blob(blobs: FilesystemBlobs) -> None:
-    location = Location.of(digest(factories.blob().digest), UploadId.new())
+    location = BlobLocation.of(digest(factories.blob().digest), UploadId.new())
     blobs.path(location).mkdir(parents=True)
     assert await blobs.locate(location, blobs.path(location).stat().st_size) is None
 
@@ -354,7 +354,7 @@ async def test_storage_that_does_not_work_is_not_taken_for_an_absent_blob(
     (tmp_path / "blobs" / "sha256").rmdir()
     (tmp_path / "blobs" / "sha256").touch()
     with pytest.raises(Unavailable) as caught:
-        await blobs.locate(Location.of(digest(factories.blob().digest), UploadId.new()), 200)
+        await blobs.locate(BlobLocation.of(digest(factories.blob().digest), UploadId.new()), 200)
     assert str(tmp_path) not in caught.value.message
 
 
@@ -397,7 +397,7 @@ async def test_recovery_removes_a_blob_that_nobody_was_told_of(
     place = await commit_as_before(blobs, blob) if before else (await commit(blobs, blob)).place
     asked = []
 
-    async def known(location: Location) -> bool:
+    async def known(location: BlobLocation) -> bool:
         asked.append(location)
         return False
 

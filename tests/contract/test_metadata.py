@@ -16,7 +16,7 @@ from support.core import OTHER, REPO, digest, publication, tag
 from trow.oci.errors import ManifestBlobUnknown, ManifestExists, ManifestInvalid, TagExists, UploadUnknown
 from trow.oci.names import Repository, Tag, UploadId
 from trow.oci.page import NameRange, Page, PageRequest
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import (
     BlobRecord,
     ManifestRecord,
@@ -884,8 +884,8 @@ async def test_many_writers_of_one_tag(reopen: Open) -> None:
     assert found.digest == events[0].digest
 
 
-def location_of(blob: Blob) -> Location:
-    return Location.of(name(blob), UploadId.new())
+def location_of(blob: Blob) -> BlobLocation:
+    return BlobLocation.of(name(blob), UploadId.new())
 
 
 async def test_blob_is_where_it_was_linked_last_and_its_former_location_is_doomed(
@@ -922,7 +922,7 @@ async def test_doomed_locations_come_oldest_first(metadata: Database, clock: Clo
 
 
 async def test_reserved_location_is_doomed_unless_a_blob_is_linked_there(metadata: Database, clock: Clock) -> None:
-    blob, kept, lost = factories.blob(), *(Location.of_upload(UploadId.new()) for _ in range(2))
+    blob, kept, lost = factories.blob(), *(BlobLocation.of_upload(UploadId.new()) for _ in range(2))
     for each in (kept, kept, lost):
         assert await metadata.reserve(each)
     clock.now += 10
@@ -938,7 +938,7 @@ async def test_reserved_location_is_doomed_unless_a_blob_is_linked_there(metadat
 
 async def test_no_blob_gets_to_a_location_whose_bytes_are_being_removed(metadata: Database, clock: Clock) -> None:
     """Also where that is done and forgotten: whoever comes back then has to send the bytes again."""
-    blob, location = factories.blob(), Location.of_upload(UploadId.new())
+    blob, location = factories.blob(), BlobLocation.of_upload(UploadId.new())
     assert await metadata.reserve(location)
     clock.now += 10
     for _ in range(2):
@@ -958,12 +958,12 @@ async def test_link_and_removal_of_one_location_have_one_winner(
     clock: Clock,
     round_: int,
 ) -> None:
-    blobs = [(factories.blob(), Location.of_upload(UploadId.new())) for _ in range(10)]
+    blobs = [(factories.blob(), BlobLocation.of_upload(UploadId.new())) for _ in range(10)]
     for _, location in blobs:
         await metadata.reserve(location)
     clock.now += 10
 
-    async def link_one(blob: Blob, location: Location) -> Location | None:
+    async def link_one(blob: Blob, location: BlobLocation) -> BlobLocation | None:
         try:
             await metadata.link_blob(REPO, name(blob), BlobRecord(9, None, location))
         except UploadUnknown:

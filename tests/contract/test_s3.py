@@ -14,9 +14,9 @@ from support.core import OWNER, digest, names, pieces
 from support.s3 import BUCKET, LateBucket, S3Server, s3_blobs
 from trow.oci.errors import BlobUnknown, Unavailable, UploadUnknown
 from trow.oci.names import UploadId
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import Redirect, Stream
-from trow.storage.bucket import Part
+from trow.storage.bucket import UploadPart
 from trow.storage.s3 import PART, S3Blobs
 
 if TYPE_CHECKING:
@@ -53,17 +53,17 @@ async def stage(blobs: S3Blobs, content: bytes) -> S3Staged:
     return staged
 
 
-def place(staged: S3Staged) -> Location:
+def place(staged: S3Staged) -> BlobLocation:
     """Where its parts go."""
     assert staged._location is not None  # noqa: SLF001
     return staged._location  # noqa: SLF001
 
 
-async def content_at(blobs: S3Blobs, location: Location) -> bytes:
+async def content_at(blobs: S3Blobs, location: BlobLocation) -> bytes:
     return b"".join([piece async for piece in blobs.read(location)])
 
 
-async def unfinished(blobs: S3Blobs, location: Location) -> int:
+async def unfinished(blobs: S3Blobs, location: BlobLocation) -> int:
     """Multipart uploads of one key: those that the server lists where it is asked for it exactly."""
     late: Any = blobs.bucket
     bucket = await late.opened()
@@ -106,7 +106,7 @@ async def test_location_is_reserved_before_anything_is_there(blobs: S3Blobs) -> 
 
 
 async def test_upload_whose_reservation_has_ended_brings_no_blob(server: S3Server, tmp_path: Path) -> None:
-    async def late(_: Location) -> bool:
+    async def late(_: BlobLocation) -> bool:
         return False
 
     _, spool = s3_blobs(server, tmp_path)
@@ -136,13 +136,13 @@ async def test_removal_ends_the_uploads_that_a_crash_has_left(blobs: S3Blobs) ->
 
 async def test_commit_whose_answer_was_lost_is_found_to_be_done(blobs: S3Blobs) -> None:
     """Some servers say then that there is no such upload."""
-    bucket, location = blobs.bucket, Location.of_upload(UploadId.new())
+    bucket, location = blobs.bucket, BlobLocation.of_upload(UploadId.new())
     key = f"blobs/{location}"
     upload = await bucket.begin(key)
-    parts = [Part(1, await bucket.part(key, upload, 1, bytes(1000)), 1000)]
+    parts = [UploadPart(1, await bucket.part(key, upload, 1, bytes(1000)), 1000)]
     for _ in range(3):
         assert await bucket.complete(key, upload, parts)
-    assert not await bucket.complete(key, upload, [Part(1, f'"{"0" * 32}"', 1000)])  # others have finished it
+    assert not await bucket.complete(key, upload, [UploadPart(1, f'"{"0" * 32}"', 1000)])  # others have finished it
     with pytest.raises(Unavailable):  # where there is nothing it was not
         await bucket.complete(f"blobs/{UploadId.new()}", upload, parts)
 

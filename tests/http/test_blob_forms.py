@@ -22,7 +22,7 @@ from trow.http.server import HttpServer, reserve
 from trow.lib.datadir import hold
 from trow.lib.logs import Output
 from trow.oci.errors import Unavailable
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -47,7 +47,7 @@ class Watched(MemoryBlobs):
     pieces = 0
     breaks: int | None = None
 
-    async def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    async def read(self, location: BlobLocation, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         self.readers += 1
         try:
             async for piece in super().read(location, start, end):
@@ -161,7 +161,9 @@ async def test_client_is_sent_to_where_a_blob_is(tmp_path: Path, monkeypatch: py
         for asked in ({}, {"range": "bytes=5-14"}):
             reply = await registry.ask("GET", path, **asked)
             assert (reply.status, reply.body) == (307, b"")
-            assert reply.headers["location"].startswith(f"https://blobs.example/{Location.former(digest(blob.digest))}")
+            assert reply.headers["location"].startswith(
+                f"https://blobs.example/{BlobLocation.former(digest(blob.digest))}"
+            )
         reply = await registry.ask("HEAD", path)
         assert (reply.status, reply.headers["content-length"]) == (200, str(LARGE))
         assert registry.blobs.pieces == 0

@@ -24,7 +24,7 @@ from trow.oci.errors import (
     blobs_unknown,
 )
 from trow.oci.page import ALL_NAMES, Page
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import (
     ManifestRecord,
     PublicationResult,
@@ -70,7 +70,7 @@ class MemoryBlobs:
 
     def __init__(self, *, form: Form = "bytes") -> None:
         self._form = form
-        self._blobs: dict[Location, bytes] = {}
+        self._blobs: dict[BlobLocation, bytes] = {}
         self.quarantined: dict[Digest, bytes] = {}
         self._staged: dict[UploadId, bytearray] = {}
 
@@ -82,7 +82,7 @@ class MemoryBlobs:
         del state
         return await self.stage(upload, algorithm, owner)
 
-    async def locate(self, location: Location, size: int) -> BlobSource | None:
+    async def locate(self, location: BlobLocation, size: int) -> BlobSource | None:
         content = self._blobs.get(location)
         if content is None or len(content) != size:
             return None
@@ -94,14 +94,14 @@ class MemoryBlobs:
             case "redirect":
                 return Redirect(f"https://blobs.example/{location}")
 
-    async def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    async def read(self, location: BlobLocation, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         if location not in self._blobs:
             raise BlobUnknown(f"blob {location} is not here")
         content = self._blobs[location][start:end]
         for place in range(0, len(content), _PIECE):
             yield content[place : place + _PIECE]
 
-    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
+    async def lost(self, blobs: Sequence[tuple[BlobLocation, int]]) -> Collection[BlobLocation]:
         return {location for location, size in blobs if await self.locate(location, size) is None}
 
     async def names(self, page: PageRequest) -> Page[StoredName]:
@@ -109,32 +109,32 @@ class MemoryBlobs:
         found = [StoredName(each, each) for each in after[: page.limit]]
         return Page(found, more=len(after) > page.limit)
 
-    async def delete(self, location: Location) -> bool:
+    async def delete(self, location: BlobLocation) -> bool:
         return self._blobs.pop(location, None) is not None
 
     async def check(self) -> None: ...
 
-    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[BlobLocation], Awaitable[bool]], *, crashed: bool) -> int:
         del known
         count = len(self._staged) if crashed else 0
         if crashed:
             self._staged.clear()
         return count
 
-    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
-        if isinstance(damaged, Location) and damaged not in self._blobs:
+    async def quarantine(self, digest: Digest, damaged: BlobLocation | bytes) -> None:
+        if isinstance(damaged, BlobLocation) and damaged not in self._blobs:
             raise Unavailable(f"blob {digest} is not here")
-        self.quarantined[digest] = self._blobs.pop(damaged) if isinstance(damaged, Location) else damaged
+        self.quarantined[digest] = self._blobs.pop(damaged) if isinstance(damaged, BlobLocation) else damaged
 
 
 class MemoryStaged:
     """`Staged` bytes in a dictionary."""
 
-    def __init__(self, blobs: dict[Location, bytes], staged: dict[UploadId, bytearray], upload: UploadId) -> None:
+    def __init__(self, blobs: dict[BlobLocation, bytes], staged: dict[UploadId, bytearray], upload: UploadId) -> None:
         self._blobs = blobs
         self._staged = staged
         self._upload = upload
-        self._committed: Location | None = None
+        self._committed: BlobLocation | None = None
 
     @property
     def _bytes(self) -> bytearray:
@@ -157,8 +157,8 @@ class MemoryStaged:
     async def digest(self, algorithm: str) -> Digest:
         return Digest.of(self._bytes, algorithm)
 
-    async def commit(self, digest: Digest) -> Location:
-        self._committed = Location.of(digest, self._upload)
+    async def commit(self, digest: Digest) -> BlobLocation:
+        self._committed = BlobLocation.of(digest, self._upload)
         self._blobs[self._committed] = bytes(self._bytes)
         return self._committed
 
@@ -185,8 +185,8 @@ class Rows:
     tags: dict[tuple[Repository, Tag], Digest] = field(default_factory=dict)
     events: dict[tuple[Repository, Tag], tuple[TagEvent, ...]] = field(default_factory=dict)
     blobs: dict[Digest, BlobRecord] = field(default_factory=dict)
-    doomed: dict[Location, float] = field(default_factory=dict)
-    removing: dict[Location, None] = field(default_factory=dict)
+    doomed: dict[BlobLocation, float] = field(default_factory=dict)
+    removing: dict[BlobLocation, None] = field(default_factory=dict)
     links: dict[tuple[Repository, Digest], None] = field(default_factory=dict)
     pins: dict[tuple[str, str, str], _Pin] = field(default_factory=dict)
 
@@ -397,23 +397,23 @@ class MemoryMetadata:
             rows.blobs[digest] = record
             rows.links[repository, digest] = None
 
-    async def knows_location(self, digest: Digest | None, location: Location) -> bool:
+    async def knows_location(self, digest: Digest | None, location: BlobLocation) -> bool:
         return any(each.location == location for each in self._rows.blobs.values())
 
-    async def doomed(self, before: float, most: int) -> Sequence[Location]:
+    async def doomed(self, before: float, most: int) -> Sequence[BlobLocation]:
         old = sorted((since, location) for location, since in self._rows.doomed.items() if since < before)
         async with self._changed() as rows:
             rows.removing.update(dict.fromkeys(location for _, location in old[:most]))
         return [location for _, location in old[:most]]
 
-    async def reserve(self, location: Location) -> bool:
+    async def reserve(self, location: BlobLocation) -> bool:
         async with self._changed() as rows:
             if location in rows.removing or await self.knows_location(None, location):
                 return False
             rows.doomed[location] = self._clock()
         return True
 
-    async def forget_doomed(self, locations: Sequence[Location]) -> None:
+    async def forget_doomed(self, locations: Sequence[BlobLocation]) -> None:
         async with self._changed() as rows:
             for location in locations:
                 rows.doomed.pop(location, None)

@@ -25,7 +25,7 @@ from trow.storage.s3 import S3Blobs
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
 
 START_SECONDS: Final = 60
 BUCKET: Final = "trow"
@@ -158,9 +158,9 @@ class Reservations:
     """What the metadata would say of locations: any may be had."""
 
     def __init__(self) -> None:
-        self.reserved: list[Location] = []
+        self.reserved: list[BlobLocation] = []
 
-    async def __call__(self, location: Location) -> bool:
+    async def __call__(self, location: BlobLocation) -> bool:
         self.reserved.append(location)
         return True
 

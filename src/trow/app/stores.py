@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from trow.http.metrics import Metrics
     from trow.lib.datadir import Hold
     from trow.registry.fsck import FsckReport
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
     from trow.registry.ports import Blobs, Metadata, Outbox, Uploads
     from trow.sql.engine import Engine
     from trow.sql.postgres import PostgresSettings
@@ -211,7 +211,7 @@ def offline_metadata(config: Config) -> Iterator[OfflineMetadata]:
 async def _blobs(
     config: Config,
     files: FilesystemBlobs,
-    reserve: Callable[[Location], Awaitable[bool]],
+    reserve: Callable[[BlobLocation], Awaitable[bool]],
     observe: Callable[[str, float, bool], None] = lambda *_: None,
 ) -> AsyncIterator[Blobs]:
     """The store of blobs; ``files`` keeps them, or the bytes of the uploads that are under way.
@@ -276,7 +276,7 @@ def fsck(config: Config, *, quarantine: bool, progress: Callable[[str], None]) -
 async def _fsck(
     config: Config, inventory: SqliteInventory, progress: Callable[[str], None], *, quarantine: bool
 ) -> FsckReport:
-    async def refuse(_: Location) -> bool:
+    async def refuse(_: BlobLocation) -> bool:
         return False  # a check brings no bytes
 
     async with _blobs(config, FilesystemBlobs(config.data_dir), refuse) as blobs:

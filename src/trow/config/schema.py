@@ -141,11 +141,7 @@ class Postgres(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class S3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bucket of `storage: s3`.
-
-    Credentials come from where the AWS tools look for them: environment variables, a profile, a web identity (IRSA), a
-    container (Pod Identity), the instance.
-    """
+    """The bucket of `storage: s3`. Credentials come from where the AWS tools look for them."""
 
     bucket: Annotated[str | None, _setting("Name of the bucket.")] = None
     prefix: Annotated[

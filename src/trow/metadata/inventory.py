@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trow.oci.digest import Digest
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
 
 _ROWS: Final = 500
 # Of one database; it is damaged anyhow.
@@ -55,7 +55,7 @@ class SqliteInventory:
         row = self._row(sql.BLOB_BY_DIGEST, digest)
         return None if row is None else (row[0], row[1], row[2])
 
-    async def knows_location(self, location: Location) -> bool | None:
+    async def knows_location(self, location: BlobLocation) -> bool | None:
         try:
             return None if self._connection is None else self._row(sql.LOCATION_EVER, location, location) is not None
         except Unavailable:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository, Tag
     from trow.oci.page import NameRange, Page, PageRequest
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
     from trow.registry.ports import (
         BlobRecord,
         ManifestRecord,
@@ -149,18 +149,18 @@ class SqlMetadata:
     async def link_blob(self, repository: Repository, digest: Digest, record: BlobRecord) -> None:
         await self._engine.write(partial(blobs.link_blob, repository, digest, record, self._clock()))
 
-    async def knows_location(self, digest: Digest | None, location: Location) -> bool:
+    async def knows_location(self, digest: Digest | None, location: BlobLocation) -> bool:
         # As a write, because it waits for those of the digest; it changes nothing, so a full volume takes it.
         return await self._engine.write(partial(blobs.knows_location, digest, location), frees=True)
 
-    async def reserve(self, location: Location) -> bool:
+    async def reserve(self, location: BlobLocation) -> bool:
         return await self._engine.write(partial(blobs.reserve, location, self._clock()))
 
-    async def doomed(self, before: float, most: int) -> Sequence[Location]:
+    async def doomed(self, before: float, most: int) -> Sequence[BlobLocation]:
         found = await self._engine.read(partial(blobs.doomed, before, most))
         return await self._engine.write(partial(blobs.remove_doomed, found, before), frees=True) if found else ()
 
-    async def forget_doomed(self, locations: Sequence[Location]) -> None:
+    async def forget_doomed(self, locations: Sequence[BlobLocation]) -> None:
         await self._engine.write(partial(blobs.forget_doomed, locations), frees=True)
 
     async def mount_blob(

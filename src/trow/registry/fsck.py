@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, DigestInvalid, Unavailable
 from trow.oci.page import PageRequest
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -106,7 +106,7 @@ class Fsck:
         if content is None:
             missing = f"blob {digest}: its file is missing; push it again"
             try:
-                location = Location.parse(place)
+                location = BlobLocation.parse(place)
             except ValueError:
                 self._problem(f"{missing} ({place!r} in the database is not where a file can be)")
             else:
@@ -115,7 +115,7 @@ class Fsck:
             self._problem(f"blob {digest}: its content in the database is damaged")
             await self._move(digest, content, lambda: self._inventory.drop_blob(digest))
 
-    async def _check_bytes(self, digest: Digest, location: Location, size: object = None, *, missing: str) -> None:
+    async def _check_bytes(self, digest: Digest, location: BlobLocation, size: object = None, *, missing: str) -> None:
         """Read a blob; ``missing`` is the problem when it is not here, if that is one."""
         hasher, length = hashlib.new(digest.algorithm), 0
         try:
@@ -181,7 +181,7 @@ class Fsck:
         if not self._quarantine:
             return
         try:
-            bare = damaged if isinstance(damaged, (Location, bytes)) else str(damaged).encode()
+            bare = damaged if isinstance(damaged, (BlobLocation, bytes)) else str(damaged).encode()
             await self._blobs.quarantine(digest, bare)
         except Unavailable as error:
             self._problem(f"{digest}: it cannot be moved to the folder quarantine: {error}")

@@ -18,7 +18,7 @@ _FORM: Final = re.compile(
 )
 
 
-class Location(str):
+class BlobLocation(str):
     """The name that a store has for the bytes of a blob.
 
     No two uploads ever get the same one. So bytes that are to be removed are never those that somebody has linked
@@ -35,7 +35,7 @@ class Location(str):
             ValueError: it is none of ours: it may be damaged, and lead anywhere.
         """
         if not isinstance(text, str) or _FORM.fullmatch(text) is None:
-            raise ValueError(f"{text!r} is no location of a blob")
+            raise ValueError(f"{text!r} is not a location of a blob")
         return cls(text)
 
     @classmethod

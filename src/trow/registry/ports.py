@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trow.oci.manifest import Manifest
     from trow.oci.names import Repository, Tag, UploadId
     from trow.oci.page import NameRange, Page, PageRequest
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class StoredName:
     """
 
     name: str
-    location: Location | None
+    location: BlobLocation | None
     error: str = ""
 
 
@@ -94,7 +94,7 @@ class Staged(Protocol):
     async def digest(self, algorithm: str) -> Digest:
         """The digest of all staged bytes."""
 
-    async def commit(self, digest: Digest) -> Location:
+    async def commit(self, digest: Digest) -> BlobLocation:
         """Make the staged bytes a blob, durably, and tell where it is: when this returns it survives a power cut.
 
         The caller has compared `digest` before. A copy that exists already stays where it is.
@@ -128,29 +128,29 @@ class Blobs(Protocol):
     async def resume(self, upload: UploadId, algorithm: str, owner: str, state: str = "") -> Staged:
         """Go on with the staged bytes that a session may have: those here, or those that `Staged.save` has told of."""
 
-    async def locate(self, location: Location, size: int) -> BlobSource | None:
+    async def locate(self, location: BlobLocation, size: int) -> BlobSource | None:
         """How a client gets the blob's bytes, None when they are not here."""
 
-    def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    def read(self, location: BlobLocation, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """Read a blob, or bytes ``start`` to ``end`` of it, in pieces of a MiB at most.
 
         Raises:
             BlobUnknown: it is not here.
         """
 
-    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
+    async def lost(self, blobs: Sequence[tuple[BlobLocation, int]]) -> Collection[BlobLocation]:
         """Which of these blobs, with their sizes, are not here, or cut short."""
 
     async def names(self, page: PageRequest) -> Page[StoredName]:
         """What is here, in an order that stays; ``last`` is a name of the page before."""
 
-    async def delete(self, location: Location) -> bool:
+    async def delete(self, location: BlobLocation) -> bool:
         """Remove bytes that no blob has any more; False when none are here. They may come back with a power cut."""
 
     async def check(self) -> None:
         """See whether blobs can be stored. Raises `Unavailable` or `StorageFull` when not."""
 
-    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[BlobLocation], Awaitable[bool]], *, crashed: bool) -> int:
         """Remove what an interrupted push has left, before the first one begins; returns how much that was.
 
         Args:
@@ -158,7 +158,7 @@ class Blobs(Protocol):
             crashed: whether the bytes of open sessions cannot be trusted and go, too.
         """
 
-    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
+    async def quarantine(self, digest: Digest, damaged: BlobLocation | bytes) -> None:
         """Move what should be this blob to where nothing serves it: what is at a location, or content itself."""
 
 
@@ -201,7 +201,7 @@ class BlobRecord:
 
     size: int
     content: bytes | None
-    location: Location | None = None
+    location: BlobLocation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,20 +414,20 @@ class Metadata(Protocol):
             UploadUnknown: the location had to be reserved, and its bytes were removed because that was too long ago.
         """
 
-    async def knows_location(self, digest: Digest | None, location: Location) -> bool:
+    async def knows_location(self, digest: Digest | None, location: BlobLocation) -> bool:
         """Whether a blob is at the location. Waits for a `link_blob` of ``digest`` that may still come true."""
 
-    async def reserve(self, location: Location) -> bool:
+    async def reserve(self, location: BlobLocation) -> bool:
         """Note that bytes may come to a location before a blob is linked there, or that they still do.
 
         Where no blob is linked, it is `doomed` from now on. False when its bytes are being removed, or a blob is there
         already.
         """
 
-    async def doomed(self, before: float, most: int) -> Sequence[Location]:
+    async def doomed(self, before: float, most: int) -> Sequence[BlobLocation]:
         """Up to ``most`` locations that have no blob since a time before ``before``. From now on none gets there."""
 
-    async def forget_doomed(self, locations: Sequence[Location]) -> None:
+    async def forget_doomed(self, locations: Sequence[BlobLocation]) -> None:
         """The bytes there are gone."""
 
     async def mount_blob(
@@ -520,7 +520,7 @@ class Inventory(Protocol):
             Unavailable: it cannot be read.
         """
 
-    async def knows_location(self, location: Location) -> bool | None:
+    async def knows_location(self, location: BlobLocation) -> bool | None:
         """Whether a blob is there, or was; None when that cannot be read."""
 
     def manifests(self) -> AsyncIterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from trow.registry.presence import locate
 
 if TYPE_CHECKING:
     from trow.oci.names import Reference, Repository
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
     from trow.registry.ports import Blobs, BlobSource, ManifestRecord, Metadata
 
 
@@ -22,7 +22,7 @@ class Blob:
     digest: Digest
     size: int
     source: BlobSource
-    location: Location | None = None
+    location: BlobLocation | None = None
 
 
 class Pull:

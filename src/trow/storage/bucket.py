@@ -73,7 +73,7 @@ class BucketSettings:
     connections: int = 64
 
 
-class Part(NamedTuple):
+class UploadPart(NamedTuple):
     """A part of a multipart upload that has arrived; ``end`` is the offset behind its last byte."""
 
     number: int
@@ -237,14 +237,14 @@ class Bucket:
             await self._client.delete_object(**source)
 
     async def _copy_parts(self, source: dict[str, str], target: str, size: int) -> None:
-        upload, parts = await self.begin(target), list[Part]()
+        upload, parts = await self.begin(target), list[UploadPart]()
         for number, start in enumerate(range(0, size, _COPIED_PART), 1):
             end = min(size, start + _COPIED_PART)
             copied = await self._client.upload_part_copy(
                 **self._at(target), UploadId=upload, PartNumber=number, CopySource=source,
                 CopySourceRange=f"bytes={start}-{end - 1}",
             )  # fmt: skip
-            parts.append(Part(number, copied["CopyPartResult"]["ETag"], end))
+            parts.append(UploadPart(number, copied["CopyPartResult"]["ETag"], end))
         await self.complete(target, upload, parts)
 
     async def begin(self, key: str) -> str:
@@ -263,20 +263,20 @@ class Bucket:
             )
             return str(sent["ETag"])
 
-    async def parts(self, key: str, upload: str) -> Sequence[Part]:
+    async def parts(self, key: str, upload: str) -> Sequence[UploadPart]:
         """The parts that have arrived, in order. Raises BlobUnknown: the upload is gone."""
-        found, end = list[Part](), 0
+        found, end = list[UploadPart](), 0
         marker: int | None = 0
         while marker is not None:
             with self._call("list", "lists nothing"):
                 page = await self._client.list_parts(**self._at(key), UploadId=upload, PartNumberMarker=marker)
             for each in page.get("Parts", ()):
                 end += int(each["Size"])
-                found.append(Part(int(each["PartNumber"]), str(each["ETag"]), end))
+                found.append(UploadPart(int(each["PartNumber"]), str(each["ETag"]), end))
             marker = int(page["NextPartNumberMarker"]) if page.get("IsTruncated") else None
         return found
 
-    async def complete(self, key: str, upload: str, parts: Sequence[Part]) -> bool:
+    async def complete(self, key: str, upload: str, parts: Sequence[UploadPart]) -> bool:
         """Make one object of the parts, durably; returns whether it is sure to be made of these.
 
         When the answer is lost, the second time some servers say that there is no such upload, and others say yes to
@@ -318,7 +318,7 @@ def _md5(body: bytes) -> str:
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
-def _etag(parts: Sequence[Part]) -> str:
+def _etag(parts: Sequence[UploadPart]) -> str:
     """By what servers know an object of these parts; "" where they have checksums of another kind."""
     with contextlib.suppress(ValueError):
         sums = b"".join(bytes.fromhex(each.etag.strip('"')) for each in parts)

@@ -34,7 +34,7 @@ from trow.oci.digest import ALGORITHMS, Digest
 from trow.oci.errors import BlobUnknown, OciError, StorageFull, Unavailable
 from trow.oci.names import UploadId
 from trow.oci.page import Page
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import BlobSource, LocalFile, StoredName
 from trow.storage.disk import DiskThreads
 from trow.storage.workers import FanOut, WorkerPool
@@ -102,7 +102,7 @@ class FilesystemBlobs:
         self._quarantine = directory / "quarantine"
         self._threads: Threads | None = None
         self._anchors: list[Anchor] = []
-        self._checked: LruCache[Location, bool] = LruCache(_MOST_CHECKED)
+        self._checked: LruCache[BlobLocation, bool] = LruCache(_MOST_CHECKED)
 
     def prepare(self) -> None:
         """Make the folders where they are missing, and start the threads that receive blobs.
@@ -131,7 +131,7 @@ class FilesystemBlobs:
         await staged.look()
         return staged
 
-    async def locate(self, location: Location, size: int) -> BlobSource | None:
+    async def locate(self, location: BlobLocation, size: int) -> BlobSource | None:
         """Checks the size of the file: a short file must not be sent as if it were whole.
 
         What was looked at lately the kernel has in memory, so that a thread would take longer.
@@ -147,7 +147,7 @@ class FilesystemBlobs:
         self._checked.put(location, True)
         return LocalFile(path, size)
 
-    async def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    async def read(self, location: BlobLocation, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         file = await asyncio.to_thread(self._open, location, start)
         left = sys.maxsize if end is None else end - start
         with contextlib.closing(file):
@@ -159,7 +159,7 @@ class FilesystemBlobs:
                 left -= len(piece)
                 yield piece
 
-    def _open(self, location: Location, start: int) -> FileIO:
+    def _open(self, location: BlobLocation, start: int) -> FileIO:
         with _translated():
             try:
                 file = self.path(location).open("rb", buffering=0)
@@ -169,8 +169,8 @@ class FilesystemBlobs:
             file.seek(start)
             return file
 
-    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
-        def look() -> Collection[Location]:
+    async def lost(self, blobs: Sequence[tuple[BlobLocation, int]]) -> Collection[BlobLocation]:
+        def look() -> Collection[BlobLocation]:
             return {location for location, size in blobs if not self._is_complete(self.path(location), size)}
 
         return await asyncio.to_thread(look)
@@ -200,11 +200,11 @@ class FilesystemBlobs:
         if self.displaced():
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    def path(self, location: Location) -> Path:
+    def path(self, location: BlobLocation) -> Path:
         """Where the blob is, or would be."""
         return self._blobs / location
 
-    def publish(self, staged: Path, location: Location, digest: Digest) -> Path:
+    def publish(self, staged: Path, location: BlobLocation, digest: Digest) -> Path:
         """Link a staged file to its location among the blobs, durably; returns the staged file's new name.
 
         Raises:
@@ -225,7 +225,7 @@ class FilesystemBlobs:
             raise
         return marked
 
-    def withdraw(self, marked: Path, location: Location) -> Path:
+    def withdraw(self, marked: Path, location: BlobLocation) -> Path:
         """Undo `publish`; returns the staged file's old name."""
         staged, place = _unmarked(marked), self.path(location)
         with contextlib.suppress(FileNotFoundError):
@@ -235,7 +235,7 @@ class FilesystemBlobs:
             marked.rename(staged)
         return staged
 
-    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[BlobLocation], Awaitable[bool]], *, crashed: bool) -> int:
         """Remove interrupted commits, with blobs that no client was told of; after a crash open sessions too.
 
         Only while nothing else uses the folder: at start. Returns how many files were removed.
@@ -247,13 +247,13 @@ class FilesystemBlobs:
                 continue
             if digest and path.stat().st_nlink > 1:
                 name = Digest.parse(digest)
-                await self._forget_unknown((Location.of(name, UploadId(upload)), Location.former(name)), known)
+                await self._forget_unknown((BlobLocation.of(name, UploadId(upload)), BlobLocation.former(name)), known)
             path.unlink(missing_ok=True)
             count += 1
         return count
 
     async def _forget_unknown(
-        self, locations: Sequence[Location], known: Callable[[Location], Awaitable[bool]]
+        self, locations: Sequence[BlobLocation], known: Callable[[BlobLocation], Awaitable[bool]]
     ) -> None:
         for location in locations:
             if self.path(location).exists() and not await known(location):
@@ -286,14 +286,14 @@ class FilesystemBlobs:
 
     def _stored(self, name: str) -> StoredName:
         with contextlib.suppress(ValueError):
-            return StoredName(name, Location.parse(name))
+            return StoredName(name, BlobLocation.parse(name))
         return StoredName(name, None)
 
-    async def delete(self, location: Location) -> bool:
+    async def delete(self, location: BlobLocation) -> bool:
         self._checked.pop(location)
         return await asyncio.to_thread(self._delete, location)
 
-    def _delete(self, location: Location) -> bool:
+    def _delete(self, location: BlobLocation) -> bool:
         with _translated():
             try:
                 self.path(location).unlink()
@@ -301,11 +301,11 @@ class FilesystemBlobs:
                 return False
         return True
 
-    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
+    async def quarantine(self, digest: Digest, damaged: BlobLocation | bytes) -> None:
         def move() -> None:
             place = self._quarantine / digest
             make_folder(self._quarantine)
-            if isinstance(damaged, Location):
+            if isinstance(damaged, BlobLocation):
                 self.path(damaged).replace(place)
             else:
                 make_file(place)
@@ -383,7 +383,7 @@ class FileStaged:
         self._written = 0
         self._on_disk = False
         self._synced = 0
-        self._committed: Location | None = None
+        self._committed: BlobLocation | None = None
 
     async def look(self) -> None:
         """Take over what is in the file already."""
@@ -534,10 +534,10 @@ class FileStaged:
         hasher.update(self._buffer)
         return Digest.from_hash(hasher)
 
-    async def commit(self, digest: Digest) -> Location:
+    async def commit(self, digest: Digest) -> BlobLocation:
         return await self._run(lambda: self._commit(digest))
 
-    def _commit(self, digest: Digest) -> Location:
+    def _commit(self, digest: Digest) -> BlobLocation:
         self._blobs.require_in_place()
         self._spill()
         try:
@@ -553,7 +553,7 @@ class FileStaged:
             raise
         self._close()
         try:
-            location = Location.of(digest, UploadId(self._path.name))
+            location = BlobLocation.of(digest, UploadId(self._path.name))
             self._path = self._blobs.publish(self._path, location, digest)
         except OSError:
             self._resync()

@@ -31,9 +31,9 @@ from trow.oci.digest import Digest
 from trow.oci.errors import BlobUnknown, Unavailable, UploadUnknown
 from trow.oci.names import UploadId
 from trow.oci.page import Page
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import Redirect, StoredName, Stream
-from trow.storage.bucket import BLOBS, Bucket, BucketSettings, Part
+from trow.storage.bucket import BLOBS, Bucket, BucketSettings, UploadPart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -76,7 +76,7 @@ class S3Blobs:
         self,
         bucket: Bucket,
         spool: FilesystemBlobs,
-        reserve: Callable[[Location], Awaitable[bool]],
+        reserve: Callable[[BlobLocation], Awaitable[bool]],
         *,
         shared: bool = False,
         redirect_seconds: int = 0,
@@ -87,8 +87,8 @@ class S3Blobs:
         self._spool = spool
         self._reserve = reserve
         self._redirect_seconds = redirect_seconds
-        self._seen: TtlCache[Location, int] = TtlCache(_MOST_SEEN)
-        self._addresses: TtlCache[Location, str] = TtlCache(_MOST_SEEN)
+        self._seen: TtlCache[BlobLocation, int] = TtlCache(_MOST_SEEN)
+        self._addresses: TtlCache[BlobLocation, str] = TtlCache(_MOST_SEEN)
         self._looking = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def stage(self, upload: UploadId, algorithm: str, owner: str) -> S3Staged:
@@ -100,7 +100,7 @@ class S3Blobs:
             await staged.restore(msgspec.json.decode(state, type=_State))
         return staged
 
-    async def locate(self, location: Location, size: int) -> BlobSource | None:
+    async def locate(self, location: BlobLocation, size: int) -> BlobSource | None:
         """What was seen in the last minute is not looked at again."""
         if await self._size(location) != size:
             return None
@@ -113,7 +113,7 @@ class S3Blobs:
             self._addresses.put(location, address, now, now + self._redirect_seconds / 2)
         return Redirect(address)
 
-    async def _size(self, location: Location) -> int | None:
+    async def _size(self, location: BlobLocation) -> int | None:
         now = time.monotonic()
         found = self._seen.get(location, now)
         if found is None:
@@ -123,10 +123,10 @@ class S3Blobs:
                 self._seen.put(location, found, now, now + _SEEN_SECONDS)
         return found
 
-    def read(self, location: Location, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    def read(self, location: BlobLocation, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         return self.bucket.read(BLOBS + location, start, end)
 
-    async def lost(self, blobs: Sequence[tuple[Location, int]]) -> Collection[Location]:
+    async def lost(self, blobs: Sequence[tuple[BlobLocation, int]]) -> Collection[BlobLocation]:
         sizes = await asyncio.gather(*(self._size(location) for location, _ in blobs))
         return {location for (location, size), found in zip(blobs, sizes, strict=True) if found != size}
 
@@ -135,7 +135,7 @@ class S3Blobs:
         stored = [_stored(name) for name in found[: page.limit]]
         return Page(stored, more=len(found) > len(stored))
 
-    async def delete(self, location: Location) -> bool:
+    async def delete(self, location: BlobLocation) -> bool:
         self._seen.pop(location)
         there = await self.bucket.size(BLOBS + location) is not None
         await self.bucket.delete(BLOBS + location)
@@ -147,8 +147,8 @@ class S3Blobs:
             for name in names:
                 await self.bucket.remove(f"{_TAILS}{upload}/{name}")
 
-    async def quarantine(self, digest: Digest, damaged: Location | bytes) -> None:
-        if not isinstance(damaged, Location):
+    async def quarantine(self, digest: Digest, damaged: BlobLocation | bytes) -> None:
+        if not isinstance(damaged, BlobLocation):
             await self.bucket.put(f"quarantine/{digest}", damaged)
             return
         self._seen.pop(damaged)
@@ -162,10 +162,10 @@ class S3Blobs:
         await self._spool.check()
         await self.bucket.check()
 
-    async def recover(self, known: Callable[[Location], Awaitable[bool]], *, crashed: bool) -> int:
+    async def recover(self, known: Callable[[BlobLocation], Awaitable[bool]], *, crashed: bool) -> int:
         return await self._spool.recover(known, crashed=crashed)
 
-    async def reserve(self, location: Location) -> None:
+    async def reserve(self, location: BlobLocation) -> None:
         """Note that bytes come there. Raises UploadUnknown: it is too late for that."""
         if not await self._reserve(location):
             raise UploadUnknown("the upload took too long, or another request has finished it; begin another")
@@ -173,7 +173,7 @@ class S3Blobs:
 
 def _stored(name: str) -> StoredName:
     with contextlib.suppress(ValueError):
-        return StoredName(name, Location.parse(name))
+        return StoredName(name, BlobLocation.parse(name))
     return StoredName(name, None)
 
 
@@ -207,12 +207,12 @@ class S3Staged:
     def __init__(self, store: S3Blobs, upload: UploadId, local: FileStaged, owner: str) -> None:
         self._store = store
         self._upload = upload
-        self._location: Location | None = None
+        self._location: BlobLocation | None = None
         self._local = local
         self._owner = owner
         self._multipart: str | None = None
-        self._parts: list[Part] = []
-        self._sending: deque[asyncio.Task[Part]] = deque()
+        self._parts: list[UploadPart] = []
+        self._sending: deque[asyncio.Task[UploadPart]] = deque()
         self._begun = 0
         self._base = 0  # how many bytes are in the bucket alone
         self._sealed = False  # whether all are one object already
@@ -231,7 +231,7 @@ class S3Staged:
         await self._local.truncate(0)
         try:
             if state.multipart is not None:
-                self._location = Location.parse(state.location)
+                self._location = BlobLocation.parse(state.location)
                 found = await self._store.bucket.parts(BLOBS + self._location, state.multipart)
                 self._parts = [each for each in found if each.end <= state.sent]
             self._multipart, self._base = state.multipart, self._parts[-1].end if self._parts else 0
@@ -302,10 +302,10 @@ class S3Staged:
         sending = self._send(BLOBS + location, self._multipart, number, start, start + size)
         self._sending.append(asyncio.create_task(sending))
 
-    async def _send(self, key: str, multipart: str, number: int, start: int, end: int) -> Part:
+    async def _send(self, key: str, multipart: str, number: int, start: int, end: int) -> UploadPart:
         async with self._store.places.hold(self._owner):
             body = await self._piece(start, end)
-            return Part(number, await self._store.bucket.part(key, multipart, number, body), end)
+            return UploadPart(number, await self._store.bucket.part(key, multipart, number, body), end)
 
     async def _take_one(self) -> None:
         """Wait for the part that was begun first. Raises what its sending has raised; it is sent again later."""
@@ -345,11 +345,11 @@ class S3Staged:
             self._parts.pop()
         self._begun = self._parts[-1].end if self._parts else 0
 
-    async def _reserve(self) -> Location:
+    async def _reserve(self) -> BlobLocation:
         """A location that nobody else ever has, reserved; again now and then, because an upload may take days."""
         now = time.monotonic()
         if self._location is None:
-            self._location, self._reserved_at = Location.of_upload(UploadId.new()), None
+            self._location, self._reserved_at = BlobLocation.of_upload(UploadId.new()), None
         if self._reserved_at is None or now - self._reserved_at > _RESERVED_AGAIN_SECONDS:
             await self._store.reserve(self._location)
             self._reserved_at = now
@@ -384,7 +384,7 @@ class S3Staged:
             await asyncio.to_thread(hasher.update, piece)
         return Digest.from_hash(hasher)
 
-    async def commit(self, digest: Digest) -> Location:
+    async def commit(self, digest: Digest) -> BlobLocation:
         self._reserved_at = None  # the grace begins now
         location, size = await self._reserve(), self.offset
         if self._multipart is None and size <= PART and not self._sealed:
@@ -422,7 +422,7 @@ class S3Staged:
             self._forget()
 
     def _forget(self) -> None:
-        """Begin anew, with the bytes that are in the file."""
+        """Begin again, with the bytes that are in the file."""
         self._location, self._multipart, self._reserved_at = None, None, None
         self._sealed, self._sure, self._begun, self._base = False, True, 0, 0
         self._parts.clear()

@@ -10,7 +10,7 @@ from trow.metadata import offline, shared, sql, store, transactions, uploads
 from trow.metadata.transactions.blobs import blob_files
 from trow.oci.digest import Digest
 from trow.oci.names import Repository
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import BlobRecord
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def test_what_a_manifest_names_is_not_looked_for_one_by_one() -> None:
 
     def answer(values: Row) -> list[Row]:
         assert (values[0], len(values)) == (APP, 1 + sql.DIGESTS)
-        return [(digest, 7, str(Location.former(digest))) for digest in there if digest in values[1:]]
+        return [(digest, 7, str(BlobLocation.former(digest))) for digest in there if digest in values[1:]]
 
     found, statements = run(blob_files(APP, [*there, Digest.of(b"not there"), *there]), answer)
-    assert found == {digest: BlobRecord(7, None, Location.former(digest)) for digest in there}
+    assert found == {digest: BlobRecord(7, None, BlobLocation.former(digest)) for digest in there}
     assert [*found] == there
     assert statements == -(-1001 // sql.DIGESTS)
 

@@ -18,7 +18,7 @@ from trow.registry.sessions import Chunk
 if TYPE_CHECKING:
     from support.fixtures import LocalBlobs
     from support.metadata import EmbeddedMetadata
-    from trow.registry.location import Location
+    from trow.registry.location import BlobLocation
 
 
 async def test_copy_that_was_replaced_goes_after_its_grace(
@@ -51,7 +51,7 @@ async def test_bytes_that_cannot_be_removed_are_removed_later(
         await push.monolithic(REPO, named(""), Chunk(pieces(blob.content)), digest(blob.digest))
     clock.now += GRACE_SECONDS + 1
 
-    async def broken(_: Location) -> bool:
+    async def broken(_: BlobLocation) -> bool:
         raise Unavailable("not now")
 
     with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ import factories
 from support.core import OTHER, REPO, digest, publication, tag
 from trow.oci.errors import BlobUnknown, ManifestUnknown
 from trow.oci.names import UploadId
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import BlobRecord
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def test_blob_in_the_database(pull: Pull, metadata: EmbeddedMetadata) -> N
 async def test_blob_whose_bytes_are_lost_is_not_promised(pull: Pull, metadata: EmbeddedMetadata) -> None:
     blob = factories.blob(100_000)
     name = digest(blob.digest)
-    await metadata.link_blob(REPO, name, BlobRecord(blob.size, None, Location.of(name, UploadId.new())))
+    await metadata.link_blob(REPO, name, BlobRecord(blob.size, None, BlobLocation.of(name, UploadId.new())))
     with pytest.raises(BlobUnknown) as caught:
         await pull.blob(REPO, name)
     assert caught.value.detail == {"digest": blob.digest}

@@ -8,7 +8,7 @@ from trow.metadata import sql
 from trow.oci.digest import Digest
 from trow.oci.errors import UploadUnknown
 from trow.oci.names import Repository
-from trow.registry.location import Location
+from trow.registry.location import BlobLocation
 from trow.registry.ports import BlobRecord, StorageUsage
 from trow.sql import columns
 from trow.sql.transaction import lock
@@ -29,10 +29,10 @@ def _record(row: Row) -> BlobRecord:
     return BlobRecord(columns.integer(size), columns.optional_bytes(content), _location(location))
 
 
-def _location(value: Value) -> Location | None:
+def _location(value: Value) -> BlobLocation | None:
     """One that is none of ours is damage, and leads nowhere."""
     try:
-        return Location.parse(value)
+        return BlobLocation.parse(value)
     except ValueError:
         return None
 
@@ -69,28 +69,28 @@ def link_blob(repository: Repository, digest: Digest, record: BlobRecord, now: f
     yield sql.LINK_BLOB, (repository, digest)
 
 
-def _take(location: Location) -> Transaction[None]:
+def _take(location: BlobLocation) -> Transaction[None]:
     """Have a location that was reserved, unless its bytes are being removed."""
     if location.early and not (yield sql.TAKE_RESERVED, (location,)) and not (yield sql.LOCATION, (location,)):
         raise UploadUnknown("the upload took too long, and its bytes were removed; begin another")
 
 
-def reserve(location: Location, now: float) -> Transaction[bool]:
+def reserve(location: BlobLocation, now: float) -> Transaction[bool]:
     """Locks nothing: one statement decides."""
     return bool((yield sql.RESERVE_LOCATION, (location, now, location)))
 
 
-def knows_location(digest: Digest | None, location: Location) -> Transaction[bool]:
+def knows_location(digest: Digest | None, location: BlobLocation) -> Transaction[bool]:
     yield lock(exclusive=() if digest is None else (digest,))
     return bool((yield sql.LOCATION, (location,)))
 
 
-def doomed(before: float, most: int) -> Transaction[Sequence[Location]]:
+def doomed(before: float, most: int) -> Transaction[Sequence[BlobLocation]]:
     rows = yield sql.DOOMED, (before, most)
     return [location for row in rows if (location := _location(row[0])) is not None]
 
 
-def remove_doomed(locations: Sequence[Location], before: float) -> Transaction[Sequence[Location]]:
+def remove_doomed(locations: Sequence[BlobLocation], before: float) -> Transaction[Sequence[BlobLocation]]:
     """Those that nobody has reserved again meanwhile. Locks nothing: each statement decides about one row."""
     found = []
     for location in locations:
@@ -99,7 +99,7 @@ def remove_doomed(locations: Sequence[Location], before: float) -> Transaction[S
     return found
 
 
-def forget_doomed(locations: Sequence[Location]) -> Transaction[None]:
+def forget_doomed(locations: Sequence[BlobLocation]) -> Transaction[None]:
     """Locks nothing: nobody else works on locations that are doomed."""
     for location in locations:
         yield sql.FORGET_DOOMED, (location,)
