@@ -165,8 +165,11 @@ def test_while_trow_does_not_run_what_it_needs_itself_starts_and_what_only_it_kn
     cluster.apply(json.dumps(content))
     try:
         until(lambda: "admission webhook" in tried_again(installed, namespace, f"{installed.host}/team/none:1"))
-        installed.helm.kubectl("delete", "pod/trow-0", "--grace-period=0", "--force", "--wait=false")
+        # In this order; else there is another Pod, which has a minute to end.
         installed.helm.kubectl("scale", "statefulset/trow", "--replicas=0")
+        installed.helm.kubectl(
+            "delete", "pod/trow-0", "--grace-period=0", "--force", "--wait=false", "--ignore-not-found"
+        )
         until(lambda: "failed calling webhook" in tried_again(installed, namespace, BUSYBOX))
         for home in homes:
             said = cluster.run_pod(home, "vital", BUSYBOX, securityContext=RESTRICTED, containers=[CONTAINED])
@@ -174,9 +177,9 @@ def test_while_trow_does_not_run_what_it_needs_itself_starts_and_what_only_it_kn
     finally:
         for home in homes:
             cluster.kubectl("delete", "pod/vital", f"--namespace={home}", "--ignore-not-found", "--now")
+        cluster.kubectl("delete", "clusterimagepolicy/content")
         installed.helm.kubectl("scale", "statefulset/trow", "--replicas=1")
         installed.wait_ready()
-        cluster.kubectl("delete", "clusterimagepolicy/content")
     until(lambda: "created" in tried_again(installed, namespace, BUSYBOX))
 
 
