@@ -61,6 +61,10 @@ _OF_PACKAGES_LEFT_OUT: Final = (
 )  # fmt: skip
 
 
+# The services of AWS that a bucket and the ways to credentials need; botocore describes some four hundred.
+_SERVICES: Final = {"s3", "sts", "sso", "sso-oidc", "signin"}
+
+
 class BuildError(Exception):
     """The image cannot be built; the message says why, and what to do."""
 
@@ -215,6 +219,7 @@ class _Workshop:
         target = self.wheels(architecture)
         _install_wheels(architecture, target, self._cache, what)
         _remove(target, _OF_PACKAGES_LEFT_OUT)
+        _remove(target, [f"botocore/data/{name}" for name in _services(target) - _SERVICES])
         _strip(target)
         self._compile(target, self._place / architecture)
 
@@ -292,6 +297,10 @@ def _remove(root: Path, patterns: Sequence[str]) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _services(packages: Path) -> set[str]:
+    return {path.parent.parent.name for path in packages.glob("botocore/data/*/*/service-2.json*")}
 
 
 def _files(root: Path) -> list[Path]:

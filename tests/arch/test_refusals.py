@@ -68,7 +68,11 @@ ABOUT_ONE: Final = (
     errors.ManifestTooLarge, errors.BlobTooLarge, errors.RequestTooLarge, errors.TooManyTags, errors.BodyIncomplete,
 )  # fmt: skip
 # The name of an upload is in the path that the client was given, and its bytes are gone with it.
-NAMELESS: Final = {("storage/filesystem.py", "the bytes of this upload are gone; begin another")}
+# Where the bucket refuses, the call that meant one blob names it.
+NAMELESS: Final = {
+    ("storage/filesystem.py", "the bytes of this upload are gone; begin another"),
+    ("storage/bucket.py", "an object of the bucket is lost; push its blob again"),
+}
 
 
 @dataclass(frozen=True)

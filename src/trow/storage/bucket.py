@@ -185,7 +185,8 @@ class Bucket:
                 return
 
     async def _read(self, key: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
-        with self._call("get", "does not answer"):
+        absent = BlobUnknown(f"the bytes at {key} are lost; push the blob again", {"location": key})
+        with self._call("get", "does not answer", absent):
             whole = not start and end is None
             wanted = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
             try:
@@ -227,7 +228,7 @@ class Bucket:
         """Give an object another key. Raises BlobUnknown when there is none."""
         size = await self.size(key)
         if size is None:
-            raise BlobUnknown("there is no such object")
+            raise BlobUnknown(f"the bucket has no object {key}; push the blob again", {"key": key})
         source = self._at(key)
         with self._call("copy", "copies nothing"):
             if size <= _LARGEST_COPY:
@@ -338,7 +339,7 @@ def _translated(what: str, absent: Exception | None = None) -> Iterator[None]:
     except _TROUBLE as error:
         code = _code(error) if isinstance(error, ClientError) else type(error).__name__
         if code in _ABSENT:
-            raise absent or BlobUnknown("the bytes of this blob are lost; push it again") from error
+            raise absent or BlobUnknown("an object of the bucket is lost; push its blob again") from error
         log.warning("the bucket %s", what, extra={"error": f"{code}: {error}"})
         if code in _FULL:
             raise StorageFull("the bucket has no space left for this content; free some, or raise its quota") from error

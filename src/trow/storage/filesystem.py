@@ -165,7 +165,8 @@ class FilesystemBlobs:
                 file = self.path(location).open("rb", buffering=0)
             except FileNotFoundError:
                 self.require_in_place()
-                raise BlobUnknown("the bytes of this blob are lost; push it again") from None
+                lost = f"the bytes at {location} are lost; push the blob again"
+                raise BlobUnknown(lost, {"location": location}) from None
             file.seek(start)
             return file
 
