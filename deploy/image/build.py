@@ -52,12 +52,21 @@ _LEFT_OUT: Final = (
         "sqlite3", "test", "tkinter", "turtle*", "unittest", "venv", "doctest.py", "EXTERNALLY-MANAGED",
         "lib-dynload/_curses*", "lib-dynload/_dbm*", "lib-dynload/_sqlite3*", "lib-dynload/_test*",
         "lib-dynload/_uuid*", "lib-dynload/_x*test*", "lib-dynload/readline*", "lib-dynload/nis*",
+        # Encodings of Asia, twins in Python of what is there in C, and what a person or a mail program would use.
+        "lib-dynload/_codecs_*", "_pydatetime.py", "_pydecimal.py", "_pyio.py", "antigravity.py", "bdb.py", "pdb.py",
+        "ftplib.py", "imaplib.py", "mailbox.py", "modulefinder.py", "pickletools.py", "poplib.py", "pyclbr.py",
+        "webbrowser.py", "xml/dom", "xml/sax", "xmlrpc",
     )),
+    "usr/lib/*/libmvec.so*", "usr/lib/*/libexpatw.so*",
 )  # fmt: skip
 _OF_PACKAGES_LEFT_OUT: Final = (
     *(f"*.dist-info/{name}" for name in ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_cache.json")),
     "bin", ".lock", "**/tests", "**/test", "**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.c", "**/*.h", "**/*.hash",
-    "apsw/sqlite_extra_binaries", "**/*.pyi", "uvloop/_testbase.py",
+    "apsw/sqlite_extra_binaries", "**/*.pyi", "uvloop/_testbase.py", "*.dist-info/sboms",
+    *(f"apsw/{name}" for name in ("_unicode*", "unicode.py", "shell.py", "fts*.py", "speedtest.py", "trace.py")),
+    # They make bindings from headers; what was made needs _cffi_backend alone.
+    "cffi", "pycparser",
+    "botocore/data/*/*/examples-1.json", "dateutil/rrule.py", "dateutil/zoneinfo",
 )  # fmt: skip
 
 
@@ -220,6 +229,7 @@ class _Workshop:
         _install_wheels(architecture, target, self._cache, what)
         _remove(target, _OF_PACKAGES_LEFT_OUT)
         _remove(target, [f"botocore/data/{name}" for name in _services(target) - _SERVICES])
+        _trust_one_bundle(target / "botocore/cacert.pem")
         _strip(target)
         self._compile(target, self._place / architecture)
 
@@ -297,6 +307,13 @@ def _remove(root: Path, patterns: Sequence[str]) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _trust_one_bundle(file: Path) -> None:
+    """The authorities of the image are those of a bucket, too."""
+    if file.exists():
+        file.unlink()
+        file.symlink_to("/etc/ssl/certs/ca-certificates.crt")
 
 
 def _services(packages: Path) -> set[str]:

@@ -223,6 +223,31 @@ def test_its_python_takes_no_module_from_where_it_runs(image: str, podman: Podma
     assert f"trow    {trow.__version__}" in podman.run("run", "--rm", *flags, image, "version")
 
 
+# Of the packages for them much is left out.
+EXTRAS: Final = """
+import asyncio, ssl
+import argon2, asyncpg, botocore.httpsession
+from aiobotocore.session import get_session
+
+async def make() -> None:
+    session = get_session()
+    session.set_credentials("key", "secret")
+    for service in ("s3", "sts", "sso", "sso-oidc"):
+        async with session.create_client(service, region_name="us-east-1"):
+            pass
+
+asyncio.run(make())
+argon2.PasswordHasher().hash("password")
+assert ssl.create_default_context(cafile=botocore.httpsession.get_cert_path(True)).get_ca_certs()
+print("all there")
+"""
+
+
+def test_what_buckets_and_postgresql_need_is_in_it(image: str, podman: Podman) -> None:
+    python = "--entrypoint=/usr/bin/python3.13"
+    assert "all there" in podman.run("run", "--rm", *CONFINED, python, image, "-I", "-c", EXTRAS)
+
+
 # The page about installing
 
 INSTALL: Final = ROOT / "docs" / "how-to" / "install.md"
