@@ -24,7 +24,7 @@ from trow.registry.ports import LocalFile, StoredName
 from trow.storage.filesystem import FilesystemBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from factories import Blob
     from trow.oci.digest import Digest
@@ -413,6 +413,17 @@ async def test_recovery_keeps_a_blob_that_is_known(blobs: FilesystemBlobs, befor
     assert await blobs.recover(all_known, crashed=True) == 1
     assert place.read_bytes() == blob.content
     assert place.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("answer", [nothing_known, all_known])
+async def test_recovery_asks_about_what_nobody_could_tell(
+    blobs: FilesystemBlobs, answer: Callable[[BlobLocation], Awaitable[bool]]
+) -> None:
+    done = await commit(blobs, factories.blob(100_000))
+    await done.staged.leave()
+    await done.staged.discard()  # as a push does that fails
+    assert await blobs.recover(answer, crashed=False) == 1
+    assert done.place.exists() == (answer is all_known)
 
 
 async def test_recovery_of_one_blob_from_two_sessions(blobs: FilesystemBlobs, tmp_path: Path) -> None:

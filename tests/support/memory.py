@@ -169,6 +169,9 @@ class MemoryStaged:
     async def discard(self) -> None:
         self._staged.pop(self._upload, None)
 
+    async def leave(self) -> None:
+        await self.discard()
+
     async def save(self) -> str:
         return ""
 
@@ -401,8 +404,8 @@ class MemoryMetadata:
         return any(each.location == location for each in self._rows.blobs.values())
 
     async def doomed(self, before: float, most: int) -> Sequence[BlobLocation]:
-        old = sorted((since, location) for location, since in self._rows.doomed.items() if since < before)
         async with self._changed() as rows:
+            old = sorted((since, location) for location, since in rows.doomed.items() if since < before)
             rows.removing.update(dict.fromkeys(location for _, location in old[:most]))
         return [location for _, location in old[:most]]
 

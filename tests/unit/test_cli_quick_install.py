@@ -49,7 +49,7 @@ def test_arguments_reach_the_script_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_script_says_what_is_missing_and_its_exit_code_is_the_commands(tmp_path: Path) -> None:
-    for name in ("sh", "mktemp", "rm", "sed", "paste", "wc", "grep"):
+    for name in ("sh", "mktemp", "rm", "sed", "paste", "wc", "grep", "tr"):
         (tmp_path / name).symlink_to(f"/bin/{name}" if os.path.exists(f"/bin/{name}") else f"/usr/bin/{name}")  # noqa: PTH110
     done = trow(path=str(tmp_path))
     assert done.returncode == 1

@@ -11,7 +11,7 @@ from trow.lib.datadir import IDENTITY, DataDirectoryError, was_used
 from trow.lib.files import BrokenFile, create_file, make_folder, read_bounded
 from trow.metadata.manifest_cache import ManifestCache
 from trow.metadata.store import SqlMetadata
-from trow.metadata.transactions import facts, logins, manifests, pulls, repositories
+from trow.metadata.transactions import blobs, facts, logins, manifests, pulls, repositories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trow.access.ports import LoginFailures
     from trow.oci.digest import Digest
     from trow.oci.names import Reference, Repository, Tag
+    from trow.registry.location import BlobLocation
     from trow.registry.ports import ManifestRecord, RepositoryRecord
     from trow.sql.engine import Engine
     from trow.sql.transaction import Factory
@@ -58,6 +59,10 @@ class SharedMetadata(SqlMetadata):
         if record is not None and record is not self._cache.get(repository, reference):
             self._cache.put(repository, reference, record)
         return record
+
+    async def knows_location(self, digest: Digest | None, location: BlobLocation) -> bool:
+        # As a write, because it waits for those of the digest; it changes nothing, so a full volume takes it.
+        return await self._engine.write(partial(blobs.knows_location_finally, digest, location), frees=True)
 
     # ---- failed logins
 

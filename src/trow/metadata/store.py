@@ -150,8 +150,8 @@ class SqlMetadata:
         await self._engine.write(partial(blobs.link_blob, repository, digest, record, self._clock()))
 
     async def knows_location(self, digest: Digest | None, location: BlobLocation) -> bool:
-        # As a write, because it waits for those of the digest; it changes nothing, so a full volume takes it.
-        return await self._engine.write(partial(blobs.knows_location, digest, location), frees=True)
+        del digest  # what a process alone has been refused does not come true any more, so there is nothing to wait for
+        return await self._engine.read(partial(blobs.knows_location, location))
 
     async def reserve(self, location: BlobLocation) -> bool:
         return await self._engine.write(partial(blobs.reserve, location, self._clock()))

@@ -106,6 +106,9 @@ class Staged(Protocol):
     async def discard(self) -> None:
         """Forget the bytes, but not what `commit` has made of them; the session is empty."""
 
+    async def leave(self) -> None:
+        """Forget the bytes, as `discard` does, but leave it to `recover` or a collector whether the blob is known."""
+
     async def save(self) -> str:
         """Bring the bytes to where other replicas find them; returns what `resume` needs there, "" if none can."""
 

@@ -197,10 +197,13 @@ class Push:
         try:
             await self._metadata.link_blob(repository, digest, BlobRecord(staged.offset, None, location))
         except Unavailable:
-            # What nobody knows of may be written to once more. What cannot be told stays as it is: others may have it.
-            known = True
-            with contextlib.suppress(Unavailable):
+            # What nobody knows of may be written to once more.
+            try:
                 known = await self._metadata.knows_location(digest, location)
+            except Unavailable:  # and it cannot be told now: the next start asks again
+                await self.sessions.end(upload)
+                await staged.leave()
+                raise
             if known:
                 await self.sessions.end(upload)
             await (staged.discard() if known else staged.revoke())

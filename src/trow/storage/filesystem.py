@@ -576,6 +576,12 @@ class FileStaged:
         if self._on_disk:
             await self._run_now(lambda: self._remove(path))
 
+    async def leave(self) -> None:
+        if self._on_disk:
+            self._on_disk = False  # so that the second name stays, which `recover` asks about
+            await self._run_now(self._close)
+        await self.discard()
+
     def _remove(self, path: Path) -> None:
         self._close()
         path.unlink(missing_ok=True)

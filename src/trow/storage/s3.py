@@ -443,5 +443,8 @@ class S3Staged:
         self._forget()
         await self._local.discard()
 
+    async def leave(self) -> None:
+        await self.discard()  # the reservation tells of the blob
+
     async def suspend(self) -> None:
         await self._local.suspend()

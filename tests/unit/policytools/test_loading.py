@@ -147,7 +147,7 @@ def test_a_directory(tmp_path: Path) -> None:
         ("image_validation: {default: Maybe}\n", "image_validation.default: "),
         ("image_validation: {default: Deny, allow: ['a b']}\n", "image_validation.allow: "),
         ("image_validation: {default: Deny}\nlgo: {}\n", "lgo: unknown setting"),
-        ("replicas: 1\n", ": is neither a configuration of Trow nor an object of Kubernetes with apiVersion"),
+        ("count: 1\n", ": is neither a configuration of Trow nor an object of Kubernetes with apiVersion"),
         ("image_validation: {default: Deny}\nadmission: {registries: [a b]}\n", "admission.registries: "),
         ("image_validation: {default: Deny}\nadmission: {registrys: [a]}\n", "did you mean admission.registries?"),
         ("apiVersion: v1\nkind: Pod\n", ": there is no policy"),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from support.fixtures import LocalBlobs
     from trow.oci.digest import Digest
+    from trow.registry.location import BlobLocation
     from trow.registry.ports import BlobRecord
     from trow.registry.push import Push
 
@@ -801,7 +802,13 @@ async def test_blob_of_which_nobody_can_tell_whether_others_have_it_is_not_writt
     with pytest.raises(UploadUnknown):
         await push.append(upload, chunk(b"more"))
     assert len([each async for each in names(blobs, 9)]) == 1
+    await blobs.recover(knows_all, crashed=False)  # the next start
+    assert len([each async for each in names(blobs, 9)]) == 1
     assert left(blobs) == []
+
+
+async def knows_all(_: BlobLocation) -> bool:
+    return True
 
 
 # Mounts

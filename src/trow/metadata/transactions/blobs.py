@@ -80,9 +80,14 @@ def reserve(location: BlobLocation, now: float) -> Transaction[bool]:
     return bool((yield sql.RESERVE_LOCATION, (location, now, location)))
 
 
-def knows_location(digest: Digest | None, location: BlobLocation) -> Transaction[bool]:
-    yield lock(exclusive=() if digest is None else (digest,))
+def knows_location(location: BlobLocation) -> Transaction[bool]:
     return bool((yield sql.LOCATION, (location,)))
+
+
+def knows_location_finally(digest: Digest | None, location: BlobLocation) -> Transaction[bool]:
+    """The same, once no other transaction has the digest: one whose connection was lost may still come true."""
+    yield lock(exclusive=() if digest is None else (digest,))
+    return (yield from knows_location(location))
 
 
 def doomed(before: float, most: int) -> Transaction[Sequence[BlobLocation]]:
