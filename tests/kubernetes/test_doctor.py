@@ -73,6 +73,7 @@ def patient(cluster: Cluster, namespace: str, tmp_path: Path) -> Patient:
 @pytest.fixture
 def node(patient: Patient) -> Iterator[str]:
     """A node of which only its object exists, as its kubelet writes it."""
+    patient.cluster.kubectl("delete", "nodes", "--all")  # other files leave objects of nodes
     conditions = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready"}]
     addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
     info = dict.fromkeys(NODE_INFO, "") | {"kubeletVersion": "v1.37.2"}

@@ -272,12 +272,15 @@ async def check_clocks(place: Place) -> AsyncIterator[Diagnosis]:
     for node in nodes:
         name, ready = object_name(node), condition_of(mapping(node.get("status")), "Ready").get("status") == "True"
         renewed = text(mapping(leases.get(name, {}).get("spec")).get("renewTime"))
-        with contextlib.suppress(ValueError):
+        try:
             ahead = times.parse(renewed) / times.MICROSECONDS - now
-            if ready or ahead > 0:
-                yield clock("the node", name, ahead, "the API server", _LEASE_SECONDS)
-            else:
-                yield unchecked("is not ready, so it does not renew the Lease that tells its time", f"node {name}")
+        except ValueError:
+            yield unchecked("has no Lease yet, which tells its time", f"node {name}")
+            continue
+        if ready or ahead > 0:
+            yield clock("the node", name, ahead, "the API server", _LEASE_SECONDS)
+        else:
+            yield unchecked("is not ready, so it does not renew the Lease that tells its time", f"node {name}")
 
 
 # ---- what the node agents say, as `trow nodes` shows it
