@@ -41,6 +41,8 @@ def end_with_parent(number: int) -> None:
 
 def main() -> int:
     end_with_parent(signal.SIGTERM)
+    # In the background of a shell it is ignored, and no shell that a test starts could take it up again.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     killed = partial(end_with_parent, signal.SIGKILL)
     with subprocess.Popen(command(sys.argv[1:]), preexec_fn=killed) as running:  # noqa: PLW1509 - there are no threads
         signal.signal(signal.SIGTERM, lambda *_: running.kill())

@@ -47,6 +47,13 @@ def test_nothing_is_left(number: signal.Signals, tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text("utf-8")
 
 
+def test_what_runs_can_be_interrupted_though_its_starter_cannot() -> None:
+    """As in the background of a shell. SIGINT is the second bit of the mask of signals that are ignored."""
+    argv = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *ALONE, "grep", "SigIgn", "/proc/self/status"]
+    said = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert not int(said.split()[1], 16) & 1 << signal.SIGINT - 1
+
+
 def test_nothing_is_left_when_what_started_it_is_killed(tmp_path: Path) -> None:
     """As when `make` is."""
     (tmp_path / "mounted").mkdir()
