@@ -37,9 +37,13 @@ class Volume:
 
     def fill(self, leave: int = 0) -> None:
         """Take all space but ``leave`` bytes."""
-        with (self.path / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
-            while (missing := self.free - leave) > 0:
-                filler.write(bytes(min(missing, 2**20)))
+        with (self.path / "filler").open("ab", buffering=0) as filler:
+            for _ in range(3):
+                with contextlib.suppress(OSError):
+                    while (missing := self.free - leave) > 0:
+                        filler.write(bytes(min(missing, 2**20)))
+                # Blocks of files that were removed are free only when the journal has it.
+                os.fsync(filler)
 
     def clear(self) -> None:
         """Give the space back."""
