@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -35,7 +35,11 @@ def minio() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["bytes", "stream", "redirect", "filesystem", "versitygw", "minio"])
+# Servers of others, which a test for every edit does not wait for.
+IN_BUCKETS: Final = [pytest.param(name, marks=pytest.mark.slow) for name in ("versitygw", "minio")]
+
+
+@pytest.fixture(params=["bytes", "stream", "redirect", "filesystem", *IN_BUCKETS])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blobs]:
     if request.param in {"versitygw", "minio"}:
         server: S3Server = request.getfixturevalue(request.param)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from trow.registry.sessions import SessionKey
 
+pytestmark = pytest.mark.slow
+
 BOUNDS: Final = UploadBounds(100, 100, 100)
 STEP: Final = 417_000
 NOBODY: Final = named("")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from trow.storage.s3 import S3Staged
 
+pytestmark = pytest.mark.slow
+
 STEP = 417_000
 
 
