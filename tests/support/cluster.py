@@ -320,7 +320,9 @@ class Cluster:
         )
         if not check:
             return done.stdout + done.stderr
-        assert done.returncode == 0, f"kubectl {' '.join(args)} ended with {done.returncode}:\n{done.stderr}{done.stdout}"
+        assert done.returncode == 0, (
+            f"kubectl {' '.join(args)} ended with {done.returncode}:\n{done.stderr}{done.stdout}"
+        )
         return done.stdout
 
     def apply(self, yaml: str) -> None:
