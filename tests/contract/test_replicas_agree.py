@@ -78,6 +78,20 @@ async def test_what_one_replica_has_allowed_another_finds_for_some_time(url: str
     assert await there.allowed_pull("node", REPO, digests[1]) == (tag("v1"), 100.0)
     assert await there.allowed_pull("other", REPO, digests[1]) is None
     await there.add_allowed_pulls("node", REPO, digests[:1], tag("v2"), 200.0)
-    await here.drop_allowed_pulls(150.0)
+    await here.drop_allowed_pulls(150.0, 9)
     assert await here.allowed_pull("node", REPO, digests[0]) == (tag("v2"), 200.0)
     assert await here.allowed_pull("node", REPO, digests[1]) is None
+
+
+async def test_no_more_is_remembered_than_was_said(url: str) -> None:
+    metadata = PostgresMetadata(PostgresSettings(url))
+    digests = [digest(factories.blob().digest) for _ in range(5)]
+    for number, each in enumerate(digests):
+        await metadata.add_failed_login("10.0.0.7", f"user-{number}", 100.0 + number, WINDOW)
+        await metadata.add_allowed_pulls("node", REPO, [each], tag("v1"), 100.0 + number)
+    await metadata.drop_failed_logins(0.0, 2)
+    await metadata.drop_allowed_pulls(0.0, 2)
+    counted = [await metadata.failed_logins("10.0.0.7", f"user-{number}") for number in range(5)]
+    assert [each is not None for each in counted] == [False, False, False, True, True]
+    allowed = [await metadata.allowed_pull("node", REPO, each) for each in digests]
+    assert [each is not None for each in allowed] == [False, False, False, True, True]

@@ -86,8 +86,8 @@ class FailedLogins(Protocol):
     async def forget_failed_logins(self, source: str, user: str) -> None:
         """The right password came."""
 
-    async def drop_failed_logins(self, before: float) -> None:
-        """Forget all whose first failure is older."""
+    async def drop_failed_logins(self, before: float, most: int) -> None:
+        """Forget all whose first failure is older, and of the others all but the ``most`` that failed last."""
 
 
 class Authorizer(Protocol):

@@ -83,8 +83,8 @@ class AllowedPulls(Protocol):
     ) -> None:
         """Note that somebody may pull these digests."""
 
-    async def drop_allowed_pulls(self, before: float) -> None:
-        """Forget what was allowed before."""
+    async def drop_allowed_pulls(self, before: float, most: int) -> None:
+        """Forget what was allowed before, and of the rest all but about the ``most`` that were allowed last."""
 
 
 class Tags(Protocol):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Replicas learn of changed policies one after the other; what one allowed meanwhile may be by the old ones.
 _SETTLING_SECONDS: Final = 5.0
+# Digests that are remembered; what was allowed first is forgotten first, and decided again.
+_MOST_ROWS: Final = 100_000
 
 
 class SharedPulls:
@@ -52,4 +54,4 @@ class SharedPulls:
 
     async def drop_old(self) -> None:
         """Forget what is past; call it every minute. Raises Unavailable."""
-        await self._rows.drop_allowed_pulls(self._clock() - self._seconds)
+        await self._rows.drop_allowed_pulls(self._clock() - self._seconds, _MOST_ROWS)

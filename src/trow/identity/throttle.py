@@ -98,7 +98,7 @@ class SharedThrottle:
 
     async def drop_old(self) -> None:
         """Forget what is past; call it every minute. Raises Unavailable."""
-        await self._failures.drop_failed_logins(self._clock() - _WINDOW)
+        await self._failures.drop_failed_logins(self._clock() - _WINDOW, _MOST)
 
 
 def _require_past(free_at: float, now: float) -> None:

@@ -75,8 +75,8 @@ class SharedMetadata(SqlMetadata):
     async def forget_failed_logins(self, source: str, user: str) -> None:
         await self._engine.write(partial(logins.forget_failed_logins, source, user))
 
-    async def drop_failed_logins(self, before: float) -> None:
-        await self._engine.write(partial(logins.drop_failed_logins, before))
+    async def drop_failed_logins(self, before: float, most: int) -> None:
+        await self._engine.write(partial(logins.drop_failed_logins, before, most))
 
     # ---- pulls that another replica has allowed
 
@@ -88,8 +88,8 @@ class SharedMetadata(SqlMetadata):
     ) -> None:
         await self._engine.write(partial(pulls.add_allowed_pulls, user, repository, digests, tag, at))
 
-    async def drop_allowed_pulls(self, before: float) -> None:
-        await self._engine.write(partial(pulls.drop_allowed_pulls, before))
+    async def drop_allowed_pulls(self, before: float, most: int) -> None:
+        await self._engine.write(partial(pulls.drop_allowed_pulls, before, most))
 
 
 async def require_same_directory(engine: Engine, directory: Path, *, new: bool) -> None:

@@ -247,6 +247,11 @@ ADD_FAILED_LOGIN: Final = """
 """
 FORGET_FAILED_LOGINS: Final = "DELETE FROM failed_login WHERE source = ? AND username = ?"
 DROP_FAILED_LOGINS: Final = "DELETE FROM failed_login WHERE since <= ?"
+DROP_SURPLUS_FAILED_LOGINS: Final = """
+    DELETE FROM failed_login WHERE last_at <= (
+        SELECT last_at FROM failed_login ORDER BY last_at DESC LIMIT 1 OFFSET ?
+    )
+"""
 
 ALLOWED_PULL: Final = "SELECT tag, at FROM allowed_pull WHERE username = ? AND repository = ? AND digest = ?"
 ADD_ALLOWED_PULLS: Final = """
@@ -256,3 +261,6 @@ ADD_ALLOWED_PULLS: Final = """
     ON CONFLICT (username, repository, digest) DO UPDATE SET tag = excluded.tag, at = excluded.at
 """
 DROP_ALLOWED_PULLS: Final = "DELETE FROM allowed_pull WHERE at < ?"
+DROP_SURPLUS_ALLOWED_PULLS: Final = """
+    DELETE FROM allowed_pull WHERE at <= (SELECT at FROM allowed_pull ORDER BY at DESC LIMIT 1 OFFSET ?)
+"""

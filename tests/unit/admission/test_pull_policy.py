@@ -334,8 +334,9 @@ class Told:
             raise Unavailable("the database is gone")
         self.rows |= {(user, repository, each): (tag, at) for each in digests}
 
-    async def drop_allowed_pulls(self, before: float) -> None:
+    async def drop_allowed_pulls(self, before: float, most: int) -> None:
         self.rows = {key: row for key, row in self.rows.items() if row[1] >= before}
+        assert len(self.rows) <= most
 
 
 async def test_what_an_index_names_may_be_pulled_at_another_replica(keep: Keep) -> None:

@@ -30,6 +30,7 @@ def forget_failed_logins(source: str, user: str) -> Transaction[None]:
     yield sql.FORGET_FAILED_LOGINS, (source, user)
 
 
-def drop_failed_logins(before: float) -> Transaction[None]:
-    """Locks nothing: nobody asks for what is past."""
+def drop_failed_logins(before: float, most: int) -> Transaction[None]:
+    """Locks nothing: nobody asks for what is past, and rows that come meanwhile are counted the next time."""
     yield sql.DROP_FAILED_LOGINS, (before,)
+    yield sql.DROP_SURPLUS_FAILED_LOGINS, (most,)

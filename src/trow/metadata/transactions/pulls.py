@@ -28,6 +28,7 @@ def add_allowed_pulls(
     yield sql.ADD_ALLOWED_PULLS, (user, repository, tag, at, ",".join(sorted(set(digests))))
 
 
-def drop_allowed_pulls(before: float) -> Transaction[None]:
-    """Locks nothing: nobody asks for what is past."""
+def drop_allowed_pulls(before: float, most: int) -> Transaction[None]:
+    """Locks nothing: nobody asks for what is past, and rows that come meanwhile are counted the next time."""
     yield sql.DROP_ALLOWED_PULLS, (before,)
+    yield sql.DROP_SURPLUS_ALLOWED_PULLS, (most,)
