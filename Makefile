@@ -32,7 +32,7 @@ test: $(STAMP) ## install what the tests need and run all of them
 	@$(BIN)/python -m deploy.image fetch
 	@$(BIN)/python -m tests.tools.alone $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests $(ARGS)
 
-test-fast: $(STAMP) ## the tests for every edit, under a minute: what is not slow, and few cases of each
+test-fast: $(STAMP) ## the tests for every edit, a minute or two: what is not slow, and few cases of each
 	@$(BIN)/pytest -n auto --dist loadfile -q --fast --durations 5 --durations-min 1 \
 		tests/unit tests/contract tests/http tests/arch $(ARGS)
 
